@@ -1,0 +1,1 @@
+"""The time loops of LSTM, GRU and RNN, compiled."""

@@ -1,0 +1,29 @@
+"""The account of one explanation: where the whole explained value went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """explained = inputs + initial_states + absorbed + residual, for every sample. Every array has shape [batch].
+
+    inputs: relevance of all inputs that the caller supplied.
+    initial_states: relevance of initial states that are constants of the model.
+    absorbed: what biases, constants and stabilisers kept.
+    residual: what is left; rounding only.
+    by_node: `absorbed`, a node each.
+    """
+
+    inputs: Array
+    initial_states: Array
+    absorbed: Array
+    residual: Array
+    by_node: dict[str, Array]

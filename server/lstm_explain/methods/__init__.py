@@ -1,0 +1,1 @@
+"""Explanation methods, one file each, all over the same backward walk."""

@@ -1,0 +1,1 @@
+"""Every operator, its kind and its vector-Jacobian product, in one table."""

@@ -1,0 +1,1 @@
+"""The gRPC service: thin faces over one engine."""
