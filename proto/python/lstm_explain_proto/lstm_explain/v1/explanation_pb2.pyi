@@ -1,0 +1,117 @@
+from lstm_explain_proto.lstm_explain.v1 import method_pb2 as _method_pb2
+from lstm_explain_proto.lstm_explain.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Target(_message.Message):
+    __slots__ = ("output", "indices", "contrast_indices", "weights", "batch_axis", "no_batch_axis", "pre_activation")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_INDICES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_AXIS_FIELD_NUMBER: _ClassVar[int]
+    NO_BATCH_AXIS_FIELD_NUMBER: _ClassVar[int]
+    PRE_ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    output: str
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    contrast_indices: _containers.RepeatedScalarFieldContainer[int]
+    weights: _tensor_pb2.Tensor
+    batch_axis: int
+    no_batch_axis: bool
+    pre_activation: bool
+    def __init__(self, output: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., contrast_indices: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., batch_axis: _Optional[int] = ..., no_batch_axis: bool = ..., pre_activation: bool = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("model", "version", "inputs", "target", "method", "capture")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    target: Target
+    method: _method_pb2.Method
+    capture: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Ledger(_message.Message):
+    __slots__ = ("inputs", "initial_states", "absorbed", "residual", "by_node")
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_STATES_FIELD_NUMBER: _ClassVar[int]
+    ABSORBED_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+    BY_NODE_FIELD_NUMBER: _ClassVar[int]
+    inputs: _tensor_pb2.Tensor
+    initial_states: _tensor_pb2.Tensor
+    absorbed: _tensor_pb2.Tensor
+    residual: _tensor_pb2.Tensor
+    by_node: _containers.RepeatedCompositeFieldContainer[NodeShare]
+    def __init__(self, inputs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., initial_states: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., absorbed: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., residual: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., by_node: _Optional[_Iterable[_Union[NodeShare, _Mapping]]] = ...) -> None: ...
+
+class NodeShare(_message.Message):
+    __slots__ = ("node", "absorbed")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ABSORBED_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    absorbed: _tensor_pb2.Tensor
+    def __init__(self, node: _Optional[str] = ..., absorbed: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    explained: _tensor_pb2.Tensor
+    relevance: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    captured: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    ledger: Ledger
+    method: _method_pb2.Method
+    target: Target
+    tokens: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+
+class ExplainStreamRequest(_message.Message):
+    __slots__ = ("id", "request")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    request: ExplainRequest
+    def __init__(self, id: _Optional[str] = ..., request: _Optional[_Union[ExplainRequest, _Mapping]] = ...) -> None: ...
+
+class ExplainStreamResponse(_message.Message):
+    __slots__ = ("id", "response", "error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    response: ExplainResponse
+    error: ItemError
+    def __init__(self, id: _Optional[str] = ..., response: _Optional[_Union[ExplainResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
+class ItemError(_message.Message):
+    __slots__ = ("code", "message", "field")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    field: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
