@@ -1,0 +1,97 @@
+"""The rules that every layer is made of: weighted sums, plain sums and gated products.
+
+Each returns the relevance of what went in, and what it absorbed: the part of the arriving relevance that belongs to
+the bias and to the stabiliser when `bias_factor` is below 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Wiring = npt.NDArray[np.bool_]
+ProductRule = Literal["all", "half", "prop", "abs"]
+PRODUCT_RULES: tuple[ProductRule, ...] = ("all", "half", "prop", "abs")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings of LRP: Arras et al. 2017 use epsilon 0.001, bias_factor 0; 1 is their conservation check."""
+
+    product_rule: ProductRule = "all"
+    epsilon: float = 1e-3
+    bias_factor: float = 0.0
+
+
+def sign(z: Array) -> Array:
+    """The sign with sign(0) = +1, so that the stabiliser never vanishes."""
+    return np.where(z >= 0, 1.0, -1.0)
+
+
+def stab(z: Array, eps: float) -> Array:
+    return z + eps * sign(z)
+
+
+def lrp_linear(
+    a: Array,
+    W: Array,
+    b: Array,
+    z: Array,
+    R_z: Array,
+    N: int,
+    eps: float,
+    bias_factor: float,
+    wired: Wiring | None = None,
+) -> tuple[Array, float]:
+    """The epsilon-rule for z_k = sum_j w_kj a_j + b_k (Arras et al. 2017, section 3.2, weighted connections).
+
+        R_{j<-k} = [w_kj a_j + bias_factor (b_k + eps sign(z_k)) / N] / (z_k + eps sign(z_k)) R_k
+
+    a [D], W [M, D], b, z and R_z [M]; N counts the incoming units of one k. `wired` [M, D] says which j feed k at all
+    (a peephole feeds its own cell only); units that do not feed k get no share of its bias. Returns R_j and what was
+    absorbed, (1 - bias_factor) (b_k + eps sign(z_k)) / (z_k + eps sign(z_k)) R_k summed over k.
+    """
+    if wired is None:
+        wired = np.ones(W.shape, dtype=np.bool_)
+    if W.size and not np.array_equal(wired.sum(axis=1), np.full(len(z), N)):
+        raise ValueError("N must be the number of units that feed each k")
+    leftover = b + eps * sign(z)  # what no incoming unit explains, per k
+    contributions = W.T * a[:, np.newaxis]  # [D, M]: w_kj a_j
+    shares = wired.T * (bias_factor * leftover / N)[np.newaxis, :]  # [D, M]
+    messages = (contributions + shares) * (R_z / stab(z, eps))[np.newaxis, :]
+    absorbed = (1.0 - bias_factor) * leftover * R_z / stab(z, eps)
+    return messages.sum(axis=1), float(absorbed.sum())
+
+
+def lrp_sum(terms: Sequence[Array], z: Array, R_z: Array, rules: Rules) -> tuple[list[Array], float]:
+    """The epsilon-rule for an elementwise sum z = terms[0] + terms[1] + ...: weights 1, no bias, N = len(terms)."""
+    leftover = rules.epsilon * sign(z)
+    share = rules.bias_factor * leftover / len(terms)
+    relevances = [(term + share) * R_z / stab(z, rules.epsilon) for term in terms]
+    absorbed = (1.0 - rules.bias_factor) * leftover * R_z / stab(z, rules.epsilon)
+    return relevances, float(absorbed.sum())
+
+
+def lrp_product(gate: Array, signal: Array, R_p: Array, rules: Rules) -> tuple[Array, Array, float]:
+    """The product rules for p = gate * signal, elementwise (Arras et al. 2019, section 11.2.2, table of LRP rules).
+
+    "all" is the rule of Arras et al. 2017 (the signal takes all). "prop" and "abs" share R_p in proportion to the
+    two values and to their magnitudes, which is the epsilon-rule over two terms. Returns (R_gate, R_signal, absorbed).
+    """
+    if rules.product_rule == "all":
+        return np.zeros_like(R_p), R_p.copy(), 0.0
+    if rules.product_rule == "half":
+        return 0.5 * R_p, 0.5 * R_p, 0.0
+    if rules.product_rule == "prop":
+        terms = [gate, signal]
+    elif rules.product_rule == "abs":
+        terms = [np.abs(gate), np.abs(signal)]
+    else:
+        raise ValueError(f"unknown product rule {rules.product_rule!r}")
+    (R_gate, R_signal), absorbed = lrp_sum(terms, terms[0] + terms[1], R_p, rules)
+    return R_gate, R_signal, absorbed
