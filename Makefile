@@ -1,0 +1,60 @@
+# Everything runs in .venv, made once; a stamp file per kind of installation keeps a warm run from doing anything.
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench proto lint format clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+
+help:
+	@echo 'make demo    explain real inputs over gRPC and write demo.html'
+	@echo 'make test    run the test suite'
+	@echo 'make bench   measure the engine and the service against ONNX Runtime'
+	@echo 'make lint    formatter, linters, type checker'
+	@echo 'make proto   regenerate the stubs from proto/'
+	@echo 'make format  format the Python sources'
+	@echo 'make clean   remove $(VENV) and what tools left behind'
+
+$(BIN)/python:
+	@for python in $(PYTHON) $(PYTHONS); do \
+	    if command -v $$python >/dev/null 2>&1 && $$python -c '$(USABLE)' >/dev/null 2>&1; then \
+	        echo "$$($$python --version) makes $(VENV)"; exec $$python -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo 'There is no usable Python 3.11 or newer (with its venv module; on Debian: apt install python3-venv).' >&2; \
+	echo 'Install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1
+
+$(VENV)/.server: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.server
+
+demo: $(VENV)/.server
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+proto: $(VENV)/.dev
+	$(BIN)/python scripts/generate_stubs.py
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/buf lint proto
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
