@@ -277,6 +277,58 @@ def test_two_step_lstm_by_hand() -> None:
     np.testing.assert_allclose(R.x[:, 0], [R_x0, R_x1], rtol=1e-13)
 
 
+@pytest.mark.parametrize("input_forget", [False, True])
+@pytest.mark.parametrize("clip", [None, 0.4])
+def test_peepholes_input_forget_and_clip_by_hand(input_forget: bool, clip: float | None) -> None:
+    """One step of one unit, rule "half", as plain scalars; a peephole makes N = 3, the rules see z unclipped."""
+    w, r, b, p = [0.9, -0.7, 0.4, 1.3], [0.3, 0.8, -0.5, 0.6], [0.2, -0.1, 0.3, 0.1], [0.5, -0.9, 1.1]
+    layer = Layer(
+        "LSTM",
+        np.array(w).reshape(1, 4, 1),
+        np.array(r).reshape(1, 4, 1),
+        np.array([[*b, 0.0, 0.0, 0.0, 0.0]]),
+        np.array([p]),
+        clip=clip,
+        input_forget=input_forget,
+    )
+    x, h0, c0, eps, delta, arriving = 0.6, -0.4, 0.8, 0.03, 0.5, 2.0
+
+    def sigmoid(z: float) -> float:
+        return 1 / (1 + math.exp(-bounded(z)))
+
+    def bounded(z: float) -> float:
+        return z if clip is None else max(-clip, min(clip, z))
+
+    def messages(terms: list[float], bias: float, R: float) -> list[float]:
+        z = sum(terms) + bias
+        extra = bias + math.copysign(eps, z)
+        return [(term + delta * extra / len(terms)) * R / (z + math.copysign(eps, z)) for term in terms]
+
+    at_i = [w[0] * x, r[0] * h0, p[0] * c0]
+    at_f = [w[2] * x, r[2] * h0, p[2] * c0]
+    at_c = [w[3] * x, r[3] * h0]
+    i, g = sigmoid(sum(at_i) + b[0]), math.tanh(bounded(sum(at_c) + b[3]))
+    f = 1 - i if input_forget else sigmoid(sum(at_f) + b[2])
+    c = f * c0 + i * g
+    at_o = [w[1] * x, r[1] * h0, p[1] * c]
+    h = sigmoid(sum(at_o) + b[1]) * math.tanh(c)
+
+    from_o = messages(at_o, b[1], arriving / 2)
+    kept, added = messages([f * c0, i * g], 0.0, arriving / 2 + from_o[2])
+    to_i, to_f = (added / 2 + kept / 2, 0.0) if input_forget else (added / 2, kept / 2)
+    from_i, from_f, from_c = messages(at_i, b[0], to_i), messages(at_f, b[2], to_f), messages(at_c, b[3], added / 2)
+
+    def cube(value: float) -> Any:
+        return np.full((1, 1, 1), value)
+
+    given = {"initial_h": cube(h0), "initial_c": cube(c0)}
+    assert layer_forward(layer, cube(x), **given).Y_h.item() == pytest.approx(h, rel=1e-13)
+    got = layer_lrp(layer, cube(x), Rules("half", eps, delta), R_Y_h=cube(arriving), **given)
+    assert got.x.item() == pytest.approx(from_o[0] + from_i[0] + from_f[0] + from_c[0], rel=1e-12)
+    assert got.initial_h.item() == pytest.approx(from_o[1] + from_i[1] + from_f[1] + from_c[1], rel=1e-12)
+    assert got.initial_c.item() == pytest.approx(kept / 2 + from_i[2] + from_f[2], rel=1e-12)
+
+
 def test_gru_by_hand() -> None:
     """Update gate half open; linear_before_reset with R = 0: n = tanh(x), h = (n + h_prev) / 2."""
     W, R = np.array([[[0.0], [0.0], [1.0]]]), np.zeros((1, 3, 1))
