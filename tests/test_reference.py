@@ -382,6 +382,20 @@ def test_conservation(name: str, rule: Any, rng: np.random.Generator) -> None:
             assert max(abs(part).max() for part in R.absorbed.values()) == 0.0
 
 
+@pytest.mark.parametrize("head", ["mean", "last"])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_what_arrives_at_padding_is_absorbed(op: Any, head: Any, rng: np.random.Generator) -> None:
+    """With bias_factor 1 the head gives its bias share to padded steps too; the ledger must not lose it."""
+    built = recurrent_model(rng, op, sequence_lens=True, head=head)
+    feeds = {**built.feeds(rng, T=5), "lens": np.array([5, 2, 0], dtype=np.int32)}
+    R = built.reference_lrp(feeds, one_hot(1, 3, 3), Rules("half", 1e-3, 1.0))
+    np.testing.assert_array_less(abs(R.explained - R.total - R.total_absorbed), 1e-12 * scale_of(R))
+    assert R.absorbed["layer0"][0] == 0.0
+    assert (R.absorbed["layer0"][1:] != 0.0).all()
+    assert (R.x[2:, 1] == 0.0).all()
+    assert (R.x[:, 2] == 0.0).all()
+
+
 @pytest.mark.parametrize("rule", ["all", "half", "abs"])
 @pytest.mark.parametrize("name", ["lstm", "lstm-peepholes", "lstm-lens", "lstm-input-forget", "gru", "gru-lbr", "rnn"])
 def test_conservation_relative_to_the_score(name: str, rule: Any, rng: np.random.Generator) -> None:
@@ -489,12 +503,13 @@ def test_unrolled_graph_gives_the_same_relevance(
     np.testing.assert_allclose(graph_lrp(unrolled.model, feeds, weights, rules), expected, rtol=1e-9, atol=1e-11)
 
 
-def test_unrolled_graph_with_separate_products_agrees_as_epsilon_vanishes(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("rule", PRODUCT_RULES)
+def test_unrolled_graph_with_separate_products_agrees_as_epsilon_vanishes(rule: Any, rng: np.random.Generator) -> None:
     """linear_before_reset adds W x and r * (R h): two stabilised sums against one, equal in the limit."""
     for op, lbr in (("LSTM", False), ("GRU", True), ("RNN", False)):
         built = recurrent_model(rng, op, linear_before_reset=lbr)
         unrolled = unrolled_model(built.network, 4, gemm=True, dtype=np.float64)
-        feeds, weights, rules = unrolled.feeds(rng, T=4), one_hot(0, 3, 3), Rules("half", 1e-12)
+        feeds, weights, rules = unrolled.feeds(rng, T=4), one_hot(0, 3, 3), Rules(rule, 1e-12)
         expected = built.reference_lrp(feeds, weights, rules).x
         np.testing.assert_allclose(graph_lrp(unrolled.model, feeds, weights, rules), expected, rtol=1e-6, atol=1e-8)
 
