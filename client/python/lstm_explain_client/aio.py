@@ -1,0 +1,132 @@
+"""The client for asyncio: the same calls as `Client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+from lstm_explain_proto.lstm_explain.v1 import model_pb2
+
+from lstm_explain_client import errors, models, wire
+from lstm_explain_client.client import BaseClient
+from lstm_explain_client.methods import Method
+from lstm_explain_client.models import ModelDetail, ModelSummary
+from lstm_explain_client.result import Result
+from lstm_explain_client.wire import Answer, Inputs, ModelSource, Request, TargetLike
+
+Requests = Iterable[Request | Mapping[str, Any]] | AsyncIterable[Request | Mapping[str, Any]]
+
+
+class AsyncClient(BaseClient):
+    """Asks an explanation server from asyncio. Options, calls and errors are those of `Client`; each call is awaited.
+
+    To be made and used inside one event loop. Cancelling the awaiting task cancels the call.
+    """
+
+    _grpc = grpc.aio
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def explain(
+        self,
+        model: str,
+        inputs: Inputs,
+        method: str | Method | None = "lrp",
+        target: TargetLike | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        capture: Sequence[str] = (),
+        version: str = "",
+        timeout: float | None = None,
+    ) -> Result:
+        """Predicts one batch and says why; see Client.explain."""
+        request = Request(model, inputs, method, target, parameters, capture, version)
+        arrays = request.arrays()
+        response = await self._call(self._explanations.Explain, request.message(arrays), timeout)
+        return wire.read_result(response, arrays)
+
+    async def explain_stream(self, requests: Requests, timeout: float | None = None) -> AsyncIterator[Answer]:
+        """Many requests over one stream, from an iterable or an async one; see Client.explain_stream."""
+        stream = wire.Stream()
+        broken: list[Exception] = []
+
+        async def messages() -> AsyncIterator[Any]:
+            try:
+                async for item in _each(requests):
+                    if (message := stream.encode(item)) is not None:
+                        yield message
+            except Exception as error:  # gRPC would swallow it
+                broken.append(error)
+
+        call = self._start(self._explanations.ExplainStream, messages(), timeout, unary=False)
+        try:
+            async for response in call:
+                for failed in stream.take_failed():
+                    yield failed
+                yield stream.decode(response)
+        except grpc.RpcError as error:
+            raise errors.from_call(error) from error
+        finally:
+            call.cancel()
+        for failed in stream.take_failed():
+            yield failed
+        if broken:
+            raise broken[0]
+
+    async def models(self) -> list[ModelSummary]:
+        """Every model and version; see Client.models."""
+        response = await self._call(self._models.ListModels, model_pb2.ListModelsRequest())
+        return [models.summary(message) for message in response.models]
+
+    async def model(self, name: str, version: str = "") -> ModelDetail:
+        """One model; see Client.model."""
+        response = await self._call(self._models.GetModel, model_pb2.GetModelRequest(name=name, version=version))
+        return models.detail(response.model)
+
+    async def import_model(
+        self,
+        name: str,
+        path: ModelSource,
+        version: str | None = None,
+        config: str | None = None,
+        timeout: float | None = None,
+    ) -> ModelDetail:
+        """Adds a model from a file or its bytes; see Client.import_model."""
+        start = await asyncio.to_thread(wire.import_start, name, path, version, config)
+        parts = wire.import_parts(start, path)
+        response = await self._call(self._models.ImportModel, parts, timeout, unary=False)
+        return models.detail(response.model)
+
+    async def delete_model(self, name: str, version: str = "") -> None:
+        """Removes a version, or every version of a model; see Client.delete_model."""
+        await self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
+
+    async def _call(
+        self, method: Callable[..., Any], request: Any, timeout: float | None = None, *, unary: bool = True
+    ) -> Any:
+        try:
+            return await self._start(method, request, timeout, unary=unary)
+        except grpc.RpcError as error:
+            raise errors.from_call(error) from error
+
+
+async def _each(requests: Requests) -> AsyncIterator[Request | Mapping[str, Any]]:
+    if isinstance(requests, AsyncIterable):
+        async for item in requests:
+            yield item
+    else:
+        for item in requests:
+            yield item

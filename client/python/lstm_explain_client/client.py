@@ -1,0 +1,177 @@
+"""The client for ordinary code. `aio` has the same for asyncio; both build and read messages in `wire`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2, model_pb2_grpc
+
+from lstm_explain_client import errors, models, wire
+from lstm_explain_client.connection import DEFAULT_RETRY, TLS, Connection, Retry, Token
+from lstm_explain_client.methods import Method
+from lstm_explain_client.models import ModelDetail, ModelSummary
+from lstm_explain_client.result import Result
+from lstm_explain_client.wire import Answer, Inputs, ModelSource, Request, TargetLike
+
+_ExplanationStub: Callable[[Any], Any] = explanation_pb2_grpc.ExplanationServiceStub
+_ModelStub: Callable[[Any], Any] = model_pb2_grpc.ModelServiceStub
+
+
+class BaseClient:
+    """What both clients share: the connection. The options are described at Client."""
+
+    _grpc: Any = grpc
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls: TLS | bool = False,
+        token: Token | None = None,
+        timeout: float | None = 60.0,
+        max_message_bytes: int = 64 << 20,
+        retry: Retry | None = DEFAULT_RETRY,
+        channel_options: Sequence[tuple[str, Any]] = (),
+        plaintext_token: bool = False,
+    ) -> None:
+        self._connection = Connection(
+            address, tls, token, timeout, max_message_bytes, retry, channel_options, plaintext_token
+        )
+        self._channel = self._connection.open(self._grpc)
+        self._explanations = _ExplanationStub(self._channel)
+        self._models = _ModelStub(self._channel)
+
+    def _start(self, method: Callable[..., Any], request: Any, timeout: float | None, *, unary: bool = True) -> Any:
+        """Starts a call, with the default deadline if it is unary."""
+        if timeout is None and unary:
+            timeout = self._connection.timeout
+        return method(request, timeout=timeout, metadata=self._connection.metadata())
+
+
+class Client(BaseClient):
+    """Asks an explanation server. Safe to use from several threads.
+
+    address: "host:port". Nothing is sent before the first call.
+    tls: False for plain text, True for TLS with the authorities that gRPC ships, or a TLS object.
+    token: sent as a bearer token with every call; a function is asked anew for every call.
+    timeout: seconds for a call that sets none of its own; None: wait for ever. Streams and imports have no default.
+    max_message_bytes: limit for one message, either way.
+    retry: when calls that change nothing are sent again; None: never.
+    channel_options: further gRPC channel arguments.
+    plaintext_token: allow a token over an unencrypted connection that leaves this machine.
+
+    Every call raises a subclass of ExplainError; the tree is in `lstm_explain_client.errors`.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def explain(
+        self,
+        model: str,
+        inputs: Inputs,
+        method: str | Method | None = "lrp",
+        target: TargetLike | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        capture: Sequence[str] = (),
+        version: str = "",
+        timeout: float | None = None,
+    ) -> Result:
+        """Predicts one batch and says why.
+
+        model, version: as listed by `models()`; an empty version is the newest that is ready.
+        inputs: input name to ndarray or nested lists (floats become float32, ints int64), with the batch axis that
+            the model has; for an input with a tokenizer also a str, or a list of str, one a sample.
+        method: a name with its `parameters`, or an object such as LRP(product_rule="half"); None: the model's default.
+        target: which scalar of the output is explained: an int, a tuple over the non-batch axes, an array or list
+            with one position a sample, or a Target or dict for the rest. None: the model's default.
+        capture: names of inner values whose relevance is wanted too.
+        timeout: seconds.
+        """
+        request = Request(model, inputs, method, target, parameters, capture, version)
+        arrays = request.arrays()
+        response = self._call(self._explanations.Explain, request.message(arrays), timeout)
+        return wire.read_result(response, arrays)
+
+    def explain_stream(
+        self, requests: Iterable[Request | Mapping[str, Any]], timeout: float | None = None
+    ) -> Iterator[Answer]:
+        """Many requests over one stream: Request objects, or dicts of the arguments of `explain`.
+
+        Answers come as they are ready, in any order, each with its request's id. A request that fails is answered by
+        its error and the stream goes on; this raises only if the stream itself breaks, or `requests` does.
+        """
+        stream = wire.Stream()
+        broken: list[Exception] = []
+
+        def messages() -> Iterator[Any]:
+            try:
+                for item in requests:
+                    if (message := stream.encode(item)) is not None:
+                        yield message
+            except Exception as error:  # gRPC would swallow it
+                broken.append(error)
+
+        call = self._start(self._explanations.ExplainStream, messages(), timeout, unary=False)
+        try:
+            for response in call:
+                yield from stream.take_failed()
+                yield stream.decode(response)
+        except grpc.RpcError as error:
+            raise errors.from_call(error) from error
+        finally:
+            call.cancel()
+        yield from stream.take_failed()
+        if broken:
+            raise broken[0]
+
+    def models(self) -> list[ModelSummary]:
+        """Every model and version, those that failed to load too."""
+        response = self._call(self._models.ListModels, model_pb2.ListModelsRequest())
+        return [models.summary(message) for message in response.models]
+
+    def model(self, name: str, version: str = "") -> ModelDetail:
+        """One model with its inputs, outputs, defaults, and what can be explained."""
+        response = self._call(self._models.GetModel, model_pb2.GetModelRequest(name=name, version=version))
+        return models.detail(response.model)
+
+    def import_model(
+        self,
+        name: str,
+        path: ModelSource,
+        version: str | None = None,
+        config: str | None = None,
+        timeout: float | None = None,
+    ) -> ModelDetail:
+        """Adds a model from a file or its bytes.
+
+        version: default: one above the newest. config: the text of a model.yaml. Needs a server that allows imports.
+        """
+        start = wire.import_start(name, path, version, config)
+        parts = wire.import_parts(start, path)
+        response = self._call(self._models.ImportModel, parts, timeout, unary=False)
+        return models.detail(response.model)
+
+    def delete_model(self, name: str, version: str = "") -> None:
+        """Removes a version, or every version of a model. Needs a server that allows it."""
+        self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
+
+    def _call(
+        self, method: Callable[..., Any], request: Any, timeout: float | None = None, *, unary: bool = True
+    ) -> Any:
+        try:
+            return self._start(method, request, timeout, unary=unary)
+        except grpc.RpcError as error:
+            raise errors.from_call(error) from error

@@ -1,0 +1,138 @@
+"""How a channel is opened: security, limits, retries. Both clients use it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+Certificate = bytes | str | os.PathLike[str]
+Token = str | Callable[[], str]
+
+_EXPLANATION = "lstm_explain.v1.ExplanationService"
+_MODELS = "lstm_explain.v1.ModelService"
+# Calls that may be sent again: they change nothing.
+_RETRYABLE = ((_EXPLANATION, "Explain"), (_MODELS, "ListModels"), (_MODELS, "GetModel"))
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
+
+
+@dataclass(frozen=True)
+class TLS:
+    """An encrypted connection. Certificates and keys are PEM: bytes, or the path of a file.
+
+    root_certificates: who may have signed the server's certificate; default: the authorities that gRPC ships.
+    certificate, key: the client's own, for mutual TLS.
+    server_name: the name expected in the server's certificate, if it is not the host of the address.
+    """
+
+    root_certificates: Certificate | None = None
+    certificate: Certificate | None = None
+    key: Certificate | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("mutual TLS takes both a certificate and its key")
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """gRPC's own form; raises OSError where a file cannot be read."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=_pem(self.root_certificates),
+            private_key=_pem(self.key),
+            certificate_chain=_pem(self.certificate),
+        )
+
+
+def _pem(certificate: Certificate | None) -> bytes | None:
+    return certificate if certificate is None or isinstance(certificate, bytes) else Path(certificate).read_bytes()
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When a call that changes nothing is sent again, as gRPC's service config has it.
+
+    attempts: how often in all, 1 (never again) to 5. initial_backoff, max_backoff: seconds. A server that says when
+    to come back is obeyed.
+    """
+
+    attempts: int = 4
+    initial_backoff: float = 0.1
+    max_backoff: float = 2.0
+    multiplier: float = 2.0
+    codes: tuple[str, ...] = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.attempts <= 5:
+            raise ValueError(f"attempts is {self.attempts}, wanted 1 to 5")
+
+    def service_config(self) -> str:
+        """The JSON that gRPC reads."""
+        policy = {
+            "maxAttempts": self.attempts,
+            "initialBackoff": f"{self.initial_backoff}s",
+            "maxBackoff": f"{self.max_backoff}s",
+            "backoffMultiplier": self.multiplier,
+            "retryableStatusCodes": list(self.codes),
+        }
+        names = [{"service": service, "method": method} for service, method in _RETRYABLE]
+        return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]})
+
+
+DEFAULT_RETRY = Retry()
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Everything that both clients need to open a channel and to make a call; see Client for the meaning."""
+
+    address: str
+    tls: TLS | bool = False
+    token: Token | None = None
+    timeout: float | None = 60.0
+    max_message_bytes: int = 64 << 20
+    retry: Retry | None = DEFAULT_RETRY
+    channel_options: Sequence[tuple[str, Any]] = ()
+    plaintext_token: bool = False
+
+    def __post_init__(self) -> None:
+        exposed = self.token is not None and not self.tls and not self.address.startswith(_LOOPBACK)
+        if exposed and not self.plaintext_token:
+            raise ValueError(
+                "a token over an unencrypted connection can be read by others: set tls, or plaintext_token"
+            )
+
+    @property
+    def security(self) -> TLS | None:
+        return TLS() if self.tls is True else self.tls or None
+
+    def options(self) -> list[tuple[str, Any]]:
+        """gRPC's channel arguments; the caller's own come last and win."""
+        retrying = self.retry is not None and self.retry.attempts > 1
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", self.max_message_bytes),
+            ("grpc.enable_retries", int(retrying)),
+        ]
+        if self.retry is not None and retrying:
+            options.append(("grpc.service_config", self.retry.service_config()))
+        if self.security and self.security.server_name:
+            options.append(("grpc.ssl_target_name_override", self.security.server_name))
+        return [*options, *self.channel_options]
+
+    def open(self, kind: Any) -> Any:
+        """A channel of `kind`: the module `grpc` or `grpc.aio`."""
+        if self.security:
+            return kind.secure_channel(self.address, self.security.credentials(), options=self.options())
+        return kind.insecure_channel(self.address, options=self.options())
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        if self.token is None:
+            return ()
+        token = self.token() if callable(self.token) else self.token
+        return (("authorization", f"Bearer {token}"),)

@@ -1,0 +1,252 @@
+"""Everything that the client raises on purpose.
+
+ExplainError
+├── InvalidRequest      something in the request is wrong; `field` says what (also a ValueError)
+│   └── TooLarge        a message is larger than one side allows
+├── ModelNotFound       there is no such model or version
+├── AlreadyExists       the version that was to be imported is there
+├── NotExplainable      the method cannot pass through the model
+├── Overloaded          the server has too much to do; `retry_after` says when to come back
+├── Unauthenticated     who is calling is not known
+├── PermissionDenied    who is calling may not do this
+├── DeadlineExceeded    the answer did not come in time
+├── Cancelled           the call was cancelled
+├── Unavailable         the server cannot be reached
+├── Unimplemented       the server does not know the call
+├── ServerFault         something went wrong inside the server
+└── MalformedResponse   the answer cannot be read
+"""
+
+# ruff: noqa: N818 - named for what went wrong, as callers write it in `except`
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
+_KNOWN_DETAILS: tuple[Any, ...] = (
+    error_details_pb2.BadRequest,
+    error_details_pb2.RetryInfo,
+    error_details_pb2.PreconditionFailure,
+    error_details_pb2.QuotaFailure,
+    error_details_pb2.ResourceInfo,
+    error_details_pb2.ErrorInfo,
+    error_details_pb2.RequestInfo,
+    error_details_pb2.DebugInfo,
+    error_details_pb2.Help,
+    error_details_pb2.LocalizedMessage,
+)
+
+
+class ExplainError(Exception):
+    """Base class.
+
+    message: what the server, or this client, said.
+    code: the gRPC status.
+    field: path of the field of the request that was wrong, for example `inputs[0].shape`, or empty.
+    details: the google.rpc messages that came along (BadRequest, RetryInfo, …).
+    """
+
+    default_code = grpc.StatusCode.UNKNOWN
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode | None = None,
+        field: str = "",
+        details: Sequence[Message] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.field = field
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        named = self.field and self.field not in self.message
+        return f"{self.message} ({self.field})" if named else self.message
+
+
+class InvalidRequest(ExplainError, ValueError):
+    """Something in the request is wrong; `field` says what. Sending it again cannot help."""
+
+    default_code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class TooLarge(InvalidRequest):
+    """A message is larger than the client or the server allows (`max_message_bytes`)."""
+
+    default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class ModelNotFound(ExplainError):
+    """There is no such model, or no such version of it."""
+
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class AlreadyExists(ExplainError):
+    """The version that was to be imported is there already."""
+
+    default_code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class NotExplainable(ExplainError):
+    """The method cannot pass through the model: an operator has no rule, or the model failed to load."""
+
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Overloaded(ExplainError):
+    """The server has too much to do. `retry_after`: seconds to wait, as the server asked, or None."""
+
+    default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    retry_after: float | None = None
+
+
+class Unauthenticated(ExplainError):
+    """The token or certificate is missing or not accepted."""
+
+    default_code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(ExplainError):
+    """The caller is known and may not do this."""
+
+    default_code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class DeadlineExceeded(ExplainError):
+    """The answer did not come within `timeout` seconds."""
+
+    default_code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Cancelled(ExplainError):
+    """The call was cancelled, here or by the server."""
+
+    default_code = grpc.StatusCode.CANCELLED
+
+
+class Unavailable(ExplainError):
+    """The server cannot be reached, after every retry."""
+
+    default_code = grpc.StatusCode.UNAVAILABLE
+
+
+class Unimplemented(ExplainError):
+    """The server does not know the call, or has it turned off."""
+
+    default_code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class ServerFault(ExplainError):
+    """Something went wrong inside the server."""
+
+    default_code = grpc.StatusCode.INTERNAL
+
+
+class MalformedResponse(ExplainError):
+    """The answer came and cannot be read: client and server do not fit together."""
+
+    default_code = grpc.StatusCode.DATA_LOSS
+
+
+_BY_CODE: dict[grpc.StatusCode, type[ExplainError]] = {
+    **{
+        cls.default_code: cls
+        for cls in (
+            InvalidRequest,
+            ModelNotFound,
+            AlreadyExists,
+            NotExplainable,
+            Overloaded,
+            Unauthenticated,
+            PermissionDenied,
+            DeadlineExceeded,
+            Cancelled,
+            Unavailable,
+            Unimplemented,
+            ServerFault,
+        )
+    },
+    grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
+    grpc.StatusCode.UNKNOWN: ServerFault,
+    grpc.StatusCode.DATA_LOSS: ServerFault,
+    grpc.StatusCode.ABORTED: ServerFault,
+}
+_BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def from_call(call: Any) -> ExplainError:
+    """The typed error for a failed call: a grpc.RpcError that is a grpc.Call, or a grpc.aio.AioRpcError."""
+    metadata = dict(call.trailing_metadata() or ())
+    error = _typed(call.code(), call.details() or "", _unpacked(metadata.get(_DETAILS_KEY)))
+    if isinstance(error, Overloaded) and error.retry_after is None:
+        error.retry_after = _pushback(metadata.get(_PUSHBACK_KEY))
+    return error
+
+
+def from_number(number: int, message: str, field: str = "") -> ExplainError:
+    """The typed error for a google.rpc.Code, as a stream answers a single request with."""
+    error = _typed(_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN), message, ())
+    error.field = field
+    return error
+
+
+def _typed(code: grpc.StatusCode, message: str, details: Sequence[Message]) -> ExplainError:
+    cls = _BY_CODE.get(code, ExplainError)
+    if cls is Overloaded and _is_about_size(message):
+        cls = TooLarge
+    error = cls(message or code.name, code=code, field=_field(details), details=details)
+    if isinstance(error, Overloaded):
+        error.retry_after = _retry_delay(details)
+    return error
+
+
+def _is_about_size(message: str) -> bool:
+    """gRPC itself uses the code of an overload for messages beyond the limit; only its wording tells them apart."""
+    return "larger than max" in message
+
+
+def _unpacked(encoded: bytes | str | None) -> tuple[Message, ...]:
+    if not isinstance(encoded, bytes):
+        return ()
+    try:
+        return tuple(_known(status_pb2.Status.FromString(encoded).details))
+    except DecodeError:
+        return ()
+
+
+def _known(details: Iterable[Any]) -> Iterable[Message]:
+    for packed in details:
+        cls = next((cls for cls in _KNOWN_DETAILS if packed.Is(cls.DESCRIPTOR)), None)
+        yield cls.FromString(packed.value) if cls else packed
+
+
+def _field(details: Iterable[Message]) -> str:
+    for detail in details:
+        if isinstance(detail, error_details_pb2.BadRequest) and detail.field_violations:
+            return str(detail.field_violations[0].field)
+    return ""
+
+
+def _retry_delay(details: Iterable[Message]) -> float | None:
+    for detail in details:
+        if isinstance(detail, error_details_pb2.RetryInfo):
+            return float(detail.retry_delay.seconds + detail.retry_delay.nanos * 1e-9)
+    return None
+
+
+def _pushback(value: bytes | str | None) -> float | None:
+    try:
+        milliseconds = int(value or "")
+    except ValueError:
+        return None
+    return milliseconds / 1000 if milliseconds >= 0 else None

@@ -1,0 +1,103 @@
+"""What the server says about its models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lstm_explain_proto.lstm_explain.v1 import model_pb2
+
+from lstm_explain_client.methods import Method, from_wire_method
+from lstm_explain_client.target import Target, from_wire_target
+from lstm_explain_client.tensors import NAMES
+
+_STATES: dict[int, str] = {
+    number: name.removeprefix("MODEL_STATE_").lower() for name, number in model_pb2.ModelState.items()
+}
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One version of a model. `state` is "loading", "ready", "failed" (with its `reason`) or "unloaded"."""
+
+    name: str
+    version: str
+    state: str
+    reason: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: `dtype` as NumPy calls it, or "string"; `shape` with the names of symbolic axes."""
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One node of the graph: whether LRP can pass through it, and the rule, or why there is none."""
+
+    name: str
+    op_type: str
+    supported: bool
+    rule: str
+
+
+@dataclass(frozen=True)
+class ModelDetail(ModelSummary):
+    """A model with its inputs, outputs and defaults.
+
+    inputs, outputs: by name. lrp_supported: whether LRP can explain it. nodes: what will happen at every node.
+    default_method, default_target: from the model's settings, or None.
+    class_names, feature_names: output or input name to the names of the entries of its last axis.
+    text_inputs: inputs that may be sent as text.
+    """
+
+    inputs: dict[str, TensorSpec] = field(default_factory=dict)
+    outputs: dict[str, TensorSpec] = field(default_factory=dict)
+    lrp_supported: bool = False
+    nodes: tuple[NodeReport, ...] = ()
+    default_method: Method | None = None
+    default_target: Target | None = None
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    text_inputs: tuple[str, ...] = ()
+
+
+def summary(message: model_pb2.ModelSummary) -> ModelSummary:
+    """The summary that a message holds."""
+    return ModelSummary(**_summary_fields(message))
+
+
+def detail(message: model_pb2.ModelDetail) -> ModelDetail:
+    """The description that a message holds."""
+    return ModelDetail(
+        **_summary_fields(message.summary),
+        inputs={spec.name: _spec(spec) for spec in message.inputs},
+        outputs={spec.name: _spec(spec) for spec in message.outputs},
+        lrp_supported=message.lrp_supported,
+        nodes=tuple(NodeReport(n.name, n.op_type, n.supported, n.rule) for n in message.nodes),
+        default_method=from_wire_method(message.default_method),
+        default_target=from_wire_target(message.default_target, 0) if message.HasField("default_target") else None,
+        class_names={name: tuple(names.values) for name, names in message.class_names.items()},
+        feature_names={name: tuple(names.values) for name, names in message.feature_names.items()},
+        text_inputs=tuple(message.text_inputs),
+    )
+
+
+def _summary_fields(message: model_pb2.ModelSummary) -> dict[str, Any]:
+    state = _STATES.get(message.state, "unspecified")
+    return {
+        "name": message.name,
+        "version": message.version,
+        "state": state,
+        "reason": message.reason,
+        "description": message.description,
+    }
+
+
+def _spec(message: model_pb2.TensorSpec) -> TensorSpec:
+    shape = tuple(d.symbol if d.WhichOneof("dimension") == "symbol" else d.size for d in message.shape)
+    return TensorSpec(NAMES.get(message.dtype, "unspecified"), shape)

@@ -1,0 +1,11 @@
+"""Pictures of explanations, as pure functions of arrays: HTML fragments here, the terminal in `render.terminal`.
+
+Red speaks for the explained value, blue against it; zero has no colour. Nothing depends on colour alone: every picture
+also shows sign and size by numbers, marks or the height of bars, so it survives greyscale and print.
+"""
+
+from lstm_explain_client.render.html import STYLE, page, words
+from lstm_explain_client.render.matrix import matrix
+from lstm_explain_client.render.tables import ledger, prediction
+
+__all__ = ["STYLE", "ledger", "matrix", "page", "prediction", "words"]

@@ -1,0 +1,108 @@
+"""What is explained: one scalar a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+
+from lstm_explain_client.errors import InvalidRequest
+from lstm_explain_client.tensors import as_array, from_wire, to_wire
+
+Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | list[int] | list[list[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A scalar a sample, taken from one output of the model. Everything left out takes the model's default.
+
+    output: the output's name; default the model's, else its first.
+    index: a position in one sample's output (the output without its batch axis): an int, or a tuple over the
+        non-batch axes; or an array or list with one position a sample, shape [batch] or [batch, non-batch axes].
+        Default: the largest entry on the last axis.
+    contrast: a second position, same forms; output[index] - output[contrast] is explained.
+    weights: shape of one sample's output; sum(weights * output) is explained. Excludes `index`.
+    batch_axis: the output's axis along which samples lie; None for a model without one.
+    pre_activation: where the output ends in Softmax, LogSoftmax or Sigmoid, explain the value before it.
+    """
+
+    output: str | None = None
+    index: Index | None = None
+    contrast: Index | None = None
+    weights: npt.ArrayLike | None = None
+    batch_axis: int | Literal["default"] | None = "default"
+    pre_activation: bool | None = None
+
+
+def resolve(target: Target | Index | Mapping[str, Any] | None) -> Target | None:
+    """The Target for everything that `explain(target=…)` takes; InvalidRequest for what it does not."""
+    if target is None or isinstance(target, Target):
+        return target
+    if not isinstance(target, Mapping):
+        return Target(index=target)
+    known = [f.name for f in fields(Target)]
+    for key in target:
+        if key not in known:
+            raise InvalidRequest(f"target: unknown key {key!r}, it has {', '.join(known)}", field=f"target.{key}")
+    return Target(**target)
+
+
+def to_wire_target(target: Target) -> explanation_pb2.Target:
+    """The message for a target."""
+    message = explanation_pb2.Target(
+        output=target.output or "",
+        indices=_flat(target.index, "target.index"),
+        contrast_indices=_flat(target.contrast, "target.contrast"),
+        no_batch_axis=target.batch_axis is None,
+    )
+    if target.pre_activation is not None:
+        message.pre_activation = target.pre_activation
+    if isinstance(target.batch_axis, int):
+        message.batch_axis = target.batch_axis
+    if target.weights is not None:
+        if target.index is not None or target.contrast is not None:
+            raise InvalidRequest("target has weights and also index or contrast", field="target.weights")
+        message.weights.CopyFrom(to_wire(as_array(target.weights, "target.weights")))
+    return message
+
+
+def _flat(index: Index | None, field: str) -> list[int]:
+    """Positions row-major. The server tells one position from one a sample by how many numbers there are."""
+    if index is None:
+        return []
+    array = np.asarray(index)
+    if array.dtype.kind not in "iu" or array.ndim > 2 or array.size == 0:
+        raise InvalidRequest(f"{field} is {index!r}, wanted an int, a tuple of ints or an array of ints", field=field)
+    return [int(i) for i in array.flat]
+
+
+def from_wire_target(message: explanation_pb2.Target, batch: int) -> Target:
+    """The target as the server used it: `index` and `contrast` are arrays of shape [batch] or [batch, axes]."""
+    pre_activation = message.pre_activation if message.HasField("pre_activation") else None
+    return Target(
+        output=message.output or None,
+        index=_positions(message.indices, batch),
+        contrast=_positions(message.contrast_indices, batch),
+        weights=from_wire(message.weights) if message.HasField("weights") else None,
+        batch_axis=_batch_axis(message),
+        pre_activation=pre_activation,
+    )
+
+
+def _batch_axis(message: explanation_pb2.Target) -> int | Literal["default"] | None:
+    if message.no_batch_axis:
+        return None
+    return message.batch_axis if message.HasField("batch_axis") else "default"
+
+
+def _positions(flat: Any, batch: int) -> npt.NDArray[np.int64] | None:
+    if not flat:
+        return None
+    array = np.array(flat, dtype=np.int64)
+    if array.size <= batch or batch == 0 or array.size % batch:
+        return array
+    return array.reshape(batch, -1)

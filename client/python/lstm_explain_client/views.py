@@ -1,0 +1,275 @@
+"""A result as a page, a terminal picture, a figure, a data frame. How each is drawn is in `render`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from lstm_explain_client import render
+from lstm_explain_client.render import html
+from lstm_explain_client.render import terminal as tty
+from lstm_explain_client.render.scale import MINUS, clean, largest, number
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from lstm_explain_client.result import Result
+
+Array = npt.NDArray[Any]
+
+# In notebooks and on pages a large batch would be a large page; the rest is counted.
+_MOST_IN_NOTEBOOK = 8
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One input of one sample, ready to draw.
+
+    relevance: [steps] where there are tokens, else [steps, features]. tokens: the words, or the ids as text.
+    values: the numbers that were sent, of the relevance's shape, or None. features: names of the last axis.
+    """
+
+    name: str
+    relevance: Array
+    tokens: list[str] | None
+    values: Array | None
+    features: list[str]
+
+
+def inputs(result: Result, sample: int) -> Iterator[View]:
+    """Every input of one sample that has relevance to show; raises IndexError for a sample that is not there."""
+    if not 0 <= sample < len(result):
+        raise IndexError(f"sample {sample}, there are {len(result)}")
+    for name, array in result.relevance.items():
+        relevance = result.samples_of(name, array)[sample]
+        if relevance.ndim == 0:
+            continue  # a length or a flag
+        sent = result.inputs.get(name)
+        fits = sent is not None and sent.shape == array.shape and sent.dtype != object
+        values = result.samples_of(name, sent)[sample] if sent is not None and fits else None
+        tokens = _tokens(result, name, sample, values, relevance.ndim)
+        if tokens is None:
+            relevance = _two_axes(relevance)
+            values = None if values is None else _two_axes(values)
+        yield View(name, relevance, tokens, values, _features(result, name, relevance))
+
+
+def _tokens(result: Result, name: str, sample: int, values: Array | None, axes: int) -> list[str] | None:
+    if name in result.tokens:
+        return [str(token) for token in result.samples_of(name, result.tokens[name])[sample].ravel()]
+    if values is not None and values.dtype.kind in "iu" and axes == 1:
+        return [str(identity) for identity in values]
+    return None
+
+
+def _two_axes(array: Array) -> Array:
+    """[time, features]: one axis is time, axes beyond the second are laid out behind each other."""
+    return array.reshape(array.shape[0], -1)
+
+
+def _features(result: Result, name: str, relevance: Array) -> list[str]:
+    if relevance.ndim == 1:
+        return []
+    count = relevance.shape[1]
+    names = result.detail.feature_names.get(name, ()) if result.detail else ()
+    if len(names) == count:
+        return list(names)
+    return [name] if count == 1 else [f"{name}[{i}]" for i in range(count)]
+
+
+def page(result: Result, title: str, steps: Sequence[Any] | None) -> str:
+    """A complete document with every sample."""
+    title = title or f"{result.model}: why"
+    sections = [(heading(result, i), sample_html(result, i, steps)) for i in range(len(result))]
+    return html.page(sections, title)
+
+
+def notebook(result: Result) -> str:
+    """The first samples, as a fragment."""
+    shown = min(len(result), _MOST_IN_NOTEBOOK)
+    parts = (f"<p><strong>{html.text(heading(result, i))}</strong></p>{sample_html(result, i)}" for i in range(shown))
+    more = f"<p>… and {len(result) - shown} more samples</p>" if len(result) > shown else ""
+    return html.STYLE + "".join(parts).replace(html.STYLE, "") + more
+
+
+def heading(result: Result, sample: int) -> str:
+    """What was asked of which sample, in a line."""
+    which = f"Sample {sample + 1}: " if len(result) > 1 else ""
+    return f"{which}{target_name(result, sample)} = {number(float(result.explained[sample]))}"
+
+
+def how(result: Result) -> str:
+    """Which model answered, and by which method."""
+    model = f"{result.model} version {result.version}" if result.version else result.model
+    return ", ".join(filter(None, (model, str(result.method or ""))))
+
+
+def target_name(result: Result, sample: int) -> str:
+    """What was explained, for example `logits[very positive]`."""
+    target = result.target
+    if target is None:
+        return "explained value"
+    name = target.output or "output"
+    if target.weights is not None:
+        return f"combination of {name}"
+    chosen = _entry(result, name, target.index, sample)
+    against = _entry(result, name, target.contrast, sample)
+    return f"{name}{chosen} {MINUS} {name}{against}" if against else f"{name}{chosen}"
+
+
+def _entry(result: Result, output: str, index: Any, sample: int) -> str:
+    position = _position(index, sample, len(result))
+    if not position:
+        return ""
+    names = result.detail.class_names.get(output, ()) if result.detail else ()
+    last = names[position[-1]] if -len(names) <= position[-1] < len(names) else str(position[-1])
+    return f"[{', '.join([*map(str, position[:-1]), last])}]"
+
+
+def _position(index: Any, sample: int, batch: int) -> tuple[int, ...]:
+    if index is None:
+        return ()
+    array = np.asarray(index)
+    row = array[sample] if array.ndim and len(array) == batch else array
+    return tuple(int(i) for i in np.ravel(row))
+
+
+def sample_html(result: Result, sample: int, steps: Sequence[Any] | None = None) -> str:
+    """One sample: prediction, heatmap of every input, ledger."""
+    views = list(inputs(result, sample))
+    scale = largest(*(view.relevance for view in views))
+    parts = []
+    for view in views:
+        if len(views) > 1:
+            parts.append(f"<p>{html.text(view.name)}</p>")
+        parts.append(_view_html(view, scale, steps))
+    explained = float(result.explained[sample])
+    account = render.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample))
+    parts.append(html.beside(_prediction_html(result, sample), account))
+    parts.append(html.fragment(f'<div class="note">{html.text(how(result))}</div>'))
+    return "".join(parts)
+
+
+def _view_html(view: View, scale: float, steps: Sequence[Any] | None) -> str:
+    if view.tokens is not None:
+        return render.words(view.tokens, view.relevance.ravel(), scale=scale)
+    fitting = steps if steps is not None and len(steps) == len(view.relevance) else None
+    return render.matrix(view.relevance, view.features, values=view.values, steps=fitting, scale=scale)
+
+
+def _prediction_html(result: Result, sample: int) -> str:
+    """The explained output, where it is a row of a few entries."""
+    output = _explained_output(result, sample)
+    if output is None:
+        return ""
+    name, values, names, chosen = output
+    return render.prediction(values, names, chosen, caption=f"Prediction: {name}")
+
+
+def _explained_output(result: Result, sample: int) -> tuple[str, Array, Sequence[str] | None, int | None] | None:
+    name = result.target.output if result.target and result.target.output else next(iter(result.outputs), "")
+    array = result.outputs.get(name)
+    axis = result.target.batch_axis if result.target else 0
+    if array is None or array.dtype == object:
+        return None
+    if axis is not None:
+        array = np.moveaxis(array, axis if isinstance(axis, int) else 0, 0)
+        array = array[sample] if len(array) == len(result) else array
+    if not 2 <= array.size <= 12 or array.ndim != 1:
+        return None
+    names = result.detail.class_names.get(name) if result.detail else None
+    position = _position(result.target.index, sample, len(result)) if result.target else ()
+    return name, array, names, position[-1] if position else None
+
+
+def terminal(result: Result, sample: int | None = None) -> Group:
+    """Every sample, or one, for the terminal."""
+    which = range(len(result)) if sample is None else (sample,)
+    return Group(*(part for i in which for part in _sample_terminal(result, i)))
+
+
+def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
+    yield Text(clean(heading(result, sample)), "bold").append(f"  {clean(how(result))}", "dim not bold")
+    views = list(inputs(result, sample))
+    scale = largest(*(view.relevance for view in views))
+    for view in views:
+        if view.tokens is not None:
+            yield tty.words(view.tokens, view.relevance.ravel(), scale=scale)
+        else:
+            yield tty.matrix(view.relevance, view.features, scale=scale)
+    explained = float(result.explained[sample])
+    yield tty.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample))
+
+
+def frame(result: Result) -> pandas.DataFrame:
+    """A row an element; see Result.to_frame."""
+    import pandas
+
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("sample", "input", "step", "feature", "token", "value", "relevance")
+    }
+    for sample in range(len(result)):
+        for view in inputs(result, sample):
+            for row in _rows(view):
+                for key, value in zip(columns, (sample, view.name, *row), strict=True):
+                    columns[key].append(value)
+    return pandas.DataFrame(columns)
+
+
+def _rows(view: View) -> Iterator[tuple[Any, ...]]:
+    """step, feature, token, value, relevance of every element; padding is left out."""
+    for place in np.ndindex(view.relevance.shape):
+        token = view.tokens[place[0]] if view.tokens is not None else None
+        if token == "":
+            continue
+        feature = view.features[place[1]] if len(place) > 1 else None
+        value = view.values[place] if view.values is not None else None
+        yield place[0], feature, token, value, view.relevance[place]
+
+
+def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
+    """A panel an input; see Result.plot. Made without pyplot, so that nothing global changes."""
+    from matplotlib.figure import Figure
+
+    views = list(inputs(result, sample))
+    scale = largest(*(view.relevance for view in views))
+    heights = [max(2.2, 0.35 * len(view.features) + 1) for view in views]
+    drawing = Figure(figsize=(10, sum(heights) + 0.8), layout="constrained")
+    drawing.suptitle(clean(heading(result, sample)))
+    panels = drawing.subplots(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, view in zip(panels, views, strict=True):
+        (_plot_words if view.tokens is not None else _plot_matrix)(axes, view, scale, steps)
+    return drawing
+
+
+def _plot_words(axes: Any, view: View, scale: float, steps: Sequence[Any] | None) -> None:
+    """Bars up for, down against, a word each."""
+    pairs = [(t, float(r)) for t, r in zip(view.tokens or [], view.relevance.ravel(), strict=True) if t]
+    heights = [value for _, value in pairs]
+    axes.bar(range(len(pairs)), heights, color=["#b2182b" if value > 0 else "#1b5ca8" for value in heights])
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_xticks(range(len(pairs)), [clean(token).replace("$", r"\$") for token, _ in pairs], rotation=60)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_ylim(-1.05 * scale, 1.05 * scale)
+    axes.set_ylabel("relevance")
+
+
+def _plot_matrix(axes: Any, view: View, scale: float, steps: Sequence[Any] | None) -> None:
+    """A heatmap, red for and blue against, zero white."""
+    shown = axes.imshow(
+        view.relevance.T, aspect="auto", cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
+    )
+    axes.set_yticks(range(len(view.features)), [name.replace("$", r"\$") for name in view.features])
+    if steps is not None and len(steps) == len(view.relevance):
+        places = range(0, len(steps), max(1, len(steps) // 10))
+        axes.set_xticks(places, [str(steps[i]) for i in places], rotation=30)
+    else:
+        axes.set_xlabel("step")
+    axes.figure.colorbar(shown, ax=axes, label="relevance")

@@ -1,0 +1,212 @@
+"""Requests out of arguments, results out of responses. Nothing here talks to a server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
+
+from lstm_explain_client import methods, target
+from lstm_explain_client.errors import ExplainError, InvalidRequest, from_number
+from lstm_explain_client.methods import Method
+from lstm_explain_client.result import Ledger, Result
+from lstm_explain_client.target import Index, Target
+from lstm_explain_client.tensors import Array, as_array, from_wire, to_wire
+
+CHUNK = 1 << 20
+
+Inputs = Mapping[str, Any]
+TargetLike = Target | Index | Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One explanation to ask for; the fields are the arguments of `Client.explain`.
+
+    id: comes back with the answer in a stream; default: the request's place in it, from "0".
+    """
+
+    model: str
+    inputs: Inputs
+    method: str | Method | None = "lrp"
+    target: TargetLike | None = None
+    parameters: Mapping[str, Any] | None = None
+    capture: Sequence[str] = ()
+    version: str = ""
+    id: str = ""
+
+    def message(self, arrays: Mapping[str, Array]) -> explanation_pb2.ExplainRequest:
+        """What goes over the wire, with `arrays` from `self.arrays()`; raises InvalidRequest."""
+        if not isinstance(self.model, str) or not self.model:
+            raise InvalidRequest(f"model is {self.model!r}, wanted a name", field="model")
+        if isinstance(self.capture, str):  # would be taken as a list of letters
+            raise InvalidRequest("capture is a str, wanted a list of names", field="capture")
+        resolved = target.resolve(self.target)
+        return explanation_pb2.ExplainRequest(
+            model=self.model,
+            version=self.version,
+            inputs=[to_wire(array, name) for name, array in arrays.items()],
+            target=target.to_wire_target(resolved) if resolved else None,
+            method=self._method(),
+            capture=self.capture,
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """The inputs as they travel."""
+        given: Any = self.inputs  # callers without a type checker pass anything
+        if not isinstance(given, Mapping):
+            kind = type(given).__name__
+            raise InvalidRequest(f"inputs is a {kind}, wanted a dict of input name to array", field="inputs")
+        return {name: as_array(value, f"inputs.{name}") for name, value in given.items()}
+
+    def _method(self) -> Any:
+        if self.method is None:
+            if self.parameters:
+                raise InvalidRequest("parameters without a method", field="parameters")
+            return None
+        return methods.to_wire_method(methods.resolve(self.method, self.parameters))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a stream gives back for one request: a result, or why there is none."""
+
+    id: str
+    result: Result | None = None
+    error: ExplainError | None = None
+
+    def get(self) -> Result:
+        """The result; raises the error."""
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None  # one of the two is always set
+        return self.result
+
+
+def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, Array]) -> Result:
+    """The result that a response holds; `inputs` are the arrays that were sent."""
+    explained = from_wire(response.explained)
+    return Result(
+        relevance=_arrays(response.relevance),
+        outputs=_arrays(response.outputs),
+        explained=explained,
+        captured=_arrays(response.captured),
+        ledger=_ledger(response.ledger),
+        tokens=_arrays(response.tokens),
+        method=methods.from_wire_method(response.method),
+        target=target.from_wire_target(response.target, explained.size),
+        model=response.model,
+        version=response.version,
+        inputs=dict(inputs),
+    )
+
+
+def _arrays(tensors: Any) -> dict[str, Array]:
+    return {tensor.name: from_wire(tensor) for tensor in tensors}
+
+
+def _ledger(message: explanation_pb2.Ledger) -> Ledger:
+    return Ledger(
+        inputs=from_wire(message.inputs),
+        initial_states=from_wire(message.initial_states),
+        absorbed=from_wire(message.absorbed),
+        residual=from_wire(message.residual),
+        by_node={share.node: from_wire(share.absorbed) for share in message.by_node},
+    )
+
+
+@dataclass
+class Stream:
+    """The bookkeeping of one ExplainStream: which request belongs to which answer.
+
+    A request that cannot even be built is answered by its own error, as the server would.
+    """
+
+    failed: deque[Answer] = field(default_factory=deque)
+    _sent: dict[str, dict[str, Array]] = field(default_factory=dict)
+    _count: int = 0
+
+    def encode(self, item: Request | Mapping[str, Any]) -> explanation_pb2.ExplainStreamRequest | None:
+        """The message for a request, or None: its answer is then in `failed`."""
+        number, self._count = str(self._count), self._count + 1
+        identity = number
+        try:
+            request = _as_request(item, number)
+            identity = request.id
+            if identity in self._sent:
+                raise InvalidRequest(f"the id {identity!r} is in use by a request without an answer yet", field="id")
+            arrays = request.arrays()
+            message = request.message(arrays)
+        except ExplainError as error:
+            self.failed.append(Answer(identity, error=error))
+            return None
+        self._sent[identity] = arrays
+        return explanation_pb2.ExplainStreamRequest(id=identity, request=message)
+
+    def decode(self, response: explanation_pb2.ExplainStreamResponse) -> Answer:
+        """The answer that a message holds."""
+        inputs = self._sent.pop(response.id, {})
+        if response.WhichOneof("result") == "error":
+            error = response.error
+            return Answer(response.id, error=from_number(error.code, error.message, error.field))
+        try:
+            return Answer(response.id, result=read_result(response.response, inputs))
+        except ExplainError as unreadable:
+            return Answer(response.id, error=unreadable)
+
+    def take_failed(self) -> Iterator[Answer]:
+        """Answers of requests that were never sent, each once."""
+        while self.failed:
+            yield self.failed.popleft()
+
+
+def _as_request(item: Request | Mapping[str, Any], number: str) -> Request:
+    if isinstance(item, Request):
+        return item if item.id else replace(item, id=number)
+    known = [f.name for f in fields(Request)]
+    for key in item:
+        if key not in known:
+            raise InvalidRequest(f"unknown argument {key!r}, there are {', '.join(known)}", field=str(key))
+    for key in ("model", "inputs"):
+        if key not in item:
+            raise InvalidRequest(f"the argument {key} is missing", field=key)
+    return Request(**{"id": number, **item})
+
+
+ModelSource = str | os.PathLike[str] | bytes
+
+
+def import_start(
+    name: str, source: ModelSource, version: str | None, config: str | None
+) -> model_pb2.ImportModelRequest:
+    """The first message of an import: name, size and checksum. Raises OSError where the file cannot be read."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in _chunks(source):
+        digest.update(chunk)
+        size += len(chunk)
+    start = model_pb2.ImportModelStart(
+        name=name, version=version or "", sha256=digest.digest(), size=size, config_yaml=config or ""
+    )
+    return model_pb2.ImportModelRequest(start=start)
+
+
+def import_parts(start: model_pb2.ImportModelRequest, source: ModelSource) -> Iterator[model_pb2.ImportModelRequest]:
+    """All messages of an import, in order."""
+    yield start
+    for chunk in _chunks(source):
+        yield model_pb2.ImportModelRequest(chunk=chunk)
+
+
+def _chunks(source: ModelSource) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield from (source[at : at + CHUNK] for at in range(0, len(source), CHUNK))
+        return
+    with Path(source).open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
