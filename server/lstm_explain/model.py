@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 
+from lstm_explain.engine import Engine, in_double, runtime_message
+from lstm_explain.errors import Error, InputError, ModelError, TargetError
+from lstm_explain.graph.double import double
+from lstm_explain.graph.fold import fold
+from lstm_explain.graph.ir import Graph
+from lstm_explain.graph.read import build, infer, read
+from lstm_explain.graph.session import session_options
+from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
+from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.spec import LRP, Method
+from lstm_explain.plan.compile import compile_plan
+from lstm_explain.plan.head import Head, head_of
+from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.target import Target
 
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """An input or output: NumPy dtype, and a shape with str for symbolic extents."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int | str, ...]
-
-
-@dataclass(frozen=True)
-class NodeReport:
-    """What will happen at one node. `rule` is the rule, or why there is none."""
-
-    name: str
-    op: str
-    supported: bool
-    rule: str
-
-
-@dataclass(frozen=True)
-class Report:
-    supported: bool
-    nodes: list[NodeReport]
+WORST_RESIDUAL = 2e-5  # share of the explained value that float32 may leave unaccounted for
 
 
 @dataclass(frozen=True)
@@ -62,16 +54,38 @@ class Explanation:
 
 
 class Model:
-    """A loaded model. Safe to call from several threads."""
+    """A loaded model. Safe to call from several threads.
 
-    inputs: dict[str, TensorSpec]
-    outputs: dict[str, TensorSpec]
+    inputs, outputs: TensorSpec by name.
+    """
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._proto = infer(proto)
+        self._engine = Engine(fold(build(self._proto)))
+        graph = self._engine.graph
+        self.inputs = {name: _spec(graph, name) for name in graph.inputs}
+        self.outputs = {name: _spec(graph, name) for name in graph.outputs}
+        self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
+        self._single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
+        self._lock = threading.Lock()
+        self._whole: ort.InferenceSession | None = None
+        self._finer: Engine | None = None
 
     def report(self) -> Report:
-        raise NotImplementedError
+        """What will happen at each node; `supported` tells whether LRP can explain the first output."""
+        return report(self._engine.graph)
 
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        raise NotImplementedError
+        """Every output, computed by ONNX Runtime from the model as it is. Raises InputError."""
+        checked = check_inputs(self.inputs, inputs)
+        with self._lock:
+            if self._whole is None:
+                self._whole = _whole_session(self._proto)
+        try:
+            values = self._whole.run(list(self.outputs), checked)
+        except Exception as error:  # ONNX Runtime's own types are not public
+            raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
+        return dict(zip(self.outputs, values, strict=True))
 
     def explain(
         self,
@@ -80,8 +94,109 @@ class Model:
         target: Target = Target(),  # noqa: B008 - frozen
         capture: Sequence[str] = (),
     ) -> Explanation:
-        raise NotImplementedError
+        """Relevance of every input element for the target.
+
+        inputs: one array for every input, of its dtype and shape. capture: names of inner values of the graph whose
+        relevance is wanted too. Raises InputError, TargetError, MethodError, UnsupportedOperator.
+        """
+        checked = check_inputs(self.inputs, inputs)
+        output = next(iter(self.outputs)) if target.output is None else target.output
+        if output not in self.outputs:
+            raise TargetError(f"no output {output!r}, there are {', '.join(self.outputs)}", field="target.output")
+        for name in capture:
+            if name not in self._values:
+                raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
+        pre_activation = target.pre_activation or isinstance(method, LRP)
+        head = head_of(self._engine.graph, output) if pre_activation else Head(output, ())
+        done, selection, answer = self._engine.explain(checked, method, output, head, target, capture)
+        if isinstance(method, LRP) and self._single and not _closes(answer):
+            fixed = replace(target, index=selection.index, contrast=selection.contrast)
+            answer = self._in_double(checked, method, output, head, fixed, capture) or answer
+        return Explanation(
+            _in_single(answer.relevance) if self._single else answer.relevance,
+            {name: done.values[name] for name in self.outputs},
+            answer.explained,
+            _in_single(answer.captured) if self._single else answer.captured,
+            answer.ledger,
+            method,
+            replace(target, output=output, index=selection.index, contrast=selection.contrast),
+        )
+
+    def _in_double(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        method: Method,
+        output: str,
+        head: Head,
+        target: Target,
+        capture: Sequence[str],
+    ) -> Answer | None:
+        """The same explanation in float64; None where ONNX Runtime cannot compute this model so.
+
+        Relevance that cancels can be many orders of magnitude above the value explained (LRP-prop divides by gate +
+        signal, which may be next to nothing), and float32 then loses that value.
+        """
+        try:
+            with self._lock:
+                if self._finer is None:
+                    self._finer = Engine(double(self._engine.graph))
+            return self._finer.explain(in_double(inputs), method, output, head, target, capture)[2]
+        except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
+            return None
+
+    def verify(self) -> None:
+        """Holds our kernels against ONNX Runtime's run of the whole graph; raises ModelError where they differ.
+
+        Skipped where ONNX Runtime cannot run the whole (float64 cells) or no inputs can be made up that fit.
+        """
+        graph, probe = self._engine.graph, probe_inputs(self.inputs)
+        try:
+            wanted = self.predict(probe)
+            plan = compile_plan(graph, list(self.outputs), gradient=False)
+            came = self._engine.forward(plan, probe).values
+        except (Error, RuntimeError, ValueError):
+            return
+        for name, value in wanted.items():
+            if value.dtype.kind == "f" and not np.allclose(value, came[name], rtol=1e-3, atol=1e-4, equal_nan=True):
+                raise ModelError(f"output {name!r}: our recurrent kernels and ONNX Runtime disagree on this model")
 
 
 def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
-    raise NotImplementedError
+    """Loads a model from a path, the bytes of a file, or a ModelProto; raises ModelError.
+
+    External data is read from inside the model's own folder only.
+    """
+    proto = read(source)
+    try:
+        model = Model(proto)
+        model.verify()
+    except ModelError:
+        raise
+    except Exception as error:  # a valid file may still be one that no runtime can prepare
+        raise ModelError(f"the model cannot be prepared: {runtime_message(error)}") from error
+    return model
+
+
+def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(proto.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own types are not public
+        raise ModelError(f"ONNX Runtime cannot run the model: {runtime_message(error)}") from error
+
+
+def _closes(answer: Answer) -> bool:
+    return bool(np.all(np.abs(answer.ledger.residual) <= WORST_RESIDUAL * np.abs(answer.explained)))
+
+
+def _in_single(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+
+
+def _spec(graph: Graph, name: str) -> TensorSpec:
+    kind = graph.type_of(name)
+    shape = () if kind.shape is None else kind.shape
+    named = tuple(f"d{i}" if d is None else d for i, d in enumerate(shape))
+    return TensorSpec(np.dtype(np.float32) if kind.dtype is None else kind.dtype, named)
+
+
+__all__ = ["Explanation", "Model", "NodeReport", "Report", "TensorSpec", "load"]

@@ -1,1 +1,9 @@
-"""Every operator, its kind and its vector-Jacobian product, in one table."""
+"""Every operator, its kind and its vector-Jacobian product, in one table.
+
+Importing this package fills the table: one module a family.
+"""
+
+from lstm_explain.rules import elementwise, linear, recurrent, routing
+from lstm_explain.rules.op import TABLE, Kind, Lane, LaneLost, Op, Site
+
+__all__ = ["TABLE", "Kind", "Lane", "LaneLost", "Op", "Site", "elementwise", "linear", "recurrent", "routing"]

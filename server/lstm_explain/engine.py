@@ -1,0 +1,82 @@
+"""One graph in one arithmetic: its plans, its kernels, and explanations by walking back."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lstm_explain.errors import Error, InputError
+from lstm_explain.graph.ir import Array, Graph
+from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
+from lstm_explain.methods.spec import LRP, Method
+from lstm_explain.plan.compile import Plan, compile_plan
+from lstm_explain.plan.forward import Pass, run
+from lstm_explain.plan.head import Head
+from lstm_explain.rules.recurrent import cells_of
+from lstm_explain.target import Selection, Target, select
+
+MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
+
+
+class Engine:
+    """Safe to call from several threads."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.cells = cells_of(graph)
+        self._lock = threading.Lock()
+        self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+
+    def forward(self, plan: Plan, inputs: Mapping[str, Array]) -> Pass:
+        """Raises InputError where the graph cannot run on these inputs."""
+        try:
+            return run(plan, self.cells, inputs)
+        except Error:
+            raise
+        except Exception as error:  # ONNX Runtime's own types are not public
+            raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
+
+    def explain(
+        self,
+        inputs: Mapping[str, Array],
+        method: Method,
+        output: str,
+        head: Head,
+        target: Target,
+        capture: Sequence[str],
+    ) -> tuple[Pass, Selection, Answer]:
+        """inputs: checked, in the graph's own types."""
+        plan = self.plan(head, method, tuple(capture))
+        done = self.forward(plan, inputs)
+        selection = select(target, done.values[output], output)
+        context = Context(plan, head, self.cells, done, list(self.graph.inputs), list(capture))
+        return done, selection, explain_by_propagation(context, method, selection, target.batch_axis)
+
+    def plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
+        """The plan for these, made when first asked for. Raises UnsupportedOperator."""
+        lrp = isinstance(method, LRP)
+        spread = isinstance(method, LRP) and method.bias_factor > 0
+        key = (head.value, lrp, spread, capture)
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is None:
+                keep = (*capture, *head.keep(self.graph))
+                plan = compile_plan(self.graph, [head.value], gradient=not lrp, constants_too=spread, keep=keep)
+                self._plans[key] = plan
+                if len(self._plans) > MOST_PLANS:
+                    self._plans.popitem(last=False)
+            self._plans.move_to_end(key)
+            return plan
+
+
+def in_double(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in inputs.items()}
+
+
+def runtime_message(error: Exception) -> str:
+    """ONNX Runtime's message without its source locations."""
+    text = " ".join(str(error).split())
+    return text.split(" onnxruntime::", 1)[0][:500] if text else type(error).__name__

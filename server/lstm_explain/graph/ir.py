@@ -1,0 +1,142 @@
+"""The graph as the engine sees it: nodes in topological order, constants as arrays, types by value name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import AttributeProto, GraphProto, NodeProto, helper, numpy_helper
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """Element type, and shape with str for symbolic and None for unknown extents; shape None: rank unknown."""
+
+    dtype: np.dtype[Any] | None
+    shape: tuple[int | str | None, ...] | None
+
+    @property
+    def rank(self) -> int | None:
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def static_shape(self) -> tuple[int, ...] | None:
+        if self.shape is None or not all(isinstance(d, int) for d in self.shape):
+            return None
+        return tuple(d for d in self.shape if isinstance(d, int))
+
+
+UNKNOWN = ValueType(None, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator. `op` is the type, with its domain in front where that is not ONNX's own."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    opset: int
+    proto: NodeProto = field(repr=False)
+    bodies: Mapping[str, Graph] = field(default_factory=dict)
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+    def input(self, slot: int) -> str:
+        """Name of the value at `slot`; empty where it is absent."""
+        return self.inputs[slot] if slot < len(self.inputs) else ""
+
+    @property
+    def captured(self) -> list[str]:
+        """Values of the enclosing graph that the bodies read and that it computes, in order of appearance."""
+        return list(dict.fromkeys(name for body in self.bodies.values() for name in body.captured))
+
+
+@dataclass(eq=False)
+class Graph:
+    """A graph or the body of a control-flow operator.
+
+    inputs: what the caller supplies. constants: initializers, Constant nodes and all that could be folded.
+    captured: for a body, the values of enclosing graphs that it reads.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
+    nodes: list[Node]
+    constants: dict[str, Array]
+    types: dict[str, ValueType]
+    opsets: list[onnx.OperatorSetIdProto]
+    ir_version: int
+    captured: list[str] = field(default_factory=list)
+
+    def type_of(self, value: str) -> ValueType:
+        constant = self.constants.get(value)
+        if constant is not None:
+            return ValueType(constant.dtype, constant.shape)
+        return self.types.get(value, UNKNOWN)
+
+    def producers(self) -> dict[str, Node]:
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Every node, those of the bodies too."""
+        for node in self.nodes:
+            yield node
+            for body in node.bodies.values():
+                yield from body.all_nodes()
+
+
+def dtype_of(elem_type: int) -> np.dtype[Any] | None:
+    """NumPy's name for an ONNX element type; None for those NumPy lacks."""
+    try:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def value_type(proto: onnx.TypeProto) -> ValueType:
+    if not proto.HasField("tensor_type"):
+        return UNKNOWN
+    tensor = proto.tensor_type
+    dtype = dtype_of(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return ValueType(dtype, None)
+    dims: list[int | str | None] = []
+    for dim in tensor.shape.dim:
+        dims.append(int(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or None))
+    return ValueType(dtype, tuple(dims))
+
+
+def node_from_proto(proto: NodeProto, name: str, opset: int, bodies: Mapping[str, Graph]) -> Node:
+    attributes: dict[str, Any] = {}
+    for attribute in proto.attribute:
+        if attribute.type not in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+            attributes[attribute.name] = _attribute_value(attribute)
+    op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}::{proto.op_type}"
+    return Node(name, op, tuple(proto.input), tuple(proto.output), attributes, opset, proto, bodies)
+
+
+def _attribute_value(attribute: AttributeProto) -> Any:
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    if isinstance(value, list) and value and isinstance(value[0], bytes):
+        return [v.decode("utf-8", "replace") for v in value]
+    return value
+
+
+def graph_proto_values(graph: GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from graph.input
+    yield from graph.output
+    yield from graph.value_info

@@ -1,0 +1,187 @@
+"""From a path, bytes or a ModelProto to a Graph: read, check, inline, infer, fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
+
+from lstm_explain.errors import ModelError
+from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
+
+
+def read(source: str | Path | bytes | ModelProto) -> ModelProto:
+    """The checked model, functions inlined, weights in memory, shapes inferred; raises ModelError."""
+    model, folder = _parse(source)
+    _load_external_data(model, folder)
+    try:
+        onnx.checker.check_model(model)
+        model = onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # the checker and the inliner raise several types, all about the file
+        raise ModelError(f"not a valid ONNX model: {_first_line(error)}") from error
+    return model
+
+
+def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
+    if isinstance(source, ModelProto):
+        model = ModelProto()
+        model.CopyFrom(source)
+        return model, None
+    folder = None
+    if not isinstance(source, bytes):
+        folder = Path(source).resolve().parent
+        try:
+            source = Path(source).read_bytes()
+        except OSError as error:
+            raise ModelError(f"cannot read the model file: {error.strerror or type(error).__name__}") from error
+    model = ModelProto()
+    try:
+        model.ParseFromString(source)
+    except DecodeError as error:
+        raise ModelError(f"not an ONNX file, or truncated ({len(source)} bytes)") from error
+    if not model.graph.node:
+        raise ModelError("not an ONNX model, or one without nodes")
+    return model, folder
+
+
+def _tensors(model: ModelProto) -> Iterable[TensorProto]:
+    graphs = [model.graph]
+    for node in (n for f in model.functions for n in f.node):
+        graphs += _bodies(node)
+        yield from (a.t for a in node.attribute if a.HasField("t"))
+    while graphs:
+        graph = graphs.pop()
+        yield from graph.initializer
+        for node in graph.node:
+            graphs += _bodies(node)
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+
+
+def _bodies(node: NodeProto) -> list[GraphProto]:
+    single = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
+    return single + [g for a in node.attribute if a.type == AttributeProto.GRAPHS for g in a.graphs]
+
+
+def _load_external_data(model: ModelProto, folder: Path | None) -> None:
+    """Reads weights kept in other files, from inside the model's own folder only."""
+    external = [t for t in _tensors(model) if uses_external_data(t)]
+    if not external:
+        return
+    if folder is None:
+        raise ModelError(f"tensor {external[0].name!r} has external data; load the model from its path")
+    for tensor in external:
+        location = ExternalDataInfo(tensor).location
+        target = (folder / location).resolve()
+        if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
+            raise ModelError(f"tensor {tensor.name!r}: external data {location!r} is outside the model's folder")
+        if not target.is_file():
+            raise ModelError(f"tensor {tensor.name!r}: external data {location!r} is missing")
+    try:
+        load_external_data_for_model(model, str(folder))
+    except Exception as error:  # a wrong offset or length surfaces as one of several types
+        raise ModelError(f"external data cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def infer(model: ModelProto) -> ModelProto:
+    """Types and shapes as far as ONNX can tell them; the model itself where inference gives up."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # inference is a help, not a check: the model has passed the checker
+        return model
+
+
+def build(model: ModelProto) -> Graph:
+    """The graph of a checked model."""
+    opsets = {o.domain: o.version for o in model.opset_import}
+    builder = _Builder(opsets.get("", opsets.get("ai.onnx", 1)), list(model.opset_import), model.ir_version)
+    return builder.graph(model.graph, {}, {})
+
+
+def node_of(graph: Graph, proto: NodeProto) -> Node:
+    """A node of `graph` made from its proto, bodies included."""
+    builder = _Builder(next(o.version for o in graph.opsets if o.domain in ("", "ai.onnx")), graph.opsets, 0)
+    return builder.node(proto, 0, graph.types, graph.constants)
+
+
+class _Builder:
+    def __init__(self, opset: int, opsets: list[onnx.OperatorSetIdProto], ir_version: int) -> None:
+        self.opset, self.opsets, self.ir_version = opset, opsets, ir_version
+        self.names: set[str] = set()
+
+    def graph(self, proto: GraphProto, outer_types: dict[str, ValueType], outer_constants: dict[str, Array]) -> Graph:
+        types = dict(outer_types)
+        types |= {v.name: value_type(v.type) for v in graph_proto_values(proto) if v.type.ByteSize()}
+        constants = dict(outer_constants)
+        for tensor in proto.initializer:
+            constants[tensor.name] = _array(tensor)
+        if proto.sparse_initializer:
+            raise ModelError("sparse initializers are not supported")
+        inputs = [v.name for v in proto.input if v.name not in {t.name for t in proto.initializer}]
+        for name in inputs:
+            constants.pop(name, None)
+        nodes = []
+        for index, node in enumerate(proto.node):
+            constant = _constant_of(node)
+            if constant is not None:
+                constants[node.output[0]] = constant
+            else:
+                nodes.append(self.node(node, index, types, constants))
+        outputs = [v.name for v in proto.output]
+        graph = Graph(inputs, outputs, nodes, constants, types, self.opsets, self.ir_version)
+        own = {name for name, array in constants.items() if array is not outer_constants.get(name)}
+        known = set(inputs) | own | {o for n in nodes for o in n.outputs}
+        read = [name for n in nodes for name in (*n.inputs, *n.captured)] + outputs
+        graph.captured = [name for name in dict.fromkeys(read) if name and name not in known]
+        return graph
+
+    def node(self, proto: NodeProto, index: int, types: dict[str, ValueType], constants: dict[str, Array]) -> Node:
+        bodies = {a.name: self.graph(a.g, types, constants) for a in proto.attribute if a.type == AttributeProto.GRAPH}
+        name = proto.name or f"{proto.op_type}_{next((o for o in proto.output if o), index)}"
+        while name in self.names:
+            name += "'"
+        self.names.add(name)
+        return node_from_proto(proto, name, self.opset, bodies)
+
+
+def _array(tensor: TensorProto) -> Array:
+    try:
+        array = numpy_helper.to_array(tensor)
+    except Exception as error:  # sizes and types that do not fit their bytes surface as several types
+        raise ModelError(f"initializer {tensor.name!r} cannot be read: {_first_line(error)}") from error
+    return array
+
+
+def _constant_of(node: NodeProto) -> Array | None:
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    match attribute.name:
+        case "value":
+            return _array(attribute.t)
+        case "value_float":
+            return np.float32(attribute.f).reshape(())
+        case "value_int":
+            return np.int64(attribute.i).reshape(())
+        case "value_floats":
+            return np.array(attribute.floats, np.float32)
+        case "value_ints":
+            return np.array(attribute.ints, np.int64)
+        case "value_string":
+            return np.array(attribute.s.decode("utf-8", "replace"), object)
+        case "value_strings":
+            return np.array([s.decode("utf-8", "replace") for s in attribute.strings], object)
+    return None

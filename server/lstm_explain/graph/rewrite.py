@@ -1,0 +1,39 @@
+"""Makes and renames nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnx import GraphProto, NodeProto, helper
+
+from lstm_explain.graph.ir import Node, node_from_proto
+
+
+def make(op: str, inputs: Sequence[str], outputs: Sequence[str], opset: int, name: str = "", **attributes: Any) -> Node:
+    name = name or f"{op}_{outputs[0]}"
+    return node_from_proto(helper.make_node(op, inputs, outputs, name=name, **attributes), name, opset, {})
+
+
+def renamed(proto: NodeProto, names: Mapping[str, str], prefix: str) -> NodeProto:
+    """A copy that reads and writes the new names, inside its bodies too."""
+    copy = NodeProto()
+    copy.CopyFrom(proto)
+    copy.name = f"{prefix}{proto.name}" if proto.name else ""
+    copy.input[:] = [names.get(name, name) for name in proto.input]
+    copy.output[:] = [names.get(name, name) for name in proto.output]
+    for attribute in copy.attribute:
+        for body in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            _rename_body(body, names)
+    return copy
+
+
+def _rename_body(body: GraphProto, names: Mapping[str, str]) -> None:
+    own = {v.name for v in body.input} | {t.name for t in body.initializer}
+    own |= {name for node in body.node for name in node.output}
+    names = {old: new for old, new in names.items() if old not in own}
+    nodes = [renamed(node, names, "") for node in body.node]
+    del body.node[:]
+    body.node.extend(nodes)
+    for output in body.output:
+        output.name = names.get(output.name, output.name)

@@ -1,0 +1,62 @@
+"""ONNX Runtime sessions over parts of a graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
+
+from lstm_explain.graph.ir import Graph, Node
+
+ort.set_default_logger_severity(4)  # what goes wrong is raised and told by us
+
+
+def threads() -> int:
+    """Threads that one request may use, for ONNX Runtime as for the kernels."""
+    return max(1, int(os.environ.get("LSTM_EXPLAIN_THREADS", "1")))
+
+
+def session_options(*, optimise: bool = True) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str]) -> onnx.ModelProto:
+    """A model of `nodes` alone, with the constants that they read."""
+    read = dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.captured) if name)
+    inputs, outputs = list(inputs), list(outputs)
+    made = {o for n in nodes for o in n.outputs}
+    constants = [n for n in (*read, *(o for o in outputs if o not in made)) if n in graph.constants and n not in inputs]
+    proto = helper.make_graph(
+        [node.proto for node in nodes],
+        "part",
+        [_value_info(graph, name) for name in inputs],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [numpy_helper.from_array(graph.constants[name], name) for name in dict.fromkeys(constants)],
+    )
+    # Checked as a whole on reading; ONNX Runtime checks again.
+    return helper.make_model(proto, opset_imports=graph.opsets, ir_version=max(graph.ir_version, 4))
+
+
+def session_of(
+    graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str], *, optimise: bool = True
+) -> ort.InferenceSession:
+    model = part_of(graph, nodes, inputs, outputs)
+    return ort.InferenceSession(
+        model.SerializeToString(), session_options(optimise=optimise), providers=["CPUExecutionProvider"]
+    )
+
+
+def _value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
+    kind = graph.type_of(name)
+    dtype = np.dtype(np.float32) if kind.dtype is None else kind.dtype
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), kind.shape)

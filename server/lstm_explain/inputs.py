@@ -1,0 +1,68 @@
+"""Checks what a caller supplies against what the model declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.errors import InputError
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: NumPy dtype, and a shape with str for symbolic extents."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+
+
+def check_inputs(
+    specs: Mapping[str, TensorSpec], inputs: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """The inputs as arrays, each of the declared name, dtype, rank and extents, finite and not empty."""
+    for name in inputs:
+        if name not in specs:
+            raise InputError(f"no input {name!r}, the model has {', '.join(specs)}", field=f"inputs.{name}")
+    missing = [name for name in specs if name not in inputs]
+    if missing:
+        raise InputError(f"input {missing[0]!r} is missing", field=f"inputs.{missing[0]}")
+    return {name: _check(name, spec, inputs[name]) for name, spec in specs.items()}
+
+
+def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    field = f"inputs.{name}"
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"input {name!r} is not a rectangular array", field=field) from error
+    if array.dtype != spec.dtype:
+        raise InputError(f"input {name!r} has type {array.dtype}, wanted {spec.dtype}", field=f"{field}.dtype")
+    fits = array.ndim == len(spec.shape) and all(
+        n == d for n, d in zip(array.shape, spec.shape, strict=True) if isinstance(d, int)
+    )
+    if not fits:
+        wanted = f"({', '.join(map(str, spec.shape))})"
+        raise InputError(f"input {name!r} has shape {array.shape}, wanted {wanted}", field=f"{field}.shape")
+    if array.size == 0:
+        raise InputError(f"input {name!r} has shape {array.shape}: an axis of length 0", field=f"{field}.shape")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"input {name!r} is {array[position]} at {position}, wanted finite numbers", field=field)
+    return array
+
+
+def probe_inputs(specs: Mapping[str, TensorSpec], size: int = 3) -> dict[str, npt.NDArray[Any]]:
+    """Inputs that fit, made up: `size` for every symbolic extent; small random numbers; integers all 1."""
+    rng = np.random.default_rng(0)
+    probe: dict[str, npt.NDArray[Any]] = {}
+    for name, spec in specs.items():
+        shape = tuple(d if isinstance(d, int) else size for d in spec.shape)
+        if spec.dtype.kind == "f":
+            probe[name] = rng.standard_normal(shape).astype(spec.dtype)
+        else:
+            probe[name] = np.ones(shape).astype(spec.dtype)
+    return probe

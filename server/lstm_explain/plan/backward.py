@@ -1,0 +1,376 @@
+"""The walk from the explained value to the inputs. It knows kinds, not operators.
+
+A message to a value is relevance R, or a density G with R = value * G. Sums and linear maps hand on densities:
+G = R / stab(z) at a sum z, from there the plain vector-Jacobian product, and only where a value is no sum itself does
+it become relevance again. So a sum with all the linear maps that feed it is one neuron with one stabiliser, however
+the exporter spelled it. Gradients are densities everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.methods.spec import LRP, GradientTimesInput, Method
+from lstm_explain.plan.account import Account, per_sample
+from lstm_explain.plan.compile import Plan, constant_tap
+from lstm_explain.plan.forward import Pass
+from lstm_explain.plan.live import Stop, drops
+from lstm_explain.rules import Kind, Lane, LaneLost, Site
+from lstm_explain.rules.op import unbroadcast
+from lstm_explain.rules.recurrent import STATE_SLOTS, Recurrent
+
+
+@dataclass
+class Message:
+    """What has arrived at a value. `amount`: relevance to be spread evenly over the units that feed it linearly."""
+
+    relevance: Array | None = None
+    density: Array | None = None
+    amount: Array | None = None
+    lane: Lane | None = None
+
+    def some(self) -> Array:
+        array = self.relevance if self.relevance is not None else self.density
+        assert array is not None
+        return array
+
+
+class Walk:
+    """One backward pass over a plan.
+
+    batch: samples; with more than one, lanes tell them apart in every array. dtype: of the arithmetic. Raises LaneLost where samples cannot be told apart.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        done: Pass,
+        cells: Mapping[str, Recurrent],
+        method: Method,
+        batch: int,
+        dtype: np.dtype[np.floating],
+    ) -> None:
+        self.plan, self.done, self.cells, self.method = plan, done, cells, method
+        self.batch, self.dtype = batch, dtype
+        self.lrp = method if isinstance(method, LRP) else LRP()
+        self.messages: dict[str, Message] = {}
+        self.account = Account(batch)
+        self.sites: dict[str, Site] = {}
+        self._fan_in: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Walks back from the messages that `send` has placed at the targets."""
+        handlers = _GRADIENT if self.plan.gradient else _LRP
+        for stop in reversed(self.plan.stops):
+            messages = [self.messages.get(o) for o in stop.node.outputs]
+            if any(m is not None for m in messages):
+                handlers[stop.kind](self, stop, messages)
+
+    def send(
+        self,
+        value: str,
+        lane: Lane | None,
+        *,
+        relevance: Array | None = None,
+        density: Array | None = None,
+        amount: Array | None = None,
+    ) -> None:
+        message = self.messages.setdefault(value, Message())
+        message.lane = lane
+        message.relevance = _plus(message.relevance, relevance)
+        message.density = _plus(message.density, density)
+        message.amount = _plus(message.amount, amount)
+
+    def arrived(self, value: str) -> Array | None:
+        """All that arrived at a value, as the method reports it; None: nothing did."""
+        message = self.messages.get(value)
+        if message is None:
+            return None
+        density = message.density
+        if density is not None and not (self.plan.gradient and not isinstance(self.method, GradientTimesInput)):
+            density = density * self.done.values[value]
+        return _plus(_plus(message.relevance, density), message.amount)
+
+    # --- what the handlers share --------------------------------------------------------------------------------
+
+    def site(self, stop: Stop) -> Site:
+        site = self.sites.get(stop.node.name)
+        if site is None:
+            site = self.sites[stop.node.name] = Site(
+                stop.node, self.plan.graph, stop.live, self.done.values, self.dtype
+            )
+        return site
+
+    def lane(self, stop: Stop, slot: int, message: Message, shape: tuple[int, ...]) -> Lane | None:
+        """Where the samples lie in the input at `slot`."""
+        if self.batch == 1:
+            return None
+        assert message.lane is not None
+        return stop.op.lane(self.site(stop), slot, message.lane, message.some().shape, shape, self.batch)
+
+    def hand_on(self, stop: Stop, slot: int, message: Message, density: Array, amount: Array | None) -> None:
+        """A density for an input: as it is where the input is a sum itself, as relevance elsewhere."""
+        name = stop.node.inputs[slot]
+        lane = self.lane(stop, slot, message, density.shape)
+        if stop.kind is not Kind.MAP and name in self.plan.linear:
+            self.send(name, lane, density=density, amount=amount)
+        else:
+            relevance = density * self.site(stop).x(slot)
+            self.send(name, lane, relevance=_plus(relevance, amount))
+
+    def fan_in(self, value: str) -> float:
+        """Units that feed a value linearly."""
+        if not self._fan_in:
+            for stop in self.plan.stops:  # inputs first, so that every operand is known before its sum
+                if self.plan.linear.intersection(stop.node.outputs):
+                    self._fan_in.update(dict.fromkeys(stop.node.outputs, self._fan_in_of(stop)))
+        return self._fan_in.get(value, 1.0)
+
+    def _fan_in_of(self, stop: Stop) -> float:
+        if stop.kind is Kind.MAP:
+            return sum(stop.op.fan_in(self.site(stop), slot) for slot in stop.live)
+        feeding = [self._fan_in.get(stop.node.inputs[slot], 1.0) for slot in stop.live]
+        return sum(feeding) if stop.kind is Kind.SUM else max(feeding)
+
+
+def _plus(a: Array | None, b: Array | None) -> Array | None:
+    if a is None:
+        return b
+    return a if b is None else a + b
+
+
+# --- relevance ---------------------------------------------------------------------------------------------------
+
+
+def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    """The epsilon rule at a sum or linear map (Arras et al. 2017, equation 1)."""
+    message = messages[0]
+    assert message is not None
+    site, lrp = walk.site(stop), walk.lrp
+    density, amount = message.density, message.amount
+    if message.relevance is not None:
+        own, signed, lost = _settle(message.relevance, site.y(), lrp.epsilon)
+        kept = own * signed + lost
+        walk.account.absorb(stop.node.name, kept * (1 - lrp.bias_factor), message.lane)
+        if lrp.bias_factor:
+            constant = walk.done.values[constant_tap(stop.node.outputs[0])].astype(walk.dtype, copy=False)
+            amount = _plus(amount, lrp.bias_factor * (kept + constant * own))
+        density = _plus(density, own)
+    assert density is not None
+    bias = stop.op.bias(site)
+    if bias is not None and lrp.bias_factor != 1:
+        walk.account.absorb(stop.node.name, bias * density * (1 - lrp.bias_factor), message.lane)
+    units = _units(walk, stop) if amount is not None else {}
+    for slot in stop.live:
+        part = None
+        if amount is not None:
+            assert stop.op.spread is not None
+            part = stop.op.spread(site, slot, amount * (units[slot] / sum(units.values())))
+        assert stop.op.vjp is not None
+        walk.hand_on(stop, slot, message, stop.op.vjp(site, slot, density), part)
+
+
+def _units(walk: Walk, stop: Stop) -> dict[int, float]:
+    """Units behind each live slot of a sum or linear map."""
+    if stop.kind is Kind.MAP:
+        return {slot: stop.op.fan_in(walk.site(stop), slot) for slot in stop.live}
+    return {slot: walk.fan_in(stop.node.inputs[slot]) for slot in stop.live}
+
+
+def _settle(r: Array, z: Array, eps: float) -> tuple[Array, Array, Array | float]:
+    """r / stab(z), eps * sign(z), and what a sum of exactly zero keeps when there is no stabiliser."""
+    signed = np.where(z >= 0, z.dtype.type(eps), z.dtype.type(-eps))
+    safe = z + signed
+    if eps > 0:
+        return r / safe, signed, 0.0
+    zero = safe == 0
+    return np.where(zero, 0, r / np.where(zero, 1, safe)).astype(r.dtype), signed, np.where(zero, r, 0)
+
+
+def _scale(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    message = messages[0]
+    assert message is not None
+    site = walk.site(stop)
+    (slot,) = stop.live
+    assert stop.op.spread is not None
+    amount = None if message.amount is None else stop.op.spread(site, slot, message.amount)
+    if message.relevance is not None:
+        kept = stop.op.spread(site, slot, message.relevance)
+        walk.send(stop.node.inputs[slot], walk.lane(stop, slot, message, kept.shape), relevance=kept)
+    if message.density is not None:
+        assert stop.op.vjp is not None
+        walk.hand_on(stop, slot, message, stop.op.vjp(site, slot, message.density), amount)
+
+
+def _activation(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    message = messages[0]
+    assert message is not None
+    relevance = message.relevance
+    assert relevance is not None
+    for slot in stop.live:
+        kept = unbroadcast(relevance, walk.site(stop).shape(slot)) if "s" in (stop.op.lrp_reads or ()) else relevance
+        lane = walk.lane(stop, slot, message, kept.shape)
+        walk.send(stop.node.inputs[slot], lane, relevance=kept)
+
+
+def _routing(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    site = walk.site(stop)
+    message = next(m for m in messages if m is not None)
+    channels = {name: _channel(messages, name) for name in ("relevance", "density", "amount")}
+    landed: list[Array] = []
+    for slot in stop.live:
+        assert stop.op.vjp is not None
+        moved = {n: None if c is None else stop.op.vjp(site, slot, c) for n, c in channels.items()}
+        relevance, density = moved["relevance"], moved["density"]
+        if relevance is not None:
+            lane = walk.lane(stop, slot, message, relevance.shape)
+            walk.send(stop.node.inputs[slot], lane, relevance=relevance)
+            landed.append(relevance)
+        if density is not None:
+            walk.hand_on(stop, slot, message, density, moved["amount"])
+    if drops(stop) and message.relevance is not None:
+        given = [(m.relevance, m.lane) for m in messages if m is not None and m.relevance is not None]
+        for relevance, lane in given:
+            walk.account.absorb(stop.node.name, relevance, lane)
+        for slot, relevance in zip(stop.live, landed, strict=True):
+            walk.account.absorb(stop.node.name, -relevance, walk.lane(stop, slot, message, relevance.shape))
+
+
+def _channel(messages: list[Message | None], name: str) -> Array | tuple[Array | None, ...] | None:
+    """One kind of message: the array for an operator of one output, else a tuple with one (or None) an output."""
+    arrays = tuple(None if m is None else getattr(m, name) for m in messages)
+    if all(a is None for a in arrays):
+        return None
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _product(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    message = messages[0]
+    assert message is not None
+    relevance = message.relevance
+    assert relevance is not None
+    site, gate, lrp = walk.site(stop), walk.plan.gates[stop.node.name], walk.lrp
+    share = stop.op.share or _share
+    parts, absorbed = share(site, relevance, gate, lrp)
+    walk.account.absorb(stop.node.name, absorbed, message.lane)
+    for slot, part in zip((0, 1), parts, strict=True):
+        lane = walk.lane(stop, slot, message, part.shape)
+        walk.send(stop.node.inputs[slot], lane, relevance=part)
+
+
+def _share(site: Site, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+    """Relevance of both operands of an elementwise product, and what is absorbed (of r's shape)."""
+    shapes = [site.shape(0), site.shape(1)]
+    parts, absorbed = shared(lrp, r, site.x(0), site.x(1), gate)
+    return [unbroadcast(p, s) for p, s in zip(parts, shapes, strict=True)], absorbed
+
+
+def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> tuple[list[Array], Array]:
+    """The product rules (Arras et al. 2019, section 3), before anything broadcast is summed up.
+
+    Without a gate, "all" has no signal to give everything to: one half each.
+    """
+    nothing = np.zeros_like(r)
+    rule = lrp.product_rule
+    if rule == "all" and gate is not None:
+        return ([nothing, r] if gate == 0 else [r, nothing]), nothing
+    if rule in ("all", "half"):
+        return [r / 2, r / 2], nothing
+    if rule == "abs":
+        left, right = np.abs(left), np.abs(right)
+    density, signed, lost = _settle(r, np.asarray(left + right), lrp.epsilon)
+    kept = density * signed + lost
+    part = kept * (lrp.bias_factor / 2)
+    return [left * density + part, right * density + part], kept * (1 - lrp.bias_factor)
+
+
+def _lookup(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    message = messages[0]
+    assert message is not None
+    assert stop.op.vjp is not None
+    value = message.relevance
+    if message.density is not None:  # gradients: one number an index
+        value = _plus(value, _lookup_saliency(walk, stop, message.density))
+    assert value is not None
+    site = walk.site(stop)
+    relevance = stop.op.vjp(site, 1, value)
+    if message.density is not None and not isinstance(walk.method, GradientTimesInput):
+        relevance = np.sqrt(relevance)
+    lane = walk.lane(stop, 1, message, relevance.shape)
+    walk.send(stop.node.inputs[1], lane, relevance=relevance)
+
+
+def _lookup_saliency(walk: Walk, stop: Stop, g: Array) -> Array:
+    """Gradient times the picked vector; for the plain gradient its square, so that an index gets the L2 norm."""
+    return g * walk.site(stop).y() if isinstance(walk.method, GradientTimesInput) else g * g
+
+
+def _recurrent(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    gradient = walk.plan.gradient
+    arriving = [None if m is None else (m.density if gradient else m.relevance) for m in messages]
+    arriving += [None] * (3 - len(arriving))
+    flow = walk.cells[stop.node.name].backward(
+        walk.done.tapes[stop.node.name], arriving, None if gradient else walk.lrp
+    )
+    lanes = _recurrent_lanes(walk, stop, messages, flow.inputs)
+    for slot, array in flow.inputs.items():
+        if slot in stop.live:
+            walk.send(stop.node.inputs[slot], lanes[slot], **{"density" if gradient else "relevance": array})
+        elif slot in STATE_SLOTS[stop.node.op] and not gradient:
+            walk.account.initial_states = walk.account.initial_states + per_sample(array, lanes[slot], walk.batch)
+    if not gradient:
+        lane = lanes[0]
+        walk.account.absorb(stop.node.name, flow.absorbed, None if lane is None else Lane(0, lane.inner))
+
+
+def _recurrent_lanes(
+    walk: Walk, stop: Stop, messages: list[Message | None], arrays: Mapping[int, Array]
+) -> dict[int, Lane | None]:
+    """The operator's batch axis, of every input."""
+    if walk.batch == 1:
+        return dict.fromkeys(arrays)
+    batch_first = stop.node.attribute("layout", 0) == 1
+    output, message = next((i, m) for i, m in enumerate(messages) if m is not None)
+    axis = 0 if batch_first else (2 if output == 0 else 1)
+    if message.lane is None or message.lane.axis != axis:
+        raise LaneLost
+    return dict.fromkeys(arrays, Lane(0 if batch_first else 1, message.lane.inner))
+
+
+Handler = Callable[[Walk, Stop, "list[Message | None]"], None]
+
+_LRP: dict[Kind, Handler] = {
+    Kind.SUM: _neuron,
+    Kind.MAP: _neuron,
+    Kind.SCALE: _scale,
+    Kind.ACTIVATION: _activation,
+    Kind.ROUTING: _routing,
+    Kind.PRODUCT: _product,
+    Kind.LOOKUP: _lookup,
+    Kind.RECURRENT: _recurrent,
+}
+
+# --- gradients ---------------------------------------------------------------------------------------------------
+
+
+def _chain_rule(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    message = next(m for m in messages if m is not None)
+    site = walk.site(stop)
+    for name in ("density", "relevance"):  # relevance: on its way back through the addresses of a lookup
+        channel = _channel(messages, name)
+        if channel is None:
+            continue
+        for slot in stop.live:
+            assert stop.op.vjp is not None
+            array = stop.op.vjp(site, slot, channel)
+            lane = walk.lane(stop, slot, message, array.shape)
+            walk.send(stop.node.inputs[slot], lane, **{name: array})
+
+
+_GRADIENT: dict[Kind, Handler] = dict.fromkeys(
+    (Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ACTIVATION, Kind.ROUTING, Kind.PRODUCT), _chain_rule
+) | {Kind.LOOKUP: _lookup, Kind.RECURRENT: _recurrent}

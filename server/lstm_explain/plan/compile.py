@@ -1,0 +1,226 @@
+"""Makes a plan: the parts of the graph that ONNX Runtime runs, the nodes that we run, and the values kept for later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import onnxruntime as ort
+
+from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.rewrite import make
+from lstm_explain.graph.session import session_of
+from lstm_explain.plan.live import Stop, linear_values, live_values, path
+from lstm_explain.rules import Kind
+from lstm_explain.rules.gates import gate_slot
+from lstm_explain.rules.op import shape_tap
+
+OWN = (Kind.RECURRENT, Kind.CONTROL)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part that ONNX Runtime runs in one call."""
+
+    session: ort.InferenceSession
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """steps: in order, a Segment or a Stop that is ours to run. stops: what relevance passes, inputs first.
+
+    linear: values that a sum which they feed looks through. gates: the gate's slot of each PRODUCT by node name.
+    """
+
+    graph: Graph
+    steps: list[Segment | Stop]
+    stops: list[Stop]
+    targets: tuple[str, ...]
+    linear: frozenset[str]
+    gates: dict[str, int | None]
+    gradient: bool
+    live: frozenset[str] = field(default_factory=frozenset)
+
+
+def compile_plan(
+    graph: Graph,
+    targets: Sequence[str],
+    *,
+    gradient: bool,
+    constants_too: bool = False,
+    keep: Iterable[str] = (),
+    gate_overrides: dict[str, int] | None = None,
+) -> Plan:
+    """A plan that yields the graph's outputs and can walk back from `targets`.
+
+    gradient: vector-Jacobian products rather than relevance. constants_too: the constant part of every sum is
+    computed too (for a bias_factor other than 0). keep: further values to return. Raises UnsupportedOperator.
+    """
+    live = live_values(graph, graph.inputs)
+    stops = path(graph, live, targets)
+    linear = frozenset[str]() if gradient else linear_values(stops)
+    gates = {s.node.name: gate_slot(graph, s, gate_overrides or {}) for s in stops if s.kind is Kind.PRODUCT}
+    taps = _taps(graph, stops, linear, gates, gradient=gradient) | dict.fromkeys(keep) | dict.fromkeys(targets)
+    extra: list[Node] = []
+    if constants_too:
+        extra = constant_parts(graph, stops, linear)
+        taps |= dict.fromkeys(constant_tap(o) for s in stops if s.kind in (Kind.SUM, Kind.MAP) for o in s.node.outputs)
+    steps = _steps(graph, extra, stops, taps)
+    return Plan(graph, steps, stops, tuple(targets), linear, gates, gradient, frozenset(live))
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------
+
+
+def _taps(
+    graph: Graph, stops: list[Stop], linear: frozenset[str], gates: dict[str, int | None], *, gradient: bool
+) -> dict[str, None]:
+    """Names of the values (and, by `shape_tap`, shapes) that the way back will look at."""
+    taps: dict[str, None] = {}
+    for stop in stops:
+        node, op = stop.node, stop.op
+        if stop.kind in OWN:
+            continue
+        reads = op.reads if gradient or op.lrp_reads is None else op.lrp_reads
+        if not gradient:
+            reads += _lrp_reads(stop)
+            if stop.kind is Kind.PRODUCT:
+                reads += ("x", "others", "y")
+        elif stop.kind is Kind.LOOKUP:
+            reads += ("y",)
+        for slot in stop.live:
+            for token in reads:
+                _request(graph, node, slot, token, stop.live, taps)
+            if not gradient and _needs_value(stop, node.inputs[slot], linear):
+                _request(graph, node, slot, "x", stop.live, taps)
+    return taps
+
+
+def _lrp_reads(stop: Stop) -> tuple[str, ...]:
+    return ("y",) if stop.kind in (Kind.SUM, Kind.MAP) else ()
+
+
+def _needs_value(stop: Stop, name: str, linear: frozenset[str]) -> bool:
+    """Whether a density arriving at the node becomes relevance of this input."""
+    if stop.kind is Kind.MAP:
+        return True
+    return name not in linear and (
+        stop.kind in (Kind.SUM, Kind.SCALE)
+        or (stop.kind is Kind.ROUTING and bool(linear.intersection(stop.node.outputs)))
+    )
+
+
+def _request(graph: Graph, node: Node, slot: int, token: str, live: tuple[int, ...], taps: dict[str, None]) -> None:
+    match token:
+        case "x":
+            names = [node.inputs[slot]]
+        case "y":
+            names = list(node.outputs[:1])
+        case "others":
+            names = [name for i, name in enumerate(node.inputs) if i != slot]
+        case "constants":
+            names = [name for i, name in enumerate(node.inputs) if i not in live]
+        case "s":
+            names = [_shape_name(graph, node.inputs[slot])]
+        case "shapes":
+            names = [_shape_name(graph, name) for name in node.inputs if name]
+        case _:
+            names = [node.input(int(token.removeprefix("steer")))]
+    taps.update((name, None) for name in names if name and name not in graph.constants)
+
+
+def _shape_name(graph: Graph, name: str) -> str:
+    """What to keep so that the shape is known: nothing where it is fixed."""
+    return "" if graph.type_of(name).static_shape is not None else shape_tap(name)
+
+
+# --- the constant part of sums ------------------------------------------------------------------------------------
+
+
+def constant_tap(name: str) -> str:
+    """Name of the extra value: what `name` is when all that feeds it linearly is zero, its biases that is."""
+    return f"{name}::constant"
+
+
+def constant_parts(graph: Graph, stops: list[Stop], linear: frozenset[str]) -> list[Node]:
+    """Nodes that compute `constant_tap` of every linear value: the same operators over zeros."""
+    nodes: list[Node] = []
+    for stop in stops:
+        if not linear.intersection(stop.node.outputs):
+            continue
+        inputs = list(stop.node.inputs)
+        for slot in stop.live:
+            source = inputs[slot]
+            inputs[slot] = constant_tap(source)
+            if stop.kind is Kind.MAP or source not in linear:
+                inputs[slot] = f"{stop.node.name}::zero{slot}"
+                nodes.append(make("Sub", [source, source], [inputs[slot]], stop.node.opset))
+        proto = type(stop.node.proto)()
+        proto.CopyFrom(stop.node.proto)
+        proto.name = f"{stop.node.name}::constant"
+        proto.input[:] = inputs
+        proto.output[:] = [constant_tap(o) if o else "" for o in stop.node.outputs]
+        nodes.append(
+            Node(
+                proto.name,
+                stop.node.op,
+                tuple(inputs),
+                tuple(proto.output),
+                stop.node.attributes,
+                stop.node.opset,
+                proto,
+            )
+        )
+    return nodes
+
+
+# --- what runs where ---------------------------------------------------------------------------------------------
+
+
+def _steps(graph: Graph, extra: list[Node], stops: list[Stop], taps: dict[str, None]) -> list[Segment | Stop]:
+    """Cuts the graph at the nodes that are ours: everything that can run before the first, the first, and so on."""
+    own = {id(s.node): s for s in stops if s.kind in OWN}
+    shapes = [name for name in taps if name.endswith("::shape")]
+    shape_nodes = [make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes]
+    nodes = _needed([*graph.nodes, *extra, *shape_nodes], [*graph.outputs, *taps], set(graph.inputs))
+    level: dict[str, int] = {}
+    ours: dict[int, list[Stop]] = {}
+    theirs: dict[int, list[Node]] = {}
+    for node in nodes:
+        depth = max((level.get(name, 0) for name in (*node.inputs, *node.captured)), default=0)
+        if id(node) in own:
+            ours.setdefault(depth, []).append(own[id(node)])
+        else:
+            theirs.setdefault(depth, []).append(node)
+        level.update((o, depth + (id(node) in own)) for o in node.outputs)
+    wanted = {*graph.outputs, *taps}
+    steps: list[Segment | Stop] = []
+    for depth in range(max([*ours, *theirs], default=-1) + 1):
+        if depth in theirs:
+            outside = [n for d, part in theirs.items() if d != depth for n in part]
+            outside += [s.node for group in ours.values() for s in group]
+            steps.append(_segment(graph, theirs[depth], outside, wanted))
+        steps += ours.get(depth, [])
+    return steps
+
+
+def _needed(nodes: list[Node], wanted: Iterable[str], known: set[str]) -> list[Node]:
+    """The nodes without which `wanted` cannot be computed, in order."""
+    needed = set(wanted) - known
+    kept = []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            kept.append(node)
+            needed.update((*node.inputs, *node.captured))
+    return kept[::-1]
+
+
+def _segment(graph: Graph, nodes: list[Node], outside: list[Node], wanted: set[str]) -> Segment:
+    made = {o for n in nodes for o in n.outputs if o}
+    read = dict.fromkeys(name for n in nodes for name in (*n.inputs, *n.captured) if name)
+    inputs = tuple(name for name in read if name not in made and name not in graph.constants)
+    elsewhere = {name for n in outside for name in (*n.inputs, *n.captured)}
+    outputs = tuple(o for n in nodes for o in n.outputs if o and (o in wanted or o in elsewhere))
+    return Segment(session_of(graph, nodes, inputs, outputs), inputs, outputs)

@@ -1,0 +1,35 @@
+"""Runs a plan forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.plan.compile import Plan, Segment
+from lstm_explain.plan.live import values_by_slot
+from lstm_explain.rules import Kind
+from lstm_explain.rules.recurrent import Recurrent
+
+
+@dataclass
+class Pass:
+    """One forward pass: every kept value by name, and what our own nodes keep, by node name."""
+
+    values: dict[str, Array]
+    tapes: dict[str, Any] = field(default_factory=dict)
+
+
+def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array]) -> Pass:
+    """inputs: every input of the graph, checked. cells: our kernels by node name."""
+    done = Pass(dict(inputs))
+    for step in plan.steps:
+        if isinstance(step, Segment):
+            feeds = {name: done.values[name] for name in step.inputs}
+            done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
+        elif step.kind is Kind.RECURRENT:
+            outputs, tape = cells[step.node.name].forward(values_by_slot(step.node, plan.graph, done.values))
+            done.tapes[step.node.name] = tape
+            done.values.update((n, v) for n, v in zip(step.node.outputs, outputs, strict=False) if n)
+    return done

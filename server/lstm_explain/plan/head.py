@@ -1,0 +1,57 @@
+"""The activation at the end of an output, and the value before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.rules import TABLE, Lane, Site
+from lstm_explain.rules.op import shape_tap
+
+ACTIVATIONS = {"Softmax", "LogSoftmax", "Sigmoid"}
+VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast"}
+
+
+@dataclass(frozen=True)
+class Head:
+    """value: what is explained. views: nodes between the output's activation and the output, last first."""
+
+    value: str
+    views: tuple[Node, ...]
+
+    def keep(self, graph: Graph) -> list[str]:
+        """What `through` looks at."""
+        return [shape_tap(n.inputs[0]) for n in self.views if graph.type_of(n.inputs[0]).static_shape is None]
+
+    def through(
+        self, graph: Graph, values: dict[str, Array], weights: Array, lane: Lane | None, batch: int
+    ) -> tuple[Array, Lane | None]:
+        """Weights on the output to weights on `value`; the activation itself is passed over."""
+        for node in self.views:
+            op = TABLE.ops[node.op]
+            site = Site(node, graph, (0,), values, weights.dtype)
+            assert op.vjp is not None
+            moved = op.vjp(site, 0, weights)
+            if lane is not None:
+                lane = op.lane(site, 0, lane, weights.shape, moved.shape, batch)
+            weights = moved
+        return weights, lane
+
+
+def head_of(graph: Graph, output: str) -> Head:
+    """The value before the activation that `output` ends in; the output itself where it ends in none."""
+    producers = graph.producers()
+    views: list[Node] = []
+    value = output
+    while True:
+        node = producers.get(value)
+        if node is None:
+            return Head(output, ())
+        if node.op in ACTIVATIONS:
+            return Head(node.inputs[0], tuple(views))
+        if node.op == "Log" and (before := producers.get(node.inputs[0])) is not None and before.op == "Softmax":
+            return Head(before.inputs[0], tuple(views))
+        if node.op not in VIEWS:
+            return Head(output, ())
+        views.append(node)
+        value = node.inputs[0]

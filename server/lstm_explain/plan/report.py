@@ -1,0 +1,69 @@
+"""What will happen at each node, for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.plan.head import head_of
+from lstm_explain.plan.live import Stop, live_slots, live_values, path, stop_at, why_not
+from lstm_explain.rules import Kind
+from lstm_explain.rules.gates import gate_slot
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What will happen at one node. `rule` is the rule, or why there is none."""
+
+    name: str
+    op: str
+    supported: bool
+    rule: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """supported: whether LRP can explain the model's first output."""
+
+    supported: bool
+    nodes: list[NodeReport]
+
+
+def report(graph: Graph) -> Report:
+    live = live_values(graph, graph.inputs)
+    nodes = [_node(graph, node, live) for node in graph.nodes]
+    on_path = {s.node.name for s in path(graph, live, [head_of(graph, graph.outputs[0]).value], strict=False)}
+    return Report(all(n.supported for n in nodes if n.name in on_path), nodes)
+
+
+def _node(graph: Graph, node: Node, live: set[str]) -> NodeReport:
+    slots = live_slots(node, live)
+    if not slots and not any(name in live for name in node.captured):
+        return NodeReport(node.name, node.op, True, "no relevance reaches it")
+    reason = why_not(graph, node, live)
+    if reason:
+        return NodeReport(node.name, node.op, False, reason)
+    stop = stop_at(graph, node, slots)
+    return NodeReport(node.name, node.op, True, _rule(graph, stop))
+
+
+_RULES = {
+    Kind.SUM: "epsilon rule over its terms",
+    Kind.MAP: "epsilon rule over its units",
+    Kind.SCALE: "relevance stays",
+    Kind.ACTIVATION: "relevance stays",
+    Kind.ROUTING: "relevance goes with the elements",
+    Kind.LOOKUP: "sum over the vector looked up",
+    Kind.RECURRENT: "gates, sums and products of the cell by their rules, step by step",
+    Kind.CONTROL: "the rules of its body, every iteration",
+    Kind.NONE: "no relevance",
+}
+
+
+def _rule(graph: Graph, stop: Stop) -> str:
+    if stop.kind is not Kind.PRODUCT:
+        return _RULES[stop.kind]
+    gate = gate_slot(graph, stop, {})
+    if gate is None:
+        return "product rule; neither operand or both are gates: halves under all"
+    return f"product rule; gate {stop.node.inputs[gate]}, signal {stop.node.inputs[1 - gate]}"

@@ -1,0 +1,63 @@
+"""Which operand of a product is the gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lstm_explain.graph.ir import Graph, Node
+
+if TYPE_CHECKING:
+    from lstm_explain.plan.live import Stop
+
+GATES = {"Sigmoid", "HardSigmoid", "Softmax"}
+# Operators behind which a gate is still the same gate.
+VIEWS = {
+    "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast", "Slice", "Split", "Gather", "Expand",
+    "Concat", "Dropout", "Tile", "Pad",
+}  # fmt: skip
+
+
+def gate_slot(graph: Graph, stop: Stop, overrides: dict[str, int]) -> int | None:
+    """Slot of the gate of a PRODUCT; None where neither operand, or both, come from a gate's activation."""
+    if stop.node.name in overrides:
+        return overrides[stop.node.name]
+    if stop.op.gate is not None:
+        return stop.op.gate
+    producers = graph.producers()
+    gates = [slot for slot in stop.live if is_gate(graph, producers, stop.node.inputs[slot])]
+    return gates[0] if len(gates) == 1 else None
+
+
+def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
+    """Whether the value lies in [0, 1] because a gate's activation made it so."""
+    for _ in range(len(producers)):
+        node = producers.get(value)
+        if node is None:
+            return False
+        if node.op in GATES or _clips_to_unit(graph, node):
+            return True
+        if node.op == "Sub" and _is_one(graph, node.inputs[0]):
+            value = node.inputs[1]  # the other half of a gate: 1 - z
+        elif node.op in VIEWS:
+            value = node.inputs[0]
+        else:
+            return False
+    return False
+
+
+def _is_one(graph: Graph, name: str) -> bool:
+    constant = graph.constants.get(name)
+    return constant is not None and constant.size > 0 and bool(np.all(constant == 1))
+
+
+def _clips_to_unit(graph: Graph, node: Node) -> bool:
+    """A hard sigmoid as exporters spell it out: Clip to [0, 1]."""
+    if node.op != "Clip":
+        return False
+    bounds = []
+    for slot, attribute in ((1, "min"), (2, "max")):
+        constant = graph.constants.get(node.input(slot))
+        bounds.append(node.attribute(attribute) if constant is None else float(constant.reshape(-1)[0]))
+    return bounds == [0.0, 1.0]

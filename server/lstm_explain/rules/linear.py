@@ -1,0 +1,176 @@
+"""Linear maps: units times constant weights, added."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
+
+Shape = tuple[int, ...]
+
+# --- matrix products ---------------------------------------------------------------------------------------------
+
+
+def _matrix_kind(node: Node, live: tuple[int, ...]) -> Kind:
+    return Kind.PRODUCT if {0, 1} <= set(live) else Kind.MAP
+
+
+def matmul_vjp(a: Array, b: Array, slot: int, g: Array) -> Array:
+    """Gradient of one operand of np.matmul(a, b), whose vectors NumPy completes to matrices."""
+    if a.ndim == 1:
+        g = np.expand_dims(g, -2)
+    if b.ndim == 1:
+        g = np.expand_dims(g, -1)
+    a2 = a[None, :] if a.ndim == 1 else a
+    b2 = b[:, None] if b.ndim == 1 else b
+    if slot == 0:
+        return unbroadcast(g @ np.swapaxes(b2, -1, -2), a2.shape).reshape(a.shape)
+    return unbroadcast(np.swapaxes(a2, -1, -2) @ g, b2.shape).reshape(b.shape)
+
+
+def _matmul(s: Site, slot: int, g: Array) -> Array:
+    other = s.x(1 - slot)
+    if slot == 0 and other.ndim == 2:  # the common case: a dense layer
+        return (g @ other.T).reshape(s.shape(0))
+    own = np.broadcast_to(np.zeros((), g.dtype), s.shape(slot))
+    return matmul_vjp(own, other, 0, g) if slot == 0 else matmul_vjp(other, own, 1, g)
+
+
+def _matmul_spread(s: Site, slot: int, amount: Array) -> Array:
+    other = s.x(1 - slot)
+    ones = np.ones_like(other)
+    own = np.broadcast_to(np.zeros((), amount.dtype), s.shape(slot))
+    amount = amount / s.shape(slot)[-1 if slot == 0 or own.ndim == 1 else -2]
+    return matmul_vjp(own, ones, 0, amount) if slot == 0 else matmul_vjp(ones, own, 1, amount)
+
+
+def _matmul_fan_in(s: Site, slot: int) -> float:
+    shape = s.shape(slot)
+    return shape[-1 if slot == 0 or len(shape) == 1 else -2]
+
+
+def _matmul_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    """Batch axes and the rows (columns, for the right operand) keep their place counted from the back."""
+    axis = lane.axis - len(out) + len(shape)
+    contracted = len(shape) - 1 if slot == 0 else len(shape) - 2
+    if len(shape) < 2 or axis < 0 or axis == contracted or shape[axis] != out[lane.axis]:
+        raise LaneLost
+    return Lane(axis, lane.inner)
+
+
+add(
+    "MatMul",
+    Op(
+        _matrix_kind,
+        _matmul,
+        reads=("s", "others"),
+        spread=_matmul_spread,
+        fan_in=_matmul_fan_in,
+        lane=_matmul_lane,
+    ),
+)
+
+
+def _gemm(s: Site, slot: int, g: Array) -> Array:
+    if slot == 2:
+        return unbroadcast(g, s.shape(2)) * s.attribute("beta", 1.0)
+    return _gemm_product(s, slot, g, s.x(1 - slot)) * s.attribute("alpha", 1.0)
+
+
+def _gemm_product(s: Site, slot: int, g: Array, other: Array) -> Array:
+    """Gradient of A' @ B' for A (slot 0) or B (slot 1), where a prime is a transposition if the attribute says so."""
+    own_transposed = s.attribute("transA" if slot == 0 else "transB", 0)
+    other = other.T if s.attribute("transB" if slot == 0 else "transA", 0) else other
+    result = g @ other.T if slot == 0 else other.T @ g
+    return result.T if own_transposed else result
+
+
+def _gemm_bias(s: Site) -> Array | None:
+    if not s.has(2) or 2 in s.live:
+        return None
+    return s.x(2) * s.attribute("beta", 1.0)
+
+
+def _gemm_units(s: Site, slot: int) -> int:
+    shape = s.shape(slot)
+    return shape[0 if bool(s.attribute("transA" if slot == 0 else "transB", 0)) == (slot == 0) else 1]
+
+
+def _gemm_fan_in(s: Site, slot: int) -> float:
+    return 1.0 if slot == 2 else _gemm_units(s, slot)
+
+
+def _gemm_spread(s: Site, slot: int, amount: Array) -> Array:
+    if slot == 2:
+        return unbroadcast(amount, s.shape(2))
+    return _gemm_product(s, slot, amount / _gemm_units(s, slot), np.ones_like(s.x(1 - slot)))
+
+
+def _gemm_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    if slot == 2:
+        axis = lane.axis - 2 + len(shape)
+        if axis < 0 or shape[axis] != out[lane.axis]:
+            raise LaneLost
+        return Lane(axis, lane.inner)
+    if lane.axis != slot:
+        raise LaneLost
+    flipped = bool(s.attribute("transA" if slot == 0 else "transB", 0))
+    return Lane(1 - slot if flipped else slot, lane.inner)
+
+
+add(
+    "Gemm",
+    Op(
+        _matrix_kind,
+        _gemm,
+        reads=("s", "others"),
+        bias=_gemm_bias,
+        spread=_gemm_spread,
+        fan_in=_gemm_fan_in,
+        lane=_gemm_lane,
+    ),
+)
+
+# --- reductions --------------------------------------------------------------------------------------------------
+
+
+def reduced_axes(s: Site, ndim: int) -> tuple[int, ...]:
+    axes = s.ints(1, "axes")
+    if not axes:
+        return () if s.attribute("noop_with_empty_axes", 0) else tuple(range(ndim))
+    return tuple(sorted(a % ndim for a in axes))
+
+
+def _reduced_shape(s: Site) -> tuple[Shape, Shape, tuple[int, ...]]:
+    """Shape of the input, shape of the output with its reduced axes kept, and those axes."""
+    shape = s.shape(0)
+    axes = reduced_axes(s, len(shape))
+    return shape, tuple(1 if i in axes else n for i, n in enumerate(shape)), axes
+
+
+def _reduced_count(s: Site, slot: int = 0) -> float:
+    shape, kept, _ = _reduced_shape(s)
+    return float(np.prod(shape)) / max(float(np.prod(kept)), 1.0)
+
+
+def _reduce_sum(s: Site, slot: int, g: Array) -> Array:
+    shape, kept, _ = _reduced_shape(s)
+    return np.broadcast_to(g.reshape(kept), shape)
+
+
+def _reduce_mean(s: Site, slot: int, g: Array) -> Array:
+    return _reduce_sum(s, slot, g / _reduced_count(s))
+
+
+def reduced_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    axes = reduced_axes(s, len(shape))
+    if len(out) == len(shape):
+        return lane
+    kept = [i for i in range(len(shape)) if i not in axes]
+    return Lane(kept[lane.axis], lane.inner)
+
+
+_REDUCES = {"carries": (0,), "ignores": (1,), "reads": ("s", "steer1"), "lane": reduced_lane}
+add("ReduceSum", Op(Kind.MAP, _reduce_sum, spread=_reduce_mean, fan_in=_reduced_count, **_REDUCES))  # type: ignore[arg-type]
+add("ReduceMean", Op(Kind.MAP, _reduce_mean, spread=_reduce_mean, fan_in=_reduced_count, **_REDUCES))  # type: ignore[arg-type]

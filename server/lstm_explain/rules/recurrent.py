@@ -1,0 +1,325 @@
+"""LSTM: from the ONNX operator to the kernels and back. Each node's weights are laid out once, on loading."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lstm_explain.errors import InputError
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.kernels import lstm
+from lstm_explain.kernels.scalar import CODES, DEFAULTS
+from lstm_explain.methods.spec import LRP
+from lstm_explain.rules.op import Kind, Op, add
+
+RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}
+STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H], lens [B]."""
+
+    x: Array
+    hidden: Array
+    h0: Array
+    lens: Array
+    kept: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What the way back through a node gives: by input slot, and [batch] absorbed (LRP only)."""
+
+    inputs: dict[int, Array]
+    absorbed: Array
+
+
+class Recurrent(ABC):
+    """One recurrent node. Directions are run one after the other, each by the kernels of `Direction`."""
+
+    gates: ClassVar[int]
+    states: ClassVar[int]
+
+    def __init__(self, node: Node, graph: Graph) -> None:
+        weights = [graph.constants[node.inputs[slot]] for slot in (1, 2)]
+        self.dtype = np.dtype(np.float64 if weights[0].dtype == np.float64 else np.float32)
+        W, R = (np.asarray(w, self.dtype) for w in weights)
+        directions, rows, self.features = W.shape
+        self.hidden = rows // self.gates
+        B = np.zeros((directions, 2 * rows)) if not node.input(3) else graph.constants[node.inputs[3]]
+        self.node = node
+        self.batch_first = node.attribute("layout", 0) == 1
+        self.out_dtype = weights[0].dtype
+        names = _activations(node, self.default_activations, directions)
+        kind = node.attribute("direction", "forward")
+        self.directions = []
+        for d in range(directions):
+            peepholes = np.zeros((0, self.hidden))
+            if self.node.op == "LSTM" and node.input(7):
+                peepholes = graph.constants[node.inputs[7]][d].reshape(3, self.hidden)
+            count = len(self.default_activations)
+            self.directions.append(
+                self.direction(
+                    W[d],
+                    R[d],
+                    np.asarray(B[d], self.dtype),
+                    np.asarray(peepholes, self.dtype),
+                    names[d * count : (d + 1) * count],
+                    node,
+                    reverse=kind == "reverse" or d == 1,
+                )
+            )
+
+    default_activations: ClassVar[tuple[str, ...]]
+    direction: ClassVar[type[Direction]]
+
+    def forward(self, values: Mapping[int, Array]) -> tuple[list[Array], list[Tape]]:
+        """Every output of the operator, and a tape a direction. values: the node's inputs by slot."""
+        x = np.asarray(values[0], self.dtype)
+        if x.ndim != 3 or x.shape[2] != self.features:
+            raise self._misfit("X", x.shape, ("time", "batch", self.features))
+        x = np.ascontiguousarray(x.swapaxes(0, 1) if self.batch_first else x)
+        steps, batch, _ = x.shape
+        lens = self._lengths(values.get(4), steps, batch)
+        states = [self._state(values.get(slot), batch) for slot in STATE_SLOTS[self.node.op]]
+        tapes, finals = [], []
+        for d, direction in enumerate(self.directions):
+            tape, last = direction.forward(x, [s[d] for s in states], lens)
+            tapes.append(tape)
+            finals.append(last)
+        y = np.stack([t.hidden for t in tapes], axis=1)
+        ends = [np.stack([f[i] for f in finals]) for i in range(self.states)]
+        if self.batch_first:
+            y, ends = y.transpose(2, 0, 1, 3), [e.swapaxes(0, 1) for e in ends]
+        return [np.asarray(v, self.out_dtype) for v in (y, *ends)], tapes
+
+    def _state(self, value: Array | None, batch: int) -> Array:
+        if value is None:
+            return np.zeros((len(self.directions), batch, self.hidden), self.dtype)
+        value = np.asarray(value, self.dtype)
+        wanted = (len(self.directions), batch, self.hidden)
+        value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
+        if value.shape != wanted:
+            raise self._misfit("initial state", value.shape, wanted)
+        return np.ascontiguousarray(value)
+
+    def _lengths(self, value: Array | None, steps: int, batch: int) -> Array:
+        """The kernels do not look where they read, so what steers them is checked."""
+        if value is None:
+            return np.full(batch, steps, np.int64)
+        if value.shape != (batch,):
+            raise self._misfit("sequence_lens", value.shape, (batch,))
+        if value.min() < 0 or value.max() > steps:
+            raise InputError(
+                f"node {self.node.name!r} ({self.node.op}): sequence lengths from {value.min()} to {value.max()}, "
+                f"wanted 0 to {steps}"
+            )
+        return np.ascontiguousarray(value, np.int64)
+
+    def _misfit(self, what: str, came: tuple[int, ...], wanted: tuple[object, ...]) -> InputError:
+        return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
+
+    def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> Flow:
+        """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
+        steps, batch, _ = tapes[0].x.shape
+        y, *ends = arriving
+        if self.batch_first:
+            y = None if y is None else y.transpose(1, 2, 0, 3)
+            ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
+        parts: list[list[Array]] = []
+        for d, (direction, tape) in enumerate(zip(self.directions, tapes, strict=True)):
+            r_y = np.zeros((steps, batch, self.hidden), self.dtype) if y is None else self._owned(y[:, d])
+            r_ends = [self._end(e, d, tapes[0].lens) for e in ends]
+            parts.append(direction.backward(tape, r_y, r_ends, lrp))
+        inputs = {0: sum((p[0] for p in parts[1:]), parts[0][0])}
+        for i, slot in enumerate(STATE_SLOTS[self.node.op]):
+            inputs[slot] = np.stack([p[2 + i] for p in parts])
+        if self.batch_first:
+            inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
+        return Flow(inputs, sum((p[1] for p in parts), self._past_the_end(y, ends, tapes[0].lens)))
+
+    def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Array) -> Array:
+        """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
+        lost = np.zeros(len(lens), self.dtype)
+        if y is not None:
+            over = np.arange(len(y))[:, None] >= lens
+            lost += np.where(over, y.sum(axis=(1, 3)), 0).sum(axis=0)
+        for end in ends:
+            if end is not None:
+                lost += np.where(lens == 0, end.sum(axis=(0, 2)), 0)
+        return lost
+
+    def _end(self, end: Array | None, d: int, lens: Array) -> Array:
+        if end is None:
+            return np.zeros((len(lens), self.hidden), self.dtype)
+        return self._owned(end[d] * (lens > 0)[:, None])
+
+    def _owned(self, array: Array) -> Array:
+        """A copy that a kernel may write to."""
+        return np.array(array, self.dtype, order="C")
+
+
+class Direction(ABC):
+    """One direction of one node: its weights as the kernels want them."""
+
+    def __init__(
+        self,
+        W: Array,
+        R: Array,
+        B: Array,
+        P: Array,
+        names: list[tuple[str, float, float]],
+        node: Node,
+        *,
+        reverse: bool,
+    ) -> None:
+        self.W, self.R, self.P = W, np.ascontiguousarray(R), P
+        self.Rt = np.ascontiguousarray(R.T)
+        self.B = B
+        self.reverse = reverse
+        self.codes = np.array([CODES[name] for name, _, _ in names], np.int64)
+        self.params = np.array([(alpha, beta) for _, alpha, beta in names], W.dtype)
+        self.scalar = W.dtype.type
+        self.clip = self.scalar(node.attribute("clip", 0.0))
+        self.coupled = bool(node.attribute("input_forget", 0))
+        self.linear_before_reset = bool(node.attribute("linear_before_reset", 0))
+        self.hidden = R.shape[1]
+        self.units = W.shape[1] + R.shape[1]
+        self.prepare()
+
+    def prepare(self) -> None:  # noqa: B027 - not every cell needs it
+        """Lays out what depends on the weights alone."""
+
+    @abstractmethod
+    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+        """The tape and the last states, [B, H] each."""
+
+    @abstractmethod
+    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
+        """Relevance of x [T, B, D], absorbed [B], relevance of each initial state [B, H]. Writes to r_y and r_ends."""
+
+    def empty(self, *shape: int) -> Array:
+        return np.zeros(shape, self.W.dtype)
+
+    def last(self, sequence: Array, lens: Array) -> Array:
+        """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
+        at = np.zeros_like(lens) if self.reverse else np.maximum(lens - 1, 0)
+        return sequence[at, np.arange(len(lens))] * (lens > 0)[:, None].astype(sequence.dtype)
+
+    def of_input(self, x: Array, m: Array, W: Array, each: Array | None) -> Array:
+        """x * (m @ W) + each, or m @ W alone for gradients (each None): one product over all steps."""
+        steps, batch, features = x.shape
+        r = (m.reshape(steps * batch, -1) @ W).reshape(steps, batch, features)
+        if each is None:
+            return r
+        r *= x
+        if each.any():
+            r += each[:, :, None]
+        return r
+
+
+class LSTMDirection(Direction):
+    def prepare(self) -> None:
+        H = self.hidden
+        self.bias = self.B[: 4 * H] + self.B[4 * H :]
+        self.Wt = np.ascontiguousarray(self.W.T)
+        self.W_c, self.R_c = np.ascontiguousarray(self.W[3 * H :]), np.ascontiguousarray(self.R[3 * H :])
+
+    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+        steps, batch, features = x.shape
+        z = x.reshape(steps * batch, features) @ self.Wt
+        z += self.bias
+        z = z.reshape(steps, batch, 4 * self.hidden)
+        gates = self.empty(*z.shape)
+        cells, squashed, hidden = (self.empty(steps, batch, self.hidden) for _ in range(3))
+        h0, c0 = states
+        lstm.forward(
+            z, self.Rt, self.P, h0, c0, lens, self.reverse, self.codes, self.params, self.clip, self.coupled,
+            gates, cells, squashed, hidden,
+        )  # fmt: skip
+        tape = Tape(x, hidden, h0, lens, {"z": z, "gates": gates, "cells": cells, "squashed": squashed, "c0": c0})
+        return tape, [self.last(hidden, lens), self.last(cells, lens)]
+
+    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
+        steps, batch, _ = tape.x.shape
+        z, gates, cells, squashed, c0 = (tape.kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
+        r_h, r_c = r_ends
+        lost = self.empty(batch)
+        if lrp is None:
+            m = self.empty(*z.shape)
+            lstm.gradient(
+                z, gates, cells, squashed, c0, tape.lens, self.reverse, self.codes, self.params, self.clip,
+                self.coupled, self.R, self.P, r_y, r_h, r_c, m,
+            )  # fmt: skip
+            return [self.of_input(tape.x, m, self.W, None), lost, r_h, r_c]
+        eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
+        each = np.full((steps, batch), 1 / self.units, z.dtype)
+        each[np.arange(steps)[:, None] >= tape.lens] = 0
+        if lrp.product_rule == "all":
+            m = self.empty(steps, batch, self.hidden)
+            lstm.relevance_all(
+                z, gates, cells, tape.hidden, tape.h0, c0, tape.lens, self.reverse, self.bias[3 * self.hidden :],
+                self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
+            )  # fmt: skip
+            return [self.of_input(tape.x, m, self.W_c, each), lost, r_h, r_c]
+        m = self.empty(*z.shape)
+        lstm.relevance_shared(
+            RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, tape.lens, self.reverse,
+            self.coupled, self.bias, self.R, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
+        )  # fmt: skip
+        return [self.of_input(tape.x, m, self.W, each), lost, r_h, r_c]
+
+
+class LSTM(Recurrent):
+    gates, states = 4, 2
+    default_activations = ("sigmoid", "tanh", "tanh")
+    direction = LSTMDirection
+
+
+CELLS: dict[str, type[Recurrent]] = {"LSTM": LSTM}
+
+
+def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:
+    """Name, alpha and beta of each activation, for all directions in a row.
+
+    ONNX lists alphas and betas for those activations only that take one, in order.
+    """
+    names = [n.lower() for n in node.attribute("activations") or default * directions]
+    alphas, betas = (list(node.attribute(a) or []) for a in ("activation_alpha", "activation_beta"))
+    result = []
+    for name in names:
+        alpha, beta = DEFAULTS.get(name, (0.0, 0.0))
+        if name in DEFAULTS and alphas:
+            alpha = alphas.pop(0)
+        if name in ("affine", "scaledtanh", "hardsigmoid") and betas:
+            beta = betas.pop(0)
+        result.append((name, float(alpha), float(beta)))
+    return result
+
+
+def _check(node: Node) -> str:
+    unknown = [n for n in node.attribute("activations") or [] if n.lower() not in CODES]
+    return f"activation {unknown[0]!r} has no rule" if unknown else ""
+
+
+def cells_of(graph: Graph) -> dict[str, Recurrent]:
+    """The kernels of every recurrent node whose weights are constants, by node name."""
+    ours = [n for n in graph.nodes if n.op in CELLS and not _check(n)]
+    ours = [n for n in ours if all(name in graph.constants for name in needs_constants(n))]
+    return {n.name: CELLS[n.op](n, graph) for n in ours}
+
+
+def needs_constants(node: Node) -> list[str]:
+    """Weights, which have to be constants of the model."""
+    slots = (1, 2, 3, 7) if node.op == "LSTM" else (1, 2, 3)
+    return [node.input(slot) for slot in slots if node.input(slot)]
+
+
+for _name in CELLS:
+    _options: dict[str, Any] = {"carries": (0, *STATE_SLOTS[_name]), "ignores": (4,), "check": _check}
+    add(_name, Op(Kind.RECURRENT, **_options))

@@ -1,0 +1,249 @@
+"""Operators that move, copy or drop elements without changing them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, aligned, unbroadcast
+
+Shape = tuple[int, ...]
+
+# --- the same elements in the same order -------------------------------------------------------------------------
+
+
+def _reshape(s: Site, slot: int, g: Array) -> Array:
+    return g.reshape(s.shape(0))
+
+
+def reshaped_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    """The row-major order stays, so the number of elements behind each sample's does."""
+    behind = lane.inner * math.prod(out[lane.axis + 1 :])
+    for axis in range(len(shape)):
+        rest = math.prod(shape[axis + 1 :])
+        if behind % max(rest, 1) == 0 and rest <= behind and shape[axis] % (batch * (behind // rest)) == 0:
+            return Lane(axis, behind // rest)
+    raise LaneLost
+
+
+def _same(s: Site, slot: int, g: Array) -> Array:
+    return g
+
+
+add("Reshape", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s",), lane=reshaped_lane))
+add("Squeeze Unsqueeze", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s",), lane=reshaped_lane))
+add("Flatten", Op(Kind.ROUTING, _reshape, carries=(0,), reads=("s",), lane=reshaped_lane))
+add("Identity Cast", Op(Kind.ROUTING, _same, carries=(0,)))
+add("Dropout", Op(Kind.ROUTING, lambda s, slot, g: g[0], carries=(0,), ignores=(1, 2), outputs=(0,)))
+add("CastLike", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1,)))
+
+# --- the same elements elsewhere ---------------------------------------------------------------------------------
+
+
+def _permutation(s: Site, ndim: int) -> list[int]:
+    return list(s.attribute("perm") or range(ndim)[::-1])
+
+
+def _transpose(s: Site, slot: int, g: Array) -> Array:
+    return g.transpose(np.argsort(_permutation(s, g.ndim)))
+
+
+def _transposed_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    return Lane(_permutation(s, len(out))[lane.axis], lane.inner)
+
+
+add("Transpose", Op(Kind.ROUTING, _transpose, carries=(0,), lane=_transposed_lane))
+
+
+def _concat(s: Site, slot: int, g: Array) -> Array:
+    axis = s.attribute("axis", 1) % g.ndim
+    start = sum(s.shape(i)[axis] for i in range(slot))
+    index = [slice(None)] * g.ndim
+    index[axis] = slice(start, start + s.shape(slot)[axis])
+    return g[tuple(index)]
+
+
+def _moved_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    """The axis keeps its place; samples stay where their axis keeps its extent."""
+    if len(out) != len(shape) or out[lane.axis] != shape[lane.axis]:
+        raise LaneLost
+    return lane
+
+
+add("Concat", Op(Kind.ROUTING, _concat, reads=("s", "shapes"), lane=_moved_lane))
+
+
+def _split(s: Site, slot: int, g: tuple[Array | None, ...]) -> Array:
+    shape = s.shape(0)
+    axis = s.attribute("axis", 0) % len(shape)
+    known = next(part for part in g if part is not None)
+    sizes = s.ints(1, "split")
+    if sizes is None:
+        count = len(s.node.outputs)
+        size = -(-shape[axis] // count)
+        sizes = [min(size, shape[axis] - i * size) for i in range(count)]
+    parts = []
+    for part, size in zip(g, sizes, strict=True):
+        parts.append(np.zeros((*shape[:axis], size, *shape[axis + 1 :]), known.dtype) if part is None else part)
+    return np.concatenate(parts, axis=axis)
+
+
+add("Split", Op(Kind.ROUTING, _split, carries=(0,), ignores=(1,), reads=("s", "steer1"), lane=_moved_lane))
+
+# --- some of the elements ----------------------------------------------------------------------------------------
+
+
+def _slices(s: Site) -> tuple[slice, ...]:
+    shape = s.shape(0)
+    starts, ends = s.ints(1, "starts"), s.ints(2, "ends")
+    assert starts is not None
+    assert ends is not None
+    axes = s.ints(3, "axes") or list(range(len(starts)))
+    steps = s.ints(4, "steps") or [1] * len(starts)
+    index = [slice(None)] * len(shape)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        index[axis] = _onnx_slice(start, end, step, shape[axis])
+    return tuple(index)
+
+
+def _onnx_slice(start: int, end: int, step: int, size: int) -> slice:
+    """ONNX clamps; a negative end counts from the back once, and with a negative step may mean before the first."""
+    start = start + size if start < 0 else start
+    end = end + size if end < 0 else end
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    start, end = min(max(start, 0), size - 1), min(max(end, -1), size - 1)
+    return slice(start, None if end < 0 else end, step)
+
+
+def _slice(s: Site, slot: int, g: Array) -> Array:
+    r = np.zeros(s.shape(0), g.dtype)
+    r[_slices(s)] = g
+    return r
+
+
+_STEERS = ("s", "steer1", "steer2", "steer3", "steer4")
+add("Slice", Op(Kind.ROUTING, _slice, carries=(0,), ignores=(1, 2, 3, 4), reads=_STEERS, lane=_moved_lane))
+
+
+def _gather_axis(s: Site, ndim: int) -> int:
+    return int(s.attribute("axis", 0)) % ndim
+
+
+def _gather(s: Site, slot: int, g: Array) -> Array:
+    shape = s.shape(0)
+    axis = _gather_axis(s, len(shape))
+    indices = s.x(1) % shape[axis]
+    r = np.zeros(shape, g.dtype)
+    if indices.ndim == 0:
+        r[(slice(None),) * axis + (int(indices),)] = g
+        return r
+    spread = g.reshape(*shape[:axis], indices.size, *shape[axis + 1 :])
+    np.add.at(np.moveaxis(r, axis, 0), indices.reshape(-1), np.moveaxis(spread, axis, 0))
+    return r
+
+
+def _gather_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    axis = _gather_axis(s, len(shape))
+    ranks = len(out) - len(shape) + 1
+    if axis <= lane.axis < axis + ranks:
+        raise LaneLost
+    return lane if lane.axis < axis else Lane(lane.axis - ranks + 1, lane.inner)
+
+
+def _lookup_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    axis = _gather_axis(s, len(s.shape(0)))
+    if not axis <= lane.axis < axis + len(shape):
+        raise LaneLost
+    return Lane(lane.axis - axis, lane.inner)
+
+
+def _gather_kind(node: Node, live: tuple[int, ...]) -> Kind:
+    return Kind.LOOKUP if live == (1,) else Kind.ROUTING
+
+
+def _sum_of_vectors(s: Site, slot: int, r: Array) -> Array:
+    """Relevance of each index: the sum over the vector that it picked."""
+    ranks = len(s.shape(1))
+    axis = _gather_axis(s, len(s.shape(0)))
+    axes = tuple(range(axis)) + tuple(range(axis + ranks, r.ndim))
+    return r.sum(axis=axes)
+
+
+def _any_gather_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    return (_lookup_lane if slot == 1 else _gather_lane)(s, slot, lane, out, shape, batch)
+
+
+def _any_gather(s: Site, slot: int, g: Array) -> Array:
+    return _sum_of_vectors(s, slot, g) if slot == 1 else _gather(s, slot, g)
+
+
+add("Gather", Op(_gather_kind, _any_gather, reads=("s", "steer1", "shapes"), lane=_any_gather_lane))
+
+# --- copies ------------------------------------------------------------------------------------------------------
+
+
+def _expand(s: Site, slot: int, g: Array) -> Array:
+    return unbroadcast(g, s.shape(0))
+
+
+def _tile(s: Site, slot: int, g: Array) -> Array:
+    shape = s.shape(0)
+    split: list[int] = []
+    for total, size in zip(g.shape, shape, strict=True):
+        split += [total // size if size else 1, size]
+    return g.reshape(split).sum(axis=tuple(range(0, 2 * len(shape), 2)))
+
+
+def _pad_widths(s: Site) -> list[tuple[int, int]]:
+    ndim = len(s.shape(0))
+    pads = s.ints(1, "pads") or s.ints(1, "paddings")
+    assert pads is not None
+    axes = [int(a) % ndim for a in s.x(3).reshape(-1)] if s.has(3) else list(range(ndim))
+    widths = [(0, 0)] * ndim
+    for i, axis in enumerate(axes):
+        widths[axis] = (pads[i], pads[i + len(axes)])
+    return widths
+
+
+def _pad(s: Site, slot: int, g: Array) -> Array:
+    shape, widths = s.shape(0), _pad_widths(s)
+    if s.attribute("mode", "constant") == "constant":
+        r = np.zeros(shape, g.dtype)
+        kept: list[Any] = []
+        source: list[Any] = []
+        for size, (before, after) in zip(shape, widths, strict=True):
+            kept.append(slice(max(-before, 0), size - max(-after, 0)))
+            source.append(slice(max(before, 0), max(before, 0) + size - max(-before, 0) - max(-after, 0)))
+        r[tuple(kept)] = g[tuple(source)]
+        return r
+    # The other modes copy elements: the same copying, done to positions, tells where each came from.
+    positions = np.arange(math.prod(shape)).reshape(shape)
+    origin = np.pad(positions, widths, mode=s.attribute("mode"))
+    flat = np.bincount(origin.reshape(-1), g.reshape(-1).astype(np.float64), minlength=positions.size)
+    return flat.reshape(shape).astype(g.dtype)
+
+
+def _pad_check(node: Node) -> str:
+    modes = ("constant", "reflect", "edge", "wrap")
+    return "" if node.attribute("mode", "constant") in modes else f"mode {node.attribute('mode')!r} has no rule"
+
+
+add("Expand", Op(Kind.ROUTING, _expand, carries=(0,), ignores=(1,), reads=("s",), lane=aligned))
+add("Tile", Op(Kind.ROUTING, _tile, carries=(0,), ignores=(1,), reads=("s",), lane=_moved_lane))
+add(
+    "Pad",
+    Op(
+        Kind.ROUTING,
+        _pad,
+        carries=(0,),
+        ignores=(1, 2, 3),
+        reads=("s", "steer1", "steer3"),
+        lane=_moved_lane,
+        drops=True,
+        check=_pad_check,
+    ),
+)
