@@ -76,7 +76,7 @@ def _weights(weights: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> np
     weights = np.asarray(weights)
     if weights.shape != shape or weights.dtype.kind not in "fiu" or not np.isfinite(weights).all():
         raise TargetError(
-            f"weights have shape {weights.shape} and type {weights.dtype}, wanted finite numbers of shape {shape}, that of "
+            f"weights have shape {weights.shape} and type {weights.dtype}, wanted finite numbers of shape {shape}: "
             f"one sample of output {name!r}",
             field="target.weights",
         )
@@ -133,6 +133,7 @@ def _rows(wanted: Any, batch: int, shape: tuple[int, ...], name: str, field: str
         rows[:, choice[0]] = array[:, 0]
         return rows
     raise TargetError(
-        f"{field} has {array.shape[1]} numbers a sample, wanted {len(shape)}: samples of output {name!r} have shape {shape}",
+        f"{field} has {array.shape[1]} numbers a sample, wanted {len(shape)}: "
+        f"samples of output {name!r} have shape {shape}",
         field=field,
     )

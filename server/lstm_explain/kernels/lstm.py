@@ -25,7 +25,7 @@ def forward(z, Rt, P, h0, c0, lens, reverse, codes, params, clip, coupled, gates
     [0, H]. h0, c0 [B, H]. lens [B]. codes [3], params [3, 2]: activations f, g, h. coupled: f = 1 - i.
     Fills gates [T, B, 4H], cells, squashed (h's activation of the cell) and hidden [T, B, H].
     """
-    T, B, H4 = z.shape
+    _, B, H4 = z.shape
     H = H4 // 4
     none, one = z.dtype.type(0), z.dtype.type(1)
     for b in range(B):
@@ -69,7 +69,7 @@ def relevance_all(z, gates, cells, hidden, h0, c0, lens, reverse, bias, R, eps, 
     Fills m [T, B, H], from which R_x = x * (m @ W) + each; each: what every input unit gets of bias and stabiliser;
     lost [B]: what is absorbed.
     """
-    T, B, H = hidden.shape
+    _, B, H = hidden.shape
     back = np.empty(H, z.dtype)
     zero, half, keep = z.dtype.type(0), z.dtype.type(0.5), z.dtype.type(1) - delta
     for b in range(B):
@@ -130,7 +130,7 @@ def relevance_shared(
     As `relevance_all`, but bias [4H], R [4H, H], m [T, B, 4H], so that R_x = x * (m @ W) + each. A gate with a
     peephole has one more incoming unit, the cell.
     """
-    T, B, H = hidden.shape
+    _, B, H = hidden.shape
     back = np.empty(H, z.dtype)
     zero, half, one = z.dtype.type(0), z.dtype.type(0.5), z.dtype.type(1)
     keep = one - delta
@@ -203,7 +203,7 @@ def relevance_shared(
 def gradient(z, gates, cells, squashed, c0, lens, reverse, codes, params, clip, coupled, R, P, g_y, g_h, g_c, m):  # type: ignore[no-untyped-def]
     """Back-propagation through time. g_y [T, B, H], g_h, g_c [B, H] as r_y, r_h, r_c in `relevance_all`, but
     gradients; fills m [T, B, 4H], the gradient of the pre-activations, from which g_x = m @ W."""
-    T, B, H = cells.shape
+    _, B, H = cells.shape
     none = z.dtype.type(0)
     g_cell = np.empty(H, z.dtype)
     for b in range(B):

@@ -186,7 +186,7 @@ def _rare_slope(code, alpha, beta, v, y):  # type: ignore[no-untyped-def]
 
 @nb.njit(**FAST)
 def add_product(v, M, out):  # type: ignore[no-untyped-def]
-    """out += v @ M; v [K], M [K, N], out [N]. Four rows at a time, so that `out` is read and written a quarter as often."""
+    """out += v @ M; v [K], M [K, N], out [N]. Four rows at a time: `out` is read and written a quarter as often."""
     K, N = M.shape
     whole = K - K % 4
     for k in range(0, whole, 4):
@@ -215,8 +215,10 @@ def settle(r, z, bias, eps):  # type: ignore[no-untyped-def]
 def share(rule, gate, signal, r, eps, delta):  # type: ignore[no-untyped-def]
     """What gate and signal receive of the relevance r of their product, and what the stabiliser absorbs.
 
-    rule: 1 half, 2 prop, 3 abs; the last two are the epsilon rule over the two values (or their magnitudes).
+    rule: 0 all, 1 half, 2 prop, 3 abs; the last two are the epsilon rule over the two values (or their magnitudes).
     """
+    if rule == 0:
+        return r - r, r, r - r
     half = r * f32(0.5)
     if rule == 1:
         return half, half, r - r

@@ -1,1 +1,1 @@
-"""A plan is made once per model, explained value and method: what runs where, what is kept, how relevance walks back."""
+"""What runs where, what is kept, how relevance walks back: compiled once per model, explained value and method."""

@@ -312,7 +312,6 @@ def _lookup_saliency(walk: Walk, stop: Stop, g: Array) -> Array:
 def _recurrent(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     gradient = walk.plan.gradient
     arriving = [None if m is None else (m.density if gradient else m.relevance) for m in messages]
-    arriving += [None] * (3 - len(arriving))
     flow = walk.cells[stop.node.name].backward(
         walk.done.tapes[stop.node.name], arriving, None if gradient else walk.lrp
     )

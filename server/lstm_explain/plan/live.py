@@ -49,11 +49,8 @@ def live_slots(node: Node, live: set[str]) -> tuple[int, ...]:
 
 def _carrying_outputs(node: Node) -> tuple[str, ...]:
     op = TABLE.get(node.op)
-    outputs = (
-        node.outputs
-        if op is None or op.outputs is None
-        else [node.outputs[i] for i in op.outputs if i < len(node.outputs)]
-    )
+    chosen = None if op is None else op.outputs
+    outputs = node.outputs if chosen is None else [node.outputs[i] for i in chosen if i < len(node.outputs)]
     return tuple(o for o in outputs if o)
 
 
@@ -121,9 +118,8 @@ def linear_values(stops: Iterable[Stop], given: Iterable[str] = ()) -> frozenset
     linear = set(given)
     for stop in stops:
         inputs = {stop.node.inputs[i] for i in stop.live}
-        if stop.kind in (Kind.SUM, Kind.MAP, Kind.SCALE):
-            linear.update(stop.node.outputs)
-        elif stop.kind is Kind.ROUTING and not drops(stop) and inputs & linear:
+        moved = stop.kind is Kind.ROUTING and not drops(stop) and bool(inputs & linear)
+        if moved or stop.kind in (Kind.SUM, Kind.MAP, Kind.SCALE):
             linear.update(stop.node.outputs)
     return frozenset(linear)
 

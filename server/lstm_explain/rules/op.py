@@ -35,7 +35,7 @@ class Lane:
     inner: int = 1
 
 
-class LaneLost(Exception):
+class LaneLost(Exception):  # noqa: N818 - a fact, not a fault
     """Samples cannot be told apart behind this operator; the caller explains them one by one."""
 
 

@@ -1,4 +1,4 @@
-"""LSTM: from the ONNX operator to the kernels and back. Each node's weights are laid out once, on loading."""
+"""LSTM, GRU and RNN: from the ONNX operator to the kernels and back. Each node's weights are laid out once, on loading."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.kernels import lstm
+from lstm_explain.kernels import gru, lstm, rnn
 from lstm_explain.kernels.scalar import CODES, DEFAULTS
 from lstm_explain.methods.spec import LRP
 from lstm_explain.rules.op import Kind, Op, add
@@ -127,7 +127,7 @@ class Recurrent(ABC):
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> Flow:
         """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
         steps, batch, _ = tapes[0].x.shape
-        y, *ends = arriving
+        y, *ends = arriving + [None] * (1 + self.states - len(arriving))
         if self.batch_first:
             y = None if y is None else y.transpose(1, 2, 0, 3)
             ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
@@ -211,6 +211,13 @@ class Direction(ABC):
         at = np.zeros_like(lens) if self.reverse else np.maximum(lens - 1, 0)
         return sequence[at, np.arange(len(lens))] * (lens > 0)[:, None].astype(sequence.dtype)
 
+    def of_weights(self, x: Array, Wt: Array, bias: Array) -> Array:
+        """x @ Wt + bias for all steps at once: [T, B, rows]."""
+        steps, batch, features = x.shape
+        z = x.reshape(steps * batch, features) @ Wt
+        z += bias
+        return z.reshape(steps, batch, Wt.shape[1])
+
     def of_input(self, x: Array, m: Array, W: Array, each: Array | None) -> Array:
         """x * (m @ W) + each, or m @ W alone for gradients (each None): one product over all steps."""
         steps, batch, features = x.shape
@@ -231,10 +238,8 @@ class LSTMDirection(Direction):
         self.W_c, self.R_c = np.ascontiguousarray(self.W[3 * H :]), np.ascontiguousarray(self.R[3 * H :])
 
     def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
-        steps, batch, features = x.shape
-        z = x.reshape(steps * batch, features) @ self.Wt
-        z += self.bias
-        z = z.reshape(steps, batch, 4 * self.hidden)
+        steps, batch, _ = x.shape
+        z = self.of_weights(x, self.Wt, self.bias)
         gates = self.empty(*z.shape)
         cells, squashed, hidden = (self.empty(steps, batch, self.hidden) for _ in range(3))
         h0, c0 = states
@@ -281,7 +286,89 @@ class LSTM(Recurrent):
     direction = LSTMDirection
 
 
-CELLS: dict[str, type[Recurrent]] = {"LSTM": LSTM}
+class GRUDirection(Direction):
+    def prepare(self) -> None:
+        H = self.hidden
+        self.Wt = np.ascontiguousarray(self.W.T)
+        self.Rt_zr, self.Rt_h = (np.ascontiguousarray(part.T) for part in (self.R[: 2 * H], self.R[2 * H :]))
+        self.bias = self.B[: 3 * H] + self.B[3 * H :]
+        self.Rb_h = self.B[5 * H :].copy()
+        if self.linear_before_reset:  # the reset gate scales this bias too
+            self.bias[2 * H :] = self.B[2 * H : 3 * H]
+
+    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+        steps, batch, _ = x.shape
+        pre = self.of_weights(x, self.Wt, self.bias)
+        gates = self.empty(*pre.shape)
+        inner, hidden = (self.empty(steps, batch, self.hidden) for _ in range(2))
+        (h0,) = states
+        gru.forward(
+            pre, self.Rt_zr, self.Rt_h, self.Rb_h, h0, lens, self.reverse, self.linear_before_reset, self.codes,
+            self.params, self.clip, gates, inner, hidden,
+        )  # fmt: skip
+        return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}), [self.last(hidden, lens)]
+
+    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
+        steps, batch, features = tape.x.shape
+        pre, gates, inner = (tape.kept[n] for n in ("pre", "gates", "inner"))
+        (r_h,) = r_ends
+        m, lost, each = self.empty(*pre.shape), self.empty(batch), self.empty(steps, batch)
+        if lrp is None:
+            gru.gradient(
+                pre, gates, inner, tape.hidden, tape.h0, tape.lens, self.reverse, self.linear_before_reset, self.codes,
+                self.params, self.clip, self.R, r_y, r_h, m,
+            )  # fmt: skip
+            return [self.of_input(tape.x, m, self.W, None), lost, r_h]
+        gru.relevance(
+            RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, tape.lens, self.reverse,
+            self.linear_before_reset, self.bias, self.Rb_h, self.R, self.scalar(lrp.epsilon),
+            self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
+        )  # fmt: skip
+        return [self.of_input(tape.x, m, self.W, each), lost, r_h]
+
+
+class GRU(Recurrent):
+    gates, states = 3, 1
+    default_activations = ("sigmoid", "tanh")
+    direction = GRUDirection
+
+
+class RNNDirection(Direction):
+    def prepare(self) -> None:
+        self.Wt = np.ascontiguousarray(self.W.T)
+        self.bias = self.B[: self.hidden] + self.B[self.hidden :]
+
+    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+        pre = self.of_weights(x, self.Wt, self.bias)
+        hidden = self.empty(*pre.shape)
+        (h0,) = states
+        rnn.forward(pre, self.Rt, h0, lens, self.reverse, self.codes, self.params, self.clip, hidden)
+        return Tape(x, hidden, h0, lens, {"pre": pre}), [self.last(hidden, lens)]
+
+    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
+        steps, batch, _ = tape.x.shape
+        pre, (r_h,) = tape.kept["pre"], r_ends
+        m, lost, each = self.empty(*pre.shape), self.empty(batch), self.empty(steps, batch)
+        if lrp is None:
+            rnn.gradient(
+                pre, tape.hidden, tape.lens, self.reverse, self.codes, self.params, self.clip, self.R, r_y, r_h, m
+            )
+            return [self.of_input(tape.x, m, self.W, None), lost, r_h]
+        eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
+        rnn.relevance(
+            pre, tape.hidden, tape.h0, tape.lens, self.reverse, self.bias, self.R, eps, delta, self.scalar(self.units),
+            r_y, r_h, m, each, lost,
+        )  # fmt: skip
+        return [self.of_input(tape.x, m, self.W, each), lost, r_h]
+
+
+class RNN(Recurrent):
+    gates, states = 1, 1
+    default_activations = ("tanh",)
+    direction = RNNDirection
+
+
+CELLS: dict[str, type[Recurrent]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 
 def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:
