@@ -98,9 +98,20 @@ class AlreadyExists(ExplainError):
 
 
 class NotExplainable(ExplainError):
-    """The method cannot pass through the model: an operator has no rule, or the model failed to load."""
+    """The method cannot pass through the model, or the model failed to load.
+
+    node, op: name and operator of the node without a rule, if that is why.
+    """
 
     default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+    @property
+    def node(self) -> str:
+        return _info(self.details, "node")
+
+    @property
+    def op(self) -> str:
+        return _info(self.details, "op")
 
 
 class Overloaded(ExplainError):
@@ -234,6 +245,13 @@ def _field(details: Iterable[Message]) -> str:
     for detail in details:
         if isinstance(detail, error_details_pb2.BadRequest) and detail.field_violations:
             return str(detail.field_violations[0].field)
+    return ""
+
+
+def _info(details: Iterable[Message], key: str) -> str:
+    for detail in details:
+        if isinstance(detail, error_details_pb2.ErrorInfo) and key in detail.metadata:
+            return str(detail.metadata[key])
     return ""
 
 

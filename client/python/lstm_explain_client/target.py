@@ -81,7 +81,10 @@ def _flat(index: Index | None, field: str) -> list[int]:
 
 
 def from_wire_target(message: explanation_pb2.Target, batch: int) -> Target:
-    """The target as the server used it: `index` and `contrast` are arrays of shape [batch] or [batch, axes]."""
+    """The target as the server used it: `index` and `contrast` are arrays of shape [batch] or [batch, axes].
+
+    A batch of 0 stands for a default that knows no batch yet: they are then an int or a tuple.
+    """
     pre_activation = message.pre_activation if message.HasField("pre_activation") else None
     return Target(
         output=message.output or None,
@@ -99,10 +102,12 @@ def _batch_axis(message: explanation_pb2.Target) -> int | Literal["default"] | N
     return message.batch_axis if message.HasField("batch_axis") else "default"
 
 
-def _positions(flat: Any, batch: int) -> npt.NDArray[np.int64] | None:
+def _positions(flat: Any, batch: int) -> npt.NDArray[np.int64] | int | tuple[int, ...] | None:
     if not flat:
         return None
+    if batch == 0:
+        return int(flat[0]) if len(flat) == 1 else tuple(flat)
     array = np.array(flat, dtype=np.int64)
-    if array.size <= batch or batch == 0 or array.size % batch:
+    if array.size <= batch or array.size % batch:
         return array
     return array.reshape(batch, -1)

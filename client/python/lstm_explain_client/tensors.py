@@ -38,7 +38,7 @@ def as_array(value: Any, field: str) -> Array:
     becomes a batch of one, shape [1]. Raises InvalidRequest, with `field`, for what has no type on the wire.
     """
     if isinstance(value, str):
-        return np.array([value], dtype=object)
+        return _text_array(np.array([value], dtype=object), field)
     plain = isinstance(value, (list, tuple, int, float))
     array = _plain_array(value, field) if plain else np.asarray(value)
     if array.dtype.kind in "OUT":

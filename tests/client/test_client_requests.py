@@ -1,0 +1,191 @@
+"""Arguments become the messages that the wire describes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from lstm_explain_client import LRP, IntegratedGradients, InvalidRequest, Request, Retry, Target, methods, wire
+from lstm_explain_client.connection import TLS, Connection
+from lstm_explain_client.target import from_wire_target
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+
+
+def message(**arguments):
+    request = Request(**{"model": "m", "inputs": {}, **arguments})
+    return request.message(request.arrays())
+
+
+def parsed(text: str) -> explanation_pb2.ExplainRequest:
+    return text_format.Parse(text, explanation_pb2.ExplainRequest())
+
+
+def test_the_call_of_the_contract():
+    sent = message(model="sentiment", inputs={"tokens": [[1, 2]]}, target=3, parameters={"epsilon": 1e-3})
+    assert sent == parsed(
+        'model: "sentiment" '
+        'inputs { name: "tokens" dtype: DATA_TYPE_INT64 shape: [1, 2] '
+        r'data: "\001\000\000\000\000\000\000\000\002\000\000\000\000\000\000\000" } '
+        "target { indices: 3 } method { lrp { epsilon: 0.001 } }"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        (None, ""),
+        (3, "target { indices: 3 }"),
+        (np.int32(3), "target { indices: 3 }"),
+        ((1, 2), "target { indices: [1, 2] }"),
+        ([1, 2, 0], "target { indices: [1, 2, 0] }"),
+        (np.array([[1, 2], [3, 4]]), "target { indices: [1, 2, 3, 4] }"),
+        ({"output": "y", "index": 1, "contrast": 0}, 'target { output: "y" indices: 1 contrast_indices: 0 }'),
+        (Target(index=0, batch_axis=1), "target { indices: 0 batch_axis: 1 }"),
+        (Target(batch_axis=0), "target { batch_axis: 0 }"),
+        (Target(index=-1, batch_axis=None), "target { indices: -1 no_batch_axis: true }"),
+        (Target(pre_activation=False), "target { pre_activation: false }"),
+        (
+            {"weights": [1.0]},
+            r'target { weights { dtype: DATA_TYPE_FLOAT32 shape: 1 data: "\000\000\200\077" } }',
+        ),
+    ],
+)
+def test_every_form_of_target(target, wanted):
+    assert message(target=target) == parsed(f'model: "m" method {{ lrp {{ }} }} {wanted}')
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "wanted"),
+    [
+        (None, None, ""),
+        ("lrp", None, "method { lrp { } }"),
+        ("lrp", {"product_rule": "half"}, "method { lrp { product_rule: PRODUCT_RULE_HALF } }"),
+        (LRP(epsilon=0, bias_factor=1), None, "method { lrp { epsilon: 0 bias_factor: 1 } }"),
+        ("gradient", None, "method { gradient { } }"),
+        ("gradient_times_input", {}, "method { gradient_times_input { } }"),
+        (
+            IntegratedGradients(steps=8, baseline={"x": np.zeros(1, bool)}),
+            None,
+            r'method { integrated_gradients { steps: 8 baseline { name: "x" dtype: 6 shape: 1 data: "\000" } } }',
+        ),
+        (
+            "smooth_grad",
+            {"samples": 3, "noise": 0.5, "seed": 7},
+            "method { smooth_grad { samples:3 noise:0.5 seed:7 }}",
+        ),
+        ("occlusion", {"window": 2}, "method { occlusion { window: 2 } }"),
+        ("shapley_sampling", {"permutations": 4}, "method { shapley_sampling { permutations: 4 } }"),
+        ("contextual_decomposition", None, "method { contextual_decomposition { } }"),
+    ],
+)
+def test_every_method(method, parameters, wanted):
+    assert message(method=method, parameters=parameters) == parsed(f'model: "m" {wanted}')
+
+
+def test_every_method_of_the_wire_has_a_type():
+    fields = methods.method_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields
+    assert set(methods.METHODS) == {field.name for field in fields}
+    for field in fields:
+        parameters = {f.name for f in dataclasses.fields(methods.METHODS[field.name])}
+        assert parameters == {parameter.name for parameter in field.message_type.fields}
+
+
+@pytest.mark.parametrize("method", [LRP("prop", 0.5, 0.25), methods.SmoothGrad(1, 0.5, 3), methods.Gradient()])
+def test_methods_come_back_as_they_went(method):
+    assert methods.from_wire_method(methods.to_wire_method(method)) == method
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"method": "lrpp"}, "method"),
+        ({"parameters": {"eps": 1}}, "method.eps"),
+        ({"parameters": {"product_rule": "both"}}, "method.product_rule"),
+        ({"parameters": {"epsilon": "small"}}, "method.epsilon"),
+        ({"method": LRP(), "parameters": {"epsilon": 1}}, "parameters"),
+        ({"method": None, "parameters": {"epsilon": 1}}, "parameters"),
+        ({"method": "occlusion", "parameters": {"baseline": [0.0]}}, "method.baseline"),
+        ({"target": 1.5}, "target.index"),
+        ({"target": True}, "target.index"),
+        ({"target": "first"}, "target.index"),
+        ({"target": {"idx": 1}}, "target.idx"),
+        ({"target": Target(index=1, weights=[1.0])}, "target.weights"),
+        ({"inputs": [1.0]}, "inputs"),
+        ({"inputs": {"x": [[1], [1, 2]]}}, "inputs.x"),
+        ({"model": ""}, "model"),
+        ({"capture": "node"}, "capture"),
+    ],
+)
+def test_wrong_arguments_name_the_field(wrong, field):
+    with pytest.raises(InvalidRequest) as caught:
+        message(**wrong)
+    assert caught.value.field == field
+
+
+def test_the_target_of_an_answer_has_a_position_a_sample():
+    assert from_wire_target(explanation_pb2.Target(indices=[1, 2, 0]), 3).index.tolist() == [1, 2, 0]
+    assert from_wire_target(explanation_pb2.Target(indices=[1, 2, 3, 4]), 2).index.tolist() == [[1, 2], [3, 4]]
+    assert from_wire_target(explanation_pb2.Target(indices=[1]), 0).index == 1
+
+
+def test_stream_requests_that_cannot_be_built_are_answered():
+    stream = wire.Stream()
+    assert stream.encode({"model": "m", "inputs": {}}).id == "0"
+    assert stream.encode({"model": "m", "inputs": {"x": [[1], [1, 2]]}}) is None
+    assert stream.encode({"model": "m"}) is None
+    assert stream.encode({"model": "m", "inputs": {}, "modle": 1}) is None
+    assert stream.encode(Request("m", {}, id="mine")).id == "mine"
+    assert stream.encode(Request("m", {}, id="mine")) is None
+    answers = list(stream.take_failed())
+    assert [(a.id, a.error.field) for a in answers] == [
+        ("1", "inputs.x"),
+        ("2", "inputs"),
+        ("3", "modle"),
+        ("mine", "id"),
+    ]
+    with pytest.raises(InvalidRequest):
+        answers[0].get()
+
+
+@pytest.mark.parametrize("size", [0, 1, wire.CHUNK, 2 * wire.CHUNK + 5])
+def test_an_import_carries_the_whole_file(tmp_path, size):
+    content = np.random.default_rng(0).bytes(size)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    for source in (path, str(path), content):
+        start = wire.import_start("m", source, None, "batch_axis: 0")
+        parts = list(wire.import_parts(start, source))
+        assert parts[0].start.sha256 == hashlib.sha256(content).digest()
+        assert (parts[0].start.name, parts[0].start.version, parts[0].start.size) == ("m", "", size)
+        assert b"".join(part.chunk for part in parts[1:]) == content
+
+
+def test_retries_are_a_service_config():
+    options = dict(Connection("host:1", retry=Retry(attempts=3, max_backoff=1)).options())
+    (config,) = json.loads(options["grpc.service_config"])["methodConfig"]
+    assert config["retryPolicy"] == {
+        "maxAttempts": 3,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 2.0,
+        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+    }
+    assert {name["method"] for name in config["name"]} == {"Explain", "ListModels", "GetModel"}
+    assert dict(Connection("host:1", retry=None).options())["grpc.enable_retries"] == 0
+
+
+def test_a_token_does_not_leave_the_machine_unencrypted():
+    with pytest.raises(ValueError, match="unencrypted"):
+        Connection("example.org:1", token="secret")
+    assert Connection("127.0.0.1:1", token="secret").metadata() == (("authorization", "Bearer secret"),)
+    assert Connection("example.org:1", tls=True, token=lambda: "fresh").metadata()[0][1] == "Bearer fresh"
+    assert Connection("example.org:1", token="secret", plaintext_token=True).metadata()
+
+
+def test_mutual_tls_needs_both_halves():
+    with pytest.raises(ValueError, match="both"):
+        TLS(certificate=b"pem")
