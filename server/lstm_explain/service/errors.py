@@ -1,0 +1,118 @@
+"""What goes wrong in the service, and how every error becomes a gRPC status with google.rpc details.
+
+lstm_explain.Error
+├── NotFound        no such model or version
+├── NotReady        the model is there, but failed to load
+├── Overloaded      as many requests as allowed are at work or waiting
+├── Dropped         the caller's deadline passed, or the caller went away, before the work began
+├── Unimplemented   the service does not offer this yet
+└── (the engine's own, see lstm_explain.errors)
+"""
+
+# ruff: noqa: N818 - named for what the caller is told, as the engine's errors are
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
+
+DOMAIN = "lstm-explain"
+# Status and details travel as HTTP/2 headers, of which clients accept 8 KiB in all.
+LONGEST_MESSAGE = 1500
+
+
+class NotFound(Error):
+    """There is no model or version of that name."""
+
+
+class NotReady(Error):
+    """The model is known and cannot be used."""
+
+
+class Overloaded(Error):
+    """Try again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Dropped(Error):
+    """Nobody waits for the answer any more."""
+
+
+class Unimplemented(Error):
+    """Not offered by this server."""
+
+
+def _bad_request(error: Error, field: str) -> list[Message]:
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=_short(str(error)))
+    return [error_details_pb2.BadRequest(field_violations=[violation])]
+
+
+def _reason(reason: str) -> Callable[[Error, str], list[Message]]:
+    def details(error: Error, field: str) -> list[Message]:
+        return [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
+
+    return details
+
+
+def _operator(error: Error, field: str) -> list[Message]:
+    assert isinstance(error, UnsupportedOperator)
+    metadata = {"node": _short(error.node), "op": error.op}
+    return [error_details_pb2.ErrorInfo(reason="UNSUPPORTED_OPERATOR", domain=DOMAIN, metadata=metadata)]
+
+
+def _retry(error: Error, field: str) -> list[Message]:
+    assert isinstance(error, Overloaded)
+    delay = Duration()
+    delay.FromNanoseconds(int(error.retry_after * 1e9))
+    return [error_details_pb2.RetryInfo(retry_delay=delay)]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    code: int
+    details: Callable[[Error, str], list[Message]]
+
+
+# The first class that fits decides.
+_ANSWERS: dict[type[Error], _Answer] = {
+    InputError: _Answer(code_pb2.INVALID_ARGUMENT, _bad_request),
+    TargetError: _Answer(code_pb2.INVALID_ARGUMENT, _bad_request),
+    MethodError: _Answer(code_pb2.INVALID_ARGUMENT, _bad_request),
+    UnsupportedOperator: _Answer(code_pb2.FAILED_PRECONDITION, _operator),
+    ModelError: _Answer(code_pb2.FAILED_PRECONDITION, _reason("MODEL_INVALID")),
+    NotFound: _Answer(code_pb2.NOT_FOUND, _reason("MODEL_NOT_FOUND")),
+    NotReady: _Answer(code_pb2.FAILED_PRECONDITION, _reason("MODEL_NOT_READY")),
+    Overloaded: _Answer(code_pb2.RESOURCE_EXHAUSTED, _retry),
+    Dropped: _Answer(code_pb2.CANCELLED, _reason("CALLER_GONE")),
+    Unimplemented: _Answer(code_pb2.UNIMPLEMENTED, _reason("UNIMPLEMENTED")),
+}
+
+
+def status_of(error: Error, field: str = "") -> status_pb2.Status:
+    """The status of an error that was raised on purpose; `field` is the field of the request that was wrong."""
+    answer = next((a for kind, a in _ANSWERS.items() if isinstance(error, kind)), None)
+    if answer is None:
+        return internal("")
+    status = status_pb2.Status(code=answer.code, message=_short(str(error)))
+    for detail in answer.details(error, field):
+        status.details.add().Pack(detail)
+    return status
+
+
+def internal(request_id: str) -> status_pb2.Status:
+    """The status of an error that nobody foresaw. It tells nothing but where in the log to look."""
+    where = f"; the server's log has it under request id {request_id}" if request_id else ""
+    return status_pb2.Status(code=code_pb2.INTERNAL, message=f"internal error{where}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 2] + " …"

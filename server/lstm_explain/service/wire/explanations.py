@@ -1,0 +1,65 @@
+"""Requests and answers of the explanation service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, tensor_pb2
+
+from lstm_explain.ledger import Ledger
+from lstm_explain.model import Explanation
+from lstm_explain.service.explain import Answer, Query
+from lstm_explain.service.served import ServedModel
+from lstm_explain.service.wire.methods import from_method, to_method
+from lstm_explain.service.wire.targets import from_target, to_target
+from lstm_explain.service.wire.tensors import Array, to_arrays, to_tensor
+
+
+def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Query:
+    """Raises InputError, MethodError, TargetError."""
+    target = None
+    if request.HasField("target"):
+        target = to_target(request.target, served.default_target, served.model.outputs)
+    return Query(
+        inputs=to_arrays(request.inputs, "inputs"),
+        method=to_method(request.method) if request.HasField("method") else None,
+        target=target,
+        capture=tuple(request.capture),
+    )
+
+
+def from_answer(answer: Answer) -> explanation_pb2.ExplainResponse:
+    return from_explanation(answer.explanation, answer.served.name, str(answer.served.version), answer.tokens)
+
+
+def from_explanation(
+    explanation: Explanation, model: str, version: str, tokens: Mapping[str, Array]
+) -> explanation_pb2.ExplainResponse:
+    return explanation_pb2.ExplainResponse(
+        model=model,
+        version=version,
+        outputs=_tensors(explanation.outputs),
+        explained=to_tensor(explanation.explained),
+        relevance=_tensors(explanation.relevance),
+        captured=_tensors(explanation.captured),
+        ledger=_ledger(explanation.ledger),
+        method=from_method(explanation.method),
+        target=from_target(explanation.target, len(explanation.explained)),
+        tokens=_tensors(tokens),
+    )
+
+
+def _ledger(ledger: Ledger) -> explanation_pb2.Ledger:
+    return explanation_pb2.Ledger(
+        inputs=to_tensor(ledger.inputs),
+        initial_states=to_tensor(ledger.initial_states),
+        absorbed=to_tensor(ledger.absorbed),
+        residual=to_tensor(ledger.residual),
+        by_node=[
+            explanation_pb2.NodeShare(node=node, absorbed=to_tensor(share)) for node, share in ledger.by_node.items()
+        ],
+    )
+
+
+def _tensors(arrays: Mapping[str, Array]) -> list[tensor_pb2.Tensor]:
+    return [to_tensor(array, name) for name, array in arrays.items()]

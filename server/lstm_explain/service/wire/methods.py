@@ -1,0 +1,62 @@
+"""Methods of the wire and of the engine.
+
+The oneof's members are named as the engine's methods and their fields as the methods' parameters, so that a new method
+needs a message and nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
+
+from lstm_explain.methods.spec import Method, method_from_name
+from lstm_explain.service.wire.tensors import to_arrays, to_tensor
+
+Field = FieldDescriptor
+
+
+def to_method(message: method_pb2.Method) -> Method | None:
+    """The engine's method, None if none is set. Raises MethodError, and InputError for a bad baseline."""
+    name = message.WhichOneof("method")
+    if name is None:
+        return None
+    chosen: Message = getattr(message, name)
+    return method_from_name(name, {f.name: _value(f, value, f"method.{name}") for f, value in chosen.ListFields()})
+
+
+def from_method(method: Method) -> method_pb2.Method:
+    """The message with every parameter set."""
+    message = method_pb2.Method()
+    chosen = getattr(message, method.name)
+    chosen.SetInParent()
+    for field in chosen.DESCRIPTOR.fields:
+        value = method.parameters().get(field.name)
+        if value is None:
+            continue
+        if field.enum_type is not None:
+            setattr(chosen, field.name, field.enum_type.values_by_name[_prefix(field) + str(value).upper()].number)
+        elif isinstance(value, Mapping):
+            getattr(chosen, field.name).extend(to_tensor(array, name) for name, array in value.items())
+        else:
+            setattr(chosen, field.name, value)
+    return message
+
+
+def _value(field: Field, value: Any, path: str) -> Any:
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return value if known is None else known.name.removeprefix(_prefix(field)).lower()
+    if field.message_type is not None:
+        return to_arrays(value, f"{path}.{field.name}")
+    return value
+
+
+def _prefix(field: Field) -> str:
+    """What the names of an enumeration's values start with, by protobuf's style: its own name."""
+    assert field.enum_type is not None
+    words = "".join(f"_{c}" if c.isupper() else c for c in field.enum_type.name).strip("_")
+    return words.upper() + "_"

@@ -1,0 +1,122 @@
+"""Tensors of the wire and NumPy arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lstm_explain_proto.lstm_explain.v1 import model_pb2, tensor_pb2
+
+from lstm_explain.errors import InputError
+from lstm_explain.model import TensorSpec
+
+Array = npt.NDArray[Any]
+
+DTYPES: dict[tensor_pb2.DataType, np.dtype[Any]] = {
+    tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    tensor_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+    tensor_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    tensor_pb2.DATA_TYPE_INT32: np.dtype("<i4"),
+    tensor_pb2.DATA_TYPE_INT64: np.dtype("<i8"),
+    tensor_pb2.DATA_TYPE_BOOL: np.dtype("?"),
+}
+_TYPES: dict[np.dtype[Any], tensor_pb2.DataType] = {dtype: number for number, dtype in DTYPES.items()}
+_MOST_AXES = 32
+# More than any array that a message can hold; NumPy refuses larger extents even where another one is 0.
+_LARGEST_EXTENT = 2**40
+_PREFIX = 4
+
+
+def to_array(tensor: tensor_pb2.Tensor, field: str) -> Array:
+    """The tensor as a read-only array without a copy; a STRING tensor as an object array of str.
+
+    Raises InputError with `field` and the part that is wrong (`.dtype`, `.shape`, `.data`).
+    """
+    shape = _shape_of(tensor, field)
+    if tensor.dtype == tensor_pb2.DATA_TYPE_STRING:
+        return _strings(tensor.data, shape, field)
+    dtype = DTYPES.get(tensor.dtype)
+    if dtype is None:
+        raise InputError(f"tensor {tensor.name!r} has no known dtype (it is {tensor.dtype})", field=f"{field}.dtype")
+    data = tensor.data
+    wanted = math.prod(shape) * dtype.itemsize
+    if len(data) != wanted:
+        raise InputError(
+            f"tensor {tensor.name!r} of {dtype.name} and shape {list(shape)} takes {wanted} bytes, {len(data)} came",
+            field=f"{field}.data",
+        )
+    if dtype == np.bool_ and data.strip(b"\x00\x01"):
+        raise InputError(f"tensor {tensor.name!r}: every byte of a BOOL tensor is 0 or 1", field=f"{field}.data")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Array]:
+    """Named tensors as arrays by name; `field` is the repeated field. Raises InputError, for a name given twice too."""
+    arrays: dict[str, Array] = {}
+    for i, tensor in enumerate(tensors):
+        if not tensor.name or tensor.name in arrays:
+            problem = f"{tensor.name!r} is given twice" if tensor.name else "a tensor has no name"
+            raise InputError(problem, field=f"{field}[{i}].name")
+        arrays[tensor.name] = to_array(tensor, f"{field}[{i}]")
+    return arrays
+
+
+def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
+    """The array as a tensor. A type that the wire does not have is a TypeError: a fault of the server."""
+    if array.dtype == object:
+        data, number = b"".join(_prefixed(str(s)) for s in array.ravel()), tensor_pb2.DATA_TYPE_STRING
+    else:
+        found = _TYPES.get(array.dtype.newbyteorder("<"))
+        if found is None:
+            raise TypeError(f"tensor {name!r}: the wire has no type for {array.dtype}")
+        data, number = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), found
+    return tensor_pb2.Tensor(name=name, dtype=number, shape=array.shape, data=data)
+
+
+def to_spec(name: str, spec: TensorSpec) -> model_pb2.TensorSpec:
+    dimensions = [
+        model_pb2.Dimension(symbol=extent) if isinstance(extent, str) else model_pb2.Dimension(size=extent)
+        for extent in spec.shape
+    ]
+    dtype = _TYPES.get(spec.dtype.newbyteorder("<"), tensor_pb2.DATA_TYPE_UNSPECIFIED)
+    return model_pb2.TensorSpec(name=name, dtype=dtype, shape=dimensions)
+
+
+def _shape_of(tensor: tensor_pb2.Tensor, field: str) -> tuple[int, ...]:
+    shape = tuple(tensor.shape)
+    if len(shape) > _MOST_AXES:
+        raise InputError(
+            f"tensor {tensor.name!r} has {len(shape)} axes, more than {_MOST_AXES}", field=f"{field}.shape"
+        )
+    if any(not 0 <= extent <= _LARGEST_EXTENT for extent in shape):
+        raise InputError(f"tensor {tensor.name!r} cannot have the shape {list(shape)}", field=f"{field}.shape")
+    return shape
+
+
+def _prefixed(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(_PREFIX, "little") + data
+
+
+def _strings(data: bytes, shape: tuple[int, ...], field: str) -> Array:
+    count, position = math.prod(shape), 0
+    if count * _PREFIX > len(data):
+        raise InputError(
+            f"{count} strings take at least {count * _PREFIX} bytes, {len(data)} came", field=f"{field}.data"
+        )
+    texts = np.empty(count, dtype=object)
+    for i in range(count):
+        end = position + _PREFIX + int.from_bytes(data[position : position + _PREFIX], "little")
+        if position + _PREFIX > len(data) or end > len(data):
+            raise InputError(f"string {i} reaches past the end of the data", field=f"{field}.data")
+        try:
+            texts[i] = data[position + _PREFIX : end].decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"string {i} is not UTF-8: {error.reason}", field=f"{field}.data") from None
+        position = end
+    if position != len(data):
+        raise InputError(f"{len(data) - position} bytes are left after {count} strings", field=f"{field}.data")
+    return texts.reshape(shape)
