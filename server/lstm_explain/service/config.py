@@ -1,0 +1,196 @@
+"""model.yaml: what a model's owner says about it. Errors name the file, the line and the key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lstm_explain.errors import Error, MethodError, ModelError
+from lstm_explain.methods.spec import LRP, Method, method_from_name
+from lstm_explain.model import TensorSpec
+from lstm_explain.target import Target
+
+Path_ = tuple[int | str, ...]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodConfig(BaseModel):
+    """A method's name; its parameters stand beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+
+class TargetConfig(_Strict):
+    """See lstm_explain.Target; the batch axis is the model's."""
+
+    output: str | None = None
+    index: int | list[int] | None = None
+    contrast: int | list[int] | None = None
+    pre_activation: bool = True
+
+
+class TokenizerConfig(_Strict):
+    """`input` may be sent as text; `file` is a `tokenizers` JSON file in the model's folder. Padding has the id 0."""
+
+    file: str
+    input: str
+
+    @field_validator("file")
+    @classmethod
+    def _stays_inside(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value:
+            raise ValueError("has to be a file in the model's folder")
+        return value
+
+
+class ModelConfig(_Strict):
+    """What model.yaml may say; everything has a default.
+
+    batch_axis: axis of inputs and outputs along which samples lie; null for a model that takes one sample.
+    time_axis: by input, the axis along which time runs.
+    classes, features: by output or input, the names of the entries of the last axis.
+    units: by output or input, the unit of all entries, or one for each entry of the last axis.
+    """
+
+    description: str = ""
+    method: MethodConfig | None = None
+    target: TargetConfig = TargetConfig()
+    batch_axis: int | None = Field(default=0, ge=0)
+    time_axis: dict[str, int] = {}
+    classes: dict[str, list[str]] = {}
+    features: dict[str, list[str]] = {}
+    units: dict[str, str | list[str]] = {}
+    tokenizer: TokenizerConfig | None = None
+
+    def default_method(self) -> Method:
+        """Raises MethodError."""
+        return LRP() if self.method is None else method_from_name(self.method.name, self.method.model_extra)
+
+    def default_target(self) -> Target:
+        def position(index: int | list[int] | None) -> int | tuple[int, ...] | None:
+            return tuple(index) if isinstance(index, list) else index
+
+        chosen = self.target
+        return Target(
+            output=chosen.output,
+            index=position(chosen.index),
+            batch_axis=self.batch_axis,
+            contrast=position(chosen.contrast),
+            pre_activation=chosen.pre_activation,
+        )
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A configuration together with where each of its keys stands."""
+
+    config: ModelConfig = field(default_factory=ModelConfig)
+    name: str = "model.yaml"
+    lines: dict[Path_, int] = field(default_factory=dict)
+
+    def error(self, path: Path_, problem: str) -> ModelError:
+        """An error at the key `path`, or at the nearest key above that is written down."""
+        known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), ())
+        key = ".".join(str(p) for p in path)
+        return ModelError(f"{self.name}:{self.lines.get(known, 1)}: {key + ': ' if key else ''}{problem}")
+
+    def check(self, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> None:
+        """Raises ModelError at the first key that does not fit the model."""
+        config = self.config
+        if config.target.output is not None:
+            self._known(("target", "output"), config.target.output, outputs)
+        for name, axis in config.time_axis.items():
+            self._known(("time_axis", name), name, inputs)
+            if not 0 <= axis < len(inputs[name].shape):
+                raise self.error(("time_axis", name), f"the input has the axes 0 to {len(inputs[name].shape) - 1}")
+        for key, names, specs in (("classes", config.classes, outputs), ("features", config.features, inputs)):
+            for name, values in names.items():
+                self._known((key, name), name, specs)
+                self._fits((key, name), values, specs[name])
+        for name, unit in config.units.items():
+            self._known(("units", name), name, inputs | outputs)
+            if isinstance(unit, list):
+                self._fits(("units", name), unit, (inputs | outputs)[name])
+        if config.tokenizer is not None:
+            self._known(("tokenizer", "input"), config.tokenizer.input, inputs)
+
+    def _known(self, path: Path_, name: str, specs: dict[str, TensorSpec]) -> None:
+        if name not in specs:
+            raise self.error(path, f"the model has no {name!r}, it has {', '.join(specs)}")
+
+    def _fits(self, path: Path_, values: list[str], spec: TensorSpec) -> None:
+        extent = spec.shape[-1] if spec.shape else 1
+        if isinstance(extent, int) and len(values) != extent:
+            raise self.error(path, f"{len(values)} names for {extent} entries")
+
+
+def read_config(path: Path) -> ConfigFile:
+    """The configuration in `path`, the defaults where there is no such file. Raises ModelError."""
+    if not path.is_file():
+        return ConfigFile(name=path.name)
+    try:
+        return parse_config(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path.name}: cannot be read: {error.__class__.__name__}") from error
+
+
+def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
+    """Raises ModelError with file name, line and key."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else 1
+        raise ModelError(f"{name}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+    lines: dict[Path_, int] = {}
+    if root is not None:
+        _mark(root, (), lines)
+    file = ConfigFile(name=name, lines=lines)
+    try:
+        config = ModelConfig.model_validate({} if content is None else content)
+    except ValidationError as error:
+        raise _first(file, error) from error
+    return _with_method(ConfigFile(config, name, lines))
+
+
+def _with_method(file: ConfigFile) -> ConfigFile:
+    try:
+        file.config.default_method()
+    except MethodError as error:
+        # The engine names `method` or `method.<parameter>`.
+        raise file.error(tuple(error.field.split(".")), str(error)) from error
+    except Error as error:
+        raise file.error(("method",), str(error)) from error
+    return file
+
+
+def _first(file: ConfigFile, error: ValidationError) -> ModelError:
+    """The first of pydantic's errors that stands at a key of the file (a union reports each of its members)."""
+    found: dict[str, Any] = dict(error.errors(include_url=False)[0])
+    path: Path_ = tuple(found["loc"])
+    while path and path not in file.lines and found["type"] != "missing":
+        path = path[:-1]
+    problem = "unknown key" if found["type"] == "extra_forbidden" else str(found["msg"]).removeprefix("Value error, ")
+    return file.error(path, problem[:1].lower() + problem[1:])
+
+
+def _mark(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
+    """Notes the line of every key and list entry below `node`."""
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines[(*path, str(key.value))] = key.start_mark.line + 1
+            _mark(value, (*path, str(key.value)), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _mark(value, (*path, i), lines)
