@@ -1,0 +1,75 @@
+"""lstm_explain.v1.ExplanationService."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from functools import partial
+
+import grpc
+from google.rpc import status_pb2
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc
+
+from lstm_explain.errors import Error
+from lstm_explain.service import stream
+from lstm_explain.service.errors import internal, status_of
+from lstm_explain.service.explain import Explainer
+from lstm_explain.service.gate import Call, Limit
+from lstm_explain.service.repository import Repository
+from lstm_explain.service.wire import from_answer, locate, to_query
+
+log = logging.getLogger(__name__)
+
+
+class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
+    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        explainer: Explainer,
+        *,
+        calls: Limit,
+        streams: Limit,
+        pool: Executor,
+        window: int,
+    ) -> None:
+        self._repository = repository
+        self._explainer = explainer
+        self._calls = calls
+        self._streams = streams
+        self._pool = pool
+        self._window = window
+
+    def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
+        with self._calls.inside():
+            return self._answer(request, context)
+
+    def ExplainStream(  # noqa: N802
+        self, request_iterator: Iterator[pb.ExplainStreamRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ExplainStreamResponse]:
+        with self._streams.inside():
+            work = partial(self._item, call=context)
+            yield from stream.answers(request_iterator, work, self._pool, self._window)
+
+    def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
+        served = self._repository.snapshot.ready(request.model, request.version)
+        return from_answer(self._explainer.explain(served, to_query(request, served), call))
+
+    def _item(self, item: pb.ExplainStreamRequest, call: Call) -> pb.ExplainStreamResponse:
+        try:
+            return pb.ExplainStreamResponse(id=item.id, response=self._answer(item.request, call))
+        except Error as error:
+            field = locate(error.field, item.request)
+            return _refusal(item.id, status_of(error, field), field)
+        except Exception:  # an item's fault must not end the stream
+            log.exception("ExplainStream: the request with id %r failed", item.id)
+            return _refusal(item.id, internal(""), "")
+
+
+def _refusal(item_id: str, status: status_pb2.Status, field: str) -> pb.ExplainStreamResponse:
+    return pb.ExplainStreamResponse(
+        id=item_id, error=pb.ItemError(code=status.code, message=status.message, field=field)
+    )

@@ -1,0 +1,62 @@
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from lstm_explain.model import Explanation
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+
+
+class Metrics:
+    """One set for a process."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.calls = Counter("lstm_explain_calls", "Calls answered.", ["rpc", "code"], registry=registry)
+        self.seconds = Histogram(
+            "lstm_explain_call_seconds", "From request to answer.", ["rpc"], buckets=SECONDS, registry=registry
+        )
+        self.waiting = Histogram(
+            "lstm_explain_queue_seconds", "Wait for a slot to compute.", buckets=SECONDS, registry=registry
+        )
+        self.engine = Histogram(
+            "lstm_explain_engine_seconds",
+            "The engine's time, forward and backward.",
+            ["model", "method"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batch = Histogram("lstm_explain_batch_size", "Samples a request.", buckets=SIZES, registry=registry)
+        self.residual = Histogram(
+            "lstm_explain_residual",
+            "Largest residual of the ledger, relative to the explained value.",
+            buckets=RESIDUALS,
+            registry=registry,
+        )
+        self.at_work = Gauge(
+            "lstm_explain_calls_at_work", "Calls not answered yet.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.models = Gauge(
+            "lstm_explain_models",
+            "Model versions by state.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    @contextmanager
+    def engine_time(self, model: str, method: str) -> Iterator[None]:
+        with self.engine.labels(model, method).time():
+            yield
+
+    def explained(self, explanation: Explanation) -> None:
+        self.batch.observe(len(explanation.explained))
+        scale = np.maximum(np.abs(explanation.explained), np.finfo(np.float32).tiny)
+        self.residual.observe(float(np.max(np.abs(explanation.ledger.residual) / scale, initial=0.0)))

@@ -1,0 +1,149 @@
+"""Builds the server, runs it, and lets it finish what it has begun."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from lstm_explain_proto.lstm_explain.v1 import (
+    explanation_pb2,
+    explanation_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+)
+from prometheus_client import start_http_server
+
+from lstm_explain.errors import Error
+from lstm_explain.service import logs
+from lstm_explain.service.calls import Calls
+from lstm_explain.service.explain import Explainer
+from lstm_explain.service.explanation_servicer import ExplanationServicer
+from lstm_explain.service.gate import Limit, Slots
+from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.model_servicer import ModelServicer
+from lstm_explain.service.repository import Repository, Snapshot
+from lstm_explain.service.served import ServedModel
+from lstm_explain.service.settings import Settings, split_address
+
+log = logging.getLogger(__name__)
+
+SERVICES = (
+    explanation_pb2.DESCRIPTOR.services_by_name["ExplanationService"].full_name,
+    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+# Threads beside those of explanations and streams, so that health and lists are answered when all of these are busy.
+SPARE_THREADS = 8
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Server:
+    """One process's server. `start` returns when every model is loaded and warm."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._repository = Repository(settings.models)
+        self._pool = ThreadPoolExecutor(settings.slots, "stream")
+        self._health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(2, "health")
+        )
+        self._grpc = grpc.server(
+            ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call"),
+            interceptors=[Calls(self._metrics, tuple(f"/{name}/" for name in SERVICES))],
+            options=_options(settings),
+        )
+        self._add_services()
+
+    def start(self) -> str:
+        """Listens and loads; the address with the port that was bound. Raises lstm_explain.Error."""
+        host, port = split_address(self._settings.listen)
+        # Bound first: a port that is taken shows at once, and early callers wait instead of being refused.
+        bound = _bind(self._grpc, self._settings.listen)
+        self._start_metrics()
+        snapshot = self._repository.load()
+        self._show(snapshot)
+        self._grpc.start()
+        return f"{host}:{bound or port}"
+
+    def stop(self, grace: float) -> None:
+        """Takes no new calls and gives those at work `grace` seconds."""
+        self._health.enter_graceful_shutdown()
+        self._grpc.stop(grace).wait()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _add_services(self) -> None:
+        settings = self._settings
+        servicer = ExplanationServicer(
+            self._repository,
+            Explainer(Slots(settings.slots), self._metrics),
+            calls=Limit(settings.max_concurrent, "requests"),
+            streams=Limit(settings.max_streams, "streams"),
+            pool=self._pool,
+            window=settings.stream_window,
+        )
+        explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(servicer, self._grpc)  # type: ignore[no-untyped-call]
+        model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            ModelServicer(self._repository), self._grpc
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+
+    def _start_metrics(self) -> None:
+        if self._settings.metrics_listen is None:
+            return
+        host, port = split_address(self._settings.metrics_listen)
+        try:
+            start_http_server(port, host)
+        except OSError as error:
+            raise Error(f"cannot listen on {self._settings.metrics_listen}: {error.strerror}") from error
+
+    def _show(self, snapshot: Snapshot) -> None:
+        """Health and metrics of what is loaded: of a model SERVING if a version of it is ready."""
+        ready: dict[str, int] = {}
+        for entry in snapshot:
+            ready[entry.name] = ready.get(entry.name, 0) + isinstance(entry, ServedModel)
+        for name, versions in ready.items():
+            self._health.set(f"model/{name}", SERVING if versions else NOT_SERVING)
+        for service in ("", *SERVICES):
+            self._health.set(service, SERVING)
+        self._metrics.models.labels("ready").set(sum(ready.values()))
+        self._metrics.models.labels("failed").set(sum(1 for _ in snapshot) - sum(ready.values()))
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; prints one line when ready. Raises lstm_explain.Error if it cannot start."""
+    logs.set_up(settings.log_level, settings.log_format)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    server = Server(settings)
+    address = server.start()
+    print(f"lstm-explain ready on {address}", flush=True)
+    stopping.wait()
+    log.info("stopping; requests at work have %g seconds to finish", settings.grace_period)
+    server.stop(settings.grace_period)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # By default grpc lets a second server take the same port without a word.
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+    ]
+
+
+def _bind(server: grpc.Server, address: str) -> int:
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise Error(f"cannot listen on {address}: the port is taken or the address is not ours")
+    return port

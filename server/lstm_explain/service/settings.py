@@ -1,0 +1,91 @@
+"""Every setting of the server: a flag of `lstm-explain serve`, or an environment variable LSTM_EXPLAIN_… ."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "LSTM_EXPLAIN_"
+
+
+class Settings(BaseSettings):
+    """Serves the models of a folder over gRPC.
+
+    Every flag can be given as an environment variable too: --max-streams as LSTM_EXPLAIN_MAX_STREAMS. A flag wins.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        cli_prog_name="lstm-explain serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=False,
+    )
+
+    models: Path = Field(
+        description="folder of models: DIR/<model>/<version>/model.onnx and DIR/<model>/model.yaml, or DIR/<model>.onnx"
+    )
+    listen: str = Field(default="127.0.0.1:50051", description="host and port for gRPC; port 0 takes a free one")
+    reuse_port: bool = Field(default=False, description="let several processes listen on the same port")
+    metrics_listen: str | None = Field(
+        default=None, description="host and port for Prometheus metrics; none without it"
+    )
+    workers: int = Field(default=1, ge=1, description="processes behind the port; connections are spread over them")
+    parallel: int | None = Field(
+        default=None,
+        ge=1,
+        description="explanations that one process computes at a time; one for each processor without it",
+    )
+    threads: int = Field(default=1, ge=1, description="threads that one explanation may use")
+    max_concurrent: int = Field(default=64, ge=1, description="unary requests at work or waiting; more are refused")
+    max_streams: int = Field(default=16, ge=1, description="open streams; more are refused")
+    stream_window: int = Field(
+        default=8, ge=1, description="requests of one stream that are read ahead of their answers"
+    )
+    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request")
+    grace_period: float = Field(
+        default=10.0, ge=0, description="seconds that requests at work get to finish on SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="how the log is written, to stderr")
+
+    @property
+    def slots(self) -> int:
+        return self.parallel or len(os.sched_getaffinity(0))
+
+    @field_validator("models")
+    @classmethod
+    def _is_folder(cls, value: Path) -> Path:
+        if not value.is_dir():
+            raise ValueError(f"{value} is not a folder")
+        return value
+
+    @field_validator("listen", "metrics_listen")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
+        return value
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`; IPv6 as `[::1]:50051`. Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not host:port")
+    return host, int(port)
+
+
+def explain_problem(error: ValidationError) -> str:
+    """The first problem in one line, with the flag."""
+    problem = error.errors(include_url=False)[0]
+    flag = "--" + ".".join(str(part) for part in problem["loc"]).replace("_", "-")
+    return f"{flag}: {str(problem['msg']).removeprefix('Value error, ')}"
