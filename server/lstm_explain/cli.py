@@ -1,0 +1,268 @@
+"""The command line: inspect, explain, serve.
+
+The engine is imported inside the commands, so that help and mistakes are told at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+except ImportError:  # told by main()
+    sys.exit("lstm-explain: the command line needs the server's extra: pip install 'lstm-explain[server]'")
+
+if TYPE_CHECKING:
+    from lstm_explain.methods.spec import Method
+    from lstm_explain.model import Explanation, Model, TensorSpec
+    from lstm_explain.target import Target
+
+OK, NOT_POSSIBLE, USAGE = 0, 1, 2
+# Libraries that would start threads of their own beside those that `--threads` allows; they read these on import.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+app = typer.Typer(
+    name="lstm-explain",
+    help="Explains the predictions of recurrent ONNX models by relevance propagation.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model's file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def inspect(model: ModelFile, as_json: AsJson = False) -> None:
+    """Shows what LRP does at every node. Exit code: 0 all supported, 1 LRP is not possible, 2 unreadable."""
+    loaded = _load(model)
+    report = loaded.report()
+    if as_json:
+        print(json.dumps(_described(loaded), indent=2))
+    else:
+        _print_report(loaded)
+    if not report.supported:
+        missing = [f"{n.name} ({n.op}): {n.rule}" for n in report.nodes if not n.supported]
+        _fail(f"LRP is not possible for {model.name}: {'; '.join(missing)}", NOT_POSSIBLE)
+
+
+@app.command()
+def explain(
+    model: ModelFile,
+    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input; repeat for more.")],
+    method: Annotated[str, typer.Option(help="lrp, gradient, gradient_times_input, …")] = "lrp",
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
+    ] = None,
+    batch_axis: Annotated[str, typer.Option(help="The output's axis of samples, or none.")] = "0",
+    capture: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An inner value to explain too.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write every array there.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with heatmaps there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explains one batch. Exit code: 1 if the method cannot pass through the model, 2 if something given is wrong."""
+    loaded = _load(model)
+    arrays = {name: _array(path) for name, path in (_pair(text, "--input") for text in inputs)}
+    explanation = loaded.explain(
+        arrays, _method(method, param or ()), _target(target, batch_axis, loaded), capture or ()
+    )
+    if out is not None:
+        _write_npz(out, explanation)
+    if html is not None or not as_json:
+        _show(explanation, arrays, model.stem, html, terminal=not as_json)
+    if as_json:
+        print(json.dumps(_summary(explanation)))
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def serve(context: typer.Context) -> None:
+    """Serves a folder of models over gRPC; see `lstm-explain serve --help`."""
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp, SettingsError
+
+    from lstm_explain.service.settings import Settings, explain_problem
+
+    try:
+        settings = CliApp.run(Settings, cli_args=context.args)
+    except ValidationError as error:
+        _fail(explain_problem(error), USAGE)
+    except SettingsError as error:
+        _fail(str(error), USAGE)
+    os.environ["LSTM_EXPLAIN_THREADS"] = str(settings.threads)
+    for variable in THREAD_VARIABLES:
+        os.environ.setdefault(variable, str(settings.threads))
+
+    from lstm_explain.service.server import run
+
+    run(settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line; every error is one line on stderr."""
+    command = typer.main.get_command(app)
+    try:
+        sys.exit(command.main(args=arguments, prog_name="lstm-explain", standalone_mode=False) or OK)
+    except typer.Abort:
+        _fail("aborted", NOT_POSSIBLE)
+    except Exception as error:
+        _fail(*_told(error))
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Message and exit code of an error; of one that nobody foresaw, the traceback if the log level is debug."""
+    if hasattr(error, "format_message"):  # click's, of which typer may carry a copy of its own
+        return error.format_message(), USAGE
+    if isinstance(error, ImportError):
+        return f"{error}; the server's extra has it: pip install 'lstm-explain[server]'", NOT_POSSIBLE
+    from lstm_explain.errors import Error, UnsupportedOperator
+
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE
+    if isinstance(error, Error):
+        return str(error), NOT_POSSIBLE if type(error) in (Error, UnsupportedOperator) else USAGE
+    if os.environ.get("LSTM_EXPLAIN_LOG_LEVEL") == "debug":
+        raise error
+    return f"unexpected {type(error).__name__}: {error}", NOT_POSSIBLE
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"lstm-explain: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _usage(message: str) -> typer.BadParameter:
+    return typer.BadParameter(message)
+
+
+def _load(path: Path) -> Model:
+    from lstm_explain.model import load
+
+    return load(path)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise _usage(f"{option} {text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _array(path: str) -> Any:
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise _usage(f"{path} is not a NumPy .npy file of numbers: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise _usage(f"{path} holds several arrays, a .npy file with one is wanted")
+    return array
+
+
+def _method(name: str, parameters: Sequence[str]) -> Method:
+    from lstm_explain.methods.spec import method_from_name
+    from lstm_explain.service.notation import parse_value
+
+    pairs = [_pair(text, "--param") for text in parameters]
+    return method_from_name(name, {key: parse_value(value) for key, value in pairs})
+
+
+def _target(text: str | None, batch_axis: str, model: Model) -> Target:
+    from lstm_explain.service.notation import parse_target
+    from lstm_explain.target import Target
+
+    output, index = (None, None) if text is None else parse_target(text, model.outputs)
+    if batch_axis != "none" and not batch_axis.isdigit():
+        raise _usage(f"--batch-axis {batch_axis!r} is neither a number nor none")
+    return Target(output=output, index=index, batch_axis=None if batch_axis == "none" else int(batch_axis))
+
+
+def _arrays(explanation: Explanation) -> dict[str, Any]:
+    """Every array by its name in the .npz file."""
+    ledger = explanation.ledger
+    return {
+        **{f"relevance/{name}": array for name, array in explanation.relevance.items()},
+        **{f"output/{name}": array for name, array in explanation.outputs.items()},
+        **{f"captured/{name}": array for name, array in explanation.captured.items()},
+        "explained": explanation.explained,
+        "ledger/inputs": ledger.inputs,
+        "ledger/initial_states": ledger.initial_states,
+        "ledger/absorbed": ledger.absorbed,
+        "ledger/residual": ledger.residual,
+        **{f"ledger/by_node/{name}": array for name, array in ledger.by_node.items()},
+    }
+
+
+def _write_npz(path: Path, explanation: Explanation) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:  # savez adds an ending to a path that lacks it
+        np.savez(file, **_arrays(explanation))
+
+
+def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
+    """The client's pictures, through the same message that a client would get."""
+    from lstm_explain_client.wire import read_result
+
+    from lstm_explain.service.wire import from_explanation
+
+    result = read_result(from_explanation(explanation, name, "", {}), inputs)
+    if html is not None:
+        result.to_html(html, title=name)
+    if terminal:
+        result.print()
+
+
+def _summary(explanation: Explanation) -> dict[str, Any]:
+    return {
+        "method": {"name": explanation.method.name, **explanation.method.parameters()},
+        **{key: array.tolist() for key, array in _arrays(explanation).items()},
+    }
+
+
+def _described(model: Model) -> dict[str, Any]:
+    def specs(tensors: dict[str, TensorSpec]) -> list[dict[str, Any]]:
+        return [{"name": n, "dtype": str(s.dtype), "shape": list(s.shape)} for n, s in tensors.items()]
+
+    report = model.report()
+    nodes = [{"name": n.name, "op": n.op, "supported": n.supported, "rule": n.rule} for n in report.nodes]
+    return {
+        "supported": report.supported,
+        "inputs": specs(model.inputs),
+        "outputs": specs(model.outputs),
+        "nodes": nodes,
+    }
+
+
+def _print_report(model: Model) -> None:
+    console = Console()
+    for title, specs in (("input", model.inputs), ("output", model.outputs)):
+        for name, spec in specs.items():
+            console.print(f"{title} {name}: {spec.dtype} [{', '.join(map(str, spec.shape))}]", markup=False)
+    table = Table("", "node", "operator", "rule")
+    for node in model.report().nodes:
+        mark = "[green]✓[/green]" if node.supported else "[red]✗[/red]"
+        table.add_row(mark, _plain(node.name), _plain(node.op), _plain(node.rule))
+    console.print(table)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()
