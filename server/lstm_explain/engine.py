@@ -12,7 +12,7 @@ from lstm_explain.errors import Error, InputError
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
 from lstm_explain.methods.spec import LRP, Method
-from lstm_explain.plan.compile import Plan, compile_plan
+from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.forward import Pass, run
 from lstm_explain.plan.head import Head
 from lstm_explain.rules.recurrent import cells_of
@@ -64,7 +64,7 @@ class Engine:
             plan = self._plans.get(key)
             if plan is None:
                 keep = (*capture, *head.keep(self.graph))
-                plan = compile_plan(self.graph, [head.value], gradient=not lrp, constants_too=spread, keep=keep)
+                plan = compile_plan(self.graph, [head.value], Purpose(not lrp, spread), keep)
                 self._plans[key] = plan
                 if len(self._plans) > MOST_PLANS:
                     self._plans.popitem(last=False)

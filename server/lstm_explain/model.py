@@ -24,7 +24,7 @@ from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.spec import LRP, Method
-from lstm_explain.plan.compile import compile_plan
+from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.head import Head, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.target import Target
@@ -152,7 +152,7 @@ class Model:
         graph, probe = self._engine.graph, probe_inputs(self.inputs)
         try:
             wanted = self.predict(probe)
-            plan = compile_plan(graph, list(self.outputs), gradient=False)
+            plan = compile_plan(graph, list(self.outputs), Purpose())
             came = self._engine.forward(plan, probe).values
         except (Error, RuntimeError, ValueError):
             return

@@ -173,9 +173,9 @@ def _constant_of(node: NodeProto) -> Array | None:
         case "value":
             return _array(attribute.t)
         case "value_float":
-            return np.float32(attribute.f).reshape(())
+            return np.array(attribute.f, np.float32)
         case "value_int":
-            return np.int64(attribute.i).reshape(())
+            return np.array(attribute.i, np.int64)
         case "value_floats":
             return np.array(attribute.floats, np.float32)
         case "value_ints":

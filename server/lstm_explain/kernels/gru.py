@@ -14,7 +14,7 @@ from lstm_explain.kernels.scalar import FAST, activate, add_product, multiply_by
 
 
 @nb.njit(**FAST)
-def forward(pre, Rt_zr, Rt_h, Rb_h, h0, lens, reverse, before, codes, params, clip, gates, inner, hidden):  # type: ignore[no-untyped-def]
+def forward(pre, Rt_zr, Rt_h, Rb_h, h0, lens, reverse, before, codes, params, clip, gates, inner, hidden):
     """Runs the recurrence.
 
     pre [T, B, 3H]: input part of the pre-activations with their biases; Rb_h [H] is left to `inner` under "before".
@@ -68,7 +68,7 @@ def relevance(
     m,
     each,
     lost,
-):  # type: ignore[no-untyped-def]
+):
     """LRP under every product rule.
 
     bias [3H]: of the pre-activations (without Rb_h under "before"); R [3H, H]; features: D. r_y [T, B, H]: relevance
@@ -149,7 +149,7 @@ def relevance(
 
 
 @nb.njit(**FAST)
-def gradient(pre, gates, inner, hidden, h0, lens, reverse, before, codes, params, clip, R, g_y, g_h, m):  # type: ignore[no-untyped-def]
+def gradient(pre, gates, inner, hidden, h0, lens, reverse, before, codes, params, clip, R, g_y, g_h, m):
     """Back-propagation through time; g_y, g_h as r_y, r_h in `relevance`, but gradients; g_x = m @ W."""
     _, B, H = hidden.shape
     one = pre.dtype.type(1)

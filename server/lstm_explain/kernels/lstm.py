@@ -18,7 +18,7 @@ from lstm_explain.kernels.scalar import FAST, activate, add_product, multiply_by
 
 
 @nb.njit(**FAST)
-def forward(z, Rt, P, h0, c0, lens, reverse, codes, params, clip, coupled, gates, cells, squashed, hidden):  # type: ignore[no-untyped-def]
+def forward(z, Rt, P, h0, c0, lens, reverse, codes, params, clip, coupled, gates, cells, squashed, hidden):
     """Runs the recurrence.
 
     z [T, B, 4H]: input part of the pre-activations, biases included; completed in place. Rt [H, 4H]. P [3, H] or
@@ -60,7 +60,7 @@ def forward(z, Rt, P, h0, c0, lens, reverse, codes, params, clip, coupled, gates
 
 
 @nb.njit(**FAST)
-def relevance_all(z, gates, cells, hidden, h0, c0, lens, reverse, bias, R, eps, delta, r_y, r_h, r_c, m, each, lost):  # type: ignore[no-untyped-def]
+def relevance_all(z, gates, cells, hidden, h0, c0, lens, reverse, bias, R, eps, delta, r_y, r_h, r_c, m, each, lost):
     """LRP under "signal takes all": only the cell input passes relevance on (Arras et al. 2019, section 3).
 
     bias [H] of the cell input; R [H, H] its recurrent weights; delta: bias factor; each [T, B] comes in as one over
@@ -124,7 +124,7 @@ def relevance_shared(
     m,
     each,
     lost,
-):  # type: ignore[no-untyped-def]
+):
     """LRP under half (1), prop (2) and abs (3): gates receive relevance and pass it on.
 
     As `relevance_all`, but bias [4H], R [4H, H], m [T, B, 4H], so that R_x = x * (m @ W) + each. A gate with a
@@ -200,7 +200,7 @@ def relevance_shared(
 
 
 @nb.njit(**FAST)
-def gradient(z, gates, cells, squashed, c0, lens, reverse, codes, params, clip, coupled, R, P, g_y, g_h, g_c, m):  # type: ignore[no-untyped-def]
+def gradient(z, gates, cells, squashed, c0, lens, reverse, codes, params, clip, coupled, R, P, g_y, g_h, g_c, m):
     """Back-propagation through time. g_y [T, B, H], g_h, g_c [B, H] as r_y, r_h, r_c in `relevance_all`, but
     gradients; fills m [T, B, 4H], the gradient of the pre-activations, from which g_x = m @ W."""
     _, B, H = cells.shape

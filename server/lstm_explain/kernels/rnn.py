@@ -9,7 +9,7 @@ from lstm_explain.kernels.scalar import FAST, activate, add_product, multiply_by
 
 
 @nb.njit(**FAST)
-def forward(pre, Rt, h0, lens, reverse, codes, params, clip, hidden):  # type: ignore[no-untyped-def]
+def forward(pre, Rt, h0, lens, reverse, codes, params, clip, hidden):
     """pre [T, B, H]: input part of the pre-activations, biases included; completed in place. Fills hidden [T, B, H]."""
     B = pre.shape[1]
     for b in range(B):
@@ -21,7 +21,7 @@ def forward(pre, Rt, h0, lens, reverse, codes, params, clip, hidden):  # type: i
 
 
 @nb.njit(**FAST)
-def relevance(pre, hidden, h0, lens, reverse, bias, R, eps, delta, units, r_y, r_h, m, each, lost):  # type: ignore[no-untyped-def]
+def relevance(pre, hidden, h0, lens, reverse, bias, R, eps, delta, units, r_y, r_h, m, each, lost):
     """LRP: the activation passes, then the epsilon rule over x and h_prev together; units: D + H.
 
     Fills m [T, B, H], from which R_x = x * (m @ W) + each; lost [B]; r_h becomes the initial state's.
@@ -50,7 +50,7 @@ def relevance(pre, hidden, h0, lens, reverse, bias, R, eps, delta, units, r_y, r
 
 
 @nb.njit(**FAST)
-def gradient(pre, hidden, lens, reverse, codes, params, clip, R, g_y, g_h, m):  # type: ignore[no-untyped-def]
+def gradient(pre, hidden, lens, reverse, codes, params, clip, R, g_y, g_h, m):
     """Back-propagation through time; fills m [T, B, H], from which g_x = m @ W; g_h becomes the initial state's."""
     _, B, H = hidden.shape
     zero = pre.dtype.type(0)

@@ -20,12 +20,12 @@ LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
 
 
 @intrinsic
-def _float_from_bits(typingctx, bits):  # type: ignore[no-untyped-def]
+def _float_from_bits(typingctx, bits):
     return nb.types.float32(nb.types.int32), lambda ctx, b, sig, args: b.bitcast(args[0], ir.FloatType())
 
 
 @register_jitable(**LINE)
-def _exp32(x):  # type: ignore[no-untyped-def]
+def _exp32(x):
     """About 2 ulp."""
     x = min(max(x, f32(-87.0)), f32(88.0))
     n = np.floor(x * f32(1.44269504) + f32(0.5))
@@ -39,7 +39,7 @@ def _exp32(x):  # type: ignore[no-untyped-def]
 
 
 @register_jitable(**LINE)
-def _tanh32(x):  # type: ignore[no-untyped-def]
+def _tanh32(x):
     x = min(max(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
     s = x * x
     p = s * f32(-2.76076847742355e-16) + f32(2.00018790482477e-13)
@@ -54,21 +54,21 @@ def _tanh32(x):  # type: ignore[no-untyped-def]
     return x * p / q
 
 
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     return math.exp(x)
 
 
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     return math.tanh(x)
 
 
 @overload(exp, jit_options=LINE)
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     return (lambda x: _exp32(x)) if x == nb.types.float32 else (lambda x: math.exp(x))
 
 
 @overload(tanh, jit_options=LINE)
-def _tanh(x):  # type: ignore[no-untyped-def]
+def _tanh(x):
     return (lambda x: _tanh32(x)) if x == nb.types.float32 else (lambda x: math.tanh(x))
 
 
@@ -97,7 +97,7 @@ DEFAULTS = {
 
 
 @nb.njit(**FAST)
-def activate(code, alpha, beta, clip, z, out):  # type: ignore[no-untyped-def]
+def activate(code, alpha, beta, clip, z, out):
     """out = f(z), z bounded to [-clip, clip] first where clip > 0; both [H]."""
     one = z.dtype.type(1)
     if clip > 0:
@@ -121,7 +121,7 @@ def activate(code, alpha, beta, clip, z, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**FAST)
-def _rare(code, alpha, beta, v):  # type: ignore[no-untyped-def]
+def _rare(code, alpha, beta, v):
     zero = v - v
     one = zero + f32(1)
     if code == 3:
@@ -142,7 +142,7 @@ def _rare(code, alpha, beta, v):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**FAST)
-def multiply_by_slope(code, alpha, beta, clip, z, y, g):  # type: ignore[no-untyped-def]
+def multiply_by_slope(code, alpha, beta, clip, z, y, g):
     """g *= f'(z), given y = f(z); all [H]."""
     one = z.dtype.type(1)
     if code == 0:
@@ -161,7 +161,7 @@ def multiply_by_slope(code, alpha, beta, clip, z, y, g):  # type: ignore[no-unty
 
 
 @nb.njit(**FAST)
-def _rare_slope(code, alpha, beta, v, y):  # type: ignore[no-untyped-def]
+def _rare_slope(code, alpha, beta, v, y):
     zero = v - v
     one = zero + f32(1)
     if code == 2:
@@ -185,7 +185,7 @@ def _rare_slope(code, alpha, beta, v, y):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**FAST)
-def add_product(v, M, out):  # type: ignore[no-untyped-def]
+def add_product(v, M, out):
     """out += v @ M; v [K], M [K, N], out [N]. Four rows at a time: `out` is read and written a quarter as often."""
     K, N = M.shape
     whole = K - K % 4
@@ -200,7 +200,7 @@ def add_product(v, M, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**FAST, forceinline=True)
-def settle(r, z, bias, eps):  # type: ignore[no-untyped-def]
+def settle(r, z, bias, eps):
     """The epsilon rule at one sum z of relevance r: r / stab(z), and what bias and stabiliser keep of r.
 
     Without a stabiliser a sum of zero keeps everything.
@@ -212,7 +212,7 @@ def settle(r, z, bias, eps):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**FAST, forceinline=True)
-def share(rule, gate, signal, r, eps, delta):  # type: ignore[no-untyped-def]
+def share(rule, gate, signal, r, eps, delta):
     """What gate and signal receive of the relevance r of their product, and what the stabiliser absorbs.
 
     rule: 0 all, 1 half, 2 prop, 3 abs; the last two are the epsilon rule over the two values (or their magnitudes).

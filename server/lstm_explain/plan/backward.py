@@ -17,6 +17,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.methods.spec import LRP, GradientTimesInput, Method
 from lstm_explain.plan.account import Account, per_sample
 from lstm_explain.plan.compile import Plan, constant_tap
+from lstm_explain.plan.control import sliced_lane, walk_node
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.live import Stop, drops
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
@@ -33,6 +34,12 @@ class Message:
     amount: Array | None = None
     lane: Lane | None = None
 
+    def at(self, axis: int, position: int) -> Message:
+        """The message to one slice of the value."""
+        channels = (self.relevance, self.density, self.amount)
+        relevance, density, amount = (None if a is None else a.take(position, axis) for a in channels)
+        return Message(relevance, density, amount, sliced_lane(self.lane, axis))
+
     def some(self) -> Array:
         array = self.relevance if self.relevance is not None else self.density
         assert array is not None
@@ -42,7 +49,8 @@ class Message:
 class Walk:
     """One backward pass over a plan.
 
-    batch: samples; with more than one, lanes tell them apart in every array. dtype: of the arithmetic. Raises LaneLost where samples cannot be told apart.
+    batch: samples; with more than one, lanes tell them apart in every array. dtype: of the arithmetic.
+    Raises LaneLost where samples cannot be told apart.
     """
 
     def __init__(
@@ -84,6 +92,24 @@ class Walk:
         message.relevance = _plus(message.relevance, relevance)
         message.density = _plus(message.density, density)
         message.amount = _plus(message.amount, amount)
+
+    def receive(self, value: str, message: Message | None) -> None:
+        """`send`, of a whole message."""
+        if message is not None:
+            channels = {"relevance": message.relevance, "density": message.density, "amount": message.amount}
+            self.send(value, message.lane, **channels)
+
+    def inside(self, plan: Plan, done: Pass) -> Walk:
+        """A walk through one iteration of a body, which enters into the same account."""
+        walk = Walk(plan, done, self.cells, self.method, self.batch, self.dtype)
+        walk.account = self.account
+        return walk
+
+    def keep_initial_state(self, message: Message) -> None:
+        """Relevance of a state that starts from a constant."""
+        for array in (message.relevance, message.amount):
+            if array is not None:
+                self.account.initial_states = self.account.initial_states + per_sample(array, message.lane, self.batch)
 
     def arrived(self, value: str) -> Array | None:
         """All that arrived at a value, as the method reports it; None: nothing did."""
@@ -351,6 +377,7 @@ _LRP: dict[Kind, Handler] = {
     Kind.PRODUCT: _product,
     Kind.LOOKUP: _lookup,
     Kind.RECURRENT: _recurrent,
+    Kind.CONTROL: walk_node,
 }
 
 # --- gradients ---------------------------------------------------------------------------------------------------
@@ -370,6 +397,6 @@ def _chain_rule(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
             walk.send(stop.node.inputs[slot], lane, **{name: array})
 
 
-_GRADIENT: dict[Kind, Handler] = dict.fromkeys(
+_GRADIENT: Mapping[Kind, Handler] = dict.fromkeys(
     (Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ACTIVATION, Kind.ROUTING, Kind.PRODUCT), _chain_rule
-) | {Kind.LOOKUP: _lookup, Kind.RECURRENT: _recurrent}
+) | {Kind.LOOKUP: _lookup, Kind.RECURRENT: _recurrent, Kind.CONTROL: walk_node}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnxruntime as ort
@@ -11,6 +11,7 @@ from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.session import session_of
 from lstm_explain.plan.live import Stop, linear_values, live_values, path
+from lstm_explain.plan.wiring import BODIES, entered, wiring_of
 from lstm_explain.rules import Kind
 from lstm_explain.rules.gates import gate_slot
 from lstm_explain.rules.op import shape_tap
@@ -31,52 +32,89 @@ class Segment:
 class Plan:
     """steps: in order, a Segment or a Stop that is ours to run. stops: what relevance passes, inputs first.
 
-    linear: values that a sum which they feed looks through. gates: the gate's slot of each PRODUCT by node name.
+    live: values that relevance may reach. linear: values that a sum which they feed looks through. gates: the gate's
+    slot of each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name and attribute.
+    entries: for a body, its own inputs, without those that it reads from around it.
     """
 
     graph: Graph
     steps: list[Segment | Stop]
     stops: list[Stop]
-    targets: tuple[str, ...]
+    live: frozenset[str]
     linear: frozenset[str]
     gates: dict[str, int | None]
+    bodies: dict[str, dict[str, Plan]]
     gradient: bool
-    live: frozenset[str] = field(default_factory=frozenset)
+    entries: tuple[str, ...] = ()
 
 
-def compile_plan(
-    graph: Graph,
-    targets: Sequence[str],
-    *,
-    gradient: bool,
-    constants_too: bool = False,
-    keep: Iterable[str] = (),
-    gate_overrides: dict[str, int] | None = None,
-) -> Plan:
+@dataclass(frozen=True)
+class Purpose:
+    """What a plan is for.
+
+    gradient: vector-Jacobian products rather than relevance. constants_too: the constant part of every sum is computed
+    too (for a bias_factor other than 0). gates: the gate's slot by node name, where the caller knows better.
+    """
+
+    gradient: bool = False
+    constants_too: bool = False
+    gates: Mapping[str, int] = field(default_factory=dict)
+
+
+def compile_plan(graph: Graph, targets: Sequence[str], purpose: Purpose, keep: Iterable[str] = ()) -> Plan:
     """A plan that yields the graph's outputs and can walk back from `targets`.
 
-    gradient: vector-Jacobian products rather than relevance. constants_too: the constant part of every sum is
-    computed too (for a bias_factor other than 0). keep: further values to return. Raises UnsupportedOperator.
+    keep: further values to return. Raises UnsupportedOperator.
     """
-    live = live_values(graph, graph.inputs)
+    return _compile(graph, targets, purpose, keep, frozenset(graph.inputs), frozenset())
+
+
+def _compile(
+    graph: Graph,
+    targets: Iterable[str],
+    purpose: Purpose,
+    keep: Iterable[str],
+    sources: frozenset[str],
+    linear_sources: frozenset[str],
+    entries: Sequence[str] = (),
+) -> Plan:
+    """sources: inputs that carry relevance. linear_sources: those of them that are sums of weighted units."""
+    live = live_values(graph, sources)
+    targets = list(targets)
     stops = path(graph, live, targets)
-    linear = frozenset[str]() if gradient else linear_values(stops)
-    gates = {s.node.name: gate_slot(graph, s, gate_overrides or {}) for s in stops if s.kind is Kind.PRODUCT}
-    taps = _taps(graph, stops, linear, gates, gradient=gradient) | dict.fromkeys(keep) | dict.fromkeys(targets)
+    linear = frozenset[str]() if purpose.gradient else linear_values(stops, linear_sources)
+    gates = {s.node.name: gate_slot(graph, s, purpose.gates) for s in stops if s.kind is Kind.PRODUCT}
+    taps = _taps(graph, stops, linear, gradient=purpose.gradient) | dict.fromkeys(keep) | dict.fromkeys(targets)
     extra: list[Node] = []
-    if constants_too:
+    if purpose.constants_too:
         extra = constant_parts(graph, stops, linear)
         taps |= dict.fromkeys(constant_tap(o) for s in stops if s.kind in (Kind.SUM, Kind.MAP) for o in s.node.outputs)
+    bodies = {s.node.name: _bodies(s, purpose, linear) for s in stops if s.kind is Kind.CONTROL}
     steps = _steps(graph, extra, stops, taps)
-    return Plan(graph, steps, stops, tuple(targets), linear, gates, gradient, frozenset(live))
+    return Plan(graph, steps, stops, frozenset(live), linear, gates, bodies, purpose.gradient, tuple(entries))
+
+
+def _bodies(stop: Stop, purpose: Purpose, linear: frozenset[str]) -> dict[str, Plan]:
+    """A plan for every body of a control-flow node, from its outputs back to what it reads."""
+    node = stop.node
+    around = frozenset(stop.captured)
+    # The constant part of a sum outside is not known inside.
+    looked_through = frozenset[str]() if purpose.constants_too else linear & around
+    if node.op in ("Loop", "Scan") and not purpose.constants_too:
+        looked_through |= {s.inner for s in wiring_of(node).read if s.outer in linear}
+    plans = {}
+    for name in BODIES[node.op]:
+        body = node.bodies[name]
+        sources = stop.entries | around
+        targets = [o for o in body.outputs if o in live_values(body, sources)]
+        plans[name] = _compile(entered(body), targets, purpose, (), sources, looked_through, body.inputs)
+    return plans
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------
 
 
-def _taps(
-    graph: Graph, stops: list[Stop], linear: frozenset[str], gates: dict[str, int | None], *, gradient: bool
-) -> dict[str, None]:
+def _taps(graph: Graph, stops: list[Stop], linear: frozenset[str], *, gradient: bool) -> dict[str, None]:
     """Names of the values (and, by `shape_tap`, shapes) that the way back will look at."""
     taps: dict[str, None] = {}
     for stop in stops:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.plan import control
 from lstm_explain.plan.compile import Plan, Segment
 from lstm_explain.plan.live import values_by_slot
 from lstm_explain.rules import Kind
@@ -32,4 +33,8 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
             outputs, tape = cells[step.node.name].forward(values_by_slot(step.node, plan.graph, done.values))
             done.tapes[step.node.name] = tape
             done.values.update((n, v) for n, v in zip(step.node.outputs, outputs, strict=False) if n)
+        else:
+            made, done.tapes[step.node.name] = control.run_node(step, plan, cells, done.values)
+            done.values.update(made)
+    done.values.update((o, plan.graph.constants[o]) for o in plan.graph.outputs if o in plan.graph.constants)
     return done

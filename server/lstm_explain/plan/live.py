@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
 
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.plan.wiring import BODIES, entries, wiring_of
 from lstm_explain.rules import TABLE, Kind, Op, Site
 from lstm_explain.rules.op import unbroadcast
 from lstm_explain.rules.recurrent import needs_constants
@@ -24,34 +25,72 @@ ADDRESS = Op(Kind.ROUTING, _equal_parts, reads=("s",))
 
 @dataclass(frozen=True, eq=False)
 class Stop:
-    """One node as relevance passes it: its rule and the slots that lead back to an input."""
+    """One node as relevance passes it: its rule and the slots that lead back to an input.
+
+    captured: values around a body that lead there. entries: inputs of a body that carry relevance.
+    """
 
     node: Node
     op: Op
     kind: Kind
     live: tuple[int, ...]
+    captured: tuple[str, ...] = ()
+    entries: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How live values enter and leave a node. entries: for Loop and Scan, the body's inputs that carry relevance."""
+
+    slots: tuple[int, ...]
+    captured: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    entries: frozenset[str] = frozenset()
 
 
 def live_values(graph: Graph, sources: Iterable[str]) -> set[str]:
     """Every value through which relevance may reach one of `sources`."""
     live = set(sources)
     for node in graph.nodes:
-        if live_slots(node, live) or any(name in live for name in node.captured):
-            live |= {o for o in _carrying_outputs(node) if not _is_bool(graph, o)}
+        live |= {o for o in reach(node, live).outputs if not _is_bool(graph, o)}
     return live
 
 
-def live_slots(node: Node, live: set[str]) -> tuple[int, ...]:
+def reach(node: Node, live: Set[str]) -> Reach:
     op = TABLE.get(node.op)
+    if node.op in BODIES:
+        return _reach_inside(node, live)
+    ignored = () if op is None else op.ignores
     slots = range(len(node.inputs)) if op is None or op.carries is None else op.carries
-    return tuple(i for i in slots if node.input(i) in live)
-
-
-def _carrying_outputs(node: Node) -> tuple[str, ...]:
-    op = TABLE.get(node.op)
+    slots = tuple(i for i in slots if i not in ignored and node.input(i) in live)
+    if not slots:
+        return Reach(())
     chosen = None if op is None else op.outputs
     outputs = node.outputs if chosen is None else [node.outputs[i] for i in chosen if i < len(node.outputs)]
-    return tuple(o for o in outputs if o)
+    return Reach(slots, (), tuple(o for o in outputs if o))
+
+
+def _reach_inside(node: Node, live: Set[str]) -> Reach:
+    captured = tuple(name for name in node.captured if name in live)
+    if node.op == "If":
+        alive = [live_values(node.bodies[b], captured) for b in BODIES["If"]]
+        bodies = [node.bodies[b].outputs for b in BODIES["If"]]
+        pairs = zip(node.outputs, *bodies, strict=True)
+        outputs = tuple(o for o, yes, no in pairs if o and (yes in alive[0] or no in alive[1]))
+        return Reach((), captured if outputs else (), outputs)
+    wiring, body = wiring_of(node), node.bodies["body"]
+    inside = entries(node, live)
+    while True:  # a state that starts from a constant becomes live once the body writes to it
+        alive_inside = live_values(body, {*inside, *captured})
+        more = {c.entry for c in wiring.carried if c.exit in alive_inside} - inside
+        if not more:
+            break
+        inside |= more
+    outputs = tuple(c.output for c in wiring.carried if c.output and c.exit in alive_inside)
+    outputs += tuple(w.outer for w in wiring.written if w.outer and w.inner in alive_inside)
+    slots = tuple(c.slot for c in wiring.carried if node.inputs[c.slot] in live)
+    slots += tuple(r.slot for r in wiring.read if r.outer in live)
+    return Reach(slots, captured, outputs, frozenset(inside))
 
 
 def _is_bool(graph: Graph, value: str) -> bool:
@@ -66,13 +105,11 @@ def path(graph: Graph, live: set[str], targets: Iterable[str], *, strict: bool =
     wanted = {t for t in targets if t in live}
     stops: list[Stop] = []
     for node in reversed(graph.nodes):
-        if not wanted.intersection(_carrying_outputs(node)):
+        reached = reach(node, live)
+        if wanted.isdisjoint(reached.outputs):
             continue
-        slots = live_slots(node, live)
-        if not slots and not any(name in live for name in node.captured):
-            continue
-        stops.append(stop_at(graph, node, slots))
-        wanted |= {node.inputs[i] for i in slots} | {name for name in node.captured if name in live}
+        stops.append(stop_at(graph, node, reached))
+        wanted |= {node.inputs[i] for i in reached.slots} | set(reached.captured)
     stops.reverse()
     for stop in stops:
         reason = why_not(graph, stop.node, live)
@@ -81,9 +118,9 @@ def path(graph: Graph, live: set[str], targets: Iterable[str], *, strict: bool =
     return stops
 
 
-def stop_at(graph: Graph, node: Node, slots: tuple[int, ...]) -> Stop:
-    """A node as relevance passes it, given its live slots."""
-    op = TABLE.get(node.op)
+def stop_at(graph: Graph, node: Node, reached: Reach) -> Stop:
+    """A node as relevance passes it."""
+    op, slots = TABLE.get(node.op), reached.slots
     if op is None:
         return Stop(node, Op(Kind.NONE), Kind.NONE, slots)
     kind = op.kind_of(node, slots)
@@ -91,7 +128,7 @@ def stop_at(graph: Graph, node: Node, slots: tuple[int, ...]) -> Stop:
     arithmetic = kind in (Kind.SUM, Kind.SCALE, Kind.PRODUCT, Kind.ACTIVATION, Kind.MAP)
     if arithmetic and dtype is not None and dtype.kind in "iu":
         return Stop(node, ADDRESS, Kind.ROUTING, slots)
-    return Stop(node, op, kind, slots)
+    return Stop(node, op, kind, slots, reached.captured, reached.entries)
 
 
 def why_not(graph: Graph, node: Node, live: set[str]) -> str:
@@ -99,7 +136,7 @@ def why_not(graph: Graph, node: Node, live: set[str]) -> str:
     op = TABLE.get(node.op)
     if op is None:
         return "there is no rule for this operator"
-    steering = set(op.ignores) | set(live_slots(node, live))
+    steering = set(op.ignores) | set(reach(node, live).slots)
     for slot, name in enumerate(node.inputs):
         if name in live and slot not in steering:
             return f"its input {slot} ({name!r}) depends on the model's inputs, and no rule covers that"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.plan.head import head_of
-from lstm_explain.plan.live import Stop, live_slots, live_values, path, stop_at, why_not
+from lstm_explain.plan.live import Stop, live_values, path, reach, stop_at, why_not
 from lstm_explain.rules import Kind
 from lstm_explain.rules.gates import gate_slot
 
@@ -37,13 +37,13 @@ def report(graph: Graph) -> Report:
 
 
 def _node(graph: Graph, node: Node, live: set[str]) -> NodeReport:
-    slots = live_slots(node, live)
-    if not slots and not any(name in live for name in node.captured):
+    reached = reach(node, live)
+    if not reached.outputs:
         return NodeReport(node.name, node.op, True, "no relevance reaches it")
     reason = why_not(graph, node, live)
     if reason:
         return NodeReport(node.name, node.op, False, reason)
-    stop = stop_at(graph, node, slots)
+    stop = stop_at(graph, node, reached)
     return NodeReport(node.name, node.op, True, _rule(graph, stop))
 
 

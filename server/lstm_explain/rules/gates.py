@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ VIEWS = {
 }  # fmt: skip
 
 
-def gate_slot(graph: Graph, stop: Stop, overrides: dict[str, int]) -> int | None:
+def gate_slot(graph: Graph, stop: Stop, overrides: Mapping[str, int]) -> int | None:
     """Slot of the gate of a PRODUCT; None where neither operand, or both, come from a gate's activation."""
     if stop.node.name in overrides:
         return overrides[stop.node.name]

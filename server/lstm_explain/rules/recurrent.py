@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN: from the ONNX operator to the kernels and back. Each node's weights are laid out once, on loading."""
+"""LSTM, GRU and RNN: from the ONNX operator to the kernels and back. Weights are laid out once, on loading."""
 
 from __future__ import annotations
 
@@ -395,10 +395,13 @@ def _check(node: Node) -> str:
 
 
 def cells_of(graph: Graph) -> dict[str, Recurrent]:
-    """The kernels of every recurrent node whose weights are constants, by node name."""
+    """The kernels of every recurrent node whose weights are constants, by node name; those inside bodies too."""
     ours = [n for n in graph.nodes if n.op in CELLS and not _check(n)]
     ours = [n for n in ours if all(name in graph.constants for name in needs_constants(n))]
-    return {n.name: CELLS[n.op](n, graph) for n in ours}
+    cells = {n.name: CELLS[n.op](n, graph) for n in ours}
+    for body in (body for node in graph.nodes for body in node.bodies.values()):
+        cells |= cells_of(body)
+    return cells
 
 
 def needs_constants(node: Node) -> list[str]:

@@ -1,0 +1,94 @@
+"""How the bodies of If, Loop and Scan are connected to the graph around them."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, replace
+
+from lstm_explain.graph.ir import Graph, Node
+
+BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A state: `slot` of the node's inputs holds its start, body `entry` becomes body `exit`, node `output` its end."""
+
+    slot: int
+    entry: str
+    exit: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """A sequence read or written step by step along `axis`: `outer` in the graph around, `inner` in the body.
+
+    slot: of the node's inputs, for those that are read.
+    """
+
+    outer: str
+    inner: str
+    axis: int
+    backwards: bool
+    slot: int = -1
+
+
+@dataclass(frozen=True)
+class Wiring:
+    carried: tuple[Carried, ...] = ()
+    read: tuple[Sliced, ...] = ()
+    written: tuple[Sliced, ...] = ()
+
+
+def wiring_of(node: Node) -> Wiring:
+    """Of a Loop or a Scan."""
+    return _loop(node, node.bodies["body"]) if node.op == "Loop" else _scan(node, node.bodies["body"])
+
+
+def _loop(node: Node, body: Graph) -> Wiring:
+    count = len(body.inputs) - 2
+    carried = tuple(Carried(2 + k, body.inputs[2 + k], body.outputs[1 + k], _at(node.outputs, k)) for k in range(count))
+    written = tuple(
+        Sliced(_at(node.outputs, count + j), inner, 0, False) for j, inner in enumerate(body.outputs[1 + count :])
+    )
+    return Wiring(carried, (), written)
+
+
+def _scan(node: Node, body: Graph) -> Wiring:
+    reading = node.attribute("num_scan_inputs")
+    count = len(node.inputs) - reading
+    carried = tuple(Carried(k, body.inputs[k], body.outputs[k], _at(node.outputs, k)) for k in range(count))
+    writing = len(body.outputs) - count
+    axes_in, back_in = _per(node, "scan_input_axes", reading), _per(node, "scan_input_directions", reading)
+    axes_out, back_out = _per(node, "scan_output_axes", writing), _per(node, "scan_output_directions", writing)
+    read = tuple(
+        Sliced(node.inputs[count + j], body.inputs[count + j], axes_in[j], bool(back_in[j]), count + j)
+        for j in range(reading)
+    )
+    written = tuple(
+        Sliced(_at(node.outputs, count + j), body.outputs[count + j], axes_out[j], bool(back_out[j]))
+        for j in range(writing)
+    )
+    return Wiring(carried, read, written)
+
+
+def _per(node: Node, attribute: str, count: int) -> list[int]:
+    return list(node.attribute(attribute) or [0] * count)
+
+
+def _at(names: tuple[str, ...], index: int) -> str:
+    return names[index] if index < len(names) else ""
+
+
+def entered(body: Graph) -> Graph:
+    """The body as a graph of its own: what it reads from around it is supplied like its inputs."""
+    around = [name for name in body.captured if name not in body.constants]
+    return replace(body, inputs=[*body.inputs, *around])
+
+
+def entries(node: Node, live: Set[str]) -> set[str]:
+    """Inputs of a Loop's or Scan's body that are live from the start."""
+    wiring = wiring_of(node)
+    started = {c.entry for c in wiring.carried if node.inputs[c.slot] in live}
+    return started | {s.inner for s in wiring.read if s.outer in live}

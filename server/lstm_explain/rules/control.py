@@ -1,0 +1,15 @@
+"""Control flow: the bodies' own operators have the rules (plan/control.py runs them)."""
+
+from __future__ import annotations
+
+from lstm_explain.graph.ir import Node
+from lstm_explain.rules.op import Kind, Op, add
+
+
+def _check_scan(node: Node) -> str:
+    return "" if node.opset >= 9 else "the Scan of opset 8, with its own batch axis, has no rule"
+
+
+add("If", Op(Kind.CONTROL, ignores=(0,), note="the branch taken"))
+add("Loop", Op(Kind.CONTROL, ignores=(0, 1), note="every iteration, last to first"))
+add("Scan", Op(Kind.CONTROL, check=_check_scan, note="every iteration, last to first"))
