@@ -81,15 +81,17 @@ def test_forms_of_target(client, numbers):
 
 
 def test_text_and_ids_agree(client, words):
-    texts = ["the plot is thin", "not a bad film"]
+    texts = ["the plot is thin", "the plot is thin not a bad film wow"]  # the model takes 9 words
     result = client.explain("words", {words.input: texts}, target=2)
     assert [[t for t in row if t] for row in result.tokens[words.input].tolist()] == [t.split() for t in texts]
-    assert result.relevance[words.input].shape == result.tokens[words.input].shape == (2, 4)
-    ids = client.explain("words", {words.input: [[5, 6, 7, 8], [1, 2, 3, 4]]}, target=2)
-    assert ids.relevance[words.input].tobytes() == result.relevance[words.input].tobytes()
-    alone = client.explain("words", {words.input: texts[1]}, target=2)
-    assert alone.relevance[words.input].shape == (1, 4)
-    assert "not" in alone.with_names(client.model("words")).to_html()
+    assert result.relevance[words.input].shape == result.tokens[words.input].shape == (2, 9)
+    ids = [[5, 6, 7, 8, 0, 0, 0, 0, 0], [5, 6, 7, 8, 1, 2, 3, 4, 9]]
+    again = client.explain("words", {words.input: ids}, target=2)
+    assert again.relevance[words.input].tobytes() == result.relevance[words.input].tobytes()
+    alone = client.explain("words", {words.input: texts[1]}, target=2).with_names(client.model("words"))
+    assert alone.relevance[words.input].shape == (1, 9)
+    assert "not: " in alone.to_html()
+    assert f"{words.output}[good] = " in alone.to_html()
 
 
 def test_models(client, words):
@@ -132,10 +134,21 @@ def test_wrong_fields_are_named_and_the_next_call_is_answered(client, numbers):
     assert closes(client.explain("numbers", {numbers.input: numbers.x}))
 
 
-def test_a_deadline(client, numbers):
+@pytest.fixture
+def large(numbers):
+    """A batch that takes the server far longer than the deadline below."""
+    return {numbers.input: np.tile(numbers.x, (20000, 1, 1))}
+
+
+def test_a_deadline(client, numbers, large):
     with pytest.raises(DeadlineExceeded):
-        client.explain("numbers", {numbers.input: numbers.x}, timeout=1e-6)
+        client.explain("numbers", large, timeout=0.005)
     assert closes(client.explain("numbers", {numbers.input: numbers.x}))
+
+
+def test_a_client_has_a_default_deadline(server, large):
+    with Client(server.address, timeout=0.005) as hurried, pytest.raises(DeadlineExceeded):
+        hurried.explain("numbers", large)
 
 
 def requests(numbers):
@@ -194,17 +207,26 @@ async def test_awaited_answers_are_the_same(client, aclient, numbers):
     for result in results:
         np.testing.assert_allclose(result.relevance[numbers.input], wanted.relevance[numbers.input], atol=1e-6)
     assert [m.name for m in await aclient.models()] == [m.name for m in client.models()]
-    assert await aclient.model("words") == client.model("words")
+    assert repr(await aclient.model("words")) == repr(client.model("words"))
 
 
-async def test_awaited_errors(aclient, numbers):
+async def test_awaited_errors(aclient, numbers, large):
     with pytest.raises(ModelNotFound):
         await aclient.explain("nobody", {"x": [1.0]})
     with pytest.raises(InvalidRequest) as caught:
         await aclient.explain("numbers", {numbers.input: numbers.x}, target=17)
     assert caught.value.field.startswith("target")
     with pytest.raises(DeadlineExceeded):
-        await aclient.explain("numbers", {numbers.input: numbers.x}, timeout=1e-6)
+        await aclient.explain("numbers", large, timeout=0.005)
+
+
+async def test_cancelling_the_task_cancels_the_call(aclient, numbers, large):
+    task = asyncio.create_task(aclient.explain("numbers", large))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closes(await aclient.explain("numbers", {numbers.input: numbers.x}))
 
 
 @pytest.mark.parametrize("awaited", [False, True])

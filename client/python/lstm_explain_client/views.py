@@ -242,7 +242,7 @@ def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
     scale = largest(*(view.relevance for view in views))
     heights = [max(2.2, 0.35 * len(view.features) + 1) for view in views]
     drawing = Figure(figsize=(10, sum(heights) + 0.8), layout="constrained")
-    drawing.suptitle(clean(heading(result, sample)))
+    drawing.suptitle(_plain(heading(result, sample)))
     panels = drawing.subplots(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, view in zip(panels, views, strict=True):
         (_plot_words if view.tokens is not None else _plot_matrix)(axes, view, scale, steps)
@@ -255,7 +255,7 @@ def _plot_words(axes: Any, view: View, scale: float, steps: Sequence[Any] | None
     heights = [value for _, value in pairs]
     axes.bar(range(len(pairs)), heights, color=["#b2182b" if value > 0 else "#1b5ca8" for value in heights])
     axes.axhline(0, color="black", linewidth=0.6)
-    axes.set_xticks(range(len(pairs)), [clean(token).replace("$", r"\$") for token, _ in pairs], rotation=60)
+    axes.set_xticks(range(len(pairs)), [_plain(token) for token, _ in pairs], rotation=60)
     axes.tick_params(axis="x", labelsize=8)
     axes.set_ylim(-1.05 * scale, 1.05 * scale)
     axes.set_ylabel("relevance")
@@ -266,10 +266,15 @@ def _plot_matrix(axes: Any, view: View, scale: float, steps: Sequence[Any] | Non
     shown = axes.imshow(
         view.relevance.T, aspect="auto", cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
     )
-    axes.set_yticks(range(len(view.features)), [name.replace("$", r"\$") for name in view.features])
+    axes.set_yticks(range(len(view.features)), [_plain(name) for name in view.features])
     if steps is not None and len(steps) == len(view.relevance):
         places = range(0, len(steps), max(1, len(steps) // 10))
         axes.set_xticks(places, [str(steps[i]) for i in places], rotation=30)
     else:
         axes.set_xlabel("step")
     axes.figure.colorbar(shown, ax=axes, label="relevance")
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return clean(text).replace("$", r"\$")
