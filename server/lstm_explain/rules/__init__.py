@@ -3,7 +3,31 @@
 Importing this package fills the table: one module a family.
 """
 
-from lstm_explain.rules import control, elementwise, linear, recurrent, routing
+from lstm_explain.rules import (
+    control,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalisation,
+    recurrent,
+    routing,
+)
 from lstm_explain.rules.op import TABLE, Kind, Lane, LaneLost, Op, Site
 
-__all__ = ["TABLE", "Kind", "Lane", "LaneLost", "Op", "Site", "control", "elementwise", "linear", "recurrent", "routing"]
+__all__ = [
+    "TABLE",
+    "Kind",
+    "Lane",
+    "LaneLost",
+    "Op",
+    "Site",
+    "control",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "linear",
+    "normalisation",
+    "recurrent",
+    "routing",
+]

@@ -236,7 +236,7 @@ def _where(s: Site, slot: int, g: Array) -> Array:
     return unbroadcast(np.where(chosen, g, np.zeros((), g.dtype)), s.shape(slot))
 
 
-add("Max Min", Op(Kind.ROUTING, _winner, reads=("x", "others", "y", "s")))
+add("Max Min", Op(Kind.ROUTING, _winner, reads=("x", "others", "y", "s"), picks=True))
 add("Where", Op(Kind.ROUTING, _where, carries=(1, 2), ignores=(0,), reads=("s", "steer0")))
 
 # --- nothing passes ----------------------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ class Op:
     vjp: see VJP. None for kinds that do without.
     carries: slots through which relevance may pass; None: every one.
     ignores: slots that steer (indices, shapes, lengths) and never carry; a live value in any other slot is refused.
+    alone: slots that carry only where no other slot does: indices, which steer unless they pick from constants.
     reads: what vjp looks at: "x" the slot's own value, "s" its shape, "others" the other operands, "y" the output.
     lrp_reads: the same where the kind's rule does not call vjp; default: `reads`.
     bias: the constant part of a SUM or MAP, of a shape that broadcasts to the output.
@@ -136,6 +137,7 @@ class Op:
     lane: where the samples of an input lie, given where those of the output lie.
     gate: the operand of a PRODUCT that is always the gate.
     drops: a ROUTING operator that puts elements of its own among those it moves.
+    picks: a ROUTING operator whose choice depends on the elements: what it hands on is no sum, even where they are.
     outputs: outputs that carry; None: every one.
     share: the product rule of a PRODUCT whose operands do not meet element by element.
     check: why this node of the operator has no rule; empty if it has.
@@ -145,6 +147,7 @@ class Op:
     vjp: VJP | None = None
     carries: tuple[int, ...] | None = None
     ignores: tuple[int, ...] = ()
+    alone: tuple[int, ...] = ()
     reads: tuple[str, ...] = ()
     lrp_reads: tuple[str, ...] | None = None
     bias: Callable[[Site], Array | None] = no_bias
@@ -153,6 +156,7 @@ class Op:
     lane: LaneRule = aligned
     gate: int | None = None
     drops: bool = False
+    picks: bool = False
     outputs: tuple[int, ...] | None = None
     share: Callable[..., tuple[list[Array], Array]] | None = None
     check: Callable[[Node], str] = lambda node: ""
