@@ -81,7 +81,7 @@ def _compile(
     """sources: inputs that carry relevance. linear_sources: those of them that are sums of weighted units."""
     live = live_values(graph, sources)
     targets = list(targets)
-    stops = path(graph, live, targets)
+    stops = path(graph, live, targets, gradient=purpose.gradient)
     linear = frozenset[str]() if purpose.gradient else linear_values(stops, linear_sources)
     gates = {s.node.name: gate_slot(graph, s, purpose.gates) for s in stops if s.kind is Kind.PRODUCT}
     taps = _taps(graph, stops, linear, gradient=purpose.gradient) | dict.fromkeys(keep) | dict.fromkeys(targets)

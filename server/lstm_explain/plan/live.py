@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from lstm_explain.plan.wiring import BODIES, entries, wiring_of
 from lstm_explain.rules import TABLE, Kind, Op, Site
 from lstm_explain.rules.op import unbroadcast
 from lstm_explain.rules.recurrent import needs_constants
+from lstm_explain.rules.scales import Scales
 
 
 def _equal_parts(site: Site, slot: int, r: Array) -> Array:
@@ -65,6 +66,8 @@ def reach(node: Node, live: Set[str]) -> Reach:
     slots = tuple(i for i in slots if i not in ignored and node.input(i) in live)
     if not slots:
         return Reach(())
+    if op is not None:
+        slots = tuple(i for i in slots if i not in op.alone) or slots
     chosen = None if op is None else op.outputs
     outputs = node.outputs if chosen is None else [node.outputs[i] for i in chosen if i < len(node.outputs)]
     return Reach(slots, (), tuple(o for o in outputs if o))
@@ -97,15 +100,24 @@ def _is_bool(graph: Graph, value: str) -> bool:
     return graph.type_of(value).dtype == np.dtype(bool)
 
 
-def path(graph: Graph, live: set[str], targets: Iterable[str], *, strict: bool = True) -> list[Stop]:
-    """The nodes between the inputs and `targets` that relevance passes, in topological order.
+def without_scale(reached: Reach, node: Node, scales: Scales) -> Reach:
+    """No relevance goes to the scale of a normalisation beside what it scales."""
+    slot = scales.scaled_slot(node) if len(reached.slots) > 1 else None
+    return reached if slot is None else replace(reached, slots=(slot,))
+
+
+def path(
+    graph: Graph, live: set[str], targets: Iterable[str], *, gradient: bool = False, strict: bool = True
+) -> list[Stop]:
+    """The nodes between the inputs and `targets` that relevance (or the gradient) passes, in topological order.
 
     Raises UnsupportedOperator for the first that has no rule, if `strict`.
     """
     wanted = {t for t in targets if t in live}
     stops: list[Stop] = []
+    scales = Scales(graph, graph.producers(), live)
     for node in reversed(graph.nodes):
-        reached = reach(node, live)
+        reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
         if wanted.isdisjoint(reached.outputs):
             continue
         stops.append(stop_at(graph, node, reached))
@@ -136,7 +148,7 @@ def why_not(graph: Graph, node: Node, live: set[str]) -> str:
     op = TABLE.get(node.op)
     if op is None:
         return "there is no rule for this operator"
-    steering = set(op.ignores) | set(reach(node, live).slots)
+    steering = {*op.ignores, *op.alone, *reach(node, live).slots}
     for slot, name in enumerate(node.inputs):
         if name in live and slot not in steering:
             return f"its input {slot} ({name!r}) depends on the model's inputs, and no rule covers that"
@@ -155,7 +167,7 @@ def linear_values(stops: Iterable[Stop], given: Iterable[str] = ()) -> frozenset
     linear = set(given)
     for stop in stops:
         inputs = {stop.node.inputs[i] for i in stop.live}
-        moved = stop.kind is Kind.ROUTING and not drops(stop) and bool(inputs & linear)
+        moved = stop.kind is Kind.ROUTING and not stop.op.picks and not drops(stop) and bool(inputs & linear)
         if moved or stop.kind in (Kind.SUM, Kind.MAP, Kind.SCALE):
             linear.update(stop.node.outputs)
     return frozenset(linear)
@@ -163,7 +175,8 @@ def linear_values(stops: Iterable[Stop], given: Iterable[str] = ()) -> frozenset
 
 def drops(stop: Stop) -> bool:
     """Whether relevance can land on constants of a routing operator: padding, or operands that no input reaches."""
-    operands = [i for i, name in enumerate(stop.node.inputs) if name and i not in stop.op.ignores]
+    steering = {*stop.op.ignores, *stop.op.alone}
+    operands = [i for i, name in enumerate(stop.node.inputs) if name and i not in steering]
     return stop.op.drops or len(operands) > len(stop.live)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.plan.head import head_of
-from lstm_explain.plan.live import Stop, live_values, path, reach, stop_at, why_not
+from lstm_explain.plan.live import Stop, live_values, path, reach, stop_at, why_not, without_scale
 from lstm_explain.rules import Kind
 from lstm_explain.rules.gates import gate_slot
+from lstm_explain.rules.scales import Scales
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,14 @@ class Report:
 
 def report(graph: Graph) -> Report:
     live = live_values(graph, graph.inputs)
-    nodes = [_node(graph, node, live) for node in graph.nodes]
+    scales = Scales(graph, graph.producers(), live)
+    nodes = [_node(graph, node, live, scales) for node in graph.nodes]
     on_path = {s.node.name for s in path(graph, live, [head_of(graph, graph.outputs[0]).value], strict=False)}
     return Report(all(n.supported for n in nodes if n.name in on_path), nodes)
 
 
-def _node(graph: Graph, node: Node, live: set[str]) -> NodeReport:
-    reached = reach(node, live)
+def _node(graph: Graph, node: Node, live: set[str], scales: Scales) -> NodeReport:
+    reached = without_scale(reach(node, live), node, scales)
     if not reached.outputs:
         return NodeReport(node.name, node.op, True, "no relevance reaches it")
     reason = why_not(graph, node, live)

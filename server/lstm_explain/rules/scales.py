@@ -1,0 +1,88 @@
+"""Which operand of a product or quotient is the scale of a normalisation: the size of what it scales.
+
+The scale is a constant of the forward pass (Ali et al. 2022, arXiv 2202.07304): what is scaled takes all relevance,
+under every product rule. Gradients flow through both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstm_explain.graph.ir import Graph, Node
+
+# Operators behind which a scale is still the same scale: views, and copies along broadcast axes.
+VIEWS = {"Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Tile"}
+# With a constant: epsilon added, a floor under it, n - 1 in place of n.
+ADJUSTMENTS = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Where", "Sum"}
+AVERAGES = {"ReduceMean", "ReduceSum", "GlobalAveragePool"}
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Recognises scales in one graph, by what computes them. live: the values that depend on the inputs."""
+
+    graph: Graph
+    producers: Mapping[str, Node]
+    live: Set[str]
+
+    def scaled_slot(self, node: Node) -> int | None:
+        """The slot of what is scaled, where the other operand is a scale."""
+        if node.op == "Div" and self._matches(node.inputs[1], self._is_size):
+            return 0
+        if node.op == "Mul":
+            scales = [slot for slot in (0, 1) if self._matches(node.inputs[slot], self._is_inverse)]
+            return 1 - scales[0] if len(scales) == 1 else None
+        return None
+
+    def _matches(self, value: str, pattern: Callable[[Node], bool]) -> bool:
+        """Whether the value, but for views and adjustments by constants, comes from a node that fits the pattern."""
+        while (node := self.producers.get(value)) is not None:
+            if pattern(node):
+                return True
+            sources = [name for name in node.inputs if name in self.live]
+            kept = node.op in VIEWS or (node.op in ADJUSTMENTS and not self._inverts(node))
+            if len(sources) != 1 or not kept:
+                return False
+            value = sources[0]
+        return False
+
+    def _inverts(self, node: Node) -> bool:
+        return node.op == "Div" and node.inputs[0] not in self.live
+
+    def _is_inverse(self, node: Node) -> bool:
+        """One divided by a size."""
+        exponent = self._exponent(node)
+        if exponent == -0.5:
+            return self._matches(node.inputs[0], self._is_power)
+        if node.op == "Reciprocal" or exponent == -1:
+            return self._matches(node.inputs[0], self._is_size)
+        return self._inverts(node) and self._matches(node.inputs[1], self._is_size)
+
+    def _is_size(self, node: Node) -> bool:
+        """A standard deviation, a root mean square, a norm, or the product of two."""
+        if node.op == "Sqrt" or self._exponent(node) == 0.5:
+            return self._matches(node.inputs[0], self._is_power)
+        if node.op == "Mul":
+            return all(self._matches(name, self._is_size) for name in node.inputs)
+        magnitudes = node.op in AVERAGES and self._matches(node.inputs[0], lambda n: n.op == "Abs")
+        return magnitudes or node.op in ("ReduceL1", "ReduceL2")
+
+    def _is_power(self, node: Node) -> bool:
+        """A mean or sum of squares; also the mean of squares minus the square of the mean."""
+        if node.op == "Sub":
+            left, right = node.inputs
+            return self._matches(left, self._is_power) and self._matches(right, self._is_square)
+        averaged = node.op in AVERAGES and self._matches(node.inputs[0], self._is_square)
+        return averaged or node.op == "ReduceSumSquare"
+
+    def _is_square(self, node: Node) -> bool:
+        return self._exponent(node) == 2 or (node.op == "Mul" and node.inputs[0] == node.inputs[1])
+
+    def _exponent(self, node: Node) -> float | None:
+        constant = self.graph.constants.get(node.input(1)) if node.op == "Pow" else None
+        if constant is None or constant.size == 0 or not np.all(constant == constant.reshape(-1)[0]):
+            return None
+        return float(constant.reshape(-1)[0])
