@@ -32,7 +32,9 @@ def generate(out: Path) -> None:
     for stub in package.rglob("*_pb2*.py*"):
         text = stub.read_text()
         text = re.sub(rf"^from ({tops})((?:\.\w+)*) import", rf"from {PACKAGE}.\1\2 import", text, flags=re.M)
-        stub.write_text(re.sub(rf"^import (({tops})(?:\.\w+)*)_pb2 as", rf"import {PACKAGE}.\1_pb2 as", text, flags=re.M))
+        stub.write_text(
+            re.sub(rf"^import (({tops})(?:\.\w+)*)_pb2 as", rf"import {PACKAGE}.\1_pb2 as", text, flags=re.M)
+        )
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def inspect(model: ModelFile, as_json: AsJson = False) -> None:
     """Shows what LRP does at every node. Exit code: 0 all supported, 1 LRP is not possible, 2 unreadable."""
-    loaded = _load(model)
+    from lstm_explain.model import load
+
+    loaded = load(model)
     report = loaded.report()
     if as_json:
         print(json.dumps(_described(loaded), indent=2))
@@ -70,11 +72,11 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explains one batch. Exit code: 1 if the method cannot pass through the model, 2 if something given is wrong."""
-    loaded = _load(model)
+    from lstm_explain.model import load
+
     arrays = {name: _array(path) for name, path in (_pair(text, "--input") for text in inputs)}
-    explanation = loaded.explain(
-        arrays, _method(method, param or ()), _target(target, batch_axis, loaded), capture or ()
-    )
+    chosen, loaded = _method(method, param or ()), load(model)
+    explanation = loaded.explain(arrays, chosen, _target(target, batch_axis, loaded), capture or ())
     if out is not None:
         _write_npz(out, explanation)
     if html is not None or not as_json:
@@ -142,20 +144,10 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _usage(message: str) -> typer.BadParameter:
-    return typer.BadParameter(message)
-
-
-def _load(path: Path) -> Model:
-    from lstm_explain.model import load
-
-    return load(path)
-
-
 def _pair(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise _usage(f"{option} {text!r} is not NAME=VALUE")
+        raise typer.BadParameter(f"{option} {text!r} is not NAME=VALUE")
     return name, value
 
 
@@ -165,9 +157,9 @@ def _array(path: str) -> Any:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise _usage(f"{path} is not a NumPy .npy file of numbers: {error}") from None
+        raise typer.BadParameter(f"{path} is not a NumPy .npy file of numbers: {error}") from None
     if not isinstance(array, np.ndarray):
-        raise _usage(f"{path} holds several arrays, a .npy file with one is wanted")
+        raise typer.BadParameter(f"{path} holds several arrays, a .npy file with one is wanted")
     return array
 
 
@@ -185,7 +177,7 @@ def _target(text: str | None, batch_axis: str, model: Model) -> Target:
 
     output, index = (None, None) if text is None else parse_target(text, model.outputs)
     if batch_axis != "none" and not batch_axis.isdigit():
-        raise _usage(f"--batch-axis {batch_axis!r} is neither a number nor none")
+        raise typer.BadParameter(f"--batch-axis {batch_axis!r} is neither a number nor none")
     return Target(output=output, index=index, batch_axis=None if batch_axis == "none" else int(batch_axis))
 
 

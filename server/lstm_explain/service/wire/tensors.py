@@ -25,8 +25,8 @@ DTYPES: dict[tensor_pb2.DataType, np.dtype[Any]] = {
 }
 _TYPES: dict[np.dtype[Any], tensor_pb2.DataType] = {dtype: number for number, dtype in DTYPES.items()}
 _MOST_AXES = 32
-# More than any array that a message can hold; NumPy refuses larger extents even where another one is 0.
-_LARGEST_EXTENT = 2**40
+# More elements than any message can hold; NumPy refuses larger extents even where another one is 0.
+_MOST_ELEMENTS = 2**40
 _PREFIX = 4
 
 
@@ -91,7 +91,7 @@ def _shape_of(tensor: tensor_pb2.Tensor, field: str) -> tuple[int, ...]:
         raise InputError(
             f"tensor {tensor.name!r} has {len(shape)} axes, more than {_MOST_AXES}", field=f"{field}.shape"
         )
-    if any(not 0 <= extent <= _LARGEST_EXTENT for extent in shape):
+    if min(shape, default=0) < 0 or math.prod(max(extent, 1) for extent in shape) > _MOST_ELEMENTS:
         raise InputError(f"tensor {tensor.name!r} cannot have the shape {list(shape)}", field=f"{field}.shape")
     return shape
 

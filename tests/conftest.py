@@ -1,0 +1,32 @@
+"""What the tests of the service and of the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.models import fill
+from tests.service.running import Running, serving
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See tests.service.models.fill."""
+    folder = tmp_path_factory.mktemp("repository")
+    fill(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def running(models_folder: Path) -> Iterator[Running]:
+    """One server over `models_folder` for all tests that do not stop it."""
+    with serving(models_folder, "--max-message-bytes", "4000000") as server:
+        yield server
+
+
+@pytest.fixture
+def channel(running: Running):
+    with running.channel() as channel:
+        yield channel

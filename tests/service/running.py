@@ -1,0 +1,69 @@
+"""The real server, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import grpc
+
+READY = re.compile(r"^lstm-explain ready on (\S+)$", re.MULTILINE)
+SECONDS_TO_START = 90
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "lstm_explain.cli", *arguments]
+
+
+@dataclass(frozen=True)
+class Running:
+    address: str
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+    def logged(self) -> str:
+        """Everything written to stderr so far."""
+        return Path(self.log.name).read_text()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    @contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(self.address, options=options) as channel:
+            yield channel
+
+
+@contextmanager
+def serving(models: Path, *flags: str, **environment: str) -> Iterator[Running]:
+    """A server that is ready; the process is gone afterwards, whatever happened."""
+    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as log:
+        arguments = command("serve", "--models", str(models), "--listen", "127.0.0.1:0", *flags)
+        process = subprocess.Popen(arguments, stdout=out, stderr=log, env={**os.environ, **environment})
+        try:
+            yield Running(_address(process, Path(out.name), Path(log.name)), process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], out: Path, log: Path) -> str:
+    end = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < end and process.poll() is None:
+        if ready := READY.search(out.read_text()):
+            return ready[1]
+        time.sleep(0.02)
+    raise AssertionError(f"the server did not become ready (exit code {process.poll()}): {log.read_text()}")

@@ -1,0 +1,125 @@
+"""model.yaml: what it may say, and errors that name file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lstm_explain as lx
+import numpy as np
+import pytest
+from lstm_explain.service.config import parse_config, read_config
+from lstm_explain.service.repository import Failed, Repository
+from lstm_explain.service.served import ServedModel
+
+from tests.service.models import lstm, words, write_tokenizer, write_version
+
+FULL = """\
+description: River discharge
+method:
+  name: lrp
+  product_rule: half
+  epsilon: 0.01
+target:
+  output: logits
+  index: 2
+  contrast: [0]
+batch_axis: 0
+time_axis: {x: 1}
+classes: {logits: [low, middle, high]}
+features: {x: [rain, snow, sun, wind]}
+units: {x: [mm, mm, W/m2, m/s], logits: mm/day}
+"""
+INPUTS = {"x": lx.TensorSpec(np.dtype("f4"), ("batch", "time", 4))}
+OUTPUTS = {"logits": lx.TensorSpec(np.dtype("f4"), ("batch", 3))}
+
+
+def test_everything_that_it_may_say() -> None:
+    file = parse_config(FULL)
+    file.check(INPUTS, OUTPUTS)
+    assert file.config.default_method() == lx.LRP("half", 0.01)
+    target = file.config.default_target()
+    assert (target.output, target.index, target.contrast, target.batch_axis) == ("logits", 2, (0,), 0)
+
+
+def test_an_empty_file_and_none_are_the_defaults(tmp_path: Path) -> None:
+    for file in (parse_config(""), parse_config("# nothing\n"), read_config(tmp_path / "model.yaml")):
+        assert file.config.default_method() == lx.LRP()
+        assert file.config.default_target().batch_axis == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("description: a\ncolour: red\n", "model.yaml:2: colour: unknown key"),
+        ("target:\n  output: y\n  colour: red\n", "model.yaml:3: target.colour: unknown key"),
+        ("\n\nbatch_axis: first\n", "model.yaml:3: batch_axis: input should be a valid integer"),
+        ("batch_axis: -1\n", "model.yaml:1: batch_axis: input should be greater than or equal to 0"),
+        ("classes:\n  logits:\n    - a\n    - [b]\n", "model.yaml:4: classes.logits.1: input should be a valid string"),
+        ("method:\n  epsilon: 1\n", "model.yaml:1: method.name: field required"),
+        ("method:\n  name: lrp\n  epsilon: -1\n", "model.yaml:3: method.epsilon: lrp: epsilon is -1"),
+        ("method:\n  name: magic\n", "model.yaml:1: method: unknown method 'magic'"),
+        ("method: {name: lrp, gamma: 1}\n", "model.yaml:1: method.gamma: lrp: unknown parameter 'gamma'"),
+        (
+            "tokenizer:\n  input: x\n  file: ../../secret\n",
+            "model.yaml:3: tokenizer.file: has to be a file in the model's folder",
+        ),
+        ("tokenizer:\n  input: x\n  file: /etc/passwd\n", "model.yaml:3: tokenizer.file: has to be a file"),
+        ("a: [1,\n", "model.yaml:2: not YAML: "),
+        ("- a\n- b\n", "model.yaml:1: input should be a valid dictionary"),
+        ("a: !!python/object/apply:os.system [ls]\n", "model.yaml:1: not YAML: could not determine a constructor"),
+    ],
+)
+def test_errors_name_line_and_key(text: str, error: str) -> None:
+    with pytest.raises(lx.ModelError) as raised:
+        parse_config(text)
+    assert str(raised.value).startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("target:\n  output: y\n", "model.yaml:2: target.output: the model has no 'y', it has logits"),
+        ("classes:\n  logits: [a, b]\n", "model.yaml:2: classes.logits: 2 names for 3 entries"),
+        ("features: {z: [a]}\n", "model.yaml:1: features.z: the model has no 'z', it has x"),
+        ("time_axis:\n\n  x: 3\n", "model.yaml:3: time_axis.x: the input has the axes 0 to 2"),
+        ("units:\n  x: [mm]\n", "model.yaml:2: units.x: 1 names for 4 entries"),
+        ("tokenizer: {file: a.json, input: y}\n", "model.yaml:1: tokenizer.input: the model has no 'y', it has x"),
+    ],
+)
+def test_errors_where_it_does_not_fit_the_model(text: str, error: str) -> None:
+    with pytest.raises(lx.ModelError) as raised:
+        parse_config(text).check(INPUTS, OUTPUTS)
+    assert str(raised.value) == error
+
+
+def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
+    write_version(tmp_path, "none", words(), 1, "tokenizer: {file: tokenizer.json, input: tokens}\n")
+    folder = write_version(tmp_path, "broken", words(), 1, "\ntokenizer:\n  file: t.json\n  input: tokens\n")
+    (folder / "t.json").write_text("{}")
+    write_tokenizer(write_version(tmp_path, "floats", lstm(), 1, "tokenizer: {file: tokenizer.json, input: x}\n"))
+    reasons = {e.name: e.reason for e in Repository(tmp_path).load() if isinstance(e, Failed)}
+    assert reasons["none"] == "model.yaml:1: tokenizer.file: there is no tokenizer file 'tokenizer.json'"
+    assert reasons["broken"].startswith("model.yaml:3: tokenizer.file: t.json: not a tokenizer")
+    assert "input 'x' takes float32" in reasons["floats"]
+
+
+def test_loading_again_keeps_what_has_not_changed(tmp_path: Path) -> None:
+    write_version(tmp_path, "same", lstm(0))
+    changing = write_version(tmp_path, "changing", lstm(1))
+    repository = Repository(tmp_path)
+    before = repository.load()
+    write_version(tmp_path, "new", lstm(2))
+    (changing / "model.yaml").write_text("description: now with words\n")
+    after = repository.load()
+    assert after.entry("same") is before.entry("same")
+    assert after.entry("changing") is not before.entry("changing")
+    assert isinstance(after.entry("new"), ServedModel)
+    assert "new" not in before.models
+
+
+def test_a_version_that_becomes_bad_keeps_serving(tmp_path: Path) -> None:
+    folder = write_version(tmp_path, "model", lstm())
+    repository = Repository(tmp_path)
+    before = repository.load()
+    (folder / "1" / "model.onnx").write_bytes(b"not ONNX")
+    assert repository.load().ready("model") is before.ready("model")

@@ -1,0 +1,141 @@
+"""Under load and at the end: limits, deadlines, draining, taken ports, workers."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import lstm_explain as lx
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
+
+from tests.service.calling import array_of, refusal, request, sequence, stub, tensor
+from tests.service.models import FEATURES, lstm, write_version
+from tests.service.running import Running, command, serving
+
+HIDDEN = 96
+
+
+@pytest.fixture(scope="module")
+def heavy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("heavy")
+    write_version(folder, "lstm", lstm(hidden=HIDDEN))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def narrow(heavy_folder: Path) -> Iterator[Running]:
+    """One explanation at a time, two requests inside."""
+    with serving(heavy_folder, "--parallel", "1", "--max-concurrent", "2", "--log-format", "json") as server:
+        yield server
+
+
+def heavy(seed: int = 0, time_steps: int = 4000):
+    """A request that takes a good part of a second."""
+    return request(inputs=[tensor("x", sequence(8, time_steps, seed, FEATURES))])
+
+
+def test_more_requests_than_allowed_are_refused_at_once(narrow: Running, heavy_folder: Path) -> None:
+    engine = lx.load(heavy_folder / "lstm" / "1" / "model.onnx")
+    with narrow.channel() as channel, ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(stub(channel).Explain, heavy(seed)) for seed in range(8)]
+        errors = {seed: call.exception() for seed, call in enumerate(calls)}
+    refused = [refusal(error) for error in errors.values() if isinstance(error, grpc.RpcError)]
+    answered = [seed for seed, error in errors.items() if error is None]
+    assert answered
+    assert refused
+    assert {told.code for told in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert refused[0].detail(error_details_pb2.RetryInfo).retry_delay.ToNanoseconds() > 0
+    for seed in answered[:2]:
+        wanted = engine.explain({"x": sequence(8, 4000, seed, FEATURES)})
+        np.testing.assert_array_equal(array_of(calls[seed].result().relevance[0]), wanted.relevance["x"])
+
+
+def test_lists_are_answered_while_all_slots_are_taken(narrow: Running) -> None:
+    with narrow.channel() as channel:
+        busy = [stub(channel).Explain.future(heavy(time_steps=8000)) for _ in range(2)]
+        listed = model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest(), timeout=5)
+        assert len(listed.models) == 1
+        for call in busy:
+            call.exception()
+
+
+def test_a_request_whose_deadline_passes_while_it_waits_is_never_computed(narrow: Running) -> None:
+    with narrow.channel() as channel:
+        first = stub(channel).Explain.future(heavy(time_steps=8000))
+        time.sleep(0.1)
+        late = stub(channel).Explain.future(heavy(), timeout=0.05)
+        assert late.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert first.exception() is None
+        assert stub(channel).Explain(request(inputs=[tensor("x", sequence())]), timeout=10).model == "lstm"
+    dropped = [line for line in map(json.loads, narrow.logged().splitlines()) if line.get("code") == "CANCELLED"]
+    assert dropped
+    assert dropped[0]["rpc"] == "Explain"
+    assert dropped[0]["request_id"]
+
+
+def test_sigterm_lets_requests_at_work_finish(heavy_folder: Path) -> None:
+    with serving(heavy_folder) as server, server.channel() as channel:
+        stub(channel).Explain(request(inputs=[tensor("x", sequence())]))
+        calls = [stub(channel).Explain.future(heavy(seed)) for seed in range(4)]
+        time.sleep(0.2)
+        assert server.stop() == 0
+        assert [call.exception() for call in calls] == [None] * 4
+        with pytest.raises(grpc.RpcError) as raised:
+            stub(channel).Explain(request(), timeout=5)
+        assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_taken_port_is_told_in_one_line(heavy_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for flag, other in (("--listen", []), ("--metrics-listen", ["--listen", "127.0.0.1:0"])):
+            arguments = command("serve", "--models", str(heavy_folder), flag, address, *other)
+            done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"cannot listen on {address}" in done.stderr.splitlines()[-1]
+            assert "Traceback" not in done.stderr
+
+
+def test_settings_come_from_the_environment_and_metrics_are_counted(heavy_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with serving(heavy_folder, LSTM_EXPLAIN_METRICS_LISTEN=address) as server, server.channel() as channel:
+        stub(channel).Explain(request(inputs=[tensor("x", sequence())]))
+        with pytest.raises(grpc.RpcError):
+            stub(channel).Explain(request("nothing"))
+        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+    assert 'lstm_explain_calls_total{code="OK",rpc="Explain"} 1.0' in text
+    assert 'lstm_explain_calls_total{code="NOT_FOUND",rpc="Explain"} 1.0' in text
+    assert 'lstm_explain_models{state="ready"} 1.0' in text
+
+
+def test_sixteen_callers_get_their_own_answers(running: Running, models_folder: Path) -> None:
+    engine = lx.load(models_folder / "lstm" / "2" / "model.onnx")
+    wrong: list[int] = []
+
+    def caller(number: int) -> None:
+        with running.channel() as channel:
+            for i in range(10):
+                seed = number * 10 + i
+                x = sequence(1 + seed % 3, 3 + seed % 11, seed)
+                response = stub(channel).Explain(request(inputs=[tensor("x", x)]), timeout=30)
+                if not np.array_equal(array_of(response.relevance[0]), engine.explain({"x": x}).relevance["x"]):
+                    wrong.append(seed)
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
