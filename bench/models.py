@@ -1,0 +1,61 @@
+"""The models of the grid: one recurrent layer and a dense head, random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """D inputs a step, H hidden units a direction."""
+
+    D: int
+    H: int
+    bidirectional: bool = False
+    op: str = "LSTM"
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.D}→{self.H}{' ×2' if self.bidirectional else ''}"
+
+
+GRID = [Shape(16, 64), Shape(60, 60, True), Shape(32, 128), Shape(64, 256), Shape(64, 512)]
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def model_of(shape: Shape) -> onnx.ModelProto:
+    """x [T, B, D] -> y [B, 5]. Weights as a framework draws them: uniform within 1 / sqrt(H)."""
+    rng = np.random.default_rng(0)
+    directions, rows = 1 + shape.bidirectional, GATES[shape.op] * shape.H
+
+    def draw(*extent: int) -> np.ndarray:
+        return rng.uniform(-1, 1, extent).astype(np.float32) * np.float32(shape.H**-0.5)
+
+    weights = {
+        "W": draw(directions, rows, shape.D),
+        "R": draw(directions, rows, shape.H),
+        "B": draw(directions, 2 * rows),
+        "V": draw(directions * shape.H, CLASSES),
+        "b": draw(CLASSES),
+    }
+    direction = "bidirectional" if shape.bidirectional else "forward"
+    nodes = [
+        helper.make_node(shape.op, ["x", "W", "R", "B"], ["", "last"], hidden_size=shape.H, direction=direction),
+        helper.make_node("Transpose", ["last"], ["batch_first"], perm=[1, 0, 2]),
+        helper.make_node("Flatten", ["batch_first"], ["features"]),
+        helper.make_node("Gemm", ["features", "V", "b"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["time", "batch", shape.D])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", CLASSES])
+    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "bench", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def inputs_of(shape: Shape, steps: int, batch: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((steps, batch, shape.D)).astype(np.float32)
