@@ -106,9 +106,9 @@ def serve(context: typer.Context) -> None:
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(settings.threads))
 
-    from lstm_explain.service.server import run
+    from lstm_explain.service import server, workers
 
-    run(settings)
+    (server if settings.workers == 1 else workers).run(settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -139,3 +141,37 @@ def test_sixteen_callers_get_their_own_answers(running: Running, models_folder: 
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_worker_that_dies_is_replaced_while_the_other_serves(models_folder: Path) -> None:
+    with serving(models_folder, "--workers", "2") as server:
+        first = _worker_ids(server)
+        assert len(first) == 2
+        os.kill(first[0], signal.SIGKILL)
+        for seed in range(20):
+            with server.channel() as channel:
+                answer = stub(channel).Explain(
+                    request(inputs=[tensor("x", sequence(seed=seed))]), timeout=20, wait_for_ready=True
+                )
+                assert answer.model == "lstm"
+        end = time.monotonic() + 30
+        while len(_worker_ids(server)) < 2 and time.monotonic() < end:
+            time.sleep(0.1)
+        assert len(set(_worker_ids(server)) - set(first)) == 1
+        assert server.stop() == 0
+        assert _worker_ids(server) == []
+
+
+def test_workers_that_cannot_start_are_told(heavy_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        arguments = command("serve", "--models", str(heavy_folder), "--workers", "2", "--listen", address)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"cannot listen on {address}" in done.stderr.splitlines()[-1]
+
+
+def _worker_ids(server: Running) -> list[int]:
+    """Processes that the server's process started."""
+    lists = Path(f"/proc/{server.process.pid}/task").glob("*/children")  # one for each thread
+    return [int(number) for children in lists for number in children.read_text().split()]
