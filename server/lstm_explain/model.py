@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from lstm_explain.engine import Engine, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, ModelError, TargetError
+from lstm_explain.graph.canonical import canonical
 from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
@@ -61,7 +62,7 @@ class Model:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self._proto = infer(proto)
-        self._engine = Engine(fold(build(self._proto)))
+        self._engine = Engine(canonical(fold(build(self._proto))))
         graph = self._engine.graph
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}

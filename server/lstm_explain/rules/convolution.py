@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add
 
 Shape = tuple[int, ...]
+Index = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -40,40 +42,41 @@ class Windows:
     def _axes(self) -> Iterator[tuple[int, int, int, int]]:
         return zip(self.out, self.strides, self.kernel, self.dilations, strict=True)
 
-    def taps(self) -> Iterator[tuple[slice, ...]]:
+    def taps(self) -> Iterator[Index]:
         """For each element of the kernel, where in the padded array the windows meet it."""
         for at in np.ndindex(*self.kernel):
             starts = [a * d for a, d in zip(at, self.dilations, strict=True)]
-            yield tuple(slice(i, i + (o - 1) * s + 1, s) for i, (o, s, _, _) in zip(starts, self._axes(), strict=True))
+            ends = [i + (o - 1) * s + 1 for i, (o, s, _, _) in zip(starts, self._axes(), strict=True)]
+            yield (..., *map(slice, starts, ends, self.strides))
 
-    def inside(self) -> tuple[slice, ...]:
-        return tuple(slice(b, b + n) for b, n in zip(self.before, self.size, strict=True))
+    def inside(self) -> Index:
+        return (..., *(slice(b, b + n) for b, n in zip(self.before, self.size, strict=True)))
 
     def pad(self, x: Array, fill: float = 0.0) -> Array:
         lead = x.shape[: x.ndim - len(self.size)]
         padded = np.full(lead + self.extent, fill, x.dtype)
-        padded[(..., *self.inside())] = x
+        padded[self.inside()] = x
         return padded
 
     def unfold(self, x: Array) -> Array:
         """[..., *size] -> [..., kernel elements, *out]."""
         padded = self.pad(x)
-        return np.stack([padded[(..., *tap)] for tap in self.taps()], axis=x.ndim - len(self.size))
+        return np.stack([padded[tap] for tap in self.taps()], axis=x.ndim - len(self.size))
 
     def fold(self, columns: Array) -> Array:
         """[..., kernel elements, *out] -> [..., *size]: each element adds up what its windows say. Undoes no unfold."""
         axis = columns.ndim - len(self.size) - 1
         padded = np.zeros(columns.shape[:axis] + self.extent, columns.dtype)
         for i, tap in enumerate(self.taps()):
-            padded[(..., *tap)] += columns[(slice(None),) * axis + (i,)]
-        return padded[(..., *self.inside())]
+            padded[tap] += columns[(slice(None),) * axis + (i,)]
+        return padded[self.inside()]
 
     def fold_same(self, g: Array) -> Array:
         """`fold` of columns that are all `g` [..., *out]."""
         padded = np.zeros(g.shape[: g.ndim - len(self.out)] + self.extent, g.dtype)
         for tap in self.taps():
-            padded[(..., *tap)] += g
-        return padded[(..., *self.inside())]
+            padded[tap] += g
+        return padded[self.inside()]
 
     def counts(self, margin: tuple[Shape, Shape] | None = None) -> Array:
         """Elements in each window, [*out]; `margin`: padding before and behind that counts too."""
@@ -316,12 +319,12 @@ def _max_pool(s: Site, slot: int, g: Array) -> Array:
     x = windows.pad(s.x(0), -np.inf)
     best, winner = np.full(g.shape, -np.inf, x.dtype), np.zeros(g.shape, np.int32)
     for i, tap in enumerate(windows.taps()):
-        better = x[(..., *tap)] > best
-        best, winner = np.where(better, x[(..., *tap)], best), np.where(better, np.int32(i), winner)
+        better = x[tap] > best
+        best, winner = np.where(better, x[tap], best), np.where(better, np.int32(i), winner)
     result = np.zeros(x.shape, g.dtype)
     for i, tap in enumerate(windows.taps()):
-        result[(..., *tap)] += np.where(winner == i, g, 0)
-    return result[(..., *windows.inside())]
+        result[tap] += np.where(winner == i, g, 0)
+    return result[windows.inside()]
 
 
 def _global_max(s: Site, slot: int, g: Array) -> Array:

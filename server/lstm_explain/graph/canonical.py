@@ -1,0 +1,210 @@
+"""Spells normalisation layers out in primitives, as exporters that do not know them write them.
+
+So fused and decomposed graphs are explained alike by construction. New nodes and values are named after the node that
+they stand for: `norm/Div` stands for a part of `norm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from lstm_explain.graph.ir import Array, Graph, Node, ValueType
+from lstm_explain.graph.rewrite import make
+
+AXES_AS_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceL1": 18, "ReduceL2": 18}  # attributes before
+
+
+class Spelling:
+    """Writes the nodes that stand for one node of a graph."""
+
+    def __init__(self, graph: Graph, node: Node) -> None:
+        self.graph, self.node = graph, node
+        self.nodes: list[Node] = []
+        self._count = 0
+
+    def name(self, what: str) -> str:
+        self._count += 1
+        return f"{self.node.name}/{what}_{self._count}"
+
+    def constant(self, array: Array) -> str:
+        name = self.name("constant")
+        self.graph.constants[name] = array
+        return name
+
+    def number(self, value: float, like: str) -> str:
+        return self.constant(np.asarray(value, self.graph.type_of(like).dtype or np.float32))
+
+    def op(self, op: str, *inputs: str, output: str = "", kind: ValueType | None = None, **attributes: Any) -> str:
+        """Adds a node and returns its output's name. kind: the output's type; default: the first input's."""
+        output = output or self.name(op)
+        self.graph.types.setdefault(output, kind or self.graph.type_of(inputs[0]))
+        self.nodes.append(make(op, inputs, [output], self.node.opset, self.name(op), **attributes))
+        return output
+
+    def cast(self, x: str, dtype: np.dtype[Any] | None, output: str = "") -> str:
+        """`x` in another type."""
+        kind = self.graph.type_of(x)
+        if dtype is None or kind.dtype == dtype:
+            return self.op("Identity", x, output=output) if output else x
+        element = helper.np_dtype_to_tensor_dtype(dtype)
+        return self.op("Cast", x, output=output, kind=ValueType(dtype, kind.shape), to=element)
+
+    def reduced(self, op: str, x: str, axes: Sequence[int], output: str = "") -> str:
+        """A reduction that keeps its axes, with extent 1."""
+        kind = self.graph.type_of(x)
+        if self.node.opset >= AXES_AS_INPUT[op]:
+            inputs, attributes = [x, self.constant(np.array(axes, np.int64))], {}
+        else:
+            inputs, attributes = [x], {"axes": list(axes)}
+        shape = kind.shape and tuple(1 if i in axes or i - len(kind.shape) in axes else d for i, d in _numbered(kind))
+        return self.op(op, *inputs, output=output, kind=ValueType(kind.dtype, shape), **attributes)
+
+    def reshaped(self, x: str, shape: Sequence[int]) -> str:
+        constant = self.graph.constants.get(x)
+        if constant is not None:
+            return self.constant(constant.reshape(shape))
+        kind = ValueType(self.graph.type_of(x).dtype, (None,) * len(shape))
+        return self.op("Reshape", x, self.constant(np.array(shape, np.int64)), kind=kind)
+
+    def centred(self, x: str, axes: Sequence[int], mean: str = "") -> str:
+        return self.op("Sub", x, self.reduced("ReduceMean", x, axes, output=mean))
+
+    def root_mean_square(self, x: str, axes: Sequence[int], epsilon: float) -> str:
+        power = self.reduced("ReduceMean", self.op("Mul", x, x), axes)
+        return self.op("Sqrt", self.op("Add", power, self.number(epsilon, x)))
+
+    def standardised(self, x: str, axes: Sequence[int], epsilon: float) -> str:
+        centred = self.centred(x, axes)
+        return self.op("Div", centred, self.root_mean_square(centred, axes, epsilon))
+
+    def scaled(self, x: str, scale: str, shift: str, output: str) -> None:
+        if shift:
+            self.op("Add", self.op("Mul", x, scale), shift, output=output)
+        else:
+            self.op("Mul", x, scale, output=output)
+
+
+def _numbered(kind: ValueType) -> list[tuple[int, int | str | None]]:
+    return list(enumerate(kind.shape or ()))
+
+
+def _trailing(s: Spelling) -> list[int] | None:
+    """The axes from `axis` to the last, counted from the back; None where the rank is not known."""
+    axis, rank = s.node.attribute("axis", -1), s.graph.type_of(s.node.inputs[0]).rank
+    if axis >= 0 and rank is None:
+        return None
+    return list(range(axis if axis < 0 else axis - (rank or 0), 0))
+
+
+def _single(s: Spelling) -> tuple[str, np.dtype[Any] | None]:
+    """The input as it is computed with, float32 at least unless the node says otherwise, and its own type."""
+    x = s.node.inputs[0]
+    dtype = s.graph.type_of(x).dtype
+    half = dtype == np.float16 and s.node.attribute("stash_type", 1) == 1
+    return (s.cast(x, np.dtype(np.float32)) if half else x), dtype
+
+
+def _output(node: Node, slot: int) -> str:
+    return node.outputs[slot] if slot < len(node.outputs) else ""
+
+
+def _layer_normalization(s: Spelling) -> bool:
+    axes = _trailing(s)
+    if axes is None:
+        return False
+    x, dtype = _single(s)
+    centred = s.centred(x, axes, mean=_output(s.node, 1))
+    deviation = s.root_mean_square(centred, axes, s.node.attribute("epsilon", 1e-5))
+    if _output(s.node, 2):
+        s.op("Reciprocal", deviation, output=_output(s.node, 2))
+    s.scaled(s.cast(s.op("Div", centred, deviation), dtype), s.node.inputs[1], s.node.input(2), s.node.outputs[0])
+    return True
+
+
+def _rms_normalization(s: Spelling) -> bool:
+    axes = _trailing(s)
+    if axes is None:
+        return False
+    x, dtype = _single(s)
+    size = s.root_mean_square(x, axes, s.node.attribute("epsilon", 1e-5))
+    if _output(s.node, 1):
+        s.op("Reciprocal", size, output=_output(s.node, 1))
+    s.scaled(s.cast(s.op("Div", x, size), dtype), s.node.inputs[1], "", s.node.outputs[0])
+    return True
+
+
+def _instance_normalization(s: Spelling) -> bool:
+    rank = s.graph.type_of(s.node.inputs[0]).rank
+    if rank is None:
+        return False
+    x, scale, shift = s.node.inputs
+    by_channel = [-1] + [1] * (rank - 2)
+    even = s.standardised(x, range(2, rank), s.node.attribute("epsilon", 1e-5))
+    s.scaled(even, s.reshaped(scale, by_channel), s.reshaped(shift, by_channel), s.node.outputs[0])
+    return True
+
+
+def _group_normalization(s: Spelling) -> bool:
+    rank = s.graph.type_of(s.node.inputs[0]).rank
+    if rank is None:
+        return False
+    groups = s.node.attribute("num_groups")
+    x, dtype = _single(s)
+    shape = s.op("Shape", x, kind=ValueType(np.dtype(np.int64), (rank,)))
+    even = s.standardised(s.reshaped(x, [0, groups, -1]), [-1], s.node.attribute("epsilon", 1e-5))
+    even = s.cast(even, dtype)
+    scale, shift = s.node.inputs[1:3]
+    if s.node.opset < 21:  # one factor a group
+        middle = s.name("scaled")
+        s.scaled(even, s.reshaped(scale, [-1, 1]), s.reshaped(shift, [-1, 1]), middle)
+        s.op("Reshape", middle, shape, output=s.node.outputs[0])
+        return True
+    even = s.op("Reshape", even, shape, kind=s.graph.type_of(s.node.inputs[0]))
+    by_channel = [-1] + [1] * (rank - 2)
+    s.scaled(even, s.reshaped(scale, by_channel), s.reshaped(shift, by_channel), s.node.outputs[0])
+    return True
+
+
+def _mean_variance_normalization(s: Spelling) -> bool:
+    x, axes = s.node.inputs[0], s.node.attribute("axes", [0, 2, 3])
+    centred = s.centred(x, axes)
+    deviation = s.op("Sqrt", s.reduced("ReduceMean", s.op("Mul", centred, centred), axes))
+    s.op("Div", centred, s.op("Add", deviation, s.number(1e-9, x)), output=s.node.outputs[0])
+    return True
+
+
+def _lp_normalization(s: Spelling) -> bool:
+    x, p = s.node.inputs[0], s.node.attribute("p", 2)
+    norm = s.reduced("ReduceL1" if p == 1 else "ReduceL2", x, [s.node.attribute("axis", -1)])
+    tiny = 6e-8 if s.graph.type_of(x).dtype == np.float16 else 1e-30
+    s.op("Div", x, s.op("Add", norm, s.number(tiny, x)), output=s.node.outputs[0])  # a vector of zeros stays one
+    return True
+
+
+# Writes the node in primitives, or tells that what it takes is not known.
+SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
+    "LayerNormalization": _layer_normalization,
+    "RMSNormalization": _rms_normalization,
+    "SimplifiedLayerNormalization": _rms_normalization,
+    "InstanceNormalization": _instance_normalization,
+    "GroupNormalization": _group_normalization,
+    "MeanVarianceNormalization": _mean_variance_normalization,
+    "LpNormalization": _lp_normalization,
+}
+
+
+def canonical(graph: Graph) -> Graph:
+    """The same graph, its bodies too, with normalisation layers in primitives."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        for body in node.bodies.values():
+            canonical(body)
+        write = SPELLINGS.get(node.op)
+        spelling = Spelling(graph, node)
+        nodes += spelling.nodes if write is not None and write(spelling) else [node]
+    graph.nodes = nodes
+    return graph
