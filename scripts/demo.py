@@ -1,0 +1,149 @@
+"""The demo: a real server, real models, and explanations of sentences and of a year of weather.
+
+Starts `lstm-explain serve` with the models in models/, asks it through the Python client, shows heatmaps and the ledger
+in the terminal, writes demo.html, and stops the server.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import lstm_explain_client
+import numpy as np
+from lstm_explain_client import Client, Result, render
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "demo.html"
+READY = "lstm-explain ready on "
+SECONDS_TO_START = 120  # on the very first run the kernels are compiled
+SECONDS_TO_STOP = 30
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """`positive` is what a reader would say, `shows` why the sentence is here."""
+
+    text: str
+    positive: bool
+    shows: str
+
+
+SENTENCES = [
+    Sentence("A warm, funny and moving film.", True, "praise"),
+    Sentence("The jokes are not funny and the story is a mess.", False, "a negation"),
+    Sentence("The acting is superb, but the plot is thin and dull.", False, "a contrast"),
+    Sentence("Hardly a masterpiece, yet I enjoyed every minute.", True, "a contrast that turns to praise"),
+    Sentence("There is nothing wrong with this lovely little comedy.", True, "a negation of blame"),
+    Sentence("This film is not good.", False, "a negation of praise"),
+]
+LAST_DAY = date(2023, 4, 10)
+DAYS = 365
+
+
+def main() -> None:
+    os.environ.setdefault("FORCE_COLOR", "1")  # in colour through a pipe too; NO_COLOR still turns it off
+    console = Console()
+    started = time.monotonic()
+    with server() as address, Client(address) as client:
+        console.print(f"The server is ready on {address} after {time.monotonic() - started:.1f} s.\n", highlight=False)
+        sections = [*sentences(client, console), *weather(client, console)]
+    PAGE.write_text(render.page(sections, "What the model looked at"), encoding="utf-8")
+    took = time.monotonic() - started
+    console.print(f"\nWrote {PAGE.name}. The server has stopped. {took:.1f} s in all.", highlight=False)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A server on a free port of this machine; its address. Stopped by SIGTERM, and its exit code checked."""
+    command = [sys.executable, "-m", "lstm_explain.cli", "serve", "--models", str(ROOT / "models")]
+    arguments = [*command, "--listen", "127.0.0.1:0", "--log-level", "warning"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    too_long = threading.Timer(SECONDS_TO_START, process.kill)
+    too_long.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        too_long.cancel()
+        if not line.startswith(READY):
+            sys.exit("the server did not start; what it said stands above")
+        yield line.removeprefix(READY).strip()
+        process.send_signal(signal.SIGTERM)
+        if code := process.wait(timeout=SECONDS_TO_STOP):
+            sys.exit(f"the server ended with {code}")
+    finally:
+        too_long.cancel()
+        process.kill()
+        process.wait()
+
+
+def sentences(client: Client, console: Console) -> Iterator[tuple[str, str]]:
+    """Shows every sentence; a heading and a picture for the page, each."""
+    console.rule("Sentences: which words speak for the class that the model chose")
+    result = client.explain("sentiment", {"tokens": [s.text for s in SENTENCES]}).with_names(client.model("sentiment"))
+    (output,) = result.outputs.values()
+    classes = result.detail.class_names["logits"] if result.detail else ()
+    for number, (sentence, logits) in enumerate(zip(SENTENCES, output, strict=True)):
+        said = int(logits.argmax())
+        neutral = len(logits) // 2
+        right = said != neutral and (said > neutral) == sentence.positive
+        verdict = f"{sentence.shows}; the model says {classes[said]}" + ("" if right else ", and is wrong")
+        console.print(f"\n[bold]{sentence.text}[/bold]  ({verdict})", highlight=False)
+        result.print(number)
+        yield f"{sentence.text} ({verdict})", result.sample_html(number)
+
+
+def weather(client: Client, console: Console) -> Iterator[tuple[str, str]]:
+    """Shows the year; a heading and a picture for the page."""
+    console.rule("A made-up year of weather: which days the river's discharge comes from")
+    steps = [(LAST_DAY - timedelta(days=DAYS - 1 - day)).isoformat() for day in range(DAYS)]
+    result = client.explain("discharge", {"weather": synthetic_year()[np.newaxis]})
+    result = result.with_names(client.model("discharge"))
+    discharge = float(next(iter(result.outputs.values())).ravel()[0])
+    heading = f"Discharge on {LAST_DAY.isoformat()}: {discharge:.1f} mm a day"
+    console.print(f"\n[bold]{heading}[/bold]", highlight=False)
+    result.print()
+    recent = recent_share(result)
+    console.print(f"The last 30 days carry {recent:.0%} of the relevance, by absolute value.", highlight=False)
+    yield heading, result.sample_html(0, steps=steps)
+
+
+def recent_share(result: Result) -> float:
+    relevance = np.abs(result.relevance["weather"][0]).sum(axis=1)
+    return float(relevance[-30:].sum() / relevance.sum())
+
+
+def synthetic_year() -> np.ndarray:
+    """[365, 5] float32: rain mm/day, radiation W/m2, highest and lowest temperature C, vapour pressure Pa.
+
+    A seasonal cycle with showers, a dry autumn, and heavy rain a week before the end.
+    """
+    rng = np.random.default_rng(7)
+    day_of_year = np.array([(LAST_DAY - timedelta(days=DAYS - 1 - day)).timetuple().tm_yday for day in range(DAYS)])
+    season = -np.cos(2 * np.pi * (day_of_year - 15) / 365.25)  # -1 in mid-January, 1 in mid-July
+    rain = np.where(rng.random(DAYS) < 0.3, rng.gamma(0.8, 9.0, DAYS), 0.0)
+    rain[(day_of_year > 260) & (day_of_year < 300)] *= 0.1
+    rain[-9:-6] = 18.0, 42.0, 11.0
+    wet = rain > 0
+    radiation = np.clip(310 + 140 * season - 90 * wet + rng.normal(0, 35, DAYS), 40, None)
+    mean = 9.5 + 13 * season + rng.normal(0, 3, DAYS)
+    spread = np.where(wet, 4.0, 6.5)
+    vapour = 610.8 * np.exp(17.27 * (mean - spread) / (mean - spread + 237.3))  # saturated at the lowest temperature
+    return np.stack([rain, radiation, mean + spread, mean - spread, vapour], axis=1).astype(np.float32)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except lstm_explain_client.ExplainError as error:
+        sys.exit(f"demo: {error}")
