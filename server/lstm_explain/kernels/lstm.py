@@ -4,6 +4,10 @@ Gate order is ONNX's: i, o, f, c. One direction; `reverse` walks each sequence f
 [T, B, ...] and C-contiguous; rows past a sequence's length are neither read nor written. All numbers have the type of
 `z`: Numba computes int with float32 in float64.
 
+Every loop runs a range of walking steps [first, last) of all samples. With `given`, the recurrent product of that (one)
+step comes from outside, in `product`: for many samples one BLAS call beats as many loops over the weights. Without, the
+loop computes it sample by sample. `latest` [B, ...] is what the next step's product is of.
+
 Per step (the ONNX operator LSTM; peepholes P in order i, o, f):
     z = x W + h_prev R + b,  i, f = s(z + P c_prev),  g = tanh(z_c),  c = f c_prev + i g,  o = s(z_o + P_o c),
     h = o tanh(c).
@@ -14,11 +18,74 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.scalar import FAST, activate, add_product, multiply_by_slope, settle, share
+from lstm_explain.kernels.scalar import FAST, activate, add_product, exp, multiply_by_slope, settle, share, tanh
 
 
 @nb.njit(**FAST)
-def forward(z, Rt, P, h0, c0, lens, reverse, codes, params, clip, coupled, gates, cells, squashed, hidden):
+def _plain_cell(acc, act, c, cell, squashed, hidden):
+    """The cell as everybody uses it, in one loop."""
+    H, one = c.size, acc.dtype.type(1)
+    for j in range(H):
+        i = one / (one + exp(-acc[j]))
+        o = one / (one + exp(-acc[H + j]))
+        f = one / (one + exp(-acc[2 * H + j]))
+        g = tanh(acc[3 * H + j])
+        act[j], act[H + j], act[2 * H + j], act[3 * H + j] = i, o, f, g
+        cell[j] = f * c[j] + i * g
+        squashed[j] = tanh(cell[j])
+        hidden[j] = o * squashed[j]
+
+
+@nb.njit(**FAST)
+def _any_cell(acc, act, c, cell, squashed, hidden, P, codes, params, clip, coupled):
+    """With peepholes, clipping, coupled gates and any activations."""
+    H, none, one = c.size, acc.dtype.type(0), acc.dtype.type(1)
+    if P.shape[0]:
+        for j in range(H):
+            acc[j] += P[0, j] * c[j]
+            acc[2 * H + j] += P[2, j] * c[j]
+    i, o, f, g = act[:H], act[H : 2 * H], act[2 * H : 3 * H], act[3 * H :]
+    activate(codes[0], params[0, 0], params[0, 1], clip, acc[:H], i)
+    activate(codes[1], params[1, 0], params[1, 1], clip, acc[3 * H :], g)
+    if coupled:
+        for j in range(H):
+            f[j] = one - i[j]
+    else:
+        activate(codes[0], params[0, 0], params[0, 1], clip, acc[2 * H : 3 * H], f)
+    for j in range(H):
+        cell[j] = f[j] * c[j] + i[j] * g[j]
+    if P.shape[0]:
+        for j in range(H):
+            acc[H + j] += P[1, j] * cell[j]
+    activate(codes[0], params[0, 0], params[0, 1], clip, acc[H : 2 * H], o)
+    activate(codes[2], params[2, 0], params[2, 1], none, cell, squashed)
+    for j in range(H):
+        hidden[j] = o[j] * squashed[j]
+
+
+@nb.njit(**FAST)
+def forward(
+    first,
+    last,
+    given,
+    product,
+    latest,
+    z,
+    Rt,
+    P,
+    h0,
+    c0,
+    lens,
+    reverse,
+    codes,
+    params,
+    clip,
+    coupled,
+    gates,
+    cells,
+    squashed,
+    hidden,
+):
     """Runs the recurrence.
 
     z [T, B, 4H]: input part of the pre-activations, biases included; completed in place. Rt [H, 4H]. P [3, H] or
@@ -26,41 +93,52 @@ def forward(z, Rt, P, h0, c0, lens, reverse, codes, params, clip, coupled, gates
     Fills gates [T, B, 4H], cells, squashed (h's activation of the cell) and hidden [T, B, H].
     """
     _, B, H4 = z.shape
-    H = H4 // 4
-    none, one = z.dtype.type(0), z.dtype.type(1)
+    plain = codes[0] == 0 and codes[1] == 1 and codes[2] == 1 and not (clip > 0 or P.shape[0] or coupled)
     for b in range(B):
-        for s in range(lens[b]):
+        for s in range(first, min(last, lens[b])):
             t = lens[b] - 1 - s if reverse else s
             before = t + 1 if reverse else t - 1
-            h = h0[b] if s == 0 else hidden[before, b]
             c = c0[b] if s == 0 else cells[before, b]
             acc, act, cell = z[t, b], gates[t, b], cells[t, b]
-            add_product(h, Rt, acc)
-            if P.shape[0]:
-                for j in range(H):
-                    acc[j] += P[0, j] * c[j]
-                    acc[2 * H + j] += P[2, j] * c[j]
-            i, o, f, g = act[:H], act[H : 2 * H], act[2 * H : 3 * H], act[3 * H :]
-            activate(codes[0], params[0, 0], params[0, 1], clip, acc[:H], i)
-            activate(codes[1], params[1, 0], params[1, 1], clip, acc[3 * H :], g)
-            if coupled:
-                for j in range(H):
-                    f[j] = one - i[j]
+            if given:
+                for j in range(H4):
+                    acc[j] += product[b, j]
             else:
-                activate(codes[0], params[0, 0], params[0, 1], clip, acc[2 * H : 3 * H], f)
-            for j in range(H):
-                cell[j] = f[j] * c[j] + i[j] * g[j]
-            if P.shape[0]:
-                for j in range(H):
-                    acc[H + j] += P[1, j] * cell[j]
-            activate(codes[0], params[0, 0], params[0, 1], clip, acc[H : 2 * H], o)
-            activate(codes[2], params[2, 0], params[2, 1], none, cell, squashed[t, b])
-            for j in range(H):
-                hidden[t, b, j] = o[j] * squashed[t, b, j]
+                add_product(h0[b] if s == 0 else hidden[before, b], Rt, acc)
+            if plain:
+                _plain_cell(acc, act, c, cell, squashed[t, b], hidden[t, b])
+            else:
+                _any_cell(acc, act, c, cell, squashed[t, b], hidden[t, b], P, codes, params, clip, coupled)
+            if given:
+                latest[b] = hidden[t, b]
 
 
 @nb.njit(**FAST)
-def relevance_all(z, gates, cells, hidden, h0, c0, lens, reverse, bias, R, eps, delta, r_y, r_h, r_c, m, each, lost):
+def relevance_all(
+    first,
+    last,
+    given,
+    product,
+    latest,
+    z,
+    gates,
+    cells,
+    hidden,
+    h0,
+    c0,
+    lens,
+    reverse,
+    bias,
+    R,
+    eps,
+    delta,
+    r_y,
+    r_h,
+    r_c,
+    m,
+    each,
+    lost,
+):
     """LRP under "signal takes all": only the cell input passes relevance on (Arras et al. 2019, section 3).
 
     bias [H] of the cell input; R [H, H] its recurrent weights; delta: bias factor; each [T, B] comes in as one over
@@ -74,12 +152,21 @@ def relevance_all(z, gates, cells, hidden, h0, c0, lens, reverse, bias, R, eps, 
     zero, half, keep = z.dtype.type(0), z.dtype.type(0.5), z.dtype.type(1) - delta
     for b in range(B):
         s_h, s_c = r_h[b], r_c[b]
-        lost[b] = zero
-        for s in range(lens[b] - 1, -1, -1):
+        for s in range(min(last, lens[b]) - 1, first - 1, -1):
             t = lens[b] - 1 - s if reverse else s
-            before = t + 1 if reverse else t - 1
-            c_prev = c0[b] if s == 0 else cells[before, b]
-            h_prev = h0[b] if s == 0 else hidden[before, b]
+            if s + 1 < lens[b]:
+                after = t - 1 if reverse else t + 1
+                if given:
+                    back[:] = product[b]
+                else:
+                    back[:] = zero
+                    add_product(m[after, b], R, back)
+                own = h0[b] if s < 0 else hidden[t, b]
+                for j in range(H):
+                    s_h[j] = own[j] * back[j] + each[after, b]
+            if s < 0:
+                break
+            c_prev = c0[b] if s == 0 else cells[t + 1 if reverse else t - 1, b]
             act, pre, cell, out, arriving = gates[t, b], z[t, b], cells[t, b], m[t, b], r_y[t, b]
             of_sum = zero
             of_input = zero
@@ -91,17 +178,19 @@ def relevance_all(z, gates, cells, hidden, h0, c0, lens, reverse, bias, R, eps, 
                 density, kept = settle(act[j] * act[3 * H + j] * density + part, pre[3 * H + j], bias[j], eps)
                 of_input += kept
                 out[j] = density
-                back[j] = zero
-            add_product(out, R, back)
             lost[b] += keep * (of_sum + of_input)
             each[t, b] *= delta * of_input
-            given = each[t, b]
-            for j in range(H):
-                s_h[j] = h_prev[j] * back[j] + given
+            if given:
+                latest[b] = out
 
 
 @nb.njit(**FAST)
 def relevance_shared(
+    first,
+    last,
+    given,
+    product,
+    latest,
     rule,
     z,
     gates,
@@ -137,24 +226,32 @@ def relevance_shared(
     peeps = P.shape[0] > 0
     for b in range(B):
         s_h, s_c = r_h[b], r_c[b]
-        lost[b] = zero
-        for s in range(lens[b] - 1, -1, -1):
+        for s in range(min(last, lens[b]) - 1, first - 1, -1):
             t = lens[b] - 1 - s if reverse else s
-            before = t + 1 if reverse else t - 1
-            c_prev = c0[b] if s == 0 else cells[before, b]
-            h_prev = h0[b] if s == 0 else hidden[before, b]
+            if s + 1 < lens[b]:
+                after = t - 1 if reverse else t + 1
+                if given:
+                    back[:] = product[b]
+                else:
+                    back[:] = zero
+                    add_product(m[after, b], R, back)
+                own = h0[b] if s < 0 else hidden[t, b]
+                for j in range(H):
+                    s_h[j] = own[j] * back[j] + each[after, b]
+            if s < 0:
+                break
+            c_prev = c0[b] if s == 0 else cells[t + 1 if reverse else t - 1, b]
             act, pre, cell, out = gates[t, b], z[t, b], cells[t, b], m[t, b]
             per_unit = each[t, b]
             per_gate_unit = one / (one / per_unit + one) if peeps else per_unit
             absorbed = zero
-            given = zero
+            handed = zero
             for j in range(H):
-                back[j] = zero
                 r_o, r_s, gone = share(rule, act[H + j], squashed[t, b, j], s_h[j] + r_y[t, b, j], eps, delta)
                 density, kept = settle(r_o, pre[H + j], bias[H + j], eps)
                 out[H + j] = density
                 absorbed += keep * kept + gone
-                given += delta * kept * per_gate_unit
+                handed += delta * kept * per_gate_unit
                 r_cell = s_c[j] + r_s
                 if peeps:
                     r_cell += P[1, j] * cell[j] * density + delta * kept * per_gate_unit
@@ -176,31 +273,53 @@ def relevance_shared(
                 density, kept = settle(r_i, pre[j], bias[j], eps)
                 out[j] = density
                 absorbed += keep * kept
-                given += delta * kept * per_gate_unit
+                handed += delta * kept * per_gate_unit
                 if peeps:
                     r_prev += P[0, j] * c_prev[j] * density + delta * kept * per_gate_unit
 
                 density, kept = settle(r_f, pre[2 * H + j], bias[2 * H + j], eps)
                 out[2 * H + j] = density
                 absorbed += keep * kept
-                given += delta * kept * per_gate_unit
+                handed += delta * kept * per_gate_unit
                 if peeps:
                     r_prev += P[2, j] * c_prev[j] * density + delta * kept * per_gate_unit
 
                 density, kept = settle(r_g, pre[3 * H + j], bias[3 * H + j], eps)
                 out[3 * H + j] = density
                 absorbed += keep * kept
-                given += delta * kept * per_unit
+                handed += delta * kept * per_unit
                 s_c[j] = r_prev
-            add_product(out, R, back)
             lost[b] += absorbed
-            each[t, b] = given
-            for j in range(H):
-                s_h[j] = h_prev[j] * back[j] + given
+            each[t, b] = handed
+            if given:
+                latest[b] = out
 
 
 @nb.njit(**FAST)
-def gradient(z, gates, cells, squashed, c0, lens, reverse, codes, params, clip, coupled, R, P, g_y, g_h, g_c, m):
+def gradient(
+    first,
+    last,
+    given,
+    product,
+    latest,
+    z,
+    gates,
+    cells,
+    squashed,
+    c0,
+    lens,
+    reverse,
+    codes,
+    params,
+    clip,
+    coupled,
+    R,
+    P,
+    g_y,
+    g_h,
+    g_c,
+    m,
+):
     """Back-propagation through time. g_y [T, B, H], g_h, g_c [B, H] as r_y, r_h, r_c in `relevance_all`, but
     gradients; fills m [T, B, 4H], the gradient of the pre-activations, from which g_x = m @ W."""
     _, B, H = cells.shape
@@ -208,8 +327,16 @@ def gradient(z, gates, cells, squashed, c0, lens, reverse, codes, params, clip, 
     g_cell = np.empty(H, z.dtype)
     for b in range(B):
         s_h, s_c = g_h[b], g_c[b]
-        for s in range(lens[b] - 1, -1, -1):
+        for s in range(min(last, lens[b]) - 1, first - 1, -1):
             t = lens[b] - 1 - s if reverse else s
+            if s + 1 < lens[b]:
+                if given:
+                    s_h[:] = product[b]
+                else:
+                    s_h[:] = none
+                    add_product(m[t - 1 if reverse else t + 1, b], R, s_h)
+            if s < 0:
+                break
             c_prev = c0[b] if s == 0 else cells[t + 1 if reverse else t - 1, b]
             act, pre, out = gates[t, b], z[t, b], m[t, b]
             i, o, f, g = slice(0, H), slice(H, 2 * H), slice(2 * H, 3 * H), slice(3 * H, 4 * H)
@@ -237,5 +364,5 @@ def gradient(z, gates, cells, squashed, c0, lens, reverse, codes, params, clip, 
                 s_c[j] *= act[2 * H + j]
                 if P.shape[0]:
                     s_c[j] += P[0, j] * out[j] + P[2, j] * out[2 * H + j]
-                s_h[j] = none
-            add_product(out, R, s_h)
+            if given:
+                latest[b] = out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from lstm_explain.methods.spec import LRP
 from lstm_explain.rules.op import Kind, Op, add
 
 RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}
+BATCH_FOR_BLAS = 4  # samples from which on one product for all beats a loop over the weights for each; bench/
 STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
@@ -92,8 +93,8 @@ class Recurrent(ABC):
             tape, last = direction.forward(x, [s[d] for s in states], lens)
             tapes.append(tape)
             finals.append(last)
-        y = np.stack([t.hidden for t in tapes], axis=1)
-        ends = [np.stack([f[i] for f in finals]) for i in range(self.states)]
+        y = _stack([t.hidden for t in tapes], axis=1)
+        ends = [_stack([f[i] for f in finals], axis=0) for i in range(self.states)]
         if self.batch_first:
             y, ends = y.transpose(2, 0, 1, 3), [e.swapaxes(0, 1) for e in ends]
         return [np.asarray(v, self.out_dtype) for v in (y, *ends)], tapes
@@ -138,7 +139,7 @@ class Recurrent(ABC):
             parts.append(direction.backward(tape, r_y, r_ends, lrp))
         inputs = {0: sum((p[0] for p in parts[1:]), parts[0][0])}
         for i, slot in enumerate(STATE_SLOTS[self.node.op]):
-            inputs[slot] = np.stack([p[2 + i] for p in parts])
+            inputs[slot] = _stack([p[2 + i] for p in parts], axis=0)
         if self.batch_first:
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
         return Flow(inputs, sum((p[1] for p in parts), self._past_the_end(y, ends, tapes[0].lens)))
@@ -146,11 +147,11 @@ class Recurrent(ABC):
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Array) -> Array:
         """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
         lost = np.zeros(len(lens), self.dtype)
-        if y is not None:
+        if y is not None and (lens < len(y)).any():
             over = np.arange(len(y))[:, None] >= lens
             lost += np.where(over, y.sum(axis=(1, 3)), 0).sum(axis=0)
         for end in ends:
-            if end is not None:
+            if end is not None and not lens.all():
                 lost += np.where(lens == 0, end.sum(axis=(0, 2)), 0)
         return lost
 
@@ -162,6 +163,11 @@ class Recurrent(ABC):
     def _owned(self, array: Array) -> Array:
         """A copy that a kernel may write to."""
         return np.array(array, self.dtype, order="C")
+
+
+def _stack(parts: list[Array], axis: int) -> Array:
+    """np.stack, which copies even where there is one part only."""
+    return np.expand_dims(parts[0], axis) if len(parts) == 1 else np.stack(parts, axis)
 
 
 class Direction(ABC):
@@ -203,11 +209,15 @@ class Direction(ABC):
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         """Relevance of x [T, B, D], absorbed [B], relevance of each initial state [B, H]. Writes to r_y and r_ends."""
 
-    def empty(self, *shape: int) -> Array:
-        return np.zeros(shape, self.W.dtype)
+    def room(self, lens: Array, steps: int, batch: int, *last: int) -> Array:
+        """[T, B, last] for a kernel to fill; zero where it will not come, past the end of shorter sequences."""
+        whole = bool((lens == steps).all())
+        return (np.empty if whole else np.zeros)((steps, batch, *last), self.W.dtype)
 
     def last(self, sequence: Array, lens: Array) -> Array:
         """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
+        if (lens == len(sequence)).all():
+            return sequence[0 if self.reverse else -1]
         at = np.zeros_like(lens) if self.reverse else np.maximum(lens - 1, 0)
         return sequence[at, np.arange(len(lens))] * (lens > 0)[:, None].astype(sequence.dtype)
 
@@ -218,16 +228,14 @@ class Direction(ABC):
         z += bias
         return z.reshape(steps, batch, Wt.shape[1])
 
-    def of_input(self, x: Array, m: Array, W: Array, each: Array | None) -> Array:
-        """x * (m @ W) + each, or m @ W alone for gradients (each None): one product over all steps."""
+    def of_input(self, x: Array, m: Array, W: Array, lrp: LRP | None, each: Array) -> Array:
+        """Gradients m @ W of x, or their relevance x * (m @ W) + each: one product over all steps."""
         steps, batch, features = x.shape
         r = (m.reshape(steps * batch, -1) @ W).reshape(steps, batch, features)
-        if each is None:
+        if lrp is None:
             return r
         r *= x
-        if each.any():
-            r += each[:, :, None]
-        return r
+        return r + each[:, :, None] if lrp.bias_factor else r
 
 
 class LSTMDirection(Direction):
@@ -240,10 +248,11 @@ class LSTMDirection(Direction):
     def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
         z = self.of_weights(x, self.Wt, self.bias)
-        gates = self.empty(*z.shape)
-        cells, squashed, hidden = (self.empty(steps, batch, self.hidden) for _ in range(3))
+        gates = self.room(lens, *z.shape)
+        cells, squashed, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(3))
         h0, c0 = states
-        lstm.forward(
+        self.stepwise(
+            lstm.forward, range(steps), batch, self.Rt, h0.copy(),
             z, self.Rt, self.P, h0, c0, lens, self.reverse, self.codes, self.params, self.clip, self.coupled,
             gates, cells, squashed, hidden,
         )  # fmt: skip
@@ -254,30 +263,49 @@ class LSTMDirection(Direction):
         steps, batch, _ = tape.x.shape
         z, gates, cells, squashed, c0 = (tape.kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
         r_h, r_c = r_ends
-        lost = self.empty(batch)
+        lost = np.zeros(batch, self.W.dtype)
+        back = range(steps - 1, -2, -1)
+        only_input = lrp is not None and lrp.product_rule == "all"
+        m = self.room(tape.lens, steps, batch, self.hidden * (1 if only_input else 4))
         if lrp is None:
-            m = self.empty(*z.shape)
-            lstm.gradient(
+            self.stepwise(
+                lstm.gradient, back, batch, self.R, m[0].copy(),
                 z, gates, cells, squashed, c0, tape.lens, self.reverse, self.codes, self.params, self.clip,
                 self.coupled, self.R, self.P, r_y, r_h, r_c, m,
             )  # fmt: skip
-            return [self.of_input(tape.x, m, self.W, None), lost, r_h, r_c]
+            return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h, r_c]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
         each = np.full((steps, batch), 1 / self.units, z.dtype)
-        each[np.arange(steps)[:, None] >= tape.lens] = 0
-        if lrp.product_rule == "all":
-            m = self.empty(steps, batch, self.hidden)
-            lstm.relevance_all(
+        if lrp.bias_factor:
+            each[np.arange(steps)[:, None] >= tape.lens] = 0
+        if only_input:
+            self.stepwise(
+                lstm.relevance_all, back, batch, self.R_c, m[0].copy(),
                 z, gates, cells, tape.hidden, tape.h0, c0, tape.lens, self.reverse, self.bias[3 * self.hidden :],
                 self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
             )  # fmt: skip
-            return [self.of_input(tape.x, m, self.W_c, each), lost, r_h, r_c]
-        m = self.empty(*z.shape)
-        lstm.relevance_shared(
+            return [self.of_input(tape.x, m, self.W_c, lrp, each), lost, r_h, r_c]
+        self.stepwise(
+            lstm.relevance_shared, back, batch, self.R, m[0].copy(),
             RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, tape.lens, self.reverse,
             self.coupled, self.bias, self.R, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
         )  # fmt: skip
-        return [self.of_input(tape.x, m, self.W, each), lost, r_h, r_c]
+        return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h, r_c]
+
+    def stepwise(
+        self, kernel: Callable[..., None], steps: range, batch: int, weights: Array, latest: Array, *arguments: Any
+    ) -> None:
+        """All steps in one call, or for a large batch step by step, with one matrix product for all samples each.
+
+        latest [batch, rows of weights]: what the first step's product is of; the kernel keeps it up to date.
+        """
+        product = np.empty((batch, weights.shape[1]), self.W.dtype)
+        if batch < BATCH_FOR_BLAS:
+            kernel(min(steps), max(steps) + 1, False, product, latest, *arguments)
+            return
+        for step in steps:
+            np.matmul(latest, weights, out=product)
+            kernel(step, step + 1, True, product, latest, *arguments)
 
 
 class LSTM(Recurrent):
@@ -299,8 +327,8 @@ class GRUDirection(Direction):
     def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
         pre = self.of_weights(x, self.Wt, self.bias)
-        gates = self.empty(*pre.shape)
-        inner, hidden = (self.empty(steps, batch, self.hidden) for _ in range(2))
+        gates = self.room(lens, *pre.shape)
+        inner, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(2))
         (h0,) = states
         gru.forward(
             pre, self.Rt_zr, self.Rt_h, self.Rb_h, h0, lens, self.reverse, self.linear_before_reset, self.codes,
@@ -312,19 +340,20 @@ class GRUDirection(Direction):
         steps, batch, features = tape.x.shape
         pre, gates, inner = (tape.kept[n] for n in ("pre", "gates", "inner"))
         (r_h,) = r_ends
-        m, lost, each = self.empty(*pre.shape), self.empty(batch), self.empty(steps, batch)
+        m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
+        lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             gru.gradient(
                 pre, gates, inner, tape.hidden, tape.h0, tape.lens, self.reverse, self.linear_before_reset, self.codes,
                 self.params, self.clip, self.R, r_y, r_h, m,
             )  # fmt: skip
-            return [self.of_input(tape.x, m, self.W, None), lost, r_h]
+            return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
         gru.relevance(
             RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, tape.lens, self.reverse,
             self.linear_before_reset, self.bias, self.Rb_h, self.R, self.scalar(lrp.epsilon),
             self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
         )  # fmt: skip
-        return [self.of_input(tape.x, m, self.W, each), lost, r_h]
+        return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h]
 
 
 class GRU(Recurrent):
@@ -340,7 +369,7 @@ class RNNDirection(Direction):
 
     def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
         pre = self.of_weights(x, self.Wt, self.bias)
-        hidden = self.empty(*pre.shape)
+        hidden = self.room(lens, *pre.shape)
         (h0,) = states
         rnn.forward(pre, self.Rt, h0, lens, self.reverse, self.codes, self.params, self.clip, hidden)
         return Tape(x, hidden, h0, lens, {"pre": pre}), [self.last(hidden, lens)]
@@ -348,18 +377,19 @@ class RNNDirection(Direction):
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, _ = tape.x.shape
         pre, (r_h,) = tape.kept["pre"], r_ends
-        m, lost, each = self.empty(*pre.shape), self.empty(batch), self.empty(steps, batch)
+        m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
+        lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             rnn.gradient(
                 pre, tape.hidden, tape.lens, self.reverse, self.codes, self.params, self.clip, self.R, r_y, r_h, m
             )
-            return [self.of_input(tape.x, m, self.W, None), lost, r_h]
+            return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
         rnn.relevance(
             pre, tape.hidden, tape.h0, tape.lens, self.reverse, self.bias, self.R, eps, delta, self.scalar(self.units),
             r_y, r_h, m, each, lost,
         )  # fmt: skip
-        return [self.of_input(tape.x, m, self.W, each), lost, r_h]
+        return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h]
 
 
 class RNN(Recurrent):
