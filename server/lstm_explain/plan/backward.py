@@ -21,8 +21,8 @@ from lstm_explain.plan.control import sliced_lane, walk_node
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.live import Stop, drops
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
-from lstm_explain.rules.op import unbroadcast
 from lstm_explain.rules.recurrent import STATE_SLOTS, Recurrent
+from lstm_explain.rules.shares import settle, shares_of_product
 
 
 @dataclass
@@ -74,7 +74,8 @@ class Walk:
         """Walks back from the messages that `send` has placed at the targets."""
         handlers = _GRADIENT if self.plan.gradient else _LRP
         for stop in reversed(self.plan.stops):
-            messages = [self.messages.get(o) for o in stop.node.outputs]
+            outputs, carrying = stop.node.outputs, stop.op.outputs
+            messages = [self.messages.get(o) for o in (outputs if carrying is None else [outputs[i] for i in carrying])]
             if any(m is not None for m in messages):
                 handlers[stop.kind](self, stop, messages)
 
@@ -179,7 +180,7 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     site, lrp = walk.site(stop), walk.lrp
     density, amount = message.density, message.amount
     if message.relevance is not None:
-        own, signed, lost = _settle(message.relevance, site.y(), lrp.epsilon)
+        own, signed, lost = settle(message.relevance, site.y(), lrp.epsilon)
         kept = own * signed + lost
         walk.account.absorb(stop.node.name, kept * (1 - lrp.bias_factor), message.lane)
         if lrp.bias_factor:
@@ -207,16 +208,6 @@ def _units(walk: Walk, stop: Stop) -> dict[int, float]:
     return {slot: walk.fan_in(stop.node.inputs[slot]) for slot in stop.live}
 
 
-def _settle(r: Array, z: Array, eps: float) -> tuple[Array, Array, Array | float]:
-    """r / stab(z), eps * sign(z), and what a sum of exactly zero keeps when there is no stabiliser."""
-    signed = np.where(z >= 0, z.dtype.type(eps), z.dtype.type(-eps))
-    safe = z + signed
-    if eps > 0:
-        return r / safe, signed, 0.0
-    zero = safe == 0
-    return np.where(zero, 0, r / np.where(zero, 1, safe)).astype(r.dtype), signed, np.where(zero, r, 0)
-
-
 def _scale(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     message = messages[0]
     assert message is not None
@@ -238,7 +229,7 @@ def _activation(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     relevance = message.relevance
     assert relevance is not None
     for slot in stop.live:
-        kept = unbroadcast(relevance, walk.site(stop).shape(slot)) if "s" in (stop.op.lrp_reads or ()) else relevance
+        kept = relevance if stop.op.distribute is None else stop.op.distribute(walk.site(stop), slot, relevance)
         lane = walk.lane(stop, slot, message, kept.shape)
         walk.send(stop.node.inputs[slot], lane, relevance=kept)
 
@@ -280,38 +271,12 @@ def _product(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     relevance = message.relevance
     assert relevance is not None
     site, gate, lrp = walk.site(stop), walk.plan.gates[stop.node.name], walk.lrp
-    share = stop.op.share or _share
+    share = stop.op.share or shares_of_product
     parts, absorbed = share(site, relevance, gate, lrp)
     walk.account.absorb(stop.node.name, absorbed, message.lane)
     for slot, part in zip((0, 1), parts, strict=True):
         lane = walk.lane(stop, slot, message, part.shape)
         walk.send(stop.node.inputs[slot], lane, relevance=part)
-
-
-def _share(site: Site, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-    """Relevance of both operands of an elementwise product, and what is absorbed (of r's shape)."""
-    shapes = [site.shape(0), site.shape(1)]
-    parts, absorbed = shared(lrp, r, site.x(0), site.x(1), gate)
-    return [unbroadcast(p, s) for p, s in zip(parts, shapes, strict=True)], absorbed
-
-
-def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> tuple[list[Array], Array]:
-    """The product rules (Arras et al. 2019, section 3), before anything broadcast is summed up.
-
-    Without a gate, "all" has no signal to give everything to: one half each.
-    """
-    nothing = np.zeros_like(r)
-    rule = lrp.product_rule
-    if rule == "all" and gate is not None:
-        return ([nothing, r] if gate == 0 else [r, nothing]), nothing
-    if rule in ("all", "half"):
-        return [r / 2, r / 2], nothing
-    if rule == "abs":
-        left, right = np.abs(left), np.abs(right)
-    density, signed, lost = _settle(r, np.asarray(left + right), lrp.epsilon)
-    kept = density * signed + lost
-    part = kept * (lrp.bias_factor / 2)
-    return [left * density + part, right * density + part], kept * (1 - lrp.bias_factor)
 
 
 def _lookup(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
@@ -323,11 +288,12 @@ def _lookup(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
         value = _plus(value, _lookup_saliency(walk, stop, message.density))
     assert value is not None
     site = walk.site(stop)
-    relevance = stop.op.vjp(site, 1, value)
+    (slot,) = stop.live
+    relevance = stop.op.vjp(site, slot, value)
     if message.density is not None and not isinstance(walk.method, GradientTimesInput):
         relevance = np.sqrt(relevance)
-    lane = walk.lane(stop, 1, message, relevance.shape)
-    walk.send(stop.node.inputs[1], lane, relevance=relevance)
+    lane = walk.lane(stop, slot, message, relevance.shape)
+    walk.send(stop.node.inputs[slot], lane, relevance=relevance)
 
 
 def _lookup_saliency(walk: Walk, stop: Stop, g: Array) -> Array:

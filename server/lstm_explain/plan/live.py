@@ -136,9 +136,9 @@ def stop_at(graph: Graph, node: Node, reached: Reach) -> Stop:
     if op is None:
         return Stop(node, Op(Kind.NONE), Kind.NONE, slots)
     kind = op.kind_of(node, slots)
-    dtype = graph.type_of(node.outputs[0]).dtype
+    dtypes = [graph.type_of(name).dtype for name in (node.outputs[0], *(node.inputs[i] for i in slots))]
     arithmetic = kind in (Kind.SUM, Kind.SCALE, Kind.PRODUCT, Kind.ACTIVATION, Kind.MAP)
-    if arithmetic and dtype is not None and dtype.kind in "iu":
+    if arithmetic and all(d is not None and d.kind in "iu" for d in dtypes):
         return Stop(node, ADDRESS, Kind.ROUTING, slots)
     return Stop(node, op, kind, slots, reached.captured, reached.entries)
 

@@ -73,10 +73,9 @@ class Windows:
 
     def fold_same(self, g: Array) -> Array:
         """`fold` of columns that are all `g` [..., *out]."""
-        padded = np.zeros(g.shape[: g.ndim - len(self.out)] + self.extent, g.dtype)
-        for tap in self.taps():
-            padded[tap] += g
-        return padded[self.inside()]
+        axis = g.ndim - len(self.out)
+        shape = (*g.shape[:axis], math.prod(self.kernel), *g.shape[axis:])
+        return self.fold(np.broadcast_to(np.expand_dims(g, axis), shape))
 
     def counts(self, margin: tuple[Shape, Shape] | None = None) -> Array:
         """Elements in each window, [*out]; `margin`: padding before and behind that counts too."""

@@ -187,7 +187,9 @@ def _product_kind(node: Node, live: tuple[int, ...]) -> Kind:
 
 
 def _division_kind(node: Node, live: tuple[int, ...]) -> Kind:
-    return {(0,): Kind.SCALE, (1,): Kind.ACTIVATION}.get(live, Kind.PRODUCT)
+    if len(live) > 1:
+        return Kind.PRODUCT
+    return Kind.SCALE if live == (0,) else Kind.ACTIVATION
 
 
 def _mul(s: Site, slot: int, g: Array) -> Array:
@@ -216,8 +218,19 @@ def _pow_kind(node: Node, live: tuple[int, ...]) -> Kind:
 
 
 add("Mul", Op(_product_kind, _mul, reads=("s", "others"), spread=_keep))
-add("Div", Op(_division_kind, _div, reads=("s", "x", "others"), lrp_reads=("s", "others"), spread=_keep, gate=1))
-add("Pow", Op(_pow_kind, _pow, reads=("x", "others"), lrp_reads=("s",)))
+add(
+    "Div",
+    Op(
+        _division_kind,
+        _div,
+        reads=("s", "x", "others"),
+        lrp_reads=("s", "others"),
+        spread=_keep,
+        distribute=_keep,
+        gate=1,
+    ),
+)
+add("Pow", Op(_pow_kind, _pow, reads=("x", "others"), lrp_reads=("s",), distribute=_keep))
 
 # --- choices -----------------------------------------------------------------------------------------------------
 

@@ -134,6 +134,7 @@ class Op:
     bias: the constant part of a SUM or MAP, of a shape that broadcasts to the output.
     spread, fan_in: for bias_factor: hands an amount at each output unit in equal parts to the units that feed it, and
         how many those are.
+    distribute: how an ACTIVATION of many elements shares out relevance among them; default: each keeps what it has.
     lane: where the samples of an input lie, given where those of the output lie.
     gate: the operand of a PRODUCT that is always the gate.
     drops: a ROUTING operator that puts elements of its own among those it moves.
@@ -153,6 +154,7 @@ class Op:
     bias: Callable[[Site], Array | None] = no_bias
     spread: VJP | None = None
     fan_in: Callable[[Site, int], float] = lambda site, slot: 1.0
+    distribute: VJP | None = None
     lane: LaneRule = aligned
     gate: int | None = None
     drops: bool = False

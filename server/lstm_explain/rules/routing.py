@@ -37,7 +37,7 @@ add("Reshape", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s"
 add("Squeeze Unsqueeze", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s",), lane=reshaped_lane))
 add("Flatten", Op(Kind.ROUTING, _reshape, carries=(0,), reads=("s",), lane=reshaped_lane))
 add("Identity Cast", Op(Kind.ROUTING, _same, carries=(0,)))
-add("Dropout", Op(Kind.ROUTING, lambda s, slot, g: g[0], carries=(0,), ignores=(1, 2), outputs=(0,)))
+add("Dropout", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1, 2), outputs=(0,)))
 add("CastLike", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1,)))
 
 # --- the same elements elsewhere ---------------------------------------------------------------------------------

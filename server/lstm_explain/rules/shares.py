@@ -1,0 +1,45 @@
+"""Formulas that several rules share: division by a stabilised sum, and the product rules."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.methods.spec import LRP
+from lstm_explain.rules.op import Site, unbroadcast
+
+
+def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array, Array | float]:
+    """r / stab(z), eps * sign(z), and what a sum of exactly zero keeps when there is no stabiliser."""
+    signed = np.where(z >= 0, z.dtype.type(eps), z.dtype.type(-eps))
+    safe = z + signed
+    if eps > 0:
+        return r / safe, signed, 0.0
+    zero = safe == 0
+    return np.where(zero, 0, r / np.where(zero, 1, safe)).astype(r.dtype), signed, np.where(zero, r, 0)
+
+
+def shares_of_product(site: Site, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+    """Relevance of both operands of an elementwise product, and what is absorbed (of r's shape)."""
+    shapes = [site.shape(0), site.shape(1)]
+    parts, absorbed = shared(lrp, r, site.x(0), site.x(1), gate)
+    return [unbroadcast(p, s) for p, s in zip(parts, shapes, strict=True)], absorbed
+
+
+def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> tuple[list[Array], Array]:
+    """The product rules (Arras et al. 2019, section 3), before anything broadcast is summed up.
+
+    Without a gate, "all" has no signal to give everything to: one half each.
+    """
+    nothing = np.zeros_like(r)
+    rule = lrp.product_rule
+    if rule == "all" and gate is not None:
+        return ([nothing, r] if gate == 0 else [r, nothing]), nothing
+    if rule in ("all", "half"):
+        return [r / 2, r / 2], nothing
+    if rule == "abs":
+        left, right = np.abs(left), np.abs(right)
+    density, signed, lost = settle(r, np.asarray(left + right), lrp.epsilon)
+    kept = density * signed + lost
+    part = kept * (lrp.bias_factor / 2)
+    return [left * density + part, right * density + part], kept * (1 - lrp.bias_factor)
