@@ -1,0 +1,101 @@
+"""The engine's LRP of LSTM networks equals the textbook's, end to end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lstm_explain as lx
+import numpy as np
+import pytest
+
+from tests.builders import recurrent_model
+from tests.laws import check_textbook, label, method, pairwise
+from tests.reference.textbook import PRODUCT_RULES, Rules, one_hot
+
+CELLS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "peepholes": {"peepholes": True},
+    "clip": {"clip": 0.5},
+    "input_forget": {"input_forget": True},
+    "no_bias": {"bias": False},
+    "everything": {"peepholes": True, "input_forget": True, "clip": 0.6},
+    "activations": {
+        "activations": ["HardSigmoid", "Softsign", "ScaledTanh"],
+        "activation_alpha": [0.25, 1.5],
+        "activation_beta": [0.4, 0.7],
+    },
+}
+FACTORS = {
+    "cell": list(CELLS),
+    "layers": [1, 2, 3],
+    "direction": ["forward", "reverse", "bidirectional"],
+    "T": [1, 2, 7, 19, 60],
+    "initial_states": [None, "constant", "input"],
+    "sequence_lens": [False, True],
+    "head": ["last", "Y_h", "mean", "Y_c", "sum"],
+    "rule": list(PRODUCT_RULES),
+    "epsilon": [1e-6, 1e-3, 0.1],
+    "bias_factor": [0.0, 0.3, 1.0],
+    "batch_first": [False, True],
+}
+GRID = pairwise(FACTORS)
+
+
+def check(row: dict[str, Any], dtype: Any, seed: int) -> None:
+    given = dict(row)
+    cell, T = CELLS[given.pop("cell")], given.pop("T")
+    rules = Rules(given.pop("rule"), given.pop("epsilon"), given.pop("bias_factor"))
+    rng = np.random.default_rng(seed)
+    built = recurrent_model(rng, "LSTM", D=4, H=3, dtype=dtype, **given, **cell)
+    feeds = built.feeds(rng, T=T)
+    chosen = rng.integers(3, size=3)
+    explanation = lx.load(built.model).explain(feeds, method(rules), lx.Target(index=chosen))
+    check_textbook(built, feeds, explanation, one_hot(list(chosen), 3, 3), rules)
+
+
+@pytest.mark.parametrize("row", GRID, ids=label)
+def test_float32_networks_equal_the_textbook(row: dict[str, Any]) -> None:
+    check(row, np.float32, seed=1)
+
+
+@pytest.mark.parametrize("row", GRID, ids=label)
+def test_float64_networks_equal_the_textbook(row: dict[str, Any]) -> None:
+    check(row, np.float64, seed=2)
+
+
+@pytest.mark.parametrize("rule", PRODUCT_RULES)
+@pytest.mark.parametrize("bias_factor", [0.0, 1.0])
+def test_an_empty_sequence_has_no_relevance(rule: Any, bias_factor: float) -> None:
+    """ONNX Runtime accepts length 0 and returns zero states."""
+    rng = np.random.default_rng(3)
+    built = recurrent_model(
+        rng, "LSTM", head="Y_h", direction="bidirectional", sequence_lens=True, initial_states="input"
+    )
+    feeds = built.feeds(rng, T=4)
+    feeds["lens"] = np.array([4, 0, 2], dtype=np.int32)
+    rules = Rules(rule, 1e-3, bias_factor)
+    explanation = lx.load(built.model).explain(feeds, method(rules), lx.Target(index=2))
+    check_textbook(built, feeds, explanation, one_hot(2, 3, 3), rules)
+    for name in ("x", "initial_h_0", "initial_c_0"):
+        np.testing.assert_array_equal(explanation.relevance[name][:, 1], 0.0)
+
+
+@pytest.mark.parametrize("rule", PRODUCT_RULES)
+@pytest.mark.parametrize(
+    ("D", "H", "B", "T"), [(1, 1, 1, 1), (1, 1, 2, 9), (9, 2, 1, 4), (2, 17, 5, 3), (33, 40, 2, 6)]
+)
+def test_sizes_that_fill_no_vector_register_evenly(rule: Any, D: int, H: int, B: int, T: int) -> None:
+    rng = np.random.default_rng(4)
+    built = recurrent_model(rng, "LSTM", D=D, H=H, direction="bidirectional", head="mean", classes=2)
+    feeds, rules = built.feeds(rng, T=T, B=B), Rules(rule)
+    explanation = lx.load(built.model).explain(feeds, method(rules), lx.Target(index=0))
+    check_textbook(built, feeds, explanation, one_hot(0, B, 2), rules)
+
+
+@pytest.mark.parametrize("rule", PRODUCT_RULES)
+def test_a_wide_batch_equals_the_textbook(rule: Any) -> None:
+    rng = np.random.default_rng(5)
+    built = recurrent_model(rng, "LSTM", sequence_lens=True, head="mean", initial_states="input")
+    feeds, rules = built.feeds(rng, T=5, B=37), Rules(rule, 0.01)
+    explanation = lx.load(built.model).explain(feeds, method(rules), lx.Target(index=1))
+    check_textbook(built, feeds, explanation, one_hot(1, 37, 3), rules)
