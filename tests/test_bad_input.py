@@ -1,0 +1,363 @@
+"""Whatever is wrong gets one clear error that names it, and the next call is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import lstm_explain as lx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.builders import GraphBuilder, recurrent_model
+from tests.laws import check_same
+
+BUILT = recurrent_model(np.random.default_rng(61), sequence_lens=True, initial_states="input", head="Y_h")
+FEEDS = BUILT.feeds(np.random.default_rng(62), T=5)
+BYTES = BUILT.model.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def model() -> lx.Model:
+    return lx.load(BUILT.model)
+
+
+@pytest.fixture(autouse=True)
+def the_next_call_is_answered(model: lx.Model) -> Iterator[None]:
+    yield
+    e = model.explain(FEEDS, target=lx.Target(index=1))
+    np.testing.assert_allclose(e.explained, BUILT.reference_forward(FEEDS)[:, 1], rtol=1e-4, atol=1e-6)
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def spoiled(name: str, value: float, dtype: Any = np.float32) -> Any:
+    array = FEEDS[name].astype(dtype)
+    array.flat[1] = value
+    return array
+
+
+WRONG_INPUTS: dict[str, tuple[dict[str, Any], str, str]] = {  # what replaces FEEDS, the input to name, a word to say
+    "unknown": ({**FEEDS, "y": FEEDS["x"]}, "y", "x"),
+    "missing": ({k: v for k, v in FEEDS.items() if k != "lens"}, "lens", "missing"),
+    "nothing": ({}, "x", "missing"),
+    "rank-2": ({**FEEDS, "x": FEEDS["x"][0]}, "x", "(T, B, 4)"),
+    "rank-4": ({**FEEDS, "x": FEEDS["x"][None]}, "x", "(T, B, 4)"),
+    "scalar": ({**FEEDS, "x": 1.0}, "x", ""),
+    "too-few-features": ({**FEEDS, "x": FEEDS["x"][:, :, :3]}, "x", "4"),
+    "float64": ({**FEEDS, "x": FEEDS["x"].astype(np.float64)}, "x", "float32"),
+    "integers": ({**FEEDS, "x": FEEDS["x"].astype(np.int64)}, "x", "float32"),
+    "int64-lengths": ({**FEEDS, "lens": FEEDS["lens"].astype(np.int64)}, "lens", "int32"),
+    "strings": ({**FEEDS, "x": FEEDS["x"].astype(str)}, "x", "float32"),
+    "objects": ({**FEEDS, "x": np.full(FEEDS["x"].shape, None)}, "x", "float32"),
+    "ragged-lists": ({**FEEDS, "x": [[1.0], [1.0, 2.0]]}, "x", ""),
+    "complex": ({**FEEDS, "x": FEEDS["x"].astype(np.complex64)}, "x", "float32"),
+    "no-steps": ({**FEEDS, "x": FEEDS["x"][:0]}, "x", "0"),
+    "no-samples": ({**FEEDS, "x": FEEDS["x"][:, :0]}, "x", "0"),
+    "nan": ({**FEEDS, "x": spoiled("x", np.nan)}, "x", "nan"),
+    "inf": ({**FEEDS, "x": spoiled("x", np.inf)}, "x", "inf"),
+    "minus-inf-state": ({**FEEDS, "initial_c_0": spoiled("initial_c_0", -np.inf)}, "initial_c_0", "inf"),
+    "length-beyond-the-end": ({**FEEDS, "lens": spoiled("lens", 6, np.int32)}, "", "6"),
+    "negative-length": ({**FEEDS, "lens": spoiled("lens", -1, np.int32)}, "", "-1"),
+    "other-batch": ({**FEEDS, "initial_h_0": FEEDS["initial_h_0"][:, :2]}, "", ""),
+    "other-batch-of-lengths": ({**FEEDS, "lens": FEEDS["lens"][:2]}, "", ""),
+    "other-batch-of-x": ({**FEEDS, "x": FEEDS["x"][:, :2]}, "", ""),
+}
+
+
+@pytest.mark.parametrize("how", [lx.LRP(), lx.Gradient()], ids=["lrp", "gradient"])
+@pytest.mark.parametrize(("feeds", "name", "said"), WRONG_INPUTS.values(), ids=WRONG_INPUTS)
+def test_an_input_that_does_not_fit_is_named(
+    model: lx.Model, feeds: dict[str, Any], name: str, said: str, how: lx.Method
+) -> None:
+    with pytest.raises(lx.InputError) as refused:
+        model.explain(feeds, how, lx.Target(index=1))
+    assert said in str(refused.value)
+    if name:
+        assert repr(name) in str(refused.value)
+        assert refused.value.field.startswith(f"inputs.{name}")
+    assert "onnxruntime/" not in str(refused.value)  # no source locations of somebody else's code
+
+
+def test_a_token_outside_the_vocabulary_is_refused() -> None:
+    g = GraphBuilder(np.float32, 17)
+    tokens = g.input("tokens", ["B", "T"], TensorProto.INT64)
+    vectors = g.op("Gather", [g.constant(np.random.default_rng(63).normal(size=(7, 3)), "E"), tokens])
+    embedded = lx.load(g.model(g.reduce("mean", vectors, 1, "head"), ["B", 3], "y"))
+    assert np.isfinite(embedded.explain({"tokens": np.array([[1, 6]])}).explained).all()
+    for wrong in (7, -8, 2**40):
+        with pytest.raises(lx.InputError):
+            embedded.explain({"tokens": np.array([[1, wrong]])})
+    assert np.isfinite(embedded.explain({"tokens": np.array([[1, 6]])}).explained).all()
+
+
+def test_an_unknown_capture_is_named(model: lx.Model) -> None:
+    with pytest.raises(lx.Error, match="no/such/tensor"):
+        model.explain(FEEDS, target=lx.Target(index=1), capture=["no/such/tensor"])
+
+
+def test_huge_inputs_are_answered_or_refused_but_never_with_nan(model: lx.Model) -> None:
+    for value in (1e30, 3e38):
+        feeds = {**FEEDS, "x": spoiled("x", value)}
+        try:
+            with np.errstate(over="ignore"):
+                e = model.explain(feeds, lx.LRP(), lx.Target(index=1))
+        except lx.InputError:
+            continue
+        assert np.isfinite(e.relevance["x"]).all()
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"",
+        b"\x00" * 100,
+        b"not a model",
+        bytes(range(256)) * 4,
+        b"\x89PNG\r\n\x1a\n",
+        BYTES[: len(BYTES) // 2],
+        BYTES[:-20],
+        BYTES[20:],
+        BYTES[::-1],
+        onnx.ModelProto(),
+        onnx.ModelProto().SerializeToString(),
+    ],
+    ids=[
+        "empty",
+        "zeros",
+        "text",
+        "garbage",
+        "png",
+        "half",
+        "cut",
+        "beheaded",
+        "reversed",
+        "no-graph",
+        "no-graph-bytes",
+    ],
+)
+def test_what_is_no_model_is_refused(source: Any) -> None:
+    with pytest.raises(lx.ModelError) as refused:
+        lx.load(source)
+    assert len(str(refused.value)) > 10
+
+
+def test_no_truncation_crashes() -> None:
+    refused = 0
+    for end in np.linspace(0, len(BYTES) - 1, 60).astype(int):
+        try:
+            lx.load(BYTES[:end])
+        except lx.ModelError:
+            refused += 1
+    assert refused >= 55
+
+
+def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing.onnx", str(tmp_path / "nothing.onnx"), tmp_path):
+        with pytest.raises(lx.ModelError, match=r"file|directory"):
+            lx.load(path)
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for content in (b"", b"hello", BYTES[:500]):
+        path.write_bytes(content)
+        with pytest.raises(lx.ModelError):
+            lx.load(path)
+
+
+@pytest.mark.parametrize("domain", ["", "com.example"])
+def test_an_operator_that_nobody_knows_is_named(domain: str) -> None:
+    """On loading if it claims to be ONNX's own, else when it is to be explained."""
+    node = helper.make_node("Frobnicate", ["x"], ["y"], name="strange", domain=domain)
+    with pytest.raises(lx.Error, match="Frobnicate"):
+        lx.load(tiny(node, [helper.make_opsetid(domain, 1)] if domain else [])).explain(
+            {"x": np.ones((1, 4), np.float32)}
+        )
+
+
+def tiny(node: onnx.NodeProto, domains: Any = ()) -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 4]) for name in "xy")
+    opsets = [helper.make_opsetid("", 17), *domains]
+    return helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=opsets, ir_version=8)
+
+
+def test_a_graph_with_a_missing_value_or_a_circle_is_refused() -> None:
+    with pytest.raises(lx.ModelError):
+        lx.load(tiny(helper.make_node("Add", ["x", "nowhere"], ["y"])))
+    with pytest.raises(lx.ModelError):
+        lx.load(tiny(helper.make_node("Add", ["x", "y"], ["y"])))
+
+
+# --- external data ---------------------------------------------------------------------------------------------------
+
+SECRET = np.arange(16, dtype=np.float32).tobytes()
+
+
+def external(location: str, **more: str) -> onnx.ModelProto:
+    """x [B, 4] @ W, with W kept in a file."""
+    proto = tiny(helper.make_node("MatMul", ["x", "W"], ["y"]))
+    W = proto.graph.initializer.add(name="W", data_type=TensorProto.FLOAT, dims=[4, 4])
+    W.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **more}.items():
+        W.external_data.add(key=key, value=value)
+    return proto
+
+
+def place(folder: Path, proto: onnx.ModelProto) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "model.onnx").write_bytes(proto.SerializeToString())
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "./weights.bin", "deep/weights.bin"])
+def test_external_data_inside_the_folder_is_read(tmp_path: Path, location: str) -> None:
+    path = place(tmp_path, external(location))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / location).write_bytes(SECRET)
+    x = np.ones((1, 4), np.float32)
+    np.testing.assert_array_equal(lx.load(path).explain({"x": x}).outputs["y"], [[24, 28, 32, 36]])
+
+
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "deep/../../secret.bin", "{outside}/secret.bin", "link.bin", "out/secret.bin"]
+)
+def test_external_data_outside_the_folder_is_refused(tmp_path: Path, location: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for secret in (tmp_path / "secret.bin", outside / "secret.bin"):
+        secret.write_bytes(SECRET)
+    path = place(tmp_path / "model", external(location.format(outside=outside)))
+    (path.parent / "deep").mkdir()
+    (path.parent / "link.bin").symlink_to(outside / "secret.bin")
+    (path.parent / "out").symlink_to(outside)
+    with pytest.raises(lx.ModelError):
+        lx.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "more"),
+    [(None, {}), (SECRET[:-4], {}), (b"", {}), (SECRET, {"offset": "32"}), (SECRET, {"length": "60"})],
+    ids=["no-file", "short", "empty", "offset", "length"],
+)
+def test_external_data_that_does_not_fill_the_tensor_is_refused(tmp_path: Path, content: Any, more: Any) -> None:
+    path = place(tmp_path, external("weights.bin", **more))
+    if content is not None:
+        (tmp_path / "weights.bin").write_bytes(content)
+    with pytest.raises(lx.ModelError):
+        lx.load(path)
+
+
+def test_a_model_in_memory_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights.bin").write_bytes(SECRET)
+    monkeypatch.chdir(tmp_path)
+    for source in (external("weights.bin"), external("weights.bin").SerializeToString()):
+        with pytest.raises(lx.ModelError):
+            lx.load(source)
+
+
+# --- operators without a rule ----------------------------------------------------------------------------------------
+
+
+def determinant() -> lx.Model:
+    """x [B, 3, 3] to det [B], for which there is no rule, and to total [B]."""
+    g = GraphBuilder(np.float32, 17)
+    x = g.input("x", ["B", 3, 3])
+    total = g.op("ReduceSum", [x, g.ints(1, 2)], "total", keepdims=0)
+    proto = g.model(g.op("Det", [x], "the_culprit"), ["B"], "det")
+    proto.graph.output.append(helper.make_tensor_value_info(total, TensorProto.FLOAT, ["B"]))
+    return lx.load(proto)
+
+
+@pytest.mark.parametrize("how", [lx.LRP(), lx.Gradient(), lx.GradientTimesInput()], ids=lambda how: how.name)
+def test_a_node_without_a_rule_is_named_and_other_outputs_are_explained(how: lx.Method) -> None:
+    model, x = determinant(), np.random.default_rng(65).normal(size=(2, 3, 3)).astype(np.float32)
+    with pytest.raises(lx.UnsupportedOperator) as refused:
+        model.explain({"x": x}, how)
+    assert (refused.value.node, refused.value.op) == ("the_culprit", "Det")
+    assert "the_culprit" in str(refused.value)
+    assert "Det" in str(refused.value)
+    e = model.explain({"x": x}, how, lx.Target("total_out"))
+    np.testing.assert_allclose(e.explained, x.sum(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(e.outputs["det"], np.linalg.det(x), rtol=1e-4)
+
+
+def test_the_report_says_which_node_stops_it() -> None:
+    report = determinant().report()
+    assert not report.supported
+    assert [(n.name, n.op) for n in report.nodes if not n.supported] == [("the_culprit", "Det")]
+    assert lx.load(BUILT.model).report().supported
+
+
+# --- methods ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("lpr", {}, "lpr"),
+        ("", {}, "lrp"),
+        ("lrp", {"rule": "all"}, "rule"),
+        ("lrp", {"product_rule": "both"}, "both"),
+        ("lrp", {"product_rule": None}, "None"),
+        ("lrp", {"epsilon": -1e-3}, "epsilon"),
+        ("lrp", {"epsilon": float("nan")}, "epsilon"),
+        ("lrp", {"epsilon": float("inf")}, "epsilon"),
+        ("lrp", {"epsilon": "small"}, "epsilon"),
+        ("lrp", {"epsilon": None}, "epsilon"),
+        ("lrp", {"bias_factor": 1.5}, "bias_factor"),
+        ("lrp", {"bias_factor": -0.1}, "bias_factor"),
+        ("lrp", {"bias_factor": True}, "bias_factor"),
+        ("gradient", {"epsilon": 0.1}, "epsilon"),
+        ("gradient_times_input", {"steps": 3}, "steps"),
+    ],
+)
+def test_a_method_or_parameter_that_does_not_exist_is_named(name: str, parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(lx.MethodError, match=said) as refused:
+        lx.method_from_name(name, parameters)
+    assert refused.value.field.startswith("method")
+
+
+def test_methods_by_name_are_the_classes() -> None:
+    assert lx.method_from_name("lrp", {"product_rule": "abs", "epsilon": 0.1}) == lx.LRP("abs", 0.1)
+    assert lx.method_from_name("gradient") == lx.Gradient()
+    assert lx.LRP("prop", np.float32(0.5), 1).parameters() == {"product_rule": "prop", "epsilon": 0.5, "bias_factor": 1}
+
+
+# --- many at once ----------------------------------------------------------------------------------------------------
+
+
+def test_eight_threads_get_what_one_gets(model: lx.Model) -> None:
+    """Good and bad calls of all methods at once, on one model, and a fresh model that all of them use first."""
+    fresh = lx.load(BUILT.model)
+    jobs = []
+    for k in range(64):
+        feeds = BUILT.feeds(np.random.default_rng(k), T=1 + k % 9, B=1 + k % 4)
+        how = [lx.LRP(), lx.LRP("prop", 0.1), lx.LRP("abs", bias_factor=1.0), lx.Gradient()][k % 4]
+        jobs.append((feeds, how, lx.Target(index=k % 3), [[], ["layer0:1"]][k // 4 % 2]))
+
+    def answer(which: lx.Model, job: Any) -> dict[str, Any]:
+        e = which.explain(*job)
+        return {**e.relevance, **e.captured, "explained": e.explained, "residual": e.ledger.absorbed, **e.outputs}
+
+    def wrong(k: int) -> None:
+        with pytest.raises(lx.InputError):
+            fresh.explain({"x": jobs[k][0]["x"]})
+
+    serial = [answer(model, job) for job in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(answer, fresh, job) for job in jobs]
+        mistakes = [pool.submit(wrong, k) for k in range(16)]
+        for future, wanted in zip(futures, serial, strict=True):
+            for name, came in future.result().items():
+                check_same(came, wanted[name], 1e-6, name)
+        for mistake in mistakes:
+            mistake.result()
