@@ -11,6 +11,7 @@ from lstm_explain.rules import (
     linear,
     normalisation,
     recurrent,
+    reductions,
     routing,
 )
 from lstm_explain.rules.op import TABLE, Kind, Lane, LaneLost, Op, Site
@@ -29,5 +30,6 @@ __all__ = [
     "linear",
     "normalisation",
     "recurrent",
+    "reductions",
     "routing",
 ]

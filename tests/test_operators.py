@@ -1,0 +1,349 @@
+"""Every operator of the table, alone between an input and an output: gradients, ledger, batches.
+
+A case is a small graph: `x` (and more inputs, if any) go in, one operator comes between, `y` comes out. ONNX Runtime
+computes `y`; central differences through it are the oracle of the gradients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lstm_explain as lx
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from lstm_explain.rules import TABLE, Kind
+from onnx import TensorProto, helper, numpy_helper
+
+AnyArray = npt.NDArray[Any]
+ELEMENT = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float64): TensorProto.DOUBLE,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.int32): TensorProto.INT32,
+    np.dtype(np.bool_): TensorProto.BOOL,
+}
+BATCH = 3
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def smooth(*shape: int, seed: int = 0) -> AnyArray:
+    """Numbers in (-2, 2), all at least 0.01 apart: no ties, and central differences stay on one side of a kink."""
+    count = int(np.prod(shape))
+    places = (np.arange(count) + 0.5) / count * 4 - 2
+    places = np.where(np.abs(places) < 0.02, 0.05, places)
+    return rng(seed).permutation(places).reshape(shape).astype(np.float32)
+
+
+def positive(*shape: int, seed: int = 0) -> AnyArray:
+    return (np.abs(smooth(*shape, seed=seed)) * 0.4 + 0.1).astype(np.float32)
+
+
+def normal(*shape: int, seed: int = 0) -> AnyArray:
+    return rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def ints(*values: int) -> AnyArray:
+    return np.array(values, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One operator with its inputs by slot: arrays named in `live` are the model's inputs, the others constants.
+
+    closed: with bias_factor 1 nothing is absorbed. batch: samples lie on axis 0 of every live input and of the output.
+    outputs: names of the node's outputs; `y` is explained. step, tolerance: of the central differences.
+    """
+
+    op: str
+    inputs: Sequence[AnyArray | np.generic | None]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    opset: int = 17
+    live: tuple[int, ...] = (0,)
+    closed: bool = True
+    batch: bool = True
+    outputs: tuple[str, ...] = ("y",)
+    step: float = 1e-2
+    tolerance: float = 2e-3
+    domain: str = ""
+
+    def __str__(self) -> str:
+        shapes = "x".join(str(list(a.shape)) for a in self.inputs if a is not None)
+        attributes = ",".join(f"{k}={v}" for k, v in self.attributes.items())
+        return f"{self.op}-{self.opset}-{shapes}-{attributes}".replace(" ", "")
+
+    def feeds(self) -> dict[str, AnyArray]:
+        return {f"x{i}": np.asarray(self.inputs[i]) for i in self.live}
+
+    def model(self) -> onnx.ModelProto:
+        names = ["" if a is None else (f"x{i}" if i in self.live else f"c{i}") for i, a in enumerate(self.inputs)]
+        while names and not names[-1]:
+            names.pop()
+        node = helper.make_node(self.op, names, list(self.outputs), name="node", domain=self.domain, **self.attributes)
+        shapes = {i: list(np.asarray(self.inputs[i]).shape) for i in self.live}
+        if self.batch:
+            shapes = {i: ["N", *s[1:]] for i, s in shapes.items()}
+        graph = helper.make_graph(
+            [node],
+            "case",
+            [
+                helper.make_tensor_value_info(f"x{i}", ELEMENT[np.asarray(self.inputs[i]).dtype], shapes[i])
+                for i in self.live
+            ],
+            [onnx.ValueInfoProto(name="y")],
+            [
+                numpy_helper.from_array(np.asarray(a), f"c{i}")
+                for i, a in enumerate(self.inputs)
+                if a is not None and i not in self.live
+            ],
+        )
+        opsets = [helper.make_opsetid("", self.opset)]
+        if self.domain:
+            opsets.append(helper.make_opsetid(self.domain, 1))
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8 if self.opset < 21 else 10)
+        inferred = onnx.shape_inference.infer_shapes(model)
+        kind = inferred.graph.output[0].type
+        unknown = not kind.tensor_type.HasField("shape")  # where ONNX infers nothing, the output is like the input
+        model.graph.output[0].type.CopyFrom(graph.input[0].type if unknown else kind)
+        return model
+
+
+def outputs_of(case: Case, feeds: dict[str, AnyArray]) -> AnyArray:
+    session = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["y"], feeds)[0])
+
+
+def target_of(case: Case, y: AnyArray) -> lx.Target:
+    """Every output element, with a weight of its own."""
+    shape = y.shape[1:] if case.batch else y.shape
+    weights = rng(7).uniform(0.5, 1.5, shape) * np.where(rng(8).uniform(size=shape) < 0.3, -1, 1)
+    return lx.Target(weights=weights.astype(np.float32), batch_axis=0 if case.batch else None)
+
+
+def full_weights(case: Case, y: AnyArray) -> AnyArray:
+    weights = target_of(case, y).weights
+    assert weights is not None
+    return np.broadcast_to(weights, y.shape)
+
+
+def differences(case: Case, feeds: dict[str, AnyArray], weights: AnyArray) -> dict[str, AnyArray]:
+    """Central differences of sum(weights * y), through ONNX Runtime, for every floating input."""
+    session = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
+    result = {}
+    for name, x in feeds.items():
+        if x.dtype.kind != "f":
+            continue
+        grad = np.zeros(x.shape)
+        for place in np.ndindex(*x.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = x.copy()
+                moved[place] += sign * case.step
+                ends.append(
+                    (
+                        float(moved[place]),
+                        (session.run(["y"], {**feeds, name: moved})[0] * weights).sum(dtype=np.float64),
+                    )
+                )
+            grad[place] = (ends[0][1] - ends[1][1]) / (ends[0][0] - ends[1][0])
+        result[name] = grad
+    return result
+
+
+# --- the cases -------------------------------------------------------------------------------------------------------
+
+
+def convolutions() -> list[Case]:
+    x1, x2, x3 = normal(BATCH, 4, 9), normal(BATCH, 4, 6, 7), normal(2, 2, 4, 5, 4)
+    bias = normal(6, seed=3)
+
+    def case(x: AnyArray, W: AnyArray, b: AnyArray | None = bias, **more: Any) -> Case:
+        return Case("Conv", [x, W, b], more, opset=more.pop("opset", 17), step=0.1)
+
+    return [
+        case(x1, normal(6, 4, 3, seed=1)),
+        case(x1, normal(6, 4, 3, seed=1), None, opset=7),
+        case(x1, normal(6, 4, 3, seed=1), pads=[2, 1], strides=[2], opset=11),
+        case(x1, normal(6, 4, 3, seed=1), pads=[4, 0], dilations=[2], opset=22),
+        case(x1, normal(6, 2, 2, seed=1), group=2, auto_pad="SAME_UPPER"),
+        case(x1, normal(6, 4, 4, seed=1), auto_pad="SAME_LOWER", strides=[3]),
+        case(x1, normal(6, 4, 4, seed=1), auto_pad="VALID", strides=[3]),
+        case(x1, normal(4, 1, 3, seed=1), normal(4, seed=3), group=4, pads=[1, 1]),
+        case(x1, normal(6, 4, 3, seed=1), pads=[6, 5], opset=11),
+        case(x2, normal(6, 4, 3, 2, seed=1), pads=[1, 0, 1, 1]),
+        case(x2, normal(6, 2, 3, 3, seed=1), group=2, strides=[2, 1], dilations=[1, 2], pads=[2, 0, 1, 3]),
+        case(x2, normal(6, 4, 1, 1, seed=1), auto_pad="SAME_UPPER", strides=[2, 2]),
+        case(x3, normal(6, 2, 2, 2, 2, seed=1), pads=[1, 0, 0, 0, 1, 1], strides=[1, 2, 1]),
+    ]
+
+
+def transposed_convolutions() -> list[Case]:
+    x1, x2, x3 = normal(BATCH, 4, 5), normal(BATCH, 4, 3, 4), normal(2, 2, 2, 3, 2)
+    bias = normal(6, seed=3)
+
+    def case(x: AnyArray, W: AnyArray, b: AnyArray | None = bias, **more: Any) -> Case:
+        return Case("ConvTranspose", [x, W, b], more, opset=more.pop("opset", 17), step=0.1)
+
+    return [
+        case(x1, normal(4, 6, 3, seed=1), opset=7),
+        case(x1, normal(4, 6, 3, seed=1), None, strides=[2], pads=[1, 0], output_padding=[1], opset=11),
+        case(x1, normal(4, 3, 3, seed=1), group=2, strides=[2], dilations=[2], opset=22),
+        case(x1, normal(4, 6, 4, seed=1), strides=[2], auto_pad="SAME_UPPER"),
+        case(x1, normal(4, 6, 5, seed=1), strides=[2], auto_pad="SAME_LOWER"),
+        case(x1, normal(4, 6, 3, seed=1), strides=[2], output_shape=[9]),
+        case(x1, normal(4, 6, 4, seed=1), strides=[2], output_shape=[9], auto_pad="SAME_UPPER"),
+        case(x1, normal(4, 6, 2, seed=1), strides=[3]),
+        case(x2, normal(4, 6, 3, 2, seed=1), strides=[2, 1], pads=[1, 0, 1, 1]),
+        case(x2, normal(4, 3, 2, 3, seed=1), group=2, strides=[2, 2], output_padding=[1, 0]),
+        case(x3, normal(2, 6, 2, 2, 2, seed=1), strides=[1, 2, 1]),
+    ]
+
+
+def pools() -> list[Case]:
+    x1, x2, x3 = smooth(BATCH, 2, 9), smooth(BATCH, 2, 6, 7), smooth(2, 2, 4, 5, 4)
+    shapes: list[tuple[AnyArray, dict[str, Any]]] = [
+        (x1, {"kernel_shape": [3]}),
+        (x1, {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}),
+        (x1, {"kernel_shape": [2], "strides": [2], "ceil_mode": 1}),
+        (x1, {"kernel_shape": [4], "strides": [3], "ceil_mode": 1, "pads": [1, 1]}),
+        (x1, {"kernel_shape": [4], "strides": [2], "auto_pad": "SAME_UPPER"}),
+        (x1, {"kernel_shape": [4], "strides": [2], "auto_pad": "SAME_LOWER"}),
+        (x1, {"kernel_shape": [4], "strides": [2], "auto_pad": "VALID"}),
+        (x2, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
+        (x2, {"kernel_shape": [2, 3], "strides": [2, 2], "ceil_mode": 1}),
+        (x3, {"kernel_shape": [2, 2, 2], "strides": [2, 1, 2]}),
+    ]
+    cases = [Case("MaxPool", [x], a, step=1e-3) for x, a in shapes]
+    cases += [Case("MaxPool", [x1], {"kernel_shape": [3], "dilations": [2], "pads": [2, 2]}, opset=12, step=1e-3)]
+    cases += [
+        Case("MaxPool", [x2], {"kernel_shape": [2, 2], "strides": [2, 2]}, opset=8, outputs=("y", "i"), step=1e-3)
+    ]
+    for include in (0, 1):
+        cases += [Case("AveragePool", [x], {**a, "count_include_pad": include}) for x, a in shapes]
+    cases += [Case("AveragePool", [x1], {"kernel_shape": [3], "strides": [2]}, opset=7)]
+    cases += [
+        Case("AveragePool", [x1], {"kernel_shape": [3], "dilations": [2], "pads": [2, 2], "count_include_pad": i}, 22)
+        for i in (0, 1)
+    ]
+    for op in ("GlobalAveragePool", "GlobalMaxPool"):
+        cases += [Case(op, [x], step=1e-3, opset=o) for x, o in ((x1, 7), (x2, 17), (x3, 22))]
+    return cases
+
+
+def normalisations() -> list[Case]:
+    x = normal(BATCH, 4, 5)
+    scale, shift, mean, variance = normal(4, seed=1), normal(4, seed=2), normal(4, seed=3), positive(4, seed=4)
+    cases = [
+        Case("BatchNormalization", [x, scale, shift, mean, variance], {"epsilon": 1e-2}, o) for o in (7, 9, 14, 15)
+    ]
+    cases += [Case("BatchNormalization", [normal(BATCH, 4), scale, shift, mean, variance])]
+    last, two = normal(5, seed=5), normal(4, 5, seed=6)
+    cases += [
+        Case("LayerNormalization", [x, last, normal(5, seed=7)]),
+        Case("LayerNormalization", [x, last], {"axis": -1, "epsilon": 1e-2}),
+        Case("LayerNormalization", [x, two, two], {"axis": 1}),
+        Case("LayerNormalization", [x, two, two], {"axis": -2}, outputs=("y", "mean", "inverse")),
+        Case("RMSNormalization", [x, last], {"axis": -1}, opset=23),
+        Case("RMSNormalization", [x, two], {"axis": 1}, opset=24),
+        Case("InstanceNormalization", [x, scale, shift]),
+        Case("InstanceNormalization", [normal(BATCH, 4, 3, 2), scale, shift], {"epsilon": 1e-2}, opset=7),
+        Case("GroupNormalization", [normal(BATCH, 4, 3, 2), scale, shift], {"num_groups": 2}, opset=21),
+        Case("MeanVarianceNormalization", [x], {"axes": [1, 2]}, opset=13),
+        Case("MeanVarianceNormalization", [normal(BATCH, 4, 3, 2)], opset=9, batch=False),
+        Case("LpNormalization", [x]),
+        Case("LpNormalization", [smooth(BATCH, 4, 5)], {"axis": 1, "p": 1}, opset=22),
+    ]
+    return [dataclasses.replace(c, step=5e-3) for c in cases]
+
+
+def indexing() -> list[Case]:
+    x = normal(BATCH, 4, 5)
+    return [
+        Case("GatherElements", [x, rng().integers(-4, 4, (BATCH, 6, 5))], {"axis": 1}, opset=11, live=(0, 1)),
+        Case("GatherElements", [x, rng().integers(0, 5, (BATCH, 4, 2))], {"axis": 2}, live=(0, 1)),
+        Case("GatherElements", [x, rng().integers(0, 3, (2, 4, 5))], {"axis": 0}, batch=False),
+    ]
+
+
+def reductions() -> list[Case]:
+    x, one_zero = smooth(BATCH, 4, 5), smooth(BATCH, 4, 5)
+    one_zero[0, 1, 2] = 0
+    cases = [
+        Case(op, [x], {"axes": [1, 2], "keepdims": k}, opset=7 + 4 * k)
+        for k in (0, 1)
+        for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+    ]
+    newest = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")
+    cases += [Case(op, [x, ints(-2)], {"keepdims": 0}, opset=18) for op in (*newest, "ReduceLogSumExp", "ReduceSum")]
+    cases += [
+        Case("ReduceSum", [x, ints()], {"noop_with_empty_axes": 1}, opset=13),
+        Case("ReduceSum", [x], opset=13, batch=False),
+        Case("ReduceL2", [x], opset=13, batch=False),
+        Case("ReduceLogSumExp", [x], {"axes": [2]}, opset=13),
+        Case("ReduceLogSum", [positive(BATCH, 4, 5)], {"axes": [1]}, opset=13),
+        Case("ReduceLogSum", [positive(BATCH, 4, 5), ints(1, 2)], opset=18),
+        Case("ReduceProd", [one_zero], {"axes": [1, 2]}, opset=13, closed=False),
+        Case("ReduceProd", [one_zero], {"axes": [2], "keepdims": 0}, opset=13),
+    ]
+    for reverse in (0, 1):
+        for exclusive in (0, 1):
+            cases += [Case("CumSum", [x, np.int64(1)], {"reverse": reverse, "exclusive": exclusive}, opset=11)]
+    cases += [Case("CumSum", [x, ints(-1)], opset=14), Case("CumSum", [x, np.int64(0)], opset=14, batch=False)]
+    return [dataclasses.replace(c, step=2e-3) for c in cases]
+
+
+FAMILIES = (convolutions, transposed_convolutions, pools, normalisations, reductions, indexing)
+CASES = [case for family in FAMILIES for case in family()]
+RULES: tuple[lx.ProductRule, ...] = ("all", "half", "prop", "abs")
+
+
+# --- what holds for each ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradient_equals_central_differences(case: Case) -> None:
+    feeds = case.feeds()
+    model = lx.load(case.model())
+    came = model.explain(feeds, lx.Gradient(), target_of(case, outputs_of(case, feeds)))
+    wanted = differences(case, feeds, full_weights(case, outputs_of(case, feeds)))
+    for name, gradient in wanted.items():
+        scale = max(1.0, np.abs(gradient).max())
+        np.testing.assert_allclose(came.relevance[name], gradient, atol=case.tolerance * scale)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_ledger_closes(case: Case) -> None:
+    feeds = case.feeds()
+    model, target = lx.load(case.model()), target_of(case, outputs_of(case, feeds))
+    for rule in RULES:
+        for factor in (0.0, 1.0):
+            e = model.explain(feeds, lx.LRP(rule, bias_factor=factor), target)
+            moved = sum(np.abs(e.relevance[name]).sum() for name in feeds)
+            scale = np.abs(e.explained).max() + moved + np.abs(e.ledger.absorbed).max()
+            np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-5 * scale)
+            if factor == 1 and case.closed:
+                np.testing.assert_allclose(e.ledger.absorbed, 0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.batch], ids=str)
+def test_batch_equals_sample_by_sample(case: Case) -> None:
+    feeds = case.feeds()
+    model, target = lx.load(case.model()), target_of(case, outputs_of(case, feeds))
+    count = len(next(iter(feeds.values())))
+    for method in (lx.LRP("half"), lx.LRP("all", bias_factor=1.0), lx.Gradient()):
+        together = model.explain(feeds, method, target)
+        for b in range(count):
+            alone = model.explain({name: x[b : b + 1] for name, x in feeds.items()}, method, target)
+            for name in feeds:
+                scale = max(1.0, np.abs(alone.relevance[name]).max())
+                np.testing.assert_allclose(together.relevance[name][b], alone.relevance[name][0], atol=1e-5 * scale)
+            np.testing.assert_allclose(together.ledger.absorbed[b], alone.ledger.absorbed[0], atol=1e-4)
