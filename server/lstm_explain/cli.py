@@ -109,6 +109,9 @@ def serve(context: typer.Context) -> None:
     from lstm_explain.service import server, workers
 
     (server if settings.workers == 1 else workers).run(settings)
+    # Leaving in the usual way would wait for explanations that were not done when the grace period ended.
+    sys.stdout.flush()
+    os._exit(OK)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -80,7 +80,9 @@ def test_a_request_whose_deadline_passes_while_it_waits_is_never_computed(narrow
         assert late.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert first.exception() is None
         assert stub(channel).Explain(request(inputs=[tensor("x", sequence())]), timeout=10).model == "lstm"
-    dropped = [line for line in map(json.loads, narrow.logged().splitlines()) if line.get("code") == "CANCELLED"]
+    dropped = [
+        line for line in map(json.loads, narrow.logged().splitlines()) if line.get("code") == "DEADLINE_EXCEEDED"
+    ]
     assert dropped
     assert dropped[0]["rpc"] == "Explain"
     assert dropped[0]["request_id"]
@@ -96,6 +98,17 @@ def test_sigterm_lets_requests_at_work_finish(heavy_folder: Path) -> None:
         with pytest.raises(grpc.RpcError) as raised:
             stub(channel).Explain(request(), timeout=5)
         assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_grace_period_ends(heavy_folder: Path) -> None:
+    with serving(heavy_folder, "--grace-period", "0.3") as server, server.channel() as channel:
+        stub(channel).Explain(request(inputs=[tensor("x", sequence())]))
+        endless = stub(channel).Explain.future(heavy(time_steps=60_000))
+        time.sleep(0.3)
+        start = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - start < 2
+        assert endless.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
 def test_a_taken_port_is_told_in_one_line(heavy_folder: Path) -> None:

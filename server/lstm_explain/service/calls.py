@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
 from lstm_explain.errors import Error, InputError
-from lstm_explain.service.errors import Dropped, internal, status_of
+from lstm_explain.service.errors import Dropped, TooLate, internal, status_of
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.wire import locate
 
@@ -162,6 +162,8 @@ def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 def _refuse(request: object, context: Context) -> None:
     if request is _MALFORMED:
         raise InputError("the request is not a valid protobuf message")
+    if context.time_remaining() == 0.0:
+        raise TooLate("the deadline passed before the work began")
     if not context.is_active():
         raise Dropped("the caller went away before the work began")
 

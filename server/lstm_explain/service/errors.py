@@ -4,7 +4,8 @@ lstm_explain.Error
 ├── NotFound        no such model or version
 ├── NotReady        the model is there, but failed to load
 ├── Overloaded      as many requests as allowed are at work or waiting
-├── Dropped         the caller's deadline passed, or the caller went away, before the work began
+├── TooLate         the caller's deadline passed before the work began
+├── Dropped         the caller went away before the work began
 ├── Unimplemented   the service does not offer this yet
 └── (the engine's own, see lstm_explain.errors)
 """
@@ -41,6 +42,10 @@ class Overloaded(Error):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooLate(Error):
+    """The caller's deadline has passed. Its own clock may not have noticed yet, so it may read this."""
 
 
 class Dropped(Error):
@@ -92,6 +97,7 @@ _ANSWERS: dict[type[Error], _Answer] = {
     NotFound: _Answer(code_pb2.NOT_FOUND, _reason("MODEL_NOT_FOUND")),
     NotReady: _Answer(code_pb2.FAILED_PRECONDITION, _reason("MODEL_NOT_READY")),
     Overloaded: _Answer(code_pb2.RESOURCE_EXHAUSTED, _retry),
+    TooLate: _Answer(code_pb2.DEADLINE_EXCEEDED, _reason("DEADLINE_PASSED")),
     Dropped: _Answer(code_pb2.CANCELLED, _reason("CALLER_GONE")),
     Unimplemented: _Answer(code_pb2.UNIMPLEMENTED, _reason("UNIMPLEMENTED")),
 }

@@ -48,7 +48,7 @@ class Explainer:
         self._metrics = metrics
 
     def explain(self, served: ServedModel, query: Query, call: Call) -> Answer:
-        """Raises lstm_explain.Error; Dropped if nobody waits any more when its turn comes."""
+        """Raises lstm_explain.Error; TooLate or Dropped if nobody waits any more when its turn comes."""
         inputs, tokens = read_text(served, query.inputs)
         method = query.method or served.default_method
         asked = time.perf_counter()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from lstm_explain.service.errors import Dropped, Overloaded
+from lstm_explain.service.errors import Dropped, Overloaded, TooLate
 
 RETRY_AFTER = 0.1  # seconds; a queue of short explanations is gone by then
 
@@ -46,12 +46,12 @@ class Slots:
 
     @contextmanager
     def slot(self, call: Call) -> Iterator[None]:
-        """Raises Dropped if, when the turn comes, nobody waits for the answer any more."""
+        """Raises TooLate or Dropped if, when the turn comes, nobody waits for the answer any more."""
         remaining = call.time_remaining()
         # Where there is no deadline, some versions of grpc say None and others a number of years.
         timeout = None if remaining is None else min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         if not self._free.acquire(timeout=timeout):
-            raise Dropped("the deadline passed while the request waited")
+            raise TooLate("the deadline passed while the request waited")
         try:
             if not call.is_active():
                 raise Dropped("the caller went away while the request waited")

@@ -107,7 +107,11 @@ class Repository:
             return self._snapshot
 
     def _entry(self, source: Source) -> Entry:
-        key, state = (source.name, source.version), source.state()
+        key = (source.name, source.version)
+        try:
+            state = source.state()
+        except OSError as error:
+            return Failed(source.name, source.version, f"cannot be read: {error.strerror}")
         known = self._snapshot.models.get(source.name, {}).get(source.version)
         if known is not None and self._states.get(key) == state:
             return known
