@@ -17,7 +17,6 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
-from lstm_explain.rules import TABLE, Kind
 from onnx import TensorProto, helper, numpy_helper
 
 AnyArray = npt.NDArray[Any]
@@ -301,7 +300,51 @@ def reductions() -> list[Case]:
     return [dataclasses.replace(c, step=2e-3) for c in cases]
 
 
-FAMILIES = (convolutions, transposed_convolutions, pools, normalisations, reductions, indexing)
+def products() -> list[Case]:
+    two = (0, 1)
+
+    def case(op: str, *inputs: AnyArray | None, live: tuple[int, ...] = two, **more: Any) -> Case:
+        opset, batch = more.pop("opset", 17), more.pop("batch", True)
+        return Case(op, inputs, more, opset=opset, live=live, batch=batch)
+
+    x = normal(BATCH, 4, 5)
+    vector, matrix, batched = normal(5, seed=1), normal(5, 2, seed=1), normal(BATCH, 5, 2, seed=1)
+    heads, keys = normal(BATCH, 2, 4, 5), normal(BATCH, 2, 5, 3, seed=1)
+    flat, wide = normal(BATCH, 5), normal(BATCH, 4, seed=1)
+    return [
+        case("MatMul", x, matrix, live=(0,), opset=7),
+        case("MatMul", matrix.T, batched, live=(1,)),
+        case("MatMul", x, vector, live=(0,)),
+        case("MatMul", normal(5, 4), normal(4, seed=1), live=(1,), batch=False),
+        case("MatMul", x, batched),
+        case("MatMul", heads, keys, opset=9),
+        case("MatMul", x[:1], batched, batch=False),
+        case("MatMul", x, matrix, batch=False),
+        case("MatMul", x, vector, batch=False),
+        case("MatMul", vector, batched, batch=False),
+        case("MatMul", vector, vector, batch=False),
+        case("Gemm", flat, matrix, normal(2, seed=2), live=(0,), opset=7),
+        case("Gemm", flat, matrix.T.copy(), normal(BATCH, 2, seed=2), live=(0, 2), transB=1, alpha=0.5, beta=2.0),
+        case("Gemm", flat.T.copy(), matrix, live=(0,), transA=1, batch=False),
+        case("Gemm", matrix, normal(4, 5, seed=2), live=(1,), transA=1, transB=1, batch=False),
+        case("Gemm", flat, normal(2, 5, seed=2), normal(2, seed=3), transB=1, alpha=0.5, beta=2.0, batch=False),
+        case("Gemm", normal(5, 3), normal(5, 2, seed=2), None, transA=1, batch=False),
+        case("Einsum", x, matrix, live=(0,), equation="bik,kj->bij", opset=12),
+        case("Einsum", matrix, x, live=(1,), equation="kj,b...k->b...j"),
+        case("Einsum", x, live=(0,), equation="bij->bj"),
+        case("Einsum", x, live=(0,), equation="bij->jbi", batch=False),
+        case("Einsum", x, normal(6, seed=2), live=(0,), equation="bij,k->bi"),
+        case("Einsum", x, batched, equation="bik,bkj->bij"),
+        case("Einsum", heads, keys, equation="bhtd,bhds->bhts"),
+        case("Einsum", flat, matrix, live=(0,), equation="ij,jk"),
+        case("Einsum", flat, wide, equation="bi,bj->bij"),
+        case("Einsum", flat, wide, equation="bi,bj->bj"),
+        case("Einsum", x, x + 1, equation="bij,bij->b"),
+        case("Einsum", x, flat, equation="bij,bj->bi"),
+    ]
+
+
+FAMILIES = (convolutions, transposed_convolutions, pools, normalisations, products, reductions, indexing)
 CASES = [case for family in FAMILIES for case in family()]
 RULES: tuple[lx.ProductRule, ...] = ("all", "half", "prop", "abs")
 

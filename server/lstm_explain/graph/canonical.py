@@ -1,4 +1,4 @@
-"""Spells normalisation layers out in primitives, as exporters that do not know them write them.
+"""Spells layers out in primitives, as exporters that do not know them write them: normalisation above all.
 
 So fused and decomposed graphs are explained alike by construction. New nodes and values are named after the node that
 they stand for: `norm/Div` stands for a part of `norm`.
@@ -158,11 +158,6 @@ def _group_normalization(s: Spelling) -> bool:
     even = s.standardised(s.reshaped(x, [0, groups, -1]), [-1], s.node.attribute("epsilon", 1e-5))
     even = s.cast(even, dtype)
     scale, shift = s.node.inputs[1:3]
-    if s.node.opset < 21:  # one factor a group
-        middle = s.name("scaled")
-        s.scaled(even, s.reshaped(scale, [-1, 1]), s.reshaped(shift, [-1, 1]), middle)
-        s.op("Reshape", middle, shape, output=s.node.outputs[0])
-        return True
     even = s.op("Reshape", even, shape, kind=s.graph.type_of(s.node.inputs[0]))
     by_channel = [-1] + [1] * (rank - 2)
     s.scaled(even, s.reshaped(scale, by_channel), s.reshaped(shift, by_channel), s.node.outputs[0])
@@ -185,6 +180,22 @@ def _lp_normalization(s: Spelling) -> bool:
     return True
 
 
+def _gemm(s: Spelling) -> bool:
+    """With two operands that are no constants: a product, which the rules know as MatMul."""
+    if any(name in s.graph.constants for name in s.node.inputs[:2]):
+        return False
+    matrix = ValueType(s.graph.type_of(s.node.outputs[0]).dtype, (None, None))
+    sides = []
+    for name, attribute in zip(s.node.inputs, ("transA", "transB"), strict=False):
+        sides.append(s.op("Transpose", name, kind=matrix, perm=[1, 0]) if s.node.attribute(attribute, 0) else name)
+    shift, alpha, beta = s.node.input(2), s.node.attribute("alpha", 1.0), s.node.attribute("beta", 1.0)
+    product = s.op("MatMul", *sides, kind=matrix)
+    if shift and beta != 1:
+        shift = s.op("Mul", shift, s.number(beta, shift))
+    s.scaled(product, s.number(alpha, product), shift, s.node.outputs[0])
+    return True
+
+
 # Writes the node in primitives, or tells that what it takes is not known.
 SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
     "LayerNormalization": _layer_normalization,
@@ -194,6 +205,7 @@ SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
     "GroupNormalization": _group_normalization,
     "MeanVarianceNormalization": _mean_variance_normalization,
     "LpNormalization": _lp_normalization,
+    "Gemm": _gemm,
 }
 
 

@@ -4,6 +4,7 @@ Importing this package fills the table: one module a family.
 """
 
 from lstm_explain.rules import (
+    contraction,
     control,
     convolution,
     elementwise,
@@ -23,6 +24,7 @@ __all__ = [
     "LaneLost",
     "Op",
     "Site",
+    "contraction",
     "control",
     "convolution",
     "elementwise",

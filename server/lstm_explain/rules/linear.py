@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules.contraction import share_matmul
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
 
 Shape = tuple[int, ...]
@@ -68,6 +69,7 @@ add(
         spread=_matmul_spread,
         fan_in=_matmul_fan_in,
         lane=_matmul_lane,
+        share=share_matmul,
     ),
 )
 
@@ -122,7 +124,7 @@ def _gemm_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: 
 add(
     "Gemm",
     Op(
-        _matrix_kind,
+        Kind.MAP,
         _gemm,
         reads=("s", "others"),
         bias=_gemm_bias,
