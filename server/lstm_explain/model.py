@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import onnx
 import onnxruntime as ort
 
 from lstm_explain.engine import Engine, in_double, runtime_message
-from lstm_explain.errors import Error, InputError, ModelError, TargetError
+from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError
 from lstm_explain.graph.canonical import canonical
 from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
@@ -23,8 +23,11 @@ from lstm_explain.graph.read import build, infer, read
 from lstm_explain.graph.session import session_options
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
+from lstm_explain.methods.axes import Axes
+from lstm_explain.methods.dispatch import explain_by_study
 from lstm_explain.methods.propagation import Answer
-from lstm_explain.methods.spec import LRP, Method
+from lstm_explain.methods.spec import LRP, Gradient, GradientTimesInput, Method
+from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.head import Head, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
@@ -43,6 +46,7 @@ class Explanation:
     captured: by tensor name, of the tensor's shape.
     ledger: the account of `explained`.
     method, target: as used, every default filled in.
+    standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
     """
 
     relevance: dict[str, npt.NDArray[Any]]
@@ -52,12 +56,14 @@ class Explanation:
     ledger: Ledger
     method: Method
     target: Target
+    standard_error: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 class Model:
     """A loaded model. Safe to call from several threads.
 
-    inputs, outputs: TensorSpec by name.
+    inputs, outputs: TensorSpec by name. axes: by input, which axis holds samples, which time, as found in the graph;
+    replace an entry where it is wrong. Perturbation methods and IntegratedGradients go by them.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
@@ -71,10 +77,15 @@ class Model:
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
         self._finer: Engine | None = None
+        self._study = Study(self._engine)
+
+    @property
+    def axes(self) -> dict[str, Axes]:
+        return self._study.axes
 
     def report(self) -> Report:
         """What will happen at each node; `supported` tells whether LRP can explain the first output."""
-        return report(self._engine.graph)
+        return replace(report(self._engine.graph), axes=dict(self.axes))
 
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Every output, computed by ONNX Runtime from the model as it is. Raises InputError."""
@@ -109,6 +120,8 @@ class Model:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
         pre_activation = target.pre_activation or isinstance(method, LRP)
         head = head_of(self._engine.graph, output) if pre_activation else Head(output, ())
+        if not isinstance(method, (LRP, Gradient, GradientTimesInput)):
+            return self._explain_by_study(checked, method, output, head, target, capture)
         done, selection, answer = self._engine.explain(checked, method, output, head, target, capture)
         if isinstance(method, LRP) and self._single and not _closes(answer):
             fixed = replace(target, index=selection.index, contrast=selection.contrast)
@@ -121,6 +134,29 @@ class Model:
             answer.ledger,
             method,
             replace(target, output=output, index=selection.index, contrast=selection.contrast),
+        )
+
+    def _explain_by_study(
+        self,
+        inputs: dict[str, npt.NDArray[Any]],
+        method: Method,
+        output: str,
+        head: Head,
+        target: Target,
+        capture: Sequence[str],
+    ) -> Explanation:
+        if capture:
+            raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
+        found = explain_by_study(Task(self._study, inputs, output, head, target), method)
+        return Explanation(
+            found.answer.relevance,
+            {name: found.outputs[name] for name in self.outputs},
+            found.answer.explained,
+            {},
+            found.answer.ledger,
+            method,
+            replace(target, output=output, index=found.selection.index, contrast=found.selection.contrast),
+            found.standard_error,
         )
 
     def _in_double(
@@ -200,4 +236,4 @@ def _spec(graph: Graph, name: str) -> TensorSpec:
     return TensorSpec(np.dtype(np.float32) if kind.dtype is None else kind.dtype, named)
 
 
-__all__ = ["Explanation", "Model", "NodeReport", "Report", "TensorSpec", "load"]
+__all__ = ["Axes", "Explanation", "Model", "NodeReport", "Report", "TensorSpec", "load"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.methods.axes import Axes
 from lstm_explain.plan.head import head_of
 from lstm_explain.plan.live import Stop, live_values, path, reach, stop_at, why_not, without_scale
 from lstm_explain.rules import Kind
@@ -24,10 +25,11 @@ class NodeReport:
 
 @dataclass(frozen=True)
 class Report:
-    """supported: whether LRP can explain the model's first output."""
+    """supported: whether LRP can explain the model's first output. axes: by input, where samples and time steps lie."""
 
     supported: bool
     nodes: list[NodeReport]
+    axes: dict[str, Axes] = field(default_factory=dict)
 
 
 def report(graph: Graph) -> Report:

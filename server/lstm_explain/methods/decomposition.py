@@ -1,0 +1,239 @@
+"""Contextual decomposition of one LSTM with a linear readout (Murdoch et al. 2018, arXiv 1801.05453, section 3).
+
+Cell and hidden state are split into beta, what the phrase (one time step) contributes, and gamma, the rest:
+c = beta_c + gamma_c, h = beta_h + gamma_h. Since the sums are known from the forward pass, only beta is carried along.
+Initial states belong to gamma. The readout is linear, so the score splits likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.methods.axes import NOWHERE, trace
+from lstm_explain.methods.players import Board
+from lstm_explain.methods.propagation import Context, explain_by_propagation
+from lstm_explain.methods.spec import ContextualDecomposition, Gradient
+from lstm_explain.methods.stacking import MOST_BYTES, chunks
+from lstm_explain.methods.study import Found, Scores, Task, found
+from lstm_explain.plan.live import Stop, live_values, path
+from lstm_explain.rules import Kind
+from lstm_explain.target import Selection
+
+LINEAR = {Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ROUTING}
+PLAIN = ["sigmoid", "tanh", "tanh"]
+STEPWISE = {  # of which each step's output depends on that step's input alone
+    "Gather", "Transpose", "Identity", "Cast", "Dropout", "Squeeze", "Unsqueeze", "Reshape", "Add", "Sub", "Mul", "Div",
+    "Neg", "MatMul", "Gemm", "Tanh", "Sigmoid", "Relu", "BatchNormalization",
+}  # fmt: skip
+
+
+def explain_by_decomposition(task: Task, method: ContextualDecomposition) -> Found:
+    """The ledger's `absorbed` is the readout's constant; the residual is what time steps do together."""
+    scores = Scores(task)
+    readout = _readout(task, scores)
+    parts = sum((_parts(direction) for direction in readout.directions), np.zeros(()))  # [steps, batch]
+    name, axis = readout.source
+    steps = np.arange(parts.shape[0]).reshape([-1 if i == axis else 1 for i in range(task.inputs[name].ndim)])
+    board = Board(scores, {name: steps}, {name: np.zeros_like(task.inputs[name])}, parts.shape[0])
+    return found(scores, board.relevance(parts.T), parts.sum(axis=0), scores.explained - readout.linear_part)
+
+
+@dataclass(frozen=True)
+class DirectionOf:
+    """One direction of the LSTM in one pass, in float64. x [T, B, D]; W, R, b as ONNX has them, gates i, o, f, c.
+
+    y [T, B, H], h, c [B, H]: weights of its outputs in the explained value.
+    """
+
+    x: Array
+    W: Array
+    R: Array
+    b: Array
+    h0: Array
+    c0: Array
+    lens: Array
+    reverse: bool
+    y: Array
+    h: Array
+    c: Array
+
+
+@dataclass(frozen=True)
+class Readout:
+    """source: the input whose time steps are the LSTM's, and its time axis. linear_part: [batch], without constants."""
+
+    directions: list[DirectionOf]
+    source: tuple[str, int]
+    linear_part: Array
+
+
+# --- the decomposition -------------------------------------------------------------------------------------------
+
+
+def _parts(d: DirectionOf) -> Array:
+    """[T, B]: the part beta of the explained value, for every time step as the phrase."""
+    steps, batch, _ = d.x.shape
+    size = max(1, MOST_BYTES // (8 * 24 * batch * d.R.shape[1]))
+    return np.concatenate([decompose(d, np.asarray(ids)) for ids in chunks(steps, size)])
+
+
+def decompose(d: DirectionOf, phrases: Array) -> Array:
+    """[phrases, B]: the part beta of the explained value, for each of these time steps alone."""
+    steps, batch, _ = d.x.shape
+    of_x = d.x @ d.W.T
+    h, c = d.h0, d.c0
+    beta_h = np.zeros((len(phrases), *h.shape))
+    beta_c = np.zeros_like(beta_h)
+    score = np.zeros((len(phrases), batch))
+    rows = np.arange(batch)
+    for s in range(steps):
+        runs = s < d.lens
+        t = np.where(runs, d.lens - 1 - s if d.reverse else s, 0)
+        inside = (phrases[:, None] == t)[:, :, None]
+        new = _step(of_x[t, rows], h, c, beta_h, beta_c, inside, d)
+        h, c, beta_h, beta_c = (np.where(runs[:, None], a, b) for a, b in zip(new, (h, c, beta_h, beta_c), strict=True))
+        score += (d.y[t, rows] * beta_h).sum(axis=2) * runs
+    return score + (d.h * beta_h + d.c * beta_c).sum(axis=2)
+
+
+def _step(
+    of_x: Array, h: Array, c: Array, beta_h: Array, beta_c: Array, inside: Array, d: DirectionOf
+) -> tuple[Array, Array, Array, Array]:
+    """New h, c, beta_h, beta_c. A product of parts goes to beta where the phrase alone, or with biases, makes it."""
+    z = of_x + h @ d.R.T  # without the bias
+    rel = beta_h @ d.R.T + np.where(inside, of_x, 0)
+    irr = z - rel
+    (i, i_b), (f, f_b), (g, g_b) = (
+        _three(activation, *(np.split(a, 4, axis=-1)[k] for a in (rel, irr, d.b)))
+        for k, activation in ((0, _sigmoid), (2, _sigmoid), (3, np.tanh))
+    )
+    gate_i, gate_o, gate_f, cell = np.split(z + d.b, 4, axis=-1)
+    new_c = _sigmoid(gate_f) * c + _sigmoid(gate_i) * np.tanh(cell)
+    new_beta_c = i * (g + g_b) + i_b * g + np.where(inside, i_b * g_b, 0) + (f + f_b) * beta_c
+    o = _sigmoid(gate_o)  # not decomposed, as in the authors' implementation
+    squashed = np.tanh(new_c)
+    new_beta_h = o * 0.5 * (np.tanh(new_beta_c) + squashed - np.tanh(new_c - new_beta_c))
+    return o * squashed, new_c, new_beta_h, new_beta_c
+
+
+def _three(activation: Callable[[Array], Array], rel: Array, irr: Array, bias: Array) -> tuple[Array, Array]:
+    """Shares of beta and of the bias in activation(rel + irr + bias).
+
+    The Shapley value of `rel` beside `irr`, the bias always coming first (the paper's equation 14 and after).
+    """
+    of_bias = activation(bias)
+    share = activation(rel + bias) - of_bias + activation(rel + irr + bias) - activation(irr + bias)
+    return 0.5 * share, of_bias
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+# --- where it applies --------------------------------------------------------------------------------------------
+
+
+def _readout(task: Task, scores: Scores) -> Readout:
+    """Raises UnsupportedOperator where the model is not an LSTM over the steps of one input with a linear readout."""
+    engine, graph = task.study.engine, task.study.engine.graph
+    stops = path(graph, live_values(graph, graph.inputs), [task.head.value])
+    node = _only_lstm(stops)
+    source = _source(graph, node, stops)
+    _check_after(node, stops)
+    outputs = tuple(o for o in node.outputs if o)
+    plan = engine.plan(task.head, Gradient(), (node.inputs[0], *outputs))
+    done = engine.forward(plan, task.inputs)
+    context = Context(plan, task.head, engine.cells, done, [], list(outputs))
+    selection = Selection(scores.selection.weights, 1, None, None)
+    weights = explain_by_propagation(context, Gradient(), selection, None).captured
+    linear = sum(
+        (_sum_over(weights[o] * done.values[o], 2 if i == 0 else 1, node) for i, o in enumerate(node.outputs) if o),
+        np.zeros(scores.batch),
+    )
+    arrays = [np.asarray(weights[o], np.float64) if o else None for o in (*node.outputs, "", "")[:3]]
+    return Readout(_directions(graph, node, done.tapes[node.name], arrays), source, linear)
+
+
+def _sum_over(array: Array, batch_axis: int, node: Node) -> Array:
+    axis = 0 if node.attribute("layout", 0) == 1 else batch_axis
+    return np.moveaxis(array.astype(np.float64), axis, 0).reshape(array.shape[axis], -1).sum(axis=1)
+
+
+def _only_lstm(stops: list[Stop]) -> Node:
+    recurrent = [s.node for s in stops if s.kind in (Kind.RECURRENT, Kind.CONTROL)]
+    for node in recurrent[1:] if recurrent and recurrent[0].op == "LSTM" else recurrent:
+        raise UnsupportedOperator(node.name, node.op, "contextual decomposition is for one LSTM with a linear readout")
+    if not recurrent:
+        last = stops[-1].node
+        raise UnsupportedOperator(last.name, last.op, "contextual decomposition is for an LSTM, and there is none")
+    node = recurrent[0]
+    names = [n.lower() for n in node.attribute("activations") or []]
+    plain = names in ([], PLAIN, PLAIN * 2)
+    for problem, there in (
+        ("peepholes", bool(node.input(7))),
+        ("clip", bool(node.attribute("clip", 0.0))),
+        ("input_forget", bool(node.attribute("input_forget", 0))),
+        ("other activations", not plain),
+    ):
+        if there:
+            raise UnsupportedOperator(node.name, node.op, f"contextual decomposition has no rule for {problem}")
+    return node
+
+
+def _source(graph: Graph, node: Node, stops: list[Stop]) -> tuple[str, int]:
+    """The input, and its axis, whose positions are the LSTM's time steps, one by one."""
+    needed = {node.inputs[0]}
+    for stop in reversed(stops):
+        if not needed.intersection(stop.node.outputs):
+            continue
+        if stop.node.op not in STEPWISE:
+            reason = "contextual decomposition needs an LSTM whose steps are those of the input"
+            raise UnsupportedOperator(stop.node.name, stop.node.op, reason)
+        needed.update(stop.node.inputs[i] for i in stop.live)
+    label = trace(graph).get(node.inputs[0], ())
+    axis = 1 if node.attribute("layout", 0) == 1 else 0
+    origins = label[axis] if label else NOWHERE
+    if len(origins) != 1:
+        raise UnsupportedOperator(node.name, node.op, "its time steps are not those of one input")
+    return next(iter(origins))
+
+
+def _check_after(node: Node, stops: list[Stop]) -> None:
+    after = {o for o in node.outputs if o}
+    for stop in stops:
+        read = {stop.node.inputs[i] for i in stop.live}
+        if stop.node is node or not read & after:
+            continue
+        chooses = stop.kind is Kind.ROUTING and {"x", "y"} & set(stop.op.reads)
+        if stop.kind not in LINEAR or chooses or not read <= after:
+            reason = "contextual decomposition needs a linear readout of the LSTM alone"
+            raise UnsupportedOperator(stop.node.name, stop.node.op, reason)
+        after.update(stop.node.outputs)
+
+
+def _directions(graph: Graph, node: Node, tapes: list[Any], weights: list[Array | None]) -> list[DirectionOf]:
+    """weights: of Y, Y_h and Y_c, in ONNX's layout."""
+    W, R = (np.asarray(graph.constants[node.inputs[slot]], np.float64) for slot in (1, 2))
+    H = R.shape[2]
+    B = np.asarray(graph.constants[node.inputs[3]], np.float64) if node.input(3) else np.zeros((len(W), 8 * H))
+    batch_first = node.attribute("layout", 0) == 1
+    y, *ends = weights
+    if batch_first:
+        y = None if y is None else y.transpose(1, 2, 0, 3)
+        ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
+    result = []
+    for d, tape in enumerate(tapes):
+        steps, batch, _ = tape.x.shape
+        at_y = np.zeros((steps, batch, H)) if y is None else y[:, d]
+        at_h, at_c = (np.zeros((batch, H)) if e is None else e[d] * (tape.lens > 0)[:, None] for e in ends)
+        x, h0, c0 = (np.asarray(a, np.float64) for a in (tape.x, tape.h0, tape.kept["c0"]))
+        bias = B[d, : 4 * H] + B[d, 4 * H :]
+        reverse = d == 1 or node.attribute("direction", "forward") == "reverse"
+        result.append(DirectionOf(x, W[d], R[d], bias, h0, c0, tape.lens, reverse, at_y, at_h, at_c))
+    return result

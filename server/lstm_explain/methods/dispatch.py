@@ -1,0 +1,34 @@
+"""From a method to the function that computes it, for those that run the model many times."""
+
+from __future__ import annotations
+
+from lstm_explain.errors import MethodError
+from lstm_explain.methods.decomposition import explain_by_decomposition
+from lstm_explain.methods.integrated import explain_by_integration, explain_by_smoothing
+from lstm_explain.methods.occlusion import explain_by_occlusion
+from lstm_explain.methods.shapley import explain_by_shapley
+from lstm_explain.methods.spec import (
+    ContextualDecomposition,
+    IntegratedGradients,
+    Method,
+    Occlusion,
+    ShapleySampling,
+    SmoothGrad,
+)
+from lstm_explain.methods.study import Found, Task
+
+
+def explain_by_study(task: Task, method: Method) -> Found:
+    """Raises MethodError for a method that is none of these."""
+    match method:
+        case IntegratedGradients():
+            return explain_by_integration(task, method)
+        case SmoothGrad():
+            return explain_by_smoothing(task, method)
+        case Occlusion():
+            return explain_by_occlusion(task, method)
+        case ShapleySampling():
+            return explain_by_shapley(task, method)
+        case ContextualDecomposition():
+            return explain_by_decomposition(task, method)
+    raise MethodError(f"{method!r} is no method of this engine", field="method")

@@ -1,0 +1,160 @@
+"""Gradients averaged over many inputs: IntegratedGradients and SmoothGrad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.methods.axes import find_axes
+from lstm_explain.methods.baselines import given_baselines
+from lstm_explain.methods.propagation import Context, explain_by_propagation
+from lstm_explain.methods.spec import Baseline, Gradient, IntegratedGradients, SmoothGrad
+from lstm_explain.methods.stacking import chunks, copies_for, stack, sum_per_sample, tile, unstack
+from lstm_explain.methods.study import Found, Scores, Task, found
+from lstm_explain.plan.forward import Pass
+from lstm_explain.rules.recurrent import Tape
+from lstm_explain.target import Selection
+
+Points = Callable[[str, range], Array]
+
+
+def explain_by_integration(task: Task, method: IntegratedGradients) -> Found:
+    """(x - x') times the mean gradient on the line from x' to x, by Gauss-Legendre nodes and weights."""
+    field = Field(task)
+    start, end = field.start(method.baseline), field.at
+    places, weights = np.polynomial.legendre.leggauss(method.steps)
+
+    def points(name: str, ids: range) -> Array:
+        along = (places[ids.start : ids.stop] + 1) / 2
+        return start[name] + along.reshape(-1, *(1,) * end[name].ndim) * (end[name] - start[name])
+
+    mean = field.mean_gradient(points, weights / 2)
+    parts = {name: (end[name] - start[name]) * gradient for name, gradient in mean.items()}
+    return found(field.scores, field.by_input(parts), field.total(parts), field.score(start))
+
+
+def explain_by_smoothing(task: Task, method: SmoothGrad) -> Found:
+    """The mean gradient around x; a token gets the norm of its vector's, as under Gradient.
+
+    All samples of a batch meet the same noise, each scaled to its own range: nothing depends on the rest of the batch.
+    """
+    field = Field(task)
+
+    def points(name: str, ids: range) -> Array:
+        noise = [_noise(field, name, (method.seed, copy)) for copy in ids]
+        return field.at[name] + method.noise * field.ranges(name) * np.stack(noise)
+
+    mean = field.mean_gradient(points, np.full(method.samples, 1 / method.samples))
+    relevance = field.by_input(mean, norms=True)
+    return found(field.scores, relevance, field.total(relevance), None)
+
+
+def _noise(field: Field, name: str, seed: tuple[int, ...]) -> Array:
+    """Standard normal, the same for every sample."""
+    axis, entry = field.axes[name], list(field.at).index(name)
+    shape = tuple(1 if i == axis else extent for i, extent in enumerate(field.at[name].shape))
+    return np.random.default_rng((*seed, entry)).standard_normal(shape)
+
+
+class Field:
+    """Where gradients are taken: at the floating-point inputs and at the vectors that integer inputs look up.
+
+    at: by entry, the value that the task's inputs give. axes: by entry, the batch axis.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.scores = task, Scores(task)
+        self.opened = task.study.opened(task.head.value)
+        self.engine = self.opened.engine
+        self.inputs = {**task.inputs, **self.opened.looked_up(task.study.engine, task.inputs)}
+        self.at = {name: self.inputs[name] for name in self.opened.entries}
+        self.plan = self.engine.plan(task.head, Gradient(), ())
+        axes = {n: a.batch for n, a in find_axes(self.engine.graph, task.study.axes).items()}
+        fits = {n: a is not None and array.shape[a] == self.scores.batch for n, a, array in _zip(axes, self.inputs)}
+        self.axes = {n: axis if fits[n] and task.target.batch_axis is not None else None for n, axis in axes.items()}
+
+    def start(self, baseline: Baseline) -> dict[str, Array]:
+        """The entries' values at the baseline; vectors of zeros for tokens without one."""
+        inputs = self.task.inputs
+        given = given_baselines(baseline, inputs, self.task.study.reachable(self.task.head.value))
+        start = {name: np.zeros_like(array) for name, array in self.at.items()}
+        if any(name not in self.at for name in given):
+            start |= self.opened.looked_up(self.task.study.engine, {**inputs, **given})
+        return start | {name: array for name, array in given.items() if name in self.at}
+
+    def score(self, entries: Mapping[str, Array]) -> Array:
+        """[batch]: the explained value with these entries."""
+        return self.scores.of(self.engine.forward(self.plan, {**self.inputs, **entries}).values, 1)[0]
+
+    def mean_gradient(self, points: Points, weights: Array) -> dict[str, Array]:
+        """By entry, the weighted sum of the gradients at `points`."""
+        total = {name: np.zeros(array.shape) for name, array in self.at.items()}
+        for ids in chunks(len(weights), self._size(len(weights))):
+            entries = {name: points(name, ids).astype(array.dtype) for name, array in self.at.items()}
+            for name, gradient in self._gradients(entries, len(ids)).items():
+                total[name] += np.tensordot(weights[ids.start : ids.stop], gradient, 1)
+        return total
+
+    def _size(self, wanted: int) -> int:
+        stacks = wanted > 1 and self.scores.stacks() and all(axis is not None for axis in self.axes.values())
+        if not stacks:
+            return 1
+        done = self.engine.forward(self.plan, self.inputs)
+        return copies_for(3 * _bytes([*done.values.values(), *done.tapes.values()]))
+
+    def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
+        """By entry, [copies, *shape]."""
+        weights, axis = self.scores.selection.weights, self.task.target.batch_axis
+        inputs = {**self.inputs, **{name: array[0] for name, array in entries.items()}}
+        if copies > 1:
+            assert axis is not None
+            weights = tile(weights, axis % weights.ndim, copies)
+            inputs = {n: self._stacked(n, entries, copies) for n in self.inputs}
+        done = self.engine.forward(self.plan, inputs)
+        context = Context(self.plan, self.task.head, self.engine.cells, done, list(entries), [])
+        # Samples do not mix, so the gradient of their sum holds each one's own, and one walk does for all.
+        gradient = explain_by_propagation(context, Gradient(), Selection(weights, 1, None, None), None).relevance
+        if copies == 1:
+            return {name: array[None] for name, array in gradient.items()}
+        return {name: unstack(array, self.axes[name] or 0, copies) for name, array in gradient.items()}
+
+    def _stacked(self, name: str, entries: Mapping[str, Array], copies: int) -> Array:
+        axis = self.axes[name]
+        assert axis is not None
+        return stack(entries[name], axis) if name in entries else tile(self.inputs[name], axis, copies)
+
+    def ranges(self, name: str) -> Array:
+        """Largest minus smallest entry of every sample, with the axes of the entry."""
+        others = tuple(i for i in range(self.at[name].ndim) if i != self.axes[name])
+        return np.ptp(self.at[name], axis=others, keepdims=True)
+
+    def by_input(self, parts: Mapping[str, Array], *, norms: bool = False) -> dict[str, Array]:
+        """Numbers at the entries as numbers at the inputs: a token gets the sum (or the norm) over its vectors."""
+        tokens = self.opened.tokens(self.task.study.engine, self.task.inputs, parts, norms=norms)
+        floats = {name: array for name, array in parts.items() if name in self.task.inputs}
+        return floats | {name: array + floats.get(name, 0) for name, array in tokens.items()}
+
+    def total(self, parts: Mapping[str, Array]) -> Array:
+        """[batch]: the sum over everything."""
+        axes = {name: self.axes.get(name) for name in parts}
+        return sum(
+            (sum_per_sample(array, axes[name], self.scores.batch) for name, array in parts.items()),
+            np.zeros(self.scores.batch),
+        )
+
+
+def _zip(axes: Mapping[str, int | None], arrays: Mapping[str, Array]) -> list[tuple[str, int | None, Array]]:
+    return [(name, axes[name], array) for name, array in arrays.items()]
+
+
+def _bytes(held: object) -> int:
+    """Of all arrays in a forward pass, those on the tapes of recurrent nodes and bodies too."""
+    if isinstance(held, np.ndarray):
+        return held.nbytes
+    if isinstance(held, Mapping):
+        return sum(map(_bytes, held.values()))
+    if isinstance(held, (list, tuple)):
+        return sum(map(_bytes, held))
+    return _bytes(vars(held)) if isinstance(held, (Pass, Tape)) else _bytes(getattr(held, "passes", ()))

@@ -1,0 +1,92 @@
+"""The graph opened behind its embeddings, so that token inputs can be varied continuously.
+
+Where a value that depends on integer inputs becomes a floating-point number (the looked-up vectors, as a rule), the
+opened graph has an input. Whatever else the integers decide (lengths, masks) stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lstm_explain.engine import Engine
+from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.methods.spec import Gradient
+from lstm_explain.plan.backward import Walk
+from lstm_explain.plan.compile import Plan, Purpose, compile_plan
+from lstm_explain.plan.live import live_values, reach
+from lstm_explain.plan.wiring import BODIES
+from lstm_explain.rules import TABLE
+
+
+@dataclass(frozen=True)
+class Opened:
+    """engine: of the opened graph. entries: its inputs that can be varied. doors: those that the graph computes."""
+
+    engine: Engine
+    entries: tuple[str, ...]
+    doors: tuple[str, ...]
+    plan: Plan | None  # from the doors back to the integer inputs
+
+    def looked_up(self, engine: Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The doors' values. engine: of the graph that is not opened."""
+        if self.plan is None:
+            return {}
+        values = engine.forward(self.plan, inputs).values
+        return {door: values[door] for door in self.doors}
+
+    def tokens(
+        self, engine: Engine, inputs: Mapping[str, Array], at: Mapping[str, Array], *, norms: bool
+    ) -> dict[str, Array]:
+        """Numbers of the inputs behind the doors, given numbers at the doors: sums over vectors, or their norms."""
+        if self.plan is None:
+            return {}
+        done = engine.forward(self.plan, inputs)
+        dtype = np.promote_types(done.values[self.doors[0]].dtype, np.float32)
+        walk = Walk(self.plan, done, engine.cells, Gradient(), 1, dtype)
+        for door in self.doors:
+            walk.send(door, None, **{"density" if norms else "relevance": at[door].astype(dtype, copy=False)})
+        walk.run()
+        arrived = {name: walk.arrived(name) for name in engine.graph.inputs}
+        return {name: array for name, array in arrived.items() if array is not None}
+
+
+def open_graph(engine: Engine, value: str) -> Opened:
+    """The part of the graph before `value`, opened. Raises UnsupportedOperator: tokens looked up inside a body."""
+    graph = engine.graph
+    live = live_values(graph, graph.inputs)
+    doors = []
+    for node in _before(graph, value):
+        reached = reach(node, live)
+        carrying = [*(node.inputs[slot] for slot in reached.slots), *reached.captured]
+        if any(_is_float(graph, name) for name in carrying):
+            continue
+        opens = [o for o in reached.outputs if _is_float(graph, o)]
+        if opens and node.op in BODIES:
+            raise UnsupportedOperator(node.name, node.op, "tokens become numbers inside its body, where no line leads")
+        if opens and TABLE.get(node.op) is not None:
+            doors += opens
+    floats = [name for name in graph.inputs if _is_float(graph, name)]
+    if not doors:
+        return Opened(engine, tuple(floats), (), None)
+    shut = [node for node in graph.nodes if not set(doors).intersection(node.outputs)]
+    opened = replace(graph, nodes=shut, inputs=[*graph.inputs, *doors])
+    plan = compile_plan(replace(graph, outputs=list(doors)), doors, Purpose(gradient=True))
+    return Opened(Engine(opened), (*floats, *doors), tuple(doors), plan)
+
+
+def _before(graph: Graph, value: str) -> list[Node]:
+    needed, kept = {value}, []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            kept.append(node)
+            needed.update((*node.inputs, *node.captured))
+    return kept[::-1]
+
+
+def _is_float(graph: Graph, value: str) -> bool:
+    dtype = graph.type_of(value).dtype
+    return dtype is None or dtype.kind == "f"

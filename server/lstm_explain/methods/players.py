@@ -1,0 +1,97 @@
+"""Who takes part when parts of an input are replaced: time steps, features or single cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.methods.axes import Axes
+from lstm_explain.methods.baselines import given_baselines
+from lstm_explain.methods.spec import Baseline, Players
+from lstm_explain.methods.study import Scores
+
+
+@dataclass(frozen=True)
+class Board:
+    """The players of all inputs.
+
+    players: by input, the number of the player that every cell belongs to; of the input's rank, with extents of 1 where
+    all cells belong to the same (as along the samples, who all play the same game). baselines: by input, what replaces.
+    """
+
+    scores: Scores
+    players: dict[str, Array]
+    baselines: dict[str, Array]
+    count: int
+
+    def coalitions(self, present: Array) -> Array:
+        """[coalitions, batch]: scores where only those `present` ([coalitions, players]) keep their own cells."""
+        inputs = self.scores.task.inputs
+
+        def change(ids: range) -> dict[str, Array]:
+            chosen = present[ids.start : ids.stop]
+            return {n: np.where(chosen[:, p], inputs[n], self.baselines[n]) for n, p in self.players.items()}
+
+        return self.scores.changed(len(present), change)
+
+    def relevance(self, values: Array) -> dict[str, Array]:
+        """By input, [batch, players] shared out: a player's value in equal parts over its cells.
+
+        Cells that equal their baseline get nothing, unless all of a player's do.
+        """
+        inputs = self.scores.task.inputs
+        return {n: self._shared(values, inputs[n], p, self.baselines[n], n) for n, p in self.players.items()}
+
+    def _shared(self, values: Array, x: Array, players: Array, baseline: Array, name: str) -> Array:
+        axis = self._batch_axis(name)
+        numbers = np.broadcast_to(players, x.shape)
+        changed = (x != baseline).astype(np.float64)
+        if axis is None:
+            return self._part(values.sum(axis=0), numbers, changed)
+        rows = zip(values, np.moveaxis(numbers, axis, 0), np.moveaxis(changed, axis, 0), strict=True)
+        return np.moveaxis(np.stack([self._part(*row) for row in rows]), 0, axis)
+
+    def _part(self, values: Array, numbers: Array, changed: Array) -> Array:
+        cells = np.bincount(numbers.reshape(-1), changed.reshape(-1), minlength=self.count)
+        whole = np.bincount(numbers.reshape(-1), minlength=self.count)
+        share = np.where(cells > 0, values / np.maximum(cells, 1), values / np.maximum(whole, 1))
+        return share[numbers] * np.where(cells[numbers] > 0, changed, 1.0)
+
+    def _batch_axis(self, name: str) -> int | None:
+        task = self.scores.task
+        axis = task.study.axes[name].batch
+        fits = axis is not None and task.inputs[name].shape[axis] == self.scores.batch
+        return axis if task.target.batch_axis is not None and fits else None
+
+
+def board_for(scores: Scores, baseline: Baseline, over: Players) -> Board:
+    """All players of the inputs on which the explained value depends, numbered through."""
+    task = scores.task
+    names = task.study.reachable(task.head.value)
+    given = given_baselines(baseline, task.inputs, names)
+    players, count = {}, 0
+    for name in names:
+        x, axes = task.inputs[name], task.study.axes[name]
+        shape = player_shape(x.shape, axes if task.target.batch_axis is not None else Axes(None, axes.time), over)
+        players[name] = np.arange(count, count + math.prod(shape)).reshape(shape)
+        count += math.prod(shape)
+    baselines = {name: given.get(name, np.zeros_like(task.inputs[name])) for name in names}
+    return Board(scores, players, baselines, count)
+
+
+def player_shape(shape: Sequence[int], axes: Axes, over: Players) -> tuple[int, ...]:
+    """The extents along which players differ. Without a time axis the whole input is one step."""
+    if over == "cells":
+        return tuple(1 if axis == axes.batch else extent for axis, extent in enumerate(shape))
+    last = len(shape) - 1
+    chosen = axes.time if over == "steps" else (last if last not in (axes.batch, axes.time) else None)
+    return tuple(extent if axis == chosen else 1 for axis, extent in enumerate(shape))
+
+
+def players_by_input(board: Board) -> Mapping[str, Array]:
+    """By input, its players' numbers in a row."""
+    return {name: players.reshape(-1) for name, players in board.players.items()}

@@ -1,0 +1,46 @@
+"""Many copies of a batch as one larger batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+
+MOST_BYTES = 128 << 20  # what one pass over stacked copies may take
+MOST_COPIES = 256
+
+
+def stack(copies: Array, axis: int) -> Array:
+    """[copies, *shape] to shape with `axis` that many times longer, copy after copy."""
+    moved = np.moveaxis(copies, 0, axis)
+    shape = moved.shape
+    return np.ascontiguousarray(moved.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+
+
+def unstack(array: Array, axis: int, copies: int) -> Array:
+    """The inverse of `stack`: [copies, *shape]."""
+    shape = array.shape
+    return np.moveaxis(array.reshape(*shape[:axis], copies, shape[axis] // copies, *shape[axis + 1 :]), axis, 0)
+
+
+def tile(array: Array, axis: int, copies: int) -> Array:
+    return array if copies == 1 else np.concatenate([array] * copies, axis=axis)
+
+
+def copies_for(bytes_a_copy: int) -> int:
+    """How many copies fit in memory together."""
+    return max(1, min(MOST_COPIES, MOST_BYTES // max(bytes_a_copy, 1)))
+
+
+def chunks(count: int, size: int) -> Iterator[range]:
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
+
+
+def sum_per_sample(array: Array, axis: int | None, batch: int) -> Array:
+    """[batch]: the sum over a sample. An array that all samples share counts in equal parts."""
+    if axis is None:
+        return np.full(batch, array.sum(dtype=np.float64) / batch)
+    return np.moveaxis(array, axis, 0).reshape(batch, -1).sum(axis=1, dtype=np.float64)

@@ -1,0 +1,230 @@
+"""What the methods that run a model many times share: its axes, its opened graph, forward passes over many copies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+
+from lstm_explain.engine import Engine, runtime_message
+from lstm_explain.errors import InputError, UnsupportedOperator
+from lstm_explain.graph.ir import Array
+from lstm_explain.graph.rewrite import make
+from lstm_explain.graph.session import session_of
+from lstm_explain.ledger import Ledger
+from lstm_explain.methods.axes import Axes, find_axes
+from lstm_explain.methods.opened import Opened, open_graph
+from lstm_explain.methods.propagation import Answer
+from lstm_explain.methods.spec import Gradient
+from lstm_explain.methods.stacking import chunks, copies_for, stack, tile
+from lstm_explain.plan.account import per_sample
+from lstm_explain.plan.head import Head
+from lstm_explain.plan.live import live_values, path
+from lstm_explain.rules import Lane, LaneLost
+from lstm_explain.target import Selection, Target, select
+
+BASELINE = "(baseline)"  # the ledger's name for what the baseline scores
+
+
+class Study:
+    """Of one model, kept with it. Safe to call from several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.axes: dict[str, Axes] = find_axes(engine.graph)
+        self._lock = threading.Lock()
+        self._opened: dict[str, Opened] = {}
+        self._sessions: dict[tuple[str, ...], ort.InferenceSession | None] = {}
+        self.stackable: dict[tuple[object, ...], bool] = {}
+
+    def opened(self, value: str) -> Opened:
+        with self._lock:
+            if value not in self._opened:
+                self._opened[value] = open_graph(self.engine, value)
+            return self._opened[value]
+
+    def reachable(self, value: str) -> list[str]:
+        """Inputs that `value` depends on by more than a length or a comparison, supported or not."""
+        graph = self.engine.graph
+        stops = path(graph, live_values(graph, graph.inputs), [value], strict=False)
+        read = {s.node.inputs[i] for s in stops for i in s.live} | {name for s in stops for name in s.captured}
+        return [name for name in graph.inputs if name in read]
+
+    def predict(self, inputs: Mapping[str, Array], head: Head) -> dict[str, Array]:
+        """Every output, and what is explained, by ONNX Runtime, or else by our plan. Raises InputError."""
+        session = self._session(head)
+        if session is None:
+            return self.engine.forward(self.engine.plan(head, Gradient(), ()), inputs).values
+        names = [o.name for o in session.get_outputs()]
+        try:
+            values = session.run(names, {i.name: inputs[i.name] for i in session.get_inputs()})
+        except Exception as error:  # ONNX Runtime's own types are not public
+            raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
+        return {**inputs, **dict(zip(names, values, strict=True))}
+
+    def _session(self, head: Head) -> ort.InferenceSession | None:
+        graph = self.engine.graph
+        shapes = head.keep(graph)
+        wanted = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
+        with self._lock:
+            if wanted not in self._sessions:
+                nodes = [*graph.nodes, *(make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes)]
+                read = {name for n in nodes for name in (*n.inputs, *n.captured)} | set(wanted)
+                inputs = [name for name in graph.inputs if name in read]
+                try:
+                    self._sessions[wanted] = session_of(graph, nodes, inputs, wanted)
+                except Exception:  # float64 cells, which we have and ONNX Runtime has not
+                    self._sessions[wanted] = None
+            return self._sessions[wanted]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question: what `explain` was asked, the inputs checked."""
+
+    study: Study
+    inputs: dict[str, Array]
+    output: str
+    head: Head
+    target: Target
+
+
+class Scores:
+    """The explained value of changed inputs, for the target that the unchanged inputs have.
+
+    link: applied to the output's values; the head is then the output itself.
+    """
+
+    def __init__(self, task: Task, link: Callable[[Array], Array] | None = None) -> None:
+        self.task, self.link = task, link
+        self.values = task.study.predict(task.inputs, task.head)
+        self.selection: Selection = select(task.target, self.values[task.output], task.output)
+        self.explained = self.of(self.values, 1)[0]
+
+    @property
+    def batch(self) -> int:
+        return self.selection.batch
+
+    def of(self, values: Mapping[str, Array], copies: int) -> Array:
+        """[copies, batch]: the explained values of a pass over stacked copies."""
+        value = values[self.task.head.value]
+        if self.link is not None:
+            value = self.link(value)
+        axis, count = self.task.target.batch_axis, copies * self.batch
+        if axis is None:
+            return self._summed(values, value, self.selection.weights, None, 1)[None]
+        axis %= self.selection.weights.ndim
+        weights = tile(self.selection.weights, axis, copies)
+        try:
+            return self._summed(values, value, weights, Lane(axis) if count > 1 else None, count).reshape(copies, -1)
+        except LaneLost:
+            rows = [self._summed(values, value, w, None, 1)[0] for w in _one_by_one(weights, axis)]
+            return np.array(rows).reshape(copies, -1)
+
+    def _summed(
+        self, values: Mapping[str, Array], value: Array, weights: Array, lane: Lane | None, count: int
+    ) -> Array:
+        graph = self.task.study.engine.graph
+        inside, lane = self.task.head.through(graph, dict(values), weights, lane, count)
+        return per_sample(inside * value, lane, count)
+
+    def changed(self, count: int, change: Callable[[range], dict[str, Array]]) -> Array:
+        """[count, batch]: the explained values of `count` variants of the inputs.
+
+        change: the inputs that differ, [variants, *shape] each, of the variants asked for.
+        """
+        size = copies_for(self._bytes_a_copy()) if count > 1 and self.stacks() else 1
+        rows = [self._changed(len(ids), change(ids)) for ids in chunks(count, size)]
+        return np.concatenate(rows) if rows else np.zeros((0, self.batch))
+
+    def _changed(self, copies: int, changes: Mapping[str, Array]) -> Array:
+        task = self.task
+        if copies == 1:
+            return self.of(task.study.predict({**task.inputs, **{n: c[0] for n, c in changes.items()}}, task.head), 1)
+        axes = {name: task.study.axes[name].batch for name in task.inputs}
+        stacked = {}
+        for name, array in task.inputs.items():
+            axis = axes[name]
+            assert axis is not None
+            stacked[name] = stack(changes[name], axis) if name in changes else tile(array, axis, copies)
+        return self.of(task.study.predict(stacked, task.head), copies)
+
+    def stacks(self) -> bool:
+        """Whether copies of this batch can be run as one larger batch; found out by trying."""
+        task = self.task
+        key = (task.head.value, task.target.batch_axis, self.batch, tuple(task.study.axes.values()))
+        known = task.study.stackable
+        if key not in known:
+            known[key] = task.target.batch_axis is not None and self._fits() and self._probe()
+        return known[key]
+
+    def _fits(self) -> bool:
+        """Whether every input has its samples along an axis that is free to grow."""
+        graph = self.task.study.engine.graph
+        for name, array in self.task.inputs.items():
+            axis, shape = self.task.study.axes[name].batch, graph.type_of(name).shape
+            if axis is None or array.shape[axis] != self.batch:
+                return False
+            if shape is not None and isinstance(shape[axis], int):
+                return False
+        return True
+
+    def _probe(self) -> bool:
+        try:
+            twice = self._changed(2, {})
+        except (InputError, UnsupportedOperator, ValueError):
+            return False
+        return twice.shape == (2, self.batch) and bool(np.allclose(twice, self.explained, rtol=1e-3, atol=1e-5))
+
+    def _bytes_a_copy(self) -> int:
+        """An estimate: ONNX Runtime does not tell what it needs."""
+        task = self.task
+        steps = max([a.shape[t] for n, a in task.inputs.items() if (t := task.study.axes[n].time) is not None] + [1])
+        units = sum(c.hidden * len(c.directions) for c in task.study.engine.cells.values()) or 256
+        return 4 * self.batch * steps * (8 * units + 64) + 4 * sum(a.nbytes for a in task.inputs.values())
+
+
+def _one_by_one(weights: Array, axis: int) -> list[Array]:
+    alone = []
+    for sample in range(weights.shape[axis]):
+        index = (slice(None),) * axis + (sample,)
+        only = np.zeros_like(weights)
+        only[index] = weights[index]
+        alone.append(only)
+    return alone
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method found: as in Explanation."""
+
+    outputs: Mapping[str, Array]
+    selection: Selection
+    answer: Answer
+    standard_error: dict[str, Array]
+
+
+def found(
+    scores: Scores,
+    relevance: Mapping[str, Array],
+    total: Array,
+    baseline: Array | None,
+    standard_error: Mapping[str, Array] | None = None,
+) -> Found:
+    """With a ledger: explained = inputs + what the baseline scores (absorbed) + what is missing (residual).
+
+    total: [batch], all relevance. baseline: [batch], what the baseline scores, where there is one. The residual is what
+    is called convergence delta with IntegratedGradients.
+    """
+    arrays = (*scores.task.inputs.values(), scores.values[scores.task.output])
+    dtype = np.float64 if any(a.dtype == np.float64 for a in arrays) else np.float32
+    full = {n: relevance.get(n, np.zeros(a.shape)).astype(dtype) for n, a in scores.task.inputs.items()}
+    absorbed = np.zeros_like(total) if baseline is None else baseline
+    by_node = {} if baseline is None else {BASELINE: baseline}
+    residual = scores.explained - total - absorbed
+    ledger = Ledger(total, np.zeros_like(total), absorbed, residual, by_node)
+    errors = {name: array.astype(dtype) for name, array in (standard_error or {}).items()}
+    return Found(scores.values, scores.selection, Answer(full, scores.explained.astype(dtype), {}, ledger), errors)
