@@ -265,11 +265,86 @@ def normalisations() -> list[Case]:
 
 
 def indexing() -> list[Case]:
-    x = normal(BATCH, 4, 5)
+    x, draw = normal(BATCH, 4, 5), rng(5)
+    both: dict[str, Any] = {"live": (0, 1)}
+    all_three, added = (0, 1, 2), {"reduction": "add"}
+    updates, places = normal(BATCH, 2, 5), ints(0, 2, 0, 2, 1, 1).reshape(3, 2)
+
+    def elements(size: tuple[int, ...], below: int) -> AnyArray:
+        return draw.integers(-below, below, size)
+
+    cases = [
+        Case("Gather", [x, ints(2, -1, 2)], {"axis": 1}, 7),
+        Case("Gather", [x, np.int64(1)], {"axis": 2}),
+        Case("Gather", [x, elements((2, 3), 4)], {"axis": 1}),
+        Case("Gather", [x, ints(1, 0)], {"axis": 0}, batch=False),
+        Case("Gather", [normal(6, 3), elements((BATCH, 4), 6)], live=(1,)),
+        Case("Gather", [normal(3, 6), elements((BATCH, 4), 6)], {"axis": 1}, live=(1,), batch=False),
+        Case("GatherElements", [x, elements((BATCH, 6, 5), 4)], {"axis": 1}, 11, **both),
+        Case("GatherElements", [x, elements((BATCH, 4, 2), 5)], {"axis": 2}, **both),
+        Case("GatherElements", [x, elements((2, 4, 5), 3)], {"axis": 0}, batch=False),
+        Case("GatherElements", [normal(6, 3), elements((BATCH, 3), 6)], live=(1,)),
+        Case("GatherND", [x, elements((BATCH, 2, 1), 4)], {"batch_dims": 1}, 12, **both),
+        Case("GatherND", [x, elements((BATCH, 2), 4)], {"batch_dims": 1}, 13, **both),
+        Case("GatherND", [x, ints(1, 2, 0, 3, 1, 2).reshape(3, 2)], opset=11, batch=False),
+        Case("GatherND", [normal(6, 3, 2), elements((BATCH, 4, 2), 3)], live=(1,)),
+        Case("ScatterElements", [x, elements((BATCH, 2, 5), 4), updates], {"axis": 1}, 11, all_three),
+        Case("ScatterElements", [x, ints(0, 3, 1).reshape(1, 3, 1), normal(1, 3, 1)], {"axis": 1}, 18, closed=False, batch=False),
+        Case(
+            "ScatterElements",
+            [x, elements((BATCH, 2, 5), 4), normal(BATCH, 2, 5)],
+            {"axis": 1, "reduction": "add"},
+            18,
+            (0, 1, 2),
+        ),
+        Case(
+            "ScatterElements",
+            [x, elements((BATCH, 2, 5), 4), normal(BATCH, 2, 5)],
+            {"axis": 1, "reduction": "add"},
+            16,
+            (1, 2),
+        ),
+        Case(
+            "Scatter",
+            [x, ints(0, 3, 1, 2, 2, 1, 0, 0, 3).reshape(3, 3, 1), normal(BATCH, 3, 1)],
+            {"axis": 1},
+            9,
+            (0, 1, 2),
+        ),
+        Case("ScatterND", [x, ints(0, 2).reshape(2, 1), normal(2, 4, 5)], opset=11, live=(0, 2), batch=False),
+        Case("ScatterND", [x, places, normal(3, 5)], opset=13, live=(0, 2), batch=False),
+        Case("ScatterND", [x, places, normal(3, 5)], added, 16, (0, 2), batch=False),
+        Case("ScatterND", [x, places, normal(3, 5)], added, 18, batch=False),
+            [x, ints(0, 2, 0, 2, 1, 1).reshape(3, 2), normal(3, 5)],
+            {"reduction": "add"},
+            16,
+            (0, 2),
+            batch=False,
+        ),
+        Case(
+            "ScatterND", [x, ints(0, 2, 0, 2, 1, 1).reshape(3, 2), normal(3, 5)], {"reduction": "add"}, 18, batch=False
+        ),
+        Case("TopK", [smooth(BATCH, 4, 5), ints(2)], {"axis": 1}, 11, outputs=("y", "i")),
+        Case("TopK", [smooth(BATCH, 4, 5), ints(3)], {"largest": 0, "sorted": 0}, 11, outputs=("y", "i")),
+        Case("TopK", [smooth(BATCH, 4, 5)], {"k": 2}, 7, outputs=("y", "i")),
+        Case("Compress", [x, np.array([True, False, True])], {"axis": 1}, 9),
+        Case("Compress", [x, np.arange(60) % 3 == 0], batch=False),
+        Case("OneHot", [elements((BATCH, 4), 5), ints(5), np.array([0, 1], np.float32)], opset=9),
+        Case("OneHot", [elements((BATCH, 4), 5), ints(5), np.array([-1, 2], np.float32)], {"axis": 1}, 11),
+        Case("ReverseSequence", [x, ints(2, 4, 1)], {"time_axis": 1, "batch_axis": 0}, 10, **both),
+        Case("ReverseSequence", [normal(4, BATCH, 5), ints(2, 4, 1)], opset=10, batch=False),
+    ]
+    return [dataclasses.replace(c, step=2e-3) for c in cases]
+
+
+def routing() -> list[Case]:
+    x, blocks = normal(BATCH, 4, 5), normal(BATCH, 8, 2, 3)
     return [
-        Case("GatherElements", [x, rng().integers(-4, 4, (BATCH, 6, 5))], {"axis": 1}, opset=11, live=(0, 1)),
-        Case("GatherElements", [x, rng().integers(0, 5, (BATCH, 4, 2))], {"axis": 2}, live=(0, 1)),
-        Case("GatherElements", [x, rng().integers(0, 3, (2, 4, 5))], {"axis": 0}, batch=False),
+        Case("Trilu", [x], {"upper": 0}, 14, closed=False),
+        Case("Trilu", [x, np.int64(-1)], {"upper": 1}, 14, closed=False),
+        Case("DepthToSpace", [blocks], {"blocksize": 2}, 7),
+        Case("DepthToSpace", [blocks], {"blocksize": 2, "mode": "CRD"}, 13),
+        Case("SpaceToDepth", [normal(BATCH, 2, 4, 6)], {"blocksize": 2}, 13),
     ]
 
 
@@ -344,7 +419,7 @@ def products() -> list[Case]:
     ]
 
 
-FAMILIES = (convolutions, transposed_convolutions, pools, normalisations, products, reductions, indexing)
+FAMILIES = (convolutions, transposed_convolutions, pools, normalisations, products, reductions, indexing, routing)
 CASES = [case for family in FAMILIES for case in family()]
 RULES: tuple[lx.ProductRule, ...] = ("all", "half", "prop", "abs")
 

@@ -109,7 +109,7 @@ def _windows(s: Site, size: Shape, out: Shape, kernel: Shape) -> Windows:
     return Windows(size, out, kernel, strides, dilations, before)
 
 
-def _batch_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+def batch_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
     """Channels are mixed and positions move: samples stay apart on the first axis alone."""
     if lane.axis != 0:
         raise LaneLost
@@ -181,7 +181,7 @@ add(
         bias=_bias,
         spread=_conv_spread,
         fan_in=_conv_fan_in,
-        lane=_batch_lane,
+        lane=batch_lane,
     ),
 )
 
@@ -239,7 +239,7 @@ add(
         bias=_bias,
         spread=_conv_transpose_spread,
         fan_in=_conv_transpose_fan_in,
-        lane=_batch_lane,
+        lane=batch_lane,
     ),
 )
 

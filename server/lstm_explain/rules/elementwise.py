@@ -232,6 +232,46 @@ add(
 )
 add("Pow", Op(_pow_kind, _pow, reads=("x", "others"), lrp_reads=("s",), distribute=_keep))
 
+
+def _mod(s: Site, slot: int, g: Array) -> Array:
+    """a - b * whole part of a / b: rounded towards zero for fmod."""
+    if slot == 0:
+        return unbroadcast(g, s.shape(0))
+    whole = (np.trunc if s.attribute("fmod", 0) else np.floor)(s.x(0) / s.x(1))
+    return unbroadcast(-g * whole, s.shape(1))
+
+
+add("Mod", Op(_division_kind, _mod, **_QUOTIENT))  # type: ignore[arg-type]
+add("BitShift", Op(Kind.SCALE, carries=(0,), note="integers: as arithmetic on addresses"))
+
+# --- rounding to few levels ----------------------------------------------------------------------------------------
+
+
+def _levels(s: Site, per_level: Array) -> Array:
+    """Steps by channel, on the axis that the attribute names."""
+    if per_level.size == 1:
+        return per_level.reshape(())
+    rank = len(s.shape(0))
+    return per_level.reshape([-1 if i == s.attribute("axis", 1) % rank else 1 for i in range(rank)])
+
+
+def _quantize(s: Site, slot: int, g: Array) -> Array:
+    return (g / _levels(s, s.x(1))).astype(g.dtype)
+
+
+def _dequantize(s: Site, slot: int, g: Array) -> Array:
+    return (g * _levels(s, s.x(1))).astype(g.dtype)
+
+
+def _check_levels(node: Node) -> str:
+    return "steps by block have no rule" if node.attribute("block_size", 0) else ""
+
+
+_LEVELS = {"carries": (0,), "reads": ("s", "others"), "lrp_reads": (), "check": _check_levels}
+_STRAIGHT = "gradients pass straight through the rounding"
+add("QuantizeLinear", Op(Kind.ACTIVATION, _quantize, note=_STRAIGHT, **_LEVELS))  # type: ignore[arg-type]
+add("DequantizeLinear", Op(Kind.ACTIVATION, _dequantize, **_LEVELS))  # type: ignore[arg-type]
+
 # --- choices -----------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +297,6 @@ add("Where", Op(Kind.ROUTING, _where, carries=(1, 2), ignores=(0,), reads=("s", 
 add(
     "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf Shape Size ArgMax ArgMin NonZero "
     "BitwiseAnd BitwiseOr BitwiseXor BitwiseNot RandomNormalLike RandomUniformLike ConstantOfShape EyeLike "
-    "RandomNormal RandomUniform Unique Hardmax",
+    "RandomNormal RandomUniform Unique Hardmax Range Bernoulli Multinomial",
     Op(Kind.NONE, carries=()),
 )

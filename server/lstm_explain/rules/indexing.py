@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
@@ -47,4 +49,274 @@ def _gather_elements_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Sha
 add(
     "GatherElements",
     Op(_read_or_look_up, _gather_elements, alone=(1,), reads=("s", "steer1", "shapes"), lane=_gather_elements_lane),
+)
+
+
+# --- one index a row: GatherND -----------------------------------------------------------------------------------
+
+
+def _batch_dims(s: Site) -> int:
+    return int(s.attribute("batch_dims", 0))
+
+
+def _row_places(shape: Shape, indices: Array, batch_dims: int) -> tuple[Array, ...]:
+    """The place of every row of `indices` in an array of `shape`; the last axis of `indices` is spent."""
+    depth = indices.shape[-1]
+    sizes = np.array(shape[batch_dims : batch_dims + depth])
+    own = tuple(np.moveaxis(indices % sizes, -1, 0))
+    grid = np.ogrid[tuple(slice(n) for n in indices.shape[:-1])]
+    return (*grid[:batch_dims], *own)
+
+
+def _gather_nd(s: Site, slot: int, g: Array) -> Array:
+    if slot == 1:  # the vector picked, summed, in equal parts to the numbers of its index
+        *rows, depth = s.shape(1)
+        total = g.sum(axis=tuple(range(len(rows), g.ndim)))
+        return np.repeat(total[..., None] / depth, depth, axis=-1)
+    r = np.zeros(s.shape(0), g.dtype)
+    np.add.at(r, _row_places(r.shape, s.x(1), _batch_dims(s)), g)
+    return r
+
+
+def _gather_nd_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    """Samples stay apart on axes that data and indices share; rows of indices keep theirs too."""
+    if lane.axis < (_batch_dims(s) if slot == 0 else len(shape) - 1):
+        return lane
+    raise LaneLost
+
+
+add(
+    "GatherND",
+    Op(_read_or_look_up, _gather_nd, alone=(1,), reads=("s", "steer1", "shapes"), lane=_gather_nd_lane),
+)
+
+# --- elements placed: Scatter ------------------------------------------------------------------------------------
+
+
+def _scatter_elements_places(s: Site) -> tuple[Array, ...]:
+    shape = s.shape(0)
+    return _places(shape, s.x(1), s.attribute("axis", 0) % len(shape))
+
+
+def _scatter_nd_places(s: Site) -> tuple[Array, ...]:
+    return _row_places(s.shape(0), s.x(1), 0)
+
+
+Places = Callable[[Site], tuple[Array, ...]]
+
+
+def _adds(node: Node) -> bool:
+    return bool(node.attribute("reduction", "none") == "add")
+
+
+def _last_written(places: tuple[Array, ...], shape: Shape, updates: Shape) -> Array:
+    """Which updates stay: of several at one place, the last."""
+    order = np.arange(int(np.prod(updates))).reshape(updates)
+    last = np.full(shape, -1)
+    last[places] = order
+    return np.asarray(last[places] == order)
+
+
+def _scatter_vjp(places_of: Places) -> Callable[[Site, int, Array], Array]:
+    def vjp(s: Site, slot: int, g: Array) -> Array:
+        places = places_of(s)
+        if slot == 2:
+            taken = g[places]
+            return taken if _adds(s.node) else np.where(_last_written(places, g.shape, taken.shape), taken, 0)
+        if _adds(s.node):
+            return g
+        r = g.copy()
+        r[places] = 0
+        return r
+
+    return vjp
+
+
+def _scatter_bias(places_of: Places) -> Callable[[Site], Array | None]:
+    """Of a Scatter that adds: the operand that is a constant."""
+
+    def bias(s: Site) -> Array | None:
+        if 0 not in s.live:
+            return s.x(0)
+        if 2 in s.live:
+            return None
+        added = np.zeros(s.shape(0), s.x(2).dtype)
+        np.add.at(added, places_of(s), s.x(2))
+        return added
+
+    return bias
+
+
+def _scatter_fan_in(s: Site, slot: int) -> float:
+    return 1.0
+
+
+def _scatter_spread(places_of: Places) -> Callable[[Site, int, Array], Array]:
+    """Equal parts to the terms at each place; a place without any gives its part to all updates."""
+
+    def spread(s: Site, slot: int, amount: Array) -> Array:
+        places, amount = places_of(s), amount * len(s.live)  # the walk has divided by slots; terms count here
+        terms = np.full(amount.shape, float(0 in s.live))
+        if 2 in s.live:
+            np.add.at(terms, places, 1)
+        share = (np.where(terms == 0, 0, amount) / np.maximum(terms, 1)).astype(amount.dtype)
+        if slot == 0:
+            return share
+        orphans = np.where(terms == 0, amount, 0).sum()
+        taken = share[places]
+        return taken + orphans / taken.size
+
+    return spread
+
+
+def _scatter_kind(node: Node, live: tuple[int, ...]) -> Kind:
+    return Kind.MAP if _adds(node) else Kind.ROUTING
+
+
+def _scatter_check(node: Node) -> str:
+    reduction = node.attribute("reduction", "none")
+    return "" if reduction in ("none", "add") else f"reduction={reduction!r} has no rule"
+
+
+def _no_lane_if_added(rule: Callable[..., Lane]) -> Callable[..., Lane]:
+    def lane(s: Site, slot: int, at: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+        if _adds(s.node):
+            raise LaneLost
+        return rule(s, slot, at, out, shape, batch)
+
+    return lane
+
+
+def _scatter_nd_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    """Data stays in place. Updates lie where their indices say; axes behind those that are indexed stay."""
+    if slot == 0:
+        return lane
+    indexed = s.shape(1)[-1]
+    if lane.axis < indexed:
+        raise LaneLost
+    return Lane(lane.axis - len(out) + len(shape), lane.inner)
+
+
+def _scatter(names: str, places_of: Places, lane: Callable[..., Lane]) -> None:
+    add(
+        names,
+        Op(
+            _scatter_kind,
+            _scatter_vjp(places_of),
+            carries=(0, 2),
+            ignores=(1,),
+            reads=("s", "steer1", "shapes", "constants"),
+            bias=_scatter_bias(places_of),
+            spread=_scatter_spread(places_of),
+            fan_in=_scatter_fan_in,
+            lane=_no_lane_if_added(lane),
+            check=_scatter_check,
+            note="what is overwritten loses; reduction=add: epsilon rule over the terms",
+        ),
+    )
+
+
+def _scatter_elements_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    return lane if slot == 0 else _other_axes_lane(s, slot, lane, out, shape, batch)
+
+
+_scatter("Scatter ScatterElements", _scatter_elements_places, _scatter_elements_lane)
+_scatter("ScatterND", _scatter_nd_places, _scatter_nd_lane)
+
+# --- the largest, in order ---------------------------------------------------------------------------------------
+
+
+def _top_k(s: Site, slot: int, g: Array) -> Array:
+    """Pairs the chosen elements with the outputs by rank: unsorted outputs may come in any order."""
+    x, y = s.x(0), s.y()
+    axis, sign = s.attribute("axis", -1) % x.ndim, -1 if s.attribute("largest", 1) else 1
+    chosen = np.take(np.argsort(sign * x, axis=axis, kind="stable"), np.arange(y.shape[axis]), axis=axis)
+    r = np.zeros(x.shape, g.dtype)
+    ranked = np.take_along_axis(g, np.argsort(sign * y, axis=axis, kind="stable"), axis=axis)
+    np.put_along_axis(r, chosen, ranked, axis=axis)
+    return r
+
+
+def _top_k_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    if s.attribute("axis", -1) % len(out) == lane.axis:
+        raise LaneLost
+    return lane
+
+
+add(
+    "TopK",
+    Op(
+        Kind.ROUTING,
+        _top_k,
+        carries=(0,),
+        ignores=(1,),
+        reads=("x", "y"),
+        lane=_top_k_lane,
+        outputs=(0,),
+        picks=True,
+        note="values carry, indices do not",
+    ),
+)
+
+# --- a flag an element: Compress ---------------------------------------------------------------------------------
+
+
+def _compress(s: Site, slot: int, g: Array) -> Array:
+    flags = s.x(1)
+    if "axis" not in s.node.attributes:
+        flat = np.zeros(int(np.prod(s.shape(0))), g.dtype)
+        flat[np.flatnonzero(flags)] = g
+        return flat.reshape(s.shape(0))
+    r = np.zeros(s.shape(0), g.dtype)
+    np.moveaxis(r, s.attribute("axis"), 0)[np.flatnonzero(flags)] = np.moveaxis(g, s.attribute("axis"), 0)
+    return r
+
+
+def _compress_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    if "axis" not in s.node.attributes or s.attribute("axis") % len(shape) == lane.axis:
+        raise LaneLost
+    return lane
+
+
+add("Compress", Op(Kind.ROUTING, _compress, carries=(0,), ignores=(1,), reads=("s", "steer1"), lane=_compress_lane))
+
+# --- one vector of flags an index: OneHot ------------------------------------------------------------------------
+
+
+def _one_hot(s: Site, slot: int, r: Array) -> Array:
+    return r.sum(axis=s.attribute("axis", -1) % r.ndim)
+
+
+def _one_hot_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    axis = s.attribute("axis", -1) % len(out)
+    if lane.axis == axis:
+        raise LaneLost
+    return Lane(lane.axis - (lane.axis > axis), lane.inner)
+
+
+add("OneHot", Op(Kind.LOOKUP, _one_hot, carries=(0,), ignores=(1,), lane=_one_hot_lane))
+
+# --- each sequence backwards -------------------------------------------------------------------------------------
+
+
+def _reverse_sequence(s: Site, slot: int, g: Array) -> Array:
+    """Within its length; applied twice, nothing has changed."""
+    time, batch = s.attribute("time_axis", 0) % g.ndim, s.attribute("batch_axis", 1) % g.ndim
+    steps, lens = np.arange(g.shape[time]), s.x(1)
+    order = np.where(steps[:, None] < lens, lens - 1 - steps[:, None], steps[:, None])  # [time, batch]
+    order = (order if time < batch else order.T).reshape(
+        [g.shape[i] if i in (time, batch) else 1 for i in range(g.ndim)]
+    )
+    return np.take_along_axis(g, order, axis=time)
+
+
+def _reverse_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    if lane.axis == s.attribute("time_axis", 0) % len(out):
+        raise LaneLost
+    return lane
+
+
+add(
+    "ReverseSequence",
+    Op(Kind.ROUTING, _reverse_sequence, carries=(0,), ignores=(1,), reads=("steer1",), lane=_reverse_lane),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules.convolution import batch_lane
 from lstm_explain.rules.op import Kind, Op, Site, add
 
 
@@ -45,3 +46,26 @@ add(
         check=_batch_norm_check,
     ),
 )
+
+# --- by the channels around ----------------------------------------------------------------------------------------
+
+
+def _around(s: Site, squares: Array, *, transposed: bool) -> Array:
+    """Sums over the channels around each; transposed: over those that have it around them."""
+    size = s.attribute("size")
+    before, behind = (size - 1) // 2, size // 2
+    before, behind = (behind, before) if transposed else (before, behind)
+    sums = np.cumsum(np.pad(squares, [(0, 0), (before + 1, behind), *[(0, 0)] * (squares.ndim - 2)]), axis=1)
+    return np.asarray(sums[:, size:] - sums[:, :-size])
+
+
+def _local_response(s: Site, slot: int, g: Array) -> Array:
+    x, beta = s.x(0), s.attribute("beta", 0.75)
+    rate = s.attribute("alpha", 1e-4) / s.attribute("size")
+    base = s.attribute("bias", 1.0) + rate * _around(s, x * x, transposed=False)
+    inner = _around(s, g * x * base ** (-beta - 1), transposed=True)
+    return (g * base**-beta - 2 * rate * beta * x * inner).astype(g.dtype)
+
+
+_NOTE = "the scale is a constant of the forward pass"
+add("LRN", Op(Kind.ACTIVATION, _local_response, carries=(0,), reads=("x",), lrp_reads=(), lane=batch_lane, note=_NOTE))

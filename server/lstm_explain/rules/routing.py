@@ -247,3 +247,49 @@ add(
         check=_pad_check,
     ),
 )
+
+# --- a triangle kept ---------------------------------------------------------------------------------------------
+
+
+def _trilu(s: Site, slot: int, g: Array) -> Array:
+    offset = int(s.x(1).reshape(-1)[0]) if s.has(1) else 0
+    return (np.triu if s.attribute("upper", 1) else np.tril)(g, offset)
+
+
+_TRIANGLE = {"carries": (0,), "ignores": (1,), "reads": ("steer1",), "drops": True}
+add("Trilu", Op(Kind.ROUTING, _trilu, **_TRIANGLE))  # type: ignore[arg-type]
+
+# --- blocks ------------------------------------------------------------------------------------------------------
+
+
+def _into_depth(g: Array, block: int, *, columns_first: bool) -> Array:
+    """[N, C, H * block, W * block] -> [N, C * block^2, H, W]."""
+    n, channels, height, width = g.shape
+    split = g.reshape(n, channels, height // block, block, width // block, block)
+    order = (0, 1, 3, 5, 2, 4) if columns_first else (0, 3, 5, 1, 2, 4)
+    return split.transpose(order).reshape(n, channels * block * block, height // block, width // block)
+
+
+def _into_space(g: Array, block: int) -> Array:
+    """[N, block^2 * C, H, W] -> [N, C, H * block, W * block], blocks outermost in the channels."""
+    n, depth, height, width = g.shape
+    split = g.reshape(n, block, block, depth // block**2, height, width)
+    return split.transpose(0, 3, 4, 1, 5, 2).reshape(n, depth // block**2, height * block, width * block)
+
+
+def _depth_to_space(s: Site, slot: int, g: Array) -> Array:
+    return _into_depth(g, s.attribute("blocksize"), columns_first=s.attribute("mode", "DCR") == "CRD")
+
+
+def _space_to_depth(s: Site, slot: int, g: Array) -> Array:
+    return _into_space(g, s.attribute("blocksize"))
+
+
+def _first_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    if lane.axis != 0:
+        raise LaneLost
+    return lane
+
+
+add("DepthToSpace", Op(Kind.ROUTING, _depth_to_space, carries=(0,), lane=_first_lane))
+add("SpaceToDepth", Op(Kind.ROUTING, _space_to_depth, carries=(0,), lane=_first_lane))
