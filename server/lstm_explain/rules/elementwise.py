@@ -218,18 +218,8 @@ def _pow_kind(node: Node, live: tuple[int, ...]) -> Kind:
 
 
 add("Mul", Op(_product_kind, _mul, reads=("s", "others"), spread=_keep))
-add(
-    "Div",
-    Op(
-        _division_kind,
-        _div,
-        reads=("s", "x", "others"),
-        lrp_reads=("s", "others"),
-        spread=_keep,
-        distribute=_keep,
-        gate=1,
-    ),
-)
+_QUOTIENT = {"reads": ("s", "x", "others"), "lrp_reads": ("s", "others"), "spread": _keep, "distribute": _keep, "gate": 1}
+add("Div", Op(_division_kind, _div, **_QUOTIENT))  # type: ignore[arg-type]
 add("Pow", Op(_pow_kind, _pow, reads=("x", "others"), lrp_reads=("s",), distribute=_keep))
 
 
