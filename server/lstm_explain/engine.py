@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from lstm_explain.errors import Error, InputError
+from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
 from lstm_explain.methods.spec import LRP, Method
@@ -24,8 +24,10 @@ MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: ol
 class Engine:
     """Safe to call from several threads."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, gates: Mapping[str, int | None] | None = None) -> None:
+        """gates: slot of the gate (None: no gate) by node name, where it is not to be found from the graph."""
         self.graph = graph
+        self.gates = dict(gates or {})
         self.cells = cells_of(graph)
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
@@ -64,12 +66,20 @@ class Engine:
             plan = self._plans.get(key)
             if plan is None:
                 keep = (*capture, *head.keep(self.graph))
-                plan = compile_plan(self.graph, [head.value], Purpose(not lrp, spread), keep)
+                plan = self._compiled(head, Purpose(not lrp, spread, self.gates), keep)
                 self._plans[key] = plan
                 if len(self._plans) > MOST_PLANS:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
             return plan
+
+    def _compiled(self, head: Head, purpose: Purpose, keep: Iterable[str]) -> Plan:
+        try:
+            return compile_plan(self.graph, [head.value], purpose, keep)
+        except Error:
+            raise
+        except Exception as error:  # ONNX Runtime's own types are not public
+            raise ModelError(f"the model cannot be prepared: {runtime_message(error)}") from error
 
 
 def in_double(inputs: Mapping[str, Array]) -> dict[str, Array]:

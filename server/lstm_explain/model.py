@@ -14,7 +14,7 @@ import onnx
 import onnxruntime as ort
 
 from lstm_explain.engine import Engine, in_double, runtime_message
-from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError
+from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 from lstm_explain.graph.canonical import canonical
 from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
@@ -34,6 +34,7 @@ from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.target import Target
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
+BEYOND_DOUBLE = 1e7  # a residual so many times the explained value means cancellation that float64 cannot follow either
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Model:
     replace an entry where it is wrong. Perturbation methods and IntegratedGradients go by them.
     """
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
         self._proto = infer(proto)
-        self._engine = Engine(canonical(fold(build(self._proto))))
+        self._engine = Engine(canonical(fold(build(self._proto))), gates)
         graph = self._engine.graph
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}
@@ -90,14 +91,18 @@ class Model:
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Every output, computed by ONNX Runtime from the model as it is. Raises InputError."""
         checked = check_inputs(self.inputs, inputs)
-        with self._lock:
-            if self._whole is None:
-                self._whole = _whole_session(self._proto)
+        session = self._session()
         try:
-            values = self._whole.run(list(self.outputs), checked)
+            values = session.run(list(self.outputs), checked)
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
+
+    def _session(self) -> ort.InferenceSession:
+        with self._lock:
+            if self._whole is None:
+                self._whole = _whole_session(self._proto)
+            return self._whole
 
     def explain(
         self,
@@ -111,6 +116,10 @@ class Model:
         inputs: one array for every input, of its dtype and shape. capture: names of inner values of the graph whose
         relevance is wanted too. Raises InputError, TargetError, MethodError, UnsupportedOperator.
         """
+        if not isinstance(method, Method):
+            raise MethodError(f"method is {method!r}, wanted a Method such as LRP()", field="method")
+        if not isinstance(target, Target):
+            raise TargetError(f"target is {target!r}, wanted a Target", field="target")
         checked = check_inputs(self.inputs, inputs)
         output = next(iter(self.outputs)) if target.output is None else target.output
         if output not in self.outputs:
@@ -122,10 +131,12 @@ class Model:
         head = head_of(self._engine.graph, output) if pre_activation else Head(output, ())
         if not isinstance(method, (LRP, Gradient, GradientTimesInput)):
             return self._explain_by_study(checked, method, output, head, target, capture)
-        done, selection, answer = self._engine.explain(checked, method, output, head, target, capture)
-        if isinstance(method, LRP) and self._single and not _closes(answer):
-            fixed = replace(target, index=selection.index, contrast=selection.contrast)
-            answer = self._in_double(checked, method, output, head, fixed, capture) or answer
+        with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
+            done, selection, answer = self._engine.explain(checked, method, output, head, target, capture)
+            if self._single and _wants_double(method, answer):
+                fixed = replace(target, index=selection.index, contrast=selection.contrast)
+                answer = self._in_double(checked, method, output, head, fixed, capture) or answer
+        _check_finite(answer)
         return Explanation(
             _in_single(answer.relevance) if self._single else answer.relevance,
             {name: done.values[name] for name in self.outputs},
@@ -176,7 +187,7 @@ class Model:
         try:
             with self._lock:
                 if self._finer is None:
-                    self._finer = Engine(double(self._engine.graph))
+                    self._finer = Engine(double(self._engine.graph), self._engine.gates)
             return self._finer.explain(in_double(inputs), method, output, head, target, capture)[2]
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
@@ -184,28 +195,34 @@ class Model:
     def verify(self) -> None:
         """Holds our kernels against ONNX Runtime's run of the whole graph; raises ModelError where they differ.
 
-        Skipped where ONNX Runtime cannot run the whole (float64 cells) or no inputs can be made up that fit.
+        Skipped where ONNX Runtime cannot run the whole (float64 cells), no inputs can be made up that fit, or a node
+        has no rule, in which case nothing is run by our kernels.
         """
-        graph, probe = self._engine.graph, probe_inputs(self.inputs)
+        try:
+            plan = compile_plan(self._engine.graph, list(self.outputs), Purpose())
+        except UnsupportedOperator:
+            self._session()
+            return
+        probe = probe_inputs(self.inputs)
         try:
             wanted = self.predict(probe)
-            plan = compile_plan(graph, list(self.outputs), Purpose())
             came = self._engine.forward(plan, probe).values
-        except (Error, RuntimeError, ValueError):
+        except Error:
             return
         for name, value in wanted.items():
             if value.dtype.kind == "f" and not np.allclose(value, came[name], rtol=1e-3, atol=1e-4, equal_nan=True):
                 raise ModelError(f"output {name!r}: our recurrent kernels and ONNX Runtime disagree on this model")
 
 
-def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
+def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, int | None] | None = None) -> Model:
     """Loads a model from a path, the bytes of a file, or a ModelProto; raises ModelError.
 
-    External data is read from inside the model's own folder only.
+    gates: for products whose gate is not to be seen from the graph, the slot of the operand that is the gate (0 or 1;
+    None: neither is) by node name. External data is read from inside the model's own folder only.
     """
     proto = read(source)
     try:
-        model = Model(proto)
+        model = Model(proto, gates)
         model.verify()
     except ModelError:
         raise
@@ -221,12 +238,24 @@ def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
         raise ModelError(f"ONNX Runtime cannot run the model: {runtime_message(error)}") from error
 
 
-def _closes(answer: Answer) -> bool:
-    return bool(np.all(np.abs(answer.ledger.residual) <= WORST_RESIDUAL * np.abs(answer.explained)))
+def _wants_double(method: Method, answer: Answer) -> bool:
+    """Whether float32 left more than rounding over, and no more than float64 can mend."""
+    if not isinstance(method, LRP):
+        return False
+    left, explained = np.abs(answer.ledger.residual), np.abs(answer.explained)
+    hopeless = left > BEYOND_DOUBLE * explained
+    return bool(np.any(~np.isfinite(left)) or np.any((left > WORST_RESIDUAL * explained) & ~hopeless))
+
+
+def _check_finite(answer: Answer) -> None:
+    if not np.isfinite(answer.ledger.inputs).all():
+        raise InputError("on these inputs the model's values, or its relevance, overflow")
 
 
 def _in_single(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    """In float32, but for arrays (LRP-prop can come to that) that it cannot hold."""
+    most = np.finfo(np.float32).max
+    return {n: a if np.abs(a).max(initial=0) > most else a.astype(np.float32, copy=False) for n, a in arrays.items()}
 
 
 def _spec(graph: Graph, name: str) -> TensorSpec:

@@ -53,12 +53,13 @@ class Purpose:
     """What a plan is for.
 
     gradient: vector-Jacobian products rather than relevance. constants_too: the constant part of every sum is computed
-    too (for a bias_factor other than 0). gates: the gate's slot by node name, where the caller knows better.
+    too (for a bias_factor other than 0). gates: the gate's slot (None: no gate) by node name, where the caller knows
+    better.
     """
 
     gradient: bool = False
     constants_too: bool = False
-    gates: Mapping[str, int] = field(default_factory=dict)
+    gates: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def compile_plan(graph: Graph, targets: Sequence[str], purpose: Purpose, keep: Iterable[str] = ()) -> Plan:
@@ -83,7 +84,8 @@ def _compile(
     targets = list(targets)
     stops = path(graph, live, targets, gradient=purpose.gradient)
     linear = frozenset[str]() if purpose.gradient else linear_values(stops, linear_sources)
-    gates = {s.node.name: gate_slot(graph, s, purpose.gates) for s in stops if s.kind is Kind.PRODUCT}
+    producers, products = graph.producers(), [s for s in stops if s.kind is Kind.PRODUCT]
+    gates = {s.node.name: gate_slot(graph, producers, s, purpose.gates) for s in products}
     taps = _taps(graph, stops, linear, gradient=purpose.gradient) | dict.fromkeys(keep) | dict.fromkeys(targets)
     extra: list[Node] = []
     if purpose.constants_too:

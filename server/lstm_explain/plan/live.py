@@ -11,6 +11,7 @@ from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.plan.wiring import BODIES, entries, wiring_of
 from lstm_explain.rules import TABLE, Kind, Op, Site
+from lstm_explain.rules.gates import complement_slot
 from lstm_explain.rules.op import unbroadcast
 from lstm_explain.rules.recurrent import needs_constants
 from lstm_explain.rules.scales import Scales
@@ -115,12 +116,13 @@ def path(
     """
     wanted = {t for t in targets if t in live}
     stops: list[Stop] = []
-    scales = Scales(graph, graph.producers(), live)
+    producers = graph.producers()
+    scales = Scales(graph, producers, live)
     for node in reversed(graph.nodes):
         reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
         if wanted.isdisjoint(reached.outputs):
             continue
-        stops.append(stop_at(graph, node, reached))
+        stops.append(stop_at(graph, node, reached, producers))
         wanted |= {node.inputs[i] for i in reached.slots} | set(reached.captured)
     stops.reverse()
     for stop in stops:
@@ -130,7 +132,7 @@ def path(
     return stops
 
 
-def stop_at(graph: Graph, node: Node, reached: Reach) -> Stop:
+def stop_at(graph: Graph, node: Node, reached: Reach, producers: dict[str, Node]) -> Stop:
     """A node as relevance passes it."""
     op, slots = TABLE.get(node.op), reached.slots
     if op is None:
@@ -140,6 +142,8 @@ def stop_at(graph: Graph, node: Node, reached: Reach) -> Stop:
     arithmetic = kind in (Kind.SUM, Kind.SCALE, Kind.PRODUCT, Kind.ACTIVATION, Kind.MAP)
     if arithmetic and all(d is not None and d.kind in "iu" for d in dtypes):
         return Stop(node, ADDRESS, Kind.ROUTING, slots)
+    if kind is Kind.SUM and slots == (complement_slot(graph, producers, node),):
+        return Stop(node, replace(op, lrp_reads=("s",)), Kind.ACTIVATION, slots)
     return Stop(node, op, kind, slots, reached.captured, reached.entries)
 
 

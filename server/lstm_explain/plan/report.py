@@ -34,21 +34,22 @@ class Report:
 
 def report(graph: Graph) -> Report:
     live = live_values(graph, graph.inputs)
-    scales = Scales(graph, graph.producers(), live)
-    nodes = [_node(graph, node, live, scales) for node in graph.nodes]
+    producers = graph.producers()
+    scales = Scales(graph, producers, live)
+    nodes = [_node(graph, node, live, scales, producers) for node in graph.nodes]
     on_path = {s.node.name for s in path(graph, live, [head_of(graph, graph.outputs[0]).value], strict=False)}
     return Report(all(n.supported for n in nodes if n.name in on_path), nodes)
 
 
-def _node(graph: Graph, node: Node, live: set[str], scales: Scales) -> NodeReport:
+def _node(graph: Graph, node: Node, live: set[str], scales: Scales, producers: dict[str, Node]) -> NodeReport:
     reached = without_scale(reach(node, live), node, scales)
     if not reached.outputs:
         return NodeReport(node.name, node.op, True, "no relevance reaches it")
     reason = why_not(graph, node, live)
     if reason:
         return NodeReport(node.name, node.op, False, reason)
-    stop = stop_at(graph, node, reached)
-    return NodeReport(node.name, node.op, True, _rule(graph, stop))
+    stop = stop_at(graph, node, reached, producers)
+    return NodeReport(node.name, node.op, True, _rule(graph, stop, producers))
 
 
 _RULES = {
@@ -64,10 +65,10 @@ _RULES = {
 }
 
 
-def _rule(graph: Graph, stop: Stop) -> str:
+def _rule(graph: Graph, stop: Stop, producers: dict[str, Node]) -> str:
     if stop.kind is not Kind.PRODUCT:
         return _RULES[stop.kind]
-    gate = gate_slot(graph, stop, {})
+    gate = gate_slot(graph, producers, stop, {})
     if gate is None:
         return "product rule; neither operand or both are gates: halves under all"
     return f"product rule; gate {stop.node.inputs[gate]}, signal {stop.node.inputs[1 - gate]}"

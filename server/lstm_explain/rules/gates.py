@@ -20,15 +20,23 @@ VIEWS = {
 }  # fmt: skip
 
 
-def gate_slot(graph: Graph, stop: Stop, overrides: Mapping[str, int]) -> int | None:
-    """Slot of the gate of a PRODUCT; None where neither operand, or both, come from a gate's activation."""
+def gate_slot(graph: Graph, producers: dict[str, Node], stop: Stop, overrides: Mapping[str, int | None]) -> int | None:
+    """Slot of the gate of a PRODUCT; None where neither operand, or both, come from a gate's activation.
+
+    overrides: by node name, where the caller knows better.
+    """
     if stop.node.name in overrides:
         return overrides[stop.node.name]
     if stop.op.gate is not None:
         return stop.op.gate
-    producers = graph.producers()
     gates = [slot for slot in stop.live if is_gate(graph, producers, stop.node.inputs[slot])]
     return gates[0] if len(gates) == 1 else None
+
+
+def complement_slot(graph: Graph, producers: dict[str, Node], node: Node) -> int | None:
+    """Slot of z in a node that computes 1 - z of a gate z: a function of the gate, not a sum with a bias."""
+    is_complement = node.op == "Sub" and _is_one(graph, node.inputs[0]) and is_gate(graph, producers, node.inputs[1])
+    return 1 if is_complement else None
 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
@@ -40,7 +48,7 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
         if node.op in GATES or _clips_to_unit(graph, node):
             return True
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
-            value = node.inputs[1]  # the other half of a gate: 1 - z
+            value = node.inputs[1]
         elif node.op in VIEWS:
             value = node.inputs[0]
         else:
