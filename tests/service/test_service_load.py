@@ -175,6 +175,17 @@ def test_a_worker_that_dies_is_replaced_while_the_other_serves(models_folder: Pa
         assert _worker_ids(server) == []
 
 
+def test_workers_do_not_outlive_their_server(models_folder: Path) -> None:
+    with serving(models_folder, "--workers", "2") as server:
+        workers = _worker_ids(server)
+        server.process.kill()
+        server.process.wait()
+        end = time.monotonic() + 20
+        while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
+
+
 def test_workers_that_cannot_start_are_told(heavy_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ SERVICES = (
 )
 # Threads beside those of explanations and streams, so that health and lists are answered when all of these are busy.
 SPARE_THREADS = 8
+SECONDS_BETWEEN_LOOKS = 0.5
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -125,9 +127,16 @@ def run(settings: Settings) -> None:
     server = Server(settings)
     address = server.start()
     print(f"lstm-explain ready on {address}", flush=True)
-    stopping.wait()
+    _wait(stopping, settings.parent)
     log.info("stopping; requests at work have %g seconds to finish", settings.grace_period)
     server.stop(settings.grace_period)
+
+
+def _wait(stopping: threading.Event, parent: int | None) -> None:
+    """Until `stopping` is set, or the parent is gone: its workers must not stay behind on its port."""
+    while not stopping.wait(None if parent is None else SECONDS_BETWEEN_LOOKS):
+        if os.getppid() != parent:
+            return
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

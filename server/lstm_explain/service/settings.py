@@ -37,6 +37,7 @@ class Settings(BaseSettings):
         default=None, description="host and port for Prometheus metrics; none without it"
     )
     workers: int = Field(default=1, ge=1, description="processes behind the port; connections are spread over them")
+    parent: int | None = Field(default=None, description="stop when the process of this id is not the parent any more")
     parallel: int | None = Field(
         default=None,
         ge=1,

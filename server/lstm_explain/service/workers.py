@@ -127,7 +127,7 @@ def _environment(settings: Settings, address: str, metrics_folder: str) -> dict[
     """The settings of one worker, as environment variables."""
     own = settings.model_dump(exclude={"metrics_listen"}, exclude_none=True)
     processors = len(os.sched_getaffinity(0))
-    own |= {"listen": address, "reuse_port": True, "workers": 1}
+    own |= {"listen": address, "reuse_port": True, "workers": 1, "parent": os.getpid()}
     own.setdefault("parallel", max(1, processors // settings.workers))
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
     python_path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
