@@ -218,7 +218,13 @@ def _pow_kind(node: Node, live: tuple[int, ...]) -> Kind:
 
 
 add("Mul", Op(_product_kind, _mul, reads=("s", "others"), spread=_keep))
-_QUOTIENT = {"reads": ("s", "x", "others"), "lrp_reads": ("s", "others"), "spread": _keep, "distribute": _keep, "gate": 1}
+_QUOTIENT = {
+    "reads": ("s", "x", "others"),
+    "lrp_reads": ("s", "others"),
+    "spread": _keep,
+    "distribute": _keep,
+    "gate": 1,
+}
 add("Div", Op(_division_kind, _div, **_QUOTIENT))  # type: ignore[arg-type]
 add("Pow", Op(_pow_kind, _pow, reads=("x", "others"), lrp_reads=("s",), distribute=_keep))
 
@@ -246,7 +252,10 @@ def _levels(s: Site, per_level: Array) -> Array:
 
 
 def _quantize(s: Site, slot: int, g: Array) -> Array:
-    return (g / _levels(s, s.x(1))).astype(g.dtype)
+    """Straight through the rounding; nothing beyond the first and last level."""
+    y = s.y()
+    inside = (y > np.iinfo(y.dtype).min) & (y < np.iinfo(y.dtype).max)
+    return np.where(inside, g / _levels(s, s.x(1)), 0).astype(g.dtype)
 
 
 def _dequantize(s: Site, slot: int, g: Array) -> Array:
@@ -257,7 +266,7 @@ def _check_levels(node: Node) -> str:
     return "steps by block have no rule" if node.attribute("block_size", 0) else ""
 
 
-_LEVELS = {"carries": (0,), "reads": ("s", "others"), "lrp_reads": (), "check": _check_levels}
+_LEVELS = {"carries": (0,), "reads": ("s", "others", "y"), "lrp_reads": (), "check": _check_levels}
 _STRAIGHT = "gradients pass straight through the rounding"
 add("QuantizeLinear", Op(Kind.ACTIVATION, _quantize, note=_STRAIGHT, **_LEVELS))  # type: ignore[arg-type]
 add("DequantizeLinear", Op(Kind.ACTIVATION, _dequantize, **_LEVELS))  # type: ignore[arg-type]
