@@ -69,6 +69,8 @@ class Study:
         graph = self.engine.graph
         shapes = head.keep(graph)
         wanted = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
+        if any(cell.dtype == np.float64 or cell.batch_first for cell in self.engine.cells.values()):
+            return None  # ONNX Runtime's recurrent operators run in float32 and time first only
         with self._lock:
             if wanted not in self._sessions:
                 nodes = [*graph.nodes, *(make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes)]
@@ -76,7 +78,7 @@ class Study:
                 inputs = [name for name in graph.inputs if name in read]
                 try:
                     self._sessions[wanted] = session_of(graph, nodes, inputs, wanted)
-                except Exception:  # float64 cells, which we have and ONNX Runtime has not
+                except Exception:  # it may lack a kernel for a type; if we do too, that is told
                     self._sessions[wanted] = None
             return self._sessions[wanted]
 

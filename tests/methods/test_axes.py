@@ -1,0 +1,42 @@
+"""Which axis holds samples and which time: found in every graph of the zoo."""
+
+from __future__ import annotations
+
+import lstm_explain as lx
+import numpy as np
+import pytest
+
+from tests import zoo
+from tests.builders import recurrent_model
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_axes_of_the_zoo(name: str) -> None:
+    case = zoo.load(name)
+    model = lx.load(case.path)
+    wanted = {i: lx.Axes(case.meta["batch_axis"][i], case.meta["time_axis"].get(i)) for i in case.inputs}
+    assert model.axes == wanted
+    assert model.report().axes == wanted
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_states_and_lengths_have_samples_and_no_time(batch_first: bool) -> None:
+    built = recurrent_model(
+        np.random.default_rng(1), initial_states="input", sequence_lens=True, batch_first=batch_first
+    )
+    axes = lx.load(built.model).axes
+    assert axes["x"] == (lx.Axes(0, 1) if batch_first else lx.Axes(1, 0))
+    assert axes["lens"] == lx.Axes(0, None)
+    assert axes["initial_h_0"] == axes["initial_c_0"] == lx.Axes(1, None)
+
+
+def test_axes_can_be_corrected() -> None:
+    """With the samples' axis taken for time, every sample is one player and each is occluded alone."""
+    built = recurrent_model(np.random.default_rng(2), batch_first=True)
+    feeds = built.feeds(np.random.default_rng(3), T=4, B=1)
+    model = lx.load(built.model)
+    steps = model.explain(feeds, lx.Occlusion()).relevance["x"]
+    model.axes["x"] = lx.Axes(None, 0)
+    whole = model.explain(feeds, lx.Occlusion()).relevance["x"]
+    assert np.ptp(steps.sum(axis=2)) > 0
+    np.testing.assert_allclose(whole, np.full_like(whole, whole[0, 0, 0]))

@@ -1,0 +1,126 @@
+"""Contextual decomposition beside the paper's equations, written out with beta and gamma for one sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lstm_explain as lx
+import numpy as np
+import pytest
+
+from tests import zoo
+from tests.builders import recurrent_model
+
+Parts = tuple[Any, Any]
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def three(f: Any, beta: Any, gamma: Any, bias: Any) -> tuple[Any, Any, Any]:
+    """The paper's linearisation: the mean over both orders of beta and gamma, the bias first."""
+    of_beta = 0.5 * ((f(beta + bias) - f(bias)) + (f(beta + gamma + bias) - f(gamma + bias)))
+    of_gamma = 0.5 * ((f(gamma + bias) - f(bias)) + (f(beta + gamma + bias) - f(beta + bias)))
+    return of_beta, of_gamma, f(bias)
+
+
+def decomposed(x: Any, W: Any, R: Any, b: Any, phrase: int) -> tuple[Parts, Parts, Any]:
+    """Murdoch et al. 2018, equations 10 to 23: (beta, gamma) of the last h and c; and the h of every step."""
+    H = R.shape[1]
+    beta_h = gamma_h = beta_c = gamma_c = np.zeros(H)
+    every = []
+    for t, v in enumerate(x):
+        beta, gamma = R @ beta_h, R @ gamma_h
+        if t == phrase:
+            beta = beta + W @ v
+        else:
+            gamma = gamma + W @ v
+        rows = {gate: slice(k * H, (k + 1) * H) for k, gate in enumerate("iofc")}
+        i, i_g, i_b = three(sigmoid, beta[rows["i"]], gamma[rows["i"]], b[rows["i"]])
+        f, f_g, f_b = three(sigmoid, beta[rows["f"]], gamma[rows["f"]], b[rows["f"]])
+        g, g_g, g_b = three(np.tanh, beta[rows["c"]], gamma[rows["c"]], b[rows["c"]])
+        new = i * (g + g_b) + i_b * g + (f + f_b) * beta_c
+        rest = i_g * (g + g_g + g_b) + (i + i_b) * g_g + (f + f_g + f_b) * gamma_c + f_g * beta_c
+        if t == phrase:
+            new = new + i_b * g_b
+        else:
+            rest = rest + i_b * g_b
+        beta_c, gamma_c = new, rest
+        o = sigmoid(beta[rows["o"]] + gamma[rows["o"]] + b[rows["o"]])
+        of_beta = 0.5 * (np.tanh(beta_c) + np.tanh(beta_c + gamma_c) - np.tanh(gamma_c))
+        of_gamma = 0.5 * (np.tanh(gamma_c) + np.tanh(beta_c + gamma_c) - np.tanh(beta_c))
+        beta_h, gamma_h = o * of_beta, o * of_gamma
+        every.append((beta_h, gamma_h))
+    return (beta_h, gamma_h), (beta_c, gamma_c), every
+
+
+@pytest.mark.parametrize("head", ["last", "mean", "Y_h", "Y_c"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_parts_are_those_of_the_paper(head: Any, direction: Any, ragged: bool) -> None:
+    rng = np.random.default_rng(51)
+    built = recurrent_model(rng, D=2, H=3, direction=direction, head=head, sequence_lens=ragged)
+    feeds = built.feeds(rng, T=4, B=2)
+    e = lx.load(built.model).explain(feeds, lx.ContextualDecomposition(), lx.Target(index=1))
+    layer, dense = built.network.layers[0], built.network
+    for b in range(2):
+        length = int(feeds["lens"][b]) if ragged else 4
+        for phrase in range(4):
+            beta_score = gamma_score = 0.0
+            for d in range(layer.dirs):
+                backwards = direction == "reverse" or d == 1
+                x = feeds["x"][:length, b][:: -1 if backwards else 1].astype(float)
+                place = length - 1 - phrase if backwards else phrase
+                bias = layer.B[d][:12] + layer.B[d][12:]
+                last, cell, every = decomposed(x, layer.W[d], layer.R[d], bias, place)
+                if backwards:
+                    every = every[::-1]
+                every = every + [(np.zeros(3), np.zeros(3))] * (4 - length)
+                chosen = {"Y_h": last, "Y_c": cell, "last": every[-1]}.get(head)
+                if head == "mean":
+                    chosen = tuple(sum(h[k] for h in every) / 4 for k in (0, 1))
+                w = dense.W[1, 3 * d : 3 * d + 3]
+                beta_score += float(w @ chosen[0])
+                gamma_score += float(w @ chosen[1])
+            np.testing.assert_allclose(e.relevance["x"][phrase, b].sum(), beta_score, atol=1e-5)
+            bias_of_head = dense.b[1]
+            np.testing.assert_allclose(beta_score + gamma_score + bias_of_head, e.explained[b], atol=1e-5)
+            np.testing.assert_allclose(e.ledger.absorbed[b], bias_of_head, atol=1e-5)
+
+
+def test_one_step_is_everything_but_the_bias() -> None:
+    """With a single step there is nothing else to share with: beta is the whole of h."""
+    rng = np.random.default_rng(52)
+    built = recurrent_model(rng, D=2, H=3)
+    feeds = built.feeds(rng, T=1, B=4)
+    e = lx.load(built.model).explain(feeds, lx.ContextualDecomposition(), lx.Target(index=0))
+    np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-6)
+
+
+def test_many_steps_are_taken_in_parts(monkeypatch: Any) -> None:
+    built = recurrent_model(np.random.default_rng(53))
+    feeds, model = built.feeds(np.random.default_rng(54), T=7), lx.load(built.model)
+    method, target = lx.ContextualDecomposition(), lx.Target(index=0)
+    whole = model.explain(feeds, method, target).relevance["x"]
+    monkeypatch.setattr("lstm_explain.methods.decomposition.MOST_BYTES", 1)
+    np.testing.assert_allclose(model.explain(feeds, method, target).relevance["x"], whole)
+
+
+REFUSED = {
+    "k_stacked_timedist_tf2onnx15": "LSTM__665",
+    "h_gru_lbr1_op14": "GRU_1",
+    "h_lstm_yc_relu_mlp_op14": "Relu_4",
+    "h_lstm_clip_op14": "LSTM_1",
+    "t_lstm_addattn_legacy17": "/Tanh",
+    "t_static_each_step_legacy17": "/Concat_1",
+    "k_conv_pool_lstm_softmax_tf2onnx17": "MaxPool",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_graphs_are_refused_by_the_node_in_the_way(name: str) -> None:
+    case = zoo.load(name)
+    target = lx.Target(case.target_output, case.target_index)
+    with pytest.raises(lx.UnsupportedOperator, match=REFUSED[name]):
+        lx.load(case.path).explain(case.inputs, lx.ContextualDecomposition(), target)

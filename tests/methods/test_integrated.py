@@ -1,0 +1,184 @@
+"""IntegratedGradients and SmoothGrad: completeness, sums written out, and tokens beside the vectors that they pick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lstm_explain as lx
+import numpy as np
+import pytest
+from lstm_explain.methods import stacking
+from onnx import TensorProto, helper
+
+from tests import zoo
+from tests.builders import GraphBuilder, recurrent_model
+from tests.laws import check_same
+
+KINKS = {"h_prelu_pad_conv_op14": 0.05}  # the line crosses kinks, where a quadrature is no better than its spacing
+
+
+def explained(case: zoo.Case, method: lx.Method) -> lx.Explanation:
+    target = lx.Target(case.target_output, case.target_index, case.target_batch_axis)
+    return lx.load(case.path).explain(case.inputs, method, target)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_integrated_gradients_are_complete(name: str) -> None:
+    case = zoo.load(name)
+    e = explained(case, lx.IntegratedGradients(steps=300))
+    difference = e.explained - e.ledger.absorbed
+    assert (np.abs(e.ledger.residual) <= KINKS.get(name, 0.01) * np.abs(difference)).all()
+    total = sum(
+        np.moveaxis(r, case.batch_axis(i), 0).reshape(len(difference), -1).sum(axis=1) for i, r in e.relevance.items()
+    )
+    np.testing.assert_allclose(total, e.ledger.inputs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        e.ledger.inputs + e.ledger.initial_states + e.ledger.absorbed + e.ledger.residual, e.explained, rtol=1e-5
+    )
+
+
+def lstm(dtype: Any = np.float64, **options: Any) -> tuple[Any, dict[str, Any], lx.Model]:
+    rng = np.random.default_rng(31)
+    built = recurrent_model(rng, D=2, H=3, dtype=dtype, **options)
+    return built, built.feeds(rng, T=4, B=3), lx.load(built.model)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"sequence_lens": True, "initial_states": "input"}])
+def test_integrated_gradients_are_a_sum_of_gradients(options: dict[str, Any]) -> None:
+    """The same integral by the midpoint rule, one explanation a point."""
+    _, feeds, model = lstm(**options)
+    rng, target, n = np.random.default_rng(32), lx.Target(index=1), 200
+    numbers = [name for name in feeds if name != "lens"]
+    baseline = {name: rng.normal(size=feeds[name].shape) for name in numbers}
+    wanted = {name: np.zeros(feeds[name].shape) for name in numbers}
+    for k in range(n):
+        at = {i: baseline[i] + (k + 0.5) / n * (feeds[i] - baseline[i]) if i in baseline else feeds[i] for i in feeds}
+        gradient = model.explain(at, lx.Gradient(), target).relevance
+        for name in numbers:
+            wanted[name] += gradient[name] / n * (feeds[name] - baseline[name])
+    came = model.explain(feeds, lx.IntegratedGradients(50, baseline), target)
+    for name in numbers:
+        check_same(came.relevance[name], wanted[name], 1e-4, name)
+    at_baseline = model.explain({**feeds, **baseline}, lx.Gradient(), target).explained
+    np.testing.assert_allclose(came.ledger.absorbed, at_baseline, rtol=1e-9)
+    assert (np.abs(came.ledger.residual) < 1e-9).all()
+
+
+def embedded(model_of_vectors: Any, table: Any) -> Any:
+    """The same model behind a lookup: `x` becomes what `tokens` pick."""
+    proto = type(model_of_vectors)()
+    proto.CopyFrom(model_of_vectors)
+    g = GraphBuilder(np.float32, 17)
+    tokens = g.input("tokens", ["T", "B"], TensorProto.INT64)
+    g.nodes.append(helper.make_node("Gather", [g.constant(table, "table"), tokens], ["x"], name="look_up"))
+    del proto.graph.input[:]
+    proto.graph.input.extend(g.inputs)
+    proto.graph.initializer.extend(g.initializers.values())
+    nodes = [*g.nodes, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return proto
+
+
+def tokens_and_vectors() -> tuple[lx.Model, Any, lx.Model, Any]:
+    rng = np.random.default_rng(33)
+    built = recurrent_model(rng, D=3, H=4)
+    table = rng.normal(size=(7, 3)).astype(np.float32)
+    tokens = rng.integers(1, 7, size=(5, 3))
+    return lx.load(embedded(built.model, table)), tokens, lx.load(built.model), table
+
+
+def test_a_token_gets_the_sum_over_its_vector() -> None:
+    of_tokens, tokens, of_vectors, table = tokens_and_vectors()
+    method, target = lx.IntegratedGradients(20), lx.Target(index=0)
+    wanted = of_vectors.explain({"x": table[tokens]}, method, target)
+    came = of_tokens.explain({"tokens": tokens}, method, target)
+    check_same(came.relevance["tokens"], wanted.relevance["x"].sum(axis=2), 1e-5)
+    np.testing.assert_allclose(came.ledger.absorbed, wanted.ledger.absorbed, rtol=1e-4, atol=1e-6)
+
+
+def test_a_baseline_token_means_its_vector() -> None:
+    of_tokens, tokens, of_vectors, table = tokens_and_vectors()
+    target = lx.Target(index=0)
+    wanted = of_vectors.explain({"x": table[tokens]}, lx.IntegratedGradients(20, table[2]), target)
+    came = of_tokens.explain({"tokens": tokens}, lx.IntegratedGradients(20, 2), target)
+    check_same(came.relevance["tokens"], wanted.relevance["x"].sum(axis=2), 1e-5)
+
+
+def test_smooth_gradients_of_tokens_are_norms() -> None:
+    of_tokens, tokens, of_vectors, table = tokens_and_vectors()
+    wanted = of_vectors.explain({"x": table[tokens]}, lx.SmoothGrad(samples=6, noise=0.0), lx.Target(index=0))
+    came = of_tokens.explain({"tokens": tokens}, lx.SmoothGrad(samples=6, noise=0.0), lx.Target(index=0))
+    check_same(came.relevance["tokens"], np.sqrt((wanted.relevance["x"] ** 2).sum(axis=2)), 1e-5)
+    noisy = of_tokens.explain({"tokens": tokens}, lx.SmoothGrad(samples=6, noise=0.3), lx.Target(index=0))
+    assert np.abs(noisy.relevance["tokens"] - came.relevance["tokens"]).max() > 1e-4
+
+
+def test_smooth_gradient_without_noise_is_the_gradient() -> None:
+    _, feeds, model = lstm()
+    wanted = model.explain(feeds, lx.Gradient(), lx.Target(index=2))
+    came = model.explain(feeds, lx.SmoothGrad(samples=3, noise=0.0), lx.Target(index=2))
+    check_same(came.relevance["x"], wanted.relevance["x"], 1e-9)
+
+
+def test_smooth_gradient_of_a_quadratic_form_is_its_gradient_on_average() -> None:
+    """The gradient is linear in x, so noise averages out: within five standard errors, and it is noise indeed."""
+    g = GraphBuilder(np.float64, 17)
+    x = g.input("x", ["B", 4])
+    proto = g.model(g.op("ReduceSum", [g.op("Mul", [x, x]), g.ints(1)], keepdims=1), ["B", 1])
+    feeds = {"x": np.array([[1.0, -2.0, 3.0, 0.5], [0.0, 1.0, 0.0, 10.0]])}
+    samples, noise = 400, 0.2
+    e = lx.load(proto).explain(feeds, lx.SmoothGrad(samples, noise, seed=3), lx.Target(index=0))
+    deviation = 2 * noise * np.ptp(feeds["x"], axis=1, keepdims=True) / np.sqrt(samples)
+    error = np.abs(e.relevance["x"] - 2 * feeds["x"])
+    assert (error < 5 * deviation).all()
+    assert (error > 0).all()
+
+
+METHODS = [lx.IntegratedGradients(9, 0.1), lx.SmoothGrad(9, 0.2, 5), lx.Occlusion(2), lx.ShapleySampling(3)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_neither_company_nor_the_size_of_a_pass_changes_anything(method: lx.Method, monkeypatch: Any) -> None:
+    _, feeds, model = lstm(np.float32, sequence_lens=True)
+    together = model.explain(feeds, method, lx.Target(index=0))
+    again = model.explain(feeds, method, lx.Target(index=0))
+    np.testing.assert_array_equal(together.relevance["x"], again.relevance["x"])
+    monkeypatch.setattr(stacking, "MOST_COPIES", 2)
+    small = model.explain(feeds, method, lx.Target(index=0))
+    check_same(small.relevance["x"], together.relevance["x"], 1e-5)
+    for b in range(3):
+        alone = {"x": feeds["x"][:, b : b + 1], "lens": feeds["lens"][b : b + 1]}
+        e = model.explain(alone, method, lx.Target(index=0))
+        check_same(e.relevance["x"][:, 0], together.relevance["x"][:, b], 1e-4)
+
+
+@pytest.mark.parametrize("method", [lx.SmoothGrad(seed=1), lx.ShapleySampling(3, seed=1)], ids=lambda m: m.name)
+def test_another_seed_gives_another_answer(method: Any) -> None:
+    _, feeds, model = lstm()
+    one = model.explain(feeds, method, lx.Target(index=0)).relevance["x"]
+    other = model.explain(feeds, type(method)(seed=2), lx.Target(index=0)).relevance["x"]
+    assert np.abs(one - other).max() > 0
+
+
+def test_wrong_baselines_are_refused() -> None:
+    _, feeds, model = lstm(np.float32)
+    for bad in ({"y": 0.0}, np.zeros(5), np.nan, "mean", np.array(["a"])):
+        with pytest.raises(lx.MethodError) as error:
+            model.explain(feeds, lx.IntegratedGradients(2, bad), lx.Target(index=0))  # type: ignore[arg-type]
+        assert error.value.field == "method.baseline"
+
+
+def test_the_mean_of_samples_as_baseline() -> None:
+    _, feeds, model = lstm(np.float32)
+    mean = lx.mean_baseline({"x": feeds["x"]}, axes=(0, 1))
+    assert mean["x"].shape == (1, 1, 2)
+    e = model.explain(feeds, lx.IntegratedGradients(20, mean), lx.Target(index=0))
+    same = model.explain(feeds, lx.IntegratedGradients(20, feeds["x"].mean(axis=(0, 1))), lx.Target(index=0))
+    check_same(e.relevance["x"], same.relevance["x"], 1e-6)
+
+
+def test_inner_values_are_for_propagation_only() -> None:
+    _, feeds, model = lstm(np.float32)
+    with pytest.raises(lx.MethodError, match="capture"):
+        model.explain(feeds, lx.Occlusion(), lx.Target(index=0), capture=["x"])
