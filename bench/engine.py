@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
+import lstm_explain as lx
 from bench.models import GRID, Shape, inputs_of, model_of
 from bench.timing import Ratio, compare
 

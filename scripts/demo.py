@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-import lstm_explain_client
 import numpy as np
-from lstm_explain_client import Client, Result, render
 from rich.console import Console
+
+import lstm_explain_client
+from lstm_explain_client import Client, Result, render
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "demo.html"

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import numpy.typing as npt
 
+import lstm_explain as lx
 from tests.builders import Built
 from tests.reference.textbook import Layer, Network, NetworkRelevance, Rules
 

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import lstm_explain as lx
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
 

@@ -9,11 +9,11 @@ import dataclasses
 import itertools
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import lstm_explain as lx
 from tests.builders import Built, GraphBuilder, network_model, recurrent_model
 from tests.laws import batch_axis, check_same
 from tests.reference.textbook import PRODUCT_RULES, Layer, Rules, one_hot

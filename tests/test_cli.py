@@ -6,12 +6,12 @@ import json
 import subprocess
 from pathlib import Path
 
-import lstm_explain as lx
 import numpy as np
 import onnx
 import pytest
-from lstm_explain.cli import main
 
+import lstm_explain as lx
+from lstm_explain.cli import main
 from tests.service.models import lstm, outside_its_folder, without_rule
 from tests.service.running import command
 

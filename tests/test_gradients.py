@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+import lstm_explain as lx
 from tests.builders import Built, GraphBuilder, recurrent_model, unrolled_model
 from tests.laws import check_same
 from tests.reference.differences import central_difference, onnx_difference

@@ -9,10 +9,10 @@ import functools
 import itertools
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import pytest
 
+import lstm_explain as lx
 from tests.builders import Built, recurrent_model
 from tests.laws import batch_axis, check_ledger, method
 from tests.reference.textbook import PRODUCT_RULES, Rules, one_hot

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import pytest
 
+import lstm_explain as lx
 from tests.builders import recurrent_model
 from tests.laws import check_textbook, label, method, pairwise
 from tests.reference.textbook import PRODUCT_RULES, Rules, one_hot

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lstm_explain as lx
 from lstm_explain.graph.canonical import SPELLINGS
 from lstm_explain.rules import TABLE, Kind
-from onnx import TensorProto, helper, numpy_helper
 
 AnyArray = npt.NDArray[Any]
 ELEMENT = {

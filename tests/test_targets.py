@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import numpy.typing as npt
 import pytest
 from onnx import TensorProto, helper
 
+import lstm_explain as lx
 from tests.builders import GraphBuilder
 from tests.laws import check_same
 

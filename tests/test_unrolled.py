@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
+import lstm_explain as lx
 from tests.builders import network_model, recurrent_model, unrolled_model
 from tests.laws import check_same, method, textbook_relevance
 from tests.reference.textbook import PRODUCT_RULES, Network, Rules, one_hot

@@ -7,13 +7,13 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
 from onnx import helper
 
+import lstm_explain as lx
 from tests import zoo
 from tests.builders import run
 from tests.laws import check_ledger, check_same

@@ -1,23 +1,31 @@
-"""Explains the predictions of recurrent ONNX models: `load` a model, `explain` its inputs."""
+"""Explains the predictions of recurrent ONNX models: `load` a model, `explain` its inputs.
 
-from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
-from lstm_explain.ledger import Ledger
-from lstm_explain.methods.axes import Axes
-from lstm_explain.methods.baselines import mean_baseline
-from lstm_explain.methods.spec import (
-    LRP,
-    ContextualDecomposition,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Method,
-    Occlusion,
-    ShapleySampling,
-    SmoothGrad,
-    method_from_name,
-)
-from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec, load
-from lstm_explain.target import Target
+Names are imported when first used: the command line answers without waiting for the engine, and can say what is missing
+where it is not installed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
+    from lstm_explain.ledger import Ledger
+    from lstm_explain.methods.axes import Axes
+    from lstm_explain.methods.baselines import mean_baseline
+    from lstm_explain.methods.spec import (
+        LRP,
+        ContextualDecomposition,
+        Gradient,
+        GradientTimesInput,
+        IntegratedGradients,
+        Method,
+        Occlusion,
+        ShapleySampling,
+        SmoothGrad,
+        method_from_name,
+    )
+    from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec, load
+    from lstm_explain.target import Target
 
 __all__ = [
     "LRP",
@@ -47,3 +55,35 @@ __all__ = [
     "mean_baseline",
     "method_from_name",
 ]
+
+_HOMES = {
+    "errors": ["Error", "InputError", "MethodError", "ModelError", "TargetError", "UnsupportedOperator"],
+    "ledger": ["Ledger"],
+    "methods.axes": ["Axes"],
+    "methods.baselines": ["mean_baseline"],
+    "methods.spec": [
+        "LRP",
+        "ContextualDecomposition",
+        "Gradient",
+        "GradientTimesInput",
+        "IntegratedGradients",
+        "Method",
+        "Occlusion",
+        "ShapleySampling",
+        "SmoothGrad",
+        "method_from_name",
+    ],
+    "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec", "load"],
+    "target": ["Target"],
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

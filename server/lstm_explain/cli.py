@@ -209,9 +209,8 @@ def _write_npz(path: Path, explanation: Explanation) -> None:
 
 def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
     """The client's pictures, through the same message that a client would get."""
-    from lstm_explain_client.wire import read_result
-
     from lstm_explain.service.wire import from_explanation
+    from lstm_explain_client.wire import read_result
 
     result = read_result(from_explanation(explanation, name, "", {}), inputs)
     if html is not None:

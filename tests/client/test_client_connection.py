@@ -9,6 +9,7 @@ from concurrent import futures
 
 import grpc
 import pytest
+
 from lstm_explain_client import TLS, AsyncClient, Client, Overloaded, Retry, Unavailable
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
 from lstm_explain_client import AsyncClient, Client, errors
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2_grpc
 

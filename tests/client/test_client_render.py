@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
+
 from lstm_explain_client import render
 from lstm_explain_client.render import scale, terminal
-from rich.console import Console
 
 NASTY = [
     "<script>alert(1)</script>",

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 from google.protobuf import text_format
+
 from lstm_explain_client import LRP, IntegratedGradients, InvalidRequest, Request, Retry, Target, methods, wire
 from lstm_explain_client.connection import TLS, Connection
 from lstm_explain_client.target import from_wire_target

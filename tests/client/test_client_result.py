@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, wire
 from lstm_explain_client.tensors import to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2

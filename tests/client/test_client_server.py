@@ -6,6 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from lstm_explain_client import (
     LRP,
     AsyncClient,

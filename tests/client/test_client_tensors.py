@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+
 from lstm_explain_client.errors import InvalidRequest, MalformedResponse
 from lstm_explain_client.tensors import as_array, from_wire, to_wire
 from lstm_explain_proto.lstm_explain.v1 import tensor_pb2

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 from google.rpc import error_details_pb2, status_pb2
+
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, explanation_pb2_grpc, tensor_pb2
 
 F32, F64, I64 = tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_FLOAT64, tensor_pb2.DATA_TYPE_INT64

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lstm_explain as lx
 import numpy as np
 import pytest
+
+import lstm_explain as lx
 from lstm_explain.service.config import parse_config, read_config
 from lstm_explain.service.repository import Failed, Repository
 from lstm_explain.service.served import ServedModel
-
 from tests.service.models import lstm, words, write_tokenizer, write_version
 
 FULL = """\

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
-import lstm_explain as lx
 import numpy as np
 import pytest
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
 
+import lstm_explain as lx
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
 from tests.service.calling import array_of, request, sequence, strings_of, stub, tensor, texts
 from tests.service.models import WORDS
 

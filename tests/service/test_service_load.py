@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-import lstm_explain as lx
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
-from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 
+import lstm_explain as lx
+from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 from tests.service.calling import array_of, refusal, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
 from tests.service.running import Running, command, serving

@@ -7,8 +7,8 @@ import pytest
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc, tensor_pb2
 
+from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc, tensor_pb2
 from tests.service.calling import refusal
 from tests.service.models import WORDS
 

@@ -8,8 +8,8 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
 
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
 from tests.service.calling import F32, STRING, Refusal, refusal, request, sequence, stub, tensor, texts
 from tests.service.running import Running
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+
 from lstm_explain.service import stream
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
-
 from tests.service.calling import array_of, request, sequence, stub, tensor
 
 

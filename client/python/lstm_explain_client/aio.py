@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
-from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
 from lstm_explain_client import errors, models, wire
 from lstm_explain_client.client import BaseClient
@@ -17,6 +16,7 @@ from lstm_explain_client.methods import Method
 from lstm_explain_client.models import ModelDetail, ModelSummary
 from lstm_explain_client.result import Result
 from lstm_explain_client.wire import Answer, Inputs, ModelSource, Request, TargetLike
+from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
 Requests = Iterable[Request | Mapping[str, Any]] | AsyncIterable[Request | Mapping[str, Any]]
 

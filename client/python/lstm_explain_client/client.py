@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2, model_pb2_grpc
 
 from lstm_explain_client import errors, models, wire
 from lstm_explain_client.connection import DEFAULT_RETRY, TLS, Connection, Retry, Token
@@ -15,6 +14,7 @@ from lstm_explain_client.methods import Method
 from lstm_explain_client.models import ModelDetail, ModelSummary
 from lstm_explain_client.result import Result
 from lstm_explain_client.wire import Answer, Inputs, ModelSource, Request, TargetLike
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2, model_pb2_grpc
 
 _ExplanationStub: Callable[[Any], Any] = explanation_pb2_grpc.ExplanationServiceStub
 _ModelStub: Callable[[Any], Any] = model_pb2_grpc.ModelServiceStub

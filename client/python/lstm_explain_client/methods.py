@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
-from lstm_explain_proto.lstm_explain.v1 import method_pb2
-
 from lstm_explain_client.errors import InvalidRequest
 from lstm_explain_client.tensors import as_array, from_wire, to_wire
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 ProductRule = Literal["all", "half", "prop", "abs"]
 _RULES: dict[str, int] = {

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 from lstm_explain_client.errors import InvalidRequest
 from lstm_explain_client.tensors import as_array, from_wire, to_wire
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | list[int] | list[list[int]]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from lstm_explain_proto.lstm_explain.v1 import tensor_pb2
 
 from lstm_explain_client.errors import InvalidRequest, MalformedResponse
+from lstm_explain_proto.lstm_explain.v1 import tensor_pb2
 
 Array = npt.NDArray[Any]
 

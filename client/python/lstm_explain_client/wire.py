@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
-
 from lstm_explain_client import methods, target
 from lstm_explain_client.errors import ExplainError, InvalidRequest, from_number
 from lstm_explain_client.methods import Method
 from lstm_explain_client.result import Ledger, Result
 from lstm_explain_client.target import Index, Target
 from lstm_explain_client.tensors import Array, as_array, from_wire, to_wire
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 CHUNK = 1 << 20
 

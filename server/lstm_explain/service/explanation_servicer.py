@@ -9,8 +9,6 @@ from functools import partial
 
 import grpc
 from google.rpc import status_pb2
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc
 
 from lstm_explain.errors import Error
 from lstm_explain.service import stream
@@ -19,6 +17,8 @@ from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Limit
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.wire import from_answer, locate, to_query
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
-from lstm_explain_proto.lstm_explain.v1 import model_pb2 as pb
-from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
 from lstm_explain.service.errors import Unimplemented
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.wire import to_detail, to_summary
+from lstm_explain_proto.lstm_explain.v1 import model_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):

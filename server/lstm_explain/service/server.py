@@ -11,12 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from lstm_explain_proto.lstm_explain.v1 import (
-    explanation_pb2,
-    explanation_pb2_grpc,
-    model_pb2,
-    model_pb2_grpc,
-)
 from prometheus_client import start_http_server
 
 from lstm_explain.errors import Error
@@ -30,6 +24,12 @@ from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.repository import Repository, Snapshot
 from lstm_explain.service.served import ServedModel
 from lstm_explain.service.settings import Settings, split_address
+from lstm_explain_proto.lstm_explain.v1 import (
+    explanation_pb2,
+    explanation_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+)
 
 log = logging.getLogger(__name__)
 

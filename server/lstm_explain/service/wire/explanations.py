@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, tensor_pb2
-
 from lstm_explain.ledger import Ledger
 from lstm_explain.model import Explanation
 from lstm_explain.service.explain import Answer, Query
@@ -13,6 +11,7 @@ from lstm_explain.service.served import ServedModel
 from lstm_explain.service.wire.methods import from_method, to_method
 from lstm_explain.service.wire.targets import from_target, to_target
 from lstm_explain.service.wire.tensors import Array, to_arrays, to_tensor
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, tensor_pb2
 
 
 def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Query:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from google.protobuf.message import Message
+
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 _TARGET = {"index": "indices", "contrast": "contrast_indices"}

@@ -11,10 +11,10 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 from lstm_explain.methods.spec import Method, method_from_name
 from lstm_explain.service.wire.tensors import to_arrays, to_tensor
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 Field = FieldDescriptor
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from lstm_explain_proto.lstm_explain.v1 import model_pb2
-
 from lstm_explain.service.repository import Entry, Failed
 from lstm_explain.service.wire.methods import from_method
 from lstm_explain.service.wire.targets import default_target
 from lstm_explain.service.wire.tensors import to_spec
+from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
 
 def to_summary(entry: Entry) -> model_pb2.ModelSummary:

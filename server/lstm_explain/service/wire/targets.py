@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 from lstm_explain.errors import TargetError
 from lstm_explain.model import TensorSpec
 from lstm_explain.service.wire.tensors import to_array, to_tensor
 from lstm_explain.target import Target
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | None
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from lstm_explain_proto.lstm_explain.v1 import model_pb2, tensor_pb2
 
 from lstm_explain.errors import InputError
 from lstm_explain.model import TensorSpec
+from lstm_explain_proto.lstm_explain.v1 import model_pb2, tensor_pb2
 
 Array = npt.NDArray[Any]
 
