@@ -24,7 +24,7 @@ from lstm_explain.graph.session import session_options
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.axes import Axes
-from lstm_explain.methods.dispatch import explain_by_study
+from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.spec import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.methods.study import Study, Task
@@ -158,14 +158,15 @@ class Model:
     ) -> Explanation:
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
-        found = explain_by_study(Task(self._study, inputs, output, head, target), method)
+        task = Task(self._study, inputs, output, head, target)
+        found = explain_by_study(task, method)
         return Explanation(
             found.answer.relevance,
             {name: found.outputs[name] for name in self.outputs},
             found.answer.explained,
             {},
             found.answer.ledger,
-            method,
+            as_used(task, method),
             replace(target, output=output, index=found.selection.index, contrast=found.selection.contrast),
             found.standard_error,
         )

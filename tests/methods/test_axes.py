@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import lstm_explain as lx
 import numpy as np
 import pytest
 
+import lstm_explain as lx
 from tests import zoo
 from tests.builders import recurrent_model
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import pytest
 
+import lstm_explain as lx
 from tests import zoo
 from tests.builders import recurrent_model
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import pytest
-from lstm_explain.methods import stacking
 from onnx import TensorProto, helper
 
+import lstm_explain as lx
+from lstm_explain.methods import stacking
 from tests import zoo
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
@@ -167,6 +167,14 @@ def test_wrong_baselines_are_refused() -> None:
         with pytest.raises(lx.MethodError) as error:
             model.explain(feeds, lx.IntegratedGradients(2, bad), lx.Target(index=0))  # type: ignore[arg-type]
         assert error.value.field == "method.baseline"
+
+
+def test_the_baseline_used_is_told_by_input() -> None:
+    _, feeds, model = lstm(np.float32)
+    told = model.explain(feeds, lx.Occlusion(baseline=0.5), lx.Target(index=0)).method
+    assert told == lx.Occlusion(baseline={"x": np.array(0.5, np.float32)})
+    assert told != lx.Occlusion(baseline={"x": np.array(0.25, np.float32)})
+    assert told != lx.Occlusion()
 
 
 def test_the_mean_of_samples_as_baseline() -> None:

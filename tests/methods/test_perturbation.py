@@ -6,12 +6,12 @@ import itertools
 import math
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import pytest
-from lstm_explain.methods.shapley import draw_orders, estimate
 from onnx import TensorProto
 
+import lstm_explain as lx
+from lstm_explain.methods.shapley import draw_orders, estimate
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
 

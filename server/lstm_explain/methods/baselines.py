@@ -29,13 +29,18 @@ def given_baselines(baseline: Baseline, inputs: Mapping[str, Array], wanted: Seq
 
     wanted: inputs that can be replaced; one baseline for all is meant for these.
     """
-    if baseline is None:
-        return {}
-    given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(wanted, baseline)
+    given = by_input(baseline, wanted)
     for name in given:
         if name not in inputs:
             raise MethodError(f"baseline for {name!r}, the model has {', '.join(inputs)}", field="method.baseline")
     return {name: _fitting(name, value, inputs[name]) for name, value in given.items() if name in wanted}
+
+
+def by_input(baseline: Baseline, wanted: Sequence[str]) -> Mapping[str, float | Array]:
+    """What was given, by input; one baseline for all is meant for those `wanted`."""
+    if baseline is None:
+        return {}
+    return baseline if isinstance(baseline, Mapping) else dict.fromkeys(wanted, baseline)
 
 
 def _fitting(name: str, value: float | Array, like: Array) -> Array:

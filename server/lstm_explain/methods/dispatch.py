@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.baselines import by_input
 from lstm_explain.methods.decomposition import explain_by_decomposition
 from lstm_explain.methods.integrated import explain_by_integration, explain_by_smoothing
 from lstm_explain.methods.occlusion import explain_by_occlusion
@@ -32,3 +37,11 @@ def explain_by_study(task: Task, method: Method) -> Found:
         case ContextualDecomposition():
             return explain_by_decomposition(task, method)
     raise MethodError(f"{method!r} is no method of this engine", field="method")
+
+
+def as_used(task: Task, method: Method) -> Method:
+    """The method with its baseline as arrays by input."""
+    if not isinstance(method, (IntegratedGradients, Occlusion, ShapleySampling)) or method.baseline is None:
+        return method
+    given = by_input(method.baseline, task.study.reachable(task.head.value))
+    return replace(method, baseline={n: np.asarray(value, task.inputs[n].dtype) for n, value in given.items()})

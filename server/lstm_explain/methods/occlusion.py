@@ -8,7 +8,7 @@ import numpy as np
 
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph
-from lstm_explain.methods.players import Board, board_for, players_by_input
+from lstm_explain.methods.players import board_for
 from lstm_explain.methods.spec import Occlusion
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.head import Head, head_of
@@ -18,24 +18,25 @@ def explain_by_occlusion(task: Task, method: Occlusion) -> Found:
     """One run a window, and one with everything replaced, for the ledger."""
     scores = scores_of(task, method)
     board = board_for(scores, method.baseline, "steps")
-    windows = _windows(board, method.window)
-    hidden = np.vstack([windows, np.ones((1, board.count), bool)])
-    values = board.coalitions(~hidden)
-    falls = scores.explained - values[:-1]  # [windows, batch]
-    shares = windows / windows.sum(axis=1, keepdims=True) / np.maximum(windows.sum(axis=0), 1)
-    by_player = falls.T @ shares
-    return found(scores, board.relevance(by_player), by_player.sum(axis=1), values[-1])
+    windows = [w for players in board.players.values() for w in _windows(players.reshape(-1), method.window)]
+
+    def present(ids: range) -> Array:
+        rows = np.ones((len(ids), board.count), bool)
+        for row, window in zip(rows, windows[ids.start : ids.stop], strict=True):
+            row[window] = False
+        return rows
+
+    falls = scores.explained - board.coalitions(len(windows), present)  # [windows, batch]
+    covering = np.bincount(np.concatenate(windows), minlength=board.count) if windows else np.zeros(0)
+    by_player = np.zeros((scores.batch, board.count))
+    for window, fall in zip(windows, falls, strict=True):
+        by_player[:, window] += fall[:, None] / (len(window) * covering[window])
+    return found(scores, board.relevance(by_player), by_player.sum(axis=1), board.nobody())
 
 
-def _windows(board: Board, width: int) -> Array:
-    """[windows, players]: the players hidden together; `width` in a row, within one input."""
-    rows = []
-    for numbers in players_by_input(board).values():
-        for start in range(max(1, len(numbers) - width + 1)):
-            row = np.zeros(board.count, bool)
-            row[numbers[start : start + width]] = True
-            rows.append(row)
-    return np.array(rows).reshape(-1, board.count)
+def _windows(players: Array, width: int) -> list[Array]:
+    """The players hidden together: `width` in a row."""
+    return [players[start : start + width] for start in range(max(1, len(players) - width + 1))]
 
 
 # --- of the probability ------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +28,22 @@ class Board:
     baselines: dict[str, Array]
     count: int
 
-    def coalitions(self, present: Array) -> Array:
-        """[coalitions, batch]: scores where only those `present` ([coalitions, players]) keep their own cells."""
+    def coalitions(self, count: int, present: Callable[[range], Array]) -> Array:
+        """[count, batch]: scores where only those `present` keep their own cells.
+
+        present: which players are, [coalitions, players], for the coalitions asked for.
+        """
         inputs = self.scores.task.inputs
 
         def change(ids: range) -> dict[str, Array]:
-            chosen = present[ids.start : ids.stop]
+            chosen = present(ids)
             return {n: np.where(chosen[:, p], inputs[n], self.baselines[n]) for n, p in self.players.items()}
 
-        return self.scores.changed(len(present), change)
+        return self.scores.changed(count, change)
+
+    def nobody(self) -> Array:
+        """[batch]: the score where everything is replaced."""
+        return self.coalitions(1, lambda ids: np.zeros((1, self.count), bool))[0]
 
     def relevance(self, values: Array) -> dict[str, Array]:
         """By input, [batch, players] shared out: a player's value in equal parts over its cells.
@@ -90,8 +97,3 @@ def player_shape(shape: Sequence[int], axes: Axes, over: Players) -> tuple[int, 
     last = len(shape) - 1
     chosen = axes.time if over == "steps" else (last if last not in (axes.batch, axes.time) else None)
     return tuple(extent if axis == chosen else 1 for axis, extent in enumerate(shape))
-
-
-def players_by_input(board: Board) -> Mapping[str, Array]:
-    """By input, its players' numbers in a row."""
-    return {name: players.reshape(-1) for name, players in board.players.items()}

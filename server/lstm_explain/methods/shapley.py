@@ -15,7 +15,7 @@ def explain_by_shapley(task: Task, method: ShapleySampling) -> Found:
     scores = Scores(task)
     board = board_for(scores, method.baseline, method.over)
     orders = draw_orders(board.count, method.permutations, method.seed)
-    ends = board.coalitions(np.zeros((1, board.count), bool))[0]
+    ends = board.nobody()
     gains = np.stack([_gains(board, order, ends) for order in orders])  # [orders, batch, players]
     mean, error = estimate(gains)
     return found(scores, board.relevance(mean), mean.sum(axis=1), ends, board.relevance(error))
@@ -32,8 +32,11 @@ def _gains(board: Board, order: Array, nobody: Array) -> Array:
     """[batch, players]: what each adds to those who came before it."""
     place = np.empty(board.count, int)
     place[order] = np.arange(board.count)
-    joined = place < np.arange(1, board.count)[:, None]  # after 1, 2, … players
-    values = np.vstack([nobody, board.coalitions(joined), board.scores.explained])
+
+    def joined(ids: range) -> Array:
+        return place <= np.asarray(ids)[:, None]  # after 1, 2, … players
+
+    values = np.vstack([nobody, board.coalitions(board.count - 1, joined), board.scores.explained])
     gains = np.empty((board.scores.batch, board.count))
     gains[:, order] = np.diff(values, axis=0).T
     return gains

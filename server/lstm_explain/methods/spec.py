@@ -15,6 +15,7 @@ from lstm_explain.errors import MethodError
 ProductRule = Literal["all", "half", "prop", "abs"]
 Players = Literal["steps", "features", "cells"]
 Quantity = Literal["score", "probability"]
+MOST_RUNS = 10_000  # steps, samples, permutations: what a caller may ask of a server in one call
 Baseline = float | npt.NDArray[Any] | Mapping[str, float | npt.NDArray[Any]] | None
 
 
@@ -26,12 +27,11 @@ def _at_least(method: Method, name: str, least: float, most: float = math.inf) -
         raise MethodError(f"{method.name}: {name} is {value!r}, wanted {wanted}", field=f"method.{name}")
 
 
-def _whole(method: Method, name: str, least: int) -> None:
+def _whole(method: Method, name: str, least: int, most: float = math.inf) -> None:
     value = getattr(method, name)
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise MethodError(
-            f"{method.name}: {name} is {value!r}, wanted a whole number of at least {least}", field=f"method.{name}"
-        )
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value <= most:
+        wanted = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise MethodError(f"{method.name}: {name} is {value!r}, wanted a whole number {wanted}", field=f"method.{name}")
 
 
 def _one_of(method: Method, name: str, choices: Any) -> None:
@@ -127,7 +127,7 @@ class IntegratedGradients(Against):
     baseline: Baseline = None
 
     def __post_init__(self) -> None:
-        _whole(self, "steps", 1)
+        _whole(self, "steps", 1, MOST_RUNS)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class SmoothGrad(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _whole(self, "samples", 1)
+        _whole(self, "samples", 1, MOST_RUNS)
         _at_least(self, "noise", 0.0)
         _whole(self, "seed", 0)
 
@@ -184,7 +184,7 @@ class ShapleySampling(Against):
     over: Players = "steps"
 
     def __post_init__(self) -> None:
-        _whole(self, "permutations", 1)
+        _whole(self, "permutations", 1, MOST_RUNS)
         _whole(self, "seed", 0)
         _one_of(self, "over", Players)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lstm_explain.errors import Error
 from lstm_explain.inputs import probe_inputs
+from lstm_explain.methods.axes import Axes
 from lstm_explain.methods.spec import Method
 from lstm_explain.model import Model, Report, load
 from lstm_explain.service.config import ConfigFile, ModelConfig, read_config
@@ -36,6 +37,9 @@ def load_served(name: str, version: int, model_file: Path, config_file: Path) ->
     written = read_config(config_file)
     model = load(model_file)
     written.check(model.inputs, model.outputs)
+    for input_name, time in written.config.time_axis.items():
+        batch = model.axes[input_name].batch
+        model.axes[input_name] = Axes(written.config.batch_axis if batch == time else batch, time)
     served = ServedModel(
         name=name,
         version=version,
