@@ -55,7 +55,7 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: no axis {axis} for the batch", field="target.batch_axis"
         )
-    samples = output[None] if axis is None else np.moveaxis(output, axis, 0)
+    samples = output[None] if axis is None else output if axis == 0 else np.moveaxis(output, axis, 0)
     weights = np.zeros(samples.shape, output.dtype if output.dtype.kind == "f" else np.float32)
     index = contrast = None
     if target.weights is not None:
@@ -64,11 +64,11 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
         weights[:] = _weights(target.weights, samples.shape[1:], name)
     else:
         index = _positions(target.index, samples, name, "index")
-        np.add.at(weights, (np.arange(len(samples)), *index.T), 1)
+        weights[(np.arange(len(samples)), *index.T)] = 1
         if target.contrast is not None:
             contrast = _positions(target.contrast, samples, name, "contrast")
-            np.add.at(weights, (np.arange(len(samples)), *contrast.T), -1)
-    restored = weights[0] if axis is None else np.moveaxis(weights, 0, axis)
+            weights[(np.arange(len(samples)), *contrast.T)] -= 1
+    restored = weights[0] if axis is None else weights if axis == 0 else np.moveaxis(weights, 0, axis)
     return Selection(np.ascontiguousarray(restored), len(samples), index, contrast)
 
 

@@ -29,7 +29,7 @@ class Account:
 def per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
     """Sums an array over everything but its samples: [batch], float64."""
     if lane is None:
-        return np.asarray(amounts.sum(), np.float64).reshape(1)
+        return np.array([amounts.sum()], np.float64)
     shape, axis, inner = amounts.shape, lane.axis, lane.inner
     before = math.prod(shape[:axis]) * (shape[axis] // (batch * inner))
     return amounts.reshape(before, batch, inner * math.prod(shape[axis + 1 :])).sum(axis=(0, 2)).astype(np.float64)

@@ -22,13 +22,25 @@ STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """steps [B]: of each sequence. whole: every one is as long as the array."""
+
+    steps: Array
+    whole: bool
+
+    def over(self, total: int) -> Array:
+        """[T, B]: where a sequence is past its end."""
+        return np.arange(total)[:, None] >= self.steps
+
+
+@dataclass(frozen=True)
 class Tape:
-    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H], lens [B]."""
+    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H]."""
 
     x: Array
     hidden: Array
     h0: Array
-    lens: Array
+    lens: Lengths
     kept: dict[str, Array]
 
 
@@ -109,10 +121,10 @@ class Recurrent(ABC):
             raise self._misfit("initial state", value.shape, wanted)
         return np.ascontiguousarray(value)
 
-    def _lengths(self, value: Array | None, steps: int, batch: int) -> Array:
+    def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
         """The kernels do not look where they read, so what steers them is checked."""
         if value is None:
-            return np.full(batch, steps, np.int64)
+            return Lengths(np.full(batch, steps, np.int64), True)
         if value.shape != (batch,):
             raise self._misfit("sequence_lens", value.shape, (batch,))
         if value.min() < 0 or value.max() > steps:
@@ -120,7 +132,7 @@ class Recurrent(ABC):
                 f"node {self.node.name!r} ({self.node.op}): sequence lengths from {value.min()} to {value.max()}, "
                 f"wanted 0 to {steps}"
             )
-        return np.ascontiguousarray(value, np.int64)
+        return Lengths(np.ascontiguousarray(value, np.int64), bool((value == steps).all()))
 
     def _misfit(self, what: str, came: tuple[int, ...], wanted: tuple[object, ...]) -> InputError:
         return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
@@ -144,21 +156,22 @@ class Recurrent(ABC):
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
         return Flow(inputs, sum((p[1] for p in parts), self._past_the_end(y, ends, tapes[0].lens)))
 
-    def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Array) -> Array:
+    def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
         """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
-        lost = np.zeros(len(lens), self.dtype)
-        if y is not None and (lens < len(y)).any():
-            over = np.arange(len(y))[:, None] >= lens
-            lost += np.where(over, y.sum(axis=(1, 3)), 0).sum(axis=0)
+        lost = np.zeros(len(lens.steps), self.dtype)
+        if lens.whole:
+            return lost
+        if y is not None:
+            lost += np.where(lens.over(len(y)), y.sum(axis=(1, 3)), 0).sum(axis=0)
         for end in ends:
-            if end is not None and not lens.all():
-                lost += np.where(lens == 0, end.sum(axis=(0, 2)), 0)
+            if end is not None:
+                lost += np.where(lens.steps == 0, end.sum(axis=(0, 2)), 0)
         return lost
 
-    def _end(self, end: Array | None, d: int, lens: Array) -> Array:
+    def _end(self, end: Array | None, d: int, lens: Lengths) -> Array:
         if end is None:
-            return np.zeros((len(lens), self.hidden), self.dtype)
-        return self._owned(end[d] * (lens > 0)[:, None])
+            return np.zeros((len(lens.steps), self.hidden), self.dtype)
+        return self._owned(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None])
 
     def _owned(self, array: Array) -> Array:
         """A copy that a kernel may write to."""
@@ -167,7 +180,9 @@ class Recurrent(ABC):
 
 def _stack(parts: list[Array], axis: int) -> Array:
     """np.stack, which copies even where there is one part only."""
-    return np.expand_dims(parts[0], axis) if len(parts) == 1 else np.stack(parts, axis)
+    if len(parts) > 1:
+        return np.stack(parts, axis)
+    return parts[0][None] if axis == 0 else parts[0][:, None]
 
 
 class Direction(ABC):
@@ -202,24 +217,24 @@ class Direction(ABC):
         """Lays out what depends on the weights alone."""
 
     @abstractmethod
-    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
         """The tape and the last states, [B, H] each."""
 
     @abstractmethod
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         """Relevance of x [T, B, D], absorbed [B], relevance of each initial state [B, H]. Writes to r_y and r_ends."""
 
-    def room(self, lens: Array, steps: int, batch: int, *last: int) -> Array:
-        """[T, B, last] for a kernel to fill; zero where it will not come, past the end of shorter sequences."""
-        whole = bool((lens == steps).all())
-        return (np.empty if whole else np.zeros)((steps, batch, *last), self.W.dtype)
+    def room(self, lens: Lengths, *shape: int) -> Array:
+        """For a kernel to fill; zero where it will not come, past the end of shorter sequences."""
+        return (np.empty if lens.whole else np.zeros)(shape, self.W.dtype)
 
-    def last(self, sequence: Array, lens: Array) -> Array:
+    def last(self, sequence: Array, lens: Lengths) -> Array:
         """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
-        if (lens == len(sequence)).all():
+        if lens.whole:
             return sequence[0 if self.reverse else -1]
-        at = np.zeros_like(lens) if self.reverse else np.maximum(lens - 1, 0)
-        return sequence[at, np.arange(len(lens))] * (lens > 0)[:, None].astype(sequence.dtype)
+        steps = lens.steps
+        at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
+        return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)
 
     def of_weights(self, x: Array, Wt: Array, bias: Array) -> Array:
         """x @ Wt + bias for all steps at once: [T, B, rows]."""
@@ -245,7 +260,7 @@ class LSTMDirection(Direction):
         self.Wt = np.ascontiguousarray(self.W.T)
         self.W_c, self.R_c = np.ascontiguousarray(self.W[3 * H :]), np.ascontiguousarray(self.R[3 * H :])
 
-    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
         z = self.of_weights(x, self.Wt, self.bias)
         gates = self.room(lens, *z.shape)
@@ -253,7 +268,7 @@ class LSTMDirection(Direction):
         h0, c0 = states
         self.stepwise(
             lstm.forward, range(steps), batch, self.Rt, h0.copy(),
-            z, self.Rt, self.P, h0, c0, lens, self.reverse, self.codes, self.params, self.clip, self.coupled,
+            z, self.Rt, self.P, h0, c0, lens.steps, self.reverse, self.codes, self.params, self.clip, self.coupled,
             gates, cells, squashed, hidden,
         )  # fmt: skip
         tape = Tape(x, hidden, h0, lens, {"z": z, "gates": gates, "cells": cells, "squashed": squashed, "c0": c0})
@@ -270,24 +285,24 @@ class LSTMDirection(Direction):
         if lrp is None:
             self.stepwise(
                 lstm.gradient, back, batch, self.R, m[0].copy(),
-                z, gates, cells, squashed, c0, tape.lens, self.reverse, self.codes, self.params, self.clip,
+                z, gates, cells, squashed, c0, tape.lens.steps, self.reverse, self.codes, self.params, self.clip,
                 self.coupled, self.R, self.P, r_y, r_h, r_c, m,
             )  # fmt: skip
             return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h, r_c]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
         each = np.full((steps, batch), 1 / self.units, z.dtype)
-        if lrp.bias_factor:
-            each[np.arange(steps)[:, None] >= tape.lens] = 0
+        if lrp.bias_factor and not tape.lens.whole:
+            each[tape.lens.over(steps)] = 0
         if only_input:
             self.stepwise(
                 lstm.relevance_all, back, batch, self.R_c, m[0].copy(),
-                z, gates, cells, tape.hidden, tape.h0, c0, tape.lens, self.reverse, self.bias[3 * self.hidden :],
+                z, gates, cells, tape.hidden, tape.h0, c0, tape.lens.steps, self.reverse, self.bias[3 * self.hidden :],
                 self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
             )  # fmt: skip
             return [self.of_input(tape.x, m, self.W_c, lrp, each), lost, r_h, r_c]
         self.stepwise(
             lstm.relevance_shared, back, batch, self.R, m[0].copy(),
-            RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, tape.lens, self.reverse,
+            RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, tape.lens.steps, self.reverse,
             self.coupled, self.bias, self.R, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
         )  # fmt: skip
         return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h, r_c]
@@ -324,14 +339,14 @@ class GRUDirection(Direction):
         if self.linear_before_reset:  # the reset gate scales this bias too
             self.bias[2 * H :] = self.B[2 * H : 3 * H]
 
-    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
         pre = self.of_weights(x, self.Wt, self.bias)
         gates = self.room(lens, *pre.shape)
         inner, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(2))
         (h0,) = states
         gru.forward(
-            pre, self.Rt_zr, self.Rt_h, self.Rb_h, h0, lens, self.reverse, self.linear_before_reset, self.codes,
+            pre, self.Rt_zr, self.Rt_h, self.Rb_h, h0, lens.steps, self.reverse, self.linear_before_reset, self.codes,
             self.params, self.clip, gates, inner, hidden,
         )  # fmt: skip
         return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}), [self.last(hidden, lens)]
@@ -344,12 +359,12 @@ class GRUDirection(Direction):
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             gru.gradient(
-                pre, gates, inner, tape.hidden, tape.h0, tape.lens, self.reverse, self.linear_before_reset, self.codes,
+                pre, gates, inner, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.linear_before_reset, self.codes,
                 self.params, self.clip, self.R, r_y, r_h, m,
             )  # fmt: skip
             return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
         gru.relevance(
-            RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, tape.lens, self.reverse,
+            RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, tape.lens.steps, self.reverse,
             self.linear_before_reset, self.bias, self.Rb_h, self.R, self.scalar(lrp.epsilon),
             self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
         )  # fmt: skip
@@ -367,11 +382,11 @@ class RNNDirection(Direction):
         self.Wt = np.ascontiguousarray(self.W.T)
         self.bias = self.B[: self.hidden] + self.B[self.hidden :]
 
-    def forward(self, x: Array, states: list[Array], lens: Array) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
         pre = self.of_weights(x, self.Wt, self.bias)
         hidden = self.room(lens, *pre.shape)
         (h0,) = states
-        rnn.forward(pre, self.Rt, h0, lens, self.reverse, self.codes, self.params, self.clip, hidden)
+        rnn.forward(pre, self.Rt, h0, lens.steps, self.reverse, self.codes, self.params, self.clip, hidden)
         return Tape(x, hidden, h0, lens, {"pre": pre}), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
@@ -381,12 +396,12 @@ class RNNDirection(Direction):
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             rnn.gradient(
-                pre, tape.hidden, tape.lens, self.reverse, self.codes, self.params, self.clip, self.R, r_y, r_h, m
+                pre, tape.hidden, tape.lens.steps, self.reverse, self.codes, self.params, self.clip, self.R, r_y, r_h, m
             )
             return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
         rnn.relevance(
-            pre, tape.hidden, tape.h0, tape.lens, self.reverse, self.bias, self.R, eps, delta, self.scalar(self.units),
+            pre, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.bias, self.R, eps, delta, self.scalar(self.units),
             r_y, r_h, m, each, lost,
         )  # fmt: skip
         return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h]
