@@ -7,8 +7,11 @@ computes `y`; central differences through it are the oracle of the gradients.
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -581,3 +584,208 @@ def test_every_operator_of_the_table_has_a_case() -> None:
     }
     assert set(TABLE.ops) - elsewhere - alone <= tested
     assert tested - set(TABLE.ops) <= set(SPELLINGS)
+
+
+def test_the_page_of_operators_is_current() -> None:
+    script = Path(__file__).parent.parent / "scripts" / "operators_doc.py"
+    assert subprocess.run([sys.executable, script, "--check"]).returncode == 0, "run python scripts/operators_doc.py"
+
+
+# --- beside independent formulas -------------------------------------------------------------------------------------
+
+
+def stab(z: float, epsilon: float = 1e-3) -> float:
+    return z + (epsilon if z >= 0 else -epsilon)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.3, 1.0])
+def test_conv_equals_the_textbook(factor: float) -> None:
+    """Explicit loops over outputs and the units that feed each (padding is none)."""
+    x, W, b = normal(2, 4, 6, 5), normal(6, 2, 3, 2, seed=1), normal(6, seed=2)
+    strides, dilations, before, behind, groups = (2, 1), (1, 2), (1, 2), (0, 1), 2
+    case = Case(
+        "Conv",
+        [x, W, b],
+        {"strides": strides, "dilations": dilations, "pads": [*before, *behind], "group": groups},
+    )
+    y = outputs_of(case, case.feeds())
+    target = target_of(case, y)
+    assert target.weights is not None
+    came = lx.load(case.model()).explain(case.feeds(), lx.LRP(bias_factor=factor), target)
+    wanted, absorbed = np.zeros(x.shape), np.zeros(2)
+    for n, m, i, j in np.ndindex(*y.shape):
+        units = []
+        for c, p, q in np.ndindex(*W.shape[1:]):
+            row = i * strides[0] + p * dilations[0] - before[0]
+            column = j * strides[1] + q * dilations[1] - before[1]
+            if 0 <= row < 6 and 0 <= column < 5:
+                units.append(((n, m // 3 * 2 + c, row, column), W[m, c, p, q]))
+        z = float(y[n, m, i, j])
+        density = target.weights[m, i, j] * z / stab(z)
+        kept = (b[m] + stab(z) - z) * density
+        for place, weight in units:
+            wanted[place] += x[place] * weight * density + factor * kept / len(units)
+        absorbed[n] += (1 - factor) * kept
+    np.testing.assert_allclose(came.relevance["x0"], wanted, atol=1e-4 * np.abs(wanted).max())
+    np.testing.assert_allclose(came.ledger.absorbed, absorbed, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("factor", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("spelled", ["MatMul", "Einsum"])
+def test_attention_equals_the_textbook(rule: lx.ProductRule, factor: float, spelled: str) -> None:
+    """Weights [T, K] from a Softmax times values [K, D]: the epsilon rule over terms, the product rule on each."""
+    scores, values = normal(4, 5), normal(5, 3, seed=1)
+    attributes = {"equation": "tk,kd->td"} if spelled == "Einsum" else {}
+    nodes = [
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node(spelled, ["weights", "values"], ["y"], name="mix", **attributes),
+    ]
+    info = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("scores", [4, 5]), ("values", [5, 3]), ("y", [4, 3]))
+    ]
+    graph = helper.make_graph(nodes, "attention", info[:2], info[2:])
+    model = lx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    weights = rng(7).uniform(0.5, 1.5, (4, 3)).astype(np.float32)
+    target = lx.Target(weights=weights, batch_axis=None)
+    e = model.explain({"scores": scores, "values": values}, lx.LRP(rule, bias_factor=factor), target)
+    a = np.exp(scores.astype(np.float64))
+    a /= a.sum(axis=1, keepdims=True)
+    y = a @ values
+    R_a, R_s, absorbed = np.zeros(a.shape), np.zeros(values.shape), 0.0
+    for t, d in np.ndindex(*y.shape):
+        R = weights[t, d] * y[t, d]
+        kept = (stab(y[t, d]) - y[t, d]) * R / stab(y[t, d])
+        absorbed += (1 - factor) * kept
+        for k in range(5):
+            gate, signal = a[t, k], float(values[k, d])
+            r = gate * signal * R / stab(y[t, d]) + factor * kept / 5
+            to_gate, to_signal, lost = by_rule(rule, r, gate, signal, factor)
+            R_a[t, k] += to_gate
+            R_s[k, d] += to_signal
+            absorbed += lost
+    scale = np.abs(R_s).max()
+    np.testing.assert_allclose(e.relevance["scores"], R_a, atol=1e-4 * scale)
+    np.testing.assert_allclose(e.relevance["values"], R_s, atol=1e-4 * scale)
+    np.testing.assert_allclose(e.ledger.absorbed, [absorbed], atol=1e-4 * scale)
+
+
+def by_rule(rule: str, r: float, gate: float, signal: float, factor: float) -> tuple[float, float, float]:
+    """What gate, signal and stabiliser get of one product's relevance."""
+    if rule in ("all", "half"):
+        share = 0.0 if rule == "all" else 0.5
+        return share * r, (1 - share) * r, 0.0
+    a, s = (abs(gate), abs(signal)) if rule == "abs" else (gate, signal)
+    density = r / stab(a + s)
+    kept = (stab(a + s) - a - s) * density
+    return a * density + factor * kept / 2, s * density + factor * kept / 2, (1 - factor) * kept
+
+
+# --- other arithmetic ------------------------------------------------------------------------------------------------
+
+
+def single(nodes: Sequence[onnx.NodeProto], x: AnyArray, constants: dict[str, AnyArray], opset: int = 17) -> lx.Model:
+    """x [N, ...] -> nodes -> y."""
+    element = ELEMENT[x.dtype]
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info("x", element, ["N", *x.shape[1:]])],
+        [helper.make_tensor_value_info("y", element if element != TensorProto.INT64 else TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, name) for name, a in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    model.graph.output[0].type.CopyFrom(onnx.shape_inference.infer_shapes(model).graph.output[0].type)
+    return lx.load(model)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_quantised_values_pass_relevance_and_gradients(per_channel: bool) -> None:
+    """A pair of QuantizeLinear and DequantizeLinear stands for the value that it rounds."""
+    x = smooth(BATCH, 4)
+    scale = np.full(4, 0.02, np.float32) if per_channel else np.float32(0.02)
+    zero = np.zeros(4, np.int8) if per_channel else np.int8(3)
+    W, b = normal(4, 2, seed=1), normal(2, seed=2)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], axis=1),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"], axis=1),
+        helper.make_node("Gemm", ["d", "W", "b"], ["y"]),
+    ]
+    model = single(nodes, x, {"scale": np.asarray(scale), "zero": np.asarray(zero), "W": W, "b": b})
+    rounded = np.round(x / 0.02) * 0.02
+    target = lx.Target(index=0)
+    np.testing.assert_allclose(
+        model.explain({"x": x}, lx.Gradient(), target).relevance["x"], [W[:, 0]] * BATCH, rtol=1e-5
+    )
+    e = model.explain({"x": x}, lx.LRP(epsilon=0.0), target)
+    z = rounded @ W[:, 0] + b[0]
+    np.testing.assert_allclose(e.relevance["x"], rounded * W[:, 0] * (z / z)[:, None], atol=1e-5)
+
+
+def test_arithmetic_on_token_ids_hands_the_relevance_on() -> None:
+    tokens = rng().integers(0, 4, (BATCH, 5))
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["moved"]),
+        helper.make_node("Mod", ["moved", "seven"], ["wrapped"]),
+        helper.make_node("Cast", ["wrapped"], ["unsigned"], to=TensorProto.UINT64),
+        helper.make_node("BitShift", ["unsigned", "once"], ["shifted"], direction="RIGHT"),
+        helper.make_node("Cast", ["shifted"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["vectors"]),
+        helper.make_node("ReduceSum", ["vectors", "axes"], ["y"], keepdims=0),
+    ]
+    table = normal(4, 3)
+    constants = {"one": ints(1), "seven": ints(7), "once": np.array([1], np.uint64), "table": table, "axes": ints(1)}
+    e = single(nodes, tokens, constants).explain({"x": tokens}, lx.LRP(epsilon=0.0), lx.Target(index=2))
+    np.testing.assert_allclose(e.relevance["x"], table[(tokens + 1) % 7 // 2][..., 2], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize(
+    "op", ["MatMul", "Add", "Mul", "Div", "ReduceSum", "ReduceL2", "Relu", "MaxPool", "Where", "Clip"]
+)
+def test_half_and_double(op: str, dtype: type) -> None:
+    """The same case in another arithmetic."""
+    chosen = next(c for c in CASES if c.op == op and c.batch)
+
+    def converted(a: Any) -> Any:
+        return a if a is None or np.asarray(a).dtype != np.float32 else np.asarray(a).astype(dtype)
+
+    case = dataclasses.replace(chosen, inputs=[converted(a) for a in chosen.inputs])
+    try:
+        y = outputs_of(case, case.feeds())
+    except Exception:
+        pytest.skip("ONNX Runtime has no kernel")
+    for method in (lx.LRP("half"), lx.LRP("prop", bias_factor=1.0), lx.Gradient()):
+        came = lx.load(case.model()).explain(case.feeds(), method, target_of(case, y))
+        wanted = lx.load(chosen.model()).explain(chosen.feeds(), method, target_of(chosen, y))
+        for name in chosen.feeds():
+            scale = np.abs(wanted.relevance[name]).max()
+            tolerance = 0.05 if dtype == np.float16 else 1e-4
+            np.testing.assert_allclose(came.relevance[name], wanted.relevance[name], atol=tolerance * scale)
+
+
+# --- refused ---------------------------------------------------------------------------------------------------------
+
+x345, x34 = normal(BATCH, 4, 5), normal(BATCH, 4)
+REFUSED = [
+    Case("Conv", [x345, normal(6, 4, 3)], live=(0, 1), batch=False),
+    Case("PRelu", [x345, x345 + 1], live=(0, 1)),
+    Case("Clip", [x345, np.float32(-1), np.float32(1)], live=(0, 2), batch=False),
+    Case("ScatterElements", [x34, ints(1, 0, 2).reshape(3, 1), x34[:, :1]], {"axis": 1, "reduction": "mul"}, 18),
+    Case("Einsum", [x34, x34, x34], {"equation": "ij,ij,ij->ij"}, live=(0, 1, 2)),
+    Case("Einsum", [normal(3, 3)], {"equation": "ii->i"}, batch=False),
+    Case("ReduceL2", [x34], {"noop_with_empty_axes": 1}, 18),
+    Case("GlobalLpPool", [x345]),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+def test_what_has_no_rule_is_refused(case: Case) -> None:
+    model, target = lx.load(case.model()), target_of(case, outputs_of(case, case.feeds()))
+    assert not model.report().supported
+    for method in (lx.LRP(), lx.Gradient()):
+        with pytest.raises(lx.UnsupportedOperator) as error:
+            model.explain(case.feeds(), method, target)
+        assert error.value.node == "node"
+        assert error.value.op == case.op

@@ -52,12 +52,13 @@ def _node(graph: Graph, node: Node, live: set[str], scales: Scales, producers: d
     return NodeReport(node.name, node.op, True, _rule(graph, stop, producers))
 
 
-_RULES = {
+RULES = {
     Kind.SUM: "epsilon rule over its terms",
     Kind.MAP: "epsilon rule over its units",
     Kind.SCALE: "relevance stays",
     Kind.ACTIVATION: "relevance stays",
     Kind.ROUTING: "relevance goes with the elements",
+    Kind.PRODUCT: "product rule: the signal takes all, half each, or in proportion (prop, abs)",
     Kind.LOOKUP: "sum over the vector looked up",
     Kind.RECURRENT: "gates, sums and products of the cell by their rules, step by step",
     Kind.CONTROL: "the rules of its body, every iteration",
@@ -67,7 +68,7 @@ _RULES = {
 
 def _rule(graph: Graph, stop: Stop, producers: dict[str, Node]) -> str:
     if stop.kind is not Kind.PRODUCT:
-        return _RULES[stop.kind]
+        return RULES[stop.kind]
     gate = gate_slot(graph, producers, stop, {})
     if gate is None:
         return "product rule; neither operand or both are gates: halves under all"

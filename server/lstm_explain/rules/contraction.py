@@ -218,5 +218,6 @@ add(
         lane=_einsum_lane,
         share=_einsum_share,
         check=_einsum_check,
+        note="one or two operands; two live ones as in MatMul",
     ),
 )

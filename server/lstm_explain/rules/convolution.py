@@ -334,6 +334,6 @@ def _global_max(s: Site, slot: int, g: Array) -> Array:
     return result.reshape(shape)
 
 
-_MAXIMUM = {"carries": (0,), "reads": ("x", "s"), "lane": _channel_lane, "picks": True}
+_MAXIMUM = {"carries": (0,), "reads": ("x", "s"), "lane": _channel_lane, "picks": True, "note": "the first winner"}
 add("MaxPool", Op(Kind.ROUTING, _max_pool, outputs=(0,), **_MAXIMUM))  # type: ignore[arg-type]
 add("GlobalMaxPool", Op(Kind.ROUTING, _global_max, **_MAXIMUM))  # type: ignore[arg-type]

@@ -147,8 +147,9 @@ def _log_softmax(s: Site, slot: int, g: Array) -> Array:
     return g - np.exp(y) * g.sum(axis=_softmax_axes(s, y.ndim), keepdims=True)
 
 
-add("Softmax", Op(Kind.ACTIVATION, _softmax, reads=("y",), lrp_reads=()))
-add("LogSoftmax", Op(Kind.ACTIVATION, _log_softmax, reads=("y",), lrp_reads=()))
+_SCORES = "each score keeps the relevance of its weight"
+add("Softmax", Op(Kind.ACTIVATION, _softmax, reads=("y",), lrp_reads=(), note=_SCORES))
+add("LogSoftmax", Op(Kind.ACTIVATION, _log_softmax, reads=("y",), lrp_reads=(), note=_SCORES))
 
 # --- sums --------------------------------------------------------------------------------------------------------
 
@@ -288,7 +289,7 @@ def _where(s: Site, slot: int, g: Array) -> Array:
     return unbroadcast(np.where(chosen, g, np.zeros((), g.dtype)), s.shape(slot))
 
 
-add("Max Min", Op(Kind.ROUTING, _winner, reads=("x", "others", "y", "s"), picks=True))
+add("Max Min", Op(Kind.ROUTING, _winner, reads=("x", "others", "y", "s"), picks=True, note="the first winner"))
 add("Where", Op(Kind.ROUTING, _where, carries=(1, 2), ignores=(0,), reads=("s", "steer0")))
 
 # --- nothing passes ----------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ def _read_or_look_up(node: Node, live: tuple[int, ...]) -> Kind:
     return Kind.LOOKUP if live == (1,) else Kind.ROUTING
 
 
+_READING = {"alone": (1,), "reads": ("s", "steer1", "shapes"), "note": "from constants: a lookup"}
+
 # --- one index an element ----------------------------------------------------------------------------------------
 
 
@@ -48,7 +50,7 @@ def _gather_elements_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Sha
 
 add(
     "GatherElements",
-    Op(_read_or_look_up, _gather_elements, alone=(1,), reads=("s", "steer1", "shapes"), lane=_gather_elements_lane),
+    Op(_read_or_look_up, _gather_elements, lane=_gather_elements_lane, **_READING),  # type: ignore[arg-type]
 )
 
 
@@ -87,7 +89,7 @@ def _gather_nd_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, ba
 
 add(
     "GatherND",
-    Op(_read_or_look_up, _gather_nd, alone=(1,), reads=("s", "steer1", "shapes"), lane=_gather_nd_lane),
+    Op(_read_or_look_up, _gather_nd, lane=_gather_nd_lane, **_READING),  # type: ignore[arg-type]
 )
 
 # --- elements placed: Scatter ------------------------------------------------------------------------------------

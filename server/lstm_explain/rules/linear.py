@@ -70,6 +70,7 @@ add(
         fan_in=_matmul_fan_in,
         lane=_matmul_lane,
         share=share_matmul,
+        note="of two live values: epsilon rule over the terms, product rule on each",
     ),
 )
 

@@ -44,6 +44,7 @@ add(
         bias=_batch_norm_shift,
         spread=lambda s, slot, amount: amount,
         check=_batch_norm_check,
+        note="one unit and a shift, as Mul and Add",
     ),
 )
 

@@ -152,7 +152,7 @@ def _product_of_others(s: Site, y: Array) -> Array:
     return _from_rows(before * after, order, s.shape(0))
 
 
-_reduced("ReduceL1", lambda s, y: np.sign(s.x(0)), lambda s: np.abs(s.x(0)), "in proportion to |x|")
+_reduced("ReduceL1", lambda s, y: np.sign(s.x(0)), lambda s: np.abs(s.x(0)), "in proportion to abs x")
 _reduced("ReduceL2", lambda s, y: s.x(0) / _safe(y), lambda s: s.x(0) ** 2, "in proportion to x^2")
 _reduced("ReduceSumSquare", lambda s, y: 2 * s.x(0), lambda s: s.x(0) ** 2, "in proportion to x^2")
 _reduced("ReduceLogSum", lambda s, y: np.exp(-y), lambda s: s.x(0), "in proportion to x")

@@ -181,7 +181,11 @@ def _any_gather(s: Site, slot: int, g: Array) -> Array:
     return _sum_of_vectors(s, slot, g) if slot == 1 else _gather(s, slot, g)
 
 
-add("Gather", Op(_gather_kind, _any_gather, alone=(1,), reads=("s", "steer1", "shapes"), lane=_any_gather_lane))
+_LOOKUP = "from constants: a lookup"
+add(
+    "Gather",
+    Op(_gather_kind, _any_gather, alone=(1,), reads=("s", "steer1", "shapes"), lane=_any_gather_lane, note=_LOOKUP),
+)
 
 # --- copies ------------------------------------------------------------------------------------------------------
 
