@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lstm_explain.ledger import Ledger
     from lstm_explain.methods.axes import Axes
     from lstm_explain.methods.baselines import mean_baseline
+    from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
     from lstm_explain.methods.spec import (
         LRP,
         ContextualDecomposition,
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LRP",
+    "AlphaBeta",
     "Axes",
+    "Composite",
     "ContextualDecomposition",
+    "Epsilon",
     "Error",
     "Explanation",
+    "Flat",
+    "Gamma",
     "Gradient",
     "GradientTimesInput",
     "InputError",
@@ -45,12 +51,15 @@ __all__ = [
     "NodeReport",
     "Occlusion",
     "Report",
+    "Rule",
     "ShapleySampling",
     "SmoothGrad",
     "Target",
     "TargetError",
     "TensorSpec",
     "UnsupportedOperator",
+    "ZBox",
+    "ZPlus",
     "load",
     "mean_baseline",
     "method_from_name",
@@ -61,6 +70,7 @@ _HOMES = {
     "ledger": ["Ledger"],
     "methods.axes": ["Axes"],
     "methods.baselines": ["mean_baseline"],
+    "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
     "methods.spec": [
         "LRP",
         "ContextualDecomposition",

@@ -231,9 +231,9 @@ def _directions(graph: Graph, node: Node, tapes: list[Any], weights: list[Array 
     for d, tape in enumerate(tapes):
         steps, batch, _ = tape.x.shape
         at_y = np.zeros((steps, batch, H)) if y is None else y[:, d]
-        at_h, at_c = (np.zeros((batch, H)) if e is None else e[d] * (tape.lens > 0)[:, None] for e in ends)
+        at_h, at_c = (np.zeros((batch, H)) if e is None else e[d] * (tape.lens.steps > 0)[:, None] for e in ends)
         x, h0, c0 = (np.asarray(a, np.float64) for a in (tape.x, tape.h0, tape.kept["c0"]))
         bias = B[d, : 4 * H] + B[d, 4 * H :]
         reverse = d == 1 or node.attribute("direction", "forward") == "reverse"
-        result.append(DirectionOf(x, W[d], R[d], bias, h0, c0, tape.lens, reverse, at_y, at_h, at_c))
+        result.append(DirectionOf(x, W[d], R[d], bias, h0, c0, tape.lens.steps, reverse, at_y, at_h, at_c))
     return result

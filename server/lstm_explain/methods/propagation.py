@@ -9,6 +9,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
+from lstm_explain.methods.layers import check_keys
 from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.account import per_sample
 from lstm_explain.plan.backward import Walk
@@ -44,6 +45,8 @@ class Answer:
 
 def explain_by_propagation(context: Context, method: Method, selection: Selection, batch_axis: int | None) -> Answer:
     """Walks back once for the whole batch, or sample by sample where an operator mixes the places of samples."""
+    if isinstance(method, LRP):
+        check_keys(context.plan.graph, method.composite)
     dtype = np.promote_types(context.done.values[context.head.value].dtype, np.float32)
     weights, batch = selection.weights.astype(dtype, copy=False), selection.batch
     lane = None if batch == 1 or batch_axis is None else Lane(batch_axis % weights.ndim)

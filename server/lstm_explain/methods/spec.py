@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.composite import Composite
 
 ProductRule = Literal["all", "half", "prop", "abs"]
 Players = Literal["steps", "features", "cells"]
@@ -61,17 +62,23 @@ class LRP(Method):
     product_rule: what gate and signal receive: "all" (the signal takes all), "half", "prop", "abs".
     epsilon: stabiliser, not negative.
     bias_factor: share of bias and stabiliser given to a sum's inputs, in [0, 1]; the rest is absorbed.
+    composite: other rules for some dense and convolutional layers.
     """
 
     name: ClassVar[str] = "lrp"
     product_rule: ProductRule = "all"
     epsilon: float = 1e-3
     bias_factor: float = 0.0
+    composite: Composite | None = None
 
     def __post_init__(self) -> None:
         _one_of(self, "product_rule", ProductRule)
         _at_least(self, "epsilon", 0.0)
         _at_least(self, "bias_factor", 0.0, 1.0)
+        if self.composite is not None and not isinstance(self.composite, Composite):
+            raise MethodError(
+                f"lrp: composite is {self.composite!r}, wanted a Composite or None", field="method.composite"
+            )
 
 
 @dataclass(frozen=True)

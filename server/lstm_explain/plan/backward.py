@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.methods.layers import handlers_of, settings_of
 from lstm_explain.methods.spec import LRP, GradientTimesInput, Method
 from lstm_explain.plan.account import Account, per_sample
 from lstm_explain.plan.compile import Plan, constant_tap
@@ -69,6 +70,7 @@ class Walk:
         self.account = Account(batch)
         self.sites: dict[str, Site] = {}
         self._fan_in: dict[str, float] = {}
+        self._layers = {} if plan.gradient else handlers_of(plan, self.lrp.composite)
 
     def run(self) -> None:
         """Walks back from the messages that `send` has placed at the targets."""
@@ -77,7 +79,11 @@ class Walk:
             outputs, carrying = stop.node.outputs, stop.op.outputs
             messages = [self.messages.get(o) for o in (outputs if carrying is None else [outputs[i] for i in carrying])]
             if any(m is not None for m in messages):
-                handlers[stop.kind](self, stop, messages)
+                layer = self._layers.get(stop.node.name)
+                if layer is None:
+                    handlers[stop.kind](self, stop, messages)
+                elif messages[0] is not None:
+                    layer(self, stop, messages[0])
 
     def send(
         self,
@@ -305,7 +311,7 @@ def _recurrent(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     gradient = walk.plan.gradient
     arriving = [None if m is None else (m.density if gradient else m.relevance) for m in messages]
     flow = walk.cells[stop.node.name].backward(
-        walk.done.tapes[stop.node.name], arriving, None if gradient else walk.lrp
+        walk.done.tapes[stop.node.name], arriving, None if gradient else settings_of(walk.lrp, stop.node)
     )
     lanes = _recurrent_lanes(walk, stop, messages, flow.inputs)
     for slot, array in flow.inputs.items():

@@ -1,0 +1,123 @@
+"""Which rule LRP uses at which dense or convolutional layer: data only (methods/layers.py computes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lstm_explain.errors import MethodError
+
+
+class Rule:
+    """Base of the rules."""
+
+
+def _check(rule: str, name: str, value: float, *, least: float | None = None) -> None:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or (least is not None and value < least):
+        wanted = "a number" if least is None else f"a number of at least {least:g}"
+        raise MethodError(f"{rule}: {name} is {value!r}, wanted {wanted}", field="method.composite")
+
+
+@dataclass(frozen=True)
+class Epsilon(Rule):
+    """R_i = sum_j x_i w_ij / stab(z_j) R_j, with this epsilon (Bach et al. 2015, equation 58)."""
+
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _check("Epsilon", "epsilon", self.epsilon, least=0.0)
+
+
+@dataclass(frozen=True)
+class Gamma(Rule):
+    """Epsilon with positive contributions raised by gamma (Montavon et al. 2019, section 10.2.3).
+
+    Inputs and outputs of both signs as in Andéol et al. 2021 (arXiv 2112.01195) and zennit: for a negative output it is
+    the negative contributions that are raised.
+    """
+
+    gamma: float = 0.25
+
+    def __post_init__(self) -> None:
+        _check("Gamma", "gamma", self.gamma, least=0.0)
+
+
+@dataclass(frozen=True)
+class ZPlus(Rule):
+    """Positive contributions only (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, equation 12)."""
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    """alpha times positive shares minus beta times negative, alpha - beta = 1 (Bach et al. 2015, equation 60)."""
+
+    alpha: float = 2.0
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
+            _check("AlphaBeta", name, value, least=0.0)
+        if abs(self.alpha - self.beta - 1) > 1e-9:
+            raise MethodError(
+                f"AlphaBeta: alpha - beta is {self.alpha - self.beta:g}, wanted 1", field="method.composite"
+            )
+
+
+@dataclass(frozen=True)
+class Flat(Rule):
+    """Equal shares for all inputs of a unit (Lapuschkin et al. 2019, doi 10.1038/s41467-019-08987-4)."""
+
+
+@dataclass(frozen=True)
+class ZBox(Rule):
+    """For inputs between low and high: x w - low w+ - high w- (Montavon et al. 2017, section 5.3).
+
+    low, high: bounds of all inputs.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("low", self.low), ("high", self.high)):
+            _check("ZBox", name, value)
+        if not self.low < self.high:
+            raise MethodError(f"ZBox: low {self.low:g} is not below high {self.high:g}", field="method.composite")
+
+
+# Kinds of layers by the names that a composite may use.
+LAYERS = {"dense": ("MatMul", "Gemm"), "convolution": ("Conv", "ConvTranspose")}
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Rules by layer, as in zennit (Anders et al. 2021, arXiv 2106.13200).
+
+    rules: by the name of a node, an operator (`Gemm`), or a kind of layer (`dense`, `convolution`); a node's name comes
+    first, then `first`, operator, kind. first: for the layers that see the input before any other layer does. Layers
+    without a rule, and everything else, keep LRP's own epsilon. A bias added by an Add behind MatMul or Conv belongs to
+    the layer. Recurrent nodes take Epsilon only.
+    """
+
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    first: Rule | None = None
+
+    def __post_init__(self) -> None:
+        for key, rule in (*self.rules.items(), *([] if self.first is None else [("first", self.first)])):
+            if not isinstance(rule, Rule):
+                raise MethodError(f"the rule of {key!r} is {rule!r}, wanted a Rule", field="method.composite")
+
+    def __hash__(self) -> int:
+        return hash((tuple(sorted((key, hash(rule)) for key, rule in self.rules.items())), self.first))
+
+    def rule_of(self, name: str, op: str, *, is_first: bool) -> Rule | None:
+        """None: LRP's own."""
+        if name in self.rules:
+            return self.rules[name]
+        if is_first and self.first is not None:
+            return self.first
+        kinds = [kind for kind, ops in LAYERS.items() if op in ops]
+        return next((self.rules[key] for key in (op, *kinds) if key in self.rules), None)

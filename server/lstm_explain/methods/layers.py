@@ -1,0 +1,237 @@
+"""LRP's rules for dense and convolutional layers: each a few linear maps with parts of the weights and inputs.
+
+A rule is a list of terms. A term gives an input R_i = factor * sum over its parts (x', w') of
+x'_i sum_j w'_ij / stab(z'_j) R_j, where z' is what its parts and its bias add up to; `only` keeps the outputs to which
+it applies. What is left over for bias and stabiliser is absorbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import onnxruntime as ort
+
+from lstm_explain.errors import MethodError
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.graph.session import session_of
+from lstm_explain.methods.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from lstm_explain.methods.spec import LRP
+from lstm_explain.rules import TABLE, Kind, Site
+from lstm_explain.rules.shares import settle
+
+if TYPE_CHECKING:
+    from lstm_explain.plan.backward import Message, Walk
+    from lstm_explain.plan.compile import Plan
+    from lstm_explain.plan.live import Stop
+
+Handler = Callable[["Walk", "Stop", "Message"], None]
+Part = tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class Term:
+    """parts: inputs and weights, of the layer's shapes. only: where it applies, of the output's shape; None: all."""
+
+    parts: list[Part]
+    bias: Array
+    factor: float = 1.0
+    only: Array | None = None
+
+
+def terms_of(rule: Rule, x: Array, w: Array, b: Array, z: Array) -> list[Term]:
+    """z: the layer's output, its bias b included."""
+    up, down = np.maximum, np.minimum
+    positive = [(up(x, 0), up(w, 0)), (down(x, 0), down(w, 0))]
+    negative = [(up(x, 0), down(w, 0)), (down(x, 0), up(w, 0))]
+    match rule:
+        case Epsilon():
+            return [Term([(x, w)], b)]
+        case ZPlus():
+            return [Term(positive, up(b, 0))]
+        case AlphaBeta(alpha, beta):
+            return [Term(positive, up(b, 0), alpha), Term(negative, down(b, 0), -beta)]
+        case Gamma(gamma):
+            more, less = w + gamma * up(w, 0), w + gamma * down(w, 0)
+            raised = Term([(up(x, 0), more), (down(x, 0), less)], b + gamma * up(b, 0), only=z >= 0)
+            lowered = Term([(up(x, 0), less), (down(x, 0), more)], b + gamma * down(b, 0), only=z < 0)
+            return [raised, lowered]
+        case Flat():
+            return [Term([(np.ones_like(x), np.ones_like(w))], np.zeros_like(b))]
+        case ZBox(low, high):
+            parts = [(x, w), (np.full_like(x, -low), up(w, 0)), (np.full_like(x, -high), down(w, 0))]
+            return [Term(parts, np.zeros_like(b))]
+    raise MethodError(f"{rule!r} is no rule of this engine", field="method.composite")
+
+
+# --- one layer ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear map with constant weights. added: the bias that an Add behind it adds, if one does."""
+
+    rule: Rule
+    slot: int  # of the input
+    weights: str
+    bias: str
+    added: Array | None
+
+    def __call__(self, walk: Walk, stop: Stop, message: Message) -> None:
+        site = walk.site(stop)
+        y = site.y() if self.added is None else site.y() + self.added
+        r = _all(message, site.y())
+        x, w = site.x(self.slot), site.x(1 if self.weights == stop.node.input(1) else 0)
+        b = self._bias(walk, stop)
+        epsilon = self.rule.epsilon if isinstance(self.rule, Epsilon) else walk.lrp.epsilon
+        given = np.zeros(x.shape, walk.dtype)
+        for term in terms_of(self.rule, x, w, b, y):
+            z = sum((self._forward(walk.plan.graph, stop.node, xp, wp) for xp, wp in term.parts), np.zeros(()))
+            share = r if term.only is None else np.where(term.only, r, np.zeros((), r.dtype))
+            density = settle(term.factor * share, (z + term.bias).astype(walk.dtype), epsilon)[0].astype(walk.dtype)
+            for xp, wp in term.parts:
+                given += xp * self._back(walk, stop, wp, density)
+        lane = walk.lane(stop, self.slot, message, given.shape)
+        walk.account.absorb(stop.node.name, r, message.lane)
+        walk.account.absorb(stop.node.name, -given, lane)
+        walk.send(stop.node.inputs[self.slot], lane, relevance=given)
+
+    def _bias(self, walk: Walk, stop: Stop) -> Array:
+        own = stop.op.bias(walk.site(stop))
+        total = np.zeros((), walk.dtype) if own is None else own
+        return np.asarray(total if self.added is None else total + self.added, walk.dtype)
+
+    def _forward(self, graph: Graph, node: Node, x: Array, w: Array) -> Array:
+        """The layer's map with other inputs and weights and no bias."""
+        feeds = {node.inputs[self.slot]: x, self.weights: w}
+        if self.bias:
+            feeds[self.bias] = np.zeros_like(graph.constants[self.bias])
+        session = _session(graph, node, tuple(feeds))
+        typed = {name: np.asarray(a, graph.type_of(name).dtype or np.float32) for name, a in feeds.items()}
+        return np.asarray(session.run(None, typed)[0])
+
+    def _back(self, walk: Walk, stop: Stop, w: Array, density: Array) -> Array:
+        """The vector-Jacobian product with other weights."""
+        graph = walk.plan.graph
+        other = replace(graph, constants={**graph.constants, self.weights: w})
+        assert stop.op.vjp is not None
+        back: Array = stop.op.vjp(Site(stop.node, other, stop.live, walk.done.values, walk.dtype), self.slot, density)
+        return back
+
+
+def _all(message: Message, y: Array) -> Array:
+    """Whatever has arrived, as relevance."""
+    parts = [message.relevance, None if message.density is None else message.density * y, message.amount]
+    given = [p for p in parts if p is not None]
+    return sum(given[1:], given[0])
+
+
+_SESSIONS: WeakKeyDictionary[Graph, dict[str, ort.InferenceSession]] = WeakKeyDictionary()
+
+
+def _session(graph: Graph, node: Node, inputs: tuple[str, ...]) -> ort.InferenceSession:
+    """The node alone, its weights supplied; made when first needed (twice, if two threads come first: no harm)."""
+    known = _SESSIONS.setdefault(graph, {})
+    if node.name not in known:
+        known[node.name] = session_of(graph, [node], inputs, [node.outputs[0]])
+    return known[node.name]
+
+
+def _pass_on(walk: Walk, stop: Stop, message: Message) -> None:
+    """An Add whose constant is the bias of the layer before: the layer settles the whole."""
+    (slot,) = stop.live
+    r = _all(message, walk.site(stop).y())
+    walk.send(stop.node.inputs[slot], walk.lane(stop, slot, message, r.shape), relevance=r)
+
+
+# --- which layers ------------------------------------------------------------------------------------------------
+
+
+def handlers_of(plan: Plan, composite: Composite | None) -> dict[str, Handler]:
+    """By node name, for the layers to which the composite gives a rule. Raises MethodError for a rule with no place."""
+    if composite is None:
+        return {}
+    handlers: dict[str, Handler] = {}
+    behind = _sole_readers(plan)
+    firsts = _firsts(plan)
+    for stop in plan.stops:
+        node = stop.node
+        rule = composite.rule_of(node.name, node.op, is_first=node.name in firsts)
+        if rule is None or (stop.kind is Kind.RECURRENT and isinstance(rule, Epsilon)):
+            continue
+        reader = behind.get(node.outputs[0])
+        added = None if reader is None else _constant(plan.graph, reader)
+        handlers[node.name] = _layer(plan.graph, stop, rule, added)
+        if reader is not None and added is not None:
+            handlers[reader.node.name] = _pass_on
+    return handlers
+
+
+def check_keys(graph: Graph, composite: Composite | None) -> None:
+    """Raises MethodError where a rule is meant for something that there is not."""
+    names = {n.name for n in graph.all_nodes()}
+    for key in () if composite is None else composite.rules:
+        if key not in names and key not in LAYERS and TABLE.get(key) is None:
+            kinds = ", ".join(LAYERS)
+            raise MethodError(
+                f"composite: {key!r} is no node, no operator and none of {kinds}", field="method.composite"
+            )
+
+
+def settings_of(lrp: LRP, node: Node) -> LRP:
+    """LRP as a recurrent node takes it."""
+    rule = None if lrp.composite is None else lrp.composite.rule_of(node.name, node.op, is_first=False)
+    return replace(lrp, epsilon=rule.epsilon) if isinstance(rule, Epsilon) else lrp
+
+
+def _layer(graph: Graph, stop: Stop, rule: Rule, added: Array | None) -> Layer:
+    node = stop.node
+    if stop.kind is not Kind.MAP or len(stop.live) != 1 or not any(node.op in ops for ops in LAYERS.values()):
+        problem = "is no dense or convolutional layer with constant weights"
+        raise MethodError(f"composite: node {node.name!r} ({node.op}) {problem}", field="method.composite")
+    (slot,) = stop.live
+    weights = node.inputs[1 - slot]
+    if weights not in graph.constants:
+        raise MethodError(f"composite: the weights of node {node.name!r} are no constants", field="method.composite")
+    return Layer(rule, slot, weights, node.input(2), added)
+
+
+def _sole_readers(plan: Plan) -> dict[str, Stop]:
+    """By value that a single node reads, and which no output or capture of the graph is: that node's stop."""
+    readers: dict[str, int] = {}
+    for node in plan.graph.nodes:
+        for name in (*node.inputs, *node.captured):
+            readers[name] = readers.get(name, 0) + 1
+    alone = {name for name, count in readers.items() if count == 1 and name not in plan.graph.outputs}
+    return {s.node.inputs[i]: s for s in plan.stops for i in s.live if s.node.inputs[i] in alone}
+
+
+def _constant(graph: Graph, reader: Stop) -> Array | None:
+    """The bias that an Add adds to its one live operand, whose shape it leaves."""
+    if reader.node.op != "Add" or len(reader.live) != 1:
+        return None
+    constant = graph.constants.get(reader.node.inputs[1 - reader.live[0]])
+    shape = graph.type_of(reader.node.inputs[reader.live[0]]).shape
+    if constant is None or shape is None or constant.ndim > len(shape):
+        return None
+    pairs = zip(constant.shape[::-1], shape[::-1], strict=False)
+    return constant if all(n in (1, extent) for n, extent in pairs) else None
+
+
+def _firsts(plan: Plan) -> set[str]:
+    """Layers that no other layer and no recurrent node comes before. Inside bodies there are none."""
+    if plan.entries:
+        return set()
+    late: set[str] = set()
+    firsts = set()
+    for stop in plan.stops:
+        layer = stop.kind is Kind.RECURRENT or any(stop.node.op in ops for ops in LAYERS.values())
+        is_late = any(name in late for name in (*(stop.node.inputs[i] for i in stop.live), *stop.captured))
+        if layer and not is_late and stop.kind is Kind.MAP:
+            firsts.add(stop.node.name)
+        if layer or is_late:
+            late.update(stop.node.outputs)
+    return firsts

@@ -1,0 +1,209 @@
+"""Composites: every rule beside its formula written out as messages, and the laws between the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from tests.builders import GraphBuilder, recurrent_model
+from tests.laws import check_same
+
+EPS = 1e-6
+RULES = [
+    lx.Epsilon(0.1),
+    lx.Gamma(0.3),
+    lx.ZPlus(),
+    lx.AlphaBeta(2.0, 1.0),
+    lx.AlphaBeta(1.0, 0.0),
+    lx.Flat(),
+    lx.ZBox(-3.0, 4.0),
+]
+
+
+def stab(z: Any, eps: float) -> Any:
+    return z + np.where(z >= 0, eps, -eps)
+
+
+def messages(rule: lx.Rule, x: Any, W: Any, b: Any, r: Any) -> Any:
+    """R [inputs] of one dense layer z = x W + b, from the matrix of messages."""
+    eps = rule.epsilon if isinstance(rule, lx.Epsilon) else EPS
+    parts = x[:, None] * W
+
+    def share(part: Any, bias: Any) -> Any:
+        return part / stab(part.sum(axis=0) + bias, eps)
+
+    match rule:
+        case lx.Epsilon():
+            q = share(parts, b)
+        case lx.ZPlus():
+            q = share(np.maximum(parts, 0), np.maximum(b, 0))
+        case lx.AlphaBeta(alpha, beta):
+            q = alpha * share(np.maximum(parts, 0), np.maximum(b, 0))
+            q = q - beta * share(np.minimum(parts, 0), np.minimum(b, 0))
+        case lx.Gamma(g):
+            up = share(parts + g * np.maximum(parts, 0), b + g * np.maximum(b, 0))
+            down = share(parts + g * np.minimum(parts, 0), b + g * np.minimum(b, 0))
+            q = np.where(parts.sum(axis=0) + b >= 0, up, down)
+        case lx.Flat():
+            q = share(np.ones_like(parts), 0.0)
+        case lx.ZBox(low, high):
+            q = share(parts - low * np.maximum(W, 0) - high * np.minimum(W, 0), 0.0)
+    return q @ r
+
+
+def dense(spelling: str, seed: int = 61) -> tuple[lx.Model, Any, tuple[Any, ...]]:
+    """x -> dense -> Tanh -> Gemm, in float64."""
+    rng = np.random.default_rng(seed)
+    W, b, V, c = rng.normal(size=(4, 5)), rng.normal(size=5), rng.normal(size=(5, 3)), rng.normal(size=3)
+    g = GraphBuilder(np.float64, 17)
+    x = g.input("x", ["B", 4])
+    if spelling == "Gemm":
+        z = g.op("Gemm", [x, g.constant(W, "W"), g.constant(b, "b")], "first")
+    elif spelling == "transB":
+        z = g.op("Gemm", [x, g.constant(W.T, "W"), g.constant(b, "b")], "first", transB=1)
+    else:
+        z = g.op("Add", [g.op("MatMul", [x, g.constant(W, "W")], "first"), g.constant(b, "b")])
+    y = g.op("Gemm", [g.op("Tanh", [z]), g.constant(V, "V"), g.constant(c, "c")], "last")
+    return lx.load(g.model(y, ["B", 3])), rng.normal(size=(2, 4)), (W, b, V, c)
+
+
+@pytest.mark.parametrize("spelling", ["Gemm", "transB", "MatMul+Add"])
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_a_dense_layer_takes_the_rule(rule: lx.Rule, spelling: str) -> None:
+    model, x, (W, b, V, c) = dense(spelling)
+    composite = lx.Composite({"first": rule}) if spelling != "transB" else lx.Composite({"last": lx.Epsilon(EPS)}, rule)
+    e = model.explain({"x": x}, lx.LRP(epsilon=EPS, composite=composite), lx.Target(index=1))
+    for k in range(2):
+        h = np.tanh(x[k] @ W + b)
+        above = messages(lx.Epsilon(EPS), h, V, c, np.eye(3)[1] * (h @ V + c))
+        np.testing.assert_allclose(e.relevance["x"][k], messages(rule, x[k], W, b, above), rtol=1e-8, atol=1e-10)
+    ledger = e.ledger
+    np.testing.assert_allclose(ledger.inputs + ledger.absorbed, e.explained, rtol=1e-9)
+    np.testing.assert_allclose(ledger.residual, 0, atol=1e-9)
+    assert ledger.by_node.keys() == {"first", "last"}
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm", "dense"])
+def test_an_operator_and_a_kind_take_the_rule(op: str) -> None:
+    model, x, _ = dense("MatMul+Add")
+    names = {"MatMul": ["first"], "Gemm": ["last"], "dense": ["first", "last"]}[op]
+    by_name = lx.Composite(dict.fromkeys(names, lx.Gamma(0.5)))
+    by_op = lx.Composite({op: lx.Gamma(0.5)})
+    one, other = (model.explain({"x": x}, lx.LRP(composite=c), lx.Target(index=0)) for c in (by_name, by_op))
+    np.testing.assert_array_equal(one.relevance["x"], other.relevance["x"])
+    plain = model.explain({"x": x}, lx.LRP(), lx.Target(index=0))
+    assert np.abs(plain.relevance["x"] - one.relevance["x"]).max() > 1e-3
+
+
+def convolution(op: str) -> tuple[lx.Model, dict[str, Any]]:
+    rng = np.random.default_rng(62)
+    g = GraphBuilder(np.float32, 17)
+    x = g.input("x", ["B", 3, 6])
+    shape = (4, 3, 3) if op == "Conv" else (3, 4, 3)
+    weights = [g.constant(rng.normal(size=shape), "W"), g.constant(rng.normal(size=4), "b")]
+    z = g.op("Relu", [g.op(op, [x, *weights], "conv", pads=[1, 1], strides=[2])])
+    pooled = g.op("ReduceMean", [z], axes=[2], keepdims=0)
+    proto = g.model(g.op("Gemm", [pooled, g.constant(rng.normal(size=(4, 2)), "V")], "last"), ["B", 2])
+    return lx.load(proto), {"x": rng.normal(size=(2, 3, 6)).astype(np.float32)}
+
+
+def explained(op: str, rule: lx.Rule, **lrp: Any) -> lx.Explanation:
+    model, feeds = convolution(op)
+    composite = lx.Composite({"convolution": rule})
+    return model.explain(feeds, lx.LRP(composite=composite, **lrp), lx.Target(index=0))
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_a_convolution_is_the_dense_layer_that_it_unrolls_to(rule: lx.Rule, op: str) -> None:
+    """Its matrix, found by feeding unit vectors; padding has no input that could take relevance."""
+    model, feeds = convolution(op)
+    e = explained(op, rule, epsilon=EPS)
+    inner = model.explain(feeds, lx.LRP(epsilon=EPS), lx.Target(index=0), capture=["conv_out"])
+    proto_z = lambda x: conv_outputs(op, x)  # noqa: E731
+    bias = proto_z(np.zeros((1, 3, 6)))[0].reshape(-1)
+    W = np.stack([proto_z(row.reshape(1, 3, 6))[0].reshape(-1) - bias for row in np.eye(18)])
+    for k in range(2):
+        r = inner.captured["conv_out"][k].reshape(-1).astype(np.float64)
+        wanted = messages(rule, feeds["x"][k].reshape(-1).astype(np.float64), W, bias, r)
+        if isinstance(rule, lx.Flat):  # equal shares of the inputs within the kernel, not of all
+            continue
+        check_same(e.relevance["x"][k].reshape(-1), wanted, 2e-3)
+    np.testing.assert_allclose(
+        e.ledger.inputs + e.ledger.absorbed + e.ledger.residual, e.explained, rtol=1e-5, atol=1e-6
+    )
+    assert (np.abs(e.ledger.residual) < 1e-5).all()
+
+
+def conv_outputs(op: str, x: Any) -> Any:
+    """The convolution alone, in NumPy."""
+    rng = np.random.default_rng(62)
+    W, b = rng.normal(size=(4, 3, 3) if op == "Conv" else (3, 4, 3)), rng.normal(size=4)
+    W, b = W.astype(np.float32).astype(float), b.astype(np.float32).astype(float)
+    if op == "Conv":
+        padded = np.pad(x, [(0, 0), (0, 0), (1, 1)])
+        columns = [np.einsum("bcl,ocl->bo", padded[:, :, t : t + 3], W) for t in range(0, 6, 2)]
+        return np.stack(columns, axis=2) + b[None, :, None]
+    full = np.zeros((len(x), 4, 13))
+    for t in range(6):
+        full[:, :, 2 * t : 2 * t + 3] += np.einsum("bc,col->bol", x[:, :, t], W)
+    return full[:, :, 1:-1] + b[None, :, None]
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_laws_between_rules(op: str) -> None:
+    epsilon = explained(op, lx.Epsilon(1e-3)).relevance["x"]
+    check_same(explained(op, lx.Gamma(0.0)).relevance["x"], epsilon, 1e-5)
+    check_same(explained(op, lx.Gamma(1e-7)).relevance["x"], epsilon, 1e-4)
+    plus = explained(op, lx.ZPlus()).relevance["x"]
+    np.testing.assert_array_equal(explained(op, lx.AlphaBeta(1.0, 0.0)).relevance["x"], plus)
+    model, feeds = convolution(op)
+    plain = model.explain(feeds, lx.LRP(epsilon=1e-3), lx.Target(index=0)).relevance["x"]
+    check_same(epsilon, plain, 1e-5)
+
+
+def test_flat_shares_do_not_look_at_values() -> None:
+    model, x, (W, *_) = dense("Gemm")
+    e = model.explain({"x": x}, lx.LRP(composite=lx.Composite(first=lx.Flat())), lx.Target(index=0))
+    assert np.ptp(e.relevance["x"], axis=1).max() < 1e-12
+    assert W.shape == (4, 5)
+
+
+def test_layers_around_an_lstm() -> None:
+    """`first` passes by the layer behind the LSTM; a rule there closes the ledger; the LSTM takes its own epsilon."""
+    rng = np.random.default_rng(63)
+    built = recurrent_model(rng, batch_first=True)
+    feeds, model = built.feeds(rng, T=4), lx.load(built.model)
+    target = lx.Target(index=0)
+    plain = model.explain(feeds, lx.LRP(), target)
+    same = model.explain(feeds, lx.LRP(composite=lx.Composite(first=lx.Flat())), target)
+    np.testing.assert_array_equal(same.relevance["x"], plain.relevance["x"])
+    for rule in RULES:
+        e = model.explain(feeds, lx.LRP(composite=lx.Composite({"dense": rule})), target)
+        assert np.abs(e.relevance["x"] - plain.relevance["x"]).max() > 1e-4
+        assert (np.abs(e.ledger.residual) <= 1e-4 * np.abs(e.explained)).all()
+    own = model.explain(feeds, lx.LRP(composite=lx.Composite({"LSTM": lx.Epsilon(0.2)})), target)
+    everywhere = model.explain(feeds, lx.LRP(epsilon=0.2, composite=lx.Composite({"dense": lx.Epsilon(1e-3)})), target)
+    check_same(own.relevance["x"], everywhere.relevance["x"], 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("composite", "says"),
+    [
+        (lambda: lx.Composite({"nothing": lx.ZPlus()}), "nothing"),
+        (lambda: lx.Composite({"Tanh": lx.ZPlus()}), "Tanh"),
+        (lambda: lx.Composite({"first": "zplus"}), "first"),  # type: ignore[dict-item]
+        (lambda: lx.Composite({"first": lx.AlphaBeta(2.0, 2.0)}), "alpha"),
+        (lambda: lx.Composite({"first": lx.Gamma(-1.0)}), "gamma"),
+        (lambda: lx.Composite({"first": lx.ZBox(1.0, 1.0)}), "low"),
+        (lambda: lx.Composite({"first": lx.Epsilon(float("nan"))}), "epsilon"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(composite: Any, says: str) -> None:
+    model, x, _ = dense("Gemm")
+    with pytest.raises(lx.MethodError, match=says) as error:
+        model.explain({"x": x}, lx.LRP(composite=composite()), lx.Target(index=0))
+    assert error.value.field == "method.composite"
