@@ -2,6 +2,9 @@
 
 protoc writes absolute imports of `lstm_explain.v1`, the server's own package; the stubs live in a package of their own
 so that the client needs nothing of the server, and the imports are rewritten to say so.
+
+Names of messages are global in a process. Whoever uses another implementation of the Open Inference Protocol beside
+ours (tritonclient brings one) would have them twice, so the stubs of `inference` get a descriptor pool of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "lstm_explain_proto"
+OWN_POOL = "inference"
 
 
 def generate(out: Path) -> None:
@@ -32,9 +36,10 @@ def generate(out: Path) -> None:
     for stub in package.rglob("*_pb2*.py*"):
         text = stub.read_text()
         text = re.sub(rf"^from ({tops})((?:\.\w+)*) import", rf"from {PACKAGE}.\1\2 import", text, flags=re.M)
-        stub.write_text(
-            re.sub(rf"^import (({tops})(?:\.\w+)*)_pb2 as", rf"import {PACKAGE}.\1_pb2 as", text, flags=re.M)
-        )
+        text = re.sub(rf"^import (({tops})(?:\.\w+)*)_pb2 as", rf"import {PACKAGE}.\1_pb2 as", text, flags=re.M)
+        if stub.parent.name == OWN_POOL:
+            text = text.replace("_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()")
+        stub.write_text(text)
 
 
 if __name__ == "__main__":
