@@ -17,6 +17,7 @@ from lstm_explain.plan.forward import Pass, run
 from lstm_explain.plan.head import Head
 from lstm_explain.rules.recurrent import cells_of
 from lstm_explain.target import Selection, Target, select
+from lstm_explain.watch import part
 
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
 
@@ -32,6 +33,7 @@ class Engine:
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
 
+    @part("forward")
     def forward(self, plan: Plan, inputs: Mapping[str, Array]) -> Pass:
         """Raises InputError where the graph cannot run on these inputs."""
         try:

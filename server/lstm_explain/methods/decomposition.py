@@ -24,6 +24,7 @@ from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.live import Stop, live_values, path
 from lstm_explain.rules import Kind
 from lstm_explain.target import Selection
+from lstm_explain.watch import checkpoint
 
 LINEAR = {Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ROUTING}
 PLAIN = ["sigmoid", "tanh", "tanh"]
@@ -93,6 +94,7 @@ def decompose(d: DirectionOf, phrases: Array) -> Array:
     score = np.zeros((len(phrases), batch))
     rows = np.arange(batch)
     for s in range(steps):
+        checkpoint()
         runs = s < d.lens
         t = np.where(runs, d.lens - 1 - s if d.reverse else s, 0)
         inside = (phrases[:, None] == t)[:, :, None]

@@ -19,6 +19,7 @@ from lstm_explain.plan.head import Head
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.target import Selection
+from lstm_explain.watch import part
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Answer:
     ledger: Ledger
 
 
+@part("backward")
 def explain_by_propagation(context: Context, method: Method, selection: Selection, batch_axis: int | None) -> Answer:
     """Walks back once for the whole batch, or sample by sample where an operator mixes the places of samples."""
     if isinstance(method, LRP):

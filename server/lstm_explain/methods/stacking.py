@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.watch import checkpoint
 
 MOST_BYTES = 128 << 20  # what one pass over stacked copies may take
 MOST_COPIES = 256
@@ -36,6 +37,7 @@ def copies_for(bytes_a_copy: int) -> int:
 
 def chunks(count: int, size: int) -> Iterator[range]:
     for start in range(0, count, size):
+        checkpoint()
         yield range(start, min(start + size, count))
 
 

@@ -25,6 +25,7 @@ from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import live_values, path
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.target import Selection, Target, select
+from lstm_explain.watch import part
 
 BASELINE = "(baseline)"  # the ledger's name for what the baseline scores
 
@@ -53,6 +54,7 @@ class Study:
         read = {s.node.inputs[i] for s in stops for i in s.live} | {name for s in stops for name in s.captured}
         return [name for name in graph.inputs if name in read]
 
+    @part("forward")
     def predict(self, inputs: Mapping[str, Array], head: Head) -> dict[str, Array]:
         """Every output, and what is explained, by ONNX Runtime, or else by our plan. Raises InputError."""
         session = self._session(head)

@@ -24,6 +24,7 @@ from lstm_explain.plan.live import Stop, drops
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS, Recurrent
 from lstm_explain.rules.shares import settle, shares_of_product
+from lstm_explain.watch import checkpoint
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Walk:
             outputs, carrying = stop.node.outputs, stop.op.outputs
             messages = [self.messages.get(o) for o in (outputs if carrying is None else [outputs[i] for i in carrying])]
             if any(m is not None for m in messages):
+                checkpoint()
                 layer = self._layers.get(stop.node.name)
                 if layer is None:
                     handlers[stop.kind](self, stop, messages)

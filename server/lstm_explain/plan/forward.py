@@ -12,6 +12,7 @@ from lstm_explain.plan.compile import Plan, Segment
 from lstm_explain.plan.live import values_by_slot
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import Recurrent
+from lstm_explain.watch import checkpoint
 
 
 @dataclass
@@ -26,6 +27,7 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
     """inputs: every input of the graph, checked. cells: our kernels by node name."""
     done = Pass(dict(inputs))
     for step in plan.steps:
+        checkpoint()
         if isinstance(step, Segment):
             feeds = {name: done.values[name] for name in step.inputs}
             done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
