@@ -19,6 +19,7 @@ from lstm_explain.rules.recurrent import cells_of
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import part
 
+Passes = dict[Plan, Pass]
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
 
 
@@ -51,10 +52,15 @@ class Engine:
         head: Head,
         target: Target,
         capture: Sequence[str],
+        passes: Passes | None = None,
     ) -> tuple[Pass, Selection, Answer]:
-        """inputs: checked, in the graph's own types."""
+        """inputs: checked, in the graph's own types. passes: earlier forward passes on these inputs, added to."""
         plan = self.plan(head, method, tuple(capture))
-        done = self.forward(plan, inputs)
+        done = None if passes is None else passes.get(plan)
+        if done is None:
+            done = self.forward(plan, inputs)
+        if passes is not None:
+            passes[plan] = done
         selection = select(target, done.values[output], output)
         context = Context(plan, head, self.cells, done, list(self.graph.inputs), list(capture))
         return done, selection, explain_by_propagation(context, method, selection, target.batch_axis)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from lstm_explain.engine import Engine, in_double, runtime_message
+from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 from lstm_explain.graph.canonical import canonical
 from lstm_explain.graph.double import double
@@ -116,11 +116,32 @@ class Model:
         inputs: one array for every input, of its dtype and shape. capture: names of inner values of the graph whose
         relevance is wanted too. Raises InputError, TargetError, MethodError, UnsupportedOperator.
         """
+        return self.explain_many(inputs, method, (target,), capture)[0]
+
+    def explain_many(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        method: Method = LRP(),  # noqa: B008 - frozen
+        targets: Iterable[Target] = (Target(),),
+        capture: Sequence[str] = (),
+    ) -> list[Explanation]:
+        """`explain` for several targets (all classes, all steps of a forecast): one forward pass, a walk back each."""
         if not isinstance(method, Method):
             raise MethodError(f"method is {method!r}, wanted a Method such as LRP()", field="method")
+        checked = check_inputs(self.inputs, inputs)
+        passes: Passes = {}
+        return [self._explain(checked, method, target, capture, passes) for target in targets]
+
+    def _explain(
+        self,
+        checked: dict[str, npt.NDArray[Any]],
+        method: Method,
+        target: Target,
+        capture: Sequence[str],
+        passes: Passes,
+    ) -> Explanation:
         if not isinstance(target, Target):
             raise TargetError(f"target is {target!r}, wanted a Target", field="target")
-        checked = check_inputs(self.inputs, inputs)
         output = next(iter(self.outputs)) if target.output is None else target.output
         if output not in self.outputs:
             raise TargetError(f"no output {output!r}, there are {', '.join(self.outputs)}", field="target.output")
@@ -132,10 +153,10 @@ class Model:
         if not isinstance(method, (LRP, Gradient, GradientTimesInput)):
             return self._explain_by_study(checked, method, output, head, target, capture)
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
-            done, selection, answer = self._engine.explain(checked, method, output, head, target, capture)
+            done, selection, answer = self._engine.explain(checked, method, output, head, target, capture, passes)
             if self._single and _wants_double(method, answer):
                 fixed = replace(target, index=selection.index, contrast=selection.contrast)
-                answer = self._in_double(checked, method, output, head, fixed, capture) or answer
+                answer = self._in_double(checked, method, output, head, fixed, capture, passes) or answer
         _check_finite(answer)
         return Explanation(
             _in_single(answer.relevance) if self._single else answer.relevance,
@@ -159,7 +180,9 @@ class Model:
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
         task = Task(self._study, inputs, output, head, target)
-        found = explain_by_study(task, method)
+        with np.errstate(all="ignore"):
+            found = explain_by_study(task, method)
+        _check_finite(found.answer)
         return Explanation(
             found.answer.relevance,
             {name: found.outputs[name] for name in self.outputs},
@@ -179,6 +202,7 @@ class Model:
         head: Head,
         target: Target,
         capture: Sequence[str],
+        passes: Passes,
     ) -> Answer | None:
         """The same explanation in float64; None where ONNX Runtime cannot compute this model so.
 
@@ -189,7 +213,7 @@ class Model:
             with self._lock:
                 if self._finer is None:
                     self._finer = Engine(double(self._engine.graph), self._engine.gates)
-            return self._finer.explain(in_double(inputs), method, output, head, target, capture)[2]
+            return self._finer.explain(in_double(inputs), method, output, head, target, capture, passes)[2]
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
 
