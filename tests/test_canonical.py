@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lstm_explain as lx
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.inliner
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lstm_explain as lx
 from lstm_explain.graph.canonical import canonical
 from lstm_explain.graph.read import build
 from lstm_explain.graph.session import session_of
-from onnx import TensorProto, helper, numpy_helper
 
 AnyArray = npt.NDArray[Any]
 RULES: tuple[lx.ProductRule, ...] = ("all", "half", "prop", "abs")
