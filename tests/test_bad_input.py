@@ -361,3 +361,24 @@ def test_eight_threads_get_what_one_gets(model: lx.Model) -> None:
                 check_same(came, wanted[name], 1e-6, name)
         for mistake in mistakes:
             mistake.result()
+
+
+def test_an_axis_out_of_range_is_an_error_of_ours() -> None:
+    proto = tiny(helper.make_node("Squeeze", ["x", "axis"], ["y"], name="squeeze"))
+    proto.graph.initializer.append(helper.make_tensor("axis", TensorProto.INT64, [1], [9]))
+    with pytest.raises(lx.Error):
+        lx.load(proto).explain({"x": np.ones((1, 4), np.float32)})
+
+
+@pytest.mark.parametrize("method", ["lrp", None, lx.LRP])
+def test_what_is_no_method_is_refused(method: Any) -> None:
+    loaded = lx.load(tiny(helper.make_node("Relu", ["x"], ["y"])))
+    with pytest.raises(lx.MethodError):
+        loaded.explain({"x": np.ones((1, 4), np.float32)}, method, lx.Target(index=0))
+
+
+@pytest.mark.parametrize("target", [0, "y", None])
+def test_what_is_no_target_is_refused(target: Any) -> None:
+    loaded = lx.load(tiny(helper.make_node("Relu", ["x"], ["y"])))
+    with pytest.raises(lx.TargetError):
+        loaded.explain({"x": np.ones((1, 4), np.float32)}, lx.LRP(), target)

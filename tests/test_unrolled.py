@@ -66,9 +66,10 @@ def check_from_live_states(
 
 @pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
 @pytest.mark.parametrize("rule", PRODUCT_RULES)
-@pytest.mark.parametrize("op", ["LSTM", "RNN"])
-def test_a_node_equals_its_cell_unrolled(op: Any, rule: Any, gemm: bool, fused: bool, concat: bool) -> None:
-    check_from_zero(op, False, rule, 0.0, gemm, fused, concat)
+@pytest.mark.parametrize(("op", "lbr"), [("LSTM", False), ("GRU", False), ("GRU", True), ("RNN", False)])
+def test_a_node_equals_its_cell_unrolled(op: Any, lbr: bool, rule: Any, gemm: bool, fused: bool, concat: bool) -> None:
+    """With bias_factor 0: units of a state that is constant zero are folded away, and get no part of a bias."""
+    check_from_zero(op, lbr, rule, 0.0, gemm, fused, concat)
 
 
 @pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
@@ -81,7 +82,7 @@ def test_a_node_equals_its_cell_unrolled_from_live_states(
 
 
 @pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
-@pytest.mark.parametrize(("rule", "bias_factor"), [("all", 0.0), *((rule, 1.0) for rule in PRODUCT_RULES)])
+@pytest.mark.parametrize(("rule", "bias_factor"), SETTINGS)
 @pytest.mark.parametrize("lbr", [False, True])
 def test_a_gru_equals_its_cell_unrolled_from_live_states(
     lbr: bool, rule: Any, bias_factor: float, gemm: bool, fused: bool, concat: bool

@@ -1,4 +1,4 @@
-"""The same graph in float64."""
+"""The same graph in float64, but for operators that ONNX Runtime has in float32 only: those get casts around them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,62 @@ import numpy as np
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
+from lstm_explain.graph.rewrite import make, renamed
+from lstm_explain.graph.session import session_of
+from lstm_explain.graph.unfold import unfolded
 
+OURS = ("LSTM", "GRU", "RNN")
 SINGLE = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def double(graph: Graph) -> Graph:
-    """Constants, types and casts to float32 or float16 become float64, in bodies too.
-
-    Operators for which ONNX Runtime has no float64 kernel fail when a session is made.
-    """
-    return replace(
+    """Constants, types and casts to float32 or float16 become float64, in bodies too."""
+    doubled = replace(
         graph,
-        nodes=[_node(n) for n in graph.nodes],
         constants={name: _array(a) for name, a in graph.constants.items()},
         types={name: _type(t) for name, t in graph.types.items()},
     )
+    doubled.nodes = [n for node in graph.nodes for n in _nodes(doubled, node)]
+    return doubled
+
+
+def _nodes(graph: Graph, node: Node) -> list[Node]:
+    """What takes the node's place in the graph that is already of float64."""
+    own = _node(node)
+    if node.op in OURS or node.bodies or _runs(graph, own):
+        return [own]
+    windows = unfolded(graph, own) if node.opset >= 13 else None  # before, Unsqueeze kept its axes elsewhere
+    return windows or _in_single(graph, node)
+
+
+def _runs(graph: Graph, node: Node) -> bool:
+    inputs = [name for name in node.inputs if name and name not in graph.constants]
+    try:
+        session_of(graph, [node], inputs, [o for o in node.outputs if o], optimise=False)
+    except Exception:  # ONNX Runtime's own types are not public
+        return False
+    return True
+
+
+def _in_single(graph: Graph, node: Node) -> list[Node]:
+    """The node as it was, between casts. Only rounding is lost."""
+    nodes, names = [], {}
+    for name in dict.fromkeys(n for n in node.inputs if n):
+        if graph.type_of(name).dtype == np.float64:
+            names[name] = f"{node.name}::single::{name}"
+            if name in graph.constants:
+                graph.constants[names[name]] = graph.constants[name].astype(np.float32)
+            else:
+                nodes.append(make("Cast", [name], [names[name]], node.opset, to=TensorProto.FLOAT))
+                graph.types[names[name]] = replace(graph.type_of(name), dtype=np.dtype(np.float32))
+    casts = []
+    for name in node.outputs:
+        if name and graph.type_of(name).dtype == np.float64:
+            names[name] = f"{node.name}::single::{name}"
+            graph.types[names[name]] = replace(graph.type_of(name), dtype=np.dtype(np.float32))
+            casts.append(make("Cast", [names[name]], [name], node.opset, to=TensorProto.DOUBLE))
+    proto = renamed(node.proto, names, "")
+    return [*nodes, replace(node, inputs=tuple(proto.input), outputs=tuple(proto.output), proto=proto), *casts]
 
 
 def _array(array: Array) -> Array:

@@ -20,6 +20,8 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     """The checked model, functions inlined, weights in memory, shapes inferred; raises ModelError."""
     model, folder = _parse(source)
     _load_external_data(model, folder)
+    if any(not v.type.tensor_type.HasField("shape") for v in model.graph.output):
+        model = infer(model)  # the checker wants shapes, runtimes do without
     try:
         onnx.checker.check_model(model)
         model = onnx.inliner.inline_local_functions(model)

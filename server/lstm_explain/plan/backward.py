@@ -281,10 +281,13 @@ def _product(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     site, gate, lrp = walk.site(stop), walk.plan.gates[stop.node.name], walk.lrp
     share = stop.op.share or shares_of_product
     parts, absorbed = share(site, relevance, gate, lrp)
-    walk.account.absorb(stop.node.name, absorbed, message.lane)
-    for slot, part in zip((0, 1), parts, strict=True):
-        lane = walk.lane(stop, slot, message, part.shape)
-        walk.send(stop.node.inputs[slot], lane, relevance=part)
+    constant = len(stop.live) == 1  # what falls to a constant operand stays here, as what the stabiliser takes does
+    walk.account.absorb(stop.node.name, relevance if constant else absorbed, message.lane)
+    for slot in stop.live:
+        lane = walk.lane(stop, slot, message, parts[slot].shape)
+        walk.send(stop.node.inputs[slot], lane, relevance=parts[slot])
+        if constant:
+            walk.account.absorb(stop.node.name, -parts[slot], lane)
 
 
 def _lookup(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:

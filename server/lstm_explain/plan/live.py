@@ -11,7 +11,7 @@ from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.plan.wiring import BODIES, entries, wiring_of
 from lstm_explain.rules import TABLE, Kind, Op, Site
-from lstm_explain.rules.gates import complement_slot
+from lstm_explain.rules.gates import complement_slot, gates_constant
 from lstm_explain.rules.op import unbroadcast
 from lstm_explain.rules.recurrent import needs_constants
 from lstm_explain.rules.scales import Scales
@@ -122,7 +122,7 @@ def path(
         reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
         if wanted.isdisjoint(reached.outputs):
             continue
-        stops.append(stop_at(graph, node, reached, producers))
+        stops.append(stop_at(graph, node, reached, producers, live))
         wanted |= {node.inputs[i] for i in reached.slots} | set(reached.captured)
     stops.reverse()
     for stop in stops:
@@ -132,7 +132,7 @@ def path(
     return stops
 
 
-def stop_at(graph: Graph, node: Node, reached: Reach, producers: dict[str, Node]) -> Stop:
+def stop_at(graph: Graph, node: Node, reached: Reach, producers: dict[str, Node], live: Set[str]) -> Stop:
     """A node as relevance passes it."""
     op, slots = TABLE.get(node.op), reached.slots
     if op is None:
@@ -144,6 +144,8 @@ def stop_at(graph: Graph, node: Node, reached: Reach, producers: dict[str, Node]
         return Stop(node, ADDRESS, Kind.ROUTING, slots)
     if kind is Kind.SUM and slots == (complement_slot(graph, producers, node),):
         return Stop(node, replace(op, lrp_reads=("s",)), Kind.ACTIVATION, slots)
+    if kind is Kind.SCALE and gates_constant(graph, producers, live, node, slots):
+        return Stop(node, op, Kind.PRODUCT, slots)
     return Stop(node, op, kind, slots, reached.captured, reached.entries)
 
 

@@ -48,7 +48,7 @@ def _node(graph: Graph, node: Node, live: set[str], scales: Scales, producers: d
     reason = why_not(graph, node, live)
     if reason:
         return NodeReport(node.name, node.op, False, reason)
-    stop = stop_at(graph, node, reached, producers)
+    stop = stop_at(graph, node, reached, producers, live)
     return NodeReport(node.name, node.op, True, _rule(graph, stop, producers))
 
 

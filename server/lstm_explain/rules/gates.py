@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +37,23 @@ def complement_slot(graph: Graph, producers: dict[str, Node], node: Node) -> int
     """Slot of z in a node that computes 1 - z of a gate z: a function of the gate, not a sum with a bias."""
     is_complement = node.op == "Sub" and _is_one(graph, node.inputs[0]) and is_gate(graph, producers, node.inputs[1])
     return 1 if is_complement else None
+
+
+def gates_constant(
+    graph: Graph, producers: dict[str, Node], live: Set[str], node: Node, slots: tuple[int, ...]
+) -> bool:
+    """Whether a gate multiplies a constant signal: what a cell's first step does to a bias or a state of its own.
+
+    Only beside another live term of the same sum. Elsewhere (a head that scales its sigmoid, say) the gate is all there
+    is to explain.
+    """
+    if node.op != "Mul" or len(slots) != 1 or not is_gate(graph, producers, node.inputs[slots[0]]):
+        return False
+    extents = graph.type_of(node.inputs[1 - slots[0]]).shape
+    if extents is None or all(n == 1 for n in extents):
+        return False
+    sums = [n for n in producers.values() if n.op in ("Add", "Sum") and node.outputs[0] in n.inputs]
+    return bool(sums) and all(any(i in live and i != node.outputs[0] for i in n.inputs) for n in sums)
 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
