@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lstm_explain import evaluate as evaluate
     from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
     from lstm_explain.ledger import Ledger
-    from lstm_explain.methods.axes import Axes
+    from lstm_explain.plan.axes import Axes
     from lstm_explain.methods.baselines import mean_baseline
     from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
     from lstm_explain.methods.spec import (
@@ -60,6 +61,7 @@ __all__ = [
     "UnsupportedOperator",
     "ZBox",
     "ZPlus",
+    "evaluate",
     "load",
     "mean_baseline",
     "method_from_name",
@@ -68,7 +70,7 @@ __all__ = [
 _HOMES = {
     "errors": ["Error", "InputError", "MethodError", "ModelError", "TargetError", "UnsupportedOperator"],
     "ledger": ["Ledger"],
-    "methods.axes": ["Axes"],
+    "plan.axes": ["Axes"],
     "methods.baselines": ["mean_baseline"],
     "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
     "methods.spec": [
@@ -89,6 +91,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "evaluate":
+        return import_module(f"{__name__}.evaluate")
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)

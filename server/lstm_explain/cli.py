@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -52,7 +53,7 @@ def inspect(model: ModelFile, as_json: AsJson = False) -> None:
     else:
         _print_report(loaded)
     if not report.supported:
-        missing = [f"{n.name} ({n.op}): {n.rule}" for n in report.nodes if not n.supported]
+        missing = [f"{n.name} ({n.op}): {n.rule}" for n in report.nodes if n.on_path and not n.supported]
         _fail(f"LRP is not possible for {model.name}: {'; '.join(missing)}", NOT_POSSIBLE)
 
 
@@ -231,25 +232,39 @@ def _described(model: Model) -> dict[str, Any]:
         return [{"name": n, "dtype": str(s.dtype), "shape": list(s.shape)} for n, s in tensors.items()]
 
     report = model.report()
-    nodes = [{"name": n.name, "op": n.op, "supported": n.supported, "rule": n.rule} for n in report.nodes]
     return {
         "supported": report.supported,
         "inputs": specs(model.inputs),
         "outputs": specs(model.outputs),
-        "nodes": nodes,
+        "axes": {name: asdict(axes) for name, axes in report.axes.items()},
+        "nodes": [asdict(node) for node in report.nodes],
+        "warnings": report.warnings,
     }
 
 
 def _print_report(model: Model) -> None:
-    console = Console()
+    console, report = Console(), model.report()
     for title, specs in (("input", model.inputs), ("output", model.outputs)):
         for name, spec in specs.items():
-            console.print(f"{title} {name}: {spec.dtype} [{', '.join(map(str, spec.shape))}]", markup=False)
-    table = Table("", "node", "operator", "rule")
-    for node in model.report().nodes:
-        mark = "[green]✓[/green]" if node.supported else "[red]✗[/red]"
-        table.add_row(mark, _plain(node.name), _plain(node.op), _plain(node.rule))
+            axes = report.axes.get(name) if title == "input" else None
+            places = "" if axes is None else f"  samples on axis {axes.batch}, time on axis {axes.time}"
+            console.print(
+                f"{title} {name}: {spec.dtype} [{', '.join(map(str, spec.shape))}]{places}",
+                markup=False,
+                highlight=False,
+            )
+    table = Table("")
+    for column in ("node", "operator", "rule"):
+        table.add_column(column, overflow="fold")
+    for node in report.nodes:
+        mark = "[green]✓[/green]" if node.supported else "[red]✗[/red]" if node.on_path else "[yellow]✗[/yellow]"
+        product = f": gate {node.gate}, signal {node.signal}" if node.gate else ""
+        style = None if node.on_path else "dim"
+        rule = node.rule + product if node.on_path or not node.supported else "not on the explained path"
+        table.add_row(mark, _plain(node.name), _plain(node.op), _plain(rule), style=style)
     console.print(table)
+    for warning in report.warnings:
+        console.print(f"[yellow]warning:[/yellow] {_plain(warning)}")
 
 
 def _plain(text: str) -> str:

@@ -23,11 +23,11 @@ from lstm_explain.graph.read import build, infer, read
 from lstm_explain.graph.session import session_options
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
-from lstm_explain.methods.axes import Axes
 from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.spec import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.methods.study import Study, Task
+from lstm_explain.plan.axes import Axes
 from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.head import Head, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
@@ -81,12 +81,22 @@ class Model:
         self._study = Study(self._engine)
 
     @property
+    def proto(self) -> onnx.ModelProto:
+        """The model as it was read. Not to be changed."""
+        return self._proto
+
+    @property
+    def study(self) -> Study:
+        """What the methods that run the model many times share; for `lstm_explain.evaluate`."""
+        return self._study
+
+    @property
     def axes(self) -> dict[str, Axes]:
         return self._study.axes
 
     def report(self) -> Report:
         """What will happen at each node; `supported` tells whether LRP can explain the first output."""
-        return replace(report(self._engine.graph), axes=dict(self.axes))
+        return report(self._engine.graph, self.axes, self._engine.gates)
 
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Every output, computed by ONNX Runtime from the model as it is. Raises InputError."""

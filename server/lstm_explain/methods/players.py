@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.methods.axes import Axes
 from lstm_explain.methods.baselines import given_baselines
 from lstm_explain.methods.spec import Baseline, Players
 from lstm_explain.methods.study import Scores
+from lstm_explain.plan.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,39 @@ class Board:
     def coalitions(self, count: int, present: Callable[[range], Array]) -> Array:
         """[count, batch]: scores where only those `present` keep their own cells.
 
-        present: which players are, [coalitions, players], for the coalitions asked for.
+        present: which players are, [coalitions, players], or [coalitions, batch, players] where samples differ, for the
+        coalitions asked for.
         """
         inputs = self.scores.task.inputs
 
         def change(ids: range) -> dict[str, Array]:
             chosen = present(ids)
-            return {n: np.where(chosen[:, p], inputs[n], self.baselines[n]) for n, p in self.players.items()}
+            masks = {n: self._mask(chosen, n, p) for n, p in self.players.items()}
+            return {n: np.where(mask, inputs[n], self.baselines[n]) for n, mask in masks.items()}
 
         return self.scores.changed(count, change)
+
+    def _mask(self, chosen: Array, name: str, players: Array) -> Array:
+        """[coalitions, *shape], with extents of 1 where nothing differs."""
+        axis = self._batch_axis(name)
+        if chosen.ndim == 2:
+            return chosen[:, players]
+        if axis is None:  # the samples share this input: it stays only where all of them keep it
+            return np.asarray(chosen.all(axis=1))[:, players]
+        return np.moveaxis(chosen[:, :, players.take(0, axis)], 1, 1 + axis)
+
+    def of(self, relevance: Mapping[str, Array]) -> Array:
+        """[batch, players]: relevance of every player, the sum over its cells."""
+        total = np.zeros((self.scores.batch, self.count))
+        for name, players in self.players.items():
+            axis = self._batch_axis(name)
+            array = np.asarray(relevance[name], np.float64)
+            rows = array[None] if axis is None else np.moveaxis(array, axis, 0)
+            one = np.broadcast_to(players, array.shape)
+            numbers = (one if axis is None else one.take(0, axis)).reshape(-1)
+            for row, sums in zip(rows, total if axis is not None else [total], strict=True):
+                sums += np.bincount(numbers, row.reshape(-1), minlength=self.count)
+        return total
 
     def nobody(self) -> Array:
         """[batch]: the score where everything is replaced."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from lstm_explain.graph.ir import Graph, Node
-from lstm_explain.methods.axes import Axes
+from lstm_explain.plan.axes import Axes
 from lstm_explain.plan.head import head_of
-from lstm_explain.plan.live import Stop, live_values, path, reach, stop_at, why_not, without_scale
+from lstm_explain.plan.live import Reach, live_values, path, reach, stop_at, why_not, without_scale
+from lstm_explain.plan.wiring import BODIES, entered
 from lstm_explain.rules import Kind
 from lstm_explain.rules.gates import gate_slot
 from lstm_explain.rules.scales import Scales
@@ -15,41 +19,81 @@ from lstm_explain.rules.scales import Scales
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What will happen at one node. `rule` is the rule, or why there is none."""
+    """What will happen at one node.
+
+    rule: in words, or why there is none. on_path: whether it lies between an input and the explained output. gate,
+    signal: of a product, the operands taken for them; empty elsewhere. Nodes of a body have their loop's (or
+    branch's) name in front: `loop/body/`.
+    """
 
     name: str
     op: str
     supported: bool
     rule: str
+    on_path: bool = False
+    gate: str = ""
+    signal: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """supported: whether LRP can explain the model's first output. axes: by input, where samples and time steps lie."""
+    """supported: whether LRP can explain the model's first output. axes: by input, where samples and time steps lie.
+
+    warnings: what looks like a mistake of the exporter.
+    """
 
     supported: bool
     nodes: list[NodeReport]
     axes: dict[str, Axes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
-def report(graph: Graph) -> Report:
-    live = live_values(graph, graph.inputs)
-    producers = graph.producers()
-    scales = Scales(graph, producers, live)
-    nodes = [_node(graph, node, live, scales, producers) for node in graph.nodes]
-    on_path = {s.node.name for s in path(graph, live, [head_of(graph, graph.outputs[0]).value], strict=False)}
-    return Report(all(n.supported for n in nodes if n.name in on_path), nodes)
+def report(graph: Graph, axes: Mapping[str, Axes], gates: Mapping[str, int | None]) -> Report:
+    """gates: overrides, as in `lstm_explain.load`."""
+    target = head_of(graph, graph.outputs[0]).value
+    nodes = list(_Reporter(graph, set(graph.inputs), gates, "").nodes([target]))
+    return Report(all(n.supported for n in nodes if n.on_path), nodes, dict(axes), _warnings(graph, axes))
 
 
-def _node(graph: Graph, node: Node, live: set[str], scales: Scales, producers: dict[str, Node]) -> NodeReport:
-    reached = without_scale(reach(node, live), node, scales)
-    if not reached.outputs:
-        return NodeReport(node.name, node.op, True, "no relevance reaches it")
-    reason = why_not(graph, node, live)
-    if reason:
-        return NodeReport(node.name, node.op, False, reason)
-    stop = stop_at(graph, node, reached, producers, live)
-    return NodeReport(node.name, node.op, True, _rule(graph, stop, producers))
+class _Reporter:
+    """Of one graph or body; `prefix` names where it stands."""
+
+    def __init__(self, graph: Graph, sources: Set[str], gates: Mapping[str, int | None], prefix: str) -> None:
+        self.graph, self.gates, self.prefix = graph, gates, prefix
+        self.live = live_values(graph, sources)
+        self.producers = graph.producers()
+        self.scales = Scales(graph, self.producers, self.live)
+
+    def nodes(self, targets: Iterable[str]) -> Iterable[NodeReport]:
+        on_path = {s.node.name for s in path(self.graph, self.live, targets, strict=False)}
+        for node in self.graph.nodes:
+            reached = without_scale(reach(node, self.live), node, self.scales)
+            yield self._node(node, reached, on_path=node.name in on_path)
+            if reached.outputs and node.op in BODIES:
+                yield from self._inside(node, reached, on_path=node.name in on_path)
+
+    def _node(self, node: Node, reached: Reach, *, on_path: bool) -> NodeReport:
+        name = self.prefix + node.name
+        if not reached.outputs:
+            return NodeReport(name, node.op, True, "no relevance reaches it")
+        reason = why_not(self.graph, node, self.live)
+        if reason:
+            return NodeReport(name, node.op, False, reason, on_path)
+        stop = stop_at(self.graph, node, reached, self.producers, self.live)
+        if stop.kind is not Kind.PRODUCT:
+            return NodeReport(name, node.op, True, RULES[stop.kind], on_path)
+        gate = gate_slot(self.graph, self.producers, stop, self.gates)
+        if gate is None:
+            return NodeReport(name, node.op, True, f"{RULES[stop.kind]}; no gate found, halves under all", on_path)
+        return NodeReport(name, node.op, True, RULES[stop.kind], on_path, node.inputs[gate], node.inputs[1 - gate])
+
+    def _inside(self, node: Node, reached: Reach, *, on_path: bool) -> Iterable[NodeReport]:
+        for name in BODIES[node.op]:
+            body = entered(node.bodies[name])
+            inner = _Reporter(
+                body, reached.entries | set(reached.captured), self.gates, f"{self.prefix}{node.name}/{name}/"
+            )
+            yield from inner.nodes([o for o in body.outputs if o in inner.live] if on_path else [])
 
 
 RULES = {
@@ -58,7 +102,7 @@ RULES = {
     Kind.SCALE: "relevance stays",
     Kind.ACTIVATION: "relevance stays",
     Kind.ROUTING: "relevance goes with the elements",
-    Kind.PRODUCT: "product rule: the signal takes all, half each, or in proportion (prop, abs)",
+    Kind.PRODUCT: "product rule",
     Kind.LOOKUP: "sum over the vector looked up",
     Kind.RECURRENT: "gates, sums and products of the cell by their rules, step by step",
     Kind.CONTROL: "the rules of its body, every iteration",
@@ -66,10 +110,19 @@ RULES = {
 }
 
 
-def _rule(graph: Graph, stop: Stop, producers: dict[str, Node]) -> str:
-    if stop.kind is not Kind.PRODUCT:
-        return RULES[stop.kind]
-    gate = gate_slot(graph, producers, stop, {})
-    if gate is None:
-        return "product rule; neither operand or both are gates: halves under all"
-    return f"product rule; gate {stop.node.inputs[gate]}, signal {stop.node.inputs[1 - gate]}"
+def _warnings(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
+    """Keras 3 on torch unrolls its layers, and with a dynamic time axis writes a model that reads step 0 alone."""
+    found = []
+    for name, axis in axes.items():
+        extents = graph.type_of(name).shape
+        if axis.time is None or extents is None or isinstance(extents[axis.time], int):
+            continue
+        readers = [node for node in graph.nodes if name in node.inputs and node.op != "Shape"]
+        if readers and all(_reads_first(graph, node, axis.time) for node in readers):
+            found.append(f"input {name!r}: its time axis has no fixed length, yet only step 0 is ever read")
+    return found
+
+
+def _reads_first(graph: Graph, node: Node, axis: int) -> bool:
+    index = graph.constants.get(node.input(1))
+    return node.op == "Gather" and node.attribute("axis", 0) == axis and index is not None and bool(np.all(index == 0))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lstm_explain.errors import Error
 from lstm_explain.inputs import probe_inputs
-from lstm_explain.methods.axes import Axes
 from lstm_explain.methods.spec import Method
 from lstm_explain.model import Model, Report, load
+from lstm_explain.plan.axes import Axes
 from lstm_explain.service.config import ConfigFile, ModelConfig, read_config
 from lstm_explain.service.text import TextInput, load_text_input
 from lstm_explain.target import Target
