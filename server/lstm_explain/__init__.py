@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from lstm_explain import evaluate as evaluate
     from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
     from lstm_explain.ledger import Ledger
-    from lstm_explain.plan.axes import Axes
     from lstm_explain.methods.baselines import mean_baseline
     from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
     from lstm_explain.methods.spec import (
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         method_from_name,
     )
     from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec, load
+    from lstm_explain.plan.axes import Axes
     from lstm_explain.target import Target
 
 __all__ = [

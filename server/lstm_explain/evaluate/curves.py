@@ -1,0 +1,145 @@
+"""Deletion and insertion curves: does the score fall (rise) when what is said to matter goes (comes)?
+
+Samek et al. 2017 (arXiv 1509.06321); for words Arras et al. 2019 (arXiv 1909.12114), section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lstm_explain.evaluate.data import Array, Data, Progress, batches, board_of, labelled, nothing
+from lstm_explain.methods.players import Board
+from lstm_explain.methods.spec import Baseline, Method, Players
+from lstm_explain.model import Model
+from lstm_explain.target import Target
+
+
+@dataclass(frozen=True)
+class Curve:
+    """scores: [samples, points], the explained value at every point."""
+
+    scores: Array
+
+    @property
+    def mean(self) -> Array:
+        return self.scores.mean(axis=0)
+
+    @property
+    def standard_error(self) -> Array:
+        """Of the mean, [points]; NaN for a single sample."""
+        n = len(self.scores)
+        return np.full(self.scores.shape[1], np.nan) if n < 2 else self.scores.std(axis=0, ddof=1) / np.sqrt(n)
+
+    @property
+    def auc(self) -> Array:
+        """[samples]: the mean height, by the trapezium rule."""
+        y = self.scores
+        return y[:, 0] if y.shape[1] == 1 else ((y[:, 1:] + y[:, :-1]) / 2).mean(axis=1)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """fractions: [points], the share of players deleted (inserted). curves: by the method's name.
+
+    references: "random" (mean over the orders drawn) and, by the method's name, its reverse order.
+    """
+
+    fractions: Array
+    curves: dict[str, Curve]
+    random: Curve
+    reverse: dict[str, Curve]
+
+    def auc(self) -> dict[str, float]:
+        """Means over the samples; references too."""
+        named = {**self.curves, "random": self.random, **{f"reverse {n}": c for n, c in self.reverse.items()}}
+        return {name: float(curve.auc.mean()) for name, curve in named.items()}
+
+
+def deletion(
+    model: Model,
+    data: Data,
+    methods: Sequence[Method] | Mapping[str, Method],
+    target: Target = Target(),  # noqa: B008 - frozen
+    *,
+    baseline: Baseline = None,
+    over: Players = "steps",
+    points: int = 11,
+    draws: int = 10,
+    seed: int = 0,
+    progress: Progress = nothing,
+) -> Curves:
+    """The score while the most relevant players are replaced by the baseline, first of all none, in the end all."""
+    return _curves(model, data, labelled(methods), target, baseline, over, points, draws, seed, progress, insert=False)
+
+
+def insertion(
+    model: Model,
+    data: Data,
+    methods: Sequence[Method] | Mapping[str, Method],
+    target: Target = Target(),  # noqa: B008 - frozen
+    *,
+    baseline: Baseline = None,
+    over: Players = "steps",
+    points: int = 11,
+    draws: int = 10,
+    seed: int = 0,
+    progress: Progress = nothing,
+) -> Curves:
+    """The score while the most relevant players come back into the baseline."""
+    return _curves(model, data, labelled(methods), target, baseline, over, points, draws, seed, progress, insert=True)
+
+
+def _curves(
+    model: Model,
+    data: Data,
+    methods: Mapping[str, Method],
+    target: Target,
+    baseline: Baseline,
+    over: Players,
+    points: int,
+    draws: int,
+    seed: int,
+    progress: Progress,
+    *,
+    insert: bool,
+) -> Curves:
+    fractions = np.linspace(0, 1, points)
+    rows: dict[str, list[Array]] = {}
+    rng = np.random.default_rng(seed)
+    for batch in batches(data):
+        board = board_of(model, batch, target, baseline, over)
+        chosen = board.scores.selection
+        fixed = replace(target, index=chosen.index, contrast=chosen.contrast)
+        for name, method in methods.items():
+            relevance = board.of(model.explain(batch, method, fixed).relevance)
+            rows.setdefault(name, []).append(curve(board, relevance, fractions, insert=insert))
+            rows.setdefault(f"reverse {name}", []).append(curve(board, -relevance, fractions, insert=insert))
+            progress(name)
+        noise = [rng.standard_normal((board.scores.batch, board.count)) for _ in range(draws)]
+        rows.setdefault("random", []).append(
+            np.mean([curve(board, n, fractions, insert=insert) for n in noise], axis=0)
+        )
+        progress("random")
+    made = {name: Curve(np.concatenate(parts)) for name, parts in rows.items()}
+    reverse = {name: made[f"reverse {name}"] for name in methods}
+    return Curves(fractions, {name: made[name] for name in methods}, made["random"], reverse)
+
+
+def curve(board: Board, relevance: Array, fractions: Array, *, insert: bool = False) -> Array:
+    """[batch, points]: the score with this share of the most relevant players gone (or come).
+
+    relevance: [batch, players]; ties go by the player's number.
+    """
+    rank = np.empty(relevance.shape, int)
+    order = np.argsort(-relevance, axis=1, kind="stable")
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(board.count), rank.shape), axis=1)
+    counts = np.rint(fractions * board.count).astype(int)
+
+    def present(ids: range) -> Array:
+        touched = rank < counts[ids.start : ids.stop, None, None]
+        return touched if insert else ~touched
+
+    return board.coalitions(len(counts), present).T

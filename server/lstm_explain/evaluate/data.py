@@ -1,0 +1,53 @@
+"""What all measures share: batches, the players whose relevance is ranked, names of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from lstm_explain.methods.players import Board, board_for
+from lstm_explain.methods.spec import Baseline, Method, Players
+from lstm_explain.methods.study import Scores, Task
+from lstm_explain.model import Model
+from lstm_explain.plan.head import head_of
+from lstm_explain.target import Target
+
+Array = npt.NDArray[Any]
+Batch = Mapping[str, Array]
+Data = Batch | Iterable[Batch]
+Progress = Callable[[str], None]  # told the name of every piece of work that is done
+
+
+def batches(data: Data) -> Iterator[Batch]:
+    if isinstance(data, Mapping):
+        yield data
+    else:
+        yield from data
+
+
+def nothing(what: str) -> None:
+    """Nobody follows the progress."""
+
+
+def board_of(model: Model, batch: Batch, target: Target, baseline: Baseline = None, over: Players = "steps") -> Board:
+    """The players of a batch, for the target that the whole inputs have."""
+    output = next(iter(model.outputs)) if target.output is None else target.output
+    head = head_of(model.study.engine.graph, output)
+    return board_for(Scores(Task(model.study, dict(batch), output, head, target)), baseline, over)
+
+
+def labelled(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Method]:
+    """By a name that tells them apart: the method's, with those parameters that differ between two of a kind."""
+    if isinstance(methods, Mapping):
+        return dict(methods)
+    names = [m.name for m in methods]
+    return {m.name if names.count(m.name) == 1 else _told(m, methods): m for m in methods}
+
+
+def _told(method: Method, methods: Sequence[Method]) -> str:
+    mine = method.parameters()
+    others = [m.parameters() for m in methods if m.name == method.name]
+    differing = [k for k in mine if any(repr(o[k]) != repr(mine[k]) for o in others)]
+    return f"{method.name}({', '.join(f'{k}={mine[k]}' for k in differing)})"

@@ -1,0 +1,124 @@
+"""Measures of explanations, on models whose right explanation is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.evaluate.data import board_of
+from tests.builders import GraphBuilder, recurrent_model
+
+
+def additive(weights: Any) -> lx.Model:
+    """y = sum of w_t x_t: relevance is w_t x_t, and every curve is a sum written down."""
+    g = GraphBuilder(np.float32, 17)
+    x = g.input("x", ["B", "T"])
+    return lx.load(
+        g.model(g.op("ReduceSum", [g.op("Mul", [x, g.constant(weights, "w")]), g.ints(1)], keepdims=1), ["B", 1])
+    )
+
+
+W = np.array([1.0, -2.0, 3.0, 0.5, -1.0])
+X = np.array([[1.0, 1.0, 1.0, 1.0, 1.0], [2.0, -1.0, 0.5, 4.0, 3.0]], np.float32)
+
+
+def test_curves_of_a_sum_are_partial_sums() -> None:
+    model, parts = additive(W), W * X
+    made = lx.evaluate.deletion(model, {"x": X}, [lx.GradientTimesInput()], lx.Target(index=0), points=6)
+    down = np.sort(parts, axis=1)[:, ::-1]
+    left = parts.sum(axis=1, keepdims=True) - np.concatenate([np.zeros((2, 1)), np.cumsum(down, axis=1)], axis=1)
+    np.testing.assert_allclose(made.curves["gradient_times_input"].scores, left, atol=1e-5)
+    up = np.concatenate([np.zeros((2, 1)), np.cumsum(down, axis=1)], axis=1)
+    came = lx.evaluate.insertion(model, {"x": X}, [lx.GradientTimesInput()], lx.Target(index=0), points=6)
+    np.testing.assert_allclose(came.curves["gradient_times_input"].scores, up, atol=1e-5)
+    back = parts.sum(axis=1, keepdims=True) - np.concatenate(
+        [np.zeros((2, 1)), np.cumsum(down[:, ::-1], axis=1)], axis=1
+    )
+    np.testing.assert_allclose(made.reverse["gradient_times_input"].scores, back, atol=1e-5)
+    np.testing.assert_allclose(
+        made.curves["gradient_times_input"].auc, ((left[:, 1:] + left[:, :-1]) / 2).mean(axis=1), atol=1e-5
+    )
+    auc = made.auc()
+    assert auc["gradient_times_input"] < auc["random"] < auc["reverse gradient_times_input"]
+
+
+def test_batches_and_methods_of_a_kind_are_kept_apart() -> None:
+    rng = np.random.default_rng(81)
+    built = recurrent_model(rng, sequence_lens=True)
+    model = lx.load(built.model)
+    data = [built.feeds(rng, T=5, B=3), built.feeds(rng, T=4, B=2)]
+    methods = [lx.LRP(), lx.LRP("half"), lx.Occlusion()]
+    heard: list[str] = []
+    made = lx.evaluate.deletion(model, data, methods, points=4, progress=heard.append)
+    assert list(made.curves) == ["lrp(product_rule=all)", "lrp(product_rule=half)", "occlusion"]
+    assert made.random.scores.shape == made.curves["occlusion"].scores.shape == (5, 4)
+    np.testing.assert_allclose(made.curves["occlusion"].scores[:, 0], made.random.scores[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(made.curves["occlusion"].scores[:, -1], made.random.scores[:, -1], rtol=1e-5)
+    assert len(heard) == 8
+    alone = lx.evaluate.deletion(model, data[1], methods, points=4)
+    np.testing.assert_allclose(alone.curves["occlusion"].scores, made.curves["occlusion"].scores[3:], rtol=1e-5)
+    assert np.isfinite(made.curves["occlusion"].standard_error).all()
+
+
+def test_relevance_of_players_sums_their_cells() -> None:
+    rng = np.random.default_rng(82)
+    built = recurrent_model(rng, initial_states="input", batch_first=True)
+    feeds, model = built.feeds(rng, T=4, B=2), lx.load(built.model)
+    e = model.explain(feeds, lx.LRP(), lx.Target(index=0))
+    board = board_of(model, feeds, lx.Target(index=0))
+    rows = board.of(e.relevance)
+    np.testing.assert_allclose(rows[:, :4], e.relevance["x"].sum(axis=2), rtol=1e-5)
+    np.testing.assert_allclose(rows[:, 4], e.relevance["initial_h_0"].sum(axis=(0, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(rows.sum(axis=1), e.ledger.inputs, rtol=1e-4, atol=1e-6)
+
+
+def test_conservation_collects_the_ledgers() -> None:
+    rng = np.random.default_rng(83)
+    built = recurrent_model(rng)
+    model, data = lx.load(built.model), [built.feeds(rng, T=4, B=3), built.feeds(rng, T=6, B=2)]
+    came = lx.evaluate.conservation(model, data, [lx.LRP(), lx.LRP(bias_factor=1.0), lx.IntegratedGradients(20)])
+    full = came["lrp(bias_factor=1.0)"]
+    assert full.explained.shape == (5,)
+    assert full.share("absorbed") < 1e-4
+    assert full.share("residual") < 1e-4
+    assert came["lrp(bias_factor=0.0)"].share("absorbed") > 0.01
+    complete = came["integrated_gradients"]
+    np.testing.assert_allclose(complete.inputs + complete.absorbed, complete.explained, atol=1e-4)
+    np.testing.assert_allclose(full.inputs + full.initial_states, full.explained, rtol=1e-4)
+    assert -1 <= full.correlation <= 1
+
+
+def test_rank_correlation() -> None:
+    a = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]])
+    b = np.array([[10.0, 20.0, 40.0, 30.0], [2.0, 3.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0]])
+    came = lx.evaluate.rank_correlation(a, b)
+    assert came[0] == pytest.approx(0.8)
+    assert came[1] == pytest.approx(np.corrcoef([0.5, 0.5, 2, 3], [0, 1, 3, 2])[0, 1])
+    assert np.isnan(came[2])
+
+
+def test_agreement_is_symmetric_and_one_with_itself() -> None:
+    model = additive(W)
+    came = lx.evaluate.agreement(
+        model, {"x": X}, [lx.GradientTimesInput(), lx.Occlusion(), lx.Gradient()], lx.Target(index=0)
+    )
+    np.testing.assert_allclose(np.diag(came.correlation), 1.0)
+    np.testing.assert_allclose(came.correlation, came.correlation.T)
+    assert came.correlation[0, 1] == pytest.approx(1.0)
+    assert came.correlation[0, 2] < 1.0
+
+
+def test_randomisation_changes_what_depends_on_weights() -> None:
+    """LRP does; the mere size of the input, as a method would that looks at nothing else, does not."""
+    rng = np.random.default_rng(84)
+    built = recurrent_model(rng, H=8, layers=2)
+    feeds, model = built.feeds(rng, T=12, B=6), lx.load(built.model)
+    came = lx.evaluate.randomisation(model, feeds, [lx.LRP(), lx.Gradient()], over="cells")
+    assert came.nodes == ["dense", "layer1", "layer0"]
+    assert (np.abs(came.correlation["lrp"]) <= 1).all()
+    assert came.correlation["lrp"][-1] < 0.9
+    again = lx.evaluate.randomisation(model, feeds, [lx.LRP(), lx.Gradient()], over="cells")
+    np.testing.assert_array_equal(again.correlation["gradient"], came.correlation["gradient"])
