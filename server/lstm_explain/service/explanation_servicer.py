@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from functools import partial
 
 import grpc
@@ -14,7 +13,7 @@ from lstm_explain.errors import Error
 from lstm_explain.service import stream
 from lstm_explain.service.errors import internal, status_of
 from lstm_explain.service.explain import Explainer
-from lstm_explain.service.gate import Call, Limit
+from lstm_explain.service.gate import Call, Doors
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.wire import from_answer, locate, to_query
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
@@ -26,33 +25,21 @@ log = logging.getLogger(__name__)
 class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
     """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
 
-    def __init__(
-        self,
-        repository: Repository,
-        explainer: Explainer,
-        *,
-        calls: Limit,
-        streams: Limit,
-        pool: Executor,
-        window: int,
-    ) -> None:
+    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors) -> None:
         self._repository = repository
         self._explainer = explainer
-        self._calls = calls
-        self._streams = streams
-        self._pool = pool
-        self._window = window
+        self._doors = doors
 
     def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
-        with self._calls.inside():
+        with self._doors.calls.inside():
             return self._answer(request, context)
 
     def ExplainStream(  # noqa: N802
         self, request_iterator: Iterator[pb.ExplainStreamRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ExplainStreamResponse]:
-        with self._streams.inside():
+        with self._doors.streams.inside():
             work = partial(self._item, call=context)
-            yield from stream.answers(request_iterator, work, self._pool, self._window)
+            yield from stream.answers(request_iterator, work, self._doors.pool, self._doors.window)
 
     def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         served = self._repository.snapshot.ready(request.model, request.version)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from lstm_explain.service.errors import Dropped, Overloaded, TooLate
@@ -36,6 +38,19 @@ class Limit:
             yield
         finally:
             self._free.release()
+
+
+@dataclass(frozen=True)
+class Doors:
+    """What all services share: how many unary calls and streams are let in, and who does the work of streams.
+
+    window: requests of one stream that are read ahead of their answers.
+    """
+
+    calls: Limit
+    streams: Limit
+    pool: Executor
+    window: int
 
 
 class Slots:

@@ -18,12 +18,15 @@ from lstm_explain.service import logs
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
-from lstm_explain.service.gate import Limit, Slots
+from lstm_explain.service.gate import Doors, Limit, Slots
+from lstm_explain.service.inference_servicer import InferenceServicer
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.model_servicer import ModelServicer
+from lstm_explain.service.pools import Pools
 from lstm_explain.service.repository import Repository, Snapshot
 from lstm_explain.service.served import ServedModel
 from lstm_explain.service.settings import Settings, split_address
+from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import (
     explanation_pb2,
     explanation_pb2_grpc,
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 SERVICES = (
     explanation_pb2.DESCRIPTOR.services_by_name["ExplanationService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 # Threads beside those of explanations and streams, so that health and lists are answered when all of these are busy.
 SPARE_THREADS = 8
@@ -81,20 +85,21 @@ class Server:
 
     def _add_services(self) -> None:
         settings = self._settings
-        servicer = ExplanationServicer(
-            self._repository,
-            Explainer(Slots(settings.slots), self._metrics),
-            calls=Limit(settings.max_concurrent, "requests"),
-            streams=Limit(settings.max_streams, "streams"),
-            pool=self._pool,
-            window=settings.stream_window,
+        explainer = Explainer(Slots(settings.slots), self._metrics)
+        calls, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
+        doors = Doors(calls, streams, self._pool, settings.stream_window)
+        explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            ExplanationServicer(self._repository, explainer, doors), self._grpc
         )
-        explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(servicer, self._grpc)  # type: ignore[no-untyped-call]
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            InferenceServicer(self._repository, explainer, doors), self._grpc
+        )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
             ModelServicer(self._repository), self._grpc
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._grpc, Pools())
 
     def _start_metrics(self) -> None:
         if self._settings.metrics_listen is None:

@@ -1,10 +1,10 @@
-"""Many requests over one stream: answers in the order in which they are ready, and memory that stays bounded."""
+"""Many requests over one stream: answers as they are ready, or in order, and memory that stays bounded."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -22,25 +22,38 @@ class _End:
 
 
 def answers(
-    requests: Iterator[Request], work: Callable[[Request], Answer], pool: Executor, window: int
+    requests: Iterator[Request],
+    work: Callable[[Request], Answer],
+    pool: Executor,
+    window: int,
+    *,
+    in_order: bool = False,
 ) -> Iterator[Answer]:
     """Yields work(request) for each, at most `window` requests read ahead of their answers.
+
+    in_order: answers in the order of the requests; else as they are ready.
 
     What is taken from the iterator is on its way to the caller when the next answer is asked for: so a caller that
     does not read stops the reading of its requests. Raises what `requests` raises, when what came before is answered.
     """
-    return _Flow(requests, work, pool, window).run()
+    return _Flow(requests, work, pool, window, in_order).run()
 
 
 class _Flow(Generic[Request, Answer]):
     def __init__(
-        self, requests: Iterator[Request], work: Callable[[Request], Answer], pool: Executor, window: int
+        self,
+        requests: Iterator[Request],
+        work: Callable[[Request], Answer],
+        pool: Executor,
+        window: int,
+        in_order: bool,
     ) -> None:
         self._requests = requests
         self._work = work
         self._pool = pool
         self._room = threading.Semaphore(window)
-        self._done: SimpleQueue[Answer | Exception | _End] = SimpleQueue()
+        self._in_order = in_order
+        self._next: SimpleQueue[Future[Answer] | _End] = SimpleQueue()
         self._closed = False
 
     def run(self) -> Iterator[Answer]:
@@ -48,13 +61,11 @@ class _Flow(Generic[Request, Answer]):
         answered, end = 0, None
         try:
             while end is None or answered < end.requests:
-                item = self._done.get()
+                item = self._next.get()
                 if isinstance(item, _End):
                     end = item
                     continue
-                if isinstance(item, Exception):
-                    raise item
-                yield item
+                yield item.result()
                 answered += 1
                 self._room.release()
         finally:
@@ -70,14 +81,12 @@ class _Flow(Generic[Request, Answer]):
                 self._room.acquire()
                 if self._closed:
                     break
-                self._pool.submit(self._answer, request)
+                future = self._pool.submit(self._work, request)
+                if self._in_order:
+                    self._next.put(future)
+                else:
+                    future.add_done_callback(self._next.put)
                 count += 1
         except Exception as problem:  # told by whoever takes the answers
             error = problem
-        self._done.put(_End(count, error))
-
-    def _answer(self, request: Request) -> None:
-        try:
-            self._done.put(self._work(request))
-        except Exception as error:  # told by whoever takes the answers
-            self._done.put(error)
+        self._next.put(_End(count, error))

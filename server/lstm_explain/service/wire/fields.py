@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
+from lstm_explain_proto.inference import grpc_service_pb2
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 _TARGET = {"index": "indices", "contrast": "contrast_indices"}
@@ -13,11 +15,13 @@ _TARGET = {"index": "indices", "contrast": "contrast_indices"}
 
 def locate(field: str, request: Message) -> str:
     """The path of the request's field, for example `inputs[0]` for the engine's `inputs.x`."""
+    if isinstance(request, grpc_service_pb2.ModelInferRequest):
+        return _parameter(field, request)
     if not isinstance(request, explanation_pb2.ExplainRequest):
         return field
     top, _, rest = field.partition(".")
     if top == "inputs":
-        return _input(rest, request)
+        return _input(rest, [tensor.name for tensor in request.inputs])
     if top == "target":
         part, dot, more = rest.partition(".")
         return field if not rest else f"target.{_TARGET.get(part, part)}{dot}{more}"
@@ -27,12 +31,24 @@ def locate(field: str, request: Message) -> str:
     return field
 
 
-def _input(rest: str, request: explanation_pb2.ExplainRequest) -> str:
+def _parameter(field: str, request: grpc_service_pb2.ModelInferRequest) -> str:
+    """Method and target are parameters there."""
+    top, _, rest = field.partition(".")
+    if top == "inputs":
+        return _input(rest, [tensor.name for tensor in request.inputs])
+    if top in ("method", "target"):
+        name = rest.partition(".")[0]
+        alone = "explain" if top == "method" else "explain_target"
+        return f"parameters[{alone if name in ('', 'index', 'output') else f'explain_{name}'}]"
+    return {"model": "model_name", "version": "model_version"}.get(field, field)
+
+
+def _input(rest: str, names: Sequence[str]) -> str:
     """`rest` is an input's name, perhaps with `.shape` or the like behind it; a name may contain dots itself."""
-    for i, tensor in enumerate(request.inputs):
-        if rest == tensor.name:
+    for i, name in enumerate(names):
+        if rest == name:
             return f"inputs[{i}]"
-        part = re.fullmatch(r"\.(dtype|shape|data|name)", rest.removeprefix(tensor.name))
-        if tensor.name and rest.startswith(tensor.name) and part:
+        part = re.fullmatch(r"\.(dtype|shape|data|name)", rest.removeprefix(name))
+        if name and rest.startswith(name) and part:
             return f"inputs[{i}]{part.group()}"
     return "inputs"

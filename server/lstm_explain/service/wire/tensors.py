@@ -35,21 +35,25 @@ def to_array(tensor: tensor_pb2.Tensor, field: str) -> Array:
 
     Raises InputError with `field` and the part that is wrong (`.dtype`, `.shape`, `.data`).
     """
-    shape = _shape_of(tensor, field)
+    shape = checked_shape(tensor.name, tensor.shape, field)
     if tensor.dtype == tensor_pb2.DATA_TYPE_STRING:
-        return _strings(tensor.data, shape, field)
+        return decode_strings(tensor.data, shape, f"{field}.data")
     dtype = DTYPES.get(tensor.dtype)
     if dtype is None:
         raise InputError(f"tensor {tensor.name!r} has no known dtype (it is {tensor.dtype})", field=f"{field}.dtype")
-    data = tensor.data
+    return decode_numbers(tensor.name, tensor.data, dtype, shape, f"{field}.data")
+
+
+def decode_numbers(name: str, data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], field: str) -> Array:
+    """Row-major, little-endian bytes as a read-only array without a copy. Raises InputError with `field`."""
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
         raise InputError(
-            f"tensor {tensor.name!r} of {dtype.name} and shape {list(shape)} takes {wanted} bytes, {len(data)} came",
-            field=f"{field}.data",
+            f"tensor {name!r} of {dtype.name} and shape {list(shape)} takes {wanted} bytes, {len(data)} came",
+            field=field,
         )
     if dtype == np.bool_ and data.strip(b"\x00\x01"):
-        raise InputError(f"tensor {tensor.name!r}: every byte of a BOOL tensor is 0 or 1", field=f"{field}.data")
+        raise InputError(f"tensor {name!r}: every byte of a BOOL tensor is 0 or 1", field=field)
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -67,7 +71,7 @@ def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Arr
 def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
     """The array as a tensor. A type that the wire does not have is a TypeError: a fault of the server."""
     if array.dtype == object:
-        data, number = b"".join(_prefixed(str(s)) for s in array.ravel()), tensor_pb2.DATA_TYPE_STRING
+        data, number = encode_strings(array), tensor_pb2.DATA_TYPE_STRING
     else:
         found = _TYPES.get(array.dtype.newbyteorder("<"))
         if found is None:
@@ -85,38 +89,37 @@ def to_spec(name: str, spec: TensorSpec) -> model_pb2.TensorSpec:
     return model_pb2.TensorSpec(name=name, dtype=dtype, shape=dimensions)
 
 
-def _shape_of(tensor: tensor_pb2.Tensor, field: str) -> tuple[int, ...]:
-    shape = tuple(tensor.shape)
+def checked_shape(name: str, extents: Iterable[int], field: str) -> tuple[int, ...]:
+    """A shape that an array can have; `field` is the tensor. Raises InputError."""
+    shape = tuple(extents)
     if len(shape) > _MOST_AXES:
-        raise InputError(
-            f"tensor {tensor.name!r} has {len(shape)} axes, more than {_MOST_AXES}", field=f"{field}.shape"
-        )
+        raise InputError(f"tensor {name!r} has {len(shape)} axes, more than {_MOST_AXES}", field=f"{field}.shape")
     if min(shape, default=0) < 0 or math.prod(max(extent, 1) for extent in shape) > _MOST_ELEMENTS:
-        raise InputError(f"tensor {tensor.name!r} cannot have the shape {list(shape)}", field=f"{field}.shape")
+        raise InputError(f"tensor {name!r} cannot have the shape {list(shape)}", field=f"{field}.shape")
     return shape
 
 
-def _prefixed(text: str) -> bytes:
-    data = text.encode()
-    return len(data).to_bytes(_PREFIX, "little") + data
+def encode_strings(array: Array) -> bytes:
+    """UTF-8, every element after its length in 4 little-endian bytes."""
+    encoded = [str(text).encode() for text in array.ravel()]
+    return b"".join(part for text in encoded for part in (len(text).to_bytes(_PREFIX, "little"), text))
 
 
-def _strings(data: bytes, shape: tuple[int, ...], field: str) -> Array:
+def decode_strings(data: bytes, shape: tuple[int, ...], field: str) -> Array:
+    """What `encode_strings` wrote, as an object array of str. Raises InputError."""
     count, position = math.prod(shape), 0
     if count * _PREFIX > len(data):
-        raise InputError(
-            f"{count} strings take at least {count * _PREFIX} bytes, {len(data)} came", field=f"{field}.data"
-        )
+        raise InputError(f"{count} strings take at least {count * _PREFIX} bytes, {len(data)} came", field=field)
     texts = np.empty(count, dtype=object)
     for i in range(count):
         end = position + _PREFIX + int.from_bytes(data[position : position + _PREFIX], "little")
         if position + _PREFIX > len(data) or end > len(data):
-            raise InputError(f"string {i} reaches past the end of the data", field=f"{field}.data")
+            raise InputError(f"string {i} reaches past the end of the data", field=field)
         try:
             texts[i] = data[position + _PREFIX : end].decode()
         except UnicodeDecodeError as error:
-            raise InputError(f"string {i} is not UTF-8: {error.reason}", field=f"{field}.data") from None
+            raise InputError(f"string {i} is not UTF-8: {error.reason}", field=field) from None
         position = end
     if position != len(data):
-        raise InputError(f"{len(data) - position} bytes are left after {count} strings", field=f"{field}.data")
+        raise InputError(f"{len(data) - position} bytes are left after {count} strings", field=field)
     return texts.reshape(shape)

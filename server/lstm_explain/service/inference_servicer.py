@@ -1,0 +1,125 @@
+"""inference.GRPCInferenceService: the Open Inference Protocol v2 over the same models and the same calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import grpc
+
+from lstm_explain.errors import Error
+from lstm_explain.service import stream
+from lstm_explain.service.errors import NotFound, NotReady, Unimplemented
+from lstm_explain.service.explain import Explainer
+from lstm_explain.service.gate import Call, Doors
+from lstm_explain.service.repository import Failed, Repository
+from lstm_explain.service.wire.inference import (
+    from_inference_answer,
+    from_prediction,
+    to_index,
+    to_inference_query,
+    to_inputs,
+    to_model_metadata,
+    wants_explanation,
+)
+from lstm_explain_proto.inference import grpc_service_pb2 as pb
+from lstm_explain_proto.inference import grpc_service_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+NAME = "lstm-explain"
+EXTENSIONS = ("model_repository", "explain")
+Context = grpc.ServicerContext
+
+
+class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
+
+    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors) -> None:
+        self._repository = repository
+        self._explainer = explainer
+        self._doors = doors
+
+    def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:  # noqa: N802
+        return pb.ServerLiveResponse(live=True)
+
+    def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:  # noqa: N802
+        return pb.ServerReadyResponse(ready=True)  # before models are loaded no call is answered at all
+
+    def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: N802
+        try:
+            self._repository.snapshot.ready(request.name, request.version)
+        except (NotFound, NotReady):
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=True)
+
+    def ServerMetadata(  # noqa: N802
+        self, request: pb.ServerMetadataRequest, context: Context
+    ) -> pb.ServerMetadataResponse:
+        return pb.ServerMetadataResponse(name=NAME, version=_version(), extensions=EXTENSIONS)
+
+    def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
+        snapshot = self._repository.snapshot
+        served = snapshot.ready(request.name, request.version)
+        return to_model_metadata(served, snapshot.models[served.name].values())
+
+    def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
+        with self._doors.calls.inside():
+            return self._answer(request, context)
+
+    def ModelStreamInfer(  # noqa: N802
+        self, request_iterator: Iterator[pb.ModelInferRequest], context: Context
+    ) -> Iterator[pb.ModelStreamInferResponse]:
+        with self._doors.streams.inside():
+            work = partial(self._item, call=context)
+            yield from stream.answers(request_iterator, work, self._doors.pool, self._doors.window, in_order=True)
+
+    def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:  # noqa: N802
+        raise Unimplemented("there is no ModelConfig here; ModelMetadata tells inputs and outputs")
+
+    def ModelStatistics(  # noqa: N802
+        self, request: pb.ModelStatisticsRequest, context: Context
+    ) -> pb.ModelStatisticsResponse:
+        raise Unimplemented("there are no ModelStatistics here; the server's Prometheus metrics have them")
+
+    def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:  # noqa: N802
+        entries = [e for e in self._repository.snapshot if not (request.ready and isinstance(e, Failed))]
+        return pb.RepositoryIndexResponse(models=[to_index(entry) for entry in entries])
+
+    def RepositoryModelLoad(  # noqa: N802
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        raise Unimplemented("not yet")
+
+    def RepositoryModelUnload(  # noqa: N802
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        raise Unimplemented("not yet")
+
+    def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        served = self._repository.snapshot.ready(request.model_name, request.model_version)
+        if wants_explanation(request):
+            answer = self._explainer.explain(served, to_inference_query(request, served), call)
+            return from_inference_answer(request, answer)
+        outputs = self._explainer.predict(served, to_inputs(request, served), call)
+        return from_prediction(request, served, outputs)
+
+    def _item(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelStreamInferResponse:
+        try:
+            return pb.ModelStreamInferResponse(infer_response=self._answer(request, call))
+        except Error as error:
+            problem = str(error)
+        except Exception:  # a request's fault must not end the stream
+            log.exception("ModelStreamInfer: the request with id %r failed", request.id)
+            problem = "internal error"
+        whose = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+        return pb.ModelStreamInferResponse(error_message=problem, infer_response=whose)
+
+
+def _version() -> str:
+    try:
+        return version(NAME)
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
