@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -165,16 +166,19 @@ def why_not(graph: Graph, node: Node, live: set[str]) -> str:
     return op.check(node)
 
 
-def linear_values(stops: Iterable[Stop], given: Iterable[str] = ()) -> frozenset[str]:
+def linear_values(stops: Sequence[Stop], given: Iterable[str] = ()) -> frozenset[str]:
     """Values that are sums of weighted units: a sum that they feed counts those units as its own.
 
-    So MatMul and Add are one neuron, as Gemm is, whatever views (Reshape, Split, Transpose) stand in between.
+    So MatMul and Add are one neuron, as Gemm is, whatever views (Reshape, Split, Transpose) stand in between. A sum
+    that others use as well (the cell of an LSTM without a forget gate, a residual stream) is a neuron of its own.
     """
+    used = Counter(stop.node.inputs[i] for stop in stops for i in stop.live)
     linear = set(given)
     for stop in stops:
         inputs = {stop.node.inputs[i] for i in stop.live}
         moved = stop.kind is Kind.ROUTING and not stop.op.picks and not drops(stop) and bool(inputs & linear)
-        if moved or stop.kind in (Kind.SUM, Kind.MAP, Kind.SCALE):
+        part_of_one = stop.kind is Kind.SUM and used[stop.node.outputs[0]] < 2
+        if moved or part_of_one or stop.kind in (Kind.MAP, Kind.SCALE):
             linear.update(stop.node.outputs)
     return frozenset(linear)
 
