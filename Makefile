@@ -1,6 +1,6 @@
 # Everything runs in .venv, made once; a stamp file per kind of installation keeps a warm run from doing anything.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench proto lint format clean
+.PHONY: help demo test bench results proto lint format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,7 @@ help:
 	@echo 'make demo    explain real inputs over gRPC and write demo.html'
 	@echo 'make test    run the test suite'
 	@echo 'make bench   measure the engine and the service against ONNX Runtime'
+	@echo 'make results repeat the papers'\'' experiments and write docs/results.md'
 	@echo 'make lint    formatter, linters, type checker'
 	@echo 'make proto   regenerate the stubs from proto/'
 	@echo 'make format  format the Python sources'
@@ -41,6 +42,9 @@ test: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+results: $(VENV)/.server
+	@$(BIN)/python scripts/results $(ARGS)
 
 proto: $(VENV)/.dev
 	$(BIN)/python scripts/generate_stubs.py

@@ -1,0 +1,46 @@
+"""Repeats the papers' experiments and writes docs/results.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import toy  # noqa: E402
+import words  # noqa: E402
+from common import DATA, DOCS  # noqa: E402
+
+HEAD = """# Results
+
+The papers' experiments, repeated with the models in `models/`. Written by `make results`; not to be edited.
+
+"""
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--data", type=Path, default=DATA, help="folder with sst/")
+    options.add_argument(
+        "--seeds", type=Path, help="further toy models, as `training/arithmetic.py --keep` leaves them"
+    )
+    options.add_argument("--only", choices=["toy", "words"], help="print this section and write nothing")
+    chosen = options.parse_args()
+    began = time.monotonic()
+
+    def progress(what: str) -> None:
+        print(f"{time.monotonic() - began:6.1f} s  {what}", flush=True)
+
+    sections = {"toy": lambda: toy.run(chosen.seeds, progress), "words": lambda: words.run(chosen.data, progress)}
+    if chosen.only:
+        print(sections[chosen.only]())
+        return
+    (DOCS / "results.md").write_text(HEAD + "\n".join(make() for make in sections.values()), encoding="utf-8")
+    progress("wrote docs/results.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Toy arithmetic (Arras et al. 2019, arXiv 1909.12114, section 5): does the relevance of a number follow the number?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from common import MODELS, methods, table
+
+import lstm_explain as lx
+
+Array = npt.NDArray[Any]
+LENGTHS = range(4, 11)
+SEQUENCES = 2500
+# Per cent: rho(n_a, R_a), rho(n_b, R_b), share on both, as published (means over 50 models).
+PUBLISHED = {"LRP-all": ((100, 100, 100), (98, -99, 99)), "Gradient × Input": ((100, 100, 100), (98, -99, 98))}
+EPSILONS = (1e-3, 1e-6)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """x [batch, length, 3]; a, b: [batch], positions of the marked numbers."""
+
+    x: Array
+    a: Array
+    b: Array
+
+    def numbers(self) -> tuple[Array, Array]:
+        rows = np.arange(len(self.x))
+        return self.x[rows, self.a, 1], self.x[rows, self.b, 2]
+
+
+def draw(seed: int) -> list[Sequences]:
+    """As in training, from another seed: one batch for each length."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.choice(LENGTHS, SEQUENCES)
+    return [_sequences(rng, int((lengths == length).sum()), length) for length in LENGTHS]
+
+
+def _sequences(rng: np.random.Generator, count: int, length: int) -> Sequences:
+    values = rng.uniform(0.5, 4.0, (count, length)) * rng.choice([-1.0, 1.0], (count, length))
+    marked = np.sort(rng.permuted(np.tile(np.arange(length), (count, 1)), axis=1)[:, :2], axis=1)
+    channel = np.zeros((count, length), int)
+    rows = np.arange(count)
+    channel[rows, marked[:, 0]], channel[rows, marked[:, 1]] = 1, 2
+    x = (values[:, :, None] * np.eye(3)[channel]).astype(np.float32)
+    return Sequences(x, marked[:, 0], marked[:, 1])
+
+
+def measure(model: lx.Model, method: lx.Method, data: list[Sequences]) -> tuple[float, float, float]:
+    """rho(n_a, R_a), rho(n_b, R_b) and the mean share of absolute relevance on the two positions, in per cent."""
+    columns: list[list[Array]] = [[], [], [], [], []]
+    for batch in data:
+        r = model.explain({"x": batch.x}, method, lx.Target(index=0)).relevance["x"].sum(axis=2).astype(np.float64)
+        rows = np.arange(len(r))
+        r_a, r_b = r[rows, batch.a], r[rows, batch.b]
+        share = (np.abs(r_a) + np.abs(r_b)) / np.maximum(np.abs(r).sum(axis=1), np.finfo(float).tiny)
+        for column, values in zip(columns, (*batch.numbers(), r_a, r_b, share), strict=True):
+            column.append(values)
+    n_a, n_b, r_a, r_b, share = (np.concatenate(c) for c in columns)
+    return 100 * _correlation(n_a, r_a), 100 * _correlation(n_b, r_b), 100 * float(share.mean())
+
+
+def _correlation(a: Array, b: Array) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(b) > 0 else 0.0
+
+
+def trained(task: str, seeds: Path | None) -> list[Path]:
+    """The bundled model, or every seed that `training/arithmetic.py --keep` left."""
+    found = sorted((seeds / task / "seeds").glob("*.onnx")) if seeds is not None else []
+    found = found or sorted((MODELS / task / "seeds").glob("*.onnx"))
+    return found or [MODELS / task / "1" / "model.onnx"]
+
+
+def run(seeds: Path | None, progress: Callable[[str], None]) -> str:
+    """The section of docs/results.md."""
+    data = draw(seed=20190912)
+    found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    counts = {}
+    for task in ("addition", "subtraction"):
+        models = [lx.load(path) for path in trained(task, seeds)]
+        counts[task] = len(models)
+        for epsilon in EPSILONS:
+            for name, method in methods(epsilon).items():
+                if epsilon != EPSILONS[-1] and name != "LRP-all":
+                    continue
+                label = name if epsilon == EPSILONS[-1] else f"{name}, ε = {epsilon:g}"
+                progress(f"toy {task}: {label}")
+                found.setdefault(label, {})[task] = [measure(m, method, data) for m in models]
+    return _section(found, counts)
+
+
+def _section(found: dict[str, dict[str, list[tuple[float, float, float]]]], counts: dict[str, int]) -> str:
+    head = ["method", *(f"{t}: {c}" for t in ("+", "−") for c in ("ρ(n_a, R_a)", "ρ(n_b, R_b)", "share"))]
+    rows = []
+    order = sorted(found, key=lambda name: list(found).index(name))
+    for name in order:
+        cells = [_mean_std([m[k] for m in found[name][task]]) for task in found[name] for k in range(3)]
+        rows.append([name, *cells])
+    for name, tasks in PUBLISHED.items():
+        rows.append([f"*{name}, published*", *(f"*{v}*".replace("-", "−") for values in tasks for v in values)])
+    models = " and ".join(f"{n} for {task}" for task, n in counts.items())
+    return f"""## Toy arithmetic
+
+Arras et al. 2019: sequences of numbers of which two are marked; an LSTM with one cell and a linear output learns to
+add them (or to subtract the second from the first). {SEQUENCES} test sequences of {LENGTHS[0]} to {LENGTHS[-1]} steps,
+not seen in training. The relevance of a marked number should follow the number (ρ: Pearson's correlation), and no
+other step should get any (share of absolute relevance on the two). In per cent, mean ± standard deviation over the
+trained models: {models}.
+
+ε is 1e-6 unless said otherwise: these networks keep their cell state below 0.1, where a stabiliser of 0.001 takes a
+visible part (see `models/addition/README.md`).
+
+{table(head, rows)}
+{_verdict(found)}
+"""
+
+
+def _mean_std(values: list[float]) -> str:
+    mean = f"{np.mean(values):.1f}".replace("-", "−")
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"
+
+
+def _verdict(found: dict[str, dict[str, list[tuple[float, float, float]]]]) -> str:
+    figures = [abs(float(np.mean([m[k] for m in runs]))) for runs in found["LRP-all"].values() for k in range(3)]
+    held = "holds" if min(figures) >= 98 else "does not hold"
+    return f"LRP-all at 98 or more in absolute value in all six columns: {held} (smallest: {min(figures):.1f})."
