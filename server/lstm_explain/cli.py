@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
 try:
     import typer
@@ -84,6 +84,53 @@ def explain(
         _show(explanation, arrays, model.stem, html, terminal=not as_json)
     if as_json:
         print(json.dumps(_summary(explanation)))
+
+
+@app.command()
+def evaluate(
+    model: ModelFile,
+    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input, many samples.")],
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:PARAM=VALUE,…]", help="Repeat to compare; default: lrp.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
+    ] = None,
+    baseline: Annotated[float, typer.Option(help="What stands for a deleted time step.")] = 0.0,
+    over: Annotated[str, typer.Option(help="What is deleted: steps, features or cells.")] = "steps",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of random orders and weights.")] = 0,
+    randomise: Annotated[bool, typer.Option(help="Check that relevance changes with the weights.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the deletion curves there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measures methods: deletion and insertion curves, conservation, agreement, randomised weights."""
+    from lstm_explain.evaluate.show import follow, print_summary
+    from lstm_explain.evaluate.summary import split, summarise, work
+    from lstm_explain.methods.spec import Players
+    from lstm_explain.model import load
+
+    players = next((p for p in get_args(Players) if p == over), None)
+    if players is None:
+        raise typer.BadParameter(f"--over {over!r} is none of {', '.join(get_args(Players))}")
+    loaded = load(model)
+    arrays = {name: _array(path) for name, path in (_pair(text, "--input") for text in inputs)}
+    loaded.predict(arrays)  # says what is wrong with them
+    named = [text.partition(":") for text in method or ["lrp"]]
+    methods = [_method(name, [p for p in parameters.split(",") if p]) for name, _, parameters in named]
+    data = split(loaded, arrays, batch_size)
+    count = work(len(data), len(methods), randomise=randomise, nodes=len(loaded.proto.graph.node))
+    with follow(count) as progress:
+        found = summarise(
+            loaded, data, methods, _target(target, "0", loaded), baseline=baseline, over=players, seed=seed,
+            randomise=randomise, progress=progress,
+        )  # fmt: skip
+    if plot is not None:
+        plot.write_text(found.chart(), encoding="utf-8")
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        print_summary(found)
 
 
 @app.command(
@@ -191,6 +238,7 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     return {
         **{f"relevance/{name}": array for name, array in explanation.relevance.items()},
         **{f"output/{name}": array for name, array in explanation.outputs.items()},
+        **{f"standard_error/{name}": array for name, array in explanation.standard_error.items()},
         **{f"captured/{name}": array for name, array in explanation.captured.items()},
         "explained": explanation.explained,
         "ledger/inputs": ledger.inputs,
@@ -222,9 +270,18 @@ def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Pat
 
 def _summary(explanation: Explanation) -> dict[str, Any]:
     return {
-        "method": {"name": explanation.method.name, **explanation.method.parameters()},
+        "method": {"name": explanation.method.name, **_plain_parameters(explanation.method)},
         **{key: array.tolist() for key, array in _arrays(explanation).items()},
     }
+
+
+def _plain_parameters(method: Method) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    return {name: plain(value) for name, value in method.parameters().items()}
 
 
 def _described(model: Model) -> dict[str, Any]:

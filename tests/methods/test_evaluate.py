@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.cli import main
 from lstm_explain.evaluate.data import board_of
+from lstm_explain.evaluate.summary import split
 from tests.builders import GraphBuilder, recurrent_model
 
 
@@ -122,3 +127,36 @@ def test_randomisation_changes_what_depends_on_weights() -> None:
     assert came.correlation["lrp"][-1] < 0.9
     again = lx.evaluate.randomisation(model, feeds, [lx.LRP(), lx.Gradient()], over="cells")
     np.testing.assert_array_equal(again.correlation["gradient"], came.correlation["gradient"])
+
+
+def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(85)
+    built = recurrent_model(rng, batch_first=True)
+    onnx.save(built.model, str(tmp_path / "m.onnx"))
+    np.save(tmp_path / "x.npy", built.feeds(rng, T=5, B=7)["x"])
+    wanted = ["lrp:product_rule=half,epsilon=0.01", "lrp", "occlusion"]
+    options = [option for name in wanted for option in ("--method", name)]
+    common = ["evaluate", tmp_path / "m.onnx", "--input", f"x={tmp_path / 'x.npy'}", *options, "--batch-size", "4"]
+
+    def command(*more: object) -> str:
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in (*common, *more)])
+        assert left.value.code in (0, None)
+        return capsys.readouterr().out
+
+    found = json.loads(command("--json", "--randomise", "--plot", tmp_path / "curves.svg"))
+    names = ["lrp(product_rule=half, epsilon=0.01)", "lrp(product_rule=all, epsilon=0.001)", "occlusion"]
+    assert found["agreement"]["names"] == names
+    assert len(found["deletion"]["mean"]["random"]) == 11
+    assert found["randomisation"]["nodes"] == ["dense", "layer0"]
+    assert "occlusion" in (tmp_path / "curves.svg").read_text(encoding="utf-8")
+    text = command()
+    assert "insertion" in text
+    assert "rank correlation" in text
+
+
+def test_inputs_of_different_numbers_of_samples_are_refused() -> None:
+    built = recurrent_model(np.random.default_rng(86), sequence_lens=True)
+    feeds = built.feeds(np.random.default_rng(87), T=3, B=4)
+    with pytest.raises(lx.InputError, match="x 4, lens 3"):
+        split(lx.load(built.model), {**feeds, "lens": feeds["lens"][:3]}, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from xml.etree import ElementTree
 
@@ -21,7 +22,7 @@ def test_every_line_is_drawn_and_named() -> None:
     assert len(drawn) == 10
     assert sum(p.get("stroke-dasharray") is not None for p in drawn) == 2
     heights = sorted(float(t.get("y", "0")) for t in root.iter(f"{SVG}text") if t.text in lines)
-    assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 12
+    assert min(b - a for a, b in itertools.pairwise(heights)) > 12
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 7.9), (1e-6, 2e-6), (5.0, 5.0), (0.0, 1234.0)])

@@ -1,0 +1,80 @@
+"""The measures in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lstm_explain.evaluate.summary import Summary
+
+
+@contextmanager
+def follow(count: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on stderr, where that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=count)
+        yield lambda name: bar.update(task, advance=1, description=name)
+
+
+def print_summary(found: Summary) -> None:
+    console = Console()
+    console.print(_measures(found))
+    if len(found.agreement.names) > 1:
+        console.print(_agreement(found))
+    if found.randomisation is not None:
+        console.print(_randomisation(found))
+
+
+def _measures(found: Summary) -> Table:
+    table = _table("mean score over a curve, and shares of the explained value", "method", numbers=4)
+    for heading, column in zip(
+        ("deletion (low: good)", "insertion (high: good)", "absorbed", "missing"), table.columns[1:], strict=True
+    ):
+        column.header = heading
+    for name, (down, up, absorbed, missing) in found.rows():
+        table.add_row(name, _number(down), _number(up), _percent(absorbed), _percent(missing))
+    return table
+
+
+def _agreement(found: Summary) -> Table:
+    names = found.agreement.names
+    table = _table("rank correlation between methods", "", numbers=len(names))
+    for name, column in zip(names, table.columns[1:], strict=True):
+        column.header = name
+    for name, row in zip(names, found.agreement.correlation, strict=True):
+        table.add_row(name, *(f"{value:.2f}" for value in row))
+    return table
+
+
+def _randomisation(found: Summary) -> Table:
+    checked = found.randomisation
+    assert checked is not None
+    table = _table("rank correlation with the relevance of the trained model, weights permuted down to", "node",
+                   numbers=len(checked.correlation))  # fmt: skip
+    for name, column in zip(checked.correlation, table.columns[1:], strict=True):
+        column.header = name
+    for i, node in enumerate(checked.nodes):
+        table.add_row(node, *(f"{values[i]:.2f}" for values in checked.correlation.values()))
+    return table
+
+
+def _table(title: str, first: str, *, numbers: int) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for _ in range(numbers):
+        table.add_column(justify="right")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
