@@ -166,11 +166,11 @@ def test_the_scale_takes_nothing() -> None:
     factor = SCALE[3] / deviation
     y3 = (z[0, 3] - z.mean()) * factor + SHIFT[3]
     density = factor * y3 / (y3 + 1e-3 * np.sign(y3))
-    own = density * np.eye(5)[3]  # z[3] is a term of the sum; the mean has units of its own, stabilised where they end
-    of_mean = -density / 5 * z[0] / (z[0] + 1e-3 * np.sign(z[0]))
+    both = density * (np.eye(5)[3] - 1 / 5)  # z goes into the sum and into its mean: a neuron, with its own stabiliser
+    settled = both * z[0] / (z[0] + 1e-3 * np.sign(z[0]))
     for rule in RULES:
         e = lx.load(model).explain({"x": x}, lx.LRP(rule), lx.Target(index=3))
-        np.testing.assert_allclose(e.relevance["x"][0], x[0] * (W @ (own + of_mean)), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(e.relevance["x"][0], x[0] * (W @ settled), rtol=1e-9, atol=1e-12)
 
 
 def test_by_node_names_the_layer() -> None:

@@ -185,10 +185,10 @@ def constant_tap(name: str) -> str:
 
 
 def constant_parts(graph: Graph, stops: list[Stop], linear: frozenset[str]) -> list[Node]:
-    """Nodes that compute `constant_tap` of every linear value: the same operators over zeros."""
+    """Nodes that compute `constant_tap` of every sum and linear value: the same operators over zeros."""
     nodes: list[Node] = []
     for stop in stops:
-        if not linear.intersection(stop.node.outputs):
+        if stop.kind not in (Kind.SUM, Kind.MAP) and not linear.intersection(stop.node.outputs):
             continue
         inputs = list(stop.node.inputs)
         for slot in stop.live:

@@ -169,18 +169,34 @@ def why_not(graph: Graph, node: Node, live: set[str]) -> str:
 def linear_values(stops: Sequence[Stop], given: Iterable[str] = ()) -> frozenset[str]:
     """Values that are sums of weighted units: a sum that they feed counts those units as its own.
 
-    So MatMul and Add are one neuron, as Gemm is, whatever views (Reshape, Split, Transpose) stand in between. A sum
+    So MatMul and Add are one neuron, as Gemm is, whatever views (Reshape, Split, Transpose) stand in between. A value
     that others use as well (the cell of an LSTM without a forget gate, a residual stream) is a neuron of its own.
     """
-    used = Counter(stop.node.inputs[i] for stop in stops for i in stop.live)
+    used = _uses(stops)
     linear = set(given)
     for stop in stops:
         inputs = {stop.node.inputs[i] for i in stop.live}
         moved = stop.kind is Kind.ROUTING and not stop.op.picks and not drops(stop) and bool(inputs & linear)
-        part_of_one = stop.kind is Kind.SUM and used[stop.node.outputs[0]] < 2
-        if moved or part_of_one or stop.kind in (Kind.MAP, Kind.SCALE):
+        summed = stop.kind in (Kind.SUM, Kind.MAP, Kind.SCALE) and used[stop.node.outputs[0]] < 2
+        if moved or summed:
             linear.update(stop.node.outputs)
     return frozenset(linear)
+
+
+PARTS = {"Slice", "Split", "Gather"}  # each use takes elements of its own, as cells cut their gates apart
+
+
+def _uses(stops: Sequence[Stop]) -> Counter[str]:
+    """By value, how many operators make something of it, behind whatever views."""
+    whole, parts = Counter[str](), Counter[str]()
+    for stop in reversed(stops):
+        made = max((whole[o] + parts[o] for o in stop.node.outputs), default=0) if stop.kind is Kind.ROUTING else 1
+        for name in (stop.node.inputs[i] for i in stop.live):
+            if stop.node.op in PARTS:
+                parts[name] = max(parts[name], made)
+            else:
+                whole[name] += made
+    return whole + parts
 
 
 def drops(stop: Stop) -> bool:
