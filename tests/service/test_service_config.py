@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 import lstm_explain as lx
 from lstm_explain.service.config import parse_config, read_config
-from lstm_explain.service.repository import Failed, Repository
+from lstm_explain.service.errors import NotReady
+from lstm_explain.service.repository import Repository
 from lstm_explain.service.served import ServedModel
+from lstm_explain.service.snapshot import Failed
 from tests.service.models import lstm, words, write_tokenizer, write_version
 
 FULL = """\
@@ -37,14 +40,14 @@ def test_everything_that_it_may_say() -> None:
     file = parse_config(FULL)
     file.check(INPUTS, OUTPUTS)
     assert file.config.default_method() == lx.LRP("half", 0.01)
-    target = file.config.default_target()
+    target = file.config.default_target("logits")
     assert (target.output, target.index, target.contrast, target.batch_axis) == ("logits", 2, (0,), 0)
 
 
 def test_an_empty_file_and_none_are_the_defaults(tmp_path: Path) -> None:
     for file in (parse_config(""), parse_config("# nothing\n"), read_config(tmp_path / "model.yaml")):
         assert file.config.default_method() == lx.LRP()
-        assert file.config.default_target().batch_axis == 0
+        assert file.config.default_target("logits").batch_axis == 0
 
 
 @pytest.mark.parametrize(
@@ -79,9 +82,12 @@ def test_errors_name_line_and_key(text: str, error: str) -> None:
     ("text", "error"),
     [
         ("target:\n  output: y\n", "model.yaml:2: target.output: the model has no 'y', it has logits"),
+        ("batch_axis: {z: 0}\n", "model.yaml:1: batch_axis.z: the model has no 'z', it has x, logits"),
+        ("batch_axis: {logits: 2}\n", "model.yaml:1: batch_axis.logits: it has the axes 0 to 1"),
+        ("batch_axis: 1\ntime_axis: {x: 1}\n", "model.yaml:2: time_axis.x: axis 1 is the batch axis"),
         ("classes:\n  logits: [a, b]\n", "model.yaml:2: classes.logits: 2 names for 3 entries"),
         ("features: {z: [a]}\n", "model.yaml:1: features.z: the model has no 'z', it has x"),
-        ("time_axis:\n\n  x: 3\n", "model.yaml:3: time_axis.x: the input has the axes 0 to 2"),
+        ("time_axis:\n\n  x: 3\n", "model.yaml:3: time_axis.x: it has the axes 0 to 2"),
         ("units:\n  x: [mm]\n", "model.yaml:2: units.x: 1 names for 4 entries"),
         ("tokenizer: {file: a.json, input: y}\n", "model.yaml:1: tokenizer.input: the model has no 'y', it has x"),
     ],
@@ -122,4 +128,60 @@ def test_a_version_that_becomes_bad_keeps_serving(tmp_path: Path) -> None:
     repository = Repository(tmp_path)
     before = repository.load()
     (folder / "1" / "model.onnx").write_bytes(b"not ONNX")
-    assert repository.load().ready("model") is before.ready("model")
+    after = repository.load()
+    assert after.ready("model").model is before.ready("model").model
+    assert "not ONNX" not in after.ready("model").card.problem
+    assert after.ready("model").card.problem
+
+
+@pytest.mark.parametrize(
+    ("text", "axes"),
+    [
+        ("", lx.Axes(0, 1)),
+        ("batch_axis: 1\n", lx.Axes(1, 0)),  # the two change places
+        ("time_axis: {x: 0}\n", lx.Axes(1, 0)),
+        ("time_axis: {x: 2}\n", lx.Axes(0, 2)),
+        ("batch_axis: null\n", lx.Axes(None, 1)),
+        ("batch_axis: {x: 1, logits: 0}\n", lx.Axes(1, 0)),
+        ("batch_axis: {logits: 0}\n", lx.Axes(0, 1)),
+    ],
+)
+def test_axes_reach_the_model(tmp_path: Path, text: str, axes: lx.Axes) -> None:
+    write_version(tmp_path, "m", lstm(), 1, text)
+    served = Repository(tmp_path).load().ready("m")
+    assert isinstance(served, ServedModel)
+    assert served.model.axes == served.card.axes == {"x": axes}
+    assert served.default_target.batch_axis == (1 if text == "batch_axis: 1\n" else None if "null" in text else 0)
+
+
+def test_gates_reach_the_model(tmp_path: Path) -> None:
+    """x · tanh(x): nothing in the graph tells which is the gate."""
+    nodes = [helper.make_node("Tanh", ["x"], ["t"], "t"), helper.make_node("Mul", ["x", "t"], ["y"], "product")]
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 2]) for n in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for name, gate in (("first", 0), ("second", 1), ("neither", None)):
+        write_version(tmp_path, name, proto, 1, f"gates: {{product: {'null' if gate is None else gate}}}\n")
+        served = Repository(tmp_path).load().ready(name)
+        assert isinstance(served, ServedModel)
+        (product,) = [n for n in served.card.report.nodes if n.name == "product"]
+        assert (product.gate, product.signal) == {0: ("x", "t"), 1: ("t", "x"), None: ("", "")}[gate], product
+    write_version(tmp_path, "nobody", proto, 1, "gates:\n  nothing: 0\n")
+    with pytest.raises(NotReady, match=r"model.yaml:2: gates.nothing: the model has no node 'nothing'"):
+        Repository(tmp_path).load().ready("nobody")
+
+
+def test_files_that_would_grow_or_overflow() -> None:
+    bomb = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
+    with pytest.raises(lx.ModelError, match=r"model.yaml:2: aliases are not allowed"):
+        parse_config(bomb)
+    with pytest.raises(lx.ModelError, match="nested too deeply"):
+        parse_config("[" * 20_000)
+
+
+def test_a_version_may_have_its_own_configuration(tmp_path: Path) -> None:
+    folder = write_version(tmp_path, "m", lstm(0), 1, "description: all\n")
+    write_version(tmp_path, "m", lstm(1), 2)
+    (folder / "2" / "model.yaml").write_text("description: the second\n")
+    snapshot = Repository(tmp_path).load()
+    assert [e.card.config.description for e in snapshot] == ["all", "the second"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -12,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lstm_explain.errors import Error, MethodError, ModelError
 from lstm_explain.methods.spec import LRP, Method, method_from_name
 from lstm_explain.model import TensorSpec
+from lstm_explain.plan.axes import Axes
 from lstm_explain.target import Target
 
 Path_ = tuple[int | str, ...]
+Axis = Annotated[int, Field(ge=0)]
 
 
 class _Strict(BaseModel):
@@ -55,8 +58,10 @@ class TokenizerConfig(_Strict):
 class ModelConfig(_Strict):
     """What model.yaml may say; everything has a default.
 
-    batch_axis: axis of inputs and outputs along which samples lie; null for a model that takes one sample.
+    batch_axis: axis of inputs and outputs along which samples lie, or one by input or output where they differ; null
+        for a model that takes one sample. What is not said here of an input is found in the graph.
     time_axis: by input, the axis along which time runs.
+    gates: by node (a product), which operand is the gate: 0, 1, or null for neither; for what the graph does not show.
     classes, features: by output or input, the names of the entries of the last axis.
     units: by output or input, the unit of all entries, or one for each entry of the last axis.
     """
@@ -64,8 +69,9 @@ class ModelConfig(_Strict):
     description: str = ""
     method: MethodConfig | None = None
     target: TargetConfig = TargetConfig()
-    batch_axis: int | None = Field(default=0, ge=0)
+    batch_axis: Axis | dict[str, Axis | None] | None = 0
     time_axis: dict[str, int] = {}
+    gates: dict[str, Literal[0, 1] | None] = {}
     classes: dict[str, list[str]] = {}
     features: dict[str, list[str]] = {}
     units: dict[str, str | list[str]] = {}
@@ -75,7 +81,18 @@ class ModelConfig(_Strict):
         """Raises MethodError."""
         return LRP() if self.method is None else method_from_name(self.method.name, self.method.model_extra)
 
-    def default_target(self) -> Target:
+    def batch_axis_of(self, name: str) -> int | None:
+        """Of an input or output; what is not said is 0."""
+        return self.batch_axis.get(name, 0) if isinstance(self.batch_axis, dict) else self.batch_axis
+
+    def says_batch_axis(self, name: str, rank: int) -> bool:
+        """Whether the owner has said where the samples of an input of that rank lie."""
+        said, axis = "batch_axis" in self.model_fields_set, self.batch_axis
+        return said and (name in axis if isinstance(axis, dict) else axis is None or axis < rank)
+
+    def default_target(self, first_output: str) -> Target:
+        """`first_output`: the one that is explained where nothing else is said."""
+
         def position(index: int | list[int] | None) -> int | tuple[int, ...] | None:
             return tuple(index) if isinstance(index, list) else index
 
@@ -83,7 +100,7 @@ class ModelConfig(_Strict):
         return Target(
             output=chosen.output,
             index=position(chosen.index),
-            batch_axis=self.batch_axis,
+            batch_axis=self.batch_axis_of(chosen.output or first_output),
             contrast=position(chosen.contrast),
             pre_activation=chosen.pre_activation,
         )
@@ -110,8 +127,13 @@ class ConfigFile:
             self._known(("target", "output"), config.target.output, outputs)
         for name, axis in config.time_axis.items():
             self._known(("time_axis", name), name, inputs)
-            if not 0 <= axis < len(inputs[name].shape):
-                raise self.error(("time_axis", name), f"the input has the axes 0 to {len(inputs[name].shape) - 1}")
+            self._is_axis(("time_axis", name), axis, inputs[name])
+            if config.says_batch_axis(name, len(inputs[name].shape)) and axis == config.batch_axis_of(name):
+                raise self.error(("time_axis", name), f"axis {axis} is the batch axis")
+        for name, samples in (config.batch_axis if isinstance(config.batch_axis, dict) else {}).items():
+            self._known(("batch_axis", name), name, inputs | outputs)
+            if samples is not None:
+                self._is_axis(("batch_axis", name), samples, (inputs | outputs)[name])
         for key, names, specs in (("classes", config.classes, outputs), ("features", config.features, inputs)):
             for name, values in names.items():
                 self._known((key, name), name, specs)
@@ -122,6 +144,32 @@ class ConfigFile:
                 self._fits(("units", name), unit, (inputs | outputs)[name])
         if config.tokenizer is not None:
             self._known(("tokenizer", "input"), config.tokenizer.input, inputs)
+
+    def check_nodes(self, nodes: Iterable[str]) -> None:
+        """Raises ModelError where the configuration speaks of a node that the model does not have."""
+        there = set(nodes)
+        for name in self.config.gates:
+            if name not in there:
+                raise self.error(("gates", name), f"the model has no node {name!r}")
+
+    def axes(self, found: Mapping[str, Axes], ranks: Mapping[str, int]) -> dict[str, Axes]:
+        """By input, where samples and time steps lie: as said here, else as found in the graph.
+
+        Where one of the two is said to be what was found to be the other, they change places.
+        """
+        axes = {}
+        for name, old in found.items():
+            says_batch = self.config.says_batch_axis(name, ranks[name])
+            batch = self.config.batch_axis_of(name) if says_batch else old.batch
+            time = self.config.time_axis.get(name, old.time)
+            if batch is not None and batch == time:
+                batch, time = (batch, old.batch) if says_batch else (old.time, time)
+            axes[name] = Axes(batch, None if time == batch else time)
+        return axes
+
+    def _is_axis(self, path: Path_, axis: int, spec: TensorSpec) -> None:
+        if not 0 <= axis < len(spec.shape):
+            raise self.error(path, f"it has the axes 0 to {len(spec.shape) - 1}")
 
     def _known(self, path: Path_, name: str, specs: dict[str, TensorSpec]) -> None:
         if name not in specs:
@@ -146,8 +194,13 @@ def read_config(path: Path) -> ConfigFile:
 def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
     """Raises ModelError with file name, line and key."""
     try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):  # a few lines of these can stand for gigabytes
+                raise ModelError(f"{name}:{token.start_mark.line + 1}: aliases are not allowed")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
+    except RecursionError:
+        raise ModelError(f"{name}:1: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1

@@ -42,7 +42,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
             yield from stream.answers(request_iterator, work, self._doors.pool, self._doors.window)
 
     def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
-        served = self._repository.snapshot.ready(request.model, request.version)
+        served = self._repository.ready(request.model, request.version)
         return from_answer(self._explainer.explain(served, to_query(request, served), call))
 
     def _item(self, item: pb.ExplainStreamRequest, call: Call) -> pb.ExplainStreamResponse:

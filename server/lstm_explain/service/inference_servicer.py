@@ -14,7 +14,8 @@ from lstm_explain.service import stream
 from lstm_explain.service.errors import NotFound, NotReady, Unimplemented
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
-from lstm_explain.service.repository import Failed, Repository
+from lstm_explain.service.repository import Repository
+from lstm_explain.service.snapshot import Ready
 from lstm_explain.service.wire.inference import (
     from_inference_answer,
     from_prediction,
@@ -62,8 +63,8 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
         snapshot = self._repository.snapshot
-        served = snapshot.ready(request.name, request.version)
-        return to_model_metadata(served, snapshot.models[served.name].values())
+        card = snapshot.ready(request.name, request.version).card
+        return to_model_metadata(card, snapshot.models[card.name].values())
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
         with self._doors.calls.inside():
@@ -85,21 +86,25 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         raise Unimplemented("there are no ModelStatistics here; the server's Prometheus metrics have them")
 
     def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:  # noqa: N802
-        entries = [e for e in self._repository.snapshot if not (request.ready and isinstance(e, Failed))]
+        entries = [e for e in self._repository.snapshot if isinstance(e, Ready) or not request.ready]
         return pb.RepositoryIndexResponse(models=[to_index(entry) for entry in entries])
 
     def RepositoryModelLoad(  # noqa: N802
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
-        raise Unimplemented("not yet")
+        if request.parameters:
+            raise Unimplemented("a model is loaded as it lies in the repository, without parameters")
+        self._repository.reload(request.model_name)
+        return pb.RepositoryModelLoadResponse()
 
     def RepositoryModelUnload(  # noqa: N802
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
-        raise Unimplemented("not yet")
+        self._repository.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
 
     def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        served = self._repository.snapshot.ready(request.model_name, request.model_version)
+        served = self._repository.ready(request.model_name, request.model_version)
         if wants_explanation(request):
             answer = self._explainer.explain(served, to_inference_query(request, served), call)
             return from_inference_answer(request, answer)

@@ -1,161 +1,211 @@
-"""The folder of models.
-
-DIR/<model>/<version>/model.onnx with DIR/<model>/model.yaml, versions being whole numbers from 1; or DIR/<model>.onnx
-with DIR/<model>.yaml, which is version 1.
-"""
+"""What is served: loads what lies in the folder of models, anew where it changes, and no more than fits into memory."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lstm_explain.errors import Error
 from lstm_explain.service.errors import NotFound, NotReady
-from lstm_explain.service.served import ServedModel, load_served
+from lstm_explain.service.layout import Source, State, find_sources
+from lstm_explain.service.served import ServedModel, load_served, memory_of
+from lstm_explain.service.snapshot import Entry, Failed, Key, Ready, Resting, Snapshot, Unloaded
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-VERSION = re.compile(r"[1-9][0-9]{0,17}")
-
 
 @dataclass(frozen=True)
-class Source:
-    """Where one version lies."""
+class Room:
+    """model_bytes: the most that one version's files may have. loaded_bytes: the most that all models in memory may
+    take, by the estimate of `memory_of`. None: any number.
+    """
 
-    name: str
-    version: int
-    model_file: Path
-    config_file: Path
+    model_bytes: int | None = None
+    loaded_bytes: int | None = None
 
-    def state(self) -> tuple[tuple[str, int, int], ...]:
-        """Changes when a file that the version is made of does: name, time and size of each."""
-        beside = self.model_file.parent.iterdir() if self.model_file.name == "model.onnx" else [self.model_file]
-        folder = self.config_file.parent.glob("*") if self.model_file.name == "model.onnx" else [self.config_file]
-        files = sorted({p for p in (*beside, *folder) if p.is_file()})
-        return tuple((p.name, (s := p.stat()).st_mtime_ns, s.st_size) for p in files)
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A version that could not be loaded, and why."""
-
-    name: str
-    version: int
-    reason: str
-
-
-Entry = ServedModel | Failed
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Every version of every model at one moment: name, then version, ascending."""
-
-    models: Mapping[str, Mapping[int, Entry]] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return (entry for versions in self.models.values() for entry in versions.values())
-
-    def entry(self, name: str, version: str = "") -> Entry:
-        """The entry; without a version the newest that is ready, or else the newest. Raises NotFound."""
-        versions = self.models.get(name)
-        if not versions:
-            raise NotFound(f"there is no model {name!r}", field="model")
-        if not version:
-            ready = [e for e in versions.values() if isinstance(e, ServedModel)]
-            return ready[-1] if ready else list(versions.values())[-1]
-        found = versions.get(int(version)) if VERSION.fullmatch(version) else None
-        if found is None:
-            there = ", ".join(str(v) for v in versions)
-            raise NotFound(f"there is no version {version!r} of model {name!r}, there are {there}", field="version")
-        return found
-
-    def ready(self, name: str, version: str = "") -> ServedModel:
-        """The model to serve with. Raises NotFound, NotReady."""
-        entry = self.entry(name, version)
-        if isinstance(entry, Failed):
-            raise NotReady(f"model {name!r} version {entry.version} failed to load: {entry.reason}", field="model")
-        return entry
+    def check(self, size: int) -> None:
+        """Raises Error if a model whose files have `size` bytes can never be loaded."""
+        if self.model_bytes is not None and size > self.model_bytes:
+            raise Error(f"the model has {size} bytes, more than --max-model-bytes allows ({self.model_bytes})")
+        if self.loaded_bytes is not None and memory_of(size) > self.loaded_bytes:
+            needs = f"about {memory_of(size)} bytes of memory"
+            raise Error(f"the model takes {needs}, more than --max-loaded-bytes allows ({self.loaded_bytes})")
 
 
 class Repository:
-    """Serves an immutable snapshot, which `load` swaps for the next one."""
+    """Serves an immutable snapshot, which every change swaps for another: a request keeps what it began with.
 
-    def __init__(self, root: Path) -> None:
+    on_change: called after every change, with the new snapshot.
+    """
+
+    def __init__(self, root: Path, room: Room = Room(), on_change: Callable[[Snapshot], None] = lambda _: None) -> None:
         self._root = root
+        self._room = room
+        self._on_change = on_change
         self._snapshot = Snapshot()
-        self._states: dict[tuple[str, int], tuple[tuple[str, int, int], ...]] = {}
-        self._loading = threading.Lock()
+        self._states: dict[Key, State] = {}  # of the files as they were when last loaded, well or not
+        self._unloaded: set[str] = set()
+        self._used: dict[Key, float] = {}  # when each was last asked for
+        self.changing = threading.RLock()  # held by who changes anything: one load at a time
 
     @property
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
+    def ready(self, name: str, version: str = "") -> ServedModel:
+        """The model to answer with, loaded again if it was resting. Raises NotFound, NotReady."""
+        entry = self._snapshot.ready(name, version)
+        if isinstance(entry, Resting):
+            with self.changing:
+                entry = self._awake(self._snapshot.ready(name, str(entry.version)))
+        self._used[entry.name, entry.version] = time.monotonic()
+        return entry
+
     def load(self) -> Snapshot:
-        """Brings the snapshot up to date with the folder; what has not changed there is not loaded again."""
-        with self._loading:
-            models: dict[str, dict[int, Entry]] = {}
-            for source in find_sources(self._root):
-                models.setdefault(source.name, {})[source.version] = self._entry(source)
-            self._states = {key: state for key, state in self._states.items() if key[1] in models.get(key[0], {})}
-            self._snapshot = Snapshot(models)
+        """Brings the snapshot up to date with the folder; what has not changed there is not loaded again.
+
+        Raises OSError if the folder cannot be listed.
+        """
+        with self.changing:
+            sources = find_sources(self._root)
+            self._forget_others({source.key for source in sources}, self._snapshot)
+            for source in sources:
+                self._refresh(source)
             return self._snapshot
 
-    def _entry(self, source: Source) -> Entry:
-        key = (source.name, source.version)
+    def reload(self, name: str) -> None:
+        """Loads every version of a model anew. Raises NotFound, and NotReady if one cannot be loaded."""
+        with self.changing:
+            sources = find_sources(self._root, name)
+            self._forget_others({s.key for s in sources}, (e for e in self._snapshot if e.name == name))
+            if not sources:
+                raise NotFound(f"there is no model {name!r}", field="model_name")
+            self._unloaded.discard(name)
+            for source in sources:
+                self._states.pop(source.key, None)
+                self._refresh(source)
+            problems = [(s.version, problem) for s in sources if (problem := self._problem(s.key))]
+        if problems:
+            raise NotReady("; ".join(f"version {v} failed to load: {p}" for v, p in problems), field="model_name")
+
+    def unload(self, name: str) -> None:
+        """Takes a model out of service, and out of memory when requests at work are done. Raises NotFound."""
+        with self.changing:
+            if name not in self._snapshot.models:
+                raise NotFound(f"there is no model {name!r}", field="model_name")
+            self._unloaded.add(name)
+            self._change({(name, v): Unloaded(name, v) for v in self._snapshot.models[name]})
+            log.info("model %s is unloaded", name)
+
+    def adopt(self, served: ServedModel, source: Source) -> None:
+        """Takes in what was loaded elsewhere and now lies at `source`."""
+        with self.changing:
+            self._unloaded.discard(source.name)
+            self._make_room(served.card.memory, source.key)
+            self._states[source.key] = source.state()
+            self._used[source.key] = time.monotonic()
+            self._change({source.key: served})
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Versions that are not in the folder any more."""
+        with self.changing:
+            gone = [key for key in keys if self._snapshot.get(key) is not None]
+            for key in gone:
+                self._states.pop(key, None)
+                self._used.pop(key, None)
+                log.info("model %s version %d is gone", *key)
+            if gone:
+                self._change(dict.fromkeys(gone))
+            self._unloaded &= set(self._snapshot.models)
+
+    def _forget_others(self, there: set[Key], known: Iterable[Entry]) -> None:
+        self.forget([key for entry in known if (key := (entry.name, entry.version)) not in there])
+
+    def _refresh(self, source: Source) -> None:
+        """Loads a version if its files are others than when it was last loaded."""
+        known = self._snapshot.get(source.key)
+        if source.name in self._unloaded:
+            if not isinstance(known, Unloaded):
+                self._change({source.key: Unloaded(source.name, source.version)})
+            return
         try:
             state = source.state()
         except OSError as error:
-            return Failed(source.name, source.version, f"cannot be read: {error.strerror}")
-        known = self._snapshot.models.get(source.name, {}).get(source.version)
-        if known is not None and self._states.get(key) == state:
-            return known
-        entry = self._load(source)
-        self._states[key] = state
+            self._change({source.key: Failed(source.name, source.version, f"cannot be read: {error.strerror}")})
+            return
+        if known is not None and self._states.get(source.key) == state:
+            return
+        self._states[source.key] = state
+        entry = self._loaded(source)
         if isinstance(entry, Failed) and isinstance(known, ServedModel):
             log.error("model %s version %d stays as it was", source.name, source.version)
-            return known
-        return entry
+            entry = replace(known, card=replace(known.card, problem=entry.reason))
+        self._change({source.key: entry})
 
-    def _load(self, source: Source) -> Entry:
+    def _awake(self, entry: Ready) -> ServedModel:
+        """The version in memory; whoever came first has loaded it for all. Raises NotReady."""
+        if isinstance(entry, ServedModel):
+            return entry
+        key = (entry.name, entry.version)
+        source = next((s for s in find_sources(self._root, entry.name) if s.key == key), None)
+        loaded: Entry = Failed(*key, "its files are gone") if source is None else self._loaded(source)
+        self._change({key: loaded})
+        if not isinstance(loaded, ServedModel):
+            raise NotReady(f"model {entry.name!r} version {entry.version} cannot be loaded again", field="model")
+        return loaded
+
+    def _loaded(self, source: Source) -> ServedModel | Failed:
         try:
-            served = load_served(source.name, source.version, source.model_file, source.config_file)
+            size = source.size()
+            self._room.check(size)
+            self._make_room(memory_of(size), source.key)
+            served = load_served(source)
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
         except Error as error:
-            reason = self._without_root(str(error))
+            reason = without_root(str(error), self._root)
         except Exception as error:  # one model must not keep the others from being served
             log.exception("model %s version %d failed to load", source.name, source.version)
-            return Failed(source.name, source.version, f"unexpected {type(error).__name__}; the server's log has more")
+            reason = f"unexpected {type(error).__name__}; the server's log has more"
         else:
             log.info("model %s version %d is ready", source.name, source.version)
+            self._used[source.key] = time.monotonic()
             return served
         log.error("model %s version %d failed to load: %s", source.name, source.version, reason)
         return Failed(source.name, source.version, reason)
 
-    def _without_root(self, text: str) -> str:
-        """Callers learn nothing of the host's folders."""
-        for root in (self._root.resolve(), self._root.absolute(), self._root):
-            text = text.replace(f"{root}/", "")
-        return text
+    def _make_room(self, wanted: int, key: Key) -> None:
+        """Lets the least recently used models rest until `wanted` more bytes fit. The one of `key` is going anyway."""
+        most = self._room.loaded_bytes
+        if most is None:
+            return
+        loaded = [e for e in self._snapshot if isinstance(e, ServedModel) and (e.name, e.version) != key]
+        loaded.sort(key=lambda e: self._used.get((e.name, e.version), 0.0), reverse=True)
+        resting: dict[Key, Entry | None] = {}
+        while loaded and sum(e.card.memory for e in loaded) + wanted > most:
+            oldest = loaded.pop()
+            resting[oldest.name, oldest.version] = Resting(oldest.card)
+            log.info("model %s version %d leaves memory", oldest.name, oldest.version)
+        self._change(resting)
+
+    def _change(self, entries: Mapping[Key, Entry | None]) -> None:
+        if entries:
+            self._snapshot = self._snapshot.with_entries(entries)
+            self._on_change(self._snapshot)
+
+    def _problem(self, key: Key) -> str:
+        entry = self._snapshot.get(key)
+        if isinstance(entry, Failed):
+            return entry.reason
+        return entry.card.problem if isinstance(entry, Ready) else ""
 
 
-def find_sources(root: Path) -> list[Source]:
-    """Every version in the folder, by name and ascending version; what is not named like one is left out."""
-    sources = [source for path in root.iterdir() for source in _sources_of(path)]
-    unique = {(s.name, s.version): s for s in sources}  # a folder's version 1 and a bare file may clash
-    if len(unique) < len(sources):
-        log.warning("a model is there twice, as a folder and as a file")
-    return [unique[key] for key in sorted(unique)]
-
-
-def _sources_of(path: Path) -> list[Source]:
-    if path.is_file() and path.suffix == ".onnx" and NAME.fullmatch(path.stem):
-        return [Source(path.stem, 1, path, path.with_suffix(".yaml"))]
-    if not path.is_dir() or not NAME.fullmatch(path.name):
-        return []
-    versions = [v for v in path.iterdir() if VERSION.fullmatch(v.name) and (v / "model.onnx").is_file()]
-    return [Source(path.name, int(v.name), v / "model.onnx", path / "model.yaml") for v in versions]
+def without_root(text: str, root: Path) -> str:
+    """Callers learn nothing of the host's folders."""
+    for folder in (root.resolve(), root.absolute(), root):
+        text = text.replace(f"{folder}/", "")
+    return text

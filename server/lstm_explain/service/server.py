@@ -23,9 +23,10 @@ from lstm_explain.service.inference_servicer import InferenceServicer
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
-from lstm_explain.service.repository import Repository, Snapshot
+from lstm_explain.service.repository import Repository, Room
 from lstm_explain.service.served import ServedModel
 from lstm_explain.service.settings import Settings, split_address
+from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import (
     explanation_pb2,
@@ -45,6 +46,13 @@ SERVICES = (
 SPARE_THREADS = 8
 SECONDS_BETWEEN_LOOKS = 0.5
 SERVING = health_pb2.HealthCheckResponse.SERVING
+# By state, as the metrics call it: `resting` is ready too, though not in memory.
+STATES: dict[str, tuple[type, ...]] = {
+    "ready": (ServedModel, Resting),
+    "resting": (Resting,),
+    "unloaded": (Unloaded,),
+    "failed": (Failed,),
+}
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -53,8 +61,12 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._stopping = threading.Event()
         self._metrics = Metrics()
-        self._repository = Repository(settings.models)
+        self._repository = Repository(
+            settings.models, Room(settings.max_model_bytes, settings.max_loaded_bytes), self._show
+        )
+        self._shown: set[str] = set()  # models that health knows
         self._pool = ThreadPoolExecutor(settings.slots, "stream")
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(2, "health")
@@ -72,13 +84,16 @@ class Server:
         # Bound first: a port that is taken shows at once, and early callers wait instead of being refused.
         bound = _bind(self._grpc, self._settings.listen)
         self._start_metrics()
-        snapshot = self._repository.load()
-        self._show(snapshot)
+        self._repository.load()
+        self._show(self._repository.snapshot)
         self._grpc.start()
+        if self._settings.poll_seconds is not None:
+            threading.Thread(target=self._poll, args=(self._settings.poll_seconds,), name="poll", daemon=True).start()
         return f"{host}:{bound or port}"
 
     def stop(self, grace: float) -> None:
         """Takes no new calls and gives those at work `grace` seconds."""
+        self._stopping.set()
         self._health.enter_graceful_shutdown()
         self._grpc.stop(grace).wait()
         self._pool.shutdown(cancel_futures=True)
@@ -111,16 +126,24 @@ class Server:
             raise Error(f"cannot listen on {self._settings.metrics_listen}: {error.strerror}") from error
 
     def _show(self, snapshot: Snapshot) -> None:
-        """Health and metrics of what is loaded: of a model SERVING if a version of it is ready."""
-        ready: dict[str, int] = {}
-        for entry in snapshot:
-            ready[entry.name] = ready.get(entry.name, 0) + isinstance(entry, ServedModel)
-        for name, versions in ready.items():
-            self._health.set(f"model/{name}", SERVING if versions else NOT_SERVING)
+        """Health and metrics of what is there: of a model SERVING if a version of it is ready."""
+        for name, versions in snapshot.models.items():
+            ready = any(isinstance(entry, Ready) for entry in versions.values())
+            self._health.set(f"model/{name}", SERVING if ready else NOT_SERVING)
+        for name in self._shown - set(snapshot.models):
+            self._health.set(f"model/{name}", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        self._shown = set(snapshot.models)
         for service in ("", *SERVICES):
             self._health.set(service, SERVING)
-        self._metrics.models.labels("ready").set(sum(ready.values()))
-        self._metrics.models.labels("failed").set(sum(1 for _ in snapshot) - sum(ready.values()))
+        for state, kinds in STATES.items():
+            self._metrics.models.labels(state).set(sum(isinstance(entry, kinds) for entry in snapshot))
+
+    def _poll(self, seconds: float) -> None:
+        while not self._stopping.wait(seconds):
+            try:
+                self._repository.load()
+            except OSError as error:
+                log.error("the folder of models cannot be read, what is loaded goes on: %s", error.strerror)
 
 
 def run(settings: Settings) -> None:

@@ -50,6 +50,16 @@ class Settings(BaseSettings):
         default=8, ge=1, description="requests of one stream that are read ahead of their answers"
     )
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request")
+    poll_seconds: float | None = Field(
+        default=None, gt=0, description="seconds between looks at the folder of models for changes; none without it"
+    )
+    allow_import: bool = Field(default=False, description="let callers import models into the folder and delete them")
+    max_model_bytes: int = Field(default=1024**3, ge=1, description="largest model, by the size of its files")
+    max_loaded_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="memory for loaded models, by estimate; the least recently used leave until they are asked for",
+    )
     grace_period: float = Field(
         default=10.0, ge=0, description="seconds that requests at work get to finish on SIGTERM"
     )

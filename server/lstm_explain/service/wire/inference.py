@@ -20,8 +20,8 @@ from lstm_explain.errors import Error, InputError, MethodError, TargetError
 from lstm_explain.methods.spec import Method, method_from_name
 from lstm_explain.service.explain import Answer, Query
 from lstm_explain.service.notation import parse_target, parse_value
-from lstm_explain.service.repository import Entry, Failed
-from lstm_explain.service.served import ServedModel
+from lstm_explain.service.served import Card, ServedModel
+from lstm_explain.service.snapshot import Entry, Failed, Ready, Unloaded
 from lstm_explain.service.wire.inference_tensors import add_outputs, to_arrays, to_metadata
 from lstm_explain.target import Target
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
@@ -90,21 +90,25 @@ def from_inference_answer(request: pb.ModelInferRequest, answer: Answer) -> pb.M
     return from_prediction(request, answer.served, outputs)
 
 
-def to_model_metadata(served: ServedModel, versions: Iterable[Entry]) -> pb.ModelMetadataResponse:
+def to_model_metadata(card: Card, versions: Iterable[Entry]) -> pb.ModelMetadataResponse:
     """What the model itself takes and gives: the outputs of an explanation are there only for who asks for one."""
     return pb.ModelMetadataResponse(
-        name=served.name,
-        versions=[str(entry.version) for entry in versions if not isinstance(entry, Failed)],
+        name=card.name,
+        versions=[str(entry.version) for entry in versions if isinstance(entry, Ready)],
         platform=PLATFORM,
-        inputs=to_metadata(served.model.inputs),
-        outputs=to_metadata(served.model.outputs),
+        inputs=to_metadata(card.inputs),
+        outputs=to_metadata(card.outputs),
     )
 
 
 def to_index(entry: Entry) -> pb.RepositoryIndexResponse.ModelIndex:
-    index = pb.RepositoryIndexResponse.ModelIndex(name=entry.name, version=str(entry.version), state="READY")
+    index = pb.RepositoryIndexResponse.ModelIndex(name=entry.name, version=str(entry.version), state="UNAVAILABLE")
     if isinstance(entry, Failed):
-        index.state, index.reason = "UNAVAILABLE", entry.reason
+        index.reason = entry.reason
+    elif isinstance(entry, Unloaded):
+        index.reason = "unloaded"
+    else:
+        index.state, index.reason = "READY", entry.card.problem
     return index
 
 

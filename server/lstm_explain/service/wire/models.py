@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lstm_explain.service.repository import Entry, Failed
+from collections.abc import Mapping
+
+from lstm_explain.service.snapshot import Entry, Failed, Unloaded
 from lstm_explain.service.wire.methods import from_method
 from lstm_explain.service.wire.targets import default_target
 from lstm_explain.service.wire.tensors import to_spec
@@ -13,27 +15,38 @@ def to_summary(entry: Entry) -> model_pb2.ModelSummary:
     summary = model_pb2.ModelSummary(name=entry.name, version=str(entry.version))
     if isinstance(entry, Failed):
         summary.state, summary.reason = model_pb2.MODEL_STATE_FAILED, entry.reason
+    elif isinstance(entry, Unloaded):
+        summary.state = model_pb2.MODEL_STATE_UNLOADED
     else:
-        summary.state, summary.description = model_pb2.MODEL_STATE_READY, entry.config.description
+        summary.state, summary.reason = model_pb2.MODEL_STATE_READY, entry.card.problem
+        summary.description = entry.card.config.description
     return summary
 
 
 def to_detail(entry: Entry) -> model_pb2.ModelDetail:
-    """Of a model that failed to load, the summary only."""
-    if isinstance(entry, Failed):
+    """Of a model that failed to load or is unloaded, the summary only."""
+    if isinstance(entry, Failed | Unloaded):
         return model_pb2.ModelDetail(summary=to_summary(entry))
+    card, config = entry.card, entry.card.config
     return model_pb2.ModelDetail(
         summary=to_summary(entry),
-        inputs=[to_spec(name, spec) for name, spec in entry.model.inputs.items()],
-        outputs=[to_spec(name, spec) for name, spec in entry.model.outputs.items()],
-        lrp_supported=entry.report.supported,
+        inputs=[to_spec(name, spec) for name, spec in card.inputs.items()],
+        outputs=[to_spec(name, spec) for name, spec in card.outputs.items()],
+        lrp_supported=card.report.supported,
         nodes=[
             model_pb2.NodeReport(name=n.name, op_type=n.op, supported=n.supported, rule=n.rule)
-            for n in entry.report.nodes
+            for n in card.report.nodes
         ],
-        default_method=from_method(entry.default_method),
-        default_target=default_target(entry.default_target),
-        class_names={name: model_pb2.Names(values=values) for name, values in entry.config.classes.items()},
-        feature_names={name: model_pb2.Names(values=values) for name, values in entry.config.features.items()},
-        text_inputs=list(entry.text_inputs),
+        default_method=from_method(card.default_method),
+        default_target=default_target(card.default_target),
+        class_names=_names(config.classes),
+        feature_names=_names(config.features),
+        text_inputs=card.text_inputs,
+        batch_axes={name: axes.batch for name, axes in card.axes.items() if axes.batch is not None},
+        time_axes={name: axes.time for name, axes in card.axes.items() if axes.time is not None},
+        units=_names({name: [unit] if isinstance(unit, str) else unit for name, unit in config.units.items()}),
     )
+
+
+def _names(values: Mapping[str, list[str]]) -> dict[str, model_pb2.Names]:
+    return {name: model_pb2.Names(values=names) for name, names in values.items()}

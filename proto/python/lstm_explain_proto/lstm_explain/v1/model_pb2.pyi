@@ -74,7 +74,7 @@ class Names(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelDetail(_message.Message):
-    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs")
+    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs", "batch_axes", "time_axes", "units")
     class ClassNamesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,27 @@ class ModelDetail(_message.Message):
         value: Names
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Names, _Mapping]] = ...) -> None: ...
     class FeatureNamesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Names
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Names, _Mapping]] = ...) -> None: ...
+    class BatchAxesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class TimeAxesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class UnitsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +120,9 @@ class ModelDetail(_message.Message):
     CLASS_NAMES_FIELD_NUMBER: _ClassVar[int]
     FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     TEXT_INPUTS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_AXES_FIELD_NUMBER: _ClassVar[int]
+    TIME_AXES_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
     summary: ModelSummary
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -109,7 +133,10 @@ class ModelDetail(_message.Message):
     class_names: _containers.MessageMap[str, Names]
     feature_names: _containers.MessageMap[str, Names]
     text_inputs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ...) -> None: ...
+    batch_axes: _containers.ScalarMap[str, int]
+    time_axes: _containers.ScalarMap[str, int]
+    units: _containers.MessageMap[str, Names]
+    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ..., batch_axes: _Optional[_Mapping[str, int]] = ..., time_axes: _Optional[_Mapping[str, int]] = ..., units: _Optional[_Mapping[str, Names]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

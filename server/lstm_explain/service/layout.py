@@ -1,0 +1,86 @@
+"""Where models lie in their folder.
+
+DIR/<model>/<version>/model.onnx with DIR/<model>/model.yaml, versions being whole numbers from 1; a version may have a
+model.yaml of its own beside its model.onnx, which then counts. Or DIR/<model>.onnx with DIR/<model>.yaml, which is
+version 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+VERSION = re.compile(r"[1-9][0-9]{0,17}")
+MODEL, CONFIG = "model.onnx", "model.yaml"
+
+State = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one version lies. `folder` has the files that its configuration names."""
+
+    name: str
+    version: int
+    model_file: Path
+    config_file: Path
+    folder: Path
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.version
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is a file without a folder of its own."""
+        return self.model_file.name != MODEL or self.model_file.parent == self.folder
+
+    def state(self) -> State:
+        """Changes when a file that the version is made of does: name, time and size of each. Raises OSError."""
+        files = [self.model_file, self.config_file] if self.bare else [*self._beside(), *self.folder.iterdir()]
+        there = sorted({path for path in files if path.is_file()})
+        return tuple((str(p.relative_to(self.folder)), (s := p.stat()).st_mtime_ns, s.st_size) for p in there)
+
+    def size(self) -> int:
+        """Bytes of the model's file, and of what lies beside it. Raises OSError."""
+        files = [self.model_file] if self.bare else self._beside()
+        return sum(path.stat().st_size for path in files if path.is_file())
+
+    def _beside(self) -> list[Path]:
+        return list(self.model_file.parent.iterdir())
+
+
+def find_sources(root: Path, name: str | None = None) -> list[Source]:
+    """Every version in the folder, or of one model, by name and ascending version. What is not named like one is left
+    out. Raises OSError.
+    """
+    if name is None:
+        paths = list(root.iterdir())
+    else:
+        paths = [root / name, root / f"{name}.onnx"] if NAME.fullmatch(name) else []
+    sources = [s for path in paths for s in _sources_of(path) if name in (None, s.name)]
+    unique = {s.key: s for s in sources}  # a folder's version 1 and a bare file may clash
+    if len(unique) < len(sources):
+        log.warning("a model is there twice, as a folder and as a file")
+    return [unique[key] for key in sorted(unique)]
+
+
+def source_in(folder: Path, name: str, version: int, *, model_folder: Path | None = None) -> Source:
+    """The source of a version that lies in `folder`; `model_folder` is the one above it, unless said otherwise."""
+    above = folder.parent if model_folder is None else model_folder
+    own = folder / CONFIG
+    return Source(name, version, folder / MODEL, own if own.is_file() else above / CONFIG, above)
+
+
+def _sources_of(path: Path) -> list[Source]:
+    if path.is_file() and path.suffix == ".onnx" and NAME.fullmatch(path.stem):
+        return [Source(path.stem, 1, path, path.with_suffix(".yaml"), path.parent)]
+    if not path.is_dir() or not NAME.fullmatch(path.name):
+        return []
+    versions = [v for v in path.iterdir() if VERSION.fullmatch(v.name) and (v / MODEL).is_file()]
+    return [source_in(v, path.name, int(v.name)) for v in versions]
