@@ -359,8 +359,8 @@ class GRUDirection(Direction):
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             gru.gradient(
-                pre, gates, inner, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.linear_before_reset, self.codes,
-                self.params, self.clip, self.R, r_y, r_h, m,
+                pre, gates, inner, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.linear_before_reset,
+                self.codes, self.params, self.clip, self.R, r_y, r_h, m,
             )  # fmt: skip
             return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
         gru.relevance(
@@ -401,8 +401,8 @@ class RNNDirection(Direction):
             return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
         rnn.relevance(
-            pre, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.bias, self.R, eps, delta, self.scalar(self.units),
-            r_y, r_h, m, each, lost,
+            pre, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.bias, self.R, eps, delta,
+            self.scalar(self.units), r_y, r_h, m, each, lost,
         )  # fmt: skip
         return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h]
 
