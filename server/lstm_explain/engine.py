@@ -10,6 +10,7 @@ import numpy as np
 
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.ir import Array, Graph
+from lstm_explain.methods.inner import inner_names
 from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
 from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
@@ -31,6 +32,9 @@ class Engine:
         self.graph = graph
         self.gates = dict(gates or {})
         self.cells = cells_of(graph)
+        values, nodes = {o for n in graph.nodes for o in n.outputs}, {n.name for n in graph.nodes}
+        own = {name: cell for name, cell in self.cells.items() if name in nodes}
+        self.views = frozenset(name for name in inner_names(own) if name not in values)
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
 
@@ -55,7 +59,7 @@ class Engine:
         passes: Passes | None = None,
     ) -> tuple[Pass, Selection, Answer]:
         """inputs: checked, in the graph's own types. passes: earlier forward passes on these inputs, added to."""
-        plan = self.plan(head, method, tuple(capture))
+        plan = self.plan(head, method, tuple(name for name in capture if name not in self.views))
         done = None if passes is None else passes.get(plan)
         if done is None:
             done = self.forward(plan, inputs)

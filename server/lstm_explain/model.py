@@ -124,7 +124,9 @@ class Model:
         """Relevance of every input element for the target.
 
         inputs: one array for every input, of its dtype and shape. capture: names of inner values of the graph whose
-        relevance is wanted too. Raises InputError, TargetError, MethodError, UnsupportedOperator.
+        relevance is wanted too; for an LSTM node also `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`,
+        `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,
+        MethodError, UnsupportedOperator.
         """
         return self.explain_many(inputs, method, (target,), capture)[0]
 
@@ -156,7 +158,9 @@ class Model:
         if output not in self.outputs:
             raise TargetError(f"no output {output!r}, there are {', '.join(self.outputs)}", field="target.output")
         for name in capture:
-            if name not in self._values:
+            if name in self._engine.views and not isinstance(method, LRP):
+                raise MethodError(f"capture: only LRP says something of {name!r}", field="capture")
+            if name not in self._values and name not in self._engine.views:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
         pre_activation = target.pre_activation or isinstance(method, LRP)
         head = head_of(self._engine.graph, output) if pre_activation else Head(output, ())

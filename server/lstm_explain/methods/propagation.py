@@ -9,6 +9,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
+from lstm_explain.methods.inner import inner_relevance, inner_view
 from lstm_explain.methods.layers import check_keys
 from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.account import per_sample
@@ -93,6 +94,9 @@ def _walk(context: Context, method: Method, weights: Array, lane: Lane | None, b
 
 
 def _captured(walk: Walk, context: Context, name: str, dtype: np.dtype[np.floating]) -> Array:
+    view = inner_view(name, context.cells)
+    if view is not None and name not in context.done.values:
+        return inner_relevance(walk, *view).astype(dtype)
     arrived = walk.arrived(name)
     return np.zeros(context.done.values[name].shape, dtype) if arrived is None else np.ascontiguousarray(arrived)
 

@@ -1,0 +1,154 @@
+"""Relevance inside an LSTM node, step by step: when its memory was written, and by what.
+
+`<node>.<view>` in `capture` gives an array like the node's output Y, [T, directions, B, H]. The steps are walked once
+more in float64 NumPy, with the kernels' rules; nothing of this runs where no view is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lstm_explain.errors import InputError
+from lstm_explain.graph.ir import Array
+from lstm_explain.methods.layers import settings_of
+from lstm_explain.methods.spec import LRP
+from lstm_explain.rules.recurrent import LSTM, LSTMDirection, Recurrent, Tape
+from lstm_explain.rules.shares import settle, shared
+
+if TYPE_CHECKING:
+    from lstm_explain.plan.backward import Walk
+
+# What each view shows: relevance of h_t, of c_t, of the gates and of the candidate g_t, all it gets from everywhere.
+VIEWS = ("hidden", "cell", "input_gate", "output_gate", "forget_gate", "cell_input")
+
+
+def inner_view(name: str, cells: Mapping[str, Recurrent]) -> tuple[str, str] | None:
+    """Node and view that `name` stands for; None: it is no view."""
+    node, _, view = name.rpartition(".")
+    return (node, view) if view in VIEWS and isinstance(cells.get(node), LSTM) else None
+
+
+def inner_names(cells: Mapping[str, Recurrent]) -> list[str]:
+    """Everything that `inner_view` knows."""
+    return [f"{node}.{view}" for node, cell in cells.items() if isinstance(cell, LSTM) for view in VIEWS]
+
+
+def inner_relevance(walk: Walk, node: str, view: str) -> Array:
+    """Of one view, after the walk."""
+    cell, tapes = walk.cells[node], walk.done.tapes.get(node)
+    if tapes is None:
+        raise InputError(f"capture: the explained value does not depend on node {node!r}", field="capture")
+    lrp = settings_of(walk.lrp, cell.node)
+    arrived = [walk.messages.get(o) if o else None for o in (*cell.node.outputs, "", "")[:3]]
+    y, *ends = (None if m is None or m.relevance is None else np.asarray(m.relevance, np.float64) for m in arrived)
+    if cell.batch_first:
+        y = None if y is None else y.transpose(1, 2, 0, 3)
+        ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
+    parts = []
+    for d, (direction, tape) in enumerate(zip(cell.directions, tapes, strict=True)):
+        assert isinstance(direction, LSTMDirection)
+        r_y = np.zeros(tape.hidden.shape) if y is None else y[:, d]
+        parts.append(_direction(direction, tape, r_y, [None if e is None else e[d] for e in ends], lrp)[view])
+    whole = np.stack(parts, axis=1)
+    return whole.transpose(2, 0, 1, 3) if cell.batch_first else whole
+
+
+def _direction(
+    direction: LSTMDirection, tape: Tape, r_y: Array, ends: Sequence[Array | None], lrp: LRP
+) -> dict[str, Array]:
+    """Every view of one direction, [T, B, H]."""
+    steps, batch, hidden = tape.hidden.shape
+    views = {view: np.zeros((steps, batch, hidden)) for view in VIEWS}
+    weights = _Weights(direction, lrp)
+    rows = np.arange(batch)
+    r_h, r_c = (np.zeros((batch, hidden)) if e is None else np.array(e) for e in ends)
+    for s in range(steps - 1, -1, -1):
+        runs = s < tape.lens.steps
+        t = np.where(runs, tape.lens.steps - 1 - s if direction.reverse else s, 0)
+        state = _state(direction, tape, s, t)
+        found, new_h, new_c = _step(weights, state, r_h + r_y[t, rows], r_c)
+        for view, array in found.items():
+            views[view][t[runs], rows[runs]] = array[runs]
+        r_h, r_c = (np.where(runs[:, None], new, old) for new, old in ((new_h, r_h), (new_c, r_c)))
+    return views
+
+
+@dataclass(frozen=True)
+class _State:
+    """One step of the forward pass, [B, H] each; z and gates by letter."""
+
+    z: dict[str, Array]
+    gates: dict[str, Array]
+    c: Array
+    squashed: Array
+    c_before: Array
+    h_before: Array
+
+
+def _state(direction: LSTMDirection, tape: Tape, s: int, t: Array) -> _State:
+    kept, rows = tape.kept, np.arange(len(t))
+    before = np.clip(t + 1 if direction.reverse else t - 1, 0, len(tape.hidden) - 1)
+    z, gates = (dict(zip("iofg", np.split(_double(kept[k][t, rows]), 4, axis=1), strict=True)) for k in ("z", "gates"))
+    h_before = tape.h0 if s == 0 else tape.hidden[before, rows]
+    c_before = kept["c0"] if s == 0 else kept["cells"][before, rows]
+    c, squashed = _double(kept["cells"][t, rows]), _double(kept["squashed"][t, rows])
+    return _State(z, gates, c, squashed, _double(c_before), _double(h_before))
+
+
+def _double(array: Array) -> Array:
+    return np.asarray(array, np.float64)
+
+
+class _Weights:
+    """By gate's letter."""
+
+    def __init__(self, direction: LSTMDirection, lrp: LRP) -> None:
+        self.lrp, self.coupled, self.units = lrp, direction.coupled, direction.units
+        self.R = dict(zip("iofg", np.split(_double(direction.R), 4), strict=True))
+        self.b = dict(zip("iofg", np.split(_double(direction.bias), 4), strict=True))
+        peepholes = _double(direction.P)
+        self.P = dict(zip("iof", peepholes, strict=True)) if len(peepholes) else {}
+
+    def neuron(self, gate: str, r: Array, z: Array) -> tuple[Array, Array]:
+        """r / stab(z), and what every incoming unit gets of bias and stabiliser, [B, 1]."""
+        density, signed, lost = settle(r, z, self.lrp.epsilon)
+        kept = density * (self.b[gate] + signed) + lost
+        return density, self.lrp.bias_factor * kept / (self.units + (gate in self.P))
+
+
+def _step(w: _Weights, at: _State, r_h: Array, r_c: Array) -> tuple[dict[str, Array], Array, Array]:
+    """The views at one step, and the relevance of h and c one step before. Rules as in kernels/lstm.py."""
+    (r_o, r_s), _ = shared(w.lrp, r_h, at.gates["o"], at.squashed, 0)
+    densities = {"o": w.neuron("o", r_o, at.z["o"])}
+    r_cell = r_c + r_s + _through_peephole(w, "o", densities, at.c)
+    density, signed, lost = settle(r_cell, at.c, w.lrp.epsilon)
+    part = 0.5 * w.lrp.bias_factor * (density * signed + lost)
+    (r_f, r_before), _ = shared(w.lrp, at.gates["f"] * at.c_before * density + part, at.gates["f"], at.c_before, 0)
+    (r_i, r_g), _ = shared(w.lrp, at.gates["i"] * at.gates["g"] * density + part, at.gates["i"], at.gates["g"], 0)
+    found = {
+        "hidden": r_h,
+        "cell": r_cell,
+        "input_gate": r_i,
+        "output_gate": r_o,
+        "forget_gate": r_f,
+        "cell_input": r_g,
+    }
+    if w.coupled:  # f = 1 - i has no weights of its own
+        r_i, r_f = r_i + r_f, np.zeros_like(r_f)
+    for gate, r in (("i", r_i), ("f", r_f), ("g", r_g)):
+        densities[gate] = w.neuron(gate, r, at.z[gate])
+    r_before = r_before + sum(_through_peephole(w, gate, densities, at.c_before) for gate in "if")
+    back = sum(density @ w.R[gate] for gate, (density, _) in densities.items())
+    given = sum(each.sum(axis=1, keepdims=True) for _, each in densities.values())
+    return found, at.h_before * back + given, r_before
+
+
+def _through_peephole(w: _Weights, gate: str, densities: Mapping[str, tuple[Array, Array]], c: Array) -> Array:
+    if gate not in w.P:
+        return np.zeros_like(c)
+    density, each = densities[gate]
+    return w.P[gate] * c * density + each
