@@ -11,7 +11,7 @@ from onnx import helper
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "server"))
 
-from lstm_explain.graph.canonical import SPELLINGS  # noqa: E402
+from lstm_explain.graph.canonical import FUNCTIONS, SPELLINGS  # noqa: E402
 from lstm_explain.graph.ir import Node, node_from_proto  # noqa: E402
 from lstm_explain.plan.report import RULES  # noqa: E402
 from lstm_explain.rules import TABLE, Kind, Op  # noqa: E402
@@ -33,7 +33,8 @@ the newest that ONNX Runtime runs. "Steers": the value decides where relevance g
 ## Spelled out
 
 Rewritten into the operators above, so that fused and decomposed graphs are explained alike: {spelled}.
-So is Gemm, where neither operand is a constant.
+So is Gemm, where neither operand is a constant, and by ONNX's own definitions: {functions}. Exponentials divided by
+their sum are taken for the Softmax that they are.
 
 A normalisation's scale (a deviation, root mean square or norm that something is divided by, however it is spelled) is a
 constant of the forward pass: what is scaled takes all relevance (Ali et al. 2022), under every product rule. Gradients
@@ -91,6 +92,7 @@ def page() -> str:
     return TEXT.format(
         rows="\n".join(row(name, op) for name, op in ops.items() if op.kind is not Kind.NONE),
         spelled=", ".join(sorted(set(SPELLINGS) - set(ops))),
+        functions=", ".join(sorted(FUNCTIONS)),
         silent=", ".join(name for name, op in ops.items() if op.kind is Kind.NONE),
     )
 

@@ -78,9 +78,14 @@ def explain(model: onnx.ModelProto, method: lx.Method, dtype: npt.DTypeLike = np
     return lx.load(model).explain({"x": x}, method, lx.Target(index=1))
 
 
-def assert_alike(models: Sequence[onnx.ModelProto], tolerance: float = 2e-5, dtype: npt.DTypeLike = np.float32) -> None:
+def assert_alike(
+    models: Sequence[onnx.ModelProto],
+    tolerance: float = 2e-5,
+    dtype: npt.DTypeLike = np.float32,
+    rules: Sequence[lx.ProductRule] = RULES,
+) -> None:
     """The same prediction, gradient and relevance under every rule; ledgers that close."""
-    methods = [lx.Gradient()] + [lx.LRP(rule, bias_factor=f) for rule in RULES for f in (0.0, 0.4, 1.0)]
+    methods = [lx.Gradient()] + [lx.LRP(rule, bias_factor=f) for rule in rules for f in (0.0, 0.4, 1.0)]
     for method in methods:
         first, *others = (explain(model, method, dtype) for model in models)
         scale = np.abs(first.relevance["x"]).max()
@@ -328,3 +333,52 @@ def test_simplified_layer_normalization_of_onnx_runtime() -> None:
     came = session_of(graph, graph.nodes, ["x"], ["y", "inverse"]).run(None, {"x": x})
     for a, b in zip(came, session.run(None, {"x": x}), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+# --- attention -------------------------------------------------------------------------------------------------------
+
+
+def attention(weights: Callable[[Net, str], str]) -> Callable[[Net, str], str]:
+    def layer(net: Net, x: str) -> str:
+        scores = net.op("MatMul", x, net.op("Transpose", x, perm=[0, 2, 1]))
+        return net.op("MatMul", weights(net, net.op("Mul", scores, net.const(np.array(5**-0.5)))), x)
+
+    return layer
+
+
+def fused_softmax(net: Net, scores: str) -> str:
+    return net.op("Softmax", scores, axis=-1)
+
+
+def spelled_softmax(net: Net, scores: str) -> str:
+    largest = net.op("ReduceMax", scores, axes=[-1], keepdims=1)
+    return plain_softmax(net, net.op("Sub", scores, largest))
+
+
+def plain_softmax(net: Net, scores: str) -> str:
+    powers = net.op("Exp", scores)
+    return net.op("Div", powers, net.op("ReduceSum", powers, net.const(np.array([-1])), keepdims=1))
+
+
+def test_softmax_in_every_spelling() -> None:
+    assert_alike([Net().model(attention(w)) for w in (fused_softmax, spelled_softmax, plain_softmax)], 1e-4)
+
+
+def test_a_quotient_that_is_no_softmax_stays_one() -> None:
+    """Divided by the sum over another axis."""
+
+    def layer(net: Net, x: str) -> str:
+        powers = net.op("Exp", net.op("Sub", x, net.op("ReduceMax", x, axes=[1], keepdims=1)))
+        return net.op("Div", powers, net.op("ReduceSum", powers, net.const(np.array([2])), keepdims=1))
+
+    e = explain(Net().model(layer), lx.LRP())
+    np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-5 * np.abs(e.relevance["x"]).sum())
+
+
+@pytest.mark.parametrize("opset", [23, 24])
+def test_attention_of_onnx_is_what_onnx_defines_it_to_be(opset: int) -> None:
+    def fused(net: Net, x: str) -> str:
+        return net.op("Attention", x, x, x, q_num_heads=1, kv_num_heads=1)
+
+    models = [Net(opset).model(fused), Net(opset).model(attention(fused_softmax))]
+    assert_alike(models, 1e-3, rules=("half", "prop", "abs"))  # "all": ONNX's Where hides that the Softmax is a gate

@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
-from lstm_explain.graph.canonical import canonical
+from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
@@ -69,7 +69,7 @@ class Model:
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
         self._proto = infer(proto)
-        self._engine = Engine(canonical(fold(build(self._proto))), gates)
+        self._engine = Engine(canonical(fold(build(infer(expanded(self._proto))))), gates)
         graph = self._engine.graph
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}

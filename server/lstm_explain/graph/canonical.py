@@ -6,11 +6,12 @@ they stand for: `norm/Div` stands for a part of `norm`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import helper
+import onnx.inliner
+from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
 from lstm_explain.graph.rewrite import make
@@ -210,13 +211,79 @@ SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
 
 
 def canonical(graph: Graph) -> Graph:
-    """The same graph, its bodies too, with normalisation layers in primitives."""
+    """The same graph, its bodies too, in the operators that the rules know."""
     nodes: list[Node] = []
+    producers = graph.producers()
     for node in graph.nodes:
         for body in node.bodies.values():
             canonical(body)
         write = SPELLINGS.get(node.op)
         spelling = Spelling(graph, node)
-        nodes += spelling.nodes if write is not None and write(spelling) else [node]
+        if write is not None and write(spelling):
+            nodes += spelling.nodes
+        else:
+            nodes.append(_softmax(graph, producers, node) or node)
     graph.nodes = nodes
     return graph
+
+
+# --- the other way: exponentials divided by their sum are a Softmax --------------------------------------------------
+
+
+def _softmax(graph: Graph, producers: Mapping[str, Node], node: Node) -> Node | None:
+    """The Softmax that this quotient is; its scores get relevance as those of any Softmax, and it can be a gate."""
+    if node.op != "Div":
+        return None
+    exponentials, total = (producers.get(name) for name in node.inputs)
+    if exponentials is None or total is None or (exponentials.op, total.op) != ("Exp", "ReduceSum"):
+        return None
+    axes = _reduced_axes(graph, total)
+    if total.inputs[0] != node.inputs[0] or len(axes) != 1 or not total.attribute("keepdims", 1):
+        return None
+    scores, rank = exponentials.inputs[0], graph.type_of(node.inputs[0]).rank
+    if node.opset < 13 and axes[0] not in (-1, None if rank is None else rank - 1):
+        return None  # Softmax of old normalises everything behind its axis too
+    shifted = producers.get(scores)
+    if shifted is not None and shifted.op == "Sub":
+        largest = producers.get(shifted.inputs[1])
+        same = largest is not None and largest.op == "ReduceMax" and largest.inputs[0] == shifted.inputs[0]
+        if same and largest is not None and _reduced_axes(graph, largest) == axes and largest.attribute("keepdims", 1):
+            scores = shifted.inputs[0]
+    return make("Softmax", [scores], [node.outputs[0]], node.opset, node.name, axis=axes[0])
+
+
+def _reduced_axes(graph: Graph, node: Node) -> list[int]:
+    constant = graph.constants.get(node.input(1))
+    return list(node.attribute("axes", [])) if constant is None else [int(a) for a in constant.reshape(-1)]
+
+
+# --- operators that ONNX itself defines by others --------------------------------------------------------------------
+
+FUNCTIONS = {"Attention", "RotaryEmbedding", "CenterCropPad", "SwiGLU"}
+
+
+def expanded(model: ModelProto) -> ModelProto:
+    """The model with those operators replaced by their definitions; as it is, where there are none or none can be."""
+    if not any(node.op_type in FUNCTIONS for node in _nodes(model.graph)):
+        return model
+    typed = ModelProto()
+    typed.CopyFrom(model)  # the inliner asks for the types of initializers too
+    known = {v.name for v in typed.graph.value_info}
+    typed.graph.value_info.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, list(t.dims))
+        for t in typed.graph.initializer
+        if t.name not in known
+    )
+    try:
+        names = [("", name) for name in sorted(FUNCTIONS)]
+        return onnx.inliner.inline_selected_functions(typed, names, inline_schema_functions=True)
+    except Exception:  # the operator stays, and is reported where it is needed
+        return model
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
