@@ -42,7 +42,7 @@ def randomisation(
     seed: int = 0,
     progress: Progress = nothing,
 ) -> Randomisation:
-    """Cascading: the weights of one node after the other are permuted among themselves."""
+    """Cascading: the weights of one node after the other are replaced by normal noise of the same mean square."""
     named, every = labelled(methods), list(batches(data))
     before = {name: [_relevance(model, batch, m, target, over) for batch in every] for name, m in named.items()}
     rng = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def randomisation(
     nodes: list[str] = []
     correlation: dict[str, list[float]] = {name: [] for name in named}
     for node in reversed(proto.graph.node):
-        if not _shuffle(proto, node, rng):
+        if not _randomise(proto, node, rng):
             continue
         nodes.append(node.name or node.output[0])
         other = load(proto)
@@ -75,15 +75,13 @@ def _fixed(model: Model, batch: Mapping[str, Array], target: Target) -> Target:
     return replace(target, index=chosen.index, contrast=chosen.contrast)
 
 
-def _shuffle(proto: onnx.ModelProto, node: onnx.NodeProto, rng: np.random.Generator) -> bool:
-    """Permutes the node's matrices, vectors left alone; tells whether it has any that are not random yet."""
+def _randomise(proto: onnx.ModelProto, node: onnx.NodeProto, rng: np.random.Generator) -> bool:
+    """Replaces the node's matrices (vectors are left alone) by noise of their size; tells whether it has any."""
     matrices = [t for t in proto.graph.initializer if t.name in node.input and len(t.dims) > 1]
-    done = False
-    for tensor in matrices:
-        array = numpy_helper.to_array(tensor)
-        if array.dtype.kind == "f":
-            tensor.CopyFrom(
-                numpy_helper.from_array(rng.permutation(array.reshape(-1)).reshape(array.shape), tensor.name)
-            )
-            done = True
-    return done
+    arrays = [(t, numpy_helper.to_array(t)) for t in matrices]
+    arrays = [(t, array) for t, array in arrays if array.dtype.kind == "f" and array.size]
+    for tensor, array in arrays:
+        size = np.sqrt(np.square(array, dtype=np.float64).mean())
+        noise = (size * rng.standard_normal(array.shape)).astype(array.dtype)
+        tensor.CopyFrom(numpy_helper.from_array(noise, tensor.name))
+    return bool(arrays)

@@ -55,7 +55,7 @@ def _agreement(found: Summary) -> Table:
 def _randomisation(found: Summary) -> Table:
     checked = found.randomisation
     assert checked is not None
-    table = _table("rank correlation with the relevance of the trained model, weights permuted down to", "node",
+    table = _table("rank correlation with the relevance of the trained model, weights replaced down to", "node",
                    numbers=len(checked.correlation))  # fmt: skip
     for name, column in zip(checked.correlation, table.columns[1:], strict=True):
         column.header = name
