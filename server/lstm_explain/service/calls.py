@@ -51,7 +51,8 @@ class Calls(grpc.ServerInterceptor):
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary), **coding)
         if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, handler.stream_unary), **coding)
+            behaviour = _of_checked(handler.stream_unary)
+            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, behaviour), **coding)
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(self._stream(rpc, handler.stream_stream), **coding)
         raise TypeError(f"{method}: calls of this kind are not wrapped")
@@ -166,6 +167,10 @@ def _refuse(request: object, context: Context) -> None:
         raise TooLate("the deadline passed before the work began")
     if not context.is_active():
         raise Dropped("the caller went away before the work began")
+
+
+def _of_checked(behaviour: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
+    return lambda requests, context: behaviour(_checked(requests), context)
 
 
 def _checked(requests: Iterator[Any]) -> Iterator[Any]:

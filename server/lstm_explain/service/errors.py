@@ -6,6 +6,8 @@ lstm_explain.Error
 ├── Overloaded      as many requests as allowed are at work or waiting
 ├── TooLate         the caller's deadline passed before the work began
 ├── Dropped         the caller went away before the work began
+├── AlreadyExists   the version that was to be imported is there
+├── NoSpace         the folder of models takes nothing in
 ├── Unimplemented   the service does not offer this yet
 └── (the engine's own, see lstm_explain.errors)
 """
@@ -50,6 +52,14 @@ class TooLate(Error):
 
 class Dropped(Error):
     """Nobody waits for the answer any more."""
+
+
+class AlreadyExists(Error):
+    """The version that was to be imported is there already."""
+
+
+class NoSpace(Error):
+    """The folder of models cannot be written to."""
 
 
 class Unimplemented(Error):
@@ -99,6 +109,8 @@ _ANSWERS: dict[type[Error], _Answer] = {
     Overloaded: _Answer(code_pb2.RESOURCE_EXHAUSTED, _retry),
     TooLate: _Answer(code_pb2.DEADLINE_EXCEEDED, _reason("DEADLINE_PASSED")),
     Dropped: _Answer(code_pb2.CANCELLED, _reason("CALLER_GONE")),
+    AlreadyExists: _Answer(code_pb2.ALREADY_EXISTS, _reason("VERSION_EXISTS")),
+    NoSpace: _Answer(code_pb2.RESOURCE_EXHAUSTED, _reason("NO_SPACE")),
     Unimplemented: _Answer(code_pb2.UNIMPLEMENTED, _reason("UNIMPLEMENTED")),
 }
 

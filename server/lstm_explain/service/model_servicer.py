@@ -7,17 +7,19 @@ from collections.abc import Iterator
 import grpc
 
 from lstm_explain.service.errors import Unimplemented
+from lstm_explain.service.imports import Imports
 from lstm_explain.service.repository import Repository
-from lstm_explain.service.wire import to_detail, to_summary
+from lstm_explain.service.wire import to_chunks, to_detail, to_summary, to_upload
 from lstm_explain_proto.lstm_explain.v1 import model_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
+    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them. imports: None where off."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, imports: Imports | None) -> None:
         self._repository = repository
+        self._imports = imports
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: N802
         return pb.ListModelsResponse(models=[to_summary(entry) for entry in self._repository.snapshot])
@@ -29,7 +31,15 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def ImportModel(  # noqa: N802
         self, request_iterator: Iterator[pb.ImportModelRequest], context: grpc.ServicerContext
     ) -> pb.ImportModelResponse:
-        raise Unimplemented("this server does not import models; put them into its folder of models and restart it")
+        imports = self._allowed()
+        added = imports.add(to_upload(request_iterator), to_chunks(request_iterator))
+        return pb.ImportModelResponse(model=to_detail(added))
 
     def DeleteModel(self, request: pb.DeleteModelRequest, context: grpc.ServicerContext) -> pb.DeleteModelResponse:  # noqa: N802
-        raise Unimplemented("this server does not delete models; take them out of its folder of models and restart it")
+        self._allowed().delete(request.name, request.version)
+        return pb.DeleteModelResponse()
+
+    def _allowed(self) -> Imports:
+        if self._imports is None:
+            raise Unimplemented("callers may not change this server's models; --allow-import would let them")
+        return self._imports

@@ -19,6 +19,7 @@ from lstm_explain.service.calls import Calls
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Slots
+from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.model_servicer import ModelServicer
@@ -63,9 +64,9 @@ class Server:
         self._settings = settings
         self._stopping = threading.Event()
         self._metrics = Metrics()
-        self._repository = Repository(
-            settings.models, Room(settings.max_model_bytes, settings.max_loaded_bytes), self._show
-        )
+        room = Room(settings.max_model_bytes, settings.max_loaded_bytes)
+        self._repository = Repository(settings.models, room, self._show)
+        self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
         self._shown: set[str] = set()  # models that health knows
         self._pool = ThreadPoolExecutor(settings.slots, "stream")
         self._health = health.HealthServicer(
@@ -84,6 +85,8 @@ class Server:
         # Bound first: a port that is taken shows at once, and early callers wait instead of being refused.
         bound = _bind(self._grpc, self._settings.listen)
         self._start_metrics()
+        if self._imports is not None:
+            self._imports.clean()
         self._repository.load()
         self._show(self._repository.snapshot)
         self._grpc.start()
@@ -110,7 +113,7 @@ class Server:
             InferenceServicer(self._repository, explainer, doors), self._grpc
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ModelServicer(self._repository), self._grpc
+            ModelServicer(self._repository, self._imports), self._grpc
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from lstm_explain.errors import InputError
+from lstm_explain.service.imports import Upload
 from lstm_explain.service.snapshot import Entry, Failed, Unloaded
 from lstm_explain.service.wire.methods import from_method
 from lstm_explain.service.wire.targets import default_target
@@ -46,6 +48,23 @@ def to_detail(entry: Entry) -> model_pb2.ModelDetail:
         time_axes={name: axes.time for name, axes in card.axes.items() if axes.time is not None},
         units=_names({name: [unit] if isinstance(unit, str) else unit for name, unit in config.units.items()}),
     )
+
+
+def to_upload(requests: Iterator[model_pb2.ImportModelRequest]) -> Upload:
+    """Takes the first message. Raises InputError if it is not the start of an import."""
+    first = next(requests, None)
+    if first is None or not first.HasField("start"):
+        raise InputError("the first message of an import carries its start", field="start")
+    start = first.start
+    return Upload(start.name, start.version, start.sha256, start.size, start.config_yaml)
+
+
+def to_chunks(requests: Iterator[model_pb2.ImportModelRequest]) -> Iterator[bytes]:
+    """Takes the other messages. Raises InputError for one that is no chunk."""
+    for request in requests:
+        if not request.HasField("chunk"):
+            raise InputError("every message of an import after the first carries a chunk", field="chunk")
+        yield request.chunk
 
 
 def _names(values: Mapping[str, list[str]]) -> dict[str, model_pb2.Names]:

@@ -1,0 +1,213 @@
+"""Models that callers bring and take away.
+
+What comes in is written to a hidden folder beside the models, checked there as the server would load it, and only then
+moved to its place, by one rename. What is deleted leaves by one rename too. So whenever the server is killed, a version
+is there in whole or not at all; what is left in the hidden folder goes at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lstm_explain.errors import Error, InputError, ModelError
+from lstm_explain.service.errors import AlreadyExists, NoSpace, NotFound
+from lstm_explain.service.gate import Limit
+from lstm_explain.service.layout import CONFIG, MODEL, NAME, VERSION, Source, find_sources, source_in
+from lstm_explain.service.repository import Repository, Room, without_root
+from lstm_explain.service.served import ServedModel, load_served
+
+log = logging.getLogger(__name__)
+
+STAGING = ".staging"  # no model has such a name
+MOST_AT_A_TIME = 2
+SHA256_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a caller says of the file that follows. version: "" for one above the newest. size: bytes."""
+
+    name: str
+    version: str
+    sha256: bytes
+    size: int
+    config: str
+
+    def check(self, room: Room) -> None:
+        """Raises InputError."""
+        if not NAME.fullmatch(self.name):
+            wanted = "letters, digits, '.', '_' and '-', first a letter or digit, at most 128"
+            raise InputError(f"{self.name!r} cannot be a model's name: {wanted}", field="start.name")
+        if self.version and not VERSION.fullmatch(self.version):
+            problem = f"{self.version!r} cannot be a version: whole numbers from 1"
+            raise InputError(problem, field="start.version")
+        if len(self.sha256) != SHA256_BYTES:
+            problem = f"a SHA-256 has {SHA256_BYTES} bytes, {len(self.sha256)} came"
+            raise InputError(problem, field="start.sha256")
+        if self.size < 1:
+            raise InputError(f"the model cannot have {self.size} bytes", field="start.size")
+        try:
+            room.check(self.size)
+        except Error as error:
+            raise InputError(str(error), field="start.size") from None
+
+
+class Imports:
+    """Adds versions to the folder of models and to what is served, and takes them out of both."""
+
+    def __init__(self, root: Path, repository: Repository, room: Room) -> None:
+        self._root = root
+        self._repository = repository
+        self._room = room
+        self._staging = root / STAGING
+        self._limit = Limit(MOST_AT_A_TIME, "imports")
+
+    def clean(self) -> None:
+        """Removes what imports that never ended have left. Raises Error if the folder cannot be written to."""
+        try:
+            self._staging.mkdir(exist_ok=True)
+            with (self._staging / "lock").open("ab") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return  # another process is importing
+                for path in self._staging.iterdir():
+                    if path.is_dir():
+                        log.warning("an import or a deletion that did not end is cleaned away")
+                        shutil.rmtree(path)
+        except OSError as error:
+            raise Error(f"models cannot be imported, their folder cannot be written to: {error.strerror}") from error
+
+    def add(self, upload: Upload, chunks: Iterable[bytes]) -> ServedModel:
+        """Receives, checks, keeps and serves a version.
+
+        Refused is what cannot be loaded (what `inspect` calls unreadable); a model that only LRP cannot explain is
+        taken. Raises InputError, AlreadyExists, Overloaded, NoSpace.
+        """
+        upload.check(self._room)
+        with self._limit.inside(), self._workspace() as folder:
+            self._refuse_double(upload)
+            candidate = folder / "model" / "candidate"
+            candidate.mkdir(parents=True)
+            _receive(upload, chunks, candidate / MODEL)
+            if upload.config:
+                _write(candidate / CONFIG, upload.config.encode())
+            served = self._checked(upload, candidate)
+            return self._publish(upload, candidate, served)
+
+    def delete(self, name: str, version: str) -> None:
+        """Removes a version, or all without one. Raises NotFound, NoSpace."""
+        with self._workspace() as folder, self._repository.changing:
+            there = find_sources(self._root, name)
+            chosen = [s for s in there if version in ("", str(s.version))]
+            if not chosen:
+                self._repository.snapshot.entry(name, version)  # raises NotFound, unless the folder lags behind
+                raise NotFound(f"there is no model {name!r} with version {version!r}", field="name")
+            for number, path in enumerate(_paths(there, chosen)):
+                path.rename(folder / str(number))
+                _sync(path.parent)
+            self._repository.forget([source.key for source in chosen])
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Path]:
+        """A new folder on the models' own file system, gone afterwards. Raises NoSpace for what the disk refuses."""
+        try:
+            self._staging.mkdir(exist_ok=True)
+            with (self._staging / "lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH)  # the kernel lets go of it when the process dies
+                folder = self._staging / uuid.uuid4().hex
+                folder.mkdir()
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            log.exception("the folder of models cannot be written to")
+            raise NoSpace(f"the folder of models cannot be written to: {error.strerror}") from error
+
+    def _refuse_double(self, upload: Upload) -> None:
+        if upload.version and any(str(s.version) == upload.version for s in find_sources(self._root, upload.name)):
+            raise AlreadyExists(f"model {upload.name!r} has a version {upload.version}", field="start.version")
+
+    def _checked(self, upload: Upload, candidate: Path) -> ServedModel:
+        """The version as it will be served. Raises InputError."""
+        final = self._root / upload.name
+        above = final if final.is_dir() else candidate.parent
+        try:
+            return load_served(source_in(candidate, upload.name, int(upload.version or 1), model_folder=above))
+        except ModelError as error:
+            problem = without_root(str(error), self._root)
+            field = "start.config_yaml" if problem.startswith(f"{CONFIG}:") else "chunk"
+            raise InputError(problem, field=field) from error
+
+    def _publish(self, upload: Upload, candidate: Path, served: ServedModel) -> ServedModel:
+        with self._repository.changing:
+            self._refuse_double(upload)
+            newest = max((s.version for s in find_sources(self._root, upload.name)), default=0)
+            version = int(upload.version) if upload.version else newest + 1
+            staged = candidate.rename(candidate.parent / str(version))
+            _sync(staged)
+            _sync(staged.parent)
+            final = self._root / upload.name
+            try:
+                staged.rename(final / str(version)) if final.exists() else staged.parent.rename(final)
+            except OSError as error:  # another process was faster, or there is something else of that name
+                raise AlreadyExists(f"model {upload.name!r} has a version {version}", field="start.name") from error
+            _sync(final)
+            _sync(self._root)
+            served = replace(served, card=replace(served.card, version=version))
+            self._repository.adopt(served, source_in(final / str(version), upload.name, version))
+            log.info("model %s version %d is imported", upload.name, version)
+            return served
+
+
+def _receive(upload: Upload, chunks: Iterable[bytes], path: Path) -> None:
+    digest, size = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > upload.size:
+                raise InputError(f"more than the announced {upload.size} bytes came", field="chunk")
+            digest.update(chunk)
+            file.write(chunk)
+        if size < upload.size:
+            raise InputError(f"{size} of the announced {upload.size} bytes came", field="chunk")
+        if digest.digest() != upload.sha256:
+            raise InputError("what came has another SHA-256 than was announced", field="start.sha256")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _paths(there: list[Source], chosen: list[Source]) -> list[Path]:
+    """What has to go: the model's whole folder if no version stays in it."""
+    folders = {s.folder for s in there if not s.bare}
+    kept = {s.folder for s in there if s not in chosen}
+    whole = sorted(folders - kept)
+    single = [s.model_file.parent for s in chosen if not s.bare and s.folder in kept]
+    bare = [path for s in chosen if s.bare for path in (s.model_file, s.config_file) if path.is_file()]
+    return [*whole, *single, *bare]
+
+
+def _sync(folder: Path) -> None:
+    """Makes the folder's entries last: a rename is only as durable as the folder that it happened in."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
