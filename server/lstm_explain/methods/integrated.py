@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -17,6 +18,7 @@ from lstm_explain.plan.forward import Pass
 from lstm_explain.rules.recurrent import Tape
 from lstm_explain.target import Selection
 
+PANEL = 64  # points: finding the places of n costs n³
 Points = Callable[[str, range], Array]
 
 
@@ -24,15 +26,29 @@ def explain_by_integration(task: Task, method: IntegratedGradients) -> Found:
     """(x - x') times the mean gradient on the line from x' to x, by Gauss-Legendre nodes and weights."""
     field = Field(task)
     start, end = field.start(method.baseline), field.at
-    places, weights = np.polynomial.legendre.leggauss(method.steps)
+    places, weights = quadrature(method.steps)
 
     def points(name: str, ids: range) -> Array:
-        along = (places[ids.start : ids.stop] + 1) / 2
+        along = places[ids.start : ids.stop]
         return start[name] + along.reshape(-1, *(1,) * end[name].ndim) * (end[name] - start[name])
 
-    mean = field.mean_gradient(points, weights / 2)
+    mean = field.mean_gradient(points, weights)
     parts = {name: (end[name] - start[name]) * gradient for name, gradient in mean.items()}
     return found(field.scores, field.by_input(parts), field.total(parts), field.score(start))
+
+
+@functools.cache
+def _gauss_legendre(count: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(count)
+
+
+def quadrature(steps: int) -> tuple[Array, Array]:
+    """Places in (0, 1) and weights that sum to 1: Gauss-Legendre, on equal panels where there are many steps."""
+    panels = -(-steps // PANEL)
+    sizes = [steps // panels + (k < steps % panels) for k in range(panels)]
+    rules = [_gauss_legendre(size) for size in sizes]
+    places = [(k + (x + 1) / 2) / panels for k, (x, _) in enumerate(rules)]
+    return np.concatenate(places), np.concatenate([w for _, w in rules]) / (2 * panels)
 
 
 def explain_by_smoothing(task: Task, method: SmoothGrad) -> Found:
