@@ -67,6 +67,10 @@ def words() -> Case:
 def _fill(models: Path) -> None:
     """`numbers` as a bare file, `words` with a tokenizer."""
     shutil.copy(ZOO / "t_lstm_last_legacy17" / "model.onnx", models / "numbers.onnx")
+    (models / "numbers.yaml").write_text(
+        f"units: {{{NUMBERS.input}: [mm, mm, °C, °C, m/s], {NUMBERS.output}: m3/s}}\n"
+        f"features: {{{NUMBERS.input}: [rain, snow, least, most, wind]}}\n"
+    )
     version = models / "words" / "1"
     version.mkdir(parents=True)
     shutil.copy(ZOO / "t_emb_lstm_legacy17" / "model.onnx", version / "model.onnx")

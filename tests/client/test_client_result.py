@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, wire
+from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, views, wire
 from lstm_explain_client.tensors import to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
 
@@ -127,6 +127,28 @@ def test_the_batch_axis_is_found(text_result, shape, axes, rows):
     if axes:
         assert views[0].relevance.tolist() == relevance[:, 1].tolist()
     result.to_html()
+
+
+def test_axes_are_taken_from_the_description(text_result):
+    """Features first, then time, then samples; and an input without time."""
+    relevance = np.arange(24.0).reshape(4, 3, 2)
+    detail = ModelDetail("m", "1", "ready", batch_axes={"x": 2, "s": 0}, time_axes={"x": 1}, units={"x": ("mm",)})
+    result = replace(text_result, relevance={"x": relevance, "s": np.ones((2, 5))}, inputs={}, tokens={})
+    moving, still = wire_views(result.with_names(detail), 1)
+    assert moving.relevance.tolist() == relevance[:, :, 1].T.tolist()
+    assert moving.labels == [f"x[{i}] (mm)" for i in range(4)]
+    assert moving.features == [f"x[{i}]" for i in range(4)]
+    assert still.relevance.shape == (1, 5)
+    assert result.with_names(detail).batch_axes == {"x": 2, "s": 0}
+    result.with_names(detail).to_html()
+
+
+def test_the_unit_of_what_was_explained(text_result):
+    units = {"y": ("m", "kg")}
+    detail = ModelDetail("m", "1", "ready", units=units)
+    assert views.heading(text_result.with_names(detail), 0).endswith("0.400 kg")
+    assert detail.unit("y", 0) == "m"
+    assert detail.unit("z") == ""
 
 
 def wire_views(result, sample):

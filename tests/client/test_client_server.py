@@ -109,6 +109,18 @@ def test_models(client, words):
     assert detail.nodes
 
 
+def test_axes_and_units(client, numbers, words):
+    detail = client.model("numbers")
+    assert (detail.batch_axes, detail.time_axes) == ({numbers.input: 0}, {numbers.input: 1})
+    assert detail.units == {numbers.input: ("mm", "mm", "°C", "°C", "m/s"), numbers.output: ("m3/s",)}
+    result = client.explain("numbers", {numbers.input: numbers.x}, target=0).with_names(detail)
+    assert result.batch_axes == {numbers.input: 0}
+    page = result.to_html()
+    assert "rain (mm)" in page
+    assert " m3/s" in page
+    assert client.model("words").time_axes == {words.input: 1}
+
+
 def test_unknown_models(client):
     with pytest.raises(ModelNotFound):
         client.explain("nobody", {"x": [1.0]})

@@ -52,6 +52,8 @@ class ModelDetail(ModelSummary):
     default_method, default_target: from the model's settings, or None.
     class_names, feature_names: output or input name to the names of the entries of its last axis.
     text_inputs: inputs that may be sent as text.
+    batch_axes, time_axes: input name to the axis along which samples, or time steps, lie; no entry, no such axis.
+    units: input or output name to its unit: one of all entries, or one for each entry of the last axis.
     """
 
     inputs: dict[str, TensorSpec] = field(default_factory=dict)
@@ -63,6 +65,14 @@ class ModelDetail(ModelSummary):
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     text_inputs: tuple[str, ...] = ()
+    batch_axes: dict[str, int] = field(default_factory=dict)
+    time_axes: dict[str, int] = field(default_factory=dict)
+    units: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def unit(self, name: str, entry: int = 0) -> str:
+        """The unit of an entry of the last axis of an input or output; empty if nobody has said."""
+        units = self.units.get(name, ())
+        return units[0] if len(units) == 1 else units[entry] if -len(units) <= entry < len(units) else ""
 
 
 def summary(message: model_pb2.ModelSummary) -> ModelSummary:
@@ -83,6 +93,9 @@ def detail(message: model_pb2.ModelDetail) -> ModelDetail:
         class_names={name: tuple(names.values) for name, names in message.class_names.items()},
         feature_names={name: tuple(names.values) for name, names in message.feature_names.items()},
         text_inputs=tuple(message.text_inputs),
+        batch_axes=dict(message.batch_axes),
+        time_axes=dict(message.time_axes),
+        units={name: tuple(names.values) for name, names in message.units.items()},
     )
 
 

@@ -60,7 +60,8 @@ class Result:
     tokens: for inputs sent as text: the tokens, of the relevance's shape; padding is the empty string.
     method, target: as the server used them. model, version: which model answered.
     inputs: the arrays that were sent. detail: the model's description, if `with_names` was given one.
-    batch_axes: input name to the axis along which samples lie, where it is not the first axis of the batch's size.
+    batch_axes: input name to the axis along which samples lie, or None. `with_names` fills it in; without an entry the
+        first axis of the batch's size is taken.
     """
 
     relevance: dict[str, Array]
@@ -85,8 +86,9 @@ class Result:
         return f"Result(model={self.model!r}, version={self.version!r}, samples={len(self)}, relevance: {shapes})"
 
     def with_names(self, detail: ModelDetail) -> Result:
-        """The same with the model's class and feature names, which pictures and frames then use."""
-        return replace(self, detail=detail)
+        """The same with the model's names, units and axes, which pictures and frames then use."""
+        told = {name: detail.batch_axes.get(name) for name in self.relevance} if detail.batch_axes else {}
+        return replace(self, detail=detail, batch_axes={**told, **self.batch_axes})
 
     def to_frame(self) -> pandas.DataFrame:
         """One row for each element of each input: sample, input, step, feature, token, value, relevance.

@@ -33,7 +33,8 @@ class View:
     """One input of one sample, ready to draw.
 
     relevance: [steps] where there are tokens, else [steps, features]. tokens: the words, or the ids as text.
-    values: the numbers that were sent, of the relevance's shape, or None. features: names of the last axis.
+    values: the numbers that were sent, of the relevance's shape, or None. features: names of the last axis. labels: the
+    same with their units.
     """
 
     name: str
@@ -41,6 +42,7 @@ class View:
     tokens: list[str] | None
     values: Array | None
     features: list[str]
+    labels: list[str]
 
 
 def inputs(result: Result, sample: int) -> Iterator[View]:
@@ -48,17 +50,37 @@ def inputs(result: Result, sample: int) -> Iterator[View]:
     if not 0 <= sample < len(result):
         raise IndexError(f"sample {sample}, there are {len(result)}")
     for name, array in result.relevance.items():
-        relevance = result.samples_of(name, array)[sample]
+        relevance = _sample(result, name, array, sample)
         if relevance.ndim == 0:
             continue  # a length or a flag
         sent = result.inputs.get(name)
         fits = sent is not None and sent.shape == array.shape and sent.dtype != object
-        values = result.samples_of(name, sent)[sample] if sent is not None and fits else None
+        values = _sample(result, name, sent, sample) if sent is not None and fits else None
         tokens = _tokens(result, name, sample, values, relevance.ndim)
         if tokens is None:
-            relevance = _two_axes(relevance)
-            values = None if values is None else _two_axes(values)
-        yield View(name, relevance, tokens, values, _features(result, name, relevance))
+            still = _without_time(result, name)
+            relevance = _two_axes(relevance, still)
+            values = None if values is None else _two_axes(values, still)
+        features = _features(result, name, relevance)
+        units = [result.detail.unit(name, i) if result.detail else "" for i in range(len(features))]
+        labels = [f"{feature} ({unit})" if unit else feature for feature, unit in zip(features, units, strict=True)]
+        yield View(name, relevance, tokens, values, features, labels)
+
+
+def _sample(result: Result, name: str, array: Array, sample: int) -> Array:
+    """One sample of what has the shape of an input, time first if the model's description says where time is."""
+    one = result.samples_of(name, array)[sample]
+    time = result.detail.time_axes.get(name) if result.detail else None
+    if time is None:
+        return one
+    batch = result.batch_axes.get(name)
+    time -= batch is not None and batch < time
+    return np.moveaxis(one, time, 0) if 0 < time < one.ndim else one
+
+
+def _without_time(result: Result, name: str) -> bool:
+    """Whether the model's description knows where time is, and of no such axis here."""
+    return result.detail is not None and bool(result.detail.time_axes) and name not in result.detail.time_axes
 
 
 def _tokens(result: Result, name: str, sample: int, values: Array | None, axes: int) -> list[str] | None:
@@ -69,9 +91,11 @@ def _tokens(result: Result, name: str, sample: int, values: Array | None, axes: 
     return None
 
 
-def _two_axes(array: Array) -> Array:
-    """[time, features]: one axis is time, axes beyond the second are laid out behind each other."""
-    return array.reshape(array.shape[0], -1)
+def _two_axes(array: Array, still: bool) -> Array:
+    """[time, features]: one axis is time, or if `still` a single step's features; axes beyond the second are laid out
+    behind each other.
+    """
+    return array.reshape(1 if still and array.ndim == 1 else array.shape[0], -1)
 
 
 def _features(result: Result, name: str, relevance: Array) -> list[str]:
@@ -102,7 +126,17 @@ def notebook(result: Result) -> str:
 def heading(result: Result, sample: int) -> str:
     """What was asked of which sample, in a line."""
     which = f"Sample {sample + 1}: " if len(result) > 1 else ""
-    return f"{which}{target_name(result, sample)} = {number(float(result.explained[sample]))}"
+    return f"{which}{target_name(result, sample)} = {number(float(result.explained[sample]))}{_unit(result, sample)}"
+
+
+def _unit(result: Result, sample: int) -> str:
+    """Of what was explained, with a space before it; empty where it is unknown, or units are mixed."""
+    target = result.target
+    if result.detail is None or target is None or target.weights is not None:
+        return ""
+    position = _position(target.index, sample, len(result)) or (0,)
+    unit = result.detail.unit(target.output or next(iter(result.outputs), ""), position[-1])
+    return f" {unit}" if unit else ""
 
 
 def how(result: Result) -> str:
@@ -161,7 +195,7 @@ def _view_html(view: View, scale: float, steps: Sequence[Any] | None) -> str:
     if view.tokens is not None:
         return render.words(view.tokens, view.relevance.ravel(), scale=scale)
     fitting = steps if steps is not None and len(steps) == len(view.relevance) else None
-    return render.matrix(view.relevance, view.features, values=view.values, steps=fitting, scale=scale)
+    return render.matrix(view.relevance, view.labels, values=view.values, steps=fitting, scale=scale)
 
 
 def _prediction_html(result: Result, sample: int) -> str:
@@ -203,7 +237,7 @@ def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
         if view.tokens is not None:
             yield tty.words(view.tokens, view.relevance.ravel(), scale=scale)
         else:
-            yield tty.matrix(view.relevance, view.features, scale=scale)
+            yield tty.matrix(view.relevance, view.labels, scale=scale)
     explained = float(result.explained[sample])
     yield tty.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample))
 
@@ -266,7 +300,7 @@ def _plot_matrix(axes: Any, view: View, scale: float, steps: Sequence[Any] | Non
     shown = axes.imshow(
         view.relevance.T, aspect="auto", cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
     )
-    axes.set_yticks(range(len(view.features)), [_plain(name) for name in view.features])
+    axes.set_yticks(range(len(view.features)), [_plain(name) for name in view.labels])
     if steps is not None and len(steps) == len(view.relevance):
         places = range(0, len(steps), max(1, len(steps) // 10))
         axes.set_xticks(places, [str(steps[i]) for i in places], rotation=30)
