@@ -220,7 +220,7 @@ def test_relevance_is_conserved(steps: list[str], opset: int) -> None:
 @given(chains(list(STEPS)))
 def test_a_sample_is_explained_alike_alone_and_in_a_batch(steps: list[str]) -> None:
     model, x = built(steps), feed()["x"]
-    for method in (lx.LRP("half"), lx.LRP("abs"), lx.Gradient()):
+    for method in (lx.LRP("half", bias_factor=1.0), lx.LRP("abs"), lx.Gradient()):
         together = model.explain({"x": x}, method, TARGET).relevance["x"]
         for b in range(BATCH):
             alone = model.explain({"x": x[b : b + 1]}, method, TARGET).relevance["x"][0]

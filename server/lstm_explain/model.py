@@ -77,7 +77,7 @@ class Model:
         self._single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
-        self._finer: Engine | None = None
+        self._finer: dict[bool, Engine] = {}
         self._study = Study(self._engine)
 
     @property
@@ -225,9 +225,11 @@ class Model:
         """
         try:
             with self._lock:
-                if self._finer is None:
-                    self._finer = Engine(double(self._engine.graph), self._engine.gates)
-            return self._finer.explain(in_double(inputs), method, output, head, target, capture, passes)[2]
+                unfold = not (isinstance(method, LRP) and method.bias_factor)
+                if unfold not in self._finer:
+                    self._finer[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
+                engine = self._finer[unfold]
+            return engine.explain(in_double(inputs), method, output, head, target, capture, passes)[2]
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
 

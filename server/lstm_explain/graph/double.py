@@ -16,23 +16,27 @@ OURS = ("LSTM", "GRU", "RNN")
 SINGLE = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
-def double(graph: Graph) -> Graph:
-    """Constants, types and casts to float32 or float16 become float64, in bodies too."""
+def double(graph: Graph, *, unfold: bool = True) -> Graph:
+    """Constants, types and casts to float32 or float16 become float64, in bodies too.
+
+    unfold: convolutions become matrix products over their windows. Those count padding as units, which a bias_factor
+    other than 0 can tell; without, they stay in float32, between casts.
+    """
     doubled = replace(
         graph,
         constants={name: _array(a) for name, a in graph.constants.items()},
         types={name: _type(t) for name, t in graph.types.items()},
     )
-    doubled.nodes = [n for node in graph.nodes for n in _nodes(doubled, node)]
+    doubled.nodes = [n for node in graph.nodes for n in _nodes(doubled, node, unfold=unfold)]
     return doubled
 
 
-def _nodes(graph: Graph, node: Node) -> list[Node]:
+def _nodes(graph: Graph, node: Node, *, unfold: bool) -> list[Node]:
     """What takes the node's place in the graph that is already of float64."""
-    own = _node(node)
+    own = _node(node, unfold=unfold)
     if node.op in OURS or node.bodies or _runs(graph, own):
         return [own]
-    windows = unfolded(graph, own) if node.opset >= 13 else None  # before, Unsqueeze kept its axes elsewhere
+    windows = unfolded(graph, own) if unfold and node.opset >= 13 else None  # before, Unsqueeze kept its axes elsewhere
     return windows or _in_single(graph, node)
 
 
@@ -74,10 +78,10 @@ def _type(kind: ValueType) -> ValueType:
     return replace(kind, dtype=np.dtype(np.float64)) if kind.dtype in (np.float32, np.float16) else kind
 
 
-def _node(node: Node) -> Node:
+def _node(node: Node, *, unfold: bool) -> Node:
     proto = _proto(node.proto)
     attributes = {k: _array(v) if isinstance(v, np.ndarray) else v for k, v in node.attributes.items()}
-    bodies = {name: double(body) for name, body in node.bodies.items()}
+    bodies = {name: double(body, unfold=unfold) for name, body in node.bodies.items()}
     return replace(node, proto=proto, attributes=attributes, bodies=bodies)
 
 

@@ -16,7 +16,7 @@ GATES = {"Sigmoid", "HardSigmoid", "Softmax"}
 # Operators behind which a gate is still the same gate.
 VIEWS = {
     "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast", "Slice", "Split", "Gather", "Expand",
-    "Concat", "Dropout", "Tile", "Pad",
+    "Concat", "Dropout", "Tile", "Pad", "CastLike",
 }  # fmt: skip
 
 
@@ -66,6 +66,8 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
             return True
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
             value = node.inputs[1]
+        elif node.op == "Where" and len(branches := [n for n in node.inputs[1:] if n not in graph.constants]) == 1:
+            value = branches[0]  # a mask
         elif node.op in VIEWS:
             value = node.inputs[0]
         else:
