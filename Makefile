@@ -54,6 +54,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/buf lint proto
+	scripts/check_breaking.sh
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format
