@@ -19,8 +19,8 @@ SINGLE = (TensorProto.FLOAT, TensorProto.FLOAT16)
 def double(graph: Graph, *, unfold: bool = True) -> Graph:
     """Constants, types and casts to float32 or float16 become float64, in bodies too.
 
-    unfold: convolutions become matrix products over their windows. Those count padding as units, which a bias_factor
-    other than 0 can tell; without, they stay in float32, between casts.
+    unfold: padded convolutions become matrix products over their windows, as others do. Those count padding as units,
+    which a bias_factor other than 0 can tell; without, they stay in float32, between casts.
     """
     doubled = replace(
         graph,
@@ -36,8 +36,14 @@ def _nodes(graph: Graph, node: Node, *, unfold: bool) -> list[Node]:
     own = _node(node, unfold=unfold)
     if node.op in OURS or node.bodies or _runs(graph, own):
         return [own]
-    windows = unfolded(graph, own) if unfold and node.opset >= 13 else None  # before, Unsqueeze kept its axes elsewhere
+    windows = (
+        unfolded(graph, own) if node.opset >= 13 and (unfold or not _pads(node)) else None
+    )  # before, Unsqueeze kept its axes elsewhere
     return windows or _in_single(graph, node)
+
+
+def _pads(node: Node) -> bool:
+    return any(node.attribute("pads") or [])
 
 
 def _runs(graph: Graph, node: Node) -> bool:

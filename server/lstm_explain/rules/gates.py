@@ -66,13 +66,24 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
             return True
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
             value = node.inputs[1]
-        elif node.op == "Where" and len(branches := [n for n in node.inputs[1:] if n not in graph.constants]) == 1:
+        elif (
+            node.op == "Where"
+            and len(branches := [n for n in node.inputs[1:] if not _is_fixed(graph, producers, n)]) == 1
+        ):
             value = branches[0]  # a mask
         elif node.op in VIEWS:
             value = node.inputs[0]
         else:
             return False
     return False
+
+
+def _is_fixed(graph: Graph, producers: dict[str, Node], name: str) -> bool:
+    """A constant, or one in another type or extent."""
+    node = producers.get(name)
+    if node is None or node.op not in ("Cast", "CastLike", "Expand"):
+        return name in graph.constants
+    return _is_fixed(graph, producers, node.inputs[0])
 
 
 def _is_one(graph: Graph, name: str) -> bool:
