@@ -24,7 +24,7 @@ from tests.test_zoo import model, target
 SLIDES = [(1, 1, 0), (2, 1, 1), (1, 2, 2), (3, 2, 1)]  # stride, dilation, padding
 
 
-@pytest.mark.parametrize(("rank", "groups", "slide"), itertools.product((1, 2), (1, 2), SLIDES))
+@pytest.mark.parametrize(("rank", "groups", "slide"), list(itertools.product((1, 2), (1, 2), SLIDES)))
 @pytest.mark.parametrize("bias", [True, False])
 def test_an_unfolded_convolution_equals_onnx_runtimes(rank: int, groups: int, slide: Any, bias: bool) -> None:
     rng, (stride, dilation, pad) = np.random.default_rng(0), slide
@@ -49,7 +49,7 @@ def test_an_unfolded_convolution_equals_onnx_runtimes(rank: int, groups: int, sl
     np.testing.assert_allclose(came, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("rule", "bias_factor"), itertools.product(("all", "half", "abs"), (0.0, 1.0)))
+@pytest.mark.parametrize(("rule", "bias_factor"), list(itertools.product(("all", "half", "abs"), (0.0, 1.0))))
 def test_the_ledger_of_a_convolution_closes(rule: Any, bias_factor: float) -> None:
     case = zoo.load("h_prelu_pad_conv_op14")
     e = model(case.name).explain(case.inputs, lx.LRP(rule, bias_factor=bias_factor), target(case))
