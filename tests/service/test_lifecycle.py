@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import lstm_explain as lx
 from lstm_explain.service.served import memory_of
+from lstm_explain_client import Client
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
@@ -248,3 +252,33 @@ def test_models_that_are_too_large(folder: Path) -> None:
         large = listed(channel)["large", "1"]
         assert large.state == FAILED
         assert "--max-loaded-bytes" in large.reason
+
+
+def test_what_one_process_is_told_all_do(folder: Path) -> None:
+    """Every channel reaches one of the processes; with twelve of them all are asked."""
+    data = lstm(9).SerializeToString()
+    with serving(folder, "--workers", "2", "--allow-import") as server, ExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [stack.enter_context(grpc.insecure_channel(server.address, options)) for _ in range(12)]
+        client = stack.enter_context(Client(server.address))
+        client.import_model("c", data)
+        for channel in channels:  # at once: who does not know the model asks the others
+            np.testing.assert_array_equal(relevance(channel, "c"), wanted(9))
+        unload(channels[0], "a")
+        until(lambda: all(listed(channel)["a", "1"].state == UNLOADED for channel in channels))
+        load(channels[1], "a")
+        until(lambda: all(listed(channel)["a", "1"].state == READY for channel in channels))
+        unload(channels[2], "b")
+        client.delete_model("c")
+        until(lambda: all(("c", "1") not in listed(channel) for channel in channels))
+        workers = _workers(server)
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: len(set(_workers(server)) - set(workers)) == 1)
+        time.sleep(0.5)
+        fresh = [stack.enter_context(grpc.insecure_channel(server.address, options)) for _ in range(12)]
+        until(lambda: all(listed(channel)["b", "1"].state == UNLOADED for channel in fresh))  # the new one knows
+
+
+def _workers(server: Running) -> list[int]:
+    lists = Path(f"/proc/{server.process.pid}/task").glob("*/children")
+    return [int(number) for children in lists for number in children.read_text().split()]

@@ -115,7 +115,7 @@ class Imports:
             for number, path in enumerate(_paths(there, chosen)):
                 path.rename(folder / str(number))
                 _sync(path.parent)
-            self._repository.forget([source.key for source in chosen])
+            self._repository.forget(name)
 
     @contextmanager
     def _workspace(self) -> Iterator[Path]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lstm_explain.errors import Error
+from lstm_explain.service.bulletin import Bulletin, Event
 from lstm_explain.service.errors import NotFound, NotReady
 from lstm_explain.service.layout import Source, State, find_sources
 from lstm_explain.service.served import ServedModel, load_served, memory_of
@@ -39,16 +40,23 @@ class Room:
 class Repository:
     """Serves an immutable snapshot, which every change swaps for another: a request keeps what it began with.
 
-    on_change: called after every change, with the new snapshot.
+    on_change: called after every change, with the new snapshot. bulletin: of the server's other processes, if any.
     """
 
-    def __init__(self, root: Path, room: Room = Room(), on_change: Callable[[Snapshot], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        room: Room = Room(),
+        on_change: Callable[[Snapshot], None] = lambda _: None,
+        bulletin: Bulletin | None = None,
+    ) -> None:
         self._root = root
         self._room = room
         self._on_change = on_change
+        self._bulletin = bulletin
         self._snapshot = Snapshot()
         self._states: dict[Key, State] = {}  # of the files as they were when last loaded, well or not
-        self._unloaded: set[str] = set()
+        self._unloaded: set[str] = set() if bulletin is None else bulletin.unloaded()
         self._used: dict[Key, float] = {}  # when each was last asked for
         self.changing = threading.RLock()  # held by who changes anything: one load at a time
 
@@ -58,7 +66,11 @@ class Repository:
 
     def ready(self, name: str, version: str = "") -> ServedModel:
         """The model to answer with, loaded again if it was resting. Raises NotFound, NotReady."""
-        entry = self._snapshot.ready(name, version)
+        try:
+            entry = self._snapshot.ready(name, version)
+        except NotFound:
+            self.follow()  # it may have come by way of another process
+            entry = self._snapshot.ready(name, version)
         if isinstance(entry, Resting):
             with self.changing:
                 entry = self._awake(self._snapshot.ready(name, str(entry.version)))
@@ -71,29 +83,62 @@ class Repository:
         Raises OSError if the folder cannot be listed.
         """
         with self.changing:
-            sources = find_sources(self._root)
-            self._forget_others({source.key for source in sources}, self._snapshot)
-            for source in sources:
-                self._refresh(source)
+            self._look(find_sources(self._root), self._snapshot)
             return self._snapshot
 
     def reload(self, name: str) -> None:
         """Loads every version of a model anew. Raises NotFound, and NotReady if one cannot be loaded."""
+        try:
+            self._reload(name)
+        finally:
+            self._tell("load", name)
+
+    def unload(self, name: str) -> None:
+        """Takes a model out of service, and out of memory when requests at work are done. Raises NotFound."""
+        self._unload(name)
+        self._tell("unload", name)
+
+    def adopt(self, served: ServedModel, source: Source) -> None:
+        """Takes in what was loaded elsewhere and now lies at `source`."""
+        with self.changing:
+            self._make_room(served.card.memory, source.key)
+            self._states[source.key] = source.state()
+            self._used[source.key] = time.monotonic()
+            self._change({source.key: served})
+            was_unloaded = source.name in self._unloaded
+            self._unloaded.discard(source.name)
+            if was_unloaded:
+                self._look_at(source.name)
+        self._tell("load" if was_unloaded else "change", source.name)
+
+    def forget(self, name: str) -> None:
+        """Lets go of the versions of a model that are not in the folder any more."""
+        self._look_at(name)
+        self._tell("change", name)
+
+    def follow(self) -> None:
+        """Does what the server's other processes were asked to do."""
+        if self._bulletin is not None:
+            self._bulletin.follow({"load": self._reload, "unload": self._unload, "change": self._look_at})
+
+    def _tell(self, event: Event, name: str) -> None:
+        if self._bulletin is not None:
+            self._bulletin.post(event, name)
+
+    def _reload(self, name: str) -> None:
         with self.changing:
             sources = find_sources(self._root, name)
-            self._forget_others({s.key for s in sources}, (e for e in self._snapshot if e.name == name))
-            if not sources:
-                raise NotFound(f"there is no model {name!r}", field="model_name")
             self._unloaded.discard(name)
             for source in sources:
                 self._states.pop(source.key, None)
-                self._refresh(source)
+            self._look(sources, (e for e in self._snapshot if e.name == name))
+            if not sources:
+                raise NotFound(f"there is no model {name!r}", field="model_name")
             problems = [(s.version, problem) for s in sources if (problem := self._problem(s.key))]
         if problems:
             raise NotReady("; ".join(f"version {v} failed to load: {p}" for v, p in problems), field="model_name")
 
-    def unload(self, name: str) -> None:
-        """Takes a model out of service, and out of memory when requests at work are done. Raises NotFound."""
+    def _unload(self, name: str) -> None:
         with self.changing:
             if name not in self._snapshot.models:
                 raise NotFound(f"there is no model {name!r}", field="model_name")
@@ -101,29 +146,21 @@ class Repository:
             self._change({(name, v): Unloaded(name, v) for v in self._snapshot.models[name]})
             log.info("model %s is unloaded", name)
 
-    def adopt(self, served: ServedModel, source: Source) -> None:
-        """Takes in what was loaded elsewhere and now lies at `source`."""
+    def _look_at(self, name: str) -> None:
         with self.changing:
-            self._unloaded.discard(source.name)
-            self._make_room(served.card.memory, source.key)
-            self._states[source.key] = source.state()
-            self._used[source.key] = time.monotonic()
-            self._change({source.key: served})
+            self._look(find_sources(self._root, name), (e for e in self._snapshot if e.name == name))
 
-    def forget(self, keys: Iterable[Key]) -> None:
-        """Versions that are not in the folder any more."""
-        with self.changing:
-            gone = [key for key in keys if self._snapshot.get(key) is not None]
-            for key in gone:
-                self._states.pop(key, None)
-                self._used.pop(key, None)
-                log.info("model %s version %d is gone", *key)
-            if gone:
-                self._change(dict.fromkeys(gone))
-            self._unloaded &= set(self._snapshot.models)
-
-    def _forget_others(self, there: set[Key], known: Iterable[Entry]) -> None:
-        self.forget([key for entry in known if (key := (entry.name, entry.version)) not in there])
+    def _look(self, sources: Sequence[Source], known: Iterable[Entry]) -> None:
+        """Loads what is new or changed of `sources`, and drops what is `known` and not among them."""
+        gone = {(e.name, e.version) for e in known} - {source.key for source in sources}
+        for key in gone:
+            self._states.pop(key, None)
+            self._used.pop(key, None)
+            log.info("model %s version %d is gone", *key)
+        self._change(dict.fromkeys(gone))
+        self._unloaded -= {name for name, _ in gone if name not in self._snapshot.models}
+        for source in sources:
+            self._refresh(source)
 
     def _refresh(self, source: Source) -> None:
         """Loads a version if its files are others than when it was last loaded."""
@@ -137,7 +174,7 @@ class Repository:
         except OSError as error:
             self._change({source.key: Failed(source.name, source.version, f"cannot be read: {error.strerror}")})
             return
-        if known is not None and self._states.get(source.key) == state:
+        if known is not None and not isinstance(known, Unloaded) and self._states.get(source.key) == state:
             return
         self._states[source.key] = state
         entry = self._loaded(source)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -15,6 +16,8 @@ from prometheus_client import start_http_server
 
 from lstm_explain.errors import Error
 from lstm_explain.service import logs
+from lstm_explain.service.bulletin import SECONDS_BETWEEN_LOOKS as SECONDS_BETWEEN_NEWS
+from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
@@ -65,7 +68,8 @@ class Server:
         self._stopping = threading.Event()
         self._metrics = Metrics()
         room = Room(settings.max_model_bytes, settings.max_loaded_bytes)
-        self._repository = Repository(settings.models, room, self._show)
+        bulletin = None if settings.bulletin is None else Bulletin(settings.bulletin)
+        self._repository = Repository(settings.models, room, self._show, bulletin)
         self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
         self._shown: set[str] = set()  # models that health knows
         self._pool = ThreadPoolExecutor(settings.slots, "stream")
@@ -91,7 +95,9 @@ class Server:
         self._show(self._repository.snapshot)
         self._grpc.start()
         if self._settings.poll_seconds is not None:
-            threading.Thread(target=self._poll, args=(self._settings.poll_seconds,), name="poll", daemon=True).start()
+            self._repeat("poll", self._settings.poll_seconds, self._repository.load)
+        if self._settings.bulletin is not None:
+            self._repeat("follow", SECONDS_BETWEEN_NEWS, self._repository.follow)
         return f"{host}:{bound or port}"
 
     def stop(self, grace: float) -> None:
@@ -141,12 +147,19 @@ class Server:
         for state, kinds in STATES.items():
             self._metrics.models.labels(state).set(sum(isinstance(entry, kinds) for entry in snapshot))
 
-    def _poll(self, seconds: float) -> None:
-        while not self._stopping.wait(seconds):
-            try:
-                self._repository.load()
-            except OSError as error:
-                log.error("the folder of models cannot be read, what is loaded goes on: %s", error.strerror)
+    def _repeat(self, name: str, seconds: float, work: Callable[[], object]) -> None:
+        """Does `work` every so often, in a thread of its own, until the server stops."""
+
+        def repeat() -> None:
+            while not self._stopping.wait(seconds):
+                try:
+                    work()
+                except OSError as error:
+                    log.error("the folder of models cannot be read, what is loaded goes on: %s", error.strerror)
+                except Exception:  # a thread that died of it would look no more
+                    log.exception("%s failed", name)
+
+        threading.Thread(target=repeat, name=name, daemon=True).start()
 
 
 def run(settings: Settings) -> None:

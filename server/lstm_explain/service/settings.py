@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=1, ge=1, description="processes behind the port; connections are spread over them")
     parent: int | None = Field(default=None, description="stop when the process of this id is not the parent any more")
+    bulletin: Path | None = Field(
+        default=None, description="file through which the processes of one server tell each other of model changes"
+    )
     parallel: int | None = Field(
         default=None,
         ge=1,

@@ -123,15 +123,16 @@ def _reserved(address: str) -> Iterator[str]:
         raise Error(f"cannot listen on {address}: {error.strerror}") from error
 
 
-def _environment(settings: Settings, address: str, metrics_folder: str) -> dict[str, str]:
+def _environment(settings: Settings, address: str, folder: str) -> dict[str, str]:
     """The settings of one worker, as environment variables."""
     own = settings.model_dump(exclude={"metrics_listen"}, exclude_none=True)
     processors = len(os.sched_getaffinity(0))
     own |= {"listen": address, "reuse_port": True, "workers": 1, "parent": os.getpid()}
+    own["bulletin"] = f"{folder}/bulletin"
     own.setdefault("parallel", max(1, processors // settings.workers))
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
     python_path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    metrics = {"PROMETHEUS_MULTIPROC_DIR": metrics_folder}
+    metrics = {"PROMETHEUS_MULTIPROC_DIR": folder}
     return inherited | python_path | metrics | {ENV_PREFIX + key.upper(): str(value) for key, value in own.items()}
 
 
