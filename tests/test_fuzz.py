@@ -1,0 +1,49 @@
+"""Damaged model files: refused with lx.Error or explained, but no crash, no hang, no unbounded memory.
+
+Each case is tried in a worker process whose address space is limited. A failure's number is its name:
+`python -c "from tests.fuzzing.worker import attempt; print(attempt(NUMBER))"` shows it again.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzzing.mutate import case
+from tests.fuzzing.watch import Findings, try_all
+
+MOST_GROWTH = 400 << 20
+# What is known to go wrong. Nothing else may.
+KNOWN = {
+    "IndexError in report.py": "report() of a model without outputs",
+    "TypeError in report.py": "report() of a recurrent node whose direction is no word",
+    "ValueError in op.py": "unbroadcast() where the model declares an input's shape wrongly",
+    "CRASH: exit code -6": "onnx's shape inference aborts on Slice with step 0 and on Split without outputs",
+}
+
+
+def check(found: Findings, cases: int) -> None:
+    early, late = found.held[cases // 5], max(found.held[-10:])
+    print(dict(found.outcomes), f"held {early >> 20} to {late >> 20} MiB, peak {found.peak >> 20} MiB")
+    known = {n: why for n, what in found.failures.items() for word, why in KNOWN.items() if word in what}
+    new = [f"  {n}: {what}" for n, what in sorted(found.failures.items()) if n not in known]
+    assert not new, f"{len(new)} of {cases} cases:\n" + "\n".join(new[:40])
+    assert sum(found.outcomes.values()) + len(known) == cases
+    assert min(found.outcomes[stage] for stage in ("refused", "loaded", "explained")) > 0.02 * cases
+    assert late < early + MOST_GROWTH
+    if known:
+        pytest.xfail(f"{len(known)} of {cases} cases: {', '.join(sorted(set(known.values())))}")
+
+
+def test_a_number_always_makes_the_same_model() -> None:
+    assert case(8) == case(8)
+    assert case(9) == case(9)
+    assert len({case(number) for number in range(20)}) > 15
+
+
+def test_500_damaged_models() -> None:
+    check(try_all(range(500)), 500)
+
+
+@pytest.mark.slow
+def test_20_000_damaged_models() -> None:
+    check(try_all(range(500, 20_500)), 20_000)
