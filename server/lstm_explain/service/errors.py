@@ -8,6 +8,8 @@ lstm_explain.Error
 ├── Dropped         the caller went away before the work began
 ├── AlreadyExists   the version that was to be imported is there
 ├── NoSpace         the folder of models takes nothing in
+├── Unauthenticated no bearer token, or none that is known
+├── Forbidden       the token lacks the role
 ├── Unimplemented   the service does not offer this yet
 └── (the engine's own, see lstm_explain.errors)
 """
@@ -62,6 +64,18 @@ class NoSpace(Error):
     """The folder of models cannot be written to."""
 
 
+class Unauthenticated(Error):
+    """Nobody knows who is calling."""
+
+
+class Forbidden(Error):
+    """Who is calling is known and may not do this; `role` would be needed."""
+
+    def __init__(self, message: str, role: str) -> None:
+        super().__init__(message)
+        self.role = role
+
+
 class Unimplemented(Error):
     """Not offered by this server."""
 
@@ -82,6 +96,11 @@ def _operator(error: Error, field: str) -> list[Message]:
     assert isinstance(error, UnsupportedOperator)
     metadata = {"node": _short(error.node), "op": error.op}
     return [error_details_pb2.ErrorInfo(reason="UNSUPPORTED_OPERATOR", domain=DOMAIN, metadata=metadata)]
+
+
+def _role(error: Error, field: str) -> list[Message]:
+    assert isinstance(error, Forbidden)
+    return [error_details_pb2.ErrorInfo(reason="ROLE_MISSING", domain=DOMAIN, metadata={"role": error.role})]
 
 
 def _retry(error: Error, field: str) -> list[Message]:
@@ -111,6 +130,8 @@ _ANSWERS: dict[type[Error], _Answer] = {
     Dropped: _Answer(code_pb2.CANCELLED, _reason("CALLER_GONE")),
     AlreadyExists: _Answer(code_pb2.ALREADY_EXISTS, _reason("VERSION_EXISTS")),
     NoSpace: _Answer(code_pb2.RESOURCE_EXHAUSTED, _reason("NO_SPACE")),
+    Unauthenticated: _Answer(code_pb2.UNAUTHENTICATED, _reason("TOKEN_INVALID")),
+    Forbidden: _Answer(code_pb2.PERMISSION_DENIED, _role),
     Unimplemented: _Answer(code_pb2.UNIMPLEMENTED, _reason("UNIMPLEMENTED")),
 }
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 # What a call puts on its log records, see calls.py.
-CALL_FIELDS = ("request_id", "rpc", "code", "milliseconds")
+CALL_FIELDS = ("request_id", "rpc", "code", "milliseconds", "caller", "trace_id")
 
 
 class JsonFormatter(logging.Formatter):

@@ -16,6 +16,7 @@ from prometheus_client import start_http_server
 
 from lstm_explain.errors import Error
 from lstm_explain.service import logs
+from lstm_explain.service.access import Access
 from lstm_explain.service.bulletin import SECONDS_BETWEEN_LOOKS as SECONDS_BETWEEN_NEWS
 from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
@@ -29,8 +30,10 @@ from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
 from lstm_explain.service.repository import Repository, Room
 from lstm_explain.service.served import ServedModel
-from lstm_explain.service.settings import Settings, split_address
+from lstm_explain.service.settings import Settings, is_loopback, split_address
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
+from lstm_explain.service.tls import Certificates, TLSFiles
+from lstm_explain.service.tokens import Tokens
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import (
     explanation_pb2,
@@ -78,7 +81,7 @@ class Server:
         )
         self._grpc = grpc.server(
             ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call"),
-            interceptors=[Calls(self._metrics, tuple(f"/{name}/" for name in SERVICES))],
+            interceptors=[Calls(self._metrics, Access(Tokens(settings.tokens) if settings.tokens else None))],
             options=_options(settings),
         )
         self._add_services()
@@ -87,7 +90,7 @@ class Server:
         """Listens and loads; the address with the port that was bound. Raises lstm_explain.Error."""
         host, port = split_address(self._settings.listen)
         # Bound first: a port that is taken shows at once, and early callers wait instead of being refused.
-        bound = _bind(self._grpc, self._settings.listen)
+        bound = _bind(self._grpc, self._settings.listen, _credentials(self._settings))
         self._start_metrics()
         if self._imports is not None:
             self._imports.clean()
@@ -192,9 +195,20 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: grpc.Server, address: str) -> int:
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """None: without encryption. Raises Error."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        if not is_loopback(settings.listen):
+            log.warning("listening on %s without encryption, as asked", settings.listen)
+        return None
+    return Certificates(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)).credentials()
+
+
+def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
-        port = server.add_insecure_port(address)
+        port = (
+            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        )
     except RuntimeError:
         port = 0
     if not port:

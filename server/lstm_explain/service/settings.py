@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_PREFIX = "LSTM_EXPLAIN_"
@@ -32,6 +33,21 @@ class Settings(BaseSettings):
         description="folder of models: DIR/<model>/<version>/model.onnx and DIR/<model>/model.yaml, or DIR/<model>.onnx"
     )
     listen: str = Field(default="127.0.0.1:50051", description="host and port for gRPC; port 0 takes a free one")
+    insecure_listen: bool = Field(
+        default=False, description="without TLS, listen on other addresses than loopback all the same"
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file with the server's certificate chain; read anew when it changes"
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the key of --tls-cert, not encrypted")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM file with the authorities that sign clients' certificates, which are then wanted of everybody",
+    )
+    tokens: Path | None = Field(
+        default=None,
+        description="file with lines `TOKEN ROLE[,ROLE] [NAME]`, roles explain and manage; read anew when it changes",
+    )
     reuse_port: bool = Field(default=False, description="let several processes listen on the same port")
     metrics_listen: str | None = Field(
         default=None, description="host and port for Prometheus metrics; none without it"
@@ -89,6 +105,35 @@ class Settings(BaseSettings):
             split_address(value)
         return value
 
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens")
+    @classmethod
+    def _is_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"{value} is not a file")
+        return value
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca takes --tls-cert and --tls-key")
+        if self.tls_cert is None and not self.insecure_listen and not is_loopback(self.listen):
+            raise ValueError(
+                f"--listen {self.listen} can be reached from other machines: give --tls-cert and --tls-key, "
+                "or --insecure-listen to serve without encryption"
+            )
+        return self
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `host:port`."""
+    host = split_address(address)[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
 
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port`; IPv6 as `[::1]:50051`. Raises ValueError."""
@@ -101,5 +146,7 @@ def split_address(address: str) -> tuple[str, int]:
 def explain_problem(error: ValidationError) -> str:
     """The first problem in one line, with the flag."""
     problem = error.errors(include_url=False)[0]
-    flag = "--" + ".".join(str(part) for part in problem["loc"]).replace("_", "-")
-    return f"{flag}: {str(problem['msg']).removeprefix('Value error, ')}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    return f"--{'.'.join(str(part) for part in problem['loc']).replace('_', '-')}: {message}"

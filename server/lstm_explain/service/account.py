@@ -1,0 +1,108 @@
+"""One call from its start to its end: its request id, its status, what is counted and logged of it, its span."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from lstm_explain.errors import Error
+from lstm_explain.service import tracing
+from lstm_explain.service.errors import Dropped, Overloaded, internal, status_of
+from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.wire import locate
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+DETAILS = "grpc-status-details-bin"
+# Milliseconds after which gRPC's own retries come back, beside RetryInfo for those who read the details.
+PUSHBACK = "grpc-retry-pushback-ms"
+_SENSIBLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+Context = grpc.ServicerContext
+
+
+class Account:
+    """Enter it, do the work inside, tell `fail` what went wrong, and `abort` outside if anything did.
+
+    caller: who calls, as the token's file names it, or empty.
+    """
+
+    def __init__(self, rpc: str, context: Context, metrics: Metrics, caller: str = "") -> None:
+        self._rpc = rpc
+        self._context = context
+        self._metrics = metrics
+        self._caller = caller
+        self._request_id = _request_id(context)
+        self._status: status_pb2.Status | None = None
+        self._pushback: float | None = None
+
+    def __enter__(self) -> Account:
+        self._start = time.perf_counter()
+        self._metrics.at_work.inc()
+        self._context.set_trailing_metadata(((REQUEST_ID, self._request_id),))
+        self._span = tracing.start(self._rpc, self._context.invocation_metadata())
+        self._span.note("request_id", self._request_id)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds = time.perf_counter() - self._start
+        code = "OK" if self._status is None else _CODES[self._status.code].name
+        self._metrics.at_work.dec()
+        self._metrics.calls.labels(self._rpc, code).inc()
+        self._metrics.seconds.labels(self._rpc).observe(seconds)
+        self._span.end(code)
+        level = logging.DEBUG if self._status is None else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "%s %s %s", self._rpc, code, self._request_id, extra=self._extra(code, seconds))
+
+    def fail(self, error: Exception, request: object) -> None:
+        """Decides what the caller is told."""
+        if isinstance(error, Error):
+            field = locate(error.field, request) if isinstance(request, Message) else error.field
+            self._status = status_of(error, field)
+            self._pushback = error.retry_after if isinstance(error, Overloaded) else None
+        elif not self._context.is_active():
+            # grpc itself raises a bare Exception where the caller leaves a stream.
+            self._status = status_of(Dropped("the caller went away"))
+        else:
+            log.exception("%s failed, request id %s", self._rpc, self._request_id, extra=self._extra("INTERNAL", 0.0))
+            self._status = internal(self._request_id)
+
+    def abort(self) -> None:
+        """Ends the call with the status that `fail` chose; raises, as grpc wants it."""
+        assert self._status is not None
+        trailers: list[tuple[str, str | bytes]] = [(REQUEST_ID, self._request_id)]
+        trailers.append((DETAILS, self._status.SerializeToString()))
+        if self._pushback is not None:
+            trailers.append((PUSHBACK, str(int(self._pushback * 1000))))
+        self._context.set_trailing_metadata(tuple(trailers))
+        self._context.abort(_CODES[self._status.code], self._status.message)
+
+    def _extra(self, code: str, seconds: float) -> dict[str, object]:
+        extra: dict[str, object] = {
+            "request_id": self._request_id,
+            "rpc": self._rpc,
+            "code": code,
+            "milliseconds": round(seconds * 1e3, 3),
+        }
+        if self._caller:
+            extra["caller"] = self._caller
+        if self._span.trace_id:
+            extra["trace_id"] = self._span.trace_id
+        return extra
+
+
+def _request_id(context: Context) -> str:
+    """The caller's, if it sent one that is fit for a log, or a new one."""
+    for key, value in context.invocation_metadata():
+        if key == REQUEST_ID and isinstance(value, str) and _SENSIBLE_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex

@@ -1,0 +1,88 @@
+"""Certificates made on the spot: an authority, and what it signs."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+DAY = datetime.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+class Authority:
+    def __init__(self, name: str) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name(name)
+        builder = _builder(self._name, self._name, self._key.public_key(), DAY)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        self.certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def sign(self, name: str, valid_for: datetime.timedelta = DAY) -> Pair:
+        """A certificate for `name` on 127.0.0.1 and localhost; a negative time has expired."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        builder = _builder(_name(name), self._name, key.public_key(), valid_for)
+        builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return Pair(certificate, private)
+
+
+@dataclass(frozen=True)
+class Files:
+    """A server's certificate and key on disk, and the authority for clients."""
+
+    folder: Path
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--tls-cert", str(self.folder / "server.pem"), "--tls-key", str(self.folder / "server.key")]
+
+    @property
+    def client_flags(self) -> list[str]:
+        return ["--tls-client-ca", str(self.folder / "clients.pem")]
+
+    def write(self, pair: Pair, clients: Authority | None = None) -> None:
+        """As renewal tools do: each file by renaming a new one into its place."""
+        content = {"server.pem": pair.certificate, "server.key": pair.key}
+        if clients is not None:
+            content["clients.pem"] = clients.certificate
+        for name, data in content.items():
+            (self.folder / f"{name}.new").write_bytes(data)
+            os.replace(self.folder / f"{name}.new", self.folder / name)
+
+
+def serial(pem: bytes) -> int:
+    return x509.load_pem_x509_certificate(pem).serial_number
+
+
+def _name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, valid_for: datetime.timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number())
+        .not_valid_before(now - 2 * DAY)
+        .not_valid_after(now + valid_for)
+    )
