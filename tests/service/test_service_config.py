@@ -177,6 +177,8 @@ def test_files_that_would_grow_or_overflow() -> None:
         parse_config(bomb)
     with pytest.raises(lx.ModelError, match="nested too deeply"):
         parse_config("[" * 20_000)
+    with pytest.raises(lx.ModelError, match="more than"):
+        parse_config("a: b\n" * 300_000)
 
 
 def test_a_version_may_have_its_own_configuration(tmp_path: Path) -> None:

@@ -17,6 +17,15 @@ from lstm_explain.plan.axes import Axes
 from lstm_explain.target import Target
 
 Path_ = tuple[int | str, ...]
+MOST_CHARACTERS = 1 << 20
+DEEPEST = 20
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 Axis = Annotated[int, Field(ge=0)]
 
 
@@ -194,13 +203,9 @@ def read_config(path: Path) -> ConfigFile:
 def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
     """Raises ModelError with file name, line and key."""
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):  # a few lines of these can stand for gigabytes
-                raise ModelError(f"{name}:{token.start_mark.line + 1}: aliases are not allowed")
+        _refuse_excess(text, name)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except RecursionError:
-        raise ModelError(f"{name}:1: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
@@ -214,6 +219,20 @@ def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
     except ValidationError as error:
         raise _first(file, error) from error
     return _with_method(ConfigFile(config, name, lines))
+
+
+def _refuse_excess(text: str, name: str) -> None:
+    """What would take far more time or memory than its size tells. Raises ModelError, YAMLError."""
+    if len(text) > MOST_CHARACTERS:
+        raise ModelError(f"{name}:1: {len(text)} characters, more than {MOST_CHARACTERS}")
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        line = token.start_mark.line + 1
+        if isinstance(token, yaml.AliasToken):  # a few lines of these can stand for gigabytes
+            raise ModelError(f"{name}:{line}: aliases are not allowed")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > DEEPEST:
+            raise ModelError(f"{name}:{line}: nested too deeply")
 
 
 def _with_method(file: ConfigFile) -> ConfigFile:
