@@ -99,14 +99,20 @@ class Model:
         return report(self._engine.graph, self.axes, self._engine.gates)
 
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Every output, computed by ONNX Runtime from the model as it is. Raises InputError."""
+        """Every output, computed by ONNX Runtime from the model as it is. Raises InputError.
+
+        Of recurrent operators that ONNX Runtime does not run (float64, batch first) our own kernels take the place.
+        """
         checked = check_inputs(self.inputs, inputs)
+        if any(cell.dtype == np.float64 or cell.batch_first for cell in self._engine.cells.values()):
+            values = self._study.predict(checked, Head(next(iter(self.outputs)), ()))
+            return {name: values[name] for name in self.outputs}
         session = self._session()
         try:
-            values = session.run(list(self.outputs), checked)
+            came = session.run(list(self.outputs), checked)
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
-        return dict(zip(self.outputs, values, strict=True))
+        return dict(zip(self.outputs, came, strict=True))
 
     def _session(self) -> ort.InferenceSession:
         with self._lock:

@@ -9,12 +9,13 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor
+from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from tests.service.calling import refusal, sequence
-from tests.service.models import WORDS, write_version
+from tests.service.models import WORDS, lstm, write_version
 from tests.service.running import serving
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -203,8 +204,6 @@ def test_unknown_models(channel: grpc.Channel, name: str) -> None:
 
 
 def test_half_precision_travels_raw(tmp_path: Path) -> None:
-    from onnx import TensorProto, helper
-
     nodes = [helper.make_node("Tanh", ["x"], ["y"], "tanh")]
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT16, ["batch", 2]) for n in ("x", "y")]
     graph = helper.make_graph(nodes, "half", infos[:1], infos[1:])
@@ -228,3 +227,20 @@ def test_reflection_has_the_protocol(channel: grpc.Channel) -> None:
     (answer,) = reflection.ServerReflectionInfo(iter([asked]), timeout=5)
     file = descriptor_pb2.FileDescriptorProto.FromString(answer.file_descriptor_response.file_descriptor_proto[0])
     assert file.package == "inference"
+
+
+def test_a_prediction_in_double_precision(tmp_path: Path) -> None:
+    """ONNX Runtime has no LSTM in float64; ours answers."""
+    model = lstm()
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT:
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float64), weight.name))
+    for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        info.type.tensor_type.elem_type = TensorProto.DOUBLE
+    write_version(tmp_path, "double", model)
+    x = sequence().astype(np.float64)
+    given = Tensor(name="x", datatype="FP64", shape=x.shape)
+    with serving(tmp_path) as server, server.channel() as channel:
+        response = stub(channel).ModelInfer(request("double", inputs=[given], raw_input_contents=[x.tobytes()]))
+    logits = np.frombuffer(response.raw_output_contents[0], np.float64).reshape(response.outputs[0].shape)
+    np.testing.assert_allclose(logits, lx.load(lstm()).predict({"x": sequence()})["logits"], rtol=1e-4, atol=1e-6)
