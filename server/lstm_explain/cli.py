@@ -1,4 +1,4 @@
-"""The command line: inspect, explain, serve.
+"""The command line: inspect, explain, serve, health.
 
 The engine is imported inside the commands, so that help and mistakes are told at once.
 """
@@ -19,6 +19,8 @@ try:
     from rich.table import Table
 except ImportError:  # told by main()
     sys.exit("lstm-explain: the command line needs the server's extra: pip install 'lstm-explain[server]'")
+
+from lstm_explain import kernel_cache
 
 if TYPE_CHECKING:
     from lstm_explain.methods.spec import Method
@@ -162,8 +164,31 @@ def serve(context: typer.Context) -> None:
     os._exit(OK)
 
 
+@app.command()
+def health(
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the server listens.")] = "127.0.0.1:50051",
+    service: Annotated[str, typer.Option(help="A service's full name, or model/<name>; empty: the server.")] = "",
+    ca: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The server's authority: use TLS.")] = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="Ours, for mutual TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The key of our certificate.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
+) -> None:
+    """Asks a server whether it serves. Exit code: 0 it does, 1 it does not or does not answer."""
+    import grpc
+
+    from lstm_explain.service.probe import ask
+
+    files = [None if path is None else path.read_bytes() for path in (ca, key, certificate)]
+    credentials = None if ca is None else grpc.ssl_channel_credentials(*files)
+    answer = ask(address, service, timeout, credentials)
+    if answer != "SERVING":
+        _fail(f"{address}: {answer}", NOT_POSSIBLE)
+    print(answer)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line; every error is one line on stderr."""
+    kernel_cache.use()
     command = typer.main.get_command(app)
     try:
         sys.exit(command.main(args=arguments, prog_name="lstm-explain", standalone_mode=False) or OK)

@@ -1,0 +1,124 @@
+"""Compiled kernels that come with a container image: compiled when it is built, found when it runs.
+
+`python -m lstm_explain.kernel_cache CPU…` fills the folder NUMBA_CACHE_DIR for this machine's processor and for those
+named (LLVM's names: x86-64-v3, x86-64-v4). The image is built on one processor and runs on others, so `use()` names
+the best of LSTM_EXPLAIN_KERNEL_CPUS that this one is. Numba also insists on a folder that it can write to; on a
+read-only file system it gets a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx
+
+FOLDER, CPU, FEATURES = "NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
+COMPILED_FOR = "LSTM_EXPLAIN_KERNEL_CPUS"
+NEEDS = {  # best first
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    "x86-64-v3": {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"},
+}
+ONLY = ["--only-compile"]
+WRITABLE_WHERE_NOTHING_ELSE_IS = "/dev/shm"
+
+
+def use() -> None:
+    """To be called before Numba is imported; imports no NumPy, whose number of threads is yet to be told."""
+    _choose_cpu()
+    folder = os.environ.get(FOLDER)
+    if folder and Path(folder).is_dir() and not os.access(folder, os.W_OK):
+        try:
+            copy = tempfile.mkdtemp(prefix="lstm-explain-kernels-")
+        except OSError:
+            copy = tempfile.mkdtemp(prefix="lstm-explain-kernels-", dir=WRITABLE_WHERE_NOTHING_ELSE_IS)
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        os.environ[FOLDER] = copy
+
+
+def _choose_cpu() -> None:
+    compiled = os.environ.get(COMPILED_FOR, "").split()
+    if not compiled or CPU in os.environ or platform.machine() != "x86_64":
+        return
+    from llvmlite import binding
+
+    has = {name for name, present in binding.get_host_cpu_features().items() if present}
+    for name, needs in NEEDS.items():
+        if name in compiled and needs <= has:
+            os.environ.update({CPU: name, FEATURES: ""})
+            return
+
+
+def fill(cpus: Sequence[str]) -> None:
+    """Compiles every kernel for every type that explanations call it with."""
+    _explain_small_models()
+    calls = pickle.dumps([(k.__module__, k.__name__, k.signatures) for k in _kernels()])
+    for cpu in cpus:  # compiled, but not run: this machine may be of another kind
+        environment = {**os.environ, CPU: cpu, FEATURES: "", COMPILED_FOR: ""}
+        subprocess.run(
+            [sys.executable, "-m", "lstm_explain.kernel_cache", *ONLY], env=environment, input=calls, check=True
+        )
+
+
+def _compile(calls: bytes) -> None:
+    for module, name, signatures in pickle.loads(calls):
+        for signature in signatures:
+            getattr(import_module(module), name).compile(signature)
+
+
+def _kernels() -> list[Any]:
+    """Every compiled function, where it is defined."""
+    found = []
+    for module in (import_module(f"lstm_explain.kernels.{name}") for name in ("scalar", "lstm", "gru", "rnn")):
+        found += [v for v in vars(module).values() if hasattr(v, "signatures") and v.__module__ == module.__name__]
+    return found
+
+
+def _explain_small_models() -> None:
+    import numpy as np
+
+    from lstm_explain import LRP, Gradient, Method, Target, load
+
+    methods: list[Method] = [LRP(product_rule="all"), LRP(product_rule="abs"), Gradient()]
+    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for dtype in (np.float32, np.float64):
+            model = load(_small_model(op, gates, dtype))
+            x = np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 2, 2)
+            for method in methods:
+                model.explain({"x": x}, method, Target(index=(0, 1), batch_axis=1))
+
+
+def _small_model(op: str, gates: int, dtype: npt.DTypeLike) -> onnx.ModelProto:
+    """One recurrent node of three units over two features."""
+    import numpy as np
+    import onnx
+
+    rng = np.random.default_rng(0)
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    shapes = {"W": (1, 3 * gates, 2), "R": (1, 3 * gates, 3), "B": (1, 6 * gates)}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(op, ["x", *shapes], ["", "last"], hidden_size=3)],
+        "small",
+        [onnx.helper.make_tensor_value_info("x", element, ["T", "B", 2])],
+        [onnx.helper.make_tensor_value_info("last", element, [1, "B", 3])],
+        [onnx.numpy_helper.from_array(rng.normal(size=shape).astype(dtype), name) for name, shape in shapes.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ONLY:
+        _compile(sys.stdin.buffer.read())
+    else:
+        fill(sys.argv[1:])

@@ -1,0 +1,34 @@
+"""`lstm-explain health`, against the running server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.service.running import Running
+
+
+def health(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lstm_explain.cli", "health", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("service", ["", "lstm_explain.v1.ExplanationService", "model/lstm"])
+def test_a_server_that_serves(running: Running, service: str) -> None:
+    told = health("--address", running.address, "--service", service)
+    assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
+
+
+def test_what_is_not_there_is_told_in_one_line(running: Running) -> None:
+    for arguments, word in (
+        (("--address", running.address, "--service", "model/none"), "NOT_FOUND"),
+        (("--address", "127.0.0.1:1", "--timeout", "1"), "UNAVAILABLE"),
+        (("--address", running.address, "--ca", "/no/such/file"), "/no/such/file"),
+    ):
+        told = health(*arguments)
+        assert told.returncode != 0
+        assert told.stderr.startswith("lstm-explain: ")
+        assert word in told.stderr
+        assert told.stderr.count("\n") == 1
