@@ -1,7 +1,8 @@
 """Scalar functions that the loop vectoriser can take in, for float32 and float64, and the activations of ONNX's cells.
 
 NumPy's exp and tanh call into libm one element at a time, which costs more than a small cell's products. In float32 a
-polynomial does: exp after Cephes, tanh the rational approximation that Eigen and ONNX Runtime use. In float64 libm.
+polynomial does: exp after Cephes, tanh the rational approximation that Eigen and ONNX Runtime use. In float64 after
+Cephes too, to about 13 units in the last place.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
 @intrinsic
 def _float_from_bits(typingctx, bits):
     return nb.types.float32(nb.types.int32), lambda ctx, b, sig, args: b.bitcast(args[0], ir.FloatType())
+
+
+@intrinsic
+def _double_from_bits(typingctx, bits):
+    return nb.types.float64(nb.types.int64), lambda ctx, b, sig, args: b.bitcast(args[0], ir.DoubleType())
 
 
 @register_jitable(**LINE)
@@ -54,6 +60,29 @@ def _tanh32(x):
     return x * p / q
 
 
+@register_jitable(**LINE)
+def _exp64(x):
+    x = min(max(x, -708.0), 709.0)
+    n = np.floor(x * 1.4426950408889634073599 + 0.5)
+    r = x - n * 6.93145751953125e-1 - n * 1.42860682030941723212e-6
+    s = r * r
+    p = (1.26177193074810590878e-4 * s + 3.02994407707441961300e-2) * s + 9.99999999999999999910e-1
+    q = (3.00198505138664455042e-6 * s + 2.52448340349684104192e-3) * s + 2.27265548208155028766e-1
+    q = q * s + 2.0
+    p *= r
+    return (1.0 + 2.0 * p / (q - p)) * _double_from_bits((np.int64(n) + np.int64(1023)) << np.int64(52))
+
+
+@register_jitable(**LINE)
+def _tanh64(x):
+    s = x * x
+    p = (-9.64399179425052238628e-1 * s - 9.92877231001918586564e1) * s - 1.61468768441708447952e3
+    q = ((s + 1.12811678491632931402e2) * s + 2.23548839060100448583e3) * s + 4.84406305325125486048e3
+    small = x + x * s * p / q
+    large = 1.0 - 2.0 / (_exp64(2.0 * abs(x)) + 1.0)
+    return small if abs(x) < 0.625 else (large if x > 0 else -large)
+
+
 def exp(x):
     return math.exp(x)
 
@@ -64,12 +93,12 @@ def tanh(x):
 
 @overload(exp, jit_options=LINE)
 def _exp(x):
-    return (lambda x: _exp32(x)) if x == nb.types.float32 else (lambda x: math.exp(x))
+    return (lambda x: _exp32(x)) if x == nb.types.float32 else (lambda x: _exp64(x))
 
 
 @overload(tanh, jit_options=LINE)
 def _tanh(x):
-    return (lambda x: _tanh32(x)) if x == nb.types.float32 else (lambda x: math.tanh(x))
+    return (lambda x: _tanh32(x)) if x == nb.types.float32 else (lambda x: _tanh64(x))
 
 
 # Activation codes. ONNX's names; alpha and beta as ONNX has them.
