@@ -94,6 +94,11 @@ class Model:
     def axes(self) -> dict[str, Axes]:
         return self._study.axes
 
+    @property
+    def hidden_units(self) -> int:
+        """Of all recurrent nodes, both directions; 1 where there is none."""
+        return max(1, sum(cell.hidden * len(cell.directions) for cell in self._engine.cells.values()))
+
     def report(self) -> Report:
         """What will happen at each node; `supported` tells whether LRP can explain the first output."""
         return report(self._engine.graph, self.axes, self._engine.gates)

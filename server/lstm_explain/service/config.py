@@ -14,6 +14,7 @@ from lstm_explain.errors import Error, MethodError, ModelError
 from lstm_explain.methods.spec import LRP, Method, method_from_name
 from lstm_explain.model import TensorSpec
 from lstm_explain.plan.axes import Axes
+from lstm_explain.service.limits import Limits
 from lstm_explain.target import Target
 
 Path_ = tuple[int | str, ...]
@@ -64,6 +65,21 @@ class TokenizerConfig(_Strict):
         return value
 
 
+class LimitsConfig(_Strict):
+    """How much one request to this model may ask for: as the server's settings of these names, and never more."""
+
+    max_batch: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    max_elements: int | None = Field(default=None, ge=1)
+    max_samples: int | None = Field(default=None, ge=1)
+    max_request_bytes_estimate: int | None = Field(default=None, ge=1)
+
+    def limits(self) -> Limits:
+        return Limits(
+            self.max_batch, self.max_steps, self.max_elements, self.max_samples, self.max_request_bytes_estimate
+        )
+
+
 class ModelConfig(_Strict):
     """What model.yaml may say; everything has a default.
 
@@ -85,6 +101,7 @@ class ModelConfig(_Strict):
     features: dict[str, list[str]] = {}
     units: dict[str, str | list[str]] = {}
     tokenizer: TokenizerConfig | None = None
+    limits: LimitsConfig = LimitsConfig()
 
     def default_method(self) -> Method:
         """Raises MethodError."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy.typing as npt
 from lstm_explain.errors import InputError
 from lstm_explain.methods.spec import Method
 from lstm_explain.model import Explanation
-from lstm_explain.service.gate import Call, Slots
+from lstm_explain.service import tracing
+from lstm_explain.service.gate import Call, Patience, Slots
+from lstm_explain.service.limits import Limits
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.served import ServedModel
 from lstm_explain.target import Target
+from lstm_explain.watch import Stopped, Watch, part, watching
 
 Array = npt.NDArray[Any]
 
@@ -45,32 +49,65 @@ class Answer:
 class Explainer:
     """Runs queries, as many at a time as there are slots."""
 
-    def __init__(self, slots: Slots, metrics: Metrics) -> None:
+    def __init__(self, slots: Slots, metrics: Metrics, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         self._slots = slots
         self._metrics = metrics
+        self._limits = limits
 
     def explain(self, served: ServedModel, query: Query, call: Call) -> Answer:
-        """Raises lstm_explain.Error; TooLate or Dropped if nobody waits any more when its turn comes."""
+        """Raises lstm_explain.Error; TooLate or Dropped as soon as nobody waits any more."""
         inputs, tokens = read_text(served, query.inputs)
         method = query.method or served.default_method
-        asked = time.perf_counter()
-        with self._slots.slot(call):
-            self._metrics.waiting.observe(time.perf_counter() - asked)
-            with self._metrics.engine_time(served.name, method.name):
-                explanation = served.model.explain(
-                    inputs, method=method, target=query.target or served.default_target, capture=query.capture
-                )
+        with self._turn(served, inputs, method, call):
+            explanation = served.model.explain(
+                inputs, method=method, target=query.target or served.default_target, capture=query.capture
+            )
         self._metrics.explained(explanation)
         return Answer(served, explanation, tokens)
 
     def predict(self, served: ServedModel, inputs: Mapping[str, Array], call: Call) -> dict[str, Array]:
         """Every output by name. Raises what `explain` does."""
         arrays, _ = read_text(served, inputs)
-        asked = time.perf_counter()
+        with self._turn(served, arrays, None, call):
+            return part("forward")(served.model.predict)(arrays)
+
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Put around what makes a message of an answer."""
+        began = time.time_ns()
+        yield
+        ended = time.time_ns()
+        self._metrics.parts["encode"].observe((ended - began) / 1e9)
+        tracing.current().child("encode", began, ended)
+
+    def count_item(self, rpc: str, code: str) -> None:
+        """A request of a stream is answered."""
+        self._metrics.items.labels(rpc, code).inc()
+
+    @contextmanager
+    def _turn(
+        self, served: ServedModel, inputs: Mapping[str, Array], method: Method | None, call: Call
+    ) -> Iterator[None]:
+        """Within the limits, waits for a slot; the engine then stops between its steps where patience ends."""
+        self._limits.tightened(served.config.limits.limits()).check(served.model, inputs, method)
+        name = PREDICTION if method is None else method.name
+        asked, span = time.time_ns(), tracing.current()
+        span.note("model", f"{served.name}/{served.version}")
+        span.note("method", name)
         with self._slots.slot(call):
-            self._metrics.waiting.observe(time.perf_counter() - asked)
-            with self._metrics.engine_time(served.name, PREDICTION):
-                return served.model.predict(arrays)
+            began = time.time_ns()
+            self._metrics.waiting.observe(max(0, began - asked) / 1e9)
+            span.child("queue", asked, began)
+            watch = Watch(Patience(call))
+            try:
+                with self._metrics.engine_time(served.name, name), watching(watch):
+                    yield
+            except Stopped as stopped:
+                raise stopped.cause from None
+            finally:
+                for kind, done in watch.parts.items():
+                    self._metrics.parts[kind].observe(done.seconds)
+                    span.child(kind, done.start, done.end, times=done.times, seconds=done.seconds)
 
 
 def read_text(served: ServedModel, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from functools import partial
 
 import grpc
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
-from lstm_explain.errors import Error
-from lstm_explain.service import stream
+from lstm_explain.errors import Error, InputError
+from lstm_explain.service import stream, tracing
+from lstm_explain.service.calls import Malformed
 from lstm_explain.service.errors import internal, status_of
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
 from lstm_explain.service.repository import Repository
+from lstm_explain.service.tracing import Span
 from lstm_explain.service.wire import from_answer, locate, to_query
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc
@@ -38,14 +40,26 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
         self, request_iterator: Iterator[pb.ExplainStreamRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ExplainStreamResponse]:
         with self._doors.streams.inside():
-            work = partial(self._item, call=context)
-            yield from stream.answers(request_iterator, work, self._doors.pool, self._doors.window)
+            doors, work = self._doors, partial(self._item, call=context, span=tracing.current())
+            yield from stream.answers(request_iterator, work, doors.pool, doors.window, places=doors.places)
 
     def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         served = self._repository.ready(request.model, request.version)
-        return from_answer(self._explainer.explain(served, to_query(request, served), call))
+        answer = self._explainer.explain(served, to_query(request, served), call)
+        with self._explainer.encoding():
+            return from_answer(answer)
 
-    def _item(self, item: pb.ExplainStreamRequest, call: Call) -> pb.ExplainStreamResponse:
+    def _item(self, item: pb.ExplainStreamRequest | Malformed, call: Call, span: Span) -> pb.ExplainStreamResponse:
+        own = span.begin("item")
+        answer = self._answered(item, call)
+        code = code_pb2.Code.Name(answer.error.code)
+        self._explainer.count_item("ExplainStream", code)
+        own.end(code)
+        return answer
+
+    def _answered(self, item: pb.ExplainStreamRequest | Malformed, call: Call) -> pb.ExplainStreamResponse:
+        if isinstance(item, Malformed):
+            return _refusal("", status_of(InputError("the request is not a valid protobuf message")), "")
         try:
             return pb.ExplainStreamResponse(id=item.id, response=self._answer(item.request, call))
         except Error as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from lstm_explain.service.errors import Dropped, Overloaded, TooLate
+from lstm_explain.watch import Stopped
 
+SECONDS_BETWEEN_LOOKS = 0.2
 RETRY_AFTER = 0.1  # seconds; a queue of short explanations is gone by then
 
 
@@ -20,6 +23,21 @@ class Call(Protocol):
     def is_active(self) -> bool: ...
 
     def time_remaining(self) -> float | None: ...
+
+
+class Patience:
+    """How long a caller waits. Call it between the steps of the work: raises watch.Stopped when the wait is over."""
+
+    def __init__(self, call: Call) -> None:
+        remaining = call.time_remaining()
+        self._end = None if remaining is None else time.monotonic() + remaining
+        self._is_active = call.is_active
+
+    def __call__(self) -> None:
+        if self._end is not None and time.monotonic() >= self._end:
+            raise Stopped(TooLate("the deadline passed during the work"))
+        if not self._is_active():
+            raise Stopped(Dropped("the caller went away during the work"))
 
 
 class Limit:
@@ -37,18 +55,52 @@ class Limit:
         try:
             yield
         finally:
-            self._free.release()
+            self.leave()
+
+    def enter(self, timeout: float) -> bool:
+        """Whether there is room within `timeout` seconds; `leave` when done."""
+        return self._free.acquire(timeout=timeout)
+
+    def leave(self) -> None:
+        self._free.release()
+
+
+class Places:
+    """The places of a Limit that streams may take, half of them, so that other calls are let in too.
+
+    A request of a stream waits for its place: a server with much to do reads streams more slowly.
+    """
+
+    def __init__(self, limit: Limit, most: int) -> None:
+        self._limit = limit
+        self._own = threading.Semaphore(max(1, most // 2))
+
+    def take(self, wanted: Callable[[], bool]) -> bool:
+        """Waits for a place; False once it is not `wanted` any more."""
+        while not self._own.acquire(timeout=SECONDS_BETWEEN_LOOKS):
+            if not wanted():
+                return False
+        while not self._limit.enter(SECONDS_BETWEEN_LOOKS):
+            if not wanted():
+                self._own.release()
+                return False
+        return True
+
+    def give_back(self) -> None:
+        self._limit.leave()
+        self._own.release()
 
 
 @dataclass(frozen=True)
 class Doors:
     """What all services share: how many unary calls and streams are let in, and who does the work of streams.
 
-    window: requests of one stream that are read ahead of their answers.
+    places: of requests in streams. window: requests of one stream that are read ahead of their answers.
     """
 
     calls: Limit
     streams: Limit
+    places: Places
     pool: Executor
     window: int
 

@@ -75,7 +75,10 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> Iterator[pb.ModelStreamInferResponse]:
         with self._doors.streams.inside():
             work = partial(self._item, call=context)
-            yield from stream.answers(request_iterator, work, self._doors.pool, self._doors.window, in_order=True)
+            doors = self._doors
+            yield from stream.answers(
+                request_iterator, work, doors.pool, doors.window, in_order=True, places=doors.places
+            )
 
     def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:  # noqa: N802
         raise Unimplemented("there is no ModelConfig here; ModelMetadata tells inputs and outputs")
@@ -107,7 +110,8 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         served = self._repository.ready(request.model_name, request.model_version)
         if wants_explanation(request):
             answer = self._explainer.explain(served, to_inference_query(request, served), call)
-            return from_inference_answer(request, answer)
+            with self._explainer.encoding():
+                return from_inference_answer(request, answer)
         outputs = self._explainer.predict(served, to_inputs(request, served), call)
         return from_prediction(request, served, outputs)
 

@@ -12,6 +12,11 @@ from lstm_explain.model import Explanation
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+PARTS = {
+    "forward": "The engine's time forward",
+    "backward": "The engine's time backward",
+    "encode": "From arrays to the message",
+}
 RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
@@ -26,6 +31,10 @@ class Metrics:
         self.waiting = Histogram(
             "lstm_explain_queue_seconds", "Wait for a slot to compute.", buckets=SECONDS, registry=registry
         )
+        self.parts = {
+            part: Histogram(f"lstm_explain_{part}_seconds", f"{what}, a request.", buckets=SECONDS, registry=registry)
+            for part, what in PARTS.items()
+        }
         self.engine = Histogram(
             "lstm_explain_engine_seconds",
             "The engine's time, forward and backward.",
@@ -39,6 +48,9 @@ class Metrics:
             "Largest residual of the ledger, relative to the explained value.",
             buckets=RESIDUALS,
             registry=registry,
+        )
+        self.items = Counter(
+            "lstm_explain_stream_items", "Requests in streams answered.", ["rpc", "code"], registry=registry
         )
         self.at_work = Gauge(
             "lstm_explain_calls_at_work", "Calls not answered yet.", registry=registry, multiprocess_mode="livesum"

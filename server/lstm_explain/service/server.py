@@ -22,7 +22,7 @@ from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
-from lstm_explain.service.gate import Doors, Limit, Slots
+from lstm_explain.service.gate import Doors, Limit, Places, Slots
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
 from lstm_explain.service.metrics import Metrics
@@ -51,6 +51,8 @@ SERVICES = (
 )
 # Threads beside those of explanations and streams, so that health and lists are answered when all of these are busy.
 SPARE_THREADS = 8
+# Of this stream a request that is no message is answered like any other bad one.
+TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
 SECONDS_BETWEEN_LOOKS = 0.5
 SERVING = health_pb2.HealthCheckResponse.SERVING
 # By state, as the metrics call it: `resting` is ready too, though not in memory.
@@ -81,7 +83,7 @@ class Server:
         )
         self._grpc = grpc.server(
             ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call"),
-            interceptors=[Calls(self._metrics, Access(Tokens(settings.tokens) if settings.tokens else None))],
+            interceptors=[Calls(self._metrics, Access(Tokens(settings.tokens) if settings.tokens else None), TOLERANT)],
             options=_options(settings),
         )
         self._add_services()
@@ -112,9 +114,9 @@ class Server:
 
     def _add_services(self) -> None:
         settings = self._settings
-        explainer = Explainer(Slots(settings.slots), self._metrics)
+        explainer = Explainer(Slots(settings.slots), self._metrics, settings.limits)
         calls, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
-        doors = Doors(calls, streams, self._pool, settings.stream_window)
+        doors = Doors(calls, streams, Places(calls, settings.max_concurrent), self._pool, settings.stream_window)
         explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]
             ExplanationServicer(self._repository, explainer, doors), self._grpc
         )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from lstm_explain.service.limits import Limits
 
 ENV_PREFIX = "LSTM_EXPLAIN_"
 
@@ -68,6 +71,23 @@ class Settings(BaseSettings):
     stream_window: int = Field(
         default=8, ge=1, description="requests of one stream that are read ahead of their answers"
     )
+    max_batch: int = Field(default=4096, ge=1, description="largest batch of a request; model.yaml can lower it")
+    max_steps: int = Field(default=100_000, ge=1, description="most time steps of a request; model.yaml can lower it")
+    max_elements: int = Field(
+        default=16_777_216, ge=1, description="most elements in all inputs of a request; model.yaml can lower it"
+    )
+    max_samples: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="most samples on which one request may run the model: its batch times the method's steps, samples, "
+        "windows, or permutations times players; model.yaml can lower it",
+    )
+    max_request_bytes_estimate: int = Field(
+        default=4 * 1024**3,
+        ge=1,
+        description="most memory that a request may take: about 72 bytes for every sample, time step and hidden unit, "
+        "and six times its inputs; model.yaml can lower it",
+    )
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request")
     poll_seconds: float | None = Field(
         default=None, gt=0, description="seconds between looks at the folder of models for changes; none without it"
@@ -86,6 +106,15 @@ class Settings(BaseSettings):
         default="info", description="least level that is logged"
     )
     log_format: Literal["text", "json"] = Field(default="text", description="how the log is written, to stderr")
+
+    @property
+    def limits(self) -> Limits:
+        """How much one request may ask for."""
+        from lstm_explain.service.limits import Limits  # the engine, which reads --threads as it is imported
+
+        return Limits(
+            self.max_batch, self.max_steps, self.max_elements, self.max_samples, self.max_request_bytes_estimate
+        )
 
     @property
     def slots(self) -> int:

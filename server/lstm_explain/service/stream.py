@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+from lstm_explain.service.errors import Dropped
+from lstm_explain.service.gate import Places
+
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
@@ -28,15 +31,17 @@ def answers(
     window: int,
     *,
     in_order: bool = False,
+    places: Places | None = None,
 ) -> Iterator[Answer]:
     """Yields work(request) for each, at most `window` requests read ahead of their answers.
 
-    in_order: answers in the order of the requests; else as they are ready.
+    in_order: answers in the order of the requests; else as they are ready. places: each request takes one of them,
+    beside all other streams, before it is worked on.
 
     What is taken from the iterator is on its way to the caller when the next answer is asked for: so a caller that
     does not read stops the reading of its requests. Raises what `requests` raises, when what came before is answered.
     """
-    return _Flow(requests, work, pool, window, in_order).run()
+    return _Flow(requests, work, pool, window, in_order, places).run()
 
 
 class _Flow(Generic[Request, Answer]):
@@ -47,12 +52,14 @@ class _Flow(Generic[Request, Answer]):
         pool: Executor,
         window: int,
         in_order: bool,
+        places: Places | None,
     ) -> None:
         self._requests = requests
         self._work = work
         self._pool = pool
         self._room = threading.Semaphore(window)
         self._in_order = in_order
+        self._places = places
         self._next: SimpleQueue[Future[Answer] | _End] = SimpleQueue()
         self._closed = False
 
@@ -79,9 +86,11 @@ class _Flow(Generic[Request, Answer]):
         try:
             for request in self._requests:
                 self._room.acquire()
-                if self._closed:
+                if self._closed or not self._take():
                     break
-                future = self._pool.submit(self._work, request)
+                future = self._pool.submit(self._begin, request)
+                if self._places is not None:
+                    future.add_done_callback(self._give_back)
                 if self._in_order:
                     self._next.put(future)
                 else:
@@ -90,3 +99,16 @@ class _Flow(Generic[Request, Answer]):
         except Exception as problem:  # told by whoever takes the answers
             error = problem
         self._next.put(_End(count, error))
+
+    def _begin(self, request: Request) -> Answer:
+        """What has not begun when the caller leaves never does."""
+        if self._closed:
+            raise Dropped("the stream is over")
+        return self._work(request)
+
+    def _take(self) -> bool:
+        return self._places is None or self._places.take(lambda: not self._closed)
+
+    def _give_back(self, _: Future[Answer]) -> None:
+        assert self._places is not None
+        self._places.give_back()

@@ -1,0 +1,124 @@
+"""How much one request may ask for. Requests above it cannot succeed later either: they are INVALID_ARGUMENT."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.errors import InputError, MethodError
+from lstm_explain.methods.players import player_shape
+from lstm_explain.methods.spec import IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
+from lstm_explain.methods.stacking import MOST_BYTES
+from lstm_explain.model import Model
+from lstm_explain.plan.axes import Axes
+
+Inputs = Mapping[str, npt.NDArray[Any]]
+
+# What an LSTM's forward pass keeps and its way back makes: arrays of one hidden unit a time step, float32.
+# Measured with LSTMs of 64 to 256 units: 13.4 to 13.8 for LRP, 17.7 for gradients.
+ARRAYS_A_UNIT = 18
+BYTES_A_NUMBER = 4
+COPIES_OF_INPUTS = 6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """None: no limit.
+
+    batch: samples. steps: length of the longest time axis. elements: of all inputs together. samples: runs of the model
+    that a perturbation method makes, times the batch. bytes_estimate: what the work may take, see `estimate`.
+    """
+
+    batch: int | None = None
+    steps: int | None = None
+    elements: int | None = None
+    samples: int | None = None
+    bytes_estimate: int | None = None
+
+    def tightened(self, other: Limits) -> Limits:
+        """The smaller of each: a model's own limits cannot widen the server's."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return Limits(**{n: min((v for v in pair if v is not None), default=None) for n, pair in pairs.items()})
+
+    def check(self, model: Model, inputs: Inputs, method: Method | None) -> None:
+        """method: None for a prediction. Raises InputError, MethodError.
+
+        Of inputs that do not fit the model it says nothing: the engine does.
+        """
+        for name, array in inputs.items():
+            axes = _axes(model, name, array)
+            self._hold(array, axes.batch, self.batch, name, "samples")
+            self._hold(array, axes.time, self.steps, name, "time steps")
+        elements = sum(array.size for array in inputs.values())
+        if self.elements is not None and elements > self.elements:
+            raise InputError(f"{elements} elements in all inputs, at most {self.elements} are allowed", field="inputs")
+        batch, _ = extents(model, inputs)
+        samples = batch * runs(model, inputs, method)
+        if method is not None and self.samples is not None and samples > self.samples:
+            raise MethodError(
+                f"{method.name} would run the model on {samples} samples, at most {self.samples} are allowed",
+                field="method",
+            )
+        size = estimate(model, inputs, method)
+        if self.bytes_estimate is not None and size > self.bytes_estimate:
+            raise InputError(
+                f"the request would take about {size:.3g} bytes of memory, {self.bytes_estimate:.3g} are allowed",
+                field="inputs",
+            )
+
+    def _hold(self, array: npt.NDArray[Any], axis: int | None, most: int | None, name: str, what: str) -> None:
+        if axis is not None and most is not None and array.shape[axis] > most:
+            raise InputError(
+                f"input {name!r}: {array.shape[axis]} {what}, at most {most} are allowed", field=f"inputs.{name}.shape"
+            )
+
+
+def runs(model: Model, inputs: Inputs, method: Method | None) -> int:
+    """How often the method runs the model on the whole batch; 1 for LRP and gradients."""
+    match method:
+        case IntegratedGradients():
+            return method.steps
+        case SmoothGrad():
+            return method.samples
+        case Occlusion():
+            return sum(max(1, math.prod(_players(model, n, a, "steps")) - method.window + 1) for n, a in inputs.items())
+        case ShapleySampling():
+            players = sum(math.prod(_players(model, n, a, method.over)) for n, a in inputs.items())
+            return method.permutations * max(1, players)
+    return 1
+
+
+def estimate(model: Model, inputs: Inputs, method: Method | None) -> int:
+    """Bytes that the work takes at most, roughly.
+
+    18 arrays of float32 for every sample, time step and hidden unit, and six copies of the inputs. A method of many
+    runs stacks copies of the batch up to 128 MiB, and never fewer than one.
+    """
+    batch, steps = extents(model, inputs)
+    one = BYTES_A_NUMBER * ARRAYS_A_UNIT * batch * steps * model.hidden_units
+    one += COPIES_OF_INPUTS * sum(array.nbytes for array in inputs.values())
+    return max(one, min(MOST_BYTES, one * runs(model, inputs, method)))
+
+
+def extents(model: Model, inputs: Inputs) -> tuple[int, int]:
+    """The largest batch and the largest number of time steps."""
+    axes = {name: _axes(model, name, array) for name, array in inputs.items()}
+    batch = [a.shape[axis] for n, a in inputs.items() if (axis := axes[n].batch) is not None]
+    steps = [a.shape[axis] for n, a in inputs.items() if (axis := axes[n].time) is not None]
+    return max([*batch, 1]), max([*steps, 1])
+
+
+def _axes(model: Model, name: str, array: npt.NDArray[Any]) -> Axes:
+    """As far as the array has them."""
+    axes = model.axes.get(name, Axes(None, None))
+    batch, time = (axis if axis is not None and axis < np.ndim(array) else None for axis in (axes.batch, axes.time))
+    return Axes(batch, time)
+
+
+def _players(model: Model, name: str, array: npt.NDArray[Any], over: Any) -> tuple[int, ...]:
+    return player_shape(array.shape, _axes(model, name, array), over)

@@ -1,0 +1,238 @@
+"""What one request may ask for, and what becomes of those that nobody waits for any more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.service.limits import Limits, estimate, runs
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
+from tests.service.calling import Refusal, refusal, request, sequence, stub, tensor
+from tests.service.models import FEATURES, lstm, write_version
+from tests.service.running import Running, serving
+
+TIGHT = "limits: {max_batch: 2, max_steps: 8, max_elements: 40, max_samples: 30, max_request_bytes_estimate: 100000}\n"
+WIDE = "limits: {max_batch: 1000000, max_samples: 100000000}\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_version(folder, "lstm", lstm())
+    write_version(folder, "tight", lstm(), config=TIGHT)
+    write_version(folder, "wide", lstm(), config=WIDE)
+    write_version(folder, "heavy", lstm(hidden=64))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def limited(folder: Path) -> Iterator[Running]:
+    flags = ("--max-batch", "8", "--max-steps", "4000", "--max-elements", "100000", "--max-samples", "2000000")
+    with serving(folder, *flags, "--max-request-bytes-estimate", "200000000", "--parallel", "1") as server:
+        yield server
+
+
+def refused(server: Running, message: pb.ExplainRequest) -> Refusal | None:
+    with server.channel() as channel:
+        try:
+            stub(channel).Explain(message, timeout=30)
+        except grpc.RpcError as error:
+            return refusal(error)
+    return None
+
+
+def sized(batch: int, time_steps: int, model: str = "lstm", **fields: object) -> pb.ExplainRequest:
+    return request(model, inputs=[tensor("x", sequence(batch, time_steps, features=FEATURES))], **fields)
+
+
+OCCLUSION = method_pb2.Method(occlusion=method_pb2.Occlusion())
+
+
+def shapley(permutations: int) -> method_pb2.Method:
+    return method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=permutations))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "told", "field"),
+    [
+        (sized(8, 5), sized(9, 5), "9 samples, at most 8", "inputs[0].shape"),
+        (sized(1, 4000), sized(1, 4001), "4001 time steps, at most 4000", "inputs[0].shape"),
+        (sized(8, 3125), sized(8, 3126), "100032 elements", "inputs"),
+        (sized(2, 5, "tight"), sized(3, 1, "tight"), "3 samples, at most 2", "inputs[0].shape"),
+        (sized(1, 8, "tight"), sized(1, 9, "tight"), "9 time steps, at most 8", "inputs[0].shape"),
+        (sized(2, 5, "tight"), sized(2, 6, "tight"), "48 elements", "inputs"),
+        (sized(8, 5, "wide"), sized(9, 5, "wide"), "9 samples, at most 8", "inputs[0].shape"),
+        (
+            sized(2, 5, "tight", method=OCCLUSION),
+            sized(4, 1, "tight", method=OCCLUSION),
+            "4 samples",
+            "inputs[0].shape",
+        ),
+        (sized(1, 8, "tight", method=shapley(2)), sized(1, 8, "tight", method=shapley(4)), "on 32 samples", "method"),
+    ],
+)
+def test_a_request_above_a_limit_is_told_which(
+    limited: Running, good: pb.ExplainRequest, bad: pb.ExplainRequest, told: str, field: str
+) -> None:
+    """INVALID_ARGUMENT, not RESOURCE_EXHAUSTED: sending it again cannot help."""
+    assert refused(limited, good) is None
+    answer = refused(limited, bad)
+    assert answer is not None
+    assert answer.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert told in answer.message
+    assert answer.field.startswith(field)
+
+
+def test_runs_of_the_methods_are_those_that_are_made() -> None:
+    model = lx.load(lstm())
+    x = {"x": sequence(2, 5)}
+    made: list[int] = []
+    predict = model._study.predict
+
+    def counting(inputs, head):
+        made.append(inputs["x"].shape[0])
+        return predict(inputs, head)
+
+    model._study.predict = counting
+    for method in (lx.Occlusion(), lx.Occlusion(window=2), lx.ShapleySampling(permutations=3)):
+        made.clear()
+        model.explain(x, method)
+        wanted = 2 * runs(model, x, method)
+        assert wanted - 2 * 3 <= sum(made) <= wanted + 2 * 6  # and the input, the baseline and a trial of stacking
+    assert runs(model, x, lx.IntegratedGradients(steps=7)) == 7
+    assert runs(model, x, lx.SmoothGrad(samples=9)) == 9
+    assert runs(model, x, lx.LRP()) == 1
+
+
+def test_memory_is_estimated_by_time_steps_and_units() -> None:
+    model = lx.load(lstm(hidden=64))
+    one, two = (estimate(model, {"x": sequence(4, steps)}, lx.LRP()) for steps in (100, 200))
+    assert two == 2 * one == 200 * 4 * (72 * 64 + 6 * 4 * FEATURES)
+    with pytest.raises(lx.InputError, match="bytes of memory"):
+        Limits(bytes_estimate=two - 1).check(model, {"x": sequence(4, 200)}, lx.LRP())
+    Limits(bytes_estimate=two).check(model, {"x": sequence(4, 200)}, lx.LRP())
+
+
+def test_a_models_limits_never_widen_the_servers() -> None:
+    assert Limits(3, None, 5).tightened(Limits(4, 2, 1)) == Limits(3, 2, 1)
+
+
+LONG = shapley(60)
+
+
+def _seconds_for_a_small_one(server: Running) -> float:
+    """There is one slot: so this tells how long it stays taken."""
+    with server.channel() as channel:
+        start = time.monotonic()
+        stub(channel).Explain(sized(1, 3), timeout=60)
+        return time.monotonic() - start
+
+
+def test_work_stops_soon_after_the_deadline(limited: Running) -> None:
+    message = sized(1, 600, "heavy", method=LONG)
+    with limited.channel() as channel:
+        start = time.monotonic()
+        with pytest.raises(grpc.RpcError) as raised:
+            stub(channel).Explain(message, timeout=0.5)
+        assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert _seconds_for_a_small_one(limited) < 2
+        stopped = time.monotonic() - start
+        start = time.monotonic()
+        stub(channel).Explain(message, timeout=120)
+        whole = time.monotonic() - start
+    assert stopped < whole / 2
+
+
+def test_work_stops_soon_after_the_caller_has_gone(limited: Running) -> None:
+    with limited.channel() as channel:
+        for _ in range(3):
+            call = stub(channel).Explain.future(sized(1, 600, "heavy", method=LONG), timeout=120)
+            time.sleep(0.2)
+            call.cancel()
+    assert _seconds_for_a_small_one(limited) < 2
+
+
+def test_a_stream_that_is_cancelled_takes_its_items_with_it(limited: Running) -> None:
+    with limited.channel() as channel:
+        items = [
+            pb.ExplainStreamRequest(id=str(i), request=sized(1, 300, "heavy", method=LONG, version="1"))
+            for i in range(8)
+        ]
+        answers = stub(channel).ExplainStream(iter(items), timeout=120)
+        time.sleep(0.3)
+        answers.cancel()
+    assert _seconds_for_a_small_one(limited) < 2
+
+
+def test_items_of_streams_leave_places_for_other_calls(folder: Path) -> None:
+    """Four places: streams with many items take two of them, however many streams there are."""
+    flags = ("--parallel", "1", "--max-concurrent", "4", "--max-streams", "3", "--stream-window", "8")
+    with serving(folder, *flags) as server, server.channel() as channel:
+        x = tensor("x", sequence(4, 1000, features=FEATURES))
+
+        def items() -> Iterator[pb.ExplainStreamRequest]:
+            for i in range(15):
+                yield pb.ExplainStreamRequest(id=str(i), request=request("heavy", inputs=[x]))
+
+        counts: list[int] = []
+
+        def consume() -> None:
+            counts.append(sum(a.WhichOneof("result") == "response" for a in stub(channel).ExplainStream(items())))
+
+        streams = [threading.Thread(target=consume) for _ in range(3)]
+        for thread in streams:
+            thread.start()
+        for _ in range(5):
+            assert stub(channel).Explain(sized(1, 3), timeout=30).model == "lstm"
+        for thread in streams:
+            thread.join()
+    assert counts == [15] * 3  # none was refused: a stream waits
+
+
+def test_a_stream_item_that_is_no_message_has_its_own_error(limited: Running) -> None:
+    good = pb.ExplainStreamRequest(id="good", request=sized(1, 3)).SerializeToString()
+    with limited.channel() as channel:
+        method = channel.stream_stream(
+            "/lstm_explain.v1.ExplanationService/ExplainStream",
+            response_deserializer=pb.ExplainStreamResponse.FromString,
+        )
+        answers = list(method(iter([good, b"\xff\xff\xff", good]), timeout=30))
+    assert sorted(a.id for a in answers) == ["", "good", "good"]
+    (bad,) = (a for a in answers if not a.id)
+    assert bad.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+def test_a_slow_reader_bounds_the_servers_memory(folder: Path) -> None:
+    """Answers are not taken: the server stops reading, though the caller would send 300 MB."""
+    with serving(folder, "--parallel", "2") as server, server.channel() as channel:
+        x = tensor("x", np.zeros((8, 8000, FEATURES), np.float32))  # 1 MB
+        sent = [0]
+
+        def items() -> Iterator[pb.ExplainStreamRequest]:
+            for i in range(300):
+                sent[0] += 1
+                yield pb.ExplainStreamRequest(id=str(i), request=request("lstm", inputs=[x]))
+
+        answers = stub(channel).ExplainStream(items(), timeout=120)
+        next(answers)
+        steady = 0
+        while steady < 5:  # until nothing moves for a second
+            before = sent[0]
+            time.sleep(0.2)
+            steady = steady + 1 if sent[0] == before else 0
+        assert sent[0] < 60
+        assert _resident(server) < 1_000_000_000
+        answers.cancel()
+
+
+def _resident(server: Running) -> int:
+    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
+    return int(pages) * 4096
