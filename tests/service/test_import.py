@@ -56,6 +56,13 @@ def left_over(folder: Path) -> list[str]:
     return [path.name for path in (folder / ".staging").glob("*") if path.name != "lock"]
 
 
+def wait_until_clean(folder: Path) -> None:
+    end = time.monotonic() + 10
+    while left_over(folder) and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(0.1)
+
+
 def content(seed: int = 0, **sizes: int) -> bytes:
     return lstm(seed, **sizes).SerializeToString()
 
@@ -229,10 +236,26 @@ def test_a_caller_that_leaves_leaves_nothing(server: Running, folder: Path) -> N
         time.sleep(0.5)
         assert len(left_over(folder)) == 1
         call.cancel()
-        end = time.monotonic() + 10
-        while left_over(folder) and time.monotonic() < end:
-            time.sleep(0.05)
+        wait_until_clean(folder)
     assert not (folder / "left").exists()
+
+
+def test_a_caller_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
+    data = content(1)
+
+    def silent() -> Iterator[model_pb2.ImportModelRequest]:
+        yield start(data)
+        yield chunk(data[:100])
+        time.sleep(20)
+
+    with serving(tmp_path, "--allow-import", "--import-patience", "0.3") as server, server.channel() as channel:
+        stub = model_pb2_grpc.ModelServiceStub(channel)
+        calls = [stub.ImportModel.future(silent()) for _ in range(2)]  # as many as are let in
+        assert {call.exception(timeout=10).code() for call in calls} == {grpc.StatusCode.CANCELLED}
+        wait_until_clean(tmp_path)
+        with Client(server.address) as client:
+            assert client.import_model("next", data).version == "1"
+        assert left_over(tmp_path) == []
 
 
 def test_two_imports_of_one_name_at_once(server: Running, client: Client) -> None:

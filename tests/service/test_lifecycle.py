@@ -262,7 +262,8 @@ def test_what_one_process_is_told_all_do(folder: Path) -> None:
         channels = [stack.enter_context(grpc.insecure_channel(server.address, options)) for _ in range(12)]
         client = stack.enter_context(Client(server.address))
         client.import_model("c", data)
-        for channel in channels:  # at once: who does not know the model asks the others
+        for channel in channels:  # at once: who does not know the model looks for news
+            assert inference(channel).ModelReady(pb.ModelReadyRequest(name="c")).ready
             np.testing.assert_array_equal(relevance(channel, "c"), wanted(9))
         unload(channels[0], "a")
         until(lambda: all(listed(channel)["a", "1"].state == UNLOADED for channel in channels))

@@ -51,7 +51,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: N802
         try:
-            self._repository.snapshot.ready(request.name, request.version)
+            self._repository.with_news(request.name, request.version).ready(request.name, request.version)
         except (NotFound, NotReady):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
@@ -62,7 +62,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerMetadataResponse(name=NAME, version=_version(), extensions=EXTENSIONS)
 
     def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
-        snapshot = self._repository.snapshot
+        snapshot = self._repository.with_news(request.name, request.version)
         card = snapshot.ready(request.name, request.version).card
         return to_model_metadata(card, snapshot.models[card.name].values())
 

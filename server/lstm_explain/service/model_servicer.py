@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -15,24 +16,29 @@ from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them. imports: None where off."""
+    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them.
 
-    def __init__(self, repository: Repository, imports: Imports | None) -> None:
+    imports: None where they are off. patience: seconds that an import may go without a message.
+    """
+
+    def __init__(self, repository: Repository, imports: Imports | None, patience: float) -> None:
         self._repository = repository
         self._imports = imports
+        self._patience = patience
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: N802
         return pb.ListModelsResponse(models=[to_summary(entry) for entry in self._repository.snapshot])
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:  # noqa: N802
-        entry = self._repository.snapshot.entry(request.name, request.version)
+        entry = self._repository.with_news(request.name, request.version).entry(request.name, request.version)
         return pb.GetModelResponse(model=to_detail(entry))
 
     def ImportModel(  # noqa: N802
         self, request_iterator: Iterator[pb.ImportModelRequest], context: grpc.ServicerContext
     ) -> pb.ImportModelResponse:
         imports = self._allowed()
-        added = imports.add(to_upload(request_iterator), to_chunks(request_iterator))
+        requests = _in_time(request_iterator, context, self._patience)
+        added = imports.add(to_upload(requests), to_chunks(requests))
         return pb.ImportModelResponse(model=to_detail(added))
 
     def DeleteModel(self, request: pb.DeleteModelRequest, context: grpc.ServicerContext) -> pb.DeleteModelResponse:  # noqa: N802
@@ -43,3 +49,19 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         if self._imports is None:
             raise Unimplemented("callers may not change this server's models; --allow-import would let them")
         return self._imports
+
+
+def _in_time(
+    requests: Iterator[pb.ImportModelRequest], context: grpc.ServicerContext, seconds: float
+) -> Iterator[pb.ImportModelRequest]:
+    """The requests, as long as none keeps us waiting longer: then the call is cancelled, and its place is free."""
+    while True:
+        timer = threading.Timer(seconds, context.cancel)
+        timer.start()
+        try:
+            request = next(requests, None)
+        finally:
+            timer.cancel()
+        if request is None:
+            return
+        yield request

@@ -66,16 +66,20 @@ class Repository:
 
     def ready(self, name: str, version: str = "") -> ServedModel:
         """The model to answer with, loaded again if it was resting. Raises NotFound, NotReady."""
-        try:
-            entry = self._snapshot.ready(name, version)
-        except NotFound:
-            self.follow()  # it may have come by way of another process
-            entry = self._snapshot.ready(name, version)
+        entry = self.with_news(name, version).ready(name, version)
         if isinstance(entry, Resting):
             with self.changing:
                 entry = self._awake(self._snapshot.ready(name, str(entry.version)))
         self._used[entry.name, entry.version] = time.monotonic()
         return entry
+
+    def with_news(self, name: str, version: str = "") -> Snapshot:
+        """The snapshot; if this version is not in it, after a look at what other processes have brought."""
+        try:
+            self._snapshot.entry(name, version)
+        except NotFound:
+            self.follow()
+        return self._snapshot
 
     def load(self) -> Snapshot:
         """Brings the snapshot up to date with the folder; what has not changed there is not loaded again.
@@ -95,6 +99,7 @@ class Repository:
 
     def unload(self, name: str) -> None:
         """Takes a model out of service, and out of memory when requests at work are done. Raises NotFound."""
+        self.with_news(name)
         self._unload(name)
         self._tell("unload", name)
 

@@ -124,7 +124,7 @@ class Server:
             InferenceServicer(self._repository, explainer, doors), self._grpc
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ModelServicer(self._repository, self._imports), self._grpc
+            ModelServicer(self._repository, self._imports, settings.import_patience), self._grpc
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
         default=None, gt=0, description="seconds between looks at the folder of models for changes; none without it"
     )
     allow_import: bool = Field(default=False, description="let callers import models into the folder and delete them")
+    import_patience: float = Field(
+        default=30.0, gt=0, description="seconds that an import may go without a message before it is cancelled"
+    )
     max_model_bytes: int = Field(default=1024**3, ge=1, description="largest model, by the size of its files")
     max_loaded_bytes: int | None = Field(
         default=None,
