@@ -10,6 +10,7 @@ from pathlib import Path
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+import measures  # noqa: E402
 import toy  # noqa: E402
 import words  # noqa: E402
 from common import DATA, DOCS  # noqa: E402
@@ -27,14 +28,18 @@ def main() -> None:
     options.add_argument(
         "--seeds", type=Path, help="further toy models, as `training/arithmetic.py --keep` leaves them"
     )
-    options.add_argument("--only", choices=["toy", "words"], help="print this section and write nothing")
+    options.add_argument("--only", choices=["toy", "words", "measures"], help="print this section and write nothing")
     chosen = options.parse_args()
     began = time.monotonic()
 
     def progress(what: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {what}", flush=True)
 
-    sections = {"toy": lambda: toy.run(chosen.seeds, progress), "words": lambda: words.run(chosen.data, progress)}
+    sections = {
+        "toy": lambda: toy.run(chosen.seeds, progress),
+        "words": lambda: words.run(chosen.data, progress),
+        "measures": lambda: measures.run(chosen.data, progress),
+    }
     if chosen.only:
         print(sections[chosen.only]())
         return

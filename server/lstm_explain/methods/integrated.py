@@ -18,23 +18,36 @@ from lstm_explain.plan.forward import Pass
 from lstm_explain.rules.recurrent import Tape
 from lstm_explain.target import Selection
 
-PANEL = 64  # points: finding the places of n costs n³
+PANEL = 5  # points between two edges
+FEWEST = 4 * PANEL  # steps from which on it pays to look where the score changes
 Points = Callable[[str, range], Array]
 
 
 def explain_by_integration(task: Task, method: IntegratedGradients) -> Found:
-    """(x - x') times the mean gradient on the line from x' to x, by Gauss-Legendre nodes and weights."""
+    """(x - x') times the mean gradient on the line from x' to x."""
     field = Field(task)
     start, end = field.start(method.baseline), field.at
-    places, weights = quadrature(method.steps)
 
-    def points(name: str, ids: range) -> Array:
-        along = places[ids.start : ids.stop]
-        return start[name] + along.reshape(-1, *(1,) * end[name].ndim) * (end[name] - start[name])
+    def on_line(name: str, places: Array) -> Array:
+        return start[name] + field.beside(name, places) * (end[name] - start[name])
 
-    mean = field.mean_gradient(points, weights)
+    places, weights = quadrature(_edges(field, on_line, method.steps), method.steps)
+    mean = field.mean_gradient(lambda name, ids: on_line(name, places[ids.start : ids.stop]), weights)
     parts = {name: (end[name] - start[name]) * gradient for name, gradient in mean.items()}
     return found(field.scores, field.by_input(parts), field.total(parts), field.score(start))
+
+
+# --- where on the line -------------------------------------------------------------------------------------------
+
+
+def quadrature(edges: Array, steps: int) -> tuple[Array, Array]:
+    """Places in (0, 1) and weights that sum to 1, [steps, batch]: Gauss-Legendre between edges [panels + 1, batch]."""
+    panels = len(edges) - 1
+    rules = [_gauss_legendre(steps // panels + (k < steps % panels)) for k in range(panels)]
+    widths = np.diff(edges, axis=0)
+    places = [edges[k] + np.multiply.outer((x + 1) / 2, widths[k]) for k, (x, _) in enumerate(rules)]
+    weights = [np.multiply.outer(w / 2, widths[k]) for k, (_, w) in enumerate(rules)]
+    return np.concatenate(places), np.concatenate(weights)
 
 
 @functools.cache
@@ -42,13 +55,36 @@ def _gauss_legendre(count: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(count)
 
 
-def quadrature(steps: int) -> tuple[Array, Array]:
-    """Places in (0, 1) and weights that sum to 1: Gauss-Legendre, on equal panels where there are many steps."""
+def _edges(field: Field, on_line: Callable[[str, Array], Array], steps: int) -> Array:
+    """[panels + 1, batch]: edges close together where the score changes fast.
+
+    Gates that open at some point of the line can put all of the change into a thousandth of it. Two rounds of scores
+    (no gradients) find such points, the second where the first saw change.
+    """
     panels = -(-steps // PANEL)
-    sizes = [steps // panels + (k < steps % panels) for k in range(panels)]
-    rules = [_gauss_legendre(size) for size in sizes]
-    places = [(k + (x + 1) / 2) / panels for k, (x, _) in enumerate(rules)]
-    return np.concatenate(places), np.concatenate([w for _, w in rules]) / (2 * panels)
+    edges = np.tile(np.linspace(0, 1, panels + 1)[:, None], field.scores.batch)
+    if steps < FEWEST or not field.separable:
+        return edges
+    probes = np.tile(np.linspace(0, 1, steps // 2)[:, None], field.scores.batch)
+    scores = field.score_at(on_line, probes)
+    finer = equal_change(probes, scores, steps // 2)[1:-1]
+    every = np.concatenate([probes, finer])
+    order = np.argsort(every, axis=0, kind="stable")
+    scores = np.take_along_axis(np.concatenate([scores, field.score_at(on_line, finer)]), order, axis=0)
+    return equal_change(np.take_along_axis(every, order, axis=0), scores, panels)
+
+
+def equal_change(places: Array, scores: Array, parts: int) -> Array:
+    """[parts + 1, batch]: places between which the score changes equally; a third of them go by the line's length."""
+    change = np.abs(np.diff(scores, axis=0))
+    total = np.maximum(change.sum(axis=0), np.finfo(np.float64).tiny)
+    along = np.vstack([np.zeros(places.shape[1]), np.cumsum(np.diff(places, axis=0) / 2 + change / total, axis=0)])
+    columns = range(places.shape[1])
+    edges = [np.interp(np.linspace(0, along[-1, b], parts + 1), along[:, b], places[:, b]) for b in columns]
+    return np.stack(edges, axis=1)
+
+
+# --- noise -------------------------------------------------------------------------------------------------------
 
 
 def explain_by_smoothing(task: Task, method: SmoothGrad) -> Found:
@@ -62,7 +98,8 @@ def explain_by_smoothing(task: Task, method: SmoothGrad) -> Found:
         noise = [_noise(field, name, (method.seed, copy)) for copy in ids]
         return field.at[name] + method.noise * field.ranges(name) * np.stack(noise)
 
-    mean = field.mean_gradient(points, np.full(method.samples, 1 / method.samples))
+    weights = np.full((method.samples, field.scores.batch), 1 / method.samples)
+    mean = field.mean_gradient(points, weights)
     relevance = field.by_input(mean, norms=True)
     return found(field.scores, relevance, field.total(relevance), None)
 
@@ -104,13 +141,34 @@ class Field:
         """[batch]: the explained value with these entries."""
         return self.scores.of(self.engine.forward(self.plan, {**self.inputs, **entries}).values, 1)[0]
 
+    @property
+    def separable(self) -> bool:
+        """Whether every sample can be at a place of its own."""
+        return self.scores.batch == 1 or all(self.axes[name] is not None for name in self.at)
+
+    def beside(self, name: str, numbers: Array) -> Array:
+        """[n, batch] with the axes of the entry behind the first; where samples share the entry, they agree."""
+        axis, shape = self.axes[name], [1] * self.at[name].ndim
+        if axis is None:
+            return numbers[:, 0].reshape(-1, *shape)
+        shape[axis] = numbers.shape[1]
+        return numbers.reshape(-1, *shape)
+
+    def score_at(self, on_line: Callable[[str, Array], Array], places: Array) -> Array:
+        """The explained value at `places`, [n, batch] like these."""
+        rows = []
+        for ids in chunks(len(places), self._size(len(places))):
+            entries = {n: on_line(n, places[ids.start : ids.stop]).astype(a.dtype) for n, a in self.at.items()}
+            rows.append(self.scores.of(self._pass(entries, len(ids)).values, len(ids)))
+        return np.concatenate(rows) if rows else np.zeros(places.shape)
+
     def mean_gradient(self, points: Points, weights: Array) -> dict[str, Array]:
-        """By entry, the weighted sum of the gradients at `points`."""
+        """By entry, the sum of the gradients at `points`, weighted by [points, batch]."""
         total = {name: np.zeros(array.shape) for name, array in self.at.items()}
         for ids in chunks(len(weights), self._size(len(weights))):
             entries = {name: points(name, ids).astype(array.dtype) for name, array in self.at.items()}
             for name, gradient in self._gradients(entries, len(ids)).items():
-                total[name] += np.tensordot(weights[ids.start : ids.stop], gradient, 1)
+                total[name] += (self.beside(name, weights[ids.start : ids.stop]) * gradient).sum(axis=0)
         return total
 
     def _size(self, wanted: int) -> int:
@@ -123,18 +181,23 @@ class Field:
     def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
         """By entry, [copies, *shape]."""
         weights, axis = self.scores.selection.weights, self.task.target.batch_axis
-        inputs = {**self.inputs, **{name: array[0] for name, array in entries.items()}}
         if copies > 1:
             assert axis is not None
             weights = tile(weights, axis % weights.ndim, copies)
-            inputs = {n: self._stacked(n, entries, copies) for n in self.inputs}
-        done = self.engine.forward(self.plan, inputs)
+        done = self._pass(entries, copies)
         context = Context(self.plan, self.task.head, self.engine.cells, done, list(entries), [])
         # Samples do not mix, so the gradient of their sum holds each one's own, and one walk does for all.
         gradient = explain_by_propagation(context, Gradient(), Selection(weights, 1, None, None), None).relevance
         if copies == 1:
             return {name: array[None] for name, array in gradient.items()}
         return {name: unstack(array, self.axes[name] or 0, copies) for name, array in gradient.items()}
+
+    def _pass(self, entries: Mapping[str, Array], copies: int) -> Pass:
+        if copies == 1:
+            inputs = {**self.inputs, **{name: array[0] for name, array in entries.items()}}
+        else:
+            inputs = {name: self._stacked(name, entries, copies) for name in self.inputs}
+        return self.engine.forward(self.plan, inputs)
 
     def _stacked(self, name: str, entries: Mapping[str, Array], copies: int) -> Array:
         axis = self.axes[name]

@@ -1,0 +1,56 @@
+"""Conservation, agreement and randomised weights on the sentiment model, by lx.evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import words
+from common import MODELS, methods, table
+
+import lstm_explain as lx
+
+SENTENCES = 256
+
+
+def run(data_folder: Path, progress: Callable[[str], None]) -> str:
+    """The section of docs/results.md; where the data is absent, it says so."""
+    path = data_folder / "sst" / "fine.test.txt"
+    title = "## Conservation, agreement, randomised weights\n\n"
+    if not path.is_file():
+        progress(f"measures skipped: no {path.name} in the data folder")
+        return f"{title}Skipped: the Stanford Sentiment Treebank was not there.\n"
+    model = lx.load(MODELS / "sentiment" / "1" / "model.onnx")
+    data = [{"tokens": batch.tokens} for batch in words.batches(words.read(path)[:SENTENCES])]
+    named = methods(1e-3)
+
+    def tell(what: str) -> Callable[[str], None]:
+        return lambda name: progress(f"{what}: {name}")
+
+    kept = lx.evaluate.conservation(model, data, named, progress=tell("conservation"))
+    agreed = lx.evaluate.agreement(model, data, named, absolute=True, progress=tell("agreement"))
+    changed = lx.evaluate.randomisation(model, data[:1], named, progress=tell("randomisation"))
+    shares = [
+        [name, *(_percent(c.share(entry)) for entry in ("inputs", "initial_states", "absorbed", "residual"))]
+        for name, c in kept.items()
+    ]
+    ranks = [[name, *(f"{v:.2f}" for v in row)] for name, row in zip(agreed.names, agreed.correlation, strict=True)]
+    random = [[name, *(f"{v:.2f}" for v in values)] for name, values in changed.correlation.items()]
+    return f"""{title}The `sentiment` model and its predicted class for the first {SENTENCES} test sentences of
+{words.SHORTEST} words or more; ε = 0.001.
+
+Entries of the ledger, sums of absolute values over sentences, in per cent of the explained scores
+([what they mean for each method](methods.md)):
+
+{table(["method", "inputs", "initial states", "absorbed", "residual"], shares)}
+Rank correlation (Spearman) between the absolute relevance of words, mean over sentences:
+
+{table(["", *agreed.names], ranks)}
+Rank correlation with the trained model's absolute relevance after the weights of these nodes, from the output down,
+were replaced by noise (Adebayo et al. 2018); {len(data[0]["tokens"])} sentences:
+
+{table(["method", *changed.nodes], random)}"""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}" if share < 100 else f"{100 * share:.1e}"
