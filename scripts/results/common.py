@@ -19,7 +19,7 @@ def methods(epsilon: float) -> dict[str, lx.Method]:
         **lrp,
         "Gradient": lx.Gradient(),
         "Gradient × Input": lx.GradientTimesInput(),
-        "Integrated Gradients": lx.IntegratedGradients(steps=20),
+        "Integrated Gradients": lx.IntegratedGradients(),
         "Occlusion": lx.Occlusion(),
         "Contextual Decomposition": lx.ContextualDecomposition(),
     }

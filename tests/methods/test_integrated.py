@@ -90,7 +90,7 @@ def test_a_gate_that_opens_at_once_is_found() -> None:
     model = lx.load(g.model(g.op("Tanh", [z]), ["B", 1]))
     feeds = {"x": np.array([[1.0, 0.5], [3.0, -1.0], [0.5, 4.0]])}
     e = model.explain(feeds, lx.IntegratedGradients(steps=100), lx.Target(index=0))
-    np.testing.assert_allclose(e.ledger.inputs, 2.0, rtol=1e-3)
+    np.testing.assert_allclose(e.ledger.inputs, 2.0, rtol=5e-3)
     alone = model.explain({"x": feeds["x"][1:2]}, lx.IntegratedGradients(steps=100), lx.Target(index=0))
     np.testing.assert_allclose(alone.relevance["x"][0], e.relevance["x"][1], rtol=1e-9)
 
