@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import lstm_explain as lx
 from lstm_explain import kernel_cache
 
 
@@ -37,6 +38,23 @@ def test_a_folder_that_cannot_be_written_is_copied(tmp_path: Path, monkeypatch: 
     copy = Path(os.environ[kernel_cache.FOLDER])
     assert copy.parent == tmp_path
     assert (copy / "one.nbi").read_bytes() == b"1"
+
+    monkeypatch.setenv(kernel_cache.FOLDER, str(tmp_path / "kernels"))
+    kernel_cache.use()
+    assert os.environ[kernel_cache.FOLDER] == str(copy), "the first copy serves again"
+    copy.chmod(0o777)  # now others can have written there
+    monkeypatch.setenv(kernel_cache.FOLDER, str(tmp_path / "kernels"))
+    kernel_cache.use()
+    assert os.environ[kernel_cache.FOLDER] != str(copy)
+
+
+def test_where_nothing_can_be_written_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernel_cache.FOLDER, str(tmp_path))
+    monkeypatch.setattr(kernel_cache.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(kernel_cache.tempfile, "tempdir", "/no/such/folder")
+    monkeypatch.setattr(kernel_cache, "WRITABLE_WHERE_NOTHING_ELSE_IS", "/no/such/folder/either")
+    with pytest.raises(lx.Error, match="/tmp"):
+        kernel_cache.use()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def inspect(model: ModelFile, as_json: AsJson = False) -> None:
     """Shows what LRP does at every node. Exit code: 0 all supported, 1 LRP is not possible, 2 unreadable."""
+    kernel_cache.use()
     from lstm_explain.model import load
 
     loaded = load(model)
@@ -75,6 +76,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explains one batch. Exit code: 1 if the method cannot pass through the model, 2 if something given is wrong."""
+    kernel_cache.use()
     from lstm_explain.model import load
 
     arrays = {name: _array(path) for name, path in (_pair(text, "--input") for text in inputs)}
@@ -107,6 +109,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measures methods: deletion and insertion curves, conservation, agreement, randomised weights."""
+    kernel_cache.use()
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import split, summarise, work
     from lstm_explain.methods.spec import Players
@@ -156,6 +159,7 @@ def serve(context: typer.Context) -> None:
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(settings.threads))
 
+    kernel_cache.use()
     from lstm_explain.service import server, workers
 
     (server if settings.workers == 1 else workers).run(settings)
@@ -188,7 +192,6 @@ def health(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line; every error is one line on stderr."""
-    kernel_cache.use()
     command = typer.main.get_command(app)
     try:
         sys.exit(command.main(args=arguments, prog_name="lstm-explain", standalone_mode=False) or OK)

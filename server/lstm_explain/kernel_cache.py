@@ -12,6 +12,7 @@ import os
 import pickle
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lstm_explain.errors import Error
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,12 +42,40 @@ def use() -> None:
     _choose_cpu()
     folder = os.environ.get(FOLDER)
     if folder and Path(folder).is_dir() and not os.access(folder, os.W_OK):
+        os.environ[FOLDER] = str(_copy_of(folder))
+
+
+def _copy_of(folder: str) -> Path:
+    """In a place that can be written: an earlier copy of ours, or a new one. Raises Error where nothing can be."""
+    name = f"lstm-explain-kernels-{os.geteuid()}"
+    for place in (None, WRITABLE_WHERE_NOTHING_ELSE_IS):
         try:
-            copy = tempfile.mkdtemp(prefix="lstm-explain-kernels-")
+            parent = Path(tempfile.gettempdir() if place is None else place)
+            copy = parent / name
+            if not _is_ours(copy):
+                new = tempfile.mkdtemp(prefix=f"{name}-", dir=parent)
+                shutil.copytree(folder, new, dirs_exist_ok=True)
+                copy = _renamed(Path(new), copy)
         except OSError:
-            copy = tempfile.mkdtemp(prefix="lstm-explain-kernels-", dir=WRITABLE_WHERE_NOTHING_ELSE_IS)
-        shutil.copytree(folder, copy, dirs_exist_ok=True)
-        os.environ[FOLDER] = copy
+            continue
+        return copy
+    raise Error("compiled kernels need a folder that can be written: mount one at /tmp")
+
+
+def _is_ours(folder: Path) -> bool:
+    """What Numba finds there it runs: nobody else may have put it there."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _renamed(new: Path, wanted: Path) -> Path:
+    try:
+        return new.rename(wanted)
+    except OSError:  # taken meanwhile
+        return new
 
 
 def _choose_cpu() -> None:

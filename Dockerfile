@@ -1,0 +1,78 @@
+ARG BASE_IMAGE=python:3.12-slim
+
+FROM ${BASE_IMAGE} AS build
+SHELL ["/bin/sh", "-euc"]
+WORKDIR /src
+RUN python -m venv /opt/lstm-explain && \
+    ln -s "$(echo /opt/lstm-explain/lib/python3*/site-packages)" /opt/lstm-explain/packages
+ENV PATH=/opt/lstm-explain/bin:$PATH \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PYTHONDONTWRITEBYTECODE=1
+
+# What the server needs changes less often than the server: a layer of its own.
+COPY pyproject.toml ./
+RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' > requirements.txt && \
+    pip install --requirement requirements.txt
+
+COPY README.md LICENSE ./
+COPY server server
+COPY client/python client/python
+COPY proto/python proto/python
+RUN pip wheel --no-deps --wheel-dir wheels . && \
+    pip install --no-deps wheels/*.whl
+
+# Kernels for the processors that the image may run on; see lstm_explain/kernel_cache.py.
+ARG KERNEL_CPUS="x86-64-v3 x86-64-v4"
+ENV NUMBA_CACHE_DIR=/opt/lstm-explain/kernels
+RUN if [ "$(uname -m)" = x86_64 ]; then python -m lstm_explain.kernel_cache ${KERNEL_CPUS}; \
+    else python -m lstm_explain.kernel_cache; fi
+
+# What a server never uses: a copy of ONNX Runtime for callers from C, a client of a model hub that is never asked,
+# tests, sources of C. Then everything is compiled, for nothing can be written at run time.
+WORKDIR /opt/lstm-explain/packages
+RUN pip uninstall --yes hf-xet huggingface-hub setuptools pip && \
+    rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
+           onnx/backend/test numba/tests numba/cuda/tests numpy/f2py/tests numpy/*/tests \
+           pkg_resources pygments/lexers/[a-z]*.py && \
+    find /opt/lstm-explain \( -name '*.h' -o -name '*.cc' -o -name '*.pyi' -o -name '*.proto' \) -delete && \
+    find /opt/lstm-explain -type d -name __pycache__ -prune -exec rm -rf {} + && \
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/lstm-explain/lib && \
+    rm /opt/lstm-explain/packages
+WORKDIR /
+COPY models /models
+RUN lstm-explain inspect /models/sentiment/1/model.onnx
+
+
+# One layer, without what the base has for installing and reading: package lists, manuals, pip.
+FROM ${BASE_IMAGE} AS root
+SHELL ["/bin/sh", "-euc"]
+RUN rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale /usr/share/info \
+           /usr/local/lib/python3*/site-packages/pip* /usr/lib/python3/dist-packages/pip* /usr/share/python-wheels && \
+    mkdir -p /var/cache /models
+COPY --from=build /opt/lstm-explain /opt/lstm-explain
+COPY models /models
+
+
+FROM scratch
+# hadolint ignore=DL3067
+COPY --from=root / /
+ARG KERNEL_CPUS="x86-64-v3 x86-64-v4"
+ENV PATH=/opt/lstm-explain/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/opt/lstm-explain/kernels \
+    LSTM_EXPLAIN_KERNEL_CPUS=${KERNEL_CPUS} \
+    LSTM_EXPLAIN_MODELS=/models \
+    LSTM_EXPLAIN_LISTEN=0.0.0.0:50051 \
+    LSTM_EXPLAIN_METRICS_LISTEN=0.0.0.0:9090 \
+    LSTM_EXPLAIN_LOG_FORMAT=json
+USER 10001:10001
+EXPOSE 50051 9090
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["lstm-explain", "health"]
+ENTRYPOINT ["lstm-explain"]
+# A container's own address is all that this listens on; with --tls-cert and --tls-key instead, traffic is encrypted.
+CMD ["serve", "--insecure-listen"]
