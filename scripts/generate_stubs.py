@@ -32,6 +32,8 @@ def generate(out: Path) -> None:
     folders = {package, *(package / parent for s in sources for parent in Path(s).parents)}
     for folder in folders:
         (folder / "__init__.py").write_text('"""Generated from proto/ by `make proto`; do not edit."""\n')
+    config = Path("lstm_explain") / "v1" / "service_config.json"
+    (package / config).write_bytes((ROOT / "proto" / config).read_bytes())
     tops = "|".join(sorted({Path(s).parts[0] for s in sources}))
     for stub in package.rglob("*_pb2*.py*"):
         text = stub.read_text()

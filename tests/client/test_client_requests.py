@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 
 from lstm_explain_client import LRP, IntegratedGradients, InvalidRequest, Request, Retry, Target, methods, wire
-from lstm_explain_client.connection import TLS, Connection
+from lstm_explain_client.connection import PUBLISHED, TLS, Connection
 from lstm_explain_client.target import from_wire_target
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
@@ -173,10 +173,15 @@ def test_retries_are_a_service_config():
         "initialBackoff": "0.1s",
         "maxBackoff": "1s",
         "backoffMultiplier": 2.0,
-        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+        "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
     }
-    assert {name["method"] for name in config["name"]} == {"Explain", "ListModels", "GetModel"}
+    assert {"Explain", "ListModels", "GetModel"} <= {name["method"] for name in config["name"]}
+    assert not {"ImportModel", "DeleteModel", "RepositoryModelLoad"} & {name["method"] for name in config["name"]}
     assert dict(Connection("host:1", retry=None).options())["grpc.enable_retries"] == 0
+
+
+def test_the_default_retry_is_the_published_one():
+    assert json.loads(Retry().service_config()) == PUBLISHED
 
 
 def test_a_token_does_not_leave_the_machine_unencrypted():

@@ -16,7 +16,8 @@ CHECK_BREAKING = ROOT / "scripts" / "check_breaking.sh"
 
 def test_committed_stubs_are_not_stale(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "scripts" / "generate_stubs.py"), "--out", str(tmp_path)], check=True)
-    fresh = {p.relative_to(tmp_path): p.read_text() for p in tmp_path.rglob("*.py*") if p.suffix in (".py", ".pyi")}
+    kinds = (".py", ".pyi", ".json")
+    fresh = {p.relative_to(tmp_path): p.read_text() for p in tmp_path.rglob("*.*") if p.suffix in kinds}
     committed = ROOT / "proto" / "python"
     stale = [str(name) for name, text in fresh.items() if (committed / name).read_text() != text]
     assert fresh

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import grpc
 Certificate = bytes | str | os.PathLike[str]
 Token = str | Callable[[], str]
 
-_EXPLANATION = "lstm_explain.v1.ExplanationService"
-_MODELS = "lstm_explain.v1.ModelService"
-# Calls that may be sent again: they change nothing.
-_RETRYABLE = ((_EXPLANATION, "Explain"), (_MODELS, "ListModels"), (_MODELS, "GetModel"))
+# Published with the protos, for clients of every language: which calls may be sent again, for they change nothing.
+PUBLISHED: dict[str, Any] = json.loads(
+    resources.files("lstm_explain_proto").joinpath("lstm_explain/v1/service_config.json").read_text()
+)
+_POLICY: dict[str, Any] = PUBLISHED["methodConfig"][0]["retryPolicy"]
 _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
@@ -54,17 +56,18 @@ def _pem(certificate: Certificate | None) -> bytes | None:
 
 @dataclass(frozen=True)
 class Retry:
-    """When a call that changes nothing is sent again, as gRPC's service config has it.
+    """When a call that changes nothing is sent again; by default as the published service config says.
 
     attempts: how often in all, 1 (never again) to 5. initial_backoff, max_backoff: seconds. A server that says when
-    to come back is obeyed.
+    to come back is obeyed. CANCELLED is what a server that stops says of calls that it had not begun (grpc/grpc issue
+    41785); what the caller cancels itself is never sent again.
     """
 
-    attempts: int = 4
-    initial_backoff: float = 0.1
-    max_backoff: float = 2.0
-    multiplier: float = 2.0
-    codes: tuple[str, ...] = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+    attempts: int = int(_POLICY["maxAttempts"])
+    initial_backoff: float = float(_POLICY["initialBackoff"].rstrip("s"))
+    max_backoff: float = float(_POLICY["maxBackoff"].rstrip("s"))
+    multiplier: float = float(_POLICY["backoffMultiplier"])
+    codes: tuple[str, ...] = tuple(_POLICY["retryableStatusCodes"])
 
     def __post_init__(self) -> None:
         if not 1 <= self.attempts <= 5:
@@ -74,13 +77,13 @@ class Retry:
         """The JSON that gRPC reads."""
         policy = {
             "maxAttempts": self.attempts,
-            "initialBackoff": f"{self.initial_backoff}s",
-            "maxBackoff": f"{self.max_backoff}s",
+            "initialBackoff": f"{self.initial_backoff:g}s",
+            "maxBackoff": f"{self.max_backoff:g}s",
             "backoffMultiplier": self.multiplier,
             "retryableStatusCodes": list(self.codes),
         }
-        names = [{"service": service, "method": method} for service, method in _RETRYABLE]
-        return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}]})
+        methods = {**PUBLISHED["methodConfig"][0], "retryPolicy": policy}
+        return json.dumps({**PUBLISHED, "methodConfig": [methods]})
 
 
 DEFAULT_RETRY = Retry()
@@ -120,6 +123,9 @@ class Connection:
         ]
         if self.retry is not None and retrying:
             options.append(("grpc.service_config", self.retry.service_config()))
+            # A larger request would not be sent again, for want of a copy; by default that is 256 KiB.
+            options.append(("grpc.per_rpc_retry_buffer_size", self.max_message_bytes))
+            options.append(("grpc.initial_reconnect_backoff_ms", max(100, int(self.retry.initial_backoff * 1000))))
         if self.security and self.security.server_name:
             options.append(("grpc.ssl_target_name_override", self.security.server_name))
         return [*options, *self.channel_options]

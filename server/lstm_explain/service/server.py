@@ -6,16 +6,17 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from lstm_explain.errors import Error
-from lstm_explain.service import logs
+from lstm_explain.service import listening, logs, tracing
 from lstm_explain.service.access import Access
 from lstm_explain.service.bulletin import SECONDS_BETWEEN_LOOKS as SECONDS_BETWEEN_NEWS
 from lstm_explain.service.bulletin import Bulletin
@@ -25,14 +26,14 @@ from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Places, Slots
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
+from lstm_explain.service.memory import Resident
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
 from lstm_explain.service.repository import Repository, Room
 from lstm_explain.service.served import ServedModel
-from lstm_explain.service.settings import Settings, is_loopback, split_address
+from lstm_explain.service.settings import Settings, split_address
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
-from lstm_explain.service.tls import Certificates, TLSFiles
 from lstm_explain.service.tokens import Tokens
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import (
@@ -84,7 +85,7 @@ class Server:
         self._grpc = grpc.server(
             ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call"),
             interceptors=[Calls(self._metrics, Access(Tokens(settings.tokens) if settings.tokens else None), TOLERANT)],
-            options=_options(settings),
+            options=listening.options(settings),
         )
         self._add_services()
 
@@ -92,7 +93,7 @@ class Server:
         """Listens and loads; the address with the port that was bound. Raises lstm_explain.Error."""
         host, port = split_address(self._settings.listen)
         # Bound first: a port that is taken shows at once, and early callers wait instead of being refused.
-        bound = _bind(self._grpc, self._settings.listen, _credentials(self._settings))
+        bound = listening.bind(self._grpc, self._settings)
         self._start_metrics()
         if self._imports is not None:
             self._imports.clean()
@@ -106,11 +107,13 @@ class Server:
         return f"{host}:{bound or port}"
 
     def stop(self, grace: float) -> None:
-        """Takes no new calls and gives those at work `grace` seconds."""
+        """Says NOT_SERVING, and after the drain delay takes no new calls and gives those at work `grace` seconds."""
         self._stopping.set()
         self._health.enter_graceful_shutdown()
+        time.sleep(self._settings.drain_delay)
         self._grpc.stop(grace).wait()
         self._pool.shutdown(cancel_futures=True)
+        tracing.shut_down()
 
     def _add_services(self) -> None:
         settings = self._settings
@@ -136,6 +139,7 @@ class Server:
         host, port = split_address(self._settings.metrics_listen)
         try:
             start_http_server(port, host)
+            REGISTRY.register(Resident(lambda: [os.getpid()]))
         except OSError as error:
             raise Error(f"cannot listen on {self._settings.metrics_listen}: {error.strerror}") from error
 
@@ -173,6 +177,8 @@ def run(settings: Settings) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    if settings.traces:
+        tracing.set_up()
     server = Server(settings)
     address = server.start()
     print(f"lstm-explain ready on {address}", flush=True)
@@ -186,33 +192,3 @@ def _wait(stopping: threading.Event, parent: int | None) -> None:
     while not stopping.wait(None if parent is None else SECONDS_BETWEEN_LOOKS):
         if os.getppid() != parent:
             return
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", -1),
-        # By default grpc lets a second server take the same port without a word.
-        ("grpc.so_reuseport", int(settings.reuse_port)),
-    ]
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """None: without encryption. Raises Error."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        if not is_loopback(settings.listen):
-            log.warning("listening on %s without encryption, as asked", settings.listen)
-        return None
-    return Certificates(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)).credentials()
-
-
-def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    try:
-        port = (
-            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
-        )
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise Error(f"cannot listen on {address}: the port is taken or the address is not ours")
-    return port

@@ -105,6 +105,28 @@ class Settings(BaseSettings):
     grace_period: float = Field(
         default=10.0, ge=0, description="seconds that requests at work get to finish on SIGTERM"
     )
+    drain_delay: float = Field(
+        default=0.0, ge=0, description="seconds on SIGTERM between NOT_SERVING and refusing new calls"
+    )
+    keepalive_time: float = Field(
+        default=60.0, gt=0, description="seconds without traffic after which a connection is asked whether it is alive"
+    )
+    keepalive_timeout: float = Field(
+        default=20.0, gt=0, description="seconds for the answer to that, after which the connection is closed"
+    )
+    min_ping_interval: float = Field(
+        default=10.0, ge=0, description="seconds between two such questions of a client, at least; others are cut off"
+    )
+    max_connection_age: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds after which a client is asked to connect anew, so that it finds new workers, replicas and "
+        "certificates; never without it",
+    )
+    traces: bool = Field(
+        default=False,
+        description="send OpenTelemetry traces, to where OTEL_EXPORTER_OTLP_ENDPOINT says; takes the extra otel",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"
     )

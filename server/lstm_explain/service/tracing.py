@@ -79,7 +79,7 @@ class _Recorded(Span):
         return set_span_in_context(self._span)
 
 
-def set_up(service_version: str) -> None:
+def set_up() -> None:
     """From now on calls are traced. Raises Error where the extra is not installed."""
     global _tracer, _provider
     try:
@@ -90,9 +90,9 @@ def set_up(service_version: str) -> None:
     except ImportError as error:
         raise Error("--traces takes the extra: pip install 'lstm-explain[otel]'") from error
     named = os.environ.get("OTEL_SERVICE_NAME", "lstm-explain")
-    _provider = TracerProvider(resource=Resource.create({"service.name": named, "service.version": service_version}))
+    _provider = TracerProvider(resource=Resource.create({"service.name": named}))
     _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tracer = _provider.get_tracer("lstm_explain", service_version)
+    _tracer = _provider.get_tracer("lstm_explain")
 
 
 def shut_down() -> None:

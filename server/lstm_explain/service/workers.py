@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 
 from lstm_explain.errors import Error
 from lstm_explain.service import logs
+from lstm_explain.service.memory import Resident
 from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address
 
 log = logging.getLogger(__name__)
@@ -59,12 +60,17 @@ class Workers:
             running = set(self._running)
         for worker in running:
             worker.send_signal(signal.SIGTERM)
-        end = time.monotonic() + self._settings.grace_period + SECONDS_BEYOND_GRACE
+        end = time.monotonic() + self._settings.drain_delay + self._settings.grace_period + SECONDS_BEYOND_GRACE
         for worker in running:
             try:
                 worker.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 worker.kill()
+
+    def processes(self) -> list[int]:
+        """Of the workers that are there at the moment."""
+        with self._lock:
+            return [worker.pid for worker in self._running]
 
     def _launch(self, *, wait: bool = True) -> Worker | None:
         """A new worker; None if it ends before it is ready, or everything is stopping."""
@@ -100,8 +106,8 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with _reserved(settings.listen) as address, tempfile.TemporaryDirectory(prefix="lstm-explain-") as folder:
-        _start_metrics(settings, folder)
         workers = Workers(settings, _environment(settings, address, folder), folder)
+        _start_metrics(settings, folder, workers)
         workers.start()
         print(f"lstm-explain ready on {address}", flush=True)
         stopping.wait()
@@ -136,11 +142,12 @@ def _environment(settings: Settings, address: str, folder: str) -> dict[str, str
     return inherited | python_path | metrics | {ENV_PREFIX + key.upper(): str(value) for key, value in own.items()}
 
 
-def _start_metrics(settings: Settings, folder: str) -> None:
+def _start_metrics(settings: Settings, folder: str, workers: Workers) -> None:
     if settings.metrics_listen is None:
         return
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    registry.register(Resident(lambda: [os.getpid(), *workers.processes()]))
     host, port = split_address(settings.metrics_listen)
     try:
         start_http_server(port, host, registry)

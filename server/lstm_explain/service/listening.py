@@ -1,0 +1,59 @@
+"""What the port is like: encryption, gRPC's own settings, the address."""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+
+from lstm_explain.errors import Error
+from lstm_explain.service.settings import Settings, is_loopback
+from lstm_explain.service.tls import Certificates, TLSFiles
+
+log = logging.getLogger(__name__)
+
+
+def options(settings: Settings) -> list[tuple[str, int]]:
+    """gRPC's channel arguments."""
+    chosen = [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # By default grpc lets a second server take the same port without a word.
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(settings.min_ping_interval)),
+    ]
+    if settings.max_connection_age is not None:
+        chosen.append(("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age)))
+        chosen.append(("grpc.max_connection_age_grace_ms", _milliseconds(settings.grace_period)))
+    return chosen
+
+
+def bind(server: grpc.Server, settings: Settings) -> int:
+    """The port that was taken. Raises Error."""
+    credentials = _credentials(settings)
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(settings.listen)
+        else:
+            port = server.add_secure_port(settings.listen, credentials)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise Error(f"cannot listen on {settings.listen}: the port is taken or the address is not ours")
+    return port
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """None: without encryption. Raises Error."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        if not is_loopback(settings.listen):
+            log.warning("listening on %s without encryption, as asked", settings.listen)
+        return None
+    return Certificates(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)).credentials()
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
