@@ -67,7 +67,10 @@ class Engine:
             passes[plan] = done
         selection = select(target, done.values[output], output)
         context = Context(plan, head, self.cells, done, list(self.graph.inputs), list(capture))
-        return done, selection, explain_by_propagation(context, method, selection, target.batch_axis)
+        try:
+            return done, selection, explain_by_propagation(context, method, selection, target.batch_axis)
+        except ValueError as error:  # NumPy's word for shapes that do not fit: the model declares others than it has
+            raise ModelError(f"shapes in the model contradict each other: {error}") from error
 
     def plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
         """The plan for these, made when first asked for. Raises UnsupportedOperator."""

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, helper, numpy_helper
 
+from lstm_explain.errors import ModelError
+
 Array = npt.NDArray[Any]
 
 
@@ -117,6 +119,8 @@ def value_type(proto: onnx.TypeProto) -> ValueType:
 
 
 def node_from_proto(proto: NodeProto, name: str, opset: int, bodies: Mapping[str, Graph]) -> Node:
+    if not all(isinstance(text, str) for text in (name, proto.op_type, *proto.input, *proto.output)):
+        raise ModelError("a name in the model is not UTF-8")
     attributes: dict[str, Any] = {}
     for attribute in proto.attribute:
         if attribute.type not in (AttributeProto.GRAPH, AttributeProto.GRAPHS):

@@ -25,18 +25,33 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     try:
         _check(model)
         model = onnx.inliner.inline_local_functions(model)
+    except ModelError:
+        raise
     except Exception as error:  # the checker and the inliner raise several types, all about the file
         raise ModelError(f"not a valid ONNX model: {_first_line(error)}") from error
     return model
 
 
+# ONNX Runtime runs these, though ONNX's checker does not know them (any more).
+BEYOND_THE_CHECKER = ("SimplifiedLayerNormalization", "GroupNormalization")
+
+
 def _check(model: ModelProto) -> None:
-    """ONNX's own check, but for operators that it does not know (any more) and runtimes run all the same."""
+    """ONNX's own check, and what would make its shape inference abort the process."""
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        if not any(reason in str(error) for reason in ("No Op registered for", "is deprecated in domain_version")):
+        if not any(op in _first_line(error) for op in BEYOND_THE_CHECKER):
             raise
+    constants = {t.name: t for t in model.graph.initializer}
+    written = [n for n in model.graph.node if n.op_type == "Constant" and n.attribute and n.attribute[0].HasField("t")]
+    constants |= {n.output[0]: n.attribute[0].t for n in written}
+    for node in model.graph.node:
+        if node.op_type == "Split" and not node.output:
+            raise ModelError(f"node {node.name!r} (Split) has no outputs")
+        steps = constants.get(node.input[4]) if node.op_type == "Slice" and len(node.input) > 4 else None
+        if steps is not None and 0 in _array(steps):
+            raise ModelError(f"node {node.name!r} (Slice) has a step of 0")
 
 
 def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
@@ -119,7 +134,12 @@ def build(model: ModelProto) -> Graph:
     """The graph of a checked model."""
     opsets = {o.domain: o.version for o in model.opset_import}
     builder = _Builder(opsets.get("", opsets.get("ai.onnx", 1)), list(model.opset_import), model.ir_version)
-    return builder.graph(model.graph, {}, {})
+    graph = builder.graph(model.graph, {}, {})
+    if not graph.outputs:
+        raise ModelError("the model has no outputs")
+    if graph.captured:  # what a body would take from around it; around a model there is nothing
+        raise ModelError(f"nothing computes {graph.captured[0]!r}")
+    return graph
 
 
 def node_of(graph: Graph, proto: NodeProto) -> Node:

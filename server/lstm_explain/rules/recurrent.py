@@ -435,6 +435,8 @@ def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[
 
 
 def _check(node: Node) -> str:
+    if node.attribute("direction", "forward") not in ("forward", "reverse", "bidirectional"):
+        return f"direction {node.attribute('direction')!r} has no rule"
     unknown = [n for n in node.attribute("activations") or [] if n.lower() not in CODES]
     return f"activation {unknown[0]!r} has no rule" if unknown else ""
 
