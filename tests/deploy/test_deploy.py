@@ -1,0 +1,196 @@
+"""Manifests, compose file and alerts: valid by the published schemas, and true to the server that they run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.settings import ENV_PREFIX, Settings
+from tests.deploy.manifests import DEPLOY, LABEL, ROOT, base, built, read, settings_of
+
+OVERLAYS = ("base", "tls")
+KUBERNETES = ("1.30", "1.34")
+
+
+def server_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    return manifest["spec"]["template"]["spec"]["containers"][0]
+
+
+# --- by the schemas --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_manifests_are_valid_kubernetes(overlay: str, version: str) -> None:
+    schemas = pytest.importorskip("kubernetes_validate", reason="pip install '.[deploy]': Kubernetes' schemas")
+    for manifest in built(overlay):
+        schemas.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_the_runtimes_containers_are_valid_kubernetes(version: str) -> None:
+    """A ServingRuntime's spec is a pod's, with a few keys of KServe's."""
+    schemas = pytest.importorskip("kubernetes_validate", reason="pip install '.[deploy]': Kubernetes' schemas")
+    runtime = read(DEPLOY / "kserve/servingruntime.yaml")
+    pod = {key: runtime["spec"][key] for key in ("containers", "volumes")}
+    schemas.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}, version, strict=True)
+
+
+def test_the_runtime_is_valid_kserve() -> None:
+    kserve = pytest.importorskip("kserve", reason="kserve is not installed: its models of the schema")
+    runtime = read(DEPLOY / "kserve/servingruntime.yaml")
+    known = {
+        name: set(getattr(kserve, f"V1alpha1{name}").attribute_map.values())
+        for name in ("ServingRuntime", "ServingRuntimeSpec", "SupportedModelFormat")
+    }
+    assert set(runtime) <= known["ServingRuntime"]
+    assert set(runtime["spec"]) <= known["ServingRuntimeSpec"]
+    assert all(set(f) <= known["SupportedModelFormat"] for f in runtime["spec"]["supportedModelFormats"])
+
+
+def test_prometheus_takes_the_alerts() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed: Prometheus' own check of the alerts")
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"],
+        cwd=DEPLOY / "prometheus",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    beside = Path(sys.executable).with_name("hadolint")
+    hadolint = str(beside) if beside.exists() else shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("pip install '.[deploy]': hadolint")
+    done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+# --- true to the server ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_settings_exist_and_are_accepted_together(overlay: str, tmp_path: Path) -> None:
+    given = settings_of(DEPLOY / "kustomize/base/kustomization.yaml")
+    if overlay == "tls":
+        given |= settings_of(DEPLOY / "kustomize/tls/kustomization.yaml")
+    values = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in given.items()}
+    assert set(values) <= set(Settings.model_fields)
+    pem = tmp_path / "some.pem"
+    pem.touch()
+    values = {name: str(pem) if value.startswith("/tls/") else value for name, value in values.items()}
+    Settings(**{**values, "models": str(tmp_path)})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("where", ["compose", "kserve", "Dockerfile"])
+def test_flags_exist(where: str) -> None:
+    text = {
+        "compose": lambda: " ".join(read(ROOT / "compose.yaml")["services"]["server"]["command"]),
+        "kserve": lambda: " ".join(read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]["args"]),
+        "Dockerfile": lambda: (ROOT / "Dockerfile").read_text().splitlines()[-1],
+    }[where]()
+    flags = {flag.replace("-", "_") for flag in re.findall(r"--([a-z-]+)", text)}
+    assert flags
+    assert flags <= set(Settings.model_fields)
+
+
+def test_the_image_names_settings_that_exist() -> None:
+    named = {name.lower() for name in re.findall(r"LSTM_EXPLAIN_([A-Z_]+)=", (ROOT / "Dockerfile").read_text())}
+    assert named - {"kernel_cpus"} <= set(Settings.model_fields)
+
+
+def test_every_selector_finds_the_pods() -> None:
+    manifests = base()
+    pod = manifests["Deployment"]["spec"]["template"]
+    assert pod["metadata"]["labels"] == LABEL
+    assert manifests["Deployment"]["spec"]["selector"]["matchLabels"] == LABEL
+    assert manifests["Service"]["spec"]["selector"] == LABEL
+    assert manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == LABEL
+    assert manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == LABEL
+    assert pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] == LABEL
+    target = manifests["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", manifests["Deployment"]["metadata"]["name"])
+
+
+def test_kustomize_leaves_the_selectors_alone() -> None:
+    policy = next(m for m in built("base") if m["kind"] == "NetworkPolicy")
+    assert policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == {"lstm-explain.dev/client": "true"}
+
+
+def test_ports_and_probes_agree() -> None:
+    server = server_of(base()["Deployment"])
+    ports = {p["name"]: p["containerPort"] for p in server["ports"]}
+    given = settings_of(DEPLOY / "kustomize/base/kustomization.yaml")
+    assert given["LSTM_EXPLAIN_LISTEN"].endswith(f":{ports['grpc']}")
+    assert given["LSTM_EXPLAIN_METRICS_LISTEN"].endswith(f":{ports['metrics']}")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert server[probe]["grpc"]["port"] == ports["grpc"]
+    for policy in base()["NetworkPolicy"]["spec"]["ingress"]:
+        assert all(p["port"] in ports for p in policy["ports"])
+
+
+def test_pods_have_time_to_drain() -> None:
+    given = settings_of(DEPLOY / "kustomize/base/kustomization.yaml")
+    needed = float(given["LSTM_EXPLAIN_DRAIN_DELAY"]) + float(given["LSTM_EXPLAIN_GRACE_PERIOD"])
+    assert base()["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > needed
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_with_tls_the_probes_speak_it(overlay: str) -> None:
+    server = server_of(next(m for m in built(overlay) if m["kind"] == "Deployment"))
+    kinds = {
+        next(k for k in server[p] if k in ("grpc", "exec")) for p in ("startupProbe", "readinessProbe", "livenessProbe")
+    }
+    assert kinds == {"grpc" if overlay == "base" else "exec"}
+
+
+def test_containers_can_do_little() -> None:
+    runtime = read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]
+    for container in (server_of(base()["Deployment"]), runtime):
+        security = container["securityContext"]
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert [m["mountPath"] for m in container["volumeMounts"]] == ["/tmp"]
+        assert container["resources"]["limits"]["memory"]
+    compose = read(ROOT / "compose.yaml")["services"]["server"]
+    assert compose["read_only"] is True
+    assert compose["cap_drop"] == ["ALL"]
+    assert all(port.startswith("127.0.0.1:") for port in compose["ports"])
+
+
+def test_alerts_watch_metrics_that_exist_and_have_their_lines_in_the_runbook() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    families = {f.name: f for f in registry.collect()}
+    known = {name + ending for name, f in families.items() for ending in _endings(f.type)}
+    runbook = (ROOT / "docs/operations.md").read_text()
+    for rule in (r for g in read(DEPLOY / "prometheus/alerts.yaml")["groups"] for r in g["rules"]):
+        for name in re.findall(r"lstm_explain_\w+", rule["expr"]):
+            assert name in known, f"{rule['alert']}: {name}"
+        page, heading = rule["annotations"]["runbook"].split("#")
+        assert page == "docs/operations.md"
+        assert heading == rule["alert"].lower()
+        assert f"### {rule['alert']}\n" in runbook
+
+
+def _endings(kind: str) -> tuple[str, ...]:
+    return {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(kind, ("",))
+
+
+def test_the_yaml_of_the_repository_can_be_read() -> None:
+    for path in (*DEPLOY.rglob("*.y*ml"), ROOT / "compose.yaml"):
+        assert list(yaml.safe_load_all(path.read_text())), path
