@@ -92,13 +92,15 @@ class Server:
     def start(self) -> str:
         """Listens and loads; the address with the port that was bound. Raises lstm_explain.Error."""
         host, port = split_address(self._settings.listen)
-        # Bound first: a port that is taken shows at once, and early callers wait instead of being refused.
-        bound = listening.bind(self._grpc, self._settings)
+        # Bound first: a port that is taken shows at once, and early callers wait instead of being refused. Beside other
+        # processes on the port last: connections would come here from the moment it is bound, and wait.
+        bound = None if self._settings.reuse_port else listening.bind(self._grpc, self._settings)
         self._start_metrics()
         if self._imports is not None:
             self._imports.clean()
         self._repository.load()
         self._show(self._repository.snapshot)
+        bound = bound or listening.bind(self._grpc, self._settings)
         self._grpc.start()
         if self._settings.poll_seconds is not None:
             self._repeat("poll", self._settings.poll_seconds, self._repository.load)
