@@ -182,8 +182,10 @@ def soak(seconds: float, clients: int, rate: float, workers: int) -> int:
                 print(f"{now:8.0f} {last.rss / 2**20:8.1f} {last.files:6} {last.threads:8} {reloads:8}", flush=True)
         counts: Counter[str] = Counter()
         for client in traffic:
+            if running.poll() is not None:
+                client.kill()
             out, _ = client.communicate(timeout=120)
-            counts.update(json.loads(out))
+            counts.update(json.loads(out or "{}"))
         running.send_signal(signal.SIGTERM)
         code = running.wait(60)
     return verdict(looks, counts, reloads, code)
