@@ -3,9 +3,9 @@
     python scripts/soak.py --minutes 30 --rate 20
 
 starts the real server on a copy of models/, and client processes that explain by several methods, in streams and over
-the Open Inference Protocol; one request in twenty is malformed. Every few seconds a model is reloaded. Prints memory
-and file descriptors over time; fails when, after warming up, either grows by more than 5 %, when a valid request fails,
-or when a malformed one does not.
+the Open Inference Protocol; one request in twenty is malformed. Every few seconds a model is reloaded. Looks at memory
+and file descriptors four times a second and prints the least memory between two lines; fails when, after warming up,
+the least memory or the files grow by more than 5 %, when a valid request fails, or when a malformed one does not.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ WARM_UP = 0.25  # share of the time
 ALLOWED_GROWTH = 0.05
 MALFORMED = 0.05
 SECONDS_BETWEEN_RELOADS = 3.0
+SECONDS_BETWEEN_LOOKS = 0.25
 REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 REVIEWS = ("a fine film", "not a bad film, but far too long", "dull", "the best thing that I have seen in many years")
 
@@ -171,15 +172,18 @@ def soak(seconds: float, clients: int, rate: float, workers: int) -> int:
         looks: list[Look] = []
         reloads = 0
         print(f"{'seconds':>8} {'MiB':>8} {'files':>6} {'threads':>8} {'reloads':>8}", flush=True)
-        between, reload = max(0.5, seconds / 60), _Reloads(address)
+        between, printed, reload = max(0.5, seconds / 60), 0, _Reloads(address)
         while time.monotonic() - begun < seconds and running.poll() is None:
             reloads += reload.when_due()
-            time.sleep(min(0.5, between))
-            now = time.monotonic() - begun
-            if not looks or now - looks[-1].seconds >= between:
-                looks.append(look(running.pid, now))
-                last = looks[-1]
-                print(f"{now:8.0f} {last.rss / 2**20:8.1f} {last.files:6} {last.threads:8} {reloads:8}", flush=True)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            looks.append(look(running.pid, time.monotonic() - begun))
+            if looks[-1].seconds >= (printed + 1) * between:
+                printed += 1
+                least = min(looks[-max(1, int(between / SECONDS_BETWEEN_LOOKS)) :], key=lambda seen: seen.rss)
+                print(
+                    f"{looks[-1].seconds:8.0f} {least.rss / 2**20:8.1f} {least.files:6} {least.threads:8} {reloads:8}",
+                    flush=True,
+                )
         counts: Counter[str] = Counter()
         for client in traffic:
             if running.poll() is not None:
