@@ -1,0 +1,58 @@
+"""The clients and what it takes to build and run their conformance runners."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A client's runner.
+
+    tools: commands that have to be on the PATH. build: commands run one after another in `folder`. run: the command to
+    which `conformance …` or `latency …` is added, run from the root of the repository.
+    """
+
+    client: str
+    folder: str
+    tools: tuple[str, ...]
+    build: tuple[tuple[str, ...], ...]
+    run: tuple[str, ...]
+
+    def missing(self) -> list[str]:
+        """Tools that are not there."""
+        return [tool for tool in self.tools if shutil.which(tool) is None]
+
+    def make(self) -> None:
+        """Builds the runner; raises AssertionError with what the tools said."""
+        for command in self.build:
+            done = subprocess.run(command, cwd=ROOT / self.folder, capture_output=True, text=True)
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
+
+RUNNERS = (
+    Runner("python", "client/python", (), (), (sys.executable, "client/python/conformance/runner.py")),
+    Runner(
+        "python-asyncio", "client/python", (), (), (sys.executable, "client/python/conformance/runner.py", "--asyncio")
+    ),
+    Runner(
+        "go",
+        "client/go",
+        ("go",),
+        (("go", "build", "-o", "build/conformance", "./cmd/conformance"),),
+        ("client/go/build/conformance",),
+    ),
+    Runner(
+        "typescript",
+        "client/typescript",
+        ("node", "npm"),
+        (("npm", "ci", "--no-audit", "--no-fund"), ("npm", "run", "build")),
+        ("node", "client/typescript/dist/conformance/runner.js"),
+    ),
+)
