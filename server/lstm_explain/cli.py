@@ -114,6 +114,7 @@ def evaluate(
     from lstm_explain.evaluate.summary import split, summarise, work
     from lstm_explain.methods.spec import Players
     from lstm_explain.model import load
+    from lstm_explain.service.notation import split_parameters
 
     players = next((p for p in get_args(Players) if p == over), None)
     if players is None:
@@ -122,7 +123,7 @@ def evaluate(
     arrays = {name: _array(path) for name, path in (_pair(text, "--input") for text in inputs)}
     loaded.predict(arrays)  # says what is wrong with them
     named = [text.partition(":") for text in method or ["lrp"]]
-    methods = [_method(name, [p for p in parameters.split(",") if p]) for name, _, parameters in named]
+    methods = [_method(name, split_parameters(parameters)) for name, _, parameters in named]
     data = split(loaded, arrays, batch_size)
     count = work(len(data), len(methods), randomise=randomise, nodes=len(loaded.proto.graph.node))
     with follow(count) as progress:
@@ -243,11 +244,9 @@ def _array(path: str) -> Any:
 
 
 def _method(name: str, parameters: Sequence[str]) -> Method:
-    from lstm_explain.methods.spec import method_from_name
-    from lstm_explain.service.notation import parse_value
+    from lstm_explain.service.notation import method_from_text
 
-    pairs = [_pair(text, "--param") for text in parameters]
-    return method_from_name(name, {key: parse_value(value) for key, value in pairs})
+    return method_from_text(name, dict(_pair(text, "--param") for text in parameters))
 
 
 def _target(text: str | None, batch_axis: str, model: Model) -> Target:

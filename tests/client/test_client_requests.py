@@ -10,7 +10,23 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from lstm_explain_client import LRP, IntegratedGradients, InvalidRequest, Request, Retry, Target, methods, wire
+from lstm_explain_client import (
+    LRP,
+    AlphaBeta,
+    Composite,
+    Epsilon,
+    Flat,
+    Gamma,
+    IntegratedGradients,
+    InvalidRequest,
+    Request,
+    Retry,
+    Target,
+    ZBox,
+    ZPlus,
+    methods,
+    wire,
+)
 from lstm_explain_client.connection import PUBLISHED, TLS, Connection
 from lstm_explain_client.target import from_wire_target
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
@@ -79,7 +95,17 @@ def test_every_form_of_target(target, wanted):
             "method { smooth_grad { samples:3 noise:0.5 seed:7 }}",
         ),
         ("occlusion", {"window": 2}, "method { occlusion { window: 2 } }"),
+        ("occlusion", {"of": "probability"}, "method { occlusion { of: QUANTITY_PROBABILITY } }"),
         ("shapley_sampling", {"permutations": 4}, "method { shapley_sampling { permutations: 4 } }"),
+        ("shapley_sampling", {"over": "cells"}, "method { shapley_sampling { over: PLAYERS_CELLS } }"),
+        (
+            "lrp",
+            {"composite": Composite({"Conv": Gamma(0.5), "fc": Flat()}, first=ZBox(-1, 1))},
+            (
+                "method { lrp { composite { rules { key: 'Conv' value { gamma { gamma: 0.5 } } } "
+                "rules { key: 'fc' value { flat { } } } first { z_box { low: -1 high: 1 } } } } }"
+            ),
+        ),
         ("contextual_decomposition", None, "method { contextual_decomposition { } }"),
     ],
 )
@@ -95,7 +121,15 @@ def test_every_method_of_the_wire_has_a_type():
         assert parameters == {parameter.name for parameter in field.message_type.fields}
 
 
-@pytest.mark.parametrize("method", [LRP("prop", 0.5, 0.25), methods.SmoothGrad(1, 0.5, 3), methods.Gradient()])
+@pytest.mark.parametrize(
+    "method",
+    [
+        LRP("prop", 0.5, 0.25),
+        LRP(composite=Composite({"dense": AlphaBeta(3, 2), "a/b": ZPlus()}, Epsilon())),
+        methods.SmoothGrad(1, 0.5, 3),
+        methods.Gradient(),
+    ],
+)
 def test_methods_come_back_as_they_went(method):
     assert methods.from_wire_method(methods.to_wire_method(method)) == method
 
@@ -107,6 +141,10 @@ def test_methods_come_back_as_they_went(method):
         ({"parameters": {"eps": 1}}, "method.eps"),
         ({"parameters": {"product_rule": "both"}}, "method.product_rule"),
         ({"parameters": {"epsilon": "small"}}, "method.epsilon"),
+        ({"parameters": {"composite": {"dense": Flat()}}}, "method.composite"),
+        ({"parameters": {"composite": Composite({"dense": "flat"})}}, "method.composite"),
+        ({"parameters": {"composite": Composite({"dense": Gamma("much")})}}, "method.composite"),
+        ({"method": "occlusion", "parameters": {"of": "logits"}}, "method.of"),
         ({"method": LRP(), "parameters": {"epsilon": 1}}, "parameters"),
         ({"method": None, "parameters": {"epsilon": 1}}, "parameters"),
         ({"method": "occlusion", "parameters": {"baseline": [0.0]}}, "method.baseline"),

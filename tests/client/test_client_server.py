@@ -11,11 +11,14 @@ from lstm_explain_client import (
     LRP,
     AsyncClient,
     Client,
+    Composite,
     DeadlineExceeded,
     ExplainError,
+    Gamma,
     InvalidRequest,
     ModelNotFound,
     Request,
+    ShapleySampling,
     Target,
 )
 
@@ -67,6 +70,18 @@ def test_every_product_rule(client, numbers, rule):
     result = client.explain("numbers", {numbers.input: numbers.x}, method=LRP(product_rule=rule), target=2)
     assert result.method.product_rule == rule
     assert closes(result)
+
+
+def test_standard_errors_and_composites(client, numbers):
+    sampled = client.explain("numbers", {numbers.input: numbers.x}, method=ShapleySampling(permutations=8), target=0)
+    assert sampled.standard_error[numbers.input].shape == numbers.x.shape
+    assert (sampled.standard_error[numbers.input] >= 0).all()
+    assert sampled.method.over == "steps"
+    composite = Composite({"Gemm": Gamma(0.5), "MatMul": Gamma(0.5)})
+    ruled = client.explain("numbers", {numbers.input: numbers.x}, target=0, parameters={"composite": composite})
+    assert ruled.method.composite == composite
+    assert closes(ruled)
+    assert not ruled.standard_error
 
 
 def test_forms_of_target(client, numbers):

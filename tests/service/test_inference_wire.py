@@ -81,6 +81,36 @@ def test_typed_in_typed_out(channel: grpc.Channel, models_folder: Path) -> None:
     np.testing.assert_array_equal(arrays["explained"], wanted.explained)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "method"),
+    [
+        (
+            {"explain": "lrp", "explain_composite": "dense=alpha_beta(2, 1); first=epsilon(0.5)"},
+            lx.LRP(composite=lx.Composite({"dense": lx.AlphaBeta(2, 1)}, first=lx.Epsilon(0.5))),
+        ),
+        (
+            {"explain": "occlusion", "explain_baseline": "[0, 1, -0.5, 2]"},
+            lx.Occlusion(baseline=np.array([0, 1, -0.5, 2])),
+        ),
+        ({"explain": "occlusion", "explain_of": "probability"}, lx.Occlusion(of="probability")),
+        ({"explain": "shapley_sampling", "explain_over": "cells"}, lx.ShapleySampling(over="cells")),
+    ],
+)
+def test_parameters_of_more_than_a_number(
+    channel: grpc.Channel, models_folder: Path, parameters: dict[str, str], method: lx.Method
+) -> None:
+    wanted = lx.load(models_folder / "lstm" / "2" / "model.onnx").explain({"x": sequence()}, method)
+    message = request()
+    for key, value in parameters.items():
+        message.parameters[key].string_param = value
+    arrays = {o.name: o for o in stub(channel).ModelInfer(message).outputs}
+    np.testing.assert_array_equal(arrays["relevance:x"].contents.fp32_contents, wanted.relevance["x"].ravel())
+    errors = {name.partition(":")[2]: o for name, o in arrays.items() if name.startswith("standard_error:")}
+    assert set(errors) == set(wanted.standard_error)
+    for name, error in errors.items():
+        np.testing.assert_array_equal(error.contents.fp32_contents, wanted.standard_error[name].ravel())
+
+
 def test_text_typed(channel: grpc.Channel) -> None:
     contents = Contents(bytes_contents=[b"the plot is thin", b"not a"])
     inputs = [Tensor(name="tokens", datatype="BYTES", shape=[2], contents=contents)]
@@ -174,6 +204,16 @@ def test_invalid_argument_with_its_field(channel: grpc.Channel, case: str, expla
     [
         ({"explain": "magic"}, "parameters[explain]"),
         ({"explain": "lrp", "explain_epsilon": "-1"}, "parameters[explain_epsilon]"),
+        ({"explain": "lrp", "explain_composite": "dense"}, "parameters[explain_composite]"),
+        ({"explain": "lrp", "explain_composite": "dense=magic"}, "parameters[explain_composite]"),
+        ({"explain": "lrp", "explain_composite": "dense=flat(1)"}, "parameters[explain_composite]"),
+        ({"explain": "lrp", "explain_composite": "dense=gamma(-1)"}, "parameters[explain_composite]"),
+        ({"explain": "lrp", "explain_composite": "dense=z_box(1)"}, "parameters[explain_composite]"),
+        ({"explain": "lrp", "explain_composite": "Covn=flat"}, "parameters[explain_composite]"),
+        ({"explain": "occlusion", "explain_baseline": "[1, 2"}, "parameters[explain_baseline]"),
+        ({"explain": "occlusion", "explain_baseline": '["a"]'}, "parameters[explain_baseline]"),
+        ({"explain": "occlusion", "explain_baseline": "[[1], [1, 2]]"}, "parameters[explain_baseline]"),
+        ({"explain": "occlusion", "explain_of": "logits"}, "parameters[explain_of]"),
         ({"explain": "lrp", "explain_target": "9"}, "parameters[explain_target]"),
         ({"explain": "lrp", "explain_target": "y:9"}, "parameters[explain_target]"),
         ({"explain": "lrp", "explain_contrast": "9", "explain_target": "0"}, "parameters[explain_contrast]"),

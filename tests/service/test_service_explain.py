@@ -83,6 +83,47 @@ def test_other_methods(channel: grpc.Channel, engine: lx.Model, name: str) -> No
     assert response.method.WhichOneof("method") == name
 
 
+def test_what_occlusion_lowers_and_who_plays(channel: grpc.Channel, engine: lx.Model) -> None:
+    method = method_pb2.Method(occlusion=method_pb2.Occlusion(window=2, of=method_pb2.QUANTITY_PROBABILITY))
+    response = stub(channel).Explain(request(method=method))
+    same(response, engine.explain({"x": sequence()}, lx.Occlusion(window=2, of="probability")))
+    assert response.method == method
+    assert not response.standard_error
+
+    players = method_pb2.ShapleySampling(permutations=6, seed=3, over=method_pb2.PLAYERS_FEATURES)
+    response = stub(channel).Explain(request(method=method_pb2.Method(shapley_sampling=players)))
+    wanted = engine.explain({"x": sequence()}, lx.ShapleySampling(permutations=6, seed=3, over="features"))
+    same(response, wanted)
+    assert response.method.shapley_sampling == players
+    assert [tensor.name for tensor in response.standard_error] == ["x"]
+    np.testing.assert_array_equal(array_of(response.standard_error[0]), wanted.standard_error["x"])
+
+
+@pytest.mark.parametrize(
+    "rule", [lx.Epsilon(0.5), lx.Gamma(0.5), lx.ZPlus(), lx.AlphaBeta(2, 1), lx.Flat(), lx.ZBox(-1, 1)]
+)
+def test_composites(channel: grpc.Channel, engine: lx.Model, rule: lx.Rule) -> None:
+    message = method_pb2.Lrp()
+    chosen = getattr(message.composite.rules["dense"], rule.name)
+    chosen.SetInParent()
+    for name, value in rule.parameters().items():
+        setattr(chosen, name, value)
+    message.composite.first.epsilon.epsilon = 0.125
+    response = stub(channel).Explain(request(method=method_pb2.Method(lrp=message)))
+    same(
+        response, engine.explain({"x": sequence()}, lx.LRP(composite=lx.Composite({"dense": rule}, lx.Epsilon(0.125))))
+    )
+    closes(response)
+    assert response.method.lrp.composite == message.composite
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (1, 1, 4), (7, 4), (2, 7, 4)])
+def test_baselines_broadcast(channel: grpc.Channel, engine: lx.Model, shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+    method = method_pb2.Method(occlusion=method_pb2.Occlusion(baseline=[tensor("x", array)]))
+    same(stub(channel).Explain(request(method=method)), engine.explain({"x": sequence()}, lx.Occlusion(baseline=array)))
+
+
 @pytest.mark.parametrize(
     ("message", "target", "indices"),
     [

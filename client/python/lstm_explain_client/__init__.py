@@ -8,6 +8,7 @@ with Client("127.0.0.1:50051") as client:
 from lstm_explain_client import render
 from lstm_explain_client.aio import AsyncClient
 from lstm_explain_client.client import Client
+from lstm_explain_client.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, ZBox, ZPlus
 from lstm_explain_client.connection import TLS, Retry
 from lstm_explain_client.errors import (
     AlreadyExists,
@@ -45,14 +46,19 @@ from lstm_explain_client.wire import Answer, Request
 __all__ = [
     "LRP",
     "TLS",
+    "AlphaBeta",
     "AlreadyExists",
     "Answer",
     "AsyncClient",
     "Cancelled",
     "Client",
+    "Composite",
     "ContextualDecomposition",
     "DeadlineExceeded",
+    "Epsilon",
     "ExplainError",
+    "Flat",
+    "Gamma",
     "Gradient",
     "GradientTimesInput",
     "IntegratedGradients",
@@ -80,5 +86,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "ZBox",
+    "ZPlus",
     "render",
 ]

@@ -6,15 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args
 
+from lstm_explain_client.composite import Composite, read_composite, write_composite
 from lstm_explain_client.errors import InvalidRequest
 from lstm_explain_client.tensors import as_array, from_wire, to_wire
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 ProductRule = Literal["all", "half", "prop", "abs"]
-_RULES: dict[str, int] = {
-    rule: method_pb2.ProductRule.Value(f"PRODUCT_RULE_{rule.upper()}") for rule in get_args(ProductRule)
+Quantity = Literal["score", "probability"]
+Players = Literal["steps", "features", "cells"]
+
+
+def _numbers(enum: Any, prefix: str, choices: Any) -> dict[str, int]:
+    return {choice: enum.Value(f"{prefix}_{choice.upper()}") for choice in get_args(choices)}
+
+
+# Parameters that take one of a few words, as the wire numbers them.
+_CHOICES: dict[str, dict[str, int]] = {
+    "product_rule": _numbers(method_pb2.ProductRule, "PRODUCT_RULE", ProductRule),
+    "of": _numbers(method_pb2.Quantity, "QUANTITY", Quantity),
+    "over": _numbers(method_pb2.Players, "PLAYERS", Players),
 }
-_RULE_NAMES: dict[int, str] = {number: rule for rule, number in _RULES.items()}
 
 
 @dataclass(frozen=True)
@@ -44,12 +55,14 @@ class LRP(Method):
     product_rule: what a gate and its signal receive: "all" (the signal takes all; the default), "half", "prop", "abs".
     epsilon: the stabiliser, not negative; default 0.001.
     bias_factor: share of bias and stabiliser given to a sum's inputs, in [0, 1]; default 0.
+    composite: other rules for some dense and convolutional layers; default none.
     """
 
     name: ClassVar[str] = "lrp"
     product_rule: ProductRule | None = None
     epsilon: float | None = None
     bias_factor: float | None = None
+    composite: Composite | None = None
 
 
 @dataclass(frozen=True)
@@ -87,21 +100,29 @@ class SmoothGrad(Method):
 
 @dataclass(frozen=True, eq=False)
 class Occlusion(Method):
-    """Fall of the explained value when `window` (1) time steps become `baseline` (input name to array; zero)."""
+    """Fall of the explained value when `window` (1) time steps become `baseline` (input name to array; zero).
+
+    of: "score" (the default), or "probability".
+    """
 
     name: ClassVar[str] = "occlusion"
     window: int | None = None
     baseline: Mapping[str, Any] | None = None
+    of: Quantity | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ShapleySampling(Method):
-    """Shapley values of the time steps over `permutations` (25) orders; `seed` (0); `baseline` for absent steps."""
+    """Shapley values over `permutations` (25) orders; `seed` (0); `baseline` for what is absent.
+
+    over: who plays: "steps" (the default), "features" (each for all of time), "cells".
+    """
 
     name: ClassVar[str] = "shapley_sampling"
     permutations: int | None = None
     seed: int | None = None
     baseline: Mapping[str, Any] | None = None
+    over: Players | None = None
 
 
 @dataclass(frozen=True)
@@ -159,12 +180,13 @@ def to_wire_method(method: Method) -> method_pb2.Method:
 
 
 def _set(body: Any, key: str, value: Any) -> None:
-    if key == "product_rule":
-        if value not in _RULES:
-            raise InvalidRequest(
-                f"product_rule is {value!r}, wanted one of {', '.join(_RULES)}", field="method.product_rule"
-            )
-        body.product_rule = _RULES[value]
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            wanted = ", ".join(_CHOICES[key])
+            raise InvalidRequest(f"{key} is {value!r}, wanted one of {wanted}", field=f"method.{key}")
+        setattr(body, key, _CHOICES[key][value])
+    elif key == "composite":
+        write_composite(body.composite, value)
     elif key == "baseline":
         if not isinstance(value, Mapping):
             raise InvalidRequest("baseline: wanted a dict of input name to array", field="method.baseline")
@@ -183,8 +205,10 @@ def from_wire_method(message: method_pb2.Method) -> Method | None:
 
 
 def _get(body: Any, key: str) -> Any:
-    if key == "product_rule":
-        return _RULE_NAMES.get(body.product_rule)
+    if key in _CHOICES:
+        return next((word for word, number in _CHOICES[key].items() if number == getattr(body, key)), None)
     if key == "baseline":
         return {tensor.name: from_wire(tensor) for tensor in body.baseline} or None
-    return getattr(body, key) if body.HasField(key) else None
+    if not body.HasField(key):
+        return None
+    return read_composite(body.composite) if key == "composite" else getattr(body, key)

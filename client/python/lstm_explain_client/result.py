@@ -29,7 +29,9 @@ class Ledger:
     """explained = inputs + initial_states + absorbed + residual, for every sample. Every array has shape [batch].
 
     inputs: relevance of all inputs of the request. initial_states: of initial states that are constants of the model.
-    absorbed: what biases, constants and stabilisers kept. residual: rounding. by_node: `absorbed`, a node each.
+    absorbed: with LRP what biases, constants and stabilisers kept, with a method that has a baseline what the baseline
+    scores. residual: what is left; with LRP rounding, else by how much the relevance misses the explained value.
+    by_node: `absorbed`, a node each.
     """
 
     inputs: Array
@@ -57,6 +59,7 @@ class Result:
     explained: [batch] the scalar explained, a sample each.
     captured: relevance of the inner values asked for.
     ledger: where all of `explained` went.
+    standard_error: of the relevance, of its shape, where the method draws samples (ShapleySampling).
     tokens: for inputs sent as text: the tokens, of the relevance's shape; padding is the empty string.
     method, target: as the server used them. model, version: which model answered.
     inputs: the arrays that were sent. detail: the model's description, if `with_names` was given one.
@@ -77,6 +80,7 @@ class Result:
     inputs: dict[str, Array] = field(default_factory=dict)
     detail: ModelDetail | None = None
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
+    standard_error: dict[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.explained.size)

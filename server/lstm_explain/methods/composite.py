@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lstm_explain.errors import MethodError
 
 
+@dataclass(frozen=True)
 class Rule:
-    """Base of the rules."""
+    """Base of the rules. `name` is how the wire and texts call it."""
+
+    name: ClassVar[str] = ""
+
+    def parameters(self) -> dict[str, float]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def _check(rule: str, name: str, value: float, *, least: float | None = None) -> None:
@@ -25,6 +32,7 @@ def _check(rule: str, name: str, value: float, *, least: float | None = None) ->
 class Epsilon(Rule):
     """R_i = sum_j x_i w_ij / stab(z_j) R_j, with this epsilon (Bach et al. 2015, equation 58)."""
 
+    name: ClassVar[str] = "epsilon"
     epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -39,6 +47,7 @@ class Gamma(Rule):
     the negative contributions that are raised.
     """
 
+    name: ClassVar[str] = "gamma"
     gamma: float = 0.25
 
     def __post_init__(self) -> None:
@@ -49,11 +58,14 @@ class Gamma(Rule):
 class ZPlus(Rule):
     """Positive contributions only (Montavon et al. 2017, doi 10.1016/j.patcog.2016.11.008, equation 12)."""
 
+    name: ClassVar[str] = "z_plus"
+
 
 @dataclass(frozen=True)
 class AlphaBeta(Rule):
     """alpha times positive shares minus beta times negative, alpha - beta = 1 (Bach et al. 2015, equation 60)."""
 
+    name: ClassVar[str] = "alpha_beta"
     alpha: float = 2.0
     beta: float = 1.0
 
@@ -70,6 +82,8 @@ class AlphaBeta(Rule):
 class Flat(Rule):
     """Equal shares for all inputs of a unit (Lapuschkin et al. 2019, doi 10.1038/s41467-019-08987-4)."""
 
+    name: ClassVar[str] = "flat"
+
 
 @dataclass(frozen=True)
 class ZBox(Rule):
@@ -78,6 +92,7 @@ class ZBox(Rule):
     low, high: bounds of all inputs.
     """
 
+    name: ClassVar[str] = "z_box"
     low: float
     high: float
 
@@ -86,6 +101,24 @@ class ZBox(Rule):
             _check("ZBox", name, value)
         if not self.low < self.high:
             raise MethodError(f"ZBox: low {self.low:g} is not below high {self.high:g}", field="method.composite")
+
+
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox)}
+
+
+def rule_from_name(name: str, *values: Any, **parameters: Any) -> Rule:
+    """The rule called `name`; raises MethodError if there is none or it takes other parameters."""
+    cls = RULES.get(name)
+    if cls is None:
+        raise MethodError(f"composite: no rule {name!r}, there are {', '.join(RULES)}", field="method.composite")
+    try:
+        return cls(*values, **parameters)
+    except TypeError:
+        came = ", ".join([*map(str, values), *(f"{key} {value}" for key, value in parameters.items())])
+        wanted = ", ".join(f.name for f in fields(cls))
+        raise MethodError(
+            f"composite: {name} came with {came or 'nothing'}, it takes {wanted or 'nothing'}", field="method.composite"
+        ) from None
 
 
 # Kinds of layers by the names that a composite may use.

@@ -11,10 +11,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lstm_explain.errors import Error, MethodError, ModelError
-from lstm_explain.methods.spec import LRP, Method, method_from_name
+from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.model import TensorSpec
 from lstm_explain.plan.axes import Axes
 from lstm_explain.service.limits import Limits
+from lstm_explain.service.notation import method_from_text
 from lstm_explain.target import Target
 
 Path_ = tuple[int | str, ...]
@@ -105,7 +106,7 @@ class ModelConfig(_Strict):
 
     def default_method(self) -> Method:
         """Raises MethodError."""
-        return LRP() if self.method is None else method_from_name(self.method.name, self.method.model_extra)
+        return LRP() if self.method is None else method_from_text(self.method.name, self.method.model_extra or {})
 
     def batch_axis_of(self, name: str) -> int | None:
         """Of an input or output; what is not said is 0."""

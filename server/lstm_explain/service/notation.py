@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
 
-from lstm_explain.errors import TargetError
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.errors import MethodError, TargetError
+from lstm_explain.methods.composite import Composite, rule_from_name
+from lstm_explain.methods.spec import Method, method_from_name
 
 
 def parse_target(text: str, outputs: Collection[str]) -> tuple[str | None, int | tuple[int, ...] | None]:
@@ -32,3 +40,43 @@ def parse_value(text: str) -> int | float | bool | str:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text, text)
+
+
+def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
+    """The method with parameters of which any may be text: a baseline also `[0, 0.5, 1]`, a composite as
+    `parse_composite` takes it. Raises MethodError.
+    """
+    return method_from_name(name, {key: _parameter(key, value) for key, value in parameters.items()})
+
+
+def parse_composite(text: str) -> Composite:
+    """`dense=gamma(0.25); Conv=alpha_beta(2, 1); first=z_box(-1, 1)`: a rule a layer. Raises MethodError."""
+    rules = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        found = re.fullmatch(r"(.+?)\s*=\s*(\w+)\s*(?:\(([^()]*)\))?", part)
+        if found is None:
+            raise MethodError(f"composite: {part!r} is not layer=rule(numbers)", field="method.composite")
+        layer, rule, numbers = found.groups()
+        rules[layer] = rule_from_name(rule, *[parse_value(n.strip()) for n in (numbers or "").split(",") if n.strip()])
+    first = rules.pop("first", None)
+    return Composite(rules, first)
+
+
+def split_parameters(text: str) -> list[str]:
+    """The parts between commas that stand in no brackets."""
+    return [part for part in re.split(r",(?![^(\[]*[)\]])", text) if part]
+
+
+def _parameter(key: str, value: Any) -> Any:
+    if key == "composite" and isinstance(value, str):
+        return parse_composite(value)
+    if key == "baseline" and (isinstance(value, list) or (isinstance(value, str) and value.startswith("["))):
+        return _numbers(value)
+    return parse_value(value) if isinstance(value, str) else value
+
+
+def _numbers(value: str | list[Any]) -> npt.NDArray[Any]:
+    try:
+        return np.array(json.loads(value) if isinstance(value, str) else value)
+    except ValueError:
+        raise MethodError(f"baseline {value!r} is not a list of numbers", field="method.baseline") from None

@@ -45,6 +45,7 @@ def from_explanation(
         method=from_method(explanation.method),
         target=from_target(explanation.target, len(explanation.explained)),
         tokens=_tensors(tokens),
+        standard_error=_tensors(explanation.standard_error),
     )
 
 

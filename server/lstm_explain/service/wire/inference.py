@@ -5,7 +5,8 @@ explain_target          a whole number, or text: `3`, `1,0`, `logits`, `logits:1
 explain_contrast        a whole number, or text: `3`, `1,0`
 explain_batch_axis      a whole number, or `none`
 explain_pre_activation  true or false
-explain_<parameter>     a parameter of the method; as text too, for clients that cannot send a float
+explain_<parameter>     a parameter of the method; as text too, for clients that cannot send a float, and for what
+                        takes more than one number: `[0, 0.5]`, `dense=gamma(0.25); first=z_box(-1, 1)`
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 import numpy.typing as npt
 
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
-from lstm_explain.methods.spec import Method, method_from_name
+from lstm_explain.methods.spec import Method, ShapleySampling
 from lstm_explain.service.explain import Answer, Query
-from lstm_explain.service.notation import parse_target, parse_value
+from lstm_explain.service.notation import method_from_text, parse_target, parse_value
 from lstm_explain.service.served import Card, ServedModel
 from lstm_explain.service.snapshot import Entry, Failed, Ready, Unloaded
 from lstm_explain.service.wire.inference_tensors import add_outputs, to_arrays, to_metadata
@@ -31,6 +32,7 @@ Array = npt.NDArray[Any]
 EXPLAIN, PREFIX = "explain", "explain_"
 PLATFORM = "onnx_onnxv1"
 RELEVANCE, TOKENS, LEDGER, EXPLAINED = "relevance:", "tokens:", "ledger:", "explained"
+STANDARD_ERROR = "standard_error:"
 LEDGER_PARTS = ("inputs", "initial_states", "absorbed", "residual")
 _TARGET = ("target", "contrast", "batch_axis", "pre_activation")
 
@@ -56,6 +58,8 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Qu
     given = [name for name, array in query.inputs.items() if array.dtype == object]
     explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in given)]
     ledger = [LEDGER + part for part in LEDGER_PARTS]
+    if isinstance(query.method, ShapleySampling):
+        explanation += [STANDARD_ERROR + name for name in served.model.inputs]
     _check_outputs(request, [*served.model.outputs, *explanation, *ledger])
     return query
 
@@ -83,6 +87,7 @@ def from_inference_answer(request: pb.ModelInferRequest, answer: Answer) -> pb.M
         **explanation.outputs,
         **{RELEVANCE + name: array for name, array in explanation.relevance.items()},
         EXPLAINED: explanation.explained,
+        **{STANDARD_ERROR + name: array for name, array in explanation.standard_error.items()},
         **{TOKENS + name: array for name, array in answer.tokens.items()},
     }
     if request.outputs:
@@ -127,7 +132,7 @@ def _method(name: Any, values: Mapping[str, Any]) -> Method:
     if not isinstance(name, str):
         raise MethodError(f"{EXPLAIN} is {name!r}, wanted a method's name", field="method")
     parameters = {key: value for key, value in values.items() if key not in _TARGET}
-    return method_from_name(name, {k: parse_value(v) if isinstance(v, str) else v for k, v in parameters.items()})
+    return method_from_text(name, parameters)
 
 
 def _target(values: Mapping[str, Any], served: ServedModel) -> Target:

@@ -12,6 +12,8 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from lstm_explain.errors import MethodError
+from lstm_explain.methods.composite import Composite, Rule, rule_from_name
 from lstm_explain.methods.spec import Method, method_from_name
 from lstm_explain.service.wire.tensors import to_arrays, to_tensor
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
@@ -39,6 +41,8 @@ def from_method(method: Method) -> method_pb2.Method:
             continue
         if field.enum_type is not None:
             setattr(chosen, field.name, field.enum_type.values_by_name[_prefix(field) + str(value).upper()].number)
+        elif isinstance(value, Composite):
+            _write_composite(getattr(chosen, field.name), value)
         elif isinstance(value, Mapping):
             getattr(chosen, field.name).extend(to_tensor(array, name) for name, array in value.items())
         else:
@@ -50,9 +54,39 @@ def _value(field: Field, value: Any, path: str) -> Any:
     if field.enum_type is not None:
         known = field.enum_type.values_by_number.get(value)
         return value if known is None else known.name.removeprefix(_prefix(field)).lower()
+    if field.message_type is method_pb2.Composite.DESCRIPTOR:
+        return _read_composite(value)
     if field.message_type is not None:
         return to_arrays(value, f"{path}.{field.name}")
     return value
+
+
+def _read_composite(message: method_pb2.Composite) -> Composite:
+    """Rules are named and take parameters as those of the engine do."""
+    rules = {key: _read_rule(key, rule) for key, rule in message.rules.items()}
+    return Composite(rules, _read_rule("first", message.first) if message.HasField("first") else None)
+
+
+def _read_rule(key: str, message: method_pb2.Rule) -> Rule:
+    name = message.WhichOneof("rule")
+    if name is None:
+        raise MethodError(f"composite: no rule is set for {key!r}", field="method.composite")
+    return rule_from_name(name, **{f.name: value for f, value in getattr(message, name).ListFields()})
+
+
+def _write_composite(message: method_pb2.Composite, composite: Composite) -> None:
+    message.SetInParent()
+    for key, rule in composite.rules.items():
+        _write_rule(message.rules[key], rule)
+    if composite.first is not None:
+        _write_rule(message.first, composite.first)
+
+
+def _write_rule(message: method_pb2.Rule, rule: Rule) -> None:
+    chosen = getattr(message, rule.name)
+    chosen.SetInParent()
+    for name, value in rule.parameters().items():
+        setattr(chosen, name, value)
 
 
 def _prefix(field: Field) -> str:

@@ -25,31 +25,55 @@ _sym_db = _symbol_database.Default()
 from lstm_explain_proto.lstm_explain.v1 import tensor_pb2 as lstm__explain_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clstm_explain/v1/method.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/tensor.proto\"\xe2\x03\n\x06Method\x12#\n\x03lrp\x18\x01 \x01(\x0b\x32\x14.lstm_explain.v1.LrpH\x00\x12-\n\x08gradient\x18\x02 \x01(\x0b\x32\x19.lstm_explain.v1.GradientH\x00\x12\x43\n\x14gradient_times_input\x18\x03 \x01(\x0b\x32#.lstm_explain.v1.GradientTimesInputH\x00\x12\x44\n\x14integrated_gradients\x18\x04 \x01(\x0b\x32$.lstm_explain.v1.IntegratedGradientsH\x00\x12\x32\n\x0bsmooth_grad\x18\x05 \x01(\x0b\x32\x1b.lstm_explain.v1.SmoothGradH\x00\x12/\n\tocclusion\x18\x06 \x01(\x0b\x32\x1a.lstm_explain.v1.OcclusionH\x00\x12<\n\x10shapley_sampling\x18\x07 \x01(\x0b\x32 .lstm_explain.v1.ShapleySamplingH\x00\x12L\n\x18\x63ontextual_decomposition\x18\x08 \x01(\x0b\x32(.lstm_explain.v1.ContextualDecompositionH\x00\x42\x08\n\x06method\"\x85\x01\n\x03Lrp\x12\x32\n\x0cproduct_rule\x18\x01 \x01(\x0e\x32\x1c.lstm_explain.v1.ProductRule\x12\x14\n\x07\x65psilon\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x62ias_factor\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_epsilonB\x0e\n\x0c_bias_factor\"\n\n\x08Gradient\"\x14\n\x12GradientTimesInput\"^\n\x13IntegratedGradients\x12\x12\n\x05steps\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12)\n\x08\x62\x61seline\x18\x02 \x03(\x0b\x32\x17.lstm_explain.v1.TensorB\x08\n\x06_steps\"h\n\nSmoothGrad\x12\x14\n\x07samples\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05noise\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\n\n\x08_samplesB\x08\n\x06_noiseB\x07\n\x05_seed\"V\n\tOcclusion\x12\x13\n\x06window\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12)\n\x08\x62\x61seline\x18\x02 \x03(\x0b\x32\x17.lstm_explain.v1.TensorB\t\n\x07_window\"\x84\x01\n\x0fShapleySampling\x12\x19\n\x0cpermutations\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12)\n\x08\x62\x61seline\x18\x03 \x03(\x0b\x32\x17.lstm_explain.v1.TensorB\x0f\n\r_permutationsB\x07\n\x05_seed\"\x19\n\x17\x43ontextualDecomposition*\x85\x01\n\x0bProductRule\x12\x1c\n\x18PRODUCT_RULE_UNSPECIFIED\x10\x00\x12\x14\n\x10PRODUCT_RULE_ALL\x10\x01\x12\x15\n\x11PRODUCT_RULE_HALF\x10\x02\x12\x15\n\x11PRODUCT_RULE_PROP\x10\x03\x12\x14\n\x10PRODUCT_RULE_ABS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clstm_explain/v1/method.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/tensor.proto\"\xe2\x03\n\x06Method\x12#\n\x03lrp\x18\x01 \x01(\x0b\x32\x14.lstm_explain.v1.LrpH\x00\x12-\n\x08gradient\x18\x02 \x01(\x0b\x32\x19.lstm_explain.v1.GradientH\x00\x12\x43\n\x14gradient_times_input\x18\x03 \x01(\x0b\x32#.lstm_explain.v1.GradientTimesInputH\x00\x12\x44\n\x14integrated_gradients\x18\x04 \x01(\x0b\x32$.lstm_explain.v1.IntegratedGradientsH\x00\x12\x32\n\x0bsmooth_grad\x18\x05 \x01(\x0b\x32\x1b.lstm_explain.v1.SmoothGradH\x00\x12/\n\tocclusion\x18\x06 \x01(\x0b\x32\x1a.lstm_explain.v1.OcclusionH\x00\x12<\n\x10shapley_sampling\x18\x07 \x01(\x0b\x32 .lstm_explain.v1.ShapleySamplingH\x00\x12L\n\x18\x63ontextual_decomposition\x18\x08 \x01(\x0b\x32(.lstm_explain.v1.ContextualDecompositionH\x00\x42\x08\n\x06method\"\xc7\x01\n\x03Lrp\x12\x32\n\x0cproduct_rule\x18\x01 \x01(\x0e\x32\x1c.lstm_explain.v1.ProductRule\x12\x14\n\x07\x65psilon\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x62ias_factor\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x32\n\tcomposite\x18\x04 \x01(\x0b\x32\x1a.lstm_explain.v1.CompositeH\x02\x88\x01\x01\x42\n\n\x08_epsilonB\x0e\n\x0c_bias_factorB\x0c\n\n_composite\"\xbb\x01\n\tComposite\x12\x34\n\x05rules\x18\x01 \x03(\x0b\x32%.lstm_explain.v1.Composite.RulesEntry\x12)\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x15.lstm_explain.v1.RuleH\x00\x88\x01\x01\x1a\x43\n\nRulesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.lstm_explain.v1.Rule:\x02\x38\x01\x42\x08\n\x06_first\"\x97\x04\n\x04Rule\x12\x30\n\x07\x65psilon\x18\x01 \x01(\x0b\x32\x1d.lstm_explain.v1.Rule.EpsilonH\x00\x12,\n\x05gamma\x18\x02 \x01(\x0b\x32\x1b.lstm_explain.v1.Rule.GammaH\x00\x12-\n\x06z_plus\x18\x03 \x01(\x0b\x32\x1b.lstm_explain.v1.Rule.ZPlusH\x00\x12\x35\n\nalpha_beta\x18\x04 \x01(\x0b\x32\x1f.lstm_explain.v1.Rule.AlphaBetaH\x00\x12*\n\x04\x66lat\x18\x05 \x01(\x0b\x32\x1a.lstm_explain.v1.Rule.FlatH\x00\x12+\n\x05z_box\x18\x06 \x01(\x0b\x32\x1a.lstm_explain.v1.Rule.ZBoxH\x00\x1a+\n\x07\x45psilon\x12\x14\n\x07\x65psilon\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_epsilon\x1a%\n\x05Gamma\x12\x12\n\x05gamma\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_gamma\x1a\x07\n\x05ZPlus\x1a\x45\n\tAlphaBeta\x12\x12\n\x05\x61lpha\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04\x62\x65ta\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_alphaB\x07\n\x05_beta\x1a\x06\n\x04\x46lat\x1a<\n\x04ZBox\x12\x10\n\x03low\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_highB\x06\n\x04rule\"\n\n\x08Gradient\"\x14\n\x12GradientTimesInput\"^\n\x13IntegratedGradients\x12\x12\n\x05steps\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12)\n\x08\x62\x61seline\x18\x02 \x03(\x0b\x32\x17.lstm_explain.v1.TensorB\x08\n\x06_steps\"h\n\nSmoothGrad\x12\x14\n\x07samples\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05noise\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\n\n\x08_samplesB\x08\n\x06_noiseB\x07\n\x05_seed\"}\n\tOcclusion\x12\x13\n\x06window\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12)\n\x08\x62\x61seline\x18\x02 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12%\n\x02of\x18\x03 \x01(\x0e\x32\x19.lstm_explain.v1.QuantityB\t\n\x07_window\"\xac\x01\n\x0fShapleySampling\x12\x19\n\x0cpermutations\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12)\n\x08\x62\x61seline\x18\x03 \x03(\x0b\x32\x17.lstm_explain.v1.Tensor\x12&\n\x04over\x18\x04 \x01(\x0e\x32\x18.lstm_explain.v1.PlayersB\x0f\n\r_permutationsB\x07\n\x05_seed\"\x19\n\x17\x43ontextualDecomposition*\x85\x01\n\x0bProductRule\x12\x1c\n\x18PRODUCT_RULE_UNSPECIFIED\x10\x00\x12\x14\n\x10PRODUCT_RULE_ALL\x10\x01\x12\x15\n\x11PRODUCT_RULE_HALF\x10\x02\x12\x15\n\x11PRODUCT_RULE_PROP\x10\x03\x12\x14\n\x10PRODUCT_RULE_ABS\x10\x04*R\n\x08Quantity\x12\x18\n\x14QUANTITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eQUANTITY_SCORE\x10\x01\x12\x18\n\x14QUANTITY_PROBABILITY\x10\x02*^\n\x07Players\x12\x17\n\x13PLAYERS_UNSPECIFIED\x10\x00\x12\x11\n\rPLAYERS_STEPS\x10\x01\x12\x14\n\x10PLAYERS_FEATURES\x10\x02\x12\x11\n\rPLAYERS_CELLS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lstm_explain.v1.method_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRODUCTRULE']._serialized_start=1187
-  _globals['_PRODUCTRULE']._serialized_end=1320
+  _globals['_COMPOSITE_RULESENTRY']._loaded_options = None
+  _globals['_COMPOSITE_RULESENTRY']._serialized_options = b'8\001'
+  _globals['_PRODUCTRULE']._serialized_start=2060
+  _globals['_PRODUCTRULE']._serialized_end=2193
+  _globals['_QUANTITY']._serialized_start=2195
+  _globals['_QUANTITY']._serialized_end=2277
+  _globals['_PLAYERS']._serialized_start=2279
+  _globals['_PLAYERS']._serialized_end=2373
   _globals['_METHOD']._serialized_start=80
   _globals['_METHOD']._serialized_end=562
   _globals['_LRP']._serialized_start=565
-  _globals['_LRP']._serialized_end=698
-  _globals['_GRADIENT']._serialized_start=700
-  _globals['_GRADIENT']._serialized_end=710
-  _globals['_GRADIENTTIMESINPUT']._serialized_start=712
-  _globals['_GRADIENTTIMESINPUT']._serialized_end=732
-  _globals['_INTEGRATEDGRADIENTS']._serialized_start=734
-  _globals['_INTEGRATEDGRADIENTS']._serialized_end=828
-  _globals['_SMOOTHGRAD']._serialized_start=830
-  _globals['_SMOOTHGRAD']._serialized_end=934
-  _globals['_OCCLUSION']._serialized_start=936
-  _globals['_OCCLUSION']._serialized_end=1022
-  _globals['_SHAPLEYSAMPLING']._serialized_start=1025
-  _globals['_SHAPLEYSAMPLING']._serialized_end=1157
-  _globals['_CONTEXTUALDECOMPOSITION']._serialized_start=1159
-  _globals['_CONTEXTUALDECOMPOSITION']._serialized_end=1184
+  _globals['_LRP']._serialized_end=764
+  _globals['_COMPOSITE']._serialized_start=767
+  _globals['_COMPOSITE']._serialized_end=954
+  _globals['_COMPOSITE_RULESENTRY']._serialized_start=877
+  _globals['_COMPOSITE_RULESENTRY']._serialized_end=944
+  _globals['_RULE']._serialized_start=957
+  _globals['_RULE']._serialized_end=1492
+  _globals['_RULE_EPSILON']._serialized_start=1252
+  _globals['_RULE_EPSILON']._serialized_end=1295
+  _globals['_RULE_GAMMA']._serialized_start=1297
+  _globals['_RULE_GAMMA']._serialized_end=1334
+  _globals['_RULE_ZPLUS']._serialized_start=1336
+  _globals['_RULE_ZPLUS']._serialized_end=1343
+  _globals['_RULE_ALPHABETA']._serialized_start=1345
+  _globals['_RULE_ALPHABETA']._serialized_end=1414
+  _globals['_RULE_FLAT']._serialized_start=1416
+  _globals['_RULE_FLAT']._serialized_end=1422
+  _globals['_RULE_ZBOX']._serialized_start=1424
+  _globals['_RULE_ZBOX']._serialized_end=1484
+  _globals['_GRADIENT']._serialized_start=1494
+  _globals['_GRADIENT']._serialized_end=1504
+  _globals['_GRADIENTTIMESINPUT']._serialized_start=1506
+  _globals['_GRADIENTTIMESINPUT']._serialized_end=1526
+  _globals['_INTEGRATEDGRADIENTS']._serialized_start=1528
+  _globals['_INTEGRATEDGRADIENTS']._serialized_end=1622
+  _globals['_SMOOTHGRAD']._serialized_start=1624
+  _globals['_SMOOTHGRAD']._serialized_end=1728
+  _globals['_OCCLUSION']._serialized_start=1730
+  _globals['_OCCLUSION']._serialized_end=1855
+  _globals['_SHAPLEYSAMPLING']._serialized_start=1858
+  _globals['_SHAPLEYSAMPLING']._serialized_end=2030
+  _globals['_CONTEXTUALDECOMPOSITION']._serialized_start=2032
+  _globals['_CONTEXTUALDECOMPOSITION']._serialized_end=2057
 # @@protoc_insertion_point(module_scope)

@@ -15,11 +15,31 @@ class ProductRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRODUCT_RULE_HALF: _ClassVar[ProductRule]
     PRODUCT_RULE_PROP: _ClassVar[ProductRule]
     PRODUCT_RULE_ABS: _ClassVar[ProductRule]
+
+class Quantity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QUANTITY_UNSPECIFIED: _ClassVar[Quantity]
+    QUANTITY_SCORE: _ClassVar[Quantity]
+    QUANTITY_PROBABILITY: _ClassVar[Quantity]
+
+class Players(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PLAYERS_UNSPECIFIED: _ClassVar[Players]
+    PLAYERS_STEPS: _ClassVar[Players]
+    PLAYERS_FEATURES: _ClassVar[Players]
+    PLAYERS_CELLS: _ClassVar[Players]
 PRODUCT_RULE_UNSPECIFIED: ProductRule
 PRODUCT_RULE_ALL: ProductRule
 PRODUCT_RULE_HALF: ProductRule
 PRODUCT_RULE_PROP: ProductRule
 PRODUCT_RULE_ABS: ProductRule
+QUANTITY_UNSPECIFIED: Quantity
+QUANTITY_SCORE: Quantity
+QUANTITY_PROBABILITY: Quantity
+PLAYERS_UNSPECIFIED: Players
+PLAYERS_STEPS: Players
+PLAYERS_FEATURES: Players
+PLAYERS_CELLS: Players
 
 class Method(_message.Message):
     __slots__ = ("lrp", "gradient", "gradient_times_input", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling", "contextual_decomposition")
@@ -42,14 +62,77 @@ class Method(_message.Message):
     def __init__(self, lrp: _Optional[_Union[Lrp, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., gradient_times_input: _Optional[_Union[GradientTimesInput, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., shapley_sampling: _Optional[_Union[ShapleySampling, _Mapping]] = ..., contextual_decomposition: _Optional[_Union[ContextualDecomposition, _Mapping]] = ...) -> None: ...
 
 class Lrp(_message.Message):
-    __slots__ = ("product_rule", "epsilon", "bias_factor")
+    __slots__ = ("product_rule", "epsilon", "bias_factor", "composite")
     PRODUCT_RULE_FIELD_NUMBER: _ClassVar[int]
     EPSILON_FIELD_NUMBER: _ClassVar[int]
     BIAS_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    COMPOSITE_FIELD_NUMBER: _ClassVar[int]
     product_rule: ProductRule
     epsilon: float
     bias_factor: float
-    def __init__(self, product_rule: _Optional[_Union[ProductRule, str]] = ..., epsilon: _Optional[float] = ..., bias_factor: _Optional[float] = ...) -> None: ...
+    composite: Composite
+    def __init__(self, product_rule: _Optional[_Union[ProductRule, str]] = ..., epsilon: _Optional[float] = ..., bias_factor: _Optional[float] = ..., composite: _Optional[_Union[Composite, _Mapping]] = ...) -> None: ...
+
+class Composite(_message.Message):
+    __slots__ = ("rules", "first")
+    class RulesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Rule
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Rule, _Mapping]] = ...) -> None: ...
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    rules: _containers.MessageMap[str, Rule]
+    first: Rule
+    def __init__(self, rules: _Optional[_Mapping[str, Rule]] = ..., first: _Optional[_Union[Rule, _Mapping]] = ...) -> None: ...
+
+class Rule(_message.Message):
+    __slots__ = ("epsilon", "gamma", "z_plus", "alpha_beta", "flat", "z_box")
+    class Epsilon(_message.Message):
+        __slots__ = ("epsilon",)
+        EPSILON_FIELD_NUMBER: _ClassVar[int]
+        epsilon: float
+        def __init__(self, epsilon: _Optional[float] = ...) -> None: ...
+    class Gamma(_message.Message):
+        __slots__ = ("gamma",)
+        GAMMA_FIELD_NUMBER: _ClassVar[int]
+        gamma: float
+        def __init__(self, gamma: _Optional[float] = ...) -> None: ...
+    class ZPlus(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    class AlphaBeta(_message.Message):
+        __slots__ = ("alpha", "beta")
+        ALPHA_FIELD_NUMBER: _ClassVar[int]
+        BETA_FIELD_NUMBER: _ClassVar[int]
+        alpha: float
+        beta: float
+        def __init__(self, alpha: _Optional[float] = ..., beta: _Optional[float] = ...) -> None: ...
+    class Flat(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    class ZBox(_message.Message):
+        __slots__ = ("low", "high")
+        LOW_FIELD_NUMBER: _ClassVar[int]
+        HIGH_FIELD_NUMBER: _ClassVar[int]
+        low: float
+        high: float
+        def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    Z_PLUS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_BETA_FIELD_NUMBER: _ClassVar[int]
+    FLAT_FIELD_NUMBER: _ClassVar[int]
+    Z_BOX_FIELD_NUMBER: _ClassVar[int]
+    epsilon: Rule.Epsilon
+    gamma: Rule.Gamma
+    z_plus: Rule.ZPlus
+    alpha_beta: Rule.AlphaBeta
+    flat: Rule.Flat
+    z_box: Rule.ZBox
+    def __init__(self, epsilon: _Optional[_Union[Rule.Epsilon, _Mapping]] = ..., gamma: _Optional[_Union[Rule.Gamma, _Mapping]] = ..., z_plus: _Optional[_Union[Rule.ZPlus, _Mapping]] = ..., alpha_beta: _Optional[_Union[Rule.AlphaBeta, _Mapping]] = ..., flat: _Optional[_Union[Rule.Flat, _Mapping]] = ..., z_box: _Optional[_Union[Rule.ZBox, _Mapping]] = ...) -> None: ...
 
 class Gradient(_message.Message):
     __slots__ = ()
@@ -78,22 +161,26 @@ class SmoothGrad(_message.Message):
     def __init__(self, samples: _Optional[int] = ..., noise: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Occlusion(_message.Message):
-    __slots__ = ("window", "baseline")
+    __slots__ = ("window", "baseline", "of")
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
     window: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
-    def __init__(self, window: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+    of: Quantity
+    def __init__(self, window: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., of: _Optional[_Union[Quantity, str]] = ...) -> None: ...
 
 class ShapleySampling(_message.Message):
-    __slots__ = ("permutations", "seed", "baseline")
+    __slots__ = ("permutations", "seed", "baseline", "over")
     PERMUTATIONS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
     permutations: int
     seed: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
-    def __init__(self, permutations: _Optional[int] = ..., seed: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+    over: Players
+    def __init__(self, permutations: _Optional[int] = ..., seed: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., over: _Optional[_Union[Players, str]] = ...) -> None: ...
 
 class ContextualDecomposition(_message.Message):
     __slots__ = ()
