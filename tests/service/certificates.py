@@ -1,13 +1,16 @@
-"""Certificates made on the spot: an authority, and what it signs."""
+"""Certificates made on the spot: an authority, what it signs, and connections that use it."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
 import os
+import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -67,6 +70,25 @@ class Files:
         for name, data in content.items():
             (self.folder / f"{name}.new").write_bytes(data)
             os.replace(self.folder / f"{name}.new", self.folder / name)
+
+
+def secure_channel(address: str, root: bytes, client: Pair | None = None) -> grpc.Channel:
+    """With a handshake of its own, whatever else is open."""
+    credentials = grpc.ssl_channel_credentials(
+        root, client.key if client else None, client.certificate if client else None
+    )
+    return grpc.secure_channel(address, credentials, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+def shown(address: str, root: bytes) -> int:
+    """The serial number of the certificate that a new connection sees."""
+    context = ssl.create_default_context(cadata=root.decode())
+    context.set_alpn_protocols(["h2"])
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain, server_hostname=host) as s:
+        der = s.getpeercert(binary_form=True)
+    assert der is not None
+    return serial(ssl.DER_cert_to_PEM_cert(der).encode())
 
 
 def serial(pem: bytes) -> int:

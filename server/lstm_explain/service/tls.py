@@ -14,10 +14,11 @@ from lstm_explain.errors import Error
 
 log = logging.getLogger(__name__)
 
-# Seconds between noticing a change and acting on it. gRPC frees what the old certificates are held in while another
-# handshake may just be about to use it (grpc/grpc issue 36693). No handshake can begin meanwhile, since gRPC asks us
-# under a lock, and those that have begun are past that point long before.
-SETTLING = 0.1
+# gRPC frees what the old certificates are held in as soon as it gets new ones, though a handshake that has just asked
+# us may not have taken hold of it yet (grpc/grpc issue 36693). It asks under a lock: while we keep it waiting no
+# handshake can begin, so we do until those that have begun are past that point. They need microseconds of a processor;
+# so many pauses give every thread that can run its turn, however busy the machine is and however the clock jumps.
+PAUSES, PAUSE = 20, 0.025  # seconds each
 
 State = tuple[tuple[int, int, int], ...]
 
@@ -77,14 +78,15 @@ class Certificates:
             state = self._files.state()
             if state == self._state:
                 return None
-            time.sleep(SETTLING)
-            if self._files.state() != state:
-                return None  # still being written: the next handshake looks again
             self._state = state
             found = _configuration(self._files)
+            if self._files.state() != state:
+                return None  # being written: the next handshake looks again
         except (OSError, ValueError) as error:
             log.error("certificates changed and cannot be used, the old ones stay: %s", _told(error))
             return None
+        for _ in range(PAUSES):
+            time.sleep(PAUSE)
         log.info("certificates read anew")
         return grpc.ssl_server_certificate_configuration(*found)
 
