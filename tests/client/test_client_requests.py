@@ -196,8 +196,7 @@ def test_an_import_carries_the_whole_file(tmp_path, size):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     for source in (path, str(path), content):
-        start = wire.import_start("m", source, None, "batch_axis: 0")
-        parts = list(wire.import_parts(start, source))
+        parts = list(wire.import_messages(wire.import_plan("m", source, None, "batch_axis: 0", ())))
         assert parts[0].start.sha256 == hashlib.sha256(content).digest()
         assert (parts[0].start.name, parts[0].start.version, parts[0].start.size) == ("m", "", size)
         assert b"".join(part.chunk for part in parts[1:]) == content

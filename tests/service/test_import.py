@@ -20,7 +20,7 @@ from lstm_explain.service.layout import find_sources
 from lstm_explain_client import AlreadyExists, AsyncClient, Client, ModelNotFound, Unimplemented
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 from tests.service.calling import refusal, sequence
-from tests.service.models import lstm, outside_its_folder, without_rule, write_version
+from tests.service.models import WORDS, lstm, outside_its_folder, without_rule, words, write_tokenizer, write_version
 from tests.service.running import Running, serving
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -114,6 +114,42 @@ async def test_awaited(server: Running, client: Client) -> None:
         assert all(m.name != "awaited" for m in await awaited.models())
 
 
+def in_parts(folder: Path) -> tuple[Path, Path]:
+    """A model as exporters write large ones: its graph, and its weights in a file beside it."""
+    onnx.save_model(
+        lstm(7), str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx.data", size_threshold=0
+    )
+    return folder / "model.onnx", folder / "model.onnx.data"
+
+
+def test_weights_that_are_kept_apart(client: Client, folder: Path, tmp_path: Path) -> None:
+    model, weights = in_parts(tmp_path)
+    client.import_model("apart", model, files=[weights])
+    np.testing.assert_array_equal(relevance(client, "apart"), wanted(content(7)))
+    with serving(folder) as other, Client(other.address) as again:
+        np.testing.assert_array_equal(relevance(again, "apart"), wanted(content(7)))
+    client.delete_model("apart")
+    assert not (folder / "apart").exists()
+
+
+async def test_a_model_with_its_tokenizer(server: Running, client: Client, folder: Path, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    config = "tokenizer: {file: tokenizer.json, input: tokens}\n"
+    data, tokenizer = words().SerializeToString(), tmp_path / "tokenizer.json"
+    client.import_model("said", data, config=config, files={"tokenizer.json": tokenizer.read_bytes()})
+    async with AsyncClient(server.address) as awaited:
+        assert (await awaited.import_model("said", data, config=config, files=[tokenizer])).version == "2"
+    ids = np.array([[WORDS.index(word) for word in ("not", "a", "bad", "film")]])
+    for version in ("1", "2"):
+        result = client.explain("said", {"tokens": "not a bad film"}, version=version)
+        np.testing.assert_array_equal(
+            result.relevance["tokens"], lx.load(words()).explain({"tokens": ids}).relevance["tokens"]
+        )
+    with serving(folder) as other, Client(other.address) as again:
+        assert again.model("said", "1").text_inputs == ("tokens",)
+    client.delete_model("said")
+
+
 def test_a_version_that_is_there(client: Client) -> None:
     with pytest.raises(AlreadyExists):
         client.import_model("base", content(1), version="1")
@@ -174,6 +210,37 @@ BAD = {
         for version in ("0", "-1", "01", "one", "../2", "1/2", "9" * 19)
     },
 }
+
+
+def announce(name: str, data: bytes, **fields: Any) -> model_pb2.ImportModelRequest:
+    said = {"name": name, "sha256": hashlib.sha256(data).digest(), "size": len(data), **fields}
+    return model_pb2.ImportModelRequest(file=model_pb2.ImportModelFile(**said))
+
+
+WHOLE = [start(GOOD), chunk(GOOD)]
+BAD_FILES = {
+    "a file before its model": ([announce("w", b"12")], "start", "start"),
+    "a file before the model's end": ([start(GOOD), chunk(GOOD[:-1]), announce("w", b"12")], "chunk", "announced"),
+    "a short file": ([*WHOLE, announce("w", b"12"), chunk(b"1")], "chunk", "1 of the announced 2 bytes"),
+    "a long file": ([*WHOLE, announce("w", b"12"), chunk(b"123")], "chunk", "more than the announced 2 bytes"),
+    "another file": ([*WHOLE, announce("w", b"12"), chunk(b"34")], "file.sha256", "another SHA-256"),
+    "a file without SHA-256": ([*WHOLE, announce("w", b"12", sha256=b"")], "file.sha256", "32 bytes"),
+    "a file without bytes": ([*WHOLE, announce("w", b"")], "file.size", "0 bytes"),
+    "files beyond the limit": ([*WHOLE, announce("w", b"1", size=300_000)], "file.size", "--max-model-bytes"),
+    "a file twice": ([*WHOLE, *[announce("w", b"1"), chunk(b"1")] * 2], "file.name", "came already"),
+    "the model twice": ([*WHOLE, announce("model.onnx", b"1")], "file.name", "came already"),
+    "a config as a file": ([*WHOLE, announce("model.yaml", b"1")], "file.name", "config_yaml"),
+    "very many files": (
+        [*WHOLE, *(m for i in range(1000) for m in (announce(f"w{i}", b"1"), chunk(b"1")))],
+        "file.name",
+        "at most 1000",
+    ),
+    **{
+        f"file {name!r}": ([*WHOLE, announce(name, b"1"), chunk(b"1")], "file.name", "cannot be a file's name")
+        for name in ("", ".", "..", "../up", "a/b", "/etc/x", ".hidden", "a\\b", "a\0b", "a\nb", "é" * 128)
+    },
+}
+BAD |= BAD_FILES
 
 
 def outside() -> list[model_pb2.ImportModelRequest]:

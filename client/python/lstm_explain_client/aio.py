@@ -15,7 +15,7 @@ from lstm_explain_client.client import BaseClient
 from lstm_explain_client.methods import Method
 from lstm_explain_client.models import ModelDetail, ModelSummary
 from lstm_explain_client.result import Result
-from lstm_explain_client.wire import Answer, Inputs, ModelSource, Request, TargetLike
+from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request, TargetLike
 from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
 Requests = Iterable[Request | Mapping[str, Any]] | AsyncIterable[Request | Mapping[str, Any]]
@@ -103,11 +103,11 @@ class AsyncClient(BaseClient):
         version: str | None = None,
         config: str | None = None,
         timeout: float | None = None,
+        files: Files = (),
     ) -> ModelDetail:
         """Adds a model from a file or its bytes; see Client.import_model."""
-        start = await asyncio.to_thread(wire.import_start, name, path, version, config)
-        parts = wire.import_parts(start, path)
-        response = await self._call(self._models.ImportModel, parts, timeout, unary=False)
+        plan = await asyncio.to_thread(wire.import_plan, name, path, version, config, files)
+        response = await self._call(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)
         return models.detail(response.model)
 
     async def delete_model(self, name: str, version: str = "") -> None:

@@ -13,7 +13,7 @@ from lstm_explain_client.connection import DEFAULT_RETRY, TLS, Connection, Retry
 from lstm_explain_client.methods import Method
 from lstm_explain_client.models import ModelDetail, ModelSummary
 from lstm_explain_client.result import Result
-from lstm_explain_client.wire import Answer, Inputs, ModelSource, Request, TargetLike
+from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request, TargetLike
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2, model_pb2_grpc
 
 _ExplanationStub: Callable[[Any], Any] = explanation_pb2_grpc.ExplanationServiceStub
@@ -154,14 +154,16 @@ class Client(BaseClient):
         version: str | None = None,
         config: str | None = None,
         timeout: float | None = None,
+        files: Files = (),
     ) -> ModelDetail:
         """Adds a model from a file or its bytes.
 
-        version: default: one above the newest. config: the text of a model.yaml. Needs a server that allows imports.
+        version: default: one above the newest. config: the text of a model.yaml. files: what lies beside the model
+        (weights that are kept apart from it, a tokenizer), as paths, or by the name that the model or its config calls
+        it. Needs a server that allows imports.
         """
-        start = wire.import_start(name, path, version, config)
-        parts = wire.import_parts(start, path)
-        response = self._call(self._models.ImportModel, parts, timeout, unary=False)
+        plan = wire.import_plan(name, path, version, config, files)
+        response = self._call(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)
         return models.detail(response.model)
 
     def delete_model(self, name: str, version: str = "") -> None:

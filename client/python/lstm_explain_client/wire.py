@@ -180,27 +180,45 @@ def _as_request(item: Request | Mapping[str, Any], number: str) -> Request:
 
 
 ModelSource = str | os.PathLike[str] | bytes
+Files = Sequence[str | os.PathLike[str]] | Mapping[str, ModelSource]
 
 
-def import_start(
-    name: str, source: ModelSource, version: str | None, config: str | None
-) -> model_pb2.ImportModelRequest:
-    """The first message of an import: name, size and checksum. Raises OSError where the file cannot be read."""
+def import_plan(
+    name: str, source: ModelSource, version: str | None, config: str | None, files: Files
+) -> list[tuple[model_pb2.ImportModelRequest, ModelSource]]:
+    """What announces each file, with its checksum, and the file. Raises OSError where one cannot be read."""
+    digest, size = _digest(source)
+    start = model_pb2.ImportModelStart(
+        name=name, version=version or "", sha256=digest, size=size, config_yaml=config or ""
+    )
+    plan = [(model_pb2.ImportModelRequest(start=start), source)]
+    for own_name, file in _named(files).items():
+        digest, size = _digest(file)
+        announced = model_pb2.ImportModelFile(name=own_name, sha256=digest, size=size)
+        plan.append((model_pb2.ImportModelRequest(file=announced), file))
+    return plan
+
+
+def import_messages(
+    plan: Sequence[tuple[model_pb2.ImportModelRequest, ModelSource]],
+) -> Iterator[model_pb2.ImportModelRequest]:
+    """All messages of an import, in order."""
+    for announcing, source in plan:
+        yield announcing
+        for chunk in _chunks(source):
+            yield model_pb2.ImportModelRequest(chunk=chunk)
+
+
+def _named(files: Files) -> Mapping[str, ModelSource]:
+    return files if isinstance(files, Mapping) else {Path(path).name: path for path in files}
+
+
+def _digest(source: ModelSource) -> tuple[bytes, int]:
     digest, size = hashlib.sha256(), 0
     for chunk in _chunks(source):
         digest.update(chunk)
         size += len(chunk)
-    start = model_pb2.ImportModelStart(
-        name=name, version=version or "", sha256=digest.digest(), size=size, config_yaml=config or ""
-    )
-    return model_pb2.ImportModelRequest(start=start)
-
-
-def import_parts(start: model_pb2.ImportModelRequest, source: ModelSource) -> Iterator[model_pb2.ImportModelRequest]:
-    """All messages of an import, in order."""
-    yield start
-    for chunk in _chunks(source):
-        yield model_pb2.ImportModelRequest(chunk=chunk)
+    return digest.digest(), size
 
 
 def _chunks(source: ModelSource) -> Iterator[bytes]:

@@ -13,10 +13,11 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.service.errors import AlreadyExists, NoSpace, NotFound
@@ -30,16 +31,55 @@ log = logging.getLogger(__name__)
 STAGING = ".staging"  # no model has such a name
 MOST_AT_A_TIME = 2
 SHA256_BYTES = 32
+LONGEST_FILE_NAME = 255
+MOST_FILES = 1000
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What a caller says of a file whose bytes follow. name: as it will be called in the version's folder."""
+
+    name: str
+    sha256: bytes
+    size: int
+
+    def field(self, name: str) -> str:
+        """In the caller's messages."""
+        return f"{'start' if self.name == MODEL else 'file'}.{name}"
+
+    def check(self, room: Room, before: int = 0) -> None:
+        """before: bytes of the files that came before. Raises InputError."""
+        if len(self.sha256) != SHA256_BYTES:
+            problem = f"a SHA-256 has {SHA256_BYTES} bytes, {len(self.sha256)} came"
+            raise InputError(problem, field=self.field("sha256"))
+        if self.size < 1:
+            raise InputError(f"{self.name!r} cannot have {self.size} bytes", field=self.field("size"))
+        try:
+            room.check(before + self.size)
+        except Error as error:
+            raise InputError(str(error), field=self.field("size")) from None
+
+    def check_beside(self, there: Collection[str]) -> None:
+        """Whether it may be a further file beside those. Raises InputError."""
+        plain = self.name.isprintable() and not self.name.startswith(".") and not set(self.name) & set("/\\")
+        if not plain or not 0 < len(self.name.encode()) <= LONGEST_FILE_NAME:
+            wanted = f"printable, without a folder, no '.' at its beginning, at most {LONGEST_FILE_NAME} bytes"
+            raise InputError(f"{self.name!r} cannot be a file's name: {wanted}", field="file.name")
+        if self.name == CONFIG:
+            raise InputError(f"{CONFIG} is sent as config_yaml of the start", field="file.name")
+        if self.name in there:
+            raise InputError(f"{self.name!r} came already", field="file.name")
+        if len(there) == MOST_FILES:
+            raise InputError(f"a version has at most {MOST_FILES} files", field="file.name")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What a caller says of the file that follows. version: "" for one above the newest. size: bytes."""
+    """What a caller says of the version that follows. version: "" for one above the newest. file: its model.onnx."""
 
     name: str
     version: str
-    sha256: bytes
-    size: int
+    file: Announced
     config: str
 
     def check(self, room: Room) -> None:
@@ -50,15 +90,7 @@ class Upload:
         if self.version and not VERSION.fullmatch(self.version):
             problem = f"{self.version!r} cannot be a version: whole numbers from 1"
             raise InputError(problem, field="start.version")
-        if len(self.sha256) != SHA256_BYTES:
-            problem = f"a SHA-256 has {SHA256_BYTES} bytes, {len(self.sha256)} came"
-            raise InputError(problem, field="start.sha256")
-        if self.size < 1:
-            raise InputError(f"the model cannot have {self.size} bytes", field="start.size")
-        try:
-            room.check(self.size)
-        except Error as error:
-            raise InputError(str(error), field="start.size") from None
+        self.file.check(room)
 
 
 class Imports:
@@ -87,8 +119,8 @@ class Imports:
         except OSError as error:
             raise Error(f"models cannot be imported, their folder cannot be written to: {error.strerror}") from error
 
-    def add(self, upload: Upload, chunks: Iterable[bytes]) -> ServedModel:
-        """Receives, checks, keeps and serves a version.
+    def add(self, upload: Upload, parts: Iterable[Announced | bytes]) -> ServedModel:
+        """Receives, checks, keeps and serves a version. parts: its model.onnx, then each further file with its bytes.
 
         Refused is what cannot be loaded (what `inspect` calls unreadable); a model that only LRP cannot explain is
         taken. Raises InputError, AlreadyExists, Overloaded, NoSpace.
@@ -98,9 +130,10 @@ class Imports:
             self._refuse_double(upload)
             candidate = folder / "model" / "candidate"
             candidate.mkdir(parents=True)
-            _receive(upload, chunks, candidate / MODEL)
+            _receive(upload.file, parts, candidate, self._room)
             if upload.config:
-                _write(candidate / CONFIG, upload.config.encode())
+                with _lasting(candidate / CONFIG) as file:
+                    file.write(upload.config.encode())
             served = self._checked(upload, candidate)
             return self._publish(upload, candidate, served)
 
@@ -170,26 +203,45 @@ class Imports:
             return served
 
 
-def _receive(upload: Upload, chunks: Iterable[bytes], path: Path) -> None:
-    digest, size = hashlib.sha256(), 0
-    with path.open("xb") as file:
-        for chunk in chunks:
-            size += len(chunk)
-            if size > upload.size:
-                raise InputError(f"more than the announced {upload.size} bytes came", field="chunk")
-            digest.update(chunk)
-            file.write(chunk)
-        if size < upload.size:
-            raise InputError(f"{size} of the announced {upload.size} bytes came", field="chunk")
-        if digest.digest() != upload.sha256:
-            raise InputError("what came has another SHA-256 than was announced", field="start.sha256")
-        file.flush()
-        os.fsync(file.fileno())
+def _receive(first: Announced, parts: Iterable[Announced | bytes], folder: Path, room: Room) -> None:
+    """Writes the files into the folder. Raises InputError."""
+    parts, there, size = iter(parts), set[str](), 0
+    announced: Announced | None = first
+    while announced is not None:
+        there.add(announced.name)
+        size += announced.size
+        announced = _receive_one(announced, parts, folder / announced.name)
+        if announced is not None:
+            announced.check_beside(there)
+            announced.check(room, size)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _receive_one(announced: Announced, parts: Iterator[Announced | bytes], path: Path) -> Announced | None:
+    """Writes one file; the one that is announced after it, if any. Raises InputError."""
+    digest, size, following = hashlib.sha256(), 0, None
+    with _lasting(path) as file:
+        for part in parts:
+            if isinstance(part, Announced):
+                following = part
+                break
+            size += len(part)
+            if size > announced.size:
+                raise InputError(f"more than the announced {announced.size} bytes came", field="chunk")
+            digest.update(part)
+            file.write(part)
+        if size < announced.size:
+            raise InputError(f"{size} of the announced {announced.size} bytes came", field="chunk")
+        if digest.digest() != announced.sha256:
+            problem = "what came has another SHA-256 than was announced"
+            raise InputError(problem, field=announced.field("sha256"))
+    return following
+
+
+@contextmanager
+def _lasting(path: Path) -> Iterator[BinaryIO]:
+    """A new file, whose content is on the disk at the end."""
     with path.open("xb") as file:
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
 

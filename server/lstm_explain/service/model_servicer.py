@@ -10,7 +10,7 @@ import grpc
 from lstm_explain.service.errors import Unimplemented
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.repository import Repository
-from lstm_explain.service.wire import to_chunks, to_detail, to_summary, to_upload
+from lstm_explain.service.wire import to_detail, to_parts, to_summary, to_upload
 from lstm_explain_proto.lstm_explain.v1 import model_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
@@ -38,7 +38,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> pb.ImportModelResponse:
         imports = self._allowed()
         requests = _in_time(request_iterator, context, self._patience)
-        added = imports.add(to_upload(requests), to_chunks(requests))
+        added = imports.add(to_upload(requests), to_parts(requests))
         return pb.ImportModelResponse(model=to_detail(added))
 
     def DeleteModel(self, request: pb.DeleteModelRequest, context: grpc.ServicerContext) -> pb.DeleteModelResponse:  # noqa: N802

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from lstm_explain.errors import Error
 from lstm_explain.inputs import TensorSpec, probe_inputs
@@ -90,7 +89,7 @@ def load_served(source: Source) -> ServedModel:
     model.axes.update(written.axes(model.axes, {name: len(spec.shape) for name, spec in model.inputs.items()}))
     report = model.report()
     written.check_nodes(node.name for node in report.nodes)
-    texts = _text_inputs(written, model, source.folder)
+    texts = _text_inputs(written, model, source)
     card = Card(
         name=source.name,
         version=source.version,
@@ -109,12 +108,15 @@ def load_served(source: Source) -> ServedModel:
     return served
 
 
-def _text_inputs(written: ConfigFile, model: Model, folder: Path) -> dict[str, TextInput]:
+def _text_inputs(written: ConfigFile, model: Model, source: Source) -> dict[str, TextInput]:
     chosen = written.config.tokenizer
     if chosen is None:
         return {}
+    own = source.model_file.parent / chosen.file
     try:
-        text = load_text_input(folder / chosen.file, chosen.input, model.inputs[chosen.input].dtype)
+        text = load_text_input(
+            own if own.is_file() else source.folder / chosen.file, chosen.input, model.inputs[chosen.input].dtype
+        )
     except Error as error:
         raise written.error(("tokenizer", "file"), str(error)) from error
     return {chosen.input: text}

@@ -2,6 +2,6 @@
 
 from lstm_explain.service.wire.explanations import from_answer, from_explanation, to_query
 from lstm_explain.service.wire.fields import locate
-from lstm_explain.service.wire.models import to_chunks, to_detail, to_summary, to_upload
+from lstm_explain.service.wire.models import to_detail, to_parts, to_summary, to_upload
 
-__all__ = ["from_answer", "from_explanation", "locate", "to_chunks", "to_detail", "to_query", "to_summary", "to_upload"]
+__all__ = ["from_answer", "from_explanation", "locate", "to_detail", "to_parts", "to_query", "to_summary", "to_upload"]

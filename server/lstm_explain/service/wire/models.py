@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lstm_explain.errors import InputError
-from lstm_explain.service.imports import Upload
+from lstm_explain.service.imports import Announced, Upload
+from lstm_explain.service.layout import MODEL
 from lstm_explain.service.snapshot import Entry, Failed, Unloaded
 from lstm_explain.service.wire.methods import from_method
 from lstm_explain.service.wire.targets import default_target
@@ -56,15 +57,19 @@ def to_upload(requests: Iterator[model_pb2.ImportModelRequest]) -> Upload:
     if first is None or not first.HasField("start"):
         raise InputError("the first message of an import carries its start", field="start")
     start = first.start
-    return Upload(start.name, start.version, start.sha256, start.size, start.config_yaml)
+    return Upload(start.name, start.version, Announced(MODEL, start.sha256, start.size), start.config_yaml)
 
 
-def to_chunks(requests: Iterator[model_pb2.ImportModelRequest]) -> Iterator[bytes]:
-    """Takes the other messages. Raises InputError for one that is no chunk."""
+def to_parts(requests: Iterator[model_pb2.ImportModelRequest]) -> Iterator[Announced | bytes]:
+    """Takes the other messages. Raises InputError for one that is neither a chunk nor announces a file."""
     for request in requests:
-        if not request.HasField("chunk"):
-            raise InputError("every message of an import after the first carries a chunk", field="chunk")
-        yield request.chunk
+        if request.HasField("file"):
+            yield Announced(request.file.name, request.file.sha256, request.file.size)
+        elif request.HasField("chunk"):
+            yield request.chunk
+        else:
+            problem = "every message of an import after the first carries a chunk, or announces a file"
+            raise InputError(problem, field="chunk")
 
 
 def _names(values: Mapping[str, list[str]]) -> dict[str, model_pb2.Names]:

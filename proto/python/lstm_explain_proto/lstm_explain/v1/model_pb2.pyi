@@ -163,12 +163,24 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelDetail, _Mapping]] = ...) -> None: ...
 
 class ImportModelRequest(_message.Message):
-    __slots__ = ("start", "chunk")
+    __slots__ = ("start", "chunk", "file")
     START_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
     start: ImportModelStart
     chunk: bytes
-    def __init__(self, start: _Optional[_Union[ImportModelStart, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    file: ImportModelFile
+    def __init__(self, start: _Optional[_Union[ImportModelStart, _Mapping]] = ..., chunk: _Optional[bytes] = ..., file: _Optional[_Union[ImportModelFile, _Mapping]] = ...) -> None: ...
+
+class ImportModelFile(_message.Message):
+    __slots__ = ("name", "sha256", "size")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    sha256: bytes
+    size: int
+    def __init__(self, name: _Optional[str] = ..., sha256: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class ImportModelStart(_message.Message):
     __slots__ = ("name", "version", "sha256", "size", "config_yaml")

@@ -76,7 +76,8 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ImportModel(self, request_iterator, context):
-        """Adds a version of a model. The first message carries `start`, the others `chunk`. Off unless the server allows it.
+        """Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
+        file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
