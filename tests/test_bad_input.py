@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -172,6 +175,62 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(lx.ModelError):
             lx.load(path)
+
+
+def test_a_model_that_ends_the_process_of_shape_inference_is_refused_and_the_next_is_loaded() -> None:
+    """A kernel wider than its input leaves fewer than no steps, of which a Slice asserts."""
+    g = GraphBuilder(np.float32, 17)
+    conv = g.op("Conv", [g.input("x", ["B", 1, 4]), g.constant(np.ones((1, 1, 9)), "W")])
+    g.op("Slice", [conv, g.ints(-1), g.ints(5), g.ints(2)], "last")
+    graph = helper.make_graph(
+        g.nodes,
+        "g",
+        g.inputs,
+        [helper.make_tensor_value_info("last_out", TensorProto.FLOAT, ["B", 1, "T"])],
+        [*g.initializers.values()],
+    )
+    for _ in range(2):
+        with pytest.raises(lx.ModelError, match="crashes"):
+            lx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+        lx.load(BUILT.model)
+
+
+def test_minus_one_for_an_unknown_extent() -> None:
+    g = GraphBuilder(np.float32, 17)
+    proto = g.model(g.op("Tanh", [g.input("x", ["B", 4])]), ["B", 4], rename="y")
+    for value in (proto.graph.input[0], proto.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    e = lx.load(proto).explain({"x": np.ones((2, 4), np.float32)}, target=lx.Target(index=1))
+    np.testing.assert_allclose(e.relevance["x"], [[0, np.tanh(1), 0, 0]] * 2, rtol=1e-6)
+
+
+GREEDY = """
+import sys, numpy as np, lstm_explain as lx
+model = lx.load(sys.stdin.buffer.read())
+for count in (50_000_000, 10):
+    try:
+        e = model.explain({"x": np.ones((1, 1), np.float32), "shape": np.array([1, count])})
+        print(e.explained)
+    except lx.InputError as error:
+        print(error)
+"""
+
+
+def test_what_takes_too_much_memory_is_refused_and_the_next_call_is_answered() -> None:
+    """200 MB of ones, where 100 MB are allowed."""
+    g = GraphBuilder(np.float32, 17)
+    ones = g.op("Expand", [g.input("x", ["B", 1]), g.input("shape", [2], TensorProto.INT64)])
+    proto = g.model(g.op("ReduceSum", [ones, g.ints(1)]), ["B", 1], rename="y")
+    done = subprocess.run(
+        [sys.executable, "-c", GREEDY],
+        input=proto.SerializeToString(),
+        env=os.environ | {"LSTM_EXPLAIN_MAX_RUNTIME_BYTES": "100000000"},
+        capture_output=True,
+        check=True,
+    )
+    refused, answered = done.stdout.decode().splitlines()
+    assert "LSTM_EXPLAIN_MAX_RUNTIME_BYTES=100000000" in refused
+    assert answered == "[10.]"
 
 
 @pytest.mark.parametrize("domain", ["", "com.example"])

@@ -78,7 +78,13 @@ def test_inspect_names_the_nodes_without_a_rule(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("missing.onnx", "No such file"), ("truncated.onnx", "truncated"), ("a/b/outside.onnx", "secret.bin"), (".", "")],
+    [
+        ("missing.onnx", "missing.onnx"),
+        ("missing.onnx", "No such file"),
+        ("truncated.onnx", "truncated"),
+        ("a/b/outside.onnx", "secret.bin"),
+        (".", ""),
+    ],
 )
 def test_inspect_unreadable(folder: Path, capsys: pytest.CaptureFixture[str], name: str, part: str) -> None:
     failed(mistake(capsys, "inspect", folder / name), 2, part)

@@ -12,23 +12,18 @@ from tests.fuzzing.mutate import case
 from tests.fuzzing.watch import Findings, try_all
 
 MOST_GROWTH = 400 << 20
-# What is known to go wrong. Nothing else may.
-KNOWN = {
-    "CRASH: exit code -6": "onnx's shape inference aborts on some operators",
-}
+MOST_PEAK = 3 << 30  # what ONNX Runtime may take (see watch), as much again for copies, and the compiler
 
 
 def check(found: Findings, cases: int) -> None:
     early, late = found.held[cases // 5], max(found.held[-10:])
     print(dict(found.outcomes), f"held {early >> 20} to {late >> 20} MiB, peak {found.peak >> 20} MiB")
-    known = {n: why for n, what in found.failures.items() for word, why in KNOWN.items() if word in what}
-    new = [f"  {n}: {what}" for n, what in sorted(found.failures.items()) if n not in known]
-    assert not new, f"{len(new)} of {cases} cases:\n" + "\n".join(new[:40])
-    assert sum(found.outcomes.values()) + len(known) == cases
+    wrong = [f"  {n}: {what}" for n, what in sorted(found.failures.items())]
+    assert not wrong, f"{len(wrong)} of {cases} cases:\n" + "\n".join(wrong[:40])
+    assert sum(found.outcomes.values()) == cases
     assert min(found.outcomes[stage] for stage in ("refused", "loaded", "explained")) > 0.02 * cases
     assert late < early + MOST_GROWTH
-    if known:
-        pytest.xfail(f"{len(known)} of {cases} cases: {', '.join(sorted(set(known.values())))}")
+    assert found.peak < MOST_PEAK
 
 
 def test_a_number_always_makes_the_same_model() -> None:

@@ -240,3 +240,55 @@ def test_an_ambiguous_position_is_refused(target: dict[str, Any]) -> None:
     model = per_step()
     with pytest.raises(lx.TargetError, match="y"):
         model.explain({"x": STEPS}, target=lx.Target(**target))
+
+
+# --- outputs that hold no floating-point numbers ---------------------------------------------------------------------
+
+
+def with_winner(*outputs: str) -> lx.Model:
+    """[B, 4] to the class `best` (int64), whether it is the first (bool), and the scores `y`; of these, `outputs`."""
+    g = GraphBuilder(np.float32, 17)
+    y = g.op("MatMul", [g.input("x", ["B", 4]), g.constant(W, "W")])
+    best = g.op("ArgMax", [y], axis=1, keepdims=0)
+    first = g.op("Equal", [best, g.ints(0)])
+    proto = g.model(y, ["B", 3], rename="y")
+    proto.graph.node.append(helper.make_node("Identity", [best], ["best"]))
+    proto.graph.node.append(helper.make_node("Identity", [first], ["first"]))
+    kinds = {
+        "y": helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 3]),
+        "best": helper.make_tensor_value_info("best", TensorProto.INT64, ["B"]),
+        "first": helper.make_tensor_value_info("first", TensorProto.BOOL, ["B"]),
+    }
+    del proto.graph.output[:]
+    proto.graph.output.extend(kinds[name] for name in outputs)
+    return lx.load(proto)
+
+
+ANY_METHOD = (
+    *(lx.LRP(), lx.Gradient(), lx.GradientTimesInput(), lx.IntegratedGradients(steps=2), lx.SmoothGrad(samples=2)),
+    *(lx.Occlusion(), lx.ShapleySampling(permutations=2)),
+)
+
+
+@pytest.mark.parametrize("method", ANY_METHOD, ids=lambda m: m.name)
+@pytest.mark.parametrize(("output", "dtype"), [("best", "int64"), ("first", "bool")])
+def test_whole_numbers_cannot_be_explained(method: lx.Method, output: str, dtype: str) -> None:
+    with pytest.raises(lx.TargetError, match=f"'{output}' is of type {dtype}"):
+        with_winner("y", "best", "first").explain({"x": X}, method, lx.Target(output=output))
+
+
+def test_the_default_is_the_first_output_that_can_be_explained() -> None:
+    model = with_winner("best", "y")
+    e = model.explain({"x": X})
+    np.testing.assert_allclose(e.explained, (X @ W).max(axis=1), rtol=1e-5)
+    report = model.report()
+    assert report.supported
+    assert any("'best'" in warning and "int64" in warning for warning in report.warnings)
+
+
+def test_a_model_of_whole_numbers_alone_is_not_supported() -> None:
+    model = with_winner("best", "first")
+    assert not model.report().supported
+    with pytest.raises(lx.TargetError, match="'best' is of type int64"):
+        model.explain({"x": X})
+    np.testing.assert_array_equal(model.predict({"x": X})["best"], (X @ W).argmax(axis=1))

@@ -57,7 +57,7 @@ def inspect(model: ModelFile, as_json: AsJson = False) -> None:
         _print_report(loaded)
     if not report.supported:
         missing = [f"{n.name} ({n.op}): {n.rule}" for n in report.nodes if n.on_path and not n.supported]
-        _fail(f"LRP is not possible for {model.name}: {'; '.join(missing)}", NOT_POSSIBLE)
+        _fail(f"LRP is not possible for {model.name}: {'; '.join(missing or report.warnings)}", NOT_POSSIBLE)
 
 
 @app.command()
@@ -157,6 +157,8 @@ def serve(context: typer.Context) -> None:
     except SettingsError as error:
         _fail(str(error), USAGE)
     os.environ["LSTM_EXPLAIN_THREADS"] = str(settings.threads)
+    if settings.max_runtime_bytes is not None:
+        os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(settings.threads))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.ir import Array, Graph
+from lstm_explain.graph.session import most_bytes
 from lstm_explain.methods.inner import inner_names
 from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
 from lstm_explain.methods.spec import LRP, Method
@@ -71,6 +72,8 @@ class Engine:
             return done, selection, explain_by_propagation(context, method, selection, target.batch_axis)
         except ValueError as error:  # NumPy's word for shapes that do not fit: the model declares others than it has
             raise ModelError(f"shapes in the model contradict each other: {error}") from error
+        except MemoryError as error:
+            raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error
 
     def plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
         """The plan for these, made when first asked for. Raises UnsupportedOperator."""
@@ -104,4 +107,6 @@ def in_double(inputs: Mapping[str, Array]) -> dict[str, Array]:
 def runtime_message(error: Exception) -> str:
     """ONNX Runtime's message without its source locations."""
     text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "bfc_arena" in text or "Failed to allocate memory" in text:
+        return f"it takes more memory than there is, or than LSTM_EXPLAIN_MAX_RUNTIME_BYTES={most_bytes()} allows"
     return text.split(" onnxruntime::", 1)[0][:500] if text else type(error).__name__

@@ -29,7 +29,7 @@ from lstm_explain.methods.spec import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.axes import Axes
 from lstm_explain.plan.compile import Purpose, compile_plan
-from lstm_explain.plan.head import Head, head_of
+from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.target import Target
 
@@ -69,7 +69,9 @@ class Model:
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
         self._proto = infer(proto)
-        self._engine = Engine(canonical(fold(build(infer(expanded(self._proto))))), gates)
+        spelled = expanded(self._proto)
+        typed = self._proto if spelled is self._proto else infer(spelled)
+        self._engine = Engine(canonical(fold(build(typed))), gates)
         graph = self._engine.graph
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}
@@ -95,12 +97,17 @@ class Model:
         return self._study.axes
 
     @property
+    def default_output(self) -> str:
+        """What a target without an output means: the first that holds floating-point numbers, if any does."""
+        return default_output(self._engine.graph)
+
+    @property
     def hidden_units(self) -> int:
         """Of all recurrent nodes, both directions; 1 where there is none."""
         return max(1, sum(cell.hidden * len(cell.directions) for cell in self._engine.cells.values()))
 
     def report(self) -> Report:
-        """What will happen at each node; `supported` tells whether LRP can explain the first output."""
+        """What will happen at each node; `supported` tells whether LRP can explain the default output."""
         return report(self._engine.graph, self.axes, self._engine.gates)
 
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -165,9 +172,12 @@ class Model:
     ) -> Explanation:
         if not isinstance(target, Target):
             raise TargetError(f"target is {target!r}, wanted a Target", field="target")
-        output = next(iter(self.outputs)) if target.output is None else target.output
+        output = self.default_output if target.output is None else target.output
         if output not in self.outputs:
             raise TargetError(f"no output {output!r}, there are {', '.join(self.outputs)}", field="target.output")
+        if not explainable(self._engine.graph, output):
+            problem = f"output {output!r} is of type {self.outputs[output].dtype}, wanted floating-point numbers"
+            raise TargetError(problem, field="target.output")
         for name in capture:
             if name in self._engine.views and not isinstance(method, LRP):
                 raise MethodError(f"capture: only LRP says something of {name!r}", field="capture")

@@ -15,7 +15,7 @@ from lstm_explain.errors import TargetError
 class Target:
     """A scalar a sample.
 
-    output: name of the output; default the model's first.
+    output: name of the output; default: the model's first that holds floating-point numbers.
     index: position in one sample's output (the output without its batch axis): an int, a tuple over the non-batch
         axes, or an integer array with one position a sample, shape [batch] or [batch, non-batch axes]. Default: the
         position of the largest entry on the last axis, if that has more than one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 6 << 30  # of addresses: compilers and thread stacks reserve much more than they use
+MOST_OF_RUNTIME = 1 << 30  # what ONNX Runtime may allocate
 
 
 @dataclass
@@ -34,8 +36,15 @@ def try_all(numbers: Iterable[int], seconds: float = 60.0) -> Findings:
 def _one_worker(waiting: list[int], found: Findings, seconds: float) -> None:
     """Until nothing waits, or the worker is lost."""
     command = [sys.executable, "-m", "tests.fuzzing.worker", str(MOST_MEMORY)]
+    environment = os.environ | {"LSTM_EXPLAIN_MAX_RUNTIME_BYTES": str(MOST_OF_RUNTIME)}
     worker = subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert worker.stdin
     assert worker.stdout

@@ -33,7 +33,7 @@ def nothing(what: str) -> None:
 
 def board_of(model: Model, batch: Batch, target: Target, baseline: Baseline = None, over: Players = "steps") -> Board:
     """The players of a batch, for the target that the whole inputs have."""
-    output = next(iter(model.outputs)) if target.output is None else target.output
+    output = model.default_output if target.output is None else target.output
     head = head_of(model.study.engine.graph, output)
     return board_for(Scores(Task(model.study, dict(batch), output, head, target)), baseline, over)
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
+from lstm_explain.graph.tensors import array_of, constant_of, first_line
+from lstm_explain.graph.trial import survives
+
+MOST_SHAPE_BYTES = 1 << 16
 
 
 def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     """The checked model, functions inlined, weights in memory, shapes inferred; raises ModelError."""
     model, folder = _parse(source)
     _load_external_data(model, folder)
+    _forget_negative_extents(model)
+    if not survives(_without_weights(model)):
+        raise ModelError("not a valid ONNX model: ONNX's shape inference crashes on it, or does not end")
     if any(not v.type.tensor_type.HasField("shape") for v in model.graph.output):
         model = infer(model)  # the checker wants shapes, runtimes do without
     try:
@@ -28,7 +34,7 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     except ModelError:
         raise
     except Exception as error:  # the checker and the inliner raise several types, all about the file
-        raise ModelError(f"not a valid ONNX model: {_first_line(error)}") from error
+        raise ModelError(f"not a valid ONNX model: {first_line(error)}") from error
     return model
 
 
@@ -37,21 +43,34 @@ BEYOND_THE_CHECKER = ("SimplifiedLayerNormalization", "GroupNormalization")
 
 
 def _check(model: ModelProto) -> None:
-    """ONNX's own check, and what would make its shape inference abort the process."""
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        if not any(op in _first_line(error) for op in BEYOND_THE_CHECKER):
+        if not any(op in first_line(error) for op in BEYOND_THE_CHECKER):
             raise
-    constants = {t.name: t for t in model.graph.initializer}
-    written = [n for n in model.graph.node if n.op_type == "Constant" and n.attribute and n.attribute[0].HasField("t")]
-    constants |= {n.output[0]: n.attribute[0].t for n in written}
-    for node in model.graph.node:
-        if node.op_type == "Split" and not node.output:
-            raise ModelError(f"node {node.name!r} (Split) has no outputs")
-        steps = constants.get(node.input[4]) if node.op_type == "Slice" and len(node.input) > 4 else None
-        if steps is not None and 0 in _array(steps):
-            raise ModelError(f"node {node.name!r} (Slice) has a step of 0")
+
+
+def _without_weights(model: ModelProto) -> bytes:
+    """The model's bytes, large tensors empty: their values say nothing of shapes."""
+    large = [(t, t.raw_data) for t in _tensors(model) if len(t.raw_data) > MOST_SHAPE_BYTES]
+    for tensor, _ in large:
+        tensor.raw_data = b""
+    try:
+        return bytes(model.SerializeToString())
+    finally:
+        for tensor, data in large:
+            tensor.raw_data = data
+
+
+def _forget_negative_extents(model: ModelProto) -> None:
+    """Some exporters write -1 for an extent that is not known."""
+    graphs = [model.graph]
+    for graph in graphs:
+        graphs += [body for node in graph.node for body in _bodies(node)]
+        for value in graph_proto_values(graph):
+            for extent in value.type.tensor_type.shape.dim:
+                if extent.dim_value < 0:
+                    extent.ClearField("dim_value")
 
 
 def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
@@ -65,7 +84,8 @@ def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | 
         try:
             source = Path(source).read_bytes()
         except OSError as error:
-            raise ModelError(f"cannot read the model file: {error.strerror or type(error).__name__}") from error
+            problem = error.strerror or type(error).__name__
+            raise ModelError(f"cannot read the model file {str(source)!r}: {problem}") from error
     model = ModelProto()
     try:
         model.ParseFromString(source)
@@ -114,12 +134,7 @@ def _load_external_data(model: ModelProto, folder: Path | None) -> None:
     try:
         load_external_data_for_model(model, str(folder))
     except Exception as error:  # a wrong offset or length surfaces as one of several types
-        raise ModelError(f"external data cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+        raise ModelError(f"external data cannot be read: {first_line(error)}") from error
 
 
 def infer(model: ModelProto) -> ModelProto:
@@ -158,7 +173,7 @@ class _Builder:
         types |= {v.name: value_type(v.type) for v in graph_proto_values(proto) if v.type.ByteSize()}
         constants = dict(outer_constants)
         for tensor in proto.initializer:
-            constants[tensor.name] = _array(tensor)
+            constants[tensor.name] = array_of(tensor)
         if proto.sparse_initializer:
             raise ModelError("sparse initializers are not supported")
         inputs = [v.name for v in proto.input if v.name not in {t.name for t in proto.initializer}]
@@ -166,7 +181,7 @@ class _Builder:
             constants.pop(name, None)
         nodes = []
         for index, node in enumerate(proto.node):
-            constant = _constant_of(node)
+            constant = constant_of(node)
             if constant is not None:
                 constants[node.output[0]] = constant
             else:
@@ -186,33 +201,3 @@ class _Builder:
             name += "'"
         self.names.add(name)
         return node_from_proto(proto, name, self.opset, bodies)
-
-
-def _array(tensor: TensorProto) -> Array:
-    try:
-        array = numpy_helper.to_array(tensor)
-    except Exception as error:  # sizes and types that do not fit their bytes surface as several types
-        raise ModelError(f"initializer {tensor.name!r} cannot be read: {_first_line(error)}") from error
-    return array
-
-
-def _constant_of(node: NodeProto) -> Array | None:
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
-        return None
-    attribute = node.attribute[0]
-    match attribute.name:
-        case "value":
-            return _array(attribute.t)
-        case "value_float":
-            return np.array(attribute.f, np.float32)
-        case "value_int":
-            return np.array(attribute.i, np.int64)
-        case "value_floats":
-            return np.array(attribute.floats, np.float32)
-        case "value_ints":
-            return np.array(attribute.ints, np.int64)
-        case "value_string":
-            return np.array(attribute.s.decode("utf-8", "replace"), object)
-        case "value_strings":
-            return np.array([s.decode("utf-8", "replace") for s in attribute.strings], object)
-    return None

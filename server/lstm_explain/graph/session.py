@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,8 +22,34 @@ def threads() -> int:
     return max(1, int(os.environ.get("LSTM_EXPLAIN_THREADS", "1")))
 
 
+@cache
+def most_bytes() -> int:
+    """What ONNX Runtime may hold in this process, weights included: by default half of what the machine or container
+    has.
+    """
+    asked = os.environ.get("LSTM_EXPLAIN_MAX_RUNTIME_BYTES")
+    return int(asked) if asked else _memory() // 2
+
+
+def _memory() -> int:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return machine
+
+
+@cache
+def _limit_memory() -> None:
+    """One arena for all sessions: a file of a few bytes can ask for any amount."""
+    kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": most_bytes()}))
+
+
 def session_options(*, optimise: bool = True) -> ort.SessionOptions:
+    _limit_memory()
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4

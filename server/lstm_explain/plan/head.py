@@ -38,6 +38,17 @@ class Head:
         return weights, lane
 
 
+def explainable(graph: Graph, output: str) -> bool:
+    """Whether the output holds numbers that relevance can be of: floating point, or a type that is not known."""
+    dtype = graph.type_of(output).dtype
+    return dtype is None or dtype.kind == "f"
+
+
+def default_output(graph: Graph) -> str:
+    """The first that can be explained; the first, where none can."""
+    return next((o for o in graph.outputs if explainable(graph, o)), graph.outputs[0])
+
+
 def head_of(graph: Graph, output: str) -> Head:
     """The value before the activation that `output` ends in; the output itself where it ends in none."""
     producers = graph.producers()

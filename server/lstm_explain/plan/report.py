@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.plan.axes import Axes
-from lstm_explain.plan.head import head_of
+from lstm_explain.plan.head import default_output, explainable, head_of
 from lstm_explain.plan.live import Reach, live_values, path, reach, stop_at, why_not, without_scale
 from lstm_explain.plan.wiring import BODIES, entered
 from lstm_explain.rules import Kind
@@ -37,9 +37,10 @@ class NodeReport:
 
 @dataclass(frozen=True)
 class Report:
-    """supported: whether LRP can explain the model's first output. axes: by input, where samples and time steps lie.
+    """supported: whether LRP can explain the model's default output, the first that holds floating-point numbers.
 
-    warnings: what looks like a mistake of the exporter.
+    axes: by input, where samples and time steps lie. warnings: outputs that no method explains, and what looks like a
+    mistake of the exporter.
     """
 
     supported: bool
@@ -50,9 +51,10 @@ class Report:
 
 def report(graph: Graph, axes: Mapping[str, Axes], gates: Mapping[str, int | None]) -> Report:
     """gates: overrides, as in `lstm_explain.load`."""
-    target = head_of(graph, graph.outputs[0]).value
-    nodes = list(_Reporter(graph, set(graph.inputs), gates, "").nodes([target]))
-    return Report(all(n.supported for n in nodes if n.on_path), nodes, dict(axes), _warnings(graph, axes))
+    output = default_output(graph)
+    nodes = list(_Reporter(graph, set(graph.inputs), gates, "").nodes([head_of(graph, output).value]))
+    possible = explainable(graph, output) and all(n.supported for n in nodes if n.on_path)
+    return Report(possible, nodes, dict(axes), [*_whole_numbers(graph), *_first_step_only(graph, axes)])
 
 
 class _Reporter:
@@ -110,7 +112,12 @@ RULES = {
 }
 
 
-def _warnings(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
+def _whole_numbers(graph: Graph) -> list[str]:
+    names = [name for name in graph.outputs if not explainable(graph, name)]
+    return [f"output {name!r} is of type {graph.type_of(name).dtype}: it cannot be explained" for name in names]
+
+
+def _first_step_only(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
     """Keras 3 on torch unrolls its layers, and with a dynamic time axis writes a model that reads step 0 alone."""
     found = []
     for name, axis in axes.items():

@@ -99,7 +99,7 @@ def load_served(source: Source) -> ServedModel:
         report=report,
         config=config,
         default_method=config.default_method(),
-        default_target=config.default_target(next(iter(model.outputs))),
+        default_target=config.default_target(model.default_output),
         text_inputs=tuple(texts),
         memory=memory_of(source.size()),
     )

@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         ge=1,
         description="memory for loaded models, by estimate; the least recently used leave until they are asked for",
     )
+    max_runtime_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="most memory that ONNX Runtime may hold in one process, weights included; half of the machine's "
+        "(or container's) without it",
+    )
     grace_period: float = Field(
         default=10.0, ge=0, description="seconds that requests at work get to finish on SIGTERM"
     )

@@ -1,0 +1,97 @@
+"""Tries ONNX's own code on a model in another process: a damaged model can end the process that reads it.
+
+ONNX and ONNX Runtime infer shapes by the same code, whose assertions abort. The other process is this file, run as a
+script that imports ONNX alone; it waits for models on stdin and leaves when none comes for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+
+LENGTH = struct.Struct("<Q")
+SURVIVED = b"."
+IDLE_SECONDS = 20.0
+MOST_SECONDS = 120.0
+
+Process = subprocess.Popen[bytes]
+
+
+class Trier:
+    """One other process for all models, started when there is none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: Process | None = None
+
+    def survives(self, model: bytes) -> bool:
+        """Whether ONNX comes to an end with this model: with a result or with an error, without a crash."""
+        if not sys.executable:  # Python inside another program: nothing can be started
+            return True
+        with self._lock:
+            process = self._process
+            if process is None or process.poll() is not None or not _give(process, model):
+                process = self._process = _start()  # the one before had waited long enough
+                _give(process, model)
+            assert process.stdout is not None
+            answered = select.select([process.stdout], [], [], MOST_SECONDS)[0]
+            if answered and process.stdout.read(1) == SURVIVED:
+                return True
+            process.kill()
+            process.wait()
+            self._process = None
+            return False
+
+
+def _start() -> Process:
+    command = [sys.executable, "-P", __file__]
+    return subprocess.Popen(
+        command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+
+
+def _give(process: Process, model: bytes) -> bool:
+    """False: nobody takes it any more."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write(LENGTH.pack(len(model)))
+        rest = memoryview(model)
+        while rest:
+            rest = rest[process.stdin.write(rest) :]
+    except BrokenPipeError:
+        return False
+    return True
+
+
+survives = Trier().survives
+
+
+# --- the other process -----------------------------------------------------------------------------------------------
+
+
+def _main() -> None:
+    import resource
+
+    import onnx.inliner
+    import onnx.shape_inference
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while select.select([sys.stdin], [], [], IDLE_SECONDS)[0]:
+        head = sys.stdin.buffer.read(LENGTH.size)
+        if len(head) < LENGTH.size:
+            return
+        data = sys.stdin.buffer.read(*LENGTH.unpack(head))
+        with contextlib.suppress(Exception):  # errors are told by the process that asks
+            model = onnx.shape_inference.infer_shapes(onnx.ModelProto.FromString(data), data_prop=True)
+            model = onnx.inliner.inline_local_functions(model)
+            onnx.shape_inference.infer_shapes(model, data_prop=True)
+        os.write(1, SURVIVED)
+
+
+if __name__ == "__main__":
+    _main()
