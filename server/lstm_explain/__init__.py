@@ -4,6 +4,7 @@ Names are imported when first used: the command line answers without waiting for
 where it is not installed.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec, load
     from lstm_explain.plan.axes import Axes
     from lstm_explain.target import Target
+
+# Released builds of ONNX Runtime (from 1.29) report to their makers what models they load, unless told not to before
+# they are imported. Whoever sets the variable decides otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "LRP",

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 from google.rpc import error_details_pb2, status_pb2
 
+from lstm_explain_proto.inference import grpc_service_pb2
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, explanation_pb2_grpc, tensor_pb2
 
 F32, F64, I64 = tensor_pb2.DATA_TYPE_FLOAT32, tensor_pb2.DATA_TYPE_FLOAT64, tensor_pb2.DATA_TYPE_INT64
@@ -48,6 +49,15 @@ def request(model: str = "lstm", **fields: Any) -> explanation_pb2.ExplainReques
     """A good request, but for what `fields` change."""
     fields.setdefault("inputs", [tensor("x", sequence())])
     return explanation_pb2.ExplainRequest(model=model, **fields)
+
+
+def infer(model: str = "lstm", x: np.ndarray | None = None) -> grpc_service_pb2.ModelInferRequest:
+    """An explanation, asked for in the Open Inference Protocol."""
+    x = sequence() if x is None else x
+    given = grpc_service_pb2.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=x.shape)
+    message = grpc_service_pb2.ModelInferRequest(model_name=model, inputs=[given], raw_input_contents=[x.tobytes()])
+    message.parameters["explain"].string_param = "lrp"
+    return message
 
 
 def stub(channel: grpc.Channel) -> Any:

@@ -18,7 +18,7 @@ from lstm_explain_client import TLS, Client
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
-from tests.service.calling import array_of, request, sequence, stub, tensor
+from tests.service.calling import array_of, infer, request, sequence, stub, tensor
 from tests.service.certificates import Authority, Files, Pair, secure_channel, serial, shown
 from tests.service.models import lstm, write_version
 from tests.service.running import Running, serving
@@ -89,10 +89,7 @@ def _relevance(channel: grpc.Channel, name: str, x: np.ndarray, *, inference: bo
     """By either protocol."""
     if not inference:
         return array_of(stub(channel).Explain(request(name, inputs=[tensor("x", x)]), timeout=60).relevance[0])
-    given = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=x.shape)
-    message = pb.ModelInferRequest(model_name=name, inputs=[given], raw_input_contents=[x.tobytes()])
-    message.parameters["explain"].string_param = "lrp"
-    response = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(message, timeout=60)
+    response = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(infer(name, x), timeout=60)
     index = [o.name for o in response.outputs].index("relevance:x")
     return np.frombuffer(response.raw_output_contents[index], np.float32).reshape(x.shape)
 

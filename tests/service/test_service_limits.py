@@ -115,7 +115,7 @@ def test_runs_of_the_methods_are_those_that_are_made() -> None:
 def test_memory_is_estimated_by_time_steps_and_units() -> None:
     model = lx.load(lstm(hidden=64))
     one, two = (estimate(model, {"x": sequence(4, steps)}, lx.LRP()) for steps in (100, 200))
-    assert two == 2 * one == 200 * 4 * (72 * 64 + 6 * 4 * FEATURES)
+    assert two == 2 * one == 200 * 4 * (216 * 64 + 6 * 4 * FEATURES)
     with pytest.raises(lx.InputError, match="bytes of memory"):
         Limits(bytes_estimate=two - 1).check(model, {"x": sequence(4, 200)}, lx.LRP())
     Limits(bytes_estimate=two).check(model, {"x": sequence(4, 200)}, lx.LRP())

@@ -20,9 +20,10 @@ import pytest
 
 import lstm_explain_client
 from lstm_explain_client.connection import PUBLISHED
+from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
-from tests.service.calling import request, sequence, stub, tensor
+from tests.service.calling import infer, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
 from tests.service.running import Running, serving
 
@@ -57,19 +58,23 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
             stub(channel).Explain(request(), timeout=20)
         items = [pb.ExplainStreamRequest(id=str(i), request=request("lstm" if i else "none")) for i in range(3)]
         list(stub(channel).ExplainStream(iter(items), timeout=20))
+        wanted = [infer(), infer("none")]
+        list(grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(wanted), timeout=20))
         with pytest.raises(grpc.RpcError):
             stub(channel).Explain(request("none"), timeout=20)
         found = metrics(address)
     for part in ("queue", "forward", "backward", "encode"):
-        assert found[f"lstm_explain_{part}_seconds_count"] == 5
+        assert found[f"lstm_explain_{part}_seconds_count"] == 6
         assert 0 <= found[f"lstm_explain_{part}_seconds_sum"] < 5
     assert found['lstm_explain_calls_total{code="OK",rpc="Explain"}'] == 3
     assert found['lstm_explain_calls_total{code="NOT_FOUND",rpc="Explain"}'] == 1
     assert found['lstm_explain_stream_items_total{code="OK",rpc="ExplainStream"}'] == 2
     assert found['lstm_explain_stream_items_total{code="NOT_FOUND",rpc="ExplainStream"}'] == 1
+    assert found['lstm_explain_stream_items_total{code="OK",rpc="ModelStreamInfer"}'] == 1
+    assert found['lstm_explain_stream_items_total{code="NOT_FOUND",rpc="ModelStreamInfer"}'] == 1
     assert found['lstm_explain_call_seconds_count{rpc="Explain"}'] == 4
-    assert found["lstm_explain_batch_size_sum"] == 2 * 5
-    assert found['lstm_explain_residual_bucket{le="0.0001"}'] == 5
+    assert found["lstm_explain_batch_size_sum"] == 2 * 6
+    assert found['lstm_explain_residual_bucket{le="0.0001",method="lrp"}'] == 6
     assert found['lstm_explain_models{state="ready"}'] == 2
     assert found["lstm_explain_resident_bytes"] > 30e6 * int(workers)
 
@@ -122,6 +127,8 @@ def test_traces_carry_the_callers_context(folder: Path, collector: _Collector) -
         stub(channel).Explain(request(), metadata=metadata, timeout=20)
         items = [pb.ExplainStreamRequest(id=str(i), request=request()) for i in range(2)]
         list(stub(channel).ExplainStream(iter(items), timeout=20))
+        both = iter([infer(), infer("none")])
+        list(grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(both, timeout=20))
         with pytest.raises(grpc.RpcError):
             stub(channel).Explain(request("none"), metadata=metadata, timeout=20)
         assert server.stop() == 0
@@ -145,6 +152,9 @@ def test_traces_carry_the_callers_context(folder: Path, collector: _Collector) -
     (stream,) = (s for s in collector.spans if s.name == "ExplainStream")
     parts = [s for s in collector.spans if s.name == "item" and s.parent_span_id == stream.span_id]
     assert len(parts) == 2
+    (stream,) = (s for s in collector.spans if s.name == "ModelStreamInfer")
+    ended = [s.status.code for s in collector.spans if s.name == "item" and s.parent_span_id == stream.span_id]
+    assert sorted(ended) == [0, 2]
     assert all(any(s.parent_span_id == item.span_id and s.name == "forward" for s in collector.spans) for item in parts)
     assert [a.value.string_value for a in collector.service if a.key == "service.name"] == ["lstm-explain"]
 

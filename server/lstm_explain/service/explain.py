@@ -19,6 +19,7 @@ from lstm_explain.service.gate import Call, Patience, Slots
 from lstm_explain.service.limits import Limits
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.served import ServedModel
+from lstm_explain.service.tracing import Span
 from lstm_explain.target import Target
 from lstm_explain.watch import Stopped, Watch, part, watching
 
@@ -44,6 +45,13 @@ class Answer:
     served: ServedModel
     explanation: Explanation
     tokens: Mapping[str, Array]
+
+
+@dataclass
+class Item:
+    """One request of a stream. code: the name of the status that it ended with."""
+
+    code: str = "OK"
 
 
 class Explainer:
@@ -80,9 +88,13 @@ class Explainer:
         self._metrics.parts["encode"].observe((ended - began) / 1e9)
         tracing.current().child("encode", began, ended)
 
-    def count_item(self, rpc: str, code: str) -> None:
-        """A request of a stream is answered."""
-        self._metrics.items.labels(rpc, code).inc()
+    @contextmanager
+    def item(self, rpc: str, stream: Span) -> Iterator[Item]:
+        """Put around the work for one request of a stream, whose span is `stream`."""
+        item, own = Item(), stream.begin("item")
+        yield item
+        self._metrics.items.labels(rpc, item.code).inc()
+        own.end(item.code)
 
     @contextmanager
     def _turn(

@@ -50,12 +50,10 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
             return from_answer(answer)
 
     def _item(self, item: pb.ExplainStreamRequest | Malformed, call: Call, span: Span) -> pb.ExplainStreamResponse:
-        own = span.begin("item")
-        answer = self._answered(item, call)
-        code = code_pb2.Code.Name(answer.error.code)
-        self._explainer.count_item("ExplainStream", code)
-        own.end(code)
-        return answer
+        with self._explainer.item("ExplainStream", span) as record:
+            answer = self._answered(item, call)
+            record.code = code_pb2.Code.Name(answer.error.code)
+            return answer
 
     def _answered(self, item: pb.ExplainStreamRequest | Malformed, call: Call) -> pb.ExplainStreamResponse:
         if isinstance(item, Malformed):

@@ -8,14 +8,16 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import grpc
+from google.rpc import code_pb2
 
 from lstm_explain.errors import Error
-from lstm_explain.service import stream
-from lstm_explain.service.errors import NotFound, NotReady, Unimplemented
+from lstm_explain.service import stream, tracing
+from lstm_explain.service.errors import NotFound, NotReady, Unimplemented, internal, status_of
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.snapshot import Ready
+from lstm_explain.service.tracing import Span
 from lstm_explain.service.wire.inference import (
     from_inference_answer,
     from_prediction,
@@ -74,8 +76,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self, request_iterator: Iterator[pb.ModelInferRequest], context: Context
     ) -> Iterator[pb.ModelStreamInferResponse]:
         with self._doors.streams.inside():
-            work = partial(self._item, call=context)
-            doors = self._doors
+            doors, work = self._doors, partial(self._item, call=context, span=tracing.current())
             yield from stream.answers(
                 request_iterator, work, doors.pool, doors.window, in_order=True, places=doors.places
             )
@@ -115,16 +116,18 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         outputs = self._explainer.predict(served, to_inputs(request, served), call)
         return from_prediction(request, served, outputs)
 
-    def _item(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelStreamInferResponse:
-        try:
-            return pb.ModelStreamInferResponse(infer_response=self._answer(request, call))
-        except Error as error:
-            problem = str(error)
-        except Exception:  # a request's fault must not end the stream
-            log.exception("ModelStreamInfer: the request with id %r failed", request.id)
-            problem = "internal error"
-        whose = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-        return pb.ModelStreamInferResponse(error_message=problem, infer_response=whose)
+    def _item(self, request: pb.ModelInferRequest, call: Call, span: Span) -> pb.ModelStreamInferResponse:
+        with self._explainer.item("ModelStreamInfer", span) as record:
+            try:
+                return pb.ModelStreamInferResponse(infer_response=self._answer(request, call))
+            except Error as error:
+                status = status_of(error)
+            except Exception:  # a request's fault must not end the stream
+                log.exception("ModelStreamInfer: the request with id %r failed", request.id)
+                status = internal("")
+            record.code = code_pb2.Code.Name(status.code)
+            whose = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+            return pb.ModelStreamInferResponse(error_message=status.message, infer_response=whose)
 
 
 def _version() -> str:

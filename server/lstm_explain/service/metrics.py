@@ -46,6 +46,7 @@ class Metrics:
         self.residual = Histogram(
             "lstm_explain_residual",
             "Largest residual of the ledger, relative to the explained value.",
+            ["method"],
             buckets=RESIDUALS,
             registry=registry,
         )
@@ -71,4 +72,6 @@ class Metrics:
     def explained(self, explanation: Explanation) -> None:
         self.batch.observe(len(explanation.explained))
         scale = np.maximum(np.abs(explanation.explained), np.finfo(np.float32).tiny)
-        self.residual.observe(float(np.max(np.abs(explanation.ledger.residual) / scale, initial=0.0)))
+        self.residual.labels(explanation.method.name).observe(
+            float(np.max(np.abs(explanation.ledger.residual) / scale, initial=0.0))
+        )

@@ -85,8 +85,8 @@ class Settings(BaseSettings):
     max_request_bytes_estimate: int = Field(
         default=4 * 1024**3,
         ge=1,
-        description="most memory that a request may take: about 72 bytes for every sample, time step and hidden unit, "
-        "and six times its inputs; model.yaml can lower it",
+        description="most memory that a request may take: about 72 bytes (with LRP 216) for every sample, time step "
+        "and hidden unit, and six times its inputs; model.yaml can lower it",
     )
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request")
     poll_seconds: float | None = Field(
