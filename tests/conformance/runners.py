@@ -41,18 +41,4 @@ RUNNERS = (
     Runner(
         "python-asyncio", "client/python", (), (), (sys.executable, "client/python/conformance/runner.py", "--asyncio")
     ),
-    Runner(
-        "go",
-        "client/go",
-        ("go",),
-        (("go", "build", "-o", "build/conformance", "./cmd/conformance"),),
-        ("client/go/build/conformance",),
-    ),
-    Runner(
-        "typescript",
-        "client/typescript",
-        ("node", "npm"),
-        (("npm", "ci", "--no-audit", "--no-fund"), ("npm", "run", "build")),
-        ("node", "client/typescript/dist/conformance/runner.js"),
-    ),
 )

@@ -1,0 +1,248 @@
+"""Every client, every case, over plain text and over mutual TLS with a token, against the real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
+from tests.conformance import golden
+from tests.conformance.cases import EXPLAINER, MANAGER
+from tests.conformance.generate import HERE, generate
+from tests.conformance.runners import ROOT, RUNNERS, Runner
+from tests.service.certificates import Authority, Files
+from tests.service.running import serving
+
+TRANSPORTS = ("plain", "tls")
+MINUTES = 10
+CASES = {path.stem: json.loads(path.read_text()) for path in (HERE / "cases").glob("*.json")}
+GOLDEN = {entry["name"]: entry["message"] for entry in json.loads((HERE / "golden" / "index.json").read_text())}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a runner printed, a line each case; what went wrong with the runner itself."""
+
+    lines: dict[str, dict] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def failed(self) -> list[str]:
+        return [f"{name}: {line['detail']}" for name, line in self.lines.items() if not line["ok"]]
+
+
+@dataclass(frozen=True)
+class Door:
+    """How to reach the server: flags of a runner."""
+
+    flags: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
+    """A server without and one with encryption, each with models of its own, for runners import and delete."""
+    folder = tmp_path_factory.mktemp("conformance")
+    for transport in TRANSPORTS:
+        shutil.copytree(HERE / "models", folder / transport)
+    authority = Authority("the authority")
+    (folder / "ca.pem").write_bytes(authority.certificate)
+    me = authority.sign("a client")
+    (folder / "me.pem").write_bytes(me.certificate)
+    (folder / "me.key").write_bytes(me.key)
+    files = Files(folder)
+    files.write(authority.sign("the server"), authority)
+    (folder / "tokens").write_text(f"{EXPLAINER} explain\n{MANAGER} explain,manage\n")
+    secured = [*files.flags, *files.client_flags, "--tokens", str(folder / "tokens")]
+    with (
+        serving(folder / "plain", "--allow-import") as plain,
+        serving(folder / "tls", "--allow-import", *secured) as tls,
+    ):
+        certificates = ("--ca", f"{folder}/ca.pem", "--cert", f"{folder}/me.pem", "--key", f"{folder}/me.key")
+        yield {
+            "plain": Door(("--address", plain.address)),
+            "tls": Door(("--address", tls.address, *certificates, "--token", MANAGER)),
+        }
+
+
+@pytest.fixture(scope="module")
+def reports(doors: dict[str, Door], capfd_disabled: None) -> dict[tuple[str, str], Report]:
+    """By client and transport, of every client whose tools are there; printed as a table."""
+    found = {}
+    for runner in RUNNERS:
+        if runner.missing():
+            continue
+        try:
+            runner.make()
+        except AssertionError as error:
+            found |= {(runner.client, transport): Report(problem=str(error)) for transport in TRANSPORTS}
+            continue
+        found |= {(runner.client, transport): ran(runner, doors[transport]) for transport in TRANSPORTS}
+    print(table(found))
+    return found
+
+
+@pytest.fixture(scope="module")
+def capfd_disabled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is printed here is seen, whatever pytest captures."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        yield
+
+
+def ran(runner: Runner, door: Door) -> Report:
+    folders = [part for name in ("cases", "golden", "models") for part in (f"--{name}", str(HERE / name))]
+    command = [*runner.run, "conformance", *folders, *door.flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 * MINUTES)
+    lines: dict[str, dict] = {}
+    for text in done.stdout.splitlines():
+        try:
+            line = json.loads(text)
+            lines[line["case"]] = line
+        except (ValueError, TypeError, KeyError):
+            return Report(lines, f"no line of a report: {text!r}")
+    if done.returncode not in (0, 1):
+        return Report(lines, f"exit code {done.returncode}: {done.stderr[-2000:]}")
+    if (done.returncode == 0) != all(line["ok"] for line in lines.values()):
+        return Report(lines, f"exit code {done.returncode} contradicts the lines")
+    return Report(lines)
+
+
+def table(found: dict[tuple[str, str], Report]) -> str:
+    """A line for each client: how many cases hold, or what is missing."""
+    rows = [("client", *TRANSPORTS)]
+    for runner in RUNNERS:
+        if missing := runner.missing():
+            rows.append((runner.client, *[f"skipped: no {', '.join(missing)}"] * len(TRANSPORTS)))
+            continue
+        reports = (found[runner.client, transport] for transport in TRANSPORTS)
+        cells = [f"{len(r.lines) - len(r.failed)} of {len(r.lines)}" if not r.problem else "broken" for r in reports]
+        rows.append((runner.client, *cells))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n\nConformance, cases that hold\n" + "\n".join(lines) + "\n"
+
+
+def expected(transport: str) -> set[str]:
+    cases = {name for name, case in CASES.items() if transport in case.get("over", TRANSPORTS)}
+    return cases | {f"golden/{name}" for name in GOLDEN}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: runner.client)
+def test_every_case_holds(runner: Runner, transport: str, reports: dict[tuple[str, str], Report]) -> None:
+    if missing := runner.missing():
+        pytest.skip(f"{runner.client}: no {', '.join(missing)} on this machine")
+    report = reports[runner.client, transport]
+    assert not report.problem
+    assert set(report.lines) == expected(transport)
+    assert not report.failed
+
+
+def test_relevance_is_the_same_to_the_bit(reports: dict[tuple[str, str], Report]) -> None:
+    """Of every case, in every language, over both transports."""
+    hashes: dict[str, dict[str, list[str]]] = {}
+    for (client, transport), report in reports.items():
+        for name, line in report.lines.items():
+            said = json.dumps(line["relevance"], sort_keys=True)
+            hashes.setdefault(name, {}).setdefault(said, []).append(f"{client} {transport}")
+    apart = {name: kinds for name, kinds in hashes.items() if len(kinds) > 1}
+    assert not apart
+    with_numbers = [name for name, case in CASES.items() if "relevance" in case.get("expect", {}) or "answers" in case]
+    assert with_numbers
+    for name in with_numbers:
+        (said,) = hashes[name]
+        assert all(len(digest) == 64 for digest in json.loads(said).values())
+        assert json.loads(said)
+
+
+# --- the cases themselves --------------------------------------------------------------------------------------------
+
+
+def test_cases_are_what_the_textbook_says(tmp_path: Path) -> None:
+    """Written anew they are the same but for the last digits, which another BLAS may round differently."""
+    generate(tmp_path)
+    for kind in ("cases", "golden", "models"):
+        assert names(tmp_path / kind) == names(HERE / kind)
+    for path in (HERE / "cases").glob("*.json"):
+        check_same(path.stem, json.loads(path.read_text()), json.loads((tmp_path / "cases" / path.name).read_text()))
+    for path in (HERE / "models").rglob("*.*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / path.relative_to(HERE)).read_bytes(), path.name
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def check_same(where: str, left: object, right: object) -> None:
+    assert type(left) is type(right), where
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), where  # type: ignore[attr-defined]
+        for key in left:
+            check_same(f"{where}.{key}", left[key], right[key])  # type: ignore[index]
+    elif isinstance(left, list) and left and isinstance(left[0], float):
+        np.testing.assert_allclose(left, right, rtol=1e-8, atol=1e-10, err_msg=where)  # type: ignore[arg-type]
+    elif isinstance(left, list):
+        assert len(left) == len(right), where  # type: ignore[arg-type]
+        for number, pair in enumerate(zip(left, right, strict=True)):  # type: ignore[call-overload]
+            check_same(f"{where}[{number}]", *pair)
+    elif isinstance(left, float):
+        assert left == pytest.approx(right, rel=1e-6), where
+    else:
+        assert left == right, where
+
+
+# --- the golden messages ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_bytes_are_their_json(name: str) -> None:
+    message = message_of(name)
+    json_format.Parse((HERE / "golden" / f"{name}.json").read_text(), message)
+    assert message.SerializeToString(deterministic=True) == (HERE / "golden" / f"{name}.bin").read_bytes()
+
+
+def message_of(name: str) -> Message:
+    kind = GOLDEN[name].rsplit(".", 1)[1]
+    cls = getattr(explanation_pb2, kind, None) or getattr(model_pb2, kind)
+    return cls()
+
+
+def test_golden_messages_have_every_field() -> None:
+    """Of every message that the calls can carry; `python -m tests.conformance.generate` adds what a new field lacks."""
+    seen: set[str] = set()
+
+    def note(message: Message) -> None:
+        for descriptor, value in message.ListFields():
+            seen.add(descriptor.full_name)
+            if descriptor.message_type is not None and not descriptor.message_type.GetOptions().map_entry:
+                for held in value if descriptor.is_repeated else [value]:
+                    note(held)
+
+    for name in GOLDEN:
+        message = message_of(name)
+        message.ParseFromString((HERE / "golden" / f"{name}.bin").read_bytes())
+        note(message)
+    wanted = {f.full_name for kind in reachable(golden.roots()) for f in kind.fields}
+    assert wanted - seen == set()
+
+
+def reachable(kinds: list[Descriptor]) -> list[Descriptor]:
+    found: dict[str, Descriptor] = {}
+    while kinds:
+        kind = kinds.pop()
+        if kind.full_name in found:
+            continue
+        found[kind.full_name] = kind
+        held = [f.message_type for f in kind.fields if f.message_type is not None]
+        kinds += [k for k in held if not k.GetOptions().map_entry]
+    return list(found.values())
