@@ -104,10 +104,12 @@ def save_regressor(
     output_name: str,
     input_scale: np.ndarray | None = None,
     output_scale: float | None = None,
+    **attributes: object,
 ) -> None:
     """A sequence -> LSTM -> final state -> one number.
 
     input_scale divides each feature and output_scale multiplies the result, so that callers use physical units.
+    attributes: further ones of the LSTM operator.
     """
     weights = lstm_weights(lstm) | {"output.weight": array(linear.weight), "direction_axis": np.array([0])}
     output_inputs = ["final_state", "output.weight"]
@@ -128,6 +130,7 @@ def save_regressor(
             ["", "final_states"],
             "lstm",
             hidden_size=lstm.hidden_size,
+            **attributes,
         ),
         node("Squeeze", ["final_states", "direction_axis"], ["final_state"], "drop_direction"),
         node("Gemm", output_inputs, [result], "output", transB=1),

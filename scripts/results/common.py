@@ -29,3 +29,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the rest numbers."""
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+BROKEN = "does not hold"
+
+
+def held(claim: str, holds: bool) -> str:
+    """The claim with its verdict; one that does not hold makes `make results` fail."""
+    return f"{claim[0].upper()}{claim[1:]}: {'holds' if holds else BROKEN}."
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f}" if share < 100 else f"{100 * share:.1e}"

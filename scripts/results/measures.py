@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import words
-from common import MODELS, methods, table
+from common import MODELS, methods, percent, table
 
 import lstm_explain as lx
 
@@ -31,7 +31,7 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
     agreed = lx.evaluate.agreement(model, data, named, absolute=True, progress=tell("agreement"))
     changed = lx.evaluate.randomisation(model, data[:1], named, progress=tell("randomisation"))
     shares = [
-        [name, *(_percent(c.share(entry)) for entry in ("inputs", "initial_states", "absorbed", "residual"))]
+        [name, *(percent(c.share(entry)) for entry in ("inputs", "initial_states", "absorbed", "residual"))]
         for name, c in kept.items()
     ]
     ranks = [[name, *(f"{v:.2f}" for v in row)] for name, row in zip(agreed.names, agreed.correlation, strict=True)]
@@ -50,7 +50,3 @@ Rank correlation with the trained model's absolute relevance after the weights o
 were replaced by noise (Adebayo et al. 2018); {len(data[0]["tokens"])} sentences:
 
 {table(["method", *changed.nodes], random)}"""
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}" if share < 100 else f"{100 * share:.1e}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from common import DOCS, MODELS, methods, table
+from common import DOCS, MODELS, held, methods, table
 from tokenizers import Tokenizer
 
 import lstm_explain as lx
@@ -124,10 +124,12 @@ def _half(values: Array) -> float:
 
 def _verdict(curves: dict[str, Array], chosen: dict[str, Array], right: bool) -> str:
     """LRP-all against random and LRP-prop, sentence by sentence; and who is best."""
-    sentences = []
+    sentences, clear = [], True
     for rival in ("random", "LRP-prop"):
         gain = (chosen[rival] - chosen["LRP-all"])[1:].mean(axis=0) * (1 if right else -1)
         points = f"{gain.mean():+.1f}".replace("-", "−")
         sentences.append(f"{points} ± {_half(gain):.1f} points beyond {rival}")
+        clear &= gain.mean() > 2 * _half(gain)
     best = (min if right else max)(curves, key=lambda n: curves[n][1:].mean())
-    return f"LRP-all, mean over one to five deletions: {' and '.join(sentences)}. Best: {best}."
+    beyond = f"LRP-all, mean over one to five deletions: {' and '.join(sentences)}. Best: {best}."
+    return f"{beyond}\n{held('LRP-all clearly beats both (by twice the interval or more)', bool(clear))}"
