@@ -1,4 +1,7 @@
-"""Regenerates the Python stubs under proto/python from the .proto files.
+"""Regenerates the clients' stubs from the .proto files: Python's always, another language's where its tools are there.
+
+Each language is one function, `generate_<language>(out)`, in LANGUAGES; the plug-ins' versions are pinned here or in the
+client's own lock file.
 
 protoc writes absolute imports of `lstm_explain.v1`, the server's own package; the stubs live in a package of their own
 so that the client needs nothing of the server, and the imports are rewritten to say so.
@@ -10,30 +13,60 @@ ours (tritonclient brings one) would have them twice, so the stubs of `inference
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+CONFIG = Path("lstm_explain") / "v1" / "service_config.json"
 PACKAGE = "lstm_explain_proto"
 OWN_POOL = "inference"
+# The clients of other languages speak this; the Open Inference Protocol has clients of its own.
+OURS = ("lstm_explain/v1/explanation.proto", "lstm_explain/v1/method.proto", "lstm_explain/v1/model.proto",
+        "lstm_explain/v1/tensor.proto")  # fmt: skip
+GO_PLUGINS = (
+    "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.10",
+    "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.0",
+)
+GO_PACKAGE = "lstmexplain/explainv1"
 
 
-def generate(out: Path) -> None:
+@dataclass(frozen=True)
+class Language:
+    """folder: where the committed stubs lie. tools: commands that the generator needs. generate: writes into a folder."""
+
+    folder: str
+    tools: tuple[str, ...]
+    generate: Callable[[Path], None]
+
+    def missing(self) -> list[str]:
+        return [tool for tool in self.tools if shutil.which(tool) is None]
+
+
+def compile_protos(sources: list[str] | tuple[str, ...], *arguments: str) -> None:
+    if protoc.main(["protoc", f"-I{PROTO}", *arguments, *sources]):
+        sys.exit("protoc failed")
+
+
+def generate_python(out: Path) -> None:
     """Writes the package of stubs into the folder `out`."""
     package = out / PACKAGE
     package.mkdir(parents=True, exist_ok=True)
-    sources = sorted(str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto").glob("*/**/*.proto"))
-    arguments = [f"-I{ROOT / 'proto'}", *(f"--{kind}_out={package}" for kind in ("python", "pyi", "grpc_python"))]
-    if protoc.main(["protoc", *arguments, *sources]):
-        sys.exit("protoc failed")
+    sources = sorted(str(p.relative_to(PROTO)) for p in PROTO.glob("*/**/*.proto"))
+    compile_protos(sources, *(f"--{kind}_out={package}" for kind in ("python", "pyi", "grpc_python")))
     folders = {package, *(package / parent for s in sources for parent in Path(s).parents)}
     for folder in folders:
         (folder / "__init__.py").write_text('"""Generated from proto/ by `make proto`; do not edit."""\n')
-    config = Path("lstm_explain") / "v1" / "service_config.json"
-    (package / config).write_bytes((ROOT / "proto" / config).read_bytes())
+    (package / CONFIG).write_bytes((PROTO / CONFIG).read_bytes())
     tops = "|".join(sorted({Path(s).parts[0] for s in sources}))
     for stub in package.rglob("*_pb2*.py*"):
         text = stub.read_text()
@@ -44,7 +77,35 @@ def generate(out: Path) -> None:
         stub.write_text(text)
 
 
+def generate_go(out: Path) -> None:
+    """The package explainv1 of the Go module, and the service config that it embeds."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as tools:
+        for plugin in GO_PLUGINS:
+            environment = {**os.environ, "GOBIN": tools, "GOFLAGS": "-mod=mod"}
+            subprocess.run(["go", "install", plugin], check=True, env=environment, cwd=tools)
+        options = []
+        for kind in ("go", "go-grpc"):
+            options += [f"--plugin=protoc-gen-{kind}={tools}/protoc-gen-{kind}", f"--{kind}_out={out}"]
+            options += [f"--{kind}_opt=module={GO_PACKAGE}", *(f"--{kind}_opt=M{s}={GO_PACKAGE}" for s in OURS)]
+        compile_protos(OURS, *options)
+    (out / CONFIG.name).write_bytes((PROTO / CONFIG).read_bytes())
+
+
+LANGUAGES = {
+    "python": Language("proto/python", (), generate_python),
+    "go": Language("client/go/explainv1", ("go",), generate_go),
+}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "proto" / "python")
-    generate(parser.parse_args().out)
+    parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help=f"of {', '.join(LANGUAGES)}; default: all")
+    chosen = parser.parse_args().languages or list(LANGUAGES)
+    for name in chosen:
+        language = LANGUAGES[name]
+        if missing := language.missing():
+            print(f"{name}: skipped, there is no {', '.join(missing)}")
+            continue
+        language.generate(ROOT / language.folder)
+        print(f"{name}: {language.folder}")
