@@ -100,7 +100,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.evaluate")
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

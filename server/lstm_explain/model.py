@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from lstm_explain.methods.spec import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.axes import Axes
 from lstm_explain.plan.compile import Purpose, compile_plan
+from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
-from lstm_explain.target import Target
+from lstm_explain.target import Selection, Target
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
 BEYOND_DOUBLE = 1e7  # a residual so many times the explained value means cancellation that float64 cannot follow either
@@ -76,6 +78,7 @@ class Model:
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}
         self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
+        self._heads = {name: head_of(graph, name) for name in self.outputs}
         self._single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
@@ -184,23 +187,26 @@ class Model:
             if name not in self._values and name not in self._engine.views:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
         pre_activation = target.pre_activation or isinstance(method, LRP)
-        head = head_of(self._engine.graph, output) if pre_activation else Head(output, ())
+        head = self._heads[output] if pre_activation else Head(output, ())
         if not isinstance(method, (LRP, Gradient, GradientTimesInput)):
             return self._explain_by_study(checked, method, output, head, target, capture)
+        question = (method, output, head, target, capture, passes)
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
-            done, selection, answer = self._engine.explain(checked, method, output, head, target, capture, passes)
-            if self._single and _wants_double(method, answer):
-                fixed = replace(target, index=selection.index, contrast=selection.contrast)
-                answer = self._in_double(checked, method, output, head, fixed, capture, passes) or answer
+            found = self._in_double(checked, *question) if self._single and _amplifies(method) else None
+            if found is None:
+                found = self._engine.explain(checked, *question)
+                if self._single and _wants_double(method, found[2]):
+                    found = self._in_double(checked, *question) or found
+        done, selection, answer = found
         _check_finite(answer)
         return Explanation(
             _in_single(answer.relevance) if self._single else answer.relevance,
-            {name: done.values[name] for name in self.outputs},
+            {name: done.values[name].astype(spec.dtype, copy=False) for name, spec in self.outputs.items()},
             answer.explained,
             _in_single(answer.captured) if self._single else answer.captured,
             answer.ledger,
             method,
-            replace(target, output=output, index=selection.index, contrast=selection.contrast),
+            _as_used(target, output, selection),
         )
 
     def _explain_by_study(
@@ -225,7 +231,7 @@ class Model:
             {},
             found.answer.ledger,
             as_used(task, method),
-            replace(target, output=output, index=found.selection.index, contrast=found.selection.contrast),
+            _as_used(target, output, found.selection),
             found.standard_error,
         )
 
@@ -238,8 +244,8 @@ class Model:
         target: Target,
         capture: Sequence[str],
         passes: Passes,
-    ) -> Answer | None:
-        """The same explanation in float64; None where ONNX Runtime cannot compute this model so.
+    ) -> tuple[Pass, Selection, Answer] | None:
+        """The explanation in float64; None where ONNX Runtime cannot compute this model so.
 
         Relevance that cancels can be many orders of magnitude above the value explained (LRP-prop divides by gate +
         signal, which may be next to nothing), and float32 then loses that value.
@@ -250,7 +256,7 @@ class Model:
                 if unfold not in self._finer:
                     self._finer[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
                 engine = self._finer[unfold]
-            return engine.explain(in_double(inputs), method, output, head, target, capture, passes)[2]
+            return engine.explain(in_double(inputs), method, output, head, target, capture, passes)
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
 
@@ -302,24 +308,42 @@ def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
         raise ModelError(f"ONNX Runtime cannot run the model: {runtime_message(error)}") from error
 
 
+def _as_used(target: Target, output: str, selection: Selection) -> Target:
+    """Every default filled in."""
+    index, contrast = selection.index, selection.contrast
+    return Target(output, index, target.batch_axis, contrast, target.weights, target.pre_activation)
+
+
+def _amplifies(method: Method) -> bool:
+    """Whether float32 is not worth a try: what gates receive they divide by pre-activations, which may be small."""
+    return isinstance(method, LRP) and method.product_rule != "all"
+
+
 def _wants_double(method: Method, answer: Answer) -> bool:
     """Whether float32 left more than rounding over, and no more than float64 can mend."""
     if not isinstance(method, LRP):
         return False
-    left, explained = np.abs(answer.ledger.residual), np.abs(answer.explained)
-    hopeless = left > BEYOND_DOUBLE * explained
-    return bool(np.any(~np.isfinite(left)) or np.any((left > WORST_RESIDUAL * explained) & ~hopeless))
+    pairs = zip(answer.ledger.residual.tolist(), answer.explained.tolist(), strict=True)
+    return any(
+        not isfinite(left) or WORST_RESIDUAL * abs(explained) < abs(left) <= BEYOND_DOUBLE * abs(explained)
+        for left, explained in pairs
+    )
 
 
 def _check_finite(answer: Answer) -> None:
-    if not np.isfinite(answer.ledger.inputs).all():
+    if not all(map(isfinite, answer.ledger.inputs.tolist())):
         raise InputError("on these inputs the model's values, or its relevance, overflow")
 
 
 def _in_single(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """In float32, but for arrays (LRP-prop can come to that) that it cannot hold."""
-    most = np.finfo(np.float32).max
-    return {n: a if np.abs(a).max(initial=0) > most else a.astype(np.float32, copy=False) for n, a in arrays.items()}
+    return {
+        name: a if a.dtype == np.float32 or _beyond_single(a) else a.astype(np.float32) for name, a in arrays.items()
+    }
+
+
+def _beyond_single(array: npt.NDArray[Any]) -> bool:
+    return bool(np.abs(array).max(initial=0) > np.finfo(np.float32).max)
 
 
 def _spec(graph: Graph, name: str) -> TensorSpec:

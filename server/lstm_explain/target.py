@@ -48,6 +48,9 @@ class Selection:
     contrast: npt.NDArray[np.int64] | None
 
 
+Position = tuple[int, ...]  # in one sample's output
+
+
 def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
     """Resolves `target` on the output called `name`; raises TargetError."""
     axis = target.batch_axis
@@ -64,12 +67,21 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
         weights[:] = _weights(target.weights, samples.shape[1:], name)
     else:
         index = _positions(target.index, samples, name, "index")
-        weights[(np.arange(len(samples)), *index.T)] = 1
+        _add(weights, index, 1)
         if target.contrast is not None:
             contrast = _positions(target.contrast, samples, name, "contrast")
-            weights[(np.arange(len(samples)), *contrast.T)] -= 1
+            _add(weights, contrast, -1)
     restored = weights[0] if axis is None else weights if axis == 0 else np.moveaxis(weights, 0, axis)
-    return Selection(np.ascontiguousarray(restored), len(samples), index, contrast)
+    return Selection(np.ascontiguousarray(restored), len(samples), _rows(index), _rows(contrast))
+
+
+def _add(weights: npt.NDArray[Any], positions: list[Position], amount: int) -> None:
+    for sample, position in enumerate(positions):  # NumPy's indexing by arrays takes longer, but for large batches
+        weights[(sample, *position)] += amount
+
+
+def _rows(positions: list[Position] | None) -> npt.NDArray[np.int64] | None:
+    return None if positions is None else np.array(positions, np.int64)
 
 
 def _weights(weights: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
@@ -83,57 +95,60 @@ def _weights(weights: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> np
     return weights
 
 
-def _positions(wanted: Any, samples: npt.NDArray[Any], name: str, what: str) -> npt.NDArray[np.int64]:
-    """One position a sample, [batch, non-batch axes], in range."""
-    shape = samples.shape[1:]
-    field = f"target.{what}"
-    rows = _best(samples, name) if wanted is None else _rows(wanted, len(samples), shape, name, field)
-    sizes = np.array(shape, np.int64).reshape(1, len(shape))
-    bad = (rows < -sizes) | (rows >= sizes)
-    if bad.any():
-        row = int(np.argmax(bad.any(axis=1)))
+def _positions(wanted: Any, samples: npt.NDArray[Any], name: str, what: str) -> list[Position]:
+    """One position a sample, in range and not negative."""
+    shape, field = samples.shape[1:], f"target.{what}"
+    if wanted is None:
+        return _best(samples, name)
+    if not (isinstance(wanted, (np.ndarray, list)) and np.ndim(wanted) > 0):
+        return [_position(_whole_numbers(wanted, field), shape, name, what)] * len(samples)
+    rows = np.asarray(wanted)
+    if rows.ndim > 2 or len(rows) != len(samples):
         raise TargetError(
-            f"{what} {tuple(rows[row].tolist())} is outside output {name!r}, whose samples have shape {shape}",
-            field=field,
+            f"{field} has shape {rows.shape}, wanted one position for each of {len(samples)} samples", field=field
         )
-    return np.where(rows < 0, rows + sizes, rows)
+    numbers = _whole_numbers(rows, field)
+    width = 1 if rows.ndim == 1 else rows.shape[1]
+    return [_position(numbers[i * width : (i + 1) * width], shape, name, what) for i in range(len(samples))]
 
 
-def _best(samples: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
+def _best(samples: npt.NDArray[Any], name: str) -> list[Position]:
     """The largest entry on the last axis, where the others leave no choice."""
     shape = samples.shape[1:]
     if any(n > 1 for n in shape[:-1]):
         raise TargetError(
             f"samples of output {name!r} have shape {shape}: say which position to explain", field="target.index"
         )
-    rows = np.zeros((len(samples), len(shape)), np.int64)
-    if shape:
-        rows[:, -1] = samples.reshape(len(samples), -1).argmax(axis=1)
-    return rows
+    if not shape:
+        return [()] * len(samples)
+    first = (0,) * (len(shape) - 1)
+    return [(*first, at) for at in samples.reshape(len(samples), -1).argmax(axis=1).tolist()]
 
 
-def _rows(wanted: Any, batch: int, shape: tuple[int, ...], name: str, field: str) -> npt.NDArray[np.int64]:
-    each = isinstance(wanted, (np.ndarray, list)) and np.ndim(wanted) > 0
+def _whole_numbers(wanted: Any, field: str) -> list[int]:
+    """All numbers in a row."""
+    if type(wanted) is int:
+        return [wanted]
     array = np.asarray(wanted)
     if array.dtype.kind not in "iu" and array.size:
         raise TargetError(f"{field} is {wanted!r}, wanted whole numbers", field=field)
-    if not each:
-        array = np.broadcast_to(array.reshape(1, -1), (batch, array.size))
-    elif array.ndim == 1:
-        array = array[:, None]
-    if array.ndim != 2 or len(array) != batch:
-        raise TargetError(
-            f"{field} has shape {np.shape(wanted)}, wanted one position for each of {batch} samples", field=field
-        )
-    if array.shape[1] == len(shape):
-        return array.astype(np.int64)
+    return array.reshape(-1).tolist()
+
+
+def _position(numbers: list[int], shape: tuple[int, ...], name: str, what: str) -> Position:
+    """One number is enough where only one axis leaves a choice."""
     choice = [i for i, n in enumerate(shape) if n > 1] or list(range(len(shape)))[-1:]
-    if array.shape[1] == 1 and len(choice) == 1:  # one number, and one axis only where it can make a difference
-        rows = np.zeros((batch, len(shape)), np.int64)
-        rows[:, choice[0]] = array[:, 0]
-        return rows
-    raise TargetError(
-        f"{field} has {array.shape[1]} numbers a sample, wanted {len(shape)}: "
-        f"samples of output {name!r} have shape {shape}",
-        field=field,
-    )
+    if len(numbers) == 1 and len(shape) != 1 and len(choice) == 1:
+        numbers = [numbers[0] if i == choice[0] else 0 for i in range(len(shape))]
+    if len(numbers) != len(shape):
+        raise TargetError(
+            f"target.{what} has {len(numbers)} numbers a sample, wanted {len(shape)}: "
+            f"samples of output {name!r} have shape {shape}",
+            field=f"target.{what}",
+        )
+    if not all(-size <= at < size for at, size in zip(numbers, shape, strict=True)):
+        raise TargetError(
+            f"{what} {tuple(numbers)} is outside output {name!r}, whose samples have shape {shape}",
+            field=f"target.{what}",
+        )
+    return tuple(at % size for at, size in zip(numbers, shape, strict=True))

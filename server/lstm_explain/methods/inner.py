@@ -115,8 +115,8 @@ class _Weights:
 
     def neuron(self, gate: str, r: Array, z: Array) -> tuple[Array, Array]:
         """r / stab(z), and what every incoming unit gets of bias and stabiliser, [B, 1]."""
-        density, signed, lost = settle(r, z, self.lrp.epsilon)
-        kept = density * (self.b[gate] + signed) + lost
+        density, kept = settle(r, z, self.lrp.epsilon)
+        kept = kept + density * self.b[gate]
         return density, self.lrp.bias_factor * kept / (self.units + (gate in self.P))
 
 
@@ -125,8 +125,8 @@ def _step(w: _Weights, at: _State, r_h: Array, r_c: Array) -> tuple[dict[str, Ar
     (r_o, r_s), _ = shared(w.lrp, r_h, at.gates["o"], at.squashed, 0)
     densities = {"o": w.neuron("o", r_o, at.z["o"])}
     r_cell = r_c + r_s + _through_peephole(w, "o", densities, at.c)
-    density, signed, lost = settle(r_cell, at.c, w.lrp.epsilon)
-    part = 0.5 * w.lrp.bias_factor * (density * signed + lost)
+    density, kept = settle(r_cell, at.c, w.lrp.epsilon)
+    part = 0.5 * w.lrp.bias_factor * kept
     (r_f, r_before), _ = shared(w.lrp, at.gates["f"] * at.c_before * density + part, at.gates["f"], at.c_before, 0)
     (r_i, r_g), _ = shared(w.lrp, at.gates["i"] * at.gates["g"] * density + part, at.gates["i"], at.gates["g"], 0)
     found = {

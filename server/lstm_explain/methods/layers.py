@@ -170,10 +170,10 @@ def handlers_of(plan: Plan, composite: Composite | None) -> dict[str, Handler]:
     return handlers
 
 
-def check_keys(graph: Graph, composite: Composite | None) -> None:
+def check_keys(graph: Graph, composite: Composite) -> None:
     """Raises MethodError where a rule is meant for something that there is not."""
     names = {n.name for n in graph.all_nodes()}
-    for key in () if composite is None else composite.rules:
+    for key in composite.rules:
         if key not in names and key not in LAYERS and TABLE.get(key) is None:
             kinds = ", ".join(LAYERS)
             raise MethodError(

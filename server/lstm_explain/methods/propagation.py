@@ -12,7 +12,7 @@ from lstm_explain.ledger import Ledger
 from lstm_explain.methods.inner import inner_relevance, inner_view
 from lstm_explain.methods.layers import check_keys
 from lstm_explain.methods.spec import LRP, Method
-from lstm_explain.plan.account import per_sample
+from lstm_explain.plan.account import add_per_sample, per_sample
 from lstm_explain.plan.backward import Walk
 from lstm_explain.plan.compile import Plan
 from lstm_explain.plan.forward import Pass
@@ -23,7 +23,7 @@ from lstm_explain.target import Selection
 from lstm_explain.watch import part
 
 
-@dataclass(frozen=True)
+@dataclass
 class Context:
     """A forward pass and what it takes to walk back from it."""
 
@@ -35,7 +35,7 @@ class Context:
     capture: list[str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answer:
     """As in Explanation."""
 
@@ -48,7 +48,7 @@ class Answer:
 @part("backward")
 def explain_by_propagation(context: Context, method: Method, selection: Selection, batch_axis: int | None) -> Answer:
     """Walks back once for the whole batch, or sample by sample where an operator mixes the places of samples."""
-    if isinstance(method, LRP):
+    if isinstance(method, LRP) and method.composite is not None:
         check_keys(context.plan.graph, method.composite)
     dtype = np.promote_types(context.done.values[context.head.value].dtype, np.float32)
     weights, batch = selection.weights.astype(dtype, copy=False), selection.batch
@@ -79,14 +79,14 @@ def _walk(context: Context, method: Method, weights: Array, lane: Lane | None, b
         walk.send(context.head.value, lane, density=weights)
     walk.run()
     explained = per_sample(seed, lane, batch)
-    relevance, total = {}, np.zeros(batch, np.float64)
+    relevance, total = {}, np.zeros(batch)
     for name in context.inputs:
         arrived = walk.arrived(name)
         if arrived is None:
             relevance[name] = np.zeros(context.done.values[name].shape, dtype)
         else:
             relevance[name] = np.ascontiguousarray(arrived)
-            total = total + per_sample(relevance[name], walk.messages[name].lane, batch)
+            add_per_sample(relevance[name], walk.messages[name].lane, total)
     captured = {name: _captured(walk, context, name, dtype) for name in context.capture}
     absorbed, states = walk.account.absorbed(), walk.account.initial_states
     ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, walk.account.by_node)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import sums
 from lstm_explain.rules import Lane
 
 
@@ -19,8 +20,14 @@ class Account:
         self.initial_states: Array = np.zeros(batch)
 
     def absorb(self, node: str, amounts: Array, lane: Lane | None) -> None:
-        total = per_sample(amounts, lane, self.batch)
-        self.by_node[node] = self.by_node[node] + total if node in self.by_node else total
+        total = self.by_node.get(node)
+        if total is None:
+            total = self.by_node[node] = np.zeros(self.batch)
+        add_per_sample(amounts, lane, total)
+
+    def keep_initial_state(self, amounts: Array, lane: Lane | None) -> None:
+        """Relevance of a state that starts from a constant."""
+        add_per_sample(amounts, lane, self.initial_states)
 
     def absorbed(self) -> Array:
         return sum(self.by_node.values(), np.zeros(self.batch))
@@ -28,8 +35,18 @@ class Account:
 
 def per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
     """Sums an array over everything but its samples: [batch], float64."""
+    total = np.zeros(batch)
+    add_per_sample(amounts, lane, total)
+    return total
+
+
+def add_per_sample(amounts: Array, lane: Lane | None, total: Array) -> None:
+    if amounts.dtype.char not in "fd":
+        amounts = amounts.astype(np.float64)
     if lane is None:
-        return np.array([amounts.sum()], np.float64)
-    shape, axis, inner = amounts.shape, lane.axis, lane.inner
-    before = math.prod(shape[:axis]) * (shape[axis] // (batch * inner))
-    return amounts.reshape(before, batch, inner * math.prod(shape[axis + 1 :])).sum(axis=(0, 2)).astype(np.float64)
+        shape: tuple[int, ...] = (1, 1, -1)
+    else:
+        batch, extents, axis, inner = len(total), amounts.shape, lane.axis, lane.inner
+        before = math.prod(extents[:axis]) * (extents[axis] // (batch * inner))
+        shape = (before, batch, inner * math.prod(extents[axis + 1 :]))
+    sums.add_per_sample(np.ascontiguousarray(amounts).reshape(shape), total)

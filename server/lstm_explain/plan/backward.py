@@ -16,18 +16,18 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.layers import handlers_of, settings_of
 from lstm_explain.methods.spec import LRP, GradientTimesInput, Method
-from lstm_explain.plan.account import Account, per_sample
+from lstm_explain.plan.account import Account
 from lstm_explain.plan.compile import Plan, constant_tap
 from lstm_explain.plan.control import sliced_lane, walk_node
 from lstm_explain.plan.forward import Pass
-from lstm_explain.plan.live import Stop, drops
+from lstm_explain.plan.live import Stop
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS, Recurrent
 from lstm_explain.rules.shares import settle, shares_of_product
 from lstm_explain.watch import checkpoint
 
 
-@dataclass
+@dataclass(slots=True)
 class Message:
     """What has arrived at a value. `amount`: relevance to be spread evenly over the units that feed it linearly."""
 
@@ -76,16 +76,17 @@ class Walk:
     def run(self) -> None:
         """Walks back from the messages that `send` has placed at the targets."""
         handlers = _GRADIENT if self.plan.gradient else _LRP
+        arrived = self.messages.get
         for stop in reversed(self.plan.stops):
-            outputs, carrying = stop.node.outputs, stop.op.outputs
-            messages = [self.messages.get(o) for o in (outputs if carrying is None else [outputs[i] for i in carrying])]
-            if any(m is not None for m in messages):
-                checkpoint()
-                layer = self._layers.get(stop.node.name)
-                if layer is None:
-                    handlers[stop.kind](self, stop, messages)
-                elif messages[0] is not None:
-                    layer(self, stop, messages[0])
+            messages = list(map(arrived, stop.carrying))
+            if not any(messages):
+                continue
+            checkpoint()
+            layer = self._layers.get(stop.node.name)
+            if layer is None:
+                handlers[stop.kind](self, stop, messages)
+            elif messages[0] is not None:
+                layer(self, stop, messages[0])
 
     def send(
         self,
@@ -96,11 +97,14 @@ class Walk:
         density: Array | None = None,
         amount: Array | None = None,
     ) -> None:
-        message = self.messages.setdefault(value, Message())
-        message.lane = lane
-        message.relevance = _plus(message.relevance, relevance)
-        message.density = _plus(message.density, density)
-        message.amount = _plus(message.amount, amount)
+        earlier = self.messages.get(value)
+        if earlier is None:
+            self.messages[value] = Message(relevance, density, amount, lane)
+            return
+        earlier.lane = lane
+        earlier.relevance = _plus(earlier.relevance, relevance)
+        earlier.density = _plus(earlier.density, density)
+        earlier.amount = _plus(earlier.amount, amount)
 
     def receive(self, value: str, message: Message | None) -> None:
         """`send`, of a whole message."""
@@ -118,7 +122,7 @@ class Walk:
         """Relevance of a state that starts from a constant."""
         for array in (message.relevance, message.amount):
             if array is not None:
-                self.account.initial_states = self.account.initial_states + per_sample(array, message.lane, self.batch)
+                self.account.keep_initial_state(array, message.lane)
 
     def arrived(self, value: str) -> Array | None:
         """All that arrived at a value, as the method reports it; None: nothing did."""
@@ -188,9 +192,8 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     site, lrp = walk.site(stop), walk.lrp
     density, amount = message.density, message.amount
     if message.relevance is not None:
-        own, signed, lost = settle(message.relevance, site.y(), lrp.epsilon)
-        kept = own * signed + lost
-        walk.account.absorb(stop.node.name, kept * (1 - lrp.bias_factor), message.lane)
+        own, kept = settle(message.relevance, site.y(), lrp.epsilon)
+        walk.account.absorb(stop.node.name, _rest(kept, lrp), message.lane)
         if lrp.bias_factor:
             constant = walk.done.values[constant_tap(stop.node.outputs[0])].astype(walk.dtype, copy=False)
             amount = _plus(amount, lrp.bias_factor * (kept + constant * own))
@@ -198,7 +201,7 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     assert density is not None
     bias = stop.op.bias(site)
     if bias is not None and lrp.bias_factor != 1:
-        walk.account.absorb(stop.node.name, bias * density * (1 - lrp.bias_factor), message.lane)
+        walk.account.absorb(stop.node.name, _rest(bias * density, lrp), message.lane)
     units = _units(walk, stop) if amount is not None else {}
     for slot in stop.live:
         part = None
@@ -207,6 +210,11 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
             part = stop.op.spread(site, slot, amount * (units[slot] / sum(units.values())))
         assert stop.op.vjp is not None
         walk.hand_on(stop, slot, message, stop.op.vjp(site, slot, density), part)
+
+
+def _rest(kept: Array, lrp: LRP) -> Array:
+    """What a node absorbs of what its bias and stabiliser keep; its inputs get the bias factor's share."""
+    return kept * (1 - lrp.bias_factor) if lrp.bias_factor else kept
 
 
 def _units(walk: Walk, stop: Stop) -> dict[int, float]:
@@ -243,34 +251,33 @@ def _activation(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
 
 
 def _routing(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
-    site = walk.site(stop)
-    message = next(m for m in messages if m is not None)
-    channels = {name: _channel(messages, name) for name in ("relevance", "density", "amount")}
+    site, vjp = walk.site(stop), stop.op.vjp
+    message = next(filter(None, messages))
+    relevance, density, amount = (_channel(messages, name) for name in ("relevance", "density", "amount"))
     landed: list[Array] = []
+    assert vjp is not None
     for slot in stop.live:
-        assert stop.op.vjp is not None
-        moved = {n: None if c is None else stop.op.vjp(site, slot, c) for n, c in channels.items()}
-        relevance, density = moved["relevance"], moved["density"]
         if relevance is not None:
-            lane = walk.lane(stop, slot, message, relevance.shape)
-            walk.send(stop.node.inputs[slot], lane, relevance=relevance)
-            landed.append(relevance)
+            moved = vjp(site, slot, relevance)
+            walk.send(stop.node.inputs[slot], walk.lane(stop, slot, message, moved.shape), relevance=moved)
+            landed.append(moved)
         if density is not None:
-            walk.hand_on(stop, slot, message, density, moved["amount"])
-    if drops(stop) and message.relevance is not None:
+            spread = None if amount is None else vjp(site, slot, amount)
+            walk.hand_on(stop, slot, message, vjp(site, slot, density), spread)
+    if stop.drops and message.relevance is not None:
         given = [(m.relevance, m.lane) for m in messages if m is not None and m.relevance is not None]
-        for relevance, lane in given:
-            walk.account.absorb(stop.node.name, relevance, lane)
-        for slot, relevance in zip(stop.live, landed, strict=True):
-            walk.account.absorb(stop.node.name, -relevance, walk.lane(stop, slot, message, relevance.shape))
+        for arrived, lane in given:
+            walk.account.absorb(stop.node.name, arrived, lane)
+        for slot, moved in zip(stop.live, landed, strict=True):
+            walk.account.absorb(stop.node.name, -moved, walk.lane(stop, slot, message, moved.shape))
 
 
 def _channel(messages: list[Message | None], name: str) -> Array | tuple[Array | None, ...] | None:
     """One kind of message: the array for an operator of one output, else a tuple with one (or None) an output."""
+    if len(messages) == 1:
+        return None if messages[0] is None else getattr(messages[0], name)
     arrays = tuple(None if m is None else getattr(m, name) for m in messages)
-    if all(a is None for a in arrays):
-        return None
-    return arrays[0] if len(arrays) == 1 else arrays
+    return None if all(a is None for a in arrays) else arrays
 
 
 def _product(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
@@ -323,7 +330,7 @@ def _recurrent(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
         if slot in stop.live:
             walk.send(stop.node.inputs[slot], lanes[slot], **{"density" if gradient else "relevance": array})
         elif slot in STATE_SLOTS[stop.node.op] and not gradient:
-            walk.account.initial_states = walk.account.initial_states + per_sample(array, lanes[slot], walk.batch)
+            walk.account.keep_initial_state(array, lanes[slot])
     if not gradient:
         lane = lanes[0]
         walk.account.absorb(stop.node.name, flow.absorbed, None if lane is None else Lane(0, lane.inner))

@@ -14,7 +14,7 @@ from lstm_explain.plan.live import Stop, linear_values, live_values, path
 from lstm_explain.plan.wiring import BODIES, entered, wiring_of
 from lstm_explain.rules import Kind
 from lstm_explain.rules.gates import gate_slot
-from lstm_explain.rules.op import shape_tap
+from lstm_explain.rules.op import SHAPE, shape_tap
 
 OWN = (Kind.RECURRENT, Kind.CONTROL)
 
@@ -92,6 +92,8 @@ def _compile(
         extra = constant_parts(graph, stops, linear)
         taps |= dict.fromkeys(constant_tap(o) for s in stops if s.kind in (Kind.SUM, Kind.MAP) for o in s.node.outputs)
     bodies = {s.node.name: _bodies(s, purpose, linear) for s in stops if s.kind is Kind.CONTROL}
+    known = {*taps, *graph.inputs, *(o for s in stops if s.kind in OWN for o in s.node.outputs)}
+    taps = {name: None for name in taps if not (name.endswith(SHAPE) and name.removesuffix(SHAPE) in known)}
     steps = _steps(graph, extra, stops, taps)
     return Plan(graph, steps, stops, frozenset(live), linear, gates, bodies, purpose.gradient, tuple(entries))
 
@@ -222,8 +224,8 @@ def constant_parts(graph: Graph, stops: list[Stop], linear: frozenset[str]) -> l
 def _steps(graph: Graph, extra: list[Node], stops: list[Stop], taps: dict[str, None]) -> list[Segment | Stop]:
     """Cuts the graph at the nodes that are ours: everything that can run before the first, the first, and so on."""
     own = {id(s.node): s for s in stops if s.kind in OWN}
-    shapes = [name for name in taps if name.endswith("::shape")]
-    shape_nodes = [make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes]
+    shapes = [name for name in taps if name.endswith(SHAPE)]
+    shape_nodes = [make("Shape", [n.removesuffix(SHAPE)], [n], 13) for n in shapes]
     nodes = _needed([*graph.nodes, *extra, *shape_nodes], [*graph.outputs, *taps], set(graph.inputs))
     level: dict[str, int] = {}
     ours: dict[int, list[Stop]] = {}

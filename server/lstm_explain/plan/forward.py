@@ -32,7 +32,8 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
             feeds = {name: done.values[name] for name in step.inputs}
             done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
         elif step.kind is Kind.RECURRENT:
-            outputs, tape = cells[step.node.name].forward(values_by_slot(step.node, plan.graph, done.values))
+            cell = cells[step.node.name]
+            outputs, tape = cell.forward(values_by_slot(step.node, plan.graph, done.values, cell.reads))
             done.tapes[step.node.name] = tape
             done.values.update((n, v) for n, v in zip(step.node.outputs, outputs, strict=False) if n)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -39,6 +40,19 @@ class Stop:
     live: tuple[int, ...]
     captured: tuple[str, ...] = ()
     entries: frozenset[str] = frozenset()
+
+    @cached_property
+    def carrying(self) -> tuple[str, ...]:
+        """Outputs that carry relevance."""
+        outputs = self.node.outputs
+        return outputs if self.op.outputs is None else tuple(outputs[i] for i in self.op.outputs)
+
+    @cached_property
+    def drops(self) -> bool:
+        """Whether relevance can land on constants of a routing operator: padding, or operands that no input reaches."""
+        steering = {*self.op.ignores, *self.op.alone}
+        operands = [i for i, name in enumerate(self.node.inputs) if name and i not in steering]
+        return self.op.drops or len(operands) > len(self.live)
 
 
 @dataclass(frozen=True)
@@ -176,7 +190,7 @@ def linear_values(stops: Sequence[Stop], given: Iterable[str] = ()) -> frozenset
     linear = set(given)
     for stop in stops:
         inputs = {stop.node.inputs[i] for i in stop.live}
-        moved = stop.kind is Kind.ROUTING and not stop.op.picks and not drops(stop) and bool(inputs & linear)
+        moved = stop.kind is Kind.ROUTING and not stop.op.picks and not stop.drops and bool(inputs & linear)
         summed = stop.kind in (Kind.SUM, Kind.MAP, Kind.SCALE) and used[stop.node.outputs[0]] < 2
         if moved or summed:
             linear.update(stop.node.outputs)
@@ -199,13 +213,8 @@ def _uses(stops: Sequence[Stop]) -> Counter[str]:
     return whole + parts
 
 
-def drops(stop: Stop) -> bool:
-    """Whether relevance can land on constants of a routing operator: padding, or operands that no input reaches."""
-    steering = {*stop.op.ignores, *stop.op.alone}
-    operands = [i for i, name in enumerate(stop.node.inputs) if name and i not in steering]
-    return stop.op.drops or len(operands) > len(stop.live)
-
-
-def values_by_slot(node: Node, graph: Graph, values: Mapping[str, Array]) -> dict[int, Array]:
-    named = {slot: name for slot, name in enumerate(node.inputs) if name}
-    return {slot: graph.constants[name] if name in graph.constants else values[name] for slot, name in named.items()}
+def values_by_slot(node: Node, graph: Graph, values: Mapping[str, Array], slots: Iterable[int]) -> dict[int, Array]:
+    """Those of the node's inputs at `slots` that there are."""
+    constants = graph.constants
+    named = [(slot, node.input(slot)) for slot in slots]
+    return {slot: constants[name] if name in constants else values[name] for slot, name in named if name}

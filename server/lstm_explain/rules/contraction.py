@@ -59,8 +59,7 @@ class Contraction:
 
     def shares(self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
         """Relevance of both operands, and what the output's stabiliser and those of the terms absorb."""
-        density, signed, lost = settle(r, p, lrp.epsilon)
-        kept = density * signed + lost
+        density, kept = settle(r, p, lrp.epsilon)
         summed = [c for c in self.extents if c not in self.out] or ["_"]  # one term each, on an axis of extent 1
         each = kept * (lrp.bias_factor / math.prod(self._extent(c) for c in summed))  # a term's part of the stabiliser
         absorbed = kept * (1 - lrp.bias_factor)

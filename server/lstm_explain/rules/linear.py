@@ -77,8 +77,12 @@ add(
 
 def _gemm(s: Site, slot: int, g: Array) -> Array:
     if slot == 2:
-        return unbroadcast(g, s.shape(2)) * s.attribute("beta", 1.0)
-    return _gemm_product(s, slot, g, s.x(1 - slot)) * s.attribute("alpha", 1.0)
+        return _scaled(unbroadcast(g, s.shape(2)), s.attribute("beta", 1.0))
+    return _scaled(_gemm_product(s, slot, g, s.x(1 - slot)), s.attribute("alpha", 1.0))
+
+
+def _scaled(array: Array, factor: float) -> Array:
+    return array if factor == 1 else array * factor
 
 
 def _gemm_product(s: Site, slot: int, g: Array, other: Array) -> Array:
@@ -92,7 +96,7 @@ def _gemm_product(s: Site, slot: int, g: Array, other: Array) -> Array:
 def _gemm_bias(s: Site) -> Array | None:
     if not s.has(2) or 2 in s.live:
         return None
-    return s.x(2) * s.attribute("beta", 1.0)
+    return _scaled(s.x(2), s.attribute("beta", 1.0))
 
 
 def _gemm_units(s: Site, slot: int) -> int:

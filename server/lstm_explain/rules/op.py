@@ -15,6 +15,8 @@ from lstm_explain.graph.ir import Array, Graph, Node
 class Kind(enum.Enum):
     """How relevance passes an operator."""
 
+    __hash__ = object.__hash__  # members are single; Enum's own hash is Python code, called at every node
+
     SUM = "sum"  # terms that are added, one unit of each: the epsilon rule; takes the linear maps that feed it along
     MAP = "linear"  # units times constant weights, added: the epsilon rule
     SCALE = "scale"  # one live operand times what is constant for this pass: relevance stays
@@ -69,6 +71,8 @@ class Site:
     def _value(self, name: str) -> Array:
         constant = self._constants.get(name)
         array = self._values[name] if constant is None else constant
+        if array.dtype is self.dtype:
+            return array
         return array.astype(self.dtype) if array.dtype.kind == "f" and array.dtype != self.dtype else array
 
     def shape(self, slot: int) -> tuple[int, ...]:
@@ -94,9 +98,12 @@ class Site:
         return default
 
 
+SHAPE = "::shape"
+
+
 def shape_tap(name: str) -> str:
     """Name of the extra output that carries only the shape of a value."""
-    return f"{name}::shape"
+    return f"{name}{SHAPE}"
 
 
 # (site, slot, gradient of the output, or a tuple of one or None an output) -> gradient of the input at slot

@@ -21,7 +21,7 @@ BATCH_FOR_BLAS = 4  # samples from which on one product for all beats a loop ove
 STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Lengths:
     """steps [B]: of each sequence. whole: every one is as long as the array."""
 
@@ -33,7 +33,7 @@ class Lengths:
         return np.arange(total)[:, None] >= self.steps
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tape:
     """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H]."""
 
@@ -44,7 +44,7 @@ class Tape:
     kept: dict[str, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Flow:
     """What the way back through a node gives: by input slot, and [batch] absorbed (LRP only)."""
 
@@ -66,6 +66,7 @@ class Recurrent(ABC):
         self.hidden = rows // self.gates
         B = np.zeros((directions, 2 * rows)) if not node.input(3) else graph.constants[node.inputs[3]]
         self.node = node
+        self.reads = (0, 4, *STATE_SLOTS[node.op])
         self.batch_first = node.attribute("layout", 0) == 1
         self.out_dtype = weights[0].dtype
         names = _activations(node, self.default_activations, directions)
@@ -92,7 +93,7 @@ class Recurrent(ABC):
     direction: ClassVar[type[Direction]]
 
     def forward(self, values: Mapping[int, Array]) -> tuple[list[Array], list[Tape]]:
-        """Every output of the operator, and a tape a direction. values: the node's inputs by slot."""
+        """Every output of the operator, and a tape a direction. values: the node's inputs at `reads`, by slot."""
         x = np.asarray(values[0], self.dtype)
         if x.ndim != 3 or x.shape[2] != self.features:
             raise self._misfit("X", x.shape, ("time", "batch", self.features))
@@ -109,7 +110,8 @@ class Recurrent(ABC):
         ends = [_stack([f[i] for f in finals], axis=0) for i in range(self.states)]
         if self.batch_first:
             y, ends = y.transpose(2, 0, 1, 3), [e.swapaxes(0, 1) for e in ends]
-        return [np.asarray(v, self.out_dtype) for v in (y, *ends)], tapes
+        outputs = [y, *ends]
+        return (outputs if self.out_dtype == self.dtype else [v.astype(self.out_dtype) for v in outputs]), tapes
 
     def _state(self, value: Array | None, batch: int) -> Array:
         if value is None:
@@ -149,18 +151,17 @@ class Recurrent(ABC):
             r_y = np.zeros((steps, batch, self.hidden), self.dtype) if y is None else self._owned(y[:, d])
             r_ends = [self._end(e, d, tapes[0].lens) for e in ends]
             parts.append(direction.backward(tape, r_y, r_ends, lrp))
-        inputs = {0: sum((p[0] for p in parts[1:]), parts[0][0])}
+        inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
         for i, slot in enumerate(STATE_SLOTS[self.node.op]):
             inputs[slot] = _stack([p[2 + i] for p in parts], axis=0)
         if self.batch_first:
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
-        return Flow(inputs, sum((p[1] for p in parts), self._past_the_end(y, ends, tapes[0].lens)))
+        absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
+        return Flow(inputs, absorbed if tapes[0].lens.whole else absorbed + self._past_the_end(y, ends, tapes[0].lens))
 
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
         """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
         lost = np.zeros(len(lens.steps), self.dtype)
-        if lens.whole:
-            return lost
         if y is not None:
             lost += np.where(lens.over(len(y)), y.sum(axis=(1, 3)), 0).sum(axis=0)
         for end in ends:
@@ -185,6 +186,15 @@ def _stack(parts: list[Array], axis: int) -> Array:
     return parts[0][None] if axis == 0 else parts[0][:, None]
 
 
+def _lean(weights: Array) -> Array:
+    """Recurrent weights as the time loops read them, in float32 where that holds them exactly, whatever the arithmetic.
+
+    Every step reads all of them, and takes as long as they take to come from the cache.
+    """
+    single = weights.astype(np.float32)
+    return np.ascontiguousarray(single if np.array_equal(single, weights) else weights)
+
+
 class Direction(ABC):
     """One direction of one node: its weights as the kernels want them."""
 
@@ -199,8 +209,8 @@ class Direction(ABC):
         *,
         reverse: bool,
     ) -> None:
-        self.W, self.R, self.P = W, np.ascontiguousarray(R), P
-        self.Rt = np.ascontiguousarray(R.T)
+        self.W, self.R, self.P = W, _lean(R), P
+        self.Rt = _lean(R.T)
         self.B = B
         self.reverse = reverse
         self.codes = np.array([CODES[name] for name, _, _ in names], np.int64)
@@ -258,7 +268,7 @@ class LSTMDirection(Direction):
         H = self.hidden
         self.bias = self.B[: 4 * H] + self.B[4 * H :]
         self.Wt = np.ascontiguousarray(self.W.T)
-        self.W_c, self.R_c = np.ascontiguousarray(self.W[3 * H :]), np.ascontiguousarray(self.R[3 * H :])
+        self.W_c, self.R_c = np.ascontiguousarray(self.W[3 * H :]), _lean(self.R[3 * H :])
 
     def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
@@ -284,28 +294,34 @@ class LSTMDirection(Direction):
         m = self.room(tape.lens, steps, batch, self.hidden * (1 if only_input else 4))
         if lrp is None:
             self.stepwise(
-                lstm.gradient, back, batch, self.R, m[0].copy(),
+                lstm.gradient, back, batch, self.R, np.zeros_like(m[0]),
                 z, gates, cells, squashed, c0, tape.lens.steps, self.reverse, self.codes, self.params, self.clip,
                 self.coupled, self.R, self.P, r_y, r_h, r_c, m,
             )  # fmt: skip
             return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h, r_c]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
-        each = np.full((steps, batch), 1 / self.units, z.dtype)
-        if lrp.bias_factor and not tape.lens.whole:
-            each[tape.lens.over(steps)] = 0
+        each = self.each(tape, lrp)
         if only_input:
             self.stepwise(
-                lstm.relevance_all, back, batch, self.R_c, m[0].copy(),
+                lstm.relevance_all, back, batch, self.R_c, np.zeros_like(m[0]),
                 z, gates, cells, tape.hidden, tape.h0, c0, tape.lens.steps, self.reverse, self.bias[3 * self.hidden :],
                 self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
             )  # fmt: skip
             return [self.of_input(tape.x, m, self.W_c, lrp, each), lost, r_h, r_c]
         self.stepwise(
-            lstm.relevance_shared, back, batch, self.R, m[0].copy(),
+            lstm.relevance_shared, back, batch, self.R, np.zeros_like(m[0]),
             RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, tape.lens.steps, self.reverse,
             self.coupled, self.bias, self.R, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
         )  # fmt: skip
         return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h, r_c]
+
+    def each(self, tape: Tape, lrp: LRP) -> Array:
+        """[T, B]: one over the number of incoming units, at every step that there is."""
+        each = np.empty(tape.x.shape[:2], self.W.dtype)
+        each.fill(1 / self.units)
+        if lrp.bias_factor and not tape.lens.whole:
+            each[tape.lens.over(len(each))] = 0
+        return each
 
     def stepwise(
         self, kernel: Callable[..., None], steps: range, batch: int, weights: Array, latest: Array, *arguments: Any
@@ -316,8 +332,9 @@ class LSTMDirection(Direction):
         """
         product = np.empty((batch, weights.shape[1]), self.W.dtype)
         if batch < BATCH_FOR_BLAS:
-            kernel(min(steps), max(steps) + 1, False, product, latest, *arguments)
+            kernel(min(steps[0], steps[-1]), max(steps[0], steps[-1]) + 1, False, product, latest, *arguments)
             return
+        weights = weights.astype(self.W.dtype, copy=False)
         for step in steps:
             np.matmul(latest, weights, out=product)
             kernel(step, step + 1, True, product, latest, *arguments)
@@ -333,7 +350,7 @@ class GRUDirection(Direction):
     def prepare(self) -> None:
         H = self.hidden
         self.Wt = np.ascontiguousarray(self.W.T)
-        self.Rt_zr, self.Rt_h = (np.ascontiguousarray(part.T) for part in (self.R[: 2 * H], self.R[2 * H :]))
+        self.Rt_zr, self.Rt_h = (_lean(part.T) for part in (self.R[: 2 * H], self.R[2 * H :]))
         self.bias = self.B[: 3 * H] + self.B[3 * H :]
         self.Rb_h = self.B[5 * H :].copy()
         if self.linear_before_reset:  # the reset gate scales this bias too

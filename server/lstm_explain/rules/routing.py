@@ -48,7 +48,8 @@ def _permutation(s: Site, ndim: int) -> list[int]:
 
 
 def _transpose(s: Site, slot: int, g: Array) -> Array:
-    return g.transpose(np.argsort(_permutation(s, g.ndim)))
+    places = _permutation(s, g.ndim)
+    return g.transpose([places.index(axis) for axis in range(g.ndim)])
 
 
 def _transposed_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:

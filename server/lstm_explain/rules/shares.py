@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import sums
 from lstm_explain.methods.spec import LRP
 from lstm_explain.rules.op import Site, unbroadcast
 
 
-def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array, Array | float]:
-    """r / stab(z), eps * sign(z), and what a sum of exactly zero keeps when there is no stabiliser."""
-    signed = np.where(z >= 0, z.dtype.type(eps), z.dtype.type(-eps))
-    safe = z + signed
-    if eps > 0:
-        return r / safe, signed, 0.0
-    zero = safe == 0
-    return np.where(zero, 0, r / np.where(zero, 1, safe)).astype(r.dtype), signed, np.where(zero, r, 0)
+def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
+    """The epsilon rule at sums z of relevance r, of one shape: r / stab(z), and what the stabiliser keeps."""
+    density, kept = np.empty(r.shape, r.dtype), np.empty(r.shape, r.dtype)
+    sums.settle(
+        np.ascontiguousarray(r).reshape(-1), np.ascontiguousarray(z, r.dtype).reshape(-1), eps, density.reshape(-1),
+        kept.reshape(-1),
+    )  # fmt: skip
+    return density, kept
 
 
 def shares_of_product(site: Site, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
@@ -39,7 +40,6 @@ def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> t
         return [r / 2, r / 2], nothing
     if rule == "abs":
         left, right = np.abs(left), np.abs(right)
-    density, signed, lost = settle(r, np.asarray(left + right), lrp.epsilon)
-    kept = density * signed + lost
+    density, kept = settle(r, np.asarray(left + right), lrp.epsilon)
     part = kept * (lrp.bias_factor / 2)
     return [left * density + part, right * density + part], kept * (1 - lrp.bias_factor)
