@@ -92,9 +92,17 @@ def generate_go(out: Path) -> None:
     (out / CONFIG.name).write_bytes((PROTO / CONFIG).read_bytes())
 
 
+def generate_rust(out: Path) -> None:
+    """Messages, stubs and the retry policy of the Rust crate; its lock file pins what generates them."""
+    out.mkdir(parents=True, exist_ok=True)
+    crate = ROOT / "client" / "rust"
+    subprocess.run(["cargo", "run", "--quiet", "--locked", "--package", "codegen", "--", out], check=True, cwd=crate)
+
+
 LANGUAGES = {
     "python": Language("proto/python", (), generate_python),
     "go": Language("client/go/explainv1", ("go",), generate_go),
+    "rust": Language("client/rust/src/proto", ("cargo",), generate_rust),
 }
 
 

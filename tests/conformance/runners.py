@@ -41,4 +41,14 @@ RUNNERS = (
     Runner(
         "python-asyncio", "client/python", (), (), (sys.executable, "client/python/conformance/runner.py", "--asyncio")
     ),
+    Runner(
+        "rust",
+        "client/rust",
+        ("cargo",),
+        (
+            ("cargo", "build", "--quiet", "--release", "--locked", "--target-dir", "target"),
+            ("cargo", "test", "--quiet", "--release", "--locked", "--target-dir", "target"),
+        ),
+        ("client/rust/target/release/conformance",),
+    ),
 )

@@ -1,0 +1,193 @@
+//! The runner of tests/conformance (its README says what comes in and what goes out) over this client.
+
+mod check;
+mod golden;
+mod request;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use std::{env, fs, path::Path, path::PathBuf, process::exit};
+
+use lstm_explain_client::{Client, Error, Explain, Explanation, Import, Lrp, Status, Tls};
+use serde_json::{Value, json};
+
+use check::{Failure, Hashes};
+
+type Anything = Box<dyn std::error::Error>;
+
+const SENTENCE: &str = "neither funny nor suspenseful nor particularly well-drawn";
+
+#[tokio::main]
+async fn main() {
+    match run().await {
+        Ok(true) => {}
+        Ok(false) => exit(1),
+        Err(error) => {
+            eprintln!("{error}");
+            exit(2);
+        }
+    }
+}
+
+async fn run() -> Result<bool, Anything> {
+    let mut arguments = env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let options = options(arguments)?;
+    match command.as_str() {
+        "conformance" => conformance(&options).await,
+        "latency" => latency(&options).await,
+        other => Err(format!("the command is {other:?}, wanted conformance or latency").into()),
+    }
+}
+
+/// `--name value` pairs, by name.
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<BTreeMap<String, String>, Anything> {
+    let mut options = BTreeMap::new();
+    while let Some(name) = arguments.next() {
+        let name = name.strip_prefix("--").ok_or(format!("{name:?} is no option"))?.to_owned();
+        let value = arguments.next().ok_or(format!("--{name} has no value"))?;
+        options.insert(name, value);
+    }
+    Ok(options)
+}
+
+fn option<'a>(options: &'a BTreeMap<String, String>, name: &str) -> Result<&'a str, Anything> {
+    Ok(options.get(name).ok_or(format!("--{name} is missing"))?)
+}
+
+/// A client by the options, with another token if there is one.
+fn connect(options: &BTreeMap<String, String>, token: Option<&str>) -> Result<Client, Anything> {
+    let mut builder = Client::builder(option(options, "address")?);
+    if let Some(ca) = options.get("ca") {
+        let mut tls = Tls::with_ca(fs::read(ca)?);
+        if let Some(certificate) = options.get("cert") {
+            tls = tls.identity(fs::read(certificate)?, fs::read(option(options, "key")?)?);
+        }
+        builder = builder.tls(tls);
+    }
+    if let Some(token) = token.or(options.get("token").map(String::as_str)).filter(|token| !token.is_empty()) {
+        builder = builder.token(token);
+    }
+    Ok(builder.build()?)
+}
+
+async fn conformance(options: &BTreeMap<String, String>) -> Result<bool, Anything> {
+    let kind = if options.contains_key("ca") { "tls" } else { "plain" };
+    let models = PathBuf::from(option(options, "models")?);
+    let mut all_good = true;
+    for path in json_files(Path::new(option(options, "cases")?))? {
+        let case: Value = serde_json::from_slice(&fs::read(path)?)?;
+        if case["over"].as_array().is_some_and(|over| !over.iter().any(|name| name == kind)) {
+            continue;
+        }
+        let client = connect(options, case["token"].as_str())?;
+        all_good &= report(case["name"].as_str().unwrap_or_default(), one(&client, &case, &models).await);
+    }
+    let golden = Path::new(option(options, "golden")?);
+    for (name, result) in golden::check(golden)? {
+        all_good &= report(&format!("golden/{name}"), result.map(|()| Hashes::new()));
+    }
+    Ok(all_good)
+}
+
+fn json_files(folder: &Path) -> Result<Vec<PathBuf>, Anything> {
+    let paths: Result<Vec<_>, _> = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths: Vec<_> = paths?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn report(name: &str, result: Result<Hashes, Failure>) -> bool {
+    let ok = result.is_ok();
+    let (hashes, detail) = match result {
+        Ok(hashes) => (hashes, String::new()),
+        Err(failure) => (Hashes::new(), failure.0),
+    };
+    println!("{}", json!({"case": name, "ok": ok, "detail": detail, "relevance": hashes}));
+    ok
+}
+
+async fn one(client: &Client, case: &Value, models: &Path) -> Result<Hashes, Failure> {
+    match case["call"].as_str().unwrap_or_default() {
+        "explain" => check::outcome(case, &explain(client, &case["request"]).await?),
+        "explain_stream" => stream(client, case).await,
+        "models" => check::models(&case["expect"]["models"], &client.models().await?),
+        "model" => match client.model_version(text(&case["model"]), text(&case["version"])).await {
+            Ok(detail) => check::expected(case).and_then(|expect| check::detail(&expect["detail"], &detail)),
+            Err(error) => check::error(&case["expect_error"], &error),
+        },
+        "import_model" => import(client, case, models).await,
+        other => Err(Failure(format!("unknown call {other:?}"))),
+    }
+}
+
+/// The outcome of the call; the outer error is a request that cannot be told to this client.
+async fn explain(client: &Client, request: &Value) -> Result<Result<Explanation, Error>, Failure> {
+    let call = client.explain(request::explain(request)?);
+    let Some(after) = request["cancel_after_ms"].as_u64() else { return Ok(call.await) };
+    // In Rust a call is cancelled by dropping it; nobody is then left to be told.
+    let cancelled = tokio::time::timeout(Duration::from_millis(after), call).await;
+    Ok(cancelled.unwrap_or_else(|_| Err(Status::cancelled("dropped by the caller").into())))
+}
+
+async fn stream(client: &Client, case: &Value) -> Result<Hashes, Failure> {
+    let items = case["requests"].as_array().ok_or("no requests")?;
+    let requests: Result<Vec<Explain>, Failure> =
+        items.iter().map(|item| Ok(request::explain(&item["request"])?.id(text(&item["id"])))).collect();
+    let mut answers = client.explain_stream(tokio_stream::iter(requests?), Some(Duration::from_secs(60)));
+    let mut awaited = case["answers"].as_object().ok_or("no answers")?.clone();
+    let mut hashes = Hashes::new();
+    while let Some(answer) = answers.next().await {
+        let answer = answer?;
+        let wanted = awaited.remove(&answer.id).ok_or(format!("an answer {:?} too many", answer.id))?;
+        let found = check::outcome(&wanted, &answer.result).map_err(|f| Failure(format!("{}: {}", answer.id, f.0)))?;
+        hashes.extend(found.into_iter().map(|(name, hash)| (format!("{}/{name}", answer.id), hash)));
+    }
+    if let Some(missing) = awaited.keys().next() {
+        return Err(Failure(format!("no answer to {missing:?}")));
+    }
+    Ok(hashes)
+}
+
+async fn import(client: &Client, case: &Value, models: &Path) -> Result<Hashes, Failure> {
+    let wanted = &case["import"];
+    let bytes = fs::read(models.join(text(&wanted["model"]))).map_err(|error| error.to_string())?;
+    let mut model = Import::new(text(&wanted["name"]), bytes).version(text(&wanted["version"]));
+    if let Some(config) = wanted["config"].as_str() {
+        model = model.config(config);
+    }
+    let detail = match client.import_model(model).await {
+        Ok(detail) => detail,
+        Err(error) => return check::error(&case["expect_error"], &error),
+    };
+    check::detail(&check::expected(case)?["detail"], &detail)?;
+    let hashes = check::outcome(case, &explain(client, &case["request"]).await?)?;
+    client.delete_model(text(&wanted["name"]), "").await?;
+    match explain(client, &case["request"]).await? {
+        Ok(_) => Err(Failure("the model answers after it was deleted".into())),
+        Err(error) => check::error(&json!({"code": "NOT_FOUND"}), &error).map(|_| hashes),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+async fn latency(options: &BTreeMap<String, String>) -> Result<bool, Anything> {
+    let client = connect(options, None)?;
+    let calls: usize = option(options, "calls")?.parse()?;
+    let request = Explain::new(option(options, "model")?).input("tokens", SENTENCE).method(Lrp::default());
+    for _ in 0..20 {
+        client.explain(request.clone()).await?;
+    }
+    let mut times = Vec::with_capacity(calls);
+    for _ in 0..calls {
+        let start = Instant::now();
+        client.explain(request.clone()).await?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let percentile = |share: f64| (times[((calls - 1) as f64 * share).round() as usize] * 1e3).round() / 1e3;
+    println!("{}", json!({"client": "rust", "calls": calls, "p50_ms": percentile(0.5), "p99_ms": percentile(0.99)}));
+    Ok(true)
+}

@@ -1,0 +1,161 @@
+//! Requests of this client out of the cases' JSON.
+
+use std::time::Duration;
+
+use lstm_explain_client::{
+    Array, Composite, ContextualDecomposition, Data, Explain, Gradient, GradientTimesInput, IntegratedGradients, Lrp,
+    Method, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, Target, proto, rule,
+};
+use serde_json::Value;
+
+use crate::check::Failure;
+
+pub fn explain(request: &Value) -> Result<Explain, Failure> {
+    let mut explain = Explain::new(text(&request["model"])).version(text(&request["version"]));
+    for (name, tensor) in request["inputs"].as_object().into_iter().flatten() {
+        explain = explain.input(name, array(tensor)?);
+    }
+    if let Some(name) = request["method"]["name"].as_str() {
+        explain = explain.method(method(name, &request["method"]["parameters"])?);
+    }
+    if request["target"].is_object() {
+        explain = explain.target(target(&request["target"])?);
+    }
+    for name in request["capture"].as_array().into_iter().flatten() {
+        explain = explain.capture(text(name));
+    }
+    if let Some(milliseconds) = request["deadline_ms"].as_u64() {
+        explain = explain.timeout(Duration::from_millis(milliseconds));
+    }
+    Ok(explain)
+}
+
+pub fn array(tensor: &Value) -> Result<Array, Failure> {
+    let shape: Option<Vec<usize>> = list(&tensor["shape"], |extent| extent.as_u64().map(|extent| extent as usize));
+    let data = &tensor["data"];
+    let dtype = text(&tensor["dtype"]);
+    let data = match dtype {
+        "float32" => list(data, Value::as_f64).map(|v| Data::F32(v.into_iter().map(|x| x as f32).collect())),
+        "float64" => list(data, Value::as_f64).map(Data::F64),
+        "float16" => list(data, |x| x.as_f64().map(half)).map(Data::F16),
+        "int32" => list(data, |x| x.as_i64().and_then(|x| x.try_into().ok())).map(Data::I32),
+        "int64" => list(data, Value::as_i64).map(Data::I64),
+        "bool" => list(data, Value::as_bool).map(Data::Bool),
+        "string" => list(data, |x| x.as_str().map(String::from)).map(Data::Text),
+        _ => None,
+    };
+    let (Some(shape), Some(data)) = (shape, data) else { return Err(Failure(format!("no tensor: {tensor}"))) };
+    Ok(Array::from_data(shape, data)?)
+}
+
+/// The bits of the half nearest to a number in the range of normal halves.
+fn half(number: f64) -> u16 {
+    if number == 0.0 {
+        return 0;
+    }
+    let sign = if number < 0.0 { 0x8000 } else { 0 };
+    let exponent = number.abs().log2().floor() as i32;
+    let fraction = (number.abs() / 2f64.powi(exponent - 10)).round_ties_even() as i32; // 1024 to 2048
+    sign | (((exponent + 15) << 10) + fraction - 1024) as u16
+}
+
+fn list<T>(values: &Value, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
+    values.as_array()?.iter().map(read).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn target(told: &Value) -> Result<Target, Failure> {
+    let indices = |key: &str| list(&told[key], Value::as_i64);
+    let mut target = match (indices("indices"), told["weights"].is_object()) {
+        (_, true) => Target::weights(array(&told["weights"])?),
+        (Some(indices), _) => Target::indices(indices),
+        _ => Target::default(),
+    };
+    if let Some(name) = told["output"].as_str() {
+        target = target.output(name);
+    }
+    if let Some(indices) = indices("contrast_indices") {
+        target = target.contrasts(indices);
+    }
+    if let Some(axis) = told["batch_axis"].as_i64() {
+        target = target.batch_axis(axis as i32);
+    }
+    if told["no_batch_axis"] == true {
+        target = target.batch_axis(None);
+    }
+    if let Some(before) = told["pre_activation"].as_bool() {
+        target = target.pre_activation(before);
+    }
+    Ok(target)
+}
+
+fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
+    let float = |key: &str| parameters[key].as_f64();
+    let int = |key: &str| parameters[key].as_i64();
+    let small = |key: &str| int(key).map(|n| n as i32);
+    let baseline = || -> Result<Vec<proto::Tensor>, Failure> {
+        let arrays = parameters["baseline"].as_object().into_iter().flatten();
+        arrays.map(|(name, tensor)| Ok(array(tensor)?.to_tensor(name))).collect()
+    };
+    Ok(match name {
+        "lrp" => Lrp {
+            product_rule: word::<ProductRule>(parameters, "product_rule", ProductRule::from_str_name)?,
+            epsilon: float("epsilon"),
+            bias_factor: float("bias_factor"),
+            composite: parameters["composite"].is_object().then(|| composite(&parameters["composite"])).transpose()?,
+        }
+        .into(),
+        "gradient" => Gradient {}.into(),
+        "gradient_times_input" => GradientTimesInput {}.into(),
+        "integrated_gradients" => IntegratedGradients { steps: small("steps"), baseline: baseline()? }.into(),
+        "smooth_grad" => SmoothGrad { samples: small("samples"), noise: float("noise"), seed: int("seed") }.into(),
+        "occlusion" => Occlusion {
+            window: small("window"),
+            baseline: baseline()?,
+            of: word::<Quantity>(parameters, "of", |name| Quantity::from_str_name(&name.replace("OF", "QUANTITY")))?,
+        }
+        .into(),
+        "shapley_sampling" => ShapleySampling {
+            permutations: small("permutations"),
+            seed: int("seed"),
+            baseline: baseline()?,
+            over: word::<Players>(parameters, "over", |name| Players::from_str_name(&name.replace("OVER", "PLAYERS")))?,
+        }
+        .into(),
+        "contextual_decomposition" => ContextualDecomposition {}.into(),
+        _ => return Err(Failure(format!("unknown method {name:?}"))),
+    })
+}
+
+/// The number of an enum's word; 0 where there is none.
+fn word<E: Into<i32>>(parameters: &Value, key: &str, find: impl Fn(&str) -> Option<E>) -> Result<i32, Failure> {
+    let Some(word) = parameters[key].as_str() else { return Ok(0) };
+    let name = format!("{key}_{word}").to_uppercase();
+    Ok(find(&name).ok_or(format!("unknown {key} {word:?}"))?.into())
+}
+
+fn composite(told: &Value) -> Result<Composite, Failure> {
+    let rules = told["rules"].as_object().into_iter().flatten();
+    Ok(Composite {
+        rules: rules.map(|(key, value)| Ok((key.clone(), one_rule(value)?))).collect::<Result<_, Failure>>()?,
+        first: told["first"].is_object().then(|| one_rule(&told["first"])).transpose()?,
+    })
+}
+
+/// A rule as protobuf's JSON has it: `{"gamma": {"gamma": 0.25}}`.
+fn one_rule(told: &Value) -> Result<proto::Rule, Failure> {
+    let (name, parameters) = told.as_object().and_then(|rule| rule.iter().next()).ok_or("a rule without a name")?;
+    let float = |key: &str| parameters[key].as_f64();
+    Ok(match name.as_str() {
+        "epsilon" => rule::Epsilon { epsilon: float("epsilon") }.into(),
+        "gamma" => rule::Gamma { gamma: float("gamma") }.into(),
+        "z_plus" => rule::ZPlus {}.into(),
+        "alpha_beta" => rule::AlphaBeta { alpha: float("alpha"), beta: float("beta") }.into(),
+        "flat" => rule::Flat {}.into(),
+        "z_box" => rule::ZBox { low: float("low"), high: float("high") }.into(),
+        _ => return Err(Failure(format!("unknown rule {name:?}"))),
+    })
+}

@@ -1,0 +1,178 @@
+//! The calls.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_stream::{Stream, StreamExt};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::answers::Answers;
+use crate::connection::{Authorization, Builder};
+use crate::error::Error;
+use crate::explain::Explain;
+use crate::explanation::{Explanation, missing};
+use crate::import::Import;
+use crate::proto::explanation_service_client::ExplanationServiceClient;
+use crate::proto::model_service_client::ModelServiceClient;
+use crate::proto::{self, ModelDetail, ModelSummary};
+use crate::retry::Retry;
+
+type Authorized = InterceptedService<Channel, Authorization>;
+
+/// Asks an explanation server. Clones share one connection; a call is cancelled by dropping its future.
+#[derive(Clone)]
+pub struct Client {
+    explanations: ExplanationServiceClient<Authorized>,
+    models: ModelServiceClient<Authorized>,
+    timeout: Option<Duration>,
+    retry: Retry,
+}
+
+impl Client {
+    /// A plain-text connection to "host:port" with every option at its default.
+    pub fn new(address: impl Into<String>) -> Result<Self, Error> {
+        Self::builder(address).build()
+    }
+
+    /// A connection to "host:port" with options.
+    pub fn builder(address: impl Into<String>) -> Builder {
+        Builder::new(address.into())
+    }
+
+    pub(crate) fn over(
+        channel: Channel,
+        authorization: Authorization,
+        timeout: Option<Duration>,
+        max_message_bytes: usize,
+        retry: Retry,
+    ) -> Self {
+        let channel = InterceptedService::new(channel, authorization);
+        Self {
+            explanations: ExplanationServiceClient::new(channel.clone())
+                .max_decoding_message_size(max_message_bytes)
+                .max_encoding_message_size(max_message_bytes),
+            models: ModelServiceClient::new(channel)
+                .max_decoding_message_size(max_message_bytes)
+                .max_encoding_message_size(max_message_bytes),
+            timeout,
+            retry,
+        }
+    }
+
+    /// Predicts one batch and says why.
+    pub async fn explain(&self, request: Explain) -> Result<Explanation, Error> {
+        let call = |message| {
+            let mut stub = self.explanations.clone();
+            async move { stub.explain(message).await }
+        };
+        self.unary("Explain", request.message, request.timeout, call).await?.try_into()
+    }
+
+    /// Many requests over one stream; each is answered by its id. `timeout` is for the whole stream.
+    pub fn explain_stream<S>(&self, requests: S, timeout: Option<Duration>) -> Answers
+    where
+        S: Stream<Item = Explain> + Send + 'static,
+    {
+        let mut count = 0u64;
+        let messages = requests.map(move |request| {
+            let id = request.id.unwrap_or_else(|| count.to_string());
+            count += 1;
+            proto::ExplainStreamRequest { id, request: Some(request.message) }
+        });
+        let mut call = Request::new(messages);
+        if let Some(timeout) = timeout {
+            call.set_timeout(timeout);
+        }
+        let mut stub = self.explanations.clone();
+        Answers::new(Box::pin(async move { Ok(stub.explain_stream(call).await?.into_inner()) }))
+    }
+
+    /// Every model and version, those that failed to load too.
+    pub async fn models(&self) -> Result<Vec<ModelSummary>, Error> {
+        let call = |message| {
+            let mut stub = self.models.clone();
+            async move { stub.list_models(message).await }
+        };
+        Ok(self.unary("ListModels", proto::ListModelsRequest {}, None, call).await?.models)
+    }
+
+    /// The newest version of a model that is ready: its inputs, outputs, defaults, and what can be explained.
+    pub async fn model(&self, name: impl Into<String>) -> Result<ModelDetail, Error> {
+        self.model_version(name, "").await
+    }
+
+    /// The same of one version.
+    pub async fn model_version(
+        &self,
+        name: impl Into<String>,
+        version: impl Into<String>,
+    ) -> Result<ModelDetail, Error> {
+        let request = proto::GetModelRequest { name: name.into(), version: version.into() };
+        let call = |message| {
+            let mut stub = self.models.clone();
+            async move { stub.get_model(message).await }
+        };
+        self.unary("GetModel", request, None, call).await?.model.ok_or_else(|| missing("model"))
+    }
+
+    /// Adds a model. Needs a server that allows imports.
+    pub async fn import_model(&self, import: Import) -> Result<ModelDetail, Error> {
+        let parts = tokio_stream::iter(import.messages());
+        let response = self.models.clone().import_model(parts).await?.into_inner();
+        response.model.ok_or_else(|| missing("model"))
+    }
+
+    /// Removes a version of a model; an empty `version` is every version. Needs a server that allows it.
+    pub async fn delete_model(&self, name: impl Into<String>, version: impl Into<String>) -> Result<(), Error> {
+        let request = proto::DeleteModelRequest { name: name.into(), version: version.into() };
+        let call = |message| {
+            let mut stub = self.models.clone();
+            async move { stub.delete_model(message).await }
+        };
+        self.unary("DeleteModel", request, None, call).await?;
+        Ok(())
+    }
+
+    /// One call until its deadline, sent again where the policy says so.
+    async fn unary<Q: Clone, A, F>(
+        &self,
+        method: &str,
+        message: Q,
+        timeout: Option<Duration>,
+        call: impl Fn(Request<Q>) -> F,
+    ) -> Result<A, Error>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = timeout.or(self.timeout).and_then(|timeout| Instant::now().checked_add(timeout));
+        let retrying = async {
+            for attempt in 1.. {
+                let mut request = Request::new(message.clone());
+                if let Some(deadline) = deadline {
+                    request.set_timeout(deadline - Instant::now());
+                }
+                let failure = match call(request).await {
+                    Ok(response) => {
+                        self.retry.succeeded();
+                        return Ok(response.into_inner());
+                    }
+                    Err(status) => status,
+                };
+                match self.retry.after(method, attempt, &failure) {
+                    Some(wait) if deadline.is_none_or(|deadline| Instant::now() + wait < deadline) => sleep(wait).await,
+                    _ => return Err(failure),
+                }
+            }
+            unreachable!("attempts are counted")
+        };
+        match deadline {
+            None => Ok(retrying.await?),
+            Some(deadline) => match timeout_at(deadline, retrying).await {
+                Ok(result) => Ok(result?),
+                Err(_) => Err(Status::deadline_exceeded("the answer did not come in time").into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What to ask for.
+
+use std::time::Duration;
+
+use crate::proto::{self, method, rule};
+use crate::{array::Array, target::Target};
+
+/// One explanation to ask for.
+///
+/// ```
+/// use lstm_explain_client::{Explain, Lrp, ProductRule, Target};
+/// let request = Explain::new("sentiment")
+///     .input("tokens", [[12i64, 7, 530]])
+///     .method(Lrp { product_rule: ProductRule::Half.into(), epsilon: Some(0.01), ..Default::default() })
+///     .target(Target::index(4).contrast(0))
+///     .timeout(std::time::Duration::from_secs(5));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Explain {
+    pub(crate) message: proto::ExplainRequest,
+    pub(crate) id: Option<String>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Explain {
+    /// By the newest version of this model that is ready.
+    pub fn new(model: impl Into<String>) -> Self {
+        let message = proto::ExplainRequest { model: model.into(), ..Default::default() };
+        Self { message, id: None, timeout: None }
+    }
+
+    /// By this version.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.message.version = version.into();
+        self
+    }
+
+    /// An input of the model, with the batch axis that the model has. An input with a tokenizer takes text too.
+    pub fn input(mut self, name: impl Into<String>, array: impl Into<Array>) -> Self {
+        self.message.inputs.push(array.into().to_tensor(name));
+        self
+    }
+
+    /// How relevance is computed; default: as the model's settings say, else by LRP.
+    pub fn method(mut self, method: impl Into<method::Method>) -> Self {
+        self.message.method = Some(proto::Method { method: Some(method.into()) });
+        self
+    }
+
+    /// What is explained: a [`Target`], or an index; default: the model's.
+    pub fn target(mut self, target: impl Into<Target>) -> Self {
+        self.message.target = Some(target.into().0);
+        self
+    }
+
+    /// An inner value of the graph whose relevance is wanted too.
+    pub fn capture(mut self, name: impl Into<String>) -> Self {
+        self.message.capture.push(name.into());
+        self
+    }
+
+    /// How long to wait for the answer, retries included; in a stream, the client's own timeout holds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// What the answer in a stream is called; default: the request's place in it, from "0".
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+}
+
+macro_rules! methods {
+    ($($method:ident),*) => {$(
+        impl From<proto::$method> for method::Method {
+            fn from(method: proto::$method) -> Self {
+                method::Method::$method(method)
+            }
+        }
+    )*};
+}
+methods!(
+    Lrp,
+    Gradient,
+    GradientTimesInput,
+    IntegratedGradients,
+    SmoothGrad,
+    Occlusion,
+    ShapleySampling,
+    ContextualDecomposition
+);
+
+macro_rules! rules {
+    ($($rule:ident),*) => {$(
+        impl From<rule::$rule> for proto::Rule {
+            fn from(rule: rule::$rule) -> Self {
+                proto::Rule { rule: Some(rule::Rule::$rule(rule)) }
+            }
+        }
+    )*};
+}
+rules!(Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox);

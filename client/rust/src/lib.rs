@@ -1,0 +1,58 @@
+//! Client of the explanation server: ask for a prediction and get it with its reasons.
+//!
+//! ```no_run
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), lstm_explain_client::Error> {
+//! use lstm_explain_client::{Client, Explain};
+//!
+//! let client = Client::new("127.0.0.1:50051")?;
+//! let result = client.explain(Explain::new("sentiment").input("tokens", "not a bad film").target(4)).await?;
+//!
+//! println!("{:?}", result.relevance["tokens"].values::<f32>());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Methods and descriptions of models are the protocol's own messages, re-exported here; all messages are in [`proto`].
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod answers;
+mod array;
+mod client;
+mod connection;
+mod error;
+mod explain;
+mod explanation;
+mod import;
+mod retry;
+mod target;
+
+pub use answers::{Answer, Answers};
+pub use array::{Array, Data, Element};
+pub use client::Client;
+pub use connection::{Builder, Tls};
+pub use error::{Error, ErrorKind};
+pub use explain::Explain;
+pub use explanation::{Explanation, Ledger};
+pub use import::Import;
+pub use proto::{
+    Composite, ContextualDecomposition, Gradient, GradientTimesInput, IntegratedGradients, Lrp, ModelDetail,
+    ModelState, ModelSummary, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, method::Method,
+    rule,
+};
+pub use target::Target;
+pub use tonic::{Code, Status};
+
+/// The messages of the wire, generated from `proto/` of the repository.
+#[allow(missing_docs, clippy::all)]
+#[rustfmt::skip]
+pub mod proto {
+    include!("proto/lstm_explain.v1.rs");
+}
+
+/// When a call may be sent again, as published with the protocol.
+#[rustfmt::skip]
+mod retry_policy {
+    include!("proto/retry_policy.rs");
+}
