@@ -749,7 +749,8 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\x05field\x18\x03 \x01(\tR\x05field2\xc6\x01\n" +
 	"\x12ExplanationService\x12L\n" +
 	"\aExplain\x12\x1f.lstm_explain.v1.ExplainRequest\x1a .lstm_explain.v1.ExplainResponse\x12b\n" +
-	"\rExplainStream\x12%.lstm_explain.v1.ExplainStreamRequest\x1a&.lstm_explain.v1.ExplainStreamResponse(\x010\x01b\x06proto3"
+	"\rExplainStream\x12%.lstm_explain.v1.ExplainStreamRequest\x1a&.lstm_explain.v1.ExplainStreamResponse(\x010\x01B\x12\n" +
+	"\x0elstmexplain.v1P\x01b\x06proto3"
 
 var (
 	file_lstm_explain_v1_explanation_proto_rawDescOnce sync.Once

@@ -1399,7 +1399,8 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\x13PLAYERS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPLAYERS_STEPS\x10\x01\x12\x14\n" +
 	"\x10PLAYERS_FEATURES\x10\x02\x12\x11\n" +
-	"\rPLAYERS_CELLS\x10\x03b\x06proto3"
+	"\rPLAYERS_CELLS\x10\x03B\x12\n" +
+	"\x0elstmexplain.v1P\x01b\x06proto3"
 
 var (
 	file_lstm_explain_v1_method_proto_rawDescOnce sync.Once

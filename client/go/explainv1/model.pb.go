@@ -1216,7 +1216,8 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"ListModels\x12\".lstm_explain.v1.ListModelsRequest\x1a#.lstm_explain.v1.ListModelsResponse\x12O\n" +
 	"\bGetModel\x12 .lstm_explain.v1.GetModelRequest\x1a!.lstm_explain.v1.GetModelResponse\x12Z\n" +
 	"\vImportModel\x12#.lstm_explain.v1.ImportModelRequest\x1a$.lstm_explain.v1.ImportModelResponse(\x01\x12X\n" +
-	"\vDeleteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponseb\x06proto3"
+	"\vDeleteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponseB\x12\n" +
+	"\x0elstmexplain.v1P\x01b\x06proto3"
 
 var (
 	file_lstm_explain_v1_model_proto_rawDescOnce sync.Once

@@ -183,7 +183,8 @@ const file_lstm_explain_v1_tensor_proto_rawDesc = "" +
 	"\x0fDATA_TYPE_INT32\x10\x04\x12\x13\n" +
 	"\x0fDATA_TYPE_INT64\x10\x05\x12\x12\n" +
 	"\x0eDATA_TYPE_BOOL\x10\x06\x12\x14\n" +
-	"\x10DATA_TYPE_STRING\x10\ab\x06proto3"
+	"\x10DATA_TYPE_STRING\x10\aB\x12\n" +
+	"\x0elstmexplain.v1P\x01b\x06proto3"
 
 var (
 	file_lstm_explain_v1_tensor_proto_rawDescOnce sync.Once
