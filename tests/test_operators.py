@@ -102,6 +102,9 @@ class Case:
             node.output[0] = "inner"
             one = helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.ones(1, np.float32)))
             nodes += [one, helper.make_node("Mul", ["inner", "one"], ["y"])]
+        if self.op in ("QuantizeLinear", "DynamicQuantizeLinear"):  # whole numbers cannot be explained
+            node.output[0] = "inner"
+            nodes.append(helper.make_node("Cast", ["inner"], ["y"], to=TensorProto.FLOAT))
         graph = helper.make_graph(
             nodes,
             "case",
@@ -398,6 +401,11 @@ def functions() -> list[Case]:
         Case("HardSigmoid", [x], {"alpha": 0.4, "beta": 0.3}),
         Case("Gelu", [x], {"approximate": "tanh"}, 20),
         Case("Gelu", [x], domain="com.microsoft"),
+        Case("FastGelu", [x], domain="com.microsoft"),
+        Case("FastGelu", [x, normal(5, seed=3)], domain="com.microsoft"),
+        Case("BiasGelu", [x, normal(5, seed=3)], domain="com.microsoft"),
+        Case("QuickGelu", [x], domain="com.microsoft"),
+        Case("QuickGelu", [x], {"alpha": 0.7}, domain="com.microsoft"),
         Case("Shrink", [x], {"lambd": 1.0, "bias": 0.5}, 9),
         Case("Swish", [x], {"alpha": 1.5}, 24),
         Case("PRelu", [x, normal(4, 1, seed=3)], opset=7),
@@ -410,10 +418,11 @@ def functions() -> list[Case]:
         Case("LogSoftmax", [x], opset=11),
         Case("LogSoftmax", [x], opset=13),
         Case("QuantizeLinear", [x, np.float32(0.01), np.uint8(120)], opset=13, step=0.1, tolerance=11),
+        Case("DynamicQuantizeLinear", [x], {}, 13, batch=False, outputs=("y", "s", "z"), tolerance=20),
         Case("LRN", [x[..., None]], {"size": 3, "alpha": 0.5, "bias": 1.5}, 13),
         Case("LRN", [x[..., None]], {"size": 5, "alpha": 0.5}, 7),
     ]
-    return [dataclasses.replace(c, step=min(c.step, 2e-3)) if c.op != "QuantizeLinear" else c for c in cases]
+    return [dataclasses.replace(c, step=min(c.step, 2e-3)) if "Quantize" not in c.op else c for c in cases]
 
 
 def sums_and_quotients() -> list[Case]:
@@ -515,7 +524,33 @@ def products() -> list[Case]:
     ]
 
 
+def fused() -> list[Case]:
+    """What ONNX Runtime fuses, and pools by norm."""
+    flat, x, W = normal(BATCH, 5), normal(BATCH, 4, 5), normal(5, 2, seed=1)
+    gamma, beta, bias = normal(5, seed=2), normal(5, seed=3), normal(5, seed=4)
+    ours: dict[str, Any] = {"domain": "com.microsoft"}
+    row, lp = normal(1, 4, 5, seed=5), (smooth(BATCH, 2, 9), smooth(BATCH, 2, 5, 6))
+    return [
+        Case("FusedMatMul", [x, W], {"alpha": 0.5}, **ours),
+        Case("FusedMatMul", [x, W.T.copy()], {"transB": 1, "alpha": 2.0}, **ours),
+        Case("FusedMatMul", [x, normal(BATCH, 4, 5, seed=6)], {"transA": 1}, live=(0, 1), **ours),
+        Case("FusedGemm", [flat, W, normal(2)], {"activation": "Tanh"}, **ours),
+        Case("FusedGemm", [flat, W, normal(2)], {"activation": "LeakyRelu", "activation_alpha": 0.3}, **ours),
+        Case("FusedGemm", [flat, W.T.copy()], {"activation": "Relu", "transB": 1, "alpha": 0.5}, **ours),
+        Case("SkipLayerNormalization", [x, x[::-1].copy(), gamma, beta], live=(0, 1), closed=False, **ours),
+        Case("SkipLayerNormalization", [x, row, gamma, beta, bias], {"epsilon": 1e-3}, closed=False, **ours),
+        Case("SkipSimplifiedLayerNormalization", [x, x[::-1].copy(), gamma], live=(0, 1), closed=False, **ours),
+        Case("LpPool", [lp[0]], {"kernel_shape": [3], "p": 1}, step=1e-3),
+        Case("LpPool", [lp[0]], {"kernel_shape": [3], "p": 3, "strides": [2], "pads": [1, 1]}, step=1e-3),
+        Case("LpPool", [lp[1]], {"kernel_shape": [2, 3], "pads": [0, 1, 1, 1]}, step=1e-3),
+        Case("LpPool", [lp[1]], {"kernel_shape": [2, 2], "dilations": [2, 1]}, 22, step=1e-3),
+        Case("GlobalLpPool", [lp[1]], {"p": 3}, step=1e-3),
+        Case("GlobalLpPool", [lp[0]], step=1e-3),
+    ]
+
+
 FAMILIES = (
+    fused,
     convolutions,
     transposed_convolutions,
     pools,
@@ -723,6 +758,100 @@ def test_quantised_values_pass_relevance_and_gradients(per_channel: bool) -> Non
     np.testing.assert_allclose(e.relevance["x"], rounded * W[:, 0] * (z / z)[:, None], atol=1e-5)
 
 
+def dynamic(integer_product: str) -> list[onnx.NodeProto]:
+    """What onnxruntime.quantization.quantize_dynamic makes of x W + b (or of a convolution)."""
+    return [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "q_scale", "q_zero"]),
+        helper.make_node(integer_product, ["q", "W", "q_zero", "W_zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["q_scale", "W_scale"], ["scales"]),
+        helper.make_node("Mul", ["floats", "scales"], ["product"]),
+        helper.make_node("Add", ["product", "b"], ["y"]),
+    ]
+
+
+def levels(x: AnyArray, scale: AnyArray, zero: AnyArray) -> AnyArray:
+    """What a quantised tensor stands for."""
+    info = np.iinfo(zero.dtype)
+    rounded = np.clip(np.round(x / scale) + zero.astype(np.float64), info.min, info.max)
+    return np.asarray((rounded - zero.astype(np.float64)) * scale)
+
+
+def dynamic_levels(x: AnyArray) -> AnyArray:
+    """ONNX's definition of DynamicQuantizeLinear, and back."""
+    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    scale = np.float32((high - low) / 255)
+    return levels(x, scale, np.uint8(np.round(np.clip(-low / scale, 0, 255))))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_dynamically_quantised_products_are_explained_as_the_products_that_they_stand_for(per_channel: bool) -> None:
+    x, b = smooth(BATCH, 4), normal(2, seed=2)
+    integers = rng(1).integers(-100, 100, (4, 2)).astype(np.int8)
+    scale = np.array([0.02, 0.01], np.float32) if per_channel else np.float32(0.02)
+    zero = np.array([3, -2], np.int8) if per_channel else np.int8(3)
+    constants = {"W": integers, "W_zero": np.asarray(zero), "W_scale": np.asarray(scale), "b": b}
+    model = single(dynamic("MatMulInteger"), x, constants, 13)
+    W = (integers.astype(np.float64) - zero) * scale
+    gradient = model.explain({"x": x}, lx.Gradient(), lx.Target(index=1)).relevance["x"]
+    np.testing.assert_allclose(gradient, [W[:, 1]] * BATCH, rtol=1e-5)
+    e = model.explain({"x": x}, lx.LRP(epsilon=0.0), lx.Target(index=1))
+    np.testing.assert_allclose(e.explained, dynamic_levels(x) @ W[:, 1] + b[1], rtol=1e-5)
+    np.testing.assert_allclose(e.relevance["x"], dynamic_levels(x) * W[:, 1], atol=1e-5)
+    np.testing.assert_allclose(e.ledger.absorbed, b[1], rtol=1e-4)
+
+
+def test_a_dynamically_quantised_convolution() -> None:
+    x, b = smooth(BATCH, 2, 6), normal(1)
+    integers = rng(1).integers(-100, 100, (3, 2, 3)).astype(np.int8)
+    constants = {"W": integers, "W_zero": np.asarray(np.int8(0)), "W_scale": np.asarray(np.float32(0.02)), "b": b}
+    nodes = dynamic("ConvInteger")
+    nodes[1].attribute.extend([helper.make_attribute("pads", [1, 1]), helper.make_attribute("strides", [2])])
+    model = single(nodes, x, constants, 13)
+    W = integers * 0.02
+    e = model.explain({"x": x}, lx.LRP(epsilon=0.0), lx.Target(index=(1, 1)))  # its window starts at position 1
+    wanted = np.zeros(x.shape)
+    wanted[:, :, 1:4] = dynamic_levels(x)[:, :, 1:4] * W[1]
+    np.testing.assert_allclose(e.relevance["x"], wanted, atol=1e-5)
+    np.testing.assert_allclose(e.explained, wanted.sum(axis=(1, 2)) + b[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("op", ["QLinearMatMul", "QLinearConv"])
+def test_statically_quantised_products(op: str) -> None:
+    """Levels in, levels out; the bias of the convolution is counted in both scales."""
+    x = smooth(BATCH, 4)
+    integers, bias = rng(1).integers(-100, 100, (4, 2)).astype(np.int8), np.array([120, -340], np.int32)
+    sx, sw, sy = np.float32(0.02), np.float32(0.01), np.float32(0.05)
+    constants: dict[str, AnyArray] = {
+        **{name: np.asarray(v) for name, v in (("sx", sx), ("sw", sw), ("sy", sy))},
+        **{name: np.asarray(v) for name, v in (("zx", np.uint8(110)), ("zw", np.int8(0)), ("zy", np.uint8(120)))},
+        "W": integers,
+        "bias": bias,
+        "axes": ints(2),
+    }
+    nodes = [helper.make_node("QuantizeLinear", ["x", "sx", "zx"], ["q"])]
+    if op == "QLinearConv":
+        constants["W"] = integers.T[..., None].copy()  # one position: the same product
+        nodes += [
+            helper.make_node("Unsqueeze", ["q", "axes"], ["one"]),
+            helper.make_node(op, ["one", "sx", "zx", "W", "sw", "zw", "sy", "zy", "bias"], ["out"]),
+            helper.make_node("Squeeze", ["out", "axes"], ["r"]),
+        ]
+    else:
+        nodes.append(helper.make_node(op, ["q", "sx", "zx", "W", "sw", "zw", "sy", "zy"], ["r"]))
+    nodes.append(helper.make_node("DequantizeLinear", ["r", "sy", "zy"], ["y"]))
+    model = single(nodes, x, constants, 13)
+    W = integers.astype(np.float64) * sw
+    read = levels(x, sx, np.uint8(110))
+    z = read @ W[:, 0] + (bias[0] * sx * sw if op == "QLinearConv" else 0)
+    y = levels(z, sy, np.uint8(120))
+    e = model.explain({"x": x}, lx.LRP(epsilon=0.0), lx.Target(index=0))
+    np.testing.assert_allclose(e.explained, y, rtol=1e-5)
+    np.testing.assert_allclose(e.relevance["x"], read * W[:, 0] * (y / z)[:, None], atol=1e-5)
+    gradient = model.explain({"x": x}, lx.Gradient(), lx.Target(index=0)).relevance["x"]
+    np.testing.assert_allclose(gradient, [W[:, 0]] * BATCH, rtol=1e-5)
+
+
 def test_arithmetic_on_token_ids_hands_the_relevance_on() -> None:
     tokens = rng().integers(0, 4, (BATCH, 5))
     nodes = [
@@ -776,7 +905,8 @@ REFUSED = [
     Case("Einsum", [x34, x34, x34], {"equation": "ij,ij,ij->ij"}, live=(0, 1, 2)),
     Case("Einsum", [normal(3, 3)], {"equation": "ii->i"}, batch=False),
     Case("ReduceL2", [x34], {"noop_with_empty_axes": 1}, 18),
-    Case("GlobalLpPool", [x345]),
+    Case("Det", [normal(BATCH, 4, 4)]),
+    Case("Dropout", [x345, np.float32(0.0), np.bool_(True)], opset=13),
 ]
 
 

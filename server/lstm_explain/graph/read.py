@@ -25,7 +25,7 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     _load_external_data(model, folder)
     _forget_negative_extents(model)
     if not survives(_without_weights(model)):
-        raise ModelError("not a valid ONNX model: ONNX's shape inference crashes on it, or does not end")
+        raise ModelError("not a valid ONNX model: ONNX's shape inference crashes on it, or needs too much")
     if any(not v.type.tensor_type.HasField("shape") for v in model.graph.output):
         model = infer(model)  # the checker wants shapes, runtimes do without
     try:

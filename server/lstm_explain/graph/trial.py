@@ -6,7 +6,6 @@ script that imports ONNX alone; it waits for models on stdin and leaves when non
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import struct
@@ -17,7 +16,8 @@ import threading
 LENGTH = struct.Struct("<Q")
 SURVIVED = b"."
 IDLE_SECONDS = 20.0
-MOST_SECONDS = 120.0
+MOST_SECONDS = 30.0
+MOST_MEMORY = 2 << 30  # the models come without their weights
 
 Process = subprocess.Popen[bytes]
 
@@ -30,7 +30,7 @@ class Trier:
         self._process: Process | None = None
 
     def survives(self, model: bytes) -> bool:
-        """Whether ONNX comes to an end with this model: with a result or with an error, without a crash."""
+        """Whether ONNX comes to an end with this model: with a result or with an error, and soon."""
         if not sys.executable:  # Python inside another program: nothing can be started
             return True
         with self._lock:
@@ -81,15 +81,20 @@ def _main() -> None:
     import onnx.shape_inference
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     while select.select([sys.stdin], [], [], IDLE_SECONDS)[0]:
         head = sys.stdin.buffer.read(LENGTH.size)
         if len(head) < LENGTH.size:
             return
         data = sys.stdin.buffer.read(*LENGTH.unpack(head))
-        with contextlib.suppress(Exception):  # errors are told by the process that asks
+        try:
             model = onnx.shape_inference.infer_shapes(onnx.ModelProto.FromString(data), data_prop=True)
             model = onnx.inliner.inline_local_functions(model)
             onnx.shape_inference.infer_shapes(model, data_prop=True)
+        except MemoryError:
+            return
+        except Exception:
+            pass
         os.write(1, SURVIVED)
 
 

@@ -36,7 +36,7 @@ def _normal_cdf(x: Array) -> Array:
 
 def _gelu(s: Site) -> Array:
     x = s.x(0)
-    if s.attribute("approximate", "none") == "tanh":
+    if s.attribute("approximate", "none") == "tanh" or s.node.op == "com.microsoft::FastGelu":
         k = math.sqrt(2 / math.pi)
         t = np.tanh(k * (x + 0.044715 * x**3))
         return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x)
@@ -67,7 +67,7 @@ def _mish(s: Site) -> Array:
 
 
 def _swish(s: Site) -> Array:
-    x, alpha = s.x(0), s.attribute("alpha", 1.0)
+    x, alpha = s.x(0), s.attribute("alpha", 1.702 if s.node.op == "com.microsoft::QuickGelu" else 1.0)
     g = _sigmoid(alpha * x)
     return g + alpha * x * g * (1 - g)
 
@@ -95,9 +95,9 @@ _function("HardSigmoid", _hard_sigmoid, "x")
 _function("HardSwish", _hard_swish, "x")
 _function("Softplus", lambda s: _sigmoid(s.x(0)), "x")
 _function("Softsign", lambda s: (1 + np.abs(s.x(0))) ** -2, "x")
-_function("Gelu com.microsoft::Gelu", _gelu, "x")
+_function("Gelu com.microsoft::Gelu com.microsoft::FastGelu", _gelu, "x")
 _function("Mish", _mish, "x")
-_function("Swish", _swish, "x")
+_function("Swish com.microsoft::QuickGelu", _swish, "x")
 _function("Erf", lambda s: _erf_derivative(s.x(0)), "x")
 _function("Exp", lambda s: s.y(), "y")
 _function("Log", lambda s: 1 / s.x(0), "x")
@@ -271,6 +271,26 @@ _LEVELS = {"carries": (0,), "reads": ("s", "others", "y"), "lrp_reads": (), "che
 _STRAIGHT = "gradients pass straight through the rounding"
 add("QuantizeLinear", Op(Kind.ACTIVATION, _quantize, note=_STRAIGHT, **_LEVELS))  # type: ignore[arg-type]
 add("DequantizeLinear", Op(Kind.ACTIVATION, _dequantize, **_LEVELS))  # type: ignore[arg-type]
+
+
+def _dynamic_quantize(s: Site, slot: int, g: Array) -> Array:
+    """The levels span the input's own range, and 0: a constant of the forward pass."""
+    x = s.x(0)
+    span = max(x.max(), 0) - min(x.min(), 0)
+    return (g * (255 / span if span else 0)).astype(g.dtype)
+
+
+add(
+    "DynamicQuantizeLinear",
+    Op(
+        Kind.ACTIVATION,
+        _dynamic_quantize,
+        reads=("x",),
+        lrp_reads=(),
+        outputs=(0,),
+        note=f"{_STRAIGHT}; its scale is a constant of the forward pass",
+    ),
+)
 
 # --- choices -----------------------------------------------------------------------------------------------------
 

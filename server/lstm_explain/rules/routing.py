@@ -33,11 +33,15 @@ def _same(s: Site, slot: int, g: Array) -> Array:
     return g
 
 
+def _dropout_check(node: Node) -> str:
+    return "in training mode it drops elements at random" if node.input(2) else ""  # off for good: taken away before
+
+
 add("Reshape", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s",), lane=reshaped_lane))
 add("Squeeze Unsqueeze", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s",), lane=reshaped_lane))
 add("Flatten", Op(Kind.ROUTING, _reshape, carries=(0,), reads=("s",), lane=reshaped_lane))
 add("Identity Cast", Op(Kind.ROUTING, _same, carries=(0,)))
-add("Dropout", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1, 2), outputs=(0,)))
+add("Dropout", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1, 2), outputs=(0,), check=_dropout_check))
 add("CastLike", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1,)))
 
 # --- the same elements elsewhere ---------------------------------------------------------------------------------

@@ -1,0 +1,124 @@
+"""Operators that ONNX Runtime fuses when it saves an optimised model, in the operators that they were; and pools."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lstm_explain.graph.ir import ValueType
+from lstm_explain.graph.spelling import Spelling
+
+DOMAIN = "com.microsoft"
+
+
+def _fused_matmul(s: Spelling) -> bool:
+    """alpha * A' B', a prime swapping the last two axes if the attribute says so."""
+    node = s.node
+    if node.attribute("transBatchA", 0) or node.attribute("transBatchB", 0):
+        return False
+    sides = []
+    for name, attribute in zip(node.inputs, ("transA", "transB"), strict=True):
+        rank = s.graph.type_of(name).rank
+        if node.attribute(attribute, 0) and rank != 1:
+            if rank is None:
+                return False
+            order = [*range(rank - 2), rank - 1, rank - 2]
+            kind = ValueType(s.graph.type_of(name).dtype, (None,) * rank)
+            name = s.op("Transpose", name, kind=kind, perm=order)
+        sides.append(name)
+    product = s.op("MatMul", *sides, kind=ValueType(s.graph.type_of(sides[0]).dtype, None))
+    s.scaled(product, s.number(node.attribute("alpha", 1.0), product), "", node.outputs[0])
+    return True
+
+
+def _fused_gemm(s: Spelling) -> bool:
+    """Gemm, then a function of the name and with the parameters that the attributes say."""
+    node = s.node
+    function = node.attribute("activation", "")
+    parameters = {k.removeprefix("activation_"): v for k, v in node.attributes.items() if k.startswith("activation_")}
+    own = {k: v for k, v in node.attributes.items() if not k.startswith("activation")}
+    summed = s.op("Gemm", *node.inputs, **own)
+    s.op(function or "Identity", summed, output=node.outputs[0], **parameters)
+    return True
+
+
+def _bias_gelu(s: Spelling) -> bool:
+    summed = s.op("Add", *s.node.inputs[:2])
+    s.op("Gelu", summed, output=s.node.outputs[0], domain=DOMAIN)
+    return True
+
+
+def _fast_gelu(s: Spelling) -> bool:
+    if not s.node.input(1):
+        return False
+    s.op("FastGelu", s.op("Add", *s.node.inputs[:2]), output=s.node.outputs[0], domain=DOMAIN)
+    return True
+
+
+def _skip_layer_normalization(s: Spelling) -> bool:
+    """LayerNormalization of a sum, which may be an output of its own."""
+    x, skip, scale, shift, bias = (s.node.input(i) for i in range(5))
+    return _skip(s, [x, skip, bias], scale, shift, centred=True)
+
+
+def _skip_simplified_layer_normalization(s: Spelling) -> bool:
+    x, skip, scale, bias = (s.node.input(i) for i in range(4))
+    return _skip(s, [x, skip, bias], scale, "", centred=False)
+
+
+def _skip(s: Spelling, terms: list[str], scale: str, shift: str, *, centred: bool) -> bool:
+    outputs = [*s.node.outputs, "", "", ""]
+    if outputs[1] or outputs[2]:
+        return False
+    terms = [t for t in terms if t]
+    total = terms[0]
+    for i, term in enumerate(terms[1:], 2):
+        total = s.op("Add", total, term, output=outputs[3] if i == len(terms) else "")
+    epsilon = s.node.attribute("epsilon", 1e-5 if centred else 1e-6)
+    middle = s.centred(total, [-1]) if centred else total
+    even = s.op("Div", middle, s.root_mean_square(middle, [-1], epsilon))
+    s.scaled(even, scale, shift, outputs[0])
+    return True
+
+
+def _lp_pool(s: Spelling) -> bool:
+    """The p-th root of a sum of |x|^p, which is their mean times their number."""
+    node = s.node
+    if node.attribute("ceil_mode", 0):
+        return False
+    kernel, p = node.attribute("kernel_shape"), float(node.attribute("p", 2))
+    places = {k: node.attributes[k] for k in ("strides", "pads", "auto_pad", "dilations") if k in node.attributes}
+    if "dilations" in places and node.opset < 19:
+        return False
+    power = s.op("Pow", s.op("Abs", node.inputs[0]), s.number(p, node.inputs[0]))
+    kind = ValueType(s.graph.type_of(node.inputs[0]).dtype, (None,) * (2 + len(kernel)))
+    mean = s.op("AveragePool", power, kind=kind, kernel_shape=kernel, count_include_pad=1, **places)
+    _root(s, s.op("Mul", mean, s.number(math.prod(kernel), mean)), p)
+    return True
+
+
+def _global_lp_pool(s: Spelling) -> bool:
+    x, p = s.node.inputs[0], float(s.node.attribute("p", 2))
+    rank = s.graph.type_of(x).rank
+    if rank is None:
+        return False
+    _root(s, s.reduced("ReduceSum", s.op("Pow", s.op("Abs", x), s.number(p, x)), range(2, rank)), p)
+    return True
+
+
+def _root(s: Spelling, x: str, p: float) -> None:
+    s.op("Pow", x, s.constant(np.asarray(1 / p, s.graph.type_of(x).dtype)), output=s.node.outputs[0])
+
+
+SPELLINGS = {
+    f"{DOMAIN}::FusedMatMul": _fused_matmul,
+    f"{DOMAIN}::TransposeMatMul": _fused_matmul,
+    f"{DOMAIN}::FusedGemm": _fused_gemm,
+    f"{DOMAIN}::BiasGelu": _bias_gelu,
+    f"{DOMAIN}::FastGelu": _fast_gelu,
+    f"{DOMAIN}::SkipLayerNormalization": _skip_layer_normalization,
+    f"{DOMAIN}::SkipSimplifiedLayerNormalization": _skip_simplified_layer_normalization,
+    "LpPool": _lp_pool,
+    "GlobalLpPool": _global_lp_pool,
+}
