@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from tests.builders import Built, recurrent_model
+from tests.builders import Built, GraphBuilder, recurrent_model
 from tests.laws import batch_axis, check_ledger, method
 from tests.reference.textbook import PRODUCT_RULES, Rules, one_hot
 
@@ -125,3 +125,19 @@ def test_every_node_absorbs_what_the_textbook_says(name: str, rule: Any) -> None
     for part, wanted in textbook.absorbed.items():
         came = e.ledger.by_node.get(part, np.zeros(3))
         np.testing.assert_allclose(came, wanted, rtol=1e-7, atol=1e-8 * largest, err_msg=part)
+
+
+def test_relevance_that_diverges_is_told() -> None:
+    """LRP-prop gives a of a b the share a / (a + b), which has no bound."""
+    g = GraphBuilder(np.float64, 17)
+    a, b = g.split(g.input("x", ["B", 2]), 2, 1, 1)
+    model = lx.load(g.model(g.op("Mul", [a, b]), ["B", 1], rename="y"))
+    x = np.array([[1.0, -1.0 + 1e-6]])
+    e = model.explain({"x": x}, lx.LRP("prop", epsilon=1e-12))
+    np.testing.assert_allclose(e.relevance["x"], x[:, 0] * x[:, 1] * x / x.sum(), rtol=1e-4)
+    assert "diverges" in e.warnings[0]
+    assert "1.0e+06" in e.warnings[0]
+    for quiet in (lx.LRP("prop"), lx.LRP("half", epsilon=1e-12), lx.Gradient()):
+        assert not model.explain({"x": x}, quiet).warnings
+    heavy = lx.Target(weights=np.array([1e9]))
+    assert not model.explain({"x": x}, lx.LRP("half"), heavy).warnings

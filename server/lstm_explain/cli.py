@@ -88,6 +88,8 @@ def explain(
         _show(explanation, arrays, model.stem, html, terminal=not as_json)
     if as_json:
         print(json.dumps(_summary(explanation)))
+    for warning in explanation.warnings:
+        print(f"lstm-explain: warning: {warning}", file=sys.stderr)
 
 
 @app.command()
@@ -300,6 +302,7 @@ def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Pat
 def _summary(explanation: Explanation) -> dict[str, Any]:
     return {
         "method": {"name": explanation.method.name, **_plain_parameters(explanation.method)},
+        "warnings": list(explanation.warnings),
         **{key: array.tolist() for key, array in _arrays(explanation).items()},
     }
 

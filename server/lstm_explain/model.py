@@ -37,6 +37,7 @@ from lstm_explain.target import Selection, Target
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
 BEYOND_DOUBLE = 1e7  # a residual so many times the explained value means cancellation that float64 cannot follow either
+DIVERGED = 1e4  # relevance of one element so many times the output: its sum is lost in what cancels
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Explanation:
     ledger: the account of `explained`.
     method, target: as used, every default filled in.
     standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
+    warnings: why the answer should not be relied on; empty where nothing speaks against it.
     """
 
     relevance: dict[str, npt.NDArray[Any]]
@@ -60,6 +62,7 @@ class Explanation:
     method: Method
     target: Target
     standard_error: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Model:
@@ -207,6 +210,7 @@ class Model:
             answer.ledger,
             method,
             _as_used(target, output, selection),
+            warnings=_diverged(method, answer, done.values[output], selection.weights),
         )
 
     def _explain_by_study(
@@ -328,6 +332,18 @@ def _wants_double(method: Method, answer: Answer) -> bool:
         not isfinite(left) or WORST_RESIDUAL * abs(explained) < abs(left) <= BEYOND_DOUBLE * abs(explained)
         for left, explained in pairs
     )
+
+
+def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Says so where relevance has grown far beyond what was explained, which then is but what is left of it."""
+    if not isinstance(method, LRP) or method.product_rule == "all":
+        return ()
+    usual = max(np.abs(output).max(initial=0) * np.abs(weights).max(initial=0), np.abs(answer.explained).max(initial=0))
+    largest = max((np.abs(r).max(initial=0) for r in answer.relevance.values()), default=0)
+    if largest <= DIVERGED * usual:
+        return ()
+    told = f"relevance diverges: {largest:.1e} at one element, where the output is {usual:.1e}"
+    return (f"{told}; a larger epsilon damps it, product rule 'all' avoids it",)
 
 
 def _check_finite(answer: Answer) -> None:
