@@ -16,6 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 from lstm_explain.graph import fused, quantised
 from lstm_explain.graph.ir import Graph, Node, ValueType
 from lstm_explain.graph.rewrite import make
+from lstm_explain.graph.sequences import without_sequences
 from lstm_explain.graph.spelling import Spelling
 
 
@@ -151,6 +152,7 @@ SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
 def canonical(graph: Graph) -> Graph:
     """The same graph, its bodies too, in the operators that the rules know."""
     nodes: list[Node] = []
+    graph.nodes = without_sequences(graph)
     producers = graph.producers()
     for node in graph.nodes:
         for body in node.bodies.values():

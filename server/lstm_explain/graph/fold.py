@@ -16,6 +16,8 @@ MOST_ELEMENTS = 1 << 24
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Pad", "OneHot", "EyeLike", "Upsample"}
 
+SEQUENCES = {"SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SplitToSequence"}  # no arrays
+
 
 def fold(graph: Graph) -> Graph:
     """The same graph with every constant expression turned into a constant, in its bodies too."""
@@ -50,7 +52,12 @@ def _fold_nodes(graph: Graph) -> None:
 
 
 def _is_foldable(graph: Graph, node: Node, known: set[str]) -> bool:
-    if node.op in RANDOM or node.bodies or not all(name in known for name in node.inputs if name):
+    if (
+        node.op in RANDOM
+        or node.op in SEQUENCES
+        or node.bodies
+        or not all(name in known for name in node.inputs if name)
+    ):
         return False
     if node.op not in GROWING:
         return True
