@@ -1,6 +1,6 @@
 # Everything runs in .venv, made once; a stamp file per kind of installation keeps a warm run from doing anything.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench results proto lint format clean
+.PHONY: help demo test deploy-check bench results proto lint format clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,12 +10,13 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 help:
 	@echo 'make demo    explain real inputs over gRPC and write demo.html'
 	@echo 'make test    run the test suite'
+	@echo 'make deploy-check  hold Dockerfile, compose.yaml and manifests against the published schemas'
 	@echo 'make bench   measure the engine and the service against ONNX Runtime'
 	@echo 'make results repeat the papers'\'' experiments and write docs/results.md'
 	@echo 'make lint    formatter, linters, type checker'
 	@echo 'make proto   regenerate the stubs from proto/'
 	@echo 'make format  format the Python sources'
-	@echo 'make clean   remove $(VENV) and what tools left behind'
+	@echo 'make clean   remove $(VENV), $(VENV)-deploy and what tools left behind'
 
 $(BIN)/python:
 	@for python in $(PYTHON) $(PYTHONS); do \
@@ -40,6 +41,15 @@ demo: $(VENV)/.server
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
 
+# In an environment of its own: see the extra in pyproject.toml.
+$(VENV)-deploy/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-deploy
+	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[deploy]'
+	@touch $@
+
+deploy-check: $(VENV)-deploy/.installed
+	$(VENV)-deploy/bin/python -m pytest --noconftest tests/deploy/test_schemas.py $(ARGS)
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
@@ -61,5 +71,5 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.html
+	rm -rf $(VENV) $(VENV)-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
