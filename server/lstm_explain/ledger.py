@@ -17,8 +17,8 @@ class Ledger:
 
     inputs: relevance of all inputs that the caller supplied.
     initial_states: relevance of initial states that are constants of the model.
-    absorbed: what biases, constants and stabilisers kept.
-    residual: what is left; rounding only.
+    absorbed: with LRP what biases, constants and stabilisers kept; what the baseline scores, where there is one.
+    residual: what is left; with LRP rounding only, else by how much the method misses completeness.
     by_node: `absorbed`, a node each.
     """
 

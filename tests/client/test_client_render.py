@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lstm_explain_client import render
+from lstm_explain_client.methods import METHODS
 from lstm_explain_client.render import scale, terminal
 
 NASTY = [
@@ -218,6 +219,18 @@ class TestTablesAndPage:
         assert rows["explained value"] == ["+1.00", "100.0 %"]
         assert rows["fc <1>"][0] == "−0.300"
         assert "zero" not in rows
+
+    @pytest.mark.parametrize("name", METHODS)
+    def test_entries_are_called_what_the_method_puts_there(self, name):
+        for text in (
+            "".join(tree(render.ledger(1.0, SHARES, method=name)).itertext()),
+            printed(terminal.ledger(1.0, SHARES, method=name)),
+        ):
+            assert ("stabilisers" in text) == (name == "lrp")
+            assert ("rounding" in text) == (name in ("lrp", "shapley_sampling"))
+            assert ("convergence delta" in text) == (name == "integrated_gradients")
+            against = name in ("integrated_gradients", "occlusion", "shapley_sampling")
+            assert ("score of the baseline" in text) == against
 
     def test_a_value_of_zero_has_no_percentages(self):
         tree(render.ledger(0.0, dict.fromkeys(SHARES, 0.0)))

@@ -145,6 +145,11 @@ def how(result: Result) -> str:
     return ", ".join(filter(None, (model, str(result.method or ""))))
 
 
+def _method(result: Result) -> str:
+    """Its name; empty for one that this client does not know."""
+    return result.method.name if result.method else ""
+
+
 def target_name(result: Result, sample: int) -> str:
     """What was explained, for example `logits[very positive]`."""
     target = result.target
@@ -185,7 +190,9 @@ def sample_html(result: Result, sample: int, steps: Sequence[Any] | None = None)
             parts.append(f"<p>{html.text(view.name)}</p>")
         parts.append(_view_html(view, scale, steps))
     explained = float(result.explained[sample])
-    account = render.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample))
+    account = render.ledger(
+        explained, result.ledger.sample(sample), result.ledger.nodes(sample), method=_method(result)
+    )
     parts.append(html.beside(_prediction_html(result, sample), account))
     parts.append(html.fragment(f'<div class="note">{html.text(how(result))}</div>'))
     return "".join(parts)
@@ -239,7 +246,7 @@ def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
         else:
             yield tty.matrix(view.relevance, view.labels, scale=scale)
     explained = float(result.explained[sample])
-    yield tty.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample))
+    yield tty.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample), method=_method(result))
 
 
 def frame(result: Result) -> pandas.DataFrame:

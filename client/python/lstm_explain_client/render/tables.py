@@ -7,15 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from lstm_explain_client.render.account import entries
 from lstm_explain_client.render.html import fragment, text
 from lstm_explain_client.render.scale import MINUS, colour, largest, number, share
-
-_SHARES = (
-    ("inputs", "the inputs"),
-    ("initial_states", "constant initial states"),
-    ("absorbed", "kept by biases and stabilisers"),
-    ("residual", "rounding"),
-)
 
 
 def ledger(
@@ -23,14 +17,16 @@ def ledger(
     shares: Mapping[str, float],
     by_node: Mapping[str, float] | None = None,
     *,
+    method: str = "lrp",
     most_nodes: int = 12,
 ) -> str:
     """Where the explained value of one sample went, as an HTML fragment.
 
-    shares: the four entries of the ledger by name; by_node: what each node absorbed, the largest are shown.
+    shares: the four entries of the ledger by name; by_node: what each node absorbed, the largest are shown. method: by
+    its name, for what to call the entries.
     """
     scale = largest(np.array([explained, *shares.values()]))
-    rows = [_row(label, shares[key], explained, scale) for key, label in _SHARES if key in shares]
+    rows = [_row(label, shares[key], explained, scale) for key, label in entries(method) if key in shares]
     rows.append(_row("explained value", explained, explained, scale, kind="sum"))
     head = "<caption>Where the explained value went</caption>"
     return fragment(_table(head, rows), _nodes(by_node or {}, explained, scale, most_nodes), label="Ledger")

@@ -15,16 +15,10 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lstm_explain_client.render.account import entries
 from lstm_explain_client.render.grid import Grid, Step, grid, ticks
 from lstm_explain_client.render.scale import AGAINST, FAINT, FOR, MINUS, clean, largest, number, rgb, share
 from lstm_explain_client.render.tables import percent
-
-_LABELS = {
-    "inputs": "inputs",
-    "initial_states": "constant initial states",
-    "absorbed": "biases and stabilisers",
-    "residual": "rounding",
-}
 
 
 def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | None = None, legend: bool = True) -> Text:
@@ -132,6 +126,7 @@ def ledger(
     shares: Mapping[str, float],
     by_node: Mapping[str, float] | None = None,
     *,
+    method: str = "lrp",
     most_nodes: int = 6,
 ) -> Table:
     """Where the explained value of one sample went; arguments as `render.ledger`."""
@@ -139,7 +134,7 @@ def ledger(
     table.add_column("where the explained value went", Text("explained value"))
     table.add_column("", Text(number(explained)), justify="right")
     table.add_column("", Text(percent(explained, explained)), justify="right")
-    for key, label in _LABELS.items():
+    for key, label in entries(method):
         if key in shares:
             table.add_row(label, _amount(shares[key]), percent(shares[key], explained))
         if key == "absorbed":
