@@ -1,0 +1,154 @@
+"""Holds our methods beside Captum's on the equal torch model; needs the extra `captum`.
+
+    python scripts/captum_comparison.py
+
+The bundled `discharge` and `addition` are rebuilt in torch from the weights in their files. Prints, as Markdown, the
+largest difference of an entry of the relevance as a share of the largest entry.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import captum
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from captum import attr
+from onnx import numpy_helper
+
+import lstm_explain as lx
+
+Array = npt.NDArray[Any]
+MODELS = Path(__file__).resolve().parent.parent / "models"
+BATCH, STEPS, FEW_STEPS = 3, 30, 6
+IG_STEPS, NOISY, ORDERS = 300, 4000, 200
+
+
+class Equal(torch.nn.Module):
+    """What the file of a bundled regressor computes: scales, LSTM, final state, linear."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        w = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in onnx.load(path).graph.initializer}
+        (W,), (R,), (B,) = w["lstm.W"], w["lstm.R"], w["lstm.B"]
+        self.scale, self.factor = w.get("input_scale", torch.ones(())), w.get("output_scale", torch.ones(()))
+        self.lstm = torch.nn.LSTM(W.shape[1], R.shape[1], batch_first=True)
+        self.weight, self.bias = w["output.weight"], w.get("output.bias", torch.zeros(()))
+        half = len(B) // 2
+        with torch.no_grad():
+            for mine, theirs in (
+                ("weight_ih_l0", W),
+                ("weight_hh_l0", R),
+                ("bias_ih_l0", B[:half]),
+                ("bias_hh_l0", B[half:]),
+            ):
+                i, o, f, c = theirs.chunk(4)
+                getattr(self.lstm, mine).copy_(torch.cat([i, f, c, o]))
+        self.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch]: the output of [batch, time, features]."""
+        _, (final, _) = self.lstm(x / self.scale)
+        return ((final[0] @ self.weight.T + self.bias) * self.factor)[:, 0]
+
+
+def inputs(name: str, steps: int) -> Array:
+    """Weather in its units, or numbers of the toy task's size."""
+    rng = np.random.default_rng(7)
+    if name == "addition":
+        return rng.uniform(-4, 4, (BATCH, steps, 3)).astype(np.float32)
+    low, high = np.array([0, 50, -5, -15, 200]), np.array([30, 500, 30, 15, 2000])
+    return rng.uniform(low, high, (BATCH, steps, 5)).astype(np.float32)
+
+
+def compare(name: str) -> dict[str, float]:
+    """By method, the difference of our relevance from Captum's; for what is sampled see `sampled`."""
+    ours, theirs, (entry, x) = _both(name, STEPS)
+    at = torch.from_numpy(x)
+    wanted = {
+        lx.Gradient(): attr.Saliency(theirs).attribute(at.clone().requires_grad_(), abs=False),
+        lx.GradientTimesInput(): attr.InputXGradient(theirs).attribute(at.clone().requires_grad_()),
+        lx.IntegratedGradients(IG_STEPS): attr.IntegratedGradients(theirs).attribute(
+            at, n_steps=IG_STEPS, method="gausslegendre"
+        ),
+        lx.IntegratedGradients(IG_STEPS, 1.0): attr.IntegratedGradients(theirs).attribute(
+            at, baselines=torch.ones_like(at), n_steps=IG_STEPS, method="gausslegendre"
+        ),
+        lx.Occlusion(): attr.Occlusion(theirs).attribute(at, (1, x.shape[2])),
+        lx.Occlusion(window=3): attr.Occlusion(theirs).attribute(at, (3, x.shape[2])),
+    }
+    found = {}
+    for method, their in wanted.items():
+        mine = ours.explain({entry: x}, method, lx.Target(index=0)).relevance[entry]
+        reference = their.detach().numpy()
+        if isinstance(method, lx.Occlusion):  # Captum gives the whole fall to every feature of every step of a window
+            mine, reference = mine.sum(axis=2), reference[:, :, 0] / method.window
+        label = ", ".join([method.name, *_unusual(method)])
+        found[label] = float(np.abs(mine - reference).max() / np.abs(reference).max())
+    return found
+
+
+def sampled(name: str) -> dict[str, float]:
+    """By method that draws samples, the largest difference in standard errors.
+
+    Shapley values: from Captum's exact ones over all orders, by the error that we report. SmoothGrad: between two
+    means of as many copies, by the error of the difference, from the spread of Captum's own repetitions.
+    """
+    ours, theirs, (entry, x) = _both(name, FEW_STEPS)
+    at = torch.from_numpy(x)
+    steps = torch.arange(FEW_STEPS)[None, :, None].expand_as(at)
+    exact = attr.ShapleyValues(theirs).attribute(at, feature_mask=steps)[:, :, 0].numpy()
+    e = ours.explain({entry: x}, lx.ShapleySampling(permutations=ORDERS), lx.Target(index=0))
+    error = e.standard_error[entry].sum(axis=2)
+    found = {"shapley_sampling": float((np.abs(e.relevance[entry].sum(axis=2) - exact) / error).max())}
+
+    if name == "addition":  # its gradient has spikes far from the task's inputs: no number of copies gives a mean
+        return found
+    one, repeats = x[:1], 20
+    spread = 0.1 * float(np.ptp(one))
+    torch.manual_seed(0)
+    means = [
+        attr.NoiseTunnel(attr.Saliency(theirs))
+        .attribute(torch.from_numpy(one), nt_samples=NOISY // repeats, stdevs=spread, abs=False)
+        .detach()
+        .numpy()
+        for _ in range(repeats)
+    ]
+    error = np.std(means, axis=0, ddof=1) * np.sqrt(2 / repeats)
+    mine = ours.explain({entry: one}, lx.SmoothGrad(NOISY, 0.1), lx.Target(index=0)).relevance[entry]
+    return found | {"smooth_grad": float((np.abs(mine - np.mean(means, axis=0)) / error).max())}
+
+
+def _both(name: str, steps: int) -> tuple[lx.Model, Equal, tuple[str, Array]]:
+    path = MODELS / name / "1" / "model.onnx"
+    ours, theirs, x = lx.load(path), Equal(path), inputs(name, steps)
+    entry, output = next(iter(ours.inputs)), next(iter(ours.outputs))
+    np.testing.assert_allclose(
+        theirs(torch.from_numpy(x)), ours.predict({entry: x})[output][:, 0], rtol=1e-4, atol=1e-5
+    )
+    return ours, theirs, (entry, x)
+
+
+def _unusual(method: lx.Method) -> list[str]:
+    usual = type(method)().parameters()
+    return [f"{key} {value}" for key, value in method.parameters().items() if value != usual[key]]
+
+
+def main() -> None:
+    names = ("discharge", "addition")
+    for title, measure, form in (("difference", compare, "{:.1e}"), ("standard errors", sampled, "{:.1f}")):
+        columns = {name: measure(name) for name in names}
+        print(f"| {title} | {' | '.join(names)} |\n|---|---:|---:|")
+        for label in columns[names[0]]:
+            cells = (form.format(columns[name][label]) if label in columns[name] else "" for name in names)
+            print(f"| {label} | {' | '.join(cells)} |")
+        print()
+    print(f"Captum {captum.__version__}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}")
+
+
+if __name__ == "__main__":
+    main()

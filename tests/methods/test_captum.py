@@ -1,0 +1,33 @@
+"""Our methods beside Captum's on the equal torch model: with the extra `captum` only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the extra captum is not installed", exc_type=ImportError)
+pytest.importorskip("captum", reason="the extra captum is not installed", exc_type=ImportError)
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Any:
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+    import captum_comparison
+
+    return captum_comparison
+
+
+@pytest.mark.parametrize("name", ["discharge", "addition"])
+def test_relevance_is_captums(comparison: Any, name: str) -> None:
+    found = comparison.compare(name)
+    assert len(found) == 6
+    assert max(found.values()) < 1e-4, found
+
+
+@pytest.mark.parametrize("name", ["discharge", "addition"])
+def test_sampled_relevance_is_within_its_error(comparison: Any, name: str) -> None:
+    found = comparison.sampled(name)
+    assert max(found.values()) < 5, found
