@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
 from lstm_explain.cli import main
@@ -127,6 +128,37 @@ def test_randomisation_changes_what_depends_on_weights() -> None:
     assert came.correlation["lrp"][-1] < 0.9
     again = lx.evaluate.randomisation(model, feeds, [lx.LRP(), lx.Gradient()], over="cells")
     np.testing.assert_array_equal(again.correlation["gradient"], came.correlation["gradient"])
+
+
+def test_weights_are_found_wherever_they_are_kept() -> None:
+    """As Constant, behind a Transpose, in the body of a Scan."""
+    rng = np.random.default_rng(82)
+    kept = {name: rng.standard_normal((3, 3)).astype(np.float32) for name in ("a", "b", "c")}
+    node = helper.make_node
+    body = helper.make_graph(
+        [node("MatMul", ["step", "c"], ["moved"], "inner"), node("Add", ["sum_in", "moved"], ["sum_out"], "add")],
+        "body",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("sum_in", "step")],
+        [helper.make_tensor_value_info("sum_out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(kept["c"], "c")],
+    )
+    nodes = [
+        node("Constant", [], ["a"], value=numpy_helper.from_array(kept["a"])),
+        node("Transpose", ["b"], ["b_turned"], "turn", perm=[1, 0]),
+        node("MatMul", ["x", "a"], ["first"], "first"),
+        node("Scan", ["zero", "first"], ["summed"], "scan", body=body, num_scan_inputs=1),
+        node("MatMul", ["summed", "b_turned"], ["y"], "last"),
+    ]
+    constants = [numpy_helper.from_array(kept["b"], "b"), numpy_helper.from_array(np.zeros((2, 3), np.float32), "zero")]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", 2, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])
+    graph = helper.make_graph(nodes, "kept", [x], [y], constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = lx.load(proto)
+    feeds = {"x": rng.standard_normal((4, 2, 3)).astype(np.float32)}
+    came = lx.evaluate.randomisation(model, feeds, [lx.Gradient()], lx.Target(index=0), over="cells")
+    assert came.nodes == ["last", "scan", "first"]
+    assert (np.diff(came.correlation["gradient"]) != 0).all()  # each of them changed something
 
 
 def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

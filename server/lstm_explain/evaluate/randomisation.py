@@ -5,7 +5,7 @@ An explanation that hardly changes when the weights are replaced by noise explai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,8 @@ from lstm_explain.evaluate.data import Array, Data, Progress, batches, board_of,
 from lstm_explain.methods.spec import Method, Players
 from lstm_explain.model import Model, load
 from lstm_explain.target import Target
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,13 @@ def randomisation(
     proto.CopyFrom(model.proto)
     nodes: list[str] = []
     correlation: dict[str, list[float]] = {name: [] for name in named}
-    for node in reversed(proto.graph.node):
-        if not _randomise(proto, node, rng):
-            continue
-        nodes.append(node.name or node.output[0])
+    done: set[int] = set()  # weights that two nodes share are replaced once
+    for node, tensors in reversed(layers(proto.graph).items()):
+        for tensor in tensors:
+            if id(tensor) not in done:
+                _randomise(tensor, rng)
+                done.add(id(tensor))
+        nodes.append(node)
         other = load(proto)
         other.axes.update(model.axes)
         for name, method in named.items():
@@ -75,13 +80,54 @@ def _fixed(model: Model, batch: Mapping[str, Array], target: Target) -> Target:
     return replace(target, index=chosen.index, contrast=chosen.contrast)
 
 
-def _randomise(proto: onnx.ModelProto, node: onnx.NodeProto, rng: np.random.Generator) -> bool:
-    """Replaces the node's matrices (vectors are left alone) by noise of their size; tells whether it has any."""
-    matrices = [t for t in proto.graph.initializer if t.name in node.input and len(t.dims) > 1]
-    arrays = [(t, numpy_helper.to_array(t)) for t in matrices]
-    arrays = [(t, array) for t, array in arrays if array.dtype.kind == "f" and array.size]
-    for tensor, array in arrays:
-        size = np.sqrt(np.square(array, dtype=np.float64).mean())
-        noise = (size * rng.standard_normal(array.shape)).astype(array.dtype)
-        tensor.CopyFrom(numpy_helper.from_array(noise, tensor.name))
-    return bool(arrays)
+def layers(graph: onnx.GraphProto) -> dict[str, list[onnx.TensorProto]]:
+    """By node, in the graph's order, the matrices that it reads (vectors are left alone): the graph's own tensors.
+
+    Wherever they are kept: as initializers or Constants, here or in the body of a Loop, and behind nodes that see
+    nothing but constants (a Transpose or Cast of weights), which are no layers of their own.
+    """
+    kept = {t.name: [t] for t in _tensors(graph)}
+    found: dict[str, list[onnx.TensorProto]] = {}
+    for node in graph.node:
+        read = [name for name in _read(node) if name]
+        weights = list({id(t): t for name in read for t in kept.get(name, ())}.values())
+        if read and not _bodies(node) and all(name in kept for name in read):
+            kept |= dict.fromkeys(node.output, weights)
+        elif matrices := [t for t in weights if _is_matrix(t)]:
+            found[node.name or node.output[0]] = matrices
+    return found
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every constant, of bodies too; a Constant's goes by the name of its output."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                attribute.t.name = node.output[0]
+                yield attribute.t
+        for body in _bodies(node):
+            yield from _tensors(body)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for body in _bodies(node):
+        for inner in body.node:
+            yield from _read(inner)
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+def _is_matrix(tensor: onnx.TensorProto) -> bool:
+    return len(tensor.dims) > 1 and 0 not in tensor.dims and tensor.data_type in FLOATS
+
+
+def _randomise(tensor: onnx.TensorProto, rng: np.random.Generator) -> None:
+    """Noise of the same mean square."""
+    array = numpy_helper.to_array(tensor)
+    size = np.sqrt(np.square(array, dtype=np.float64).mean())
+    noise = (size * rng.standard_normal(array.shape)).astype(array.dtype)
+    tensor.CopyFrom(numpy_helper.from_array(noise, tensor.name))
