@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,8 @@ import lstm_explain as lx
 from lstm_explain.cli import main
 from tests.service.models import lstm, outside_its_folder, without_rule
 from tests.service.running import command
+
+ROW = np.array([1, 0, -1, 0.5], np.float32)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -109,6 +112,29 @@ def test_explain_writes_every_array(folder: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays["ledger/absorbed"], wanted.ledger.absorbed)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "method"),
+    [
+        (["--method", "occlusion", "--param", "baseline=[1, 0, -1, 0.5]"], lambda x: lx.Occlusion(baseline=ROW)),
+        (["--method", "occlusion", "--baseline", "x={}/row.npy"], lambda x: lx.Occlusion(baseline=ROW)),
+        (
+            ["--method", "integrated_gradients", "--param", "steps=9", "--mean-baseline", "x={}/x.npy"],
+            lambda x: lx.IntegratedGradients(9, x.mean(axis=0, keepdims=True)),
+        ),
+        (["--param", "composite=Gemm=gamma(0.5)"], lambda x: lx.LRP(composite=lx.Composite({"Gemm": lx.Gamma(0.5)}))),
+    ],
+)
+def test_baselines_and_composites(folder: Path, tmp_path: Path, arguments: list[str], method: Any) -> None:
+    np.save(tmp_path / "row.npy", ROW)
+    x = np.load(folder / "x.npy")
+    np.save(tmp_path / "x.npy", x)
+    given = [argument.format(tmp_path) for argument in arguments]
+    done = run("explain", folder / "good.onnx", "--input", f"x={folder / 'x.npy'}", "--json", *given)
+    assert done.stderr == ""
+    wanted = lx.load(folder / "good.onnx").explain({"x": x}, method(x))
+    np.testing.assert_allclose(json.loads(done.stdout)["relevance/x"], wanted.relevance["x"], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("target", ["2", "logits:2", "-1"])
 def test_targets(folder: Path, target: str) -> None:
     done = run("explain", folder / "good.onnx", "--input", f"x={folder / 'x.npy'}", f"--target={target}", "--json")
@@ -151,6 +177,8 @@ def test_other_methods_and_inner_values(folder: Path) -> None:
         (["--input", "x={}/x.npy", "--method", "magic"], "magic"),
         (["--input", "x={}/x.npy", "--param", "epsilon=-1"], "epsilon"),
         (["--input", "x={}/x.npy", "--param", "gamma=1"], "gamma"),
+        (["--input", "x={}/x.npy", "--baseline", "x={}/x.npy"], "takes no baseline"),
+        (["--input", "x={}/x.npy", "--method", "occlusion", "--mean-baseline", "z={}/x.npy"], "'z'"),
         (["--input", "x={}/x.npy", "--capture", "nowhere"], "nowhere"),
         (["--input", "x={}/x.npy", "--out", "{}/no/folder.npz"], "No such file"),
         (["--bogus"], "--bogus"),

@@ -66,6 +66,13 @@ def explain(
     inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input; repeat for more.")],
     method: Annotated[str, typer.Option(help="lrp, gradient, gradient_times_input, …")] = "lrp",
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE.npy", help="What an input is compared with: an array that broadcasts to it."),
+    ] = None,
+    mean_baseline: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE.npy", help="The same: the mean over the samples in the file.")
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
     ] = None,
@@ -81,6 +88,7 @@ def explain(
 
     arrays = {name: _array(path) for name, path in (_pair(text, "--input") for text in inputs)}
     chosen, loaded = _method(method, param or ()), load(model)
+    chosen = _against(chosen, baseline or (), mean_baseline or (), loaded)
     explanation = loaded.explain(arrays, chosen, _target(target, batch_axis, loaded), capture or ())
     if out is not None:
         _write_npz(out, explanation)
@@ -253,6 +261,22 @@ def _method(name: str, parameters: Sequence[str]) -> Method:
     return method_from_text(name, dict(_pair(text, "--param") for text in parameters))
 
 
+def _against(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
+    """The method with baselines from files, if there are any."""
+    from lstm_explain.methods.baselines import mean_baseline
+    from lstm_explain.methods.spec import Against, method_from_name
+    from lstm_explain.plan.axes import Axes
+
+    if not baselines and not means:
+        return method
+    if not isinstance(method, Against):
+        raise typer.BadParameter(f"{method.name} takes no baseline")
+    arrays = {name: _array(path) for name, path in (_pair(text, "--baseline") for text in baselines)}
+    for name, path in (_pair(text, "--mean-baseline") for text in means):
+        arrays |= mean_baseline({name: _array(path)}, model.axes.get(name, Axes(0, None)).batch or 0)
+    return method_from_name(method.name, {**method.parameters(), "baseline": arrays})
+
+
 def _target(text: str | None, batch_axis: str, model: Model) -> Target:
     from lstm_explain.service.notation import parse_target
     from lstm_explain.target import Target
@@ -308,9 +332,13 @@ def _summary(explanation: Explanation) -> dict[str, Any]:
 
 
 def _plain_parameters(method: Method) -> dict[str, Any]:
+    from lstm_explain.methods.composite import Composite
+
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, Composite):
+            return str(value)
         return value.tolist() if hasattr(value, "tolist") else value
 
     return {name: plain(value) for name, value in method.parameters().items()}

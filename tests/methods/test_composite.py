@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.service.notation import parse_composite
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
 
@@ -207,3 +208,12 @@ def test_what_makes_no_sense_is_refused(composite: Any, says: str) -> None:
     with pytest.raises(lx.MethodError, match=says) as error:
         model.explain({"x": x}, lx.LRP(composite=composite()), lx.Target(index=0))
     assert error.value.field == "method.composite"
+
+
+def test_a_composite_is_written_as_it_is_read() -> None:
+    rules = [lx.Epsilon(0.5), lx.Gamma(), lx.ZPlus(), lx.AlphaBeta(3.0, 2.0), lx.Flat(), lx.ZBox(-1.5, 1e-7)]
+    composite = lx.Composite({f"/node {i}": rule for i, rule in enumerate(rules)} | {"a=b": lx.Flat()}, lx.Flat())
+    assert parse_composite(str(composite)) == composite
+    assert parse_composite("dense=gamma ; Conv = alpha_beta(2,1);") == lx.Composite(
+        {"dense": lx.Gamma(), "Conv": lx.AlphaBeta(2, 1)}
+    )

@@ -20,6 +20,9 @@ class Rule:
     def parameters(self) -> dict[str, float]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.parameters().values()))})"
+
 
 def _check(rule: str, name: str, value: float, *, least: float | None = None) -> None:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
@@ -145,6 +148,11 @@ class Composite:
 
     def __hash__(self) -> int:
         return hash((tuple(sorted((key, hash(rule)) for key, rule in self.rules.items())), self.first))
+
+    def __str__(self) -> str:
+        """As `service.notation.parse_composite` reads it."""
+        rules = {**self.rules, **({} if self.first is None else {"first": self.first})}
+        return "; ".join(f"{key}={rule}" for key, rule in rules.items())
 
     def rule_of(self, name: str, op: str, *, is_first: bool) -> Rule | None:
         """None: LRP's own."""
