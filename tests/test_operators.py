@@ -784,14 +784,17 @@ def dynamic_levels(x: AnyArray) -> AnyArray:
     return levels(x, scale, np.uint8(np.round(np.clip(-low / scale, 0, 255))))
 
 
+@pytest.mark.parametrize("opset", [11, 13, 21])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_dynamically_quantised_products_are_explained_as_the_products_that_they_stand_for(per_channel: bool) -> None:
+def test_dynamically_quantised_products_are_explained_as_the_products_that_they_stand_for(
+    per_channel: bool, opset: int
+) -> None:
     x, b = smooth(BATCH, 4), normal(2, seed=2)
     integers = rng(1).integers(-100, 100, (4, 2)).astype(np.int8)
     scale = np.array([0.02, 0.01], np.float32) if per_channel else np.float32(0.02)
     zero = np.array([3, -2], np.int8) if per_channel else np.int8(3)
     constants = {"W": integers, "W_zero": np.asarray(zero), "W_scale": np.asarray(scale), "b": b}
-    model = single(dynamic("MatMulInteger"), x, constants, 13)
+    model = single(dynamic("MatMulInteger"), x, constants, opset)
     W = (integers.astype(np.float64) - zero) * scale
     gradient = model.explain({"x": x}, lx.Gradient(), lx.Target(index=1)).relevance["x"]
     np.testing.assert_allclose(gradient, [W[:, 1]] * BATCH, rtol=1e-5)
@@ -799,15 +802,17 @@ def test_dynamically_quantised_products_are_explained_as_the_products_that_they_
     np.testing.assert_allclose(e.explained, dynamic_levels(x) @ W[:, 1] + b[1], rtol=1e-5)
     np.testing.assert_allclose(e.relevance["x"], dynamic_levels(x) * W[:, 1], atol=1e-5)
     np.testing.assert_allclose(e.ledger.absorbed, b[1], rtol=1e-4)
+    assert model.explain({"x": x}, lx.Occlusion(), lx.Target(index=1)).relevance["x"].shape == x.shape
 
 
-def test_a_dynamically_quantised_convolution() -> None:
+@pytest.mark.parametrize("opset", [11, 13])
+def test_a_dynamically_quantised_convolution(opset: int) -> None:
     x, b = smooth(BATCH, 2, 6), normal(1)
     integers = rng(1).integers(-100, 100, (3, 2, 3)).astype(np.int8)
     constants = {"W": integers, "W_zero": np.asarray(np.int8(0)), "W_scale": np.asarray(np.float32(0.02)), "b": b}
     nodes = dynamic("ConvInteger")
     nodes[1].attribute.extend([helper.make_attribute("pads", [1, 1]), helper.make_attribute("strides", [2])])
-    model = single(nodes, x, constants, 13)
+    model = single(nodes, x, constants, opset)
     W = integers * 0.02
     e = model.explain({"x": x}, lx.LRP(epsilon=0.0), lx.Target(index=(1, 1)))  # its window starts at position 1
     wanted = np.zeros(x.shape)

@@ -15,13 +15,13 @@ FLOAT = np.dtype(np.float32)
 
 
 def _values(s: Spelling, levels: str, scale: str, zero: str, axis: int = -1) -> str:
-    """What the levels stand for: computed here where they are constants."""
+    """What the levels stand for: computed here where they are constants, by channel on `axis` if need be."""
     constants = s.graph.constants
     known = all(name in constants for name in (levels, scale, zero) if name)
     if not known:
         inputs = [name for name in (levels, scale, zero) if name]
         kind = ValueType(FLOAT, s.graph.type_of(levels).shape)
-        return s.op("DequantizeLinear", *inputs, kind=kind, axis=axis)
+        return s.op("DequantizeLinear", *inputs, kind=kind)
     array = constants[levels]
     shape = [-1 if i == axis % array.ndim else 1 for i in range(array.ndim)]
     shift = constants[zero].astype(FLOAT) if zero else np.zeros((), FLOAT)
