@@ -11,6 +11,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import architectures  # noqa: E402
+import integral  # noqa: E402
 import kept  # noqa: E402
 import measures  # noqa: E402
 import rudder  # noqa: E402
@@ -33,7 +34,7 @@ def main() -> None:
     )
     options.add_argument(
         "--only",
-        choices=["toy", "words", "measures", "kept", "architectures", "rudder"],
+        choices=["toy", "words", "measures", "kept", "architectures", "rudder", "integral"],
         help="print this section and write nothing",
     )
     chosen = options.parse_args()
@@ -49,6 +50,7 @@ def main() -> None:
         "kept": lambda: kept.run(chosen.data, progress),
         "architectures": lambda: architectures.run(progress),
         "rudder": lambda: rudder.run(progress),
+        "integral": lambda: integral.run(chosen.data, progress),
     }
     if chosen.only:
         text = sections[chosen.only]()

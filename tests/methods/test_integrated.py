@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from tokenizers import Tokenizer
 
 import lstm_explain as lx
 from lstm_explain.methods import stacking
@@ -37,6 +39,22 @@ def test_integrated_gradients_are_complete(name: str) -> None:
     np.testing.assert_allclose(
         e.ledger.inputs + e.ledger.initial_states + e.ledger.absorbed + e.ledger.residual, e.explained, rtol=1e-5
     )
+
+
+SENTENCES = [
+    "a film of quiet power that never once raises its voice , and is all the better for it .",
+    "neither funny nor suspenseful , it runs out of ideas long before it runs out of film .",
+    "the acting is fine , the script is not , and the ending makes no sense at all .",
+]
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_integrated_gradients_are_complete_on_real_sentences(text: str) -> None:
+    folder = Path(__file__).resolve().parents[2] / "models" / "sentiment"
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    model = lx.load(folder / "1" / "model.onnx")
+    e = model.explain({"tokens": np.array([ids])}, lx.IntegratedGradients(steps=300))
+    assert (np.abs(e.ledger.residual) <= 0.01 * np.abs(e.explained - e.ledger.absorbed)).all()
 
 
 def lstm(dtype: Any = np.float64, **options: Any) -> tuple[Any, dict[str, Any], lx.Model]:

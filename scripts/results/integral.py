@@ -1,0 +1,51 @@
+"""How complete IntegratedGradients is on real sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import words
+from common import MODELS, table
+
+import lstm_explain as lx
+
+EVERY = 32  # of the test sentences, from the shortest to the longest
+STEPS = (50, 300)
+
+
+def run(data_folder: Path, progress: Callable[[str], None]) -> str:
+    """The section of docs/results.md; where the data is absent, it says so."""
+    path = data_folder / "sst" / "fine.test.txt"
+    title = "## Completeness of Integrated Gradients\n\n"
+    if not path.is_file():
+        progress(f"integral skipped: no {path.name} in the data folder")
+        return f"{title}Skipped: the Stanford Sentiment Treebank was not there.\n"
+    model = lx.load(MODELS / "sentiment" / "1" / "model.onnx")
+    sentences = sorted((ids for ids, _ in words.read(path)), key=len)[::EVERY]
+    rows = []
+    for steps in STEPS:
+        left, whole, all_relevance = [], [], []
+        for number, ids in enumerate(sentences):
+            progress(f"integral, {steps} steps: sentence {number + 1} of {len(sentences)}")
+            e = model.explain({"tokens": np.array([ids])}, lx.IntegratedGradients(steps))
+            left.append(abs(float(e.ledger.residual[0])))
+            whole.append(abs(float((e.explained - e.ledger.absorbed)[0])))
+            all_relevance.append(float(np.abs(e.relevance["tokens"]).sum()))
+        shares = np.array(left) / np.array(whole)
+        rows.append(
+            [
+                str(steps),
+                f"{100 * (shares <= 0.01).mean():.1f}",
+                f"{100 * np.median(shares):.3f}",
+                f"{100 * shares.max():.2f}",
+                f"{100 * (np.array(left) / np.array(all_relevance)).max():.2f}",
+            ]
+        )
+    head = ["steps", "within 1 %", "median", "largest", "largest, of all absolute relevance"]
+    return f"""{title}The `sentiment` model and its predicted class for every {EVERY}th of the test sentences of
+{words.SHORTEST} words or more ({len(sentences)}), by length. Convergence delta as a share of explained − baseline, in
+per cent:
+
+{table(head, rows)}"""
