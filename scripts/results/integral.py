@@ -44,7 +44,7 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
             ]
         )
     head = ["steps", "within 1 %", "median", "largest", "largest, of all absolute relevance"]
-    return f"""{title}The `sentiment` model and its predicted class for every {EVERY}th of the test sentences of
+    return f"""{title}The `sentiment` model and its predicted class for one in {EVERY} of the test sentences of
 {words.SHORTEST} words or more ({len(sentences)}), by length. Convergence delta as a share of explained − baseline, in
 per cent:
 
