@@ -1,6 +1,6 @@
-"""Regenerates the clients' stubs from the .proto files: Python's always, another language's where its tools are there.
+"""Regenerates the clients' stubs from the .proto files, each language's where its tools are there.
 
-Each language is one function, `generate_<language>(out)`, in LANGUAGES; the plug-ins' versions are pinned here or in the
+Each language is one function, `generate_<language>(out)`, in LANGUAGES. Plug-ins are pinned here or in the
 client's own lock file.
 
 protoc writes absolute imports of `lstm_explain.v1`, the server's own package; the stubs live in a package of their own
@@ -42,7 +42,7 @@ GO_PACKAGE = "lstmexplain/explainv1"
 
 @dataclass(frozen=True)
 class Language:
-    """folder: where the committed stubs lie. tools: commands that the generator needs. generate: writes into a folder."""
+    """folder: where the committed stubs lie. tools: commands that it takes. generate: writes into a folder."""
 
     folder: str
     tools: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ class Runner:
     """A client's runner.
 
     tools: commands that have to be on the PATH. build: commands run one after another in `folder`. run: the command to
-    which `conformance …` or `latency …` is added, run from the root of the repository.
+    which `conformance …` or `latency …` is added, run from the root of the repository. test: its own tests, run in
+    `folder`; none where pytest has them. example: run in `folder` with an address and a sentence, explains it.
     """
 
     client: str
@@ -24,16 +26,23 @@ class Runner:
     tools: tuple[str, ...]
     build: tuple[tuple[str, ...], ...]
     run: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    example: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
         """Tools that are not there."""
         return [tool for tool in self.tools if shutil.which(tool) is None]
 
     def make(self) -> None:
-        """Builds the runner; raises AssertionError with what the tools said."""
-        for command in self.build:
-            done = subprocess.run(command, cwd=ROOT / self.folder, capture_output=True, text=True)
-            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        """Builds the runner, once; raises AssertionError with what the tools said."""
+        _made(self)
+
+
+@functools.cache
+def _made(runner: Runner) -> None:
+    for command in runner.build:
+        done = subprocess.run(command, cwd=ROOT / runner.folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
 RUNNERS = (
@@ -42,13 +51,20 @@ RUNNERS = (
         "python-asyncio", "client/python", (), (), (sys.executable, "client/python/conformance/runner.py", "--asyncio")
     ),
     Runner(
+        "go",
+        "client/go",
+        ("go",),
+        (("go", "build", "-o", "build/conformance", "./cmd/conformance"),),
+        ("client/go/build/conformance",),
+        test=("go", "test", "./..."),
+        example=("go", "run", "./example"),
+    ),
+    Runner(
         "rust",
         "client/rust",
         ("cargo",),
-        (
-            ("cargo", "build", "--quiet", "--release", "--locked", "--target-dir", "target"),
-            ("cargo", "test", "--quiet", "--release", "--locked", "--target-dir", "target"),
-        ),
+        (("cargo", "build", "--quiet", "--release", "--locked", "--target-dir", "target"),),
         ("client/rust/target/release/conformance",),
+        test=("cargo", "test", "--quiet", "--release", "--locked", "--target-dir", "target"),
     ),
 )

@@ -15,15 +15,18 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from lstm_explain_client import Client
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 from tests.conformance import golden
 from tests.conformance.cases import EXPLAINER, MANAGER
 from tests.conformance.generate import HERE, generate
 from tests.conformance.runners import ROOT, RUNNERS, Runner
+from tests.conformance.unsteady import unsteady
 from tests.service.certificates import Authority, Files
 from tests.service.running import serving
 
-TRANSPORTS = ("plain", "tls")
+TRANSPORTS = ("plain", "tls", "unsteady")
+OVER = {"plain": "plain", "tls": "tls", "unsteady": "plain"}  # what a case calls it
 MINUTES = 10
 CASES = {path.stem: json.loads(path.read_text()) for path in (HERE / "cases").glob("*.json")}
 GOLDEN = {entry["name"]: entry["message"] for entry in json.loads((HERE / "golden" / "index.json").read_text())}
@@ -43,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Door:
-    """How to reach the server: flags of a runner."""
+    """How to reach the server: flags of a runner. Unsteady: through a proxy that turns away every first attempt."""
 
     flags: tuple[str, ...]
 
@@ -52,7 +55,7 @@ class Door:
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
     """A server without and one with encryption, each with models of its own, for runners import and delete."""
     folder = tmp_path_factory.mktemp("conformance")
-    for transport in TRANSPORTS:
+    for transport in ("plain", "tls"):
         shutil.copytree(HERE / "models", folder / transport)
     authority = Authority("the authority")
     (folder / "ca.pem").write_bytes(authority.certificate)
@@ -66,10 +69,12 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     with (
         serving(folder / "plain", "--allow-import") as plain,
         serving(folder / "tls", "--allow-import", *secured) as tls,
+        unsteady(plain.address) as (proxy, _),
     ):
         certificates = ("--ca", f"{folder}/ca.pem", "--cert", f"{folder}/me.pem", "--key", f"{folder}/me.key")
         yield {
             "plain": Door(("--address", plain.address)),
+            "unsteady": Door(("--address", proxy)),
             "tls": Door(("--address", tls.address, *certificates, "--token", MANAGER)),
         }
 
@@ -98,8 +103,17 @@ def capfd_disabled(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def ran(runner: Runner, door: Door) -> Report:
-    folders = [part for name in ("cases", "golden", "models") for part in (f"--{name}", str(HERE / name))]
+def built(runner: Runner) -> None:
+    """The runner is there, or the test is skipped."""
+    if missing := runner.missing():
+        pytest.skip(f"{runner.client}: no {', '.join(missing)} on this machine")
+    runner.make()
+
+
+def ran(runner: Runner, door: Door, folder: Path = HERE) -> Report:
+    """folder: where cases and golden messages lie."""
+    given = {"cases": folder / "cases", "golden": folder / "golden", "models": HERE / "models"}
+    folders = [part for name, path in given.items() for part in (f"--{name}", str(path))]
     command = [*runner.run, "conformance", *folders, *door.flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 * MINUTES)
     lines: dict[str, dict] = {}
@@ -126,13 +140,13 @@ def table(found: dict[tuple[str, str], Report]) -> str:
         reports = (found[runner.client, transport] for transport in TRANSPORTS)
         cells = [f"{len(r.lines) - len(r.failed)} of {len(r.lines)}" if not r.problem else "broken" for r in reports]
         rows.append((runner.client, *cells))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n\nConformance, cases that hold\n" + "\n".join(lines) + "\n"
 
 
 def expected(transport: str) -> set[str]:
-    cases = {name for name, case in CASES.items() if transport in case.get("over", TRANSPORTS)}
+    cases = {name for name, case in CASES.items() if OVER[transport] in case.get("over", TRANSPORTS)}
     return cases | {f"golden/{name}" for name in GOLDEN}
 
 
@@ -162,6 +176,108 @@ def test_relevance_is_the_same_to_the_bit(reports: dict[tuple[str, str], Report]
         (said,) = hashes[name]
         assert all(len(digest) == 64 for digest in json.loads(said).values())
         assert json.loads(said)
+
+
+@pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: runner.client)
+def test_a_wrong_case_is_noticed(runner: Runner, doors: dict[str, Door], tmp_path: Path) -> None:
+    """Each case spoiled in one place: a runner that calls it good does not look there."""
+    built(runner)
+    shutil.copytree(HERE / "golden", tmp_path / "golden")
+    (tmp_path / "cases").mkdir()
+    for name, case in spoiled():
+        (tmp_path / "cases" / f"{name}.json").write_text(json.dumps({**case, "name": name}))
+    (tmp_path / "golden" / "get-model-request-0.bin").write_bytes(b"\x12\x01b\x0a\x01a")  # fields in the wrong order
+    report = ran(runner, doors["plain"], tmp_path)
+    assert not report.problem
+    taken_for_good = [n for n, line in report.lines.items() if line["ok"] and not n.startswith("golden/")]
+    assert report.lines
+    assert taken_for_good == []
+    assert not report.lines["golden/get-model-request-0"]["ok"]
+
+
+def spoiled() -> Iterator[tuple[str, dict]]:
+    def changed(name: str, *path: str, to: object) -> dict:
+        case = json.loads(json.dumps(CASES[name]))
+        held = case
+        for key in path[:-1]:
+            held = held[key]
+        held[path[-1]] = to
+        return case
+
+    numbers = CASES["lstm-lrp-all"]["expect"]
+    for part in ("relevance.x", "outputs.logits", "explained", "ledger.inputs", "ledger.absorbed"):
+        path = ("expect", *part.split("."))
+        held = numbers
+        for key in path[1:]:
+            held = held[key]
+        data = [*held["data"][:-1], held["data"][-1] + 1.0]
+        yield f"number-{part}", changed("lstm-lrp-all", *path, to={**held, "data": data})
+        yield f"shape-{part}", changed("lstm-lrp-all", *path, to={**held, "shape": [*held["shape"], 1]})
+    x = numbers["relevance"]["x"]
+    yield "dtype", changed("lstm-lrp-all", "expect", "relevance", "x", to={**x, "dtype": "float64"})
+    yield "name", changed("lstm-lrp-all", "expect", "relevance", to={"y": x})
+    yield "balance", changed("lstm-lrp-all", "expect", "ledger", "balance", to=-1.0)
+    yield "version", changed("lstm-lrp-all", "expect", "version", to="2")
+    yield "token", changed("text", "expect", "tokens", "tokens", "data", to=["the"] * 10)
+    yield "captured", changed("capture", "expect", "captured", to={})
+    yield "code", changed("error-rank", "expect_error", "code", to="NOT_FOUND")
+    yield "field", changed("error-rank", "expect_error", "field", to="inputs[1].shape")
+    yield "word", changed("error-rank", "expect_error", "word", to="elephant")
+    yield "no-error", {**CASES["lstm-lrp-all"], "expect_error": {"code": "NOT_FOUND"}}
+    yield "listed", changed("models", "expect", "models", to=[{"name": "lstm", "version": "2", "state": "ready"}])
+    detail = CASES["model"]["expect"]["detail"]
+    for key in ("description", "class_names", "inputs", "time_axes", "default_method", "lrp_supported"):
+        other = {"lrp_supported": False, "description": "another", "default_method": {"name": "gradient"}}.get(key, {})
+        yield f"detail-{key}", changed("model", "expect", "detail", to={**detail, key: other})
+    answers = CASES["stream"]["answers"]
+    yield "stream-error", changed("stream", "answers", to={**answers, "no-model": answers["good-0"]})
+    yield "stream-swapped", changed("stream", "answers", to={**answers, "good-0": answers["good-1"]})
+    yield "stream-missing", changed("stream", "answers", to={**answers, "more": answers["good-1"]})
+
+
+# --- what each client has besides ------------------------------------------------------------------------------------
+
+OWN_TESTS = [runner for runner in RUNNERS if runner.test]
+EXAMPLES = [runner for runner in RUNNERS if runner.example]
+SENTENCE = "neither funny nor suspenseful nor particularly well-drawn"
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Iterator[str]:
+    """The address of a server with the models of this repository."""
+    with serving(ROOT / "models") as server:
+        yield server.address
+
+
+@pytest.mark.parametrize("runner", OWN_TESTS, ids=lambda runner: runner.client)
+def test_own_tests_pass(runner: Runner) -> None:
+    built(runner)
+    done = subprocess.run(runner.test, cwd=ROOT / runner.folder, capture_output=True, text=True, timeout=60 * MINUTES)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+@pytest.mark.parametrize("runner", EXAMPLES, ids=lambda runner: runner.client)
+def test_the_example_explains_a_sentence(runner: Runner, bundled: str) -> None:
+    """Every word with its relevance; the numbers are those that the Python client gets."""
+    built(runner)
+    command = [*runner.example, bundled, SENTENCE]
+    done = subprocess.run(command, cwd=ROOT / runner.folder, capture_output=True, text=True, timeout=60 * MINUTES)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    with Client(bundled) as client:
+        result = client.explain("sentiment", {"tokens": SENTENCE})
+    for word, relevance in zip(result.tokens["tokens"][0], result.relevance["tokens"][0], strict=True):
+        assert any(word in line and f"{relevance:+.3f}" in line for line in done.stdout.splitlines()), done.stdout
+
+
+@pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: runner.client)
+def test_latency_is_measured(runner: Runner, bundled: str) -> None:
+    built(runner)
+    command = [*runner.run, "latency", "--address", bundled, "--model", "sentiment", "--calls", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 * MINUTES)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["client"], said["calls"]) == (runner.client, 3)
+    assert 0 < said["p50_ms"] <= said["p99_ms"]
 
 
 # --- the cases themselves --------------------------------------------------------------------------------------------

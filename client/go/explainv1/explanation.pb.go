@@ -215,7 +215,7 @@ func (x *ExplainRequest) GetCapture() []string {
 
 // Accounts for the whole explained value, for every sample:
 // explained = inputs + initial_states + absorbed + residual.
-// Every tensor has shape [batch] and the type of the relevance.
+// Every tensor has shape [batch] and is FLOAT32 or FLOAT64, as the method computes.
 type Ledger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sum of the relevance of all inputs that the caller supplied.
@@ -358,7 +358,7 @@ type ExplainResponse struct {
 	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// The model's prediction, every output.
 	Outputs []*Tensor `protobuf:"bytes,3,rep,name=outputs,proto3" json:"outputs,omitempty"`
-	// The explained scalars, shape [batch].
+	// The explained scalars, shape [batch], FLOAT32 or FLOAT64.
 	Explained *Tensor `protobuf:"bytes,4,opt,name=explained,proto3" json:"explained,omitempty"`
 	// One tensor an input, of the input's shape; for integer inputs (token ids) one number a token.
 	Relevance []*Tensor `protobuf:"bytes,5,rep,name=relevance,proto3" json:"relevance,omitempty"`

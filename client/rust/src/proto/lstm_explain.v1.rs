@@ -414,7 +414,7 @@ pub struct ExplainRequest {
 }
 /// Accounts for the whole explained value, for every sample:
 /// explained = inputs + initial_states + absorbed + residual.
-/// Every tensor has shape \[batch\] and the type of the relevance.
+/// Every tensor has shape \[batch\] and is FLOAT32 or FLOAT64, as the method computes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ledger {
     /// Sum of the relevance of all inputs that the caller supplied.
@@ -452,7 +452,7 @@ pub struct ExplainResponse {
     /// The model's prediction, every output.
     #[prost(message, repeated, tag = "3")]
     pub outputs: ::prost::alloc::vec::Vec<Tensor>,
-    /// The explained scalars, shape \[batch\].
+    /// The explained scalars, shape \[batch\], FLOAT32 or FLOAT64.
     #[prost(message, optional, tag = "4")]
     pub explained: ::core::option::Option<Tensor>,
     /// One tensor an input, of the input's shape; for integer inputs (token ids) one number a token.

@@ -1,0 +1,121 @@
+package lstmexplain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Error is what every call returns when it fails. Compare with errors.Is and the Err values, or look inside:
+//
+//	var failed *lstmexplain.Error
+//	if errors.As(err, &failed) { log.Print(failed.Field) }
+type Error struct {
+	// Code is the gRPC status.
+	Code codes.Code
+	// Message is what the server, or this client, said.
+	Message string
+	// Field is the path of the field of the request that was wrong, for example inputs[0].shape, or empty.
+	Field string
+	// Node and Op name the node without a rule, if that is why a model cannot be explained.
+	Node, Op string
+	// RetryAfter is when an overloaded server asked to come back, or 0.
+	RetryAfter time.Duration
+
+	cause error
+}
+
+// What can go wrong, for errors.Is.
+var (
+	ErrInvalidRequest   = errors.New("something in the request is wrong")
+	ErrTooLarge         = errors.New("a message is larger than one side allows")
+	ErrModelNotFound    = errors.New("there is no such model or version")
+	ErrAlreadyExists    = errors.New("the version that was to be imported is there")
+	ErrNotExplainable   = errors.New("the method cannot pass through the model")
+	ErrOverloaded       = errors.New("the server has too much to do")
+	ErrUnauthenticated  = errors.New("who is calling is not known")
+	ErrPermissionDenied = errors.New("who is calling may not do this")
+	ErrUnavailable      = errors.New("the server cannot be reached")
+	ErrUnimplemented    = errors.New("the server does not know the call, or has it turned off")
+	ErrServerFault      = errors.New("something went wrong inside the server")
+	ErrMalformed        = errors.New("the answer cannot be read")
+)
+
+var kinds = map[codes.Code]error{
+	codes.InvalidArgument:    ErrInvalidRequest,
+	codes.OutOfRange:         ErrInvalidRequest,
+	codes.NotFound:           ErrModelNotFound,
+	codes.AlreadyExists:      ErrAlreadyExists,
+	codes.FailedPrecondition: ErrNotExplainable,
+	codes.ResourceExhausted:  ErrOverloaded,
+	codes.Unauthenticated:    ErrUnauthenticated,
+	codes.PermissionDenied:   ErrPermissionDenied,
+	codes.DeadlineExceeded:   context.DeadlineExceeded,
+	codes.Canceled:           context.Canceled,
+	codes.Unavailable:        ErrUnavailable,
+	codes.Unimplemented:      ErrUnimplemented,
+	codes.Internal:           ErrServerFault,
+	codes.Unknown:            ErrServerFault,
+	codes.Aborted:            ErrServerFault,
+	codes.DataLoss:           ErrMalformed,
+}
+
+func (e *Error) Error() string {
+	if e.Field != "" && !strings.Contains(e.Message, e.Field) {
+		return fmt.Sprintf("%s (%s)", e.Message, e.Field)
+	}
+	return e.Message
+}
+
+// Is says whether the error is of the kind of one of the Err values, context.DeadlineExceeded or context.Canceled.
+func (e *Error) Is(target error) bool {
+	// gRPC uses the code of an overload for messages beyond the limit; only its wording tells them apart.
+	if e.Code == codes.ResourceExhausted && strings.Contains(e.Message, "larger than max") {
+		return target == ErrTooLarge || target == ErrInvalidRequest
+	}
+	return kinds[e.Code] == target
+}
+
+// Unwrap returns gRPC's own error, if the failure came from there.
+func (e *Error) Unwrap() error { return e.cause }
+
+func invalid(field, format string, arguments ...any) *Error {
+	message := fmt.Sprintf("%s: %s", field, fmt.Sprintf(format, arguments...))
+	return &Error{Code: codes.InvalidArgument, Message: message, Field: field}
+}
+
+func malformed(format string, arguments ...any) *Error {
+	return &Error{Code: codes.DataLoss, Message: fmt.Sprintf(format, arguments...)}
+}
+
+// fromCall makes the typed error of what gRPC returned; nil stays nil.
+func fromCall(err error) error {
+	if err == nil {
+		return nil
+	}
+	var own *Error
+	if errors.As(err, &own) {
+		return own
+	}
+	said := status.Convert(err)
+	out := &Error{Code: said.Code(), Message: said.Message(), cause: err}
+	for _, detail := range said.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.BadRequest:
+			if violations := detail.GetFieldViolations(); len(violations) > 0 {
+				out.Field = violations[0].GetField()
+			}
+		case *errdetails.RetryInfo:
+			out.RetryAfter = detail.GetRetryDelay().AsDuration()
+		case *errdetails.ErrorInfo:
+			out.Node, out.Op = detail.GetMetadata()["node"], detail.GetMetadata()["op"]
+		}
+	}
+	return out
+}

@@ -1,0 +1,231 @@
+package lstmexplain
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	pb "lstmexplain/explainv1"
+)
+
+const chunkBytes = 1 << 20
+
+// ModelSummary is one version of a model.
+type ModelSummary struct {
+	Name, Version string
+	// State is loading, ready, failed or unloaded; Reason says why it failed.
+	State, Reason, Description string
+}
+
+// TensorSpec is an input or output: its type by NumPy's name, or string, and each axis's size or symbolic name.
+type TensorSpec struct {
+	Type  string
+	Shape []string
+}
+
+// NodeReport is one node of the graph: the rule that LRP uses there, or why there is none.
+type NodeReport struct {
+	Name, OpType string
+	Supported    bool
+	Rule         string
+}
+
+// ModelDetail is a model with its inputs, outputs and defaults.
+type ModelDetail struct {
+	ModelSummary
+	Inputs, Outputs map[string]TensorSpec
+	// LRPSupported says whether LRP can explain the model; perturbation methods always can.
+	LRPSupported  bool
+	Nodes         []NodeReport
+	DefaultMethod Method
+	DefaultTarget *Target
+	// ClassNames and FeatureNames are names of the entries of the last axis, by output and input.
+	ClassNames, FeatureNames map[string][]string
+	// TextInputs may be sent as text.
+	TextInputs []string
+	// BatchAxes and TimeAxes are by input; one without such an axis is not there.
+	BatchAxes, TimeAxes map[string]int
+	// Units are by input or output: one of all entries, or one for each entry of the last axis.
+	Units map[string][]string
+}
+
+// Models lists every model and version, those that failed to load too.
+func (c *Client) Models(ctx context.Context) ([]ModelSummary, error) {
+	response, err := c.models.ListModels(ctx, &pb.ListModelsRequest{})
+	if err != nil {
+		return nil, fromCall(err)
+	}
+	out := make([]ModelSummary, len(response.GetModels()))
+	for i, message := range response.GetModels() {
+		out[i] = decodeSummary(message)
+	}
+	return out, nil
+}
+
+// Model describes one model. An empty version is the newest that is ready.
+func (c *Client) Model(ctx context.Context, name, version string) (*ModelDetail, error) {
+	response, err := c.models.GetModel(ctx, &pb.GetModelRequest{Name: name, Version: version})
+	if err != nil {
+		return nil, fromCall(err)
+	}
+	return decodeDetail(response.GetModel())
+}
+
+// Import is a model to add to the server.
+type Import struct {
+	Name string
+	// Version is one above the newest where it is empty.
+	Version string
+	// Path is the file of the model.
+	Path string
+	// Config is the text of a model.yaml, if any.
+	Config string
+	// Files lie beside the model: weights kept apart from it, a tokenizer.
+	Files []string
+}
+
+// ImportModel adds a version of a model. The server has to allow imports.
+func (c *Client) ImportModel(ctx context.Context, model Import) (*ModelDetail, error) {
+	ctx, cancel := context.WithCancel(ctx) // an import that is given up must not stay half sent
+	defer cancel()
+	sum, size, err := digest(model.Path)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := c.models.ImportModel(ctx)
+	if err != nil {
+		return nil, fromCall(err)
+	}
+	start := &pb.ImportModelStart{
+		Name: model.Name, Version: model.Version, Sha256: sum, Size: size, ConfigYaml: model.Config,
+	}
+	err = send(stream, &pb.ImportModelRequest{Part: &pb.ImportModelRequest_Start{Start: start}}, model.Path)
+	for i := 0; err == nil && i < len(model.Files); i++ {
+		sum, size, err = digest(model.Files[i])
+		if err == nil {
+			file := &pb.ImportModelFile{Name: filepath.Base(model.Files[i]), Sha256: sum, Size: size}
+			err = send(stream, &pb.ImportModelRequest{Part: &pb.ImportModelRequest_File{File: file}}, model.Files[i])
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) { // after io.EOF the server's answer says why it stopped listening
+		return nil, err
+	}
+	response, err := stream.CloseAndRecv()
+	if err != nil {
+		return nil, fromCall(err)
+	}
+	return decodeDetail(response.GetModel())
+}
+
+// DeleteModel removes a version, or with an empty version the whole model. The server has to allow it.
+func (c *Client) DeleteModel(ctx context.Context, name, version string) error {
+	_, err := c.models.DeleteModel(ctx, &pb.DeleteModelRequest{Name: name, Version: version})
+	return fromCall(err)
+}
+
+func digest(path string) ([]byte, int64, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	size, err := io.Copy(hash, file)
+	return hash.Sum(nil), size, err
+}
+
+func send(stream grpc.ClientStreamingClient[pb.ImportModelRequest, pb.ImportModelResponse], head *pb.ImportModelRequest, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := stream.Send(head); err != nil {
+		return err
+	}
+	for {
+		chunk := make([]byte, chunkBytes)
+		count, err := io.ReadFull(file, chunk)
+		if count > 0 {
+			part := &pb.ImportModelRequest{Part: &pb.ImportModelRequest_Chunk{Chunk: chunk[:count]}}
+			if err := stream.Send(part); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func decodeSummary(message *pb.ModelSummary) ModelSummary {
+	state := strings.ToLower(strings.TrimPrefix(message.GetState().String(), "MODEL_STATE_"))
+	return ModelSummary{message.GetName(), message.GetVersion(), state, message.GetReason(), message.GetDescription()}
+}
+
+func decodeDetail(message *pb.ModelDetail) (*ModelDetail, error) {
+	out := &ModelDetail{
+		ModelSummary: decodeSummary(message.GetSummary()),
+		Inputs:       decodeSpecs(message.GetInputs()),
+		Outputs:      decodeSpecs(message.GetOutputs()),
+		LRPSupported: message.GetLrpSupported(),
+		ClassNames:   decodeNames(message.GetClassNames()),
+		FeatureNames: decodeNames(message.GetFeatureNames()),
+		TextInputs:   message.GetTextInputs(),
+		BatchAxes:    decodeAxes(message.GetBatchAxes()),
+		TimeAxes:     decodeAxes(message.GetTimeAxes()),
+		Units:        decodeNames(message.GetUnits()),
+	}
+	for _, node := range message.GetNodes() {
+		report := NodeReport{node.GetName(), node.GetOpType(), node.GetSupported(), node.GetRule()}
+		out.Nodes = append(out.Nodes, report)
+	}
+	var err error
+	if out.DefaultMethod, err = decodeMethod(message.GetDefaultMethod()); err != nil {
+		return nil, err
+	}
+	out.DefaultTarget, err = decodeTarget(message.GetDefaultTarget())
+	return out, err
+}
+
+func decodeSpecs(messages []*pb.TensorSpec) map[string]TensorSpec {
+	out := make(map[string]TensorSpec, len(messages))
+	for _, message := range messages {
+		spec := TensorSpec{Type: strings.ToLower(strings.TrimPrefix(message.GetDtype().String(), "DATA_TYPE_"))}
+		for _, axis := range message.GetShape() {
+			extent := axis.GetSymbol()
+			if _, fixed := axis.GetDimension().(*pb.Dimension_Size); fixed {
+				extent = strconv.FormatInt(axis.GetSize(), 10)
+			}
+			spec.Shape = append(spec.Shape, extent)
+		}
+		out[message.GetName()] = spec
+	}
+	return out
+}
+
+func decodeNames(messages map[string]*pb.Names) map[string][]string {
+	out := make(map[string][]string, len(messages))
+	for name, message := range messages {
+		out[name] = message.GetValues()
+	}
+	return out
+}
+
+func decodeAxes(axes map[string]int32) map[string]int {
+	out := make(map[string]int, len(axes))
+	for name, axis := range axes {
+		out[name] = int(axis)
+	}
+	return out
+}

@@ -1,0 +1,83 @@
+"""A proxy before the server that turns away the first attempt at every call that may be sent again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+CONFIG = Path(__file__).resolve().parents[2] / "proto" / "lstm_explain" / "v1" / "service_config.json"
+REPEATABLE = {f"/{n['service']}/{n['method']}" for n in json.loads(CONFIG.read_text())["methodConfig"][0]["name"]}
+ATTEMPTS = "grpc-previous-rpc-attempts"
+OWN = ("user-agent", ATTEMPTS, "grpc-accept-encoding", "accept-encoding")
+
+
+class Unsteady(grpc.GenericRpcHandler):
+    """Passes bytes on as they are. `refused` counts, by method, what was turned away."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+        self.refused: Counter[str] = Counter()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        method, metadata = details.method, [(k, v) for k, v in details.invocation_metadata if k not in OWN]
+        if method in REPEATABLE:
+            return grpc.unary_unary_rpc_method_handler(
+                lambda request, context: self._unary(method, request, context, metadata)
+            )
+        call = self._channel.stream_stream(method)
+
+        def answers(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+            with told(context):
+                yield from call(requests, metadata=metadata, timeout=remaining(context))
+
+        return grpc.stream_stream_rpc_method_handler(answers)
+
+    def _unary(self, method: str, request: bytes, context: Any, metadata: list[Any]) -> bytes:
+        if ATTEMPTS not in dict(context.invocation_metadata()):
+            self.refused[method] += 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "turned away at first")
+        with told(context):
+            future = self._channel.unary_unary(method).future(request, metadata=metadata, timeout=remaining(context))
+            context.add_callback(future.cancel)
+            return future.result()
+        raise AssertionError("told() always aborts after an error")
+
+
+def remaining(context: Any) -> float | None:
+    """Where there is no deadline, gRPC says a number of years, and takes none back."""
+    seconds = context.time_remaining()
+    return None if seconds is None or seconds > 3600 else seconds
+
+
+@contextmanager
+def told(context: Any) -> Iterator[None]:
+    """An error behind the proxy is the caller's, with its details."""
+    try:
+        yield
+    except grpc.FutureCancelledError:
+        context.abort(grpc.StatusCode.CANCELLED, "cancelled")
+    except grpc.RpcError as error:
+        context.set_trailing_metadata(error.trailing_metadata())  # type: ignore[attr-defined]
+        context.abort(error.code(), error.details())  # type: ignore[attr-defined]
+
+
+@contextmanager
+def unsteady(address: str) -> Iterator[tuple[str, Unsteady]]:
+    """The proxy's address, and what it has turned away."""
+    with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        handler = Unsteady(channel)
+        server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
+        server.add_generic_rpc_handlers((handler,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}", handler
+        finally:
+            server.stop(0).wait()
