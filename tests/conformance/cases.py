@@ -417,8 +417,8 @@ def _errors() -> Iterator[Case]:
     square = ask("determinants", {"x": np.ones((2, 2, 2), np.float32)}, method=LRP)
     yield refused("error-operator", "an operator without a rule", square, "FAILED_PRECONDITION", word="determinant")
     long = feeds_of("lstm", 30, 2)["x"]
-    late = lstm(long, method=HEAVY, deadline_ms=50)
-    yield refused("error-deadline", "seconds of work in 50 ms", late, "DEADLINE_EXCEEDED")
+    late = lstm(long, method=HEAVY, deadline_ms=500)  # room for an attempt that is turned away
+    yield refused("error-deadline", "seconds of work in half a second", late, "DEADLINE_EXCEEDED")
     gone = lstm(long, method=HEAVY, cancel_after_ms=100)
     yield refused("error-cancelled", "the caller cancels", gone, "CANCELLED")
 

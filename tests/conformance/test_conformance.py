@@ -69,7 +69,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     with (
         serving(folder / "plain", "--allow-import") as plain,
         serving(folder / "tls", "--allow-import", *secured) as tls,
-        unsteady(plain.address) as (proxy, _),
+        unsteady(plain.address) as proxy,
     ):
         certificates = ("--ca", f"{folder}/ca.pem", "--cert", f"{folder}/me.pem", "--key", f"{folder}/me.key")
         yield {

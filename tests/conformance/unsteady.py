@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,11 +18,11 @@ OWN = ("user-agent", ATTEMPTS, "grpc-accept-encoding", "accept-encoding")
 
 
 class Unsteady(grpc.GenericRpcHandler):
-    """Passes bytes on as they are. `refused` counts, by method, what was turned away."""
+    """Passes bytes on. A call is another attempt if it says so, or if it is the one that was turned away."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
-        self.refused: Counter[str] = Counter()
+        self._refused: set[tuple[str, str, bytes]] = set()  # peer, method, request
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         method, metadata = details.method, [(k, v) for k, v in details.invocation_metadata if k not in OWN]
@@ -40,9 +39,11 @@ class Unsteady(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(answers)
 
     def _unary(self, method: str, request: bytes, context: Any, metadata: list[Any]) -> bytes:
-        if ATTEMPTS not in dict(context.invocation_metadata()):
-            self.refused[method] += 1
+        call = (context.peer(), method, request)
+        if ATTEMPTS not in dict(context.invocation_metadata()) and call not in self._refused:
+            self._refused.add(call)
             context.abort(grpc.StatusCode.UNAVAILABLE, "turned away at first")
+        self._refused.discard(call)
         with told(context):
             future = self._channel.unary_unary(method).future(request, metadata=metadata, timeout=remaining(context))
             context.add_callback(future.cancel)
@@ -69,15 +70,14 @@ def told(context: Any) -> Iterator[None]:
 
 
 @contextmanager
-def unsteady(address: str) -> Iterator[tuple[str, Unsteady]]:
-    """The proxy's address, and what it has turned away."""
+def unsteady(address: str) -> Iterator[str]:
+    """The proxy's address."""
     with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
-        handler = Unsteady(channel)
         server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
-        server.add_generic_rpc_handlers((handler,))
+        server.add_generic_rpc_handlers((Unsteady(channel),))
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
-            yield f"127.0.0.1:{port}", handler
+            yield f"127.0.0.1:{port}"
         finally:
             server.stop(0).wait()
