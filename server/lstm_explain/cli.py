@@ -183,7 +183,9 @@ def serve(context: typer.Context) -> None:
 
 @app.command()
 def health(
-    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the server listens.")] = "127.0.0.1:50051",
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", envvar="LSTM_EXPLAIN_LISTEN", help="Where the server listens.")
+    ] = "127.0.0.1:50051",
     service: Annotated[str, typer.Option(help="A service's full name, or model/<name>; empty: the server.")] = "",
     ca: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The server's authority: use TLS.")] = None,
     certificate: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="Ours, for mutual TLS.")] = None,
@@ -197,6 +199,8 @@ def health(
 
     files = [None if path is None else path.read_bytes() for path in (ca, key, certificate)]
     credentials = None if ca is None else grpc.ssl_channel_credentials(*files)
+    for every, own in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):  # what listens everywhere is asked here
+        address = own + address.removeprefix(every) if address.startswith(every) else address
     answer = ask(address, service, timeout, credentials)
     if answer != "SERVING":
         _fail(f"{address}: {answer}", NOT_POSSIBLE)

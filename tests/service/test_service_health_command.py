@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,14 +11,22 @@ import pytest
 from tests.service.running import Running
 
 
-def health(*arguments: str) -> subprocess.CompletedProcess[str]:
+def health(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lstm_explain.cli", "health", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
 
 
 @pytest.mark.parametrize("service", ["", "lstm_explain.v1.ExplanationService", "model/lstm"])
 def test_a_server_that_serves(running: Running, service: str) -> None:
     told = health("--address", running.address, "--service", service)
+    assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
+
+
+@pytest.mark.parametrize("every", ["127.0.0.1", "0.0.0.0"])
+def test_it_asks_the_server_that_the_environment_sets_up(running: Running, every: str) -> None:
+    """As HEALTHCHECK in a container, whose settings are environment variables."""
+    listen = f"{every}:{running.address.rsplit(':', 1)[1]}"
+    told = health(LSTM_EXPLAIN_LISTEN=listen)
     assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
 
 
