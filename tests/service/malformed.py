@@ -29,7 +29,7 @@ EXTREMES = (-1, 0, 1, 7, 2**31 - 1, 2**31, 2**32, 2**61, 2**62, 2**63 - 1, -(2**
 
 def malformed(rng: random.Random) -> Call:
     """A request. None of them can change a model that the caller has not brought itself."""
-    if rng.random() < 0.01:  # a server takes its time to try out a model
+    if rng.random() < 0.03:  # a server takes its time to try out a model
         return _model(rng)
     kind: Callable[[random.Random], Call] = rng.choice(
         [_damaged, _damaged, _shapes, _nested, _huge, _parameters, _noise, _names]
@@ -88,7 +88,9 @@ def _spoiled(rng: random.Random, whole: bytes) -> bytes:
 
 
 def _model(rng: random.Random) -> Call:
-    """A damaged model, announced as it is, and perhaps a file that it never asked for."""
+    """A damaged model, announced as it is, and perhaps a file that it never asked for; or away with the last one."""
+    if rng.random() < 0.5:
+        return DELETE, [model_pb2.DeleteModelRequest(name="fuzzed").SerializeToString()]
     data = _spoiled(rng, MODEL)
     start = model_pb2.ImportModelStart(name="fuzzed", version="1", size=len(data), sha256=hashlib.sha256(data).digest())
     messages = [model_pb2.ImportModelRequest(start=start), model_pb2.ImportModelRequest(chunk=data)]

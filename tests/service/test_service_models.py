@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
+import numpy as np
 import pytest
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+import lstm_explain as lx
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc, tensor_pb2
-from tests.service.calling import refusal
+from tests.service.calling import refusal, sequence
 from tests.service.models import WORDS
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -117,3 +123,19 @@ def test_reflection_lists_services_and_gives_their_files(channel: grpc.Channel) 
     assert names >= {"lstm_explain.v1.ExplanationService", "lstm_explain.v1.ModelService", "grpc.health.v1.Health"}
     described = descriptor_pb2.FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
     assert described.package == "lstm_explain.v1"
+
+
+def test_a_stock_reflection_client_needs_no_protos(channel: grpc.Channel, models_folder: Path) -> None:
+    """gRPC's own client of it: messages are made of what the server says they are."""
+    pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+    method = pool.FindServiceByName("lstm_explain.v1.ExplanationService").methods_by_name["Explain"]
+    request, response = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
+    x = sequence()
+    asked = request(model="lstm", version="1")
+    asked.inputs.add(name="x", dtype="DATA_TYPE_FLOAT32", shape=x.shape, data=x.tobytes())
+    call = channel.unary_unary(f"/{method.containing_service.full_name}/{method.name}")
+    answer = response.FromString(call(asked.SerializeToString(), timeout=20))
+    wanted = lx.load(models_folder / "lstm" / "1" / "model.onnx").explain({"x": x}).relevance["x"]
+    np.testing.assert_array_equal(np.frombuffer(answer.relevance[0].data, np.float32).reshape(x.shape), wanted)
+    inference = pool.FindServiceByName("inference.GRPCInferenceService")
+    assert {"ModelInfer", "RepositoryModelLoad"} <= set(inference.methods_by_name)
