@@ -111,7 +111,9 @@ def _compile(calls: bytes) -> None:
 def _kernels() -> list[Any]:
     """Every compiled function, where it is defined."""
     found = []
-    for module in (import_module(f"lstm_explain.kernels.{name}") for name in ("scalar", "lstm", "gru", "rnn")):
+    for module in (
+        import_module(f"lstm_explain.kernels.{name}") for name in ("scalar", "product", "sums", "lstm", "gru", "rnn")
+    ):
         found += [v for v in vars(module).values() if hasattr(v, "signatures") and v.__module__ == module.__name__]
     return found
 

@@ -10,93 +10,93 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.scalar import FAST, activate, add_product, multiply_by_slope, settle, share
+from lstm_explain.kernels.product import multiply, width_of
+from lstm_explain.kernels.scalar import FAST, activate, multiply_by_slope, settle, share
 
 
 @nb.njit(**FAST)
-def forward(pre, Rt_zr, Rt_h, Rb_h, h0, lens, reverse, before, codes, params, clip, gates, inner, hidden):
+def forward(
+    pre, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, codes, params, clip, gates, inner, hidden
+):  # fmt: skip
     """Runs the recurrence.
 
-    pre [T, B, 3H]: input part of the pre-activations with their biases; Rb_h [H] is left to `inner` under "before".
-    Rt_zr [H, 2H], Rt_h [H, H]. Completes pre, fills gates [T, B, 3H], hidden [T, B, H] and inner [T, B, H]: u under
-    "before", r * h_prev under "after".
+    pre [T, B, 3H]: x W, completed in place. Rt_zr, Rt_h: packed [H, 2H], [H, H]. bias [3H]: of the pre-activations;
+    under "before" without Rb_h [H], which belongs to u. Fills gates [T, B, 3H], hidden [T, B, H] and inner [T, B, H]: u
+    under "before", r * h_prev under "after".
     """
     _, B, H3 = pre.shape
     H = H3 // 3
     one = pre.dtype.type(1)
-    for b in range(B):
-        for s in range(lens[b]):
+    latest, reset = h0[order], np.empty((B, H), pre.dtype)
+    of_gates, of_candidate = np.empty((B, width_of(Rt_zr)), pre.dtype), np.empty((B, width_of(Rt_h)), pre.dtype)
+    running = B
+    for s in range(lens[order[0]]):
+        while lens[order[running - 1]] <= s:
+            running -= 1
+        multiply(latest, Rt_zr, of_gates, running)
+        for i in range(running):
+            b = order[i]
             t = lens[b] - 1 - s if reverse else s
-            h = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
-            acc, act, u = pre[t, b], gates[t, b], inner[t, b]
-            add_product(h, Rt_zr, acc[: 2 * H])
+            acc, act = pre[t, b], gates[t, b]
+            for j in range(2 * H):
+                acc[j] += of_gates[i, j] + bias[j]
             activate(codes[0], params[0, 0], params[0, 1], clip, acc[: 2 * H], act[: 2 * H])
-            if before:
-                for j in range(H):
-                    u[j] = Rb_h[j]
-                add_product(h, Rt_h, u)
-                for j in range(H):
-                    acc[2 * H + j] += act[H + j] * u[j]
-            else:
-                for j in range(H):
-                    u[j] = act[H + j] * h[j]
-                add_product(u, Rt_h, acc[2 * H :])
+            for j in range(H):
+                reset[i, j] = act[H + j] * latest[i, j]
+        multiply(latest if before else reset, Rt_h, of_candidate, running)
+        for i in range(running):
+            b = order[i]
+            t = lens[b] - 1 - s if reverse else s
+            acc, act, u = pre[t, b], gates[t, b], inner[t, b]
+            for j in range(H):
+                if before:
+                    u[j] = of_candidate[i, j] + Rb_h[j]
+                    acc[2 * H + j] += bias[2 * H + j] + act[H + j] * u[j]
+                else:
+                    u[j] = reset[i, j]
+                    acc[2 * H + j] += bias[2 * H + j] + of_candidate[i, j]
             activate(codes[1], params[1, 0], params[1, 1], clip, acc[2 * H :], act[2 * H :])
             for j in range(H):
-                hidden[t, b, j] = (one - act[j]) * act[2 * H + j] + act[j] * h[j]
+                latest[i, j] = (one - act[j]) * act[2 * H + j] + act[j] * latest[i, j]
+            hidden[t, b] = latest[i]
 
 
 @nb.njit(**FAST)
 def relevance(
-    rule,
-    pre,
-    gates,
-    inner,
-    hidden,
-    h0,
-    lens,
-    reverse,
-    before,
-    bias,
-    Rb_h,
-    R,
-    eps,
-    delta,
-    features,
-    r_y,
-    r_h,
-    m,
-    each,
-    lost,
-):
+    rule, pre, gates, inner, hidden, h0, lens, order, reverse, before, bias, Rb_h, R_zr, R_h, eps, delta, features,
+    r_y, r_h, m, each, lost,
+):  # fmt: skip
     """LRP under every product rule.
 
-    bias [3H]: of the pre-activations (without Rb_h under "before"); R [3H, H]; features: D. r_y [T, B, H]: relevance
-    arriving at every step; r_h [B, H]: at the last state; overwritten with that of the initial state.
+    bias, Rb_h: as in `forward`; R_zr, R_h: packed [2H, H], [H, H]; features: D. r_y [T, B, H]: relevance arriving at
+    every step; r_h [B, H]: at the last state; overwritten with that of the initial state.
     Fills m [T, B, 3H], from which R_x = x * (m @ W) + each; each [T, B]; lost [B].
     Under "before" the candidate has D + 1 incoming units, the inputs and r * u; u has H.
     """
     _, B, H = hidden.shape
-    zero, half, one = pre.dtype.type(0), pre.dtype.type(0.5), pre.dtype.type(1)
+    kind = pre.dtype.type
+    zero, half, one = kind(0), kind(0.5), kind(1)
     keep = one - delta
-    per_unit = one / (features + pre.dtype.type(H))
+    per_unit = one / (features + kind(H))
     per_candidate = one / (features + one) if before else per_unit
-    back, through, direct, r_reset, density_u = np.empty((5, H), pre.dtype)
-    for b in range(B):
-        s_h = r_h[b]
-        lost[b] = zero
-        for s in range(lens[b] - 1, -1, -1):
+    direct, r_reset = np.empty((B, H), pre.dtype), np.empty((B, H), pre.dtype)
+    density_u = np.empty((B, H), pre.dtype)
+    of_gates = np.empty((B, 2 * H), pre.dtype)
+    to_x, to_h, to_product = np.empty((3, B), pre.dtype)  # what every unit gets of bias and stabiliser
+    through, back = np.empty((B, width_of(R_h)), pre.dtype), np.zeros((B, width_of(R_zr)), pre.dtype)
+    lost[:] = zero
+    running = 0
+    for s in range(lens[order[0]] - 1, -1, -1):
+        while running < B and lens[order[running]] > s:
+            running += 1
+        for i in range(running):
+            b = order[i]
             t = lens[b] - 1 - s if reverse else s
             h_prev = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
             act, z, u, out = gates[t, b], pre[t, b], inner[t, b], m[t, b]
-            absorbed = zero
-            to_x = zero
-            to_h = zero
-            to_product = zero  # every r * h_prev is an incoming unit of each candidate under "after"
+            absorbed, given_x, given_h, given_product = zero, zero, zero, zero
             for j in range(H):
-                back[j] = zero
-                through[j] = zero
-                density, kept = settle(s_h[j] + r_y[t, b, j], hidden[t, b, j], zero, eps)
+                density, kept = settle(r_h[b, j] + r_y[t, b, j], hidden[t, b, j], zero, eps)
                 absorbed += keep * kept
                 part = delta * half * kept
                 new, old = one - act[j], act[j]
@@ -105,79 +105,105 @@ def relevance(
                 )
                 r_old, r_prev, gone_old = share(rule, old, h_prev[j], old * h_prev[j] * density + part, eps, delta)
                 absorbed += gone_new + gone_old
-                direct[j] = r_prev
+                direct[i, j] = r_prev
 
                 density, kept = settle(r_new + r_old, z[j], bias[j], eps)
                 out[j] = density
                 absorbed += keep * kept
-                to_x += delta * kept * per_unit
-                to_h += delta * kept * per_unit
+                given_x += delta * kept * per_unit
+                given_h += delta * kept * per_unit
 
                 density, kept = settle(r_n, z[2 * H + j], bias[2 * H + j], eps)
                 out[2 * H + j] = density
                 absorbed += keep * kept
-                to_x += delta * kept * per_candidate
-                to_product += delta * kept * per_candidate
+                given_x += delta * kept * per_candidate
+                given_product += delta * kept * per_candidate
                 if before:
                     r_p = act[H + j] * u[j] * density + delta * kept * per_candidate
-                    r_reset[j], r_u, gone = share(rule, act[H + j], u[j], r_p, eps, delta)
+                    r_reset[i, j], r_u, gone = share(rule, act[H + j], u[j], r_p, eps, delta)
                     density, kept = settle(r_u, u[j], Rb_h[j], eps)
-                    density_u[j] = density
                     absorbed += gone + keep * kept
-                    to_h += delta * kept / pre.dtype.type(H)
-            if before:
-                add_product(density_u, R[2 * H :], back)
-            else:
-                add_product(out[2 * H :], R[2 * H :], through)
-                for j in range(H):
-                    r_p = u[j] * through[j] + to_product
-                    r_reset[j], r_prev, gone = share(rule, act[H + j], h_prev[j], r_p, eps, delta)
-                    direct[j] += r_prev
-                    absorbed += gone
+                    given_h += delta * kept / kind(H)
+                density_u[i, j] = density
+            lost[b] += absorbed
+            to_x[i], to_h[i], to_product[i] = given_x, given_h, given_product
+        multiply(density_u, R_h, through, running)
+        for i in range(running):
+            b = order[i]
+            t = lens[b] - 1 - s if reverse else s
+            h_prev = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
+            act, z, u, out = gates[t, b], pre[t, b], inner[t, b], m[t, b]
+            absorbed, given = zero, zero
             for j in range(H):
-                density, kept = settle(r_reset[j], z[H + j], bias[H + j], eps)
+                if not before:  # every r * h_prev is an incoming unit of each candidate
+                    r_p = u[j] * through[i, j] + to_product[i]
+                    r_reset[i, j], r_prev, gone = share(rule, act[H + j], h_prev[j], r_p, eps, delta)
+                    direct[i, j] += r_prev
+                    absorbed += gone
+                density, kept = settle(r_reset[i, j], z[H + j], bias[H + j], eps)
                 out[H + j] = density
                 absorbed += keep * kept
-                to_x += delta * kept * per_unit
-                to_h += delta * kept * per_unit
-            if rule != 0:
-                add_product(out[: 2 * H], R[: 2 * H], back)
+                given += delta * kept * per_unit
             lost[b] += absorbed
-            each[t, b] = to_x
+            to_h[i] += given
+            each[t, b] = to_x[i] + given
+            of_gates[i] = out[: 2 * H]
+        if rule != 0:
+            multiply(of_gates, R_zr, back, running)
+        for i in range(running):
+            b = order[i]
+            t = lens[b] - 1 - s if reverse else s
+            h_prev = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
             for j in range(H):
-                s_h[j] = direct[j] + h_prev[j] * back[j] + to_h
+                linear = back[i, j] + through[i, j] if before else back[i, j]
+                r_h[b, j] = direct[i, j] + h_prev[j] * linear + to_h[i]
 
 
 @nb.njit(**FAST)
-def gradient(pre, gates, inner, hidden, h0, lens, reverse, before, codes, params, clip, R, g_y, g_h, m):
+def gradient(
+    pre, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, g_y, g_h, m
+):  # fmt: skip
     """Back-propagation through time; g_y, g_h as r_y, r_h in `relevance`, but gradients; g_x = m @ W."""
     _, B, H = hidden.shape
     one = pre.dtype.type(1)
-    zero = pre.dtype.type(0)
-    g_inner = np.empty(H, pre.dtype)
-    for b in range(B):
-        s_h = g_h[b]
-        for s in range(lens[b] - 1, -1, -1):
+    of_candidate, of_gates = np.empty((B, H), pre.dtype), np.empty((B, 2 * H), pre.dtype)
+    through, back = np.empty((B, width_of(R_h)), pre.dtype), np.empty((B, width_of(R_zr)), pre.dtype)
+    running = 0
+    for s in range(lens[order[0]] - 1, -1, -1):
+        while running < B and lens[order[running]] > s:
+            running += 1
+        for i in range(running):
+            b = order[i]
             t = lens[b] - 1 - s if reverse else s
             h_prev = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
             act, z, u, out = gates[t, b], pre[t, b], inner[t, b], m[t, b]
             for j in range(H):
-                g = s_h[j] + g_y[t, b, j]
+                g = g_h[b, j] + g_y[t, b, j]
                 out[j] = g * (h_prev[j] - act[2 * H + j])
                 out[2 * H + j] = g * (one - act[j])
-                s_h[j] = g * act[j]
+                g_h[b, j] = g * act[j]
             multiply_by_slope(codes[1], params[1, 0], params[1, 1], clip, z[2 * H :], act[2 * H :], out[2 * H :])
-            if before:
-                for j in range(H):
+            for j in range(H):
+                if before:
                     out[H + j] = out[2 * H + j] * u[j]
-                    g_inner[j] = out[2 * H + j] * act[H + j]
-                add_product(g_inner, R[2 * H :], s_h)
-            else:
-                for j in range(H):
-                    g_inner[j] = zero
-                add_product(out[2 * H :], R[2 * H :], g_inner)
-                for j in range(H):
-                    out[H + j] = g_inner[j] * h_prev[j]
-                    s_h[j] += g_inner[j] * act[H + j]
+                    of_candidate[i, j] = out[2 * H + j] * act[H + j]
+                else:
+                    of_candidate[i, j] = out[2 * H + j]
+        multiply(of_candidate, R_h, through, running)
+        for i in range(running):
+            b = order[i]
+            t = lens[b] - 1 - s if reverse else s
+            h_prev = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
+            act, z, out = gates[t, b], pre[t, b], m[t, b]
+            for j in range(H):
+                if before:
+                    g_h[b, j] += through[i, j]
+                else:
+                    out[H + j] = through[i, j] * h_prev[j]
+                    g_h[b, j] += through[i, j] * act[H + j]
             multiply_by_slope(codes[0], params[0, 0], params[0, 1], clip, z[: 2 * H], act[: 2 * H], out[: 2 * H])
-            add_product(out[: 2 * H], R[: 2 * H], s_h)
+            of_gates[i] = out[: 2 * H]
+        multiply(of_gates, R_zr, back, running)
+        for i in range(running):
+            for j in range(H):
+                g_h[order[i], j] += back[i, j]

@@ -2,11 +2,11 @@
 
 Gate order is ONNX's: i, o, f, c. One direction; `reverse` walks each sequence from its own end. Arrays are
 [T, B, ...] and C-contiguous; rows past a sequence's length are neither read nor written. All numbers have the type of
-`z`: Numba computes int with float32 in float64.
+`z` (weights may be narrower): Numba computes int with float32 in float64.
 
-Every loop runs a range of walking steps [first, last) of all samples. With `given`, the recurrent product of that (one)
-step comes from outside, in `product`: for many samples one BLAS call beats as many loops over the weights. Without, the
-loop computes it sample by sample. `latest` [B, ...] is what the next step's product is of.
+Every loop goes step by step through all samples whose sequence is not over, so that one product serves them all (see
+product.py). order [B] has the longest sequence first: the samples at work are always a front part of it, and row i of
+a loop's own arrays belongs to sample order[i].
 
 Per step (the ONNX operator LSTM; peepholes P in order i, o, f):
     z = x W + h_prev R + b,  i, f = s(z + P c_prev),  g = tanh(z_c),  c = f c_prev + i g,  o = s(z_o + P_o c),
@@ -18,7 +18,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.scalar import FAST, activate, add_product, exp, multiply_by_slope, settle, share, tanh
+from lstm_explain.kernels.product import multiply, width_of
+from lstm_explain.kernels.scalar import FAST, activate, exp, multiply_by_slope, settle, share, tanh
 
 
 @nb.njit(**FAST)
@@ -65,107 +66,62 @@ def _any_cell(acc, act, c, cell, squashed, hidden, P, codes, params, clip, coupl
 
 @nb.njit(**FAST)
 def forward(
-    first,
-    last,
-    given,
-    product,
-    latest,
-    z,
-    Rt,
-    P,
-    h0,
-    c0,
-    lens,
-    reverse,
-    codes,
-    params,
-    clip,
-    coupled,
-    gates,
-    cells,
-    squashed,
-    hidden,
-):
+    z, Rt, bias, P, h0, c0, lens, order, reverse, codes, params, clip, coupled, gates, cells, squashed, hidden
+):  # fmt: skip
     """Runs the recurrence.
 
-    z [T, B, 4H]: input part of the pre-activations, biases included; completed in place. Rt [H, 4H]. P [3, H] or
-    [0, H]. h0, c0 [B, H]. lens [B]. codes [3], params [3, 2]: activations f, g, h. coupled: f = 1 - i.
+    z [T, B, 4H]: x W, completed in place. Rt: packed [H, 4H]. bias [4H]. P [3, H] or [0, H]. h0, c0 [B, H]. lens [B].
+    codes [3], params [3, 2]: activations f, g, h. coupled: f = 1 - i.
     Fills gates [T, B, 4H], cells, squashed (h's activation of the cell) and hidden [T, B, H].
     """
     _, B, H4 = z.shape
     plain = codes[0] == 0 and codes[1] == 1 and codes[2] == 1 and not (clip > 0 or P.shape[0] or coupled)
-    for b in range(B):
-        for s in range(first, min(last, lens[b])):
+    latest, product = h0[order], np.empty((B, width_of(Rt)), z.dtype)
+    running = B
+    for s in range(lens[order[0]]):
+        while lens[order[running - 1]] <= s:
+            running -= 1
+        multiply(latest, Rt, product, running)
+        for i in range(running):
+            b = order[i]
             t = lens[b] - 1 - s if reverse else s
-            before = t + 1 if reverse else t - 1
-            c = c0[b] if s == 0 else cells[before, b]
+            c = c0[b] if s == 0 else cells[t + 1 if reverse else t - 1, b]
             acc, act, cell = z[t, b], gates[t, b], cells[t, b]
-            if given:
-                for j in range(H4):
-                    acc[j] += product[b, j]
-            else:
-                add_product(h0[b] if s == 0 else hidden[before, b], Rt, acc)
+            for j in range(H4):
+                acc[j] += product[i, j] + bias[j]
             if plain:
                 _plain_cell(acc, act, c, cell, squashed[t, b], hidden[t, b])
             else:
                 _any_cell(acc, act, c, cell, squashed[t, b], hidden[t, b], P, codes, params, clip, coupled)
-            if given:
-                latest[b] = hidden[t, b]
+            latest[i] = hidden[t, b]
 
 
 @nb.njit(**FAST)
 def relevance_all(
-    first,
-    last,
-    given,
-    product,
-    latest,
-    z,
-    gates,
-    cells,
-    hidden,
-    h0,
-    c0,
-    lens,
-    reverse,
-    bias,
-    R,
-    eps,
-    delta,
-    r_y,
-    r_h,
-    r_c,
-    m,
-    each,
-    lost,
-):
+    z, gates, cells, hidden, h0, c0, lens, order, reverse, bias, R, eps, delta, r_y, r_h, r_c, m, each, lost
+):  # fmt: skip
     """LRP under "signal takes all": only the cell input passes relevance on (Arras et al. 2019, section 3).
 
-    bias [H] of the cell input; R [H, H] its recurrent weights; delta: bias factor; each [T, B] comes in as one over
-    the number of incoming units (D + H). r_y [T, B, H]: relevance arriving at every step; r_h, r_c [B, H]: at the last
-    states; overwritten with that of the initial states.
+    bias [H] of the cell input; R: its recurrent weights, packed [H, H]; delta: bias factor; each [T, B] comes in as one
+    over the number of incoming units (D + H). r_y [T, B, H]: relevance arriving at every step; r_h, r_c [B, H]: at the
+    last states; overwritten with that of the initial states.
     Fills m [T, B, H], from which R_x = x * (m @ W) + each; each: what every input unit gets of bias and stabiliser;
     lost [B]: what is absorbed.
     """
     _, B, H = hidden.shape
-    back = np.empty(H, z.dtype)
+    latest, back = np.empty((B, H), z.dtype), np.empty((B, width_of(R)), z.dtype)
     zero, half, keep = z.dtype.type(0), z.dtype.type(0.5), z.dtype.type(1) - delta
-    for b in range(B):
-        s_h, s_c = r_h[b], r_c[b]
-        for s in range(min(last, lens[b]) - 1, first - 1, -1):
+    running = 0
+    for s in range(lens[order[0]] - 1, -2, -1):
+        multiply(latest, R, back, running)
+        for i in range(running):
+            _through_hidden(i, order[i], s, lens, reverse, hidden, h0, back, each, r_h)
+        while s >= 0 and running < B and lens[order[running]] > s:
+            running += 1
+        for i in range(running if s >= 0 else 0):
+            b = order[i]
             t = lens[b] - 1 - s if reverse else s
-            if s + 1 < lens[b]:
-                after = t - 1 if reverse else t + 1
-                if given:
-                    back[:] = product[b]
-                else:
-                    back[:] = zero
-                    add_product(m[after, b], R, back)
-                own = h0[b] if s < 0 else hidden[t, b]
-                for j in range(H):
-                    s_h[j] = own[j] * back[j] + each[after, b]
-            if s < 0:
-                break
+            s_h, s_c = r_h[b], r_c[b]
             c_prev = c0[b] if s == 0 else cells[t + 1 if reverse else t - 1, b]
             act, pre, cell, out, arriving = gates[t, b], z[t, b], cells[t, b], m[t, b], r_y[t, b]
             of_sum = zero
@@ -180,66 +136,45 @@ def relevance_all(
                 out[j] = density
             lost[b] += keep * (of_sum + of_input)
             each[t, b] *= delta * of_input
-            if given:
-                latest[b] = out
+            latest[i] = out
+
+
+@nb.njit(**FAST)
+def _through_hidden(i, b, s, lens, reverse, hidden, h0, back, each, r_h):
+    """Relevance of sample b's hidden state at step s (-1: the initial one), from that of the step after."""
+    t = lens[b] - 1 - s if reverse else s
+    own = h0[b] if s < 0 else hidden[t, b]
+    given = each[t - 1 if reverse else t + 1, b]
+    for j in range(own.size):
+        r_h[b, j] = own[j] * back[i, j] + given
 
 
 @nb.njit(**FAST)
 def relevance_shared(
-    first,
-    last,
-    given,
-    product,
-    latest,
-    rule,
-    z,
-    gates,
-    cells,
-    squashed,
-    hidden,
-    h0,
-    c0,
-    lens,
-    reverse,
-    coupled,
-    bias,
-    R,
-    P,
-    eps,
-    delta,
-    r_y,
-    r_h,
-    r_c,
-    m,
-    each,
-    lost,
-):
+    rule, z, gates, cells, squashed, hidden, h0, c0, lens, order, reverse, coupled, bias, R, P, eps, delta,
+    r_y, r_h, r_c, m, each, lost,
+):  # fmt: skip
     """LRP under half (1), prop (2) and abs (3): gates receive relevance and pass it on.
 
-    As `relevance_all`, but bias [4H], R [4H, H], m [T, B, 4H], so that R_x = x * (m @ W) + each. A gate with a
+    As `relevance_all`, but bias [4H], R packed [4H, H], m [T, B, 4H], so that R_x = x * (m @ W) + each. A gate with a
     peephole has one more incoming unit, the cell.
     """
     _, B, H = hidden.shape
-    back = np.empty(H, z.dtype)
+    latest, back = np.empty((B, 4 * H), z.dtype), np.empty((B, width_of(R)), z.dtype)
     zero, half, one = z.dtype.type(0), z.dtype.type(0.5), z.dtype.type(1)
     keep = one - delta
     peeps = P.shape[0] > 0
-    for b in range(B):
-        s_h, s_c = r_h[b], r_c[b]
-        for s in range(min(last, lens[b]) - 1, first - 1, -1):
+    running = 0
+    for s in range(lens[order[0]] - 1, -2, -1):
+        multiply(latest, R, back, running)
+        for i in range(running):
+            _through_hidden(i, order[i], s, lens, reverse, hidden, h0, back, each, r_h)
+        while s >= 0 and running < B and lens[order[running]] > s:
+            running += 1
+        for i in range(running if s >= 0 else 0):
+            b = order[i]
             t = lens[b] - 1 - s if reverse else s
-            if s + 1 < lens[b]:
-                after = t - 1 if reverse else t + 1
-                if given:
-                    back[:] = product[b]
-                else:
-                    back[:] = zero
-                    add_product(m[after, b], R, back)
-                own = h0[b] if s < 0 else hidden[t, b]
-                for j in range(H):
-                    s_h[j] = own[j] * back[j] + each[after, b]
-            if s < 0:
-                break
+            s_h, s_c = r_h[b], r_c[b]
             c_prev = c0[b] if s == 0 else cells[t + 1 if reverse else t - 1, b]
             act, pre, cell, out = gates[t, b], z[t, b], cells[t, b], m[t, b]
             per_unit = each[t, b]
@@ -291,55 +226,32 @@ def relevance_shared(
                 s_c[j] = r_prev
             lost[b] += absorbed
             each[t, b] = handed
-            if given:
-                latest[b] = out
+            latest[i] = out
 
 
 @nb.njit(**FAST)
 def gradient(
-    first,
-    last,
-    given,
-    product,
-    latest,
-    z,
-    gates,
-    cells,
-    squashed,
-    c0,
-    lens,
-    reverse,
-    codes,
-    params,
-    clip,
-    coupled,
-    R,
-    P,
-    g_y,
-    g_h,
-    g_c,
-    m,
-):
+    z, gates, cells, squashed, c0, lens, order, reverse, codes, params, clip, coupled, R, P, g_y, g_h, g_c, m
+):  # fmt: skip
     """Back-propagation through time. g_y [T, B, H], g_h, g_c [B, H] as r_y, r_h, r_c in `relevance_all`, but
-    gradients; fills m [T, B, 4H], the gradient of the pre-activations, from which g_x = m @ W."""
+    gradients; R packed [4H, H]; fills m [T, B, 4H], the gradient of the pre-activations, from which g_x = m @ W."""
     _, B, H = cells.shape
     none = z.dtype.type(0)
-    g_cell = np.empty(H, z.dtype)
-    for b in range(B):
-        s_h, s_c = g_h[b], g_c[b]
-        for s in range(min(last, lens[b]) - 1, first - 1, -1):
+    latest, back, g_cell = np.empty((B, 4 * H), z.dtype), np.empty((B, width_of(R)), z.dtype), np.empty(H, z.dtype)
+    i, o, f, g = slice(0, H), slice(H, 2 * H), slice(2 * H, 3 * H), slice(3 * H, 4 * H)
+    running = 0
+    for s in range(lens[order[0]] - 1, -2, -1):
+        multiply(latest, R, back, running)
+        for row in range(running):
+            g_h[order[row]] = back[row, :H]
+        while s >= 0 and running < B and lens[order[running]] > s:
+            running += 1
+        for row in range(running if s >= 0 else 0):
+            b = order[row]
             t = lens[b] - 1 - s if reverse else s
-            if s + 1 < lens[b]:
-                if given:
-                    s_h[:] = product[b]
-                else:
-                    s_h[:] = none
-                    add_product(m[t - 1 if reverse else t + 1, b], R, s_h)
-            if s < 0:
-                break
+            s_h, s_c = g_h[b], g_c[b]
             c_prev = c0[b] if s == 0 else cells[t + 1 if reverse else t - 1, b]
             act, pre, out = gates[t, b], z[t, b], m[t, b]
-            i, o, f, g = slice(0, H), slice(H, 2 * H), slice(2 * H, 3 * H), slice(3 * H, 4 * H)
             for j in range(H):
                 s_h[j] += g_y[t, b, j]
                 out[H + j] = s_h[j] * squashed[t, b, j]
@@ -364,5 +276,4 @@ def gradient(
                 s_c[j] *= act[2 * H + j]
                 if P.shape[0]:
                     s_c[j] += P[0, j] * out[j] + P[2, j] * out[2 * H + j]
-            if given:
-                latest[b] = out
+            latest[row] = out

@@ -213,21 +213,6 @@ def _rare_slope(code, alpha, beta, v, y):
     return one / (one + exp(-v))
 
 
-@nb.njit(**FAST)
-def add_product(v, M, out):
-    """out += v @ M; v [K], M [K, N], out [N]. Four rows at a time: `out` is read and written a quarter as often."""
-    K, N = M.shape
-    whole = K - K % 4
-    for k in range(0, whole, 4):
-        a, b, c, d = v[k], v[k + 1], v[k + 2], v[k + 3]
-        for j in range(N):
-            out[j] += (a * M[k, j] + b * M[k + 1, j]) + (c * M[k + 2, j] + d * M[k + 3, j])
-    for k in range(whole, K):
-        a = v[k]
-        for j in range(N):
-            out[j] += a * M[k, j]
-
-
 @nb.njit(**FAST, forceinline=True)
 def settle(r, z, bias, eps):
     """The epsilon rule at one sum z of relevance r: r / stab(z), and what bias and stabiliser keep of r.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,22 +11,23 @@ import numpy as np
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.kernels import gru, lstm, rnn
+from lstm_explain.kernels import gru, lstm, memory, rnn
+from lstm_explain.kernels.product import WIDTH, multiply, pack
 from lstm_explain.kernels.scalar import CODES, DEFAULTS
 from lstm_explain.methods.spec import LRP
 from lstm_explain.rules.op import Kind, Op, add
 
 RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}
-BATCH_FOR_BLAS = 4  # samples from which on one product for all beats a loop over the weights for each; bench/
 STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
 @dataclass(slots=True)
 class Lengths:
-    """steps [B]: of each sequence. whole: every one is as long as the array."""
+    """steps [B]: of each sequence. whole: every one is as long as the array. order [B]: longest first."""
 
     steps: Array
     whole: bool
+    order: Array
 
     def over(self, total: int) -> Array:
         """[T, B]: where a sequence is past its end."""
@@ -126,7 +127,7 @@ class Recurrent(ABC):
     def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
         """The kernels do not look where they read, so what steers them is checked."""
         if value is None:
-            return Lengths(np.full(batch, steps, np.int64), True)
+            return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
         if value.shape != (batch,):
             raise self._misfit("sequence_lens", value.shape, (batch,))
         if value.min() < 0 or value.max() > steps:
@@ -134,7 +135,8 @@ class Recurrent(ABC):
                 f"node {self.node.name!r} ({self.node.op}): sequence lengths from {value.min()} to {value.max()}, "
                 f"wanted 0 to {steps}"
             )
-        return Lengths(np.ascontiguousarray(value, np.int64), bool((value == steps).all()))
+        lens = np.ascontiguousarray(value, np.int64)
+        return Lengths(lens, bool((lens == steps).all()), np.argsort(-lens, kind="stable"))
 
     def _misfit(self, what: str, came: tuple[int, ...], wanted: tuple[object, ...]) -> InputError:
         return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
@@ -148,7 +150,7 @@ class Recurrent(ABC):
             ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
         parts: list[list[Array]] = []
         for d, (direction, tape) in enumerate(zip(self.directions, tapes, strict=True)):
-            r_y = np.zeros((steps, batch, self.hidden), self.dtype) if y is None else self._owned(y[:, d])
+            r_y = memory.zeros((steps, batch, self.hidden), self.dtype) if y is None else self._owned(y[:, d])
             r_ends = [self._end(e, d, tapes[0].lens) for e in ends]
             parts.append(direction.backward(tape, r_y, r_ends, lrp))
         inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
@@ -186,13 +188,23 @@ def _stack(parts: list[Array], axis: int) -> Array:
     return parts[0][None] if axis == 0 else parts[0][:, None]
 
 
-def _lean(weights: Array) -> Array:
-    """Recurrent weights as the time loops read them, in float32 where that holds them exactly, whatever the arithmetic.
+class Weights:
+    """A matrix [K, N] that all steps are multiplied by at once."""
 
-    Every step reads all of them, and takes as long as they take to come from the cache.
-    """
-    single = weights.astype(np.float32)
-    return np.ascontiguousarray(single if np.array_equal(single, weights) else weights)
+    def __init__(self, matrix: Array) -> None:
+        self.plain = np.ascontiguousarray(matrix)
+        self.packed = None if matrix.shape[1] % WIDTH else pack(matrix)
+
+    def times(self, x: Array) -> Array:
+        """[T, B, K] to [T, B, N]."""
+        steps, batch, units = x.shape
+        out = memory.empty((steps * batch, self.plain.shape[1]), x.dtype)
+        rows = x.reshape(steps * batch, units)
+        if self.packed is None:
+            np.matmul(rows, self.plain, out=out)
+        else:
+            multiply(rows, self.packed, out, len(rows))
+        return out.reshape(steps, batch, -1)
 
 
 class Direction(ABC):
@@ -209,8 +221,7 @@ class Direction(ABC):
         *,
         reverse: bool,
     ) -> None:
-        self.W, self.R, self.P = W, _lean(R), P
-        self.Rt = _lean(R.T)
+        self.W, self.R, self.P = W, R, P
         self.B = B
         self.reverse = reverse
         self.codes = np.array([CODES[name] for name, _, _ in names], np.int64)
@@ -236,7 +247,7 @@ class Direction(ABC):
 
     def room(self, lens: Lengths, *shape: int) -> Array:
         """For a kernel to fill; zero where it will not come, past the end of shorter sequences."""
-        return (np.empty if lens.whole else np.zeros)(shape, self.W.dtype)
+        return (memory.empty if lens.whole else memory.zeros)(shape, self.W.dtype)
 
     def last(self, sequence: Array, lens: Lengths) -> Array:
         """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
@@ -246,19 +257,8 @@ class Direction(ABC):
         at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
         return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)
 
-    def of_weights(self, x: Array, Wt: Array, bias: Array) -> Array:
-        """x @ Wt + bias for all steps at once: [T, B, rows]."""
-        steps, batch, features = x.shape
-        z = x.reshape(steps * batch, features) @ Wt
-        z += bias
-        return z.reshape(steps, batch, Wt.shape[1])
-
-    def of_input(self, x: Array, m: Array, W: Array, lrp: LRP | None, each: Array) -> Array:
-        """Gradients m @ W of x, or their relevance x * (m @ W) + each: one product over all steps."""
-        steps, batch, features = x.shape
-        r = (m.reshape(steps * batch, -1) @ W).reshape(steps, batch, features)
-        if lrp is None:
-            return r
+    def of_input(self, x: Array, r: Array, lrp: LRP, each: Array) -> Array:
+        """Relevance of x [T, B, D], x * r + each, given the densities r that reach it. Overwrites r."""
         r *= x
         return r + each[:, :, None] if lrp.bias_factor else r
 
@@ -267,19 +267,19 @@ class LSTMDirection(Direction):
     def prepare(self) -> None:
         H = self.hidden
         self.bias = self.B[: 4 * H] + self.B[4 * H :]
-        self.Wt = np.ascontiguousarray(self.W.T)
-        self.W_c, self.R_c = np.ascontiguousarray(self.W[3 * H :]), _lean(self.R[3 * H :])
+        self.Rt_packed, self.R_packed, self.R_c = pack(self.R.T), pack(self.R), pack(self.R[3 * H :])
+        self.by_input, self.by_candidate = Weights(self.W.T), Weights(self.W[3 * H :])
+        self.by_gates = Weights(self.W)
 
     def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
-        z = self.of_weights(x, self.Wt, self.bias)
+        z = self.by_input.times(x)
         gates = self.room(lens, *z.shape)
         cells, squashed, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(3))
         h0, c0 = states
-        self.stepwise(
-            lstm.forward, range(steps), batch, self.Rt, h0.copy(),
-            z, self.Rt, self.P, h0, c0, lens.steps, self.reverse, self.codes, self.params, self.clip, self.coupled,
-            gates, cells, squashed, hidden,
+        lstm.forward(
+            z, self.Rt_packed, self.bias, self.P, h0, c0, lens.steps, lens.order, self.reverse, self.codes, self.params,
+            self.clip, self.coupled, gates, cells, squashed, hidden,
         )  # fmt: skip
         tape = Tape(x, hidden, h0, lens, {"z": z, "gates": gates, "cells": cells, "squashed": squashed, "c0": c0})
         return tape, [self.last(hidden, lens), self.last(cells, lens)]
@@ -287,33 +287,28 @@ class LSTMDirection(Direction):
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, _ = tape.x.shape
         z, gates, cells, squashed, c0 = (tape.kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
-        r_h, r_c = r_ends
+        lens, order, (r_h, r_c) = tape.lens.steps, tape.lens.order, r_ends
         lost = np.zeros(batch, self.W.dtype)
-        back = range(steps - 1, -2, -1)
         only_input = lrp is not None and lrp.product_rule == "all"
         m = self.room(tape.lens, steps, batch, self.hidden * (1 if only_input else 4))
         if lrp is None:
-            self.stepwise(
-                lstm.gradient, back, batch, self.R, np.zeros_like(m[0]),
-                z, gates, cells, squashed, c0, tape.lens.steps, self.reverse, self.codes, self.params, self.clip,
-                self.coupled, self.R, self.P, r_y, r_h, r_c, m,
+            lstm.gradient(
+                z, gates, cells, squashed, c0, lens, order, self.reverse, self.codes, self.params, self.clip,
+                self.coupled, self.R_packed, self.P, r_y, r_h, r_c, m,
             )  # fmt: skip
-            return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h, r_c]
-        eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
-        each = self.each(tape, lrp)
+            return [self.by_gates.times(m), lost, r_h, r_c]
+        eps, delta, each = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor), self.each(tape, lrp)
         if only_input:
-            self.stepwise(
-                lstm.relevance_all, back, batch, self.R_c, np.zeros_like(m[0]),
-                z, gates, cells, tape.hidden, tape.h0, c0, tape.lens.steps, self.reverse, self.bias[3 * self.hidden :],
+            lstm.relevance_all(
+                z, gates, cells, tape.hidden, tape.h0, c0, lens, order, self.reverse, self.bias[3 * self.hidden :],
                 self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
             )  # fmt: skip
-            return [self.of_input(tape.x, m, self.W_c, lrp, each), lost, r_h, r_c]
-        self.stepwise(
-            lstm.relevance_shared, back, batch, self.R, np.zeros_like(m[0]),
-            RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, tape.lens.steps, self.reverse,
-            self.coupled, self.bias, self.R, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
+            return [self.of_input(tape.x, self.by_candidate.times(m), lrp, each), lost, r_h, r_c]
+        lstm.relevance_shared(
+            RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens, order, self.reverse,
+            self.coupled, self.bias, self.R_packed, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
         )  # fmt: skip
-        return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h, r_c]
+        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h, r_c]
 
     def each(self, tape: Tape, lrp: LRP) -> Array:
         """[T, B]: one over the number of incoming units, at every step that there is."""
@@ -322,22 +317,6 @@ class LSTMDirection(Direction):
         if lrp.bias_factor and not tape.lens.whole:
             each[tape.lens.over(len(each))] = 0
         return each
-
-    def stepwise(
-        self, kernel: Callable[..., None], steps: range, batch: int, weights: Array, latest: Array, *arguments: Any
-    ) -> None:
-        """All steps in one call, or for a large batch step by step, with one matrix product for all samples each.
-
-        latest [batch, rows of weights]: what the first step's product is of; the kernel keeps it up to date.
-        """
-        product = np.empty((batch, weights.shape[1]), self.W.dtype)
-        if batch < BATCH_FOR_BLAS:
-            kernel(min(steps[0], steps[-1]), max(steps[0], steps[-1]) + 1, False, product, latest, *arguments)
-            return
-        weights = weights.astype(self.W.dtype, copy=False)
-        for step in steps:
-            np.matmul(latest, weights, out=product)
-            kernel(step, step + 1, True, product, latest, *arguments)
 
 
 class LSTM(Recurrent):
@@ -349,8 +328,9 @@ class LSTM(Recurrent):
 class GRUDirection(Direction):
     def prepare(self) -> None:
         H = self.hidden
-        self.Wt = np.ascontiguousarray(self.W.T)
-        self.Rt_zr, self.Rt_h = (_lean(part.T) for part in (self.R[: 2 * H], self.R[2 * H :]))
+        R_zr, R_h = self.R[: 2 * H], self.R[2 * H :]
+        self.Rt_zr, self.Rt_h, self.R_zr, self.R_h = pack(R_zr.T), pack(R_h.T), pack(R_zr), pack(R_h)
+        self.by_input, self.by_gates = Weights(self.W.T), Weights(self.W)
         self.bias = self.B[: 3 * H] + self.B[3 * H :]
         self.Rb_h = self.B[5 * H :].copy()
         if self.linear_before_reset:  # the reset gate scales this bias too
@@ -358,34 +338,34 @@ class GRUDirection(Direction):
 
     def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
-        pre = self.of_weights(x, self.Wt, self.bias)
+        pre = self.by_input.times(x)
         gates = self.room(lens, *pre.shape)
         inner, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(2))
         (h0,) = states
         gru.forward(
-            pre, self.Rt_zr, self.Rt_h, self.Rb_h, h0, lens.steps, self.reverse, self.linear_before_reset, self.codes,
-            self.params, self.clip, gates, inner, hidden,
+            pre, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, lens.order, self.reverse,
+            self.linear_before_reset, self.codes, self.params, self.clip, gates, inner, hidden,
         )  # fmt: skip
         return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, features = tape.x.shape
         pre, gates, inner = (tape.kept[n] for n in ("pre", "gates", "inner"))
-        (r_h,) = r_ends
+        lens, order, (r_h,) = tape.lens.steps, tape.lens.order, r_ends
         m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             gru.gradient(
-                pre, gates, inner, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.linear_before_reset,
-                self.codes, self.params, self.clip, self.R, r_y, r_h, m,
+                pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse, self.linear_before_reset,
+                self.codes, self.params, self.clip, self.R_zr, self.R_h, r_y, r_h, m,
             )  # fmt: skip
-            return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
+            return [self.by_gates.times(m), lost, r_h]
         gru.relevance(
-            RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, tape.lens.steps, self.reverse,
-            self.linear_before_reset, self.bias, self.Rb_h, self.R, self.scalar(lrp.epsilon),
+            RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse,
+            self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, self.scalar(lrp.epsilon),
             self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
         )  # fmt: skip
-        return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h]
+        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
 
 
 class GRU(Recurrent):
@@ -396,32 +376,37 @@ class GRU(Recurrent):
 
 class RNNDirection(Direction):
     def prepare(self) -> None:
-        self.Wt = np.ascontiguousarray(self.W.T)
+        self.Rt_packed, self.R_packed = pack(self.R.T), pack(self.R)
+        self.by_input, self.by_gates = Weights(self.W.T), Weights(self.W)
         self.bias = self.B[: self.hidden] + self.B[self.hidden :]
 
     def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
-        pre = self.of_weights(x, self.Wt, self.bias)
+        pre = self.by_input.times(x)
         hidden = self.room(lens, *pre.shape)
         (h0,) = states
-        rnn.forward(pre, self.Rt, h0, lens.steps, self.reverse, self.codes, self.params, self.clip, hidden)
+        rnn.forward(
+            pre, self.Rt_packed, self.bias, h0, lens.steps, lens.order, self.reverse, self.codes, self.params,
+            self.clip, hidden,
+        )  # fmt: skip
         return Tape(x, hidden, h0, lens, {"pre": pre}), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, _ = tape.x.shape
-        pre, (r_h,) = tape.kept["pre"], r_ends
+        pre, lens, order, (r_h,) = tape.kept["pre"], tape.lens.steps, tape.lens.order, r_ends
         m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             rnn.gradient(
-                pre, tape.hidden, tape.lens.steps, self.reverse, self.codes, self.params, self.clip, self.R, r_y, r_h, m
-            )
-            return [self.of_input(tape.x, m, self.W, None, lost), lost, r_h]
+                pre, tape.hidden, lens, order, self.reverse, self.codes, self.params, self.clip, self.R_packed, r_y,
+                r_h, m,
+            )  # fmt: skip
+            return [self.by_gates.times(m), lost, r_h]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
         rnn.relevance(
-            pre, tape.hidden, tape.h0, tape.lens.steps, self.reverse, self.bias, self.R, eps, delta,
+            pre, tape.hidden, tape.h0, lens, order, self.reverse, self.bias, self.R_packed, eps, delta,
             self.scalar(self.units), r_y, r_h, m, each, lost,
         )  # fmt: skip
-        return [self.of_input(tape.x, m, self.W, lrp, each), lost, r_h]
+        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
 
 
 class RNN(Recurrent):
