@@ -355,9 +355,10 @@ def test_kill_9_during_an_import(tmp_path: Path) -> None:
     """Whatever was there is there at the next start, and the new version in whole or not at all."""
     write_version(tmp_path, "base", lstm(0))
     data = content(1, hidden=64)
-    whole = len(data)
+    model, whole = len(data), len(data) + len(BESIDE)
     # Bytes sent, and seconds from then to the kill: the last ones hit the checks, the renames, the answer.
-    kills = [(0, 0.2), (1, 0.2), (4096, 0.2), (whole // 2, 0.2), (whole - 1, 0.2), (whole, 0.0), (whole, 0.03)]
+    kills = [(0, 0.2), (1, 0.2), (4096, 0.2), (model // 2, 0.2), (model, 0.2), (model + 1, 0.2), (whole - 1, 0.2)]
+    kills += [(whole, 0.0), (whole, 0.03)]
     for count, seconds in [*kills, (whole, 0.3)]:
         with serving(tmp_path, "--allow-import") as server:
             versions = intact(server, tmp_path, data)
@@ -370,15 +371,24 @@ def test_kill_9_during_an_import(tmp_path: Path) -> None:
         assert client.import_model("base", data).version == str(versions[-1] + 1)
 
 
+BESIDE = bytes(10_000)  # a second file of the version
+
+
+def chunks(data: bytes) -> Iterator[model_pb2.ImportModelRequest]:
+    return (chunk(data[at : at + 4096]) for at in range(0, len(data), 4096))
+
+
 def kill_while_importing(server: Running, channel: grpc.Channel, data: bytes, count: int, seconds: float) -> None:
     sent = threading.Event()
 
     def messages() -> Iterator[model_pb2.ImportModelRequest]:
         yield start(data, name="base")
-        for at in range(0, count, 4096):
-            yield chunk(data[at : min(at + 4096, count)])
+        yield from chunks(data[:count])
+        if count >= len(data):
+            yield announce("beside.bin", BESIDE)
+            yield from chunks(BESIDE[: count - len(data)])
         sent.set()
-        if count < len(data):
+        if count < len(data) + len(BESIDE):
             time.sleep(20)
 
     call = model_pb2_grpc.ModelServiceStub(channel).ImportModel.future(messages())
