@@ -103,7 +103,7 @@ def test_sigterm_lets_requests_at_work_finish(heavy_folder: Path) -> None:
 def test_the_grace_period_ends(heavy_folder: Path) -> None:
     with serving(heavy_folder, "--grace-period", "0.3") as server, server.channel() as channel:
         stub(channel).Explain(request(inputs=[tensor("x", sequence())]))
-        endless = stub(channel).Explain.future(heavy(time_steps=60_000))
+        endless = stub(channel).Explain.future(heavy(time_steps=24_000))
         time.sleep(0.3)
         start = time.monotonic()
         assert server.stop() == 0
