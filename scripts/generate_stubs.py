@@ -99,10 +99,31 @@ def generate_rust(out: Path) -> None:
     subprocess.run(["cargo", "run", "--quiet", "--locked", "--package", "codegen", "--", out], check=True, cwd=crate)
 
 
+def generate_typescript(out: Path) -> None:
+    """Modules for grpc-js, by the ts-proto of the client's lock file; and the service config as one."""
+    client = ROOT / "client" / "typescript"
+    plugin = client / "node_modules" / ".bin" / "protoc-gen-ts_proto"
+    if not plugin.exists():
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], check=True, cwd=client)
+    out.mkdir(parents=True, exist_ok=True)
+    options = ("env=node", "outputServices=grpc-js", "oneof=unions-value", "forceLong=bigint", "importSuffix=.js",
+               "esModuleInterop=true", "outputJsonMethods=false")  # fmt: skip
+    compile_protos(
+        OURS,
+        f"--plugin=protoc-gen-ts_proto={plugin}",
+        f"--ts_proto_out={out}",
+        *(f"--ts_proto_opt={option}" for option in options),
+    )
+    head = "// Generated from proto/ by `make proto`; do not edit.\n"
+    config = (PROTO / CONFIG).read_text().strip()
+    (out / CONFIG.with_suffix(".ts")).write_text(f"{head}export default {config};\n")
+
+
 LANGUAGES = {
     "python": Language("proto/python", (), generate_python),
     "go": Language("client/go/explainv1", ("go",), generate_go),
     "rust": Language("client/rust/src/proto", ("cargo",), generate_rust),
+    "typescript": Language("client/typescript/src/generated", ("node", "npm"), generate_typescript),
 }
 
 

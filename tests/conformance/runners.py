@@ -67,4 +67,13 @@ RUNNERS = (
         ("client/rust/target/release/conformance",),
         test=("cargo", "test", "--quiet", "--release", "--locked", "--target-dir", "target"),
     ),
+    Runner(
+        "typescript",
+        "client/typescript",
+        ("node", "npm"),
+        (("npm", "ci", "--no-audit", "--no-fund"), ("npm", "run", "build")),
+        ("node", "client/typescript/dist/conformance/runner.js"),
+        test=("npm", "test"),
+        example=("npm", "run", "--silent", "example", "--"),
+    ),
 )

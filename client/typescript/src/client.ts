@@ -1,0 +1,282 @@
+/** The client. */
+
+import { once } from "node:events";
+
+import { type CallOptions, type ClientUnaryCall, Metadata, type ServiceError } from "@grpc/grpc-js";
+
+import { channelCredentials, clientOptions, type ConnectOptions } from "./connection.js";
+import { Cancelled, ExplainError, fromCall, InvalidRequest, MalformedResponse, typed } from "./errors.js";
+import * as explanations from "./generated/lstm_explain/v1/explanation.js";
+import * as modelStubs from "./generated/lstm_explain/v1/model.js";
+import { type Method, toWire as methodToWire } from "./method.js";
+import { detail, type Import, importMessages, type ModelDetail, type ModelSummary, summary } from "./models.js";
+import { fromResponse, type Result } from "./result.js";
+import { type Target, toWire as targetToWire } from "./target.js";
+import { allToWire, type TensorLike } from "./tensor.js";
+
+/** One explanation to ask for. */
+export interface Request {
+  model: string;
+  /** Default: the newest that is ready. */
+  version?: string;
+  /** By input, with the batch axis that the model has; for an input with a tokenizer also texts, one a sample. */
+  inputs: Record<string, TensorLike>;
+  /** Default: the model's. */
+  method?: Method;
+  /** A number is a position in the default output. Default: the model's. */
+  target?: Target | number;
+  /** Names of inner values whose relevance is wanted too. */
+  capture?: readonly string[];
+  /** Comes back with the answer of a stream; default: the request's place in it, from "0". */
+  id?: string;
+}
+
+/** How long a call may take, and how to cancel it. */
+export interface Options {
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+/** What a stream gives back for one request: a result, or why there is none. */
+export type Answer = { id: string; result: Result; error?: undefined } | { id: string; error: ExplainError; result?: undefined };
+
+interface Cancellable {
+  cancel(): void;
+}
+
+type Unary<Q, R> = (
+  request: Q,
+  metadata: Metadata,
+  options: Partial<CallOptions>,
+  callback: (error: ServiceError | null, response: R) => void,
+) => ClientUnaryCall;
+
+/**
+ * Asks an explanation server; nothing is sent before the first call. Every call rejects with an ExplainError.
+ *
+ * ```ts
+ * using client = new Client("127.0.0.1:50051");
+ * const result = await client.explain({ model: "sentiment", inputs: { tokens: "not a bad film" } });
+ * ```
+ */
+export class Client implements Disposable {
+  readonly #explanations: explanations.ExplanationServiceClient;
+  readonly #models: modelStubs.ModelServiceClient;
+  readonly #options: ConnectOptions;
+
+  constructor(address: string, options: ConnectOptions = {}) {
+    const secured = channelCredentials(address, options);
+    this.#options = options;
+    this.#explanations = new explanations.ExplanationServiceClient(address, secured, clientOptions(options));
+    const shared = { ...clientOptions(options), channelOverride: this.#explanations.getChannel() };
+    this.#models = new modelStubs.ModelServiceClient(address, secured, shared);
+  }
+
+  /** Predicts one batch and says why. */
+  async explain(request: Request, options: Options = {}): Promise<Result> {
+    const message = toMessage(request);
+    return fromResponse(await this.#unary(this.#explanations.explain, this.#explanations, message, options));
+  }
+
+  /**
+   * Many requests over one stream. Answers come as they are ready, in any order. A request that fails is answered by its
+   * own error and the stream goes on; this throws only if the stream itself breaks. Leaving the loop cancels the rest.
+   */
+  async *explainStream(
+    requests: Iterable<Request> | AsyncIterable<Request>,
+    options: Options = {},
+  ): AsyncGenerator<Answer, void, undefined> {
+    const call = this.#explanations.explainStream(await this.#metadata(), callOptions(options));
+    const release = cancelOn(call, options.signal);
+    const unsent: Answer[] = [];
+    const sending = this.#send(call, requests, unsent);
+    try {
+      for await (const response of call as AsyncIterable<explanations.ExplainStreamResponse>) {
+        yield* unsent.splice(0);
+        yield toAnswer(response);
+      }
+      await sending;
+      yield* unsent.splice(0);
+    } catch (error) {
+      throw fromCall(error);
+    } finally {
+      release();
+      call.cancel();
+      await sending.catch(() => undefined);
+    }
+  }
+
+  /** Every model and version, those that failed to load too. */
+  async models(options: Options = {}): Promise<ModelSummary[]> {
+    const response = await this.#unary(this.#models.listModels, this.#models, {}, options);
+    return response.models.map(summary);
+  }
+
+  /** One model with its inputs, outputs, defaults, and what can be explained. */
+  async model(name: string, version = "", options: Options = {}): Promise<ModelDetail> {
+    const response = await this.#unary(this.#models.getModel, this.#models, { name, version }, options);
+    return detail(response.model);
+  }
+
+  /** Adds a version of a model. The server has to allow imports. */
+  async importModel(model: Import, options: Options = {}): Promise<ModelDetail> {
+    const metadata = await this.#metadata();
+    return await new Promise((resolve, reject) => {
+      const call = this.#models.importModel(metadata, callOptions(options), (error, response) => {
+        release();
+        if (error) {
+          reject(fromCall(error));
+        } else {
+          resolve(detail(response.model));
+        }
+      });
+      const release = cancelOn(call, options.signal);
+      call.on("error", () => undefined); // the callback has it too
+      feed(call, importMessages(model)).then(
+        () => call.end(),
+        (error: unknown) => {
+          call.cancel();
+          reject(error);
+        },
+      );
+    });
+  }
+
+  /** Removes a version, or every version of a model. The server has to allow it. */
+  async deleteModel(name: string, version = "", options: Options = {}): Promise<void> {
+    await this.#unary(this.#models.deleteModel, this.#models, { name, version }, options);
+  }
+
+  /** Closes the connection. */
+  close(): void {
+    this.#models.close();
+    this.#explanations.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #unary<Q, R>(method: Unary<Q, R>, stub: unknown, request: Q, options: Options): Promise<R> {
+    const metadata = await this.#metadata();
+    const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs ?? 60_000;
+    if (options.signal?.aborted) {
+      throw new Cancelled("the signal was aborted before the call", { code: 1, cause: options.signal.reason });
+    }
+    return await new Promise((resolve, reject) => {
+      const call = method.call(stub, request, metadata, callOptions({ timeoutMs }), (error, response) => {
+        release();
+        if (error) {
+          reject(fromCall(error));
+        } else {
+          resolve(response);
+        }
+      });
+      const release = cancelOn(call, options.signal);
+    });
+  }
+
+  /** Requests that cannot even be built are answered here, as the server would. */
+  async #send(
+    call: { write(message: explanations.ExplainStreamRequest): boolean; end(): void } & NodeJS.EventEmitter,
+    requests: Iterable<Request> | AsyncIterable<Request>,
+    unsent: Answer[],
+  ): Promise<void> {
+    try {
+      await feed(call, streamMessages(requests, unsent));
+    } finally {
+      call.end();
+    }
+  }
+
+  async #metadata(): Promise<Metadata> {
+    const metadata = new Metadata();
+    const { token } = this.#options;
+    if (token !== undefined) {
+      metadata.set("authorization", `Bearer ${typeof token === "function" ? await token() : token}`);
+    }
+    return metadata;
+  }
+}
+
+async function* streamMessages(
+  requests: Iterable<Request> | AsyncIterable<Request>,
+  unsent: Answer[],
+): AsyncGenerator<explanations.ExplainStreamRequest> {
+  let number = 0;
+  for await (const item of requests) {
+    const id = item.id ?? String(number);
+    number += 1;
+    try {
+      yield { id, request: toMessage(item) };
+    } catch (error) {
+      if (!(error instanceof ExplainError)) {
+        throw error;
+      }
+      unsent.push({ id, error });
+    }
+  }
+}
+
+/** Writes what comes, no faster than it is taken. Stops when the call has ended. */
+async function feed<T>(call: { write(message: T): boolean } & NodeJS.EventEmitter, messages: AsyncIterable<T>): Promise<void> {
+  let ended = false;
+  const end = once(call, "status").then(
+    () => (ended = true),
+    () => (ended = true),
+  );
+  for await (const message of messages) {
+    if (ended) {
+      return;
+    }
+    if (!call.write(message)) {
+      await Promise.race([once(call, "drain"), end]);
+    }
+  }
+}
+
+function toMessage(request: Request): explanations.ExplainRequest {
+  if (!request.model) {
+    throw new InvalidRequest("model: the name is empty", { field: "model" });
+  }
+  return {
+    model: request.model,
+    version: request.version ?? "",
+    inputs: allToWire(request.inputs, "inputs"),
+    method: request.method && methodToWire(request.method),
+    target: request.target === undefined ? undefined : targetToWire(request.target),
+    capture: [...(request.capture ?? [])],
+  };
+}
+
+function toAnswer({ id, result }: explanations.ExplainStreamResponse): Answer {
+  if (result?.$case === "error") {
+    const { code, message, field } = result.value;
+    return { id, error: typed(code, message, { field }) };
+  }
+  try {
+    if (result === undefined) {
+      throw new MalformedResponse(`the answer to "${id}" is empty`);
+    }
+    return { id, result: fromResponse(result.value) };
+  } catch (error) {
+    if (error instanceof ExplainError) {
+      return { id, error };
+    }
+    throw error;
+  }
+}
+
+function callOptions({ timeoutMs }: Options): Partial<CallOptions> {
+  return timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs };
+}
+
+/** Cancels the call when the signal says so; returns how to stop listening. */
+function cancelOn(call: Cancellable, signal: AbortSignal | undefined): () => void {
+  const cancel = () => call.cancel();
+  if (signal?.aborted) {
+    cancel();
+  }
+  signal?.addEventListener("abort", cancel, { once: true });
+  return () => signal?.removeEventListener("abort", cancel);
+}

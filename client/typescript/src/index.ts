@@ -1,0 +1,10 @@
+/** Asks an explanation server for predictions with their reasons. */
+
+export * from "./client.js";
+export type { ConnectOptions, Tls, Token } from "./connection.js";
+export * from "./errors.js";
+export type * from "./method.js";
+export type { Import, ModelDetail, ModelSummary, NodeReport, TensorSpec } from "./models.js";
+export type { Ledger, Result } from "./result.js";
+export type { Target } from "./target.js";
+export { type Arrays, type Dtype, numbers, type Tensor, tensor, type TensorLike, text } from "./tensor.js";

@@ -1,0 +1,134 @@
+/** What the server says about its models, and how one is sent there. */
+
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { basename } from "node:path";
+
+import * as wire from "./generated/lstm_explain/v1/model.js";
+import { fromWire as methodFromWire, type Method } from "./method.js";
+import { fromWire as targetFromWire, type Target } from "./target.js";
+import { dtypeName } from "./tensor.js";
+
+/** One version of a model. `reason` says why a state is "failed". */
+export interface ModelSummary {
+  name: string;
+  version: string;
+  state: "unspecified" | "loading" | "ready" | "failed" | "unloaded";
+  reason: string;
+  description: string;
+}
+
+/** An input or output; symbolic axes are strings. */
+export interface TensorSpec {
+  dtype: string;
+  shape: (number | string)[];
+}
+
+/** One node of the graph: the rule that LRP uses there, or why there is none. */
+export interface NodeReport {
+  name: string;
+  opType: string;
+  supported: boolean;
+  rule: string;
+}
+
+/** A model with its inputs, outputs and defaults. */
+export interface ModelDetail extends ModelSummary {
+  inputs: Record<string, TensorSpec>;
+  outputs: Record<string, TensorSpec>;
+  /** Whether LRP can explain the model; perturbation methods always can. */
+  lrpSupported: boolean;
+  nodes: NodeReport[];
+  defaultMethod: Method | undefined;
+  defaultTarget: Target | undefined;
+  /** Names of the entries of the last axis, by output and by input. */
+  classNames: Record<string, string[]>;
+  featureNames: Record<string, string[]>;
+  /** Inputs that may be sent as text. */
+  textInputs: string[];
+  /** By input, the axis along which samples, or time steps, lie; no entry, no such axis. */
+  batchAxes: Record<string, number>;
+  timeAxes: Record<string, number>;
+  /** By input or output: one unit of all entries, or one for each entry of the last axis. */
+  units: Record<string, string[]>;
+}
+
+/** A model to add to the server. */
+export interface Import {
+  name: string;
+  /** Default: one above the newest. */
+  version?: string;
+  /** The model's file. */
+  path: string;
+  /** The text of a model.yaml. */
+  config?: string;
+  /** What lies beside the model: weights kept apart from it, a tokenizer. */
+  files?: readonly string[];
+}
+
+const STATES: readonly ModelSummary["state"][] = ["unspecified", "loading", "ready", "failed", "unloaded"];
+const CHUNK = 1 << 20;
+
+export function summary(message: wire.ModelSummary | undefined): ModelSummary {
+  const { name = "", version = "", state = 0, reason = "", description = "" } = message ?? {};
+  return { name, version, state: STATES[state] ?? "unspecified", reason, description };
+}
+
+export function detail(message: wire.ModelDetail | undefined): ModelDetail {
+  const said = message ?? wire.ModelDetail.create();
+  return {
+    ...summary(said.summary),
+    inputs: specs(said.inputs),
+    outputs: specs(said.outputs),
+    lrpSupported: said.lrpSupported,
+    nodes: said.nodes.map(({ name, opType, supported, rule }) => ({ name, opType, supported, rule })),
+    defaultMethod: methodFromWire(said.defaultMethod),
+    defaultTarget: targetFromWire(said.defaultTarget),
+    classNames: names(said.classNames),
+    featureNames: names(said.featureNames),
+    textInputs: said.textInputs,
+    batchAxes: said.batchAxes,
+    timeAxes: said.timeAxes,
+    units: names(said.units),
+  };
+}
+
+/** The messages of an import, in order. */
+export async function* importMessages(model: Import): AsyncGenerator<wire.ImportModelRequest> {
+  const { name, version = "", config: configYaml = "" } = model;
+  const start = { name, version, configYaml, ...(await digest(model.path)) };
+  yield { part: { $case: "start", value: start } };
+  yield* chunks(model.path);
+  for (const path of model.files ?? []) {
+    yield { part: { $case: "file", value: { name: basename(path), ...(await digest(path)) } } };
+    yield* chunks(path);
+  }
+}
+
+async function digest(path: string): Promise<{ sha256: Buffer; size: bigint }> {
+  const hash = createHash("sha256");
+  let size = 0;
+  for await (const chunk of createReadStream(path)) {
+    hash.update(chunk);
+    size += chunk.length;
+  }
+  return { sha256: hash.digest(), size: BigInt(size) };
+}
+
+async function* chunks(path: string): AsyncGenerator<wire.ImportModelRequest> {
+  for await (const value of createReadStream(path, { highWaterMark: CHUNK })) {
+    yield { part: { $case: "chunk", value } };
+  }
+}
+
+function specs(messages: wire.TensorSpec[]): Record<string, TensorSpec> {
+  const extent = ({ dimension }: wire.Dimension) =>
+    dimension?.$case === "symbol" ? dimension.value : Number(dimension?.value ?? 0);
+  return Object.fromEntries(
+    messages.map(({ name, dtype, shape }) => [name, { dtype: dtypeName(dtype), shape: shape.map(extent) }]),
+  );
+}
+
+function names(messages: Record<string, wire.Names>): Record<string, string[]> {
+  return Object.fromEntries(Object.entries(messages).map(([name, { values }]) => [name, values]));
+}
