@@ -80,10 +80,12 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
 
 
 @pytest.fixture(scope="module")
-def reports(doors: dict[str, Door], capfd_disabled: None) -> dict[tuple[str, str], Report]:
-    """By client and transport, of every client whose tools are there; printed as a table."""
+def reports(
+    doors: dict[str, Door], capfd_disabled: None, request: pytest.FixtureRequest
+) -> dict[tuple[str, str], Report]:
+    """By client and transport, of every client that is asked for and whose tools are there; printed as a table."""
     found = {}
-    for runner in RUNNERS:
+    for runner in chosen(request.session.items):
         if runner.missing():
             continue
         try:
@@ -92,8 +94,15 @@ def reports(doors: dict[str, Door], capfd_disabled: None) -> dict[tuple[str, str
             found |= {(runner.client, transport): Report(problem=str(error)) for transport in TRANSPORTS}
             continue
         found |= {(runner.client, transport): ran(runner, doors[transport]) for transport in TRANSPORTS}
-    print(table(found))
+    print(table(found, chosen(request.session.items)))
     return found
+
+
+def chosen(items: list[pytest.Item]) -> list[Runner]:
+    """The runners of the tests that pytest was asked for (-k go); all, if none is named."""
+    told = [getattr(item, "callspec", None) for item in items if item.name.startswith("test_every_case_holds")]
+    named = {spec.params["runner"].client for spec in told if spec is not None}
+    return [runner for runner in RUNNERS if not named or runner.client in named]
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +139,10 @@ def ran(runner: Runner, door: Door, folder: Path = HERE) -> Report:
     return Report(lines)
 
 
-def table(found: dict[tuple[str, str], Report]) -> str:
+def table(found: dict[tuple[str, str], Report], runners: list[Runner]) -> str:
     """A line for each client: how many cases hold, or what is missing."""
     rows = [("client", *TRANSPORTS)]
-    for runner in RUNNERS:
+    for runner in runners:
         if missing := runner.missing():
             rows.append((runner.client, *[f"skipped: no {', '.join(missing)}"] * len(TRANSPORTS)))
             continue

@@ -81,7 +81,13 @@ export function asTensor(value: TensorLike): Tensor {
   if (typeof value === "string") {
     return text(value);
   }
-  return Array.isArray(value) || ArrayBuffer.isView(value) ? tensor(value as Numbers | string[]) : value;
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) {
+    return tensor(value as Numbers | string[]);
+  }
+  // Callers without types pass anything.
+  const { dtype, shape, data } = value ?? {};
+  const known = dtype === "string" || dtype === "bool" || Object.hasOwn(TYPED, dtype ?? "");
+  return known && Array.isArray(shape) && data ? value : tensor(data as never, shape);
 }
 
 /** The message; `field` says which argument it is, for the error. */
