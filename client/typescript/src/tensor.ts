@@ -86,8 +86,11 @@ export function asTensor(value: TensorLike): Tensor {
   }
   // Callers without types pass anything.
   const { dtype, shape, data } = value ?? {};
-  const known = dtype === "string" || dtype === "bool" || Object.hasOwn(TYPED, dtype ?? "");
-  return known && Array.isArray(shape) && data ? value : tensor(data as never, shape);
+  if (!Array.isArray(shape) || (dtype !== "string" && dtype !== "bool" && !Object.hasOwn(TYPED, dtype ?? ""))) {
+    throw new InvalidRequest("wanted a tensor, a typed array, or text");
+  }
+  dtypeOf(data);
+  return value;
 }
 
 /** The message; `field` says which argument it is, for the error. */
