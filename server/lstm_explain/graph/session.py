@@ -13,13 +13,9 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.threads import threads
 
 ort.set_default_logger_severity(4)  # what goes wrong is raised and told by us
-
-
-def threads() -> int:
-    """Threads that one request may use, for ONNX Runtime as for the kernels."""
-    return max(1, int(os.environ.get("LSTM_EXPLAIN_THREADS", "1")))
 
 
 @cache

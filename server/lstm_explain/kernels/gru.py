@@ -24,7 +24,7 @@ def forward(
     under "before" without Rb_h [H], which belongs to u. Fills gates [T, B, 3H], hidden [T, B, H] and inner [T, B, H]: u
     under "before", r * h_prev under "after".
     """
-    _, B, H3 = pre.shape
+    B, H3 = order.size, pre.shape[2]
     H = H3 // 3
     one = pre.dtype.type(1)
     latest, reset = h0[order], np.empty((B, H), pre.dtype)
@@ -73,7 +73,7 @@ def relevance(
     Fills m [T, B, 3H], from which R_x = x * (m @ W) + each; each [T, B]; lost [B].
     Under "before" the candidate has D + 1 incoming units, the inputs and r * u; u has H.
     """
-    _, B, H = hidden.shape
+    B, H = order.size, hidden.shape[2]
     kind = pre.dtype.type
     zero, half, one = kind(0), kind(0.5), kind(1)
     keep = one - delta
@@ -84,7 +84,6 @@ def relevance(
     of_gates = np.empty((B, 2 * H), pre.dtype)
     to_x, to_h, to_product = np.empty((3, B), pre.dtype)  # what every unit gets of bias and stabiliser
     through, back = np.empty((B, width_of(R_h)), pre.dtype), np.zeros((B, width_of(R_zr)), pre.dtype)
-    lost[:] = zero
     running = 0
     for s in range(lens[order[0]] - 1, -1, -1):
         while running < B and lens[order[running]] > s:
@@ -164,7 +163,7 @@ def gradient(
     pre, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, g_y, g_h, m
 ):  # fmt: skip
     """Back-propagation through time; g_y, g_h as r_y, r_h in `relevance`, but gradients; g_x = m @ W."""
-    _, B, H = hidden.shape
+    B, H = order.size, hidden.shape[2]
     one = pre.dtype.type(1)
     of_candidate, of_gates = np.empty((B, H), pre.dtype), np.empty((B, 2 * H), pre.dtype)
     through, back = np.empty((B, width_of(R_h)), pre.dtype), np.empty((B, width_of(R_zr)), pre.dtype)

@@ -5,8 +5,8 @@ Gate order is ONNX's: i, o, f, c. One direction; `reverse` walks each sequence f
 `z` (weights may be narrower): Numba computes int with float32 in float64.
 
 Every loop goes step by step through all samples whose sequence is not over, so that one product serves them all (see
-product.py). order [B] has the longest sequence first: the samples at work are always a front part of it, and row i of
-a loop's own arrays belongs to sample order[i].
+product.py). order holds the samples to run, all or some, the longest sequence first: those at work are always a front
+part of it, and row i of a loop's own arrays belongs to sample order[i].
 
 Per step (the ONNX operator LSTM; peepholes P in order i, o, f):
     z = x W + h_prev R + b,  i, f = s(z + P c_prev),  g = tanh(z_c),  c = f c_prev + i g,  o = s(z_o + P_o c),
@@ -74,7 +74,7 @@ def forward(
     codes [3], params [3, 2]: activations f, g, h. coupled: f = 1 - i.
     Fills gates [T, B, 4H], cells, squashed (h's activation of the cell) and hidden [T, B, H].
     """
-    _, B, H4 = z.shape
+    B, H4 = order.size, z.shape[2]
     plain = codes[0] == 0 and codes[1] == 1 and codes[2] == 1 and not (clip > 0 or P.shape[0] or coupled)
     latest, product = h0[order], np.empty((B, width_of(Rt)), z.dtype)
     running = B
@@ -108,7 +108,7 @@ def relevance_all(
     Fills m [T, B, H], from which R_x = x * (m @ W) + each; each: what every input unit gets of bias and stabiliser;
     lost [B]: what is absorbed.
     """
-    _, B, H = hidden.shape
+    B, H = order.size, hidden.shape[2]
     latest, back = np.empty((B, H), z.dtype), np.empty((B, width_of(R)), z.dtype)
     zero, half, keep = z.dtype.type(0), z.dtype.type(0.5), z.dtype.type(1) - delta
     running = 0
@@ -159,7 +159,7 @@ def relevance_shared(
     As `relevance_all`, but bias [4H], R packed [4H, H], m [T, B, 4H], so that R_x = x * (m @ W) + each. A gate with a
     peephole has one more incoming unit, the cell.
     """
-    _, B, H = hidden.shape
+    B, H = order.size, hidden.shape[2]
     latest, back = np.empty((B, 4 * H), z.dtype), np.empty((B, width_of(R)), z.dtype)
     zero, half, one = z.dtype.type(0), z.dtype.type(0.5), z.dtype.type(1)
     keep = one - delta
@@ -235,7 +235,7 @@ def gradient(
 ):  # fmt: skip
     """Back-propagation through time. g_y [T, B, H], g_h, g_c [B, H] as r_y, r_h, r_c in `relevance_all`, but
     gradients; R packed [4H, H]; fills m [T, B, 4H], the gradient of the pre-activations, from which g_x = m @ W."""
-    _, B, H = cells.shape
+    B, H = order.size, cells.shape[2]
     none = z.dtype.type(0)
     latest, back, g_cell = np.empty((B, 4 * H), z.dtype), np.empty((B, width_of(R)), z.dtype), np.empty(H, z.dtype)
     i, o, f, g = slice(0, H), slice(H, 2 * H), slice(2 * H, 3 * H), slice(3 * H, 4 * H)

@@ -12,7 +12,7 @@ from lstm_explain.kernels.scalar import FAST, activate, multiply_by_slope, settl
 @nb.njit(**FAST)
 def forward(pre, Rt, bias, h0, lens, order, reverse, codes, params, clip, hidden):
     """pre [T, B, H]: x W, completed in place. Rt: packed [H, H]. bias [H]. Fills hidden [T, B, H]."""
-    _, B, H = pre.shape
+    B, H = order.size, pre.shape[2]
     latest, product = h0[order], np.empty((B, width_of(Rt)), pre.dtype)
     running = B
     for s in range(lens[order[0]]):
@@ -35,10 +35,9 @@ def relevance(pre, hidden, h0, lens, order, reverse, bias, R, eps, delta, units,
 
     R: packed [H, H]. Fills m [T, B, H], from which R_x = x * (m @ W) + each; lost [B]; r_h becomes the initial state's.
     """
-    _, B, H = hidden.shape
+    B, H = order.size, hidden.shape[2]
     latest, back = np.empty((B, H), pre.dtype), np.empty((B, width_of(R)), pre.dtype)
     zero, one = pre.dtype.type(0), pre.dtype.type(1)
-    lost[:] = zero
     running = 0
     for s in range(lens[order[0]] - 1, -1, -1):
         while running < B and lens[order[running]] > s:
@@ -66,7 +65,7 @@ def relevance(pre, hidden, h0, lens, order, reverse, bias, R, eps, delta, units,
 @nb.njit(**FAST)
 def gradient(pre, hidden, lens, order, reverse, codes, params, clip, R, g_y, g_h, m):
     """Back-propagation through time; fills m [T, B, H], from which g_x = m @ W; g_h becomes the initial state's."""
-    _, B, H = hidden.shape
+    B, H = order.size, hidden.shape[2]
     latest, back = np.empty((B, H), pre.dtype), np.empty((B, width_of(R)), pre.dtype)
     running = 0
     for s in range(lens[order[0]] - 1, -1, -1):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -16,18 +16,28 @@ from lstm_explain.kernels.product import WIDTH, multiply, pack
 from lstm_explain.kernels.scalar import CODES, DEFAULTS
 from lstm_explain.methods.spec import LRP
 from lstm_explain.rules.op import Kind, Op, add
+from lstm_explain.threads import in_threads, threads
 
+T = TypeVar("T")
 RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}
 STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
 @dataclass(slots=True)
 class Lengths:
-    """steps [B]: of each sequence. whole: every one is as long as the array. order [B]: longest first."""
+    """steps [B]: of each sequence. whole: every one is as long as the array. order [B]: longest first.
+
+    parts: of `order`, one a thread.
+    """
 
     steps: Array
     whole: bool
     order: Array
+    parts: list[Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = min(threads(), len(self.order))
+        self.parts = [np.ascontiguousarray(self.order[i::count]) for i in range(count)] if count > 1 else [self.order]
 
     def over(self, total: int) -> Array:
         """[T, B]: where a sequence is past its end."""
@@ -102,11 +112,8 @@ class Recurrent(ABC):
         steps, batch, _ = x.shape
         lens = self._lengths(values.get(4), steps, batch)
         states = [self._state(values.get(slot), batch) for slot in STATE_SLOTS[self.node.op]]
-        tapes, finals = [], []
-        for d, direction in enumerate(self.directions):
-            tape, last = direction.forward(x, [s[d] for s in states], lens)
-            tapes.append(tape)
-            finals.append(last)
+        runs = self._in_directions(lambda d: self.directions[d].forward(x, [s[d] for s in states], lens), lens)
+        tapes, finals = [tape for tape, _ in runs], [last for _, last in runs]
         y = _stack([t.hidden for t in tapes], axis=1)
         ends = [_stack([f[i] for f in finals], axis=0) for i in range(self.states)]
         if self.batch_first:
@@ -148,11 +155,13 @@ class Recurrent(ABC):
         if self.batch_first:
             y = None if y is None else y.transpose(1, 2, 0, 3)
             ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
-        parts: list[list[Array]] = []
-        for d, (direction, tape) in enumerate(zip(self.directions, tapes, strict=True)):
+
+        def of_direction(d: int) -> list[Array]:
             r_y = memory.zeros((steps, batch, self.hidden), self.dtype) if y is None else self._owned(y[:, d])
             r_ends = [self._end(e, d, tapes[0].lens) for e in ends]
-            parts.append(direction.backward(tape, r_y, r_ends, lrp))
+            return self.directions[d].backward(tapes[d], r_y, r_ends, lrp)
+
+        parts = self._in_directions(of_direction, tapes[0].lens)
         inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
         for i, slot in enumerate(STATE_SLOTS[self.node.op]):
             inputs[slot] = _stack([p[2 + i] for p in parts], axis=0)
@@ -160,6 +169,11 @@ class Recurrent(ABC):
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
         absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
         return Flow(inputs, absorbed if tapes[0].lens.whole else absorbed + self._past_the_end(y, ends, tapes[0].lens))
+
+    def _in_directions(self, work: Callable[[int], T], lens: Lengths) -> list[T]:
+        """Of both directions at once where the samples leave a thread idle."""
+        directions = range(len(self.directions))
+        return in_threads(work, directions) if len(lens.parts) == 1 else [work(d) for d in directions]
 
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
         """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
@@ -200,10 +214,15 @@ class Weights:
         steps, batch, units = x.shape
         out = memory.empty((steps * batch, self.plain.shape[1]), x.dtype)
         rows = x.reshape(steps * batch, units)
-        if self.packed is None:
+        packed = self.packed
+        if packed is None:
             np.matmul(rows, self.plain, out=out)
         else:
-            multiply(rows, self.packed, out, len(rows))
+            size = -(-len(rows) // (8 * threads())) * 8
+            starts = range(0, len(rows), size)
+            in_threads(
+                lambda a: multiply(rows[a : a + size], packed, out[a : a + size], min(size, len(rows) - a)), starts
+            )
         return out.reshape(steps, batch, -1)
 
 
@@ -277,9 +296,12 @@ class LSTMDirection(Direction):
         gates = self.room(lens, *z.shape)
         cells, squashed, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(3))
         h0, c0 = states
-        lstm.forward(
-            z, self.Rt_packed, self.bias, self.P, h0, c0, lens.steps, lens.order, self.reverse, self.codes, self.params,
-            self.clip, self.coupled, gates, cells, squashed, hidden,
+        in_threads(
+            lambda order: lstm.forward(
+                z, self.Rt_packed, self.bias, self.P, h0, c0, lens.steps, order, self.reverse, self.codes, self.params,
+                self.clip, self.coupled, gates, cells, squashed, hidden,
+            ),
+            lens.parts,
         )  # fmt: skip
         tape = Tape(x, hidden, h0, lens, {"z": z, "gates": gates, "cells": cells, "squashed": squashed, "c0": c0})
         return tape, [self.last(hidden, lens), self.last(cells, lens)]
@@ -287,26 +309,35 @@ class LSTMDirection(Direction):
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, _ = tape.x.shape
         z, gates, cells, squashed, c0 = (tape.kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
-        lens, order, (r_h, r_c) = tape.lens.steps, tape.lens.order, r_ends
+        lens, (r_h, r_c) = tape.lens.steps, r_ends
         lost = np.zeros(batch, self.W.dtype)
         only_input = lrp is not None and lrp.product_rule == "all"
         m = self.room(tape.lens, steps, batch, self.hidden * (1 if only_input else 4))
         if lrp is None:
-            lstm.gradient(
-                z, gates, cells, squashed, c0, lens, order, self.reverse, self.codes, self.params, self.clip,
-                self.coupled, self.R_packed, self.P, r_y, r_h, r_c, m,
+            in_threads(
+                lambda order: lstm.gradient(
+                    z, gates, cells, squashed, c0, lens, order, self.reverse, self.codes, self.params, self.clip,
+                    self.coupled, self.R_packed, self.P, r_y, r_h, r_c, m,
+                ),
+                tape.lens.parts,
             )  # fmt: skip
             return [self.by_gates.times(m), lost, r_h, r_c]
         eps, delta, each = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor), self.each(tape, lrp)
         if only_input:
-            lstm.relevance_all(
-                z, gates, cells, tape.hidden, tape.h0, c0, lens, order, self.reverse, self.bias[3 * self.hidden :],
-                self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
+            in_threads(
+                lambda order: lstm.relevance_all(
+                    z, gates, cells, tape.hidden, tape.h0, c0, lens, order, self.reverse, self.bias[3 * self.hidden :],
+                    self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
+                ),
+                tape.lens.parts,
             )  # fmt: skip
             return [self.of_input(tape.x, self.by_candidate.times(m), lrp, each), lost, r_h, r_c]
-        lstm.relevance_shared(
-            RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens, order, self.reverse,
-            self.coupled, self.bias, self.R_packed, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
+        in_threads(
+            lambda order: lstm.relevance_shared(
+                RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens, order, self.reverse,
+                self.coupled, self.bias, self.R_packed, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
+            ),
+            tape.lens.parts,
         )  # fmt: skip
         return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h, r_c]
 
@@ -342,28 +373,37 @@ class GRUDirection(Direction):
         gates = self.room(lens, *pre.shape)
         inner, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(2))
         (h0,) = states
-        gru.forward(
-            pre, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, lens.order, self.reverse,
-            self.linear_before_reset, self.codes, self.params, self.clip, gates, inner, hidden,
+        in_threads(
+            lambda order: gru.forward(
+                pre, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
+                self.linear_before_reset, self.codes, self.params, self.clip, gates, inner, hidden,
+            ),
+            lens.parts,
         )  # fmt: skip
         return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, features = tape.x.shape
         pre, gates, inner = (tape.kept[n] for n in ("pre", "gates", "inner"))
-        lens, order, (r_h,) = tape.lens.steps, tape.lens.order, r_ends
+        lens, (r_h,) = tape.lens.steps, r_ends
         m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
-            gru.gradient(
-                pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse, self.linear_before_reset,
-                self.codes, self.params, self.clip, self.R_zr, self.R_h, r_y, r_h, m,
+            in_threads(
+                lambda order: gru.gradient(
+                    pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse, self.linear_before_reset,
+                    self.codes, self.params, self.clip, self.R_zr, self.R_h, r_y, r_h, m,
+                ),
+                tape.lens.parts,
             )  # fmt: skip
             return [self.by_gates.times(m), lost, r_h]
-        gru.relevance(
-            RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse,
-            self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, self.scalar(lrp.epsilon),
-            self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
+        in_threads(
+            lambda order: gru.relevance(
+                RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse,
+                self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, self.scalar(lrp.epsilon),
+                self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
+            ),
+            tape.lens.parts,
         )  # fmt: skip
         return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
 
@@ -384,27 +424,36 @@ class RNNDirection(Direction):
         pre = self.by_input.times(x)
         hidden = self.room(lens, *pre.shape)
         (h0,) = states
-        rnn.forward(
-            pre, self.Rt_packed, self.bias, h0, lens.steps, lens.order, self.reverse, self.codes, self.params,
-            self.clip, hidden,
+        in_threads(
+            lambda order: rnn.forward(
+                pre, self.Rt_packed, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
+                self.clip, hidden,
+            ),
+            lens.parts,
         )  # fmt: skip
         return Tape(x, hidden, h0, lens, {"pre": pre}), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, _ = tape.x.shape
-        pre, lens, order, (r_h,) = tape.kept["pre"], tape.lens.steps, tape.lens.order, r_ends
+        pre, lens, (r_h,) = tape.kept["pre"], tape.lens.steps, r_ends
         m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
-            rnn.gradient(
-                pre, tape.hidden, lens, order, self.reverse, self.codes, self.params, self.clip, self.R_packed, r_y,
-                r_h, m,
+            in_threads(
+                lambda order: rnn.gradient(
+                    pre, tape.hidden, lens, order, self.reverse, self.codes, self.params, self.clip, self.R_packed, r_y,
+                    r_h, m,
+                ),
+                tape.lens.parts,
             )  # fmt: skip
             return [self.by_gates.times(m), lost, r_h]
         eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
-        rnn.relevance(
-            pre, tape.hidden, tape.h0, lens, order, self.reverse, self.bias, self.R_packed, eps, delta,
-            self.scalar(self.units), r_y, r_h, m, each, lost,
+        in_threads(
+            lambda order: rnn.relevance(
+                pre, tape.hidden, tape.h0, lens, order, self.reverse, self.bias, self.R_packed, eps, delta,
+                self.scalar(self.units), r_y, r_h, m, each, lost,
+            ),
+            tape.lens.parts,
         )  # fmt: skip
         return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
 
