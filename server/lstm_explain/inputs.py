@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import InputError
+from lstm_explain.kernels import sums
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,16 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
         raise InputError(f"input {name!r} has shape {array.shape}, wanted {wanted}", field=f"{field}.shape")
     if array.size == 0:
         raise InputError(f"input {name!r} has shape {array.shape}: an axis of length 0", field=f"{field}.shape")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not _all_finite(array):
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"input {name!r} is {array[position]} at {position}, wanted finite numbers", field=field)
     return array
+
+
+def _all_finite(array: npt.NDArray[Any]) -> bool:
+    if array.dtype.char not in "fd":
+        return bool(np.isfinite(array).all())
+    return bool(sums.all_finite(np.ascontiguousarray(array).reshape(-1)))
 
 
 def probe_inputs(specs: Mapping[str, TensorSpec], size: int = 3) -> dict[str, npt.NDArray[Any]]:

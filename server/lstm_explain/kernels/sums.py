@@ -49,3 +49,12 @@ def settle(r, z, epsilon, density, kept):
         share = r[j] / safe if safe != zero else zero
         density[j] = share
         kept[j] = signed * share if safe != zero else r[j]
+
+
+@nb.njit([nb.boolean(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def all_finite(values):
+    """Whether there is no infinity and no NaN in values [N]."""
+    total = values.dtype.type(0)
+    for j in range(values.size):
+        total += values[j] * values.dtype.type(0)
+    return total == 0
