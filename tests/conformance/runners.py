@@ -45,6 +45,8 @@ def _made(runner: Runner) -> None:
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
+_CARGO_RUN = ("cargo", "run", "--quiet", "--release", "--locked", "--target-dir", "target")
+
 RUNNERS = (
     Runner("python", "client/python", (), (), (sys.executable, "client/python/conformance/runner.py")),
     Runner(
@@ -66,6 +68,7 @@ RUNNERS = (
         (("cargo", "build", "--quiet", "--release", "--locked", "--target-dir", "target"),),
         ("client/rust/target/release/conformance",),
         test=("cargo", "test", "--quiet", "--release", "--locked", "--target-dir", "target"),
+        example=(*_CARGO_RUN, "--example", "sentiment", "--"),
     ),
     Runner(
         "typescript",

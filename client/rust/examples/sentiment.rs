@@ -1,16 +1,15 @@
-//! Explains the verdict of the model `sentiment` on a sentence: `cargo run --example sentiment [HOST:PORT]`.
+//! Explains a sentence with the model `sentiment`: `cargo run --example sentiment [HOST:PORT] [SENTENCE]`.
 
-use lstm_explain_client::{Client, Error, Explain, Lrp, Target};
+use lstm_explain_client::{Client, Error, Explain, Lrp};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:50051".into());
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or("127.0.0.1:50051".into());
+    let sentence = arguments.next().unwrap_or("neither funny nor suspenseful nor particularly well-drawn".into());
     let client = Client::new(address)?;
 
-    let request = Explain::new("sentiment")
-        .input("tokens", "neither funny nor suspenseful nor particularly well-drawn")
-        .method(Lrp::default())
-        .target(Target::index(0).output("logits")); // "very negative"
+    let request = Explain::new("sentiment").input("tokens", sentence.as_str()).method(Lrp::default());
     let result = client.explain(request).await?;
 
     let words = result.tokens["tokens"].values::<String>().unwrap_or_default();
