@@ -12,6 +12,8 @@ import numpy.typing as npt
 from lstm_explain.errors import InputError
 from lstm_explain.kernels import sums
 
+ALIGNMENT = 16  # bytes, of what malloc gives
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -53,7 +55,17 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
     if array.dtype.kind == "f" and not _all_finite(array):
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"input {name!r} is {array[position]} at {position}, wanted finite numbers", field=field)
-    return array
+    return _as_laid_out(array)
+
+
+def _as_laid_out(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array row by row, beginning where an allocation could.
+
+    BLAS, ONNX Runtime and NumPy add up in another order in other layouts, and where vectors of theirs begin elsewhere:
+    an answer would depend on what its question happened to lie in.
+    """
+    array = np.ascontiguousarray(array) if array.ndim else array
+    return array if array.__array_interface__["data"][0] % ALIGNMENT == 0 else array.copy()
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
