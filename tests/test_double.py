@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -54,6 +55,19 @@ def test_the_ledger_of_a_convolution_closes(rule: Any, bias_factor: float) -> No
     case = zoo.load("h_prelu_pad_conv_op14")
     e = model(case.name).explain(case.inputs, lx.LRP(rule, bias_factor=bias_factor), target(case))
     check_ledger(e, {"x": case.batch_axis("x")})
+
+
+def test_what_onnx_runtime_cannot_optimise_runs_as_it_is() -> None:
+    """Its fusion of Relu and Clip knows no float64."""
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        capped (double[N, 3] x) => (double[N, 3] y) <double zero = {0}, double six = {6}> {
+            r = Relu(x)
+            y = Clip(r, zero, six)
+        }"""
+    x = np.array([[-1.0, 2.0, 7.0]])
+    e = lx.load(onnx.parser.parse_model(text)).explain({"x": x}, lx.Gradient(), lx.Target(weights=np.ones(3)))
+    np.testing.assert_array_equal(e.relevance["x"], [[0, 1, 0]])
 
 
 def test_relevance_beyond_float32_is_not_infinite() -> None:

@@ -21,7 +21,7 @@ from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.read import build, infer, read
-from lstm_explain.graph.session import session_options
+from lstm_explain.graph.session import open_session
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.dispatch import as_used, explain_by_study
@@ -307,7 +307,7 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
 
 def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(proto.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+        return open_session(proto.SerializeToString())
     except Exception as error:  # ONNX Runtime's own types are not public
         raise ModelError(f"ONNX Runtime cannot run the model: {runtime_message(error)}") from error
 

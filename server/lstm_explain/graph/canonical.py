@@ -66,29 +66,24 @@ def _rms_normalization(s: Spelling) -> bool:
 
 
 def _instance_normalization(s: Spelling) -> bool:
-    rank = s.graph.type_of(s.node.inputs[0]).rank
-    if rank is None:
-        return False
-    x, scale, shift = s.node.inputs
-    by_channel = [-1] + [1] * (rank - 2)
-    even = s.standardised(x, range(2, rank), s.node.attribute("epsilon", 1e-5))
-    s.scaled(even, s.reshaped(scale, by_channel), s.reshaped(shift, by_channel), s.node.outputs[0])
-    return True
+    return _by_groups(s, s.node.inputs[0], 0)
 
 
 def _group_normalization(s: Spelling) -> bool:
-    rank = s.graph.type_of(s.node.inputs[0]).rank
-    if rank is None:
-        return False
-    groups = s.node.attribute("num_groups")
-    x, dtype = _single(s)
-    shape = s.op("Shape", x, kind=ValueType(np.dtype(np.int64), (rank,)))
+    return _by_groups(s, _single(s)[0], s.node.attribute("num_groups"))
+
+
+def _by_groups(s: Spelling, x: str, groups: int) -> bool:
+    """Each of so many groups of channels by itself (0: each channel), whatever the rank."""
+    outer, scale, shift = s.node.inputs[:3]
+    kind, shape = s.graph.type_of(outer), s.op("Shape", x, kind=ValueType(np.dtype(np.int64), (None,)))
     even = s.standardised(s.reshaped(x, [0, groups, -1]), [-1], s.node.attribute("epsilon", 1e-5))
-    even = s.cast(even, dtype)
-    scale, shift = s.node.inputs[1:3]
-    even = s.op("Reshape", even, shape, kind=s.graph.type_of(s.node.inputs[0]))
-    by_channel = [-1] + [1] * (rank - 2)
-    s.scaled(even, s.reshaped(scale, by_channel), s.reshaped(shift, by_channel), s.node.outputs[0])
+    even = s.cast(even, kind.dtype)
+    if groups and s.node.opset >= 21:  # scales by channel; before, by group
+        even = s.reshaped(s.op("Reshape", even, shape, kind=kind), [0, 0, -1])
+    flat = s.name("scaled")
+    s.scaled(even, s.reshaped(scale, [-1, 1]), s.reshaped(shift, [-1, 1]), flat)
+    s.op("Reshape", flat, shape, output=s.node.outputs[0], kind=kind)
     return True
 
 

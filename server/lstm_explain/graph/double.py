@@ -37,8 +37,8 @@ def _nodes(graph: Graph, node: Node, *, unfold: bool) -> list[Node]:
     if node.op in OURS or node.bodies or _runs(graph, own):
         return [own]
     windows = (
-        unfolded(graph, own) if node.opset >= 13 and (unfold or not _pads(node)) else None
-    )  # before, Unsqueeze kept its axes elsewhere
+        unfolded(graph, own) if node.opset >= 11 and (unfold or not _pads(node)) else None
+    )  # before, Pad and Slice took attributes
     return windows or _in_single(graph, node)
 
 

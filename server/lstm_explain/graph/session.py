@@ -74,10 +74,17 @@ def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs:
 def session_of(
     graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str], *, optimise: bool = True
 ) -> ort.InferenceSession:
-    model = part_of(graph, nodes, inputs, outputs)
-    return ort.InferenceSession(
-        model.SerializeToString(), session_options(optimise=optimise), providers=["CPUExecutionProvider"]
-    )
+    return open_session(part_of(graph, nodes, inputs, outputs).SerializeToString(), optimise=optimise)
+
+
+def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession:
+    """Optimised where ONNX Runtime can: its own optimisations refuse some valid models (Relu and Clip of float64)."""
+    try:
+        return ort.InferenceSession(model, session_options(optimise=optimise), providers=["CPUExecutionProvider"])
+    except Exception:  # ONNX Runtime's own types are not public
+        if not optimise:
+            raise
+        return open_session(model, optimise=False)
 
 
 def _value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:

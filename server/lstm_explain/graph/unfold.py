@@ -72,7 +72,10 @@ class _Unfolding:
             tap, column = self._value(f"tap{i}"), self._value(f"column{i}")
             where = [self._constant(f"starts{i}", starts), self._constant(f"ends{i}", ends), axes, steps]
             self._add("Slice", [source, *where], tap)
-            self._add("Unsqueeze", [tap, two], column)
+            if self.node.opset >= 13:
+                self._add("Unsqueeze", [tap, two], column)
+            else:
+                self._add("Unsqueeze", [tap], column, axes=[2])
             taps.append(column)
         together, columns = self._value("together"), self._value("columns")
         self._add("Concat", taps, together, axis=2)

@@ -8,6 +8,7 @@ meaning here: they tell that a relevance has overflown.
 from __future__ import annotations
 
 import numba as nb
+import numpy as np
 
 from lstm_explain.kernels.scalar import FAST
 
@@ -40,15 +41,17 @@ def add_per_sample(amounts, total):
 def settle(r, z, epsilon, density, kept):
     """The epsilon rule, element by element: density = r / stab(z), and what the stabiliser keeps of r; all [N].
 
-    stab(z) = z + epsilon * sign(z), sign(0) = 1. Without a stabiliser a sum of zero keeps everything.
+    stab(z) = z + epsilon * sign(z), sign(0) = 1. Without a stabiliser a sum of zero keeps everything. So does an
+    infinite one, which a mask makes.
     """
-    zero, eps = r.dtype.type(0), r.dtype.type(epsilon)
+    zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
     for j in range(r.size):
         signed = eps if z[j] >= zero else -eps
         safe = z[j] + signed
-        share = r[j] / safe if safe != zero else zero
+        divides = safe != zero and abs(safe) != most
+        share = r[j] / safe if divides else zero
         density[j] = share
-        kept[j] = signed * share if safe != zero else r[j]
+        kept[j] = signed * share if divides else r[j]
 
 
 @nb.njit([nb.boolean(_read(kind, 1)) for kind in _KINDS], **FINITE)

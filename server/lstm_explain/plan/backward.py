@@ -23,7 +23,7 @@ from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.live import Stop
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS, Recurrent
-from lstm_explain.rules.shares import settle, shares_of_product
+from lstm_explain.rules.shares import settle, shares_of_product, times
 from lstm_explain.watch import checkpoint
 
 
@@ -158,7 +158,7 @@ class Walk:
         if stop.kind is not Kind.MAP and name in self.plan.linear:
             self.send(name, lane, density=density, amount=amount)
         else:
-            relevance = density * self.site(stop).x(slot)
+            relevance = times(density, self.site(stop).x(slot))
             self.send(name, lane, relevance=_plus(relevance, amount))
 
     def fan_in(self, value: str) -> float:
@@ -196,12 +196,12 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
         walk.account.absorb(stop.node.name, _rest(kept, lrp), message.lane)
         if lrp.bias_factor:
             constant = walk.done.values[constant_tap(stop.node.outputs[0])].astype(walk.dtype, copy=False)
-            amount = _plus(amount, lrp.bias_factor * (kept + constant * own))
+            amount = _plus(amount, lrp.bias_factor * (kept + times(own, constant)))
         density = _plus(density, own)
     assert density is not None
     bias = stop.op.bias(site)
     if bias is not None and lrp.bias_factor != 1:
-        walk.account.absorb(stop.node.name, _rest(bias * density, lrp), message.lane)
+        walk.account.absorb(stop.node.name, _rest(times(density, bias), lrp), message.lane)
     units = _units(walk, stop) if amount is not None else {}
     for slot in stop.live:
         part = None

@@ -13,6 +13,7 @@ from lstm_explain.rules import (
     normalisation,
     recurrent,
     reductions,
+    resizing,
     routing,
 )
 from lstm_explain.rules.op import TABLE, Kind, Lane, LaneLost, Op, Site
@@ -33,5 +34,6 @@ __all__ = [
     "normalisation",
     "recurrent",
     "reductions",
+    "resizing",
     "routing",
 ]

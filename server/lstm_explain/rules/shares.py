@@ -20,6 +20,13 @@ def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
     return density, kept
 
 
+def times(density: Array, value: Array) -> Array:
+    """density * value, where a density of zero at an infinite value (a mask) leaves nothing."""
+    product = np.asarray(density * value)
+    flat = np.ascontiguousarray(product).reshape(-1)
+    return product if sums.all_finite(flat) else np.where(density == 0, np.zeros((), product.dtype), product)
+
+
 def shares_of_product(site: Site, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
     """Relevance of both operands of an elementwise product, and what is absorbed (of r's shape)."""
     shapes = [site.shape(0), site.shape(1)]
