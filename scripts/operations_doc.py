@@ -23,6 +23,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "operations.md"
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # Set by the server for its own workers.
 INTERNAL = ("reuse_port", "parent", "bulletin")
+# What flags take whose type does not say it.
+VALUES = {"web": " [HOST:PORT]", "web_hosts": " NAME[,NAME]"}
 
 
 def page(text: str) -> str:
@@ -36,7 +38,8 @@ def settings() -> Iterator[str]:
     yield "|---|---|---|---|"
     for name, field in Settings.model_fields.items():
         if name not in INTERNAL:
-            flag = f"--{name.replace('_', '-')}{_value(field.annotation)}"
+            value = VALUES.get(name) or _value(field.annotation)
+            flag = f"--{name.replace('_', '-')}{value}"
             meaning = (field.description or "").replace("|", r"\|").replace("<", "&lt;")
             yield f"| `{flag}` | `{ENV_PREFIX}{name.upper()}` | {_default(field)} | {meaning} |"
     names = ", ".join(f"`{name}`" for name in INTERNAL)
@@ -62,7 +65,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     match field.default:
-        case None:
+        case None | "":
             return "none"
         case bool() as value:
             return "on" if value else "off"

@@ -158,10 +158,10 @@ def serve(context: typer.Context) -> None:
     from pydantic import ValidationError
     from pydantic_settings import CliApp, SettingsError
 
-    from lstm_explain.service.settings import Settings, explain_problem
+    from lstm_explain.service.settings import Settings, complete, explain_problem
 
     try:
-        settings = CliApp.run(Settings, cli_args=context.args)
+        settings = CliApp.run(Settings, cli_args=complete(context.args))
     except ValidationError as error:
         _fail(explain_problem(error), USAGE)
     except SettingsError as error:

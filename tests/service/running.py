@@ -18,6 +18,7 @@ from typing import IO
 import grpc
 
 READY = re.compile(r"^lstm-explain ready on (\S+)$", re.MULTILINE)
+PAGE = re.compile(r"^lstm-explain page on (\S+)$", re.MULTILINE)
 SECONDS_TO_START = 90
 
 
@@ -30,6 +31,16 @@ class Running:
     address: str
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    out: IO[bytes]
+
+    def page(self) -> str:
+        """The address of the page, which is told right after the other one."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            if told := PAGE.search(Path(self.out.name).read_text()):
+                return told[1]
+            time.sleep(0.02)
+        raise AssertionError("no page was told of")
 
     def logged(self) -> str:
         """Everything written to stderr so far."""
@@ -54,7 +65,7 @@ def serving(models: Path, *flags: str, **environment: str) -> Iterator[Running]:
         arguments = command("serve", "--models", str(models), "--listen", "127.0.0.1:0", *flags)
         process = subprocess.Popen(arguments, stdout=out, stderr=log, env={**os.environ, **environment})
         try:
-            yield Running(_address(process, Path(out.name), Path(log.name)), process, log)
+            yield Running(_address(process, Path(out.name), Path(log.name)), process, log, out)
         finally:
             process.kill()
             process.wait()

@@ -53,6 +53,9 @@ class Metrics:
         self.items = Counter(
             "lstm_explain_stream_items", "Requests in streams answered.", ["rpc", "code"], registry=registry
         )
+        self.web_refusals = Counter(
+            "lstm_explain_web_refusals", "Requests of the page's kind that became no call.", ["why"], registry=registry
+        )
         self.at_work = Gauge(
             "lstm_explain_calls_at_work", "Calls not answered yet.", registry=registry, multiprocess_mode="livesum"
         )

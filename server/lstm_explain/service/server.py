@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -42,6 +43,9 @@ from lstm_explain_proto.lstm_explain.v1 import (
     model_pb2,
     model_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from lstm_explain.service.web.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -82,38 +86,49 @@ class Server:
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(2, "health")
         )
+        access = Access(Tokens(settings.tokens) if settings.tokens else None)
         self._grpc = grpc.server(
             ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call"),
-            interceptors=[Calls(self._metrics, Access(Tokens(settings.tokens) if settings.tokens else None), TOLERANT)],
+            interceptors=[Calls(self._metrics, access, TOLERANT)],
             options=listening.options(settings),
         )
+        self._site = None if settings.web is None else _site(settings, settings.web, access, self._metrics)
         self._add_services()
 
-    def start(self) -> str:
-        """Listens and loads; the address with the port that was bound. Raises lstm_explain.Error."""
+    def start(self) -> listening.Addresses:
+        """Listens and loads. Raises lstm_explain.Error."""
         host, port = split_address(self._settings.listen)
         # Bound first: a port that is taken shows at once, and early callers wait instead of being refused. Beside other
         # processes on the port last: connections would come here from the moment it is bound, and wait.
         bound = None if self._settings.reuse_port else listening.bind(self._grpc, self._settings)
+        if self._site is not None:
+            self._site.bind()
         self._start_metrics()
         if self._imports is not None:
             self._imports.clean()
         self._repository.load()
         self._show(self._repository.snapshot)
         bound = bound or listening.bind(self._grpc, self._settings)
+        if self._site is not None:
+            self._site.door(self._grpc)
         self._grpc.start()
+        page = None if self._site is None else self._site.start()
         if self._settings.poll_seconds is not None:
             self._repeat("poll", self._settings.poll_seconds, self._repository.load)
         if self._settings.bulletin is not None:
             self._repeat("follow", SECONDS_BETWEEN_NEWS, self._repository.follow)
-        return f"{host}:{bound or port}"
+        return listening.Addresses(f"{host}:{bound or port}", page)
 
     def stop(self, grace: float) -> None:
         """Says NOT_SERVING, and after the drain delay takes no new calls and gives those at work `grace` seconds."""
         self._stopping.set()
         self._health.enter_graceful_shutdown()
         time.sleep(self._settings.drain_delay)
+        if self._site is not None:
+            self._site.close()
         self._grpc.stop(grace).wait()
+        if self._site is not None:
+            self._site.join()
         self._pool.shutdown(cancel_futures=True)
         tracing.shut_down()
 
@@ -182,11 +197,18 @@ def run(settings: Settings) -> None:
     if settings.traces:
         tracing.set_up()
     server = Server(settings)
-    address = server.start()
-    print(f"lstm-explain ready on {address}", flush=True)
+    server.start().tell()
     _wait(stopping, settings.parent)
     log.info("stopping; requests at work have %g seconds to finish", settings.grace_period)
     server.stop(settings.grace_period)
+
+
+def _site(settings: Settings, address: str, access: Access, metrics: Metrics) -> Site:
+    try:
+        from lstm_explain.service.web.site import Site
+    except ImportError as error:
+        raise Error(f"--web takes the extra web: pip install 'lstm-explain[web]' ({error})") from error
+    return Site(settings, address, access, metrics)
 
 
 def _wait(stopping: threading.Event, parent: int | None) -> None:

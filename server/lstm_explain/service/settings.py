@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from lstm_explain.service.limits import Limits
 
 ENV_PREFIX = "LSTM_EXPLAIN_"
+WEB_ADDRESS = "127.0.0.1:8080"
 
 
 class Settings(BaseSettings):
@@ -54,6 +56,16 @@ class Settings(BaseSettings):
     reuse_port: bool = Field(default=False, description="let several processes listen on the same port")
     metrics_listen: str | None = Field(
         default=None, description="host and port for Prometheus metrics; none without it"
+    )
+    web: str | None = Field(
+        default=None,
+        description="host and port of the page on which a person explains by hand; `--web` alone is "
+        f"{WEB_ADDRESS}, none without it; takes the extra web",
+    )
+    web_hosts: str = Field(
+        default="",
+        description="names, with commas between, by which browsers may ask for the page, beside localhost and IP "
+        "addresses",
     )
     workers: int = Field(default=1, ge=1, description="processes behind the port; connections are spread over them")
     parent: int | None = Field(default=None, description="stop when the process of this id is not the parent any more")
@@ -158,7 +170,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value} is not a folder")
         return value
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("listen", "metrics_listen", "web")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         if value is not None:
@@ -178,12 +190,22 @@ class Settings(BaseSettings):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("--tls-client-ca takes --tls-cert and --tls-key")
-        if self.tls_cert is None and not self.insecure_listen and not is_loopback(self.listen):
-            raise ValueError(
-                f"--listen {self.listen} can be reached from other machines: give --tls-cert and --tls-key, "
-                "or --insecure-listen to serve without encryption"
-            )
+        for flag, address in (("--listen", self.listen), ("--web", self.web)):
+            if self.tls_cert is None and not self.insecure_listen and address is not None and not is_loopback(address):
+                raise ValueError(
+                    f"{flag} {address} can be reached from other machines: give --tls-cert and --tls-key, "
+                    "or --insecure-listen to serve without encryption"
+                )
         return self
+
+
+def complete(arguments: Sequence[str]) -> list[str]:
+    """The command line with the address that `--web` stands for where none follows it."""
+    words = list(arguments)
+    for i, word in enumerate(words):
+        if word == "--web" and (i + 1 == len(words) or words[i + 1].startswith("-")):
+            words[i] = f"--web={WEB_ADDRESS}"
+    return words
 
 
 def is_loopback(address: str) -> bool:

@@ -12,12 +12,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from prometheus_client import CollectorRegistry, multiprocess, start_http_server
 
 from lstm_explain.errors import Error
 from lstm_explain.service import logs
+from lstm_explain.service.listening import Addresses, page_url
 from lstm_explain.service.memory import Resident
 from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address
 
@@ -105,11 +106,16 @@ def run(settings: Settings) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with _reserved(settings.listen) as address, tempfile.TemporaryDirectory(prefix="lstm-explain-") as folder:
-        workers = Workers(settings, _environment(settings, address, folder), folder)
+    with (
+        _reserved(settings.listen) as address,
+        nullcontext() if settings.web is None else _reserved(settings.web) as web,
+        tempfile.TemporaryDirectory(prefix="lstm-explain-") as folder,
+    ):
+        workers = Workers(settings, _environment(settings, address, web, folder), folder)
         _start_metrics(settings, folder, workers)
         workers.start()
-        print(f"lstm-explain ready on {address}", flush=True)
+        page = None if web is None else page_url(web, encrypted=settings.tls_cert is not None)
+        Addresses(address, page).tell()
         stopping.wait()
         log.info("stopping; requests at work have %g seconds to finish", settings.grace_period)
         workers.stop()
@@ -129,11 +135,13 @@ def _reserved(address: str) -> Iterator[str]:
         raise Error(f"cannot listen on {address}: {error.strerror}") from error
 
 
-def _environment(settings: Settings, address: str, folder: str) -> dict[str, str]:
+def _environment(settings: Settings, address: str, web: str | None, folder: str) -> dict[str, str]:
     """The settings of one worker, as environment variables."""
     own = settings.model_dump(exclude={"metrics_listen"}, exclude_none=True)
     processors = len(os.sched_getaffinity(0))
     own |= {"listen": address, "reuse_port": True, "workers": 1, "parent": os.getpid()}
+    if web is not None:
+        own["web"] = web
     own["bulletin"] = f"{folder}/bulletin"
     own.setdefault("parallel", max(1, processors // settings.workers))
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}

@@ -1,0 +1,136 @@
+"""The page's server: a thread beside gRPC's, and a door of its own to the services."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from lstm_explain.errors import Error
+from lstm_explain.service.access import Access
+from lstm_explain.service.listening import page_url
+from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.settings import Settings, split_address
+from lstm_explain.service.tls import TLSFiles
+from lstm_explain.service.web.gateway import Gateway
+from lstm_explain.service.web.guard import Guard
+from lstm_explain.service.web.https import Contexts
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).parent / "static"
+MOST_CONNECTIONS = 512  # open at a time; more are told to come back later
+SECONDS_TO_START = 10.0
+SECONDS_TO_ANSWER = 2.0  # after the services have stopped, for what they answered last
+
+
+class Site:
+    """`bind`, `door`, `start`; at the end `close` and, when the services have stopped, `join`."""
+
+    def __init__(self, settings: Settings, address: str, access: Access, metrics: Metrics) -> None:
+        """Raises Error where certificates cannot be used."""
+        self._settings = settings
+        self._address = address
+        self._access = access
+        self._metrics = metrics
+        self._contexts: Contexts | None = None
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            self._contexts = Contexts(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
+        self._folder = tempfile.TemporaryDirectory(prefix="lstm-explain-", ignore_cleanup_errors=True)
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+
+    def bind(self) -> None:
+        """Raises Error."""
+        self._socket = bound(self._address, self._settings.reuse_port)
+
+    def door(self, server: grpc.Server) -> None:
+        """Lets us in to the services: by a socket in a folder that only our own user can open, so without TLS."""
+        try:
+            server.add_insecure_port(self._door)
+        except RuntimeError as error:
+            raise Error(f"--web: cannot make a socket in {self._folder.name}; TMPDIR names another folder") from error
+
+    def start(self) -> str:
+        """The page's address. Raises Error."""
+        self._thread.start()
+        end = time.monotonic() + SECONDS_TO_START
+        while self._server is None or not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > end:
+                raise Error(f"--web: the page did not start on {self._address}")
+            time.sleep(0.005)
+        assert self._socket is not None
+        host = split_address(self._address)[0]
+        return page_url(f"{host}:{self._socket.getsockname()[1]}", encrypted=self._contexts is not None)
+
+    def close(self) -> None:
+        """Takes no new calls; those at work go on."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def join(self) -> None:
+        if self._thread.is_alive():
+            self._thread.join(SECONDS_TO_ANSWER)
+        self._folder.cleanup()
+
+    @property
+    def _door(self) -> str:
+        return f"unix:{self._folder.name}/services"
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception:
+            log.exception("the page's server ended")
+
+    async def _serve(self) -> None:
+        assert self._socket is not None
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(self._door, options=options) as channel:
+            config = uvicorn.Config(
+                self._application(channel),
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_graceful_shutdown=int(self._settings.grace_period + SECONDS_TO_ANSWER),
+            )
+            config.load()
+            config.ssl = None if self._contexts is None else self._contexts.first
+            self._server = uvicorn.Server(config)
+            await self._server.serve(sockets=[self._socket])
+
+    def _application(self, channel: grpc.aio.Channel) -> Starlette:
+        gateway = Gateway(channel, self._access, self._metrics, self._settings.max_message_bytes)
+        routes = [*gateway.routes(), Mount("/", StaticFiles(directory=PAGE, html=True))]
+        names = self._settings.web_hosts.split(",")
+        return Starlette(routes=routes, middleware=[Middleware(Guard, names=names, metrics=self._metrics)])
+
+
+def bound(address: str, reuse_port: bool) -> socket.socket:
+    """A socket that holds the address and does not listen yet. Raises Error."""
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        own = socket.socket(family, kind, protocol)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if reuse_port else socket.SO_REUSEADDR, 1)
+        own.bind(where)
+    except OSError as error:
+        raise Error(f"cannot listen on {address}: {error.strerror}") from error
+    return own

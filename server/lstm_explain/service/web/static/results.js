@@ -1,0 +1,135 @@
+// What came back: the prediction, a card for every method, and all of them in one table.
+
+import { el } from "./dom.js";
+import { rowsOf } from "./inputs.js";
+import { matrix } from "./matrix.js";
+import { described, methodOf } from "./methods.js";
+import { number } from "./scale.js";
+import { ledgerTable, numbersTable, prediction, sideBySide } from "./tables.js";
+import { decode } from "./tensor.js";
+import { words } from "./words.js";
+
+const MOST_CLASSES = 200;
+
+/** An answer made ready to draw, for its one sample. given: what the form read, an input each. */
+export function readAnswer(answer, given, milliseconds) {
+  const one = (tensor) => decode(tensor).values[0];
+  const tokens = Object.fromEntries((answer.tokens ?? []).map((tensor) => [tensor.name, decode(tensor).values]));
+  const errors = (answer.standardError ?? []).flatMap((tensor) => Array.from(decode(tensor).values));
+  return {
+    model: `${answer.model} version ${answer.version}`,
+    method: methodOf(answer.method),
+    settings: described(answer.method),
+    milliseconds,
+    explained: one(answer.explained),
+    ledger: Object.fromEntries(
+      ["inputs", "initialStates", "absorbed", "residual"].map((key) => [key, one(answer.ledger[key])]),
+    ),
+    byNode: (answer.ledger.byNode ?? []).map((share) => [share.node, one(share.absorbed)]),
+    target: answer.target,
+    outputs: Object.fromEntries(answer.outputs.map((tensor) => [tensor.name, decode(tensor)])),
+    pictures: (answer.relevance ?? []).map((tensor) => picture(decode(tensor), given, tokens[tensor.name])),
+    error: errors.filter(Number.isFinite).reduce((a, b) => Math.max(a, b), 0),
+  };
+}
+
+/** One input's relevance: words with a number each, or a table. */
+function picture({ name, shape, values }, given, tokens) {
+  const { plan, table } = given.find((input) => input.plan.name === name);
+  const relevance = Array.from(values);
+  if (tokens) return { name, kind: "words", labels: tokens, relevance };
+  const rows = rowsOf(plan, shape, relevance);
+  const names = plan.names ?? table.names ?? rows[0].map((_, i) => `feature ${i}`);
+  return { name, kind: "table", relevance, rows, values: table.rows, names, steps: table.labels, units: plan.units };
+}
+
+/** What was predicted, in a line. */
+export function headline(detail, answer) {
+  const output = answer.target.output;
+  const at = position(answer);
+  const name = at >= 0 ? (detail.classNames?.[output]?.values?.[at] ?? (count(answer) > 1 ? `${output} ${at}` : output)) : output;
+  const units = detail.units?.[output]?.values ?? [];
+  const unit = units[at] ?? units[0];
+  return `${name}: ${number(answer.explained)}${unit ? ` ${unit}` : ""}`;
+}
+
+export function predictionTable(detail, answer) {
+  const output = answer.target.output;
+  const { values } = answer.outputs[output];
+  const shown = Array.from(values).slice(0, MOST_CLASSES);
+  const names = detail.classNames?.[output]?.values ?? (values.length === 1 ? [output] : null);
+  const contrast = answer.target.contrastIndices?.length === 1 ? Number(answer.target.contrastIndices[0]) : -1;
+  return prediction(shown, names, position(answer), contrast, `Prediction: ${output}`);
+}
+
+/** The card of a method; `beside` stands next to the ledger. */
+export function card(answer, beside = null) {
+  return el(
+    "article",
+    { class: "card", "data-method": answer.method.key },
+    el("h3", {}, answer.method.name),
+    answer.pictures.map((p) => [
+      answer.pictures.length > 1 ? el("h4", {}, p.name) : null,
+      p.kind === "words" ? words(p.labels, p.relevance) : matrix({ ...p, relevance: p.rows }, p.units),
+    ]).flat(2),
+    el("div", { class: "pair" }, beside, el("div", {}, ledgerTable(answer.explained, answer.ledger, answer.byNode, answer.method))),
+    answer.pictures.map((p) => allNumbers(p)),
+    el("p", { class: "note" }, [answer.model, answer.settings, ...error(answer), `${answer.milliseconds} ms`].filter(Boolean).join(" · ")),
+  );
+}
+
+/** A card that tells why there is no explanation. */
+export function failure(method, message) {
+  return el("article", { class: "card" }, el("h3", {}, method.name), el("p", { class: "problem" }, message));
+}
+
+/** All methods in one table: a row a word, or a row a feature. */
+export function together(answers) {
+  return answers[0].pictures.map((first, i) => {
+    const pictures = answers.map((answer) => answer.pictures[i]);
+    const kept = first.kind === "words" ? first.labels.flatMap((label, at) => (label ? [at] : [])) : first.names.map((_, at) => at);
+    const labels = kept.map((at) => (first.kind === "words" ? first.labels : first.names)[at]);
+    const values = (p) => (p.kind === "words" ? kept.map((at) => p.relevance[at]) : kept.map((at) => p.rows.reduce((sum, row) => sum + row[at], 0)));
+    const columns = pictures.map((p, j) => ({ name: answers[j].method.name, values: values(p) }));
+    const alike = pictures.slice(1).map((p, j) => {
+      const r = correlation(first.relevance, p.relevance);
+      return r === null ? "" : `${answers[j + 1].method.name} ${number(r)}`;
+    });
+    const told = alike.filter(Boolean).join(", ");
+    const note = told ? `Correlation with ${answers[0].method.name}, over all elements: ${told}.` : "";
+    const what = first.kind === "words" ? "Relevance of each word" : `Relevance of each feature of ${first.name}, summed over time`;
+    return sideBySide(what, first.kind === "words" ? "word" : "feature", labels, columns, note);
+  }).flat();
+}
+
+/** Pearson's; null where one of the two does not vary. */
+export function correlation(a, b) {
+  const mean = (x) => x.reduce((sum, value) => sum + value, 0) / x.length;
+  const [ma, mb] = [mean(a), mean(b)];
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    ab += (a[i] - ma) * (b[i] - mb);
+    aa += (a[i] - ma) ** 2;
+    bb += (b[i] - mb) ** 2;
+  }
+  return aa && bb ? ab / Math.sqrt(aa * bb) : null;
+}
+
+function allNumbers(p) {
+  if (p.kind === "words") return null;
+  const rows = p.rows.map((row, i) => [p.steps?.[i] ?? `${i}`, ...row]);
+  return numbersTable(`Relevance of ${p.name}`, ["step", ...p.names], rows);
+}
+
+function error(answer) {
+  return answer.error ? [`standard error up to ${number(answer.error, false)}`] : [];
+}
+
+/** Where the explained value stands in its output, if that has one axis; else -1. */
+function position(answer) {
+  return answer.target.indices?.length === 1 ? Number(answer.target.indices[0]) : -1;
+}
+
+function count(answer) {
+  return answer.outputs[answer.target.output].values.length;
+}
