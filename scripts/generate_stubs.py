@@ -1,7 +1,8 @@
 """Regenerates the clients' stubs from the .proto files, each language's where its tools are there.
 
 Each language is one function, `generate_<language>(out)`, in LANGUAGES. Plug-ins are pinned here or in the
-client's own lock file.
+client's own lock file. Java is not here: its build (client/java/pom.xml, which pins protoc and the plug-in) generates
+the stubs from proto/ each time, nothing of them is committed, and so they cannot be stale.
 
 protoc writes absolute imports of `lstm_explain.v1`, the server's own package; the stubs live in a package of their own
 so that the client needs nothing of the server, and the imports are rewritten to say so.

@@ -47,6 +47,8 @@ def _made(runner: Runner) -> None:
 
 _CARGO_RUN = ("cargo", "run", "--quiet", "--release", "--locked", "--target-dir", "target")
 
+JAVA_PATH = "{0}target/classes:{0}target/test-classes:{0}target/lib/*"
+
 RUNNERS = (
     Runner("python", "client/python", (), (), (sys.executable, "client/python/conformance/runner.py")),
     Runner(
@@ -78,5 +80,14 @@ RUNNERS = (
         ("node", "client/typescript/dist/conformance/runner.js"),
         test=("npm", "test"),
         example=("npm", "run", "--silent", "example", "--"),
+    ),
+    Runner(
+        "java",
+        "client/java",
+        ("java", "mvn"),
+        (("mvn", "-B", "-q", "-ntp", "-DskipTests", "-Dmaven.compiler.failOnWarning=true", "package"),),
+        ("java", "-cp", JAVA_PATH.format("client/java/"), "lstmexplain.conformance.Runner"),
+        test=("mvn", "-B", "-q", "-ntp", "surefire:test"),
+        example=("java", "-cp", JAVA_PATH.format(""), "lstmexplain.example.Sentiment"),
     ),
 )

@@ -1,0 +1,281 @@
+package lstmexplain.conformance;
+
+import com.google.gson.Gson;
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import com.google.protobuf.Message;
+import com.google.protobuf.Parser;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.HexFormat;
+import java.util.Iterator;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+import lstmexplain.Answer;
+import lstmexplain.Client;
+import lstmexplain.ExplainException;
+import lstmexplain.ModelImport;
+import lstmexplain.Request;
+import lstmexplain.Result;
+import lstmexplain.Tensor;
+
+/** One pass over the cases on one kind of connection; a line of JSON to stdout for each. */
+final class Suite {
+  private static final Gson GSON = new Gson();
+
+  private final Connector connector;
+  private final String token;
+  private final String over;
+  private final Path models;
+  private boolean good = true;
+
+  /** Makes a client that sends this token, unless it is empty. */
+  @FunctionalInterface
+  interface Connector {
+    Client connect(String token) throws Exception;
+  }
+
+  Suite(Connector connector, String token, String over, Path models) {
+    this.connector = connector;
+    this.token = token;
+    this.over = over;
+    this.models = models;
+  }
+
+  /** True if every case holds. */
+  boolean run(Path cases, Path golden) throws Exception {
+    try (Stream<Path> files = Files.list(cases)) {
+      for (Path path : files.filter(p -> p.toString().endsWith(".json")).sorted().toList()) {
+        JsonObject one = json(path).getAsJsonObject();
+        if (one.has("over") && !GSON.fromJson(one.get("over"), List.class).contains(over)) {
+          continue;
+        }
+        Map<String, String> found = new TreeMap<>();
+        say(Asked.text(one, "name"), found, () -> run(one, found));
+      }
+    }
+    for (JsonElement entry : json(golden.resolve("index.json")).getAsJsonArray()) {
+      String name = Asked.text(entry.getAsJsonObject(), "name");
+      String message = Asked.text(entry.getAsJsonObject(), "message");
+      byte[] encoded = Files.readAllBytes(golden.resolve(name + ".bin"));
+      say("golden/" + name, new TreeMap<>(), () -> golden(message, encoded));
+    }
+    return good;
+  }
+
+  private interface Check {
+    void run() throws Exception;
+  }
+
+  private void say(String name, Map<String, String> found, Check check) {
+    String detail = "";
+    boolean ok = true;
+    try {
+      check.run();
+    } catch (Exception wrong) {
+      ok = false;
+      detail = wrong instanceof Wrong ? wrong.getMessage() : wrong.toString();
+      found.clear();
+    }
+    good &= ok;
+    JsonObject line = new JsonObject();
+    line.addProperty("case", name);
+    line.addProperty("ok", ok);
+    line.addProperty("detail", detail);
+    line.add("relevance", GSON.toJsonTree(found));
+    System.out.println(GSON.toJson(line));
+  }
+
+  private void run(JsonObject one, Map<String, String> found) throws Exception {
+    try (Client client = connector.connect(one.has("token") ? Asked.text(one, "token") : token)) {
+      if (!one.has("expect_error")) {
+        call(client, one, found);
+        return;
+      }
+      try {
+        call(client, one, found);
+      } catch (ExplainException came) {
+        Expected.error(came, one.getAsJsonObject("expect_error"));
+        found.clear();
+        return;
+      }
+      throw new Wrong("an answer came, wanted " + one.get("expect_error"));
+    }
+  }
+
+  private void call(Client client, JsonObject one, Map<String, String> found) throws Exception {
+    JsonObject expect = one.has("expect") ? one.getAsJsonObject("expect") : new JsonObject();
+    switch (Asked.text(one, "call")) {
+      case "explain" -> explain(client, one, expect, found);
+      case "explain_stream" -> stream(client, one, found);
+      case "models" -> Expected.listed(client.models(), expect.getAsJsonArray("models"));
+      case "model" ->
+          Expected.detail(
+              client.model(Asked.text(one, "model"), Asked.text(one, "version")),
+              expect.getAsJsonObject("detail"));
+      case "import_model" -> imported(client, one, expect, found);
+      default -> throw new Wrong("the call " + one.get("call"));
+    }
+  }
+
+  private static void explain(
+      Client client, JsonObject one, JsonObject expect, Map<String, String> found) {
+    Result came = explain(client, one.getAsJsonObject("request"));
+    digest(came, "", found);
+    Expected.result(came, expect);
+  }
+
+  /** A caller who has enough interrupts the thread that waits. */
+  private static Result explain(Client client, JsonObject said) {
+    Request request = Asked.request(said, "");
+    CompletableFuture<?> interruption = CompletableFuture.completedFuture(null);
+    if (said.has("cancel_after_ms")) {
+      long wait = said.get("cancel_after_ms").getAsLong();
+      interruption =
+          CompletableFuture.runAsync(
+              Thread.currentThread()::interrupt,
+              CompletableFuture.delayedExecutor(wait, TimeUnit.MILLISECONDS));
+    }
+    try {
+      return said.has("deadline_ms")
+          ? client.explain(request, Duration.ofMillis(said.get("deadline_ms").getAsLong()))
+          : client.explain(request);
+    } finally {
+      interruption.cancel(false);
+      Thread.interrupted();
+    }
+  }
+
+  private static void stream(Client client, JsonObject one, Map<String, String> found) {
+    List<Request> asked =
+        one.getAsJsonArray("requests").asList().stream()
+            .map(JsonElement::getAsJsonObject)
+            .map(item -> Asked.request(item.getAsJsonObject("request"), Asked.text(item, "id")))
+            .toList();
+    JsonObject answers = one.getAsJsonObject("answers");
+    Set<String> seen = new TreeSet<>();
+    try (Stream<Answer> came = client.explainStream(asked)) {
+      for (Iterator<Answer> each = came.iterator(); each.hasNext(); ) {
+        Answer answer = each.next();
+        Wrong.unless(
+            answers.has(answer.id()) && seen.add(answer.id()),
+            "an answer to \"" + answer.id() + "\" came");
+        check(answer, answers.getAsJsonObject(answer.id()), found);
+      }
+    }
+    Wrong.unlessEqual("answers", seen, answers.keySet());
+  }
+
+  private static void check(Answer answer, JsonObject wanted, Map<String, String> found) {
+    if (wanted.has("expect_error")) {
+      Wrong.unless(answer.error() != null, answer.id() + ": a result came, wanted an error");
+      Expected.error(answer.error(), wanted.getAsJsonObject("expect_error"));
+      return;
+    }
+    Result result = answer.orThrow();
+    digest(result, answer.id() + "/", found);
+    Expected.result(result, wanted.getAsJsonObject("expect"));
+  }
+
+  private void imported(
+      Client client, JsonObject one, JsonObject expect, Map<String, String> found)
+      throws IOException {
+    JsonObject said = one.getAsJsonObject("import");
+    String name = Asked.text(said, "name");
+    var detail =
+        client.importModel(
+            ModelImport.of(name, models.resolve(Asked.text(said, "model")))
+                .version(Asked.text(said, "version"))
+                .config(Asked.text(said, "config")));
+    try {
+      if (expect.has("detail")) {
+        Expected.detail(detail, expect.getAsJsonObject("detail"));
+      }
+      explain(client, one, expect, found);
+    } finally {
+      client.deleteModel(name);
+    }
+    try {
+      explain(client, one.getAsJsonObject("request"));
+    } catch (ExplainException.ModelNotFound gone) {
+      return;
+    }
+    throw new Wrong("the model answers after it was deleted");
+  }
+
+  /** Decoded and encoded again it is the same, and the stubs know every field. */
+  private static void golden(String message, byte[] encoded) throws Exception {
+    Class<?> stub = Class.forName(message.replace("lstm_explain.", "lstmexplain."));
+    var parser = (Parser<?>) stub.getMethod("parser").invoke(null);
+    Message decoded = (Message) parser.parseFrom(encoded);
+    byte[] again = decoded.toByteArray();
+    Wrong.unless(
+        Arrays.equals(encoded, again),
+        HexFormat.of().formatHex(encoded) + " became " + HexFormat.of().formatHex(again));
+    known(decoded);
+  }
+
+  private static void known(Message message) {
+    Wrong.unless(
+        message.getUnknownFields().asMap().isEmpty(), "a field is not known: " + message);
+    for (Object value : message.getAllFields().values()) {
+      for (Object held : value instanceof List<?> list ? list : List.of(value)) {
+        if (held instanceof Message inner) {
+          known(inner);
+        }
+      }
+    }
+  }
+
+  /** Of the elements, row-major and little-endian. */
+  private static void digest(Result came, String prefix, Map<String, String> found) {
+    came.relevance()
+        .forEach(
+            (name, tensor) -> {
+              try {
+                byte[] sum = MessageDigest.getInstance("SHA-256").digest(bytes(tensor));
+                found.put(prefix + name, HexFormat.of().formatHex(sum));
+              } catch (NoSuchAlgorithmException impossible) {
+                throw new AssertionError(impossible);
+              }
+            });
+  }
+
+  private static byte[] bytes(Tensor tensor) {
+    ByteBuffer out = ByteBuffer.allocate(tensor.size() * Double.BYTES);
+    out.order(ByteOrder.LITTLE_ENDIAN);
+    switch (tensor.type()) {
+      case FLOAT32 -> {
+        for (float value : tensor.to(float[].class)) {
+          out.putFloat(value);
+        }
+      }
+      case FLOAT64 -> {
+        for (double value : tensor.to(double[].class)) {
+          out.putDouble(value);
+        }
+      }
+      default -> throw new Wrong("relevance of type " + tensor.type());
+    }
+    return Arrays.copyOf(out.array(), out.position());
+  }
+
+  private static JsonElement json(Path path) throws IOException {
+    return JsonParser.parseString(Files.readString(path));
+  }
+}

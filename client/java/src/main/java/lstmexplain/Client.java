@@ -1,0 +1,213 @@
+package lstmexplain;
+
+import io.grpc.CallOptions;
+import io.grpc.ClientCall;
+import io.grpc.ManagedChannel;
+import io.grpc.MethodDescriptor;
+import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.StreamObserver;
+import java.io.IOException;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+import lstmexplain.v1.DeleteModelRequest;
+import lstmexplain.v1.ExplainRequest;
+import lstmexplain.v1.ExplainResponse;
+import lstmexplain.v1.ExplanationServiceGrpc;
+import lstmexplain.v1.GetModelRequest;
+import lstmexplain.v1.ImportModelRequest;
+import lstmexplain.v1.ImportModelResponse;
+import lstmexplain.v1.ListModelsRequest;
+import lstmexplain.v1.ModelServiceGrpc;
+
+/**
+ * Asks an explanation server. Many threads may use one client at once.
+ *
+ * <p>Every failure of a call is an {@link ExplainException}. A blocking call whose thread is
+ * interrupted is cancelled, on the server too, and so is one whose {@link io.grpc.Context} is.
+ */
+public final class Client implements AutoCloseable {
+  private final ManagedChannel channel;
+  private final CallOptions options;
+  private final Duration timeout;
+
+  Client(ManagedChannel channel, CallOptions options, Duration timeout) {
+    this.channel = channel;
+    this.options = options;
+    this.timeout = timeout;
+  }
+
+  /** A client of the server at host:port, unencrypted. Nothing is sent before the first call. */
+  public static Client connect(String address) {
+    return builder(address).build();
+  }
+
+  /** For a client with TLS, a token, or other limits. */
+  public static ClientBuilder builder(String address) {
+    return new ClientBuilder(address);
+  }
+
+  /** Predicts one batch and says why. */
+  public Result explain(Request request) {
+    return explain(request, timeout);
+  }
+
+  /** Predicts one batch and says why; the server, too, gives up when the time is over. */
+  public Result explain(Request request, Duration timeout) {
+    return Wire.decode(
+        call(ExplanationServiceGrpc.getExplainMethod(), Wire.encode(request), timeout));
+  }
+
+  /** The same without waiting. */
+  public CompletableFuture<Result> explainAsync(Request request) {
+    return explainAsync(request, timeout);
+  }
+
+  /**
+   * The same without waiting. Cancelling the future that is returned cancels the call; an {@link
+   * ExplainException} is the cause of what the future throws.
+   */
+  public CompletableFuture<Result> explainAsync(Request request, Duration timeout) {
+    ClientCall<ExplainRequest, ExplainResponse> call =
+        channel.newCall(ExplanationServiceGrpc.getExplainMethod(), within(timeout));
+    CompletableFuture<Result> result = new CompletableFuture<>();
+    result.whenComplete(
+        (done, wrong) -> {
+          if (wrong != null) { // from the caller; a call that failed by itself is over
+            call.cancel("the future was completed", wrong);
+          }
+        });
+    ClientCalls.asyncUnaryCall(
+        call,
+        Wire.encode(request),
+        new StreamObserver<>() {
+          @Override
+          public void onNext(ExplainResponse response) {
+            try {
+              result.complete(Wire.decode(response));
+            } catch (ExplainException unreadable) {
+              result.completeExceptionally(unreadable);
+            }
+          }
+
+          @Override
+          public void onError(Throwable failed) {
+            result.completeExceptionally(
+                failed instanceof StatusRuntimeException told ? ExplainException.of(told) : failed);
+          }
+
+          @Override
+          public void onCompleted() {}
+        });
+    return result;
+  }
+
+  /**
+   * Sends many requests over one stream. Answers come as they are ready, in any order; a request
+   * that fails is answered by its own error, and the stream goes on. If the stream itself breaks,
+   * taking the next answer throws an {@link ExplainException}.
+   *
+   * <p>Requests are taken by another thread, no faster than the server reads them, and answers are
+   * fetched no faster than they are taken. Close the stream: that cancels what has not been
+   * answered.
+   *
+   * <pre>{@code
+   * try (Stream<Answer> answers = client.explainStream(requests)) {
+   *   answers.forEach(answer -> ...);
+   * }
+   * }</pre>
+   */
+  public Stream<Answer> explainStream(Iterable<Request> requests) {
+    return explainStream(requests, null);
+  }
+
+  /** The same with a time by which the last answer has to be there; null: there is none. */
+  public Stream<Answer> explainStream(Iterable<Request> requests, Duration timeout) {
+    return AnswerStream.open(
+        requests,
+        new Exchange<>(channel, ExplanationServiceGrpc.getExplainStreamMethod(), within(timeout)));
+  }
+
+  /** Every model and version, those that failed to load too. */
+  public List<ModelSummary> models() {
+    var request = ListModelsRequest.getDefaultInstance();
+    return call(ModelServiceGrpc.getListModelsMethod(), request, timeout).getModelsList().stream()
+        .map(ModelWire::decode)
+        .toList();
+  }
+
+  /** One model, in its newest version that is ready. */
+  public ModelDetail model(String name) {
+    return model(name, "");
+  }
+
+  /** One model in this version; empty: the newest that is ready. */
+  public ModelDetail model(String name, String version) {
+    var request = GetModelRequest.newBuilder().setName(name).setVersion(version).build();
+    return ModelWire.decode(
+        call(ModelServiceGrpc.getGetModelMethod(), request, timeout).getModel());
+  }
+
+  /**
+   * Adds a version of a model, without a limit of time. The server has to allow imports.
+   *
+   * @throws IOException if a file cannot be read; the server then keeps nothing
+   */
+  public ModelDetail importModel(ModelImport model) throws IOException {
+    return importModel(model, null);
+  }
+
+  /**
+   * Adds a version of a model. The server has to allow imports.
+   *
+   * @param timeout null: there is none
+   * @throws IOException if a file cannot be read; the server then keeps nothing
+   */
+  public ModelDetail importModel(ModelImport model, Duration timeout) throws IOException {
+    try (Exchange<ImportModelRequest, ImportModelResponse> exchange =
+        new Exchange<>(channel, ModelServiceGrpc.getImportModelMethod(), within(timeout))) {
+      ModelWire.send(model, exchange);
+      ImportModelResponse response = exchange.receive();
+      if (response == null) {
+        throw ExplainException.malformed("the server answered the import with nothing", null);
+      }
+      return ModelWire.decode(response.getModel());
+    } catch (InterruptedException interrupted) {
+      throw ExplainException.of(interrupted);
+    }
+  }
+
+  /** Removes every version of a model. The server has to allow it. */
+  public void deleteModel(String name) {
+    deleteModel(name, "");
+  }
+
+  /** Removes a version of a model; empty: every version. The server has to allow it. */
+  public void deleteModel(String name, String version) {
+    var request = DeleteModelRequest.newBuilder().setName(name).setVersion(version).build();
+    call(ModelServiceGrpc.getDeleteModelMethod(), request, timeout);
+  }
+
+  /** Closes the connection; calls under way are cancelled. */
+  @Override
+  public void close() {
+    channel.shutdownNow();
+  }
+
+  private <Q, A> A call(MethodDescriptor<Q, A> method, Q request, Duration timeout) {
+    try {
+      return ClientCalls.blockingUnaryCall(channel, method, within(timeout), request);
+    } catch (StatusRuntimeException failed) {
+      throw ExplainException.of(failed);
+    }
+  }
+
+  private CallOptions within(Duration timeout) {
+    return timeout == null
+        ? options
+        : options.withDeadlineAfter(timeout.toNanos(), TimeUnit.NANOSECONDS);
+  }
+}

@@ -1,0 +1,166 @@
+package lstmexplain;
+
+import com.google.protobuf.UnsafeByteOperations;
+import java.nio.ByteOrder;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Objects;
+import java.util.function.Function;
+import lstmexplain.v1.ExplainRequest;
+import lstmexplain.v1.ExplainResponse;
+import lstmexplain.v1.NodeShare;
+
+/** Requests, results and what they hold, to and from the messages of {@code proto/}. */
+final class Wire {
+  private Wire() {}
+
+  static ExplainRequest encode(Request request) {
+    ExplainRequest.Builder out =
+        ExplainRequest.newBuilder()
+            .setModel(request.model())
+            .setVersion(request.version())
+            .addAllInputs(encode(request.inputs()))
+            .addAllCapture(request.capture());
+    if (request.method() != null) {
+      out.setMethod(MethodWire.encode(request.method()));
+    }
+    if (request.target() != null) {
+      out.setTarget(encode(request.target()));
+    }
+    return out.build();
+  }
+
+  static Result decode(ExplainResponse response) {
+    lstmexplain.v1.Ledger ledger = response.getLedger();
+    Map<String, Tensor> byNode = new LinkedHashMap<>();
+    for (NodeShare share : ledger.getByNodeList()) {
+      byNode.put(share.getNode(), decode(share.getAbsorbed()));
+    }
+    return new Result(
+        response.getModel(),
+        response.getVersion(),
+        decode(response.getRelevanceList()),
+        decode(response.getOutputsList()),
+        decode(response.getExplained()),
+        decode(response.getCapturedList()),
+        decode(response.getTokensList()),
+        decode(response.getStandardErrorList()),
+        new Ledger(
+            decode(ledger.getInputs()),
+            decode(ledger.getInitialStates()),
+            decode(ledger.getAbsorbed()),
+            decode(ledger.getResidual()),
+            Collections.unmodifiableMap(byNode)),
+        MethodWire.decode(response.getMethod()),
+        decode(response.getTarget()));
+  }
+
+  private static lstmexplain.v1.Target encode(Target target) {
+    lstmexplain.v1.Target.Builder out =
+        lstmexplain.v1.Target.newBuilder()
+            .setOutput(target.output())
+            .addAllIndices(target.indices())
+            .addAllContrastIndices(target.contrast())
+            .setNoBatchAxis(target.noBatchAxis());
+    if (target.weights() != null) {
+      out.setWeights(encode("", target.weights()));
+    }
+    if (target.batchAxis() != null) {
+      out.setBatchAxis(target.batchAxis());
+    }
+    if (target.preActivation() != null) {
+      out.setPreActivation(target.preActivation());
+    }
+    return out.build();
+  }
+
+  static Target decode(lstmexplain.v1.Target message) {
+    return new Target(
+        message.getOutput(),
+        message.getIndicesList(),
+        message.getContrastIndicesList(),
+        message.hasWeights() ? decode(message.getWeights()) : null,
+        message.hasBatchAxis() ? message.getBatchAxis() : null,
+        message.getNoBatchAxis(),
+        message.hasPreActivation() ? message.getPreActivation() : null);
+  }
+
+  static List<lstmexplain.v1.Tensor> encode(Map<String, Tensor> tensors) {
+    List<lstmexplain.v1.Tensor> out = new ArrayList<>();
+    tensors.forEach((name, tensor) -> out.add(encode(name, tensor)));
+    return out;
+  }
+
+  static lstmexplain.v1.Tensor encode(String name, Tensor tensor) {
+    lstmexplain.v1.Tensor.Builder out =
+        lstmexplain.v1.Tensor.newBuilder()
+            .setName(name)
+            .setDtype(lstmexplain.v1.DataType.valueOf(name(tensor.type())))
+            .setData(UnsafeByteOperations.unsafeWrap(tensor.type().pack(tensor.data())));
+    for (int extent : tensor.shape()) {
+      out.addShape(extent);
+    }
+    return out.build();
+  }
+
+  static Map<String, Tensor> decode(Collection<lstmexplain.v1.Tensor> messages) {
+    return byName(messages, lstmexplain.v1.Tensor::getName, Wire::decode);
+  }
+
+  static Tensor decode(lstmexplain.v1.Tensor message) {
+    try {
+      DataType type = constant(DataType.class, message.getDtype());
+      if (type == null) {
+        throw new IllegalArgumentException("the unknown type " + message.getDtypeValue());
+      }
+      int[] shape = message.getShapeList().stream().mapToInt(Math::toIntExact).toArray();
+      int count = Tensor.count(shape);
+      var bytes = message.getData().asReadOnlyByteBuffer().order(ByteOrder.LITTLE_ENDIAN);
+      return new Tensor(type, type.unpack(bytes, count), shape);
+    } catch (IllegalArgumentException | ArithmeticException wrong) {
+      String said = "tensor \"" + message.getName() + "\": " + wrong.getMessage();
+      throw ExplainException.malformed(said, wrong);
+    }
+  }
+
+  /** A copy in the same order; of {@code Map.copyOf} the order is not given. */
+  static <V> Map<String, V> copy(Map<String, V> map) {
+    map.forEach((name, value) -> Objects.requireNonNull(value, () -> "null for " + name));
+    return Collections.unmodifiableMap(new LinkedHashMap<>(map));
+  }
+
+  /** What the messages hold, by name, in their order. */
+  static <M, V> Map<String, V> byName(
+      Collection<M> messages, Function<M, String> name, Function<M, V> value) {
+    Map<String, V> out = new LinkedHashMap<>();
+    messages.forEach(message -> out.put(name.apply(message), value.apply(message)));
+    return Collections.unmodifiableMap(out);
+  }
+
+  /**
+   * The constant of our enum for that of the wire, whose name has the enum's own in front; null for
+   * one that is unset or not known.
+   */
+  static <E extends Enum<E>> E constant(Class<E> ours, Enum<?> wire) {
+    for (E constant : ours.getEnumConstants()) {
+      if (wire.name().equals(prefix(ours) + constant.name())) {
+        return constant;
+      }
+    }
+    return null;
+  }
+
+  /** The name on the wire of a constant of ours. */
+  static String name(Enum<?> ours) {
+    return prefix(ours.getDeclaringClass()) + ours.name();
+  }
+
+  private static String prefix(Class<?> ours) {
+    return ours.getSimpleName().replaceAll("(?<=.)(?=[A-Z])", "_").toUpperCase(Locale.ROOT) + "_";
+  }
+}
