@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lstm_explain as lx
 from lstm_explain import kernel_cache
+from tests import zoo
+
+METHODS = [lx.LRP(), lx.LRP("prop"), lx.LRP(bias_factor=1.0), lx.Gradient(), lx.Occlusion()]
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +84,39 @@ def test_the_best_that_was_compiled_and_that_the_processor_is(
     assert os.environ.get(kernel_cache.CPU) == chosen
 
 
+def test_kernels_are_compiled_without_being_run() -> None:
+    """For another processor; here for this one, from the cache."""
+    kernel_cache._explain_small_models()
+    calls = pickle.dumps([(k.__module__, k.__name__, k.signatures) for k in kernel_cache._kernels()])
+    command = [sys.executable, "-m", "lstm_explain.kernel_cache", *kernel_cache.ONLY]
+    done = subprocess.run(command, input=calls, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_no_model_needs_other_kernels_than_the_small_ones(name: str) -> None:
+    """What they leave uncompiled, the first caller would wait for. Inputs are read-only, as those of a message are."""
+    kernel_cache._explain_small_models()
+    before = {kernel: list(kernel.signatures) for kernel in kernel_cache._kernels()}
+    case = zoo.load(name)
+    model, inputs = (
+        lx.load(case.path),
+        {k: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for k, a in case.inputs.items()},
+    )
+    for method in METHODS:
+        with suppress(lx.Error):
+            model.explain(inputs, method)
+    assert {kernel: list(kernel.signatures) for kernel in kernel_cache._kernels()} == before
+
+
 @pytest.mark.slow
 def test_what_fill_compiles_is_all_that_explanations_need(tmp_path: Path) -> None:
+    """Compiled as for an image, and found again on the processor that was named."""
     environment = {**os.environ, kernel_cache.FOLDER: str(tmp_path)}
-    subprocess.run([sys.executable, "-m", "lstm_explain.kernel_cache"], env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "lstm_explain.kernel_cache", "x86-64-v3"], env=environment, check=True)
     compiled = {p.name for p in tmp_path.rglob("*.nbc")}
     script = "from lstm_explain import kernel_cache; kernel_cache._explain_small_models()"
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    of_image = {**environment, kernel_cache.COMPILED_FOR: "x86-64-v3"}
+    subprocess.run([sys.executable, "-c", script], env=of_image, check=True)
     assert compiled
     assert {p.name for p in tmp_path.rglob("*.nbc")} == compiled

@@ -104,8 +104,10 @@ def fill(cpus: Sequence[str]) -> None:
 
 def _compile(calls: bytes) -> None:
     for module, name, signatures in pickle.loads(calls):
+        kernel = getattr(import_module(module), name)
         for signature in signatures:
-            getattr(import_module(module), name).compile(signature)
+            if signature not in kernel.signatures:  # some name their types, and are compiled when they are imported
+                kernel.compile(signature)
 
 
 def _kernels() -> list[Any]:

@@ -129,7 +129,7 @@ class Recurrent(ABC):
         value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
         if value.shape != wanted:
             raise self._misfit("initial state", value.shape, wanted)
-        return np.ascontiguousarray(value)
+        return np.array(value, order="C")  # a copy, for kernels are compiled for arrays that may be written to
 
     def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
         """The kernels do not look where they read, so what steers them is checked."""
