@@ -17,6 +17,7 @@ from prometheus_client.metrics import Gauge, Histogram, MetricWrapperBase
 from pydantic.fields import FieldInfo
 
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.processes import Processes
 from lstm_explain.service.settings import ENV_PREFIX, Settings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operations.md"
@@ -85,6 +86,9 @@ def metrics() -> Iterator[str]:
         name = metric._name + ("_total" if kind == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         yield f"| `{name}` | {kind} | {labels} | {metric._documentation} |"
+    for family in Processes(list).collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        yield f"| `{name}` | {family.type} |  | {family.documentation} |"
 
 
 def _metrics() -> list[MetricWrapperBase]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.processes import Processes
 from lstm_explain.service.settings import ENV_PREFIX, Settings
 from scripts.operations_doc import INTERNAL, PAGE, page
 
@@ -20,5 +21,6 @@ def test_every_setting_and_every_metric_is_there() -> None:
         assert name in INTERNAL or f"`{ENV_PREFIX}{name.upper()}`" in text
     registry = CollectorRegistry()
     Metrics(registry)
+    registry.register(Processes(list))
     for family in registry.collect():
         assert f"`{family.name}" in text

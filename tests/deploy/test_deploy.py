@@ -11,6 +11,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.processes import Processes
 from lstm_explain.service.settings import ENV_PREFIX, Settings
 from tests.deploy.manifests import DEPLOY, LABEL, OVERLAYS, ROOT, base, built, read, settings_of
 
@@ -112,6 +113,7 @@ def test_containers_can_do_little() -> None:
 def test_alerts_watch_metrics_that_exist_and_have_their_lines_in_the_runbook() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
+    registry.register(Processes(list))
     families = {f.name: f for f in registry.collect()}
     known = {name + ending for name, f in families.items() for ending in _endings(f.type)}
     runbook = (ROOT / "docs/operations.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,11 @@ SECONDS_TO_START = 90
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "lstm_explain.cli", *arguments]
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 @dataclass(frozen=True)

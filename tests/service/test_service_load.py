@@ -23,7 +23,7 @@ import lstm_explain as lx
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 from tests.service.calling import array_of, refusal, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
-from tests.service.running import Running, command, serving
+from tests.service.running import Running, command, free_address, serving
 
 HIDDEN = 96
 
@@ -74,9 +74,9 @@ def test_lists_are_answered_while_all_slots_are_taken(narrow: Running) -> None:
 
 def test_a_request_whose_deadline_passes_while_it_waits_is_never_computed(narrow: Running) -> None:
     with narrow.channel() as channel:
-        first = stub(channel).Explain.future(heavy(time_steps=8000))
+        first = stub(channel).Explain.future(heavy(time_steps=20_000))
         time.sleep(0.1)
-        late = stub(channel).Explain.future(heavy(), timeout=0.05)
+        late = stub(channel).Explain.future(heavy(), timeout=0.4)
         assert late.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert first.exception() is None
         assert stub(channel).Explain(request(inputs=[tensor("x", sequence())]), timeout=10).model == "lstm"
@@ -157,7 +157,8 @@ def test_sixteen_callers_get_their_own_answers(running: Running, models_folder: 
 
 
 def test_a_worker_that_dies_is_replaced_while_the_other_serves(models_folder: Path) -> None:
-    with serving(models_folder, "--workers", "2") as server:
+    metrics = free_address()
+    with serving(models_folder, "--workers", "2", "--metrics-listen", metrics) as server:
         first = _worker_ids(server)
         assert len(first) == 2
         os.kill(first[0], signal.SIGKILL)
@@ -171,6 +172,7 @@ def test_a_worker_that_dies_is_replaced_while_the_other_serves(models_folder: Pa
         while len(_worker_ids(server)) < 2 and time.monotonic() < end:
             time.sleep(0.1)
         assert len(set(_worker_ids(server)) - set(first)) == 1
+        assert "lstm_explain_workers_replaced_total 1.0" in urllib.request.urlopen(f"http://{metrics}/").read().decode()
         assert server.stop() == 0
         assert _worker_ids(server) == []
 

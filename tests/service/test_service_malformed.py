@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.service.memory import resident
+from lstm_explain.service.processes import resident
 from tests.service.calling import array_of, request, sequence, stub, tensor
 from tests.service.malformed import EXPLAIN, malformed
 from tests.service.running import Running, serving

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 import urllib.request
@@ -25,7 +24,7 @@ from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.service.calling import infer, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
-from tests.service.running import Running, serving
+from tests.service.running import Running, free_address, serving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -37,11 +36,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_version(folder, "lstm", lstm())
     write_version(folder, "heavy", lstm(hidden=64))
     return folder
-
-
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def metrics(address: str) -> dict[str, float]:
@@ -77,6 +71,9 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
     assert found['lstm_explain_residual_bucket{le="0.0001",method="lrp"}'] == 6
     assert found['lstm_explain_models{state="ready"}'] == 2
     assert found["lstm_explain_resident_bytes"] > 30e6 * int(workers)
+    assert 5 < found["lstm_explain_open_files"] < found["process_max_fds"]
+    assert found["lstm_explain_workers_replaced_total"] == 0
+    assert found["process_start_time_seconds"] > time.time() - 120
 
 
 def test_a_request_id_comes_back_and_is_in_the_log(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much memory the server's processes hold, as a Prometheus metric."""
+"""What the operating system knows of the server's processes, as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Resident(Collector):
-    """Read when it is asked for. processes: the ids of those that are there at the moment."""
+class Processes(Collector):
+    """Read when it is asked for.
 
-    def __init__(self, processes: Callable[[], Iterable[int]]) -> None:
-        self._processes = processes
+    ids: of the processes that are there at the moment. replaced: how many workers have ended.
+    """
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        total = GaugeMetricFamily("lstm_explain_resident_bytes", "Memory that is resident, of all processes.")
-        total.add_metric([], sum(map(resident, self._processes())))
-        yield total
+    def __init__(self, ids: Callable[[], Iterable[int]], replaced: Callable[[], int] = lambda: 0) -> None:
+        self._ids = ids
+        self._replaced = replaced
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        ids = list(self._ids())
+        memory, files = sum(map(resident, ids)), max(map(open_files, ids), default=0)
+        yield GaugeMetricFamily("lstm_explain_resident_bytes", "Memory that is resident, of all processes.", memory)
+        yield GaugeMetricFamily("lstm_explain_open_files", "File descriptors of the process that has most.", files)
+        told = "Workers that ended and were replaced."
+        yield CounterMetricFamily("lstm_explain_workers_replaced", told, self._replaced())
 
 
 def resident(process: int) -> int:
@@ -29,4 +36,12 @@ def resident(process: int) -> int:
     try:
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
     except (OSError, ValueError, IndexError):
+        return 0
+
+
+def open_files(process: int) -> int:
+    """File descriptors; 0 where there is no such process (any more), or no /proc."""
+    try:
+        return len(os.listdir(f"/proc/{process}/fd"))
+    except OSError:
         return 0

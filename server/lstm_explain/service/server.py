@@ -27,10 +27,10 @@ from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Places, Slots
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
-from lstm_explain.service.memory import Resident
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
+from lstm_explain.service.processes import Processes
 from lstm_explain.service.repository import Repository, Room
 from lstm_explain.service.served import ServedModel
 from lstm_explain.service.settings import Settings, split_address
@@ -156,7 +156,7 @@ class Server:
         host, port = split_address(self._settings.metrics_listen)
         try:
             start_http_server(port, host)
-            REGISTRY.register(Resident(lambda: [os.getpid()]))
+            REGISTRY.register(Processes(lambda: [os.getpid()]))
         except OSError as error:
             raise Error(f"cannot listen on {self._settings.metrics_listen}: {error.strerror}") from error
 

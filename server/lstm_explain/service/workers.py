@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from prometheus_client import CollectorRegistry, multiprocess, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, multiprocess, start_http_server
 
 from lstm_explain.errors import Error
 from lstm_explain.service import logs
 from lstm_explain.service.listening import Addresses, page_url
-from lstm_explain.service.memory import Resident
+from lstm_explain.service.processes import Processes
 from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Workers:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._running: set[Worker] = set()
+        self.replaced = 0  # workers that ended before they should
 
     def start(self) -> None:
         """Raises lstm_explain.Error if a worker ends before it is ready."""
@@ -92,6 +93,7 @@ class Workers:
                 code = current.wait()
                 with self._lock:
                     self._running.discard(current)
+                    self.replaced += not self._stopping.is_set()
                 multiprocess.mark_process_dead(current.pid, self._metrics_folder)  # type: ignore[no-untyped-call]
                 if not self._stopping.is_set():
                     log.error("worker %d ended with %d, another one takes its place", current.pid, code)
@@ -155,7 +157,8 @@ def _start_metrics(settings: Settings, folder: str, workers: Workers) -> None:
         return
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-    registry.register(Resident(lambda: [os.getpid(), *workers.processes()]))
+    ProcessCollector(registry=registry)
+    registry.register(Processes(lambda: [os.getpid(), *workers.processes()], lambda: workers.replaced))
     host, port = split_address(settings.metrics_listen)
     try:
         start_http_server(port, host, registry)
