@@ -85,7 +85,7 @@ RUNNERS = (
         "java",
         "client/java",
         ("java", "mvn"),
-        (("mvn", "-B", "-q", "-ntp", "-DskipTests", "-Dmaven.compiler.failOnWarning=true", "package"),),
+        (("mvn", "-B", "-ntp", "-DskipTests", "-Dmaven.compiler.failOnWarning=true", "package"),),
         ("java", "-cp", JAVA_PATH.format("client/java/"), "lstmexplain.conformance.Runner"),
         test=("mvn", "-B", "-q", "-ntp", "surefire:test"),
         example=("java", "-cp", JAVA_PATH.format(""), "lstmexplain.example.Sentiment"),

@@ -93,8 +93,7 @@ final class Asked {
     JsonObject parameters =
         said.has("parameters") ? said.getAsJsonObject("parameters") : new JsonObject();
     RecordComponent[] components = kind.getRecordComponents();
-    List<String> known =
-        Arrays.stream(components).map(c -> snake(c.getName())).toList();
+    List<String> known = Arrays.stream(components).map(c -> snake(c.getName())).toList();
     Wrong.unless(known.containsAll(parameters.keySet()), name + " has not all of " + parameters);
     try {
       return (Method)

@@ -70,7 +70,8 @@ final class Expected {
         });
     if (wanted.has("balance")) {
       double[] missing = came.explained().doubles();
-      for (Tensor part : List.of(ledger.inputs(), ledger.initialStates(), ledger.absorbed(), ledger.residual())) {
+      for (Tensor part :
+          List.of(ledger.inputs(), ledger.initialStates(), ledger.absorbed(), ledger.residual())) {
         double[] values = part.doubles();
         for (int i = 0; i < missing.length; i++) {
           missing[i] -= values[i];
@@ -105,7 +106,15 @@ final class Expected {
       double right = data.get(i).getAsDouble();
       Wrong.unless(
           Math.abs(values[i] - right) <= tolerance,
-          where + ": " + values[i] + " came at " + i + ", wanted " + right + " within " + tolerance);
+          where
+              + ": "
+              + values[i]
+              + " came at "
+              + i
+              + ", wanted "
+              + right
+              + " within "
+              + tolerance);
     }
   }
 
@@ -170,12 +179,15 @@ final class Expected {
     Method built = Asked.method(wanted);
     Wrong.unlessEqual("default_method", came.getClass(), built.getClass());
     for (var component : built.getClass().getRecordComponents()) {
-      JsonObject named = wanted.has("parameters") ? wanted.getAsJsonObject("parameters") : new JsonObject();
+      JsonObject named =
+          wanted.has("parameters") ? wanted.getAsJsonObject("parameters") : new JsonObject();
       if (named.has(Asked.snake(component.getName()))) {
         try {
           var accessor = component.getAccessor();
           Wrong.unlessEqual(
-              "default_method." + component.getName(), accessor.invoke(came), accessor.invoke(built));
+              "default_method." + component.getName(),
+              accessor.invoke(came),
+              accessor.invoke(built));
         } catch (ReflectiveOperationException impossible) {
           throw new AssertionError(impossible);
         }

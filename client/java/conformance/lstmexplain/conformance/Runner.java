@@ -11,7 +11,9 @@ import lstmexplain.ClientBuilder;
 import lstmexplain.Method;
 import lstmexplain.Request;
 
-/** Runs the conformance cases through the Java client; tests/conformance/README.md has the rules. */
+/**
+ * Runs the conformance cases through the Java client; tests/conformance/README.md has the rules.
+ */
 public final class Runner {
   private static final String SENTENCE =
       "neither funny nor suspenseful nor particularly well-drawn";

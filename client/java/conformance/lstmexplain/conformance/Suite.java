@@ -1,7 +1,6 @@
 package lstmexplain.conformance;
 
 import com.google.gson.Gson;
-import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
@@ -192,8 +191,7 @@ final class Suite {
     Expected.result(result, wanted.getAsJsonObject("expect"));
   }
 
-  private void imported(
-      Client client, JsonObject one, JsonObject expect, Map<String, String> found)
+  private void imported(Client client, JsonObject one, JsonObject expect, Map<String, String> found)
       throws IOException {
     JsonObject said = one.getAsJsonObject("import");
     String name = Asked.text(said, "name");
@@ -231,8 +229,7 @@ final class Suite {
   }
 
   private static void known(Message message) {
-    Wrong.unless(
-        message.getUnknownFields().asMap().isEmpty(), "a field is not known: " + message);
+    Wrong.unless(message.getUnknownFields().asMap().isEmpty(), "a field is not known: " + message);
     for (Object value : message.getAllFields().values()) {
       for (Object held : value instanceof List<?> list ? list : List.of(value)) {
         if (held instanceof Message inner) {

@@ -21,9 +21,7 @@ public final class Sentiment {
             : "neither funny nor suspenseful nor particularly well-drawn";
     try (Client client = Client.connect(address)) {
       Request request =
-          Request.of("sentiment")
-              .input("tokens", sentence)
-              .method(new Method.Lrp().epsilon(0.001));
+          Request.of("sentiment").input("tokens", sentence).method(new Method.Lrp().epsilon(0.001));
       Result result = client.explain(request, Duration.ofSeconds(10));
       String[] words = result.tokens().get("tokens").to(String[].class);
       float[] relevance = result.relevance().get("tokens").to(float[].class);

@@ -23,8 +23,7 @@ final class AnswerStream extends Spliterators.AbstractSpliterator<Answer> {
 
   /** Sends the requests from a thread of their own, for taking the next one may block. */
   static Stream<Answer> open(
-      Iterable<Request> requests,
-      Exchange<ExplainStreamRequest, ExplainStreamResponse> exchange) {
+      Iterable<Request> requests, Exchange<ExplainStreamRequest, ExplainStreamResponse> exchange) {
     AnswerStream answers = new AnswerStream(exchange);
     Thread sender = new Thread(() -> answers.send(requests.iterator()), "lstm-explain-sender");
     sender.setDaemon(true);

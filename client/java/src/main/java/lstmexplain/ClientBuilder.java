@@ -141,7 +141,8 @@ public final class ClientBuilder {
     boolean open = tls == null && credentials == null;
     if (token != null && open && !plaintextToken && !LOOPBACK.matcher(address).matches()) {
       throw new IllegalStateException(
-          "a token over an unencrypted connection can be read by others: use tls(), or plaintextToken()");
+          "a token over an unencrypted connection can be read by others: use tls(), or"
+              + " plaintextToken()");
     }
     ChannelCredentials chosen =
         credentials != null
@@ -171,7 +172,8 @@ public final class ClientBuilder {
     try (InputStream file = ClientBuilder.class.getResourceAsStream("service_config.json")) {
       return new Gson()
           .fromJson(
-              new InputStreamReader(file, UTF_8), new TypeToken<Map<String, Object>>() {}.getType());
+              new InputStreamReader(file, UTF_8),
+              new TypeToken<Map<String, Object>>() {}.getType());
     } catch (IOException broken) {
       throw new UncheckedIOException(broken);
     }
@@ -187,8 +189,7 @@ public final class ClientBuilder {
     }
 
     @Override
-    public void applyRequestMetadata(
-        RequestInfo call, Executor executor, MetadataApplier applier) {
+    public void applyRequestMetadata(RequestInfo call, Executor executor, MetadataApplier applier) {
       executor.execute(
           () -> {
             try {

@@ -156,7 +156,9 @@ public enum DataType {
     return to.array();
   }
 
-  /** A flat array of {@code count} elements; IllegalArgumentException if the bytes are not those. */
+  /**
+   * A flat array of {@code count} elements; IllegalArgumentException if the bytes are not those.
+   */
   Object unpack(ByteBuffer from, int count) {
     if (from.remaining() != (long) count * width) {
       throw new IllegalArgumentException(

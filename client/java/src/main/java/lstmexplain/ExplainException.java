@@ -208,7 +208,8 @@ public class ExplainException extends RuntimeException {
   /** Of a call that ended so. */
   static ExplainException of(StatusRuntimeException failed) {
     Status status = failed.getStatus();
-    String said = status.getDescription() == null ? status.getCode().name() : status.getDescription();
+    String said =
+        status.getDescription() == null ? status.getCode().name() : status.getDescription();
     return of(status.getCode(), said, facts(status, failed.getTrailers()), failed);
   }
 
@@ -223,7 +224,8 @@ public class ExplainException extends RuntimeException {
   }
 
   private static ExplainException of(Code code, String message, Facts facts, Throwable cause) {
-    // gRPC uses the code of an overload for messages beyond a limit; only its wording tells them apart.
+    // gRPC uses the code of an overload for messages beyond a limit; only its wording tells them
+    // apart.
     if (code == Code.RESOURCE_EXHAUSTED
         && message.matches("(?is).*(larger than max|exceeds maximum size|message too large).*")) {
       return new TooLarge(code, message, facts, cause);

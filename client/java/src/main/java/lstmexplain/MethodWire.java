@@ -53,8 +53,7 @@ final class MethodWire {
           set(r.beta(), out.getAlphaBetaBuilder()::setBeta);
         });
     rule(Rule.Flat.class, (r, out) -> out.getFlatBuilder());
-    rule(
-        Rule.ZBox.class, (r, out) -> out.getZBoxBuilder().setLow(r.low()).setHigh(r.high()));
+    rule(Rule.ZBox.class, (r, out) -> out.getZBoxBuilder().setLow(r.low()).setHigh(r.high()));
   }
 
   static lstmexplain.v1.Method encode(Method method) {

@@ -28,8 +28,7 @@ final class ModelWire {
   private ModelWire() {}
 
   /** Sends all of an import; ends early, without an exception, if the server listens no more. */
-  static void send(
-      ModelImport model, Exchange<ImportModelRequest, ImportModelResponse> exchange)
+  static void send(ModelImport model, Exchange<ImportModelRequest, ImportModelResponse> exchange)
       throws IOException, InterruptedException {
     Digest digest = Digest.of(model.model());
     ImportModelStart start =

@@ -68,7 +68,8 @@ public record Target(
 
   /** Of a model of one sample without a batch axis. */
   public Target noBatchAxis(boolean none) {
-    return new Target(output, indices, contrast, weights, none ? null : batchAxis, none, preActivation);
+    return new Target(
+        output, indices, contrast, weights, none ? null : batchAxis, none, preActivation);
   }
 
   /** Before (true) or after (false) an activation at the output's end. */

@@ -167,7 +167,8 @@ public final class Tensor {
     if (leaf != type.element || rank != 1 && rank != shape.length) {
       throw new IllegalArgumentException(this + " as " + array.getSimpleName());
     }
-    return array.cast(rank == 0 ? Array.get(data, 0) : nested(rank == 1 ? new int[] {size()} : shape, 0, 0));
+    return array.cast(
+        rank == 0 ? Array.get(data, 0) : nested(rank == 1 ? new int[] {size()} : shape, 0, 0));
   }
 
   /**
