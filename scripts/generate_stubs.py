@@ -2,7 +2,9 @@
 
 Each language is one function, `generate_<language>(out)`, in LANGUAGES. Plug-ins are pinned here or in the
 client's own lock file. Java is not here: its build (client/java/pom.xml, which pins protoc and the plug-in) generates
-the stubs from proto/ each time, nothing of them is committed, and so they cannot be stale.
+the stubs from proto/ each time, nothing of them is committed, and so they cannot be stale. Nor is C++:
+what protoc writes for it is good for one version of libprotobuf only, that of the machine, so the CMake build of
+client/cpp generates it.
 
 protoc writes absolute imports of `lstm_explain.v1`, the server's own package; the stubs live in a package of their own
 so that the client needs nothing of the server, and the imports are rewritten to say so.

@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Runner:
     """A client's runner.
 
-    tools: commands that have to be on the PATH. build: commands run one after another in `folder`. run: the command to
-    which `conformance …` or `latency …` is added, run from the root of the repository. test: its own tests, run in
-    `folder`; none where pytest has them. example: run in `folder` with an address and a sentence, explains it.
+    tools: commands that have to be on the PATH. libraries: what pkg-config has to know. build: commands run one after
+    another in `folder`. run: the command to which `conformance …` or `latency …` is added, run from the root of the
+    repository. test: its own tests, run in `folder`; none where pytest has them. example: run in `folder` with an
+    address and a sentence, explains it.
     """
 
     client: str
@@ -28,14 +29,21 @@ class Runner:
     run: tuple[str, ...]
     test: tuple[str, ...] = ()
     example: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
-        """Tools that are not there."""
-        return [tool for tool in self.tools if shutil.which(tool) is None]
+        """Tools and libraries that are not there."""
+        tools = [tool for tool in self.tools if shutil.which(tool) is None]
+        return tools or [library for library in self.libraries if not _installed(library)]
 
     def make(self) -> None:
         """Builds the runner, once; raises AssertionError with what the tools said."""
         _made(self)
+
+
+@functools.cache
+def _installed(library: str) -> bool:
+    return subprocess.run(("pkg-config", "--exists", library), check=False).returncode == 0
 
 
 @functools.cache
@@ -89,5 +97,18 @@ RUNNERS = (
         ("java", "-cp", JAVA_PATH.format("client/java/"), "lstmexplain.conformance.Runner"),
         test=("mvn", "-B", "-q", "-ntp", "surefire:test"),
         example=("java", "-cp", JAVA_PATH.format(""), "lstmexplain.example.Sentiment"),
+    ),
+    Runner(
+        "cpp",
+        "client/cpp",
+        ("cmake", "c++", "protoc", "grpc_cpp_plugin", "pkg-config"),
+        (
+            ("cmake", "-S", ".", "-B", "build", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"),
+            ("cmake", "--build", "build", "--parallel", "2"),
+        ),
+        ("client/cpp/build/conformance",),
+        test=("ctest", "--test-dir", "build", "--output-on-failure"),
+        example=("build/sentiment",),
+        libraries=("grpc++", "protobuf", "openssl", "nlohmann_json", "gtest"),
     ),
 )

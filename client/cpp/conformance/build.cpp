@@ -1,0 +1,156 @@
+#include "build.hpp"
+
+#include <stdexcept>
+
+namespace conformance {
+namespace {
+
+// The names of methods and parameters are those of method.proto.
+
+template <class F> void fields(lx::Lrp& m, F f) {
+  f("product_rule", m.product_rule);
+  f("epsilon", m.epsilon);
+  f("bias_factor", m.bias_factor);
+}
+template <class F> void fields(lx::Gradient&, F) {}
+template <class F> void fields(lx::GradientTimesInput&, F) {}
+template <class F> void fields(lx::IntegratedGradients& m, F f) {
+  f("steps", m.steps);
+  f("baseline", m.baseline);
+}
+template <class F> void fields(lx::SmoothGrad& m, F f) {
+  f("samples", m.samples);
+  f("noise", m.noise);
+  f("seed", m.seed);
+}
+template <class F> void fields(lx::Occlusion& m, F f) {
+  f("window", m.window);
+  f("baseline", m.baseline);
+  f("of", m.of);
+}
+template <class F> void fields(lx::ShapleySampling& m, F f) {
+  f("permutations", m.permutations);
+  f("seed", m.seed);
+  f("baseline", m.baseline);
+  f("over", m.over);
+}
+template <class F> void fields(lx::ContextualDecomposition&, F) {}
+
+const std::vector<std::pair<std::string, lx::Method>> METHODS = {
+    {"lrp", lx::Lrp{}},
+    {"gradient", lx::Gradient{}},
+    {"gradient_times_input", lx::GradientTimesInput{}},
+    {"integrated_gradients", lx::IntegratedGradients{}},
+    {"smooth_grad", lx::SmoothGrad{}},
+    {"occlusion", lx::Occlusion{}},
+    {"shapley_sampling", lx::ShapleySampling{}},
+    {"contextual_decomposition", lx::ContextualDecomposition{}},
+};
+
+template <class Choice> const std::vector<std::string> WORDS;
+template <> const std::vector<std::string> WORDS<lx::ProductRule> = {"", "all", "half", "prop", "abs"};
+template <> const std::vector<std::string> WORDS<lx::Quantity> = {"", "score", "probability"};
+template <> const std::vector<std::string> WORDS<lx::Players> = {"", "steps", "features", "cells"};
+
+template <class T> void read(const json& said, std::optional<T>& out) {
+  if constexpr (std::is_enum_v<T>) {
+    const auto& words = WORDS<T>;
+    const auto place = std::find(words.begin(), words.end(), said.get<std::string>());
+    if (place == words.end()) throw std::runtime_error("the choice " + said.dump());
+    out = static_cast<T>(place - words.begin());
+  } else {
+    out = said.get<T>();
+  }
+}
+void read(const json& said, lx::Tensors& out) { out = build_tensors(said); }
+
+template <class T> json write(const std::optional<T>& value) {
+  if (!value) return nullptr;
+  if constexpr (std::is_enum_v<T>) {
+    return WORDS<T>.at(static_cast<std::size_t>(*value));
+  } else {
+    return *value;
+  }
+}
+json write(const lx::Tensors& tensors) {
+  json out = json::object();
+  for (const auto& [name, tensor] : tensors) out[name] = {lx::name(tensor.dtype()), tensor.shape(), tensor.to_doubles()};
+  return out;
+}
+
+template <class T> lx::Tensor elements(const json& said) {
+  return {said.at("shape").get<lx::Shape>(), said.at("data").get<std::vector<T>>()};
+}
+
+lx::Target build_target(const json& said) {
+  lx::Target out;
+  out.output = said.value("output", "");
+  out.indices = said.value("indices", std::vector<std::int64_t>{});
+  out.contrast = said.value("contrast_indices", std::vector<std::int64_t>{});
+  if (said.contains("weights")) out.weights = build_tensor(said["weights"]);
+  if (said.contains("batch_axis")) out.batch_axis = said["batch_axis"].get<std::int32_t>();
+  out.no_batch_axis = said.value("no_batch_axis", false);
+  if (said.contains("pre_activation")) out.pre_activation = said["pre_activation"].get<bool>();
+  return out;
+}
+
+}  // namespace
+
+lx::Tensor build_tensor(const json& said) {
+  const auto dtype = said.at("dtype").get<std::string>();
+  if (dtype == "float32") return elements<float>(said);
+  if (dtype == "float64") return elements<double>(said);
+  if (dtype == "int32") return elements<std::int32_t>(said);
+  if (dtype == "int64") return elements<std::int64_t>(said);
+  if (dtype == "bool") return elements<bool>(said);
+  if (dtype == "string") return elements<std::string>(said);
+  if (dtype == "float16") {  // of no case do the values matter
+    return {said.at("shape").get<lx::Shape>(), std::vector<lx::Half>(said.at("data").size())};
+  }
+  throw std::runtime_error("the dtype " + dtype);
+}
+
+lx::Tensors build_tensors(const json& said) {
+  lx::Tensors out;
+  for (const auto& [name, tensor] : said.items()) out.emplace(name, build_tensor(tensor));
+  return out;
+}
+
+lx::Method build_method(const json& said) {
+  const auto name = said.at("name").get<std::string>();
+  for (const auto& [known, defaults] : METHODS) {
+    if (known != name) continue;
+    lx::Method out = defaults;
+    json left = said.value("parameters", json::object());
+    const auto take = [&](const char* parameter, auto& field) {
+      if (left.contains(parameter)) read(left[parameter], field);
+      left.erase(parameter);
+    };
+    std::visit([&](auto& method) { fields(method, take); }, out);
+    if (!left.empty()) throw std::runtime_error(name + " has no parameters " + left.dump());
+    return out;
+  }
+  throw std::runtime_error("the method " + name);
+}
+
+json described(const lx::Method& method) {
+  json parameters = json::object();
+  lx::Method copy = method;
+  const auto note = [&](const char* parameter, auto& field) { parameters[parameter] = write(field); };
+  std::visit([&](auto& held) { fields(held, note); }, copy);
+  return {{"name", METHODS.at(method.index()).first}, {"parameters", parameters}};
+}
+
+lx::Request build_request(const json& said, const std::string& id) {
+  lx::Request out;
+  out.model = said.value("model", "");
+  out.version = said.value("version", "");
+  out.inputs = build_tensors(said.value("inputs", json::object()));
+  if (said.contains("method")) out.method = build_method(said["method"]);
+  if (said.contains("target")) out.target = build_target(said["target"]);
+  out.capture = said.value("capture", std::vector<std::string>{});
+  out.id = id;
+  return out;
+}
+
+}  // namespace conformance

@@ -1,0 +1,212 @@
+#include "suite.hpp"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+#include <openssl/evp.h>
+
+#include <fstream>
+#include <iostream>
+#include <set>
+#include <thread>
+
+#include "check.hpp"
+
+namespace conformance {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("there is no " + path.string());
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::string hex(const unsigned char* bytes, std::size_t size) {
+  std::string out;
+  for (std::size_t i = 0; i < size; ++i) {
+    for (const int digit : {bytes[i] >> 4, bytes[i] & 15}) out += "0123456789abcdef"[digit];
+  }
+  return out;
+}
+
+/// Of the elements, row-major; this machine is little-endian, else the client would not have been compiled.
+Hashes hashes(const lx::Result& came, const std::string& prefix = {}) {
+  Hashes out;
+  for (const auto& [name, tensor] : came.relevance) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int size = 0;
+    EVP_Digest(tensor.bytes().data(), tensor.bytes().size(), digest, &size, EVP_sha256(), nullptr);
+    out[prefix + name] = hex(digest, size);
+  }
+  return out;
+}
+
+/// Cancels after a while, from another thread.
+class Canceller {
+ public:
+  Canceller(lx::CancellationToken token, std::chrono::milliseconds after)
+      : thread_([token, after] {
+          std::this_thread::sleep_for(after);
+          token.cancel();
+        }) {}
+  ~Canceller() { thread_.join(); }
+  Canceller(const Canceller&) = delete;
+  Canceller& operator=(const Canceller&) = delete;
+
+ private:
+  std::thread thread_;
+};
+
+Hashes explain(const lx::Client& client, const json& said) {
+  const json& asked = said.at("request");
+  lx::CallOptions options;
+  if (asked.contains("deadline_ms")) options.timeout = std::chrono::milliseconds(asked["deadline_ms"].get<int>());
+  std::optional<Canceller> canceller;
+  if (asked.contains("cancel_after_ms")) {
+    options.cancellation.emplace();
+    canceller.emplace(*options.cancellation, std::chrono::milliseconds(asked["cancel_after_ms"].get<int>()));
+  }
+  const lx::Result came = client.explain(build_request(asked), options);
+  check_result(came, said.value("expect", json::object()));
+  return hashes(came);
+}
+
+Hashes stream(const lx::Client& client, const json& said) {
+  std::vector<lx::Request> requests;
+  for (const json& item : said.at("requests")) requests.push_back(build_request(item.at("request"), item.at("id")));
+  const json& answers = said.at("answers");
+  Hashes found;
+  std::set<std::string> seen;
+  for (const lx::Answer& answer : client.explain_stream(std::move(requests))) {
+    const std::string& id = answer.id();
+    if (!answers.contains(id) || !seen.insert(id).second) throw Wrong("an answer to " + id + " came");
+    try {
+      if (answers[id].contains("expect_error")) {
+        if (answer.ok()) throw Wrong("a result came, wanted an error");
+        check_error(*answer.error(), answers[id]["expect_error"]);
+      } else {
+        check_result(answer.result(), answers[id].at("expect"));
+        found.merge(hashes(answer.result(), id + "/"));
+      }
+    } catch (const Wrong& wrong) {
+      throw Wrong(id + ": " + wrong.what());
+    }
+  }
+  if (seen.size() != answers.size()) {
+    throw Wrong(std::to_string(seen.size()) + " answers came, wanted " + std::to_string(answers.size()));
+  }
+  return found;
+}
+
+Hashes import(const lx::Client& client, const json& said, const fs::path& models) {
+  const json& brought = said.at("import");
+  lx::Import model;
+  model.name = brought.at("name");
+  model.version = brought.value("version", "");
+  model.path = models / brought.at("model").get<std::string>();
+  model.config = brought.value("config", "");
+  const lx::ModelDetail came = client.import_model(model);
+  std::string wrong;
+  Hashes found;
+  try {
+    check_detail(came, said.value("expect", json::object()).value("detail", json::object()));
+    found = explain(client, said);
+  } catch (const std::exception& error) {
+    wrong = error.what();
+  }
+  client.delete_model(model.name);
+  if (!wrong.empty()) throw Wrong(wrong);
+  try {
+    explain(client, said);
+  } catch (const lx::ModelNotFound&) {
+    return found;
+  }
+  throw Wrong("the model answers after it was deleted");
+}
+
+Hashes call(const lx::Client& client, const json& said, const fs::path& models) {
+  const std::string call = said.at("call");
+  const json wanted = said.value("expect", json::object());
+  if (call == "explain") return explain(client, said);
+  if (call == "explain_stream") return stream(client, said);
+  if (call == "import_model") return import(client, said, models);
+  if (call == "models") {
+    check_listed(client.models(), wanted.value("models", json::array()));
+  } else if (call == "model") {
+    check_detail(client.model(said.at("model"), said.value("version", "")), wanted.value("detail", json::object()));
+  } else {
+    throw std::runtime_error("the call " + call);
+  }
+  return {};
+}
+
+/// What is wrong with a golden message, or nothing.
+std::string decoded_and_encoded(const std::string& type, const std::string& bytes) {
+  const auto* descriptor = google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(type);
+  if (descriptor == nullptr) return "the stubs have no " + type;
+  const auto* prototype = google::protobuf::MessageFactory::generated_factory()->GetPrototype(descriptor);
+  const std::unique_ptr<google::protobuf::Message> message(prototype->New());
+  if (!message->ParseFromString(bytes)) return "cannot be decoded";
+  const std::string again = message->SerializeAsString();
+  message->DiscardUnknownFields();
+  if (message->SerializeAsString() != again) return "the stubs do not know every field";
+  const auto written = [](const std::string& text) {
+    return hex(reinterpret_cast<const unsigned char*>(text.data()), text.size());
+  };
+  return again == bytes ? "" : written(bytes) + " became " + written(again);
+}
+
+}  // namespace
+
+bool Suite::run(const fs::path& cases, const fs::path& golden_folder) {
+  std::set<fs::path> paths;
+  for (const auto& entry : fs::directory_iterator(cases)) {
+    if (entry.path().extension() == ".json") paths.insert(entry.path());
+  }
+  for (const auto& path : paths) {
+    const json said = json::parse(content(path));
+    const auto over = said.value("over", std::vector<std::string>{over_});
+    if (std::find(over.begin(), over.end(), over_) != over.end()) one(said);
+  }
+  golden(golden_folder);
+  return good_;
+}
+
+void Suite::one(const json& said) {
+  Hashes found;
+  std::string wrong;
+  try {
+    found = call(connect_(said.value("token", token_)), said, models_);
+    if (said.contains("expect_error")) throw Wrong("no error came, wanted " + said["expect_error"].dump());
+  } catch (const lx::Error& error) {
+    wrong = error.what();
+    if (said.contains("expect_error")) {
+      wrong.clear();
+      try {
+        check_error(error, said["expect_error"]);
+      } catch (const Wrong& other) {
+        wrong = other.what();
+      }
+    }
+  } catch (const std::exception& error) {
+    wrong = error.what();
+  }
+  say(said.at("name"), wrong, found);
+}
+
+void Suite::golden(const fs::path& folder) {
+  for (const json& entry : json::parse(content(folder / "index.json"))) {
+    const std::string name = entry.at("name");
+    say("golden/" + name, decoded_and_encoded(entry.at("message"), content(folder / (name + ".bin"))), {});
+  }
+}
+
+void Suite::say(const std::string& name, const std::string& wrong, const Hashes& found) {
+  good_ = good_ && wrong.empty();
+  const json line = {
+      {"case", name}, {"ok", wrong.empty()}, {"detail", wrong}, {"relevance", wrong.empty() ? found : Hashes{}}};
+  std::cout << line.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
+}
+
+}  // namespace conformance

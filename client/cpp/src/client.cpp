@@ -1,0 +1,59 @@
+#include "lstm_explain/client.hpp"
+
+#include "connection.hpp"
+#include "status.hpp"
+#include "wire.hpp"
+
+namespace lstm_explain {
+namespace {
+
+/// One call of a stub; returns the answer or throws.
+template <class Stub, class Asked, class Answered>
+Answered unary(const Connection& connection, Stub& stub,
+               grpc::Status (Stub::*method)(grpc::ClientContext*, const Asked&, Answered*), const Asked& asked,
+               const CallOptions& options) {
+  Call call(connection, options, connection.options.timeout);
+  Answered answered;
+  check((stub.*method)(&call.context, asked, &answered));
+  return answered;
+}
+
+using Explanations = v1::ExplanationService::StubInterface;
+using Models = v1::ModelService::StubInterface;
+
+}  // namespace
+
+Client::Client(const std::string& address, ConnectOptions options)
+    : connection_(std::make_shared<const Connection>(address, std::move(options))) {}
+Client::~Client() = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+
+Result Client::explain(const Request& request, const CallOptions& options) const {
+  v1::ExplainRequest message;
+  wire::encode(request, &message);
+  return wire::decode(unary(*connection_, *connection_->explanations, &Explanations::Explain, message, options));
+}
+
+std::vector<ModelSummary> Client::models(const CallOptions& options) const {
+  std::vector<ModelSummary> out;
+  const auto came = unary(*connection_, *connection_->models, &Models::ListModels, v1::ListModelsRequest(), options);
+  for (const auto& message : came.models()) out.push_back(wire::decode(message));
+  return out;
+}
+
+ModelDetail Client::model(const std::string& name, const std::string& version, const CallOptions& options) const {
+  v1::GetModelRequest message;
+  message.set_name(wire::checked(name, "name"));
+  message.set_version(wire::checked(version, "version"));
+  return wire::decode(unary(*connection_, *connection_->models, &Models::GetModel, message, options).model());
+}
+
+void Client::delete_model(const std::string& name, const std::string& version, const CallOptions& options) const {
+  v1::DeleteModelRequest message;
+  message.set_name(wire::checked(name, "name"));
+  message.set_version(wire::checked(version, "version"));
+  unary(*connection_, *connection_->models, &Models::DeleteModel, message, options);
+}
+
+}  // namespace lstm_explain
