@@ -17,6 +17,8 @@ from lstm_explain.evaluate.data import board_of
 from lstm_explain.evaluate.summary import split
 from tests.builders import GraphBuilder, recurrent_model
 
+ROOT = Path(__file__).parents[2]
+
 
 def additive(weights: Any) -> lx.Model:
     """y = sum of w_t x_t: relevance is w_t x_t, and every curve is a sum written down."""
@@ -185,6 +187,20 @@ def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFi
     text = command()
     assert "insertion" in text
     assert "rank correlation" in text
+
+
+def test_the_command_deletes_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its baseline is a number, and stands for a token here."""
+    model = ROOT / "models" / "sentiment" / "1" / "model.onnx"
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(88).integers(1, 3000, (3, 6)))
+    command = ["evaluate", str(model), "--input", f"tokens={tmp_path / 'tokens.npy'}", "--json"]
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--baseline", "2"])
+    assert left.value.code in (0, None)
+    assert len(json.loads(capsys.readouterr().out)["deletion"]["mean"]["random"]) == 11
+    with pytest.raises(SystemExit):
+        main([*command, "--baseline", "0.5"])
+    assert "whole numbers" in capsys.readouterr().err
 
 
 def test_inputs_of_different_numbers_of_samples_are_refused() -> None:

@@ -46,10 +46,12 @@ def by_input(baseline: Baseline, wanted: Sequence[str]) -> Mapping[str, float | 
 def _fitting(name: str, value: float | Array, like: Array) -> Array:
     array = np.asarray(value)
     problem = ""
-    if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and like.dtype.kind != "f"):
+    if array.dtype.kind not in "fiub":
         problem = f"has type {array.dtype}"
     elif array.dtype.kind == "f" and not np.isfinite(array).all():
         problem = "is not finite"
+    elif like.dtype.kind != "f" and (array != np.rint(array)).any():
+        problem = "is not of whole numbers"
     else:
         try:
             return np.ascontiguousarray(np.broadcast_to(array.astype(like.dtype), like.shape))
