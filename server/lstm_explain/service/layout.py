@@ -47,12 +47,12 @@ class Source:
         return tuple((str(p.relative_to(self.folder)), (s := p.stat()).st_mtime_ns, s.st_size) for p in there)
 
     def size(self) -> int:
-        """Bytes of the model's file, and of what lies beside it. Raises OSError."""
+        """Bytes of the model's file, and of what lies beside it or in folders there. Raises OSError."""
         files = [self.model_file] if self.bare else self._beside()
         return sum(path.stat().st_size for path in files if path.is_file())
 
     def _beside(self) -> list[Path]:
-        return list(self.model_file.parent.iterdir())
+        return list(self.model_file.parent.rglob("*"))
 
 
 def find_sources(root: Path, name: str | None = None) -> list[Source]:
