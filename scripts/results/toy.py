@@ -19,6 +19,7 @@ SEQUENCES = 2500
 # Per cent: rho(n_a, R_a), rho(n_b, R_b), share on both, as published (means over 50 models).
 PUBLISHED = {"LRP-all": ((100, 100, 100), (98, -99, 99)), "Gradient × Input": ((100, 100, 100), (98, -99, 98))}
 EPSILONS = (1e-3, 1e-6)
+SAMPLING = {"SmoothGrad": lx.SmoothGrad(), "Shapley sampling": lx.ShapleySampling()}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run(seeds: Path | None, progress: Callable[[str], None]) -> str:
         models = [lx.load(path) for path in trained(task, seeds)]
         counts[task] = len(models)
         for epsilon in EPSILONS:
-            for name, method in methods(epsilon).items():
+            for name, method in (methods(epsilon) | SAMPLING).items():
                 if epsilon != EPSILONS[-1] and name != "LRP-all":
                     continue
                 label = name if epsilon == EPSILONS[-1] else f"{name}, ε = {epsilon:g}"
