@@ -34,8 +34,9 @@ the newest that ONNX Runtime runs. "Steers": the value decides where relevance g
 
 Rewritten into the operators above, so that fused and decomposed graphs are explained alike: {spelled}.
 So is Gemm, where neither operand is a constant, and by ONNX's own definitions: {functions}. Exponentials divided by
-their sum are taken for the Softmax that they are. Sequences of tensors whose length is known (a Python list of steps,
-say) are taken away: what is put in and what is taken out are the same values.
+their sum are taken for the Softmax that they are. Sequences of tensors (Python lists of steps, say) are taken away:
+what is put in and what is taken out are the same values. Where its length is not known before the model runs, a
+sequence is one that a loop appends to (or puts in front of), or parts of one size of a tensor.
 
 Products of integers, as quantised models have them, are explained as the products that they stand for. A level that
 lies next to the border of rounding may come out one off from ONNX Runtime's own kernel for QLinearConv and
@@ -54,8 +55,8 @@ flow through both.
 LRP and gradients refuse a node on the explained path, by name and with the reason, if its operator is not on this page,
 if a value that depends on the model's inputs comes in where no rule covers it (weights of Conv or LSTM, the slope of
 PRelu, the bounds of Clip), or if an attribute asks for what has no rule (BatchNormalization in training mode, Scatter
-that multiplies, Dropout in training mode, quantisation by block, Einsum with more than two operands or a diagonal, Pad
-of an unknown mode).
+that multiplies or keeps the largest, Dropout in training mode, quantisation by block, Einsum of a diagonal, Pad of an
+unknown mode, Scan of opset 8).
 Methods that only need predictions still work.
 """
 

@@ -356,6 +356,27 @@ def test_the_report_says_which_node_stops_it() -> None:
     assert lx.load(BUILT.model).report().supported
 
 
+def test_scan_of_opset_8_is_another_operator_and_named() -> None:
+    """It runs over the samples as well, and takes lengths in front of its states."""
+    x, y, h, v, g, w = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [2, 3, 4]), ("y", [2, 4]), ("h", [4]), ("v", [4]), ("g", [4]), ("w", [4]))
+    )
+    body = helper.make_graph([helper.make_node("Add", ["h", "v"], ["g"]), helper.make_node("Tanh", ["g"], ["w"])],
+                             "body", [h, v], [g, w])  # fmt: skip
+    node = helper.make_node("Scan", ["", "start", "x"], ["y", "steps"], name="scan", body=body, num_scan_inputs=1)
+    start = helper.make_tensor("start", TensorProto.FLOAT, [2, 4], np.zeros(8))
+    graph = helper.make_graph([node], "g", [x], [y], [start])
+    model = lx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=4))
+    feeds = {"x": np.random.default_rng(66).normal(size=(2, 3, 4)).astype(np.float32)}
+    assert not model.report().supported
+    with pytest.raises(lx.UnsupportedOperator, match="Scan-8"):
+        model.explain(feeds, lx.LRP(), lx.Target(index=0))
+    for how in (lx.Occlusion(), lx.ShapleySampling()):
+        e = model.explain(feeds, how, lx.Target(index=0))
+        np.testing.assert_allclose(e.relevance["x"][:, :, 0].sum(axis=1), feeds["x"][:, :, 0].sum(axis=1), atol=1e-5)
+
+
 # --- methods ---------------------------------------------------------------------------------------------------------
 
 

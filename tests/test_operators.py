@@ -362,6 +362,13 @@ def routing() -> list[Case]:
         Case("Pad", [x, pads], {"mode": "reflect"}, 13),
         Case("Pad", [x, pads], {"mode": "edge"}, 13),
         Case("Pad", [x, ints(2, 1), None, ints(1)], {"mode": "wrap"}, 19),
+        Case(
+            "MaxUnpool",
+            [x, np.arange(BATCH * 20).reshape(x.shape) * 2],
+            {"kernel_shape": [2], "strides": [2]},
+            11,
+            batch=False,
+        ),
         Case("Trilu", [x], {"upper": 0}, 14, closed=False),
         Case("Trilu", [x, np.int64(-1)], {"upper": 1}, 14, closed=False),
         Case("DepthToSpace", [blocks], {"blocksize": 2}, 7),
@@ -522,6 +529,9 @@ def products() -> list[Case]:
         case("Einsum", flat, wide, equation="bi,bj->bj"),
         case("Einsum", x, x + 1, equation="bij,bij->b"),
         case("Einsum", x, flat, equation="bij,bj->bi"),
+        case("Einsum", x, matrix, normal(2, 3, seed=4), live=(0,), equation="...ij,jk,kl->...il"),
+        case("Einsum", x, batched, normal(2, 3, seed=4), equation="bij,bjk,kl", batch=False),
+        case("Einsum", x, x + 1, normal(BATCH, 4, 5, seed=4), live=(0, 1, 2), equation="bij,bij,bij->bj"),
     ]
 
 
@@ -966,7 +976,6 @@ REFUSED = [
     Case("PRelu", [x345, x345 + 1], live=(0, 1)),
     Case("Clip", [x345, np.float32(-1), np.float32(1)], live=(0, 2), batch=False),
     Case("ScatterElements", [x34, ints(1, 0, 2).reshape(3, 1), x34[:, :1]], {"axis": 1, "reduction": "mul"}, 18),
-    Case("Einsum", [x34, x34, x34], {"equation": "ij,ij,ij->ij"}, live=(0, 1, 2)),
     Case("Einsum", [normal(3, 3)], {"equation": "ii->i"}, batch=False),
     Case("ReduceL2", [x34], {"noop_with_empty_axes": 1}, 18),
     Case("Det", [normal(BATCH, 4, 4)]),

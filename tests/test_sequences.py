@@ -111,12 +111,13 @@ def test_a_sequence_changes_nothing(what: str, opset: int) -> None:
 
 
 def test_a_sequence_whose_place_is_not_known_is_refused_by_name() -> None:
-    nodes = """s = SplitToSequence<axis=1, keepdims=0>(x)
+    nodes = """t = Neg(x)
+               s = SequenceConstruct(x, t)
                m = ReduceMax<keepdims=0>(x)
                i = Cast<to=7>(m)
                y = SequenceAt(s, i)"""
     loaded = lx.load(model(nodes, 17))
     assert not loaded.report().supported
     with pytest.raises(lx.UnsupportedOperator, match="Sequence"):
-        loaded.explain({"x": X}, target=lx.Target(index=1))
-    assert loaded.explain({"x": X * 0}, lx.Occlusion(), lx.Target(index=1)).relevance["x"].shape == X.shape
+        loaded.explain({"x": X}, target=lx.Target(index=(1, 0)))
+    assert loaded.explain({"x": X * 0}, lx.Occlusion(), lx.Target(index=(1, 0))).relevance["x"].shape == X.shape

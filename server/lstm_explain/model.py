@@ -20,6 +20,7 @@ from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
+from lstm_explain.graph.lists import without_lists
 from lstm_explain.graph.read import build, infer, read
 from lstm_explain.graph.session import open_session
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
@@ -74,7 +75,7 @@ class Model:
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
         self._proto = infer(proto)
-        spelled = expanded(self._proto)
+        spelled = without_lists(expanded(self._proto))
         typed = self._proto if spelled is self._proto else infer(spelled)
         self._engine = Engine(canonical(fold(build(typed))), gates)
         graph = self._engine.graph
@@ -203,10 +204,10 @@ class Model:
         done, selection, answer = found
         _check_finite(answer)
         return Explanation(
-            _in_single(answer.relevance) if self._single else answer.relevance,
+            _handed_out(answer.relevance, single=self._single),
             {name: done.values[name].astype(spec.dtype, copy=False) for name, spec in self.outputs.items()},
             answer.explained,
-            _in_single(answer.captured) if self._single else answer.captured,
+            _handed_out(answer.captured, single=self._single),
             answer.ledger,
             method,
             _as_used(target, output, selection),
@@ -229,7 +230,7 @@ class Model:
             found = explain_by_study(task, method)
         _check_finite(found.answer)
         return Explanation(
-            found.answer.relevance,
+            _handed_out(found.answer.relevance, single=False),
             {name: found.outputs[name] for name in self.outputs},
             found.answer.explained,
             {},
@@ -351,15 +352,16 @@ def _check_finite(answer: Answer) -> None:
         raise InputError("on these inputs the model's values, or its relevance, overflow")
 
 
-def _in_single(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """In float32, but for arrays (LRP-prop can come to that) that it cannot hold."""
+def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
+    """single: in float32, but for arrays (LRP-prop can come to that) that it cannot hold."""
     return {
-        name: a if a.dtype == np.float32 or _beyond_single(a) else a.astype(np.float32) for name, a in arrays.items()
+        name: np.asarray(a, np.float32 if single and not _beyond_single(a) else None)  # a sum over all axes is no array
+        for name, a in arrays.items()
     }
 
 
 def _beyond_single(array: npt.NDArray[Any]) -> bool:
-    return bool(np.abs(array).max(initial=0) > np.finfo(np.float32).max)
+    return array.dtype != np.float32 and bool(np.abs(array).max(initial=0) > np.finfo(np.float32).max)
 
 
 def _spec(graph: Graph, name: str) -> TensorSpec:

@@ -72,7 +72,7 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
             contrast = _positions(target.contrast, samples, name, "contrast")
             _add(weights, contrast, -1)
     restored = weights[0] if axis is None else weights if axis == 0 else np.moveaxis(weights, 0, axis)
-    return Selection(np.ascontiguousarray(restored), len(samples), _rows(index), _rows(contrast))
+    return Selection(np.asarray(restored, order="C"), len(samples), _rows(index), _rows(contrast))
 
 
 def _add(weights: npt.NDArray[Any], positions: list[Position], amount: int) -> None:

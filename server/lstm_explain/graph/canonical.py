@@ -194,7 +194,7 @@ def _reduced_axes(graph: Graph, node: Node) -> list[int]:
 
 # --- operators that ONNX itself defines by others --------------------------------------------------------------------
 
-FUNCTIONS = {"Attention", "RotaryEmbedding", "CenterCropPad", "SwiGLU"}
+FUNCTIONS = {"Attention", "RotaryEmbedding", "CenterCropPad", "SwiGLU", "SequenceMap"}
 
 
 def expanded(model: ModelProto) -> ModelProto:

@@ -111,7 +111,32 @@ def _root(s: Spelling, x: str, p: float) -> None:
     s.op("Pow", x, s.constant(np.asarray(1 / p, s.graph.type_of(x).dtype)), output=s.node.outputs[0])
 
 
+def _einsum(s: Spelling) -> bool:
+    """Of three operands and more, two at a time; a label stays as long as something further wants it."""
+    left, arrow, out = s.node.attribute("equation").replace(" ", "").partition("->")
+    terms = left.split(",")
+    labels = "".join(terms).replace(".", "")
+    if len(terms) < 3 or any(len(set(t) - {"."}) < len(t.replace(".", "")) for t in terms):
+        return False
+    if not arrow:
+        dots = "..." if "..." in left else ""
+        out = dots + "".join(sorted(c for c in set(labels) if labels.count(c) == 1))
+    done, value = terms[0], s.node.inputs[0]
+    for i in range(1, len(terms)):
+        rest = "".join(terms[i + 1 :]) + out
+        here = done + terms[i]
+        kept = ("..." if "..." in here else "") + "".join(c for c in dict.fromkeys(here) if c != "." and c in rest)
+        last = i == len(terms) - 1
+        equation = f"{done},{terms[i]}->{out if last else kept}"
+        kind = ValueType(s.graph.type_of(value).dtype, None)
+        output = s.node.outputs[0] if last else ""
+        value = s.op("Einsum", value, s.node.inputs[i], output=output, kind=kind, equation=equation)
+        done = kept
+    return True
+
+
 SPELLINGS = {
+    "Einsum": _einsum,
     f"{DOMAIN}::FusedMatMul": _fused_matmul,
     f"{DOMAIN}::TransposeMatMul": _fused_matmul,
     f"{DOMAIN}::FusedGemm": _fused_gemm,

@@ -126,6 +126,7 @@ def node_from_proto(proto: NodeProto, name: str, opset: int, bodies: Mapping[str
         if attribute.type not in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
             attributes[attribute.name] = _attribute_value(attribute)
     op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}::{proto.op_type}"
+    op = "Scan-8" if op == "Scan" and opset < 9 else op  # another operator: it runs over the samples too
     return Node(name, op, tuple(proto.input), tuple(proto.output), attributes, opset, proto, bodies)
 
 

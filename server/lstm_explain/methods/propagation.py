@@ -85,7 +85,7 @@ def _walk(context: Context, method: Method, weights: Array, lane: Lane | None, b
         if arrived is None:
             relevance[name] = np.zeros(context.done.values[name].shape, dtype)
         else:
-            relevance[name] = np.ascontiguousarray(arrived)
+            relevance[name] = np.asarray(arrived, order="C")
             add_per_sample(relevance[name], walk.messages[name].lane, total)
     captured = {name: _captured(walk, context, name, dtype) for name in context.capture}
     absorbed, states = walk.account.absorbed(), walk.account.initial_states
@@ -98,7 +98,7 @@ def _captured(walk: Walk, context: Context, name: str, dtype: np.dtype[np.floati
     if view is not None and name not in context.done.values:
         return inner_relevance(walk, *view).astype(dtype)
     arrived = walk.arrived(name)
-    return np.zeros(context.done.values[name].shape, dtype) if arrived is None else np.ascontiguousarray(arrived)
+    return np.zeros(context.done.values[name].shape, dtype) if arrived is None else np.asarray(arrived, order="C")
 
 
 def _joined(answers: list[Answer]) -> Answer:

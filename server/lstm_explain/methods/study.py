@@ -62,7 +62,7 @@ class Study:
             return self.engine.forward(self.engine.plan(head, Gradient(), ()), inputs).values
         names = [o.name for o in session.get_outputs()]
         try:
-            values = session.run(names, {i.name: inputs[i.name] for i in session.get_inputs()})
+            values = session.run(names, {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()})
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return {**inputs, **dict(zip(names, values, strict=True))}

@@ -97,7 +97,7 @@ def _trip_count(node: Node, wiring: Wiring, known: _Known) -> int | None:
 
 def _taken(sequence: Array, sliced: Sliced, step: int) -> Array:
     position = sequence.shape[sliced.axis] - 1 - step if sliced.backwards else step
-    return np.ascontiguousarray(np.take(sequence, position, axis=sliced.axis))
+    return np.asarray(np.take(sequence, position, axis=sliced.axis), order="C")
 
 
 def _stacked(plan: Plan, written: Sliced, passes: list[Pass]) -> Array:

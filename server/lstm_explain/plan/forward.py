@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from lstm_explain.graph.ir import Array
 from lstm_explain.plan import control
 from lstm_explain.plan.compile import Plan, Segment
@@ -25,7 +27,7 @@ class Pass:
 
 def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array]) -> Pass:
     """inputs: every input of the graph, checked. cells: our kernels by node name."""
-    done = Pass(dict(inputs))
+    done = Pass({name: np.asarray(a) for name, a in inputs.items()})  # ONNX Runtime takes no NumPy scalars
     for step in plan.steps:
         checkpoint()
         if isinstance(step, Segment):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
-from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, no_lane
 
 Shape = tuple[int, ...]
 
@@ -224,6 +224,30 @@ def _scatter_elements_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Sh
 
 _scatter("Scatter ScatterElements", _scatter_elements_places, _scatter_elements_lane)
 _scatter("ScatterND", _scatter_nd_places, _scatter_nd_lane)
+
+# --- back to where a MaxPool found them ---------------------------------------------------------------------------
+
+
+def _max_unpool(s: Site, slot: int, g: Array) -> Array:
+    return g.reshape(-1)[s.x(1)]
+
+
+def _max_unpool_check(node: Node) -> str:
+    return "output_shape has no rule" if node.input(2) else ""
+
+
+add(
+    "MaxUnpool",
+    Op(
+        Kind.ROUTING,
+        _max_unpool,
+        carries=(0,),
+        ignores=(1, 2),
+        reads=("s", "steer1"),
+        lane=no_lane,
+        check=_max_unpool_check,
+    ),
+)
 
 # --- the largest, in order ---------------------------------------------------------------------------------------
 
