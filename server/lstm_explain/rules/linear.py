@@ -19,10 +19,10 @@ def _matrix_kind(node: Node, live: tuple[int, ...]) -> Kind:
 
 def matmul_vjp(a: Array, b: Array, slot: int, g: Array) -> Array:
     """Gradient of one operand of np.matmul(a, b), whose vectors NumPy completes to matrices."""
-    if a.ndim == 1:
-        g = np.expand_dims(g, -2)
     if b.ndim == 1:
         g = np.expand_dims(g, -1)
+    if a.ndim == 1:
+        g = np.expand_dims(g, -2)
     a2 = a[None, :] if a.ndim == 1 else a
     b2 = b[:, None] if b.ndim == 1 else b
     if slot == 0:
