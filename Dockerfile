@@ -13,7 +13,8 @@ ENV PATH=/opt/lstm-explain/bin:$PATH \
 # What the server needs changes less often than the server: a layer of its own.
 COPY pyproject.toml ./
 RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-print(*p["dependencies"], *p["optional-dependencies"]["server"], *p["optional-dependencies"]["otel"][1:], sep="\n")' \
+print(*p["dependencies"], *p["optional-dependencies"]["server"], *p["optional-dependencies"]["otel"][1:], \
+*p["optional-dependencies"]["web"][1:], sep="\n")' \
     > requirements.txt && \
     pip install --requirement requirements.txt
 

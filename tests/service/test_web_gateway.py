@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 import grpc
 import pytest
 from google.protobuf import json_format
+from pydantic import ValidationError
 
-from lstm_explain.service.settings import WEB_ADDRESS, complete
+from lstm_explain.service.settings import WEB_ADDRESS, Settings, complete
 from lstm_explain.service.web.connect import HTTP_STATUS
 from lstm_explain.service.web.gateway import CALLS, MOST_ELEMENTS
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
@@ -418,6 +419,20 @@ def test_other_machines_reach_it_only_where_that_was_asked_for(folder: Path) -> 
     assert "--web 0.0.0.0:0 can be reached from other machines" in ended.stderr
 
 
+@pytest.mark.parametrize("name", ["https://one.example", "one.example:8080", "*.example", "a b"])
+def test_names_are_names(folder: Path, name: str) -> None:
+    with pytest.raises(ValidationError, match="is no name"):
+        Settings(models=folder, web_hosts=f"good.example,{name}")
+
+
+def test_what_is_missing_is_told(folder: Path) -> None:
+    without = "import sys; sys.modules['uvicorn'] = None; from lstm_explain.cli import main; main(sys.argv[1:])"
+    flags = ("serve", "--models", str(folder), "--listen", "127.0.0.1:0", "--web")
+    ended = subprocess.run([sys.executable, "-c", without, *flags], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "pip install 'lstm-explain[web]'" in ended.stderr
+
+
 def test_a_port_that_is_taken_is_told(folder: Path, page: str) -> None:
     address = urlsplit(page).netloc
     ended = subprocess.run(
@@ -439,6 +454,8 @@ def test_sigterm_loses_nothing_that_was_begun(folder: Path, tmp_path: Path, work
     environment = {"TMPDIR": str(tmp_path / "tmp")}
     with serving(folder, "--web", "127.0.0.1:0", "--workers", workers, **environment) as server:
         page = server.page()
+        folders = [path for path in (tmp_path / "tmp").iterdir() if path.is_dir()]
+        assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}  # nobody else reaches the services there
 
         def caller() -> None:
             while not stop.is_set():

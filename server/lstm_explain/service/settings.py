@@ -177,6 +177,14 @@ class Settings(BaseSettings):
             split_address(value)
         return value
 
+    @field_validator("web_hosts")
+    @classmethod
+    def _are_names(cls, value: str) -> str:
+        for name in value.split(","):
+            if any(character in name.strip() for character in ":/* "):
+                raise ValueError(f"{name.strip()!r} is no name; without scheme, port and wildcards")
+        return value
+
     @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens")
     @classmethod
     def _is_file(cls, value: Path | None) -> Path | None:

@@ -18,7 +18,9 @@ let asked = null; // the same for the model that is being looked up
 
 async function enter() {
   try {
-    models = (await server.models()).filter((model) => model.state === "MODEL_STATE_READY");
+    const all = await server.models();
+    models = all.filter((model) => model.state === "MODEL_STATE_READY");
+    listUnready(all.filter((model) => !models.includes(model)));
   } catch (error) {
     if (error.code === "unauthenticated") return askForToken(server.token ? "The server does not know this token." : "");
     return trouble(error);
@@ -47,6 +49,15 @@ function listModels() {
   byId("model").replaceChildren(...options);
   byId("model").value = Math.max(0, models.findIndex((model) => model.name === before));
   if (!models.length) tell(byId("problem"), "The server has no model that is ready.");
+}
+
+/** Whoever misses a model finds out why. */
+function listUnready(others) {
+  const place = byId("unready");
+  place.hidden = !others.length;
+  place.querySelector("summary").textContent = `Not ready: ${others.length}`;
+  const why = ({ name, version, reason }) => el("li", {}, `${name}, version ${version}: ${reason || "unloaded"}`);
+  place.querySelector("ul").replaceChildren(...others.map(why));
 }
 
 async function chooseModel() {
@@ -97,7 +108,10 @@ async function explain() {
   const signal = running.signal;
   const results = await Promise.allSettled(form.requests.map((request) => ask(request, form.given, signal)));
   busy(null, "");
-  if (signal.aborted) return void (byId("status").textContent = "Cancelled.");
+  if (signal.aborted) {
+    byId("status").textContent = "Cancelled.";
+    return byId("explain").focus();
+  }
   show(form, results, performance.now() - began);
 }
 
@@ -163,10 +177,7 @@ byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   explain();
 });
-byId("cancel").addEventListener("click", () => {
-  running?.abort();
-  byId("explain").focus();
-});
+byId("cancel").addEventListener("click", () => running?.abort());
 byId("model").addEventListener("change", chooseModel);
 byId("reload").addEventListener("click", enter);
 enter();

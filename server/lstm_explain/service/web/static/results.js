@@ -73,7 +73,7 @@ export function card(answer, beside = null) {
       p.kind === "words" ? words(p.labels, p.relevance) : matrix({ ...p, relevance: p.rows }, p.units),
     ]).flat(2),
     el("div", { class: "pair" }, beside, el("div", {}, ledgerTable(answer.explained, answer.ledger, answer.byNode, answer.method))),
-    answer.pictures.map((p) => allNumbers(p)),
+    answer.pictures.map((p) => allNumbers(p, answer.method)),
     el("p", { class: "note" }, [answer.model, answer.settings, ...error(answer), `${answer.milliseconds} ms`].filter(Boolean).join(" · ")),
   );
 }
@@ -115,10 +115,10 @@ export function correlation(a, b) {
   return aa && bb ? ab / Math.sqrt(aa * bb) : null;
 }
 
-function allNumbers(p) {
+function allNumbers(p, method) {
   if (p.kind === "words") return null;
   const rows = p.rows.map((row, i) => [p.steps?.[i] ?? `${i}`, ...row]);
-  return numbersTable(`Relevance of ${p.name}`, ["step", ...p.names], rows);
+  return numbersTable(`Relevance of ${p.name} by ${method.name}`, ["step", ...p.names], rows);
 }
 
 function error(answer) {

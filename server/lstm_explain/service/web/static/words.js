@@ -24,9 +24,10 @@ function word(token, value, top) {
   );
 }
 
-/** Light text where the colour behind it is strong. */
+/** The class of text on a share's colour: from these shares on white is easier to read than black (WCAG's contrast). */
 export function ink(part) {
-  return Math.abs(part) >= 0.7 ? "on-colour" : "";
+  if (part >= 0.76 || part <= -0.83) return "on-strong";
+  return Math.abs(part) >= HEAVY ? "on-middle" : "";
 }
 
 export function legend(top) {
