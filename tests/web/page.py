@@ -69,7 +69,7 @@ class Page:
         """A model, and waits for its input `field`."""
         self.until(lambda: self.all("#model option"))
         Select(self.one("#model")).select_by_visible_text(model)
-        self.until(lambda: self.all(f"#input-{field}"))
+        self.until(lambda: self.driver.current_url.endswith(f"#{model}") and self.all(f"#input-{field}"))
 
     def paste(self, field: str, text: str) -> None:
         """All at once, as pasting does."""
