@@ -7,6 +7,8 @@ packages=(
     # client/cpp
     cmake g++ pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libssl-dev
     nlohmann-json3-dev libgtest-dev
+    # tests/web
+    chromium chromium-driver
 )
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
