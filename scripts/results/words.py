@@ -100,7 +100,8 @@ def _section(hits: dict[str, Array], correct: Array) -> str:
     text = f"""The bundled `sentiment` model on the {len(correct)} test sentences of {SHORTEST} words or more of the
 Stanford Sentiment Treebank, {int(correct.sum())} of them classified correctly (five classes). Relevance is that of the
 true class; ε = 0.001. A deleted word becomes the token 0, whose embedding is zero. Accuracy in per cent after so many
-deletions, with half the 95 % confidence interval after five; random: mean of {DRAWS} orders.
+deletions, with half the 95 % confidence interval after five (the plots have all, as bands); random: mean of {DRAWS}
+orders.
 """
     for right, what, better in (
         (True, "correctly classified, most relevant words first", "lower"),
@@ -111,7 +112,9 @@ deletions, with half the 95 % confidence interval after five; random: mean of {D
         best = sorted(curves, key=lambda n: curves[n][1:].mean(), reverse=not right)
         rows = [[n, *(f"{v:.1f}" for v in curves[n]), f"± {_half(chosen[n][-1]):.1f}"] for n in best]
         head = ["method", *(str(k) for k in DELETED), "interval"]
-        svg = line_chart(list(DELETED), {n: curves[n].tolist() for n in best}, what, "words deleted", "accuracy, %")
+        lines = {n: curves[n].tolist() for n in curves}
+        halves = {n: [_half(after) for after in h] for n, h in chosen.items()}
+        svg = line_chart(list(DELETED), lines, what, "words deleted", "accuracy, %", halves)
         (DOCS / PLOTS[right]).write_text(svg, encoding="utf-8")
         text += f"\n### {what.capitalize()} ({better} is better)\n\n{table(head, rows)}\n![{what}]({PLOTS[right]})\n"
         text += f"\n{_verdict(curves, chosen, right)}\n"

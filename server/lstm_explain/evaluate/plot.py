@@ -5,17 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from statistics import fmean
 
 # Okabe and Ito's colours, which colour-blind people tell apart, and dashes for the second round.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 64, 210, 36, 48
 LEAST_GAP = 13.0  # between two labels
+LEADER = 18.0  # from the end of a line to its label
 
 
 def line_chart(
-    x: Sequence[float], lines: Mapping[str, Sequence[float]], title: str = "", x_label: str = "", y_label: str = ""
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "",
+    intervals: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
-    """A line for every name, labelled at its end."""
+    """A line for every name, labelled at its end. Colours go by the order of names.
+
+    intervals: half of each point's interval, by name; drawn as a pale band behind the line.
+    """
     values = [v for line in lines.values() for v in line if math.isfinite(v)]
     ticks = nice_ticks(min(values, default=0.0), max(values, default=1.0))
     low, high = ticks[0], ticks[-1]
@@ -32,14 +42,20 @@ def line_chart(
         (start, y), (end, _) = at(x_low, tick), at(x_high, tick)
         parts += [_line([(start, y), (end, y)], "#dddddd", 1), _text(LEFT - 8, y + 4, f"{tick:g}", anchor="end")]
     parts += [_text(at(tick, low)[0], HEIGHT - BOTTOM + 18, f"{tick:g}", anchor="middle") for tick in _few(x)]
-    labels = []
-    for i, (name, line) in enumerate(lines.items()):
-        colour, dash = COLOURS[i % len(COLOURS)], "6 4" if i >= len(COLOURS) else ""
+    styles = {name: (COLOURS[i % len(COLOURS)], "6 4" if i >= len(COLOURS) else "") for i, name in enumerate(lines)}
+    for name, halves in (intervals or {}).items():
+        edges = [[at(a, b + sign * h) for a, b, h in zip(x, lines[name], halves, strict=True)] for sign in (1, -1)]
+        parts.append(_band([*edges[0], *reversed(edges[1])], styles[name][0]))
+    ends = {}
+    for name, line in lines.items():
         points = [at(a, b) for a, b in zip(x, line, strict=True) if math.isfinite(b)]
-        parts.append(_line(points, colour, 2, dash))
+        parts.append(_line(points, styles[name][0], 2, styles[name][1]))
         if points:
-            labels.append((points[-1][1], name, colour))
-    parts += [_text(WIDTH - RIGHT + 8, y + 4, name, colour=colour) for y, name, colour in _apart(labels)]
+            ends[name] = points[-1]
+    for name, y in _apart({name: y for name, (_, y) in ends.items()}).items():
+        colour, dash = styles[name]
+        parts.append(_line([ends[name], (ends[name][0] + LEADER, y)], colour, 1, dash))
+        parts.append(_text(WIDTH - RIGHT + LEADER + 4, y + 4, name, colour=colour))
     size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
     white = '<rect width="100%" height="100%" fill="white"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">{white}{"".join(parts)}</svg>\n'
@@ -60,12 +76,22 @@ def _few(x: Sequence[float]) -> list[float]:
     return [float(v) for v in x] if len(x) <= 12 else nice_ticks(min(x), max(x))
 
 
-def _apart(labels: list[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """Moved down until none covers another."""
-    placed: list[tuple[float, str, str]] = []
-    for y, name, colour in sorted(labels):
-        placed.append((max(y, placed[-1][0] + LEAST_GAP) if placed else y, name, colour))
-    return placed
+def _apart(labels: Mapping[str, float]) -> dict[str, float]:
+    """Heights at which no label covers another, as near to those wanted as can be (least squares)."""
+    blocks: list[list[float]] = []  # of labels that touch: where each would have the first of all labels lie
+    for i, y in enumerate(sorted(labels.values())):
+        blocks.append([y - i * LEAST_GAP])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            lower = blocks.pop()
+            blocks[-1] += lower
+    starts = [fmean(block) for block in blocks for _ in block]
+    names = sorted(labels, key=lambda name: labels[name])
+    return {name: start + i * LEAST_GAP for i, (name, start) in enumerate(zip(names, starts, strict=True))}
+
+
+def _band(points: Sequence[tuple[float, float]], colour: str) -> str:
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+    return f'<polygon points="{path}" fill="{colour}" fill-opacity="0.12"/>'
 
 
 def _line(points: Sequence[tuple[float, float]], colour: str, width: float, dash: str = "") -> str:
