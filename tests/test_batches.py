@@ -315,3 +315,40 @@ def test_capturing_changes_no_relevance() -> None:
             assert name in names
             e = model.explain(feeds, how, lx.Target(index=1), capture=[name])
             np.testing.assert_array_equal(e.relevance["x"], plain.relevance["x"])
+
+
+# --- float32, whose rounding LRP magnifies ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("how", [lx.LRP(), lx.LRP("half"), lx.LRP(epsilon=0.0), lx.Gradient()], ids=str)
+def test_in_float32_too_a_sample_gets_one_answer_in_any_company(op: str, how: lx.Method) -> None:
+    """Of every size from 1 to 13: products go by eight, four and two samples. D and H are no multiples of the tiles."""
+    rng = np.random.default_rng(7)
+    built = recurrent_model(rng, op=op, D=5, H=37, sequence_lens=True, head="Y_h", direction="bidirectional")
+    model, feeds = lx.load(built.model), built.feeds(rng, T=40, B=13)
+    alone = [model.explain({x: a.take([b], batch_axis(built, x)) for x, a in feeds.items()}, how) for b in range(13)]
+    for size in range(2, 14):
+        some = {x: a.take(range(size), batch_axis(built, x)) for x, a in feeds.items()}
+        together = model.explain(some, how)
+        for b in range(size):
+            wanted, came = (
+                e.relevance["x"].take(at, batch_axis(built, "x")) for e, at in ((alone[b], 0), (together, b))
+            )
+            assert np.abs(came - wanted).max() <= 1e-6 * np.abs(wanted).max(), (size, b)
+
+
+def test_samples_that_float32_cannot_explain_change_nothing_for_the_others() -> None:
+    """Some of these samples want float64: each for itself."""
+    rng = np.random.default_rng(3)
+    model = lx.load("models/sentiment/1/model.onnx")
+    tokens = rng.integers(1, 8000, (24, 40))
+    together = model.explain({"tokens": tokens})
+    left = np.abs(together.ledger.residual / together.explained)
+    assert (left < 1e-10).any()
+    assert (left > 1e-8).any()
+    for b in range(24):
+        alone = model.explain({"tokens": tokens[b : b + 1]})
+        wanted = alone.relevance["tokens"][0]
+        assert np.abs(together.relevance["tokens"][b] - wanted).max() <= 1e-6 * np.abs(wanted).max()
+        assert alone.ledger.residual[0] == pytest.approx(together.ledger.residual[b], abs=1e-9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
+from lstm_explain.finer import batch_axes, of_samples, put, wanting
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
@@ -29,15 +30,13 @@ from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.spec import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.methods.study import Study, Task
-from lstm_explain.plan.axes import Axes
+from lstm_explain.plan.axes import Axes, find_lengths
 from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.target import Selection, Target
 
-WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
-BEYOND_DOUBLE = 1e7  # a residual so many times the explained value means cancellation that float64 cannot follow either
 DIVERGED = 1e4  # relevance of one element so many times the output: its sum is lost in what cancels
 
 
@@ -86,7 +85,7 @@ class Model:
         self._single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
-        self._finer: dict[bool, Engine] = {}
+        self._double: dict[bool, Engine] = {}
         self._study = Study(self._engine)
 
     @property
@@ -102,6 +101,11 @@ class Model:
     @property
     def axes(self) -> dict[str, Axes]:
         return self._study.axes
+
+    @property
+    def lengths(self) -> dict[str, str]:
+        """Inputs that hold the lengths of sequences: by name, the input whose time steps they count."""
+        return find_lengths(self._engine.graph)
 
     @property
     def default_output(self) -> str:
@@ -199,8 +203,8 @@ class Model:
             found = self._in_double(checked, *question) if self._single and _amplifies(method) else None
             if found is None:
                 found = self._engine.explain(checked, *question)
-                if self._single and _wants_double(method, found[2]):
-                    found = self._in_double(checked, *question) or found
+                if self._single and len(rows := wanting(method, found[2])):
+                    found = self._finer(checked, *question, rows, *found)
         done, selection, answer = found
         _check_finite(answer)
         return Explanation(
@@ -240,6 +244,31 @@ class Model:
             found.standard_error,
         )
 
+    def _finer(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        method: Method,
+        output: str,
+        head: Head,
+        target: Target,
+        capture: Sequence[str],
+        passes: Passes,
+        rows: npt.NDArray[np.intp],
+        done: Pass,
+        selection: Selection,
+        answer: Answer,
+    ) -> tuple[Pass, Selection, Answer]:
+        """With float64's answer for these samples, and for no other: which one gets must not depend on its company."""
+        fixed = replace(target, index=selection.index, contrast=selection.contrast)
+        axes = batch_axes(self.axes, inputs, selection.batch)
+        if axes is not None and not capture and target.batch_axis is not None and len(rows) < selection.batch:
+            few = {name: np.ascontiguousarray(array.take(rows, axes[name])) for name, array in inputs.items()}
+            again = self._in_double(few, method, output, head, of_samples(fixed, rows), capture, {})
+            if again is not None:
+                return done, selection, put(answer, rows, again[2], axes)
+        again = self._in_double(inputs, method, output, head, fixed, capture, passes)
+        return (done, selection, again[2]) if again is not None else (done, selection, answer)
+
     def _in_double(
         self,
         inputs: Mapping[str, npt.NDArray[Any]],
@@ -258,9 +287,9 @@ class Model:
         try:
             with self._lock:
                 unfold = not (isinstance(method, LRP) and method.bias_factor)
-                if unfold not in self._finer:
-                    self._finer[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
-                engine = self._finer[unfold]
+                if unfold not in self._double:
+                    self._double[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
+                engine = self._double[unfold]
             return engine.explain(in_double(inputs), method, output, head, target, capture, passes)
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
@@ -322,17 +351,6 @@ def _as_used(target: Target, output: str, selection: Selection) -> Target:
 def _amplifies(method: Method) -> bool:
     """Whether float32 is not worth a try: what gates receive they divide by pre-activations, which may be small."""
     return isinstance(method, LRP) and method.product_rule != "all"
-
-
-def _wants_double(method: Method, answer: Answer) -> bool:
-    """Whether float32 left more than rounding over, and no more than float64 can mend."""
-    if not isinstance(method, LRP):
-        return False
-    pairs = zip(answer.ledger.residual.tolist(), answer.explained.tolist(), strict=True)
-    return any(
-        not isfinite(left) or WORST_RESIDUAL * abs(explained) < abs(left) <= BEYOND_DOUBLE * abs(explained)
-        for left, explained in pairs
-    )
 
 
 def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from numba.extending import intrinsic
 from lstm_explain.kernels.scalar import FAST
 
 WIDTH = 16
-SUMS = 8  # at work at once, at least: an addition takes four cycles, and a new one can start in each
 INT = ir.IntType(64)
 
 
@@ -44,9 +43,13 @@ def _has_32_registers() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
-def _tile(rows: int) -> Callable[..., None]:
-    """out[first : first + rows, columns of the tile] = vectors[first : first + rows] @ packed[tile]."""
-    unroll = -(-SUMS // rows)
+def _tile(rows: int, tiles: int) -> Callable[..., None]:
+    """out[first : first + rows, columns of the tiles] = vectors[first : first + rows] @ packed[tile : tile + tiles].
+
+    Each number is one sum, in the order of k, however many rows and tiles are at work at once: the product of a sample
+    is the same, to the last bit, in any company.
+    """
+    places = [(r, t) for r in range(rows) for t in range(tiles)]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vectors, packed, out = (
@@ -57,43 +60,34 @@ def _tile(rows: int) -> Callable[..., None]:
         number = context.get_value_type(signature.args[0].dtype)
         weight = context.get_value_type(signature.args[1].dtype)
         vector, weights = ir.VectorType(number, WIDTH), ir.VectorType(weight, WIDTH)
+        every = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
         K = builder.extract_value(builder.load(packed._get_ptr_by_name("shape")), 1)
         stride = builder.extract_value(builder.load(out._get_ptr_by_name("shape")), 1)
-        of_tile = builder.gep(packed.data, [builder.mul(builder.mul(tile, K), ir.Constant(INT, WIDTH))])
+        width = ir.Constant(INT, WIDTH)
+        numbers = [builder.add(tile, ir.Constant(INT, t)) for t in range(tiles)]
+        of_tiles = [builder.gep(packed.data, [builder.mul(builder.mul(n, K), width)]) for n in numbers]
         lines = [builder.add(first, ir.Constant(INT, r)) for r in range(rows)]
         starts = [builder.gep(vectors.data, [builder.mul(line, K)]) for line in lines]
 
-        def step(k: Any, sums: list[Any]) -> list[Any]:
-            at = builder.gep(of_tile, [builder.mul(k, ir.Constant(INT, WIDTH))])
+        def read(of_tile: Any, k: Any) -> Any:
+            at = builder.gep(of_tile, [builder.mul(k, width)])
             w = builder.load(builder.bitcast(at, weights.as_pointer()), align=4)
-            if weight != number:
-                w = builder.fpext(w, vector)
-            made = []
-            for start, total in zip(starts, sums, strict=True):
-                value = builder.load(builder.gep(start, [k]))
-                single = builder.insert_element(
-                    ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
-                )
-                every = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-                spread = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), every)
-                term = builder.fmul(spread, w, flags=("contract",))
-                made.append(builder.fadd(total, term, flags=("contract",)))
-            return made
+            return w if weight == number else builder.fpext(w, vector)
+
+        def spread(start: Any, k: Any) -> Any:
+            value = builder.load(builder.gep(start, [k]))
+            single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+            return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), every)
+
+        def step(k: Any, sums: list[Any]) -> list[Any]:
+            ws, values = [read(of_tile, k) for of_tile in of_tiles], [spread(start, k) for start in starts]
+            terms = [builder.fmul(values[r], ws[t], flags=("contract",)) for r, t in places]
+            return [builder.fadd(total, x, flags=("contract",)) for total, x in zip(sums, terms, strict=True)]
 
         zero = ir.Constant(vector, [0.0] * WIDTH)
-        whole = builder.sub(K, builder.urem(K, ir.Constant(INT, unroll)))
-        # `unroll` steps at once, each into sums of its own; then the steps that are left
-        groups = _loop(builder, ir.Constant(INT, 0), whole, unroll, [zero] * (rows * unroll), lambda k, sums: [
-            total for u in range(unroll)
-            for total in step(builder.add(k, ir.Constant(INT, u)), sums[u * rows : (u + 1) * rows])
-        ])  # fmt: skip
-        sums = groups[:rows]
-        for u in range(1, unroll):
-            sums = [builder.fadd(a, b) for a, b in zip(sums, groups[u * rows : (u + 1) * rows], strict=True)]
-        sums = _loop(builder, whole, K, 1, sums, step)
-        column = builder.mul(tile, ir.Constant(INT, WIDTH))
-        for line, total in zip(lines, sums, strict=True):
-            at = builder.gep(out.data, [builder.add(builder.mul(line, stride), column)])
+        sums = _loop(builder, ir.Constant(INT, 0), K, 1, [zero] * len(places), step)
+        for (r, t), total in zip(places, sums, strict=True):
+            at = builder.gep(out.data, [builder.add(builder.mul(lines[r], stride), builder.mul(numbers[t], width))])
             builder.store(total, builder.bitcast(at, vector.as_pointer()), align=4)
         return context.get_dummy_value()
 
@@ -133,7 +127,9 @@ def _loop(
     return results
 
 
-_eight, _four, _two, _one = (_tile(rows) for rows in (8, 4, 2, 1))
+# Named by rows and tiles. Eight sums are at work at once where there are as many: an addition takes four cycles.
+_8x1, _4x2, _4x1, _2x4, _2x2, _2x1 = (_tile(r, t) for r, t in ((8, 1), (4, 2), (4, 1), (2, 4), (2, 2), (2, 1)))
+_1x8, _1x4, _1x2, _1x1 = (_tile(1, t) for t in (8, 4, 2, 1))
 EIGHT = _has_32_registers()
 
 
@@ -149,20 +145,43 @@ def _types(number: nb.types.Type, weight: nb.types.Type) -> Any:
 )
 def multiply(vectors, packed, out, count):
     """out[:count] = vectors[:count] @ matrix. vectors [B, K], packed as by `pack`, out [B, N padded]; contiguous."""
-    for tile in range(packed.shape[0]):
-        b = 0
-        if EIGHT:
-            while b + 8 <= count:
-                _eight(vectors, packed, out, b, tile)
-                b += 8
-        while b + 4 <= count:
-            _four(vectors, packed, out, b, tile)
-            b += 4
-        if b + 2 <= count:
-            _two(vectors, packed, out, b, tile)
-            b += 2
-        if b < count:
-            _one(vectors, packed, out, b, tile)
+    tiles, eights = packed.shape[0], count // 8 * 8 if EIGHT else 0
+    fours = eights + (count - eights) // 4 * 4
+    for tile in range(tiles if eights else 0):
+        for b in range(0, eights, 8):
+            _8x1(vectors, packed, out, b, tile)
+    tile = 0
+    while fours > eights and tile < tiles:
+        pair = tile + 2 <= tiles
+        for b in range(eights, fours, 4):
+            if pair:
+                _4x2(vectors, packed, out, b, tile)
+            else:
+                _4x1(vectors, packed, out, b, tile)
+        tile += 2
+    if count - fours >= 2:
+        tile = 0
+        while tile + 4 <= tiles:
+            _2x4(vectors, packed, out, fours, tile)
+            tile += 4
+        if tile + 2 <= tiles:
+            _2x2(vectors, packed, out, fours, tile)
+            tile += 2
+        if tile < tiles:
+            _2x1(vectors, packed, out, fours, tile)
+    if count % 2:
+        tile = 0
+        while tile + 8 <= tiles:
+            _1x8(vectors, packed, out, count - 1, tile)
+            tile += 8
+        if tile + 4 <= tiles:
+            _1x4(vectors, packed, out, count - 1, tile)
+            tile += 4
+        if tile + 2 <= tiles:
+            _1x2(vectors, packed, out, count - 1, tile)
+            tile += 2
+        if tile < tiles:
+            _1x1(vectors, packed, out, count - 1, tile)
 
 
 @nb.njit(**{**FAST, "cache": False, "inline": "always"})

@@ -46,6 +46,25 @@ def trace(graph: Graph) -> dict[str, Labels]:
     return labels
 
 
+def find_lengths(graph: Graph) -> dict[str, str]:
+    """Inputs that say how long each sequence is: by name, the one input whose time steps they count.
+
+    Only what goes to the recurrent nodes as it is, whatever its type, not what is computed from an input.
+    """
+    labels, made_by = trace(graph), {o: node for node in graph.nodes for o in node.outputs}
+    found: dict[str, set[str]] = {}
+    for node in graph.nodes:
+        if node.op not in STATE_SLOTS:
+            continue
+        value = node.input(4)
+        while value in made_by and made_by[value].op in ("Cast", "Identity"):
+            value = made_by[value].inputs[0]
+        if value in graph.inputs and (graph.type_of(value).rank or 0) == 1:
+            time = 1 if node.attribute("layout", 0) == 1 else 0
+            found.setdefault(value, set()).update(name for name, _ in _at(node, 0, time, labels))
+    return {name: next(iter(of)) for name, of in found.items() if len(of) == 1}
+
+
 def _fresh(name: str, kind: ValueType) -> Labels:
     return tuple(frozenset({(name, axis)}) for axis in range(kind.rank or 0))
 

@@ -203,27 +203,25 @@ def _stack(parts: list[Array], axis: int) -> Array:
 
 
 class Weights:
-    """A matrix [K, N] that all steps are multiplied by at once."""
+    """A matrix [K, N] that all steps are multiplied by at once. Not by BLAS, whose sums depend on how many rows there
+    are, and LRP may divide by what they differ in.
+    """
 
     def __init__(self, matrix: Array) -> None:
-        self.plain = np.ascontiguousarray(matrix)
-        self.packed = None if matrix.shape[1] % WIDTH else pack(matrix)
+        self.columns = matrix.shape[1]
+        self.packed = pack(matrix)
 
     def times(self, x: Array) -> Array:
         """[T, B, K] to [T, B, N]."""
         steps, batch, units = x.shape
-        out = memory.empty((steps * batch, self.plain.shape[1]), x.dtype)
+        out = memory.empty((steps * batch, self.packed.shape[0] * WIDTH), x.dtype)
         rows = x.reshape(steps * batch, units)
-        packed = self.packed
-        if packed is None:
-            np.matmul(rows, self.plain, out=out)
-        else:
-            size = -(-len(rows) // (8 * threads())) * 8
-            starts = range(0, len(rows), size)
-            in_threads(
-                lambda a: multiply(rows[a : a + size], packed, out[a : a + size], min(size, len(rows) - a)), starts
-            )
-        return out.reshape(steps, batch, -1)
+        size = -(-len(rows) // (8 * threads())) * 8
+        starts = range(0, len(rows), size)
+        in_threads(
+            lambda a: multiply(rows[a : a + size], self.packed, out[a : a + size], min(size, len(rows) - a)), starts
+        )
+        return np.ascontiguousarray(out[:, : self.columns]).reshape(steps, batch, -1)
 
 
 class Direction(ABC):
