@@ -1,4 +1,4 @@
-"""The command line: inspect, explain, serve, health.
+"""The command line: inspect, explain, evaluate, batch, serve, health.
 
 The engine is imported inside the commands, so that help and mistakes are told at once.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lstm_explain.model import Explanation, Model, TensorSpec
     from lstm_explain.target import Target
 
-OK, NOT_POSSIBLE, USAGE = 0, 1, 2
+OK, NOT_POSSIBLE, USAGE, SOME_FAILED = 0, 1, 2, 3
 # Libraries that would start threads of their own beside those that `--threads` allows; they read these on import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -147,6 +147,57 @@ def evaluate(
         print(json.dumps(found.as_json()))
     else:
         print_summary(found)
+
+
+@app.command()
+def batch(
+    model: Annotated[Path, typer.Option(metavar="MODEL", help="model.onnx, or a model's folder in a repository.")],
+    data: Annotated[Path, typer.Option("--input", metavar="DATA", help="A file, or a folder of files.")],
+    output: Annotated[Path, typer.Option(metavar="OUT", help="A folder, new or of a job to go on with.")],
+    method: Annotated[str | None, typer.Option(help="As for explain; default: the model's own.")] = None,
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the model's own.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="INPUT=COLUMN", help="Where an input comes from, if not by its name.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="A column to copy, beside file and row.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; 0: this one, without Ray. Default: one a core.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster (auto: the one this runs in); default: none.")
+    ] = None,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of an output file, at most.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explains whole data sets: Parquet, Arrow or NumPy files in, Parquet out.
+
+    What was stopped goes on where it was if started again. Exit code: 0 every row is explained, 3 some rows are not
+    (see OUT/errors), 1 the job could not end, 2 something given is wrong.
+    """
+    for variable in ("LSTM_EXPLAIN_THREADS", *THREAD_VARIABLES):
+        os.environ.setdefault(variable, "1")
+    kernel_cache.use()
+    try:
+        from lstm_explain.batch import command as job
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("pyarrow", "ray"):
+            raise
+        _fail(f"{error}; the extra has it: pip install 'lstm-explain[ray]'", NOT_POSSIBLE)
+    from lstm_explain.batch.show import print_total
+
+    pairs = dict(_pair(text, "--param") for text in param or ())
+    columns = dict(_pair(text, "--column") for text in column or ())
+    request = job.Request(model, data, output, method, pairs, target, columns, key, shard_rows)
+    total = job.run(*job.prepare(request), workers, address)
+    if as_json:
+        print(json.dumps(total.as_json()))
+    else:
+        print_total(total, output)
+    if total.failed:
+        sys.exit(SOME_FAILED)
 
 
 @app.command(

@@ -1,0 +1,177 @@
+"""A job from its beginning, or from where it was left, to its end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from lstm_explain.batch import cluster
+from lstm_explain.batch.cells import Unusable
+from lstm_explain.batch.explain import find_padding
+from lstm_explain.batch.files import atomically, remove_leftovers, write_text
+from lstm_explain.batch.job import (
+    ERRORS,
+    ROWS,
+    STATISTICS,
+    Job,
+    begun,
+    digests,
+    find_model,
+    shards_of,
+    write_manifest,
+)
+from lstm_explain.batch.shard import Done, Worker, finished, windows
+from lstm_explain.batch.show import Total, follow
+from lstm_explain.batch.source import DataFile, find_data, open_data
+from lstm_explain.batch.stats import Stats, merged
+from lstm_explain.errors import InputError, TargetError
+from lstm_explain.methods.spec import Method, method_from_name
+from lstm_explain.service.notation import method_from_text, parse_target
+from lstm_explain.service.served import ServedModel, load_served
+from lstm_explain.target import Target
+
+LOCK, AGGREGATES, SUMMARY = ".lock", "aggregates.parquet", "summary.json"
+PROBED = 16  # rows that are tried before anything begins
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. None: the model's own default, or ours."""
+
+    model: Path
+    data: Path
+    output: Path
+    method: str | None = None
+    parameters: Mapping[str, str] | None = None
+    target: str | None = None
+    columns: Mapping[str, str] | None = None
+    key: str | None = None
+    shard_rows: int | None = None
+
+
+def prepare(request: Request) -> tuple[Job, ServedModel]:
+    """The job with its manifest written; as it was begun, if it was. Raises Error, OSError."""
+    source = find_model(request.model)
+    served = load_served(source)
+    paths = find_data(request.data)
+    root = request.data if request.data.is_dir() else request.data.parent
+    job = Job(
+        model=request.model.absolute(),
+        method=_method(request, served),
+        target=_target(request, served),
+        columns=dict(request.columns or {}),
+        key=request.key,
+        data=tuple(path.absolute() for path in paths),
+        names=tuple(str(path.relative_to(root)) for path in paths),
+        digests=digests(source, served),
+        output=request.output.absolute(),
+    )
+    earlier = begun(job)
+    if earlier is not None:
+        return earlier, served
+    files = [open_data(path) for path in paths]
+    for name, file in zip(job.names, files, strict=True):
+        _check_columns(job, served, name, file)
+    job = replace(job, shards=shards_of([file.pieces for file in files], request.shard_rows))
+    if not job.shards:
+        raise InputError(f"{request.data}: there are no rows", field="input")
+    job = _probed(job, served, files)
+    for folder in (ROWS, ERRORS, STATISTICS):
+        (job.output / folder).mkdir(parents=True, exist_ok=True)
+    write_manifest(job)
+    return job, served
+
+
+def run(job: Job, served: ServedModel, workers: int | None, address: str | None) -> Total:
+    """What is left of the job, and its aggregates. workers: 0 for this process, without Ray. Raises Error, OSError."""
+    with _alone(job.output):
+        for folder in (job.output, *(job.output / kind for kind in (ROWS, ERRORS, STATISTICS))):
+            remove_leftovers(folder)
+        total, left = Total(), []
+        for number in range(len(job.shards)):
+            done = finished(job, number)
+            if done is None:
+                left.append(number)
+            else:
+                total.add(done)
+        rows = sum(shard.stop - shard.start for shard in job.shards)
+        with closing(_shards(job, served, left, workers, address)) as work, follow(rows, total) as tell:
+            for done in work:
+                total.add(done)
+                tell()
+        with atomically(job.output / AGGREGATES) as beside:
+            pq.write_table(statistics_of(job).table(), beside)
+        write_text(job.output / SUMMARY, json.dumps(total.as_json(), indent=1) + "\n")
+        return total
+
+
+def statistics_of(job: Job) -> Stats:
+    return merged(pq.read_table(job.part(STATISTICS, number)) for number in range(len(job.shards)))
+
+
+def _shards(
+    job: Job, served: ServedModel, left: Sequence[int], workers: int | None, address: str | None
+) -> Generator[Done]:
+    if workers == 0:
+        worker = Worker(job, served)
+        return (worker.run(number) for number in left)
+    return cluster.run(job, left, workers, address)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Held by the one process that works on a folder; let go of when it dies."""
+    with (output / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{output}: another process is at work there", field="output") from None
+        yield
+
+
+def _method(request: Request, served: ServedModel) -> Method:
+    if request.method is not None:
+        return method_from_text(request.method, request.parameters or {})
+    default = served.default_method
+    if not request.parameters:
+        return default
+    changed = method_from_text(default.name, request.parameters).parameters()
+    return method_from_name(default.name, {**default.parameters(), **{k: changed[k] for k in request.parameters}})
+
+
+def _target(request: Request, served: ServedModel) -> Target:
+    if request.target is None:
+        return served.default_target
+    output, index = parse_target(request.target, served.model.outputs)
+    default = served.default_target
+    name = output or default.output or served.model.default_output
+    return Target(name, index, served.config.batch_axis_of(name), pre_activation=default.pre_activation)
+
+
+def _check_columns(job: Job, served: ServedModel, name: str, file: DataFile) -> None:
+    try:
+        job.explainer(served, file.columns)
+        if job.key is not None and job.key not in file.columns:
+            raise InputError(f"no column {job.key!r} for the key", field="key")
+    except InputError as error:
+        raise InputError(f"{name}: {error}", field=error.field) from error
+
+
+def _probed(job: Job, served: ServedModel, files: Sequence[DataFile]) -> Job:
+    """With what the first rows tell of padding. Raises Error where none can be explained, whatever rows hold."""
+    first = job.shards[0]
+    file = files[first.file]
+    explainer = job.explainer(served, file.columns)
+    stop = min(first.stop, first.start + PROBED)
+    _, _, rows = next(windows(file, explainer.feed, job.key, first.start, stop))
+    found = explainer.explain(rows)
+    reasons = [one for one in found if isinstance(one, Unusable)]
+    if len(reasons) == len(found) and all(one.error == TargetError.__name__ for one in reasons):
+        raise TargetError(reasons[0].reason, field="target")
+    return replace(job, padding=find_padding(explainer, rows))

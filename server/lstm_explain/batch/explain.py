@@ -1,0 +1,213 @@
+"""Rows to answers: batches of like rows, and the rows that cannot be explained told from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.batch.cells import Array, Unusable
+from lstm_explain.batch.feed import Feed, Row
+from lstm_explain.errors import Error, MethodError, ModelError, UnsupportedOperator
+from lstm_explain.methods.spec import Method
+from lstm_explain.model import Explanation, Model
+from lstm_explain.service.limits import estimate
+from lstm_explain.target import Target
+
+MOST_ROWS = 64  # of a batch; more are no faster (docs/batch.md)
+MOST_BYTES = 256 << 20  # that one batch may take, by the estimate that the service uses
+SAME = 1e-5  # by how much of the largest relevance a row in company may differ from itself alone
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row's part of an Explanation. target: the position explained, if it was one."""
+
+    relevance: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    target: list[int] | None
+    explained: float
+    inputs: float
+    initial_states: float
+    absorbed: float
+    residual: float
+    standard_error: Mapping[str, Array]
+    warning: str = ""
+
+    @property
+    def missing(self) -> float:
+        """The residual as a share of what was explained."""
+        return abs(self.residual) / abs(self.explained) if self.explained else float(self.residual != 0)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Whether rows of different lengths may share a batch. trims: by output, the axis of one row's that is time."""
+
+    allowed: bool = False
+    trims: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """outputs: those that are kept, with the axis along which samples lie (None: it is one sample's as it is)."""
+
+    model: Model
+    feed: Feed
+    method: Method
+    target: Target
+    outputs: Mapping[str, int | None]
+    padding: Padding = Padding()
+
+    def explain(self, rows: Sequence[Row]) -> list[Answer | Unusable]:
+        """An answer or a reason for each row. Raises Error where no row can be explained, whatever it holds."""
+        found: list[Answer | Unusable] = [Unusable(row.problem) for row in rows]
+        usable = [i for i, row in enumerate(rows) if not row.problem]
+        most_padded: tuple[int, int] = (0, -1)
+        for batch in self._batches(rows, usable):
+            self._explain(rows, batch, found)
+            spread = sum(self.feed.steps(rows[batch[0]])) - sum(self.feed.steps(rows[batch[-1]]))
+            most_padded = max(most_padded, (spread, batch[-1]))
+        spread, i = most_padded
+        if spread and not same(found[i], self._alone(rows[i])):
+            return replace(self, padding=Padding()).explain(rows)  # the model minds padding after all
+        return found
+
+    def _alone(self, row: Row) -> Answer | Unusable:
+        found: list[Answer | Unusable] = [Unusable("")]
+        self._explain([row], [0], found)
+        return found[0]
+
+    def _batches(self, rows: Sequence[Row], usable: Sequence[int]) -> Iterator[list[int]]:
+        """Rows that fit together, longest first."""
+        kinds: dict[object, list[int]] = {}
+        for i in usable:
+            steps = () if self.padding.allowed else self.feed.steps(rows[i])
+            kinds.setdefault((self.feed.frame(rows[i]), steps), []).append(i)
+        for alike in kinds.values():
+            alike.sort(key=lambda i: self.feed.steps(rows[i]), reverse=True)
+            at = 0
+            while at < len(alike):
+                size = self._size(rows[alike[at]])
+                yield alike[at : at + size]
+                at += size
+
+    def _size(self, longest: Row) -> int:
+        fixed = self.feed.fixed_batch
+        if fixed is not None:
+            return fixed
+        one = estimate(self.model, self.feed.stack([longest]), self.method)
+        return max(1, min(MOST_ROWS, MOST_BYTES // one))
+
+    def _explain(self, rows: Sequence[Row], batch: Sequence[int], found: list[Answer | Unusable]) -> None:
+        """Fills in the batch's answers. Halves it where it fails, or warns, until it is known which row is at fault."""
+        company = [rows[i] for i in batch]
+        company += company[-1:] * ((self.feed.fixed_batch or 0) - len(batch))
+        warning = ""
+        try:
+            explanation = self.model.explain(self.feed.stack(company), self.method, self.target)
+            warning = "; ".join(explanation.warnings)
+        except (ModelError, MethodError, UnsupportedOperator):
+            raise  # so it would be with every row
+        except Exception as error:
+            problem = str(error) if isinstance(error, Error) else f"unexpected {type(error).__name__}: {error}"
+            if len(batch) == 1:
+                found[batch[0]] = Unusable(problem, type(error).__name__)
+                return
+        else:
+            if len(batch) == 1 or not warning:
+                for at, i in enumerate(batch):
+                    found[i] = replace(self._part(explanation, at, rows[i]), warning=warning)
+                return
+        middle = len(batch) // 2
+        self._explain(rows, batch[:middle], found)
+        self._explain(rows, batch[middle:], found)
+
+    def _part(self, of: Explanation, at: int, row: Row) -> Answer:
+        ledger, index = of.ledger, of.target.index
+        return Answer(
+            self._inputs(of.relevance, at, row),
+            {name: self._output(name, of.outputs[name], at, row) for name in self.outputs},
+            None if index is None else [int(n) for n in np.asarray(index)[at]],
+            float(of.explained[at]),
+            float(ledger.inputs[at]),
+            float(ledger.initial_states[at]),
+            float(ledger.absorbed[at]),
+            float(ledger.residual[at]),
+            self._inputs(of.standard_error, at, row),
+        )
+
+    def _inputs(self, arrays: Mapping[str, Array], at: int, row: Row) -> dict[str, Array]:
+        """One row's, without padding, of the inputs that came from the data."""
+        parts = {}
+        for name in self.feed.columns:
+            if name in arrays:
+                part = _sample(arrays[name], self.feed.axes[name].batch, at)
+                parts[name] = part[tuple(slice(extent) for extent in row.inputs[name].shape)]
+        return parts
+
+    def _output(self, name: str, array: Array, at: int, row: Row) -> Array:
+        part, axis = _sample(array, self.outputs[name], at), (self.padding.trims or {}).get(name)
+        return part if axis is None else part[(slice(None),) * axis + (slice(max(self.feed.steps(row))),)]
+
+
+def _sample(array: Array, axis: int | None, at: int) -> Array:
+    return array if axis is None else array.take(at, axis)
+
+
+def same(a: Answer | Unusable, b: Answer | Unusable) -> bool:
+    """Whether two answers to one row are one, up to rounding."""
+    if isinstance(a, Unusable) or isinstance(b, Unusable):
+        return type(a) is type(b)
+    pairs: list[tuple[Any, Any]] = [(a.explained, b.explained)]
+    for mine, theirs in ((a.relevance, b.relevance), (a.outputs, b.outputs)):
+        pairs += [(mine[name], theirs[name]) for name in mine]
+    return all(
+        np.shape(x) == np.shape(y) and np.max(np.abs(x - y), initial=0) <= SAME * np.max(np.abs(y), initial=0)
+        for x, y in pairs
+    )
+
+
+def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
+    """Whether padding changes nothing for this model, method and target: tried with these rows, whole and cut short.
+
+    Not taken from the graph, which may take lengths and still average over all steps, or mask without taking any.
+    """
+    best = Padding()
+    if explainer.feed.fixed_batch is not None:
+        return best
+    for row in [row for row in rows if not row.problem][:4]:
+        steps = max(explainer.feed.steps(row), default=0)
+        pieces = {n: explainer.feed.cut(row, n) for n in {max(1, steps // 2), max(1, steps - 1), 1} if n < steps}
+        alone = {n: explainer._alone(piece) for n, piece in pieces.items()}
+        whole = explainer._alone(row)
+        if not pieces or isinstance(whole, Unusable) or any(isinstance(a, Unusable) for a in alone.values()):
+            continue
+        trims = _time_axes(whole, steps, {n: a for n, a in alone.items() if isinstance(a, Answer)})
+        if trims is None:
+            return Padding()
+        padded = replace(explainer, padding=Padding(True, trims))
+        found: list[Answer | Unusable] = [Unusable("")] * (1 + len(pieces))
+        padded._explain([row, *pieces.values()], range(len(found)), found)
+        if not all(map(same, found, [whole, *alone.values()])):
+            return Padding()
+        best = Padding(True, trims)
+    return best
+
+
+def _time_axes(whole: Answer, steps: int, cut: Mapping[int, Answer]) -> dict[str, int] | None:
+    """By output, the axis that is as long as the row; None where an output depends on the length in another way."""
+    found = {}
+    for name, output in whole.outputs.items():
+        for n, answer in cut.items():
+            other = answer.outputs[name]
+            differ = [a for a, (x, y) in enumerate(zip(output.shape, other.shape, strict=True)) if x != y]
+            if not differ:
+                continue
+            (axis, *more) = differ
+            if more or output.shape[axis] != steps or other.shape[axis] != n:
+                return None
+            found[name] = axis
+    return found

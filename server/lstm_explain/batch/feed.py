@@ -1,0 +1,188 @@
+"""From columns of a data file to a model's inputs: one row each, and rows put together into a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.batch.cells import Array, Cell, Unusable, cells, kind_of
+from lstm_explain.batch.source import Columns
+from lstm_explain.errors import Error, InputError
+from lstm_explain.inputs import TensorSpec
+from lstm_explain.plan.axes import Axes
+from lstm_explain.service.served import ServedModel
+from lstm_explain.service.text import TextInput
+
+PADDING = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """inputs: without the batch axis. tokens: of the inputs that came as text. problem: why there are no inputs."""
+
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    tokens: Mapping[str, list[str]] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """specs, axes: of the model's inputs. texts: those that may come as text. columns: where each input comes from.
+
+    lengths: inputs that hold lengths: by name, the input whose time steps they count, where no column gives them.
+    """
+
+    specs: Mapping[str, TensorSpec]
+    axes: Mapping[str, Axes]
+    texts: Mapping[str, TextInput]
+    columns: Mapping[str, str]
+    lengths: Mapping[str, str]
+
+    def rows(self, columns: Columns) -> list[Row]:
+        """Raises InputError where a column can never be the input, whatever a row holds."""
+        read: dict[str, list[Cell]] = {}
+        for name, column in self.columns.items():
+            self._check(name, column, kind_of(columns[column]))
+            read[name] = cells(columns[column])
+        count = len(next(iter(read.values())))
+        return [self._row({name: column[i] for name, column in read.items()}) for i in range(count)]
+
+    def time_axis(self, name: str) -> int | None:
+        """Of an input of one row."""
+        axes = self.axes[name]
+        if axes.time is None or axes.batch is None:
+            return axes.time
+        return axes.time - (axes.batch < axes.time)
+
+    def steps(self, row: Row) -> tuple[int, ...]:
+        """Time steps of each input that has any."""
+        return tuple(row.inputs[n].shape[a] for n in self.specs if (a := self._time(n, row)) is not None)
+
+    def frame(self, row: Row) -> tuple[tuple[int, ...], ...]:
+        """Every extent but the time steps: rows of one batch have the same."""
+        frames = []
+        for name in self.specs:
+            axis, shape = self._time(name, row), row.inputs[name].shape
+            frames.append(shape if axis is None else (*shape[:axis], *shape[axis + 1 :]))
+        return tuple(frames)
+
+    def stack(self, rows: Sequence[Row]) -> dict[str, Array]:
+        """One batch; padded with zeros behind its end where a row has fewer time steps than another."""
+        batch = {}
+        for name in self.specs:
+            parts = [row.inputs[name] for row in rows]
+            where = self.axes[name].batch
+            if where is None:  # a model that takes one sample
+                batch[name] = parts[0]
+                continue
+            axis = self._time(name, rows[0])
+            if axis is not None:
+                most = max(part.shape[axis] for part in parts)
+                parts = [pad(part, axis, most) for part in parts]
+            batch[name] = np.stack(parts, where) if parts[0].ndim >= where else np.stack(parts)
+        return batch
+
+    def cut(self, row: Row, steps: int) -> Row:
+        """The row's first time steps, as a row of its own."""
+        inputs = dict(row.inputs)
+        for name in self.specs:
+            axis = self._time(name, row)
+            if axis is not None:
+                inputs[name] = inputs[name].take(range(min(steps, inputs[name].shape[axis])), axis)
+        for name in self.lengths:
+            inputs[name] = np.minimum(inputs[name], steps).astype(self.specs[name].dtype)
+        return Row(inputs)
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """How many rows a batch has to have; None: any number."""
+        axes = {name: self.axes[name].batch for name in self.specs}
+        extents = [1 if (axis := axes[n]) is None else spec.shape[axis] for n, spec in self.specs.items()]
+        return min((extent for extent in extents if isinstance(extent, int)), default=None)
+
+    def _time(self, name: str, row: Row) -> int | None:
+        axis = self.time_axis(name)
+        return axis if axis is not None and axis < row.inputs[name].ndim else None
+
+    def _check(self, name: str, column: str, kind: str) -> None:
+        wanted = self.specs[name].dtype
+        takes = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}.get(wanted.kind, wanted.kind)
+        if kind == "U" and name in self.texts:
+            return
+        if kind not in list(takes):
+            came = {"f": "floating-point numbers", "U": "text", "b": "booleans"}.get(kind, kind)
+            raise InputError(f"column {column!r} holds {came}, input {name!r} takes {wanted}", field=f"inputs.{name}")
+
+    def _row(self, given: Mapping[str, Cell]) -> Row:
+        inputs: dict[str, Array] = {}
+        tokens: dict[str, list[str]] = {}
+        for name, cell in given.items():
+            if isinstance(cell, str):
+                try:
+                    ids, words = self.texts[name].encode(np.array([cell], object))
+                except Error as error:
+                    return Row(problem=str(error))
+                inputs[name], tokens[name] = ids[0], words[0].tolist()
+                continue
+            value = cell if isinstance(cell, Unusable) else self._fitted(name, cell)
+            if isinstance(value, Unusable):
+                return Row(problem=f"input {name!r} {value.reason}")
+            inputs[name] = value
+        self._count(inputs)
+        return Row(inputs, tokens)
+
+    def _count(self, inputs: dict[str, Array]) -> None:
+        for name, of in self.lengths.items():
+            axis = self.time_axis(of)
+            if name not in self.columns and axis is not None and axis < inputs[of].ndim:
+                inputs[name] = np.asarray(inputs[of].shape[axis], self.specs[name].dtype)
+
+    def _fitted(self, name: str, array: Array) -> Array | Unusable:
+        """In the input's type, and in its shape where a flat list leaves no doubt."""
+        spec, batch = self.specs[name], self.axes[name].batch
+        if array.dtype.kind in "iu" and spec.dtype.kind in "iu" and array.dtype != spec.dtype and array.size:
+            bounds = np.iinfo(spec.dtype)
+            if not bounds.min <= array.min() <= array.max() <= bounds.max:
+                return Unusable(f"holds numbers beyond {spec.dtype}")
+        with np.errstate(over="ignore"):  # infinities are refused later, by name
+            array = array.astype(spec.dtype, copy=False)
+        shape = [extent for axis, extent in enumerate(spec.shape) if axis != batch]
+        open_ = [axis for axis, extent in enumerate(shape) if isinstance(extent, str)]
+        if array.ndim == 1 and len(shape) > 1 and len(open_) <= 1:
+            flat = [-1 if isinstance(extent, str) else extent for extent in shape]
+            if array.size and array.size % int(np.prod([n for n in flat if n != -1])) == 0:
+                return array.reshape(flat) if open_ or array.size == np.prod(flat) else array
+        return array
+
+
+def pad(array: npt.NDArray[Any], axis: int, extent: int) -> npt.NDArray[Any]:
+    """Zeros behind the end of one axis."""
+    if array.shape[axis] == extent:
+        return array
+    shape = list(array.shape)
+    shape[axis] = extent
+    wide = np.full(shape, PADDING, array.dtype)
+    wide[(slice(None),) * axis + (slice(array.shape[axis]),)] = array
+    return wide
+
+
+def feed_of(served: ServedModel, named: Mapping[str, str], there: Collection[str]) -> Feed:
+    """named: columns by input, where the names differ. there: the columns of the data. Raises InputError."""
+    model = served.model
+    for name in named:
+        if name not in model.inputs:
+            raise InputError(f"--column {name}: the model has the inputs {', '.join(model.inputs)}", field="column")
+    columns = {name: named.get(name, name) for name in model.inputs}
+    if len(columns) == 1 and list(there) == [""]:
+        columns = dict.fromkeys(columns, "")  # one array for the only input
+    counted = [name for name in model.lengths if columns[name] not in there and name not in named]
+    columns = {name: column for name, column in columns.items() if name not in counted}
+    for name, column in columns.items():
+        if column not in there:
+            listed = ", ".join(map(repr, sorted(there)))
+            raise InputError(f"no column {column!r} for input {name!r}, there are {listed}", field="input")
+    return Feed(model.inputs, model.axes, served.text_inputs, columns, model.lengths)

@@ -1,0 +1,222 @@
+"""One job: what is explained, how, into which folder, cut into shards; and the manifest that says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+
+from lstm_explain.batch.explain import Explainer, Padding
+from lstm_explain.batch.feed import feed_of
+from lstm_explain.batch.files import write_text
+from lstm_explain.errors import InputError, ModelError
+from lstm_explain.methods.spec import Method
+from lstm_explain.service.layout import MODEL, VERSION, Source, find_sources, source_in
+from lstm_explain.service.served import ServedModel, load_served
+from lstm_explain.target import Target
+
+MANIFEST, ROWS, ERRORS, STATISTICS = "manifest.json", "rows", "errors", "statistics"
+PACKAGES = ("lstm-explain", "numpy", "numba", "onnx", "onnxruntime", "pyarrow")
+SHARDS, LEAST_ROWS, MOST_ROWS = 64, 256, 16384  # how many shards there are, as long as these rows of each allow it
+
+
+class Shard(NamedTuple):
+    """Rows from `start` up to `stop` of the job's data file of that index."""
+
+    file: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """model: as `find_model` takes it. columns: by input, where names differ. key: a column that is copied.
+
+    names: of the data files as the output calls them. digests: of the model's files, by name.
+    """
+
+    model: Path
+    method: Method
+    target: Target
+    columns: Mapping[str, str]
+    key: str | None
+    data: tuple[Path, ...]
+    names: tuple[str, ...]
+    digests: Mapping[str, str]
+    output: Path
+    shards: tuple[Shard, ...] = ()
+    padding: Padding = field(default_factory=Padding)
+
+    def explainer(self, served: ServedModel, there: Sequence[str]) -> Explainer:
+        """there: the columns of the data. Raises InputError."""
+        feed = feed_of(served, self.columns, there)
+        return Explainer(served.model, feed, self.method, self.target, _outputs(served, self.target), self.padding)
+
+    def load(self) -> ServedModel:
+        """Raises ModelError if it is not the model that the job began with."""
+        source = find_model(self.model)
+        served = load_served(source)
+        if digests(source, served) != dict(self.digests):
+            raise ModelError(f"{self.model}: the model has changed since the job began")
+        return served
+
+    def part(self, kind: str, number: int) -> Path:
+        return self.output / kind / f"part-{number:06d}.parquet"
+
+
+def find_model(path: Path) -> Source:
+    """A file, a version's folder, or a model's folder, of which the highest version counts. Raises ModelError, OSError.
+
+    model.yaml is looked for where a repository of models has it.
+    """
+    path = path.absolute()
+    if path.is_dir():
+        versions = find_sources(path.parent, path.name)
+        if versions and versions[-1].folder == path:
+            return versions[-1]
+        if not (path / MODEL).is_file():
+            raise ModelError(f"{path}: holds neither {MODEL} nor a version's folder with one")
+        path = path / MODEL
+    path.stat()  # says what is wrong
+    if path.name != MODEL:
+        return Source(path.stem, 1, path, path.with_suffix(".yaml"), path.parent)
+    folder = path.parent
+    if VERSION.fullmatch(folder.name):
+        return source_in(folder, folder.parent.name, int(folder.name))
+    return source_in(folder, folder.name, 1, model_folder=folder)
+
+
+def digests(source: Source, served: ServedModel) -> dict[str, str]:
+    """SHA-256 of every file that the model is made of, by name."""
+    paths = [source.model_file, source.config_file]
+    if served.config.tokenizer is not None:
+        paths += [folder / served.config.tokenizer.file for folder in (source.model_file.parent, source.folder)]
+    for tensor in onnx.load(str(source.model_file), load_external_data=False).graph.initializer:
+        paths += [source.model_file.parent / e.value for e in tensor.external_data if e.key == "location"]
+    return {path.name: _digest(path) for path in dict.fromkeys(paths) if path.is_file()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _outputs(served: ServedModel, target: Target) -> dict[str, int | None]:
+    """The explained output, and those of which it is known where their samples lie: by name, the samples' axis."""
+    model, config = served.model, served.config
+    explained = target.output or model.default_output
+    axes = {explained: target.batch_axis}
+    if target.batch_axis is None:
+        return {**axes, **dict.fromkeys(model.outputs)}
+    shape = model.outputs[explained].shape
+    samples = shape[target.batch_axis] if target.batch_axis < len(shape) else None
+    for name, spec in model.outputs.items():
+        if config.says_batch_axis(name, len(spec.shape)):
+            axes.setdefault(name, config.batch_axis_of(name))
+        elif isinstance(samples, str) and samples in spec.shape:
+            axes.setdefault(name, spec.shape.index(samples))
+    return {name: axes[name] for name in model.outputs if name in axes}
+
+
+def cut(pieces: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Ranges of at most `most` rows: whole pieces together where they fit, else equal parts of one."""
+    ranges: list[tuple[int, int]] = []
+    start = end = 0
+    for piece in pieces:
+        if end > start and end + piece - start > most:
+            ranges.append((start, end))
+            start = end
+        end += piece
+        if piece > most:
+            count = math.ceil(piece / most)
+            ranges += pairwise(start + piece * i // count for i in range(count + 1))
+            start = end
+    return [*ranges, (start, end)] if end > start else ranges
+
+
+def shards_of(pieces: Sequence[Sequence[int]], most: int | None) -> tuple[Shard, ...]:
+    """pieces: by file. most: rows of a shard; None: so that there are some tens of shards."""
+    total = sum(map(sum, pieces))
+    most = most or min(max(math.ceil(total / SHARDS), LEAST_ROWS), MOST_ROWS)
+    return tuple(Shard(file, *ends) for file, rows in enumerate(pieces) for ends in cut(rows, most))
+
+
+def identity(job: Job) -> dict[str, Any]:
+    """What the results depend on: a job that goes on has to have the same."""
+    stats = [path.stat() for path in job.data]
+    return {
+        "model": dict(job.digests),
+        "method": {"name": job.method.name, **{k: _plain(v) for k, v in job.method.parameters().items()}},
+        "target": {f.name: _plain(getattr(job.target, f.name)) for f in fields(job.target)},
+        "columns": dict(job.columns),
+        "key": job.key,
+        "data": [
+            {"file": name, "bytes": s.st_size, "modified_ns": s.st_mtime_ns}
+            for name, s in zip(job.names, stats, strict=True)
+        ],
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; of arrays a digest."""
+    if isinstance(value, np.ndarray):
+        return {"shape": list(value.shape), "sha256": hashlib.sha256(value.tobytes()).hexdigest()}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def write_manifest(job: Job) -> None:
+    content = {
+        "format": 1,
+        **identity(job),
+        "padding": asdict(job.padding),
+        "shards": [list(shard) for shard in job.shards],
+    }
+    write_text(job.output / MANIFEST, json.dumps(content, indent=1) + "\n")
+
+
+def begun(job: Job) -> Job | None:
+    """The job as it was begun in its folder; None where nothing was. Raises Error where that is another job."""
+    path = job.output / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if job.output.is_dir() and any(job.output.iterdir()):
+            raise InputError(f"{job.output}: holds files, and no job of ours", field="output") from None
+        return None
+    try:
+        written = json.loads(text)
+        padding, shards = Padding(**written["padding"]), tuple(Shard(*shard) for shard in written["shards"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a manifest of ours: {error}", field="output") from error
+    differ = [told for key, now in identity(job).items() if (told := _difference(key, written.get(key), now))]
+    if differ:
+        told = "; ".join(differ)
+        raise InputError(f"{job.output} holds another job ({told}): name another output, or delete it", field="output")
+    return Job(**{**{f.name: getattr(job, f.name) for f in fields(job)}, "padding": padding, "shards": shards})
+
+
+def _difference(key: str, then: Any, now: Any) -> str:
+    if then == now:
+        return ""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return "; ".join(
+            told for k in dict.fromkeys([*then, *now]) if (told := _difference(f"{key} {k}", then.get(k), now.get(k)))
+        )
+    if isinstance(then, list) and isinstance(now, list):
+        pairs = [(a, b) for a, b in zip(then, now, strict=False) if a != b]
+        return _difference(f"{key}:", *pairs[0]) if pairs else f"{key}: {len(then)} files then, {len(now)} now"
+    return f"{key} was {then}, is {now}"

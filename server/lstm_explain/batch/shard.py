@@ -1,0 +1,151 @@
+"""Explains one shard into one file of rows; the same in this process and in a worker of a cluster."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lstm_explain.batch.cells import Unusable
+from lstm_explain.batch.explain import Answer
+from lstm_explain.batch.feed import Feed, Row
+from lstm_explain.batch.files import atomically
+from lstm_explain.batch.job import ERRORS, ROWS, STATISTICS, Job
+from lstm_explain.batch.source import DataFile, open_data
+from lstm_explain.batch.stats import Stats, add_row
+from lstm_explain.batch.table import Key, format_of
+from lstm_explain.errors import InputError
+from lstm_explain.service.served import ServedModel
+
+WINDOW_ROWS, WINDOW_BYTES = 2048, 32 << 20  # of inputs in memory at a time, sorted by length among each other
+OWN = b"lstm_explain"  # key of our metadata in a file of rows
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard that is done. rows: explained. worst: the largest residual as a share of what was explained.
+
+    memory: bytes that the process took at most so far. before: it had been done by an earlier run.
+    """
+
+    shard: int
+    rows: int
+    failed: int
+    worst: float
+    worst_at: str
+    seconds: float
+    memory: int = 0
+    before: bool = False
+
+
+@dataclass
+class _Tally:
+    """What a shard adds up."""
+
+    stats: Stats = field(default_factory=Stats)
+    failures: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+    failed: int = 0
+    worst: float = 0.0
+    worst_at: str = ""
+
+
+class Worker:
+    """Has the model in memory. Raises what `Job.load` does."""
+
+    def __init__(self, job: Job, served: ServedModel | None = None) -> None:
+        self._job = job
+        self._served = served or job.load()
+
+    def run(self, number: int) -> Done:
+        """Raises Error where no row at all can be explained, OSError."""
+        done = finished(self._job, number)
+        if done is not None:
+            return done
+        began = time.perf_counter()
+        job, tally = self._job, _Tally()
+        errors = job.part(ERRORS, number)
+        with atomically(job.part(ROWS, number)) as rows:
+            writer = self._write(number, rows, tally)
+            with atomically(job.part(STATISTICS, number)) as statistics:
+                pq.write_table(tally.stats.table(), statistics)
+            if tally.failures:
+                with atomically(errors) as beside:
+                    pq.write_table(pa.concat_tables(tally.failures), beside)
+            else:
+                errors.unlink(missing_ok=True)  # of an attempt that was killed just before its end
+            seconds = time.perf_counter() - began
+            done = Done(number, tally.rows, tally.failed, tally.worst, tally.worst_at, seconds, peak_memory())
+            writer.add_key_value_metadata({OWN: json.dumps(asdict(done)).encode()})
+            writer.close()
+        return done
+
+    def _write(self, number: int, path: Path, tally: _Tally) -> pq.ParquetWriter:
+        job = self._job
+        file, start, stop = job.shards[number]
+        data = open_data(job.data[file])
+        explainer = job.explainer(self._served, data.columns)
+        made = format_of(explainer, None if job.key is None else data.type_of(job.key))
+        writer = pq.ParquetWriter(
+            path, made.answers, compression="zstd", compression_level=1, use_dictionary=["file"], write_statistics=False
+        )
+        for at, values, rows in windows(data, explainer.feed, job.key, start, stop):
+            key = Key(job.names[file], range(at, at + len(rows)), values)
+            found = explainer.explain(rows)
+            good = {i: answer for i, answer in enumerate(found) if isinstance(answer, Answer)}
+            bad = {i: answer for i, answer in enumerate(found) if isinstance(answer, Unusable)}
+            writer.write_table(made.answer_table(key, list(good), [rows[i] for i in good], list(good.values())))
+            if bad:
+                tally.failures.append(made.failure_table(key, list(bad), list(bad.values())))
+            tally.rows, tally.failed = tally.rows + len(good), tally.failed + len(bad)
+            for i, answer in good.items():
+                add_row(tally.stats, explainer.feed, answer.relevance.items())
+                if answer.missing > tally.worst:
+                    tally.worst, tally.worst_at = answer.missing, f"{key.file}:{key.rows[i]}"
+        return writer
+
+
+def windows(
+    data: DataFile, feed: Feed, key: str | None, start: int, stop: int
+) -> Iterator[tuple[int, pa.Array | None, list[Row]]]:
+    """The rows of a range, some at a time: the number of the first, their keys, and the rows."""
+    columns = list(dict.fromkeys([*feed.columns.values(), *([] if key is None else [key])]))
+    rows: list[Row] = []
+    keys: list[pa.Array] = []
+    size = 0
+    for chunk in data.read(start, stop, columns):
+        more = feed.rows(chunk)
+        size += sum(array.nbytes for row in more for array in row.inputs.values())
+        rows += more
+        if key is not None:
+            keys.append(pa.array(chunk[key]))
+        if len(rows) >= WINDOW_ROWS or size >= WINDOW_BYTES:
+            yield start, pa.concat_arrays(keys) if keys else None, rows
+            start, rows, keys, size = start + len(rows), [], [], 0
+    if rows:
+        yield start, pa.concat_arrays(keys) if keys else None, rows
+
+
+def finished(job: Job, number: int) -> Done | None:
+    """What an earlier run said of a shard that it finished. Raises InputError."""
+    path = job.part(ROWS, number)
+    if not path.exists():
+        return None
+    try:
+        written = pq.read_metadata(path).metadata[OWN]
+        return Done(**{**json.loads(written), "before": True})
+    except (pa.ArrowInvalid, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a file of ours: {error}", field="output") from error
+
+
+def peak_memory() -> int:
+    """Bytes that this process has taken at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

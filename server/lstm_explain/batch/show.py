@@ -1,0 +1,90 @@
+"""Progress, and what is told at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lstm_explain.batch.shard import Done
+
+EVERY = 30.0  # seconds between lines where nobody watches a bar
+
+
+@dataclass
+class Total:
+    """All shards so far. worst: as in Done. before: rows of earlier runs."""
+
+    rows: int = 0
+    failed: int = 0
+    worst: float = 0.0
+    worst_at: str = ""
+    before: int = 0
+    memory: int = 0
+    seconds: float = 0.0
+
+    def add(self, done: Done) -> None:
+        self.rows, self.failed = self.rows + done.rows, self.failed + done.failed
+        self.memory = max(self.memory, done.memory)
+        if done.worst > self.worst:
+            self.worst, self.worst_at = done.worst, done.worst_at
+        if done.before:
+            self.before += done.rows + done.failed
+
+    @property
+    def new(self) -> int:
+        """Rows of this run, explained or failed."""
+        return self.rows + self.failed - self.before
+
+    @property
+    def rate(self) -> float:
+        return self.new / self.seconds if self.seconds else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "rate": self.rate}
+
+
+@contextmanager
+def follow(rows: int, total: Total) -> Iterator[Callable[[], None]]:
+    """Gives what is to be called whenever `total` has grown. A bar on stderr where that is a terminal, else lines."""
+    console, began = Console(stderr=True), time.monotonic()
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (
+        TextColumn("explaining"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=rows, completed=total.before, rate="")
+        last = began
+
+        def tell() -> None:
+            nonlocal last
+            now = time.monotonic()
+            total.seconds = now - began
+            bar.update(task, completed=total.before + total.new, rate=f"{total.rate:,.0f} rows/s")
+            if not console.is_terminal and now - last >= EVERY:
+                last = now
+                left = (rows - total.before - total.new) / total.rate if total.rate else 0.0
+                told = f"{total.before + total.new:,} of {rows:,} rows, {total.rate:,.0f} rows/s, {left:,.0f} s left"
+                print(f"lstm-explain: {told}", file=sys.stderr, flush=True)
+
+        yield tell
+
+
+def print_total(total: Total, output: Path) -> None:
+    at = f", at {total.worst_at}" if total.worst_at else ""
+    print(f"{total.rows:,} rows explained, {total.failed:,} failed")
+    print(f"{total.new:,} of them now, in {total.seconds:,.1f} s: {total.rate:,.0f} rows/s")
+    print(f"worst residual: {total.worst:.1e} of what was explained{at}")
+    print(f"rows in {output / 'rows'}" + (f", failures in {output / 'errors'}" if total.failed else ""))

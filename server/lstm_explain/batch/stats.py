@@ -1,0 +1,101 @@
+"""Mean absolute relevance per feature and per lag: added up row by row, merged over shards.
+
+A row's value for a feature is the mean of |relevance| over its time steps; for a lag (0: the last step) the mean over
+the features of that step. Mean and spread over rows follow from the sums. An input of tokens has lags only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lstm_explain.batch.cells import Array
+from lstm_explain.batch.feed import Feed
+
+SCHEMA = pa.schema(
+    [
+        ("input", pa.string()),
+        ("kind", pa.string()),  # feature or lag
+        ("position", pa.int64()),
+        ("rows", pa.int64()),
+        ("sum", pa.float64()),
+        ("squares", pa.float64()),
+    ]
+)
+Group = tuple[str, str]
+Sums = npt.NDArray[np.float64]
+
+
+@dataclass
+class Stats:
+    """By input and kind: [3, positions], rows, sum and sum of squares."""
+
+    groups: dict[Group, Sums] = field(default_factory=dict)
+
+    def add(self, name: str, relevance: Array, time: int | None) -> None:
+        """One row's. time: its axis of time steps; features lie along the last of the others."""
+        size = np.abs(relevance, dtype=np.float64)
+        by_step = size.reshape(1, -1) if time is None else np.moveaxis(size, time, 0).reshape(size.shape[time], -1)
+        features = [axis for axis in range(size.ndim) if axis != time]
+        if features:
+            last = features[-1]
+            self._add((name, "feature"), np.moveaxis(size, last, 0).reshape(size.shape[last], -1).mean(axis=1))
+        if time is not None:
+            self._add((name, "lag"), by_step.mean(axis=1)[::-1])
+
+    def _add(self, group: Group, values: Array) -> None:
+        self._merge(group, np.stack([np.ones(len(values)), values, values**2]))
+
+    def _merge(self, group: Group, sums: Sums) -> None:
+        have = self.groups.get(group, np.zeros((3, 0)))
+        if have.shape[1] < sums.shape[1]:
+            have = np.pad(have, ((0, 0), (0, sums.shape[1] - have.shape[1])))
+        have[:, : sums.shape[1]] += sums
+        self.groups[group] = have
+
+    def table(self) -> pa.Table:
+        parts = [
+            pa.table(
+                {
+                    "input": [name] * sums.shape[1],
+                    "kind": [kind] * sums.shape[1],
+                    "position": np.arange(sums.shape[1]),
+                    "rows": sums[0].astype(np.int64),
+                    "sum": sums[1],
+                    "squares": sums[2],
+                },
+                SCHEMA,
+            )
+            for (name, kind), sums in self.groups.items()
+        ]
+        return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+
+def add_row(stats: Stats, feed: Feed, relevance: Iterable[tuple[str, Array]]) -> None:
+    for name, array in relevance:
+        if name not in feed.lengths and array.size:
+            axis = feed.time_axis(name)
+            stats.add(name, array, axis if axis is not None and axis < array.ndim else None)
+
+
+def merged(tables: Iterable[pa.Table]) -> Stats:
+    """All tables' sums together, in their order."""
+    stats = Stats()
+    for table in tables:
+        for group, sums in _groups(table):
+            stats._merge(group, sums)
+    return stats
+
+
+def _groups(table: pa.Table) -> Iterator[tuple[Group, Sums]]:
+    """Positions within a group are in order, and none is left out."""
+    columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("rows", "sum", "squares")}
+    names = list(zip(table["input"].to_pylist(), table["kind"].to_pylist(), strict=True))
+    for group in dict.fromkeys(names):
+        at = [i for i, name in enumerate(names) if name == group]
+        yield group, np.stack([columns[c][at].astype(np.float64) for c in ("rows", "sum", "squares")])

@@ -1,0 +1,110 @@
+"""Answers and failures as Arrow tables. Columns are named as the arrays that `lstm-explain explain --out` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lstm_explain.batch.cells import Array, Unusable
+from lstm_explain.batch.explain import Answer, Explainer
+from lstm_explain.batch.feed import Row
+from lstm_explain.methods.spec import ShapleySampling
+
+LEDGER = ("inputs", "initial_states", "absorbed", "residual")
+
+
+@dataclass(frozen=True)
+class Key:
+    """Where rows come from. values: of the column that was asked for, None where none was."""
+
+    file: str
+    rows: Sequence[int]
+    values: pa.Array | None
+
+    def take(self, at: Sequence[int]) -> dict[str, pa.Array]:
+        places = np.asarray(at, np.int64)
+        columns = {
+            "file": pa.array([self.file] * len(places), pa.string()),
+            "row": pa.array(np.asarray(self.rows, np.int64)[places]),
+        }
+        return columns if self.values is None else {**columns, "key": self.values.take(pa.array(places))}
+
+
+@dataclass(frozen=True)
+class Format:
+    """The schemas of both tables."""
+
+    answers: pa.Schema
+    failures: pa.Schema
+
+    def answer_table(self, key: Key, at: Sequence[int], rows: Sequence[Row], answers: Sequence[Answer]) -> pa.Table:
+        """rows, answers: one for each of `at`, the places in `key`."""
+        columns: dict[str, Any] = key.take(at)
+        columns["target"] = pa.array([a.target for a in answers], pa.list_(pa.int64()))
+        columns["explained"] = pa.array([a.explained for a in answers])
+        columns |= {f"ledger/{entry}": pa.array([getattr(a, entry) for a in answers]) for entry in LEDGER}
+        columns["warning"] = pa.array([a.warning or None for a in answers], pa.string())
+        for field in self.answers:
+            kind, _, name = field.name.partition("/")
+            if kind == "tokens":
+                columns[field.name] = pa.array([row.tokens.get(name) for row in rows], field.type)
+            elif kind in ("relevance", "output", "standard_error"):
+                parts = [getattr(a, "outputs" if kind == "output" else kind)[name] for a in answers]
+                columns[field.name] = nested(parts, field.type)
+        return pa.Table.from_arrays([columns[field.name] for field in self.answers], schema=self.answers)
+
+    def failure_table(self, key: Key, at: Sequence[int], found: Sequence[Unusable]) -> pa.Table:
+        columns = key.take(at)
+        columns["error"] = pa.array([one.error for one in found], pa.string())
+        columns["reason"] = pa.array([one.reason for one in found], pa.string())
+        return pa.Table.from_arrays([columns[field.name] for field in self.failures], schema=self.failures)
+
+
+def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
+    """key: of the column that was asked for."""
+    model, feed = explainer.model, explainer.feed
+    where = {"file": pa.string(), "row": pa.int64()} | ({} if key is None else {"key": key})
+    columns = dict(where)
+    for name, axis in explainer.outputs.items():
+        spec = model.outputs[name]
+        columns[f"output/{name}"] = _list(len(spec.shape) - (axis is not None), spec.dtype)
+    columns |= {"target": pa.list_(pa.int64()), "explained": pa.float64()}
+    columns |= {f"ledger/{entry}": pa.float64() for entry in LEDGER}
+    double = any(s.dtype == np.float64 for s in (*model.inputs.values(), *model.outputs.values()))
+    number = np.dtype(np.float64 if double else np.float32)
+    for name in feed.columns:
+        levels = len(feed.specs[name].shape) - (feed.axes[name].batch is not None)
+        columns[f"relevance/{name}"] = _list(levels, number)
+        if isinstance(explainer.method, ShapleySampling):
+            columns[f"standard_error/{name}"] = _list(levels, number)
+        if name in feed.texts:
+            columns[f"tokens/{name}"] = pa.list_(pa.string())
+    columns["warning"] = pa.string()
+    return Format(
+        pa.schema(columns.items()), pa.schema([*where.items(), ("error", pa.string()), ("reason", pa.string())])
+    )
+
+
+def nested(arrays: Sequence[Array], kind: pa.DataType) -> pa.Array:
+    """One entry an array, of as many list levels as the arrays have axes."""
+    levels = 0
+    while pa.types.is_list(kind):
+        kind, levels = kind.value_type, levels + 1
+    flat = [np.ravel(a) for a in arrays]
+    column = pa.array(np.concatenate(flat) if flat else np.zeros(0)).cast(kind, safe=False)
+    for level in reversed(range(levels)):
+        sizes = [np.full(int(np.prod(a.shape[:level])), a.shape[level], np.int64) for a in arrays]
+        ends = np.cumsum(np.concatenate([[0], *sizes]))
+        column = pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), column)
+    return column
+
+
+def _list(levels: int, dtype: np.dtype[Any]) -> pa.DataType:
+    kind = pa.from_numpy_dtype(dtype)
+    for _ in range(levels):
+        kind = pa.list_(kind)
+    return kind
