@@ -27,6 +27,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 import java.util.stream.Stream;
 import lstmexplain.v1.ExplainRequest;
 import lstmexplain.v1.ExplainResponse;
@@ -97,6 +98,7 @@ class StreamTest {
         StreamObserver<ExplainStreamResponse> answers) {
       var out = (ServerCallStreamObserver<ExplainStreamResponse>) answers;
       out.setOnCancelHandler(cancelled::countDown);
+      begun.countDown();
       if (manner == Manner.DEAF) {
         out.disableAutoRequest();
       }
@@ -183,6 +185,7 @@ class StreamTest {
     manner = Manner.DEAF;
     AtomicInteger taken = new AtomicInteger();
     try (Stream<Answer> answers = client.explainStream(endless(taken))) {
+      awaitBegun();
       int held = settled(taken) * BIG;
       assertTrue(held < ClientBuilder.DEFAULT_MAX_MESSAGE_BYTES, held + " bytes are held");
     }
@@ -218,22 +221,32 @@ class StreamTest {
   void whatTheCallersRequestsThrowReachesTheCaller() throws Exception {
     manner = Manner.DEAF;
     var thrown = new IllegalStateException("no more");
+    Supplier<Request> second =
+        () -> {
+          awaitBegun(); // the server cannot hear of the end of what it never heard of
+          throw thrown;
+        };
     Iterable<Request> requests =
-        () -> Stream.<Request>generate(() -> REQUEST).peek(r -> fail(thrown)).iterator();
+        () -> Stream.<Supplier<Request>>of(() -> REQUEST, second).map(Supplier::get).iterator();
     try (Stream<Answer> answers = client.explainStream(requests)) {
       assertSame(thrown, assertThrows(IllegalStateException.class, answers::toList));
     }
     assertTrue(cancelled.await(20, TimeUnit.SECONDS), "the server does not know of the end");
   }
 
-  private static void fail(RuntimeException thrown) {
-    throw thrown;
+  private void awaitBegun() {
+    try {
+      assertTrue(begun.await(20, TimeUnit.SECONDS), "the server does not know of the call");
+    } catch (InterruptedException unexpected) {
+      throw new AssertionError(unexpected);
+    }
   }
 
   @Test
   void anInterruptEndsAStream() throws Exception {
     manner = Manner.DEAF;
     try (Stream<Answer> answers = client.explainStream(List.of(REQUEST))) {
+      awaitBegun();
       Thread.currentThread().interrupt();
       assertThrows(ExplainException.Cancelled.class, answers::toList);
       assertTrue(Thread.interrupted(), "the thread forgot that it was interrupted");
@@ -252,7 +265,7 @@ class StreamTest {
   @Test
   void cancellingAFutureReachesTheServer() throws Exception {
     CompletableFuture<Result> future = client.explainAsync(REQUEST);
-    assertTrue(begun.await(20, TimeUnit.SECONDS));
+    awaitBegun();
     assertFalse(future.isDone());
     future.cancel(true);
     assertThrows(CancellationException.class, future::join);
