@@ -25,8 +25,10 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.service.calling import infer, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
 from tests.service.running import Running, free_address, serving
+from tests.service.web import EXPLAIN, ask, explanation
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+OVER_HTTP = "5cf92f3577b34da6a3ce929d0e0e4737"
 PARENT = "00f067aa0ba902b7"
 
 
@@ -119,7 +121,9 @@ def collector() -> Iterator[_Collector]:
 
 def test_traces_carry_the_callers_context(folder: Path, collector: _Collector) -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
-    with serving(folder, "--traces", "--log-format", "json", **environment) as server, server.channel() as channel:
+    flags = ("--traces", "--log-format", "json", "--web", "127.0.0.1:0")
+    with serving(folder, *flags, **environment) as server, server.channel() as channel:
+        ask(server.page(), EXPLAIN, explanation(request()), {"traceparent": f"00-{OVER_HTTP}-{PARENT}-01"})
         metadata = (("traceparent", f"00-{TRACE}-{PARENT}-01"), ("x-request-id", "mine"))
         stub(channel).Explain(request(), metadata=metadata, timeout=20)
         items = [pb.ExplainStreamRequest(id=str(i), request=request()) for i in range(2)]
@@ -130,6 +134,9 @@ def test_traces_carry_the_callers_context(folder: Path, collector: _Collector) -
             stub(channel).Explain(request("none"), metadata=metadata, timeout=20)
         assert server.stop() == 0
         assert TRACE in server.logged()
+    assert [
+        s.parent_span_id.hex() for s in collector.spans if s.trace_id.hex() == OVER_HTTP and s.name == "Explain"
+    ] == [PARENT]
     mine = [span for span in collector.spans if span.trace_id.hex() == TRACE]
     good, bad = sorted((s for s in mine if s.name == "Explain"), key=lambda s: s.start_time_unix_nano)
     assert good.parent_span_id.hex() == bad.parent_span_id.hex() == PARENT

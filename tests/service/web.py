@@ -16,6 +16,7 @@ from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 EXPLAIN = "/lstm_explain.v1.ExplanationService/Explain"
 LIST = "/lstm_explain.v1.ModelService/ListModels"
 GET = "/lstm_explain.v1.ModelService/GetModel"
+MOST = 400_000  # bytes of a body
 JSON = {"content-type": "application/json"}
 
 
@@ -68,3 +69,9 @@ def ask(
 def explanation(message: explanation_pb2.ExplainRequest) -> bytes:
     """The body of a call to Explain."""
     return json_format.MessageToJson(message).encode()
+
+
+def refused(answer: Answer) -> str:
+    """The code of an error."""
+    assert answer.headers["content-type"] == "application/json"
+    return str(answer.json()["code"])
