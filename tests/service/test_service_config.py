@@ -56,6 +56,10 @@ def test_an_empty_file_and_none_are_the_defaults(tmp_path: Path) -> None:
         ("description: a\ncolour: red\n", "model.yaml:2: colour: unknown key"),
         ("target:\n  output: y\n  colour: red\n", "model.yaml:3: target.colour: unknown key"),
         ("\n\nbatch_axis: first\n", "model.yaml:3: batch_axis: input should be a valid integer"),
+        ("description: a\nlimits:\n  max_batch: 1\n  max_batch: 2\n", "model.yaml:4: limits.max_batch: given twice"),
+        ("batch_axis: true\n", "model.yaml:1: batch_axis: input should be a valid integer"),
+        ("gates:\n  a: true\n", "model.yaml:2: gates.a: input should be a valid integer"),
+        ("target: {index: [1, 0.5]}\n", "model.yaml:1: target.index"),
         ("batch_axis: -1\n", "model.yaml:1: batch_axis: input should be greater than or equal to 0"),
         ("classes:\n  logits:\n    - a\n    - [b]\n", "model.yaml:4: classes.logits.1: input should be a valid string"),
         ("method:\n  epsilon: 1\n", "model.yaml:1: method.name: field required"),
@@ -82,6 +86,14 @@ def test_errors_name_line_and_key(text: str, error: str) -> None:
     ("text", "error"),
     [
         ("target:\n  output: y\n", "model.yaml:2: target.output: the model has no 'y', it has logits"),
+        (
+            "target:\n  output: logits\n  index: 3\n",
+            "model.yaml:3: target.index: index (3,) is outside output 'logits', whose samples have shape (3,)",
+        ),
+        (
+            "target:\n  contrast: 3\n",
+            "model.yaml:2: target.contrast: contrast (3,) is outside output 'logits', whose samples have shape (3,)",
+        ),
         ("batch_axis: {z: 0}\n", "model.yaml:1: batch_axis.z: the model has no 'z', it has x, logits"),
         ("batch_axis: {logits: 2}\n", "model.yaml:1: batch_axis.logits: it has the axes 0 to 1"),
         ("batch_axis: 1\ntime_axis: {x: 1}\n", "model.yaml:2: time_axis.x: axis 1 is the batch axis"),
@@ -96,6 +108,17 @@ def test_errors_where_it_does_not_fit_the_model(text: str, error: str) -> None:
     with pytest.raises(lx.ModelError) as raised:
         parse_config(text).check(INPUTS, OUTPUTS)
     assert str(raised.value) == error
+
+
+def test_a_position_along_an_axis_of_unknown_length_is_left_to_the_request() -> None:
+    outputs = {"steps": lx.TensorSpec(np.dtype("f4"), ("batch", "time", 3))}
+    parse_config("target: {index: [500, 2]}\n").check(INPUTS, outputs)
+
+
+def test_bytes_that_are_no_text_have_a_line(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_bytes(b"description: a\n# \xff\n")
+    with pytest.raises(lx.ModelError, match=r"^model.yaml:2: not UTF-8: invalid start byte$"):
+        read_config(tmp_path / "model.yaml")
 
 
 def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lstm_explain.errors import Error, MethodError, ModelError
+from lstm_explain.errors import Error, MethodError, ModelError, TargetError
 from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.model import TensorSpec
 from lstm_explain.plan.axes import Axes
 from lstm_explain.service.limits import Limits
 from lstm_explain.service.notation import method_from_text
-from lstm_explain.target import Target
+from lstm_explain.target import Target, select
 
 Path_ = tuple[int | str, ...]
 MOST_CHARACTERS = 1 << 20
@@ -32,7 +33,7 @@ Axis = Annotated[int, Field(ge=0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class MethodConfig(BaseModel):
@@ -97,7 +98,7 @@ class ModelConfig(_Strict):
     target: TargetConfig = TargetConfig()
     batch_axis: Axis | dict[str, Axis | None] | None = 0
     time_axis: dict[str, int] = {}
-    gates: dict[str, Literal[0, 1] | None] = {}
+    gates: dict[str, Annotated[int, Field(ge=0, le=1)] | None] = {}
     classes: dict[str, list[str]] = {}
     features: dict[str, list[str]] = {}
     units: dict[str, str | list[str]] = {}
@@ -152,6 +153,7 @@ class ConfigFile:
         config = self.config
         if config.target.output is not None:
             self._known(("target", "output"), config.target.output, outputs)
+        self._check_position(outputs)
         for name, axis in config.time_axis.items():
             self._known(("time_axis", name), name, inputs)
             self._is_axis(("time_axis", name), axis, inputs[name])
@@ -194,6 +196,21 @@ class ConfigFile:
             axes[name] = Axes(batch, None if time == batch else time)
         return axes
 
+    def _check_position(self, outputs: dict[str, TensorSpec]) -> None:
+        """Raises ModelError where the output, if its extents are known, does not have what is to be explained."""
+        chosen, floats = self.config.target, (n for n, spec in outputs.items() if spec.dtype.kind == "f")
+        name = chosen.output or next(floats, None)
+        if name is None or (chosen.index is None and chosen.contrast is None):
+            return
+        target = self.config.default_target(name)
+        shape = [1 if axis == target.batch_axis else extent for axis, extent in enumerate(outputs[name].shape)]
+        known = [extent for extent in shape if isinstance(extent, int)]
+        if len(known) == len(shape):
+            try:
+                select(target, np.zeros(known), name)
+            except TargetError as error:
+                raise self.error(tuple(error.field.split(".")), str(error)) from error
+
     def _is_axis(self, path: Path_, axis: int, spec: TensorSpec) -> None:
         if not 0 <= axis < len(spec.shape):
             raise self.error(path, f"it has the axes 0 to {len(spec.shape) - 1}")
@@ -213,9 +230,13 @@ def read_config(path: Path) -> ConfigFile:
     if not path.is_file():
         return ConfigFile(name=path.name)
     try:
-        return parse_config(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path.name}: cannot be read: {error.__class__.__name__}") from error
+        written = path.read_bytes()
+        return parse_config(written.decode(), path.name)
+    except OSError as error:
+        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = written.count(b"\n", 0, error.start) + 1
+        raise ModelError(f"{path.name}:{line}: not UTF-8: {error.reason}") from error
 
 
 def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
@@ -229,9 +250,9 @@ def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
         line = mark.line + 1 if mark is not None else 1
         raise ModelError(f"{name}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
     lines: dict[Path_, int] = {}
-    if root is not None:
-        _mark(root, (), lines)
     file = ConfigFile(name=name, lines=lines)
+    if root is not None and (twice := _mark(root, (), lines)) is not None:
+        raise file.error(twice, "given twice")
     try:
         config = ModelConfig.model_validate({} if content is None else content)
     except ValidationError as error:
@@ -274,13 +295,17 @@ def _first(file: ConfigFile, error: ValidationError) -> ModelError:
     return file.error(path, problem[:1].lower() + problem[1:])
 
 
-def _mark(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
-    """Notes the line of every key and list entry below `node`."""
+def _mark(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> Path_ | None:
+    """Notes the line of every key and list entry below `node`; a key that is there twice, if any is."""
+    twice = None
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            lines[(*path, str(key.value))] = key.start_mark.line + 1
-            _mark(value, (*path, str(key.value)), lines)
+            own = (*path, str(key.value))
+            twice = twice or (own if own in lines else None)
+            lines[own] = key.start_mark.line + 1
+            twice = twice or _mark(value, own, lines)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            _mark(value, (*path, i), lines)
+            twice = twice or _mark(value, (*path, i), lines)
+    return twice
