@@ -122,6 +122,14 @@ def test_a_taken_port_is_told_in_one_line(heavy_folder: Path) -> None:
             assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_misspelt_variable_is_told(models_folder: Path, workers: str) -> None:
+    with serving(models_folder, LSTM_EXPLAIN_MAX_BACH="7", LSTM_EXPLAIN_WORKERS=workers) as server:
+        told = [line for line in server.logged().splitlines() if "WARNING" in line]
+    assert len(told) == 1
+    assert told[0].endswith("LSTM_EXPLAIN_MAX_BACH is not a setting")
+
+
 def test_settings_come_from_the_environment_and_metrics_are_counted(heavy_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -33,7 +33,7 @@ from lstm_explain.service.pools import Pools
 from lstm_explain.service.processes import Processes
 from lstm_explain.service.repository import Repository, Room
 from lstm_explain.service.served import ServedModel
-from lstm_explain.service.settings import Settings, split_address
+from lstm_explain.service.settings import Settings, split_address, unknown_variables
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
 from lstm_explain.service.tokens import Tokens
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
@@ -191,6 +191,8 @@ class Server:
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; prints one line when ready. Raises lstm_explain.Error if it cannot start."""
     logs.set_up(settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        log.warning("%s is not a setting", name)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

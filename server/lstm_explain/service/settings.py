@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lstm_explain.kernel_cache import COMPILED_FOR
+
 if TYPE_CHECKING:
     from lstm_explain.service.limits import Limits
 
@@ -214,6 +216,12 @@ def complete(arguments: Sequence[str]) -> list[str]:
         if word == "--web" and (i + 1 == len(words) or words[i + 1].startswith("-")):
             words[i] = f"--web={WEB_ADDRESS}"
     return words
+
+
+def unknown_variables() -> list[str]:
+    """Environment variables that look like a setting and are none: misspelt, most likely."""
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {COMPILED_FOR}
+    return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)
 
 
 def is_loopback(address: str) -> bool:

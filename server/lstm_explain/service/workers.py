@@ -20,7 +20,7 @@ from lstm_explain.errors import Error
 from lstm_explain.service import logs
 from lstm_explain.service.listening import Addresses, page_url
 from lstm_explain.service.processes import Processes
-from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address
+from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address, unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,8 @@ class Workers:
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; prints one line when ready. Raises lstm_explain.Error if it cannot start."""
     logs.set_up(settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        log.warning("%s is not a setting", name)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
