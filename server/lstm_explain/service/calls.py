@@ -36,6 +36,7 @@ class Calls(grpc.ServerInterceptor):
         self._metrics = metrics
         self._access = access
         self._tolerant = tolerant
+        self._wrapped: dict[tuple[str, str], tuple[Any, Any]] = {}  # by method and caller; as many as tokens, at most
 
     def intercept_service(
         self,
@@ -53,6 +54,12 @@ class Calls(grpc.ServerInterceptor):
         if handler is None or method.startswith(_HEALTH):
             return handler
         name = caller.name if caller is not None else ""
+        known = self._wrapped.get((method, name))
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method, name] = handler, self._wrap(handler, method, rpc, name)
+        return known[1]
+
+    def _wrap(self, handler: grpc.RpcMethodHandler[Any, Any], method: str, rpc: str, name: str) -> Any:
         coding = {
             "request_deserializer": _lenient(handler.request_deserializer),
             "response_serializer": handler.response_serializer,

@@ -82,6 +82,18 @@ class LimitsConfig(_Strict):
         )
 
 
+class BatchingConfig(_Strict):
+    """Requests of one kind that wait for a slot run as one batch, of up to `max_batch` samples.
+
+    max_delay_ms: how long a request waits for others even though a slot is free.
+    padding: by input, what may stand behind the end of a shorter sequence: of models that do not look there.
+    """
+
+    max_batch: int = Field(ge=2, le=4096)
+    max_delay_ms: float = Field(default=0.0, ge=0, le=1000)
+    padding: dict[str, float] = {}
+
+
 class ModelConfig(_Strict):
     """What model.yaml may say; everything has a default.
 
@@ -91,6 +103,7 @@ class ModelConfig(_Strict):
     gates: by node (a product), which operand is the gate: 0, 1, or null for neither; for what the graph does not show.
     classes, features: by output or input, the names of the entries of the last axis.
     units: by output or input, the unit of all entries, or one for each entry of the last axis.
+    batching: None: every request runs alone.
     """
 
     description: str = ""
@@ -104,6 +117,7 @@ class ModelConfig(_Strict):
     units: dict[str, str | list[str]] = {}
     tokenizer: TokenizerConfig | None = None
     limits: LimitsConfig = LimitsConfig()
+    batching: BatchingConfig | None = None
 
     def default_method(self) -> Method:
         """Raises MethodError."""
@@ -180,6 +194,18 @@ class ConfigFile:
         for name in self.config.gates:
             if name not in there:
                 raise self.error(("gates", name), f"the model has no node {name!r}")
+
+    def check_padding(self, axes: Mapping[str, Axes], inputs: Mapping[str, TensorSpec]) -> None:
+        """Raises ModelError where an input cannot be padded."""
+        padding = {} if self.config.batching is None else self.config.batching.padding
+        for name, value in padding.items():
+            path: Path_ = ("batching", "padding", name)
+            self._known(path, name, dict(inputs))
+            spec, time = inputs[name], axes[name].time
+            if time is None or not isinstance(spec.shape[time], str):
+                raise self.error(path, "the input has no time axis of free length")
+            if spec.dtype.kind != "f" and not value.is_integer():
+                raise self.error(path, f"the input takes {spec.dtype}, {value} came")
 
     def axes(self, found: Mapping[str, Axes], ranks: Mapping[str, int]) -> dict[str, Axes]:
         """By input, where samples and time steps lie: as said here, else as found in the graph.

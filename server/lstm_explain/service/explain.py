@@ -12,20 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import InputError
+from lstm_explain.inputs import check_inputs
 from lstm_explain.methods.spec import Method
 from lstm_explain.model import Explanation
 from lstm_explain.service import tracing
-from lstm_explain.service.gate import Call, Patience, Slots
-from lstm_explain.service.limits import Limits
+from lstm_explain.service.batches import Batches, Job, Load, Room
+from lstm_explain.service.gate import Call, Slots
+from lstm_explain.service.limits import Limits, costs_of
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.served import ServedModel
+from lstm_explain.service.together import Request
 from lstm_explain.service.tracing import Span
 from lstm_explain.target import Target
-from lstm_explain.watch import Stopped, Watch, part, watching
 
 Array = npt.NDArray[Any]
 
-PREDICTION = "predict"  # beside the methods' names in the metrics
+_ALONE = (Room(1), Load(1))
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ class Item:
 
 
 class Explainer:
-    """Runs queries, as many at a time as there are slots."""
+    """Runs queries, as many at a time as there are slots; those of one kind together where that is allowed."""
 
     def __init__(self, slots: Slots, metrics: Metrics, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        self._slots = slots
+        self._batches = Batches(slots, Runs(metrics))
         self._metrics = metrics
         self._limits = limits
 
@@ -66,18 +69,16 @@ class Explainer:
         """Raises lstm_explain.Error; TooLate or Dropped as soon as nobody waits any more."""
         inputs, tokens = read_text(served, query.inputs)
         method = query.method or served.default_method
-        with self._turn(served, inputs, method, call):
-            explanation = served.model.explain(
-                inputs, method=method, target=query.target or served.default_target, capture=query.capture
-            )
+        request = Request(inputs, method, query.target or served.default_target, query.capture)
+        explanation: Explanation = self._done(served, request, call)
         self._metrics.explained(explanation)
         return Answer(served, explanation, tokens)
 
     def predict(self, served: ServedModel, inputs: Mapping[str, Array], call: Call) -> dict[str, Array]:
         """Every output by name. Raises what `explain` does."""
         arrays, _ = read_text(served, inputs)
-        with self._turn(served, arrays, None, call):
-            return part("forward")(served.model.predict)(arrays)
+        outputs: dict[str, Array] = self._done(served, Request(arrays), call)
+        return outputs
 
     @contextmanager
     def encoding(self) -> Iterator[None]:
@@ -96,30 +97,45 @@ class Explainer:
         self._metrics.items.labels(rpc, item.code).inc()
         own.end(item.code)
 
-    @contextmanager
-    def _turn(
-        self, served: ServedModel, inputs: Mapping[str, Array], method: Method | None, call: Call
-    ) -> Iterator[None]:
-        """Within the limits, waits for a slot; the engine then stops between its steps where patience ends."""
-        self._limits.tightened(served.config.limits.limits()).check(served.model, inputs, method)
-        name = PREDICTION if method is None else method.name
-        asked, span = time.time_ns(), tracing.current()
-        span.note("model", f"{served.name}/{served.version}")
-        span.note("method", name)
-        with self._slots.slot(call):
-            began = time.time_ns()
-            self._metrics.waiting.observe(max(0, began - asked) / 1e9)
-            span.child("queue", asked, began)
-            watch = Watch(Patience(call))
-            try:
-                with self._metrics.engine_time(served.name, name), watching(watch):
-                    yield
-            except Stopped as stopped:
-                raise stopped.cause from None
-            finally:
-                for kind, done in watch.parts.items():
-                    self._metrics.parts[kind].observe(done.seconds)
-                    span.child(kind, done.start, done.end, times=done.times, seconds=done.seconds)
+    def _done(self, served: ServedModel, request: Request, call: Call) -> Any:
+        """The answer, once there was a slot for it; within the limits, and with what is to be told of its way."""
+        limits = self._limits.tightened(served.limits)
+        limits.check(served.model, request.inputs, request.method)
+        job = Job(served, request, call)
+        room, load = _ALONE
+        if served.together is not None and (kind := served.together.kind(request)) is not None:
+            check_inputs(served.model.inputs, request.inputs)  # what is wrong in itself is told before it joins others
+            job.kind, room, load = kind, _room(served, limits), _load(served, request)
+        self._batches.do(job, room, load)
+        self._metrics.waiting.observe(max(0, job.began - job.asked) / 1e9)
+        span = tracing.current()
+        if span is not tracing.NOTHING:
+            _tell(job, span)
+        if job.error is not None:
+            raise job.error
+        return job.answer
+
+
+def _room(served: ServedModel, limits: Limits) -> Room:
+    batching = served.config.batching
+    assert batching is not None
+    most = batching.max_batch if limits.batch is None else min(batching.max_batch, limits.batch)
+    return Room(most, limits.costs, batching.max_delay_ms / 1e3)
+
+
+def _load(served: ServedModel, request: Request) -> Load:
+    assert served.together is not None
+    samples = served.together.samples(request.inputs)
+    return Load(samples, costs_of(served.model, request.inputs, request.method, samples))
+
+
+def _tell(job: Job, span: Span) -> None:
+    span.note("model", f"{job.served.name}/{job.served.version}")
+    span.note("method", PREDICTION if job.request.method is None else job.request.method.name)
+    span.child("queue", job.asked, job.began)
+    for part, done in job.parts.items():
+        seconds = round(done.seconds, 9)
+        span.child(part, done.start, done.end, times=done.times, seconds=seconds, together=job.company)
 
 
 def read_text(served: ServedModel, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

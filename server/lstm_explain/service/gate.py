@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from lstm_explain.errors import Error
 from lstm_explain.service.errors import Dropped, Overloaded, TooLate
 from lstm_explain.watch import Stopped
 
@@ -30,14 +31,24 @@ class Patience:
 
     def __init__(self, call: Call) -> None:
         remaining = call.time_remaining()
-        self._end = None if remaining is None else time.monotonic() + remaining
+        # Where there is no deadline, some versions of grpc say None and others a number of years.
+        self._end = None if remaining is None else time.monotonic() + min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         self._is_active = call.is_active
 
     def __call__(self) -> None:
+        over = self.over("during the work")
+        if over is not None:
+            raise Stopped(over)
+
+    def over(self, when: str) -> Error | None:
+        """Why nobody waits any more, if so."""
         if self._end is not None and time.monotonic() >= self._end:
-            raise Stopped(TooLate("the deadline passed during the work"))
-        if not self._is_active():
-            raise Stopped(Dropped("the caller went away during the work"))
+            return TooLate(f"the deadline passed {when}")
+        return None if self._is_active() else Dropped(f"the caller went away {when}")
+
+    def left(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
 class Limit:
@@ -111,17 +122,9 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._free = threading.Semaphore(count)
 
-    @contextmanager
-    def slot(self, call: Call) -> Iterator[None]:
-        """Raises TooLate or Dropped if, when the turn comes, nobody waits for the answer any more."""
-        remaining = call.time_remaining()
-        # Where there is no deadline, some versions of grpc say None and others a number of years.
-        timeout = None if remaining is None else min(max(remaining, 0.0), threading.TIMEOUT_MAX)
-        if not self._free.acquire(timeout=timeout):
-            raise TooLate("the deadline passed while the request waited")
-        try:
-            if not call.is_active():
-                raise Dropped("the caller went away while the request waited")
-            yield
-        finally:
-            self._free.release()
+    def take(self, timeout: float | None) -> bool:
+        """Whether one came free within so many seconds; `give_back` when done."""
+        return self._free.acquire(timeout=timeout)
+
+    def give_back(self) -> None:
+        self._free.release()

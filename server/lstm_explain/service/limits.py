@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -43,6 +44,12 @@ class Limits:
     samples: int | None = None
     bytes_estimate: int | None = None
 
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """What a run may cost, in the order of `costs_of`."""
+        return tuple(math.inf if m is None else m for m in (self.elements, self.samples, self.bytes_estimate))
+
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - of the few settings that there are
     def tightened(self, other: Limits) -> Limits:
         """The smaller of each: a model's own limits cannot widen the server's."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
@@ -79,6 +86,12 @@ class Limits:
             raise InputError(
                 f"input {name!r}: {array.shape[axis]} {what}, at most {most} are allowed", field=f"inputs.{name}.shape"
             )
+
+
+def costs_of(model: Model, inputs: Inputs, method: Method | None, samples: int) -> tuple[float, ...]:
+    """Of one sample: elements, runs of the model, bytes."""
+    elements = sum(array.size for array in inputs.values())
+    return (elements / samples, float(runs(model, inputs, method)), estimate(model, inputs, method) / samples)
 
 
 def runs(model: Model, inputs: Inputs, method: Method | None) -> int:

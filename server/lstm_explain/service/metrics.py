@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -13,10 +10,11 @@ from lstm_explain.model import Explanation
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PARTS = {
-    "forward": "The engine's time forward",
-    "backward": "The engine's time backward",
-    "encode": "From arrays to the message",
+    "forward": "The engine's time forward, a run",
+    "backward": "The engine's time backward, a run",
+    "encode": "From arrays to the message, a request",
 }
+TINY = float(np.finfo(np.float32).tiny)
 RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
@@ -32,17 +30,21 @@ class Metrics:
             "lstm_explain_queue_seconds", "Wait for a slot to compute.", buckets=SECONDS, registry=registry
         )
         self.parts = {
-            part: Histogram(f"lstm_explain_{part}_seconds", f"{what}, a request.", buckets=SECONDS, registry=registry)
+            part: Histogram(f"lstm_explain_{part}_seconds", f"{what}.", buckets=SECONDS, registry=registry)
             for part, what in PARTS.items()
         }
         self.engine = Histogram(
             "lstm_explain_engine_seconds",
-            "The engine's time, forward and backward.",
+            "The engine's time, forward and backward, a run.",
             ["model", "method"],
             buckets=SECONDS,
             registry=registry,
         )
         self.batch = Histogram("lstm_explain_batch_size", "Samples a request.", buckets=SIZES, registry=registry)
+        self.together = Histogram(
+            "lstm_explain_requests_together", "Requests that one run answered, where it was several.", buckets=SIZES,
+            registry=registry,
+        )  # fmt: skip
         self.residual = Histogram(
             "lstm_explain_residual",
             "Largest residual of the ledger, relative to the explained value.",
@@ -67,14 +69,8 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
-    @contextmanager
-    def engine_time(self, model: str, method: str) -> Iterator[None]:
-        with self.engine.labels(model, method).time():
-            yield
-
     def explained(self, explanation: Explanation) -> None:
-        self.batch.observe(len(explanation.explained))
-        scale = np.maximum(np.abs(explanation.explained), np.finfo(np.float32).tiny)
-        self.residual.labels(explanation.method.name).observe(
-            float(np.max(np.abs(explanation.ledger.residual) / scale, initial=0.0))
-        )
+        explained, residual = explanation.explained.tolist(), explanation.ledger.residual.tolist()
+        self.batch.observe(len(explained))
+        shares = (abs(left) / max(abs(whole), TINY) for left, whole in zip(residual, explained, strict=True))
+        self.residual.labels(explanation.method.name).observe(max(shares, default=0.0))

@@ -12,7 +12,9 @@ from lstm_explain.model import Model, Report, load
 from lstm_explain.plan.axes import Axes
 from lstm_explain.service.config import ConfigFile, ModelConfig, read_config
 from lstm_explain.service.layout import Source
+from lstm_explain.service.limits import Limits
 from lstm_explain.service.text import TextInput, load_text_input
+from lstm_explain.service.together import Together
 from lstm_explain.target import Target
 
 log = logging.getLogger(__name__)
@@ -48,11 +50,13 @@ class Card:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version in memory. Never changes once made; a request keeps the one that it began with."""
+    """A version in memory; a request keeps the one that it began with. together: where its requests may be batched."""
 
     card: Card
     model: Model
     text_inputs: dict[str, TextInput]
+    limits: Limits
+    together: Together | None = None
 
     @property
     def name(self) -> str:
@@ -87,6 +91,7 @@ def load_served(source: Source) -> ServedModel:
     model = load(source.model_file, gates=config.gates)
     written.check(model.inputs, model.outputs)
     model.axes.update(written.axes(model.axes, {name: len(spec.shape) for name, spec in model.inputs.items()}))
+    written.check_padding(model.axes, model.inputs)
     report = model.report()
     written.check_nodes(node.name for node in report.nodes)
     texts = _text_inputs(written, model, source)
@@ -103,7 +108,9 @@ def load_served(source: Source) -> ServedModel:
         text_inputs=tuple(texts),
         memory=memory_of(source.size()),
     )
-    served = ServedModel(card, model, texts)
+    batching = config.batching
+    together = None if batching is None else Together(model, batching.padding)
+    served = ServedModel(card, model, texts, config.limits.limits(), together)
     _warm_up(served)
     return served
 

@@ -82,7 +82,8 @@ class Server:
         self._repository = Repository(settings.models, room, self._show, bulletin)
         self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
         self._shown: set[str] = set()  # models that health knows
-        self._pool = ThreadPoolExecutor(settings.slots, "stream")
+        # More than slots: requests of streams wait for theirs beside all others, and may find company there.
+        self._pool = ThreadPoolExecutor(max(settings.slots, settings.max_concurrent // 2), "stream")
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(2, "health")
         )

@@ -34,7 +34,8 @@ class TextInput:
         if texts.ndim != 1:
             raise InputError(f"text for {self.name!r} has the shape [batch]", field=f"inputs.{self.name}.shape")
         sentences: list[str] = texts.tolist()
-        encodings = self.tokenizer.encode_batch(sentences)
+        # encode_batch hands its work to threads of its own, and for one text waits longer for these than it works
+        encodings = [self.tokenizer.encode(sentence) for sentence in sentences]
         empty = next((i for i, e in enumerate(encodings) if not e.ids), None)
         if empty is not None or not encodings:
             problem = "there is no text" if empty is None else f"text {empty} has no tokens"

@@ -6,6 +6,7 @@ needs a message and nothing here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 
 from lstm_explain.errors import MethodError
 from lstm_explain.methods.composite import Composite, Rule, rule_from_name
-from lstm_explain.methods.spec import Method, method_from_name
+from lstm_explain.methods.spec import Against, Method, method_from_name
 from lstm_explain.service.wire.tensors import to_arrays, to_tensor
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
@@ -31,7 +32,17 @@ def to_method(message: method_pb2.Method) -> Method | None:
 
 
 def from_method(method: Method) -> method_pb2.Method:
-    """The message with every parameter set."""
+    """The message with every parameter set. Not to be changed."""
+    # Equal baselines may be of different types, and a composite cannot be looked up.
+    return _message(method) if isinstance(method, Against) or getattr(method, "composite", None) else _plain(method)
+
+
+@functools.lru_cache(maxsize=256)
+def _plain(method: Method) -> method_pb2.Method:
+    return _message(method)
+
+
+def _message(method: Method) -> method_pb2.Method:
     message = method_pb2.Method()
     chosen = getattr(message, method.name)
     chosen.SetInParent()

@@ -70,7 +70,10 @@ def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Arr
 
 def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
     """The array as a tensor. A type that the wire does not have is a TypeError: a fault of the server."""
-    if array.dtype == object:
+    number = _TYPES.get(array.dtype)  # little-endian, as nearly always
+    if number is not None:
+        data = array.tobytes()
+    elif array.dtype == object:
         data, number = encode_strings(array), tensor_pb2.DATA_TYPE_STRING
     else:
         found = _TYPES.get(array.dtype.newbyteorder("<"))

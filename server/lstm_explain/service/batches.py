@@ -1,0 +1,176 @@
+"""Requests of one kind that wait for a slot go in together: they are one batch, and one run of the engine.
+
+The first request of a kind leads: its thread waits for the slot, and whatever of the same kind comes meanwhile follows
+it. So nothing waits for company while a slot is free, unless the model's owner allows a delay.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lstm_explain.errors import Error
+from lstm_explain.service.errors import TooLate
+from lstm_explain.service.gate import Call, Patience, Slots
+from lstm_explain.service.served import ServedModel
+from lstm_explain.service.together import Kind, Request
+from lstm_explain.watch import Part, Stopped
+
+WAITING, AT_WORK = "while the request waited", "during the work"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one batch may hold: samples, and by kind of cost what a run may cost. delay: seconds to wait for company."""
+
+    samples: int
+    costs: tuple[float, ...] = ()
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a request brings. costs: of one sample, in the order of Room's."""
+
+    samples: int
+    costs: tuple[float, ...] = ()
+
+
+class Job:
+    """One request on its way. Its own thread takes `answer`, or raises `error`, once it is done.
+
+    kind: jobs of the same may run together; None: it runs alone. asked, began: time.time_ns(). answer: an Explanation,
+    or the outputs of a prediction. parts: of the run that answered it. company: requests in that run.
+    """
+
+    def __init__(self, served: ServedModel, request: Request, call: Call, kind: Kind | None = None) -> None:
+        self.served, self.request, self.kind = served, request, kind
+        self.patience = Patience(call)
+        self.asked, self.began = time.time_ns(), 0
+        self.parts: dict[str, Part] = {}
+        self.company = 1
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._told = False
+
+    @property
+    def settled(self) -> bool:
+        return self.answer is not None or self.error is not None
+
+    def finish(self) -> None:
+        """Wakes the thread that waits for it. For the one that does the work to call, as often as it likes."""
+        if not self._told:
+            self._told = True
+            self._done.release()
+
+    def wait(self) -> None:
+        left = self.patience.left()
+        if not self._done.acquire(timeout=-1 if left is None else left):
+            raise TooLate(f"the deadline passed {AT_WORK if self.began else WAITING}")
+
+
+@dataclass(eq=False)
+class Group:
+    """Jobs that will run together, the leader first."""
+
+    room: Room
+    jobs: list[Job] = field(default_factory=list)
+    samples: int = 0
+    costs: tuple[float, ...] = ()
+    full: threading.Event = field(default_factory=threading.Event)
+
+    def add(self, job: Job, load: Load) -> None:
+        self.jobs.append(job)
+        self.samples += load.samples
+        self.costs = self._costliest(load)
+        if self.samples >= self.room.samples:
+            self.full.set()
+
+    def takes(self, load: Load) -> bool:
+        """Each sample may cost as much as the costliest: shorter sequences take the memory of the longest."""
+        samples = self.samples + load.samples
+        costs = zip(self._costliest(load), self.room.costs, strict=True)
+        return samples <= self.room.samples and all(samples * cost <= most for cost, most in costs)
+
+    def _costliest(self, load: Load) -> tuple[float, ...]:
+        return tuple(map(max, self.costs or load.costs, load.costs))
+
+    def left(self) -> float | None:
+        """Seconds for which somebody waits."""
+        each = [job.patience.left() for job in self.jobs]
+        return None if None in each else max((s for s in each if s is not None), default=0.0)
+
+
+def nobody_waits(jobs: Iterable[Job]) -> None:
+    """The checkpoint of a batch: it goes on as long as one caller waits for it. Raises Stopped."""
+    over: Error | None = None
+    for job in jobs:
+        over = job.patience.over(AT_WORK)
+        if over is None:
+            return
+    if over is not None:
+        raise Stopped(over)
+
+
+class Batches:
+    """work: answers jobs, several only if they are of one kind."""
+
+    def __init__(self, slots: Slots, work: Callable[[list[Job]], None]) -> None:
+        self._slots = slots
+        self._work = work
+        self._lock = threading.Lock()
+        self._open: dict[Hashable, Group] = {}
+
+    def do(self, job: Job, room: Room, load: Load) -> None:
+        """Returns when the job is settled. Raises TooLate."""
+        key = None if job.kind is None else (id(job.served), job.kind)
+        group = self._join(job, key, room, load)
+        if group.jobs[0] is job:
+            self._lead(group, key)
+        else:
+            job.wait()
+
+    def _join(self, job: Job, key: Hashable, room: Room, load: Load) -> Group:
+        if key is None:
+            return Group(room, [job])
+        with self._lock:
+            group = self._open.get(key)
+            if group is None or not group.takes(load):
+                group = self._open[key] = Group(room)
+            group.add(job, load)
+            return group
+
+    def _lead(self, group: Group, key: Hashable) -> None:
+        if group.room.delay and key is not None:
+            left = group.jobs[0].patience.left()
+            group.full.wait(min(group.room.delay, math.inf if left is None else left))
+        while not (taken := self._slots.take(group.left())) and group.left() != 0.0:
+            pass  # somebody with more patience has joined meanwhile
+        jobs: list[Job] = []
+        try:
+            jobs = self._close(group, key)
+            for job in jobs:
+                job.began, job.error = time.time_ns(), job.patience.over(WAITING)
+            waiting = [job for job in jobs if job.error is None]
+            if waiting and taken:
+                self._work(waiting)
+        finally:
+            if taken:
+                self._slots.give_back()
+            for job in jobs:
+                if not job.settled:
+                    job.error = TooLate(f"the deadline passed {WAITING}") if not taken else RuntimeError("not answered")
+                job.finish()
+
+    def _close(self, group: Group, key: Hashable) -> list[Job]:
+        """Nobody joins any more."""
+        with self._lock:
+            if self._open.get(key) is group:
+                del self._open[key]
+            return group.jobs

@@ -1,0 +1,111 @@
+"""What happens in a slot: jobs are answered by the engine, each by a run of its own or several by one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from lstm_explain.methods.spec import LRP
+from lstm_explain.model import Explanation
+from lstm_explain.service.batches import Job, nobody_waits
+from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.served import ServedModel
+from lstm_explain.service.together import Layout, Record, Request, Together
+from lstm_explain.watch import Part, Stopped, Watch, part, watching
+
+log = logging.getLogger(__name__)
+
+PREDICTION = "predict"  # beside the methods' names in the metrics
+
+
+class Runs:
+    """Call it with jobs, several only if they are of one kind; each is settled then. What fails as a batch is run one
+    by one, so a request that is wrong is told so, and the others are answered.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def __call__(self, jobs: list[Job]) -> None:
+        together, kind = jobs[0].served.together, jobs[0].kind
+        if len(jobs) == 1 or together is None or kind is None:
+            self._one_by_one(jobs)
+            return
+        requests = [job.request for job in jobs]
+        record = together.record(kind, requests)
+        if record.refused or (record.layout is not None and not self._joint(jobs, together, record, record.layout)):
+            self._one_by_one(jobs)
+        elif record.layout is None:
+            self._try(jobs, together, record)
+
+    def _try(self, jobs: list[Job], together: Together, record: Record) -> None:
+        """Both ways; the callers get what their requests gave alone."""
+        self._one_by_one(jobs)
+        for job in jobs[1:]:
+            job.finish()  # only the leader waits for the comparison
+        requests, alone = [job.request for job in jobs], [job.answer for job in jobs]
+        if not all(isinstance(answer, Explanation) for answer in alone):
+            return
+        whole, parts = self._run(jobs[0].served, lambda: together.merged(requests), jobs[0].patience)
+        if isinstance(whole, Explanation) and not _of_some(whole, parts):
+            together.learn(record, requests, alone, whole)
+        else:
+            together.count(record, won=False)
+
+    def _one_by_one(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            request = job.request
+            came, job.parts = self._run(job.served, lambda: request, job.patience)  # noqa: B023 - called at once
+            job.company = 1
+            if isinstance(came, BaseException):
+                job.error = came
+            else:
+                job.answer = came
+
+    def _joint(self, jobs: list[Job], together: Together, record: Record, layout: Layout) -> bool:
+        """Whether one run has answered all of them."""
+        served, requests = jobs[0].served, [job.request for job in jobs]
+        whole, parts = self._run(served, lambda: together.merged(requests), lambda: nobody_waits(jobs))
+        if isinstance(whole, Exception) and all(job.patience.over("") for job in jobs):
+            for job in jobs:
+                job.error = job.patience.over("during the work") or whole
+            return True
+        if not isinstance(whole, Explanation):
+            return False
+        won = not _of_some(whole, parts)
+        together.count(record, won=won)
+        if not won:
+            return False
+        for job, answer in zip(jobs, together.parted(whole, requests, layout), strict=True):
+            job.answer, job.parts, job.company = answer, parts, len(jobs)
+        self._metrics.together.observe(len(jobs))
+        return True
+
+    def _run(
+        self, served: ServedModel, request: Callable[[], Request], check: Callable[[], None]
+    ) -> tuple[Any, dict[str, Part]]:
+        """What the engine says, or the error, and where its time went. Stops between its steps where `check` raises."""
+        watch, name = Watch(check), PREDICTION
+        try:
+            wanted = request()
+            name = PREDICTION if wanted.method is None else wanted.method.name
+            with self._metrics.engine.labels(served.name, name).time(), watching(watch):
+                if wanted.method is None:
+                    return part("forward")(served.model.predict)(wanted.inputs), watch.parts
+                return served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture), watch.parts
+        except Stopped as stopped:
+            return stopped.cause, watch.parts
+        except Exception as error:  # raised in the thread of whoever asked
+            return error, watch.parts
+        finally:
+            for kind, done in watch.parts.items():
+                self._metrics.parts[kind].observe(done.seconds)
+
+
+def _of_some(whole: Explanation, parts: dict[str, Part]) -> bool:
+    """Whether the engine did something for the whole batch that it would not do for each of its requests: a second
+    pass in float64, or a warning.
+    """
+    again = isinstance(whole.method, LRP) and whole.method.product_rule == "all" and parts["forward"].times > 1
+    return again or bool(whole.warnings)
