@@ -261,7 +261,7 @@ def test_nothing_to_explain_and_nothing_to_explain_it_by(page: Page) -> None:
     assert page.problems() == ["Choose at least one method."]
 
 
-def test_work_is_cancelled(page: Page) -> None:
+def begin_something_long(page: Page) -> None:
     page.choose("discharge", "weather")
     page.paste("weather", csv(year(365)))
     page.tick("lrp", "shapleySampling")
@@ -270,10 +270,23 @@ def test_work_is_cancelled(page: Page) -> None:
     page.one("#shapleySampling-permutations").send_keys("2000")
     page.one("#explain").click()
     page.until(lambda: page.one("#cancel").is_displayed())
+
+
+def test_work_is_cancelled(page: Page) -> None:
+    begin_something_long(page)
     page.one("#cancel").click()
-    page.until(lambda: page.text("#status") == "Cancelled.")
+    assert page.text("#status") == "Cancelled."
     assert page.one("#explain").is_enabled()
+    assert not page.one("#cancel").is_displayed()
     assert page.driver.switch_to.active_element == page.one("#explain")
+
+
+def test_another_model_ends_the_work_for_the_one_before(page: Page) -> None:
+    begin_something_long(page)
+    page.choose("sentiment", "tokens")
+    assert page.text("#status") == ""
+    page.one("#input-tokens").send_keys("good")
+    assert page.explain().startswith("Explained positive")
 
 
 # Tokens

@@ -21,7 +21,7 @@ from lstm_explain.errors import Error
 from lstm_explain.service.access import Access
 from lstm_explain.service.listening import page_url
 from lstm_explain.service.metrics import Metrics
-from lstm_explain.service.settings import Settings, split_address
+from lstm_explain.service.settings import Settings, is_loopback, split_address
 from lstm_explain.service.tls import TLSFiles
 from lstm_explain.service.web.gateway import Gateway
 from lstm_explain.service.web.guard import Guard
@@ -54,6 +54,8 @@ class Site:
 
     def bind(self) -> None:
         """Raises Error."""
+        if self._contexts is None and not is_loopback(self._address):
+            log.warning("the page is on %s without encryption, as asked", self._address)
         self._socket = bound(self._address, self._settings.reuse_port)
 
     def door(self, server: grpc.Server) -> None:

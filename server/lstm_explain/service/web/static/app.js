@@ -63,6 +63,7 @@ function listUnready(others) {
 async function chooseModel() {
   const model = models[byId("model").value];
   if (!model) return;
+  stop("");
   asked?.abort();
   asked = new AbortController();
   try {
@@ -107,11 +108,8 @@ async function explain() {
   const began = performance.now();
   const signal = running.signal;
   const results = await Promise.allSettled(form.requests.map((request) => ask(request, form.given, signal)));
+  if (signal.aborted) return; // whoever stopped it has said so
   busy(null, "");
-  if (signal.aborted) {
-    byId("status").textContent = "Cancelled.";
-    return byId("explain").focus();
-  }
   show(form, results, performance.now() - began);
 }
 
@@ -119,6 +117,13 @@ async function ask(request, given, signal) {
   const began = performance.now();
   const answer = await server.explain(request, signal);
   return readAnswer(answer, given, Math.round(performance.now() - began));
+}
+
+/** Gives up what is asked. */
+function stop(status) {
+  if (!running) return;
+  running.abort();
+  busy(null, status);
 }
 
 function busy(controller, status) {
@@ -177,7 +182,10 @@ byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   explain();
 });
-byId("cancel").addEventListener("click", () => running?.abort());
+byId("cancel").addEventListener("click", () => {
+  stop("Cancelled.");
+  byId("explain").focus();
+});
 byId("model").addEventListener("change", chooseModel);
 byId("reload").addEventListener("click", enter);
 enter();
