@@ -7,34 +7,42 @@ namespace {
 
 // The names of methods and parameters are those of method.proto.
 
-template <class F> void fields(lx::Lrp& m, F f) {
+template <class F>
+void fields(lx::Lrp& m, F f) {
   f("product_rule", m.product_rule);
   f("epsilon", m.epsilon);
   f("bias_factor", m.bias_factor);
 }
-template <class F> void fields(lx::Gradient&, F) {}
-template <class F> void fields(lx::GradientTimesInput&, F) {}
-template <class F> void fields(lx::IntegratedGradients& m, F f) {
+template <class F>
+void fields(lx::Gradient&, F) {}
+template <class F>
+void fields(lx::GradientTimesInput&, F) {}
+template <class F>
+void fields(lx::IntegratedGradients& m, F f) {
   f("steps", m.steps);
   f("baseline", m.baseline);
 }
-template <class F> void fields(lx::SmoothGrad& m, F f) {
+template <class F>
+void fields(lx::SmoothGrad& m, F f) {
   f("samples", m.samples);
   f("noise", m.noise);
   f("seed", m.seed);
 }
-template <class F> void fields(lx::Occlusion& m, F f) {
+template <class F>
+void fields(lx::Occlusion& m, F f) {
   f("window", m.window);
   f("baseline", m.baseline);
   f("of", m.of);
 }
-template <class F> void fields(lx::ShapleySampling& m, F f) {
+template <class F>
+void fields(lx::ShapleySampling& m, F f) {
   f("permutations", m.permutations);
   f("seed", m.seed);
   f("baseline", m.baseline);
   f("over", m.over);
 }
-template <class F> void fields(lx::ContextualDecomposition&, F) {}
+template <class F>
+void fields(lx::ContextualDecomposition&, F) {}
 
 const std::vector<std::pair<std::string, lx::Method>> METHODS = {
     {"lrp", lx::Lrp{}},
@@ -47,12 +55,17 @@ const std::vector<std::pair<std::string, lx::Method>> METHODS = {
     {"contextual_decomposition", lx::ContextualDecomposition{}},
 };
 
-template <class Choice> const std::vector<std::string> WORDS;
-template <> const std::vector<std::string> WORDS<lx::ProductRule> = {"", "all", "half", "prop", "abs"};
-template <> const std::vector<std::string> WORDS<lx::Quantity> = {"", "score", "probability"};
-template <> const std::vector<std::string> WORDS<lx::Players> = {"", "steps", "features", "cells"};
+template <class Choice>
+const std::vector<std::string> WORDS;
+template <>
+const std::vector<std::string> WORDS<lx::ProductRule> = {"", "all", "half", "prop", "abs"};
+template <>
+const std::vector<std::string> WORDS<lx::Quantity> = {"", "score", "probability"};
+template <>
+const std::vector<std::string> WORDS<lx::Players> = {"", "steps", "features", "cells"};
 
-template <class T> void read(const json& said, std::optional<T>& out) {
+template <class T>
+void read(const json& said, std::optional<T>& out) {
   if constexpr (std::is_enum_v<T>) {
     const auto& words = WORDS<T>;
     const auto place = std::find(words.begin(), words.end(), said.get<std::string>());
@@ -64,7 +77,8 @@ template <class T> void read(const json& said, std::optional<T>& out) {
 }
 void read(const json& said, lx::Tensors& out) { out = build_tensors(said); }
 
-template <class T> json write(const std::optional<T>& value) {
+template <class T>
+json write(const std::optional<T>& value) {
   if (!value) return nullptr;
   if constexpr (std::is_enum_v<T>) {
     return WORDS<T>.at(static_cast<std::size_t>(*value));
@@ -74,11 +88,13 @@ template <class T> json write(const std::optional<T>& value) {
 }
 json write(const lx::Tensors& tensors) {
   json out = json::object();
-  for (const auto& [name, tensor] : tensors) out[name] = {lx::name(tensor.dtype()), tensor.shape(), tensor.to_doubles()};
+  for (const auto& [name, tensor] : tensors)
+    out[name] = {lx::name(tensor.dtype()), tensor.shape(), tensor.to_doubles()};
   return out;
 }
 
-template <class T> lx::Tensor elements(const json& said) {
+template <class T>
+lx::Tensor elements(const json& said) {
   return {said.at("shape").get<lx::Shape>(), said.at("data").get<std::vector<T>>()};
 }
 

@@ -57,7 +57,8 @@ void check_tensors(const std::string& where, const lx::Tensors& came, const json
 void check_ledger(const lx::Result& came, const json& wanted) {
   const lx::Ledger& ledger = came.ledger;
   if (wanted.contains("inputs")) check_batch("ledger.inputs", ledger.inputs, wanted["inputs"]);
-  if (wanted.contains("initial_states")) check_batch("ledger.initial_states", ledger.initial_states, wanted["initial_states"]);
+  if (wanted.contains("initial_states"))
+    check_batch("ledger.initial_states", ledger.initial_states, wanted["initial_states"]);
   if (wanted.contains("absorbed")) check_batch("ledger.absorbed", ledger.absorbed, wanted["absorbed"]);
   if (!wanted.contains("balance")) return;
   for (std::size_t i = 0; i < came.explained.size(); ++i) {

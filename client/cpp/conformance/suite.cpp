@@ -99,7 +99,7 @@ Hashes stream(const lx::Client& client, const json& said) {
   return found;
 }
 
-Hashes import(const lx::Client& client, const json& said, const fs::path& models) {
+Hashes import_model(const lx::Client& client, const json& said, const fs::path& models) {
   const json& brought = said.at("import");
   lx::Import model;
   model.name = brought.at("name");
@@ -130,7 +130,7 @@ Hashes call(const lx::Client& client, const json& said, const fs::path& models) 
   const json wanted = said.value("expect", json::object());
   if (call == "explain") return explain(client, said);
   if (call == "explain_stream") return stream(client, said);
-  if (call == "import_model") return import(client, said, models);
+  if (call == "import_model") return import_model(client, said, models);
   if (call == "models") {
     check_listed(client.models(), wanted.value("models", json::array()));
   } else if (call == "model") {

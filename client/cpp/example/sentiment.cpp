@@ -11,7 +11,7 @@ int main(int count, char** arguments) {
     request.model = "sentiment";
     request.inputs["tokens"] = sentence;
     request.method = lstm_explain::Lrp{};
-    const lstm_explain::Result result = client.explain(request, {std::chrono::seconds(10), {}});
+    const lstm_explain::Result result = client.explain(request, {std::chrono::seconds(10)});
 
     const auto words = result.tokens.at("tokens").values<std::string>();
     const auto relevance = result.relevance.at("tokens").to_doubles();

@@ -89,7 +89,8 @@ Connection::Connection(const std::string& address, ConnectOptions chosen) : opti
   models = v1::ModelService::NewStub(channel);
 }
 
-Call::Call(const Connection& connection, const CallOptions& options, std::optional<std::chrono::milliseconds> otherwise) {
+Call::Call(const Connection& connection, const CallOptions& options,
+           std::optional<std::chrono::milliseconds> otherwise) {
   const auto timeout = options.timeout ? options.timeout : otherwise;
   if (timeout) context.set_deadline(std::chrono::system_clock::now() + std::min(*timeout, LONGEST));
   const auto& source = connection.options.token_source;

@@ -15,12 +15,14 @@ constexpr std::size_t CHUNK_BYTES = 1U << 20U;
 std::ifstream opened(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::error_code none;
-  if (!file || !std::filesystem::is_regular_file(path, none)) refuse("path", "the file " + path.string() + " cannot be read");
+  if (!file || !std::filesystem::is_regular_file(path, none))
+    refuse("path", "the file " + path.string() + " cannot be read");
   return file;
 }
 
 /// Gives the file to `use`, a piece at a time, until it returns false.
-template <class Use> void read(const std::filesystem::path& path, Use use) {
+template <class Use>
+void read(const std::filesystem::path& path, Use use) {
   std::ifstream file = opened(path);
   std::string piece(CHUNK_BYTES, '\0');
   do {
@@ -31,7 +33,8 @@ template <class Use> void read(const std::filesystem::path& path, Use use) {
 }
 
 /// Sets SHA-256 and size of a file, which the server holds against what it gets.
-template <class Head> void describe(const std::filesystem::path& path, Head* head) {
+template <class Head>
+void describe(const std::filesystem::path& path, Head* head) {
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
   EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr);
   std::int64_t size = 0;

@@ -6,7 +6,8 @@ namespace lstm_explain {
 namespace {
 
 /// Reads the detail if it is of this type; packed by another name, it has another package.
-template <class Message> bool unpack(const google::protobuf::Any& detail, const std::string& name, Message& out) {
+template <class Message>
+bool unpack(const google::protobuf::Any& detail, const std::string& name, Message& out) {
   const std::string& url = detail.type_url();
   return url.substr(url.rfind('/') + 1) == "google.rpc." + name && out.ParseFromString(detail.value());
 }
@@ -18,8 +19,8 @@ void note(const google::protobuf::Any& detail, Failure& failure) {
   if (unpack(detail, "BadRequest", bad) && bad.field_violations_size() > 0) {
     failure.field = bad.field_violations(0).field();
   } else if (unpack(detail, "RetryInfo", retry)) {
-    failure.retry_after = std::chrono::milliseconds(retry.retry_delay().seconds() * 1000 +
-                                                    retry.retry_delay().nanos() / 1'000'000);
+    failure.retry_after =
+        std::chrono::milliseconds(retry.retry_delay().seconds() * 1000 + retry.retry_delay().nanos() / 1'000'000);
   } else if (unpack(detail, "ErrorInfo", info)) {
     for (const auto& [key, value] : info.metadata()) {
       if (key == "node") failure.node = value;

@@ -13,7 +13,8 @@ namespace lstm_explain {
 
 /// One thread writes requests, one reads answers, and both lay them into a place for one answer.
 ///
-/// A thread each, because a write waits while the server does not listen, and it listens again only when somebody reads.
+/// A thread each, because a write waits while the server does not listen, and it listens again only when somebody
+/// reads.
 struct AnswerStream::Calls {
   using Source = std::function<std::optional<Request>()>;
 

@@ -12,7 +12,7 @@ namespace lstm_explain {
 namespace {
 
 [[noreturn]] void refuse(const std::string& message) {
-  throw InvalidRequest(Failure{StatusCode::invalid_argument, message, {}, {}, {}, {}});
+  throw InvalidRequest(Failure{StatusCode::invalid_argument, message});
 }
 
 std::string written(const Shape& shape) {
@@ -48,7 +48,8 @@ std::size_t width(DType dtype) {
   return 0;
 }
 
-template <class T> std::vector<double> doubles(View<T> values) {
+template <class T>
+std::vector<double> doubles(View<T> values) {
   std::vector<double> out;
   out.reserve(values.size());
   for (const T& value : values) out.push_back(static_cast<double>(value));
@@ -83,7 +84,8 @@ const char* name(DType dtype) {
   return "unknown";
 }
 
-Tensor::Tensor(Shape shape, DType dtype, const void* elements, std::size_t came) : dtype_(dtype), shape_(std::move(shape)) {
+Tensor::Tensor(Shape shape, DType dtype, const void* elements, std::size_t came)
+    : dtype_(dtype), shape_(std::move(shape)) {
   if (const std::size_t wanted = count(shape_); came != wanted) {
     refuse("a tensor of shape " + written(shape_) + " has " + std::to_string(wanted) + " elements, " +
            std::to_string(came) + " came");
@@ -115,9 +117,7 @@ Tensor Tensor::from_bytes(Shape shape, DType dtype, View<std::byte> bytes) {
   return out;
 }
 
-std::size_t Tensor::size() const {
-  return dtype_ == DType::string ? texts_.size() : bytes_.size() / width(dtype_);
-}
+std::size_t Tensor::size() const { return dtype_ == DType::string ? texts_.size() : bytes_.size() / width(dtype_); }
 
 const void* Tensor::elements(DType wanted) const {
   if (wanted != dtype_) {

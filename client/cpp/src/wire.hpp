@@ -33,11 +33,13 @@ ModelSummary decode(const v1::ModelSummary& message);
 ModelDetail decode(const v1::ModelDetail& message);
 
 /// In the order of their names, so that the same tensors are the same bytes.
-template <class Repeated> void encode(const Tensors& tensors, const std::string& field, Repeated* out) {
+template <class Repeated>
+void encode(const Tensors& tensors, const std::string& field, Repeated* out) {
   for (const auto& [name, tensor] : tensors) encode(tensor, checked(name, field), out->Add());
 }
 
-template <class Repeated> Tensors decode_all(const Repeated& messages) {
+template <class Repeated>
+Tensors decode_all(const Repeated& messages) {
   Tensors out;
   for (const auto& message : messages) out.insert_or_assign(message.name(), decode(message));
   return out;

@@ -16,7 +16,8 @@ std::optional<T> get(const Message& message, bool (Message::*has)() const, T (Me
 }
 
 /// Zero of every enumeration is "unspecified".
-template <class Choice> std::optional<Choice> chosen(int number) {
+template <class Choice>
+std::optional<Choice> chosen(int number) {
   return number == 0 ? std::nullopt : std::optional(static_cast<Choice>(number));
 }
 

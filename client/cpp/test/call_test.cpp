@@ -64,7 +64,6 @@ Request request(const std::string& model = "m") {
   return out;
 }
 
-
 }  // namespace
 
 TEST(Call, NobodyListens) {
@@ -80,7 +79,7 @@ TEST(Call, NobodyListens) {
 TEST(Call, NobodyAnswers) {
   Server server;
   const Client client(server.address);
-  EXPECT_THROW(client.explain(request(), {50ms, {}}), DeadlineExceeded);
+  EXPECT_THROW(client.explain(request(), {50ms}), DeadlineExceeded);
   ConnectOptions options;
   options.timeout = 50ms;
   EXPECT_THROW(Client(server.address, options).explain(request()), DeadlineExceeded);
@@ -219,7 +218,8 @@ TEST(Stream, OneMayLeave) {
 
 TEST(Stream, WhatTheSourceThrowsComesOut) {
   Server server(echo);
-  auto answers = Client(server.address).explain_stream([]() -> std::optional<Request> { throw std::range_error("mine"); });
+  auto answers =
+      Client(server.address).explain_stream([]() -> std::optional<Request> { throw std::range_error("mine"); });
   EXPECT_THROW(answers.next(), std::range_error);
   EXPECT_FALSE(answers.next().has_value());
 }

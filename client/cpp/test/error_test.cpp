@@ -31,13 +31,20 @@ TEST(Error, DetailsBecomeFields) {
   EXPECT_STREQ(bad.what(), "bad input (inputs[0].shape)");
   EXPECT_THROW(bad.raise(), InvalidRequest);
 
-  const std::string delay = {1 << 3, 2, 2 << 3, static_cast<char>(0x80), static_cast<char>(0xca), static_cast<char>(0xb5),
-                             static_cast<char>(0xee), 1};  // 2 s and 500,000,000 ns
+  const std::string delay = {1 << 3,
+                             2,
+                             2 << 3,
+                             static_cast<char>(0x80),
+                             static_cast<char>(0xca),
+                             static_cast<char>(0xb5),
+                             static_cast<char>(0xee),
+                             1};  // 2 s and 500,000,000 ns
   const Error full = error(grpc::RESOURCE_EXHAUSTED, "full", detail("RetryInfo", field(1, delay)));
   EXPECT_EQ(full.retry_after(), std::chrono::milliseconds(2500));
   EXPECT_THROW(full.raise(), Overloaded);
 
-  const std::string node = field(3, field(1, "node") + field(2, "/rnn")), op = field(3, field(1, "op") + field(2, "Foo"));
+  const std::string node = field(3, field(1, "node") + field(2, "/rnn")),
+                    op = field(3, field(1, "op") + field(2, "Foo"));
   const Error deaf = error(grpc::FAILED_PRECONDITION, "no rule", detail("ErrorInfo", node + op));
   EXPECT_EQ(deaf.node(), "/rnn");
   EXPECT_EQ(deaf.op(), "Foo");

@@ -71,10 +71,14 @@ TEST(Tensor, HandsOutItsElements) {
 
 TEST(Tensor, HalvesAreNumbers) {
   // From the table of examples in Wikipedia's article on binary16.
-  const std::vector<std::pair<std::uint16_t, double>> examples = {
-      {0x0000, 0.0},           {0x0001, 5.960464477539063e-8}, {0x03ff, 6.097555160522461e-5},
-      {0x0400, 6.103515625e-5}, {0x3555, 0.333251953125},       {0xc000, -2.0},
-      {0x7bff, 65504.0},        {0x7c00, INFINITY}};
+  const std::vector<std::pair<std::uint16_t, double>> examples = {{0x0000, 0.0},
+                                                                  {0x0001, 5.960464477539063e-8},
+                                                                  {0x03ff, 6.097555160522461e-5},
+                                                                  {0x0400, 6.103515625e-5},
+                                                                  {0x3555, 0.333251953125},
+                                                                  {0xc000, -2.0},
+                                                                  {0x7bff, 65504.0},
+                                                                  {0x7c00, INFINITY}};
   for (const auto& [bits, number] : examples) EXPECT_EQ(static_cast<double>(Half{bits}), number) << bits;
   EXPECT_TRUE(std::isnan(static_cast<double>(Half{0x7e00})));
 }

@@ -12,7 +12,8 @@ using google::protobuf::util::MessageDifferencer;
 
 namespace {
 
-template <class Message> Message parsed(const std::string& text) {
+template <class Message>
+Message parsed(const std::string& text) {
   Message out;
   EXPECT_TRUE(TextFormat::ParseFromString(text, &out)) << text;
   return out;
@@ -33,12 +34,14 @@ void expect_message(const Method& method, const std::string& text) {
 
 TEST(Wire, MethodsWithWhatIsSetAndWhatIsNot) {
   expect_message(Lrp{}, "lrp {}");
-  expect_message(Lrp{ProductRule::abs, 0.0, 1.0, {}}, "lrp { product_rule: PRODUCT_RULE_ABS epsilon: 0 bias_factor: 1 }");
+  expect_message(Lrp{ProductRule::abs, 0.0, 1.0, {}},
+                 "lrp { product_rule: PRODUCT_RULE_ABS epsilon: 0 bias_factor: 1 }");
   expect_message(Gradient{}, "gradient {}");
   expect_message(GradientTimesInput{}, "gradient_times_input {}");
   expect_message(ContextualDecomposition{}, "contextual_decomposition {}");
-  expect_message(IntegratedGradients{0, {{"x", Tensor({1}, {true})}}},
-                 R"(integrated_gradients { steps: 0 baseline { name: "x" dtype: DATA_TYPE_BOOL shape: 1 data: "\001" } })");
+  expect_message(
+      IntegratedGradients{0, {{"x", Tensor({1}, {true})}}},
+      R"(integrated_gradients { steps: 0 baseline { name: "x" dtype: DATA_TYPE_BOOL shape: 1 data: "\001" } })");
   expect_message(SmoothGrad{3, 0.0, 0}, "smooth_grad { samples: 3 noise: 0 seed: 0 }");
   expect_message(SmoothGrad{}, "smooth_grad {}");
   expect_message(Occlusion{2, {}, Quantity::probability}, "occlusion { window: 2 of: QUANTITY_PROBABILITY }");
@@ -48,8 +51,9 @@ TEST(Wire, MethodsWithWhatIsSetAndWhatIsNot) {
 
 TEST(Wire, RulesByLayer) {
   Composite composite;
-  composite.rules = {{"Gemm", rule::Gamma{0.0}},  {"dense", rule::AlphaBeta{2.0, {}}}, {"n", rule::ZBox{-1, 1}},
-                     {"f", rule::Flat{}},         {"z", rule::ZPlus{}},                {"g", rule::Gamma{}}};
+  composite.rules = {{"Gemm", rule::Gamma{0.0}}, {"dense", rule::AlphaBeta{2.0, {}}},
+                     {"n", rule::ZBox{-1, 1}},   {"f", rule::Flat{}},
+                     {"z", rule::ZPlus{}},       {"g", rule::Gamma{}}};
   composite.first = rule::Epsilon{0.1};
   expect_message(Lrp{{}, {}, {}, composite}, R"(lrp { composite {
       rules { key: "Gemm" value { gamma { gamma: 0 } } }
@@ -91,7 +95,8 @@ TEST(Wire, Requests) {
 }
 
 TEST(Wire, OtherThanUtf8IsRefused) {
-  for (const std::string good : {"", "façade", "很好", "\xf0\x9f\x98\x80"}) EXPECT_EQ(wire::checked(good, "model"), good);
+  for (const std::string good : {"", "façade", "很好", "\xf0\x9f\x98\x80"})
+    EXPECT_EQ(wire::checked(good, "model"), good);
   for (const char* bad : {"\xff", "a\x80", "\xc3", "\xe5\xbe", "\xc3(", "\xf0\x9f\x98", "\xf8\x88\x80\x80\x80"}) {
     Request request;
     request.model = bad;

@@ -29,11 +29,11 @@ namespace lstm_explain {
 /// An encrypted connection. Each part is the text of a PEM file; read_pem reads one.
 struct Tls {
   /// Who may have signed the server's certificate; default: the authorities that gRPC trusts.
-  std::string authority;
+  std::string authority{};
   /// The client's own, for mutual TLS.
-  std::string certificate, key;
+  std::string certificate{}, key{};
   /// The name expected in the server's certificate, if it is not the host of the address.
-  std::string server_name;
+  std::string server_name{};
 
   /// @throws InvalidRequest where a file cannot be read. An empty path leaves that part out.
   static Tls from_files(const std::string& authority, const std::string& certificate = {}, const std::string& key = {});
@@ -42,11 +42,11 @@ struct Tls {
 /// How a client connects.
 struct ConnectOptions {
   /// Default: plain text.
-  std::optional<Tls> tls;
+  std::optional<Tls> tls{};
   /// A bearer token that goes with every call. For one that changes: token_source.
-  std::string token;
+  std::string token{};
   /// Asked for the bearer token of every call, by the thread that calls.
-  std::function<std::string()> token_source;
+  std::function<std::string()> token_source{};
   /// Allow a token over an unencrypted connection that leaves this machine.
   bool plaintext_token = false;
   /// Send calls that change nothing again, as the published service config says.
@@ -57,14 +57,14 @@ struct ConnectOptions {
   /// and imports have no default.
   std::chrono::milliseconds timeout = std::chrono::minutes(1);
   /// Further channel arguments of gRPC; they win.
-  std::map<std::string, std::variant<int, std::string>> channel_arguments;
+  std::map<std::string, std::variant<int, std::string>> channel_arguments{};
 };
 
 /// What one call may take, and what ends it.
 struct CallOptions {
   /// Travels to the server.
-  std::optional<std::chrono::milliseconds> timeout;
-  std::optional<CancellationToken> cancellation;
+  std::optional<std::chrono::milliseconds> timeout{};
+  std::optional<CancellationToken> cancellation{};
 };
 
 /// Asks an explanation server. Safe for use by several threads. Every call throws a subclass of Error when it fails.

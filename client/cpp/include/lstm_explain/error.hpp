@@ -53,13 +53,13 @@ const char* name(StatusCode code);
 struct Failure {
   StatusCode code = StatusCode::unknown;
   /// What the server, or this client, said.
-  std::string message;
+  std::string message{};
   /// Path of the field of the request that was wrong, for example `inputs[0].shape`, or empty.
-  std::string field;
+  std::string field{};
   /// The node without a rule and its operator, if that is why a model cannot be explained.
-  std::string node, op;
+  std::string node{}, op{};
   /// When an overloaded server asked to come back.
-  std::optional<std::chrono::milliseconds> retry_after;
+  std::optional<std::chrono::milliseconds> retry_after{};
 };
 
 /// A call that failed, or a request that could not be built. What is thrown is one of its subclasses.

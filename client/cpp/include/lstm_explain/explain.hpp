@@ -17,20 +17,20 @@ namespace lstm_explain {
 /// What is explained: one scalar a sample, taken from one output. What is left out is the model's default.
 struct Target {
   /// Name of the output.
-  std::string output;
+  std::string output{};
   /// A position in one sample's output, a number for each of its axes; or one such position after another for every
   /// sample. Default: the largest entry on the last axis.
-  std::vector<std::int64_t> indices;
+  std::vector<std::int64_t> indices{};
   /// A second position: output[indices] - output[contrast] is explained.
-  std::vector<std::int64_t> contrast;
+  std::vector<std::int64_t> contrast{};
   /// Explains the sum of weights times output; of the shape of one sample's output. Excludes indices.
-  std::optional<Tensor> weights;
+  std::optional<Tensor> weights{};
   /// The output's axis along which samples lie.
-  std::optional<std::int32_t> batch_axis;
+  std::optional<std::int32_t> batch_axis{};
   /// The model takes one sample and has no batch axis.
   bool no_batch_axis = false;
   /// Explain the value before a Softmax, LogSoftmax or Sigmoid at the output's end; default true.
-  std::optional<bool> pre_activation;
+  std::optional<bool> pre_activation{};
 
   /// One position of an output.
   static Target at(std::vector<std::int64_t> indices, std::string output = {}) {
@@ -44,19 +44,19 @@ struct Target {
 /// One explanation to ask for.
 struct Request {
   /// Name of the model.
-  std::string model;
+  std::string model{};
   /// A tensor for every input, with the batch axis that the model has. An input with a tokenizer may be text.
-  Tensors inputs;
+  Tensors inputs{};
   /// Default: the model's own, else LRP.
-  std::optional<Method> method;
+  std::optional<Method> method{};
   /// Default: the model's own, else the largest entry of its first output.
-  std::optional<Target> target;
+  std::optional<Target> target{};
   /// Default: the newest version that is ready.
-  std::string version;
+  std::string version{};
   /// Names of inner values (as in the ONNX graph) whose relevance is wanted too.
-  std::vector<std::string> capture;
+  std::vector<std::string> capture{};
   /// Comes back with the answer of a stream; default: the request's place in it, from "0".
-  std::string id;
+  std::string id{};
 };
 
 /// Where all of the explained value went: for every sample,

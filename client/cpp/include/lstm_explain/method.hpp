@@ -37,17 +37,17 @@ enum class Players {
 namespace rule {
 /// The rule of LRP with a stabiliser of its own (default 1e-6).
 struct Epsilon {
-  std::optional<double> epsilon;
+  std::optional<double> epsilon{};
 };
 /// Raises contributions of the output's sign by gamma (default 0.25).
 struct Gamma {
-  std::optional<double> gamma;
+  std::optional<double> gamma{};
 };
 /// Positive contributions only.
 struct ZPlus {};
 /// alpha (2) times the positive share less beta (1) times the negative one; alpha - beta is 1.
 struct AlphaBeta {
-  std::optional<double> alpha, beta;
+  std::optional<double> alpha{}, beta{};
 };
 /// Equal shares.
 struct Flat {};
@@ -61,20 +61,20 @@ using Rule = std::variant<rule::Epsilon, rule::Gamma, rule::ZPlus, rule::AlphaBe
 /// Rules of LRP by layer.
 struct Composite {
   /// By a node's name, an operator ("Gemm"), or a kind of layer ("dense", "convolution").
-  std::map<std::string, Rule> rules;
+  std::map<std::string, Rule> rules{};
   /// For the layers that see the input before any other layer does.
-  std::optional<Rule> first;
+  std::optional<Rule> first{};
 };
 
 /// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206).
 struct Lrp {
-  std::optional<ProductRule> product_rule;
+  std::optional<ProductRule> product_rule{};
   /// The stabiliser, not negative; default 0.001.
-  std::optional<double> epsilon;
+  std::optional<double> epsilon{};
   /// Share of bias and stabiliser given to a sum's inputs, in [0, 1]; default 0.
-  std::optional<double> bias_factor;
+  std::optional<double> bias_factor{};
   /// Other rules for some dense and convolutional layers.
-  std::optional<Composite> composite;
+  std::optional<Composite> composite{};
 };
 
 /// Partial derivatives of the explained value.
@@ -86,41 +86,41 @@ struct GradientTimesInput {};
 /// Gradients averaged along the line from a baseline to the input (Sundararajan et al. 2017).
 struct IntegratedGradients {
   /// Points on the line; default 50.
-  std::optional<std::int32_t> steps;
+  std::optional<std::int32_t> steps{};
   /// By input; zero where there is none.
-  Tensors baseline;
+  Tensors baseline{};
 };
 
 /// Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 struct SmoothGrad {
   /// Noisy copies; default 25.
-  std::optional<std::int32_t> samples;
+  std::optional<std::int32_t> samples{};
   /// Standard deviation as a share of the input's range; default 0.1.
-  std::optional<double> noise;
+  std::optional<double> noise{};
   /// Default 0.
-  std::optional<std::int64_t> seed;
+  std::optional<std::int64_t> seed{};
 };
 
 /// Fall of the explained value when time steps are replaced by a baseline.
 struct Occlusion {
   /// Time steps replaced together; default 1.
-  std::optional<std::int32_t> window;
+  std::optional<std::int32_t> window{};
   /// By input; zero where there is none.
-  Tensors baseline;
+  Tensors baseline{};
   /// The value whose fall is taken.
-  std::optional<Quantity> of;
+  std::optional<Quantity> of{};
 };
 
 /// Shapley values, estimated over random orders.
 struct ShapleySampling {
   /// Orders drawn; default 25.
-  std::optional<std::int32_t> permutations;
+  std::optional<std::int32_t> permutations{};
   /// Default 0.
-  std::optional<std::int64_t> seed;
+  std::optional<std::int64_t> seed{};
   /// What stands for an absent player, by input; zero where there is none.
-  Tensors baseline;
+  Tensors baseline{};
   /// Who plays.
-  std::optional<Players> over;
+  std::optional<Players> over{};
 };
 
 /// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453).

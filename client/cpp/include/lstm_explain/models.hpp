@@ -68,15 +68,15 @@ struct ModelDetail : ModelSummary {
 
 /// A model to add to a server.
 struct Import {
-  std::string name;
+  std::string name{};
   /// The file of the model.
-  std::filesystem::path path;
+  std::filesystem::path path{};
   /// Files that lie beside it: weights that are kept apart, a tokenizer.
-  std::vector<std::filesystem::path> files;
+  std::vector<std::filesystem::path> files{};
   /// Content of a model.yaml, if any.
-  std::string config;
+  std::string config{};
   /// Default: one above the newest.
-  std::string version;
+  std::string version{};
 };
 
 }  // namespace lstm_explain

@@ -42,9 +42,9 @@ class Answer {
 ///
 ///     for (const Answer& answer : client.explain_stream(requests)) { … }
 ///
-/// One answer is kept until it is asked for; while nobody asks, the server, and then the source of requests, has to wait.
-/// The source runs in a thread of the stream's own, and what it throws comes out of next().
-/// Destruction cancels what has not been answered, and waits for the source to return.
+/// One answer is kept until it is asked for; while nobody asks, the server, and then the source of requests, has to
+/// wait. The source runs in a thread of the stream's own, and what it throws comes out of next(). Destruction cancels
+/// what has not been answered, and waits for the source to return.
 class AnswerStream {
  public:
   struct Calls;

@@ -27,21 +27,44 @@ enum class DType { float32, float64, float16, int32, int64, boolean, string };
 const char* name(DType dtype);
 
 namespace detail {
-template <class T> struct DTypeOf {};
-template <> struct DTypeOf<float> { static constexpr DType value = DType::float32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::float64; };
-template <> struct DTypeOf<Half> { static constexpr DType value = DType::float16; };
-template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::int32; };
-template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::int64; };
-template <> struct DTypeOf<bool> { static constexpr DType value = DType::boolean; };
-template <> struct DTypeOf<std::string> { static constexpr DType value = DType::string; };
+template <class T>
+struct DTypeOf {};
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::float32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::float64;
+};
+template <>
+struct DTypeOf<Half> {
+  static constexpr DType value = DType::float16;
+};
+template <>
+struct DTypeOf<std::int32_t> {
+  static constexpr DType value = DType::int32;
+};
+template <>
+struct DTypeOf<std::int64_t> {
+  static constexpr DType value = DType::int64;
+};
+template <>
+struct DTypeOf<bool> {
+  static constexpr DType value = DType::boolean;
+};
+template <>
+struct DTypeOf<std::string> {
+  static constexpr DType value = DType::string;
+};
 
 template <class Range>
 using ElementOf = std::remove_cv_t<std::remove_pointer_t<decltype(std::data(std::declval<const Range&>()))>>;
 }  // namespace detail
 
 /// The elements of a tensor that lives elsewhere, as std::span of C++20 is (and which it converts to).
-template <class T> class View {
+template <class T>
+class View {
  public:
   View(const T* data, std::size_t size) : data_(data), size_(size) {}
   const T* data() const { return data_; }
@@ -65,8 +88,8 @@ class Tensor {
   /// A scalar 0 of float32.
   Tensor() : Tensor({}, {0.0F}) {}
 
-  /// Copies the elements of a range that lies in one piece (std::vector, std::array, std::span, View, …), whose elements
-  /// are float, double, Half, std::int32_t, std::int64_t, bool or std::string.
+  /// Copies the elements of a range that lies in one piece (std::vector, std::array, std::span, View, …), whose
+  /// elements are float, double, Half, std::int32_t, std::int64_t, bool or std::string.
   /// @throws InvalidRequest where their number is not the product of the extents.
   template <class Range, class T = detail::ElementOf<Range>, DType type = detail::DTypeOf<T>::value>
   Tensor(Shape shape, const Range& values) : Tensor(std::move(shape), type, std::data(values), std::size(values)) {}
@@ -98,7 +121,10 @@ class Tensor {
 
   /// The elements in row-major order; valid as long as the tensor is.
   /// @throws std::logic_error where they are not of type T.
-  template <class T> View<T> values() const { return {static_cast<const T*>(elements(detail::DTypeOf<T>::value)), size()}; }
+  template <class T>
+  View<T> values() const {
+    return {static_cast<const T*>(elements(detail::DTypeOf<T>::value)), size()};
+  }
 
   /// The elements of a tensor of numbers as they lie in memory; empty for text.
   View<std::byte> bytes() const { return {bytes_.data(), bytes_.size()}; }
