@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from lstm_explain.errors import Error
@@ -112,10 +113,11 @@ def _compile(calls: bytes) -> None:
 
 def _kernels() -> list[Any]:
     """Every compiled function, where it is defined."""
+    from lstm_explain import kernels
+
     found = []
-    for module in (
-        import_module(f"lstm_explain.kernels.{name}") for name in ("scalar", "product", "sums", "lstm", "gru", "rnn")
-    ):
+    for name in (m.name for m in iter_modules(kernels.__path__)):
+        module = import_module(f"{kernels.__name__}.{name}")
         found += [v for v in vars(module).values() if hasattr(v, "signatures") and v.__module__ == module.__name__]
     return found
 
