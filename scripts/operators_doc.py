@@ -34,7 +34,8 @@ the newest that ONNX Runtime runs. "Steers": the value decides where relevance g
 
 Rewritten into the operators above, so that fused and decomposed graphs are explained alike: {spelled}.
 So is Gemm, where neither operand is a constant, and by ONNX's own definitions: {functions}. Exponentials divided by
-their sum are taken for the Softmax that they are. Sequences of tensors (Python lists of steps, say) are taken away:
+their sum are taken for the Softmax that they are, and a value times a function of itself, element by element, for the
+activation that it is (Gelu, Swish, Mish). Sequences of tensors (Python lists of steps, say) are taken away:
 what is put in and what is taken out are the same values. Where its length is not known before the model runs, a
 sequence is one that a loop appends to (or puts in front of), or parts of one size of a tensor.
 

@@ -195,6 +195,22 @@ def test_a_model_that_ends_the_process_of_shape_inference_is_refused_and_the_nex
         lx.load(BUILT.model)
 
 
+def test_a_model_that_would_end_it_once_constants_are_folded_is_refused() -> None:
+    """An Expand to a computed shape of -1, of which a Slice asserts as soon as the shape is known."""
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        folded (float[B] x) => (float[B] y) <int64[1] one = {1}, int64[1] none = {0}, float[1] zero = {0.0}> {
+            minus = Neg(one)
+            zeros = Expand(zero, minus)
+            first = Slice(zeros, none, one, none)
+            y = Add(x, first)
+        }"""
+    for _ in range(2):
+        with pytest.raises(lx.ModelError, match="crashes"):
+            lx.load(onnx.parser.parse_model(text))
+        lx.load(BUILT.model)
+
+
 def test_minus_one_for_an_unknown_extent() -> None:
     g = GraphBuilder(np.float32, 17)
     proto = g.model(g.op("Tanh", [g.input("x", ["B", 4])]), ["B", 4], rename="y")

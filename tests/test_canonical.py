@@ -250,6 +250,36 @@ def standardised(net: Net, x: str, *axes: int, epsilon: float = 1e-3) -> str:
     return net.op("Div", centred, net.op("Sqrt", net.op("Add", power, net.const(np.array(epsilon)))))
 
 
+def erf_gelu(net: Net, x: str) -> str:
+    """As PyTorch writes it."""
+    e = net.op("Erf", net.op("Div", x, net.const(np.array(2**0.5))))
+    return net.op("Mul", net.op("Mul", x, net.op("Add", e, net.const(np.array(1.0)))), net.const(np.array(0.5)))
+
+
+def tanh_gelu(net: Net, x: str) -> str:
+    cubed = net.op("Mul", net.op("Mul", net.op("Mul", x, x), x), net.const(np.array(0.044715)))
+    t = net.op("Tanh", net.op("Mul", net.op("Add", x, cubed), net.const(np.array((2 / np.pi) ** 0.5))))
+    return net.op("Mul", net.op("Mul", x, net.const(np.array(0.5))), net.op("Add", net.const(np.array(1.0)), t))
+
+
+ACTIVATIONS: dict[str, tuple[Callable[[Net, str], str], Callable[[Net, str], str]]] = {
+    "Gelu": (lambda n, x: n.op("Gelu", x), erf_gelu),
+    "Gelu by tanh": (lambda n, x: n.op("Gelu", x, approximate="tanh"), tanh_gelu),
+    "Swish": (lambda n, x: n.op("Swish", x), lambda n, x: n.op("Mul", x, n.op("Sigmoid", x))),
+    "Mish": (lambda n, x: n.op("Mish", x), lambda n, x: n.op("Mul", n.op("Tanh", n.op("Softplus", x)), x)),
+    "HardSwish": (
+        lambda n, x: n.op("HardSwish", x),
+        lambda n, x: n.op("Mul", x, n.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_that_multiplies_a_value_by_a_function_of_it(name: str) -> None:
+    fused, spelled = ACTIVATIONS[name]
+    assert_alike([Net(24).model(fused), Net(24).model(spelled)])
+
+
 def test_instance_normalization() -> None:
     fused = Net().model(lambda n, x: channels_last(n, x, "InstanceNormalization", SCALE, SHIFT, epsilon=1e-3))
 

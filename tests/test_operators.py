@@ -535,6 +535,9 @@ def products() -> list[Case]:
     ]
 
 
+TURNED = {"transBatchA": 1, "transBatchB": 1, "transB": 0}
+
+
 def fused() -> list[Case]:
     """What ONNX Runtime fuses, and pools by norm."""
     flat, x, W = normal(BATCH, 5), normal(BATCH, 4, 5), normal(5, 2, seed=1)
@@ -545,6 +548,7 @@ def fused() -> list[Case]:
         Case("FusedMatMul", [x, W], {"alpha": 0.5}, **ours),
         Case("FusedMatMul", [x, W.T.copy()], {"transB": 1, "alpha": 2.0}, **ours),
         Case("FusedMatMul", [x, normal(BATCH, 4, 5, seed=6)], {"transA": 1}, live=(0, 1), **ours),
+        Case("FusedMatMul", [normal(4, BATCH, 5), normal(5, BATCH, 2)], TURNED, live=(0, 1), batch=False, **ours),
         Case("FusedGemm", [flat, W, normal(2)], {"activation": "Tanh"}, **ours),
         Case("FusedGemm", [flat, W, normal(2)], {"activation": "LeakyRelu", "activation_alpha": 0.3}, **ours),
         Case("FusedGemm", [flat, W.T.copy()], {"activation": "Relu", "transB": 1, "alpha": 0.5}, **ours),

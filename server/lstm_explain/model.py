@@ -22,8 +22,9 @@ from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.lists import without_lists
-from lstm_explain.graph.read import build, infer, read
+from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session
+from lstm_explain.graph.types import try_inference
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.dispatch import as_used, explain_by_study
@@ -75,9 +76,10 @@ class Model:
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
         self._proto = infer(proto)
         spelled = without_lists(expanded(self._proto))
-        typed = self._proto if spelled is self._proto else infer(spelled)
-        self._engine = Engine(canonical(fold(build(typed))), gates)
-        graph = self._engine.graph
+        typed = self._proto if spelled is self._proto else infer_changed(spelled)
+        graph = canonical(fold(build(typed)))
+        try_inference(graph)
+        self._engine = Engine(graph, gates)
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}
         self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)

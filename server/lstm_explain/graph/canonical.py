@@ -18,6 +18,7 @@ from lstm_explain.graph.ir import Graph, Node, ValueType
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.sequences import without_sequences
 from lstm_explain.graph.spelling import Spelling
+from lstm_explain.graph.types import learned
 
 
 def _trailing(s: Spelling) -> list[int] | None:
@@ -146,12 +147,21 @@ SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
 
 def canonical(graph: Graph) -> Graph:
     """The same graph, its bodies too, in the operators that the rules know."""
+    _rewrite(graph)
+    while learned(graph):  # what was not known before may be what a spelling takes
+        _rewrite(graph)
+    for node in graph.nodes:
+        for body in node.bodies.values():
+            body.types |= {name: graph.type_of(name) for name in body.captured}
+            canonical(body)
+    return graph
+
+
+def _rewrite(graph: Graph) -> None:
     nodes: list[Node] = []
     graph.nodes = without_sequences(graph)
     producers = graph.producers()
     for node in graph.nodes:
-        for body in node.bodies.values():
-            canonical(body)
         write = SPELLINGS.get(node.op)
         spelling = Spelling(graph, node)
         if write is not None and write(spelling):
@@ -159,7 +169,6 @@ def canonical(graph: Graph) -> Graph:
         else:
             nodes.append(_softmax(graph, producers, node) or node)
     graph.nodes = nodes
-    return graph
 
 
 # --- the other way: exponentials divided by their sum are a Softmax --------------------------------------------------

@@ -13,22 +13,24 @@ DOMAIN = "com.microsoft"
 
 
 def _fused_matmul(s: Spelling) -> bool:
-    """alpha * A' B', a prime swapping the last two axes if the attribute says so."""
-    node = s.node
-    if node.attribute("transBatchA", 0) or node.attribute("transBatchB", 0):
-        return False
+    """alpha * A' B', a prime rearranging axes as the attributes say."""
     sides = []
-    for name, attribute in zip(node.inputs, ("transA", "transB"), strict=True):
+    for name, side in zip(s.node.inputs, "AB", strict=True):
         rank = s.graph.type_of(name).rank
-        if node.attribute(attribute, 0) and rank != 1:
-            if rank is None:
-                return False
-            order = [*range(rank - 2), rank - 1, rank - 2]
-            kind = ValueType(s.graph.type_of(name).dtype, (None,) * rank)
+        turns, batches = s.node.attribute(f"trans{side}", 0), s.node.attribute(f"transBatch{side}", 0)
+        if rank is None and (turns or batches):
+            return False
+        order = list(range(rank or 0))
+        if batches:  # the first axis comes behind all batch axes
+            order.insert(len(order) - 2, order.pop(0))
+        if turns and len(order) > 1:
+            order[-2:] = order[:-3:-1]
+        if order != sorted(order):
+            kind = ValueType(s.graph.type_of(name).dtype, (None,) * len(order))
             name = s.op("Transpose", name, kind=kind, perm=order)
         sides.append(name)
     product = s.op("MatMul", *sides, kind=ValueType(s.graph.type_of(sides[0]).dtype, None))
-    s.scaled(product, s.number(node.attribute("alpha", 1.0), product), "", node.outputs[0])
+    s.scaled(product, s.number(s.node.attribute("alpha", 1.0), product), "", s.node.outputs[0])
     return True
 
 

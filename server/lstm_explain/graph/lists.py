@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, helper, numpy_helper
 
-from lstm_explain.graph.read import infer
+from lstm_explain.graph.read import infer_changed
 from lstm_explain.graph.sequences import READING
 
 
@@ -26,9 +26,9 @@ def without_lists(model: ModelProto) -> ModelProto:
     changed.CopyFrom(model)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
     _stack_what_loops_append([changed.graph], opset)
-    changed = infer(changed)
+    changed = infer_changed(changed)
     _read_from_the_whole([changed.graph], {})
-    return infer(changed)
+    return infer_changed(changed)
 
 
 def _bodies(node: NodeProto) -> list[GraphProto]:

@@ -17,6 +17,7 @@ from lstm_explain.graph.tensors import array_of, constant_of, first_line
 from lstm_explain.graph.trial import survives
 
 MOST_SHAPE_BYTES = 1 << 16
+CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or needs too much"
 
 
 def read(source: str | Path | bytes | ModelProto) -> ModelProto:
@@ -25,7 +26,7 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     _load_external_data(model, folder)
     _forget_negative_extents(model)
     if not survives(_without_weights(model)):
-        raise ModelError("not a valid ONNX model: ONNX's shape inference crashes on it, or needs too much")
+        raise ModelError(CRASHES)
     if any(not v.type.tensor_type.HasField("shape") for v in model.graph.output):
         model = infer(model)
     try:
@@ -39,7 +40,7 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
 
 
 # ONNX Runtime runs these, though ONNX's checker does not know them (any more).
-BEYOND_THE_CHECKER = ("SimplifiedLayerNormalization", "GroupNormalization")
+BEYOND_THE_CHECKER = ("SimplifiedLayerNormalization", "LayerNormalization", "GroupNormalization")
 
 
 def _check(model: ModelProto) -> None:
@@ -151,6 +152,11 @@ def infer(model: ModelProto) -> ModelProto:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception:  # inference is a help, not a check: the model has passed the checker
         return model
+
+
+def infer_changed(model: ModelProto) -> ModelProto:
+    """`infer`, of a model that is no longer the one that was read, and so was not tried."""
+    return infer(model) if survives(_without_weights(model)) else model
 
 
 def build(model: ModelProto) -> Graph:

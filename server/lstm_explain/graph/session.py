@@ -63,7 +63,7 @@ def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs:
     proto = helper.make_graph(
         [node.proto for node in nodes],
         "part",
-        [_value_info(graph, name) for name in inputs],
+        [value_info(graph, name) for name in inputs],
         [onnx.ValueInfoProto(name=name) for name in outputs],
         [numpy_helper.from_array(graph.constants[name], name) for name in dict.fromkeys(constants)],
     )
@@ -87,7 +87,7 @@ def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession
         return open_session(model, optimise=False)
 
 
-def _value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
+def value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
     kind = graph.type_of(name)
     dtype = np.dtype(np.float32) if kind.dtype is None else kind.dtype
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), kind.shape)

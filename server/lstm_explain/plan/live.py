@@ -117,8 +117,11 @@ def _is_bool(graph: Graph, value: str) -> bool:
 
 
 def without_scale(reached: Reach, node: Node, scales: Scales) -> Reach:
-    """No relevance goes to the scale of a normalisation beside what it scales."""
-    slot = scales.scaled_slot(node) if len(reached.slots) > 1 else None
+    """No relevance goes to the scale of a normalisation beside what it scales, nor to f(x) beside x."""
+    if len(reached.slots) < 2:
+        return reached
+    slot = scales.scaled_slot(node)
+    slot = scales.activated_slot(node) if slot is None else slot
     return reached if slot is None else replace(reached, slots=(slot,))
 
 
@@ -159,6 +162,8 @@ def stop_at(graph: Graph, node: Node, reached: Reach, producers: dict[str, Node]
         return Stop(node, ADDRESS, Kind.ROUTING, slots)
     if kind is Kind.SUM and slots == (complement_slot(graph, producers, node),):
         return Stop(node, replace(op, lrp_reads=("s",)), Kind.ACTIVATION, slots)
+    if kind is Kind.SCALE and Scales(graph, producers, live).activated_slot(node) in slots:
+        return Stop(node, replace(op, lrp_reads=("s",), distribute=op.spread), Kind.ACTIVATION, slots)
     if kind is Kind.SCALE and gates_constant(graph, producers, live, node, slots):
         return Stop(node, op, Kind.PRODUCT, slots)
     return Stop(node, op, kind, slots, reached.captured, reached.entries)

@@ -267,8 +267,8 @@ def _check_levels(node: Node) -> str:
     return "steps by block have no rule" if node.attribute("block_size", 0) else ""
 
 
-_LEVELS = {"carries": (0,), "reads": ("s", "others", "y"), "lrp_reads": (), "check": _check_levels}
-_STRAIGHT = "gradients pass straight through the rounding"
+_LEVELS = {"carries": (0,), "ignores": (1, 2), "reads": ("s", "others", "y"), "lrp_reads": (), "check": _check_levels}
+_STRAIGHT = "gradients pass straight through the rounding; a scale that was measured is a constant of the forward pass"
 add("QuantizeLinear", Op(Kind.ACTIVATION, _quantize, note=_STRAIGHT, **_LEVELS))  # type: ignore[arg-type]
 add("DequantizeLinear", Op(Kind.ACTIVATION, _dequantize, **_LEVELS))  # type: ignore[arg-type]
 
@@ -288,7 +288,7 @@ add(
         reads=("x",),
         lrp_reads=(),
         outputs=(0,),
-        note=f"{_STRAIGHT}; its scale is a constant of the forward pass",
+        note=_STRAIGHT,
     ),
 )
 

@@ -1,7 +1,8 @@
-"""Which operand of a product or quotient is the scale of a normalisation: the size of what it scales.
+"""Which operand of a product or quotient belongs to the other: the size of what it scales, or a function of it.
 
-The scale is a constant of the forward pass (Ali et al. 2022, arXiv 2202.07304): what is scaled takes all relevance,
-under every product rule. Gradients flow through both.
+The scale of a normalisation is a constant of the forward pass (Ali et al. 2022, arXiv 2202.07304): what is scaled takes
+all relevance, under every product rule. So it does in x * f(x), which is an activation spelled out (Gelu, Swish, Mish):
+a function of x, element by element, through which relevance passes. Gradients flow through both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ from lstm_explain.graph.ir import Graph, Node
 VIEWS = {"Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Tile"}
 # With a constant: epsilon added, a floor under it, n - 1 in place of n.
 ADJUSTMENTS = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Where", "Sum"}
+# Operators that multiply by a constant, and those that work element by element.
+MULTIPLES = {"Identity", "Cast", "Mul", "Div", "Neg"}
+FUNCTIONS = MULTIPLES | {
+    "Add", "Sub", "Sum", "Pow", "Sigmoid", "Tanh", "Erf", "Exp", "Log", "Softplus", "HardSigmoid", "Relu", "Clip",
+    "Sqrt", "Reciprocal", "Abs", "Min", "Max",
+}  # fmt: skip
+MOST_NODES = 30  # of a function
 AVERAGES = {"ReduceMean", "ReduceSum", "GlobalAveragePool"}
 
 
@@ -37,12 +45,49 @@ class Scales:
             return 1 - scales[0] if len(scales) == 1 else None
         return None
 
+    def activated_slot(self, node: Node) -> int | None:
+        """The slot of x in x * f(x)."""
+        if node.op != "Mul" or len(self._live_inputs(node)) < 2:
+            return None
+        for slot in (0, 1):
+            if self._is_function(node.inputs[1 - slot], self._multiple_of(node.inputs[slot])):
+                return slot
+        return None
+
+    def _live_inputs(self, node: Node) -> list[str]:
+        return [name for name in node.inputs if name in self.live]
+
+    def _multiple_of(self, value: str) -> set[str]:
+        """The value, and those that it is a constant multiple of."""
+        found = {value}
+        while (node := self.producers.get(value)) is not None and node.op in MULTIPLES and not self._inverts(node):
+            sources = self._live_inputs(node)
+            if len(sources) != 1:
+                break
+            value = sources[0]
+            found.add(value)
+        return found
+
+    def _is_function(self, value: str, of: set[str]) -> bool:
+        """Whether the value is computed from those values alone, element by element."""
+        seen, waiting = set[str](), [value]
+        while waiting:
+            name = waiting.pop()
+            if name in of or name in seen:
+                continue
+            seen.add(name)
+            node = self.producers.get(name)
+            if node is None or node.op not in FUNCTIONS or len(seen) > MOST_NODES:
+                return False
+            waiting += self._live_inputs(node)
+        return True
+
     def _matches(self, value: str, pattern: Callable[[Node], bool]) -> bool:
         """Whether the value, but for views and adjustments by constants, comes from a node that fits the pattern."""
         while (node := self.producers.get(value)) is not None:
             if pattern(node):
                 return True
-            sources = [name for name in node.inputs if name in self.live]
+            sources = self._live_inputs(node)
             kept = node.op in VIEWS or (node.op in ADJUSTMENTS and not self._inverts(node))
             if len(sources) != 1 or not kept:
                 return False
