@@ -102,6 +102,9 @@ public enum DataType {
 
     @Override
     Object unpack(ByteBuffer from, int count) {
+      if (from.remaining() < (long) count * Integer.BYTES) { // before there is room for that many
+        throw new IllegalArgumentException(from.remaining() + " bytes for " + count + " texts");
+      }
       String[] texts = new String[count];
       for (int i = 0; i < count; i++) {
         int length = from.remaining() < Integer.BYTES ? -1 : from.getInt();
