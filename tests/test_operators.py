@@ -538,6 +538,15 @@ def products() -> list[Case]:
 TURNED = {"transBatchA": 1, "transBatchB": 1, "transB": 0}
 
 
+def spectra() -> list[Case]:
+    signal, window, step = normal(BATCH, 20), np.hanning(8).astype(np.float32), np.int64(3)
+    return [
+        Case("STFT", [signal, step, window]),
+        Case("STFT", [signal, step, window, np.int64(8)], {"onesided": 0}),
+        Case("STFT", [signal[..., None], step, None, np.int64(8)]),
+    ]
+
+
 def fused() -> list[Case]:
     """What ONNX Runtime fuses, and pools by norm."""
     flat, x, W = normal(BATCH, 5), normal(BATCH, 4, 5), normal(5, 2, seed=1)
@@ -623,6 +632,7 @@ ANTIALIASED = [("linear", 1), ("cubic", 1), ("linear", 0), ("cubic", 0)]
 
 FAMILIES = (
     fused,
+    spectra,
     resizing,
     convolutions,
     transposed_convolutions,

@@ -419,7 +419,7 @@ def _print_report(model: Model) -> None:
     for title, specs in (("input", model.inputs), ("output", model.outputs)):
         for name, spec in specs.items():
             axes = report.axes.get(name) if title == "input" else None
-            places = "" if axes is None else f"  samples on axis {axes.batch}, time on axis {axes.time}"
+            places = "" if axes is None else f"  {_place('samples', axes.batch)}, {_place('time', axes.time)}"
             console.print(
                 f"{title} {name}: {spec.dtype} [{', '.join(map(str, spec.shape))}]{places}",
                 markup=False,
@@ -437,6 +437,10 @@ def _print_report(model: Model) -> None:
     console.print(table)
     for warning in report.warnings:
         console.print(f"[yellow]warning:[/yellow] {_plain(warning)}")
+
+
+def _place(what: str, axis: int | None) -> str:
+    return f"no axis of {what}" if axis is None else f"{what} on axis {axis}"
 
 
 def _plain(text: str) -> str:

@@ -71,16 +71,22 @@ def _constant(scopes: Sequence[GraphProto], name: str) -> np.ndarray | None:
 
 @dataclass
 class Writer:
-    """Nodes in a row; values that nobody has named yet are called after `prefix`."""
+    """Nodes in a row; values that nobody has named yet are called after `prefix`, and all nodes after their values.
+
+    replaced: the node whose output, and so whose name, the last of them takes over.
+    """
 
     prefix: str
     opset: int = 11
+    replaced: NodeProto | None = None
     nodes: list[NodeProto] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
 
     def op(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or f"{self.prefix}::{op}{next(self.numbers)}"
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        taken_over = self.replaced is not None and output == self.replaced.output[0]
+        name = (self.replaced.name if self.replaced is not None and taken_over else "") or output
+        self.nodes.append(helper.make_node(op, inputs, [output], name=name, **attributes))
         return output
 
     def ints(self, *values: int) -> str:
@@ -173,7 +179,7 @@ class Parts:
 
     def write(self, node: NodeProto) -> list[NodeProto] | None:
         """Nodes that read from the whole what `node` reads from the list; None where that is not known."""
-        writer = Writer(node.output[0])
+        writer = Writer(node.output[0], replaced=node)
         if node.op_type == "ConcatFromSequence":
             return self._concatenated(writer, node)
         if node.op_type == "SequenceLength":
