@@ -169,6 +169,9 @@ def batch(
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster (auto: the one this runs in); default: none.")
     ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="The folder of another run, to tell drift against.")
+    ] = None,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of an output file, at most.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -191,7 +194,7 @@ def batch(
     pairs = dict(_pair(text, "--param") for text in param or ())
     columns = dict(_pair(text, "--column") for text in column or ())
     request = job.Request(model, data, output, method, pairs, target, columns, key, shard_rows)
-    total = job.run(*job.prepare(request), workers, address)
+    total = job.run(*job.prepare(request), workers, address, reference)
     if as_json:
         print(json.dumps(total.as_json()))
     else:

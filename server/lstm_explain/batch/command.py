@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from lstm_explain.batch import cluster
+from lstm_explain.batch import cluster, report
 from lstm_explain.batch.cells import Unusable
 from lstm_explain.batch.explain import find_padding
 from lstm_explain.batch.files import atomically, remove_leftovers, write_text
@@ -29,14 +29,14 @@ from lstm_explain.batch.job import (
 from lstm_explain.batch.shard import Done, Worker, finished, windows
 from lstm_explain.batch.show import Total, follow
 from lstm_explain.batch.source import DataFile, find_data, open_data
-from lstm_explain.batch.stats import Stats, merged
+from lstm_explain.batch.stats import merged
 from lstm_explain.errors import InputError, TargetError
 from lstm_explain.methods.spec import Method, method_from_name
 from lstm_explain.service.notation import method_from_text, parse_target
 from lstm_explain.service.served import ServedModel, load_served
 from lstm_explain.target import Target
 
-LOCK, AGGREGATES, SUMMARY = ".lock", "aggregates.parquet", "summary.json"
+LOCK, REPORT, SUMMARY = ".lock", "report.html", "summary.json"
 PROBED = 16  # rows that are tried before anything begins
 
 
@@ -88,8 +88,14 @@ def prepare(request: Request) -> tuple[Job, ServedModel]:
     return job, served
 
 
-def run(job: Job, served: ServedModel, workers: int | None, address: str | None) -> Total:
-    """What is left of the job, and its aggregates. workers: 0 for this process, without Ray. Raises Error, OSError."""
+def run(
+    job: Job, served: ServedModel, workers: int | None = None, address: str | None = None, reference: Path | None = None
+) -> Total:
+    """What is left of the job, and its report. workers: 0 for this process, without Ray. reference: the folder of
+    another run. Raises Error, OSError.
+    """
+    if reference is not None:
+        report.read(reference)  # says what is wrong with it before the work
     with _alone(job.output):
         for folder in (job.output, *(job.output / kind for kind in (ROWS, ERRORS, STATISTICS))):
             remove_leftovers(folder)
@@ -105,14 +111,23 @@ def run(job: Job, served: ServedModel, workers: int | None, address: str | None)
             for done in work:
                 total.add(done)
                 tell()
-        with atomically(job.output / AGGREGATES) as beside:
-            pq.write_table(statistics_of(job).table(), beside)
-        write_text(job.output / SUMMARY, json.dumps(total.as_json(), indent=1) + "\n")
+        _report(job, served, total, reference)
         return total
 
 
-def statistics_of(job: Job) -> Stats:
-    return merged(pq.read_table(job.part(STATISTICS, number)) for number in range(len(job.shards)))
+def _report(job: Job, served: ServedModel, total: Total, reference: Path | None) -> None:
+    stats = merged(pq.read_table(job.part(STATISTICS, number)) for number in range(len(job.shards)))
+    lines = report.lines_of(stats, served.config.features, reference)
+    moved = report.worst_drift(lines)
+    about = {"model": served.name, "method": str(job.method), "target": job.target.output or "the model's own"}
+    if reference is not None:
+        about["reference"] = str(reference)
+    if moved is not None:
+        about["largest drift"] = f"{moved.drift:+.2f} standard deviations: {moved.input} {moved.kind} {moved.name}"
+    with atomically(job.output / report.AGGREGATES) as beside:
+        pq.write_table(report.table(lines), beside)
+    write_text(job.output / REPORT, report.page(f"Relevance of {served.name}", lines, total, about))
+    write_text(job.output / SUMMARY, json.dumps(total.as_json(), indent=1) + "\n")
 
 
 def _shards(

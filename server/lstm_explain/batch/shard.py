@@ -107,6 +107,7 @@ class Worker:
             tally.rows, tally.failed = tally.rows + len(good), tally.failed + len(bad)
             for i, answer in good.items():
                 add_row(tally.stats, explainer.feed, answer.relevance.items())
+                tally.stats.add_explained(answer.explained)
                 if answer.missing > tally.worst:
                     tally.worst, tally.worst_at = answer.missing, f"{key.file}:{key.rows[i]}"
         return writer
@@ -146,6 +147,9 @@ def finished(job: Job, number: int) -> Done | None:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has taken at most."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """Bytes that this process has taken at most; not getrusage's, which begin with those of who started it."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))

@@ -1,7 +1,8 @@
 """Mean absolute relevance per feature and per lag: added up row by row, merged over shards.
 
 A row's value for a feature is the mean of |relevance| over its time steps; for a lag (0: the last step) the mean over
-the features of that step. Mean and spread over rows follow from the sums. An input of tokens has lags only.
+the features of that step. Mean and spread over rows follow from the sums. An input of tokens has lags only. The
+explained value is added up as it is, under the kind `explained`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lstm_explain.batch.feed import Feed
 SCHEMA = pa.schema(
     [
         ("input", pa.string()),
-        ("kind", pa.string()),  # feature or lag
+        ("kind", pa.string()),  # feature, lag or explained
         ("position", pa.int64()),
         ("rows", pa.int64()),
         ("sum", pa.float64()),
@@ -47,6 +48,9 @@ class Stats:
             self._add((name, "feature"), np.moveaxis(size, last, 0).reshape(size.shape[last], -1).mean(axis=1))
         if time is not None:
             self._add((name, "lag"), by_step.mean(axis=1)[::-1])
+
+    def add_explained(self, value: float) -> None:
+        self._add(("", "explained"), np.array([value]))
 
     def _add(self, group: Group, values: Array) -> None:
         self._merge(group, np.stack([np.ones(len(values)), values, values**2]))

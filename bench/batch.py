@@ -1,0 +1,123 @@
+"""`python -m bench.batch rates|memory [--rows N] [--json FILE]`: rates of `lstm-explain batch`; memory as data grows.
+
+Ragged sequences of 20 to 200 days for the bundled discharge model. Beside the command: a plain loop over the engine,
+row by row. Rates of Ray leave out its start, which is told apart: they are from the first shard that is done to the
+last.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+import lstm_explain as lx
+from bench.__main__ import machine
+from lstm_explain.batch.command import Request, cluster, prepare
+from lstm_explain.batch.shard import Worker
+
+MODEL, SHORTEST, LONGEST, FEATURES = Path("models/discharge"), 20, 200, 5
+LOOP_ROWS = 5000  # of the plain loop
+
+
+def write(path: Path, rows: int, seed: int = 0) -> None:
+    """Row groups of 10,000 sequences, made one at a time."""
+    rng = np.random.default_rng(seed)
+    kind = pa.list_(pa.list_(pa.float32()))
+    with pq.ParquetWriter(path, pa.schema([("weather", kind)])) as writer:
+        for start in range(0, rows, 10_000):
+            lengths = rng.integers(SHORTEST, LONGEST + 1, min(10_000, rows - start))
+            steps = int(lengths.sum())
+            values = pa.array(rng.standard_normal(steps * FEATURES, np.float32))
+            by_step = pa.ListArray.from_arrays(pa.array(np.arange(steps + 1, dtype=np.int32) * FEATURES), values)
+            ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+            writer.write_table(pa.table({"weather": pa.ListArray.from_arrays(pa.array(ends), by_step)}))
+
+
+def loop(path: Path) -> float:
+    """Rows a second of the engine alone, everything in memory."""
+    model = lx.load(MODEL / "1" / "model.onnx")
+    table = next(pq.ParquetFile(path).iter_batches(LOOP_ROWS))
+    rows = [np.array(row, np.float32)[None] for row in table["weather"].to_pylist()]
+    model.explain({"weather": rows[0]})
+    began = time.perf_counter()
+    for row in rows:
+        model.explain({"weather": row})
+    return len(rows) / (time.perf_counter() - began)
+
+
+def job(path: Path, workers: int) -> dict[str, float]:
+    """start: seconds until the first shard was done. rate: rows a second after that."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        work, served = prepare(Request(MODEL, path, Path(folder) / "out"))
+        shards = list(range(len(work.shards)))
+        if workers == 0:
+            worker = Worker(work, served)
+            ended = ((worker.run(n), time.perf_counter()) for n in shards)
+        else:
+            ended = ((done, time.perf_counter()) for done in cluster.run(work, shards, workers, None))
+        done = list(ended)
+    (_, first), *others, (_, last) = done
+    rows = sum(d.rows for d, _ in done[1:])
+    assert len(others)
+    assert sum(d.failed for d, _ in done) == 0
+    worst = max(d.worst for d, _ in done)
+    return {"start": first - began, "rate": rows / (last - first), "seconds": last - began, "worst": worst}
+
+
+def memory(path: Path, workers: int) -> int:
+    """Bytes that a worker took at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--model", str(MODEL), "--input", str(path), "--output", f"{folder}/out", "--workers", str(workers)]
+        run = [sys.executable, "-m", "lstm_explain.cli", "batch", *flags, "--json"]
+        return int(json.loads(subprocess.run(run, check=True, capture_output=True).stdout)["memory"])
+
+
+def rates(path: Path, rows: int) -> dict[str, Any]:
+    write(path, rows)
+    found: dict[str, Any] = {"rows": rows, "input_bytes": path.stat().st_size, "loop": loop(path)}
+    return {**found, "workers": {str(n): job(path, n) for n in (0, 1, 2)}}
+
+
+def growth(path: Path, rows: int) -> dict[str, int]:
+    """Memory by the number of rows: a tenth, and all."""
+    found = {}
+    for count in (rows // 10, rows):
+        write(path, count)
+        found[str(count)] = memory(path, 1)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.batch", description=__doc__)
+    parser.add_argument("what", choices=("rates", "memory"))
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--json", type=Path, help="where the figures go, too")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sequences.parquet"
+        found = (rates if arguments.what == "rates" else growth)(path, arguments.rows)
+    figures = {"machine": machine(), arguments.what: found}
+    Console().print_json(json.dumps(figures))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Aggregates and drift, against NumPy's own means; memory while the data grows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.batch.data import DISCHARGE, batch, in_this_process, pq, results, weather, write
+
+FEATURES = ["prcp", "srad", "tmax", "tmin", "vp"]
+
+
+def run(folder: Path, rows: list[np.ndarray[Any, Any]], *flags: object) -> dict[tuple[str, int], dict[str, Any]]:
+    """The aggregates of a run in `folder`, by kind and position."""
+    folder.mkdir()
+    write(folder / "in.parquet", rows)
+    arguments = ("--model", DISCHARGE, "--input", folder / "in.parquet", "--output", folder / "out")
+    assert in_this_process(*arguments, "--shard-rows", 30, *flags) == 0
+    lines = pq.read_table(folder / "out" / "aggregates.parquet").to_pylist()
+    return {(line["kind"], line["position"]): line for line in lines}
+
+
+def test_means_per_feature_and_lag(tmp_path: Path) -> None:
+    lines = run(tmp_path / "a", weather(100, longest=12))
+    relevance = [np.abs(np.array(r["relevance/weather"])) for r in results(tmp_path / "a" / "out").to_pylist()]
+    by_feature = np.array([r.mean(axis=0) for r in relevance])
+    for i, name in enumerate(FEATURES):
+        line = lines["feature", i]
+        assert (line["name"], line["rows"], line["drift"]) == (name, 100, None)
+        assert line["mean"] == pytest.approx(by_feature[:, i].mean(), rel=1e-6)
+        assert line["std"] == pytest.approx(by_feature[:, i].std(), rel=1e-5)
+    for lag in range(12):
+        values = [r[-1 - lag].mean() for r in relevance if len(r) > lag]
+        assert lines["lag", lag]["rows"] == len(values)
+        assert lines["lag", lag]["mean"] == pytest.approx(np.mean(values), rel=1e-6)
+    explained = results(tmp_path / "a" / "out")["explained"].to_numpy()
+    assert lines["explained", 0]["mean"] == pytest.approx(explained.mean(), rel=1e-9)
+
+
+def test_drift_against_another_run(tmp_path: Path) -> None:
+    """Rain that doubles shows; a run against itself does not drift."""
+    rows = weather(100, longest=12)
+    before = run(tmp_path / "a", rows)
+    same = run(tmp_path / "b", rows, "--reference", tmp_path / "a" / "out")
+    assert {line["drift"] for line in same.values() if line["std"]} == {0.0}
+    wet = [row * np.array([2, 1, 1, 1, 1], "f4") for row in rows]
+    after = run(tmp_path / "c", wet, "--reference", tmp_path / "a" / "out")
+    for key, line in after.items():
+        old = before[key]
+        assert (line["reference_mean"], line["reference_std"]) == (old["mean"], old["std"])
+        if old["std"]:
+            assert line["drift"] == pytest.approx((line["mean"] - old["mean"]) / old["std"], abs=1e-9)
+    assert max(FEATURES, key=lambda f: abs(after["feature", FEATURES.index(f)]["drift"])) == "prcp"
+    page = (tmp_path / "c" / "out" / "report.html").read_text()
+    assert "largest drift" in page
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # needs nothing from elsewhere
+    for name in FEATURES:
+        assert name in page
+
+
+def test_a_reference_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in.parquet", weather(5))
+    arguments = ("--model", DISCHARGE, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
+    assert in_this_process(*arguments, "--reference", tmp_path / "nowhere") == 2
+    assert "not a run that is done" in capsys.readouterr().err
+
+
+def test_memory_stays_flat_while_the_data_grows_tenfold(tmp_path: Path) -> None:
+    """One row group, so that nobody is saved by small ones. Larger runs: `python -m bench.batch memory`."""
+    peaks = []
+    for count in (2_000, 20_000):
+        write(tmp_path / f"{count}.parquet", weather(count, longest=60), group=count)
+        flags = ("--model", DISCHARGE, "--input", tmp_path / f"{count}.parquet", "--output", tmp_path / f"out{count}")
+        done = batch(*flags, "--workers", 0, "--json")
+        assert done.returncode == 0, done.stderr
+        peaks.append(json.loads(done.stdout)["memory"])
+    assert peaks[1] < 1.15 * peaks[0]
