@@ -36,16 +36,16 @@ def run(job: Job, shards: Sequence[int], workers: int | None, address: str | Non
 
     _connect(address, workers)
     try:
-        left, attempts = list(shards), 0
+        left, attempts = dict.fromkeys(shards), 0
         while left:
             before = len(left)
             cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-            for done in _round(job, left, min(workers or cores, cores, len(left))):
-                left.remove(done.shard)
+            for done in _round(job, list(left), min(workers or cores, cores, len(left))):
+                left.pop(done.shard, None)
                 yield done
             attempts = attempts + 1 if len(left) == before else 0
             if attempts == ATTEMPTS:
-                first = job.shards[left[0]]
+                first = job.shards[next(iter(left))]
                 told = (
                     f"{len(left)} shards, the first being rows {first.start} to {first.stop} of {job.names[first.file]}"
                 )
