@@ -221,10 +221,20 @@ def test_the_default_retry_is_the_published_one():
     assert json.loads(Retry().service_config()) == PUBLISHED
 
 
-def test_a_token_does_not_leave_the_machine_unencrypted():
+@pytest.mark.parametrize(
+    "address", ["example.org:1", "127.0.0.1.example:1", "127.example:1", "localhost.example:1", "10.0.0.1:1"]
+)
+def test_a_token_does_not_leave_the_machine_unencrypted(address: str):
     with pytest.raises(ValueError, match="unencrypted"):
-        Connection("example.org:1", token="secret")
-    assert Connection("127.0.0.1:1", token="secret").metadata() == (("authorization", "Bearer secret"),)
+        Connection(address, token="secret")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.9.10:1", "[::1]:1", "localhost:1", "unix:/tmp/socket"])
+def test_a_token_may_stay_on_the_machine(address: str):
+    assert Connection(address, token="secret").metadata() == (("authorization", "Bearer secret"),)
+
+
+def test_a_token_goes_where_the_caller_says():
     assert Connection("example.org:1", tls=True, token=lambda: "fresh").metadata()[0][1] == "Bearer fresh"
     assert Connection("example.org:1", token="secret", plaintext_token=True).metadata()
 

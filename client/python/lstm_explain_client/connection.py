@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,7 +21,7 @@ PUBLISHED: dict[str, Any] = json.loads(
     resources.files("lstm_explain_proto").joinpath("lstm_explain/v1/service_config.json").read_text()
 )
 _POLICY: dict[str, Any] = PUBLISHED["methodConfig"][0]["retryPolicy"]
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
+_LOOPBACK = re.compile(r"(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+|unix:.*")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Connection:
     plaintext_token: bool = False
 
     def __post_init__(self) -> None:
-        exposed = self.token is not None and not self.tls and not self.address.startswith(_LOOPBACK)
+        exposed = self.token is not None and not self.tls and not _LOOPBACK.fullmatch(self.address)
         if exposed and not self.plaintext_token:
             raise ValueError(
                 "a token over an unencrypted connection can be read by others: set tls, or plaintext_token"

@@ -1,5 +1,6 @@
 //! How a connection is made: security, limits, retries.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
@@ -137,7 +138,8 @@ impl Builder {
 }
 
 fn is_loopback(address: &str) -> bool {
-    ["127.", "localhost:", "[::1]:"].iter().any(|prefix| address.starts_with(prefix))
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host.trim_start_matches('[').trim_end_matches(']'));
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The header that says who calls.

@@ -36,6 +36,11 @@ async fn a_token_does_not_travel_in_the_clear() {
     assert_eq!(kind(builder()), Some(ErrorKind::InvalidRequest));
     assert_eq!(kind(builder().plaintext_token(true)), None);
     assert_eq!(kind(builder().tls(Tls::new())), None);
-    assert_eq!(kind(Client::builder("127.0.0.1:1").token("secret")), None);
+    for own in ["127.0.0.1:1", "localhost:1", "[::1]:1"] {
+        assert_eq!(kind(Client::builder(own).token("secret")), None, "{own}");
+    }
+    for other in ["127.0.0.1.example:1", "127.example:1", "localhost.example:1", "10.0.0.1:1"] {
+        assert_eq!(kind(Client::builder(other).token("secret")), Some(ErrorKind::InvalidRequest), "{other}");
+    }
     assert_eq!(kind(Client::builder("127.0.0.1:1").token("sec\nret")), Some(ErrorKind::InvalidRequest));
 }

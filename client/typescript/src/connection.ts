@@ -37,7 +37,7 @@ export interface ConnectOptions {
   channelOptions?: ClientOptions;
 }
 
-const LOOPBACK = /^(127\.|localhost:|\[::1\]:|unix:)/;
+const LOOPBACK = /^(127(\.\d{1,3}){3}:\d+$|localhost:\d+$|\[::1\]:\d+$|unix:)/;
 
 /** Throws where a token would go over the net in the open. */
 export function channelCredentials(address: string, options: ConnectOptions): ChannelCredentials {

@@ -92,7 +92,9 @@ test("a message that is too large is no overload", () => {
 });
 
 test("tokens are not sent in the open", () => {
-  assert.throws(() => new Client("explain.example:443", { token: "t" }), TypeError);
+  for (const address of ["explain.example:443", "127.0.0.1.example:1", "127.example:1", "localhost.example:1", "10.0.0.1:1"]) {
+    assert.throws(() => new Client(address, { token: "t" }), TypeError, address);
+  }
   for (const address of ["127.0.0.1:1", "[::1]:1", "localhost:1"]) {
     new Client(address, { token: "t" }).close();
   }
