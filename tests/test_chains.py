@@ -23,10 +23,21 @@ class Chain:
     """A model of x [N, TIME, FEATURES]; every value on the way is [N, TIME, something].
 
     nodes_for_constants: constants as Constant nodes instead of initializers. gemm: dense layers as Gemm over rows.
+    cells: a bidirectional LSTM in the middle as "one" node, as "two" of one direction, or "unrolled"; one direction
+    where it is not given. time_first: x is [TIME, N, FEATURES].
     """
 
-    def __init__(self, opset: int, *, nodes_for_constants: bool = False, gemm: bool = False) -> None:
+    def __init__(
+        self,
+        opset: int,
+        *,
+        nodes_for_constants: bool = False,
+        gemm: bool = False,
+        cells: str = "",
+        time_first: bool = False,
+    ) -> None:
         self.opset, self.nodes_for_constants, self.gemm = opset, nodes_for_constants, gemm
+        self.cells, self.time_first = cells, time_first
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.rng = np.random.default_rng(1)
@@ -77,12 +88,49 @@ class Chain:
         turned = self.op("Transpose", y, perm=[2, 0, 1, 3])
         return self.op("Reshape", turned, self.ints(0, 0, -1))
 
+    def bilstm(self, x: str, width: int, units: int = 3) -> str:
+        shapes = [(2, 4 * units, width), (2, 4 * units, units), (2, 8 * units)]
+        arrays = [self.rng.standard_normal(shape).astype(np.float32) / 2 for shape in shapes]
+        if self.cells == "unrolled":
+            return self.op("Concat", *(self.unrolled(x, [a[d] for a in arrays], units, d) for d in (0, 1)), axis=2)
+        time_first = self.op("Transpose", x, perm=[1, 0, 2])
+        ways = [("bidirectional", slice(0, 2))]
+        if self.cells == "two":
+            ways = [("forward", slice(0, 1)), ("reverse", slice(1, 2))]
+        parts = []
+        for direction, which in ways:
+            weights = [self.const(a[which]) for a in arrays]
+            y = self.op("LSTM", time_first, *weights, hidden_size=units, direction=direction)
+            parts.append(self.op("Reshape", self.op("Transpose", y, perm=[2, 0, 1, 3]), self.ints(0, 0, -1)))
+        return self.op("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
+
+    def unrolled(self, x: str, weights: Sequence[AnyArray], units: int, backwards: int) -> str:
+        """One direction of an LSTM, step by step; gates in the order i, o, f, c."""
+        W, R, bias = (self.const(a) for a in (weights[0].T, weights[1].T, weights[2].reshape(2, -1).sum(axis=0)))
+        h = c = self.const(np.zeros((1, units), np.float32))
+        outputs = [""] * TIME
+        for t in range(TIME)[::-1] if backwards else range(TIME):
+            z = self.op("MatMul", self.op("Gather", x, self.const(np.array(t)), axis=1), W)
+            z = self.op("Add", self.op("Add", z, self.op("MatMul", h, R)), bias)
+            i, o, f, g = (
+                self.op("Slice", z, self.ints(k * units), self.ints((k + 1) * units), self.ints(1)) for k in range(4)
+            )
+            new = self.op("Mul", self.op("Sigmoid", i), self.op("Tanh", g))
+            c = self.op("Add", self.op("Mul", self.op("Sigmoid", f), c), new)
+            h = outputs[t] = self.op("Mul", self.op("Sigmoid", o), self.op("Tanh", c))
+        steps = [self.op("Reshape", y, self.ints(-1, 1, units)) for y in outputs]
+        return self.op("Concat", *steps, axis=1)
+
     def model(self, y: str) -> bytes:
         self.nodes.append(helper.make_node("Identity", [y], ["y"]))
         graph = helper.make_graph(
             self.nodes,
             "chain",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", TIME, FEATURES])],
+            [
+                helper.make_tensor_value_info(
+                    "x", TensorProto.FLOAT, [TIME, "N", FEATURES] if self.time_first else ["N", TIME, FEATURES]
+                )
+            ],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
             self.constants,
         )
@@ -179,13 +227,15 @@ STEPS = SMOOTH | KINKED
 def built(steps: Sequence[str], opset: int = 17, **variant: Any) -> lx.Model:
     """Those steps, the second half of them behind an LSTM, then the mean over time and a dense layer."""
     chain, x, width = Chain(opset, **variant), "x", FEATURES
+    if chain.time_first:
+        x = chain.op("Transpose", x, perm=[1, 0, 2])
     table = STEPS | NEUTRAL
     half = len([s for s in steps if s not in NEUTRAL]) // 2
     passed = 0
     for name in steps:
         if name not in NEUTRAL:
             if passed == half:
-                x, width = chain.lstm(x, width), 3
+                x, width = (chain.bilstm(x, width), 6) if chain.cells else (chain.lstm(x, width), 3)
             passed += 1
         x, width = table[name](chain, x, width)
     y = chain.reduced("ReduceMean", chain.dense(x, width, 2), 1, keepdims=0)
@@ -205,7 +255,7 @@ LRPS = [lx.LRP(rule, bias_factor=f) for rule in ("all", "half", "abs") for f in 
 
 
 @FIXED
-@given(chains(list(STEPS)), st.sampled_from([11, 13, 17, 18, 21]))
+@given(chains(list(STEPS)), st.sampled_from([11, 13, 17, 18, 21, 22, 23, 24]))
 def test_relevance_is_conserved(steps: list[str], opset: int) -> None:
     model = built(steps, opset)
     for method in LRPS:
@@ -240,8 +290,8 @@ def test_gradient_is_the_slope_in_any_direction(steps: list[str], seed: int) -> 
     np.testing.assert_allclose((gradient * direction).sum(axis=(1, 2)), slope, atol=3e-3 * size.max() + 3e-4)
 
 
-def assert_same(models: Sequence[lx.Model]) -> None:
-    for method in (*LRPS, lx.Gradient()):
+def assert_same(models: Sequence[lx.Model], methods: Sequence[lx.Method] = (*LRPS, lx.Gradient())) -> None:
+    for method in methods:
         first, *others = (m.explain(feed(), method, TARGET).relevance["x"] for m in models)
         for other in others:
             np.testing.assert_allclose(other, first, atol=5e-5 * np.abs(first).max(), err_msg=str(method))
@@ -264,3 +314,23 @@ def test_what_changes_nothing_changes_no_relevance(steps: list[str], extra: list
 def test_the_same_network_in_other_words(steps: list[str]) -> None:
     """MatMul and Add or Gemm, initializers or Constant nodes."""
     assert_same([built(steps), built(steps, gemm=True), built(steps, nodes_for_constants=True)])
+
+
+@FIXED
+@given(chains(list(STEPS), 4))
+def test_a_bidirectional_node_is_two_nodes_and_their_cells_unrolled(steps: list[str]) -> None:
+    one, two, unrolled = (built(steps, cells=cells) for cells in ("one", "two", "unrolled"))
+    assert_same([one, two])
+    # An initial state has units in the operator, of which a bias_factor gives each a part; as a constant it has none.
+    assert_same([one, unrolled], [*(m for m in LRPS if not m.bias_factor), lx.Gradient()])
+
+
+@FIXED
+@given(chains(list(STEPS), 4))
+def test_time_first_or_batch_first(steps: list[str]) -> None:
+    batch_first, time_first = built(steps), built(steps, time_first=True)
+    x = feed()["x"]
+    for method in (*LRPS, lx.Gradient()):
+        a = batch_first.explain({"x": x}, method, TARGET).relevance["x"]
+        b = time_first.explain({"x": x.swapaxes(0, 1).copy()}, method, TARGET).relevance["x"].swapaxes(0, 1)
+        np.testing.assert_allclose(b, a, atol=5e-5 * np.abs(a).max(), err_msg=str(method))
