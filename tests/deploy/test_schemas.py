@@ -33,6 +33,15 @@ def test_the_runtimes_containers_are_valid_kubernetes(version: str) -> None:
     schemas.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}, version, strict=True)
 
 
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_the_ray_jobs_pods_are_valid_kubernetes(version: str) -> None:
+    schemas = pytest.importorskip("kubernetes_validate", reason=EXTRA)
+    cluster = read(DEPLOY / "ray/rayjob.yaml")["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": group["template"]["spec"]}
+        schemas.validate(pod, version, strict=True)
+
+
 def test_the_runtime_is_valid_kserve() -> None:
     kserve = pytest.importorskip("kserve", reason=EXTRA)
     kinds = (kserve, importlib.import_module("kubernetes.client"))
