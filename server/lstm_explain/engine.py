@@ -17,7 +17,7 @@ from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.forward import Pass, run
 from lstm_explain.plan.head import Head
-from lstm_explain.rules.recurrent import cells_of
+from lstm_explain.rules.recurrent import LSTM, Keep, cells_of
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import part
 
@@ -36,6 +36,7 @@ class Engine:
         values, nodes = {o for n in graph.nodes for o in n.outputs}, {n.name for n in graph.nodes}
         own = {name: cell for name, cell in self.cells.items() if name in nodes}
         self.views = frozenset(name for name in inner_names(own) if name not in values)
+        self.finer = bool(self.cells) and all(isinstance(cell, LSTM) for cell in self.cells.values())
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
 
@@ -79,12 +80,13 @@ class Engine:
         """The plan for these, made when first asked for. Raises UnsupportedOperator."""
         lrp = isinstance(method, LRP)
         spread = isinstance(method, LRP) and method.bias_factor > 0
-        key = (head.value, lrp, spread, capture)
+        keep = keep_of(method)
+        key = (head.value, keep, spread, capture)
         with self._lock:
             plan = self._plans.get(key)
             if plan is None:
-                keep = (*capture, *head.keep(self.graph))
-                plan = self._compiled(head, Purpose(not lrp, spread, self.gates), keep)
+                taps = (*capture, *head.keep(self.graph))
+                plan = self._compiled(head, Purpose(not lrp, keep, spread, self.gates), taps)
                 self._plans[key] = plan
                 if len(self._plans) > MOST_PLANS:
                     self._plans.popitem(last=False)
@@ -98,6 +100,13 @@ class Engine:
             raise
         except Exception as error:  # ONNX Runtime's own types are not public
             raise ModelError(f"the model cannot be prepared: {runtime_message(error)}") from error
+
+
+def keep_of(method: Method) -> Keep:
+    """What the method looks at in recurrent nodes."""
+    if not isinstance(method, LRP):
+        return Keep.SLOPES
+    return Keep.SIGNALS if method.product_rule == "all" else Keep.EVERYTHING
 
 
 def in_double(inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -202,7 +202,7 @@ class Model:
             return self._explain_by_study(checked, method, output, head, target, capture)
         question = (method, output, head, target, capture, passes)
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
-            found = self._in_double(checked, *question) if self._single and _amplifies(method) else None
+            found = self._in_double(checked, *question) if self._single and self._amplifies(method) else None
             if found is None:
                 found = self._engine.explain(checked, *question)
                 if self._single and len(rows := wanting(method, found[2])):
@@ -296,6 +296,13 @@ class Model:
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
 
+    def _amplifies(self, method: Method) -> bool:
+        """Whether float32 is not worth a try: gates divide what they receive by pre-activations, which may be small.
+
+        Kernels that keep those in float64 are.
+        """
+        return isinstance(method, LRP) and method.product_rule != "all" and not self._engine.finer
+
     def verify(self) -> None:
         """Holds our kernels against ONNX Runtime's run of the whole graph; raises ModelError where they differ.
 
@@ -350,9 +357,6 @@ def _as_used(target: Target, output: str, selection: Selection) -> Target:
     return Target(output, index, target.batch_axis, contrast, target.weights, target.pre_activation)
 
 
-def _amplifies(method: Method) -> bool:
-    """Whether float32 is not worth a try: what gates receive they divide by pre-activations, which may be small."""
-    return isinstance(method, LRP) and method.product_rule != "all"
 
 
 def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -68,15 +68,15 @@ def relevance(
 ):  # fmt: skip
     """LRP under every product rule.
 
-    bias, Rb_h: as in `forward`; R_zr, R_h: packed [2H, H], [H, H]; features: D. r_y [T, B, H]: relevance arriving at
-    every step; r_h [B, H]: at the last state; overwritten with that of the initial state.
+    bias, Rb_h: as in `forward`; R_zr, R_h: packed [2H, H], [H, H]; features: D. r_y: relevance arriving at
+    every step, [T, B, H] or [0, 0, 0]; r_h [B, H]: at the last state; overwritten with that of the initial state.
     Fills m [T, B, 3H], from which R_x = x * (m @ W) + each; each [T, B]; lost [B].
     Under "before" the candidate has D + 1 incoming units, the inputs and r * u; u has H.
     """
     B, H = order.size, hidden.shape[2]
     kind = pre.dtype.type
     zero, half, one = kind(0), kind(0.5), kind(1)
-    keep = one - delta
+    keep, along = one - delta, r_y.shape[0] > 0
     per_unit = one / (features + kind(H))
     per_candidate = one / (features + one) if before else per_unit
     direct, r_reset = np.empty((B, H), pre.dtype), np.empty((B, H), pre.dtype)
@@ -95,7 +95,8 @@ def relevance(
             act, z, u, out = gates[t, b], pre[t, b], inner[t, b], m[t, b]
             absorbed, given_x, given_h, given_product = zero, zero, zero, zero
             for j in range(H):
-                density, kept = settle(r_h[b, j] + r_y[t, b, j], hidden[t, b, j], zero, eps)
+                r = r_h[b, j] + r_y[t, b, j] if along else r_h[b, j]
+                density, kept = settle(r, hidden[t, b, j], zero, eps)
                 absorbed += keep * kept
                 part = delta * half * kept
                 new, old = one - act[j], act[j]
@@ -164,7 +165,7 @@ def gradient(
 ):  # fmt: skip
     """Back-propagation through time; g_y, g_h as r_y, r_h in `relevance`, but gradients; g_x = m @ W."""
     B, H = order.size, hidden.shape[2]
-    one = pre.dtype.type(1)
+    one, along = pre.dtype.type(1), g_y.shape[0] > 0
     of_candidate, of_gates = np.empty((B, H), pre.dtype), np.empty((B, 2 * H), pre.dtype)
     through, back = np.empty((B, width_of(R_h)), pre.dtype), np.empty((B, width_of(R_zr)), pre.dtype)
     running = 0
@@ -177,7 +178,7 @@ def gradient(
             h_prev = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
             act, z, u, out = gates[t, b], pre[t, b], inner[t, b], m[t, b]
             for j in range(H):
-                g = g_h[b, j] + g_y[t, b, j]
+                g = g_h[b, j] + g_y[t, b, j] if along else g_h[b, j]
                 out[j] = g * (h_prev[j] - act[2 * H + j])
                 out[2 * H + j] = g * (one - act[j])
                 g_h[b, j] = g * act[j]

@@ -57,8 +57,7 @@ def _tile(rows: int, tiles: int) -> Callable[..., None]:
             for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
         )
         first, tile = arguments[3:]
-        number = context.get_value_type(signature.args[0].dtype)
-        weight = context.get_value_type(signature.args[1].dtype)
+        given, weight, number = (context.get_value_type(kind.dtype) for kind in signature.args[:3])
         vector, weights = ir.VectorType(number, WIDTH), ir.VectorType(weight, WIDTH)
         every = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
         K = builder.extract_value(builder.load(packed._get_ptr_by_name("shape")), 1)
@@ -76,6 +75,8 @@ def _tile(rows: int, tiles: int) -> Callable[..., None]:
 
         def spread(start: Any, k: Any) -> Any:
             value = builder.load(builder.gep(start, [k]))
+            if given != number:
+                value = builder.fpext(value, number)
             single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
             return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), every)
 
@@ -133,18 +134,24 @@ _1x8, _1x4, _1x2, _1x1 = (_tile(1, t) for t in (8, 4, 2, 1))
 EIGHT = _has_32_registers()
 
 
-def _types(number: nb.types.Type, weight: nb.types.Type) -> Any:
+def _types(given: nb.types.Type, weight: nb.types.Type, number: nb.types.Type) -> Any:
     """Inputs may be read-only."""
-    vectors, packed = nb.types.Array(number, 2, "C", readonly=True), nb.types.Array(weight, 3, "C", readonly=True)
+    vectors, packed = nb.types.Array(given, 2, "C", readonly=True), nb.types.Array(weight, 3, "C", readonly=True)
     return nb.void(vectors, packed, number[:, ::1], nb.int64)
 
 
+_32, _64 = nb.float32, nb.float64
+
+
 @nb.njit(
-    [_types(nb.float32, nb.float32), _types(nb.float64, nb.float32), _types(nb.float64, nb.float64)],
+    [_types(_32, _32, _32), _types(_32, _32, _64), _types(_64, _32, _64), _types(_64, _64, _64)],
     **FAST,
 )
 def multiply(vectors, packed, out, count):
-    """out[:count] = vectors[:count] @ matrix. vectors [B, K], packed as by `pack`, out [B, N padded]; contiguous."""
+    """out[:count] = vectors[:count] @ matrix. vectors [B, K], packed as by `pack`, out [B, N padded]; contiguous.
+
+    The arithmetic is that of `out`.
+    """
     tiles, eights = packed.shape[0], count // 8 * 8 if EIGHT else 0
     fours = eights + (count - eights) // 4 * 4
     for tile in range(tiles if eights else 0):

@@ -37,7 +37,7 @@ def relevance(pre, hidden, h0, lens, order, reverse, bias, R, eps, delta, units,
     """
     B, H = order.size, hidden.shape[2]
     latest, back = np.empty((B, H), pre.dtype), np.empty((B, width_of(R)), pre.dtype)
-    zero, one = pre.dtype.type(0), pre.dtype.type(1)
+    zero, one, along = pre.dtype.type(0), pre.dtype.type(1), r_y.shape[0] > 0
     running = 0
     for s in range(lens[order[0]] - 1, -1, -1):
         while running < B and lens[order[running]] > s:
@@ -47,7 +47,8 @@ def relevance(pre, hidden, h0, lens, order, reverse, bias, R, eps, delta, units,
             t = lens[b] - 1 - s if reverse else s
             total = zero
             for j in range(H):
-                density, kept = settle(r_h[b, j] + r_y[t, b, j], pre[t, b, j], bias[j], eps)
+                r = r_h[b, j] + r_y[t, b, j] if along else r_h[b, j]
+                density, kept = settle(r, pre[t, b, j], bias[j], eps)
                 m[t, b, j] = density
                 total += kept
             lost[b] += (one - delta) * total
@@ -67,7 +68,7 @@ def gradient(pre, hidden, lens, order, reverse, codes, params, clip, R, g_y, g_h
     """Back-propagation through time; fills m [T, B, H], from which g_x = m @ W; g_h becomes the initial state's."""
     B, H = order.size, hidden.shape[2]
     latest, back = np.empty((B, H), pre.dtype), np.empty((B, width_of(R)), pre.dtype)
-    running = 0
+    running, along = 0, g_y.shape[0] > 0
     for s in range(lens[order[0]] - 1, -1, -1):
         while running < B and lens[order[running]] > s:
             running += 1
@@ -75,7 +76,7 @@ def gradient(pre, hidden, lens, order, reverse, codes, params, clip, R, g_y, g_h
             b = order[i]
             t = lens[b] - 1 - s if reverse else s
             for j in range(H):
-                m[t, b, j] = g_h[b, j] + g_y[t, b, j]
+                m[t, b, j] = g_h[b, j] + g_y[t, b, j] if along else g_h[b, j]
             multiply_by_slope(codes[0], params[0, 0], params[0, 1], clip, pre[t, b], hidden[t, b], m[t, b])
             latest[i] = m[t, b]
         multiply(latest, R, back, running)

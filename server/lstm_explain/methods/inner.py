@@ -16,7 +16,7 @@ from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.layers import settings_of
 from lstm_explain.methods.spec import LRP
-from lstm_explain.rules.recurrent import LSTM, LSTMDirection, Recurrent, Tape
+from lstm_explain.rules.recurrent import LSTM, Keep, LSTMDirection, Recurrent, Tape
 from lstm_explain.rules.shares import settle, shared
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def inner_relevance(walk: Walk, node: str, view: str) -> Array:
     parts = []
     for d, (direction, tape) in enumerate(zip(cell.directions, tapes, strict=True)):
         assert isinstance(direction, LSTMDirection)
+        if "gates" not in tape.kept:
+            tape, _ = direction.forward(tape.x, [tape.h0, tape.kept["c0"]], tape.lens, Keep.EVERYTHING)
         r_y = np.zeros(tape.hidden.shape) if y is None else y[:, d]
         parts.append(_direction(direction, tape, r_y, [None if e is None else e[d] for e in ends], lrp)[view])
     whole = np.stack(parts, axis=1)

@@ -20,6 +20,7 @@ from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.live import live_values, reach
 from lstm_explain.plan.wiring import BODIES
 from lstm_explain.rules import TABLE
+from lstm_explain.rules.recurrent import Keep
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def open_graph(engine: Engine, value: str) -> Opened:
         return Opened(engine, tuple(floats), (), None)
     shut = [node for node in graph.nodes if not set(doors).intersection(node.outputs)]
     opened = replace(graph, nodes=shut, inputs=[*graph.inputs, *doors])
-    plan = compile_plan(replace(graph, outputs=list(doors)), doors, Purpose(gradient=True))
+    plan = compile_plan(replace(graph, outputs=list(doors)), doors, Purpose(gradient=True, keep=Keep.SLOPES))
     return Opened(Engine(opened), (*floats, *doors), tuple(doors), plan)
 
 

@@ -50,7 +50,8 @@ def explain_by_propagation(context: Context, method: Method, selection: Selectio
     """Walks back once for the whole batch, or sample by sample where an operator mixes the places of samples."""
     if isinstance(method, LRP) and method.composite is not None:
         check_keys(context.plan.graph, method.composite)
-    dtype = np.promote_types(context.done.values[context.head.value].dtype, np.float32)
+    single = np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32
+    dtype = np.promote_types(context.done.values[context.head.value].dtype, single)
     weights, batch = selection.weights.astype(dtype, copy=False), selection.batch
     lane = None if batch == 1 or batch_axis is None else Lane(batch_axis % weights.ndim)
     graph, values = context.plan.graph, context.done.values

@@ -15,6 +15,7 @@ from lstm_explain.plan.wiring import BODIES, entered, wiring_of
 from lstm_explain.rules import Kind
 from lstm_explain.rules.gates import gate_slot
 from lstm_explain.rules.op import SHAPE, shape_tap
+from lstm_explain.rules.recurrent import Keep
 
 OWN = (Kind.RECURRENT, Kind.CONTROL)
 
@@ -34,7 +35,8 @@ class Plan:
 
     live: values that relevance may reach. linear: values that a sum which they feed looks through. gates: the gate's
     slot of each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name and attribute.
-    entries: for a body, its own inputs, without those that it reads from around it.
+    keep: what recurrent nodes keep for the way back. entries: for a body, its own inputs, without those that it reads
+    from around it.
     """
 
     graph: Graph
@@ -45,6 +47,7 @@ class Plan:
     gates: dict[str, int | None]
     bodies: dict[str, dict[str, Plan]]
     gradient: bool
+    keep: Keep
     entries: tuple[str, ...] = ()
 
 
@@ -52,12 +55,13 @@ class Plan:
 class Purpose:
     """What a plan is for.
 
-    gradient: vector-Jacobian products rather than relevance. constants_too: the constant part of every sum is computed
+    gradient: vector-Jacobian products rather than relevance. keep: of recurrent nodes, for the way back. constants_too: the constant part of every sum is computed
     too (for a bias_factor other than 0). gates: the gate's slot (None: no gate) by node name, where the caller knows
     better.
     """
 
     gradient: bool = False
+    keep: Keep = Keep.SIGNALS
     constants_too: bool = False
     gates: Mapping[str, int | None] = field(default_factory=dict)
 
@@ -95,7 +99,9 @@ def _compile(
     known = {*taps, *graph.inputs, *(o for s in stops if s.kind in OWN for o in s.node.outputs)}
     taps = {name: None for name in taps if not (name.endswith(SHAPE) and name.removesuffix(SHAPE) in known)}
     steps = _steps(graph, extra, stops, taps)
-    return Plan(graph, steps, stops, frozenset(live), linear, gates, bodies, purpose.gradient, tuple(entries))
+    return Plan(
+        graph, steps, stops, frozenset(live), linear, gates, bodies, purpose.gradient, purpose.keep, tuple(entries)
+    )
 
 
 def _bodies(stop: Stop, purpose: Purpose, linear: frozenset[str]) -> dict[str, Plan]:

@@ -35,7 +35,7 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
             done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
         elif step.kind is Kind.RECURRENT:
             cell = cells[step.node.name]
-            outputs, tape = cell.forward(values_by_slot(step.node, plan.graph, done.values, cell.reads))
+            outputs, tape = cell.forward(values_by_slot(step.node, plan.graph, done.values, cell.reads), plan.keep)
             done.tapes[step.node.name] = tape
             done.values.update((n, v) for n, v in zip(step.node.outputs, outputs, strict=False) if n)
         else:

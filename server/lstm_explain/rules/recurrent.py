@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
@@ -21,6 +24,14 @@ from lstm_explain.threads import in_threads, threads
 T = TypeVar("T")
 RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}
 STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
+
+
+class Keep(enum.Enum):
+    """What a forward pass keeps for the way back."""
+
+    SIGNALS = "for LRP under signal takes all"
+    EVERYTHING = "for LRP under the other rules, sums that these divide by in float64"
+    SLOPES = "for gradients"
 
 
 @dataclass(slots=True)
@@ -44,15 +55,25 @@ class Lengths:
         return np.arange(total)[:, None] >= self.steps
 
 
+@lru_cache(maxsize=256)
+def _all_of(steps: int, batch: int) -> Lengths:
+    """Sequences as long as the array; shared, so not to be written to."""
+    return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
+
+
 @dataclass
 class Tape:
-    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H]."""
+    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H].
+
+    dtype: of the way back.
+    """
 
     x: Array
     hidden: Array
     h0: Array
     lens: Lengths
     kept: dict[str, Array]
+    dtype: np.dtype[Any]
 
 
 @dataclass(slots=True)
@@ -103,7 +124,7 @@ class Recurrent(ABC):
     default_activations: ClassVar[tuple[str, ...]]
     direction: ClassVar[type[Direction]]
 
-    def forward(self, values: Mapping[int, Array]) -> tuple[list[Array], list[Tape]]:
+    def forward(self, values: Mapping[int, Array], keep: Keep) -> tuple[list[Array], list[Tape]]:
         """Every output of the operator, and a tape a direction. values: the node's inputs at `reads`, by slot."""
         x = np.asarray(values[0], self.dtype)
         if x.ndim != 3 or x.shape[2] != self.features:
@@ -112,7 +133,7 @@ class Recurrent(ABC):
         steps, batch, _ = x.shape
         lens = self._lengths(values.get(4), steps, batch)
         states = [self._state(values.get(slot), batch) for slot in STATE_SLOTS[self.node.op]]
-        runs = self._in_directions(lambda d: self.directions[d].forward(x, [s[d] for s in states], lens), lens)
+        runs = self._in_directions(lambda d: self.directions[d].forward(x, [s[d] for s in states], lens, keep), lens)
         tapes, finals = [tape for tape, _ in runs], [last for _, last in runs]
         y = _stack([t.hidden for t in tapes], axis=1)
         ends = [_stack([f[i] for f in finals], axis=0) for i in range(self.states)]
@@ -134,7 +155,7 @@ class Recurrent(ABC):
     def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
         """The kernels do not look where they read, so what steers them is checked."""
         if value is None:
-            return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
+            return _all_of(steps, batch)
         if value.shape != (batch,):
             raise self._misfit("sequence_lens", value.shape, (batch,))
         if value.min() < 0 or value.max() > steps:
@@ -150,15 +171,15 @@ class Recurrent(ABC):
 
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> Flow:
         """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
-        steps, batch, _ = tapes[0].x.shape
+        dtype = tapes[0].dtype
         y, *ends = arriving + [None] * (1 + self.states - len(arriving))
         if self.batch_first:
             y = None if y is None else y.transpose(1, 2, 0, 3)
             ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
 
         def of_direction(d: int) -> list[Array]:
-            r_y = memory.zeros((steps, batch, self.hidden), self.dtype) if y is None else self._owned(y[:, d])
-            r_ends = [self._end(e, d, tapes[0].lens) for e in ends]
+            r_y = np.zeros((0, 0, 0), dtype) if y is None else np.ascontiguousarray(y[:, d], dtype)
+            r_ends = [self._end(e, d, tapes[0].lens, dtype) for e in ends]
             return self.directions[d].backward(tapes[d], r_y, r_ends, lrp)
 
         parts = self._in_directions(of_direction, tapes[0].lens)
@@ -185,14 +206,11 @@ class Recurrent(ABC):
                 lost += np.where(lens.steps == 0, end.sum(axis=(0, 2)), 0)
         return lost
 
-    def _end(self, end: Array | None, d: int, lens: Lengths) -> Array:
+    def _end(self, end: Array | None, d: int, lens: Lengths, dtype: np.dtype[Any]) -> Array:
+        """An array that a kernel may write to."""
         if end is None:
-            return np.zeros((len(lens.steps), self.hidden), self.dtype)
-        return self._owned(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None])
-
-    def _owned(self, array: Array) -> Array:
-        """A copy that a kernel may write to."""
-        return np.array(array, self.dtype, order="C")
+            return np.zeros((len(lens.steps), self.hidden), dtype)
+        return np.array(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None], dtype, order="C")
 
 
 def _stack(parts: list[Array], axis: int) -> Array:
@@ -255,16 +273,19 @@ class Direction(ABC):
         """Lays out what depends on the weights alone."""
 
     @abstractmethod
-    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
         """The tape and the last states, [B, H] each."""
 
     @abstractmethod
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        """Relevance of x [T, B, D], absorbed [B], relevance of each initial state [B, H]. Writes to r_y and r_ends."""
+        """Relevance of x [T, B, D], absorbed [B], relevance of each initial state [B, H]. Writes to r_ends.
 
-    def room(self, lens: Lengths, *shape: int) -> Array:
+        r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps.
+        """
+
+    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: npt.DTypeLike = None) -> Array:
         """For a kernel to fill; zero where it will not come, past the end of shorter sequences."""
-        return (memory.empty if lens.whole else memory.zeros)(shape, self.W.dtype)
+        return (memory.empty if lens.whole else memory.zeros)(shape, self.W.dtype if dtype is None else dtype)
 
     def last(self, sequence: Array, lens: Lengths) -> Array:
         """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
@@ -284,68 +305,76 @@ class LSTMDirection(Direction):
     def prepare(self) -> None:
         H = self.hidden
         self.bias = self.B[: 4 * H] + self.B[4 * H :]
-        self.Rt_packed, self.R_packed, self.R_c = pack(self.R.T), pack(self.R), pack(self.R[3 * H :])
-        self.by_input, self.by_candidate = Weights(self.W.T), Weights(self.W[3 * H :])
-        self.by_gates = Weights(self.W)
+        self.Wt, self.W_all, self.W_c = pack(self.W.T), pack(self.W), pack(self.W[3 * H :])
+        self.Rt, self.R_all, self.R_c = pack(self.R.T), pack(self.R), pack(self.R[3 * H :])
+        self.b_c = self.bias[3 * H :].copy()
+        usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
+        self.slopes_from_z = not usual or self.clip > 0
 
-    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
-        z = self.by_input.times(x)
-        gates = self.room(lens, *z.shape)
-        cells, squashed, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(3))
         h0, c0 = states
+        c = c0.copy()
+        shape = (steps, batch, self.hidden)
+        hidden = self.room(lens, shape)
+        weights = (self.Wt, self.Rt, self.bias, self.P)
+        cell = (self.reverse, self.codes, self.params, self.clip, self.coupled)
+        if keep is Keep.SIGNALS:
+            kept = {name: self.room(lens, shape) for name in ("pre", "old", "new")}
+            kernel, arrays = lstm.forward_all, (*kept.values(), hidden)
+        else:
+            finer = np.dtype(np.float64) if keep is Keep.EVERYTHING else x.dtype
+            c, c0 = c.astype(finer, copy=False), c0.astype(finer, copy=False)
+            wide = (steps, batch, 4 * self.hidden)
+            has_z = keep is Keep.EVERYTHING or self.slopes_from_z
+            kept = {
+                "z": self.room(lens, wide if has_z else (0, 0, 0), finer),
+                "gates": self.room(lens, wide),
+                "cells": self.room(lens, shape, finer),
+                "squashed": self.room(lens, shape),
+            }
+            kernel, arrays = lstm.forward, (*kept.values(), hidden)
+        in_threads(lambda order: kernel(x, *weights, c, h0, lens.steps, order, *cell, *arrays), lens.parts)
+        last = c.astype(x.dtype, copy=False)
+        if not lens.whole:
+            last = last * (lens.steps > 0)[:, None].astype(x.dtype)
+        return Tape(x, hidden, h0, lens, {**kept, "c0": c0}, c.dtype), [self.last(hidden, lens), last]
+
+    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
+        kept, lens, (r_h, r_c) = tape.kept, tape.lens, r_ends
+        r_x = self.room(lens, tape.x.shape, r_h.dtype)
+        lost = np.zeros(len(lens.steps))
+        if lrp is None:
+            z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
+            in_threads(
+                lambda order: lstm.gradient(
+                    z, gates, cells, squashed, c0, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
+                    self.coupled, self.R_all, self.W_all, self.P, r_y, r_h, r_c, r_x,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return [r_x, lost, r_h, r_c]
+        number = r_h.dtype.type
+        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
+        if lrp.product_rule == "all":
+            in_threads(
+                lambda order: lstm.relevance_all(
+                    tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
+                    self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return [r_x, lost, r_h, r_c]
+        z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
         in_threads(
-            lambda order: lstm.forward(
-                z, self.Rt_packed, self.bias, self.P, h0, c0, lens.steps, order, self.reverse, self.codes, self.params,
-                self.clip, self.coupled, gates, cells, squashed, hidden,
+            lambda order: lstm.relevance_shared(
+                RULES[lrp.product_rule], tape.x, z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens.steps, order,
+                self.reverse, self.coupled, self.bias, self.R_all, self.W_all, self.P, eps, delta, unit, r_y, r_h, r_c,
+                r_x, lost,
             ),
             lens.parts,
         )  # fmt: skip
-        tape = Tape(x, hidden, h0, lens, {"z": z, "gates": gates, "cells": cells, "squashed": squashed, "c0": c0})
-        return tape, [self.last(hidden, lens), self.last(cells, lens)]
-
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        steps, batch, _ = tape.x.shape
-        z, gates, cells, squashed, c0 = (tape.kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
-        lens, (r_h, r_c) = tape.lens.steps, r_ends
-        lost = np.zeros(batch, self.W.dtype)
-        only_input = lrp is not None and lrp.product_rule == "all"
-        m = self.room(tape.lens, steps, batch, self.hidden * (1 if only_input else 4))
-        if lrp is None:
-            in_threads(
-                lambda order: lstm.gradient(
-                    z, gates, cells, squashed, c0, lens, order, self.reverse, self.codes, self.params, self.clip,
-                    self.coupled, self.R_packed, self.P, r_y, r_h, r_c, m,
-                ),
-                tape.lens.parts,
-            )  # fmt: skip
-            return [self.by_gates.times(m), lost, r_h, r_c]
-        eps, delta, each = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor), self.each(tape, lrp)
-        if only_input:
-            in_threads(
-                lambda order: lstm.relevance_all(
-                    z, gates, cells, tape.hidden, tape.h0, c0, lens, order, self.reverse, self.bias[3 * self.hidden :],
-                    self.R_c, eps, delta, r_y, r_h, r_c, m, each, lost,
-                ),
-                tape.lens.parts,
-            )  # fmt: skip
-            return [self.of_input(tape.x, self.by_candidate.times(m), lrp, each), lost, r_h, r_c]
-        in_threads(
-            lambda order: lstm.relevance_shared(
-                RULES[lrp.product_rule], z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens, order, self.reverse,
-                self.coupled, self.bias, self.R_packed, self.P, eps, delta, r_y, r_h, r_c, m, each, lost,
-            ),
-            tape.lens.parts,
-        )  # fmt: skip
-        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h, r_c]
-
-    def each(self, tape: Tape, lrp: LRP) -> Array:
-        """[T, B]: one over the number of incoming units, at every step that there is."""
-        each = np.empty(tape.x.shape[:2], self.W.dtype)
-        each.fill(1 / self.units)
-        if lrp.bias_factor and not tape.lens.whole:
-            each[tape.lens.over(len(each))] = 0
-        return each
+        return [r_x, lost, r_h, r_c]
 
 
 class LSTM(Recurrent):
@@ -365,11 +394,11 @@ class GRUDirection(Direction):
         if self.linear_before_reset:  # the reset gate scales this bias too
             self.bias[2 * H :] = self.B[2 * H : 3 * H]
 
-    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
         pre = self.by_input.times(x)
-        gates = self.room(lens, *pre.shape)
-        inner, hidden = (self.room(lens, steps, batch, self.hidden) for _ in range(2))
+        gates = self.room(lens, pre.shape)
+        inner, hidden = (self.room(lens, (steps, batch, self.hidden)) for _ in range(2))
         (h0,) = states
         in_threads(
             lambda order: gru.forward(
@@ -378,13 +407,15 @@ class GRUDirection(Direction):
             ),
             lens.parts,
         )  # fmt: skip
-        return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}), [self.last(hidden, lens)]
+        return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}, x.dtype), [
+            self.last(hidden, lens)
+        ]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, features = tape.x.shape
         pre, gates, inner = (tape.kept[n] for n in ("pre", "gates", "inner"))
         lens, (r_h,) = tape.lens.steps, r_ends
-        m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
+        m, each = self.room(tape.lens, pre.shape), self.room(tape.lens, (steps, batch))
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             in_threads(
@@ -418,9 +449,9 @@ class RNNDirection(Direction):
         self.by_input, self.by_gates = Weights(self.W.T), Weights(self.W)
         self.bias = self.B[: self.hidden] + self.B[self.hidden :]
 
-    def forward(self, x: Array, states: list[Array], lens: Lengths) -> tuple[Tape, list[Array]]:
+    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
         pre = self.by_input.times(x)
-        hidden = self.room(lens, *pre.shape)
+        hidden = self.room(lens, pre.shape)
         (h0,) = states
         in_threads(
             lambda order: rnn.forward(
@@ -429,12 +460,12 @@ class RNNDirection(Direction):
             ),
             lens.parts,
         )  # fmt: skip
-        return Tape(x, hidden, h0, lens, {"pre": pre}), [self.last(hidden, lens)]
+        return Tape(x, hidden, h0, lens, {"pre": pre}, x.dtype), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
         steps, batch, _ = tape.x.shape
         pre, lens, (r_h,) = tape.kept["pre"], tape.lens.steps, r_ends
-        m, each = self.room(tape.lens, *pre.shape), self.room(tape.lens, steps, batch)
+        m, each = self.room(tape.lens, pre.shape), self.room(tape.lens, (steps, batch))
         lost = np.zeros(batch, self.W.dtype)
         if lrp is None:
             in_threads(
