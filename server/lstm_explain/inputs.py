@@ -30,9 +30,9 @@ def check_inputs(
     for name in inputs:
         if name not in specs:
             raise InputError(f"no input {name!r}, the model has {', '.join(specs)}", field=f"inputs.{name}")
-    missing = [name for name in specs if name not in inputs]
-    if missing:
-        raise InputError(f"input {missing[0]!r} is missing", field=f"inputs.{missing[0]}")
+    for name in specs:
+        if name not in inputs:
+            raise InputError(f"input {name!r} is missing", field=f"inputs.{name}")
     return {name: _check(name, spec, inputs[name]) for name, spec in specs.items()}
 
 
@@ -71,7 +71,7 @@ def _as_laid_out(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _all_finite(array: npt.NDArray[Any]) -> bool:
     if array.dtype.char not in "fd":
         return bool(np.isfinite(array).all())
-    return bool(sums.all_finite(np.ascontiguousarray(array).reshape(-1)))
+    return bool(sums.all_finite(array.ravel()))
 
 
 def probe_inputs(specs: Mapping[str, TensorSpec], size: int = 3) -> dict[str, npt.NDArray[Any]]:

@@ -82,6 +82,8 @@ class Model:
         self._engine = Engine(graph, gates)
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}
+        self._default_output = default_output(graph)
+        self._explainable = {name for name in self.outputs if explainable(graph, name)}
         self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
         self._heads = {name: head_of(graph, name) for name in self.outputs}
         self._single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
@@ -112,7 +114,7 @@ class Model:
     @property
     def default_output(self) -> str:
         """What a target without an output means: the first that holds floating-point numbers, if any does."""
-        return default_output(self._engine.graph)
+        return self._default_output
 
     @property
     def hidden_units(self) -> int:
@@ -188,7 +190,7 @@ class Model:
         output = self.default_output if target.output is None else target.output
         if output not in self.outputs:
             raise TargetError(f"no output {output!r}, there are {', '.join(self.outputs)}", field="target.output")
-        if not explainable(self._engine.graph, output):
+        if output not in self._explainable:
             problem = f"output {output!r} is of type {self.outputs[output].dtype}, wanted floating-point numbers"
             raise TargetError(problem, field="target.output")
         for name in capture:

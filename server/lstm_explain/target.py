@@ -53,7 +53,13 @@ Position = tuple[int, ...]  # in one sample's output
 
 def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
     """Resolves `target` on the output called `name`; raises TargetError."""
-    axis = target.batch_axis
+    axis, at = target.batch_axis, target.index
+    if axis == 0 and output.ndim == 2 and type(at) is int and target.contrast is None and target.weights is None:
+        width = output.shape[1]
+        if -width <= at < width and output.dtype.kind == "f":  # the usual case
+            weights = np.zeros(output.shape, output.dtype)
+            weights[:, at] = 1
+            return Selection(weights, len(output), np.array([[at % width]] * len(output)), None)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: no axis {axis} for the batch", field="target.batch_axis"

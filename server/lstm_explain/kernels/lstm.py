@@ -224,9 +224,9 @@ def relevance_all(
 ):  # fmt: skip
     """LRP under "signal takes all": only the cell input passes relevance on (Arras et al. 2019, section 3).
 
-    pre, old, new, hidden: of `forward_all`. bias [H] of the cell input; R, W: its weights, packed [H, H], [H, D]; delta:
-    bias factor; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every step, [T, B, H]
-    or [0, 0, 0] for none; r_h, r_c [B, H]: at the last states; overwritten with that of the initial states.
+    pre, old, new, hidden: of `forward_all`. bias [H] of the cell input; R, W: its weights, packed [H, H], [H, D];
+    delta: bias factor; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every step,
+    [T, B, H] or [0, 0, 0] for none; r_h, r_c [B, H]: at the last states; overwritten with that of the initial states.
     Fills r_x [T, B, D]: relevance of the inputs; adds to lost [B] what is absorbed.
     """
     B, H = order.size, hidden.shape[2]

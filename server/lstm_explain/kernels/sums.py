@@ -54,6 +54,28 @@ def settle(r, z, epsilon, density, kept):
         kept[j] = signed * share if divides else r[j]
 
 
+@nb.njit(
+    [nb.void(*(_read(kind, 1),) * 3, nb.float64, kind[::1], nb.float64[::1]) for kind in _KINDS],
+    **FINITE,
+)
+def settle_all(r, z, bias, epsilon, density, total):
+    """As `settle`; total [1] += what bias and stabiliser keep. bias: of the last axes of r, or of length 0 for none."""
+    zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
+    part, at = 0.0, 0
+    for j in range(r.size):
+        signed = eps if z[j] >= zero else -eps
+        safe = z[j] + signed
+        divides = safe != zero and abs(safe) != most
+        share = r[j] / safe if divides else zero
+        density[j] = share
+        if not divides:
+            part += r[j]
+        elif share != zero:
+            part += (signed + bias[at]) * share if bias.size else signed * share
+        at = at + 1 if at + 1 < bias.size else 0
+    total[0] += part
+
+
 @nb.njit([nb.boolean(_read(kind, 1)) for kind in _KINDS], **FINITE)
 def all_finite(values):
     """Whether there is no infinity and no NaN in values [N]."""

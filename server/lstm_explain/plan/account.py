@@ -10,6 +10,8 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
 from lstm_explain.rules import Lane
 
+OWN_AXIS = Lane(0)
+
 
 class Account:
     """Relevance kept at nodes and given to constant initial states, [batch] each, in float64."""
@@ -23,14 +25,20 @@ class Account:
         total = self.by_node.get(node)
         if total is None:
             total = self.by_node[node] = np.zeros(self.batch)
-        add_per_sample(amounts, lane, total)
+        if amounts.shape == total.shape and (lane is None or lane == OWN_AXIS):
+            total += amounts
+        else:
+            add_per_sample(amounts, lane, total)
 
     def keep_initial_state(self, amounts: Array, lane: Lane | None) -> None:
         """Relevance of a state that starts from a constant."""
         add_per_sample(amounts, lane, self.initial_states)
 
     def absorbed(self) -> Array:
-        return sum(self.by_node.values(), np.zeros(self.batch))
+        total = np.zeros(self.batch)
+        for amounts in self.by_node.values():
+            total += amounts
+        return total
 
 
 def per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
@@ -49,4 +57,4 @@ def add_per_sample(amounts: Array, lane: Lane | None, total: Array) -> None:
         batch, extents, axis, inner = len(total), amounts.shape, lane.axis, lane.inner
         before = math.prod(extents[:axis]) * (extents[axis] // (batch * inner))
         shape = (before, batch, inner * math.prod(extents[axis + 1 :]))
-    sums.add_per_sample(np.ascontiguousarray(amounts).reshape(shape), total)
+    sums.add_per_sample(amounts.ravel().reshape(shape), total)

@@ -23,7 +23,7 @@ from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.live import Stop
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS, Recurrent
-from lstm_explain.rules.shares import settle, shares_of_product, times
+from lstm_explain.rules.shares import settle, settle_all, shares_of_product, times
 from lstm_explain.watch import checkpoint
 
 
@@ -77,12 +77,13 @@ class Walk:
         """Walks back from the messages that `send` has placed at the targets."""
         handlers = _GRADIENT if self.plan.gradient else _LRP
         arrived = self.messages.get
+        layers = self._layers
         for stop in reversed(self.plan.stops):
-            messages = list(map(arrived, stop.carrying))
+            messages = [arrived(name) for name in stop.carrying]
             if not any(messages):
                 continue
             checkpoint()
-            layer = self._layers.get(stop.node.name)
+            layer = layers.get(stop.node.name) if layers else None
             if layer is None:
                 handlers[stop.kind](self, stop, messages)
             elif messages[0] is not None:
@@ -192,6 +193,8 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     site, lrp = walk.site(stop), walk.lrp
     density, amount = message.density, message.amount
     if message.relevance is not None:
+        if walk.batch == 1 and density is None and not lrp.bias_factor and _neuron_of_one(walk, stop, message):
+            return
         own, kept = settle(message.relevance, site.y(), lrp.epsilon)
         walk.account.absorb(stop.node.name, _rest(kept, lrp), message.lane)
         if lrp.bias_factor:
@@ -210,6 +213,21 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
             part = stop.op.spread(site, slot, amount * (units[slot] / sum(units.values())))
         assert stop.op.vjp is not None
         walk.hand_on(stop, slot, message, stop.op.vjp(site, slot, density), part)
+
+
+def _neuron_of_one(walk: Walk, stop: Stop, message: Message) -> bool:
+    """The usual case in one pass over the sum: one sample, no bias factor. False: not this one."""
+    site, vjp = walk.site(stop), stop.op.vjp
+    assert message.relevance is not None
+    assert vjp is not None
+    settled = settle_all(message.relevance, site.y(), stop.op.bias(site), walk.lrp.epsilon)
+    if settled is None:
+        return False
+    density, kept = settled
+    walk.account.absorb(stop.node.name, kept, None)
+    for slot in stop.live:
+        walk.hand_on(stop, slot, message, vjp(site, slot, density), None)
+    return True
 
 
 def _rest(kept: Array, lrp: LRP) -> Array:

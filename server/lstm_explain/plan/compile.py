@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import onnxruntime as ort
 
@@ -11,6 +12,7 @@ from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.session import session_of
 from lstm_explain.plan.live import Stop, linear_values, live_values, path
+from lstm_explain.plan.small import Step, small
 from lstm_explain.plan.wiring import BODIES, entered, wiring_of
 from lstm_explain.rules import Kind
 from lstm_explain.rules.gates import gate_slot
@@ -22,11 +24,12 @@ OWN = (Kind.RECURRENT, Kind.CONTROL)
 
 @dataclass(frozen=True)
 class Segment:
-    """A part that ONNX Runtime runs in one call."""
+    """A part that ONNX Runtime runs in one call. small: the same in NumPy, where arrays are small."""
 
     session: ort.InferenceSession
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    small: list[Step] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +38,8 @@ class Plan:
 
     live: values that relevance may reach. linear: values that a sum which they feed looks through. gates: the gate's
     slot of each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name and attribute.
-    keep: what recurrent nodes keep for the way back. entries: for a body, its own inputs, without those that it reads
-    from around it.
+    keep: what recurrent nodes keep for the way back. entries: for a body, its own
+    inputs, without those that it reads from around it.
     """
 
     graph: Graph
@@ -50,12 +53,17 @@ class Plan:
     keep: Keep
     entries: tuple[str, ...] = ()
 
+    @cached_property
+    def constant_outputs(self) -> list[str]:
+        return [name for name in self.graph.outputs if name in self.graph.constants]
+
 
 @dataclass(frozen=True)
 class Purpose:
     """What a plan is for.
 
-    gradient: vector-Jacobian products rather than relevance. keep: of recurrent nodes, for the way back. constants_too: the constant part of every sum is computed
+    gradient: vector-Jacobian products rather than relevance. keep: of recurrent nodes, for the way back.
+    constants_too: the constant part of every sum is computed
     too (for a bias_factor other than 0). gates: the gate's slot (None: no gate) by node name, where the caller knows
     better.
     """
@@ -271,4 +279,4 @@ def _segment(graph: Graph, nodes: list[Node], outside: list[Node], wanted: set[s
     inputs = tuple(name for name in read if name not in made and name not in graph.constants)
     elsewhere = {name for n in outside for name in (*n.inputs, *n.captured)}
     outputs = tuple(o for n in nodes for o in n.outputs if o and (o in wanted or o in elsewhere))
-    return Segment(session_of(graph, nodes, inputs, outputs), inputs, outputs)
+    return Segment(session_of(graph, nodes, inputs, outputs), inputs, outputs, small(graph, nodes))

@@ -12,6 +12,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.plan import control
 from lstm_explain.plan.compile import Plan, Segment
 from lstm_explain.plan.live import values_by_slot
+from lstm_explain.plan.small import fits
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.watch import checkpoint
@@ -31,6 +32,10 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
     for step in plan.steps:
         checkpoint()
         if isinstance(step, Segment):
+            if step.small is not None and fits(done.values, step.inputs):
+                for evaluate in step.small:
+                    evaluate(done.values)
+                continue
             feeds = {name: done.values[name] for name in step.inputs}
             done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
         elif step.kind is Kind.RECURRENT:
@@ -41,5 +46,6 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
         else:
             made, done.tapes[step.node.name] = control.run_node(step, plan, cells, done.values)
             done.values.update(made)
-    done.values.update((o, plan.graph.constants[o]) for o in plan.graph.outputs if o in plan.graph.constants)
+    for name in plan.constant_outputs:
+        done.values[name] = plan.graph.constants[name]
     return done

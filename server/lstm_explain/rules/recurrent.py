@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
@@ -130,6 +129,7 @@ class Recurrent(ABC):
         if x.ndim != 3 or x.shape[2] != self.features:
             raise self._misfit("X", x.shape, ("time", "batch", self.features))
         x = np.ascontiguousarray(x.swapaxes(0, 1) if self.batch_first else x)
+        x = _writable(x)
         steps, batch, _ = x.shape
         lens = self._lengths(values.get(4), steps, batch)
         states = [self._state(values.get(slot), batch) for slot in STATE_SLOTS[self.node.op]]
@@ -150,7 +150,7 @@ class Recurrent(ABC):
         value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
         if value.shape != wanted:
             raise self._misfit("initial state", value.shape, wanted)
-        return np.array(value, order="C")  # a copy, for kernels are compiled for arrays that may be written to
+        return np.array(value, order="C")  # a copy, that may be written to
 
     def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
         """The kernels do not look where they read, so what steers them is checked."""
@@ -178,13 +178,15 @@ class Recurrent(ABC):
             ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
 
         def of_direction(d: int) -> list[Array]:
-            r_y = np.zeros((0, 0, 0), dtype) if y is None else np.ascontiguousarray(y[:, d], dtype)
+            r_y = np.zeros((0, 0, 0), dtype) if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
             r_ends = [self._end(e, d, tapes[0].lens, dtype) for e in ends]
             return self.directions[d].backward(tapes[d], r_y, r_ends, lrp)
 
         parts = self._in_directions(of_direction, tapes[0].lens)
         inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
         for i, slot in enumerate(STATE_SLOTS[self.node.op]):
+            if not self.node.input(slot) and (lrp is None or not lrp.bias_factor):
+                continue  # zeros: nothing comes to them
             inputs[slot] = _stack([p[2 + i] for p in parts], axis=0)
         if self.batch_first:
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
@@ -194,6 +196,8 @@ class Recurrent(ABC):
     def _in_directions(self, work: Callable[[int], T], lens: Lengths) -> list[T]:
         """Of both directions at once where the samples leave a thread idle."""
         directions = range(len(self.directions))
+        if len(directions) == 1:
+            return [work(0)]
         return in_threads(work, directions) if len(lens.parts) == 1 else [work(d) for d in directions]
 
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
@@ -211,6 +215,11 @@ class Recurrent(ABC):
         if end is None:
             return np.zeros((len(lens.steps), self.hidden), dtype)
         return np.array(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None], dtype, order="C")
+
+
+def _writable(array: Array) -> Array:
+    """Kernels are compiled for arrays that may be written to."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _stack(parts: list[Array], axis: int) -> Array:
@@ -283,7 +292,7 @@ class Direction(ABC):
         r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps.
         """
 
-    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: npt.DTypeLike = None) -> Array:
+    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Array:
         """For a kernel to fill; zero where it will not come, past the end of shorter sequences."""
         return (memory.empty if lens.whole else memory.zeros)(shape, self.W.dtype if dtype is None else dtype)
 
@@ -320,7 +329,8 @@ class LSTMDirection(Direction):
         weights = (self.Wt, self.Rt, self.bias, self.P)
         cell = (self.reverse, self.codes, self.params, self.clip, self.coupled)
         if keep is Keep.SIGNALS:
-            kept = {name: self.room(lens, shape) for name in ("pre", "old", "new")}
+            block = self.room(lens, (3, *shape))
+            kept = {"pre": block[0], "old": block[1], "new": block[2]}
             kernel, arrays = lstm.forward_all, (*kept.values(), hidden)
         else:
             finer = np.dtype(np.float64) if keep is Keep.EVERYTHING else x.dtype
@@ -334,7 +344,8 @@ class LSTMDirection(Direction):
                 "squashed": self.room(lens, shape),
             }
             kernel, arrays = lstm.forward, (*kept.values(), hidden)
-        in_threads(lambda order: kernel(x, *weights, c, h0, lens.steps, order, *cell, *arrays), lens.parts)
+        fixed = (x, *weights, c, h0, lens.steps)
+        in_threads(lambda order: kernel(*fixed, order, *cell, *arrays), lens.parts)
         last = c.astype(x.dtype, copy=False)
         if not lens.whole:
             last = last * (lens.steps > 0)[:, None].astype(x.dtype)
@@ -359,8 +370,8 @@ class LSTMDirection(Direction):
         if lrp.product_rule == "all":
             in_threads(
                 lambda order: lstm.relevance_all(
-                    tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
-                    self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                    tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
+                    self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
                 ),
                 lens.parts,
             )  # fmt: skip

@@ -20,11 +20,25 @@ def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
     return density, kept
 
 
+def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Array, Array] | None:
+    """As `settle`, but [1]: all that bias and stabiliser keep. None where the bias is not one for the last axes."""
+    if bias is None:
+        bias = np.zeros(0, r.dtype)
+    elif bias.shape != r.shape[r.ndim - bias.ndim :]:
+        return None
+    density, kept = np.empty(r.size, r.dtype), np.zeros(1)
+    sums.settle_all(r.ravel(), _as(z, r).ravel(), _as(bias, r).ravel(), eps, density, kept)
+    return density.reshape(r.shape), kept
+
+
+def _as(array: Array, like: Array) -> Array:
+    return array if array.dtype == like.dtype else array.astype(like.dtype)
+
+
 def times(density: Array, value: Array) -> Array:
     """density * value, where a density of zero at an infinite value (a mask) leaves nothing."""
     product = np.asarray(density * value)
-    flat = np.ascontiguousarray(product).reshape(-1)
-    return product if sums.all_finite(flat) else np.where(density == 0, np.zeros((), product.dtype), product)
+    return product if sums.all_finite(product.ravel()) else np.where(density == 0, np.zeros((), product.dtype), product)
 
 
 def shares_of_product(site: Site, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:

@@ -1,0 +1,114 @@
+"""Parts of a graph too small for a call of ONNX Runtime's, which takes as long as the arithmetic of a small head.
+
+NumPy evaluates them: views, and dense layers with constant weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Graph, Node
+
+MOST_NODES = 8
+MOST_ELEMENTS = 1 << 15  # of each array: beyond, ONNX Runtime's threads and its own products are worth the call
+Values = dict[str, Array]
+Step = Callable[[Values], None]
+Maker = Callable[[Node, Graph], "Callable[[Array], Array] | None"]
+
+
+def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
+    """A function a node, each adding its output to the values that it is given; None where a node is not for us."""
+    if len(nodes) > MOST_NODES:
+        return None
+    steps: list[Step] = []
+    for node in nodes:
+        maker = _MAKERS.get(node.op)
+        first = node.input(0)
+        if maker is None or first in graph.constants or graph.type_of(first).dtype not in (np.float32, np.float64):
+            return None
+        function = maker(node, graph)
+        if function is None or len(node.outputs) != 1:
+            return None
+        steps.append(_step(function, first, node.outputs[0]))
+    return steps
+
+
+def fits(values: Mapping[str, Array], names: Sequence[str]) -> bool:
+    return all(values[name].size <= MOST_ELEMENTS for name in names)
+
+
+def _step(function: Callable[[Array], Array], source: str, output: str) -> Step:
+    def run(values: Values) -> None:
+        values[output] = function(values[source])
+
+    return run
+
+
+def _shape(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    return None if node.attributes else lambda x: np.array(x.shape, np.int64)
+
+
+def _transpose(node: Node, graph: Graph) -> Callable[[Array], Array]:
+    perm = node.attribute("perm")
+    return lambda x: x.transpose(perm)
+
+
+def _flatten(node: Node, graph: Graph) -> Callable[[Array], Array]:
+    axis = node.attribute("axis", 1)
+
+    def flatten(x: Array) -> Array:
+        split = axis if axis >= 0 else axis + x.ndim
+        return x.reshape(math.prod(x.shape[:split]), -1)
+
+    return flatten
+
+
+def _squeeze(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    axes = node.attribute("axes")
+    if axes is None:
+        if node.input(1) not in graph.constants:
+            return None
+        axes = graph.constants[node.input(1)].reshape(-1).tolist()
+    chosen = tuple(axes)
+    return lambda x: x.squeeze(chosen)
+
+
+def _matmul(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    weights = graph.constants.get(node.input(1))
+    return None if not _dense(weights) else lambda x: x @ weights
+
+
+def _gemm(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    weights, bias = graph.constants.get(node.input(1)), graph.constants.get(node.input(2))
+    plain = all(
+        node.attribute(name, default) == default for name, default in (("alpha", 1), ("beta", 1), ("transA", 0))
+    )
+    if not plain or not _dense(weights) or (node.input(2) and bias is None):
+        return None
+    assert weights is not None
+    matrix = weights.T if node.attribute("transB", 0) else weights
+    return (lambda x: x @ matrix) if bias is None else (lambda x: x @ matrix + bias)
+
+
+def _add(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    added = graph.constants.get(node.input(1))
+    return None if added is None else lambda x: x + added
+
+
+def _dense(weights: Array | None) -> bool:
+    return weights is not None and weights.ndim == 2 and weights.size <= MOST_ELEMENTS
+
+
+_MAKERS: dict[str, Maker] = {
+    "Identity": lambda node, graph: lambda x: x,
+    "Shape": _shape,
+    "Transpose": _transpose,
+    "Flatten": _flatten,
+    "Squeeze": _squeeze,
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Add": _add,
+}
