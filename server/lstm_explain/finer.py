@@ -17,6 +17,7 @@ from lstm_explain.target import Target
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
 BEYOND_DOUBLE = 1e7  # a residual so many times the explained value means cancellation that float64 cannot follow either
+OF_DOUBLE = 1e-11  # share of what cancels that float64 may leave
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.intp]
 
@@ -27,6 +28,9 @@ def wanting(method: Method, answer: Answer) -> Rows:
         return np.zeros(0, np.intp)
     left, explained = np.abs(answer.ledger.residual), np.abs(answer.explained)
     mendable = (WORST_RESIDUAL * explained < left) & (left <= BEYOND_DOUBLE * explained)
+    if method.product_rule != "all":  # the way back was in float64: what cancelled there cancels again
+        ledger = answer.ledger
+        mendable &= left > OF_DOUBLE * np.maximum(np.abs(ledger.inputs), np.abs(ledger.absorbed))
     return np.flatnonzero(~np.isfinite(left) | mendable)
 
 

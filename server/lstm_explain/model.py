@@ -359,8 +359,6 @@ def _as_used(target: Target, output: str, selection: Selection) -> Target:
     return Target(output, index, target.batch_axis, contrast, target.weights, target.pre_activation)
 
 
-
-
 def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights: npt.NDArray[Any]) -> tuple[str, ...]:
     """Says so where relevance has grown far beyond what was explained, which then is but what is left of it."""
     if not isinstance(method, LRP) or method.product_rule == "all":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.kernels.product import multiply, pack
 
 MOST_NODES = 8
 MOST_ELEMENTS = 1 << 15  # of each array: beyond, ONNX Runtime's threads and its own products are worth the call
@@ -78,7 +79,7 @@ def _squeeze(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
 
 def _matmul(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
     weights = graph.constants.get(node.input(1))
-    return None if not _dense(weights) else lambda x: x @ weights
+    return None if weights is None or not _dense(weights) else _times(weights)
 
 
 def _gemm(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
@@ -89,8 +90,22 @@ def _gemm(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
     if not plain or not _dense(weights) or (node.input(2) and bias is None):
         return None
     assert weights is not None
-    matrix = weights.T if node.attribute("transB", 0) else weights
-    return (lambda x: x @ matrix) if bias is None else (lambda x: x @ matrix + bias)
+    product = _times(weights.T if node.attribute("transB", 0) else weights)
+    return product if bias is None else lambda x: product(x) + bias
+
+
+def _times(matrix: Array) -> Callable[[Array], Array]:
+    """Not by BLAS, whose sums depend on how many rows there are: a sample gets one answer in any company."""
+    packed = pack(matrix)
+    units, columns, width = *matrix.shape, packed.shape[0] * packed.shape[2]
+
+    def times(x: Array) -> Array:
+        rows = np.ascontiguousarray(x).reshape(-1, units)
+        out = np.empty((len(rows), width), x.dtype)
+        multiply(rows, packed, out, len(rows))
+        return out[:, :columns].reshape(*x.shape[:-1], columns)
+
+    return times
 
 
 def _add(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
