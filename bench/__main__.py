@@ -23,9 +23,10 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import engine, peers, revisions, scaling
+from bench import engine, peers, pieces, revisions, scaling
 from bench.models import GRID
 
+PARTS = ("engine", "scaling", "peers", "pieces")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("command", nargs="*", metavar="compare REV", help="compare this working tree with a commit")
     parser.add_argument("--quick", action="store_true", help="a part of the grid")
-    parser.add_argument("--part", action="append", choices=("engine", "scaling", "peers"), help="default: every part")
+    parser.add_argument("--part", action="append", choices=PARTS, help="default: every part")
     parser.add_argument("--model", action="append", type=int, help="of the grid, by number; default: every one")
     parser.add_argument("--seconds", type=float, default=0.4, help="for each figure")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results.json", help="figures are added to this")
@@ -61,7 +62,7 @@ def main() -> None:
             parser.error("the one command is: compare REV")
         sys.exit(revisions.compare(console, arguments.command[1]))
     console.print(machine())
-    quick, seconds, parts = arguments.quick, arguments.seconds, arguments.part or ["engine", "scaling", "peers"]
+    quick, seconds, parts = arguments.quick, arguments.seconds, arguments.part or list(PARTS)
     if quick:
         seconds = min(seconds, 0.15)
     figures: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
@@ -75,6 +76,8 @@ def main() -> None:
         figures["scaling"] = scaling.run(console, quick=quick)
     if "peers" in parts:
         figures["peers"] = peers.run(console, seconds=seconds)
+    if "pieces" in parts:
+        figures["pieces"] = pieces.run(console)
     arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     console.print(f"figures in {arguments.json}")
 

@@ -71,7 +71,9 @@ def settle_all(r, z, bias, epsilon, density, total):
         if not divides:
             part += r[j]
         elif share != zero:
-            part += (signed + bias[at]) * share if bias.size else signed * share
+            part += signed * share  # the two apart, rounded as they are for a batch
+            if bias.size:
+                part += bias[at] * share
         at = at + 1 if at + 1 < bias.size else 0
     total[0] += part
 
