@@ -26,6 +26,16 @@ class Call(Protocol):
     def time_remaining(self) -> float | None: ...
 
 
+class Unhurried:
+    """A Call without end."""
+
+    def is_active(self) -> bool:
+        return True
+
+    def time_remaining(self) -> float | None:
+        return None
+
+
 class Patience:
     """How long a caller waits. Call it between the steps of the work: raises watch.Stopped when the wait is over."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
 from lstm_explain.errors import Error
 from lstm_explain.service import listening, logs, tracing
@@ -24,7 +25,7 @@ from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
-from lstm_explain.service.gate import Doors, Limit, Places, Slots
+from lstm_explain.service.gate import Doors, Limit, Places, Slots, Unhurried
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
 from lstm_explain.service.metrics import Metrics
@@ -36,6 +37,7 @@ from lstm_explain.service.served import ServedModel
 from lstm_explain.service.settings import Settings, split_address, unknown_variables
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
 from lstm_explain.service.tokens import Tokens
+from lstm_explain.service.wire import probe_request
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import (
     explanation_pb2,
@@ -59,6 +61,7 @@ SPARE_THREADS = 8
 # Of this stream a request that is no message is answered like any other bad one.
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
 SECONDS_BETWEEN_LOOKS = 0.5
+REHEARSALS = 3
 SERVING = health_pb2.HealthCheckResponse.SERVING
 # By state, as the metrics call it: `resting` is ready too, though not in memory.
 STATES: dict[str, tuple[type, ...]] = {
@@ -88,8 +91,9 @@ class Server:
             experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(2, "health")
         )
         access = Access(Tokens(settings.tokens) if settings.tokens else None)
+        self._callers = ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call")
         self._grpc = grpc.server(
-            ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call"),
+            self._callers,
             interceptors=[Calls(self._metrics, access, TOLERANT)],
             options=listening.options(settings),
         )
@@ -107,7 +111,10 @@ class Server:
         self._start_metrics()
         if self._imports is not None:
             self._imports.clean()
+        gc.freeze()  # what was imported stays: no collection need look at it, which takes as long as many a request
         self._repository.load()
+        self._rehearse()
+        gc.collect()  # now, rather than in the first request
         self._show(self._repository.snapshot)
         bound = bound or listening.bind(self._grpc, self._settings)
         if self._site is not None:
@@ -137,7 +144,9 @@ class Server:
         settings = self._settings
         explainer = Explainer(Slots(settings.slots), self._metrics, settings.limits)
         calls, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
-        doors = Doors(calls, streams, Places(calls, settings.max_concurrent), self._pool, settings.stream_window)
+        self._doors = doors = Doors(
+            calls, streams, Places(calls, settings.max_concurrent), self._pool, settings.stream_window
+        )
         explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]
             ExplanationServicer(self._repository, explainer, doors), self._grpc
         )
@@ -150,6 +159,15 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc, Pools())
+
+    def _rehearse(self) -> None:
+        """One request to each model that is in memory; its metrics are not the server's."""
+        own = Explainer(Slots(1), Metrics(CollectorRegistry()), self._settings.limits)
+        servicer = ExplanationServicer(self._repository, own, self._doors)
+        for entry in self._repository.snapshot:
+            if isinstance(entry, ServedModel):
+                for _ in range(REHEARSALS):  # by a thread that will answer calls
+                    self._callers.submit(servicer.rehearse, probe_request(entry), Unhurried()).result()
 
     def _start_metrics(self) -> None:
         if self._settings.metrics_listen is None:

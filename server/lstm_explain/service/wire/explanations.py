@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from lstm_explain.inputs import probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.model import Explanation
 from lstm_explain.service.explain import Answer, Query
@@ -25,6 +28,13 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Qu
         target=target,
         capture=tuple(request.capture),
     )
+
+
+def probe_request(served: ServedModel) -> explanation_pb2.ExplainRequest:
+    """Something small that the model may take: a few words, or the engine's probe."""
+    probe = probe_inputs(served.model.inputs, 1)
+    inputs = {n: np.array(["a " * 24], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
+    return explanation_pb2.ExplainRequest(model=served.name, version=str(served.version), inputs=_tensors(inputs))
 
 
 def from_answer(answer: Answer) -> explanation_pb2.ExplainResponse:
