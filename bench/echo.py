@@ -1,0 +1,74 @@
+"""A bare gRPC server that answers every message with so many bytes: what the wire alone costs.
+
+`python -m bench.echo KIND BYTES` serves and prints its port; KIND is threads, asyncio or processes (two, on one port).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+
+METHOD = "/echo.Echo/Echo"
+THREADS = 16
+PROCESSES = 2
+KINDS = ("threads", "asyncio", "processes")
+
+
+def _with_threads(size: int, port: int) -> None:
+    answer = bytes(size)
+    rpc = grpc.unary_unary_rpc_method_handler(lambda request, context: answer)
+    server = grpc.server(ThreadPoolExecutor(THREADS), options=[("grpc.so_reuseport", int(port > 0))])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", {"Echo": rpc}),))
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    print(bound, flush=True)
+    server.wait_for_termination()
+
+
+async def _with_asyncio(size: int) -> None:
+    """As a service would do it whose work blocks: in a thread of an executor."""
+    answer, pool = bytes(size), ThreadPoolExecutor(THREADS)
+
+    async def echo(request: bytes, context: object) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: answer)
+
+    rpc = grpc.unary_unary_rpc_method_handler(echo)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", {"Echo": rpc}),))
+    bound = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(bound, flush=True)
+    await server.wait_for_termination()
+
+
+@contextmanager
+def echo(kind: str, size: int) -> Iterator[str]:
+    """The address of a server in a process of its own, or in several."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1] if kind == "processes" else 0
+        command = [sys.executable, "-m", "bench.echo", kind, str(size), str(port)]
+        count = PROCESSES if kind == "processes" else 1
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        try:
+            bound = [process.stdout.readline().strip() for process in running if process.stdout is not None]
+            yield f"127.0.0.1:{bound[0]}"
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "asyncio":
+        asyncio.run(_with_asyncio(int(sys.argv[2])))
+    else:
+        _with_threads(int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,71 @@
+"""So many callers at once, each with a connection of its own, for so many seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+
+
+@dataclass
+class Load:
+    """What one kind of call did. answers: by message, how often which bytes came; errors: by status."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    answers: list[Counter[bytes]] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def figures(self) -> dict[str, float]:
+        p50, p99 = np.percentile(self.latencies, [50, 99]) * 1e3
+        rate = len(self.latencies) / self.seconds
+        return {"rate": rate, "p50_ms": float(p50), "p99_ms": float(p99), "errors": sum(self.errors.values())}
+
+
+def run(address: str, method: str, messages: Sequence[bytes], clients: int, seconds: float, load: Load) -> None:
+    """Adds to `load`. Messages and answers are bytes: what a client does with them is not measured."""
+    load.answers = load.answers or [Counter() for _ in messages]
+    ready = threading.Barrier(clients + 1)
+
+    def caller(number: int) -> None:
+        with grpc.insecure_channel(address, options=OWN_CONNECTION) as channel:
+            call = channel.unary_unary(method)
+            call(messages[number % len(messages)], wait_for_ready=True)
+            ready.wait()
+            turn, end = number, time.perf_counter() + seconds
+            while (start := time.perf_counter()) < end:
+                which = turn % len(messages)
+                turn += 1
+                try:
+                    answer = call(messages[which], timeout=60)
+                except grpc.RpcError as error:
+                    load.errors[str(error.code())] += 1
+                    continue
+                load.latencies.append(time.perf_counter() - start)
+                load.answers[which][answer] += 1
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    start = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    load.seconds += time.perf_counter() - start  # the last calls end later than they should begin
+
+
+def merged(loads: Iterable[Load]) -> list[Counter[bytes]]:
+    """By message, every answer that ever came."""
+    total: list[Counter[bytes]] = []
+    for load in loads:
+        total = total or [Counter() for _ in load.answers]
+        for mine, theirs in zip(total, load.answers, strict=True):
+            mine.update(theirs)
+    return total

@@ -1,0 +1,307 @@
+"""The service under load: `python -m bench.service [--seconds S] [--write]`; --write fills in docs/performance.md.
+
+Explain with batching off and on, ModelInfer of the same inputs, and a bare echo of the same sizes take turns in one
+run, with 1, 4, 16 and 64 callers. Every answer is held against the engine's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+import lstm_explain as lx
+from bench import echo
+from bench.load import Load, merged, run
+from bench.models import Shape, inputs_of, model_of
+from bench.timing import compare
+from lstm_explain_proto.inference import grpc_service_pb2 as inference
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from scripts.soak import server  # noqa: E402
+
+PAGE = ROOT / "docs" / "performance.md"
+BLOCK = re.compile(r"(<!-- begin service -->\n).*?(<!-- end service -->)", re.DOTALL)
+EXPLAIN, INFER = "/lstm_explain.v1.ExplanationService/Explain", "/inference.GRPCInferenceService/ModelInfer"
+CLIENTS = (1, 4, 16, 64)
+CLOSE = 1e-6
+BATCHING = {"sentiment": "batching: {max_batch: 16, padding: {tokens: 0}}\n", "large": "batching: {max_batch: 16}\n"}
+SENTENCES = (
+    "not a bad film , but far too long for what little it has to say about people",
+    "a film that is as good as it is long , and that has a lot to say about us",
+    "dull , and then for the last half of an hour so bad that it is almost good",
+    "it has a story , a good one , and does not know what to do with any of it",
+)
+LARGE, STEPS = Shape(64, 256), 100
+
+
+@dataclass(frozen=True)
+class Work:
+    """One model and method, several inputs of one size."""
+
+    name: str
+    model: str
+    input: str
+    arrays: tuple[np.ndarray, ...]
+    method: method_pb2.Method
+    how: lx.Method
+    batch_axis: int = 0
+
+    def explain(self) -> list[bytes]:
+        target = explanation_pb2.Target(indices=[1])
+        return [
+            explanation_pb2.ExplainRequest(
+                model=self.model, inputs=[tensor], method=self.method, target=target
+            ).SerializeToString()
+            for tensor in map(self._tensor, self.arrays)
+        ]
+
+    def infer(self) -> list[bytes]:
+        return [self._infer(a).SerializeToString() for a in self.arrays]
+
+    def _tensor(self, array: np.ndarray) -> tensor_pb2.Tensor:
+        if array.dtype == object:
+            return tensor_pb2.Tensor(name=self.input, dtype="DATA_TYPE_STRING", shape=[1], data=_text(array[0]))
+        return tensor_pb2.Tensor(name=self.input, dtype="DATA_TYPE_FLOAT32", shape=array.shape, data=array.tobytes())
+
+    def _infer(self, array: np.ndarray) -> inference.ModelInferRequest:
+        text = array.dtype == object
+        kind, data = ("BYTES", _text(array[0])) if text else ("FP32", array.tobytes())
+        tensor = inference.ModelInferRequest.InferInputTensor(name=self.input, datatype=kind, shape=array.shape)
+        return inference.ModelInferRequest(model_name=self.model, inputs=[tensor], raw_input_contents=[data])
+
+
+def _text(text: str) -> bytes:
+    return len(text.encode()).to_bytes(4, "little") + text.encode()
+
+
+def works() -> list[Work]:
+    texts = tuple(np.array([sentence], dtype=object) for sentence in SENTENCES)
+    large = tuple(np.roll(inputs_of(LARGE, STEPS, 1), i, axis=0) for i in range(4))
+    lrp, half = method_pb2.Method(lrp=method_pb2.Lrp()), method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_HALF)
+    by_half, occlusion = method_pb2.Method(lrp=half), method_pb2.Method(occlusion=method_pb2.Occlusion())
+    return [
+        Work("sentiment, LRP", "sentiment", "tokens", texts, lrp, lx.LRP()),
+        Work("sentiment, LRP-half", "sentiment", "tokens", texts, by_half, lx.LRP("half")),
+        Work("sentiment, occlusion", "sentiment", "tokens", texts, occlusion, lx.Occlusion()),
+        Work(f"{LARGE}, {STEPS} steps, LRP", "large", "x", large, lrp, lx.LRP()),
+        Work(f"{LARGE}, {STEPS} steps, LRP-half", "large", "x", large, by_half, lx.LRP("half")),
+    ]
+
+
+def _models(folder: Path, *, batching: bool) -> Path:
+    models = folder / ("on" if batching else "off")
+    shutil.copytree(ROOT / "models" / "sentiment", models / "sentiment")
+    (models / "large" / "1").mkdir(parents=True)
+    onnx.save(model_of(LARGE), str(models / "large" / "1" / "model.onnx"))
+    configs = {"large": "batch_axis: {x: 1, y: 0}\n", "sentiment": (models / "sentiment/model.yaml").read_text()}
+    for name, text in configs.items():
+        kept = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("batching:"))
+        (models / name / "model.yaml").write_text(kept + BATCHING[name] * batching)
+    return models
+
+
+class Engine:
+    """What the engine itself says, and takes."""
+
+    def __init__(self, models: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._models = {name: lx.load(models / name / "1" / "model.onnx") for name in BATCHING}
+        self._tokenizer = Tokenizer.from_file(str(models / "sentiment" / "tokenizer.json"))
+
+    def inputs(self, work: Work) -> list[dict[str, np.ndarray]]:
+        text = work.arrays[0].dtype == object
+        return [{work.input: np.array([self._tokenizer.encode(a[0]).ids]) if text else a} for a in work.arrays]
+
+    def extra_ms(self, work: Work) -> float:
+        """By how much explaining takes longer than predicting."""
+        model, inputs = self._models[work.model], self.inputs(work)[0]
+        ratio = compare(lambda: model.explain(inputs, work.how, lx.Target(index=1)), lambda: model.predict(inputs), 0.5)
+        return ratio.ours_ms - ratio.theirs_ms
+
+    def wrong(self, work: Work, answers: list[Counter[bytes]]) -> int:
+        """How many answers differ from the engine's by more than CLOSE of the largest number."""
+        count = 0
+        for inputs, came in zip(self.inputs(work), answers, strict=True):
+            due = self._models[work.model].explain(inputs, work.how, lx.Target(index=1)).relevance[work.input]
+            for data, times in came.items():
+                tensor = explanation_pb2.ExplainResponse.FromString(data).relevance[0]
+                relevance = np.frombuffer(tensor.data, np.float32).reshape(tensor.shape)
+                close = relevance.shape == due.shape and np.abs(relevance - due).max() <= CLOSE * np.abs(due).max()
+                count += 0 if close else times
+        return count
+
+
+def measure(seconds: float, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
+        folder = Path(text)
+        off, on = _models(folder, batching=False), _models(folder, batching=True)
+        starts = [_start(folder, off) for _ in range(3)]
+        addresses = {
+            "off": stack.enter_context(server(folder, ["--models", str(off)]))[1],
+            "on": stack.enter_context(server(folder, ["--models", str(on)]))[1],
+            "workers": stack.enter_context(server(folder, ["--models", str(off), "--workers", "2"]))[1],
+        }
+        engine, rows = Engine(off), []
+        for i, work in enumerate(works()):
+            rows.append(_work(work, engine, addresses, seconds, rounds, whole=i == 0))
+        return {"starts": starts, "works": rows}
+
+
+def _work(
+    work: Work, engine: Engine, addresses: dict[str, str], seconds: float, rounds: int, *, whole: bool
+) -> dict[str, Any]:
+    """whole: beside the echoes too."""
+    explain, infer = work.explain(), work.infer()
+    with ExitStack() as stack:
+        first = Load()
+        run(addresses["off"], EXPLAIN, explain, 1, 0.2, first)
+        run(addresses["on"], EXPLAIN, explain, 16, 0.2, Load())  # the trial of a batch is over then
+        size = len(next(iter(first.answers[0])))
+        calls = {"infer": (addresses["off"], INFER, infer)}
+        calls |= {f"explain {name}": (addresses[name], EXPLAIN, explain) for name in ("off", "on")}
+        if whole:
+            for kind in echo.KINDS:
+                calls[f"echo {kind}"] = (stack.enter_context(echo.echo(kind, size)), echo.METHOD, explain)
+            calls["explain workers"] = (addresses["workers"], EXPLAIN, explain)
+        loads = {(name, clients): Load() for clients in CLIENTS for name in calls}
+        for _ in range(rounds):
+            for (name, clients), load in loads.items():
+                address, method, messages = calls[name]
+                run(address, method, messages, clients, seconds, load)
+    answers = merged(load for (name, _), load in loads.items() if name.startswith("explain"))
+    figures: dict[str, Any] = {name: {} for name in calls}
+    for (name, clients), load in loads.items():
+        figures[name][str(clients)] = load.figures()
+    return {
+        "name": work.name,
+        "bytes": [len(explain[0]), size],
+        "engine_extra_ms": engine.extra_ms(work),
+        "answers": sum(sum(counts.values()) for counts in answers),
+        "wrong": engine.wrong(work, answers),
+        "calls": figures,
+    }
+
+
+def _start(folder: Path, models: Path) -> dict[str, float]:
+    """Seconds until ready; the first explanation after it and the median of the fifty that follow, over an open
+    connection, in milliseconds."""
+    began = time.monotonic()
+    with server(folder, ["--models", str(models)]) as (_, address), grpc.insecure_channel(address) as channel:
+        ready = time.monotonic() - began
+        channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"")
+        call, message, times = channel.unary_unary(EXPLAIN), works()[0].explain()[0], []
+        for _ in range(51):
+            start = time.perf_counter()
+            call(message)
+            times.append((time.perf_counter() - start) * 1e3)
+    return {"ready_s": ready, "first_ms": times[0], "median_ms": float(np.median(times[1:]))}
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+NAMES = {
+    "echo threads": "bare echo, threads",
+    "echo asyncio": "bare echo, asyncio",
+    "echo processes": "bare echo, two processes",
+    "infer": "ModelInfer",
+    "explain off": "Explain",
+    "explain on": "Explain, batching on",
+    "explain workers": "Explain, two processes",
+}
+
+
+def tell(console: Console, figures: dict[str, Any]) -> None:
+    table = Table(title="calls a second, p50 and p99 in ms, by callers")
+    for column in ("work", "call", *map(str, CLIENTS)):
+        table.add_column(column)
+    for work in figures["works"]:
+        for name, by_clients in work["calls"].items():
+            table.add_row(work["name"], NAMES[name], *(_cell(by_clients[str(c)]) for c in CLIENTS))
+        console.print(f"{work['name']}: {work['answers']} answers, {work['wrong']} wrong")
+    console.print(table)
+    console.print(figures["starts"])
+
+
+def _cell(figure: dict[str, float]) -> str:
+    lost = f", {figure['errors']} errors" if figure["errors"] else ""
+    return f"{figure['rate']:,.0f}/s, {figure['p50_ms']:.2f}, {figure['p99_ms']:.1f}{lost}"
+
+
+def page(figures: dict[str, Any], machine: dict[str, Any]) -> str:
+    """The part of docs/performance.md that comes from the figures."""
+    described = ", ".join(f"{key} {value}" for key, value in machine.items())
+    lines = [f"Measured on: {described}. A cell is calls a second, p50 and p99 in milliseconds.", ""]
+    lines += [f"| | | {' | '.join(f'{c} callers' for c in CLIENTS).replace('1 callers', '1 caller', 1)} |"]
+    lines += ["|---|---|" + "---|" * len(CLIENTS)]
+    for work in figures["works"]:
+        for name, by_clients in work["calls"].items():
+            cells = " | ".join(_cell(by_clients[str(c)]) for c in CLIENTS)
+            lines.append(f"| {work['name']} | {NAMES[name]} | {cells} |")
+    lines += ["", "| | answers | wrong | batching on ÷ off, 16 callers | Explain p50 ÷ (ModelInfer p50 + engine) |"]
+    lines += ["|---|---|---|---|---|"]
+    for work in figures["works"]:
+        calls, extra = work["calls"], work["engine_extra_ms"]
+        gain = calls["explain on"]["16"]["rate"] / calls["explain off"]["16"]["rate"]
+        share = calls["explain off"]["1"]["p50_ms"] / (calls["infer"]["1"]["p50_ms"] + extra)
+        lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {gain:.2f} | {share:.2f} |")
+    one = figures["works"][0]["calls"]
+    rate = max(one[n]["16"]["rate"] for n in ("explain off", "explain on")) / one["echo threads"]["16"]["rate"]
+    two = one["explain workers"]["16"]["rate"] / one["echo processes"]["16"]["rate"]
+    median = one["explain off"]["1"]["p50_ms"] / one["echo threads"]["1"]["p50_ms"]
+    ready = ", ".join(f"{s['ready_s']:.1f}" for s in figures["starts"])
+    ratios = ", ".join(f"{s['first_ms'] / s['median_ms']:.1f}" for s in figures["starts"])
+    beside = (
+        f"Beside the echo of the same sizes ({figures['works'][0]['bytes'][0]} bytes in, "
+        f"{figures['works'][0]['bytes'][1]} out) Explain of `sentiment` has {rate:.0%} of the call rate at 16 callers "
+        f"in one process, {two:.0%} of the two echoing processes' in two, and {median:.1f} times the p50 at one."
+    )
+    starts = f"Three starts were ready after {ready} s; the first explanation took {ratios} times the median after it."
+    lines += ["", beside, "", starts]
+    return "\n".join(lines)
+
+
+def write(figures: dict[str, Any], machine: dict[str, Any]) -> None:
+    text = PAGE.read_text()
+    PAGE.write_text(BLOCK.sub(lambda found: f"{found[1]}{page(figures, machine)}\n{found[2]}", text))
+
+
+def main() -> None:
+    from bench.__main__ import machine
+
+    parser = argparse.ArgumentParser(prog="python -m bench.service", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=0.8, help="for each kind of call and number of callers")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", type=Path, default=Path("bench/service.json"), help="where the figures go")
+    parser.add_argument("--write", action="store_true", help="fill in docs/performance.md")
+    parser.add_argument("--only-write", action="store_true", help="from the figures of an earlier run")
+    arguments = parser.parse_args()
+    if not arguments.only_write:
+        figures = {"machine": machine(), "service": measure(arguments.seconds, arguments.rounds)}
+        arguments.json.write_text(json.dumps(figures, indent=1))
+        tell(Console(width=180), figures["service"])
+    if arguments.write or arguments.only_write:
+        figures = json.loads(arguments.json.read_text())
+        write(figures["service"], figures["machine"])
+
+
+if __name__ == "__main__":
+    main()
