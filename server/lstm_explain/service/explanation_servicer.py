@@ -47,7 +47,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
         """The whole way of a request but for the wire, so that no caller is the first to go it."""
         try:
             self._answer(request, call).SerializeToString()
-        except Error as error:  # not every model takes what is made up
+        except Exception as error:  # not every model takes what is made up; whoever calls is told
             log.debug("model %s: the rehearsal ended with: %s", request.model, error)
 
     def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:

@@ -42,8 +42,6 @@ class Runs:
     def _try(self, jobs: list[Job], together: Together, record: Record) -> None:
         """Both ways; the callers get what their requests gave alone."""
         self._one_by_one(jobs)
-        for job in jobs[1:]:
-            job.finish()  # only the leader waits for the comparison
         requests, alone = [job.request for job in jobs], [job.answer for job in jobs]
         if not all(isinstance(answer, Explanation) for answer in alone):
             return
@@ -62,6 +60,7 @@ class Runs:
                 job.error = came
             else:
                 job.answer = came
+            job.finish()  # nobody waits for what is left to do, but the thread that does it
 
     def _joint(self, jobs: list[Job], together: Together, record: Record, layout: Layout) -> bool:
         """Whether one run has answered all of them."""
