@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from lstm_explain.methods.spec import LRP
 from lstm_explain.model import Explanation
 from lstm_explain.service.batches import Job, nobody_waits
 from lstm_explain.service.metrics import Metrics
@@ -45,8 +44,8 @@ class Runs:
         requests, alone = [job.request for job in jobs], [job.answer for job in jobs]
         if not all(isinstance(answer, Explanation) for answer in alone):
             return
-        whole, parts = self._run(jobs[0].served, lambda: together.merged(requests), jobs[0].patience)
-        if isinstance(whole, Explanation) and not _of_some(whole, parts):
+        whole, _ = self._run(jobs[0].served, lambda: together.merged(requests), jobs[0].patience)
+        if isinstance(whole, Explanation) and not whole.warnings:
             together.learn(record, requests, alone, whole)
         else:
             together.count(record, won=False)
@@ -72,7 +71,7 @@ class Runs:
             return True
         if not isinstance(whole, Explanation):
             return False
-        won = not _of_some(whole, parts)
+        won = not whole.warnings  # of which nothing tells whose they are
         together.count(record, won=won)
         if not won:
             return False
@@ -100,11 +99,3 @@ class Runs:
         finally:
             for kind, done in watch.parts.items():
                 self._metrics.parts[kind].observe(done.seconds)
-
-
-def _of_some(whole: Explanation, parts: dict[str, Part]) -> bool:
-    """Whether the engine did something for the whole batch that it would not do for each of its requests: a second
-    pass in float64, or a warning.
-    """
-    again = isinstance(whole.method, LRP) and whole.method.product_rule == "all" and parts["forward"].times > 1
-    return again or bool(whole.warnings)
