@@ -16,7 +16,7 @@ from bench.models import GRID, inputs_of
 from bench.timing import compare
 from lstm_explain.kernels.product import WIDTH, multiply, pack
 
-CALLS = 2000
+CALLS = 500
 # label, module, where in it
 PIECES = (
     ("input checks", "lstm_explain.model", "check_inputs"),
