@@ -94,7 +94,7 @@ def _compile(
     """sources: inputs that carry relevance. linear_sources: those of them that are sums of weighted units."""
     live = live_values(graph, sources)
     targets = list(targets)
-    stops = path(graph, live, targets, gradient=purpose.gradient)
+    stops = path(graph, live, targets, gradient=purpose.gradient, told=purpose.gates)
     linear = frozenset[str]() if purpose.gradient else linear_values(stops, linear_sources)
     producers, products = graph.producers(), [s for s in stops if s.kind is Kind.PRODUCT]
     gates = {s.node.name: gate_slot(graph, producers, s, purpose.gates) for s in products}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -126,21 +126,27 @@ def without_scale(reached: Reach, node: Node, scales: Scales) -> Reach:
 
 
 def path(
-    graph: Graph, live: set[str], targets: Iterable[str], *, gradient: bool = False, strict: bool = True
+    graph: Graph,
+    live: set[str],
+    targets: Iterable[str],
+    *,
+    gradient: bool = False,
+    strict: bool = True,
+    told: Container[str] = (),
 ) -> list[Stop]:
     """The nodes between the inputs and `targets` that relevance (or the gradient) passes, in topological order.
 
+    told: names of the nodes whose gate the caller knows.
     Raises UnsupportedOperator for the first that has no rule, if `strict`.
     """
     wanted = {t for t in targets if t in live}
     stops: list[Stop] = []
-    producers = graph.producers()
-    scales = Scales(graph, producers, live)
+    scales = Scales(graph, graph.producers(), live, told)
     for node in reversed(graph.nodes):
         reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
         if wanted.isdisjoint(reached.outputs):
             continue
-        stops.append(stop_at(graph, node, reached, producers, live))
+        stops.append(stop_at(node, reached, scales))
         wanted |= {node.inputs[i] for i in reached.slots} | set(reached.captured)
     stops.reverse()
     for stop in stops:
@@ -150,8 +156,9 @@ def path(
     return stops
 
 
-def stop_at(graph: Graph, node: Node, reached: Reach, producers: dict[str, Node], live: Set[str]) -> Stop:
+def stop_at(node: Node, reached: Reach, scales: Scales) -> Stop:
     """A node as relevance passes it."""
+    graph, producers = scales.graph, scales.producers
     op, slots = TABLE.get(node.op), reached.slots
     if op is None:
         return Stop(node, Op(Kind.NONE), Kind.NONE, slots)
@@ -162,9 +169,9 @@ def stop_at(graph: Graph, node: Node, reached: Reach, producers: dict[str, Node]
         return Stop(node, ADDRESS, Kind.ROUTING, slots)
     if kind is Kind.SUM and slots == (complement_slot(graph, producers, node),):
         return Stop(node, replace(op, lrp_reads=("s",)), Kind.ACTIVATION, slots)
-    if kind is Kind.SCALE and Scales(graph, producers, live).activated_slot(node) in slots:
+    if kind is Kind.SCALE and scales.activated_slot(node) in slots:
         return Stop(node, replace(op, lrp_reads=("s",), distribute=op.spread), Kind.ACTIVATION, slots)
-    if kind is Kind.SCALE and gates_constant(graph, producers, live, node, slots):
+    if kind is Kind.SCALE and gates_constant(graph, producers, scales.live, node, slots):
         return Stop(node, op, Kind.PRODUCT, slots)
     return Stop(node, op, kind, slots, reached.captured, reached.entries)
 

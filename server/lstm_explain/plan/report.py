@@ -64,10 +64,10 @@ class _Reporter:
         self.graph, self.gates, self.prefix = graph, gates, prefix
         self.live = live_values(graph, sources)
         self.producers = graph.producers()
-        self.scales = Scales(graph, self.producers, self.live)
+        self.scales = Scales(graph, self.producers, self.live, gates)
 
     def nodes(self, targets: Iterable[str]) -> Iterable[NodeReport]:
-        on_path = {s.node.name for s in path(self.graph, self.live, targets, strict=False)}
+        on_path = {s.node.name for s in path(self.graph, self.live, targets, strict=False, told=self.gates)}
         for node in self.graph.nodes:
             reached = without_scale(reach(node, self.live), node, self.scales)
             yield self._node(node, reached, on_path=node.name in on_path)
@@ -81,7 +81,7 @@ class _Reporter:
         reason = why_not(self.graph, node, self.live)
         if reason:
             return NodeReport(name, node.op, False, reason, on_path)
-        stop = stop_at(self.graph, node, reached, self.producers, self.live)
+        stop = stop_at(node, reached, self.scales)
         if stop.kind is not Kind.PRODUCT:
             return NodeReport(name, node.op, True, RULES[stop.kind], on_path)
         gate = gate_slot(self.graph, self.producers, stop, self.gates)

@@ -7,7 +7,7 @@ a function of x, element by element, through which relevance passes. Gradients f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +30,20 @@ AVERAGES = {"ReduceMean", "ReduceSum", "GlobalAveragePool"}
 
 @dataclass(frozen=True)
 class Scales:
-    """Recognises scales in one graph, by what computes them. live: the values that depend on the inputs."""
+    """Recognises scales in one graph, by what computes them.
+
+    live: the values that depend on the inputs. told: names of the nodes whose gate the caller knows; products, then.
+    """
 
     graph: Graph
-    producers: Mapping[str, Node]
-    live: Set[str]
+    producers: dict[str, Node]
+    live: set[str]
+    told: Container[str] = ()
 
     def scaled_slot(self, node: Node) -> int | None:
         """The slot of what is scaled, where the other operand is a scale."""
+        if node.name in self.told:
+            return None
         if node.op == "Div" and self._matches(node.inputs[1], self._is_size):
             return 0
         if node.op == "Mul":
@@ -47,7 +53,7 @@ class Scales:
 
     def activated_slot(self, node: Node) -> int | None:
         """The slot of x in x * f(x)."""
-        if node.op != "Mul" or len(self._live_inputs(node)) < 2:
+        if node.op != "Mul" or node.name in self.told or len(self._live_inputs(node)) < 2:
             return None
         for slot in (0, 1):
             if self._is_function(node.inputs[1 - slot], self._multiple_of(node.inputs[slot])):
