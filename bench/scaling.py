@@ -16,6 +16,7 @@ from bench.engine import TARGET
 from bench.models import Shape, inputs_of, model_of
 
 LENGTHS, SIZES, UNITS = (100, 300, 1000, 3000, 10_000), (1, 4, 16, 64), (64, 128, 256, 512)
+TARGETS = (1, 2, 5, 16)
 LONG = (Shape(64, 256), 10_000)
 MEMORY = """
 import json, os, resource, sys
@@ -42,6 +43,7 @@ def run(console: Console, *, quick: bool) -> dict[str, Any]:
         "T": _exponent([(T, Shape(64, 256), T, 1) for T in lengths]),
         "batch": _exponent([(B, Shape(64, 256), 100, B) for B in SIZES]),
         "H": _exponent([(H, Shape(64, H), 100, 1) for H in UNITS]),
+        "targets": _exponent([(count, Shape(64, 256), 100, 1) for count in TARGETS], by_targets=True),
     }
     for name, fit in found.items():
         console.print(f"cost of LRP-all grows as {name}^{fit['exponent']:.2f}: {fit['milliseconds']}")
@@ -54,18 +56,22 @@ def run(console: Console, *, quick: bool) -> dict[str, Any]:
     return {"exponents": found, "memory": memory}
 
 
-def _exponent(cases: list[tuple[int, Shape, int, int]]) -> dict[str, Any]:
-    """Slope of log(time) over log(size), and the times (each the least of a few)."""
+def _exponent(cases: list[tuple[int, Shape, int, int]], *, by_targets: bool = False) -> dict[str, Any]:
+    """Slope of log(time) over log(size), and the times (each the least of a few).
+
+    by_targets: the size is the number of targets, explained by one call.
+    """
     milliseconds = {}
     for size, shape, T, B in cases:
         model, x = lx.load(model_of(shape)), {"x": inputs_of(shape, T, B)}
-        model.explain(x, lx.LRP(), TARGET)
-        milliseconds[size] = min(_time(model, x) for _ in range(5))
+        targets = [TARGET] * (size if by_targets else 1)
+        model.explain_many(x, lx.LRP(), targets)
+        milliseconds[size] = min(_time(model, x, targets) for _ in range(5))
     slope = np.polyfit(np.log(list(milliseconds)), np.log(list(milliseconds.values())), 1)[0]
     return {"exponent": float(slope), "milliseconds": {k: round(v, 2) for k, v in milliseconds.items()}}
 
 
-def _time(model: lx.Model, x: dict[str, np.ndarray]) -> float:
+def _time(model: lx.Model, x: dict[str, np.ndarray], targets: list[lx.Target]) -> float:
     start = time.perf_counter()
-    model.explain(x, lx.LRP(), TARGET)
+    model.explain_many(x, lx.LRP(), targets)
     return (time.perf_counter() - start) * 1e3

@@ -56,21 +56,23 @@ class Engine:
         method: Method,
         output: str,
         head: Head,
-        target: Target,
+        targets: Sequence[Target],
         capture: Sequence[str],
         passes: Passes | None = None,
-    ) -> tuple[Pass, Selection, Answer]:
-        """inputs: checked, in the graph's own types. passes: earlier forward passes on these inputs, added to."""
+    ) -> tuple[Pass, list[tuple[Selection, Answer]]]:
+        """Of targets in one output. inputs: checked, in the graph's own types. passes: earlier forward passes on these
+        inputs, added to."""
         plan = self.plan(head, method, tuple(name for name in capture if name not in self.views))
         done = None if passes is None else passes.get(plan)
         if done is None:
             done = self.forward(plan, inputs)
         if passes is not None:
             passes[plan] = done
-        selection = select(target, done.values[output], output)
+        selections = [select(target, done.values[output], output) for target in targets]
         context = Context(plan, head, self.cells, done, list(self.graph.inputs), list(capture))
         try:
-            return done, selection, explain_by_propagation(context, method, selection, target.batch_axis)
+            asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
+            return done, list(zip(selections, explain_by_propagation(context, method, asked), strict=True))
         except ValueError as error:  # NumPy's word for shapes that do not fit: the model declares others than it has
             raise ModelError(f"shapes in the model contradict each other: {error}") from error
         except MemoryError as error:

@@ -170,21 +170,22 @@ class Model:
         targets: Iterable[Target] = (Target(),),
         capture: Sequence[str] = (),
     ) -> list[Explanation]:
-        """`explain` for several targets (all classes, all steps of a forecast): one forward pass, a walk back each."""
+        """`explain` for several targets (all classes, all steps of a forecast): one forward pass, one walk back."""
         if not isinstance(method, Method):
             raise MethodError(f"method is {method!r}, wanted a Method such as LRP()", field="method")
         checked = check_inputs(self.inputs, inputs)
-        passes: Passes = {}
-        return [self._explain(checked, method, target, capture, passes) for target in targets]
+        targets = list(targets)
+        at: dict[tuple[str, Head], list[int]] = {}  # targets that one walk can begin at
+        for number, target in enumerate(targets):
+            at.setdefault(self._explained(method, target, capture), []).append(number)
+        explanations: dict[int, Explanation] = {}
+        for (output, head), numbers in at.items():
+            found = self._explain(checked, method, output, head, [targets[n] for n in numbers], capture)
+            explanations |= zip(numbers, found, strict=True)
+        return [explanations[number] for number in range(len(targets))]
 
-    def _explain(
-        self,
-        checked: dict[str, npt.NDArray[Any]],
-        method: Method,
-        target: Target,
-        capture: Sequence[str],
-        passes: Passes,
-    ) -> Explanation:
+    def _explained(self, method: Method, target: Target, capture: Sequence[str]) -> tuple[str, Head]:
+        """The output that the target names, and the value that is explained for it. Raises where there is none."""
         if not isinstance(target, Target):
             raise TargetError(f"target is {target!r}, wanted a Target", field="target")
         output = self.default_output if target.output is None else target.output
@@ -199,17 +200,37 @@ class Model:
             if name not in self._values and name not in self._engine.views:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
         pre_activation = target.pre_activation or isinstance(method, LRP)
-        head = self._heads[output] if pre_activation else Head(output, ())
+        return output, self._heads[output] if pre_activation else Head(output, ())
+
+    def _explain(
+        self,
+        checked: dict[str, npt.NDArray[Any]],
+        method: Method,
+        output: str,
+        head: Head,
+        targets: Sequence[Target],
+        capture: Sequence[str],
+    ) -> list[Explanation]:
         if not isinstance(method, (LRP, Gradient, GradientTimesInput)):
-            return self._explain_by_study(checked, method, output, head, target, capture)
-        question = (method, output, head, target, capture, passes)
+            return [self._explain_by_study(checked, method, output, head, target, capture) for target in targets]
+        passes: Passes = {}
+        question = (method, output, head)
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
-            found = self._in_double(checked, *question) if self._single and self._amplifies(method) else None
+            amplifies = self._single and self._amplifies(method)
+            found = self._in_double(checked, *question, targets, capture, passes) if amplifies else None
             if found is None:
-                found = self._engine.explain(checked, *question)
-                if self._single and len(rows := wanting(method, found[2])):
-                    found = self._finer(checked, *question, rows, *found)
-        done, selection, answer = found
+                done, answers = self._engine.explain(checked, *question, targets, capture, passes)
+                for number, (target, (selection, answer)) in enumerate(zip(targets, answers, strict=True)):
+                    if self._single and len(rows := wanting(method, answer)):
+                        finer = self._finer(checked, *question, target, capture, passes, rows, selection, answer)
+                        answers[number] = (selection, finer)
+            else:
+                done, answers = found
+        return [self._explanation(method, output, target, done, *a) for target, a in zip(targets, answers, strict=True)]
+
+    def _explanation(
+        self, method: Method, output: str, target: Target, done: Pass, selection: Selection, answer: Answer
+    ) -> Explanation:
         _check_finite(answer)
         return Explanation(
             _handed_out(answer.relevance, single=self._single),
@@ -258,20 +279,19 @@ class Model:
         capture: Sequence[str],
         passes: Passes,
         rows: npt.NDArray[np.intp],
-        done: Pass,
         selection: Selection,
         answer: Answer,
-    ) -> tuple[Pass, Selection, Answer]:
+    ) -> Answer:
         """With float64's answer for these samples, and for no other: which one gets must not depend on its company."""
         fixed = replace(target, index=selection.index, contrast=selection.contrast)
         axes = batch_axes(self.axes, inputs, selection.batch)
         if axes is not None and not capture and target.batch_axis is not None and len(rows) < selection.batch:
             few = {name: np.ascontiguousarray(array.take(rows, axes[name])) for name, array in inputs.items()}
-            again = self._in_double(few, method, output, head, of_samples(fixed, rows), capture, {})
+            again = self._in_double(few, method, output, head, [of_samples(fixed, rows)], capture, {})
             if again is not None:
-                return done, selection, put(answer, rows, again[2], axes)
-        again = self._in_double(inputs, method, output, head, fixed, capture, passes)
-        return (done, selection, again[2]) if again is not None else (done, selection, answer)
+                return put(answer, rows, again[1][0][1], axes)
+        again = self._in_double(inputs, method, output, head, [fixed], capture, passes)
+        return answer if again is None else again[1][0][1]
 
     def _in_double(
         self,
@@ -279,11 +299,11 @@ class Model:
         method: Method,
         output: str,
         head: Head,
-        target: Target,
+        targets: Sequence[Target],
         capture: Sequence[str],
         passes: Passes,
-    ) -> tuple[Pass, Selection, Answer] | None:
-        """The explanation in float64; None where ONNX Runtime cannot compute this model so.
+    ) -> tuple[Pass, list[tuple[Selection, Answer]]] | None:
+        """The explanations in float64; None where ONNX Runtime cannot compute this model so.
 
         Relevance that cancels can be many orders of magnitude above the value explained (LRP-prop divides by gate +
         signal, which may be next to nothing), and float32 then loses that value.
@@ -294,7 +314,7 @@ class Model:
                 if unfold not in self._double:
                     self._double[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
                 engine = self._double[unfold]
-            return engine.explain(in_double(inputs), method, output, head, target, capture, passes)
+            return engine.explain(in_double(inputs), method, output, head, targets, capture, passes)
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
 

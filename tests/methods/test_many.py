@@ -9,7 +9,8 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.engine import Engine
-from tests.builders import recurrent_model
+from tests import zoo
+from tests.builders import Head, Op, recurrent_model
 
 METHODS = [
     lx.LRP(),
@@ -34,6 +35,35 @@ def test_many_targets_are_explained_as_one_by_one(method: lx.Method) -> None:
         np.testing.assert_array_equal(e.relevance["x"], alone.relevance["x"])
         np.testing.assert_array_equal(e.explained, alone.explained)
         np.testing.assert_array_equal(e.ledger.absorbed, alone.ledger.absorbed)
+
+
+@pytest.mark.parametrize("rule", ["all", "abs"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("head", ["last", "mean"])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_of_every_cell_and_of_ragged_batches(op: Op, head: Head, batch: int, rule: str) -> None:
+    """More targets than one pass takes, so that there are several, the last of them not full."""
+    rng = np.random.default_rng(76)
+    built = recurrent_model(rng, op, direction="bidirectional", head=head, sequence_lens=True, initial_states="input")
+    feeds, model = built.feeds(rng, T=6, B=batch), lx.load(built.model)
+    method = lx.LRP(rule, bias_factor=0.5)
+    targets = [lx.Target(weights=rng.normal(size=3)) for _ in range(19)]
+    for target, e in zip(targets, model.explain_many(feeds, method, targets), strict=True):
+        alone = model.explain(feeds, method, target)
+        for name in feeds:
+            np.testing.assert_array_equal(e.relevance[name], alone.relevance[name])
+        np.testing.assert_array_equal(e.ledger.absorbed, alone.ledger.absorbed)
+
+
+def test_targets_in_several_outputs_come_in_the_order_asked() -> None:
+    case = zoo.load("t_state_in_out_legacy17")
+    model = lx.load(case.path)
+    names = [name for name, spec in model.outputs.items() if spec.dtype.kind == "f"]
+    ranks = {name: len(model.outputs[name].shape) for name in names}
+    targets = [lx.Target(name, (0,) * ranks[name], batch_axis=None) for name in [*names, *names[::-1]]]
+    for target, e in zip(targets, model.explain_many(case.inputs, targets=targets), strict=True):
+        assert e.target.output == target.output
+        np.testing.assert_array_equal(e.explained, model.explain(case.inputs, target=target).explained)
 
 
 @pytest.mark.parametrize("method", [lx.LRP(), lx.Gradient()], ids=lambda m: m.name)

@@ -153,7 +153,7 @@ def _readout(task: Task, scores: Scores) -> Readout:
     done = engine.forward(plan, task.inputs)
     context = Context(plan, task.head, engine.cells, done, [], list(outputs))
     selection = Selection(scores.selection.weights, 1, None, None)
-    weights = explain_by_propagation(context, Gradient(), selection, None).captured
+    weights = explain_by_propagation(context, Gradient(), [(selection, None)])[0].captured
     linear = sum(
         (_sum_over(weights[o] * done.values[o], 2 if i == 0 else 1, node) for i, o in enumerate(node.outputs) if o),
         np.zeros(scores.batch),

@@ -187,7 +187,7 @@ class Field:
         done = self._pass(entries, copies)
         context = Context(self.plan, self.task.head, self.engine.cells, done, list(entries), [])
         # Samples do not mix, so the gradient of their sum holds each one's own, and one walk does for all.
-        gradient = explain_by_propagation(context, Gradient(), Selection(weights, 1, None, None), None).relevance
+        gradient = explain_by_propagation(context, Gradient(), [(Selection(weights, 1, None, None), None)])[0].relevance
         if copies == 1:
             return {name: array[None] for name, array in gradient.items()}
         return {name: unstack(array, self.axes[name] or 0, copies) for name, array in gradient.items()}

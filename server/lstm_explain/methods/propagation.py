@@ -1,8 +1,8 @@
-"""LRP, gradient and gradient times input: one forward pass, one walk back."""
+"""LRP, gradient and gradient times input: one forward pass, one walk back, from one target or from several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from lstm_explain.methods.inner import inner_relevance, inner_view
 from lstm_explain.methods.layers import check_keys
 from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.account import add_per_sample, per_sample
-from lstm_explain.plan.backward import Walk
+from lstm_explain.plan.backward import Walk, run_together
 from lstm_explain.plan.compile import Plan
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head
@@ -21,6 +21,8 @@ from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.target import Selection
 from lstm_explain.watch import part
+
+MOST_TOGETHER = 16  # samples of all targets: with more, one step's product takes as long for each as alone
 
 
 @dataclass
@@ -45,50 +47,85 @@ class Answer:
     ledger: Ledger
 
 
+@dataclass(frozen=True)
+class Question:
+    """What of the output is explained: weights, of the output's shape; batch_axis None where there is one sample."""
+
+    weights: Array
+    batch: int
+    batch_axis: int | None
+
+    def lane(self) -> Lane | None:
+        return None if self.batch == 1 or self.batch_axis is None else Lane(self.batch_axis % self.weights.ndim)
+
+    def samples(self) -> list[Question]:
+        """A question for each sample; the others weigh nothing."""
+        assert self.batch_axis is not None  # without a batch axis there is one sample
+        alone = []
+        for sample in range(self.batch):
+            weights = np.zeros_like(self.weights)
+            index = (slice(None),) * (self.batch_axis % weights.ndim) + (sample,)
+            weights[index] = self.weights[index]
+            alone.append(Question(weights, 1, None))
+        return alone
+
+
 @part("backward")
-def explain_by_propagation(context: Context, method: Method, selection: Selection, batch_axis: int | None) -> Answer:
-    """Walks back once for the whole batch, or sample by sample where an operator mixes the places of samples."""
+def explain_by_propagation(
+    context: Context, method: Method, selections: Sequence[tuple[Selection, int | None]]
+) -> list[Answer]:
+    """Walks back from all targets at once; each a selection with its batch axis.
+
+    Once for the whole batch, or sample by sample where an operator mixes the places of samples.
+    """
     if isinstance(method, LRP) and method.composite is not None:
         check_keys(context.plan.graph, method.composite)
     single = np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32
     dtype = np.promote_types(context.done.values[context.head.value].dtype, single)
-    weights, batch = selection.weights.astype(dtype, copy=False), selection.batch
-    lane = None if batch == 1 or batch_axis is None else Lane(batch_axis % weights.ndim)
-    graph, values = context.plan.graph, context.done.values
-    try:
-        inside, lane = context.head.through(graph, values, weights, lane, batch)
-        return _walk(context, method, inside, lane, batch)
-    except LaneLost:
-        assert batch_axis is not None  # without a batch axis there is one sample
-        answers = []
-        for sample in range(batch):
-            alone = np.zeros_like(weights)
-            index = (slice(None),) * (batch_axis % weights.ndim) + (sample,)
-            alone[index] = weights[index]
-            inside, _ = context.head.through(graph, values, alone, None, 1)
-            answers.append(_walk(context, method, inside, None, 1))
-        return _joined(answers)
+    questions = [Question(s.weights.astype(dtype, copy=False), s.batch, axis) for s, axis in selections]
+    most = max(1, MOST_TOGETHER // max(question.batch for question in questions))
+    answers: list[Answer] = []
+    for start in range(0, len(questions), most):
+        group = questions[start : start + most]
+        try:
+            answers += _walk(context, method, group)
+        except LaneLost:
+            answers += [_joined([_walk(context, method, [alone])[0] for alone in q.samples()]) for q in group]
+    return answers
 
 
-def _walk(context: Context, method: Method, weights: Array, lane: Lane | None, batch: int) -> Answer:
-    dtype = weights.dtype
-    walk = Walk(context.plan, context.done, context.cells, method, batch, dtype)
-    seed = weights * context.done.values[context.head.value]
-    if isinstance(method, LRP):
-        walk.send(context.head.value, lane, relevance=seed)
+def _walk(context: Context, method: Method, questions: Sequence[Question]) -> list[Answer]:
+    begun = [_begun(context, method, question) for question in questions]
+    if len(begun) == 1:
+        begun[0][0].run()
     else:
-        walk.send(context.head.value, lane, density=weights)
-    walk.run()
-    explained = per_sample(seed, lane, batch)
-    relevance, total = {}, np.zeros(batch)
+        run_together([walk for walk, _ in begun])
+    return [_answer(context, walk, explained) for walk, explained in begun]
+
+
+def _begun(context: Context, method: Method, question: Question) -> tuple[Walk, Array]:
+    """A walk that stands at the target, and [batch] the value explained."""
+    graph, values, name = context.plan.graph, context.done.values, context.head.value
+    weights, lane = context.head.through(graph, values, question.weights, question.lane(), question.batch)
+    walk = Walk(context.plan, context.done, context.cells, method, question.batch, weights.dtype)
+    seed = weights * values[name]
+    if isinstance(method, LRP):
+        walk.send(name, lane, relevance=seed)
+    else:
+        walk.send(name, lane, density=weights)
+    return walk, per_sample(seed, lane, question.batch)
+
+
+def _answer(context: Context, walk: Walk, explained: Array) -> Answer:
+    relevance, total = {}, np.zeros(walk.batch)
     for name in context.inputs:
         arrived = walk.arrived(name)
         if arrived is None:
-            relevance[name] = np.zeros(context.done.values[name].shape, dtype)
+            relevance[name] = np.zeros(context.done.values[name].shape, walk.dtype)
         else:
             relevance[name] = np.asarray(arrived, order="C")
             add_per_sample(relevance[name], walk.messages[name].lane, total)
-    captured = {name: _captured(walk, context, name, dtype) for name in context.capture}
+    captured = {name: _captured(walk, context, name, walk.dtype) for name in context.capture}
     absorbed, states = walk.account.absorbed(), walk.account.initial_states
     ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, walk.account.by_node)
     return Answer(relevance, explained, captured, ledger)

@@ -8,7 +8,7 @@ the exporter spelled it. Gradients are densities everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from lstm_explain.plan.control import sliced_lane, walk_node
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.live import Stop
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
-from lstm_explain.rules.recurrent import STATE_SLOTS, Recurrent
+from lstm_explain.rules.recurrent import STATE_SLOTS, Flow, Recurrent
 from lstm_explain.rules.shares import settle, settle_all, shares_of_product, times
 from lstm_explain.watch import checkpoint
 
@@ -75,19 +75,24 @@ class Walk:
 
     def run(self) -> None:
         """Walks back from the messages that `send` has placed at the targets."""
-        handlers = _GRADIENT if self.plan.gradient else _LRP
-        arrived = self.messages.get
-        layers = self._layers
         for stop in reversed(self.plan.stops):
-            messages = [arrived(name) for name in stop.carrying]
-            if not any(messages):
-                continue
-            checkpoint()
-            layer = layers.get(stop.node.name) if layers else None
-            if layer is None:
-                handlers[stop.kind](self, stop, messages)
-            elif messages[0] is not None:
-                layer(self, stop, messages[0])
+            messages = self.arrivals(stop)
+            if any(messages):
+                checkpoint()
+                self.passes(stop, messages)
+
+    def arrivals(self, stop: Stop) -> list[Message | None]:
+        """What has arrived at the outputs of a node that carry relevance."""
+        arrived = self.messages.get
+        return [arrived(name) for name in stop.carrying]
+
+    def passes(self, stop: Stop, messages: list[Message | None]) -> None:
+        """Hands on to the node's inputs what has arrived at its outputs."""
+        layer = self._layers.get(stop.node.name) if self._layers else None
+        if layer is None:
+            (_GRADIENT if self.plan.gradient else _LRP)[stop.kind](self, stop, messages)
+        elif messages[0] is not None:
+            layer(self, stop, messages[0])
 
     def send(
         self,
@@ -337,12 +342,37 @@ def _lookup_saliency(walk: Walk, stop: Stop, g: Array) -> Array:
     return g * walk.site(stop).y() if isinstance(walk.method, GradientTimesInput) else g * g
 
 
+def run_together(walks: Sequence[Walk]) -> None:
+    """Walks by one method over one forward pass, back from several targets, node by node: the steps of a recurrent node
+    are gone through once for all."""
+    for stop in reversed(walks[0].plan.stops):
+        came = [(walk, walk.arrivals(stop)) for walk in walks]
+        came = [(walk, messages) for walk, messages in came if any(messages)]
+        if stop.kind is Kind.RECURRENT and len(came) > 1:
+            checkpoint()
+            _recurrent_together(stop, came)
+            continue
+        for walk, messages in came:
+            checkpoint()
+            walk.passes(stop, messages)
+
+
 def _recurrent(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
+    _recurrent_together(stop, [(walk, messages)])
+
+
+def _recurrent_together(stop: Stop, came: list[tuple[Walk, list[Message | None]]]) -> None:
+    first, name = came[0][0], stop.node.name
+    gradient = first.plan.gradient
+    arriving = [[None if m is None else (m.density if gradient else m.relevance) for m in ms] for _, ms in came]
+    lrp = None if gradient else settings_of(first.lrp, stop.node)
+    flows = first.cells[name].backward_together(first.done.tapes[name], arriving, lrp)
+    for (walk, messages), flow in zip(came, flows, strict=True):
+        _hand_on_flow(walk, stop, messages, flow)
+
+
+def _hand_on_flow(walk: Walk, stop: Stop, messages: list[Message | None], flow: Flow) -> None:
     gradient = walk.plan.gradient
-    arriving = [None if m is None else (m.density if gradient else m.relevance) for m in messages]
-    flow = walk.cells[stop.node.name].backward(
-        walk.done.tapes[stop.node.name], arriving, None if gradient else settings_of(walk.lrp, stop.node)
-    )
     lanes = _recurrent_lanes(walk, stop, messages, flow.inputs)
     for slot, array in flow.inputs.items():
         if slot in stop.live:

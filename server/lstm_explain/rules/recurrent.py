@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
@@ -60,6 +60,10 @@ def _all_of(steps: int, batch: int) -> Lengths:
     return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
 
 
+def _longest_first(steps: Array) -> Array:
+    return np.argsort(-steps, kind="stable")
+
+
 @dataclass
 class Tape:
     """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H].
@@ -73,6 +77,17 @@ class Tape:
     lens: Lengths
     kept: dict[str, Array]
     dtype: np.dtype[Any]
+
+    def repeated(self, count: int) -> Tape:
+        """The same samples again and again, for so many ways back."""
+
+        def again(array: Array) -> Array:
+            return np.tile(array, (1,) * (array.ndim - 2) + (count, 1))  # [T, B, …] or [B, …]
+
+        lens, steps = self.lens, np.tile(self.lens.steps, count)
+        lens = _all_of(len(self.x), len(steps)) if lens.whole else Lengths(steps, False, _longest_first(steps))
+        kept = {name: again(array) for name, array in self.kept.items()}
+        return Tape(again(self.x), again(self.hidden), again(self.h0), lens, kept, self.dtype)
 
 
 @dataclass(slots=True)
@@ -164,7 +179,7 @@ class Recurrent(ABC):
                 f"wanted 0 to {steps}"
             )
         lens = np.ascontiguousarray(value, np.int64)
-        return Lengths(lens, bool((lens == steps).all()), np.argsort(-lens, kind="stable"))
+        return Lengths(lens, bool((lens == steps).all()), _longest_first(lens))
 
     def _misfit(self, what: str, came: tuple[int, ...], wanted: tuple[object, ...]) -> InputError:
         return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
@@ -192,6 +207,25 @@ class Recurrent(ABC):
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
         absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
         return Flow(inputs, absorbed if tapes[0].lens.whole else absorbed + self._past_the_end(y, ends, tapes[0].lens))
+
+    def backward_together(self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None) -> list[Flow]:
+        """`backward` from several targets: side by side, as more samples would be."""
+        count, batch = len(arriving), len(tapes[0].lens.steps)
+        if count == 1:
+            return [self.backward(tapes, arriving[0], lrp)]
+        stacked = [self._side_by_side(parts, output) for output, parts in enumerate(zip(*arriving, strict=True))]
+        flow = self.backward([tape.repeated(count) for tape in tapes], stacked, lrp)
+        before = (slice(None),) * (0 if self.batch_first else 1)
+        parts = [slice(start, start + batch) for start in range(0, count * batch, batch)]
+        return [Flow({slot: a[(*before, p)] for slot, a in flow.inputs.items()}, flow.absorbed[p]) for p in parts]
+
+    def _side_by_side(self, parts: Sequence[Array | None], output: int) -> Array | None:
+        """What arrives at one output, of all targets."""
+        there = [part for part in parts if part is not None]
+        if not there:
+            return None
+        axis = 0 if self.batch_first else (2 if output == 0 else 1)
+        return np.concatenate([np.zeros_like(there[0]) if part is None else part for part in parts], axis)
 
     def _in_directions(self, work: Callable[[int], T], lens: Lengths) -> list[T]:
         """Of both directions at once where the samples leave a thread idle."""
