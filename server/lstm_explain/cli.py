@@ -120,11 +120,11 @@ def evaluate(
 ) -> None:
     """Measures methods: deletion and insertion curves, conservation, agreement, randomised weights."""
     kernel_cache.use()
+    from lstm_explain.catalogue.notation import split_parameters
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import split, summarise, work
     from lstm_explain.methods.spec import Players
     from lstm_explain.model import load
-    from lstm_explain.service.notation import split_parameters
 
     players = next((p for p in get_args(Players) if p == over), None)
     if players is None:
@@ -314,7 +314,7 @@ def _array(path: str) -> Any:
 
 
 def _method(name: str, parameters: Sequence[str]) -> Method:
-    from lstm_explain.service.notation import method_from_text
+    from lstm_explain.catalogue.notation import method_from_text
 
     return method_from_text(name, dict(_pair(text, "--param") for text in parameters))
 
@@ -336,7 +336,7 @@ def _against(method: Method, baselines: Sequence[str], means: Sequence[str], mod
 
 
 def _target(text: str | None, batch_axis: str, model: Model) -> Target:
-    from lstm_explain.service.notation import parse_target
+    from lstm_explain.catalogue.notation import parse_target
     from lstm_explain.target import Target
 
     output, index = (None, None) if text is None else parse_target(text, model.outputs)

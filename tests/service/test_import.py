@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.service.layout import find_sources
+from lstm_explain.catalogue.layout import find_sources
 from lstm_explain_client import AlreadyExists, AsyncClient, Client, ModelNotFound, Unimplemented
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 from tests.service.calling import refusal, sequence

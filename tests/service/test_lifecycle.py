@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import lstm_explain as lx
-from lstm_explain.service.served import memory_of
+from lstm_explain.catalogue.served import memory_of
 from lstm_explain_client import Client
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 from lstm_explain_proto.inference import grpc_service_pb2_grpc

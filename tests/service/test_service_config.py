@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
-from lstm_explain.service.config import parse_config, read_config
+from lstm_explain.catalogue.config import parse_config, read_config
+from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.service.errors import NotReady
 from lstm_explain.service.repository import Repository
-from lstm_explain.service.served import ServedModel
 from lstm_explain.service.snapshot import Failed
 from tests.service.models import lstm, words, write_tokenizer, write_version
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.service.limits import Limits, estimate, runs
+from lstm_explain.catalogue.limits import Limits, estimate, runs
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.service.calling import Refusal, refusal, request, sequence, stub, tensor

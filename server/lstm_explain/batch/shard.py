@@ -21,8 +21,8 @@ from lstm_explain.batch.job import ERRORS, ROWS, STATISTICS, Job
 from lstm_explain.batch.source import DataFile, open_data
 from lstm_explain.batch.stats import Stats, add_row
 from lstm_explain.batch.table import Key, format_of
+from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import InputError
-from lstm_explain.service.served import ServedModel
 
 WINDOW_ROWS, WINDOW_BYTES = 2048, 32 << 20  # of inputs in memory at a time, sorted by length among each other
 OWN = b"lstm_explain"  # key of our metadata in a file of rows

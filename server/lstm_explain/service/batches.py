@@ -13,11 +13,11 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lstm_explain.catalogue.served import ServedModel
+from lstm_explain.catalogue.together import Kind, Request
 from lstm_explain.errors import Error
 from lstm_explain.service.errors import TooLate
 from lstm_explain.service.gate import Call, Patience, Slots
-from lstm_explain.service.served import ServedModel
-from lstm_explain.service.together import Kind, Request
 from lstm_explain.watch import Part, Stopped
 
 WAITING, AT_WORK = "while the request waited", "during the work"

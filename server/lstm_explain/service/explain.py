@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_explain.catalogue.limits import Limits, costs_of
+from lstm_explain.catalogue.served import ServedModel
+from lstm_explain.catalogue.together import Request
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import check_inputs
 from lstm_explain.methods.spec import Method
@@ -18,11 +21,8 @@ from lstm_explain.model import Explanation
 from lstm_explain.service import tracing
 from lstm_explain.service.batches import Batches, Job, Load, Room
 from lstm_explain.service.gate import Call, Slots
-from lstm_explain.service.limits import Limits, costs_of
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.runs import PREDICTION, Runs
-from lstm_explain.service.served import ServedModel
-from lstm_explain.service.together import Request
 from lstm_explain.service.tracing import Span
 from lstm_explain.target import Target
 

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from lstm_explain.catalogue.layout import CONFIG, MODEL, NAME, VERSION, Source, find_sources, source_in
+from lstm_explain.catalogue.served import ServedModel, load_served
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.service.errors import AlreadyExists, NoSpace, NotFound
 from lstm_explain.service.gate import Limit
-from lstm_explain.service.layout import CONFIG, MODEL, NAME, VERSION, Source, find_sources, source_in
 from lstm_explain.service.repository import Repository, Room, without_root
-from lstm_explain.service.served import ServedModel, load_served
 
 log = logging.getLogger(__name__)
 

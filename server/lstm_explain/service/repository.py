@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lstm_explain.catalogue.layout import Source, State, find_sources
+from lstm_explain.catalogue.served import ServedModel, load_served, memory_of
 from lstm_explain.errors import Error
 from lstm_explain.service.bulletin import Bulletin, Event
 from lstm_explain.service.errors import NotFound, NotReady
-from lstm_explain.service.layout import Source, State, find_sources
-from lstm_explain.service.served import ServedModel, load_served, memory_of
 from lstm_explain.service.snapshot import Entry, Failed, Key, Ready, Resting, Snapshot, Unloaded
 
 log = logging.getLogger(__name__)

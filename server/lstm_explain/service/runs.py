@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from lstm_explain.catalogue.served import ServedModel
+from lstm_explain.catalogue.together import Layout, Record, Request, Together
 from lstm_explain.model import Explanation
 from lstm_explain.service.batches import Job, nobody_waits
 from lstm_explain.service.metrics import Metrics
-from lstm_explain.service.served import ServedModel
-from lstm_explain.service.together import Layout, Record, Request, Together
 from lstm_explain.watch import Part, Stopped, Watch, part, watching
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
+from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import Error
 from lstm_explain.service import listening, logs, tracing
 from lstm_explain.service.access import Access
@@ -33,7 +34,6 @@ from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
 from lstm_explain.service.processes import Processes
 from lstm_explain.service.repository import Repository, Room
-from lstm_explain.service.served import ServedModel
 from lstm_explain.service.settings import Settings, split_address, unknown_variables
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
 from lstm_explain.service.tokens import Tokens

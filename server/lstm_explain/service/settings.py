@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lstm_explain.kernel_cache import COMPILED_FOR
 
 if TYPE_CHECKING:
-    from lstm_explain.service.limits import Limits
+    from lstm_explain.catalogue.limits import Limits
 
 ENV_PREFIX = "LSTM_EXPLAIN_"
 WEB_ADDRESS = "127.0.0.1:8080"
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """How much one request may ask for."""
-        from lstm_explain.service.limits import Limits  # the engine, which reads --threads as it is imported
+        from lstm_explain.catalogue.limits import Limits  # the engine, which reads --threads as it is imported
 
         return Limits(
             self.max_batch, self.max_steps, self.max_elements, self.max_samples, self.max_request_bytes_estimate

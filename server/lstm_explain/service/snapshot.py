@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from lstm_explain.catalogue.layout import VERSION
+from lstm_explain.catalogue.served import Card, ServedModel
 from lstm_explain.service.errors import NotFound, NotReady
-from lstm_explain.service.layout import VERSION
-from lstm_explain.service.served import Card, ServedModel
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.inputs import probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.model import Explanation
 from lstm_explain.service.explain import Answer, Query
-from lstm_explain.service.served import ServedModel
 from lstm_explain.service.wire.methods import from_method, to_method
 from lstm_explain.service.wire.targets import from_target, to_target
 from lstm_explain.service.wire.tensors import Array, to_arrays, to_tensor

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from lstm_explain.catalogue.layout import MODEL
 from lstm_explain.errors import InputError
 from lstm_explain.service.imports import Announced, Upload
-from lstm_explain.service.layout import MODEL
 from lstm_explain.service.snapshot import Entry, Failed, Unloaded
 from lstm_explain.service.wire.methods import from_method
 from lstm_explain.service.wire.targets import default_target

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from lstm_explain.catalogue.config import ConfigFile, ModelConfig, read_config
+from lstm_explain.catalogue.layout import Source
+from lstm_explain.catalogue.limits import Limits
+from lstm_explain.catalogue.text import TextInput, load_text_input
+from lstm_explain.catalogue.together import Together
 from lstm_explain.errors import Error
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.methods.spec import Method
 from lstm_explain.model import Model, Report, load
 from lstm_explain.plan.axes import Axes
-from lstm_explain.service.config import ConfigFile, ModelConfig, read_config
-from lstm_explain.service.layout import Source
-from lstm_explain.service.limits import Limits
-from lstm_explain.service.text import TextInput, load_text_input
-from lstm_explain.service.together import Together
 from lstm_explain.target import Target
 
 log = logging.getLogger(__name__)
