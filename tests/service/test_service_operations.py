@@ -78,6 +78,12 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
     assert found["process_start_time_seconds"] > time.time() - 120
 
 
+def test_every_model_is_rehearsed(folder: Path) -> None:
+    """Or its first caller would wait for what happens but once."""
+    with serving(folder, "--log-level", "debug") as server:
+        assert "the rehearsal ended with" not in server.logged()
+
+
 def test_a_request_id_comes_back_and_is_in_the_log(folder: Path) -> None:
     with serving(folder, "--log-format", "json", "--log-level", "debug") as server, server.channel() as channel:
         for sent, wanted in (("order-7:a.b_c", "order-7:a.b_c"), ("two words", None), ("x" * 65, None), ('"}', None)):

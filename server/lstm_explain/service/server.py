@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client import REGISTRY, start_http_server
 
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import Error
@@ -29,7 +29,7 @@ from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Places, Slots, Unhurried
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
-from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.metrics import FORGOTTEN, Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
 from lstm_explain.service.processes import Processes
@@ -161,8 +161,8 @@ class Server:
         reflection.enable_server_reflection(names, self._grpc, Pools())
 
     def _rehearse(self) -> None:
-        """One request to each model that is in memory; its metrics are not the server's."""
-        own = Explainer(Slots(1), Metrics(CollectorRegistry()), self._settings.limits)
+        """A few requests to each model that is in memory, which nobody counts."""
+        own = Explainer(Slots(1), FORGOTTEN, self._settings.limits)
         servicer = ExplanationServicer(self._repository, own, self._doors)
         for entry in self._repository.snapshot:
             if isinstance(entry, ServedModel):
