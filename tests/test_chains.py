@@ -291,10 +291,15 @@ def test_gradient_is_the_slope_in_any_direction(steps: list[str], seed: int) -> 
 
 
 def assert_same(models: Sequence[lx.Model], methods: Sequence[lx.Method] = (*LRPS, lx.Gradient())) -> None:
+    """As far as float32's forward pass allows: under rules other than "all", gates divide by pre-activations that may
+    be small, and an LSTM node goes forward in float32 where its unrolled cell, without a node to keep sums, does in
+    float64.
+    """
     for method in methods:
+        share = 5e-5 if not isinstance(method, lx.LRP) or method.product_rule == "all" else 5e-4
         first, *others = (m.explain(feed(), method, TARGET).relevance["x"] for m in models)
         for other in others:
-            np.testing.assert_allclose(other, first, atol=5e-5 * np.abs(first).max(), err_msg=str(method))
+            np.testing.assert_allclose(other, first, atol=share * np.abs(first).max(), err_msg=str(method))
 
 
 @FIXED
