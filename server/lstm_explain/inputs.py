@@ -71,7 +71,8 @@ def _as_laid_out(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     an answer would depend on what its question happened to lie in.
     """
     array = np.ascontiguousarray(array) if array.ndim else array
-    return array if array.__array_interface__["data"][0] % ALIGNMENT == 0 else array.copy()
+    place = sums.address(array.ravel()) if array.dtype.char in "fd" else array.__array_interface__["data"][0]
+    return array if place % ALIGNMENT == 0 else array.copy()
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:

@@ -78,6 +78,12 @@ def settle_all(r, z, bias, epsilon, density, total):
     total[0] += part
 
 
+@nb.njit([nb.intp(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def address(values):
+    """Where values [N] begin; NumPy tells in a dictionary that it makes for it."""
+    return values.ctypes.data
+
+
 @nb.njit([nb.boolean(_read(kind, 1)) for kind in _KINDS], **FINITE)
 def all_finite(values):
     """Whether there is no infinity and no NaN in values [N]."""

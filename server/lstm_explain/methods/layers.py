@@ -183,7 +183,9 @@ def check_keys(graph: Graph, composite: Composite) -> None:
 
 def settings_of(lrp: LRP, node: Node) -> LRP:
     """LRP as a recurrent node takes it."""
-    rule = None if lrp.composite is None else lrp.composite.rule_of(node.name, node.op, is_first=False)
+    if lrp.composite is None:
+        return lrp
+    rule = lrp.composite.rule_of(node.name, node.op, is_first=False)
     return replace(lrp, epsilon=rule.epsilon) if isinstance(rule, Epsilon) else lrp
 
 

@@ -23,9 +23,13 @@ class Account:
 
     def absorb(self, node: str, amounts: Array, lane: Lane | None) -> None:
         total = self.by_node.get(node)
+        own = amounts.shape == (self.batch,) and (lane is None or lane == OWN_AXIS)
+        if total is None and own:
+            self.by_node[node] = amounts.astype(np.float64)
+            return
         if total is None:
             total = self.by_node[node] = np.zeros(self.batch)
-        if amounts.shape == total.shape and (lane is None or lane == OWN_AXIS):
+        if own:
             total += amounts
         else:
             add_per_sample(amounts, lane, total)
@@ -35,10 +39,10 @@ class Account:
         add_per_sample(amounts, lane, self.initial_states)
 
     def absorbed(self) -> Array:
-        total = np.zeros(self.batch)
-        for amounts in self.by_node.values():
-            total += amounts
-        return total
+        if not self.by_node:
+            return np.zeros(self.batch)
+        first, *others = self.by_node.values()
+        return sum(others, first.copy()) if others else first.copy()
 
 
 def per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:

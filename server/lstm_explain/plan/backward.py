@@ -198,7 +198,7 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     site, lrp = walk.site(stop), walk.lrp
     density, amount = message.density, message.amount
     if message.relevance is not None:
-        if walk.batch == 1 and density is None and not lrp.bias_factor and _neuron_of_one(walk, stop, message):
+        if walk.batch == 1 and density is None and not lrp.bias_factor and _neuron_of_one(walk, stop, site, message):
             return
         own, kept = settle(message.relevance, site.y(), lrp.epsilon)
         walk.account.absorb(stop.node.name, _rest(kept, lrp), message.lane)
@@ -220,9 +220,9 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
         walk.hand_on(stop, slot, message, stop.op.vjp(site, slot, density), part)
 
 
-def _neuron_of_one(walk: Walk, stop: Stop, message: Message) -> bool:
+def _neuron_of_one(walk: Walk, stop: Stop, site: Site, message: Message) -> bool:
     """The usual case in one pass over the sum: one sample, no bias factor. False: not this one."""
-    site, vjp = walk.site(stop), stop.op.vjp
+    vjp = stop.op.vjp
     assert message.relevance is not None
     assert vjp is not None
     settled = settle_all(message.relevance, site.y(), stop.op.bias(site), walk.lrp.epsilon)
@@ -276,6 +276,13 @@ def _activation(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
 def _routing(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     site, vjp = walk.site(stop), stop.op.vjp
     message = next(filter(None, messages))
+    if message.density is None and len(messages) == len(stop.live) == 1 and not stop.drops:  # the usual case
+        assert vjp is not None
+        assert message.relevance is not None
+        (slot,) = stop.live
+        moved = vjp(site, slot, message.relevance)
+        walk.send(stop.node.inputs[slot], walk.lane(stop, slot, message, moved.shape), relevance=moved)
+        return
     relevance, density, amount = (_channel(messages, name) for name in ("relevance", "density", "amount"))
     landed: list[Array] = []
     assert vjp is not None

@@ -33,8 +33,8 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
         checkpoint()
         if isinstance(step, Segment):
             if step.small is not None and fits(done.values, step.inputs):
-                for evaluate in step.small:
-                    evaluate(done.values)
+                for function, source, output in step.small:
+                    done.values[output] = function(done.values[source])
                 continue
             feeds = {name: done.values[name] for name in step.inputs}
             done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
@@ -42,7 +42,9 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
             cell = cells[step.node.name]
             outputs, tape = cell.forward(values_by_slot(step.node, plan.graph, done.values, cell.reads), plan.keep)
             done.tapes[step.node.name] = tape
-            done.values.update((n, v) for n, v in zip(step.node.outputs, outputs, strict=False) if n)
+            for name, value in zip(step.node.outputs, outputs, strict=False):
+                if name:
+                    done.values[name] = value
         else:
             made, done.tapes[step.node.name] = control.run_node(step, plan, cells, done.values)
             done.values.update(made)

@@ -112,7 +112,9 @@ class Recurrent(ABC):
         self.hidden = rows // self.gates
         B = np.zeros((directions, 2 * rows)) if not node.input(3) else graph.constants[node.inputs[3]]
         self.node = node
-        self.reads = (0, 4, *STATE_SLOTS[node.op])
+        self.state_slots = STATE_SLOTS[node.op]
+        self.given = tuple(slot for slot in self.state_slots if node.input(slot))
+        self.reads = tuple(slot for slot in (0, 4, *self.state_slots) if node.input(slot))
         self.batch_first = node.attribute("layout", 0) == 1
         self.out_dtype = weights[0].dtype
         names = _activations(node, self.default_activations, directions)
@@ -147,7 +149,7 @@ class Recurrent(ABC):
         x = _writable(x)
         steps, batch, _ = x.shape
         lens = self._lengths(values.get(4), steps, batch)
-        states = [self._state(values.get(slot), batch) for slot in STATE_SLOTS[self.node.op]]
+        states = [self._state(values.get(slot), batch) for slot in self.state_slots]
         runs = self._in_directions(lambda d: self.directions[d].forward(x, [s[d] for s in states], lens, keep), lens)
         tapes, finals = [tape for tape, _ in runs], [last for _, last in runs]
         y = _stack([t.hidden for t in tapes], axis=1)
@@ -199,10 +201,10 @@ class Recurrent(ABC):
 
         parts = self._in_directions(of_direction, tapes[0].lens)
         inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
-        for i, slot in enumerate(STATE_SLOTS[self.node.op]):
-            if not self.node.input(slot) and (lrp is None or not lrp.bias_factor):
-                continue  # zeros: nothing comes to them
-            inputs[slot] = _stack([p[2 + i] for p in parts], axis=0)
+        spreads = lrp is not None and lrp.bias_factor > 0  # else nothing comes to states that start from zeros
+        for slot in self.state_slots if spreads else self.given:
+            at = 2 + self.state_slots.index(slot)
+            inputs[slot] = _stack([p[at] for p in parts], axis=0)
         if self.batch_first:
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
         absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
@@ -301,6 +303,7 @@ class Direction(ABC):
     ) -> None:
         self.W, self.R, self.P = W, R, P
         self.B = B
+        self.dtype = W.dtype
         self.reverse = reverse
         self.codes = np.array([CODES[name] for name, _, _ in names], np.int64)
         self.params = np.array([(alpha, beta) for _, alpha, beta in names], W.dtype)
@@ -328,7 +331,7 @@ class Direction(ABC):
 
     def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Array:
         """For a kernel to fill; zero where it will not come, past the end of shorter sequences."""
-        return (memory.empty if lens.whole else memory.zeros)(shape, self.W.dtype if dtype is None else dtype)
+        return (memory.empty if lens.whole else memory.zeros)(shape, self.dtype if dtype is None else dtype)
 
     def last(self, sequence: Array, lens: Lengths) -> Array:
         """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
@@ -363,9 +366,9 @@ class LSTMDirection(Direction):
         weights = (self.Wt, self.Rt, self.bias, self.P)
         cell = (self.reverse, self.codes, self.params, self.clip, self.coupled)
         if keep is Keep.SIGNALS:
-            block = self.room(lens, (3, *shape))
-            kept = {"pre": block[0], "old": block[1], "new": block[2]}
-            kernel, arrays = lstm.forward_all, (*kept.values(), hidden)
+            pre, old, new = self.room(lens, (3, *shape))
+            kept = {"pre": pre, "old": old, "new": new}
+            kernel, arrays = lstm.forward_all, (pre, old, new, hidden)
         else:
             finer = np.dtype(np.float64) if keep is Keep.EVERYTHING else x.dtype
             c, c0 = c.astype(finer, copy=False), c0.astype(finer, copy=False)
