@@ -161,7 +161,8 @@ class Model:
         `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,
         MethodError, UnsupportedOperator.
         """
-        return self.explain_many(inputs, method, (target,), capture)[0]
+        checked = self._checked(inputs, method)
+        return self._explain(checked, method, *self._explained(method, target, capture), (target,), capture)[0]
 
     def explain_many(
         self,
@@ -171,9 +172,7 @@ class Model:
         capture: Sequence[str] = (),
     ) -> list[Explanation]:
         """`explain` for several targets (all classes, all steps of a forecast): one forward pass, one walk back."""
-        if not isinstance(method, Method):
-            raise MethodError(f"method is {method!r}, wanted a Method such as LRP()", field="method")
-        checked = check_inputs(self.inputs, inputs)
+        checked = self._checked(inputs, method)
         targets = list(targets)
         at: dict[tuple[str, Head], list[int]] = {}  # targets that one walk can begin at
         for number, target in enumerate(targets):
@@ -183,6 +182,12 @@ class Model:
             found = self._explain(checked, method, output, head, [targets[n] for n in numbers], capture)
             explanations |= zip(numbers, found, strict=True)
         return [explanations[number] for number in range(len(targets))]
+
+    def _checked(self, inputs: Mapping[str, npt.NDArray[Any]], method: Method) -> dict[str, npt.NDArray[Any]]:
+        """The inputs, where both are what they should be."""
+        if not isinstance(method, Method):
+            raise MethodError(f"method is {method!r}, wanted a Method such as LRP()", field="method")
+        return check_inputs(self.inputs, inputs)
 
     def _explained(self, method: Method, target: Target, capture: Sequence[str]) -> tuple[str, Head]:
         """The output that the target names, and the value that is explained for it. Raises where there is none."""
