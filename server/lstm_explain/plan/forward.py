@@ -42,9 +42,7 @@ def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array])
             cell = cells[step.node.name]
             outputs, tape = cell.forward(values_by_slot(step.node, plan.graph, done.values, cell.reads), plan.keep)
             done.tapes[step.node.name] = tape
-            for name, value in zip(step.node.outputs, outputs, strict=False):
-                if name:
-                    done.values[name] = value
+            done.values.update(outputs)
         else:
             made, done.tapes[step.node.name] = control.run_node(step, plan, cells, done.values)
             done.values.update(made)

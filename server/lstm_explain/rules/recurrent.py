@@ -140,8 +140,8 @@ class Recurrent(ABC):
     default_activations: ClassVar[tuple[str, ...]]
     direction: ClassVar[type[Direction]]
 
-    def forward(self, values: Mapping[int, Array], keep: Keep) -> tuple[list[Array], list[Tape]]:
-        """Every output of the operator, and a tape a direction. values: the node's inputs at `reads`, by slot."""
+    def forward(self, values: Mapping[int, Array], keep: Keep) -> tuple[dict[str, Array], list[Tape]]:
+        """Every output that the node names, and a tape a direction. values: the node's inputs at `reads`, by slot."""
         x = np.asarray(values[0], self.dtype)
         if x.ndim != 3 or x.shape[2] != self.features:
             raise self._misfit("X", x.shape, ("time", "batch", self.features))
@@ -152,12 +152,18 @@ class Recurrent(ABC):
         states = [self._state(values.get(slot), batch) for slot in self.state_slots]
         runs = self._in_directions(lambda d: self.directions[d].forward(x, [s[d] for s in states], lens, keep), lens)
         tapes, finals = [tape for tape, _ in runs], [last for _, last in runs]
-        y = _stack([t.hidden for t in tapes], axis=1)
-        ends = [_stack([f[i] for f in finals], axis=0) for i in range(self.states)]
-        if self.batch_first:
-            y, ends = y.transpose(2, 0, 1, 3), [e.swapaxes(0, 1) for e in ends]
-        outputs = [y, *ends]
-        return (outputs if self.out_dtype == self.dtype else [v.astype(self.out_dtype) for v in outputs]), tapes
+        outputs: dict[str, Array] = {}
+        for slot, name in enumerate(self.node.outputs):
+            if not name:
+                continue
+            if slot == 0:
+                value = _stack([t.hidden for t in tapes], axis=1)
+                value = value.transpose(2, 0, 1, 3) if self.batch_first else value
+            else:
+                value = _stack([f[slot - 1] for f in finals], axis=0)
+                value = value.swapaxes(0, 1) if self.batch_first else value
+            outputs[name] = value.astype(self.out_dtype, copy=False)
+        return outputs, tapes
 
     def _state(self, value: Array | None, batch: int) -> Array:
         if value is None:
@@ -259,10 +265,9 @@ def _writable(array: Array) -> Array:
 
 
 def _stack(parts: list[Array], axis: int) -> Array:
-    """np.stack, which copies even where there is one part only."""
-    if len(parts) > 1:
-        return np.stack(parts, axis)
-    return parts[0][None] if axis == 0 else parts[0][:, None]
+    """np.stack, which takes twice as long, and copies even where there is one part only."""
+    rows = [part[None] if axis == 0 else part[:, None] for part in parts]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis)
 
 
 class Weights:
