@@ -23,10 +23,10 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import engine, peers, pieces, revisions, scaling
+from bench import clients, engine, peers, pieces, revisions, scaling
 from bench.models import GRID
 
-PARTS = ("engine", "scaling", "peers", "pieces")
+PARTS = ("engine", "scaling", "peers", "pieces", "clients")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -78,6 +78,8 @@ def main() -> None:
         figures["peers"] = peers.run(console, seconds=seconds)
     if "pieces" in parts:
         figures["pieces"] = pieces.run(console)
+    if "clients" in parts:
+        figures["clients"] = clients.run(console, calls=50 if quick else 300)
     arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     console.print(f"figures in {arguments.json}")
 

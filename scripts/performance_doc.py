@@ -109,7 +109,15 @@ def products(figures: dict[str, Any]) -> str:
     return _table(list(rows[0]), [[str(r["H"]), *(f"{v:.2f}" for k, v in r.items() if k != "H")] for r in rows])
 
 
-PARTS = {part.__name__: part for part in (machine, grid, means, growth, memory, peers, profile, products)}
+def clients(figures: dict[str, Any]) -> str:
+    rows = [
+        [row["client"], *((f"{row[k]:.2f}" for k in ("p50_ms", "p99_ms")) if "p50_ms" in row else (row["missing"], ""))]
+        for row in figures["clients"]
+    ]
+    return _table(["client", "p50, ms", "p99, ms"], rows)
+
+
+PARTS = {part.__name__: part for part in (machine, grid, means, growth, memory, peers, profile, products, clients)}
 
 
 def main() -> int:
