@@ -17,7 +17,8 @@ from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.forward import Pass, run
 from lstm_explain.plan.head import Head
-from lstm_explain.rules.recurrent import LSTM, Keep, cells_of
+from lstm_explain.rules.cells import LSTM, cells_of
+from lstm_explain.rules.recurrent import Keep
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import part
 

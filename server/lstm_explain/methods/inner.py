@@ -16,7 +16,8 @@ from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.layers import settings_of
 from lstm_explain.methods.spec import LRP
-from lstm_explain.rules.recurrent import LSTM, Keep, LSTMDirection, Recurrent, Tape
+from lstm_explain.rules.cells import LSTM, LSTMDirection
+from lstm_explain.rules.recurrent import Keep, Recurrent, Tape
 from lstm_explain.rules.shares import settle, shared
 
 if TYPE_CHECKING:

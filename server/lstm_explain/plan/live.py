@@ -13,9 +13,9 @@ from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.plan.wiring import BODIES, entries, wiring_of
 from lstm_explain.rules import TABLE, Kind, Op, Site
+from lstm_explain.rules.cells import needs_constants
 from lstm_explain.rules.gates import complement_slot, gates_constant
 from lstm_explain.rules.op import unbroadcast
-from lstm_explain.rules.recurrent import needs_constants
 from lstm_explain.rules.scales import Scales
 
 

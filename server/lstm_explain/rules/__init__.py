@@ -4,6 +4,7 @@ Importing this package fills the table: one module a family.
 """
 
 from lstm_explain.rules import (
+    cells,
     contraction,
     control,
     convolution,
@@ -11,7 +12,6 @@ from lstm_explain.rules import (
     indexing,
     linear,
     normalisation,
-    recurrent,
     reductions,
     resizing,
     routing,
@@ -25,6 +25,7 @@ __all__ = [
     "LaneLost",
     "Op",
     "Site",
+    "cells",
     "contraction",
     "control",
     "convolution",
@@ -32,7 +33,6 @@ __all__ = [
     "indexing",
     "linear",
     "normalisation",
-    "recurrent",
     "reductions",
     "resizing",
     "routing",

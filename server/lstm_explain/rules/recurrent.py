@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN: from the ONNX operator to the kernels and back. Weights are laid out once, on loading."""
+"""A recurrent node: from the ONNX operator to the kernels of its cell (cells.py) and back."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ import numpy as np
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.kernels import gru, lstm, memory, rnn
+from lstm_explain.kernels import memory
 from lstm_explain.kernels.product import WIDTH, multiply, pack
 from lstm_explain.kernels.scalar import CODES, DEFAULTS
 from lstm_explain.methods.spec import LRP
-from lstm_explain.rules.op import Kind, Op, add
 from lstm_explain.threads import in_threads, threads
 
 T = TypeVar("T")
-RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}
 STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
@@ -352,203 +350,6 @@ class Direction(ABC):
         return r + each[:, :, None] if lrp.bias_factor else r
 
 
-class LSTMDirection(Direction):
-    def prepare(self) -> None:
-        H = self.hidden
-        self.bias = self.B[: 4 * H] + self.B[4 * H :]
-        self.Wt, self.W_all, self.W_c = pack(self.W.T), pack(self.W), pack(self.W[3 * H :])
-        self.Rt, self.R_all, self.R_c = pack(self.R.T), pack(self.R), pack(self.R[3 * H :])
-        self.b_c = self.bias[3 * H :].copy()
-        usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
-        self.slopes_from_z = not usual or self.clip > 0
-
-    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
-        steps, batch, _ = x.shape
-        h0, c0 = states
-        c = c0.copy()
-        shape = (steps, batch, self.hidden)
-        hidden = self.room(lens, shape)
-        weights = (self.Wt, self.Rt, self.bias, self.P)
-        cell = (self.reverse, self.codes, self.params, self.clip, self.coupled)
-        if keep is Keep.SIGNALS:
-            pre, old, new = self.room(lens, (3, *shape))
-            kept = {"pre": pre, "old": old, "new": new}
-            kernel, arrays = lstm.forward_all, (pre, old, new, hidden)
-        else:
-            finer = np.dtype(np.float64) if keep is Keep.EVERYTHING else x.dtype
-            c, c0 = c.astype(finer, copy=False), c0.astype(finer, copy=False)
-            wide = (steps, batch, 4 * self.hidden)
-            has_z = keep is Keep.EVERYTHING or self.slopes_from_z
-            kept = {
-                "z": self.room(lens, wide if has_z else (0, 0, 0), finer),
-                "gates": self.room(lens, wide),
-                "cells": self.room(lens, shape, finer),
-                "squashed": self.room(lens, shape),
-            }
-            kernel, arrays = lstm.forward, (*kept.values(), hidden)
-        fixed = (x, *weights, c, h0, lens.steps)
-        in_threads(lambda order: kernel(*fixed, order, *cell, *arrays), lens.parts)
-        last = c.astype(x.dtype, copy=False)
-        if not lens.whole:
-            last = last * (lens.steps > 0)[:, None].astype(x.dtype)
-        return Tape(x, hidden, h0, lens, {**kept, "c0": c0}, c.dtype), [self.last(hidden, lens), last]
-
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        kept, lens, (r_h, r_c) = tape.kept, tape.lens, r_ends
-        r_x = self.room(lens, tape.x.shape, r_h.dtype)
-        lost = np.zeros(len(lens.steps))
-        if lrp is None:
-            z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
-            in_threads(
-                lambda order: lstm.gradient(
-                    z, gates, cells, squashed, c0, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
-                    self.coupled, self.R_all, self.W_all, self.P, r_y, r_h, r_c, r_x,
-                ),
-                lens.parts,
-            )  # fmt: skip
-            return [r_x, lost, r_h, r_c]
-        number = r_h.dtype.type
-        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
-        if lrp.product_rule == "all":
-            in_threads(
-                lambda order: lstm.relevance_all(
-                    tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
-                    self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
-                ),
-                lens.parts,
-            )  # fmt: skip
-            return [r_x, lost, r_h, r_c]
-        z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
-        in_threads(
-            lambda order: lstm.relevance_shared(
-                RULES[lrp.product_rule], tape.x, z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens.steps, order,
-                self.reverse, self.coupled, self.bias, self.R_all, self.W_all, self.P, eps, delta, unit, r_y, r_h, r_c,
-                r_x, lost,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        return [r_x, lost, r_h, r_c]
-
-
-class LSTM(Recurrent):
-    gates, states = 4, 2
-    default_activations = ("sigmoid", "tanh", "tanh")
-    direction = LSTMDirection
-
-
-class GRUDirection(Direction):
-    def prepare(self) -> None:
-        H = self.hidden
-        R_zr, R_h = self.R[: 2 * H], self.R[2 * H :]
-        self.Rt_zr, self.Rt_h, self.R_zr, self.R_h = pack(R_zr.T), pack(R_h.T), pack(R_zr), pack(R_h)
-        self.by_input, self.by_gates = Weights(self.W.T), Weights(self.W)
-        self.bias = self.B[: 3 * H] + self.B[3 * H :]
-        self.Rb_h = self.B[5 * H :].copy()
-        if self.linear_before_reset:  # the reset gate scales this bias too
-            self.bias[2 * H :] = self.B[2 * H : 3 * H]
-
-    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
-        steps, batch, _ = x.shape
-        pre = self.by_input.times(x)
-        gates = self.room(lens, pre.shape)
-        inner, hidden = (self.room(lens, (steps, batch, self.hidden)) for _ in range(2))
-        (h0,) = states
-        in_threads(
-            lambda order: gru.forward(
-                pre, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
-                self.linear_before_reset, self.codes, self.params, self.clip, gates, inner, hidden,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}, x.dtype), [
-            self.last(hidden, lens)
-        ]
-
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        steps, batch, features = tape.x.shape
-        pre, gates, inner = (tape.kept[n] for n in ("pre", "gates", "inner"))
-        lens, (r_h,) = tape.lens.steps, r_ends
-        m, each = self.room(tape.lens, pre.shape), self.room(tape.lens, (steps, batch))
-        lost = np.zeros(batch, self.W.dtype)
-        if lrp is None:
-            in_threads(
-                lambda order: gru.gradient(
-                    pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse, self.linear_before_reset,
-                    self.codes, self.params, self.clip, self.R_zr, self.R_h, r_y, r_h, m,
-                ),
-                tape.lens.parts,
-            )  # fmt: skip
-            return [self.by_gates.times(m), lost, r_h]
-        in_threads(
-            lambda order: gru.relevance(
-                RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse,
-                self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, self.scalar(lrp.epsilon),
-                self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
-            ),
-            tape.lens.parts,
-        )  # fmt: skip
-        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
-
-
-class GRU(Recurrent):
-    gates, states = 3, 1
-    default_activations = ("sigmoid", "tanh")
-    direction = GRUDirection
-
-
-class RNNDirection(Direction):
-    def prepare(self) -> None:
-        self.Rt_packed, self.R_packed = pack(self.R.T), pack(self.R)
-        self.by_input, self.by_gates = Weights(self.W.T), Weights(self.W)
-        self.bias = self.B[: self.hidden] + self.B[self.hidden :]
-
-    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
-        pre = self.by_input.times(x)
-        hidden = self.room(lens, pre.shape)
-        (h0,) = states
-        in_threads(
-            lambda order: rnn.forward(
-                pre, self.Rt_packed, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
-                self.clip, hidden,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        return Tape(x, hidden, h0, lens, {"pre": pre}, x.dtype), [self.last(hidden, lens)]
-
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        steps, batch, _ = tape.x.shape
-        pre, lens, (r_h,) = tape.kept["pre"], tape.lens.steps, r_ends
-        m, each = self.room(tape.lens, pre.shape), self.room(tape.lens, (steps, batch))
-        lost = np.zeros(batch, self.W.dtype)
-        if lrp is None:
-            in_threads(
-                lambda order: rnn.gradient(
-                    pre, tape.hidden, lens, order, self.reverse, self.codes, self.params, self.clip, self.R_packed, r_y,
-                    r_h, m,
-                ),
-                tape.lens.parts,
-            )  # fmt: skip
-            return [self.by_gates.times(m), lost, r_h]
-        eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
-        in_threads(
-            lambda order: rnn.relevance(
-                pre, tape.hidden, tape.h0, lens, order, self.reverse, self.bias, self.R_packed, eps, delta,
-                self.scalar(self.units), r_y, r_h, m, each, lost,
-            ),
-            tape.lens.parts,
-        )  # fmt: skip
-        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
-
-
-class RNN(Recurrent):
-    gates, states = 1, 1
-    default_activations = ("tanh",)
-    direction = RNNDirection
-
-
-CELLS: dict[str, type[Recurrent]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
-
-
 def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:
     """Name, alpha and beta of each activation, for all directions in a row.
 
@@ -565,31 +366,3 @@ def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[
             beta = betas.pop(0)
         result.append((name, float(alpha), float(beta)))
     return result
-
-
-def _check(node: Node) -> str:
-    if node.attribute("direction", "forward") not in ("forward", "reverse", "bidirectional"):
-        return f"direction {node.attribute('direction')!r} has no rule"
-    unknown = [n for n in node.attribute("activations") or [] if n.lower() not in CODES]
-    return f"activation {unknown[0]!r} has no rule" if unknown else ""
-
-
-def cells_of(graph: Graph) -> dict[str, Recurrent]:
-    """The kernels of every recurrent node whose weights are constants, by node name; those inside bodies too."""
-    ours = [n for n in graph.nodes if n.op in CELLS and not _check(n)]
-    ours = [n for n in ours if all(name in graph.constants for name in needs_constants(n))]
-    cells = {n.name: CELLS[n.op](n, graph) for n in ours}
-    for body in (body for node in graph.nodes for body in node.bodies.values()):
-        cells |= cells_of(body)
-    return cells
-
-
-def needs_constants(node: Node) -> list[str]:
-    """Weights, which have to be constants of the model."""
-    slots = (1, 2, 3, 7) if node.op == "LSTM" else (1, 2, 3)
-    return [node.input(slot) for slot in slots if node.input(slot)]
-
-
-for _name in CELLS:
-    _options: dict[str, Any] = {"carries": (0, *STATE_SLOTS[_name]), "ignores": (4,), "check": _check}
-    add(_name, Op(Kind.RECURRENT, **_options))
