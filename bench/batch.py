@@ -1,4 +1,5 @@
-"""`python -m bench.batch rates|memory [--rows N] [--json FILE]`: rates of `lstm-explain batch`; memory as data grows.
+"""`python -m bench.batch rates|memory|parity [--rows N] [--json FILE]`: rates of `lstm-explain batch`; memory as data
+grows; its numbers beside those of the service.
 
 Ragged sequences of 20 to 200 days for the bundled discharge model. Beside the command: a plain loop over the engine,
 row by row. Rates of Ray leave out its start, which is told apart: they are from the first shard that is done to the
@@ -30,9 +31,12 @@ import lstm_explain as lx
 from bench.__main__ import machine
 from lstm_explain.batch.command import Request, cluster, prepare
 from lstm_explain.batch.shard import Worker
+from lstm_explain_client import Client
+from tests.service.running import serving
 
 MODEL, SHORTEST, LONGEST, FEATURES = Path("models/discharge"), 20, 200, 5
 LOOP_ROWS = 5000  # of the plain loop
+SHARD_ROWS = 2048  # many shards, so that how the last ones fall counts little
 
 
 def write(path: Path, rows: int, seed: int = 0) -> None:
@@ -65,7 +69,7 @@ def job(path: Path, workers: int) -> dict[str, float]:
     """start: seconds until the first shard was done. rate: rows a second after that."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        work, served = prepare(Request(MODEL, path, Path(folder) / "out"))
+        work, served = prepare(Request(MODEL, path, Path(folder) / "out", shard_rows=SHARD_ROWS))
         shards = list(range(len(work.shards)))
         if workers == 0:
             worker = Worker(work, served)
@@ -96,6 +100,31 @@ def rates(path: Path, rows: int) -> dict[str, Any]:
     return {**found, "workers": {str(n): job(path, n) for n in (0, 1, 2)}}
 
 
+def parity(path: Path, rows: int) -> dict[str, float]:
+    """The largest difference of a row's relevance from what the service says, as a share of the row's largest."""
+    write(path, rows)
+    worst, compared = 0.0, 0
+    with tempfile.TemporaryDirectory() as folder, serving(MODEL.parent, "--workers", "2") as server:
+        out = Path(folder) / "out"
+        flags = ["--model", str(MODEL), "--input", str(path), "--output", str(out), "--workers", "0"]
+        run = [sys.executable, "-m", "lstm_explain.cli", "batch", *flags, "--json"]
+        subprocess.run(run, check=True, capture_output=True)
+        given = pq.ParquetFile(path)
+        found = pq.read_table(out / "rows", columns=["row", "relevance/weather"]).sort_by("row")
+        with Client(server.address) as client:
+            start = 0
+            for batch in given.iter_batches(10_000):
+                inputs = [np.array(row, np.float32)[None] for row in batch["weather"].to_pylist()]
+                ours = found["relevance/weather"][start : start + len(inputs)].to_pylist()
+                asked = ({"id": str(i), "model": MODEL.name, "inputs": {"weather": x}} for i, x in enumerate(inputs))
+                for answer in client.explain_stream(asked):
+                    theirs = answer.get().relevance["weather"][0]
+                    gap = np.abs(np.array(ours[int(answer.id)], np.float64) - theirs).max() / np.abs(theirs).max()
+                    worst, compared = max(worst, float(gap)), compared + 1
+                start += len(inputs)
+    return {"rows": compared, "worst": worst}
+
+
 def growth(path: Path, rows: int) -> dict[str, int]:
     """Memory by the number of rows: a tenth, and all."""
     found = {}
@@ -107,13 +136,13 @@ def growth(path: Path, rows: int) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.batch", description=__doc__)
-    parser.add_argument("what", choices=("rates", "memory"))
+    parser.add_argument("what", choices=("rates", "memory", "parity"))
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--json", type=Path, help="where the figures go, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.parquet"
-        found = (rates if arguments.what == "rates" else growth)(path, arguments.rows)
+        found = {"rates": rates, "memory": growth, "parity": parity}[arguments.what](path, arguments.rows)
     figures = {"machine": machine(), arguments.what: found}
     Console().print_json(json.dumps(figures))
     if arguments.json:
