@@ -22,6 +22,14 @@ METHODS = [
 ]
 
 
+def assert_same(e: lx.Explanation, alone: lx.Explanation) -> None:
+    """But for the last digit: where arrays begin in memory, sums over them are in another order."""
+    scale = 1e-6 * max(np.abs(alone.ledger.absorbed).max(), *(np.abs(r).max() for r in alone.relevance.values()))
+    for name, relevance in alone.relevance.items():
+        np.testing.assert_allclose(e.relevance[name], relevance, rtol=0, atol=scale)
+    np.testing.assert_allclose(e.ledger.absorbed, alone.ledger.absorbed, rtol=0, atol=scale)
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_many_targets_are_explained_as_one_by_one(method: lx.Method) -> None:
     rng = np.random.default_rng(71)
@@ -32,9 +40,8 @@ def test_many_targets_are_explained_as_one_by_one(method: lx.Method) -> None:
     assert len(together) == len(targets)
     for target, e in zip(targets, together, strict=True):
         alone = model.explain(feeds, method, target)
-        np.testing.assert_array_equal(e.relevance["x"], alone.relevance["x"])
+        assert_same(e, alone)
         np.testing.assert_array_equal(e.explained, alone.explained)
-        np.testing.assert_array_equal(e.ledger.absorbed, alone.ledger.absorbed)
 
 
 @pytest.mark.parametrize("rule", ["all", "abs"])
@@ -49,10 +56,7 @@ def test_of_every_cell_and_of_ragged_batches(op: Op, head: Head, batch: int, rul
     method = lx.LRP(rule, bias_factor=0.5)
     targets = [lx.Target(weights=rng.normal(size=3)) for _ in range(19)]
     for target, e in zip(targets, model.explain_many(feeds, method, targets), strict=True):
-        alone = model.explain(feeds, method, target)
-        for name in feeds:
-            np.testing.assert_array_equal(e.relevance[name], alone.relevance[name])
-        np.testing.assert_array_equal(e.ledger.absorbed, alone.ledger.absorbed)
+        assert_same(e, model.explain(feeds, method, target))
 
 
 def test_targets_in_several_outputs_come_in_the_order_asked() -> None:
