@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lstm_explain_client import Client
-from tests.batch.data import DISCHARGE, batch, check_rows, check_same, pq, results, weather, write
+from tests.batch.data import DISCHARGE, batch, check_rows, check_same, pa, pq, results, weather, write
 from tests.batch.test_batch_resume import parts
 from tests.service.running import command, serving
 
@@ -62,7 +62,7 @@ def test_the_relevance_that_the_service_gives(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     words = ["the", "a", "film", "is", "not", "very", "great", "bad", "with", "and", "of", "heart", "plot", "acting"]
     texts = [" ".join(rng.choice(words, rng.integers(1, 60))) for _ in range(60)]
-    pq.write_table(__import__("pyarrow").table({"tokens": texts}), tmp_path / "in.parquet")
+    pq.write_table(pa.table({"tokens": texts}), tmp_path / "in.parquet")
     arguments = ("--model", "models/sentiment", "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
     done = batch(*arguments, "--workers", 2, "--shard-rows", 20)
     assert done.returncode == 0, done.stderr
