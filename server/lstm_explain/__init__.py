@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
     from lstm_explain.ledger import Ledger
     from lstm_explain.methods.baselines import mean_baseline
-    from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
-    from lstm_explain.methods.spec import (
+    from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec, load
+    from lstm_explain.plan.axes import Axes
+    from lstm_explain.spec.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+    from lstm_explain.spec.method import (
         LRP,
         ContextualDecomposition,
         Gradient,
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
         SmoothGrad,
         method_from_name,
     )
-    from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec, load
-    from lstm_explain.plan.axes import Axes
     from lstm_explain.target import Target
 
 # Released builds of ONNX Runtime (from 1.29) report to their makers what models they load, unless told not to before
@@ -77,8 +77,8 @@ _HOMES = {
     "ledger": ["Ledger"],
     "plan.axes": ["Axes"],
     "methods.baselines": ["mean_baseline"],
-    "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
-    "methods.spec": [
+    "spec.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
+    "spec.method": [
         "LRP",
         "ContextualDecomposition",
         "Gradient",

@@ -23,8 +23,8 @@ except ImportError:  # told by main()
 from lstm_explain import kernel_cache
 
 if TYPE_CHECKING:
-    from lstm_explain.methods.spec import Method
     from lstm_explain.model import Explanation, Model, TensorSpec
+    from lstm_explain.spec.method import Method
     from lstm_explain.target import Target
 
 OK, NOT_POSSIBLE, USAGE, SOME_FAILED = 0, 1, 2, 3
@@ -123,8 +123,8 @@ def evaluate(
     from lstm_explain.catalogue.notation import split_parameters
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import split, summarise, work
-    from lstm_explain.methods.spec import Players
     from lstm_explain.model import load
+    from lstm_explain.spec.method import Players
 
     players = next((p for p in get_args(Players) if p == over), None)
     if players is None:
@@ -322,8 +322,8 @@ def _method(name: str, parameters: Sequence[str]) -> Method:
 def _against(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
     """The method with baselines from files, if there are any."""
     from lstm_explain.methods.baselines import mean_baseline
-    from lstm_explain.methods.spec import Against, method_from_name
     from lstm_explain.plan.axes import Axes
+    from lstm_explain.spec.method import Against, method_from_name
 
     if not baselines and not means:
         return method
@@ -390,7 +390,7 @@ def _summary(explanation: Explanation) -> dict[str, Any]:
 
 
 def _plain_parameters(method: Method) -> dict[str, Any]:
-    from lstm_explain.methods.composite import Composite
+    from lstm_explain.spec.composite import Composite
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

@@ -13,12 +13,12 @@ from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import most_bytes
 from lstm_explain.methods.inner import inner_names
 from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
-from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.forward import Pass, run
 from lstm_explain.plan.head import Head
 from lstm_explain.rules.cells import LSTM, cells_of
 from lstm_explain.rules.recurrent import Keep
+from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import part
 

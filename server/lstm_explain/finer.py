@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.propagation import Answer
-from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.axes import Axes
+from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Target
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for

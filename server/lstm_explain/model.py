@@ -29,13 +29,13 @@ from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.propagation import Answer
-from lstm_explain.methods.spec import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.axes import Axes, find_lengths
 from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
+from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.target import Selection, Target
 
 DIVERGED = 1e4  # relevance of one element so many times the output: its sum is lost in what cancels

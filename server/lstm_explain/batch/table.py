@@ -12,7 +12,7 @@ import pyarrow as pa
 from lstm_explain.batch.cells import Array, Unusable
 from lstm_explain.batch.explain import Answer, Explainer
 from lstm_explain.batch.feed import Row
-from lstm_explain.methods.spec import ShapleySampling
+from lstm_explain.spec.method import ShapleySampling
 
 LEDGER = ("inputs", "initial_states", "absorbed", "residual")
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from lstm_explain.errors import InputError, MethodError
 from lstm_explain.methods.players import player_shape
-from lstm_explain.methods.spec import LRP, IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
 from lstm_explain.methods.stacking import MOST_BYTES
 from lstm_explain.model import Model
 from lstm_explain.plan.axes import Axes
+from lstm_explain.spec.method import LRP, IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from lstm_explain.errors import TargetError
 from lstm_explain.ledger import Ledger
-from lstm_explain.methods.spec import (
+from lstm_explain.model import Explanation, Model
+from lstm_explain.spec.method import (
     LRP,
     Against,
     ContextualDecomposition,
@@ -29,7 +30,6 @@ from lstm_explain.methods.spec import (
     Occlusion,
     ShapleySampling,
 )
-from lstm_explain.model import Explanation, Model
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]

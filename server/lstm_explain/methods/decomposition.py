@@ -17,12 +17,12 @@ from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.players import Board
 from lstm_explain.methods.propagation import Context, explain_by_propagation
-from lstm_explain.methods.spec import ContextualDecomposition, Gradient
 from lstm_explain.methods.stacking import MOST_BYTES, chunks
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.axes import NOWHERE, trace
 from lstm_explain.plan.live import Stop, live_values, path
 from lstm_explain.rules import Kind
+from lstm_explain.spec.method import ContextualDecomposition, Gradient
 from lstm_explain.target import Selection
 from lstm_explain.watch import checkpoint
 

@@ -12,7 +12,8 @@ from lstm_explain.methods.decomposition import explain_by_decomposition
 from lstm_explain.methods.integrated import explain_by_integration, explain_by_smoothing
 from lstm_explain.methods.occlusion import explain_by_occlusion
 from lstm_explain.methods.shapley import explain_by_shapley
-from lstm_explain.methods.spec import (
+from lstm_explain.methods.study import Found, Task
+from lstm_explain.spec.method import (
     ContextualDecomposition,
     IntegratedGradients,
     Method,
@@ -20,7 +21,6 @@ from lstm_explain.methods.spec import (
     ShapleySampling,
     SmoothGrad,
 )
-from lstm_explain.methods.study import Found, Task
 
 
 def explain_by_study(task: Task, method: Method) -> Found:

@@ -10,12 +10,12 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.baselines import given_baselines
 from lstm_explain.methods.propagation import Context, explain_by_propagation
-from lstm_explain.methods.spec import Baseline, Gradient, IntegratedGradients, SmoothGrad
 from lstm_explain.methods.stacking import chunks, copies_for, stack, sum_per_sample, tile, unstack
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.axes import find_axes
 from lstm_explain.plan.forward import Pass
 from lstm_explain.rules.recurrent import Tape
+from lstm_explain.spec.method import Baseline, Gradient, IntegratedGradients, SmoothGrad
 from lstm_explain.target import Selection
 
 PANEL = 5  # points between two edges

@@ -9,9 +9,9 @@ import numpy as np
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.methods.players import board_for
-from lstm_explain.methods.spec import Occlusion
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.head import Head, head_of
+from lstm_explain.spec.method import Occlusion
 
 
 def explain_by_occlusion(task: Task, method: Occlusion) -> Found:

@@ -10,9 +10,9 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.spec import Baseline, Players
 from lstm_explain.methods.study import Scores
 from lstm_explain.plan.axes import Axes
+from lstm_explain.spec.method import Baseline, Players
 
 
 @dataclass(frozen=True)

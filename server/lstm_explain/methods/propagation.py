@@ -10,15 +10,15 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.inner import inner_relevance, inner_view
-from lstm_explain.methods.layers import check_keys
-from lstm_explain.methods.spec import LRP, Method
 from lstm_explain.plan.account import add_per_sample, per_sample
 from lstm_explain.plan.backward import Walk, run_together
 from lstm_explain.plan.compile import Plan
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head
+from lstm_explain.plan.layers import check_keys
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.recurrent import Recurrent
+from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection
 from lstm_explain.watch import part
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.players import Board, board_for
-from lstm_explain.methods.spec import ShapleySampling
 from lstm_explain.methods.study import Found, Scores, Task, found
+from lstm_explain.spec.method import ShapleySampling
 
 
 def explain_by_shapley(task: Task, method: ShapleySampling) -> Found:

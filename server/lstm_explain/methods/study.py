@@ -17,13 +17,13 @@ from lstm_explain.graph.session import session_of
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.opened import Opened, open_graph
 from lstm_explain.methods.propagation import Answer
-from lstm_explain.methods.spec import Gradient
 from lstm_explain.methods.stacking import chunks, copies_for, stack, tile
 from lstm_explain.plan.account import per_sample
 from lstm_explain.plan.axes import Axes, find_axes
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import live_values, path
 from lstm_explain.rules import Lane, LaneLost
+from lstm_explain.spec.method import Gradient
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import part
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.methods.layers import handlers_of, settings_of
-from lstm_explain.methods.spec import LRP, GradientTimesInput, Method
 from lstm_explain.plan.account import Account
 from lstm_explain.plan.compile import Plan, constant_tap
 from lstm_explain.plan.control import sliced_lane, walk_node
 from lstm_explain.plan.forward import Pass
+from lstm_explain.plan.layers import handlers_of, settings_of
 from lstm_explain.plan.live import Stop
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS, Flow, Recurrent
 from lstm_explain.rules.shares import settle, settle_all, shares_of_product, times
+from lstm_explain.spec.method import LRP, GradientTimesInput, Method
 from lstm_explain.watch import checkpoint
 
 

@@ -10,9 +10,9 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels import gru, lstm, rnn
 from lstm_explain.kernels.product import pack
 from lstm_explain.kernels.scalar import CODES
-from lstm_explain.methods.spec import LRP
 from lstm_explain.rules.op import Kind, Op, add
 from lstm_explain.rules.recurrent import STATE_SLOTS, Direction, Keep, Lengths, Recurrent, Tape, Weights
+from lstm_explain.spec.method import LRP
 from lstm_explain.threads import in_threads
 
 RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}

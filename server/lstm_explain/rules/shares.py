@@ -6,8 +6,8 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
-from lstm_explain.methods.spec import LRP
 from lstm_explain.rules.op import Site, unbroadcast
+from lstm_explain.spec.method import LRP
 
 
 def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:

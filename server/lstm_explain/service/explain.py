@@ -16,7 +16,6 @@ from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Request
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import check_inputs
-from lstm_explain.methods.spec import Method
 from lstm_explain.model import Explanation
 from lstm_explain.service import tracing
 from lstm_explain.service.batches import Batches, Job, Load, Room
@@ -24,6 +23,7 @@ from lstm_explain.service.gate import Call, Slots
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.tracing import Span
+from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]

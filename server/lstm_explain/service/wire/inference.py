@@ -20,10 +20,10 @@ import numpy.typing as npt
 from lstm_explain.catalogue.notation import method_from_text, parse_target, parse_value
 from lstm_explain.catalogue.served import Card, ServedModel
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
-from lstm_explain.methods.spec import Method, ShapleySampling
 from lstm_explain.service.explain import Answer, Query
 from lstm_explain.service.snapshot import Entry, Failed, Ready, Unloaded
 from lstm_explain.service.wire.inference_tensors import add_outputs, to_arrays, to_metadata
+from lstm_explain.spec.method import Method, ShapleySampling
 from lstm_explain.target import Target
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 

@@ -14,9 +14,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.composite import Composite, Rule, rule_from_name
-from lstm_explain.methods.spec import Against, Method, method_from_name
 from lstm_explain.service.wire.tensors import to_arrays, to_tensor
+from lstm_explain.spec.composite import Composite, Rule, rule_from_name
+from lstm_explain.spec.method import Against, Method, method_from_name
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 Field = FieldDescriptor

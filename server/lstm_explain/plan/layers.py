@@ -18,10 +18,10 @@ import onnxruntime as ort
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import session_of
-from lstm_explain.methods.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
-from lstm_explain.methods.spec import LRP
 from lstm_explain.rules import TABLE, Kind, Site
 from lstm_explain.rules.shares import settle
+from lstm_explain.spec.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from lstm_explain.spec.method import LRP
 
 if TYPE_CHECKING:
     from lstm_explain.plan.backward import Message, Walk

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.composite import Composite
+from lstm_explain.spec.composite import Composite
 
 ProductRule = Literal["all", "half", "prop", "abs"]
 Players = Literal["steps", "features", "cells"]

@@ -1,0 +1,1 @@
+"""What a caller asks for: methods with their parameters, and composites of rules by layer."""
