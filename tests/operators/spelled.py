@@ -1,0 +1,46 @@
+"""Operators that are spelled out in others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tests.operators.case import BATCH, Case, normal, smooth
+
+TURNED = {"transBatchA": 1, "transBatchB": 1, "transB": 0}
+
+
+def spectra() -> list[Case]:
+    signal, window, step = normal(BATCH, 20), np.hanning(8).astype(np.float32), np.int64(3)
+    return [
+        Case("STFT", [signal, step, window]),
+        Case("STFT", [signal, step, window, np.int64(8)], {"onesided": 0}),
+        Case("STFT", [signal[..., None], step, None, np.int64(8)]),
+    ]
+
+
+def fused() -> list[Case]:
+    """What ONNX Runtime fuses, and pools by norm."""
+    flat, x, W = normal(BATCH, 5), normal(BATCH, 4, 5), normal(5, 2, seed=1)
+    gamma, beta, bias = normal(5, seed=2), normal(5, seed=3), normal(5, seed=4)
+    ours: dict[str, Any] = {"domain": "com.microsoft"}
+    row, lp = normal(1, 4, 5, seed=5), (smooth(BATCH, 2, 9), smooth(BATCH, 2, 5, 6))
+    return [
+        Case("FusedMatMul", [x, W], {"alpha": 0.5}, **ours),
+        Case("FusedMatMul", [x, W.T.copy()], {"transB": 1, "alpha": 2.0}, **ours),
+        Case("FusedMatMul", [x, normal(BATCH, 4, 5, seed=6)], {"transA": 1}, live=(0, 1), **ours),
+        Case("FusedMatMul", [normal(4, BATCH, 5), normal(5, BATCH, 2)], TURNED, live=(0, 1), batch=False, **ours),
+        Case("FusedGemm", [flat, W, normal(2)], {"activation": "Tanh"}, **ours),
+        Case("FusedGemm", [flat, W, normal(2)], {"activation": "LeakyRelu", "activation_alpha": 0.3}, **ours),
+        Case("FusedGemm", [flat, W.T.copy()], {"activation": "Relu", "transB": 1, "alpha": 0.5}, **ours),
+        Case("SkipLayerNormalization", [x, x[::-1].copy(), gamma, beta], live=(0, 1), closed=False, **ours),
+        Case("SkipLayerNormalization", [x, row, gamma, beta, bias], {"epsilon": 1e-3}, closed=False, **ours),
+        Case("SkipSimplifiedLayerNormalization", [x, x[::-1].copy(), gamma], live=(0, 1), closed=False, **ours),
+        Case("LpPool", [lp[0]], {"kernel_shape": [3], "p": 1}, step=1e-3),
+        Case("LpPool", [lp[0]], {"kernel_shape": [3], "p": 3, "strides": [2], "pads": [1, 1]}, step=1e-3),
+        Case("LpPool", [lp[1]], {"kernel_shape": [2, 3], "pads": [0, 1, 1, 1]}, step=1e-3),
+        Case("LpPool", [lp[1]], {"kernel_shape": [2, 2], "dilations": [2, 1]}, 22, step=1e-3),
+        Case("GlobalLpPool", [lp[1]], {"p": 3}, step=1e-3),
+        Case("GlobalLpPool", [lp[0]], step=1e-3),
+    ]
