@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import isfinite
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import onnxruntime as ort
 
 from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
+from lstm_explain.explanation import Explanation, explanation_of
 from lstm_explain.finer import batch_axes, of_samples, put, wanting
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.double import double
@@ -26,7 +26,6 @@ from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session
 from lstm_explain.graph.types import try_inference
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
-from lstm_explain.ledger import Ledger
 from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.study import Study, Task
@@ -36,34 +35,8 @@ from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
+from lstm_explain.straight import Asked, Ways, kind_of, way_of
 from lstm_explain.target import Selection, Target
-
-DIVERGED = 1e4  # relevance of one element so many times the output: its sum is lost in what cancels
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """One answer, for a batch.
-
-    relevance: by input, of the input's shape; an integer (token) input gets one number a token.
-    outputs: by output, what the model predicted.
-    explained: [batch], the scalars explained.
-    captured: by tensor name, of the tensor's shape.
-    ledger: the account of `explained`.
-    method, target: as used, every default filled in.
-    standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
-    warnings: why the answer should not be relied on; empty where nothing speaks against it.
-    """
-
-    relevance: dict[str, npt.NDArray[Any]]
-    outputs: dict[str, npt.NDArray[Any]]
-    explained: npt.NDArray[Any]
-    captured: dict[str, npt.NDArray[Any]]
-    ledger: Ledger
-    method: Method
-    target: Target
-    standard_error: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
 
 
 class Model:
@@ -91,6 +64,7 @@ class Model:
         self._whole: ort.InferenceSession | None = None
         self._double: dict[bool, Engine] = {}
         self._study = Study(self._engine)
+        self._ways = Ways()
 
     @property
     def proto(self) -> onnx.ModelProto:
@@ -161,8 +135,17 @@ class Model:
         `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,
         MethodError, UnsupportedOperator.
         """
+        kind = None if capture else kind_of(self.inputs, inputs, method, target)
+        way = self._ways.get(kind)
+        if way is not None and (found := way.explain(inputs, target)) is not None:
+            return found
         checked = self._checked(inputs, method)
-        return self._explain(checked, method, *self._explained(method, target, capture), (target,), capture)[0]
+        output, head = self._explained(method, target, capture)
+        found = self._explain(checked, method, output, head, (target,), capture)[0]
+        if self._ways.wants(kind) and not (self._single and self._amplifies(method)):
+            asked = Asked(self.inputs, self.outputs, self._single, method, output, head)
+            self._ways.put(kind, way_of(asked, self._engine, checked, target))
+        return found
 
     def explain_many(
         self,
@@ -231,22 +214,10 @@ class Model:
                         answers[number] = (selection, finer)
             else:
                 done, answers = found
-        return [self._explanation(method, output, target, done, *a) for target, a in zip(targets, answers, strict=True)]
-
-    def _explanation(
-        self, method: Method, output: str, target: Target, done: Pass, selection: Selection, answer: Answer
-    ) -> Explanation:
-        _check_finite(answer)
-        return Explanation(
-            _handed_out(answer.relevance, single=self._single),
-            {name: done.values[name].astype(spec.dtype, copy=False) for name, spec in self.outputs.items()},
-            answer.explained,
-            _handed_out(answer.captured, single=self._single),
-            answer.ledger,
-            method,
-            _as_used(target, output, selection),
-            warnings=_diverged(method, answer, done.values[output], selection.weights),
-        )
+        return [
+            explanation_of(a, self.outputs, done.values, method, target, output, selection, single=self._single)
+            for target, (selection, a) in zip(targets, answers, strict=True)
+        ]
 
     def _explain_by_study(
         self,
@@ -262,16 +233,16 @@ class Model:
         task = Task(self._study, inputs, output, head, target)
         with np.errstate(all="ignore"):
             found = explain_by_study(task, method)
-        _check_finite(found.answer)
-        return Explanation(
-            _handed_out(found.answer.relevance, single=False),
-            {name: found.outputs[name] for name in self.outputs},
-            found.answer.explained,
-            {},
-            found.answer.ledger,
+        return explanation_of(
+            found.answer,
+            self.outputs,
+            found.outputs,
             as_used(task, method),
-            _as_used(target, output, found.selection),
-            found.standard_error,
+            target,
+            output,
+            found.selection,
+            single=False,
+            standard_error=found.standard_error,
         )
 
     def _finer(
@@ -376,41 +347,6 @@ def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
         return open_session(proto.SerializeToString())
     except Exception as error:  # ONNX Runtime's own types are not public
         raise ModelError(f"ONNX Runtime cannot run the model: {runtime_message(error)}") from error
-
-
-def _as_used(target: Target, output: str, selection: Selection) -> Target:
-    """Every default filled in."""
-    index, contrast = selection.index, selection.contrast
-    return Target(output, index, target.batch_axis, contrast, target.weights, target.pre_activation)
-
-
-def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights: npt.NDArray[Any]) -> tuple[str, ...]:
-    """Says so where relevance has grown far beyond what was explained, which then is but what is left of it."""
-    if not isinstance(method, LRP) or method.product_rule == "all":
-        return ()
-    usual = max(np.abs(output).max(initial=0) * np.abs(weights).max(initial=0), np.abs(answer.explained).max(initial=0))
-    largest = max((np.abs(r).max(initial=0) for r in answer.relevance.values()), default=0)
-    if largest <= DIVERGED * usual:
-        return ()
-    told = f"relevance diverges: {largest:.1e} at one element, where the output is {usual:.1e}"
-    return (f"{told}; a larger epsilon damps it, product rule 'all' avoids it",)
-
-
-def _check_finite(answer: Answer) -> None:
-    if not all(map(isfinite, answer.ledger.inputs.tolist())):
-        raise InputError("on these inputs the model's values, or its relevance, overflow")
-
-
-def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
-    """single: in float32, but for arrays (LRP-prop can come to that) that it cannot hold."""
-    return {
-        name: np.asarray(a, np.float32 if single and not _beyond_single(a) else None)  # a sum over all axes is no array
-        for name, a in arrays.items()
-    }
-
-
-def _beyond_single(array: npt.NDArray[Any]) -> bool:
-    return array.dtype != np.float32 and bool(np.abs(array).max(initial=0) > np.finfo(np.float32).max)
 
 
 def _spec(graph: Graph, name: str) -> TensorSpec:

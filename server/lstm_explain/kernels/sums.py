@@ -91,3 +91,18 @@ def all_finite(values):
     for j in range(values.size):
         total += values[j] * values.dtype.type(0)
     return total == 0
+
+
+SOUND = "fdil"  # NumPy's letters for what `sound` is for
+
+
+@nb.njit(
+    [nb.boolean(_read(kind, 1), nb.intp) for kind in (*_KINDS, nb.int32, nb.int64)],
+    **FINITE,
+)
+def sound(values, alignment):
+    """Whether values [N] begin at a multiple of `alignment` bytes, and there is no infinity and no NaN among them."""
+    total = values.dtype.type(0)
+    for j in range(values.size):
+        total += values[j] * values.dtype.type(0)
+    return total == 0 and values.ctypes.data % alignment == 0

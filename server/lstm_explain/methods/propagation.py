@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,8 +81,7 @@ def explain_by_propagation(
     """
     if isinstance(method, LRP) and method.composite is not None:
         check_keys(context.plan.graph, method.composite)
-    single = np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32
-    dtype = np.promote_types(context.done.values[context.head.value].dtype, single)
+    dtype = _arithmetic(context, method)
     questions = [Question(s.weights.astype(dtype, copy=False), s.batch, axis) for s, axis in selections]
     most = max(1, MOST_TOGETHER // max(question.batch for question in questions))
     answers: list[Answer] = []
@@ -92,6 +92,19 @@ def explain_by_propagation(
         except LaneLost:
             answers += [_joined([_walk(context, method, [alone])[0] for alone in q.samples()]) for q in group]
     return answers
+
+
+def walked(context: Context, method: Method, selection: Selection) -> Walk:
+    """The walk from a target of one sample, done."""
+    weights = selection.weights.astype(_arithmetic(context, method), copy=False)
+    walk, _ = _begun(context, method, Question(weights, 1, None))
+    walk.run()
+    return walk
+
+
+def _arithmetic(context: Context, method: Method) -> np.dtype[np.floating[Any]]:
+    least = np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32
+    return np.promote_types(context.done.values[context.head.value].dtype, least)
 
 
 def _walk(context: Context, method: Method, questions: Sequence[Question]) -> list[Answer]:

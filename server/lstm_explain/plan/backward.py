@@ -22,7 +22,7 @@ from lstm_explain.plan.layers import handlers_of, settings_of
 from lstm_explain.plan.live import Stop
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS, Flow, Recurrent
-from lstm_explain.rules.shares import settle, settle_all, shares_of_product, times
+from lstm_explain.rules.shares import settle, shares_of_product, times
 from lstm_explain.spec.method import LRP, GradientTimesInput, Method
 from lstm_explain.watch import checkpoint
 
@@ -198,8 +198,6 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
     site, lrp = walk.site(stop), walk.lrp
     density, amount = message.density, message.amount
     if message.relevance is not None:
-        if walk.batch == 1 and density is None and not lrp.bias_factor and _neuron_of_one(walk, stop, site, message):
-            return
         own, kept = settle(message.relevance, site.y(), lrp.epsilon)
         walk.account.absorb(stop.node.name, _rest(kept, lrp), message.lane)
         if lrp.bias_factor:
@@ -218,21 +216,6 @@ def _neuron(walk: Walk, stop: Stop, messages: list[Message | None]) -> None:
             part = stop.op.spread(site, slot, amount * (units[slot] / sum(units.values())))
         assert stop.op.vjp is not None
         walk.hand_on(stop, slot, message, stop.op.vjp(site, slot, density), part)
-
-
-def _neuron_of_one(walk: Walk, stop: Stop, site: Site, message: Message) -> bool:
-    """The usual case in one pass over the sum: one sample, no bias factor. False: not this one."""
-    vjp = stop.op.vjp
-    assert message.relevance is not None
-    assert vjp is not None
-    settled = settle_all(message.relevance, site.y(), stop.op.bias(site), walk.lrp.epsilon)
-    if settled is None:
-        return False
-    density, kept = settled
-    walk.account.absorb(stop.node.name, kept, None)
-    for slot in stop.live:
-        walk.hand_on(stop, slot, message, vjp(site, slot, density), None)
-    return True
 
 
 def _rest(kept: Array, lrp: LRP) -> Array:

@@ -33,17 +33,16 @@ class LSTMDirection(Direction):
         h0, c0 = states
         c = c0.copy()
         shape = (steps, batch, self.hidden)
-        hidden = self.room(lens, shape)
         weights = (self.Wt, self.Rt, self.bias, self.P)
         cell = (self.reverse, self.codes, self.params, self.clip, self.coupled)
         if keep is Keep.SIGNALS:
-            pre, old, new = self.room(lens, (3, *shape))
+            pre, old, new, hidden = self.room(lens, (4, *shape))
             kept = {"pre": pre, "old": old, "new": new}
             kernel, arrays = lstm.forward_all, (pre, old, new, hidden)
         else:
             finer = np.dtype(np.float64) if keep is Keep.EVERYTHING else x.dtype
             c, c0 = c.astype(finer, copy=False), c0.astype(finer, copy=False)
-            wide = (steps, batch, 4 * self.hidden)
+            hidden, wide = self.room(lens, shape), (steps, batch, 4 * self.hidden)
             has_z = keep is Keep.EVERYTHING or self.slopes_from_z
             kept = {
                 "z": self.room(lens, wide if has_z else (0, 0, 0), finer),

@@ -58,6 +58,12 @@ def _all_of(steps: int, batch: int) -> Lengths:
     return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
 
 
+@lru_cache(maxsize=256)
+def _nothing(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """States that start from zeros; shared, so not to be written to."""
+    return np.zeros(shape, dtype)
+
+
 def _longest_first(steps: Array) -> Array:
     return np.argsort(-steps, kind="stable")
 
@@ -164,10 +170,10 @@ class Recurrent(ABC):
         return outputs, tapes
 
     def _state(self, value: Array | None, batch: int) -> Array:
-        if value is None:
-            return np.zeros((len(self.directions), batch, self.hidden), self.dtype)
-        value = np.asarray(value, self.dtype)
         wanted = (len(self.directions), batch, self.hidden)
+        if value is None:
+            return _nothing(wanted, self.dtype)
+        value = np.asarray(value, self.dtype)
         value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
         if value.shape != wanted:
             raise self._misfit("initial state", value.shape, wanted)

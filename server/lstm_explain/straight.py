@@ -1,0 +1,162 @@
+"""The straight way to an explanation, for requests of a kind that has come before.
+
+One sample, one position of one output, a method that walks back, inputs of shapes seen before: then everything that
+does not depend on the numbers is known, and what is left is little more than the kernels. Whatever is unusual (bad
+input, a residual that float64 should mend) is left to the general way, `Model.explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.engine import Engine
+from lstm_explain.explanation import Explanation, explanation_of
+from lstm_explain.finer import wanting
+from lstm_explain.inputs import TensorSpec, sound
+from lstm_explain.kernels import sums
+from lstm_explain.ledger import Ledger
+from lstm_explain.methods.propagation import Answer, Context, walked
+from lstm_explain.plan.compile import Plan
+from lstm_explain.plan.forward import Pass
+from lstm_explain.plan.head import Head
+from lstm_explain.plan.replay import Replay, replay_of
+from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
+from lstm_explain.target import Selection, Target, select
+from lstm_explain.watch import part
+
+MOST_KINDS = 512  # sequences of so many lengths, by one method
+ONE = np.ones((1, 1))
+Array = npt.NDArray[Any]
+
+
+def kind_of(specs: Mapping[str, TensorSpec], inputs: Any, method: Method, target: Target) -> Hashable:
+    """What the way depends on; None for what has none."""
+    try:
+        if target.batch_axis != 0 or target.contrast is not None or target.weights is not None:
+            return None
+        kind = (method, target.output, target.pre_activation, *[inputs[name].shape for name in specs])
+        hash(kind)
+    except (AttributeError, KeyError, TypeError):  # not what it should be, or a method that holds arrays
+        return None
+    return kind
+
+
+class Ways:
+    """The straight ways of one model, by kind of request. A kind gets one when it comes a second time."""
+
+    def __init__(self) -> None:
+        self._ways: dict[Hashable, Straight | None] = {}
+        self._seen: set[Hashable] = set()
+
+    def get(self, kind: Hashable) -> Straight | None:
+        return self._ways.get(kind)
+
+    def wants(self, kind: Hashable) -> bool:
+        """Whether `kind` has come before, and nobody has looked for its way."""
+        if kind is None or kind in self._ways:
+            return False
+        if len(self._seen) >= MOST_KINDS:
+            self._ways.clear()
+            self._seen.clear()
+        before = kind in self._seen
+        self._seen.add(kind)
+        return before
+
+    def put(self, kind: Hashable, way: Straight | None) -> None:
+        self._ways[kind] = way
+
+
+@dataclass(frozen=True)
+class Asked:
+    """inputs, outputs: of the model; single: whether those are of float32. head: what is explained for `output`."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    single: bool
+    method: Method
+    output: str
+    head: Head
+
+
+@dataclass(frozen=True, eq=False)
+class Straight:
+    """One kind of request. dtype: of the way back."""
+
+    asked: Asked
+    engine: Engine
+    plan: Plan
+    replay: Replay
+    dtype: np.dtype[np.floating[Any]]
+
+    def explain(self, inputs: Mapping[str, Array], target: Target) -> Explanation | None:
+        """inputs: arrays of the shapes of this way's kind. None: the general way has to be gone."""
+        asked = self.asked
+        if len(inputs) != len(asked.inputs):
+            return None
+        for name, spec in asked.inputs.items():
+            if inputs[name].dtype != spec.dtype or not sound(inputs[name]):
+                return None
+        with np.errstate(all="ignore"):
+            done = self.engine.forward(self.plan, inputs)
+            at = _position(target.index, done.values[asked.output])
+            answer = None if at is None else self._back(done, at)
+            if answer is None or len(wanting(asked.method, answer)):
+                return None
+        selection, values = Selection(ONE, 1, np.array([[at]]), None), done.values
+        return explanation_of(
+            answer, asked.outputs, values, asked.method, target, asked.output, selection, single=asked.single
+        )
+
+    @part("backward")
+    def _back(self, done: Pass, at: int) -> Answer | None:
+        head, method = self.asked.head.value, self.asked.method
+        value = done.values[head]
+        number = value[0, at]
+        seed = np.zeros(value.shape, self.dtype)
+        seed[0, at] = number if isinstance(method, LRP) else 1
+        course = self.replay.run(done, head, seed)
+        if course is None:
+            return None
+        relevance, total = {}, np.zeros(1)
+        for name in self.asked.inputs:
+            array = course.arrived.get(name)
+            if array is None:
+                relevance[name] = np.zeros(done.values[name].shape, self.dtype)
+                continue
+            if isinstance(method, GradientTimesInput):
+                array = array * done.values[name]
+            relevance[name] = array = np.asarray(array, order="C")
+            sums.add_per_sample(array.reshape(1, 1, -1), total)
+        explained, states = np.array([number], np.float64), np.zeros(1) if course.states is None else course.states
+        absorbed = sum(course.absorbed.values(), np.zeros(1))
+        ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, course.absorbed)
+        return Answer(relevance, explained, {}, ledger)
+
+
+def _position(index: Any, output: Array) -> int | None:
+    width = output.shape[1]
+    if index is None:
+        return int(output.argmax())
+    return index % width if type(index) is int and -width <= index < width else None
+
+
+def way_of(asked: Asked, engine: Engine, inputs: Mapping[str, Array], target: Target) -> Straight | None:
+    """The way of requests like this one, which has been answered; inputs: as `check_inputs` gives them."""
+    method, head, output = asked.method, asked.head, asked.output
+    if head.views or not isinstance(method, (LRP, Gradient, GradientTimesInput)):
+        return None
+    with np.errstate(all="ignore"):
+        plan = engine.plan(head, method, ())
+        done = engine.forward(plan, inputs)
+        shown = done.values[output]
+        if shown.ndim != 2 or len(shown) != 1 or shown.shape != done.values[head.value].shape:
+            return None
+        context = Context(plan, head, engine.cells, done, list(inputs), [])
+        walk = walked(context, method, select(target, shown, output))
+    replay = replay_of(walk)
+    return None if replay is None else Straight(asked, engine, plan, replay, walk.dtype)

@@ -1,0 +1,113 @@
+"""The straight way, which a repeated kind of request goes, tells what the general way tells."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import lstm_explain as lx
+from tests import zoo
+
+METHODS: list[lx.Method] = [lx.Gradient(), lx.GradientTimesInput(), lx.LRP(), lx.LRP("half"), lx.LRP("abs")]
+ALWAYS = {
+    "h_lstm_nobias_op14",
+    "k_lstm_tf2onnx15",
+    "t_bilstm2_dropout_dynamo18",
+    "t_emb_lstm_legacy17",
+    "t_gru_last_legacy17",
+}
+Inputs = dict[str, npt.NDArray[Any]]
+
+
+def inputs_of(name: str) -> Inputs:
+    """The case's first sample."""
+    case = zoo.load(name)
+    return {n: np.ascontiguousarray(a.take([0], case.batch_axis(n))) for n, a in case.inputs.items()}
+
+
+def others(inputs: Inputs) -> Inputs:
+    """Inputs of the same shapes."""
+    return {n: a * np.float32(0.9) if a.dtype == np.float32 else a for n, a in inputs.items()}
+
+
+@functools.cache
+def loaded(name: str) -> lx.Model:
+    return lx.load(zoo.load(name).path)
+
+
+def straight(model: lx.Model) -> int:
+    """How many kinds of request have a straight way."""
+    return sum(way is not None for way in model._ways._ways.values())
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_answer_is_the_general_ways_bit_by_bit(name: str) -> None:
+    case, model, inputs = zoo.load(name), loaded(name), inputs_of(name)
+    target = lx.Target(case.target_output, None if len(case.target_index) > 1 else case.target_index[0])
+    takes_one = all(
+        spec.shape[case.batch_axis(n)] == 1 or isinstance(spec.shape[case.batch_axis(n)], str)
+        for n, spec in model.inputs.items()
+    )
+    if case.target_batch_axis != 0 or len(case.target_index) > 1 or not takes_one:
+        pytest.skip("goes the general way always")
+    for method in METHODS:
+        for _ in range(2):
+            model.explain(others(inputs), method, target)
+        again = model.explain(inputs, method, target)
+        (once,) = model.explain_many(inputs, method, [target])
+        for part in ("relevance", "outputs"):
+            came, wanted = getattr(again, part), getattr(once, part)
+            assert list(came) == list(wanted)
+            assert all(np.array_equal(came[n], wanted[n]) and came[n].dtype == wanted[n].dtype for n in wanted)
+        np.testing.assert_array_equal(again.explained, once.explained)
+        last_bit = 1e-14 * max(abs(once.explained[0]), abs(once.ledger.inputs[0]), abs(once.ledger.absorbed[0]))
+        for field in ("inputs", "initial_states", "absorbed", "residual"):
+            came, wanted = getattr(again.ledger, field), getattr(once.ledger, field)
+            np.testing.assert_allclose(came, wanted, rtol=0, atol=last_bit)
+        assert again.ledger.by_node.keys() == once.ledger.by_node.keys()
+        np.testing.assert_array_equal(again.target.index, once.target.index)
+        assert again.warnings == once.warnings
+    assert straight(model) or name not in ALWAYS
+
+
+def test_bad_input_is_told_of_as_ever() -> None:
+    model, inputs = loaded("t_lstm_last_legacy17"), inputs_of("t_lstm_last_legacy17")
+    (name,) = inputs
+    for _ in range(3):
+        good = model.explain(inputs)
+    assert straight(model)
+    bad = inputs[name].copy()
+    bad.flat[3] = np.nan
+    with pytest.raises(lx.InputError, match="is nan at"):
+        model.explain({name: bad})
+    with pytest.raises(lx.InputError, match="has type float64"):
+        model.explain({name: inputs[name].astype(np.float64)})
+    with pytest.raises(lx.InputError, match="no input 'more'"):
+        model.explain({**inputs, "more": inputs[name]})
+    with pytest.raises(lx.TargetError, match="outside output"):
+        model.explain(inputs, target=lx.Target(index=10_000))
+    with pytest.raises(lx.TargetError, match="wanted a Target"):
+        model.explain(inputs, target=3)  # type: ignore[arg-type]
+    with pytest.raises(lx.MethodError, match="wanted a Method"):
+        model.explain(inputs, "lrp")  # type: ignore[arg-type]
+    backwards = np.ascontiguousarray(inputs[name][..., ::-1])[..., ::-1]  # the same numbers, laid out otherwise
+    frozen = inputs[name].copy()
+    frozen.flags.writeable = False
+    for same in (backwards, frozen):
+        np.testing.assert_array_equal(model.explain({name: same}).relevance[name], good.relevance[name])
+
+
+def test_an_answer_is_the_callers_own() -> None:
+    model, inputs = loaded("t_lstm_last_legacy17"), inputs_of("t_lstm_last_legacy17")
+    answers = [model.explain(inputs) for _ in range(4)]
+    kept = {name: array.copy() for name, array in answers[-1].relevance.items()}
+    for array in (*answers[-2].relevance.values(), *answers[-2].outputs.values(), answers[-2].explained):
+        array[:] = 7
+    fresh = model.explain(inputs)
+    for name, array in kept.items():
+        np.testing.assert_array_equal(answers[-1].relevance[name], array)
+        np.testing.assert_array_equal(fresh.relevance[name], array)
