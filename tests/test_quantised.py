@@ -165,3 +165,17 @@ def test_arithmetic_on_token_ids_hands_the_relevance_on() -> None:
     constants = {"one": ints(1), "seven": ints(7), "once": np.array([1], np.uint64), "table": table, "axes": ints(1)}
     e = single(nodes, tokens, constants).explain({"x": tokens}, lx.LRP(epsilon=0.0), lx.Target(index=2))
     np.testing.assert_allclose(e.relevance["x"], table[(tokens + 1) % 7 // 2][..., 2], rtol=1e-4, atol=1e-6)
+
+
+def test_weights_kept_as_whole_numbers_are_multiplied_by_inputs_that_are_not_rounded() -> None:
+    """Left to itself, ONNX Runtime makes one operator of these two, which rounds the inputs as well."""
+    x, integers = smooth(BATCH, 4), rng(1).integers(-100, 100, (4, 2)).astype(np.int8)
+    scale = np.array([0.02, 0.01], np.float32)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["W", "scale"], ["weights"], axis=1),
+        helper.make_node("MatMul", ["x", "weights"], ["y"]),
+    ]
+    model = single(nodes, x, {"W": integers, "scale": scale}, 13)
+    wanted = x.astype(np.float64) @ (integers * scale)
+    np.testing.assert_allclose(model.predict({"x": x})["y"], wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.explain({"x": x}).outputs["y"], wanted, rtol=1e-5, atol=1e-6)

@@ -42,6 +42,8 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
         array = np.asarray(value)
     except ValueError as error:
         raise InputError(f"input {name!r} is not a rectangular array", field=field) from error
+    if spec.dtype == object and array.dtype.kind == "U":  # ONNX's strings
+        array = array.astype(object)
     if array.dtype != spec.dtype:
         raise InputError(f"input {name!r} has type {array.dtype}, wanted {spec.dtype}", field=f"{field}.dtype")
     if not _fits(array.shape, spec.shape):

@@ -118,7 +118,7 @@ class Model:
     def _session(self) -> ort.InferenceSession:
         with self._lock:
             if self._whole is None:
-                self._whole = _whole_session(self._proto)
+                self._whole = _whole_session(self._proto, self._engine.graph)
             return self._whole
 
     def explain(
@@ -342,11 +342,14 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
     return model
 
 
-def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
+def _whole_session(proto: onnx.ModelProto, graph: Graph) -> ort.InferenceSession:
     try:
         return open_session(proto.SerializeToString())
     except Exception as error:  # ONNX Runtime's own types are not public
-        raise ModelError(f"ONNX Runtime cannot run the model: {runtime_message(error)}") from error
+        message = runtime_message(error)
+        unknown = [n for n in graph.all_nodes() if f"{n.op.replace('::', ':')}(" in message]  # it does not say which
+        node = f", because of node {unknown[0].name!r} ({unknown[0].op})" if unknown else ""
+        raise ModelError(f"ONNX Runtime cannot run the model{node}: {message}") from error
 
 
 def _spec(graph: Graph, name: str) -> TensorSpec:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
+from lstm_explain.graph.protos import graphs_of, tensors_of, without_weights
+from lstm_explain.graph.ranks import give_ranks
+from lstm_explain.graph.sparse import fill
 from lstm_explain.graph.tensors import array_of, constant_of, first_line
 from lstm_explain.graph.trial import survives
 
-MOST_SHAPE_BYTES = 1 << 16
 CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or needs too much"
 
 
@@ -24,8 +25,10 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     """The checked model, functions inlined, weights in memory, shapes inferred; raises ModelError."""
     model, folder = _parse(source)
     _load_external_data(model, folder)
+    fill(model)
     _forget_negative_extents(model)
-    if not survives(_without_weights(model)):
+    give_ranks(model)
+    if not survives(without_weights(model)):
         raise ModelError(CRASHES)
     if any(not v.type.tensor_type.HasField("shape") for v in model.graph.output):
         model = infer(model)
@@ -59,23 +62,9 @@ def _check(model: ModelProto) -> None:
             tensor.ClearField("shape")
 
 
-def _without_weights(model: ModelProto) -> bytes:
-    """The model's bytes, large tensors empty: their values say nothing of shapes."""
-    large = [(t, t.raw_data) for t in _tensors(model) if len(t.raw_data) > MOST_SHAPE_BYTES]
-    for tensor, _ in large:
-        tensor.raw_data = b""
-    try:
-        return bytes(model.SerializeToString())
-    finally:
-        for tensor, data in large:
-            tensor.raw_data = data
-
-
 def _forget_negative_extents(model: ModelProto) -> None:
     """Some exporters write -1 for an extent that is not known."""
-    graphs = [model.graph]
-    for graph in graphs:
-        graphs += [body for node in graph.node for body in _bodies(node)]
+    for graph in graphs_of(model):
         for value in graph_proto_values(graph):
             for extent in value.type.tensor_type.shape.dim:
                 if extent.dim_value < 0:
@@ -105,30 +94,9 @@ def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | 
     return model, folder
 
 
-def _tensors(model: ModelProto) -> Iterable[TensorProto]:
-    graphs = [model.graph]
-    for node in (n for f in model.functions for n in f.node):
-        graphs += _bodies(node)
-        yield from (a.t for a in node.attribute if a.HasField("t"))
-    while graphs:
-        graph = graphs.pop()
-        yield from graph.initializer
-        for node in graph.node:
-            graphs += _bodies(node)
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-
-
-def _bodies(node: NodeProto) -> list[GraphProto]:
-    single = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
-    return single + [g for a in node.attribute if a.type == AttributeProto.GRAPHS for g in a.graphs]
-
-
 def _load_external_data(model: ModelProto, folder: Path | None) -> None:
     """Reads weights kept in other files, from inside the model's own folder only."""
-    external = [t for t in _tensors(model) if uses_external_data(t)]
+    external = [t for t in tensors_of(model) if uses_external_data(t)]
     if not external:
         return
     if folder is None:
@@ -156,7 +124,7 @@ def infer(model: ModelProto) -> ModelProto:
 
 def infer_changed(model: ModelProto) -> ModelProto:
     """`infer`, of a model that is no longer the one that was read, and so was not tried."""
-    return infer(model) if survives(_without_weights(model)) else model
+    return infer(model) if survives(without_weights(model)) else model
 
 
 def build(model: ModelProto) -> Graph:
@@ -184,12 +152,15 @@ class _Builder:
 
     def graph(self, proto: GraphProto, outer_types: dict[str, ValueType], outer_constants: dict[str, Array]) -> Graph:
         types = dict(outer_types)
-        types |= {v.name: value_type(v.type) for v in graph_proto_values(proto) if v.type.ByteSize()}
+        for value in graph_proto_values(proto):
+            kind = value_type(value.type)
+            if value.type.ByteSize() and not (
+                kind.shape is None and value.name in types
+            ):  # what says less adds nothing
+                types[value.name] = kind
         constants = dict(outer_constants)
         for tensor in proto.initializer:
             constants[tensor.name] = array_of(tensor)
-        if proto.sparse_initializer:
-            raise ModelError("sparse initializers are not supported")
         inputs = [v.name for v in proto.input if v.name not in {t.name for t in proto.initializer}]
         for name in inputs:
             constants.pop(name, None)

@@ -46,6 +46,8 @@ def session_options(*, optimise: bool = True) -> ort.SessionOptions:
     _limit_memory()
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # What is multiplied by weights kept as whole numbers is not rounded too: the model does not say so.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4

@@ -1,0 +1,53 @@
+"""Everything of one sort in a model as it is read: graphs, nodes and tensors, those of bodies and functions too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+LARGE = 1 << 16  # bytes
+
+
+def bodies_of(node: NodeProto) -> list[GraphProto]:
+    single = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
+    return single + [g for a in node.attribute if a.type == AttributeProto.GRAPHS for g in a.graphs]
+
+
+def graphs_of(model: ModelProto) -> Iterator[GraphProto]:
+    waiting = [model.graph] + [body for f in model.functions for node in f.node for body in bodies_of(node)]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        waiting += [body for node in graph.node for body in bodies_of(node)]
+
+
+def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
+    for function in model.functions:
+        yield from function.node
+    for graph in graphs_of(model):
+        yield from graph.node
+
+
+def tensors_of(model: ModelProto) -> Iterator[TensorProto]:
+    for graph in graphs_of(model):
+        yield from graph.initializer
+        yield from (part for sparse in graph.sparse_initializer for part in (sparse.values, sparse.indices))
+    for node in nodes_of(model):
+        for attribute in node.attribute:
+            yield from [attribute.t] if attribute.HasField("t") else []
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+
+
+def without_weights(model: ModelProto) -> bytes:
+    """The model's bytes, large tensors empty: their values say nothing of shapes."""
+    large = [(t, t.raw_data) for t in tensors_of(model) if len(t.raw_data) > LARGE]
+    for tensor, _ in large:
+        tensor.raw_data = b""
+    try:
+        return bytes(model.SerializeToString())
+    finally:
+        for tensor, data in large:
+            tensor.raw_data = data
