@@ -1,8 +1,9 @@
 """The recurrent product of the time loops: a few vectors, one a sample, times one matrix that is packed once.
 
 BLAS lays out the matrix anew at every call, so of every step, and a loop over the matrix is held up by the sums that it
-reads and writes. Here sums stay in registers: a tile of WIDTH columns times up to ROWS vectors, written in LLVM's own
-vectors since no loop is turned into this. The matrix is packed tile by tile, so that it is read in order.
+reads and writes. Here sums stay in registers: tiles of WIDTH columns times a few vectors, written in LLVM's own
+vectors since no loop is turned into this. The matrix is packed in the order in which it is read: GROUP tiles side by
+side, row by row, since one vector alone waits for weights, and one long stream of them comes faster than several.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from numba.extending import intrinsic
 
 from lstm_explain.kernels.scalar import FAST
 
-WIDTH = 16
+WIDTH, GROUP = 16, 4
 INT = ir.IntType(64)
 
 
 def pack(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """[K, N] to [ceil(N / WIDTH), K, WIDTH], zeros past N.
+    """[K, N] to ceil(N / WIDTH) tiles of K rows, zeros past N: [tiles, K, WIDTH] by its size.
 
-    In float32 where that holds every weight exactly, whatever the arithmetic: each step reads all of them, and takes as
-    long as they take to come from the cache.
+    GROUP tiles lie together, [K, GROUP, WIDTH], then those left over, [K, as many, WIDTH]. In float32 where that
+    holds every weight exactly, whatever the arithmetic: each step reads all of them, and takes as long as they take to
+    come from the cache.
     """
     single = matrix.astype(np.float32)
     lean = single if np.array_equal(single, matrix) else matrix
     K, N = lean.shape
-    padded = np.zeros((K, -(-N // WIDTH) * WIDTH), lean.dtype)
+    tiles = -(-N // WIDTH)
+    padded = np.zeros((K, tiles * WIDTH), lean.dtype)
     padded[:, :N] = lean
-    return np.ascontiguousarray(padded.reshape(K, -1, WIDTH).swapaxes(0, 1))
+    groups = [padded[:, at : at + GROUP * WIDTH].ravel() for at in range(0, tiles * WIDTH, GROUP * WIDTH)]
+    return np.concatenate(groups).reshape(tiles, K, WIDTH)
 
 
 def _has_32_registers() -> bool:
@@ -44,10 +48,11 @@ def _has_32_registers() -> bool:
 
 
 def _tile(rows: int, tiles: int) -> Callable[..., None]:
-    """out[first : first + rows, columns of the tiles] = vectors[first : first + rows] @ packed[tile : tile + tiles].
+    """out[first : first + rows, columns of the tiles] = vectors[first : first + rows] @ their columns of packed.
 
-    Each number is one sum, in the order of k, however many rows and tiles are at work at once: the product of a sample
-    is the same, to the last bit, in any company.
+    The tiles from number `index` on, in a group that holds `size` and begins with tile `group`. Each number is one sum,
+    in the order of k, however many rows and tiles are at work at once: the product of a sample is the same, to the last
+    bit, in any company.
     """
     places = [(r, t) for r in range(rows) for t in range(tiles)]
 
@@ -56,20 +61,21 @@ def _tile(rows: int, tiles: int) -> Callable[..., None]:
             context.make_array(kind)(context, builder, value)
             for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
         )
-        first, tile = arguments[3:]
+        first, group, size, index = arguments[3:]
         given, weight, number = (context.get_value_type(kind.dtype) for kind in signature.args[:3])
         vector, weights = ir.VectorType(number, WIDTH), ir.VectorType(weight, WIDTH)
         every = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
         K = builder.extract_value(builder.load(packed._get_ptr_by_name("shape")), 1)
         stride = builder.extract_value(builder.load(out._get_ptr_by_name("shape")), 1)
         width = ir.Constant(INT, WIDTH)
-        numbers = [builder.add(tile, ir.Constant(INT, t)) for t in range(tiles)]
-        of_tiles = [builder.gep(packed.data, [builder.mul(builder.mul(n, K), width)]) for n in numbers]
+        before = builder.add(builder.mul(group, K), builder.sub(index, group))
+        weights_from = builder.gep(packed.data, [builder.mul(before, width)])
+        line = builder.mul(size, width)
         lines = [builder.add(first, ir.Constant(INT, r)) for r in range(rows)]
         starts = [builder.gep(vectors.data, [builder.mul(line, K)]) for line in lines]
 
-        def read(of_tile: Any, k: Any) -> Any:
-            at = builder.gep(of_tile, [builder.mul(k, width)])
+        def read(k: Any, t: int) -> Any:
+            at = builder.gep(weights_from, [builder.add(builder.mul(k, line), ir.Constant(INT, t * WIDTH))])
             w = builder.load(builder.bitcast(at, weights.as_pointer()), align=4)
             return w if weight == number else builder.fpext(w, vector)
 
@@ -81,20 +87,21 @@ def _tile(rows: int, tiles: int) -> Callable[..., None]:
             return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), every)
 
         def step(k: Any, sums: list[Any]) -> list[Any]:
-            ws, values = [read(of_tile, k) for of_tile in of_tiles], [spread(start, k) for start in starts]
+            ws, values = [read(k, t) for t in range(tiles)], [spread(start, k) for start in starts]
             terms = [builder.fmul(values[r], ws[t], flags=("contract",)) for r, t in places]
             return [builder.fadd(total, x, flags=("contract",)) for total, x in zip(sums, terms, strict=True)]
 
         zero = ir.Constant(vector, [0.0] * WIDTH)
         sums = _loop(builder, ir.Constant(INT, 0), K, 1, [zero] * len(places), step)
         for (r, t), total in zip(places, sums, strict=True):
-            at = builder.gep(out.data, [builder.add(builder.mul(lines[r], stride), builder.mul(numbers[t], width))])
+            column = builder.mul(builder.add(index, ir.Constant(INT, t)), width)
+            at = builder.gep(out.data, [builder.add(builder.mul(lines[r], stride), column)])
             builder.store(total, builder.bitcast(at, vector.as_pointer()), align=4)
         return context.get_dummy_value()
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(typing: Any, vectors: Any, packed: Any, out: Any, first: Any, index: Any) -> Any:
-        return nb.types.none(vectors, packed, out, nb.types.int64, nb.types.int64), generate
+    def tile(typing: Any, vectors: Any, packed: Any, out: Any, first: Any, group: Any, size: Any, index: Any) -> Any:
+        return nb.types.none(vectors, packed, out, *[nb.types.int64] * 4), generate
 
     return tile
 
@@ -130,7 +137,7 @@ def _loop(
 
 # Named by rows and tiles. Eight sums are at work at once where there are as many: an addition takes four cycles.
 _8x1, _4x2, _4x1, _2x4, _2x2, _2x1 = (_tile(r, t) for r, t in ((8, 1), (4, 2), (4, 1), (2, 4), (2, 2), (2, 1)))
-_1x8, _1x4, _1x2, _1x1 = (_tile(1, t) for t in (8, 4, 2, 1))
+_1x4, _1x2, _1x1 = (_tile(1, t) for t in (4, 2, 1))
 EIGHT = _has_32_registers()
 
 
@@ -152,43 +159,35 @@ def multiply(vectors, packed, out, count):
 
     The arithmetic is that of `out`.
     """
-    tiles, eights = packed.shape[0], count // 8 * 8 if EIGHT else 0
+    eights = count // 8 * 8 if EIGHT else 0
     fours = eights + (count - eights) // 4 * 4
-    for tile in range(tiles if eights else 0):
-        for b in range(0, eights, 8):
-            _8x1(vectors, packed, out, b, tile)
-    tile = 0
-    while fours > eights and tile < tiles:
-        pair = tile + 2 <= tiles
+    for group in range(0, packed.shape[0], GROUP):
+        size = min(GROUP, packed.shape[0] - group)
+        end, pairs = group + size, group + size // 2 * 2
+        for index in range(group, end if eights else group):
+            for b in range(0, eights, 8):
+                _8x1(vectors, packed, out, b, group, size, index)
         for b in range(eights, fours, 4):
-            if pair:
-                _4x2(vectors, packed, out, b, tile)
+            for index in range(group, pairs, 2):
+                _4x2(vectors, packed, out, b, group, size, index)
+            if pairs < end:
+                _4x1(vectors, packed, out, b, group, size, pairs)
+        if count - fours >= 2:
+            if size == GROUP:
+                _2x4(vectors, packed, out, fours, group, size, group)
             else:
-                _4x1(vectors, packed, out, b, tile)
-        tile += 2
-    if count - fours >= 2:
-        tile = 0
-        while tile + 4 <= tiles:
-            _2x4(vectors, packed, out, fours, tile)
-            tile += 4
-        if tile + 2 <= tiles:
-            _2x2(vectors, packed, out, fours, tile)
-            tile += 2
-        if tile < tiles:
-            _2x1(vectors, packed, out, fours, tile)
-    if count % 2:
-        tile = 0
-        while tile + 8 <= tiles:
-            _1x8(vectors, packed, out, count - 1, tile)
-            tile += 8
-        if tile + 4 <= tiles:
-            _1x4(vectors, packed, out, count - 1, tile)
-            tile += 4
-        if tile + 2 <= tiles:
-            _1x2(vectors, packed, out, count - 1, tile)
-            tile += 2
-        if tile < tiles:
-            _1x1(vectors, packed, out, count - 1, tile)
+                if pairs > group:
+                    _2x2(vectors, packed, out, fours, group, size, group)
+                if pairs < end:
+                    _2x1(vectors, packed, out, fours, group, size, pairs)
+        if count % 2:
+            if size == GROUP:
+                _1x4(vectors, packed, out, count - 1, group, size, group)
+            else:
+                if pairs > group:
+                    _1x2(vectors, packed, out, count - 1, group, size, group)
+                if pairs < end:
+                    _1x1(vectors, packed, out, count - 1, group, size, pairs)
 
 
 @nb.njit(**{**FAST, "cache": False, "inline": "always"})
