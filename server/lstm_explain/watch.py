@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -44,18 +43,16 @@ class Watch:
     parts: dict[str, Part] = field(default_factory=dict)
     inside: bool = False
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Counts what runs inside towards `name`; of parts within parts the outer one counts."""
+    def run(self, name: str, work: Callable[[], R]) -> R:
+        """Counts the work towards `name`; of parts within parts the outer one counts."""
         if self.inside:
-            yield
-            return
+            return work()
         self.inside = True
         part = self.parts.setdefault(name, Part())
         part.start = part.start or time.time_ns()
         began = time.perf_counter()
         try:
-            yield
+            return work()
         finally:
             part.seconds += time.perf_counter() - began
             part.times += 1
@@ -66,14 +63,18 @@ class Watch:
 _watch: ContextVar[Watch | None] = ContextVar("lstm_explain_watch", default=None)
 
 
-@contextmanager
-def watching(watch: Watch) -> Iterator[Watch]:
+class watching:  # noqa: N801 - a context manager, and on the way of every request: contextlib's costs several times this
     """Explanations of this thread are watched inside."""
-    token = _watch.set(watch)
-    try:
-        yield watch
-    finally:
-        _watch.reset(token)
+
+    def __init__(self, watch: Watch) -> None:
+        self._mine = watch
+
+    def __enter__(self) -> Watch:
+        self._token = _watch.set(self._mine)
+        return self._mine
+
+    def __exit__(self, *_: object) -> None:
+        _watch.reset(self._token)
 
 
 def checkpoint() -> None:
@@ -92,8 +93,7 @@ def part(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             watch = _watch.get()
             if watch is None:
                 return function(*args, **kwargs)
-            with watch.part(name):
-                return function(*args, **kwargs)
+            return watch.run(name, lambda: function(*args, **kwargs))
 
         return run
 

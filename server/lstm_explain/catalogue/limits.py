@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import InputError, MethodError
@@ -28,6 +27,7 @@ ARRAYS_A_UNIT = 18
 ARRAYS_A_UNIT_AND_AGAIN = 54
 BYTES_A_NUMBER = 4
 COPIES_OF_INPUTS = 6
+NO_AXES = Axes(None, None)
 
 
 @dataclass(frozen=True)
@@ -60,31 +60,28 @@ class Limits:
 
         Of inputs that do not fit the model it says nothing: the engine does.
         """
+        elements = 0
         for name, array in inputs.items():
-            axes = _axes(model, name, array)
-            self._hold(array, axes.batch, self.batch, name, "samples")
-            self._hold(array, axes.time, self.steps, name, "time steps")
-        elements = sum(array.size for array in inputs.values())
+            batch, steps = _extents(model, name, array)
+            if self.batch is not None and batch > self.batch:
+                raise _too_long(name, batch, "samples", self.batch)
+            if self.steps is not None and steps > self.steps:
+                raise _too_long(name, steps, "time steps", self.steps)
+            elements += array.size
         if self.elements is not None and elements > self.elements:
             raise InputError(f"{elements} elements in all inputs, at most {self.elements} are allowed", field="inputs")
-        batch, _ = extents(model, inputs)
-        samples = batch * runs(model, inputs, method)
+        times = runs(model, inputs, method)
+        samples = extents(model, inputs)[0] * times
         if method is not None and self.samples is not None and samples > self.samples:
             raise MethodError(
                 f"{method.name} would run the model on {samples} samples, at most {self.samples} are allowed",
                 field="method",
             )
-        size = estimate(model, inputs, method)
+        size = _estimate(model, inputs, method, times)
         if self.bytes_estimate is not None and size > self.bytes_estimate:
             raise InputError(
                 f"the request would take about {size:.3g} bytes of memory, {self.bytes_estimate:.3g} are allowed",
                 field="inputs",
-            )
-
-    def _hold(self, array: npt.NDArray[Any], axis: int | None, most: int | None, name: str, what: str) -> None:
-        if axis is not None and most is not None and array.shape[axis] > most:
-            raise InputError(
-                f"input {name!r}: {array.shape[axis]} {what}, at most {most} are allowed", field=f"inputs.{name}.shape"
             )
 
 
@@ -115,27 +112,38 @@ def estimate(model: Model, inputs: Inputs, method: Method | None) -> int:
     18 arrays of float32 (with LRP 54) for every sample, time step and hidden unit, and six copies of the inputs. A
     method of many runs stacks copies of the batch up to 128 MiB, and never fewer than one.
     """
+    return _estimate(model, inputs, method, runs(model, inputs, method))
+
+
+def _estimate(model: Model, inputs: Inputs, method: Method | None, times: int) -> int:
     batch, steps = extents(model, inputs)
     arrays = ARRAYS_A_UNIT_AND_AGAIN if isinstance(method, LRP) else ARRAYS_A_UNIT
     one = BYTES_A_NUMBER * arrays * batch * steps * model.hidden_units
     one += COPIES_OF_INPUTS * sum(array.nbytes for array in inputs.values())
-    return max(one, min(MOST_BYTES, one * runs(model, inputs, method)))
+    return max(one, min(MOST_BYTES, one * times))
 
 
 def extents(model: Model, inputs: Inputs) -> tuple[int, int]:
     """The largest batch and the largest number of time steps."""
-    axes = {name: _axes(model, name, array) for name, array in inputs.items()}
-    batch = [a.shape[axis] for n, a in inputs.items() if (axis := axes[n].batch) is not None]
-    steps = [a.shape[axis] for n, a in inputs.items() if (axis := axes[n].time) is not None]
-    return max([*batch, 1]), max([*steps, 1])
+    batch = steps = 1
+    for name, array in inputs.items():
+        samples, length = _extents(model, name, array)
+        batch, steps = max(batch, samples), max(steps, length)
+    return batch, steps
 
 
-def _axes(model: Model, name: str, array: npt.NDArray[Any]) -> Axes:
-    """As far as the array has them."""
-    axes = model.axes.get(name, Axes(None, None))
-    batch, time = (axis if axis is not None and axis < np.ndim(array) else None for axis in (axes.batch, axes.time))
-    return Axes(batch, time)
+def _extents(model: Model, name: str, array: npt.NDArray[Any]) -> tuple[int, int]:
+    """Samples and time steps of one input; 1 where it has no such axis, or not as many axes."""
+    axes, shape = model.axes.get(name, NO_AXES), array.shape
+    batch = 1 if axes.batch is None or axes.batch >= len(shape) else shape[axes.batch]
+    return batch, 1 if axes.time is None or axes.time >= len(shape) else shape[axes.time]
+
+
+def _too_long(name: str, extent: int, what: str, most: int) -> InputError:
+    return InputError(f"input {name!r}: {extent} {what}, at most {most} are allowed", field=f"inputs.{name}.shape")
 
 
 def _players(model: Model, name: str, array: npt.NDArray[Any], over: Any) -> tuple[int, ...]:
-    return player_shape(array.shape, _axes(model, name, array), over)
+    axes = model.axes.get(name, NO_AXES)
+    batch, time = (axis if axis is not None and axis < array.ndim else None for axis in (axes.batch, axes.time))
+    return player_shape(array.shape, Axes(batch, time), over)

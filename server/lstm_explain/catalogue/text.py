@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,17 +35,16 @@ class TextInput:
         sentences: list[str] = texts.tolist()
         # encode_batch hands its work to threads of its own, and for one text waits longer for these than it works
         encodings = [self.tokenizer.encode(sentence) for sentence in sentences]
-        empty = next((i for i, e in enumerate(encodings) if not e.ids), None)
+        empty = next((i for i, e in enumerate(encodings) if not len(e)), None)
         if empty is not None or not encodings:
             problem = "there is no text" if empty is None else f"text {empty} has no tokens"
             raise InputError(f"{problem} for {self.name!r}", field=f"inputs.{self.name}")
-        longest = max(len(e.ids) for e in encodings)
-        ids = np.full((len(encodings), longest), PADDING, self.dtype)
-        tokens = np.full(ids.shape, "", dtype=object)
-        for i, (sentence, encoding) in enumerate(zip(sentences, encodings, strict=True)):
-            ids[i, : len(encoding.ids)] = encoding.ids
-            tokens[i, : len(encoding.ids)] = _words(sentence, encoding)
-        return ids, tokens
+        rows, words = [e.ids for e in encodings], list(map(_words, sentences, encodings))
+        longest = max(map(len, rows))
+        for row, word in zip(rows, words, strict=True):
+            row.extend([PADDING] * (longest - len(row)))
+            word.extend([""] * (longest - len(word)))
+        return np.array(rows, self.dtype), np.array(words, dtype=object)
 
 
 def load_text_input(path: Path, name: str, dtype: np.dtype[Any]) -> TextInput:
@@ -67,6 +65,6 @@ def load_text_input(path: Path, name: str, dtype: np.dtype[Any]) -> TextInput:
     return TextInput(name, tokenizer, dtype)
 
 
-def _words(sentence: str, encoding: Encoding) -> Sequence[str]:
+def _words(sentence: str, encoding: Encoding) -> list[str]:
     """Each token as the caller wrote it, which says more than `[UNK]`; added tokens by their name."""
     return [sentence[start:end] or token for (start, end), token in zip(encoding.offsets, encoding.tokens, strict=True)]

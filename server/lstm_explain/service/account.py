@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-import uuid
 
 import grpc
 from google.protobuf.message import Message
@@ -15,6 +15,7 @@ from lstm_explain.errors import Error
 from lstm_explain.service import tracing
 from lstm_explain.service.errors import Dropped, Overloaded, internal, status_of
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.tracing import Metadata
 from lstm_explain.service.wire import locate
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Account:
         self._context = context
         self._metrics = metrics
         self._caller = caller
-        self._request_id = _request_id(context)
+        self._metadata = context.invocation_metadata()
+        self._request_id = _request_id(self._metadata)
         self._status: status_pb2.Status | None = None
         self._pushback: float | None = None
 
@@ -48,7 +50,7 @@ class Account:
         self._start = time.perf_counter()
         self._metrics.at_work.inc()
         self._context.set_trailing_metadata(((REQUEST_ID, self._request_id),))
-        self._span = tracing.start(self._rpc, self._context.invocation_metadata())
+        self._span = tracing.start(self._rpc, self._metadata)
         self._span.note("request_id", self._request_id)
         return self
 
@@ -56,8 +58,8 @@ class Account:
         seconds = time.perf_counter() - self._start
         code = "OK" if self._status is None else _CODES[self._status.code].name
         self._metrics.at_work.dec()
-        self._metrics.calls.labels(self._rpc, code).inc()
-        self._metrics.seconds.labels(self._rpc).observe(seconds)
+        self._metrics.calls[self._rpc, code].inc()
+        self._metrics.seconds[(self._rpc,)].observe(seconds)
         self._span.end(code)
         level = logging.DEBUG if self._status is None else logging.INFO
         if log.isEnabledFor(level):
@@ -100,9 +102,9 @@ class Account:
         return extra
 
 
-def _request_id(context: Context) -> str:
+def _request_id(metadata: Metadata) -> str:
     """The caller's, if it sent one that is fit for a log, or a new one."""
-    for key, value in context.invocation_metadata():
+    for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str) and _SENSIBLE_ID.fullmatch(value):
             return value
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

@@ -55,21 +55,28 @@ class Job:
         self.company = 1
         self.answer: Any = None
         self.error: BaseException | None = None
-        self._done = threading.Lock()
-        self._done.acquire()
-        self._told = False
+        self._done: threading.Lock | None = None
 
     @property
     def settled(self) -> bool:
         return self.answer is not None or self.error is not None
 
+    def begin(self) -> None:
+        self.began, self.error = time.time_ns(), self.patience.over(WAITING)
+
+    def follow(self) -> None:
+        """Another thread will do it. To be called before that one can."""
+        self._done = threading.Lock()
+        self._done.acquire()
+
     def finish(self) -> None:
         """Wakes the thread that waits for it. For the one that does the work to call, as often as it likes."""
-        if not self._told:
-            self._told = True
+        if self._done is not None and self._done.locked():
             self._done.release()
 
     def wait(self) -> None:
+        """Of a job that follows."""
+        assert self._done is not None
         left = self.patience.left()
         if not self._done.acquire(timeout=-1 if left is None else left):
             raise TooLate(f"the deadline passed {AT_WORK if self.began else WAITING}")
@@ -129,25 +136,40 @@ class Batches:
 
     def do(self, job: Job, room: Room, load: Load) -> None:
         """Returns when the job is settled. Raises TooLate."""
-        key = None if job.kind is None else (id(job.served), job.kind)
+        if job.kind is None:
+            self._alone(job)
+            return
+        key = (id(job.served), job.kind)
         group = self._join(job, key, room, load)
         if group.jobs[0] is job:
             self._lead(group, key)
         else:
             job.wait()
 
+    def _alone(self, job: Job) -> None:
+        taken = self._slots.take(job.patience.left())
+        try:
+            job.begin()
+            if not taken:
+                job.error = job.error or TooLate(f"the deadline passed {WAITING}")
+            if job.error is None:
+                self._work([job])
+        finally:
+            if taken:
+                self._slots.give_back()
+
     def _join(self, job: Job, key: Hashable, room: Room, load: Load) -> Group:
-        if key is None:
-            return Group(room, [job])
         with self._lock:
             group = self._open.get(key)
             if group is None or not group.takes(load):
                 group = self._open[key] = Group(room)
+            else:
+                job.follow()
             group.add(job, load)
             return group
 
     def _lead(self, group: Group, key: Hashable) -> None:
-        if group.room.delay and key is not None:
+        if group.room.delay:
             left = group.jobs[0].patience.left()
             group.full.wait(min(group.room.delay, math.inf if left is None else left))
         while not (taken := self._slots.take(group.left())) and group.left() != 0.0:
@@ -156,7 +178,7 @@ class Batches:
         try:
             jobs = self._close(group, key)
             for job in jobs:
-                job.began, job.error = time.time_ns(), job.patience.over(WAITING)
+                job.begin()
             waiting = [job for job in jobs if job.error is None]
             if waiting and taken:
                 self._work(waiting)

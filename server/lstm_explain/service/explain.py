@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]
+Message = TypeVar("Message")
 
 _ALONE = (Room(1), Load(1))
 
@@ -80,21 +81,21 @@ class Explainer:
         outputs: dict[str, Array] = self._done(served, Request(arrays), call)
         return outputs
 
-    @contextmanager
-    def encoding(self) -> Iterator[None]:
-        """Put around what makes a message of an answer."""
+    def encoded(self, encode: Callable[[Answer], Message], answer: Answer) -> Message:
+        """The answer as the message that `encode` makes of it."""
         began = time.time_ns()
-        yield
+        message = encode(answer)
         ended = time.time_ns()
         self._metrics.parts["encode"].observe((ended - began) / 1e9)
         tracing.current().child("encode", began, ended)
+        return message
 
     @contextmanager
     def item(self, rpc: str, stream: Span) -> Iterator[Item]:
         """Put around the work for one request of a stream, whose span is `stream`."""
         item, own = Item(), stream.begin("item")
         yield item
-        self._metrics.items.labels(rpc, item.code).inc()
+        self._metrics.items[rpc, item.code].inc()
         own.end(item.code)
 
     def _done(self, served: ServedModel, request: Request, call: Call) -> Any:

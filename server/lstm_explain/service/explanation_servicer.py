@@ -33,13 +33,13 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
         self._doors = doors
 
     def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
-        with self._doors.calls.inside():
+        with self._doors.calls:
             return self._answer(request, context)
 
     def ExplainStream(  # noqa: N802
         self, request_iterator: Iterator[pb.ExplainStreamRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ExplainStreamResponse]:
-        with self._doors.streams.inside():
+        with self._doors.streams:
             doors, work = self._doors, partial(self._item, call=context, span=tracing.current())
             yield from stream.answers(request_iterator, work, doors.pool, doors.window, places=doors.places)
 
@@ -52,9 +52,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
 
     def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         served = self._repository.ready(request.model, request.version)
-        answer = self._explainer.explain(served, to_query(request, served), call)
-        with self._explainer.encoding():
-            return from_answer(answer)
+        return self._explainer.encoded(from_answer, self._explainer.explain(served, to_query(request, served), call))
 
     def _item(self, item: pb.ExplainStreamRequest | Malformed, call: Call, span: Span) -> pb.ExplainStreamResponse:
         with self._explainer.item("ExplainStream", span) as record:

@@ -126,7 +126,7 @@ class Imports:
         taken. Raises InputError, AlreadyExists, Overloaded, NoSpace.
         """
         upload.check(self._room)
-        with self._limit.inside(), self._workspace() as folder:
+        with self._limit, self._workspace() as folder:
             self._refuse_double(upload)
             candidate = folder / "model" / "candidate"
             candidate.mkdir(parents=True)

@@ -69,13 +69,13 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return to_model_metadata(card, snapshot.models[card.name].values())
 
     def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
-        with self._doors.calls.inside():
+        with self._doors.calls:
             return self._answer(request, context)
 
     def ModelStreamInfer(  # noqa: N802
         self, request_iterator: Iterator[pb.ModelInferRequest], context: Context
     ) -> Iterator[pb.ModelStreamInferResponse]:
-        with self._doors.streams.inside():
+        with self._doors.streams:
             doors, work = self._doors, partial(self._item, call=context, span=tracing.current())
             yield from stream.answers(
                 request_iterator, work, doors.pool, doors.window, in_order=True, places=doors.places
@@ -111,8 +111,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         served = self._repository.ready(request.model_name, request.model_version)
         if wants_explanation(request):
             answer = self._explainer.explain(served, to_inference_query(request, served), call)
-            with self._explainer.encoding():
-                return from_inference_answer(request, answer)
+            return self._explainer.encoded(partial(from_inference_answer, request), answer)
         outputs = self._explainer.predict(served, to_inputs(request, served), call)
         return from_prediction(request, served, outputs)
 

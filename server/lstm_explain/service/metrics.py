@@ -20,13 +20,28 @@ TINY = float(np.finfo(np.float32).tiny)
 RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
+class Children(dict[Any, Any]):
+    """A metric's children by their labels, each asked for once: prometheus_client takes a lock and makes texts of them
+    every time."""
+
+    def __init__(self, metric: Any) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        child = self[labels] = self._metric.labels(*labels)
+        return child
+
+
 class Metrics:
-    """One set for a process."""
+    """One set for a process. Those with labels that every call counts are Children."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self.calls = Counter("lstm_explain_calls", "Calls answered.", ["rpc", "code"], registry=registry)
-        self.seconds = Histogram(
-            "lstm_explain_call_seconds", "From request to answer.", ["rpc"], buckets=SECONDS, registry=registry
+        self.calls = Children(Counter("lstm_explain_calls", "Calls answered.", ["rpc", "code"], registry=registry))
+        self.seconds = Children(
+            Histogram(
+                "lstm_explain_call_seconds", "From request to answer.", ["rpc"], buckets=SECONDS, registry=registry
+            )
         )
         self.waiting = Histogram(
             "lstm_explain_queue_seconds", "Wait for a slot to compute.", buckets=SECONDS, registry=registry
@@ -35,27 +50,21 @@ class Metrics:
             part: Histogram(f"lstm_explain_{part}_seconds", f"{what}.", buckets=SECONDS, registry=registry)
             for part, what in PARTS.items()
         }
-        self.engine = Histogram(
-            "lstm_explain_engine_seconds",
-            "The engine's time, forward and backward, a run.",
-            ["model", "method"],
-            buckets=SECONDS,
-            registry=registry,
+        engine = "The engine's time, forward and backward, a run."
+        self.engine = Children(
+            Histogram("lstm_explain_engine_seconds", engine, ["model", "method"], buckets=SECONDS, registry=registry)
         )
         self.batch = Histogram("lstm_explain_batch_size", "Samples a request.", buckets=SIZES, registry=registry)
         self.together = Histogram(
             "lstm_explain_requests_together", "Requests that one run answered, where it was several.", buckets=SIZES,
             registry=registry,
         )  # fmt: skip
-        self.residual = Histogram(
-            "lstm_explain_residual",
-            "Largest residual of the ledger, relative to the explained value.",
-            ["method"],
-            buckets=RESIDUALS,
-            registry=registry,
+        residual = "Largest residual of the ledger, relative to the explained value."
+        self.residual = Children(
+            Histogram("lstm_explain_residual", residual, ["method"], buckets=RESIDUALS, registry=registry)
         )
-        self.items = Counter(
-            "lstm_explain_stream_items", "Requests in streams answered.", ["rpc", "code"], registry=registry
+        self.items = Children(
+            Counter("lstm_explain_stream_items", "Requests in streams answered.", ["rpc", "code"], registry=registry)
         )
         self.web_refusals = Counter(
             "lstm_explain_web_refusals", "Requests of the page's kind that became no call.", ["why"], registry=registry
@@ -75,7 +84,7 @@ class Metrics:
         explained, residual = explanation.explained.tolist(), explanation.ledger.residual.tolist()
         self.batch.observe(len(explained))
         shares = (abs(left) / max(abs(whole), TINY) for left, whole in zip(residual, explained, strict=True))
-        self.residual.labels(explanation.method.name).observe(max(shares, default=0.0))
+        self.residual[(explanation.method.name,)].observe(max(shares, default=0.0))
 
 
 class _Forgets:

@@ -66,12 +66,17 @@ class Repository:
 
     def ready(self, name: str, version: str = "") -> ServedModel:
         """The model to answer with, loaded again if it was resting. Raises NotFound, NotReady."""
-        entry = self.with_news(name, version).ready(name, version)
-        if isinstance(entry, Resting):
-            with self.changing:
-                entry = self._awake(self._snapshot.ready(name, str(entry.version)))
-        self._used[entry.name, entry.version] = time.monotonic()
-        return entry
+        served = self._snapshot.asked.get((name, version))
+        if served is None:
+            snapshot = self.with_news(name, version)
+            entry = snapshot.ready(name, version)
+            if isinstance(entry, Resting):
+                with self.changing:
+                    served = self._awake(self._snapshot.ready(name, str(entry.version)))
+            else:
+                served = snapshot.asked[name, version] = entry
+        self._used[served.card.name, served.card.version] = time.monotonic()
+        return served
 
     def with_news(self, name: str, version: str = "") -> Snapshot:
         """The snapshot; if this version is not in it, after a look at what other processes have brought."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from lstm_explain.catalogue.together import Layout, Record, Request, Together
 from lstm_explain.model import Explanation
 from lstm_explain.service.batches import Job, nobody_waits
 from lstm_explain.service.metrics import Metrics
-from lstm_explain.watch import Part, Stopped, Watch, part, watching
+from lstm_explain.watch import Part, Stopped, Watch, watching
 
 log = logging.getLogger(__name__)
 
@@ -84,18 +85,19 @@ class Runs:
         self, served: ServedModel, request: Callable[[], Request], check: Callable[[], None]
     ) -> tuple[Any, dict[str, Part]]:
         """What the engine says, or the error, and where its time went. Stops between its steps where `check` raises."""
-        watch, name = Watch(check), PREDICTION
+        watch, name, began = Watch(check), PREDICTION, time.perf_counter()
         try:
             wanted = request()
             name = PREDICTION if wanted.method is None else wanted.method.name
-            with self._metrics.engine.labels(served.name, name).time(), watching(watch):
+            with watching(watch):
                 if wanted.method is None:
-                    return part("forward")(served.model.predict)(wanted.inputs), watch.parts
+                    return watch.run("forward", lambda: served.model.predict(wanted.inputs)), watch.parts
                 return served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture), watch.parts
         except Stopped as stopped:
             return stopped.cause, watch.parts
         except Exception as error:  # raised in the thread of whoever asked
             return error, watch.parts
         finally:
+            self._metrics.engine[served.name, name].observe(time.perf_counter() - began)
             for kind, done in watch.parts.items():
                 self._metrics.parts[kind].observe(done.seconds)

@@ -49,9 +49,10 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """By name, then version, ascending."""
+    """By name, then version, ascending. asked: what answered to a name and version, as requests have it."""
 
     models: Mapping[str, Mapping[int, Entry]] = field(default_factory=dict)
+    asked: dict[tuple[str, str], ServedModel] = field(default_factory=dict, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Entry]:
         return (entry for versions in self.models.values() for entry in versions.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from lstm_explain.model import Explanation
 from lstm_explain.service.explain import Answer, Query
 from lstm_explain.service.wire.methods import from_method, to_method
 from lstm_explain.service.wire.targets import from_target, to_target
-from lstm_explain.service.wire.tensors import Array, to_arrays, to_tensor
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, tensor_pb2
+from lstm_explain.service.wire.tensors import Array, to_arrays, to_fields
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 
 def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Query:
@@ -34,7 +35,8 @@ def probe_request(served: ServedModel) -> explanation_pb2.ExplainRequest:
     """Something small that the model may take: a few words, or the engine's probe."""
     probe = probe_inputs(served.model.inputs, 1)
     inputs = {n: np.array(["a " * 24], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
-    return explanation_pb2.ExplainRequest(model=served.name, version=str(served.version), inputs=_tensors(inputs))
+    fields: dict[str, Any] = {"inputs": _tensors(inputs)}
+    return explanation_pb2.ExplainRequest(model=served.name, version=str(served.version), **fields)
 
 
 def from_answer(answer: Answer) -> explanation_pb2.ExplainResponse:
@@ -44,32 +46,31 @@ def from_answer(answer: Answer) -> explanation_pb2.ExplainResponse:
 def from_explanation(
     explanation: Explanation, model: str, version: str, tokens: Mapping[str, Array]
 ) -> explanation_pb2.ExplainResponse:
-    return explanation_pb2.ExplainResponse(
-        model=model,
-        version=version,
-        outputs=_tensors(explanation.outputs),
-        explained=to_tensor(explanation.explained),
-        relevance=_tensors(explanation.relevance),
-        captured=_tensors(explanation.captured),
-        ledger=_ledger(explanation.ledger),
-        method=from_method(explanation.method),
-        target=from_target(explanation.target, len(explanation.explained)),
-        tokens=_tensors(tokens),
-        standard_error=_tensors(explanation.standard_error),
-    )
+    fields: dict[str, Any] = {
+        "model": model,
+        "version": version,
+        "outputs": _tensors(explanation.outputs),
+        "explained": to_fields(explanation.explained),
+        "relevance": _tensors(explanation.relevance),
+        "captured": _tensors(explanation.captured),
+        "ledger": _ledger(explanation.ledger),
+        "method": from_method(explanation.method),
+        "target": from_target(explanation.target, len(explanation.explained)),
+        "tokens": _tensors(tokens),
+        "standard_error": _tensors(explanation.standard_error),
+    }
+    return explanation_pb2.ExplainResponse(**fields)
 
 
-def _ledger(ledger: Ledger) -> explanation_pb2.Ledger:
-    return explanation_pb2.Ledger(
-        inputs=to_tensor(ledger.inputs),
-        initial_states=to_tensor(ledger.initial_states),
-        absorbed=to_tensor(ledger.absorbed),
-        residual=to_tensor(ledger.residual),
-        by_node=[
-            explanation_pb2.NodeShare(node=node, absorbed=to_tensor(share)) for node, share in ledger.by_node.items()
-        ],
-    )
+def _ledger(ledger: Ledger) -> dict[str, Any]:
+    return {
+        "inputs": to_fields(ledger.inputs),
+        "initial_states": to_fields(ledger.initial_states),
+        "absorbed": to_fields(ledger.absorbed),
+        "residual": to_fields(ledger.residual),
+        "by_node": [{"node": node, "absorbed": to_fields(share)} for node, share in ledger.by_node.items()],
+    }
 
 
-def _tensors(arrays: Mapping[str, Array]) -> list[tensor_pb2.Tensor]:
-    return [to_tensor(array, name) for name, array in arrays.items()]
+def _tensors(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
+    return [to_fields(array, name) for name, array in arrays.items()]

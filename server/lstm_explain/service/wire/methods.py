@@ -20,10 +20,22 @@ from lstm_explain.spec.method import Against, Method, method_from_name
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 Field = FieldDescriptor
+LONGEST_KNOWN = 64  # bytes
 
 
 def to_method(message: method_pb2.Method) -> Method | None:
     """The engine's method, None if none is set. Raises MethodError, and InputError for a bad baseline."""
+    data = message.SerializeToString()
+    return _known(data) if len(data) <= LONGEST_KNOWN else _read(message)
+
+
+@functools.lru_cache(maxsize=256)
+def _known(data: bytes) -> Method | None:
+    """Few are asked for again and again."""
+    return _read(method_pb2.Method.FromString(data))
+
+
+def _read(message: method_pb2.Method) -> Method | None:
     name = message.WhichOneof("method")
     if name is None:
         return None

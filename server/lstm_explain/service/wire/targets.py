@@ -79,6 +79,6 @@ def _index(indices: Sequence[int], axes: int, field: str) -> Index:
 def _positions(index: Index, batch: int) -> list[int]:
     if index is None:
         return []
-    positions = np.asarray(index)
-    each_sample = isinstance(index, np.ndarray) and positions.ndim > 0
-    return [int(i) for i in (positions if each_sample else np.tile(positions, batch)).ravel()]
+    positions: list[int] = np.asarray(index).ravel().tolist()
+    each_sample = isinstance(index, np.ndarray) and index.ndim > 0
+    return positions if each_sample else positions * batch

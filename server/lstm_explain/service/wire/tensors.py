@@ -70,6 +70,11 @@ def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Arr
 
 def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
     """The array as a tensor. A type that the wire does not have is a TypeError: a fault of the server."""
+    return tensor_pb2.Tensor(**to_fields(array, name))
+
+
+def to_fields(array: Array, name: str = "") -> dict[str, Any]:
+    """The fields of `to_tensor`: a message inside another takes half the time where these stand for it, not copied."""
     number = _TYPES.get(array.dtype)  # little-endian, as nearly always
     if number is not None:
         data = array.tobytes()
@@ -80,7 +85,7 @@ def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
         if found is None:
             raise TypeError(f"tensor {name!r}: the wire has no type for {array.dtype}")
         data, number = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), found
-    return tensor_pb2.Tensor(name=name, dtype=number, shape=array.shape, data=data)
+    return {"name": name, "dtype": number, "shape": array.shape, "data": data}
 
 
 def to_spec(name: str, spec: TensorSpec) -> model_pb2.TensorSpec:
@@ -104,7 +109,7 @@ def checked_shape(name: str, extents: Iterable[int], field: str) -> tuple[int, .
 
 def encode_strings(array: Array) -> bytes:
     """UTF-8, every element after its length in 4 little-endian bytes."""
-    encoded = [str(text).encode() for text in array.ravel()]
+    encoded = [str(text).encode() for text in array.ravel().tolist()]
     return b"".join(part for text in encoded for part in (len(text).to_bytes(_PREFIX, "little"), text))
 
 
