@@ -25,7 +25,6 @@ PIECES = (
     ("· · its kernel", "lstm_explain.kernels.lstm", "forward_all"),
     ("target", "lstm_explain.engine", "select"),
     ("way back", "lstm_explain.engine", "explain_by_propagation"),
-    
     ("· its recurrent node", "lstm_explain.rules.recurrent", "Recurrent.backward"),
     ("· · its kernel", "lstm_explain.kernels.lstm", "relevance_all"),
 )

@@ -78,6 +78,36 @@ def settle_all(r, z, bias, epsilon, density, total):
     total[0] += part
 
 
+@nb.njit([nb.void(_read(kind, 2), _read(kind, 2), kind[:, ::1]) for kind in _KINDS], **FINITE)
+def rows_times(rows, weights, out):
+    """out [B, M] = rows [B, N] @ weights [N, M]. Unlike BLAS's, sums of a row do not depend on how many there are."""
+    for b in range(rows.shape[0]):
+        for j in range(out.shape[1]):
+            out[b, j] = 0
+        for k in range(rows.shape[1]):
+            for j in range(out.shape[1]):
+                out[b, j] += rows[b, k] * weights[k, j]
+
+
+@nb.njit(
+    [
+        nb.void(*(_read(kind, 1),) * 3, nb.float64, _read(kind, 2), _read(kind, 1), kind[::1], nb.float64[::1])
+        for kind in _KINDS
+    ],
+    **FINITE,
+)
+def dense_back(r, z, bias, epsilon, weights, x, out, total):
+    """Relevance out [M] of a dense layer's inputs x [M], from that of its outputs z [N]: r. weights [N, M].
+
+    As `settle_all`, then the product with the weights and the inputs, where a density of zero leaves nothing.
+    """
+    density, zero = np.empty((1, r.size), out.dtype), out.dtype.type(0)
+    settle_all(r, z, bias, epsilon, density[0], total)
+    rows_times(density, weights, out.reshape((1, out.size)))
+    for j in range(out.size):
+        out[j] = zero if out[j] == zero else out[j] * x[j]
+
+
 @nb.njit([nb.intp(_read(kind, 1)) for kind in _KINDS], **FINITE)
 def address(values):
     """Where values [N] begin; NumPy tells in a dictionary that it makes for it."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import sums
 from lstm_explain.plan.account import per_sample
 from lstm_explain.plan.backward import Message, Walk
 from lstm_explain.plan.forward import Pass
@@ -27,6 +28,7 @@ from lstm_explain.rules.recurrent import STATE_SLOTS
 from lstm_explain.rules.shares import settle_all, times
 from lstm_explain.watch import checkpoint
 
+MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
 MOST_PLACES = 1 << 12  # of a view that is kept as a list of places
 Shape = tuple[int, ...]
 Messages = Sequence[Message | None]
@@ -281,6 +283,10 @@ def _neuron(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
     if bias is not None and (kind == "density" or bias.shape != given.shape[given.ndim - bias.ndim :]):
         return None
     inputs = [(slot, node.inputs[slot]) for slot in stop.live]
+    if kind == "relevance" and stop.kind is Kind.MAP and len(inputs) == 1:
+        dense = _dense(walk, stop, fixed, given.shape, bias)
+        if dense is not None:
+            return dense
     hands_on = [stop.kind is not Kind.MAP and name in walk.plan.linear for _, name in inputs]
     named = [(slot, name, on) for (slot, name), on in zip(inputs, hands_on, strict=True)]
 
@@ -295,6 +301,36 @@ def _neuron(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
             course.send(name, share if on else times(share, values[name].astype(dtype, copy=False)))
 
     return Call(step, tuple(name for _, name in inputs))
+
+
+def _dense(walk: Walk, stop: Stop, fixed: Fixed, shape: Shape, bias: Array | None) -> Call | None:
+    """`_neuron` of a small linear map, by a matrix of all that it does; None where it is large."""
+    (out,), (slot,), vjp, dtype, epsilon = stop.carrying, stop.live, stop.op.vjp, walk.dtype, walk.lrp.epsilon
+    name, node, size = stop.node.inputs[slot], stop.node.name, math.prod(shape)
+    there = fixed.shape(slot)
+    if not 0 < size * math.prod(there) <= MOST_WEIGHTS or size > MOST_ROWS:
+        return None
+    assert vjp is not None
+    weights = np.array([vjp(fixed, slot, one.reshape(shape)).ravel() for one in np.eye(size, dtype=dtype)])
+    probe = np.linspace(-1, 1, size, dtype=dtype).reshape(1, -1)
+    product = np.empty((1, weights.shape[1]), dtype)
+    sums.rows_times(probe, weights, product)
+    if not np.array_equal(product.ravel(), vjp(fixed, slot, probe.reshape(shape)).ravel()):
+        return None  # it adds up in another order
+    bias = np.zeros(0, dtype) if bias is None else np.asarray(bias, dtype).ravel()
+
+    def step(course: Course) -> None:
+        values, kept, x = course.done.values, np.zeros(1), np.empty(there, dtype)
+        r, z, source = course.arrived[out], _in(dtype, values[out]), _in(dtype, values[name])
+        sums.dense_back(r.ravel(), z.ravel(), bias, epsilon, weights, source.ravel(), x.ravel(), kept)
+        course.absorbed[node] = kept
+        course.send(name, x)
+
+    return Call(step, (name,))
+
+
+def _in(dtype: np.dtype[Any], array: Array) -> Array:
+    return array if array.dtype is dtype else array.astype(dtype, copy=False)
 
 
 def _scale(walk: Walk, stop: Stop, messages: Messages) -> Call | None:

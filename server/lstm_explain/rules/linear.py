@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.kernels import sums
 from lstm_explain.rules.contraction import share_matmul
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
 
 Shape = tuple[int, ...]
+SMALL = 1 << 14  # weights: beyond, BLAS is worth its sums, which depend on how many rows there are
 
 # --- matrix products ---------------------------------------------------------------------------------------------
 
@@ -30,10 +32,21 @@ def matmul_vjp(a: Array, b: Array, slot: int, g: Array) -> Array:
     return unbroadcast(np.swapaxes(a2, -1, -2) @ g, b2.shape).reshape(b.shape)
 
 
+def _dense(g: Array, weights: Array) -> Array:
+    """g [B, N] @ weights [N, M]."""
+    if not (
+        g.ndim == weights.ndim == 2 and g.dtype == weights.dtype and weights.size <= SMALL and g.dtype.char in "fd"
+    ):
+        return np.asarray(g @ weights)
+    out = np.empty((len(g), weights.shape[1]), g.dtype)
+    sums.rows_times(np.ascontiguousarray(g), np.ascontiguousarray(weights), out)
+    return out
+
+
 def _matmul(s: Site, slot: int, g: Array) -> Array:
     other = s.x(1 - slot)
     if slot == 0 and other.ndim == 2:  # the common case: a dense layer
-        return (g @ other.T).reshape(s.shape(0))
+        return _dense(g, other.T).reshape(s.shape(0))
     own = np.broadcast_to(np.zeros((), g.dtype), s.shape(slot))
     return matmul_vjp(own, other, 0, g) if slot == 0 else matmul_vjp(other, own, 1, g)
 
@@ -89,7 +102,7 @@ def _gemm_product(s: Site, slot: int, g: Array, other: Array) -> Array:
     """Gradient of A' @ B' for A (slot 0) or B (slot 1), where a prime is a transposition if the attribute says so."""
     own_transposed = s.attribute("transA" if slot == 0 else "transB", 0)
     other = other.T if s.attribute("transB" if slot == 0 else "transA", 0) else other
-    result = g @ other.T if slot == 0 else other.T @ g
+    result = _dense(g, other.T) if slot == 0 else other.T @ g
     return result.T if own_transposed else result
 
 
