@@ -7,7 +7,7 @@ input, a residual that float64 should mend) is left to the general way, `Model.e
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.propagation import Answer, Context, walked
 from lstm_explain.plan.compile import Plan
-from lstm_explain.plan.forward import Pass
+from lstm_explain.plan.forward import Advance, Pass, go, written_out
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.replay import Replay, replay_of
 from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
@@ -88,8 +88,8 @@ class Straight:
     """One kind of request. dtype: of the way back."""
 
     asked: Asked
-    engine: Engine
     plan: Plan
+    advances: Sequence[Advance]
     replay: Replay
     dtype: np.dtype[np.floating[Any]]
 
@@ -102,7 +102,10 @@ class Straight:
             if inputs[name].dtype != spec.dtype or not sound(inputs[name]):
                 return None
         with np.errstate(all="ignore"):
-            done = self.engine.forward(self.plan, inputs)
+            try:
+                done = self._forward(inputs)
+            except Exception:  # the general way tells what is wrong
+                return None
             at = _position(target.index, done.values[asked.output])
             answer = None if at is None else self._back(done, at)
             if answer is None or len(wanting(asked.method, answer)):
@@ -111,6 +114,10 @@ class Straight:
         return explanation_of(
             answer, asked.outputs, values, asked.method, target, asked.output, selection, single=asked.single
         )
+
+    @part("forward")
+    def _forward(self, inputs: Mapping[str, Array]) -> Pass:
+        return go(self.plan, self.advances, inputs)
 
     @part("backward")
     def _back(self, done: Pass, at: int) -> Answer | None:
@@ -159,4 +166,4 @@ def way_of(asked: Asked, engine: Engine, inputs: Mapping[str, Array], target: Ta
         context = Context(plan, head, engine.cells, done, list(inputs), [])
         walk = walked(context, method, select(target, shown, output))
     replay = replay_of(walk)
-    return None if replay is None else Straight(asked, engine, plan, replay, walk.dtype)
+    return None if replay is None else Straight(asked, plan, written_out(plan, engine.cells, done), replay, walk.dtype)

@@ -30,7 +30,9 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
 def in_threads(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
     """`work` of every part, at once where there are threads to spare; the caller's own takes the first part."""
-    if len(parts) == 1 or threads() == 1 or getattr(_here, "busy", False):  # parts of parts would wait for each other
+    if len(parts) == 1:
+        return [work(parts[0])]
+    if threads() == 1 or getattr(_here, "busy", False):  # parts of parts would wait for each other
         return [work(part) for part in parts]
 
     def alone(part: T) -> R:

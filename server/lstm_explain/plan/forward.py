@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,14 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.plan import control
 from lstm_explain.plan.compile import Plan, Segment
-from lstm_explain.plan.live import values_by_slot
+from lstm_explain.plan.live import Stop, values_by_slot
 from lstm_explain.plan.small import fits
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.watch import checkpoint
 
 
-@dataclass
+@dataclass(slots=True)
 class Pass:
     """One forward pass: every kept value by name, and what our own nodes keep, by node name."""
 
@@ -26,26 +26,94 @@ class Pass:
     tapes: dict[str, Any] = field(default_factory=dict)
 
 
+Advance = Callable[[Pass], None]  # adds to a pass what one step of a plan makes
+
+
+class OtherShape(Exception):  # noqa: N818 - a fact, not a fault
+    """A value is of another shape than it was when the steps were written out."""
+
+
 def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array]) -> Pass:
     """inputs: every input of the graph, checked. cells: our kernels by node name."""
+    return go(plan, [_advance(step, plan, cells) for step in plan.steps], inputs)
+
+
+def go(plan: Plan, advances: Sequence[Advance], inputs: Mapping[str, Array]) -> Pass:
+    """By the plan's steps as functions."""
     done = Pass({name: np.asarray(a) for name, a in inputs.items()})  # ONNX Runtime takes no NumPy scalars
-    for step in plan.steps:
+    for advance in advances:
         checkpoint()
-        if isinstance(step, Segment):
-            if step.small is not None and fits(done.values, step.inputs):
-                for function, source, output in step.small:
-                    done.values[output] = function(done.values[source])
-                continue
-            feeds = {name: done.values[name] for name in step.inputs}
-            done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
-        elif step.kind is Kind.RECURRENT:
-            cell = cells[step.node.name]
-            outputs, tape = cell.forward(values_by_slot(step.node, plan.graph, done.values, cell.reads), plan.keep)
-            done.tapes[step.node.name] = tape
-            done.values.update(outputs)
-        else:
-            made, done.tapes[step.node.name] = control.run_node(step, plan, cells, done.values)
-            done.values.update(made)
+        advance(done)
     for name in plan.constant_outputs:
         done.values[name] = plan.graph.constants[name]
     return done
+
+
+def written_out(plan: Plan, cells: Mapping[str, Recurrent], done: Pass) -> list[Advance]:
+    """The steps as they are for inputs of the shapes of `done`. They raise OtherShape for some others."""
+    return [_at_rest(step, plan, cells, done) or _advance(step, plan, cells) for step in plan.steps]
+
+
+def _advance(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent]) -> Advance:
+    if isinstance(step, Segment):
+        return _segment(step)
+    if step.kind is Kind.RECURRENT:
+        return _recurrent(step, plan, cells[step.node.name])
+
+    def walk_body(done: Pass) -> None:
+        made, done.tapes[step.node.name] = control.run_node(step, plan, cells, done.values)
+        done.values.update(made)
+
+    return walk_body
+
+
+def _segment(step: Segment) -> Advance:
+    def in_runtime(done: Pass) -> None:
+        feeds = {name: done.values[name] for name in step.inputs}
+        done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
+
+    small = step.small
+    if small is None:
+        return in_runtime
+
+    def in_numpy(done: Pass) -> None:
+        values = done.values
+        if not fits(values, step.inputs):
+            return in_runtime(done)
+        for function, source, output in small:
+            values[output] = function(values[source])
+        return None
+
+    return in_numpy
+
+
+def _recurrent(step: Stop, plan: Plan, cell: Recurrent) -> Advance:
+    def recur(done: Pass) -> None:
+        values = values_by_slot(step.node, plan.graph, done.values, cell.reads)
+        outputs, done.tapes[step.node.name] = cell.forward(values, plan.keep)
+        done.values.update(outputs)
+
+    return recur
+
+
+def _at_rest(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent], done: Pass) -> Advance | None:
+    """For a recurrent node over whole sequences, from zeros: what `Recurrent.forward` checks and makes is made here."""
+    if isinstance(step, Segment) or step.kind is not Kind.RECURRENT:
+        return None
+    node, cell, keep = step.node, cells[step.node.name], plan.keep
+    name, source = node.name, node.inputs[0]
+    x = done.values.get(source)
+    if x is None or cell.reads != (0,) or cell.batch_first or x.dtype != cell.dtype:
+        return None
+    shape = x.shape
+    lens, states = cell.at_rest(*shape[:2])
+
+    def recur(done: Pass) -> None:
+        x, flags = done.values[source], done.values[source].flags
+        if x.shape != shape:
+            raise OtherShape
+        x = x if flags.c_contiguous and flags.writeable else np.array(x, order="C")
+        outputs, done.tapes[name] = cell.run(x, lens, states, keep)
+        done.values.update(outputs)
+
+    return recur

@@ -119,6 +119,7 @@ class Recurrent(ABC):
         self.state_slots = STATE_SLOTS[node.op]
         self.given = tuple(slot for slot in self.state_slots if node.input(slot))
         self.reads = tuple(slot for slot in (0, 4, *self.state_slots) if node.input(slot))
+        self.named = [(slot, name) for slot, name in enumerate(node.outputs) if name]
         self.batch_first = node.attribute("layout", 0) == 1
         self.out_dtype = weights[0].dtype
         names = _activations(node, self.default_activations, directions)
@@ -154,19 +155,30 @@ class Recurrent(ABC):
         steps, batch, _ = x.shape
         lens = self._lengths(values.get(4), steps, batch)
         states = [self._state(values.get(slot), batch) for slot in self.state_slots]
-        runs = self._in_directions(lambda d: self.directions[d].forward(x, [s[d] for s in states], lens, keep), lens)
+        return self.run(x, lens, self._by_direction(states), keep)
+
+    def at_rest(self, steps: int, batch: int) -> tuple[Lengths, list[list[Array]]]:
+        """What `run` takes for sequences of full length that start from zeros."""
+        return _all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
+
+    def _by_direction(self, states: list[Array]) -> list[list[Array]]:
+        return [[state[d] for state in states] for d in range(len(self.directions))]
+
+    def run(
+        self, x: Array, lens: Lengths, states: list[list[Array]], keep: Keep
+    ) -> tuple[dict[str, Array], list[Tape]]:
+        """`forward`, of checked arguments. x [T, B, D]: contiguous, to be written to. states: by direction, [B, H]."""
+        runs = self._in_directions(lambda d: self.directions[d].forward(x, states[d], lens, keep), lens)
         tapes, finals = [tape for tape, _ in runs], [last for _, last in runs]
         outputs: dict[str, Array] = {}
-        for slot, name in enumerate(self.node.outputs):
-            if not name:
-                continue
+        for slot, name in self.named:
             if slot == 0:
                 value = _stack([t.hidden for t in tapes], axis=1)
                 value = value.transpose(2, 0, 1, 3) if self.batch_first else value
             else:
                 value = _stack([f[slot - 1] for f in finals], axis=0)
                 value = value.swapaxes(0, 1) if self.batch_first else value
-            outputs[name] = value.astype(self.out_dtype, copy=False)
+            outputs[name] = value if value.dtype is self.out_dtype else value.astype(self.out_dtype)
         return outputs, tapes
 
     def _state(self, value: Array | None, batch: int) -> Array:
@@ -199,13 +211,14 @@ class Recurrent(ABC):
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> Flow:
         """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
         dtype = tapes[0].dtype
-        y, *ends = arriving + [None] * (1 + self.states - len(arriving))
+        arriving = arriving + [None] * (1 + self.states - len(arriving))
+        y, ends = arriving[0], arriving[1:]
         if self.batch_first:
             y = None if y is None else y.transpose(1, 2, 0, 3)
             ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
 
         def of_direction(d: int) -> list[Array]:
-            r_y = np.zeros((0, 0, 0), dtype) if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
+            r_y = _nothing((0, 0, 0), dtype) if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
             r_ends = [self._end(e, d, tapes[0].lens, dtype) for e in ends]
             return self.directions[d].backward(tapes[d], r_y, r_ends, lrp)
 
@@ -270,8 +283,9 @@ def _writable(array: Array) -> Array:
 
 def _stack(parts: list[Array], axis: int) -> Array:
     """np.stack, which takes twice as long, and copies even where there is one part only."""
-    rows = [part[None] if axis == 0 else part[:, None] for part in parts]
-    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis)
+    if len(parts) == 1:
+        return parts[0][None] if axis == 0 else parts[0][:, None]
+    return np.concatenate([part[None] if axis == 0 else part[:, None] for part in parts], axis)
 
 
 class Weights:
