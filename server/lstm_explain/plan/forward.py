@@ -18,7 +18,7 @@ from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.watch import checkpoint
 
 
-@dataclass(slots=True)
+@dataclass
 class Pass:
     """One forward pass: every kept value by name, and what our own nodes keep, by node name."""
 
