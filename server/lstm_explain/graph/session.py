@@ -46,8 +46,9 @@ def session_options(*, optimise: bool = True) -> ort.SessionOptions:
     _limit_memory()
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # What is multiplied by weights kept as whole numbers is not rounded too: the model does not say so.
-    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    # Between DequantizeLinear and QuantizeLinear a model computes in floating point. ONNX Runtime would do so in whole
+    # numbers, but only where no value in between is asked for: an answer would depend on what else is.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
