@@ -52,7 +52,6 @@ deploy-check: $(VENV)-deploy/.installed
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
-	$(BIN)/python -m bench.service
 
 results: $(VENV)/.server
 	@$(BIN)/python scripts/results $(ARGS)

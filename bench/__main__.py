@@ -1,6 +1,8 @@
 """`python -m bench [--quick] [--part PART] [--json FILE]`: prints the tables and writes the figures.
 
 `python -m bench compare REV` holds the engine of another commit beside this one.
+
+What fails is told where it fails and once more at the end, the rest goes on, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -12,32 +14,39 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import importlib.util
+import importlib.metadata
 import json
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import clients, engine, peers, pieces, revisions, scaling
+from bench import clients, engine, peers, pieces, revisions, scaling, service
 from bench.models import GRID
 
-PARTS = ("engine", "scaling", "peers", "pieces", "clients")
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("numpy", "numba", "onnxruntime", "onnx", "torch", "captum")
 
 
 def machine() -> dict[str, str | int | None]:
-    names = ["numpy", "numba", "onnxruntime", "onnx", *(n for n in ("torch", "captum") if importlib.util.find_spec(n))]
-    packages = {name: version(name) for name in names}
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     here = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-    return {**here, "commit": commit.stdout.strip(), **packages}
+    return {**here, "commit": commit.stdout.strip(), **dict(_versions())}
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        try:
+            yield name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
 
 
 def _processor() -> str:
@@ -47,41 +56,84 @@ def _processor() -> str:
     return platform.processor()
 
 
+def _engine(console: Console, arguments: argparse.Namespace, before: list[Any]) -> list[Any]:
+    """With --model, the rows of the other models stay."""
+    shapes = [GRID[i] for i in arguments.model or range(len(GRID))]
+    rows = engine.run(console, shapes, quick=arguments.quick, seconds=arguments.seconds)
+    new = [row["model"] for row in rows]
+    return [row for row in before if row["model"] not in new] + rows
+
+
+def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
+    figures = service.measure(*((0.3, 1) if arguments.quick else (0.8, 2)))
+    service.tell(console, figures)
+    return figures
+
+
+PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
+    "engine": _engine,
+    "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
+    "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),
+    "pieces": lambda console, a, _: pieces.run(console),
+    "service": lambda console, a, _: _service(console, a),
+    "clients": lambda console, a, _: clients.run(console, calls=50 if a.quick else 300),
+}
+
+
+def failures(figures: Any, place: str = "") -> Iterator[str]:
+    """Wherever figures say "error"."""
+    if isinstance(figures, list):
+        figures = dict(enumerate(figures))
+    if not isinstance(figures, dict):
+        return
+    if isinstance(figures.get("error"), str):
+        yield f"{place}: {figures['error']}"
+    for key, value in figures.items():
+        yield from failures(value, f"{place} / {key}" if place else str(key))
+
+
+def measure(console: Console, arguments: argparse.Namespace) -> list[str]:
+    """Every part in turn, saved as soon as it is there; returns what failed."""
+    file: Path = arguments.json
+    here, failed = machine(), []
+    console.print(here)
+    for part in arguments.part or PARTS:
+        figures: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        began = time.monotonic()
+        try:
+            figures[part] = PARTS[part](console, arguments, figures.get(part, []))
+        except Exception as error:  # whatever it is: the other parts go on, and the end tells
+            console.print_exception()
+            failed.append(f"{part}: {type(error).__name__}: {error}")
+            continue
+        figures["machine"] = here
+        figures["commits"] = {**figures.get("commits", {}), part: here["commit"]}
+        failed += failures(figures[part], part)
+        file.write_text(json.dumps(figures, indent=1) + "\n")
+        console.print(f"{part}: {time.monotonic() - began:.0f} s; figures in {file}\n")
+    return failed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("command", nargs="*", metavar="compare REV", help="compare this working tree with a commit")
-    parser.add_argument("--quick", action="store_true", help="a part of the grid")
+    parser.add_argument("--quick", action="store_true", help="a part of the grid, less time")
     parser.add_argument("--part", action="append", choices=PARTS, help="default: every part")
     parser.add_argument("--model", action="append", type=int, help="of the grid, by number; default: every one")
-    parser.add_argument("--seconds", type=float, default=0.4, help="for each figure")
+    parser.add_argument("--seconds", type=float, help="for each figure; default: 0.4, or 0.15 with --quick")
+    parser.add_argument("--captum", type=Path, metavar="PYTHON", help="an interpreter that has torch and Captum")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results.json", help="figures are added to this")
     arguments = parser.parse_args()
-    console = Console(width=180)
+    console = Console(width=200)
     if arguments.command:
         if arguments.command[0] != "compare" or len(arguments.command) != 2:
             parser.error("the one command is: compare REV")
         sys.exit(revisions.compare(console, arguments.command[1]))
-    console.print(machine())
-    quick, seconds, parts = arguments.quick, arguments.seconds, arguments.part or list(PARTS)
-    if quick:
-        seconds = min(seconds, 0.15)
-    figures: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-    figures["machine"] = machine()
-    if "engine" in parts:
-        shapes = [GRID[i] for i in arguments.model or range(len(GRID))]
-        rows = engine.run(console, shapes, quick=quick, seconds=seconds)
-        new = [row["model"] for row in rows]
-        figures["engine"] = [row for row in figures.get("engine", []) if row["model"] not in new] + rows
-    if "scaling" in parts:
-        figures["scaling"] = scaling.run(console, quick=quick)
-    if "peers" in parts:
-        figures["peers"] = peers.run(console, seconds=seconds)
-    if "pieces" in parts:
-        figures["pieces"] = pieces.run(console)
-    if "clients" in parts:
-        figures["clients"] = clients.run(console, calls=50 if quick else 300)
-    arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-    console.print(f"figures in {arguments.json}")
+    arguments.seconds = arguments.seconds or (0.15 if arguments.quick else 0.4)
+    failed = measure(console, arguments)
+    for line in failed:
+        console.print(f"[red]failed[/red] {line}", highlight=False)
+    sys.exit(int(bool(failed)))
 
 
 if __name__ == "__main__":

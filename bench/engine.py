@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,9 +23,20 @@ METHODS: dict[str, lx.Method] = {
     "lrp abs": lx.LRP("abs"),
     "gradient × input": lx.GradientTimesInput(),
 }
+# Those that run a model many times, at batch 1.
+MANY: dict[str, lx.Method] = {
+    "integrated gradients, 50 steps": lx.IntegratedGradients(50),
+    "smooth grad, 25 samples": lx.SmoothGrad(25),
+    "occlusion": lx.Occlusion(),
+    "Shapley values, 25 orders": lx.ShapleySampling(25),
+    "contextual decomposition": lx.ContextualDecomposition(),
+}
+# Work that grows with the square of T is measured up to so many steps.
+LONGEST = {"Shapley values, 25 orders": 100, "contextual decomposition": 100}
 STEPS, BATCHES = (30, 100, 500), (1, 8, 32)
 QUICK_STEPS, QUICK_BATCHES = (30, 100), (1, 8)
 TARGET = lx.Target(index=2)
+Figures = dict[str, Any]
 
 
 def session_of(shape: Shape, threads: int) -> ort.InferenceSession:
@@ -39,48 +52,79 @@ class Pair:
     def __init__(self, shape: Shape) -> None:
         self.session, self.model = session_of(shape, threads=1), lx.load(model_of(shape))
 
-    def measure(self, x: np.ndarray, method: lx.Method, seconds: float, least: int = 5) -> Ratio | None:
-        """None where the relevance overflows: LRP-prop divides by gate + signal, and diverges on long sequences."""
-        feeds = {"x": x}
-        try:
-            predicted = self.model.explain(feeds, method, TARGET).outputs["y"]
-        except lx.InputError:
-            return None
-        assert np.allclose(predicted, self.session.run(None, feeds)[0], atol=1e-5)
+    def measure(self, x: np.ndarray, method: lx.Method, seconds: float, least: int = 5) -> Ratio:
+        """Only of an answer: the model's output is ONNX Runtime's, and all relevance is finite."""
+        feeds, began = {"x": x}, time.perf_counter()
+        explanation = self.model.explain(feeds, method, TARGET)
+        np.testing.assert_allclose(explanation.outputs["y"], self.session.run(None, feeds)[0], atol=1e-5)
+        assert np.isfinite(explanation.relevance["x"]).all(), "relevance that is not finite"
         return compare(
-            lambda: self.model.explain(feeds, method, TARGET), lambda: self.session.run(None, feeds), seconds, least
+            lambda: self.model.explain(feeds, method, TARGET),
+            lambda: self.session.run(None, feeds),
+            seconds,
+            least,
+            warm=time.perf_counter() - began > 1,
         )
 
 
-def run(console: Console, shapes: list[Shape], *, quick: bool, seconds: float) -> list[dict[str, Any]]:
-    """One row a shape, length and batch; prints a table and returns the figures."""
+def run(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:
+    """One row a shape, length and batch; prints the tables and returns the figures.
+
+    A cell that fails says why, under "error", and the others go on.
+    """
     steps, batches = (QUICK_STEPS, QUICK_BATCHES) if quick else (STEPS, BATCHES)
-    table = Table(title="explain() ÷ ONNX Runtime's forward pass, one thread: median (quartiles) of alternating pairs")
-    for column in ("model", "T", "batch", "forward, ms", *METHODS):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    rows: list[dict[str, Any]] = []
+    rows: list[Figures] = []
     for shape in shapes:
         pair = Pair(shape)
         for T in steps:
             for B in batches:
-                x = inputs_of(shape, T, B)
-                ratios = {name: pair.measure(x, method, seconds) for name, method in METHODS.items()}
-                forward = next(r for r in ratios.values() if r is not None).theirs_ms
-                table.add_row(str(shape), str(T), str(B), f"{forward:.2f}", *(str(r or "-") for r in ratios.values()))
-                figures = {name: None if ratio is None else asdict(ratio) for name, ratio in ratios.items()}
-                rows.append({"model": asdict(shape), "T": T, "batch": B, "ratios": figures})
-                console.print(f"[dim]{shape} T={T} batch={B}: lrp all {ratios['lrp all']}[/dim]")
-    console.print(table)
+                x, row = inputs_of(shape, T, B), {"model": asdict(shape), "T": T, "batch": B}
+                row["ratios"] = _cells(pair, x, METHODS, seconds)
+                if B == 1:
+                    many = {name: method for name, method in MANY.items() if LONGEST.get(name, T) >= T}
+                    row["many"] = _cells(pair, x, many, seconds)
+                rows.append(row)
+                console.print(f"[dim]{shape} T={T} batch={B}: lrp all {told(row['ratios']['lrp all'])}[/dim]")
+    console.print(_table(rows, "ratios", list(METHODS)))
+    console.print(_table([row for row in rows if "many" in row], "many", list(MANY)))
     console.print(_means(rows, batches))
     return rows
 
 
-def geometric_mean(rows: list[dict[str, Any]], batch: int, method: str) -> float:
-    medians = [r["ratios"][method]["median"] for r in rows if r["batch"] == batch and r["ratios"][method]]
-    return float(np.exp(np.mean(np.log(medians))))
+def _cells(pair: Pair, x: np.ndarray, methods: Mapping[str, lx.Method], seconds: float) -> dict[str, Figures]:
+    found = {}
+    for name, method in methods.items():
+        try:
+            found[name] = asdict(pair.measure(x, method, seconds))
+        except Exception as error:  # whatever it is: the grid goes on, and the cell says it
+            found[name] = {"error": f"{type(error).__name__}: {error}"}
+    return found
 
 
-def _means(rows: list[dict[str, Any]], batches: tuple[int, ...]) -> Table:
+def told(cell: Figures | None) -> str:
+    if cell is None:
+        return "-"
+    return cell.get("error") or f"{cell['median']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})"
+
+
+def _table(rows: list[Figures], kind: str, methods: list[str]) -> Table:
+    table = Table(title="explain() ÷ ONNX Runtime's forward pass, one thread: median (quartiles) of alternating pairs")
+    for column in ("model", "T", "batch", "forward, ms", *methods):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in rows:
+        forward = next((f"{cell['theirs_ms']:.2f}" for cell in row[kind].values() if "error" not in cell), "-")
+        cells = (told(row[kind].get(method)) for method in methods)
+        table.add_row(str(Shape(**row["model"])), str(row["T"]), str(row["batch"]), forward, *cells)
+    return table
+
+
+def geometric_mean(rows: list[Figures], batch: int, method: str) -> float:
+    cells = [row["ratios"][method] for row in rows if row["batch"] == batch]
+    medians = [cell["median"] for cell in cells if "error" not in cell]
+    return float(np.exp(np.mean(np.log(medians)))) if medians else float("nan")
+
+
+def _means(rows: list[Figures], batches: tuple[int, ...]) -> Table:
     table = Table(title="geometric mean over the grid")
     for column in ("batch", *METHODS):
         table.add_column(column, justify="right")

@@ -26,10 +26,14 @@ class Shape:
 
 GRID = [Shape(16, 64), Shape(60, 60, True), Shape(32, 128), Shape(64, 256), Shape(64, 512)]
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+# Relevance divides by sums, and over hundreds of steps of a recurrence with weights as a framework draws them it grows
+# until it says nothing (half, abs) or overflows (prop). With quieter memory and inputs it stays of the explained
+# value's size for 10,000 steps and all methods, and what is timed is an answer.
+RECURRENT, INPUTS = 0.3, 0.25
 
 
 def model_of(shape: Shape) -> onnx.ModelProto:
-    """x [T, B, D] -> y [B, 5]. Weights as a framework draws them: uniform within 1 / sqrt(H)."""
+    """x [T, B, D] -> y [B, 5]. Weights uniform within 1 / sqrt(H), the recurrent ones within RECURRENT of that."""
     rng = np.random.default_rng(0)
     directions, rows = 1 + shape.bidirectional, GATES[shape.op] * shape.H
 
@@ -38,7 +42,7 @@ def model_of(shape: Shape) -> onnx.ModelProto:
 
     weights = {
         "W": draw(directions, rows, shape.D),
-        "R": draw(directions, rows, shape.H),
+        "R": draw(directions, rows, shape.H) * np.float32(RECURRENT),
         "B": draw(directions, 2 * rows),
         "V": draw(directions * shape.H, CLASSES),
         "b": draw(CLASSES),
@@ -58,4 +62,5 @@ def model_of(shape: Shape) -> onnx.ModelProto:
 
 
 def inputs_of(shape: Shape, steps: int, batch: int) -> np.ndarray:
-    return np.random.default_rng(1).standard_normal((steps, batch, shape.D)).astype(np.float32)
+    """Normal, with a standard deviation of INPUTS."""
+    return np.random.default_rng(1).standard_normal((steps, batch, shape.D)).astype(np.float32) * np.float32(INPUTS)

@@ -1,10 +1,18 @@
-"""Others on the same models: the textbook LRP in NumPy, and Captum on an equal torch model where it is installed."""
+"""Others on the same models: the textbook LRP in NumPy, and Captum on an equal torch model where it is installed.
+
+`scripts/captum_environment.sh DIR` makes an environment with Debian's torch; `--captum DIR/bin/python` measures in it.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,41 +24,66 @@ from bench.engine import TARGET, Pair
 from bench.models import GRID, Shape, inputs_of, model_of
 from bench.timing import compare
 
+ROOT = Path(__file__).resolve().parent.parent
 T = 100
 PEERS = [GRID[0], GRID[2], GRID[3]]
 IG = lx.IntegratedGradients(steps=50)
+Call = Callable[[], object]
 
 
-def run(console: Console, *, seconds: float) -> list[dict[str, Any]]:
-    """As multiples of ONNX Runtime's forward pass of one sample."""
+def run(console: Console, *, seconds: float, python: Path | None = None) -> dict[str, Any]:
+    """As multiples of ONNX Runtime's forward pass of one sample, everything in one process: this, or python's."""
+    if python:
+        return _elsewhere(python, seconds)
+    from bench.__main__ import machine
+
     rows = []
     for shape in PEERS:
         pair, x = Pair(shape), inputs_of(shape, T, 1)
-        feeds = {"x": x}
-        calls: dict[str, Callable[[], object]] = {
-            "lrp all": lambda pair=pair, feeds=feeds: pair.model.explain(feeds, lx.LRP(), TARGET),
-            "gradient × input": lambda pair=pair, feeds=feeds: pair.model.explain(
-                feeds, lx.GradientTimesInput(), TARGET
-            ),
-            "integrated gradients, 50 steps": lambda pair=pair, feeds=feeds: pair.model.explain(feeds, IG, TARGET),
-            "textbook LRP-all in NumPy": textbook(shape, x),
-        }
+        calls = _ours(pair, x) | {"textbook LRP-all in NumPy": textbook(shape, x)}
         if importlib.util.find_spec("captum") and importlib.util.find_spec("torch"):
             calls |= captum(shape, x)
         ratios = {}
         for name, call in calls.items():
-            ratio = compare(call, lambda pair=pair, feeds=feeds: pair.session.run(None, feeds), seconds, least=3)
+            ratio = compare(call, lambda pair=pair, x=x: pair.session.run(None, {"x": x}), 3 * seconds, least=5)
             ratios[name] = asdict(ratio)
             console.print(f"{shape} T={T}: {name}: {ratio}")
         rows.append({"model": asdict(shape), "T": T, "batch": 1, "ratios": ratios})
-    return rows
+    return {"machine": machine(), "rows": rows}
+
+
+def _elsewhere(python: Path, seconds: float) -> dict[str, Any]:
+    paths = ("server", "client/python", "proto/python")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in paths)}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figures.json"
+        command = [python, "-m", "bench", "--part", "peers", "--seconds", str(seconds), "--json", file]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        return dict(json.loads(file.read_text())["peers"])
+
+
+def _ours(pair: Pair, x: np.ndarray) -> dict[str, Call]:
+    def explain(method: lx.Method) -> Call:
+        return lambda: pair.model.explain({"x": x}, method, TARGET)
+
+    return {
+        "lrp all": explain(lx.LRP()),
+        "gradient × input": explain(lx.GradientTimesInput()),
+        "integrated gradients, 50 steps": explain(IG),
+    }
 
 
 def _weights(shape: Shape) -> dict[str, np.ndarray]:
     return {t.name: numpy_helper.to_array(t) for t in model_of(shape).graph.initializer}
 
 
-def textbook(shape: Shape, x: np.ndarray) -> Callable[[], object]:
+def _agree(theirs: np.ndarray, shape: Shape, x: np.ndarray, method: lx.Method) -> None:
+    """Who answers something else is not compared."""
+    ours = lx.load(model_of(shape)).explain({"x": x}, method, TARGET).relevance["x"]
+    np.testing.assert_allclose(theirs, ours, atol=1e-4 * np.abs(ours).max())
+
+
+def textbook(shape: Shape, x: np.ndarray) -> Call:
     """tests/reference: one neuron after the other, in float64, as the papers write it."""
     from tests.reference.dense import dense_lrp
     from tests.reference.textbook import Layer, Rules, layer_forward, layer_lrp
@@ -58,29 +91,61 @@ def textbook(shape: Shape, x: np.ndarray) -> Callable[[], object]:
     w, rules = _weights(shape), Rules()
     layer = Layer("LSTM", w["W"], w["R"], w["B"])
 
-    def explain() -> object:
+    def explain() -> np.ndarray:
         features = layer_forward(layer, x).Y_h[0]
         y = features[0] @ w["V"] + w["b"]
         seed = np.where(np.arange(len(y)) == TARGET.index, y, 0)
         relevance, _ = dense_lrp(features[0].astype(np.float64), w["V"].T.astype(np.float64), w["b"], seed, rules)
         return layer_lrp(layer, x, rules, R_Y_h=relevance[None, None]).x
 
-    wanted = lx.load(model_of(shape)).explain({"x": x}, lx.LRP(), TARGET).relevance["x"]
-    np.testing.assert_allclose(explain(), wanted, atol=1e-4 * np.abs(wanted).max())
+    _agree(explain(), shape, x, lx.LRP())
     return explain
 
 
-def captum(shape: Shape, x: np.ndarray) -> dict[str, Callable[[], object]]:
+def captum(shape: Shape, x: np.ndarray) -> dict[str, Call]:
+    """On the equal torch model, one thread; its output is the ONNX model's within 1e-5."""
     import torch
     from captum import attr
 
     torch.set_num_threads(1)
+    model = _equal(shape)
+    at = torch.from_numpy(x).transpose(0, 1).contiguous().requires_grad_()
+    predicted = lx.load(model_of(shape)).predict({"x": x})["y"]
+    np.testing.assert_allclose(model(at).detach().numpy(), predicted, atol=1e-5)
+    times, integrated, shap = attr.InputXGradient(model), attr.IntegratedGradients(model), attr.GradientShap(model)
+    index, zero = TARGET.index, torch.zeros_like(at)
+
+    def forward() -> object:
+        with torch.no_grad():
+            return model(at)
+
+    def integrate() -> Any:
+        return integrated.attribute(at, target=index, n_steps=50)
+
+    _agree(_time_first(times.attribute(at, target=index)), shape, x, lx.GradientTimesInput())
+    _agree(_time_first(integrate()), shape, x, IG)
+    return {
+        "torch's forward pass": forward,
+        "Captum InputXGradient": lambda: times.attribute(at, target=index),
+        "Captum IntegratedGradients, 50 steps": integrate,
+        "Captum GradientShap, 50 samples": lambda: shap.attribute(at, zero, n_samples=50, stdevs=0.1, target=index),
+    }
+
+
+def _time_first(relevance: Any) -> np.ndarray:
+    return np.asarray(relevance.detach().transpose(0, 1).numpy())
+
+
+def _equal(shape: Shape) -> Any:
+    """torch's LSTM and linear layer with the weights of model_of."""
+    import torch
+
     w = {name: torch.from_numpy(array.copy()) for name, array in _weights(shape).items()}
 
     class Equal(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.lstm = torch.nn.LSTM(shape.D, shape.H)
+            self.lstm = torch.nn.LSTM(shape.D, shape.H, batch_first=True)
             half = 4 * shape.H
             with torch.no_grad():
                 for mine, theirs in (
@@ -94,12 +159,7 @@ def captum(shape: Shape, x: np.ndarray) -> dict[str, Callable[[], object]]:
             self.requires_grad_(False)
 
         def forward(self, batch_first: torch.Tensor) -> torch.Tensor:
-            _, (last, _) = self.lstm(batch_first.transpose(0, 1))
+            _, (last, _) = self.lstm(batch_first)
             return last[0] @ w["V"] + w["b"]
 
-    model, at = Equal(), torch.from_numpy(x).transpose(0, 1).contiguous().requires_grad_()
-    times, integrated = attr.InputXGradient(model), attr.IntegratedGradients(model)
-    return {
-        "Captum InputXGradient": lambda: times.attribute(at, target=TARGET.index),
-        "Captum IntegratedGradients, 50 steps": lambda: integrated.attribute(at, target=TARGET.index, n_steps=50),
-    }
+    return Equal()

@@ -10,55 +10,76 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-import lstm_explain as lx
-from bench.engine import TARGET, Pair
-from bench.models import GRID, inputs_of
+from bench.engine import METHODS, TARGET, Pair
+from bench.models import GRID, Shape, inputs_of
 from bench.timing import compare
 from lstm_explain.kernels.product import WIDTH, multiply, pack
 
 CALLS = 500
-# label, module, where in it
-PIECES = (
-    ("input checks", "lstm_explain.model", "check_inputs"),
-    ("forward pass", "lstm_explain.engine", "run"),
-    ("· its recurrent node", "lstm_explain.rules.recurrent", "Recurrent.forward"),
-    ("· · its kernel", "lstm_explain.kernels.lstm", "forward_all"),
-    ("target", "lstm_explain.engine", "select"),
-    ("way back", "lstm_explain.engine", "explain_by_propagation"),
-    ("· its recurrent node", "lstm_explain.rules.recurrent", "Recurrent.backward"),
-    ("· · its kernel", "lstm_explain.kernels.lstm", "relevance_all"),
+Places = tuple[tuple[str, str], ...]
+# label, and where in which module it is; a method goes by one of several places, or by none
+PIECES: tuple[tuple[str, Places], ...] = (
+    ("input checks", (("lstm_explain.model", "check_inputs"), ("lstm_explain.straight", "sound"))),
+    ("forward pass", (("lstm_explain.engine", "run"),)),
+    ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.forward"),)),
+    ("· · its kernel", (("lstm_explain.kernels.lstm", "forward_all"), ("lstm_explain.kernels.lstm", "forward"))),
+    ("way back", (("lstm_explain.engine", "explain_by_propagation"), ("lstm_explain.straight", "Straight._back"))),
+    ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.backward"),)),
+    ("· · its kernel", tuple(("lstm_explain.kernels.lstm", n) for n in ("relevance_all", "relevance_shared"))),
+    ("what the caller gets", tuple((f"lstm_explain.{n}", "explanation_of") for n in ("model", "straight"))),
 )
 SHAPES = ((GRID[0], 30), (GRID[2], 100), (GRID[3], 100))
+PROFILED = ("lrp all", "lrp half")
 
 
 def run(console: Console) -> dict[str, Any]:
-    figures = {"profile": [_profile(console, *at) for at in SHAPES], "products": _products()}
+    profile = [_profile(shape, T, method) for method in PROFILED for shape, T in SHAPES]
+    figures = {"profile": profile, "products": _products()}
+    for of_one in profile:
+        console.print(of_one)
     console.print(figures["products"])
     return figures
 
 
-def _profile(console: Console, shape: Any, T: int) -> dict[str, Any]:
+def place_of(module: str, place: str) -> tuple[Any, str]:
+    """What has the name, and the name; AttributeError where there is none."""
+    *outer, name = place.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in outer:
+        owner = getattr(owner, part)
+    getattr(owner, name)
+    return owner, name
+
+
+def _profile(shape: Shape, T: int, method: str) -> dict[str, Any]:
     pair, feeds = Pair(shape), {"x": inputs_of(shape, T, 1)}
-    forward = _typical(lambda: pair.session.run(None, feeds))
-    whole = _typical(lambda: pair.model.explain(feeds, lx.LRP(), TARGET))
-    times: dict[int, list[float]] = {}
+
+    def explain() -> object:
+        return pair.model.explain(feeds, METHODS[method], TARGET)
+
+    forward, whole = _typical(lambda: pair.session.run(None, feeds)), _typical(explain)
+    times: list[list[list[float]]] = []
     restored = []
-    for number, (_, module, place) in enumerate(PIECES):
-        owner: Any = importlib.import_module(module)
-        *outer, name = place.split(".")
-        for part in outer:
-            owner = getattr(owner, part)
-        restored.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, _timed(getattr(owner, name), times.setdefault(number, [])))
+    for _, places in PIECES:
+        times.append([[] for _ in places])
+        for place, taken in zip(places, times[-1], strict=True):
+            owner, name = place_of(*place)
+            restored.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, _timed(getattr(owner, name), taken))
     try:
-        _typical(lambda: pair.model.explain(feeds, lx.LRP(), TARGET))
+        _typical(explain)
     finally:
         for owner, name, function in restored:
             setattr(owner, name, function)
-    pieces = [[label, float(np.percentile(times[i], 10)) * 1e6] for i, (label, _, _) in enumerate(PIECES)]
-    found = {"model": f"{shape.D} → {shape.H}, T = {T}", "forward": forward, "explanation": whole, "pieces": pieces}
-    console.print(found)
-    return found
+    pieces = [[label, _microseconds(taken)] for (label, _), taken in zip(PIECES, times, strict=True)]
+    names = {"method": method, "model": f"{shape.D} → {shape.H}, T = {T}"}
+    return {**names, "forward": forward, "explanation": whole, "pieces": pieces}
+
+
+def _microseconds(places: list[list[float]]) -> float | None:
+    """None: this method calls none of the places."""
+    called = [float(np.percentile(taken, 10)) * 1e6 for taken in places if taken]
+    return sum(called) if called else None
 
 
 def _typical(call: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""The service under load: `python -m bench.service [--seconds S] [--write]`; --write fills in docs/performance.md.
+"""The service under load: `python -m bench --part service`.
 
 Explain with batching off and on, ModelInfer of the same inputs, and a bare echo of the same sizes take turns in one
 run, with 1, 4, 16 and 64 callers. Every answer is held against the engine's own.
@@ -6,9 +6,6 @@ run, with 1, 4, 16 and 64 callers. Every answer is held against the engine's own
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
 import shutil
 import sys
 import tempfile
@@ -37,8 +34,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from scripts.soak import server  # noqa: E402
 
-PAGE = ROOT / "docs" / "performance.md"
-BLOCK = re.compile(r"(<!-- begin service -->\n).*?(<!-- end service -->)", re.DOTALL)
 EXPLAIN, INFER = "/lstm_explain.v1.ExplanationService/Explain", "/inference.GRPCInferenceService/ModelInfer"
 CLIENTS = (1, 4, 16, 64)
 CLOSE = 1e-6
@@ -160,10 +155,13 @@ def measure(seconds: float, rounds: int) -> dict[str, Any]:
             "on": stack.enter_context(server(folder, ["--models", str(on)]))[1],
             "workers": stack.enter_context(server(folder, ["--models", str(off), "--workers", "2"]))[1],
         }
-        engine, rows = Engine(off), []
+        engine, rows, failed = Engine(off), [], []
         for i, work in enumerate(works()):
-            rows.append(_work(work, engine, addresses, seconds, rounds, whole=i == 0))
-        return {"starts": starts, "works": rows}
+            try:
+                rows.append(_work(work, engine, addresses, seconds, rounds, whole=i == 0))
+            except Exception as error:  # whatever it is: the other works go on
+                failed.append({"error": f"{work.name}: {type(error).__name__}: {error}"})
+        return {"starts": starts, "works": rows, "failed": failed + _lost(rows)}
 
 
 def _work(
@@ -199,6 +197,16 @@ def _work(
         "wrong": engine.wrong(work, answers),
         "calls": figures,
     }
+
+
+def _lost(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Answers that were wrong, calls without one."""
+    found = [{"error": f"{row['name']}: {row['wrong']} wrong answers"} for row in rows if row["wrong"]]
+    for row in rows:
+        for name, by_clients in row["calls"].items():
+            lost = sum(int(figure["errors"]) for figure in by_clients.values())
+            found += [{"error": f"{row['name']}, {NAMES[name]}: {lost} calls without an answer"}] if lost else []
+    return found
 
 
 def _start(folder: Path, models: Path) -> dict[str, float]:
@@ -246,11 +254,9 @@ def _cell(figure: dict[str, float]) -> str:
     return f"{figure['rate']:,.0f}/s, {figure['p50_ms']:.2f}, {figure['p99_ms']:.1f}{lost}"
 
 
-def page(figures: dict[str, Any], machine: dict[str, Any]) -> str:
+def page(figures: dict[str, Any]) -> str:
     """The part of docs/performance.md that comes from the figures."""
-    described = ", ".join(f"{key} {value}" for key, value in machine.items())
-    lines = [f"Measured on: {described}. A cell is calls a second, p50 and p99 in milliseconds.", ""]
-    lines += [f"| | | {' | '.join(f'{c} callers' for c in CLIENTS).replace('1 callers', '1 caller', 1)} |"]
+    lines = [f"| | | {' | '.join(f'{c} callers' for c in CLIENTS).replace('1 callers', '1 caller', 1)} |"]
     lines += ["|---|---|" + "---|" * len(CLIENTS)]
     for work in figures["works"]:
         for name, by_clients in work["calls"].items():
@@ -263,45 +269,20 @@ def page(figures: dict[str, Any], machine: dict[str, Any]) -> str:
         gain = calls["explain on"]["16"]["rate"] / calls["explain off"]["16"]["rate"]
         share = calls["explain off"]["1"]["p50_ms"] / (calls["infer"]["1"]["p50_ms"] + extra)
         lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {gain:.2f} | {share:.2f} |")
-    one = figures["works"][0]["calls"]
+    ready = ", ".join(f"{s['ready_s']:.1f}" for s in figures["starts"])
+    ratios = ", ".join(f"{s['first_ms'] / s['median_ms']:.1f}" for s in figures["starts"])
+    starts = f"Three starts were ready after {ready} s; the first explanation took {ratios} times the median after it."
+    beside = [_beside_the_echo(work) for work in figures["works"] if "echo threads" in work["calls"]]
+    return "\n".join([*lines, "", *beside, "", starts])
+
+
+def _beside_the_echo(work: dict[str, Any]) -> str:
+    one, (sent, received) = work["calls"], work["bytes"]
     rate = max(one[n]["16"]["rate"] for n in ("explain off", "explain on")) / one["echo threads"]["16"]["rate"]
     two = one["explain workers"]["16"]["rate"] / one["echo processes"]["16"]["rate"]
     median = one["explain off"]["1"]["p50_ms"] / one["echo threads"]["1"]["p50_ms"]
-    ready = ", ".join(f"{s['ready_s']:.1f}" for s in figures["starts"])
-    ratios = ", ".join(f"{s['first_ms'] / s['median_ms']:.1f}" for s in figures["starts"])
-    beside = (
-        f"Beside the echo of the same sizes ({figures['works'][0]['bytes'][0]} bytes in, "
-        f"{figures['works'][0]['bytes'][1]} out) Explain of `sentiment` has {rate:.0%} of the call rate at 16 callers "
-        f"in one process, {two:.0%} of the two echoing processes' in two, and {median:.1f} times the p50 at one."
+    return (
+        f"Beside the echo of the same sizes ({sent} bytes in, {received} out) Explain of `sentiment` has {rate:.0%} of "
+        f"the call rate at 16 callers in one process, {two:.0%} of the two echoing processes' in two, and "
+        f"{median:.1f} times the p50 at one."
     )
-    starts = f"Three starts were ready after {ready} s; the first explanation took {ratios} times the median after it."
-    lines += ["", beside, "", starts]
-    return "\n".join(lines)
-
-
-def write(figures: dict[str, Any], machine: dict[str, Any]) -> None:
-    text = PAGE.read_text()
-    PAGE.write_text(BLOCK.sub(lambda found: f"{found[1]}{page(figures, machine)}\n{found[2]}", text))
-
-
-def main() -> None:
-    from bench.__main__ import machine
-
-    parser = argparse.ArgumentParser(prog="python -m bench.service", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=0.8, help="for each kind of call and number of callers")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", type=Path, default=Path("bench/service.json"), help="where the figures go")
-    parser.add_argument("--write", action="store_true", help="fill in docs/performance.md")
-    parser.add_argument("--only-write", action="store_true", help="from the figures of an earlier run")
-    arguments = parser.parse_args()
-    if not arguments.only_write:
-        figures = {"machine": machine(), "service": measure(arguments.seconds, arguments.rounds)}
-        arguments.json.write_text(json.dumps(figures, indent=1))
-        tell(Console(width=180), figures["service"])
-    if arguments.write or arguments.only_write:
-        figures = json.loads(arguments.json.read_text())
-        write(figures["service"], figures["machine"])
-
-
-if __name__ == "__main__":
-    main()

@@ -11,32 +11,46 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of `ours` over `theirs`, pair by pair: median and quartiles; and each side's median in milliseconds."""
+    """Of `ours` over `theirs`, pair by pair: median and quartiles; each side's median in milliseconds."""
 
     median: float
     low: float
     high: float
     ours_ms: float
     theirs_ms: float
+    pairs: int
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def compare(ours: Callable[[], object], theirs: Callable[[], object], seconds: float = 1.0, least: int = 9) -> Ratio:
-    """Alternates the two for about `seconds`, at least `least` pairs, after one of each that does not count."""
-    theirs()
-    ours()
+def compare(
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    seconds: float = 1.0,
+    least: int = 9,
+    *,
+    longest: float = 8.0,
+    warm: bool = False,
+) -> Ratio:
+    """Alternates the two for about `seconds`, at least `least` pairs or as many as begin in `longest` seconds.
+
+    warm: both have run before; else each runs once without counting.
+    """
+    if not warm:
+        theirs()
+        ours()
     pairs: list[tuple[float, float]] = []
-    end = time.perf_counter() + seconds
-    while len(pairs) < least or (time.perf_counter() < end and len(pairs) < 1000):
+    begin = now = time.perf_counter()
+    while not pairs or now - begin < (seconds if len(pairs) >= least else longest):
         start = time.perf_counter()
         theirs()
         middle = time.perf_counter()
         ours()
-        pairs.append((time.perf_counter() - middle, middle - start))
+        now = time.perf_counter()
+        pairs.append((now - middle, middle - start))
     times = np.array(pairs)
     ratios = times[:, 0] / times[:, 1]
     low, median, high = np.percentile(ratios, [25, 50, 75])
     ours_ms, theirs_ms = np.median(times, axis=0) * 1e3
-    return Ratio(float(median), float(low), float(high), float(ours_ms), float(theirs_ms))
+    return Ratio(float(median), float(low), float(high), float(ours_ms), float(theirs_ms), len(pairs))

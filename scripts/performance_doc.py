@@ -1,8 +1,8 @@
 """Puts the figures of docs/performance.json into docs/performance.md, between its markers.
 
-    python -m bench --json docs/performance.json && python scripts/performance_doc.py
+    make bench ARGS="--json docs/performance.json" && .venv/bin/python scripts/performance_doc.py
 
-With --check, only tells by its exit code whether the page is stale.
+A part that was never measured stays as it is. With --check, only tells by its exit code whether the page is stale.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from bench import service as load  # noqa: E402
+from scripts import performance_targets  # noqa: E402
+
 PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
 MARKED = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = dict[str, Any]
 
 
 def page(text: str, figures: dict[str, Any]) -> str:
-    return MARKED.sub(lambda found: f"{found[1]}{PARTS[found[2]](figures)}\n{found[3]}", text)
+    def part(found: re.Match[str]) -> str:
+        of, tell = PARTS[found[2]]
+        return f"{found[1]}{tell(figures)}\n{found[3]}" if of in figures else found[0]
+
+    return MARKED.sub(part, text)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -35,29 +42,52 @@ def _name(model: Row) -> str:
 
 
 def machine(figures: dict[str, Any]) -> str:
-    m = figures["machine"]
-    packages = ", ".join(f"{k} {m[k]}" for k in ("numpy", "numba", "onnxruntime", "onnx", "torch", "captum") if k in m)
-    return f"{m['processor']}, {m['cores']} cores; Python {m['python']}, {packages}; commit {m['commit']}."
+    return f"{_described(figures['machine'])}; {_commits(figures['commits'])}."
+
+
+def _described(m: Row) -> str:
+    names = ("numpy", "numba", "onnxruntime", "onnx", "torch", "captum")
+    packages = ", ".join(f"{name} {m[name]}" for name in names if name in m)
+    return f"{m['processor']}, {m['cores']} cores; Python {m['python']}, {packages}"
+
+
+def _commits(by_part: dict[str, str]) -> str:
+    parts: dict[str, list[str]] = {}
+    for part, commit in by_part.items():
+        parts.setdefault(commit, []).append(part)
+    if len(parts) == 1:
+        return f"commit {next(iter(parts))}"
+    return "commits " + ", ".join(f"{commit} ({', '.join(of)})" for commit, of in parts.items())
+
+
+def _cells(row: Row, kind: str, methods: list[str]) -> list[str]:
+    forward = next((f"{cell['theirs_ms']:.2f}" for cell in row[kind].values() if "error" not in cell), "")
+    return [
+        _name(row["model"]),
+        str(row["T"]),
+        str(row["batch"]),
+        forward,
+        *(_ratio(row[kind].get(m)) for m in methods),
+    ]
 
 
 def grid(figures: dict[str, Any]) -> str:
-    rows = figures["engine"]
-    methods = list(rows[0]["ratios"])
-    cells = [
-        [
-            _name(row["model"]),
-            str(row["T"]),
-            str(row["batch"]),
-            f"{next(r for r in row['ratios'].values() if r)['theirs_ms']:.2f}",
-            *(_ratio(row["ratios"][method]) for method in methods),
-        ]
-        for row in rows
-    ]
-    return _table(["model", "T", "batch", "forward, ms", *methods], cells)
+    methods = list(figures["engine"][0]["ratios"])
+    rows = [_cells(row, "ratios", methods) for row in figures["engine"]]
+    return _table(["model", "T", "batch", "forward, ms", *methods], rows)
 
 
-def _ratio(ratio: Row | None) -> str:
-    return "overflows" if ratio is None else f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+def many(figures: dict[str, Any]) -> str:
+    rows = [row for row in figures["engine"] if "many" in row]
+    methods = list(dict.fromkeys(name for row in rows for name in row["many"]))
+    cells = [_cells(row, "many", methods) for row in rows]
+    return _table(["model", "T", "forward, ms", *methods], [[*row[:2], *row[3:]] for row in cells])
+
+
+def _ratio(cell: Row | None) -> str:
+    if cell is None:
+        return ""
+    return "fails" if "error" in cell else f"{cell['median']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})"
 
 
 def means(figures: dict[str, Any]) -> str:
@@ -65,43 +95,54 @@ def means(figures: dict[str, Any]) -> str:
     methods = list(rows[0]["ratios"])
     lines = []
     for batch in sorted({row["batch"] for row in rows}):
-        chosen = [row["ratios"] for row in rows if row["batch"] == batch]
-        values = [[r[m]["median"] for r in chosen if r[m]] for m in methods]
-        lines.append([str(batch), *(f"{np.exp(np.mean(np.log(v))):.2f}" for v in values)])
+        chosen = [row for row in rows if row["batch"] == batch]
+        found = [performance_targets.medians(chosen, method) for method in methods]
+        lines.append([str(batch), *(f"{performance_targets.geometric(values):.2f}" for values in found)])
     return _table(["batch", *methods], lines)
 
 
+def targets(figures: dict[str, Any]) -> str:
+    return _table(["", "wanted", "measured", "reached"], performance_targets.lines(figures))
+
+
 def growth(figures: dict[str, Any]) -> str:
-    fits = figures["scaling"]["exponents"]
-    rows = [
-        [size, f"{fit['exponent']:.2f}", ", ".join(f"{k}: {v:g}" for k, v in fit["milliseconds"].items())]
-        for size, fit in fits.items()
-    ]
-    return _table(["size", "exponent", "milliseconds"], rows)
+    rows = []
+    for size, by_method in figures["scaling"]["exponents"].items():
+        for method, fit in by_method.items():
+            told = ", ".join(f"{k}: {v:g}" for k, v in fit["milliseconds"].items())
+            rows.append([size, method, f"{fit['exponent']:.2f}", told])
+    return _table(["size", "method", "exponent", "milliseconds"], rows)
 
 
 def memory(figures: dict[str, Any]) -> str:
+    found = figures["scaling"]["memory"]
     rows = [
-        [method, found.get("error") or f"{found['explanation_mb']:.0f} MB", f"{found.get('process_mb', 0):.0f} MB"]
-        for method, found in figures["scaling"]["memory"].items()
+        [method, *(f"{f[k]:.0f} MB" if k in f else "fails" for k in ("explanation_mb", "process_mb"))]
+        for method, f in found.items()
     ]
     return _table(["method", "explanation", "whole process"], rows)
 
 
 def peers(figures: dict[str, Any]) -> str:
-    rows = figures["peers"]
+    rows = figures["peers"]["rows"]
     names = list(rows[0]["ratios"])
     cells = [[name, *(_ratio(row["ratios"].get(name)) for row in rows)] for name in names]
-    return _table(["method", *(_name(row["model"]) for row in rows)], cells)
+    for theirs, ours in AGAINST.items():
+        if theirs in names:
+            medians = [[row["ratios"][name]["median"] for name in (theirs, ours)] for row in rows]
+            cells.append([f"{theirs} ÷ our {ours}", *(f"{a / b:.1f}" for a, b in medians)])
+    table = _table(["method", *(_name(row["model"]) for row in rows)], cells)
+    return f"{_described(figures['peers']['machine'])}.\n\n{table}"
 
 
 def profile(figures: dict[str, Any]) -> str:
     runs = figures["pieces"]["profile"]
-    cells = [["ONNX Runtime's forward pass", *(f"{run['forward']:.0f}" for run in runs)]]
-    cells += [["explanation", *(f"{run['explanation']:.0f}" for run in runs)]]
+    rows = [("ONNX Runtime's forward pass", [run["forward"] for run in runs])]
+    rows += [("explanation", [run["explanation"] for run in runs])]
     labels = [label for label, _ in runs[0]["pieces"]]
-    cells += [[label, *(f"{run['pieces'][i][1]:.0f}" for run in runs)] for i, label in enumerate(labels)]
-    return _table(["microseconds", *(run["model"] for run in runs)], cells)
+    rows += [(label, [run["pieces"][i][1] for run in runs]) for i, label in enumerate(labels)]
+    cells = [[label, *("" if v is None else f"{v:.0f}" for v in values)] for label, values in rows]
+    return _table(["microseconds", *(f"{run['method']}, {run['model']}" for run in runs)], cells)
 
 
 def products(figures: dict[str, Any]) -> str:
@@ -117,7 +158,30 @@ def clients(figures: dict[str, Any]) -> str:
     return _table(["client", "p50, ms", "p99, ms"], rows)
 
 
-PARTS = {part.__name__: part for part in (machine, grid, means, growth, memory, peers, profile, products, clients)}
+def service(figures: dict[str, Any]) -> str:
+    return load.page(figures["service"])
+
+
+AGAINST = {
+    "Captum InputXGradient": "gradient × input",
+    "Captum IntegratedGradients, 50 steps": "integrated gradients, 50 steps",
+    "Captum GradientShap, 50 samples": "integrated gradients, 50 steps",
+}
+# By the name of a place on the page: the part of the figures that it shows, and how.
+PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "machine": ("commits", machine),
+    "targets": ("engine", targets),
+    "means": ("engine", means),
+    "grid": ("engine", grid),
+    "many": ("engine", many),
+    "growth": ("scaling", growth),
+    "memory": ("scaling", memory),
+    "peers": ("peers", peers),
+    "profile": ("pieces", profile),
+    "products": ("pieces", products),
+    "service": ("service", service),
+    "clients": ("clients", clients),
+}
 
 
 def main() -> int:

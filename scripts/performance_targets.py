@@ -1,0 +1,96 @@
+"""The table of what was to be reached and what was measured, from the figures of docs/performance.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Figures = dict[str, Any]
+# what, at most (or "at least"), measured
+Line = tuple[str, str, float, bool]
+OTHERS = ("lrp half", "lrp prop", "lrp abs", "gradient × input")
+IG = "integrated gradients, 50 steps"
+
+
+def geometric(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
+
+
+def medians(rows: list[Figures], method: str, kind: str = "ratios") -> list[float]:
+    cells = [row[kind][method] for row in rows]
+    return [cell["median"] for cell in cells if "error" not in cell]
+
+
+def _most(what: str, bound: float, measured: float, form: str = "{:.2f}") -> Line:
+    return what, f"at most {form.format(bound)}", measured, measured <= bound
+
+
+def _least(what: str, bound: float, measured: float, form: str = "{:.2f}") -> Line:
+    return what, f"at least {form.format(bound)}", measured, measured >= bound
+
+
+def of_engine(figures: Figures) -> Iterator[Line]:
+    rows = figures["engine"]
+    one, many = ([row for row in rows if row["batch"] == batch] for batch in (1, 32))
+    for label, bound, chosen in (
+        ("H ≥ 128", 1.4, [row for row in one if row["model"]["H"] >= 128]),
+        ("H < 128", 2.0, [row for row in one if row["model"]["H"] < 128]),
+    ):
+        yield _most(f"LRP-all, batch 1, {label}, the highest", bound, max(medians(chosen, "lrp all")))
+    yield _most("LRP-all, batch 1, geometric mean", 1.5, geometric(medians(one, "lrp all")))
+    if many:
+        yield _most("LRP-all, batch 32, geometric mean", 2.0, geometric(medians(many, "lrp all")))
+    for method in OTHERS:
+        yield _most(f"{method}, batch 1, geometric mean", 2.5, geometric(medians(one, method)))
+    yield _most(f"{IG}, batch 1, the highest", 100, max(medians(one, IG, "many")), "{:.0f}")
+
+
+def of_peers(figures: Figures) -> Iterator[Line]:
+    ratios = [row["ratios"] for row in figures["peers"]["rows"]]
+    theirs = f"Captum IntegratedGradients{IG.removeprefix('integrated gradients')}"
+    if theirs in ratios[0]:
+        worst = max(r[IG]["median"] / r[theirs]["median"] for r in ratios)
+        yield _most(f"{IG} ÷ Captum's, the highest", 1.0, worst)
+
+
+def of_growth(figures: Figures) -> Iterator[Line]:
+    fits = figures["scaling"]["exponents"]
+    for size in ("T", "batch"):
+        yield _most(f"exponent of {size}, the highest", 1.05, max(fit["exponent"] for fit in fits[size].values()))
+    memory = [found["explanation_mb"] for found in figures["scaling"]["memory"].values() if "error" not in found]
+    yield _most("memory of T = 10,000, H = 256, MB, the highest", 1000, max(memory), "{:,.0f}")
+
+
+def of_service(figures: Figures) -> Iterator[Line]:
+    service = figures["service"]
+    works, starts = service["works"], service["starts"]
+    for work in works:
+        calls = work["calls"]
+        share = calls["explain off"]["1"]["p50_ms"] / (calls["infer"]["1"]["p50_ms"] + work["engine_extra_ms"])
+        if work["name"].startswith("sentiment"):
+            yield _most(f"Explain p50 ÷ (ModelInfer p50 + engine), {work['name']}", 1.5, share)
+    gains = [work["calls"]["explain on"]["16"]["rate"] / work["calls"]["explain off"]["16"]["rate"] for work in works]
+    yield _least("rate with batching ÷ without, 16 callers, the lowest", 1.0, min(gains))
+    yield _most("wrong answers under load", 0, sum(work["wrong"] for work in works), "{:.0f}")
+    for calls in (work["calls"] for work in works if "echo threads" in work["calls"]):
+        echo, best = calls["echo threads"], max(calls[name]["16"]["rate"] for name in ("explain off", "explain on"))
+        yield _least("Explain ÷ echo, rate, 16 callers", 0.6, best / echo["16"]["rate"])
+        yield _most("Explain ÷ echo, p50, 1 caller", 1.5, calls["explain off"]["1"]["p50_ms"] / echo["1"]["p50_ms"])
+    yield _most("seconds until ready, the longest", 10, max(start["ready_s"] for start in starts), "{:.1f}")
+    first = max(start["first_ms"] / start["median_ms"] for start in starts)
+    yield _most("first explanation ÷ median, the highest", 2.0, first)
+
+
+PARTS: dict[str, Callable[[Figures], Iterator[Line]]] = {
+    "engine": of_engine,
+    "peers": of_peers,
+    "scaling": of_growth,
+    "service": of_service,
+}
+
+
+def lines(figures: Figures) -> list[list[str]]:
+    """A row each: what, wanted, measured, reached."""
+    found = [line for part, tell in PARTS.items() if part in figures for line in tell(figures)]
+    return [[what, wanted, f"{measured:.2f}", "yes" if kept else "**no**"] for what, wanted, measured, kept in found]

@@ -1,0 +1,126 @@
+"""The benchmark reports what fails and goes on; two commits are held beside each other with regard to noise."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import lstm_explain as lx
+from bench import __main__ as main
+from bench import engine, models, pieces
+from bench.revisions import Case, by_chance
+from bench.timing import compare
+
+SMALL = models.Shape(3, 4)
+
+
+def test_two_calls_take_turns() -> None:
+    turns: list[str] = []
+    ratio = compare(lambda: turns.append("ours"), lambda: turns.append("theirs"), seconds=0, least=3)
+    assert turns == ["theirs", "ours"] * 4  # the first pair warms up
+    assert ratio.pairs == 3
+    assert ratio.low <= ratio.median <= ratio.high
+
+
+def test_slow_calls_are_not_repeated_for_ever() -> None:
+    assert compare(lambda: None, lambda: None, seconds=9, least=10**9, longest=0.01, warm=True).pairs < 10**9
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = lx.IntegratedGradients(baseline=np.zeros((7, 7), np.float32))
+    monkeypatch.setattr(engine, "METHODS", {"lrp all": lx.LRP(), "wrong": wrong})
+    monkeypatch.setattr(engine, "MANY", {})
+    monkeypatch.setattr(engine, "QUICK_STEPS", (3,))
+    rows = engine.run(Console(quiet=True), [SMALL], quick=True, seconds=0)
+    assert [row["batch"] for row in rows] == [1, 8]
+    for row in rows:
+        assert row["ratios"]["lrp all"]["median"] > 0
+        assert "baseline" in row["ratios"]["wrong"]["error"]
+    failed = list(main.failures(rows, "engine"))
+    assert [line.split(":")[0] for line in failed] == ["engine / 0 / ratios / wrong", "engine / 1 / ratios / wrong"]
+    assert np.isnan(engine.geometric_mean(rows, 1, "wrong"))
+
+
+def test_a_part_that_fails_is_told_and_what_was_measured_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    file.write_text(json.dumps({"scaling": "earlier", "commits": {"scaling": "abc"}}))
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("no disk")
+
+    monkeypatch.setitem(main.PARTS, "scaling", fails)
+    monkeypatch.setitem(main.PARTS, "pieces", lambda *_: {"profile": []})
+    arguments = argparse.Namespace(json=file, part=["scaling", "pieces"])
+    assert main.measure(Console(quiet=True), arguments) == ["scaling: RuntimeError: no disk"]
+    figures = json.loads(file.read_text())
+    assert figures["scaling"] == "earlier"
+    assert figures["pieces"] == {"profile": []}
+    assert figures["commits"]["scaling"] == "abc"
+    assert figures["commits"]["pieces"] == figures["machine"]["commit"]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("method", engine.METHODS)
+def test_what_is_timed_is_an_answer(method: str, batch: int) -> None:
+    """Over 2,000 steps of random weights relevance neither overflows nor hides the explained value."""
+    shape = models.GRID[0]
+    x = models.inputs_of(shape, 2000, batch)
+    e = lx.load(models.model_of(shape)).explain({"x": x}, engine.METHODS[method], engine.TARGET)
+    assert np.abs(e.relevance["x"]).max() < 1e4 * np.abs(e.explained).max()
+    if isinstance(engine.METHODS[method], lx.LRP):
+        np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-4 * np.abs(e.explained).max())
+
+
+@pytest.mark.parametrize("place", [place for _, places in pieces.PIECES for place in places])
+def test_every_piece_of_the_profile_is_somewhere(place: tuple[str, str]) -> None:
+    pieces.place_of(*place)
+
+
+def test_equal_code_is_not_slower() -> None:
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(200):
+        before, after = rng.normal(1.5, 0.1, (2, 9))  # a noise of 7 % a round
+        found += Case("equal", list(before), list(after)).slower
+    assert found <= 4
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_a_fifth_more_is_slower(noise: float) -> None:
+    rng = np.random.default_rng(1)
+    before = 1.5 * (1 + noise * rng.standard_normal(9))
+    after = 1.2 * 1.5 * (1 + noise * rng.standard_normal(9))
+    assert Case("slower", list(before), list(after)).slower
+    assert not Case("faster", list(after), list(before)).slower
+
+
+def test_what_answers_no_more_is_slower() -> None:
+    assert Case("broken", errors={"after": "InputError: …"}).slower
+    assert not Case("new", errors={"before": "AttributeError: …"}).slower
+    assert not Case("never", errors={"before": "…", "after": "…"}).slower
+
+
+def test_chance_counts_outcomes() -> None:
+    """Of nine fair coins, by going through all 512 outcomes."""
+    outcomes = [sum(coins) for coins in itertools.product((0, 1), repeat=9)]
+    for worse in range(10):
+        assert by_chance(worse, 9) == sum(heads >= worse for heads in outcomes) / 512
+
+
+def test_a_worker_measures_its_own_tree() -> None:
+    from bench import revisions
+
+    with revisions._worker(revisions.ROOT) as ask:
+        ratio = ask((0, 5, 1, "lrp all", 0.01))
+        assert isinstance(ratio, float)
+        assert ratio > 0
+        assert "KeyError" in str(ask((0, 5, 1, "no such method", 0.01)))
+    assert Path(sys.modules["lstm_explain"].__file__ or "").is_relative_to(revisions.ROOT)
