@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import Gauge, Histogram, MetricWrapperBase
 from pydantic.fields import FieldInfo
 
-from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.metrics import Children, Metrics
 from lstm_explain.service.processes import Processes
 from lstm_explain.service.settings import ENV_PREFIX, Settings
 
@@ -93,7 +93,8 @@ def metrics() -> Iterator[str]:
 
 def _metrics() -> list[MetricWrapperBase]:
     found: list[MetricWrapperBase] = []
-    for value in vars(Metrics(CollectorRegistry())).values():
+    for kept in vars(Metrics(CollectorRegistry())).values():
+        value = kept.metric if isinstance(kept, Children) else kept
         found += [
             m for m in (value.values() if isinstance(value, dict) else [value]) if isinstance(m, MetricWrapperBase)
         ]

@@ -26,10 +26,10 @@ class Children(dict[Any, Any]):
 
     def __init__(self, metric: Any) -> None:
         super().__init__()
-        self._metric = metric
+        self.metric = metric
 
     def __missing__(self, labels: tuple[str, ...]) -> Any:
-        child = self[labels] = self._metric.labels(*labels)
+        child = self[labels] = self.metric.labels(*labels)
         return child
 
 
