@@ -1,4 +1,4 @@
-"""Models that ONNX Runtime's own tool has quantised, and the operators that it puts into them."""
+"""Models that ONNX Runtime's own tools have quantised or halved, and the operators that it puts into them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import lstm_explain as lx
 from tests.laws import check_ledger
@@ -204,3 +205,22 @@ def test_products_that_end_in_floating_point(name: str) -> None:
     np.testing.assert_allclose(e.ledger.absorbed, bias[2], rtol=1e-4)
     gradient = model.explain({"x": x}, lx.Gradient(), lx.Target(index=2)).relevance["x"]
     np.testing.assert_allclose(gradient, [weights[:, 2]] * BATCH, rtol=1e-5)
+
+
+# --- half precision --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_model_converted_to_half_precision(keep: bool) -> None:
+    """The tool leaves its casts behind all other nodes."""
+    original = network()
+    model = lx.load(convert_float_to_float16(network(), keep_io_types=keep))
+    x = X if keep else X.astype(np.float16)
+    for method in (lx.GradientTimesInput(), lx.LRP()):
+        e = model.explain({"x": x}, method, lx.Target(index=0))
+        wanted = lx.load(original).explain({"x": X}, method, lx.Target(index=0))
+        np.testing.assert_allclose(e.outputs["y"], wanted.outputs["y"], atol=0.02)
+        scale = np.abs(wanted.relevance["x"]).max()
+        np.testing.assert_allclose(e.relevance["x"], wanted.relevance["x"], atol=0.05 * scale)
+        if isinstance(method, lx.LRP):
+            check_ledger(e, {"x": 0}, relative=1e-3)

@@ -108,3 +108,21 @@ def test_an_operator_that_no_runtime_has_is_named_with_its_node() -> None:
     proto.opset_import.append(helper.make_opsetid("com.example", 1))
     with pytest.raises(lx.ModelError, match=r"node 'strange' \(com.example::Frobnicate\)"):
         lx.load(proto)
+
+
+def test_nodes_in_any_order() -> None:
+    """As tools leave them that put casts behind all else; what a body reads counts too."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,3] x) => (float[N,3] y) {
+        y = Identity(s)
+        s = Scan <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1], body = step
+            (float[N] e) => (float[N] o) { o = Add(e, offset) }>(doubled)
+        offset = ReduceSum <keepdims = 0> (doubled, one)
+        doubled = Mul(x, two)
+        one = Constant <value = int64[1] {1}> ()
+        two = Constant <value = float {2.0}> ()
+    }"""
+    e = lx.load(onnx.parser.parse_model(text)).explain({"x": X}, lx.Gradient(), lx.Target(index=1))
+    np.testing.assert_allclose(e.outputs["y"], 2 * X + 2 * X.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(e.relevance["x"], [[2, 4, 2]] * 2)

@@ -12,6 +12,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_m
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
+from lstm_explain.graph.order import put_in_order
 from lstm_explain.graph.protos import graphs_of, tensors_of, without_weights
 from lstm_explain.graph.ranks import give_ranks
 from lstm_explain.graph.sparse import fill
@@ -26,6 +27,7 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     model, folder = _parse(source)
     _load_external_data(model, folder)
     fill(model)
+    put_in_order(model)
     _forget_negative_extents(model)
     give_ranks(model)
     if not survives(without_weights(model)):
