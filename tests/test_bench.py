@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.console import Console
 import lstm_explain as lx
 from bench import __main__ as main
 from bench import engine, models, pieces
-from bench.revisions import Case, by_chance
+from bench.revisions import Case
 from bench.timing import compare
 
 SMALL = models.Shape(3, 4)
@@ -85,19 +84,17 @@ def test_every_piece_of_the_profile_is_somewhere(place: tuple[str, str]) -> None
 
 
 def test_equal_code_is_not_slower() -> None:
+    """With processes that differ by 4 %, as they do: a false alarm in a hundred cases at most."""
     rng = np.random.default_rng(0)
-    found = 0
-    for _ in range(200):
-        before, after = rng.normal(1.5, 0.1, (2, 9))  # a noise of 7 % a round
-        found += Case("equal", list(before), list(after)).slower
-    assert found <= 4
+    noisy = 1.5 * (1 + 0.04 * rng.standard_normal((2000, 2, 4)))
+    assert sum(Case("equal", list(before), list(after)).slower for before, after in noisy) <= 20
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 def test_a_fifth_more_is_slower(noise: float) -> None:
     rng = np.random.default_rng(1)
-    before = 1.5 * (1 + noise * rng.standard_normal(9))
-    after = 1.2 * 1.5 * (1 + noise * rng.standard_normal(9))
+    before = 1.5 * (1 + noise * rng.standard_normal(4))
+    after = 1.2 * 1.5 * (1 + noise * rng.standard_normal(4))
     assert Case("slower", list(before), list(after)).slower
     assert not Case("faster", list(after), list(before)).slower
 
@@ -108,11 +105,9 @@ def test_what_answers_no_more_is_slower() -> None:
     assert not Case("never", errors={"before": "…", "after": "…"}).slower
 
 
-def test_chance_counts_outcomes() -> None:
-    """Of nine fair coins, by going through all 512 outcomes."""
-    outcomes = [sum(coins) for coins in itertools.product((0, 1), repeat=9)]
-    for worse in range(10):
-        assert by_chance(worse, 9) == sum(heads >= worse for heads in outcomes) / 512
+def test_processes_that_overlap_are_not_told_apart() -> None:
+    assert not Case("one was as slow before", [1.0, 1.0, 1.0, 1.5], [1.3, 1.4, 1.5, 1.6]).slower
+    assert not Case("by a little", [1.00, 1.01, 1.02, 1.03], [1.05, 1.06, 1.07, 1.08]).slower
 
 
 def test_a_worker_measures_its_own_tree() -> None:
