@@ -65,9 +65,9 @@ def explanation_of(
     index, contrast = selection.index, selection.contrast
     return Explanation(
         _handed_out(answer.relevance, single=single),
-        {name: values[name].astype(spec.dtype, copy=False) for name, spec in specs.items()},
+        {name: _as(values[name], spec.dtype) for name, spec in specs.items()},
         answer.explained,
-        _handed_out(answer.captured, single=single),
+        _handed_out(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
         method,
         Target(output, index, target.batch_axis, contrast, target.weights, target.pre_activation),
@@ -95,6 +95,10 @@ def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[st
         kind = np.float32 if single and not _beyond_single(array) else None
         handed_out[name] = np.asarray(array, kind)  # a sum over all axes is no array
     return handed_out
+
+
+def _as(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def _beyond_single(array: npt.NDArray[Any]) -> bool:

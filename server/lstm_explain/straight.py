@@ -39,11 +39,9 @@ def kind_of(specs: Mapping[str, TensorSpec], inputs: Any, method: Method, target
     try:
         if target.batch_axis != 0 or target.contrast is not None or target.weights is not None:
             return None
-        kind = (method, target.output, target.pre_activation, *[inputs[name].shape for name in specs])
-        hash(kind)
-    except (AttributeError, KeyError, TypeError):  # not what it should be, or a method that holds arrays
+        return (method, target.output, target.pre_activation, *[inputs[name].shape for name in specs])
+    except (AttributeError, KeyError, TypeError):  # not what it should be: the general way tells what is wrong
         return None
-    return kind
 
 
 class Ways:
@@ -54,11 +52,17 @@ class Ways:
         self._seen: set[Hashable] = set()
 
     def get(self, kind: Hashable) -> Straight | None:
-        return self._ways.get(kind)
+        try:
+            return self._ways.get(kind)
+        except TypeError:  # a method that holds arrays
+            return None
 
     def wants(self, kind: Hashable) -> bool:
         """Whether `kind` has come before, and nobody has looked for its way."""
-        if kind is None or kind in self._ways:
+        try:
+            if kind is None or kind in self._ways:
+                return False
+        except TypeError:
             return False
         if len(self._seen) >= MOST_KINDS:
             self._ways.clear()
@@ -123,13 +127,13 @@ class Straight:
     def _back(self, done: Pass, at: int) -> Answer | None:
         head, method = self.asked.head.value, self.asked.method
         value = done.values[head]
-        number = value[0, at]
+        number = value[0, at].item()
         seed = np.zeros(value.shape, self.dtype)
         seed[0, at] = number if isinstance(method, LRP) else 1
         course = self.replay.run(done, head, seed)
         if course is None:
             return None
-        relevance, total = {}, np.zeros(1)
+        relevance, total = {}, 0.0
         for name in self.asked.inputs:
             array = course.arrived.get(name)
             if array is None:
@@ -138,11 +142,12 @@ class Straight:
             if isinstance(method, GradientTimesInput):
                 array = array * done.values[name]
             relevance[name] = array = np.asarray(array, order="C")
-            sums.add_per_sample(array.reshape(1, 1, -1), total)
-        explained, states = np.array([number], np.float64), np.zeros(1) if course.states is None else course.states
-        absorbed = sum(course.absorbed.values(), np.zeros(1))
-        ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, course.absorbed)
-        return Answer(relevance, explained, {}, ledger)
+            total += sums.total(array.ravel())
+        states = 0.0 if course.states is None else course.states.item()
+        absorbed = sum([kept.item() for kept in course.absorbed.values()])
+        residual = number - total - states - absorbed
+        explained, *account = np.array([[number], [total], [states], [absorbed], [residual]])
+        return Answer(relevance, explained, {}, Ledger(*account, course.absorbed))  # type: ignore[call-arg]
 
 
 def _position(index: Any, output: Array) -> int | None:

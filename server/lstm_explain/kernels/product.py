@@ -194,3 +194,18 @@ def multiply(vectors, packed, out, count):
 def width_of(packed):
     """Columns of a product with `packed`, padding included."""
     return packed.shape[0] * packed.shape[2]
+
+
+def _dense_types(given: nb.types.Type, weight: nb.types.Type) -> Any:
+    vectors, packed = nb.types.Array(given, 2, "C", readonly=True), nb.types.Array(weight, 3, "C", readonly=True)
+    return nb.void(vectors, packed, nb.types.Array(given, 1, "C", readonly=True), given[:, ::1])
+
+
+@nb.njit([_dense_types(_32, _32), _dense_types(_64, _32), _dense_types(_64, _64)], **FAST)
+def dense(vectors, packed, bias, out):
+    """out [B, N] = vectors [B, K] @ matrix + bias [N]; packed: the matrix, as by `pack`. Contiguous."""
+    product = np.empty((out.shape[0], width_of(packed)), out.dtype)
+    multiply(vectors, packed, product, out.shape[0])
+    for b in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[b, j] = product[b, j] + bias[j]

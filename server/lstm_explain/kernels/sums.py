@@ -34,6 +34,15 @@ def add_per_sample(amounts, total):
             total[b] += part
 
 
+@nb.njit([nb.float64(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def total(amounts):
+    """The sum of amounts [N], in float64."""
+    part = 0.0
+    for j in range(amounts.size):
+        part += amounts[j]
+    return part
+
+
 @nb.njit(
     [nb.void(_read(kind, 1), _read(kind, 1), nb.float64, kind[::1], kind[::1]) for kind in _KINDS],
     **FINITE,
@@ -58,8 +67,8 @@ def settle(r, z, epsilon, density, kept):
     [nb.void(*(_read(kind, 1),) * 3, nb.float64, kind[::1], nb.float64[::1]) for kind in _KINDS],
     **FINITE,
 )
-def settle_all(r, z, bias, epsilon, density, total):
-    """As `settle`; total [1] += what bias and stabiliser keep. bias: of the last axes of r, or of length 0 for none."""
+def settle_all(r, z, bias, epsilon, density, lost):
+    """As `settle`; lost [1] += what bias and stabiliser keep. bias: of the last axes of r, or of length 0 for none."""
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
     part, at = 0.0, 0
     for j in range(r.size):
@@ -75,7 +84,7 @@ def settle_all(r, z, bias, epsilon, density, total):
             if bias.size:
                 part += bias[at] * share
         at = at + 1 if at + 1 < bias.size else 0
-    total[0] += part
+    lost[0] += part
 
 
 @nb.njit([nb.void(_read(kind, 2), _read(kind, 2), kind[:, ::1]) for kind in _KINDS], **FINITE)
@@ -96,13 +105,13 @@ def rows_times(rows, weights, out):
     ],
     **FINITE,
 )
-def dense_back(r, z, bias, epsilon, weights, x, out, total):
+def dense_back(r, z, bias, epsilon, weights, x, out, lost):
     """Relevance out [M] of a dense layer's inputs x [M], from that of its outputs z [N]: r. weights [N, M].
 
     As `settle_all`, then the product with the weights and the inputs, where a density of zero leaves nothing.
     """
     density, zero = np.empty((1, r.size), out.dtype), out.dtype.type(0)
-    settle_all(r, z, bias, epsilon, density[0], total)
+    settle_all(r, z, bias, epsilon, density[0], lost)
     rows_times(density, weights, out.reshape((1, out.size)))
     for j in range(out.size):
         out[j] = zero if out[j] == zero else out[j] * x[j]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.kernels.product import multiply, pack
+from lstm_explain.kernels.product import dense, pack
 from lstm_explain.rules.op import shape_tap
 
 MOST_NODES = 8
@@ -76,7 +76,7 @@ def _squeeze(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
 
 def _matmul(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
     weights = graph.constants.get(node.input(1))
-    return None if weights is None or not _dense(weights) else _times(weights)
+    return None if weights is None or not _fitting(weights) else _times(weights, None)
 
 
 def _gemm(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
@@ -84,23 +84,28 @@ def _gemm(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
     plain = all(
         node.attribute(name, default) == default for name, default in (("alpha", 1), ("beta", 1), ("transA", 0))
     )
-    if not plain or not _dense(weights) or (node.input(2) and bias is None):
+    if not plain or not _fitting(weights) or (node.input(2) and bias is None):
         return None
     assert weights is not None
-    product = _times(weights.T if node.attribute("transB", 0) else weights)
-    return product if bias is None else lambda x: product(x) + bias
+    return _times(weights.T if node.attribute("transB", 0) else weights, bias)
 
 
-def _times(matrix: Array) -> Callable[[Array], Array]:
-    """Not by BLAS, whose sums depend on how many rows there are: a sample gets one answer in any company."""
+def _times(matrix: Array, bias: Array | None) -> Callable[[Array], Array] | None:
+    """Not by BLAS, whose sums depend on how many rows there are: a sample gets one answer in any company.
+
+    None for a bias of another shape than a row's.
+    """
     packed = pack(matrix)
-    units, columns, width = *matrix.shape, packed.shape[0] * packed.shape[2]
+    units, columns = matrix.shape
+    if bias is not None and bias.size != 1 and bias.shape not in ((columns,), (1, columns)):
+        return None
+    added = np.ascontiguousarray(np.broadcast_to(np.zeros(1, matrix.dtype) if bias is None else bias.ravel(), columns))
 
     def times(x: Array) -> Array:
-        rows = np.ascontiguousarray(x).reshape(-1, units)
-        out = np.empty((len(rows), width), x.dtype)
-        multiply(rows, packed, out, len(rows))
-        return out[:, :columns].reshape(*x.shape[:-1], columns)
+        rows = x if x.ndim == 2 and x.flags.c_contiguous else np.ascontiguousarray(x).reshape(-1, units)
+        out = np.empty((len(rows), columns), x.dtype)
+        dense(rows, packed, added, out)
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], columns)
 
     return times
 
@@ -110,7 +115,7 @@ def _add(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
     return None if added is None else lambda x: x + added
 
 
-def _dense(weights: Array | None) -> bool:
+def _fitting(weights: Array | None) -> bool:
     return weights is not None and weights.ndim == 2 and weights.size <= MOST_ELEMENTS
 
 

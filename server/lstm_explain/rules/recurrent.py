@@ -210,19 +210,17 @@ class Recurrent(ABC):
 
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> Flow:
         """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
-        dtype = tapes[0].dtype
-        arriving = arriving + [None] * (1 + self.states - len(arriving))
-        y, ends = arriving[0], arriving[1:]
+        lens, dtype = tapes[0].lens, tapes[0].dtype
+        y, ends = arriving[0], [arriving[i] if i < len(arriving) else None for i in range(1, 1 + self.states)]
         if self.batch_first:
             y = None if y is None else y.transpose(1, 2, 0, 3)
             ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
 
         def of_direction(d: int) -> list[Array]:
             r_y = _nothing((0, 0, 0), dtype) if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-            r_ends = [self._end(e, d, tapes[0].lens, dtype) for e in ends]
-            return self.directions[d].backward(tapes[d], r_y, r_ends, lrp)
+            return self.directions[d].backward(tapes[d], r_y, [self._end(e, d, lens, dtype) for e in ends], lrp)
 
-        parts = self._in_directions(of_direction, tapes[0].lens)
+        parts = self._in_directions(of_direction, lens)
         inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
         spreads = lrp is not None and lrp.bias_factor > 0  # else nothing comes to states that start from zeros
         for slot in self.state_slots if spreads else self.given:
@@ -231,7 +229,7 @@ class Recurrent(ABC):
         if self.batch_first:
             inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
         absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
-        return Flow(inputs, absorbed if tapes[0].lens.whole else absorbed + self._past_the_end(y, ends, tapes[0].lens))
+        return Flow(inputs, absorbed if lens.whole else absorbed + self._past_the_end(y, ends, lens))
 
     def backward_together(self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None) -> list[Flow]:
         """`backward` from several targets: side by side, as more samples would be."""
