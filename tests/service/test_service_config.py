@@ -210,3 +210,16 @@ def test_a_version_may_have_its_own_configuration(tmp_path: Path) -> None:
     (folder / "2" / "model.yaml").write_text("description: the second\n")
     snapshot = Repository(tmp_path).load()
     assert [e.card.config.description for e in snapshot] == ["all", "the second"]
+
+
+def test_a_configuration_that_is_no_file_is_named(tmp_path: Path) -> None:
+    write_version(tmp_path, "m", lstm(1))
+    (tmp_path / "m" / "model.yaml").mkdir()
+    (tmp_path / "m" / "1" / "model.yaml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(lx.ModelError, match=r"^model.yaml: is a folder, wanted a file$"):
+        read_config(tmp_path / "m" / "model.yaml")
+    for what in ("not a file", "a folder"):  # the version's own comes before its model's
+        failed = Repository(tmp_path).load().entry("m")
+        assert isinstance(failed, Failed)
+        assert failed.reason == f"model.yaml: is {what}, wanted a file"
+        (tmp_path / "m" / "1" / "model.yaml").unlink(missing_ok=True)

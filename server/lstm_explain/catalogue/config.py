@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -253,8 +254,11 @@ class ConfigFile:
 
 def read_config(path: Path) -> ConfigFile:
     """The configuration in `path`, the defaults where there is no such file. Raises ModelError."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return ConfigFile(name=path.name)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not a file"
+        raise ModelError(f"{path.name}: is {what}, wanted a file")
     try:
         written = path.read_bytes()
         return parse_config(written.decode(), path.name)

@@ -8,6 +8,7 @@ version 1.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def source_in(folder: Path, name: str, version: int, *, model_folder: Path | Non
     """The source of a version that lies in `folder`; `model_folder` is the one above it, unless said otherwise."""
     above = folder.parent if model_folder is None else model_folder
     own = folder / CONFIG
-    return Source(name, version, folder / MODEL, own if own.is_file() else above / CONFIG, above)
+    return Source(name, version, folder / MODEL, own if os.path.lexists(own) else above / CONFIG, above)
 
 
 def _sources_of(path: Path) -> list[Source]:

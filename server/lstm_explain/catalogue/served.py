@@ -49,14 +49,10 @@ class Card:
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """A version in memory; a request keeps the one that it began with. together: where its requests may be batched."""
+class Carded:
+    """What has a card, and answers to the name and version on it."""
 
     card: Card
-    model: Model
-    text_inputs: dict[str, TextInput]
-    limits: Limits
-    together: Together | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +61,16 @@ class ServedModel:
     @property
     def version(self) -> int:
         return self.card.version
+
+
+@dataclass(frozen=True)
+class ServedModel(Carded):
+    """A version in memory; a request keeps the one that it began with. together: where its requests may be batched."""
+
+    model: Model
+    text_inputs: dict[str, TextInput]
+    limits: Limits
+    together: Together | None = None
 
     @property
     def config(self) -> ModelConfig:

@@ -6,23 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lstm_explain.catalogue.layout import VERSION
-from lstm_explain.catalogue.served import Card, ServedModel
+from lstm_explain.catalogue.served import Carded, ServedModel
 from lstm_explain.service.errors import NotFound, NotReady
 
 
-@dataclass(frozen=True)
-class Resting:
+class Resting(Carded):
     """A good version that left memory to make room. It is loaded again when it is asked for."""
-
-    card: Card
-
-    @property
-    def name(self) -> str:
-        return self.card.name
-
-    @property
-    def version(self) -> int:
-        return self.card.version
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from lstm_explain.errors import Error
 from lstm_explain.service import logs
 from lstm_explain.service.listening import Addresses, page_url
 from lstm_explain.service.processes import Processes
+from lstm_explain.service.scratch import scratch
 from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address, unknown_variables
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def run(settings: Settings) -> None:
     with (
         _reserved(settings.listen) as address,
         nullcontext() if settings.web is None else _reserved(settings.web) as web,
-        tempfile.TemporaryDirectory(prefix="lstm-explain-") as folder,
+        scratch() as folder,
     ):
         workers = Workers(settings, _environment(settings, address, web, folder), folder)
         _start_metrics(settings, folder, workers)

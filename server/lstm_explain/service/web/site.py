@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from lstm_explain.errors import Error
 from lstm_explain.service.access import Access
 from lstm_explain.service.listening import page_url
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.scratch import Scratch
 from lstm_explain.service.settings import Settings, is_loopback, split_address
 from lstm_explain.service.tls import TLSFiles
 from lstm_explain.service.web.gateway import Gateway
@@ -47,7 +47,7 @@ class Site:
         self._contexts: Contexts | None = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             self._contexts = Contexts(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
-        self._folder = tempfile.TemporaryDirectory(prefix="lstm-explain-", ignore_cleanup_errors=True)
+        self._folder = Scratch()
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
