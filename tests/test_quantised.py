@@ -179,3 +179,49 @@ def test_weights_kept_as_whole_numbers_are_multiplied_by_inputs_that_are_not_rou
     wanted = x.astype(np.float64) @ (integers * scale)
     np.testing.assert_allclose(model.predict({"x": x})["y"], wanted, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.explain({"x": x}).outputs["y"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def scaled_by_what_is_measured(measure: list[onnx.NodeProto], x: AnyArray) -> lx.Model:
+    """x is brought to levels whose size is computed from x by `measure`, then multiplied by weights."""
+    nodes = [
+        *measure,
+        helper.make_node("QuantizeLinear", ["x", "size", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "size", "zero"], ["d"], name="read"),
+        helper.make_node("MatMul", ["d", "W"], ["y"]),
+    ]
+    constants: dict[str, AnyArray] = {
+        "zero": np.asarray(np.int8(0)),
+        "W": normal(4, 2, seed=1),
+        "few": np.float32(0.05),
+    }
+    return single(nodes, x, constants)
+
+
+@pytest.mark.parametrize("op", ["Det", "ReduceMax"])
+def test_the_report_tells_of_a_scale_that_depends_on_the_inputs(op: str) -> None:
+    """Whether there is a rule for what measures it or not: no relevance goes there."""
+    x = smooth(4, 4)
+    measured = helper.make_node(op, ["x"], ["m"], **({} if op == "Det" else {"keepdims": 0}))
+    measure = [measured, helper.make_node("Abs", ["m"], ["a"]), helper.make_node("Add", ["a", "few"], ["size"])]
+    model = scaled_by_what_is_measured(measure, x)
+    assert [w for w in model.report().warnings if "node 'read': its input 'size'" in w]
+    dynamic_quantisation = single(dynamic("MatMulInteger"), x, MEASURED)
+    assert not dynamic_quantisation.report().warnings
+
+
+MEASURED: dict[str, AnyArray] = {
+    "W": rng(1).integers(-100, 100, (4, 2)).astype(np.int8),
+    "W_zero": np.asarray(np.int8(0)),
+    "W_scale": np.asarray(np.float32(0.02)),
+    "b": normal(2, seed=2),
+}
+
+
+def test_the_report_tells_of_levels_that_span_the_range_of_another_value() -> None:
+    x = smooth(BATCH, 4)
+    measure = [
+        helper.make_node("Exp", ["x"], ["e"]),
+        helper.make_node("DynamicQuantizeLinear", ["e"], ["unused", "size", "unused_zero"]),
+    ]
+    warnings = scaled_by_what_is_measured(measure, x).report().warnings
+    assert [w for w in warnings if "node 'read': its input 'size' depends on the inputs" in w]

@@ -12,7 +12,7 @@ from lstm_explain.plan.axes import Axes
 from lstm_explain.plan.head import default_output, explainable, head_of
 from lstm_explain.plan.live import Reach, live_values, path, reach, stop_at, why_not, without_scale
 from lstm_explain.plan.wiring import BODIES, entered
-from lstm_explain.rules import Kind
+from lstm_explain.rules import TABLE, Kind
 from lstm_explain.rules.gates import gate_slot
 from lstm_explain.rules.scales import Scales
 
@@ -39,8 +39,8 @@ class NodeReport:
 class Report:
     """supported: whether LRP can explain the model's default output, the first that holds floating-point numbers.
 
-    axes: by input, where samples and time steps lie. warnings: outputs that no method explains, and what looks like a
-    mistake of the exporter.
+    axes: by input, where samples and time steps lie. warnings: outputs that no method explains, what is taken for a
+    constant though it depends on the inputs, and what looks like a mistake of the exporter.
     """
 
     supported: bool
@@ -54,7 +54,9 @@ def report(graph: Graph, axes: Mapping[str, Axes], gates: Mapping[str, int | Non
     output = default_output(graph)
     nodes = list(_Reporter(graph, set(graph.inputs), gates, "").nodes([head_of(graph, output).value]))
     possible = explainable(graph, output) and all(n.supported for n in nodes if n.on_path)
-    return Report(possible, nodes, dict(axes), [*_whole_numbers(graph), *_first_step_only(graph, axes)])
+    passed = {n.name for n in nodes if n.on_path}
+    warnings = [*_whole_numbers(graph), *_taken_for_constants(graph, passed), *_first_step_only(graph, axes)]
+    return Report(possible, nodes, dict(axes), warnings)
 
 
 class _Reporter:
@@ -115,6 +117,29 @@ RULES = {
 def _whole_numbers(graph: Graph) -> list[str]:
     names = [name for name in graph.outputs if not explainable(graph, name)]
     return [f"output {name!r} is of type {graph.type_of(name).dtype}: it cannot be explained" for name in names]
+
+
+def _taken_for_constants(graph: Graph, passed: Set[str]) -> list[str]:
+    """Numbers that follow from the inputs by a way that no relevance goes: a scale that was measured on something else
+    than what it scales. What is brought to levels that span its own range goes its way beside them.
+    """
+    live, following, found = live_values(graph, graph.inputs), set(graph.inputs), []
+    for node in graph.nodes:
+        op = TABLE.get(node.op)
+        if (op is None or op.kind is not Kind.NONE) and following.intersection(node.inputs):
+            own = op is not None and op.outputs is not None and node.name in passed
+            following.update(reach(node, live).outputs if own else node.outputs)
+        if node.name not in passed or node.op in BODIES:
+            continue
+        slots = reach(node, live).slots
+        aside = [n for i, n in enumerate(node.inputs) if i not in slots and n in following and _is_float(graph, n)]
+        found += [f"node {node.name!r}: its input {n!r} depends on the inputs, yet gets no relevance" for n in aside]
+    return found
+
+
+def _is_float(graph: Graph, name: str) -> bool:
+    dtype = graph.type_of(name).dtype
+    return dtype is not None and dtype.kind == "f"
 
 
 def _first_step_only(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
