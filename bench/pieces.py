@@ -22,10 +22,13 @@ PIECES: tuple[tuple[str, Places], ...] = (
     ("input checks", (("lstm_explain.model", "check_inputs"), ("lstm_explain.straight", "sound"))),
     ("forward pass", (("lstm_explain.engine", "run"),)),
     ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.forward"),)),
-    ("· · its kernel", (("lstm_explain.kernels.lstm", "forward_all"), ("lstm_explain.kernels.lstm", "forward"))),
+    ("· · its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
     ("way back", (("lstm_explain.engine", "explain_by_propagation"), ("lstm_explain.straight", "Straight._back"))),
     ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.backward"),)),
-    ("· · its kernel", tuple(("lstm_explain.kernels.lstm", n) for n in ("relevance_all", "relevance_shared"))),
+    (
+        "· · its kernel",
+        tuple(("lstm_explain.kernels.lstm_relevance", n) for n in ("relevance_all", "relevance_shared")),
+    ),
     ("what the caller gets", tuple((f"lstm_explain.{n}", "explanation_of") for n in ("model", "straight"))),
 )
 SHAPES = ((GRID[0], 30), (GRID[2], 100), (GRID[3], 100))

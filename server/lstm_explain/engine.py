@@ -16,7 +16,7 @@ from lstm_explain.methods.propagation import Answer, Context, explain_by_propaga
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.forward import Pass, run
 from lstm_explain.plan.head import Head
-from lstm_explain.rules.cells import LSTM, cells_of
+from lstm_explain.rules.cells import cells_of
 from lstm_explain.rules.recurrent import Keep
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target, select
@@ -37,7 +37,7 @@ class Engine:
         values, nodes = {o for n in graph.nodes for o in n.outputs}, {n.name for n in graph.nodes}
         own = {name: cell for name, cell in self.cells.items() if name in nodes}
         self.views = frozenset(name for name in inner_names(own) if name not in values)
-        self.finer = bool(self.cells) and all(isinstance(cell, LSTM) for cell in self.cells.values())
+        self.finer = bool(self.cells)
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
 

@@ -1,4 +1,4 @@
-"""The time loops of the plain recurrent cell, h = f(x W + h_prev R + b). Conventions as in lstm.py."""
+"""The time loops of the plain recurrent cell, h = f(x W + h_prev R + b). Conventions: steps.py."""
 
 from __future__ import annotations
 
@@ -6,79 +6,116 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import FAST, activate, multiply_by_slope, settle
+from lstm_explain.kernels.scalar import FAST, activate, multiply_by_slope, settle, tanh
+from lstm_explain.kernels.steps import gather, place, steps_at_once, through_hidden, to_gradient, to_inputs
 
 
 @nb.njit(**FAST)
-def forward(pre, Rt, bias, h0, lens, order, reverse, codes, params, clip, hidden):
-    """pre [T, B, H]: x W, completed in place. Rt: packed [H, H]. bias [H]. Fills hidden [T, B, H]."""
-    B, H = order.size, pre.shape[2]
-    latest, product = h0[order], np.empty((B, width_of(Rt)), pre.dtype)
+def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hidden):
+    """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, in whose arithmetic
+    the products are, and hidden [T, B, H]."""
+    B, H, plain = order.size, hidden.shape[2], codes[0] == 1 and not clip > 0
+    latest, product = np.empty((B, H), z.dtype), np.empty((B, width_of(Rt)), z.dtype)
+    for i in range(B):
+        for j in range(H):
+            latest[i, j] = h0[order[i], j]
+    total = lens[order[0]]
+    steps = steps_at_once(B, width_of(W), total)
+    rows, of_rows = np.empty((steps * B, x.shape[2]), z.dtype), np.empty((steps * B, width_of(W)), z.dtype)
     running = B
-    for s in range(lens[order[0]]):
-        while lens[order[running - 1]] <= s:
-            running -= 1
-        multiply(latest, Rt, product, running)
-        for i in range(running):
-            b = order[i]
-            t = lens[b] - 1 - s if reverse else s
-            acc = pre[t, b]
-            for j in range(H):
-                acc[j] += product[i, j] + bias[j]
-            activate(codes[0], params[0, 0], params[0, 1], clip, acc, hidden[t, b])
-            latest[i] = hidden[t, b]
+    for first in range(0, total, steps):
+        end = min(first + steps, total)
+        multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows))
+        row = 0
+        for s in range(first, end):
+            while lens[order[running - 1]] <= s:
+                running -= 1
+            multiply(latest, Rt, product, running)
+            for i in range(running):
+                b = order[i]
+                t = place(s, b, lens, reverse)
+                for j in range(H):
+                    z[t, b, j] = of_rows[row, j] + product[i, j] + bias[j]
+                if plain:
+                    for j in range(H):
+                        hidden[t, b, j] = tanh(hidden.dtype.type(z[t, b, j]))
+                else:
+                    activate(codes[0], params[0, 0], params[0, 1], clip, z[t, b], hidden[t, b])
+                for j in range(H):
+                    latest[i, j] = hidden[t, b, j]
+                row += 1
 
 
 @nb.njit(**FAST)
-def relevance(pre, hidden, h0, lens, order, reverse, bias, R, eps, delta, units, r_y, r_h, m, each, lost):
-    """LRP: the activation passes, then the epsilon rule over x and h_prev together; units: D + H.
+def relevance(x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_x, lost):
+    """LRP: the activation passes, then the epsilon rule over x and h_prev together.
 
-    R: packed [H, H]. Fills m [T, B, H], from which R_x = x * (m @ W) + each; lost [B]; r_h becomes the initial state's.
+    R, W: packed [H, H], [H, D]; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every
+    step, [T, B, H] or [0, 0, 0]; r_h [B, H]: at the last state; becomes the initial state's. Fills r_x [T, B, D]; adds
+    to lost [B] what is absorbed.
     """
-    B, H = order.size, hidden.shape[2]
-    latest, back = np.empty((B, H), pre.dtype), np.empty((B, width_of(R)), pre.dtype)
-    zero, one, along = pre.dtype.type(0), pre.dtype.type(1), r_y.shape[0] > 0
-    running = 0
-    for s in range(lens[order[0]] - 1, -1, -1):
+    B, H, total, along = order.size, hidden.shape[2], lens[order[0]], r_y.shape[0] > 0
+    zero, one = z.dtype.type(0), z.dtype.type(1)
+    steps = steps_at_once(B, H, total)
+    m, given = np.empty((steps * B, H), z.dtype), np.empty(steps * B, z.dtype)
+    where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
+    back = np.empty((B, width_of(R)), z.dtype)
+    row, running = 0, 0
+    for s in range(total - 1, -1, -1):
         while running < B and lens[order[running]] > s:
             running += 1
+        if row + running > steps * B:
+            to_inputs(m, W, of_rows, row, where, given, x, r_x)
+            row = 0
+        before = row
         for i in range(running):
             b = order[i]
-            t = lens[b] - 1 - s if reverse else s
-            total = zero
+            t = place(s, b, lens, reverse)
+            of_bias = zero
             for j in range(H):
                 r = r_h[b, j] + r_y[t, b, j] if along else r_h[b, j]
-                density, kept = settle(r, pre[t, b, j], bias[j], eps)
-                m[t, b, j] = density
-                total += kept
-            lost[b] += (one - delta) * total
-            each[t, b] = delta * total / units
-            latest[i] = m[t, b]
-        multiply(latest, R, back, running)
-        for i in range(running):
-            b = order[i]
-            t = lens[b] - 1 - s if reverse else s
-            h_prev = h0[b] if s == 0 else hidden[t + 1 if reverse else t - 1, b]
-            for j in range(H):
-                r_h[b, j] = h_prev[j] * back[i, j] + each[t, b]
+                density, kept = settle(r, z[t, b, j], bias[j], eps)
+                m[row, j] = density
+                of_bias += kept
+            lost[b] += (one - delta) * of_bias
+            given[row] = delta * of_bias * unit
+            where[row, 0], where[row, 1] = t, b
+            row += 1
+        multiply(m[before:row], R, back, running)
+        through_hidden(back, given, before, running, s - 1, order, lens, reverse, hidden, h0, r_h)
+    to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
 @nb.njit(**FAST)
-def gradient(pre, hidden, lens, order, reverse, codes, params, clip, R, g_y, g_h, m):
-    """Back-propagation through time; fills m [T, B, H], from which g_x = m @ W; g_h becomes the initial state's."""
-    B, H = order.size, hidden.shape[2]
-    latest, back = np.empty((B, H), pre.dtype), np.empty((B, width_of(R)), pre.dtype)
-    running, along = 0, g_y.shape[0] > 0
-    for s in range(lens[order[0]] - 1, -1, -1):
+def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_h, g_x):
+    """Back-propagation through time; fills g_x [T, B, D]; g_h becomes the initial state's."""
+    B, H, total, along = order.size, hidden.shape[2], lens[order[0]], g_y.shape[0] > 0
+    one, plain = hidden.dtype.type(1), codes[0] == 1 and not clip > 0
+    steps = steps_at_once(B, H, total)
+    m, back = np.empty((steps * B, H), z.dtype), np.empty((B, width_of(R)), z.dtype)
+    where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
+    row, running = 0, 0
+    for s in range(total - 1, -1, -1):
         while running < B and lens[order[running]] > s:
             running += 1
+        if row + running > steps * B:
+            to_gradient(m, W, of_rows, row, where, g_x)
+            row = 0
+        before = row
         for i in range(running):
             b = order[i]
-            t = lens[b] - 1 - s if reverse else s
+            t = place(s, b, lens, reverse)
             for j in range(H):
-                m[t, b, j] = g_h[b, j] + g_y[t, b, j] if along else g_h[b, j]
-            multiply_by_slope(codes[0], params[0, 0], params[0, 1], clip, pre[t, b], hidden[t, b], m[t, b])
-            latest[i] = m[t, b]
-        multiply(latest, R, back, running)
+                m[row, j] = g_h[b, j] + g_y[t, b, j] if along else g_h[b, j]
+            if plain:
+                for j in range(H):
+                    m[row, j] *= one - hidden[t, b, j] * hidden[t, b, j]
+            else:
+                multiply_by_slope(codes[0], params[0, 0], params[0, 1], clip, z[t, b], hidden[t, b], m[row])
+            where[row, 0], where[row, 1] = t, b
+            row += 1
+        multiply(m[before:row], R, back, running)
         for i in range(running):
-            g_h[order[i]] = back[i, :H]
+            for j in range(H):
+                g_h[order[i], j] = back[i, j]
+    to_gradient(m, W, of_rows, row, where, g_x)

@@ -124,7 +124,7 @@ class _Weights:
 
 
 def _step(w: _Weights, at: _State, r_h: Array, r_c: Array) -> tuple[dict[str, Array], Array, Array]:
-    """The views at one step, and the relevance of h and c one step before. Rules as in kernels/lstm.py."""
+    """The views at one step, and the relevance of h and c one step before. Rules as in kernels/lstm_relevance.py."""
     (r_o, r_s), _ = shared(w.lrp, r_h, at.gates["o"], at.squashed, 0)
     densities = {"o": w.neuron("o", r_o, at.z["o"])}
     r_cell = r_c + r_s + _through_peephole(w, "o", densities, at.c)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.kernels import gru, lstm, rnn
+from lstm_explain.kernels import gru, gru_relevance, lstm, lstm_gradient, lstm_relevance, rnn
 from lstm_explain.kernels.product import pack
 from lstm_explain.kernels.scalar import CODES
 from lstm_explain.rules.op import Kind, Op, add
-from lstm_explain.rules.recurrent import STATE_SLOTS, Direction, Keep, Lengths, Recurrent, Tape, Weights
+from lstm_explain.rules.recurrent import STATE_SLOTS, Direction, Keep, Lengths, Recurrent, Tape
 from lstm_explain.spec.method import LRP
 from lstm_explain.threads import in_threads
 
@@ -25,6 +25,7 @@ class LSTMDirection(Direction):
         self.Wt, self.W_all, self.W_c = pack(self.W.T), pack(self.W), pack(self.W[3 * H :])
         self.Rt, self.R_all, self.R_c = pack(self.R.T), pack(self.R), pack(self.R[3 * H :])
         self.b_c = self.bias[3 * H :].copy()
+        self.none = np.zeros((0, 0, 0), self.dtype)
         usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
         self.slopes_from_z = not usual or self.clip > 0
 
@@ -33,26 +34,29 @@ class LSTMDirection(Direction):
         h0, c0 = states
         c = c0.copy()
         shape = (steps, batch, self.hidden)
-        weights = (self.Wt, self.Rt, self.bias, self.P)
-        cell = (self.reverse, self.codes, self.params, self.clip, self.coupled)
         if keep is Keep.SIGNALS:
             pre, old, new, hidden = self.room(lens, (4, *shape))
-            kept = {"pre": pre, "old": old, "new": new}
-            kernel, arrays = lstm.forward_all, (pre, old, new, hidden)
+            kept, none = {"pre": pre, "old": old, "new": new}, self.none
+            arrays = (pre, old, new, none, none, none, none, hidden)
         else:
-            finer = np.dtype(np.float64) if keep is Keep.EVERYTHING else x.dtype
-            c, c0 = c.astype(finer, copy=False), c0.astype(finer, copy=False)
+            finer = self.sums_in(keep)
+            c, c0, none = (array.astype(finer, copy=False) for array in (c, c0, self.none))
             hidden, wide = self.room(lens, shape), (steps, batch, 4 * self.hidden)
             has_z = keep is Keep.EVERYTHING or self.slopes_from_z
             kept = {
-                "z": self.room(lens, wide if has_z else (0, 0, 0), finer),
+                "z": self.room(lens, wide, finer) if has_z else none,
                 "gates": self.room(lens, wide),
                 "cells": self.room(lens, shape, finer),
                 "squashed": self.room(lens, shape),
             }
-            kernel, arrays = lstm.forward, (*kept.values(), hidden)
-        fixed = (x, *weights, c, h0, lens.steps)
-        in_threads(lambda order: kernel(*fixed, order, *cell, *arrays), lens.parts)
+            arrays = (self.none, self.none, self.none, *kept.values(), hidden)
+        in_threads(
+            lambda order: lstm.forward(
+                x, self.Wt, self.Rt, self.bias, self.P, c, h0, lens.steps, order, self.reverse, self.codes, self.params,
+                self.clip, self.coupled, *arrays,
+            ),
+            lens.parts,
+        )  # fmt: skip
         last = c.astype(x.dtype, copy=False)
         if not lens.whole:
             last = last * (lens.steps > 0)[:, None].astype(x.dtype)
@@ -65,7 +69,7 @@ class LSTMDirection(Direction):
         if lrp is None:
             z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
             in_threads(
-                lambda order: lstm.gradient(
+                lambda order: lstm_gradient.gradient(
                     z, gates, cells, squashed, c0, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
                     self.coupled, self.R_all, self.W_all, self.P, r_y, r_h, r_c, r_x,
                 ),
@@ -76,7 +80,7 @@ class LSTMDirection(Direction):
         eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
         if lrp.product_rule == "all":
             in_threads(
-                lambda order: lstm.relevance_all(
+                lambda order: lstm_relevance.relevance_all(
                     tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
                     self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
                 ),
@@ -85,7 +89,7 @@ class LSTMDirection(Direction):
             return [r_x, lost, r_h, r_c]
         z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
         in_threads(
-            lambda order: lstm.relevance_shared(
+            lambda order: lstm_relevance.relevance_shared(
                 RULES[lrp.product_rule], tape.x, z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens.steps, order,
                 self.reverse, self.coupled, self.bias, self.R_all, self.W_all, self.P, eps, delta, unit, r_y, r_h, r_c,
                 r_x, lost,
@@ -105,54 +109,58 @@ class GRUDirection(Direction):
     def prepare(self) -> None:
         H = self.hidden
         R_zr, R_h = self.R[: 2 * H], self.R[2 * H :]
+        self.Wt, self.W_all, self.W_h = pack(self.W.T), pack(self.W), pack(self.W[2 * H :])
         self.Rt_zr, self.Rt_h, self.R_zr, self.R_h = pack(R_zr.T), pack(R_h.T), pack(R_zr), pack(R_h)
-        self.by_input, self.by_gates = Weights(self.W.T), Weights(self.W)
         self.bias = self.B[: 3 * H] + self.B[3 * H :]
         self.Rb_h = self.B[5 * H :].copy()
         if self.linear_before_reset:  # the reset gate scales this bias too
             self.bias[2 * H :] = self.B[2 * H : 3 * H]
+        usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"]]
+        self.slopes_from_z = not usual or self.clip > 0
 
     def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
         steps, batch, _ = x.shape
-        pre = self.by_input.times(x)
-        gates = self.room(lens, pre.shape)
-        inner, hidden = (self.room(lens, (steps, batch, self.hidden)) for _ in range(2))
+        shape, wide = (steps, batch, self.hidden), (steps, batch, 3 * self.hidden)
+        finer = self.sums_in(keep)
+        gates, hidden, inner = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
+        has_z = keep is not Keep.SLOPES or self.slopes_from_z
+        z = self.room(lens, wide if has_z else (0, 0, 0), finer)
         (h0,) = states
         in_threads(
             lambda order: gru.forward(
-                pre, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
-                self.linear_before_reset, self.codes, self.params, self.clip, gates, inner, hidden,
+                x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
+                self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden,
             ),
             lens.parts,
         )  # fmt: skip
-        return Tape(x, hidden, h0, lens, {"pre": pre, "gates": gates, "inner": inner}, x.dtype), [
-            self.last(hidden, lens)
-        ]
+        kept = {"z": z, "gates": gates, "inner": inner}
+        return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        steps, batch, features = tape.x.shape
-        pre, gates, inner = (tape.kept[n] for n in ("pre", "gates", "inner"))
-        lens, (r_h,) = tape.lens.steps, r_ends
-        m, each = self.room(tape.lens, pre.shape), self.room(tape.lens, (steps, batch))
-        lost = np.zeros(batch, self.W.dtype)
+        z, gates, inner = (tape.kept[n] for n in ("z", "gates", "inner"))
+        lens, (r_h,) = tape.lens, r_ends
+        r_x = self.room(lens, tape.x.shape, r_h.dtype)
+        lost = np.zeros(len(lens.steps))
         if lrp is None:
             in_threads(
                 lambda order: gru.gradient(
-                    pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse, self.linear_before_reset,
-                    self.codes, self.params, self.clip, self.R_zr, self.R_h, r_y, r_h, m,
+                    z, gates, inner, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.linear_before_reset,
+                    self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all, r_y, r_h, r_x,
                 ),
-                tape.lens.parts,
+                lens.parts,
             )  # fmt: skip
-            return [self.by_gates.times(m), lost, r_h]
+            return [r_x, lost, r_h]
+        rule, number = RULES[lrp.product_rule], r_h.dtype.type
+        W = self.W_h if rule == 0 else self.W_all
         in_threads(
-            lambda order: gru.relevance(
-                RULES[lrp.product_rule], pre, gates, inner, tape.hidden, tape.h0, lens, order, self.reverse,
-                self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, self.scalar(lrp.epsilon),
-                self.scalar(lrp.bias_factor), self.scalar(features), r_y, r_h, m, each, lost,
+            lambda order: gru_relevance.relevance(
+                rule, tape.x, z, gates, inner, tape.hidden, tape.h0, lens.steps, order, self.reverse,
+                self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, number(lrp.epsilon),
+                number(lrp.bias_factor), r_y, r_h, r_x, lost,
             ),
-            tape.lens.parts,
+            lens.parts,
         )  # fmt: skip
-        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
+        return [r_x, lost, r_h]
 
 
 class GRU(Recurrent):
@@ -163,46 +171,45 @@ class GRU(Recurrent):
 
 class RNNDirection(Direction):
     def prepare(self) -> None:
-        self.Rt_packed, self.R_packed = pack(self.R.T), pack(self.R)
-        self.by_input, self.by_gates = Weights(self.W.T), Weights(self.W)
+        self.Wt, self.W_all, self.Rt, self.R_all = pack(self.W.T), pack(self.W), pack(self.R.T), pack(self.R)
         self.bias = self.B[: self.hidden] + self.B[self.hidden :]
 
     def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
-        pre = self.by_input.times(x)
-        hidden = self.room(lens, pre.shape)
+        shape, finer = (*x.shape[:2], self.hidden), self.sums_in(keep)
+        z, hidden = self.room(lens, shape, finer), self.room(lens, shape)
         (h0,) = states
         in_threads(
             lambda order: rnn.forward(
-                pre, self.Rt_packed, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
-                self.clip, hidden,
+                x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
+                z, hidden,
             ),
             lens.parts,
         )  # fmt: skip
-        return Tape(x, hidden, h0, lens, {"pre": pre}, x.dtype), [self.last(hidden, lens)]
+        return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
 
     def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        steps, batch, _ = tape.x.shape
-        pre, lens, (r_h,) = tape.kept["pre"], tape.lens.steps, r_ends
-        m, each = self.room(tape.lens, pre.shape), self.room(tape.lens, (steps, batch))
-        lost = np.zeros(batch, self.W.dtype)
+        z, lens, (r_h,) = tape.kept["z"], tape.lens, r_ends
+        r_x = self.room(lens, tape.x.shape, r_h.dtype)
+        lost = np.zeros(len(lens.steps))
         if lrp is None:
             in_threads(
                 lambda order: rnn.gradient(
-                    pre, tape.hidden, lens, order, self.reverse, self.codes, self.params, self.clip, self.R_packed, r_y,
-                    r_h, m,
+                    z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
+                    self.W_all, r_y, r_h, r_x,
                 ),
-                tape.lens.parts,
+                lens.parts,
             )  # fmt: skip
-            return [self.by_gates.times(m), lost, r_h]
-        eps, delta = self.scalar(lrp.epsilon), self.scalar(lrp.bias_factor)
+            return [r_x, lost, r_h]
+        number = r_h.dtype.type
+        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
         in_threads(
             lambda order: rnn.relevance(
-                pre, tape.hidden, tape.h0, lens, order, self.reverse, self.bias, self.R_packed, eps, delta,
-                self.scalar(self.units), r_y, r_h, m, each, lost,
+                tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
+                eps, delta, unit, r_y, r_h, r_x, lost,
             ),
-            tape.lens.parts,
+            lens.parts,
         )  # fmt: skip
-        return [self.of_input(tape.x, self.by_gates.times(m), lrp, each), lost, r_h]
+        return [r_x, lost, r_h]
 
 
 class RNN(Recurrent):

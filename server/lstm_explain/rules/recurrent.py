@@ -14,7 +14,6 @@ import numpy as np
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels import memory
-from lstm_explain.kernels.product import WIDTH, multiply, pack
 from lstm_explain.kernels.scalar import CODES, DEFAULTS
 from lstm_explain.spec.method import LRP
 from lstm_explain.threads import in_threads, threads
@@ -286,28 +285,6 @@ def _stack(parts: list[Array], axis: int) -> Array:
     return np.concatenate([part[None] if axis == 0 else part[:, None] for part in parts], axis)
 
 
-class Weights:
-    """A matrix [K, N] that all steps are multiplied by at once. Not by BLAS, whose sums depend on how many rows there
-    are, and LRP may divide by what they differ in.
-    """
-
-    def __init__(self, matrix: Array) -> None:
-        self.columns = matrix.shape[1]
-        self.packed = pack(matrix)
-
-    def times(self, x: Array) -> Array:
-        """[T, B, K] to [T, B, N]."""
-        steps, batch, units = x.shape
-        out = memory.empty((steps * batch, self.packed.shape[0] * WIDTH), x.dtype)
-        rows = x.reshape(steps * batch, units)
-        size = -(-len(rows) // (8 * threads())) * 8
-        starts = range(0, len(rows), size)
-        in_threads(
-            lambda a: multiply(rows[a : a + size], self.packed, out[a : a + size], min(size, len(rows) - a)), starts
-        )
-        return np.ascontiguousarray(out[:, : self.columns]).reshape(steps, batch, -1)
-
-
 class Direction(ABC):
     """One direction of one node: its weights as the kernels want them."""
 
@@ -350,6 +327,10 @@ class Direction(ABC):
         r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps.
         """
 
+    def sums_in(self, keep: Keep) -> np.dtype[Any]:
+        """The arithmetic of sums that the way back divides by, and so of the way back."""
+        return np.dtype(np.float64) if keep is Keep.EVERYTHING else self.dtype
+
     def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Array:
         """For a kernel to fill; zero where it will not come, past the end of shorter sequences."""
         return (memory.empty if lens.whole else memory.zeros)(shape, self.dtype if dtype is None else dtype)
@@ -361,11 +342,6 @@ class Direction(ABC):
         steps = lens.steps
         at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
         return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)
-
-    def of_input(self, x: Array, r: Array, lrp: LRP, each: Array) -> Array:
-        """Relevance of x [T, B, D], x * r + each, given the densities r that reach it. Overwrites r."""
-        r *= x
-        return r + each[:, :, None] if lrp.bias_factor else r
 
 
 def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:

@@ -1,0 +1,163 @@
+"""LRP backward through the GRU. Conventions: steps.py; what is kept: gru.py."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from lstm_explain.kernels.product import multiply, width_of
+from lstm_explain.kernels.scalar import FAST, settle, share
+from lstm_explain.kernels.steps import place, state_before, steps_at_once, to_inputs
+
+
+@nb.njit(**FAST)
+def relevance(
+    rule, x, z, gates, inner, hidden, h0, lens, order, reverse, before, bias, Rb_h, R_zr, R_h, W, eps, delta, r_y, r_h,
+    r_x, lost,
+):  # fmt: skip
+    """LRP under every product rule.
+
+    bias, Rb_h: as in `forward`; R_zr, R_h: packed [2H, H], [H, H]. W: packed, [H, D] of the candidate alone under
+    "signal takes all" (rule 0), where gates get nothing, else [3H, D]. r_y: relevance arriving at every step, [T, B, H]
+    or [0, 0, 0]; r_h [B, H]: at the last state; overwritten with that of the initial state. Fills r_x [T, B, D]:
+    relevance of the inputs; adds to lost [B] what is absorbed.
+    """
+    B, H, number = order.size, hidden.shape[2], z.dtype
+    total, along, width = lens[order[0]], r_y.shape[0] > 0, W.shape[1]
+    steps = steps_at_once(B, width, total)
+    m, given = np.empty((steps * B, width), number), np.empty(steps * B, number)
+    where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), number)
+    h_prev, direct = np.empty((B, H), number), np.empty((B, H), number)
+    r_reset, density_u = np.empty((B, H), number), np.empty((B, H), number)
+    of_gates, of_bias = np.empty((B, 2 * H), number), np.empty((B, 2), number)
+    through, back = np.empty((B, width_of(R_h)), number), np.zeros((B, width_of(R_zr)), number)
+    row, running = 0, 0
+    for s in range(total - 1, -1, -1):
+        while running < B and lens[order[running]] > s:
+            running += 1
+        if row + running > steps * B:
+            to_inputs(m, W, of_rows, row, where, given, x, r_x)
+            row = 0
+        for i in range(running):
+            b = order[i]
+            t = place(s, b, lens, reverse)
+            where[row + i, 0], where[row + i, 1] = t, b
+            state_before(s, b, lens, reverse, hidden, h0, h_prev, i)
+            if along:
+                for j in range(H):
+                    r_h[b, j] += r_y[t, b, j]
+            # one loop for each of the usual rules: what is known when it is compiled costs nothing
+            if rule == 0:
+                lost[b] += _to_candidate(
+                    0, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
+                    direct, r_reset, density_u, m, given, of_bias,
+                )  # fmt: skip
+            elif rule == 1:
+                lost[b] += _to_candidate(
+                    1, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
+                    direct, r_reset, density_u, m, given, of_bias,
+                )  # fmt: skip
+            else:
+                lost[b] += _to_candidate(
+                    rule, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
+                    direct, r_reset, density_u, m, given, of_bias,
+                )  # fmt: skip
+        multiply(density_u, R_h, through, running)
+        for i in range(running):
+            b = order[i]
+            t = place(s, b, lens, reverse)
+            lost[b] += _to_reset(
+                rule, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, eps, delta, through, direct,
+                r_reset, m, given, of_bias,
+            )  # fmt: skip
+            if rule != 0:
+                for j in range(2 * H):
+                    of_gates[i, j] = m[row + i, j]
+        if rule != 0:
+            multiply(of_gates, R_zr, back, running)
+        for i in range(running):
+            b, to_h = order[i], of_bias[i, 0]
+            if before:
+                for j in range(H):
+                    r_h[b, j] = direct[i, j] + h_prev[i, j] * (back[i, j] + through[i, j]) + to_h
+            else:
+                for j in range(H):
+                    r_h[b, j] = direct[i, j] + h_prev[i, j] * back[i, j] + to_h
+        row += running
+    to_inputs(m, W, of_rows, row, where, given, x, r_x)
+
+
+@nb.njit(**FAST, forceinline=True)
+def _to_candidate(
+    rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h, direct, r_reset,
+    density_u, m, given, of_bias,
+):  # fmt: skip
+    """From h to the update gate's and the candidate's sums, and under "before" to u; returns what is absorbed.
+
+    direct [i]: what z h_prev hands to h_prev; density_u [i]: what goes through R_h. What every unit gets of biases and
+    stabilisers: given [row], an input; of_bias [i, 0], h_prev; of_bias [i, 1], r h_prev. Under "before" the candidate
+    has D + 1 incoming units, the inputs and r * u; u has H.
+    """
+    H, number = h_prev.shape[1], z.dtype.type
+    zero, half, one = number(0), number(0.5), number(1)
+    keep, at = one - delta, 0 if rule == 0 else 2 * H
+    per_unit = one / number(features + H)
+    per_candidate = one / number(features + 1) if before else per_unit
+    absorbed, to_gate, to_candidate, to_u = zero, zero, zero, zero
+    for j in range(H):
+        old_gate, n = number(gates[t, b, j]), number(gates[t, b, 2 * H + j])
+        new_gate = one - old_gate
+        new, old = new_gate * n, old_gate * h_prev[i, j]
+        density, kept = settle(r_h[b, j], new + old, zero, eps)
+        absorbed += keep * kept
+        part = delta * half * kept
+        r_new, r_n, gone_new = share(rule, new_gate, n, new * density + part, eps, delta)
+        r_old, r_prev, gone_old = share(rule, old_gate, h_prev[i, j], old * density + part, eps, delta)
+        absorbed += gone_new + gone_old
+        direct[i, j] = r_prev
+        if rule != 0:
+            density, kept = settle(r_new + r_old, z[t, b, j], bias[j], eps)
+            m[row, j] = density
+            to_gate += kept
+        density, kept = settle(r_n, z[t, b, 2 * H + j], bias[2 * H + j], eps)
+        m[row, at + j] = density
+        to_candidate += kept
+        if before:
+            r_gate, u = number(gates[t, b, H + j]), inner[t, b, j]
+            r_p = r_gate * u * density + delta * kept * per_candidate
+            r_r, r_u, gone = share(rule, r_gate, u, r_p, eps, delta)
+            r_reset[i, j] = r_r
+            density, kept = settle(r_u, u, Rb_h[j], eps)
+            absorbed += gone
+            to_u += kept
+        density_u[i, j] = density
+    given[row] = delta * (to_gate * per_unit + to_candidate * per_candidate)
+    of_bias[i, 0] = delta * (to_gate * per_unit + to_u / number(H))
+    of_bias[i, 1] = delta * to_candidate * per_candidate
+    return absorbed + keep * (to_gate + to_candidate + to_u)
+
+
+@nb.njit(**FAST, forceinline=True)
+def _to_reset(
+    rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, eps, delta, through, direct, r_reset, m, given,
+    of_bias,
+):  # fmt: skip
+    """To the reset gate's sum; under "after" from r h_prev, of which each is an incoming unit of every candidate."""
+    H, number = h_prev.shape[1], z.dtype.type
+    absorbed, to_gate = number(0), number(0)
+    if not before:
+        for j in range(H):
+            r_p = inner[t, b, j] * through[i, j] + of_bias[i, 1]
+            r_r, r_prev, gone = share(rule, number(gates[t, b, H + j]), h_prev[i, j], r_p, eps, delta)
+            r_reset[i, j] = r_r
+            direct[i, j] += r_prev
+            absorbed += gone
+    if rule != 0:
+        for j in range(H):
+            density, kept = settle(r_reset[i, j], z[t, b, H + j], bias[H + j], eps)
+            m[row, H + j] = density
+            to_gate += kept
+        each = delta * to_gate / number(features + H)
+        given[row] += each
+        of_bias[i, 0] += each
+    return absorbed + (number(1) - delta) * to_gate

@@ -1,0 +1,243 @@
+"""LRP backward through the LSTM. Conventions: steps.py; what is kept: lstm.py."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from lstm_explain.kernels.product import multiply, width_of
+from lstm_explain.kernels.scalar import FAST, settle, share
+from lstm_explain.kernels.steps import place, state_before, steps_at_once, through_hidden, to_inputs
+
+
+@nb.njit(**FAST)
+def relevance_all(
+    x, pre, old, new, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_c, r_x, lost
+):  # fmt: skip
+    """LRP under "signal takes all": only the cell input passes relevance on (Arras et al. 2019, section 3).
+
+    pre, old, new, hidden: of `forward`. bias [H] of the cell input; R, W: its weights, packed [H, H], [H, D]; delta:
+    bias factor; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every step, [T, B, H]
+    or [0, 0, 0] for none; r_h, r_c [B, H]: at the last states; overwritten with that of the initial states. Fills
+    r_x [T, B, D]: relevance of the inputs; adds to lost [B] what is absorbed.
+    """
+    B, H = order.size, hidden.shape[2]
+    zero, half, one = pre.dtype.type(0), pre.dtype.type(0.5), pre.dtype.type(1)
+    total, along = lens[order[0]], r_y.shape[0] > 0
+    steps = steps_at_once(B, H, total)
+    m, given = np.empty((steps * B, H), pre.dtype), np.empty(steps * B, pre.dtype)
+    where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), pre.dtype)
+    back = np.empty((B, width_of(R)), pre.dtype)
+    row, before, running = 0, 0, 0
+    for s in range(total - 1, -1, -1):
+        if running:
+            multiply(m[before:row], R, back, running)
+            through_hidden(back, given, before, running, s, order, lens, reverse, hidden, h0, r_h)
+        while running < B and lens[order[running]] > s:
+            running += 1
+        if row + running > steps * B:
+            to_inputs(m, W, of_rows, row, where, given, x, r_x)
+            row = 0
+        before = row
+        for i in range(running):
+            b = order[i]
+            t = place(s, b, lens, reverse)
+            of_sum, of_input = zero, zero
+            for j in range(H):
+                r = r_c[b, j] + r_h[b, j]
+                if along:
+                    r += r_y[t, b, j]
+                density, kept = settle(r, old[t, b, j] + new[t, b, j], zero, eps)
+                of_sum += kept
+                part = delta * half * kept
+                r_c[b, j] = old[t, b, j] * density + part
+                density, kept = settle(new[t, b, j] * density + part, pre[t, b, j], bias[j], eps)
+                of_input += kept
+                m[row, j] = density
+            lost[b] += (one - delta) * (of_sum + of_input)
+            given[row] = delta * of_input * unit
+            where[row, 0], where[row, 1] = t, b
+            row += 1
+    if running:
+        if h0.any():
+            multiply(m[before:row], R, back, running)
+        else:
+            back[:] = 0
+        through_hidden(back, given, before, running, -1, order, lens, reverse, hidden, h0, r_h)
+        to_inputs(m, W, of_rows, row, where, given, x, r_x)
+
+
+@nb.njit(**FAST)
+def relevance_shared(
+    rule, x, z, gates, cells, squashed, hidden, h0, c0, lens, order, reverse, coupled, bias, R, W, P, eps, delta, unit,
+    r_y, r_h, r_c, r_x, lost,
+):  # fmt: skip
+    """LRP under half (1), prop (2) and abs (3): gates receive relevance and pass it on.
+
+    As `relevance_all`, from what `forward` keeps, but bias [4H], R, W packed [4H, H], [4H, D].
+    """
+    B, H = order.size, hidden.shape[2]
+    total, along, plain = lens[order[0]], r_y.shape[0] > 0, not (coupled or P.shape[0])
+    steps = steps_at_once(B, 4 * H, total)
+    m, given = np.empty((steps * B, 4 * H), z.dtype), np.empty(steps * B, z.dtype)
+    where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
+    back, c_prev = np.empty((B, width_of(R)), z.dtype), np.empty((1, H), z.dtype)
+    row, before, running = 0, 0, 0
+    for s in range(total - 1, -1, -1):
+        if running:
+            multiply(m[before:row], R, back, running)
+            through_hidden(back, given, before, running, s, order, lens, reverse, hidden, h0, r_h)
+        while running < B and lens[order[running]] > s:
+            running += 1
+        if row + running > steps * B:
+            to_inputs(m, W, of_rows, row, where, given, x, r_x)
+            row = 0
+        before = row
+        for i in range(running):
+            b = order[i]
+            t = place(s, b, lens, reverse)
+            state_before(s, b, lens, reverse, cells, c0, c_prev, 0)
+            if along:
+                for j in range(H):
+                    r_h[b, j] += r_y[t, b, j]
+            # one loop for each rule of the plain cell: what is known when it is compiled costs nothing
+            if plain and rule == 1:
+                absorbed, handed = _shared_step(
+                    1,
+                    False,
+                    False,
+                    t,
+                    b,
+                    row,
+                    z,
+                    gates,
+                    cells,
+                    squashed,
+                    c_prev,
+                    bias,
+                    P,
+                    eps,
+                    delta,
+                    unit,
+                    r_h,
+                    r_c,
+                    m,
+                )
+            elif plain and rule == 2:
+                absorbed, handed = _shared_step(
+                    2,
+                    False,
+                    False,
+                    t,
+                    b,
+                    row,
+                    z,
+                    gates,
+                    cells,
+                    squashed,
+                    c_prev,
+                    bias,
+                    P,
+                    eps,
+                    delta,
+                    unit,
+                    r_h,
+                    r_c,
+                    m,
+                )
+            elif plain:
+                absorbed, handed = _shared_step(
+                    3,
+                    False,
+                    False,
+                    t,
+                    b,
+                    row,
+                    z,
+                    gates,
+                    cells,
+                    squashed,
+                    c_prev,
+                    bias,
+                    P,
+                    eps,
+                    delta,
+                    unit,
+                    r_h,
+                    r_c,
+                    m,
+                )
+            else:
+                absorbed, handed = _shared_step(
+                    rule, P.shape[0] > 0, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta,
+                    unit, r_h, r_c, m,
+                )  # fmt: skip
+            lost[b] += absorbed
+            given[row] = handed
+            where[row, 0], where[row, 1] = t, b
+            row += 1
+    if running:
+        if h0.any():
+            multiply(m[before:row], R, back, running)
+        else:
+            back[:] = 0
+        through_hidden(back, given, before, running, -1, order, lens, reverse, hidden, h0, r_h)
+        to_inputs(m, W, of_rows, row, where, given, x, r_x)
+
+
+@nb.njit(**FAST, forceinline=True)
+def _shared_step(
+    rule, peeps, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c, m
+):  # fmt: skip
+    """One step of one sample: the densities at its pre-activations into row `row` of m, relevance of the cell before
+    into r_c; returns what is absorbed, and what of biases and stabilisers each incoming unit gets.
+
+    A gate with a peephole has one more incoming unit, the cell.
+    """
+    H, number = c_prev.shape[1], z.dtype.type
+    zero, half, one = number(0), number(0.5), number(1)
+    keep, gate_unit = one - delta, one / (one / unit + one) if peeps else unit
+    absorbed, handed = zero, zero
+    for j in range(H):
+        i_gate, o_gate = number(gates[t, b, j]), number(gates[t, b, H + j])
+        f_gate, g = number(gates[t, b, 2 * H + j]), number(gates[t, b, 3 * H + j])
+        r_o, r_s, gone = share(rule, o_gate, number(squashed[t, b, j]), r_h[b, j], eps, delta)
+        density, kept = settle(r_o, z[t, b, H + j], bias[H + j], eps)
+        m[row, H + j] = density
+        absorbed += keep * kept + gone
+        handed += delta * kept * gate_unit
+        r_cell = r_c[b, j] + r_s
+        if peeps:
+            r_cell += P[1, j] * cells[t, b, j] * density + delta * kept * gate_unit
+
+        old, new = f_gate * c_prev[0, j], i_gate * g
+        density, kept = settle(r_cell, old + new, zero, eps)
+        part = delta * half * kept
+        absorbed += keep * kept
+        r_f, r_prev, gone_f = share(rule, f_gate, c_prev[0, j], old * density + part, eps, delta)
+        r_i, r_g, gone_i = share(rule, i_gate, g, new * density + part, eps, delta)
+        absorbed += gone_f + gone_i
+        if coupled:
+            r_i += r_f
+            r_f = zero
+
+        density, kept = settle(r_i, z[t, b, j], bias[j], eps)
+        m[row, j] = density
+        absorbed += keep * kept
+        handed += delta * kept * gate_unit
+        if peeps:
+            r_prev += P[0, j] * c_prev[0, j] * density + delta * kept * gate_unit
+
+        density, kept = settle(r_f, z[t, b, 2 * H + j], bias[2 * H + j], eps)
+        m[row, 2 * H + j] = density
+        absorbed += keep * kept
+        handed += delta * kept * gate_unit
+        if peeps:
+            r_prev += P[2, j] * c_prev[0, j] * density + delta * kept * gate_unit
+
+        density, kept = settle(r_g, z[t, b, 3 * H + j], bias[3 * H + j], eps)
+        m[row, 3 * H + j] = density
+        absorbed += keep * kept
+        handed += delta * kept * unit
+        r_c[b, j] = r_prev
+    return absorbed, handed
