@@ -101,19 +101,23 @@ def _at_rest(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent], d
     if isinstance(step, Segment) or step.kind is not Kind.RECURRENT:
         return None
     node, cell, keep = step.node, cells[step.node.name], plan.keep
-    name, source = node.name, node.inputs[0]
+    name, source, lengths = node.name, node.inputs[0], node.input(4)
     x = done.values.get(source)
-    if x is None or cell.reads != (0,) or cell.batch_first or x.dtype != cell.dtype:
+    if x is None or cell.given or cell.batch_first or x.dtype != cell.dtype or lengths in plan.graph.constants:
         return None
-    shape = x.shape
+    shape, otherwise = x.shape, _recurrent(step, plan, cell)
     lens, states = cell.at_rest(*shape[:2])
 
     def recur(done: Pass) -> None:
-        x, flags = done.values[source], done.values[source].flags
+        values = done.values
+        x = values[source]
         if x.shape != shape:
             raise OtherShape
-        x = x if flags.c_contiguous and flags.writeable else np.array(x, order="C")
+        if lengths and (values[lengths].shape != shape[1:2] or (values[lengths] != shape[0]).any()):
+            return otherwise(done)
+        x = x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")
         outputs, done.tapes[name] = cell.run(x, lens, states, keep)
-        done.values.update(outputs)
+        values.update(outputs)
+        return None
 
     return recur

@@ -1,6 +1,7 @@
 """Parts of a graph too small for a call of ONNX Runtime's, which takes as long as the arithmetic of a small head.
 
-NumPy evaluates them: views, and dense layers with constant weights.
+NumPy evaluates them: views, dense layers and lookups with constant weights, and what is done to whole numbers to find
+the lengths of sequences.
 """
 
 from __future__ import annotations
@@ -26,16 +27,24 @@ def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
         return None
     steps: list[Step] = []
     for node in nodes:
-        maker, first = _MAKERS.get(node.op), node.input(0)
-        if node.outputs[0] == shape_tap(first):
+        if node.outputs[0] == shape_tap(node.input(0)):
             continue
-        if maker is None or first in graph.constants or graph.type_of(first).dtype not in (np.float32, np.float64):
+        maker = _MAKERS.get(node.op)
+        source = node.input(1 if node.op == "Gather" else 0)
+        if maker is None or source in graph.constants or len(node.outputs) != 1 or not _known(graph, node, source):
             return None
         function = maker(node, graph)
-        if function is None or len(node.outputs) != 1:
+        if function is None:
             return None
-        steps.append((function, first, node.outputs[0]))
+        steps.append((function, source, node.outputs[0]))
     return steps
+
+
+def _known(graph: Graph, node: Node, source: str) -> bool:
+    """Whether the source is of a type whose arithmetic is NumPy's: whole numbers for those that add up."""
+    kind = graph.type_of(source).dtype
+    floats, integers = kind in (np.float32, np.float64), kind in (np.int32, np.int64)
+    return integers if node.op in _OF_INTEGERS else floats or (integers and node.op in _OF_ANY)
 
 
 def fits(values: Mapping[str, Array], names: Sequence[str]) -> bool:
@@ -65,13 +74,55 @@ def _flatten(node: Node, graph: Graph) -> Callable[[Array], Array]:
 
 
 def _squeeze(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
-    axes = node.attribute("axes")
-    if axes is None:
-        if node.input(1) not in graph.constants:
-            return None
-        axes = graph.constants[node.input(1)].reshape(-1).tolist()
-    chosen = tuple(axes)
-    return lambda x: x.squeeze(chosen)
+    axes = _integers(node, graph, 1, "axes")
+    return None if axes is None else lambda x: x.squeeze(tuple(axes))
+
+
+def _unsqueeze(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    axes = _integers(node, graph, 1, "axes")
+    return None if axes is None else lambda x: np.expand_dims(x, tuple(axes))
+
+
+def _reshape(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    shape = _integers(node, graph, 1, "shape")
+    if shape is None or node.attribute("allowzero", 0):
+        return None
+    if 0 not in shape:
+        return lambda x: x.reshape(shape)
+    return lambda x: x.reshape([x.shape[i] if n == 0 else n for i, n in enumerate(shape)])
+
+
+def _integers(node: Node, graph: Graph, slot: int, attribute: str) -> list[int] | None:
+    """A list that older opsets keep as an attribute and newer ones as an input; None where it is not constant."""
+    given = graph.constants.get(node.input(slot)) if node.input(slot) else node.attribute(attribute)
+    return None if given is None else np.asarray(given).reshape(-1).tolist()
+
+
+def _lookup(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    table = graph.constants.get(node.input(0))
+    if table is None or node.attribute("axis", 0) != 0:
+        return None
+    return lambda indices: table.take(indices, 0)
+
+
+def _cumulative_sum(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    axes = _integers(node, graph, 1, "axis")
+    if axes is None or node.attribute("exclusive", 0):
+        return None
+    (axis,) = axes
+    if not node.attribute("reverse", 0):
+        return lambda x: x.cumsum(axis, x.dtype)
+    return lambda x: np.flip(np.flip(x, axis).cumsum(axis, x.dtype), axis)
+
+
+def _sum(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    axes, keeps = _integers(node, graph, 1, "axes"), bool(node.attribute("keepdims", 1))
+    return None if not axes else lambda x: x.sum(tuple(axes), x.dtype, keepdims=keeps)
+
+
+def _cast(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+    kind = graph.type_of(node.outputs[0]).dtype
+    return (lambda x: x.astype(kind)) if kind in (np.int32, np.int64, np.float32) else None
 
 
 def _matmul(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
@@ -110,9 +161,12 @@ def _times(matrix: Array, bias: Array | None) -> Callable[[Array], Array] | None
     return times
 
 
-def _add(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
-    added = graph.constants.get(node.input(1))
-    return None if added is None else lambda x: x + added
+def _with_constant(function: Callable[[Array, Array], Array]) -> Maker:
+    def maker(node: Node, graph: Graph) -> Callable[[Array], Array] | None:
+        other = graph.constants.get(node.input(1))
+        return None if other is None else lambda x: function(x, other)
+
+    return maker
 
 
 def _fitting(weights: Array | None) -> bool:
@@ -125,7 +179,19 @@ _MAKERS: dict[str, Maker] = {
     "Transpose": _transpose,
     "Flatten": _flatten,
     "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Reshape": _reshape,
+    "Gather": _lookup,
     "MatMul": _matmul,
     "Gemm": _gemm,
-    "Add": _add,
+    "Add": _with_constant(np.add),
+    "Sub": _with_constant(np.subtract),
+    "Mul": _with_constant(np.multiply),
+    "Div": _with_constant(np.true_divide),
+    "Cast": _cast,
+    "Sign": lambda node, graph: np.sign,
+    "CumSum": _cumulative_sum,
+    "ReduceSum": _sum,
 }
+_OF_INTEGERS = {"Gather", "Cast", "Sign", "CumSum", "ReduceSum"}
+_OF_ANY = {"Identity", "Shape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Reshape"}
