@@ -20,7 +20,7 @@ CASES: dict[str, tuple[str, npt.NDArray[Any], str]] = {
     "gemm": ("y = Gemm(x, w, b)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {0.5, -1}"),
     "gemm, one bias": ("y = Gemm(x, w, b)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[1] b = {0.5}"),
     "gemm, a bias a row": ("y = Gemm(x, w, b)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2, 1] b = {5, 7}"),
-    "gemm, transposed": ("y = Gemm<transB = 1>(x, w, b)", FLOATS, "float[2, 3] w = {1, 2, 3, 4, 5, 6}, float[2] b = {1, 2}"),
+    "gemm, transposed": ("y = Gemm<transB = 1>(x, w, b)", FLOATS, "float[1, 3] w = {1, 2, 3}, float[1] b = {1}"),
     "matmul": ("y = MatMul(x, w)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}"),
     "add": ("y = Add(x, b)", FLOATS, "float[3] b = {0.5, -1, 2}"),
     "sub": ("y = Sub(x, b)", FLOATS, "float[3] b = {0.5, -1, 2}"),

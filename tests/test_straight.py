@@ -111,3 +111,14 @@ def test_an_answer_is_the_callers_own() -> None:
     for name, array in kept.items():
         np.testing.assert_array_equal(answers[-1].relevance[name], array)
         np.testing.assert_array_equal(fresh.relevance[name], array)
+
+
+@pytest.mark.parametrize("index", [1, -1, (1,), [1], np.int64(1), np.array([1]), np.array([[1]]), None], ids=repr)
+def test_a_position_may_be_written_in_many_ways(index: Any) -> None:
+    model, inputs = loaded("t_lstm_last_legacy17"), inputs_of("t_lstm_last_legacy17")
+    target = lx.Target(index=index)
+    answers = [model.explain(inputs, lx.LRP(epsilon=0.01), target) for _ in range(3)]
+    (general,) = model.explain_many(inputs, lx.LRP(epsilon=0.01), [target])
+    for name, array in general.relevance.items():
+        np.testing.assert_array_equal(answers[-1].relevance[name], array)
+    np.testing.assert_array_equal(answers[-1].target.index, general.target.index)

@@ -89,19 +89,24 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Straight:
-    """One kind of request. dtype: of the way back."""
+    """One kind of request. width: of the output, [1, width]. dtype: of the way back."""
 
     asked: Asked
     plan: Plan
     advances: Sequence[Advance]
     replay: Replay
+    width: int
     dtype: np.dtype[np.floating[Any]]
 
     def explain(self, inputs: Mapping[str, Array], target: Target) -> Explanation | None:
         """inputs: arrays of the shapes of this way's kind. None: the general way has to be gone."""
-        asked = self.asked
+        asked, at = self.asked, None
         if len(inputs) != len(asked.inputs):
             return None
+        if target.index is not None:
+            at = _whole_number(target.index)
+            if at is None or not -self.width <= at < self.width:
+                return None
         for name, spec in asked.inputs.items():
             if inputs[name].dtype != spec.dtype or not sound(inputs[name]):
                 return None
@@ -110,8 +115,11 @@ class Straight:
                 done = self._forward(inputs)
             except Exception:  # the general way tells what is wrong
                 return None
-            at = _position(target.index, done.values[asked.output])
-            answer = None if at is None else self._back(done, at)
+            output = done.values[asked.output]
+            if output.shape != (1, self.width):
+                return None
+            at = int(output.argmax()) if at is None else at % self.width
+            answer = self._back(done, at)
             if answer is None or len(wanting(asked.method, answer)):
                 return None
         selection, values = Selection(ONE, 1, np.array([[at]]), None), done.values
@@ -150,11 +158,15 @@ class Straight:
         return Answer(relevance, explained, {}, Ledger(*account, course.absorbed))  # type: ignore[call-arg]
 
 
-def _position(index: Any, output: Array) -> int | None:
-    width = output.shape[1]
-    if index is None:
-        return int(output.argmax())
-    return index % width if type(index) is int and -width <= index < width else None
+def _whole_number(index: Any) -> int | None:
+    """A position on the one axis that is not the batch's, as a number; None: it is no single one."""
+    if type(index) is int:
+        return index
+    try:
+        array = np.asarray(index)
+    except ValueError:  # ragged
+        return None
+    return int(array.item()) if array.size == 1 and array.dtype.kind in "iu" else None
 
 
 def way_of(asked: Asked, engine: Engine, inputs: Mapping[str, Array], target: Target) -> Straight | None:
@@ -171,4 +183,6 @@ def way_of(asked: Asked, engine: Engine, inputs: Mapping[str, Array], target: Ta
         context = Context(plan, head, engine.cells, done, list(inputs), [])
         walk = walked(context, method, select(target, shown, output))
     replay = replay_of(walk)
-    return None if replay is None else Straight(asked, plan, written_out(plan, engine.cells, done), replay, walk.dtype)
+    if replay is None:
+        return None
+    return Straight(asked, plan, written_out(plan, engine.cells, done), replay, shown.shape[1], walk.dtype)
