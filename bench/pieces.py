@@ -20,8 +20,8 @@ Places = tuple[tuple[str, str], ...]
 # label, and where in which module it is; a method goes by one of several places, or by none
 PIECES: tuple[tuple[str, Places], ...] = (
     ("input checks", (("lstm_explain.model", "check_inputs"), ("lstm_explain.straight", "sound"))),
-    ("forward pass", (("lstm_explain.engine", "run"),)),
-    ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.forward"),)),
+    ("forward pass", (("lstm_explain.engine", "run"), ("lstm_explain.straight", "go"))),
+    ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.run"),)),
     ("· · its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
     ("way back", (("lstm_explain.engine", "explain_by_propagation"), ("lstm_explain.straight", "Straight._back"))),
     ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.backward"),)),
