@@ -106,6 +106,12 @@ def runs(model: Model, inputs: Inputs, method: Method | None) -> int:
     return 1
 
 
+def units_of(model: Model, inputs: Inputs, method: Method | None) -> int:
+    """Time steps of all samples of all runs: what the time of a request is proportional to."""
+    batch, steps = extents(model, inputs)
+    return batch * steps * runs(model, inputs, method)
+
+
 def estimate(model: Model, inputs: Inputs, method: Method | None) -> int:
     """Bytes that the work takes at most, roughly.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lstm_explain.catalogue.config import ConfigFile, ModelConfig, read_config
 from lstm_explain.catalogue.layout import Source
 from lstm_explain.catalogue.limits import Limits
+from lstm_explain.catalogue.pace import Pace
 from lstm_explain.catalogue.text import TextInput, load_text_input
 from lstm_explain.catalogue.together import Together
 from lstm_explain.errors import Error
@@ -65,12 +66,16 @@ class Carded:
 
 @dataclass(frozen=True)
 class ServedModel(Carded):
-    """A version in memory; a request keeps the one that it began with. together: where its requests may be batched."""
+    """A version in memory; a request keeps the one that it began with.
+
+    together: where its requests may be batched. pace: of its runs so far.
+    """
 
     model: Model
     text_inputs: dict[str, TextInput]
     limits: Limits
     together: Together | None = None
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def config(self) -> ModelConfig:

@@ -17,10 +17,8 @@ from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Kind, Request
 from lstm_explain.errors import Error
 from lstm_explain.service.errors import TooLate
-from lstm_explain.service.gate import Call, Patience, Slots
+from lstm_explain.service.gate import AT_WORK, WAITING, Call, Patience, Slots
 from lstm_explain.watch import Part, Stopped
-
-WAITING, AT_WORK = "while the request waited", "during the work"
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,11 @@ class Job:
     or the outputs of a prediction. parts: of the run that answered it. company: requests in that run.
     """
 
-    def __init__(self, served: ServedModel, request: Request, call: Call, kind: Kind | None = None) -> None:
-        self.served, self.request, self.kind = served, request, kind
+    request: Request
+
+    def __init__(self, served: ServedModel, call: Call) -> None:
+        self.served = served
+        self.kind: Kind | None = None
         self.patience = Patience(call)
         self.asked, self.began = time.time_ns(), 0
         self.parts: dict[str, Part] = {}
@@ -62,6 +63,7 @@ class Job:
         return self.answer is not None or self.error is not None
 
     def begin(self) -> None:
+        """There is a slot for it, or nobody waits for it any more: then `error` says so."""
         self.began, self.error = time.time_ns(), self.patience.over(WAITING)
 
     def follow(self) -> None:
@@ -128,26 +130,25 @@ def nobody_waits(jobs: Iterable[Job]) -> None:
 class Batches:
     """work: answers jobs, several only if they are of one kind."""
 
-    def __init__(self, slots: Slots, work: Callable[[list[Job]], None]) -> None:
-        self._slots = slots
+    def __init__(self, work: Callable[[list[Job]], None]) -> None:
         self._work = work
         self._lock = threading.Lock()
         self._open: dict[Hashable, Group] = {}
 
-    def do(self, job: Job, room: Room, load: Load) -> None:
-        """Returns when the job is settled. Raises TooLate."""
+    def do(self, job: Job, room: Room, load: Load, slots: Slots) -> None:
+        """Returns when the job is settled. Raises TooLate. slots: where the run takes its own, if this job leads it."""
         if job.kind is None:
-            self._alone(job)
+            self._alone(job, slots)
             return
         key = (id(job.served), job.kind)
         group = self._join(job, key, room, load)
         if group.jobs[0] is job:
-            self._lead(group, key)
+            self._lead(group, key, slots)
         else:
             job.wait()
 
-    def _alone(self, job: Job) -> None:
-        taken = self._slots.take(job.patience.left())
+    def _alone(self, job: Job, slots: Slots) -> None:
+        taken = slots.take(job.patience.left())
         try:
             job.begin()
             if not taken:
@@ -156,7 +157,7 @@ class Batches:
                 self._work([job])
         finally:
             if taken:
-                self._slots.give_back()
+                slots.give_back()
 
     def _join(self, job: Job, key: Hashable, room: Room, load: Load) -> Group:
         with self._lock:
@@ -168,11 +169,11 @@ class Batches:
             group.add(job, load)
             return group
 
-    def _lead(self, group: Group, key: Hashable) -> None:
+    def _lead(self, group: Group, key: Hashable, slots: Slots) -> None:
         if group.room.delay:
             left = group.jobs[0].patience.left()
             group.full.wait(min(group.room.delay, math.inf if left is None else left))
-        while not (taken := self._slots.take(group.left())) and group.left() != 0.0:
+        while not (taken := slots.take(group.left())) and group.left() != 0.0:
             pass  # somebody with more patience has joined meanwhile
         jobs: list[Job] = []
         try:
@@ -184,7 +185,7 @@ class Batches:
                 self._work(waiting)
         finally:
             if taken:
-                self._slots.give_back()
+                slots.give_back()
             for job in jobs:
                 if not job.settled:
                     job.error = TooLate(f"the deadline passed {WAITING}") if not taken else RuntimeError("not answered")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_explain.catalogue.limits import Limits, costs_of
+from lstm_explain.catalogue.limits import Limits, costs_of, units_of
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Request
 from lstm_explain.errors import InputError
@@ -19,7 +19,7 @@ from lstm_explain.inputs import check_inputs
 from lstm_explain.model import Explanation
 from lstm_explain.service import tracing
 from lstm_explain.service.batches import Batches, Job, Load, Room
-from lstm_explain.service.gate import Call, Slots
+from lstm_explain.service.gate import Both, Call, Slots, Unlimited
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.tracing import Span
@@ -28,6 +28,10 @@ from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]
 Message = TypeVar("Message")
+
+# Bytes of a message that is read and written in next to no time, and seconds of a run that is mostly Python.
+SMALL_MESSAGE, SHORT_RUN = 1 << 16, 1e-3
+ENOUGH = Unlimited()
 
 _ALONE = (Room(1), Load(1))
 
@@ -62,33 +66,49 @@ class Explainer:
     """Runs queries, as many at a time as there are slots; those of one kind together where that is allowed."""
 
     def __init__(self, slots: Slots, metrics: Metrics, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        self._batches = Batches(slots, Runs(metrics))
+        self._slots, self._lane = slots, Slots(1)
+        self._small = Both(slots, self._lane)  # in this order: nobody in the lane waits for a slot
+        self._runs = Runs(metrics)
+        self._batches = Batches(self._runs)
         self._metrics = metrics
         self._limits = limits
 
-    def explain(self, served: ServedModel, query: Query, call: Call) -> Answer:
-        """Raises lstm_explain.Error; TooLate or Dropped as soon as nobody waits any more."""
-        inputs, tokens = read_text(served, query.inputs)
-        method = query.method or served.default_method
-        request = Request(inputs, method, query.target or served.default_target, query.capture)
-        explanation: Explanation = self._done(served, request, call)
-        self._metrics.explained(explanation)
-        return Answer(served, explanation, tokens)
+    def explain(
+        self, served: ServedModel, read: Callable[[], Query], write: Callable[[Answer], Message], call: Call, size: int
+    ) -> Message:
+        """What `write` makes of the answer to what `read` gives. size: bytes of the request's message.
 
-    def predict(self, served: ServedModel, inputs: Mapping[str, Array], call: Call) -> dict[str, Array]:
-        """Every output by name. Raises what `explain` does."""
-        arrays, _ = read_text(served, inputs)
-        outputs: dict[str, Array] = self._done(served, Request(arrays), call)
-        return outputs
+        Raises lstm_explain.Error, what `read` raises too; TooLate or Dropped as soon as nobody waits any more.
+        """
+        tokens: dict[str, Array] = {}
 
-    def encoded(self, encode: Callable[[Answer], Message], answer: Answer) -> Message:
-        """The answer as the message that `encode` makes of it."""
-        began = time.time_ns()
-        message = encode(answer)
-        ended = time.time_ns()
-        self._metrics.parts["encode"].observe((ended - began) / 1e9)
-        tracing.current().child("encode", began, ended)
-        return message
+        def request() -> Request:
+            query = read()
+            inputs = read_text(served, query.inputs, tokens)
+            method = query.method or served.default_method
+            return Request(inputs, method, query.target or served.default_target, query.capture)
+
+        def message(explanation: Explanation) -> Message:
+            self._metrics.explained(explanation)
+            began = time.time_ns()
+            written = write(Answer(served, explanation, tokens))
+            ended = time.time_ns()
+            self._metrics.parts["encode"].observe((ended - began) / 1e9)
+            tracing.current().child("encode", began, ended)
+            return written
+
+        return self._in_turn(Job(served, call), request, message, size)
+
+    def predict(
+        self,
+        served: ServedModel,
+        read: Callable[[], Mapping[str, Array]],
+        write: Callable[[dict[str, Array]], Message],
+        call: Call,
+        size: int,
+    ) -> Message:
+        """The same of every output by name, from inputs."""
+        return self._in_turn(Job(served, call), lambda: Request(read_text(served, read(), {})), write, size)
 
     @contextmanager
     def item(self, rpc: str, stream: Span) -> Iterator[Item]:
@@ -98,16 +118,43 @@ class Explainer:
         self._metrics.items[rpc, item.code].inc()
         own.end(item.code)
 
-    def _done(self, served: ServedModel, request: Request, call: Call) -> Any:
-        """The answer, once there was a slot for it; within the limits, and with what is to be told of its way."""
-        limits = self._limits.tightened(served.limits)
-        limits.check(served.model, request.inputs, request.method)
-        job = Job(served, request, call)
-        room, load = _ALONE
-        if served.together is not None and (kind := served.together.kind(request)) is not None:
-            check_inputs(served.model.inputs, request.inputs)  # what is wrong in itself is told before it joins others
-            job.kind, room, load = kind, _room(served, limits), _load(served, request)
-        self._batches.do(job, room, load)
+    def _in_turn(self, job: Job, read: Callable[[], Request], write: Callable[[Any], Message], size: int) -> Message:
+        """What a request takes, from reading it to writing the answer.
+
+        The interpreter runs one thread at a time, and threads that all want it take it from each other, which costs as
+        much again as the work. So small messages are read and written by one at a time, in the lane; a request whose
+        run is short as well, and mostly Python, stays there until it is answered.
+        """
+        lane: Slots = self._lane if size <= SMALL_MESSAGE else ENOUGH
+        with lane.taken(job.patience):
+            request = job.request = read()
+            limits = self._limits.tightened(job.served.limits)
+            limits.check(job.served.model, request.inputs, request.method)
+            units = units_of(job.served.model, request.inputs, request.method)
+            small = lane is self._lane and job.served.pace.seconds(request.method, units) < SHORT_RUN
+            room, load = self._kind(job, limits)
+            if small and job.kind is None and self._slots.take(0.0):
+                try:
+                    job.began = time.time_ns()
+                    self._runs([job])
+                finally:
+                    self._slots.give_back()
+                return write(self._told(job))
+        self._batches.do(job, room, load, self._small if small else self._slots)
+        with lane.taken(job.patience):
+            return write(self._told(job))
+
+    def _kind(self, job: Job, limits: Limits) -> tuple[Room, Load]:
+        """Finds out whether others may run with it."""
+        served, request = job.served, job.request
+        if served.together is None or (kind := served.together.kind(request)) is None:
+            return _ALONE
+        check_inputs(served.model.inputs, request.inputs)  # what is wrong in itself is told before it joins others
+        job.kind = kind
+        return _room(served, limits), _load(served, request)
+
+    def _told(self, job: Job) -> Any:
+        """The answer, once what is to be told of its way is told."""
         self._metrics.waiting.observe(max(0, job.began - job.asked) / 1e9)
         span = tracing.current()
         if span is not tracing.NOTHING:
@@ -139,10 +186,9 @@ def _tell(job: Job, span: Span) -> None:
         span.child(part, done.start, done.end, times=done.times, seconds=seconds, together=job.company)
 
 
-def read_text(served: ServedModel, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs with ids in the place of text, and the tokens. Raises InputError."""
+def read_text(served: ServedModel, inputs: Mapping[str, Array], tokens: dict[str, Array]) -> dict[str, Array]:
+    """Inputs with ids in the place of text, whose tokens are put into `tokens`. Raises InputError."""
     arrays = dict(inputs)
-    tokens: dict[str, Array] = {}
     for name, array in inputs.items():
         if array.dtype != np.dtype(object) or name not in served.model.inputs:
             continue
@@ -153,4 +199,4 @@ def read_text(served: ServedModel, inputs: Mapping[str, Array]) -> tuple[dict[st
                 f"input {name!r} takes {wanted}, text came and it has no tokenizer", field=f"inputs.{name}"
             )
         arrays[name], tokens[name] = text.encode(array)
-    return arrays, tokens
+    return arrays

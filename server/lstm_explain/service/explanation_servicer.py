@@ -43,16 +43,11 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
             doors, work = self._doors, partial(self._item, call=context, span=tracing.current())
             yield from stream.answers(request_iterator, work, doors.pool, doors.window, places=doors.places)
 
-    def rehearse(self, request: pb.ExplainRequest, call: Call) -> None:
-        """The whole way of a request but for the wire, so that no caller is the first to go it."""
-        try:
-            self._answer(request, call).SerializeToString()
-        except Exception as error:  # not every model takes what is made up; whoever calls is told
-            log.debug("model %s: the rehearsal ended with: %s", request.model, error)
-
     def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         served = self._repository.ready(request.model, request.version)
-        return self._explainer.encoded(from_answer, self._explainer.explain(served, to_query(request, served), call))
+        return self._explainer.explain(
+            served, partial(to_query, request, served), from_answer, call, request.ByteSize()
+        )
 
     def _item(self, item: pb.ExplainStreamRequest | Malformed, call: Call, span: Span) -> pb.ExplainStreamResponse:
         with self._explainer.item("ExplainStream", span) as record:

@@ -16,6 +16,7 @@ from lstm_explain.watch import Stopped
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_CHECKS = 0.002
+WAITING, AT_WORK = "while the request waited", "during the work"
 RETRY_AFTER = 0.1  # seconds; a queue of short explanations is gone by then
 
 
@@ -25,16 +26,6 @@ class Call(Protocol):
     def is_active(self) -> bool: ...
 
     def time_remaining(self) -> float | None: ...
-
-
-class Unhurried:
-    """A Call without end."""
-
-    def is_active(self) -> bool:
-        return True
-
-    def time_remaining(self) -> float | None:
-        return None
 
 
 class Patience:
@@ -52,7 +43,7 @@ class Patience:
         if now < self._next_look:  # most requests are over by then
             return
         self._next_look = now + SECONDS_BETWEEN_CHECKS
-        over = self.over("during the work")
+        over = self.over(AT_WORK)
         if over is not None:
             raise Stopped(over)
 
@@ -85,6 +76,60 @@ class Slots:
 
     def give_back(self) -> None:
         self._free.put(None)
+
+    def taken(self, patience: Patience) -> Taken:
+        """A context with one of them. Raises TooLate; Dropped where nobody waits any more when it comes free."""
+        return Taken(self, patience)
+
+
+class Unlimited(Slots):
+    """Any number at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def take(self, timeout: float | None = None) -> bool:
+        return True
+
+    def give_back(self) -> None: ...
+
+
+class Both(Slots):
+    """One of each."""
+
+    def __init__(self, first: Slots, second: Slots) -> None:
+        super().__init__(0)
+        self._first, self._second = first, second
+
+    def take(self, timeout: float | None = None) -> bool:
+        end = None if timeout is None else time.monotonic() + timeout
+        if not self._first.take(timeout):
+            return False
+        if self._second.take(None if end is None else max(0.0, end - time.monotonic())):
+            return True
+        self._first.give_back()
+        return False
+
+    def give_back(self) -> None:
+        self._second.give_back()
+        self._first.give_back()
+
+
+class Taken:
+    def __init__(self, slots: Slots, patience: Patience) -> None:
+        self._slots = slots
+        self._patience = patience
+
+    def __enter__(self) -> None:
+        if not self._slots.take(self._patience.left()):
+            raise TooLate(f"the deadline passed {WAITING}")
+        over = self._patience.over(WAITING)
+        if over is not None:
+            self._slots.give_back()
+            raise over
+
+    def __exit__(self, *_: object) -> None:
+        self._slots.give_back()
 
 
 class Limit:

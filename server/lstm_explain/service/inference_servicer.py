@@ -110,10 +110,12 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         served = self._repository.ready(request.model_name, request.model_version)
         if wants_explanation(request):
-            answer = self._explainer.explain(served, to_inference_query(request, served), call)
-            return self._explainer.encoded(partial(from_inference_answer, request), answer)
-        outputs = self._explainer.predict(served, to_inputs(request, served), call)
-        return from_prediction(request, served, outputs)
+            read = partial(to_inference_query, request, served)
+            return self._explainer.explain(
+                served, read, partial(from_inference_answer, request), call, request.ByteSize()
+            )
+        write = partial(from_prediction, request, served)
+        return self._explainer.predict(served, partial(to_inputs, request, served), write, call, request.ByteSize())
 
     def _item(self, request: pb.ModelInferRequest, call: Call, span: Span) -> pb.ModelStreamInferResponse:
         with self._explainer.item("ModelStreamInfer", span) as record:

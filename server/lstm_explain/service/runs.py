@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from lstm_explain.catalogue.limits import units_of
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Layout, Record, Request, Together
 from lstm_explain.model import Explanation
@@ -91,8 +92,12 @@ class Runs:
             name = PREDICTION if wanted.method is None else wanted.method.name
             with watching(watch):
                 if wanted.method is None:
-                    return watch.run("forward", lambda: served.model.predict(wanted.inputs)), watch.parts
-                return served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture), watch.parts
+                    answer: Any = watch.run("forward", lambda: served.model.predict(wanted.inputs))
+                else:
+                    answer = served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture)
+            units = units_of(served.model, wanted.inputs, wanted.method)
+            served.pace.saw(wanted.method, units, time.perf_counter() - began)
+            return answer, watch.parts
         except Stopped as stopped:
             return stopped.cause, watch.parts
         except Exception as error:  # raised in the thread of whoever asked

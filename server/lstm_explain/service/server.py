@@ -26,13 +26,14 @@ from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
-from lstm_explain.service.gate import Doors, Limit, Places, Slots, Unhurried
+from lstm_explain.service.gate import Doors, Limit, Places, Slots
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
 from lstm_explain.service.metrics import FORGOTTEN, Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
 from lstm_explain.service.processes import Processes
+from lstm_explain.service.rehearsal import rehearse
 from lstm_explain.service.repository import Repository, Room
 from lstm_explain.service.settings import Settings, split_address, unknown_variables
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
@@ -61,7 +62,7 @@ SPARE_THREADS = 8
 # Of this stream a request that is no message is answered like any other bad one.
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
 SECONDS_BETWEEN_LOOKS = 0.5
-REHEARSALS = 3
+LENGTHS = (12, 18, 24)  # of texts to rehearse with, in words: the engine prepares itself for each
 SERVING = health_pb2.HealthCheckResponse.SERVING
 # By state, as the metrics call it: `resting` is ready too, though not in memory.
 STATES: dict[str, tuple[type, ...]] = {
@@ -164,10 +165,8 @@ class Server:
         """A few requests to each model that is in memory, which nobody counts."""
         own = Explainer(Slots(1), FORGOTTEN, self._settings.limits)
         servicer = ExplanationServicer(self._repository, own, self._doors)
-        for entry in self._repository.snapshot:
-            if isinstance(entry, ServedModel):
-                for _ in range(REHEARSALS):  # by a thread that will answer calls
-                    self._callers.submit(servicer.rehearse, probe_request(entry), Unhurried()).result()
+        loaded = (entry for entry in self._repository.snapshot if isinstance(entry, ServedModel))
+        rehearse(servicer, self._callers, (probe_request(entry, words) for entry in loaded for words in LENGTHS))
 
     def _start_metrics(self) -> None:
         if self._settings.metrics_listen is None:

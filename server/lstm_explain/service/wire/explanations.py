@@ -31,10 +31,10 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Qu
     )
 
 
-def probe_request(served: ServedModel) -> explanation_pb2.ExplainRequest:
-    """Something small that the model may take: a few words, or the engine's probe."""
+def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainRequest:
+    """Something small that the model may take: so many words, or the engine's probe."""
     probe = probe_inputs(served.model.inputs, 1)
-    inputs = {n: np.array(["a " * 24], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
+    inputs = {n: np.array(["a " * words], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
     fields: dict[str, Any] = {"inputs": _tensors(inputs)}
     return explanation_pb2.ExplainRequest(model=served.name, version=str(served.version), **fields)
 

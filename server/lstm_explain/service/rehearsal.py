@@ -1,0 +1,66 @@
+"""Requests that go the whole way of a call before the server says that it is ready, so that no caller is the first.
+
+What is slow the first time is spread over the whole way: gRPC's Python, ours (the interpreter adapts code that has run
+a few times), allocators, caches, threads that are not there yet. So they go over a socket, to a server of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+from lstm_explain.service.access import Access
+from lstm_explain.service.calls import Calls
+from lstm_explain.service.explanation_servicer import ExplanationServicer
+from lstm_explain.service.metrics import FORGOTTEN
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+Explain = Callable[..., bytes]
+METHOD = "/lstm_explain.v1.ExplanationService/Explain"
+TIMES, SECONDS = 5, 0.2  # for each request, whichever is over first
+PATIENCE = 10.0  # seconds for one
+
+
+def rehearse(servicer: ExplanationServicer, callers: ThreadPoolExecutor, requests: Iterable[pb.ExplainRequest]) -> None:
+    """Sends each a few times to `servicer`, run by `callers`. What fails is logged: whoever calls is told."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="lstm-explain-") as folder:  # for nobody but us
+            _rehearse(servicer, callers, requests, f"unix:{folder}/socket")
+    except (OSError, RuntimeError) as error:
+        log.warning("there is no rehearsal, the first requests will be slower: %s", error)
+
+
+def _rehearse(
+    servicer: ExplanationServicer, callers: ThreadPoolExecutor, requests: Iterable[pb.ExplainRequest], address: str
+) -> None:
+    server = grpc.server(callers, interceptors=[Calls(FORGOTTEN, Access(None))])
+    explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    server.add_insecure_port(address)
+    server.start()
+    try:
+        with grpc.insecure_channel(address) as channel:
+            explain: Explain = channel.unary_unary(METHOD)
+            for request in requests:
+                _repeat(explain, request)
+    finally:
+        server.stop(None).wait()
+
+
+def _repeat(explain: Explain, request: pb.ExplainRequest) -> None:
+    message, end = request.SerializeToString(), time.monotonic() + SECONDS
+    for _ in range(TIMES):
+        try:
+            explain(message, timeout=PATIENCE)
+        except grpc.RpcError as error:  # not every model takes what is made up
+            log.debug("model %s: the rehearsal ended with: %s", request.model, error)
+            return
+        if time.monotonic() > end:
+            return
