@@ -1,6 +1,7 @@
 """A bare gRPC server that answers every message with so many bytes: what the wire alone costs.
 
-`python -m bench.echo KIND BYTES` serves and prints its port; KIND is threads, asyncio or processes (two, on one port).
+`python -m bench.echo KIND BYTES PORT` serves and prints its port. KIND: `threads`; `processes`, two of them on one
+port; `asyncio`, which answers in the event loop, and `executor`, which answers in threads beside it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from contextlib import contextmanager
 
 import grpc
 
+from bench.load import Server
+
 METHOD = "/echo.Echo/Echo"
 THREADS = 16
 PROCESSES = 2
-KINDS = ("threads", "asyncio", "processes")
+KINDS = ("threads", "asyncio", "executor", "processes")
 
 
 def _with_threads(size: int, port: int) -> None:
@@ -32,14 +35,17 @@ def _with_threads(size: int, port: int) -> None:
     server.wait_for_termination()
 
 
-async def _with_asyncio(size: int) -> None:
-    """As a service would do it whose work blocks: in a thread of an executor."""
+async def _with_asyncio(size: int, *, executor: bool) -> None:
+    """executor: as a service would do it whose work blocks."""
     answer, pool = bytes(size), ThreadPoolExecutor(THREADS)
 
-    async def echo(request: bytes, context: object) -> bytes:
+    async def inline(request: bytes, context: object) -> bytes:
+        return answer
+
+    async def beside(request: bytes, context: object) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: answer)
 
-    rpc = grpc.unary_unary_rpc_method_handler(echo)
+    rpc = grpc.unary_unary_rpc_method_handler(beside if executor else inline)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", {"Echo": rpc}),))
     bound = server.add_insecure_port("127.0.0.1:0")
@@ -49,8 +55,8 @@ async def _with_asyncio(size: int) -> None:
 
 
 @contextmanager
-def echo(kind: str, size: int) -> Iterator[str]:
-    """The address of a server in a process of its own, or in several."""
+def echo(kind: str, size: int) -> Iterator[Server]:
+    """A server in a process of its own, or in several."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
@@ -60,7 +66,7 @@ def echo(kind: str, size: int) -> Iterator[str]:
         running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
         try:
             bound = [process.stdout.readline().strip() for process in running if process.stdout is not None]
-            yield f"127.0.0.1:{bound[0]}"
+            yield Server(f"127.0.0.1:{bound[0]}", tuple(process.pid for process in running))
         finally:
             for process in running:
                 process.kill()
@@ -68,7 +74,7 @@ def echo(kind: str, size: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "asyncio":
-        asyncio.run(_with_asyncio(int(sys.argv[2])))
+    if sys.argv[1] in ("asyncio", "executor"):
+        asyncio.run(_with_asyncio(int(sys.argv[2]), executor=sys.argv[1] == "executor"))
     else:
         _with_threads(int(sys.argv[2]), int(sys.argv[3]))

@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import numpy as np
 
+TICKS = os.sysconf("SC_CLK_TCK")
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 @dataclass
 class Load:
-    """What one kind of call did. answers: by message, how often which bytes came; errors: by status."""
+    """What one kind of call did. answers: by message, how often which bytes came; errors: by status. processor: seconds
+    of processor time that the server took."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     answers: list[Counter[bytes]] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    processor: float = 0.0
 
     def figures(self) -> dict[str, float]:
         p50, p99 = np.percentile(self.latencies, [50, 99]) * 1e3
-        rate = len(self.latencies) / self.seconds
-        return {"rate": rate, "p50_ms": float(p50), "p99_ms": float(p99), "errors": sum(self.errors.values())}
+        calls = len(self.latencies)
+        return {
+            "rate": calls / self.seconds,
+            "p50_ms": float(p50),
+            "p99_ms": float(p99),
+            "errors": sum(self.errors.values()),
+            "processor_us": self.processor / calls * 1e6,
+        }
 
 
-def run(address: str, method: str, messages: Sequence[bytes], clients: int, seconds: float, load: Load) -> None:
+@dataclass(frozen=True)
+class Server:
+    """Where it listens, and its processes but for their children."""
+
+    address: str
+    processes: tuple[int, ...]
+
+    def processor(self) -> float:
+        """Seconds of processor time so far, of everything that it runs."""
+        return sum(map(_processor, self.processes))
+
+
+def _processor(process: int) -> float:
+    spent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]  # utime, stime
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return sum(map(int, spent)) / TICKS + sum(_processor(int(child)) for child in children)
+
+
+def run(server: Server, method: str, messages: Sequence[bytes], clients: int, seconds: float, load: Load) -> None:
     """Adds to `load`. Messages and answers are bytes: what a client does with them is not measured."""
     load.answers = load.answers or [Counter() for _ in messages]
     ready = threading.Barrier(clients + 1)
 
     def caller(number: int) -> None:
-        with grpc.insecure_channel(address, options=OWN_CONNECTION) as channel:
+        with grpc.insecure_channel(server.address, options=OWN_CONNECTION) as channel:
             call = channel.unary_unary(method)
             call(messages[number % len(messages)], wait_for_ready=True)
             ready.wait()
@@ -55,9 +84,10 @@ def run(address: str, method: str, messages: Sequence[bytes], clients: int, seco
     for thread in threads:
         thread.start()
     ready.wait()
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), server.processor()
     for thread in threads:
         thread.join()
+    load.processor += server.processor() - spent
     load.seconds += time.perf_counter() - start  # the last calls end later than they should begin
 
 

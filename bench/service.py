@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,10 @@ from rich.table import Table
 
 import lstm_explain as lx
 from bench import echo
-from bench.load import Load, merged, run
+from bench.load import Load, Server, merged, run
 from bench.models import Shape, inputs_of, model_of
 from bench.timing import compare
+from bench.way import pieces
 from lstm_explain_proto.inference import grpc_service_pb2 as inference
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
 
@@ -35,7 +37,9 @@ sys.path.insert(0, str(ROOT))
 from scripts.soak import server  # noqa: E402
 
 EXPLAIN, INFER = "/lstm_explain.v1.ExplanationService/Explain", "/inference.GRPCInferenceService/ModelInfer"
+LIVE = "/inference.GRPCInferenceService/ServerLive"
 CLIENTS = (1, 4, 16, 64)
+STARTS = 7
 CLOSE = 1e-6
 BATCHING = {"sentiment": "batching: {max_batch: 16, padding: {tokens: 0}}\n", "large": "batching: {max_batch: 16}\n"}
 SENTENCES = (
@@ -149,42 +153,43 @@ def measure(seconds: float, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         folder = Path(text)
         off, on = _models(folder, batching=False), _models(folder, batching=True)
-        starts = [_start(folder, off) for _ in range(3)]
-        addresses = {
-            "off": stack.enter_context(server(folder, ["--models", str(off)]))[1],
-            "on": stack.enter_context(server(folder, ["--models", str(on)]))[1],
-            "workers": stack.enter_context(server(folder, ["--models", str(off), "--workers", "2"]))[1],
-        }
+        starts = [_start(folder, off) for _ in range(STARTS)]
+        way = pieces(off, works()[0].explain()[0])
+        flags = {"off": [str(off)], "on": [str(on)], "workers": [str(off), "--workers", "2"]}
+        servers: dict[str, Server] = {}
+        for name, words in flags.items():
+            process, address = stack.enter_context(server(folder, ["--models", *words]))
+            servers[name] = Server(address, (process.pid,))
         engine, rows, failed = Engine(off), [], []
         for i, work in enumerate(works()):
             try:
-                rows.append(_work(work, engine, addresses, seconds, rounds, whole=i == 0))
+                rows.append(_work(work, engine, servers, seconds, rounds, whole=i == 0))
             except Exception as error:  # whatever it is: the other works go on
                 failed.append({"error": f"{work.name}: {type(error).__name__}: {error}"})
-        return {"starts": starts, "works": rows, "failed": failed + _lost(rows)}
+        return {"starts": starts, "way": way, "works": rows, "failed": failed + _lost(rows)}
 
 
 def _work(
-    work: Work, engine: Engine, addresses: dict[str, str], seconds: float, rounds: int, *, whole: bool
+    work: Work, engine: Engine, servers: dict[str, Server], seconds: float, rounds: int, *, whole: bool
 ) -> dict[str, Any]:
     """whole: beside the echoes too."""
     explain, infer = work.explain(), work.infer()
     with ExitStack() as stack:
         first = Load()
-        run(addresses["off"], EXPLAIN, explain, 1, 0.2, first)
-        run(addresses["on"], EXPLAIN, explain, 16, 0.2, Load())  # the trial of a batch is over then
+        run(servers["off"], EXPLAIN, explain, 1, 0.2, first)
+        run(servers["on"], EXPLAIN, explain, 16, 0.2, Load())  # the trial of a batch is over then
         size = len(next(iter(first.answers[0])))
-        calls = {"infer": (addresses["off"], INFER, infer)}
-        calls |= {f"explain {name}": (addresses[name], EXPLAIN, explain) for name in ("off", "on")}
+        calls = {"infer": (servers["off"], INFER, infer)}
+        calls |= {f"explain {name}": (servers[name], EXPLAIN, explain) for name in ("off", "on")}
         if whole:
             for kind in echo.KINDS:
                 calls[f"echo {kind}"] = (stack.enter_context(echo.echo(kind, size)), echo.METHOD, explain)
-            calls["explain workers"] = (addresses["workers"], EXPLAIN, explain)
+            calls["explain workers"] = (servers["workers"], EXPLAIN, explain)
         loads = {(name, clients): Load() for clients in CLIENTS for name in calls}
         for _ in range(rounds):
             for (name, clients), load in loads.items():
-                address, method, messages = calls[name]
-                run(address, method, messages, clients, seconds, load)
+                where, method, messages = calls[name]
+                run(where, method, messages, clients, seconds, load)
     answers = merged(load for (name, _), load in loads.items() if name.startswith("explain"))
     figures: dict[str, Any] = {name: {} for name in calls}
     for (name, clients), load in loads.items():
@@ -210,18 +215,25 @@ def _lost(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _start(folder: Path, models: Path) -> dict[str, float]:
-    """Seconds until ready; the first explanation after it and the median of the fifty that follow, over an open
-    connection, in milliseconds."""
+    """Seconds until ready; the first explanation after it and the median of the fifty that follow, in milliseconds,
+    over a connection that has answered ten other calls: the first of these sets it up, and is told apart."""
     began = time.monotonic()
     with server(folder, ["--models", str(models)]) as (_, address), grpc.insecure_channel(address) as channel:
         ready = time.monotonic() - began
-        channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"")
-        call, message, times = channel.unary_unary(EXPLAIN), works()[0].explain()[0], []
-        for _ in range(51):
-            start = time.perf_counter()
-            call(message)
-            times.append((time.perf_counter() - start) * 1e3)
-    return {"ready_s": ready, "first_ms": times[0], "median_ms": float(np.median(times[1:]))}
+        live = _timed(channel.unary_unary(LIVE), b"", 10)
+        times = _timed(channel.unary_unary(EXPLAIN), works()[0].explain()[0], 51)
+    median = float(np.median(times[1:]))
+    return {"ready_s": ready, "connection_ms": live[0], "first_ms": times[0], "median_ms": median}
+
+
+def _timed(call: Callable[[bytes], bytes], message: bytes, times: int) -> list[float]:
+    """Milliseconds of each of so many calls."""
+    took = []
+    for _ in range(times):
+        start = time.perf_counter()
+        call(message)
+        took.append((time.perf_counter() - start) * 1e3)
+    return took
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------
@@ -229,6 +241,7 @@ def _start(folder: Path, models: Path) -> dict[str, float]:
 NAMES = {
     "echo threads": "bare echo, threads",
     "echo asyncio": "bare echo, asyncio",
+    "echo executor": "bare echo, asyncio with an executor",
     "echo processes": "bare echo, two processes",
     "infer": "ModelInfer",
     "explain off": "Explain",
@@ -269,11 +282,46 @@ def page(figures: dict[str, Any]) -> str:
         gain = calls["explain on"]["16"]["rate"] / calls["explain off"]["16"]["rate"]
         share = calls["explain off"]["1"]["p50_ms"] / (calls["infer"]["1"]["p50_ms"] + extra)
         lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {gain:.2f} | {share:.2f} |")
-    ready = ", ".join(f"{s['ready_s']:.1f}" for s in figures["starts"])
-    ratios = ", ".join(f"{s['first_ms'] / s['median_ms']:.1f}" for s in figures["starts"])
-    starts = f"Three starts were ready after {ready} s; the first explanation took {ratios} times the median after it."
     beside = [_beside_the_echo(work) for work in figures["works"] if "echo threads" in work["calls"]]
-    return "\n".join([*lines, "", *beside, "", starts])
+    parts = [[_starts(figures["starts"])], _way(figures.get("way")), _processor(figures["works"])]
+    return "\n".join([*lines, "", *beside, *(line for part in parts if part for line in ("", *part))])
+
+
+def _starts(starts: list[dict[str, float]]) -> str:
+    ready = float(np.median([s["ready_s"] for s in starts]))
+    ratios = sorted(s["first_ms"] / s["median_ms"] for s in starts)
+    connection = [s["connection_ms"] for s in starts if "connection_ms" in s]
+    first = f"the first call of a connection took {float(np.median(connection)):.1f} ms, " if connection else ""
+    return (
+        f"{len(starts)} starts: ready after {ready:.1f} s (median); {first}the first explanation "
+        f"{float(np.median(ratios)):.1f} times the median of those after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
+    )
+
+
+def _way(way: dict[str, float] | None) -> list[str]:
+    if way is None:
+        return []
+    told = {name: value for name, value in way.items() if name != "all"}
+    rows = [f"| {name} | {value:.0f} |" for name, value in sorted(told.items(), key=lambda item: -item[1])]
+    title = "`Explain` of one sentence without gRPC, in one thread, everything in the cache"
+    return [f"| {title} | µs |", "|---|---:|", *rows, f"| together | {way['all']:.0f} |"]
+
+
+def _processor(works: list[dict[str, Any]]) -> list[str]:
+    """Of the works that were measured beside the echo."""
+    told = [
+        (f"{NAMES[name]}, {work['name']}" if not name.startswith("echo") else NAMES[name], by)
+        for work in works
+        for name, by in work["calls"].items()
+        if "echo threads" in work["calls"] and "processor_us" in by["1"]
+    ]
+    if not told:
+        return []
+    rows = [
+        f"| {name} | {' | '.join(format(by[str(c)]['processor_us'], ',.0f') for c in CLIENTS)} |" for name, by in told
+    ]
+    heads = " | ".join(f"{c} callers" for c in CLIENTS).replace("1 callers", "1 caller", 1)
+    return [f"| the server's processor time a call, µs | {heads} |", "|---|" + "---:|" * len(CLIENTS), *rows]
 
 
 def _beside_the_echo(work: dict[str, Any]) -> str:

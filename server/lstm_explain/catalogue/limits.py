@@ -55,12 +55,13 @@ class Limits:
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return Limits(**{n: min((v for v in pair if v is not None), default=None) for n, pair in pairs.items()})
 
-    def check(self, model: Model, inputs: Inputs, method: Method | None) -> None:
-        """method: None for a prediction. Raises InputError, MethodError.
+    def check(self, model: Model, inputs: Inputs, method: Method | None) -> int:
+        """Time steps of all samples of all runs, which the time of a request is proportional to.
 
-        Of inputs that do not fit the model it says nothing: the engine does.
+        method: None for a prediction. Raises InputError, MethodError. Of inputs that do not fit the model it says
+        nothing: the engine does.
         """
-        elements = 0
+        elements, largest = 0, (1, 1)
         for name, array in inputs.items():
             batch, steps = _extents(model, name, array)
             if self.batch is not None and batch > self.batch:
@@ -68,21 +69,23 @@ class Limits:
             if self.steps is not None and steps > self.steps:
                 raise _too_long(name, steps, "time steps", self.steps)
             elements += array.size
+            largest = max(largest[0], batch), max(largest[1], steps)
         if self.elements is not None and elements > self.elements:
             raise InputError(f"{elements} elements in all inputs, at most {self.elements} are allowed", field="inputs")
         times = runs(model, inputs, method)
-        samples = extents(model, inputs)[0] * times
+        samples = largest[0] * times
         if method is not None and self.samples is not None and samples > self.samples:
             raise MethodError(
                 f"{method.name} would run the model on {samples} samples, at most {self.samples} are allowed",
                 field="method",
             )
-        size = _estimate(model, inputs, method, times)
+        size = _estimate(model, inputs, method, times, largest)
         if self.bytes_estimate is not None and size > self.bytes_estimate:
             raise InputError(
                 f"the request would take about {size:.3g} bytes of memory, {self.bytes_estimate:.3g} are allowed",
                 field="inputs",
             )
+        return samples * largest[1]
 
 
 def costs_of(model: Model, inputs: Inputs, method: Method | None, samples: int) -> tuple[float, ...]:
@@ -106,23 +109,17 @@ def runs(model: Model, inputs: Inputs, method: Method | None) -> int:
     return 1
 
 
-def units_of(model: Model, inputs: Inputs, method: Method | None) -> int:
-    """Time steps of all samples of all runs: what the time of a request is proportional to."""
-    batch, steps = extents(model, inputs)
-    return batch * steps * runs(model, inputs, method)
-
-
 def estimate(model: Model, inputs: Inputs, method: Method | None) -> int:
     """Bytes that the work takes at most, roughly.
 
     18 arrays of float32 (with LRP 54) for every sample, time step and hidden unit, and six copies of the inputs. A
     method of many runs stacks copies of the batch up to 128 MiB, and never fewer than one.
     """
-    return _estimate(model, inputs, method, runs(model, inputs, method))
+    return _estimate(model, inputs, method, runs(model, inputs, method), extents(model, inputs))
 
 
-def _estimate(model: Model, inputs: Inputs, method: Method | None, times: int) -> int:
-    batch, steps = extents(model, inputs)
+def _estimate(model: Model, inputs: Inputs, method: Method | None, times: int, largest: tuple[int, int]) -> int:
+    batch, steps = largest
     arrays = ARRAYS_A_UNIT_AND_AGAIN if isinstance(method, LRP) else ARRAYS_A_UNIT
     one = BYTES_A_NUMBER * arrays * batch * steps * model.hidden_units
     one += COPIES_OF_INPUTS * sum(array.nbytes for array in inputs.values())

@@ -42,7 +42,8 @@ class Job:
     """One request on its way. Its own thread takes `answer`, or raises `error`, once it is done.
 
     kind: jobs of the same may run together; None: it runs alone. asked, began: time.time_ns(). answer: an Explanation,
-    or the outputs of a prediction. parts: of the run that answered it. company: requests in that run.
+    or the outputs of a prediction. parts: of the run that answered it. company: requests in that run. units: of work,
+    see Limits.check.
     """
 
     request: Request
@@ -53,7 +54,7 @@ class Job:
         self.patience = Patience(call)
         self.asked, self.began = time.time_ns(), 0
         self.parts: dict[str, Part] = {}
-        self.company = 1
+        self.company, self.units = 1, 1
         self.answer: Any = None
         self.error: BaseException | None = None
         self._done: threading.Lock | None = None

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_explain.catalogue.limits import Limits, costs_of, units_of
+from lstm_explain.catalogue.limits import Limits, costs_of
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Request
 from lstm_explain.errors import InputError
@@ -129,9 +129,8 @@ class Explainer:
         with lane.taken(job.patience):
             request = job.request = read()
             limits = self._limits.tightened(job.served.limits)
-            limits.check(job.served.model, request.inputs, request.method)
-            units = units_of(job.served.model, request.inputs, request.method)
-            small = lane is self._lane and job.served.pace.seconds(request.method, units) < SHORT_RUN
+            job.units = limits.check(job.served.model, request.inputs, request.method)
+            small = lane is self._lane and job.served.pace.seconds(request.method, job.units) < SHORT_RUN
             room, load = self._kind(job, limits)
             if small and job.kind is None and self._slots.take(0.0):
                 try:

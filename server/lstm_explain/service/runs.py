@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lstm_explain.catalogue.limits import units_of
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Layout, Record, Request, Together
 from lstm_explain.model import Explanation
@@ -55,12 +54,14 @@ class Runs:
     def _one_by_one(self, jobs: list[Job]) -> None:
         for job in jobs:
             request = job.request
+            began = time.perf_counter()
             came, job.parts = self._run(job.served, lambda: request, job.patience)  # noqa: B023 - called at once
             job.company = 1
             if isinstance(came, BaseException):
                 job.error = came
             else:
                 job.answer = came
+                job.served.pace.saw(request.method, job.units, time.perf_counter() - began)
             job.finish()  # nobody waits for what is left to do, but the thread that does it
 
     def _joint(self, jobs: list[Job], together: Together, record: Record, layout: Layout) -> bool:
@@ -95,8 +96,6 @@ class Runs:
                     answer: Any = watch.run("forward", lambda: served.model.predict(wanted.inputs))
                 else:
                     answer = served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture)
-            units = units_of(served.model, wanted.inputs, wanted.method)
-            served.pace.saw(wanted.method, units, time.perf_counter() - began)
             return answer, watch.parts
         except Stopped as stopped:
             return stopped.cause, watch.parts

@@ -114,8 +114,8 @@ class Server:
             self._imports.clean()
         gc.freeze()  # what was imported stays: no collection need look at it, which takes as long as many a request
         self._repository.load()
-        self._rehearse()
         gc.collect()  # now, rather than in the first request
+        self._rehearse()
         self._show(self._repository.snapshot)
         bound = bound or listening.bind(self._grpc, self._settings)
         if self._site is not None:
@@ -165,7 +165,9 @@ class Server:
         """A few requests to each model that is in memory, which nobody counts."""
         own = Explainer(Slots(1), FORGOTTEN, self._settings.limits)
         servicer = ExplanationServicer(self._repository, own, self._doors)
-        loaded = (entry for entry in self._repository.snapshot if isinstance(entry, ServedModel))
+        loaded = [entry for entry in self._repository.snapshot if isinstance(entry, ServedModel)]
+        for entry in loaded:
+            self._metrics.expect("Explain", entry.name, entry.default_method.name)
         rehearse(servicer, self._callers, (probe_request(entry, words) for entry in loaded for words in LENGTHS))
 
     def _start_metrics(self) -> None:

@@ -13,7 +13,7 @@ from lstm_explain.ledger import Ledger
 from lstm_explain.model import Explanation
 from lstm_explain.service.explain import Answer, Query
 from lstm_explain.service.wire.methods import from_method, to_method
-from lstm_explain.service.wire.targets import from_target, to_target
+from lstm_explain.service.wire.targets import default_target, from_target, to_target
 from lstm_explain.service.wire.tensors import Array, to_arrays, to_fields
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
@@ -32,11 +32,16 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Qu
 
 
 def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainRequest:
-    """Something small that the model may take: so many words, or the engine's probe."""
+    """Something small that the model may take: so many words, or the engine's probe; method and target spelled out."""
     probe = probe_inputs(served.model.inputs, 1)
     inputs = {n: np.array(["a " * words], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
     fields: dict[str, Any] = {"inputs": _tensors(inputs)}
-    return explanation_pb2.ExplainRequest(model=served.name, version=str(served.version), **fields)
+    return explanation_pb2.ExplainRequest(
+        model=served.name,
+        method=from_method(served.default_method),
+        target=default_target(served.default_target),
+        **fields,
+    )
 
 
 def from_answer(answer: Answer) -> explanation_pb2.ExplainResponse:

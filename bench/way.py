@@ -1,0 +1,92 @@
+"""Where the time of one request goes, without the wire: the service's own code in this process, piece by piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from lstm_explain.service.access import Access
+from lstm_explain.service.calls import Calls
+from lstm_explain.service.explain import Answer, Explainer, read_text
+from lstm_explain.service.explanation_servicer import ExplanationServicer
+from lstm_explain.service.gate import Doors, Limit, Places, Slots
+from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.repository import Repository
+from lstm_explain.service.wire import from_answer, to_query
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+
+ROUNDS, TIMES = 40, 25
+METHOD = "/lstm_explain.v1.ExplanationService/Explain"
+
+
+class _Context:
+    """What the service asks of grpc's."""
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
+    def set_trailing_metadata(self, _: object) -> None: ...
+
+    def is_active(self) -> bool:
+        return True
+
+    def time_remaining(self) -> float | None:
+        return None
+
+
+def pieces(models: Path, message: bytes) -> dict[str, float]:
+    """Microseconds by piece: the least of many rounds, one call after another, so with everything in the cache."""
+    repository = Repository(models)
+    repository.load()
+    metrics, limit = Metrics(CollectorRegistry()), Limit(1, "requests")
+    doors = Doors(limit, limit, Places(limit, 1), ThreadPoolExecutor(1), 1)
+    servicer = ExplanationServicer(repository, Explainer(Slots(1), metrics), doors)
+    handler = grpc.unary_unary_rpc_method_handler(
+        servicer.Explain,
+        request_deserializer=explanation_pb2.ExplainRequest.FromString,
+        response_serializer=explanation_pb2.ExplainResponse.SerializeToString,
+    )
+    details: Any = SimpleNamespace(method=METHOD, invocation_metadata=())
+    wrapped = Calls(metrics, Access(None)).intercept_service(lambda _: handler, details)
+    context = _Context()
+
+    request = explanation_pb2.ExplainRequest.FromString(message)
+    served = repository.ready(request.model)
+    query = to_query(request, served)
+    inputs = read_text(served, query.inputs, {})
+    method, target = query.method or served.default_method, query.target or served.default_target
+    answer = Answer(served, served.model.explain(inputs, method, target), {})
+    least = _least(
+        {
+            "all": lambda: wrapped.response_serializer(
+                wrapped.unary_unary(wrapped.request_deserializer(message), context)
+            ),
+            "engine": lambda: served.model.explain(inputs, method, target),
+            "text to tokens": lambda: read_text(served, query.inputs, {}),
+            "message to arrays, method, target": lambda: to_query(
+                explanation_pb2.ExplainRequest.FromString(message), served
+            ),
+            "answer to message": lambda: from_answer(answer).SerializeToString(),
+        }
+    )
+    rest = least["all"] - sum(value for name, value in least.items() if name != "all")
+    return least | {"limits, metrics, request id, deadline, slots": rest}
+
+
+def _least(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    least = dict.fromkeys(works, float("inf"))
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            work()
+            start = time.perf_counter()
+            for _ in range(TIMES):
+                work()
+            least[name] = min(least[name], (time.perf_counter() - start) / TIMES * 1e6)
+    return least
