@@ -293,7 +293,7 @@ def _starts(starts: list[dict[str, float]]) -> str:
     connection = [s["connection_ms"] for s in starts if "connection_ms" in s]
     first = f"the first call of a connection took {float(np.median(connection)):.1f} ms, " if connection else ""
     return (
-        f"{len(starts)} starts: ready after {ready:.1f} s (median); {first}the first explanation "
+        f"{len(starts)} starts: ready after {ready:.1f} s (median); {first}the first explanation took "
         f"{float(np.median(ratios)):.1f} times the median of those after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
     )
 
