@@ -14,7 +14,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import FAST, activate, exp, tanh
+from lstm_explain.kernels.scalar import BARE, FAST, activate, exp, tanh
 from lstm_explain.kernels.steps import HERE, gather, place, steps_at_once
 
 
@@ -114,7 +114,7 @@ def _signals(row, i, t, b, of_rows, product, bias, c, pre, old, new, hidden, lat
         latest[i, j] = out
 
 
-@nb.njit(**FAST, forceinline=True)
+@nb.njit(**BARE, forceinline=True)
 def _gates(row, i, t, b, z, c, gates, cells, squashed, hidden, latest):
     """One step of the plain cell from its pre-activations, the row of z; functions in the arithmetic of hidden."""
     H, single, one = hidden.shape[2], hidden.dtype.type, hidden.dtype.type(1)

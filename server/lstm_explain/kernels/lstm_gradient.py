@@ -7,7 +7,7 @@ import numpy as np
 
 from lstm_explain.kernels.lstm import is_plain
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import FAST, multiply_by_slope
+from lstm_explain.kernels.scalar import BARE, FAST, multiply_by_slope
 from lstm_explain.kernels.steps import place, state_before, steps_at_once, to_gradient
 
 
@@ -58,7 +58,7 @@ def gradient(
             row += 1
 
 
-@nb.njit(**FAST, forceinline=True)
+@nb.njit(**BARE, forceinline=True)
 def _plain_step(t, b, row, gates, squashed, c_prev, g_h, g_c, m):
     """Gradients at the pre-activations into row `row` of m, of the cell before into g_c."""
     H, one = c_prev.shape[1], m.dtype.type(1)

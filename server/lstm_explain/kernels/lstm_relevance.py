@@ -6,7 +6,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import FAST, settle, share
+from lstm_explain.kernels.scalar import BARE, FAST, settle, share
 from lstm_explain.kernels.steps import place, state_before, steps_at_once, through_hidden, to_inputs
 
 
@@ -185,7 +185,7 @@ def relevance_shared(
         to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
-@nb.njit(**FAST, forceinline=True)
+@nb.njit(**BARE, forceinline=True)
 def _shared_step(
     rule, peeps, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c, m
 ):  # fmt: skip

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from llvmlite import binding, ir
 from numba.extending import intrinsic
 
-from lstm_explain.kernels.scalar import FAST
+from lstm_explain.kernels.scalar import BARE, FAST
 
 WIDTH, GROUP = 16, 4
 INT = ir.IntType(64)
@@ -152,7 +152,7 @@ _32, _64 = nb.float32, nb.float64
 
 @nb.njit(
     [_types(_32, _32, _32), _types(_32, _32, _64), _types(_64, _32, _64), _types(_64, _64, _64)],
-    **FAST,
+    **BARE,
 )
 def multiply(vectors, packed, out, count):
     """out[:count] = vectors[:count] @ matrix. vectors [B, K], packed as by `pack`, out [B, N padded]; contiguous.

@@ -17,6 +17,7 @@ from numba.extending import intrinsic, overload, register_jitable
 f32 = np.float32
 # fastmath lets sums be reordered. NaN and infinities are refused before they get here.
 FAST = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+BARE = {**FAST, "_nrt": False}  # for what makes no array: owners of arrays are not counted
 LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
 
 
