@@ -38,8 +38,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.server
 	@$(BIN)/python scripts/demo.py
 
+# Files of tests are shared out among processes. Two, for the least of machines: many tests start servers of their own.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # In an environment of its own: see the extra in pyproject.toml.
 $(VENV)-deploy/.installed: pyproject.toml | $(BIN)/python

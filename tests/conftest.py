@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,13 @@ import pytest
 
 from tests.service.models import fill
 from tests.service.running import Running, serving
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles the kernels before several processes begin: two that compile at once spoil each other's cache."""
+    several = config.getoption("numprocesses", default=None)
+    if several and not hasattr(config, "workerinput"):
+        subprocess.run([sys.executable, "-m", "lstm_explain.kernel_cache"], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -61,16 +63,22 @@ def test_a_port_that_is_taken_is_told(web_models: Path, page: str) -> None:
     assert f"cannot listen on {address}" in ended.stderr
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """The path of a socket may have 107 characters, and pytest's own folders take most of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_loses_nothing_that_was_begun(web_models: Path, tmp_path: Path, workers: str) -> None:
+def test_sigterm_loses_nothing_that_was_begun(web_models: Path, short_folder: Path, workers: str) -> None:
     """And leaves nothing behind."""
-    (tmp_path / "tmp").mkdir()
     stop, results = threading.Event(), []
     body = explanation(request())
-    environment = {"TMPDIR": str(tmp_path / "tmp")}
+    environment = {"TMPDIR": str(short_folder)}
     with serving(web_models, "--web", "127.0.0.1:0", "--workers", workers, **environment) as server:
         page = server.page()
-        folders = [path for path in (tmp_path / "tmp").iterdir() if path.is_dir()]
+        folders = [path for path in short_folder.iterdir() if path.is_dir()]
         assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}  # nobody else reaches the services there
 
         def caller() -> None:
@@ -95,7 +103,7 @@ def test_sigterm_loses_nothing_that_was_begun(web_models: Path, tmp_path: Path, 
     # 499 and 503: came as the services had just closed. A connection that was never taken ends in a reset.
     assert {r for r in results if isinstance(r, int)} <= {200, 499, 503}
     assert not [r for r in results if isinstance(r, str) and "Reset" not in r and "RemoteDisconnected" not in r]
-    assert os.listdir(tmp_path / "tmp") == []
+    assert os.listdir(short_folder) == []
 
 
 def test_every_worker_serves_the_page(web_models: Path) -> None:
@@ -107,4 +115,5 @@ def test_every_worker_serves_the_page(web_models: Path) -> None:
         for i in range(16):
             assert ask(page, EXPLAIN, explanation(request()), {"x-request-id": f"call-{i}"}).status == 200
         lines = [json.loads(line) for line in server.logged().splitlines()]
-    assert {line["request_id"] for line in lines if line.get("rpc") == "Explain"} == {f"call-{i}" for i in range(16)}
+    told = {line["request_id"] for line in lines if line.get("rpc") == "Explain"}  # rehearsals too
+    assert told >= {f"call-{i}" for i in range(16)}

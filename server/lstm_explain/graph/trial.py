@@ -34,18 +34,30 @@ class Trier:
         if not sys.executable:  # Python inside another program: nothing can be started
             return True
         with self._lock:
-            process = self._process
-            if process is None or process.poll() is not None or not _give(process, model):
-                process = self._process = _start()  # the one before had waited long enough
-                _give(process, model)
-            assert process.stdout is not None
-            answered = select.select([process.stdout], [], [], MOST_SECONDS)[0]
-            if answered and process.stdout.read(1) == SURVIVED:
-                return True
-            process.kill()
-            process.wait()
-            self._process = None
-            return False
+            waiting = self._process
+            if waiting is not None and waiting.poll() is None and _give(waiting, model):
+                answer = _answer(waiting)
+                if answer or waiting.wait() != 0:  # else it was leaving at that very moment, and has not looked
+                    return self._told(waiting, answer)
+            process = self._process = _start()
+            _give(process, model)
+            return self._told(process, _answer(process))
+
+    def _told(self, process: Process, answer: bytes) -> bool:
+        if answer == SURVIVED:
+            return True
+        process.kill()
+        process.wait()
+        self._process = None
+        return False
+
+
+def _answer(process: Process) -> bytes:
+    """Empty: it has ended, by itself or because it took too long."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], MOST_SECONDS)[0]:
+        process.kill()
+    return process.stdout.read(1)
 
 
 def _start() -> Process:
