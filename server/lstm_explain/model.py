@@ -22,6 +22,7 @@ from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.lists import without_lists
+from lstm_explain.graph.protos import nodes_of
 from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session
 from lstm_explain.graph.types import try_inference
@@ -118,7 +119,7 @@ class Model:
     def _session(self) -> ort.InferenceSession:
         with self._lock:
             if self._whole is None:
-                self._whole = _whole_session(self._proto, self._engine.graph)
+                self._whole = _whole_session(self._proto)
             return self._whole
 
     def explain(
@@ -350,18 +351,25 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
     except ModelError:
         raise
     except Exception as error:  # a valid file may still be one that no runtime can prepare
-        raise ModelError(f"the model cannot be prepared: {runtime_message(error)}") from error
+        raise ModelError(f"the model cannot be prepared: {_with_node(proto, error)}") from error
     return model
 
 
-def _whole_session(proto: onnx.ModelProto, graph: Graph) -> ort.InferenceSession:
+def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
     try:
         return open_session(proto.SerializeToString())
     except Exception as error:  # ONNX Runtime's own types are not public
-        message = runtime_message(error)
-        unknown = [n for n in graph.all_nodes() if f"{n.op.replace('::', ':')}(" in message]  # it does not say which
-        node = f", because of node {unknown[0].name!r} ({unknown[0].op})" if unknown else ""
-        raise ModelError(f"ONNX Runtime cannot run the model{node}: {message}") from error
+        raise ModelError(f"ONNX Runtime cannot run the model: {_with_node(proto, error)}") from error
+
+
+def _with_node(proto: onnx.ModelProto, error: Exception) -> str:
+    """ONNX Runtime's message, which tells of an operator that it lacks, but not which node that is."""
+    message = runtime_message(error)
+    for node in nodes_of(proto):
+        if f"{node.domain or 'ai.onnx'}:{node.op_type}(" in message:
+            name = node.name or next(iter(node.output), "")
+            return f"node {name!r} ({node.domain}{'::' if node.domain else ''}{node.op_type}): {message}"
+    return message
 
 
 def _spec(graph: Graph, name: str) -> TensorSpec:
