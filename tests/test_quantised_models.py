@@ -16,6 +16,7 @@ from onnxruntime import quantization
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import lstm_explain as lx
+from tests.builders import recurrent_model
 from tests.laws import check_ledger
 
 AnyArray = npt.NDArray[Any]
@@ -120,6 +121,41 @@ def test_a_statically_quantised_model_answers_as_its_float_original_but_for_roun
             np.testing.assert_allclose(e.relevance["x"], wanted.relevance["x"], atol=0.25 * scale)
         else:
             check_ledger(e, {"x": 0}, relative=1e-3)
+
+
+@pytest.mark.parametrize(("direction", "layers"), [("forward", 1), ("reverse", 1), ("bidirectional", 2)])
+@pytest.mark.parametrize("states", [None, "constant", "input"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_dynamically_quantised_lstm(
+    tmp_path: Path, direction: Any, layers: int, states: Any, per_channel: bool
+) -> None:
+    """Predicts what ONNX Runtime does, and is explained as the LSTM that it was."""
+    built = recurrent_model(
+        np.random.default_rng(7), layers=layers, direction=direction, sequence_lens=True,
+        initial_states=states, head="Y_h",
+    )  # fmt: skip
+    onnx.save(built.model, tmp_path / "float.onnx")
+    quantization.quantize_dynamic(tmp_path / "float.onnx", tmp_path / "quantised.onnx", per_channel=per_channel)
+    proto = onnx.load(tmp_path / "quantised.onnx")
+    count = sum(n.op_type == "DynamicQuantizeLSTM" for n in proto.graph.node)
+    assert count == layers
+    model, original = lx.load(proto), lx.load(built.model)
+    assert model.report().supported
+    feeds = built.feeds(np.random.default_rng(8), T=5)
+    target = lx.Target(index=1)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # how many there are decides which samples are rounded together
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, feeds)
+    for method in [lx.GradientTimesInput(), *map(lx.LRP, RULES), lx.LRP(bias_factor=1.0)]:
+        e, float_e = (m.explain(feeds, method, target) for m in (model, original))
+        np.testing.assert_allclose(e.outputs["logits"], wanted, atol=1e-5)
+        if isinstance(method, lx.LRP):
+            check_ledger(e, {name: 0 if name == "lens" else 1 for name in feeds})
+        else:
+            scale = np.abs(float_e.relevance["x"]).max()
+            np.testing.assert_allclose(e.relevance["x"], float_e.relevance["x"], atol=0.05 * scale)
+            np.testing.assert_array_equal(e.relevance["x"][feeds["lens"].max() :], 0)
 
 
 # --- operators between levels ----------------------------------------------------------------------------------------

@@ -332,7 +332,7 @@ def _rounding(graph: Graph) -> tuple[float, float]:
     """How far apart two right answers may be: relative to the largest, and absolute. The last bit of a value may become
     a level of the next, where values are rounded on their way.
     """
-    if any("QuantizeLinear" in node.op for node in graph.all_nodes()):
+    if any("Quantize" in node.op for node in graph.all_nodes()):
         return 0.1, 1e-2
     half = any(kind.dtype == np.float16 for kind in graph.types.values())
     return (3e-2, 1e-2) if half else (1e-3, 1e-4)

@@ -12,7 +12,7 @@ from lstm_explain.graph.rewrite import make, renamed
 from lstm_explain.graph.session import session_of
 from lstm_explain.graph.unfold import unfolded
 
-OURS = ("LSTM", "GRU", "RNN")
+OURS = ("LSTM", "GRU", "RNN", "com.microsoft::DynamicQuantizeLSTM")
 SINGLE = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 

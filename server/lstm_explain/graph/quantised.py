@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lstm_explain.graph.ir import ValueType
+from lstm_explain.graph.ir import UNKNOWN, ValueType
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.spelling import Spelling
 
@@ -183,6 +183,17 @@ def _dequantised_product(s: Spelling, a: str, b: str, scale: str, zero: str, bia
     return True
 
 
+def _dynamic_lstm(s: Spelling) -> bool:
+    """Stays as it is; ONNX does not know of what shape its outputs are."""
+    node, types = s.node, s.graph.types
+    steps, batch = (types.get(node.inputs[0], UNKNOWN).shape or (None,) * 3)[:2]
+    levels = s.graph.type_of(node.inputs[2]).shape or (None,) * 3
+    shapes = [(steps, levels[0], batch, levels[1])] + [(levels[0], batch, levels[1])] * 2
+    types |= {name: ValueType(FLOAT, shape) for name, shape in zip(node.outputs, shapes, strict=False) if name}
+    s.nodes.append(node)
+    return True
+
+
 SPELLINGS = {
     "MatMulInteger": _matmul_integer,
     "ConvInteger": _conv_integer,
@@ -195,4 +206,5 @@ SPELLINGS = {
     f"{DOMAIN}::QGemm": _gemm,
     f"{DOMAIN}::MatMulIntegerToFloat": _matmul_to_float,
     f"{DOMAIN}::DynamicQuantizeMatMul": _dynamic_matmul,
+    f"{DOMAIN}::DynamicQuantizeLSTM": _dynamic_lstm,
 }

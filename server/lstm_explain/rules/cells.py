@@ -221,7 +221,7 @@ class RNN(Recurrent):
 CELLS: dict[str, type[Recurrent]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 
-def _check(node: Node) -> str:
+def check(node: Node) -> str:
     if node.attribute("direction", "forward") not in ("forward", "reverse", "bidirectional"):
         return f"direction {node.attribute('direction')!r} has no rule"
     unknown = [n for n in node.attribute("activations") or [] if n.lower() not in CODES]
@@ -230,7 +230,7 @@ def _check(node: Node) -> str:
 
 def cells_of(graph: Graph) -> dict[str, Recurrent]:
     """The kernels of every recurrent node whose weights are constants, by node name; those inside bodies too."""
-    ours = [n for n in graph.nodes if n.op in CELLS and not _check(n)]
+    ours = [n for n in graph.nodes if n.op in CELLS and not check(n)]
     ours = [n for n in ours if all(name in graph.constants for name in needs_constants(n))]
     cells = {n.name: CELLS[n.op](n, graph) for n in ours}
     for body in (body for node in graph.nodes for body in node.bodies.values()):
@@ -240,10 +240,10 @@ def cells_of(graph: Graph) -> dict[str, Recurrent]:
 
 def needs_constants(node: Node) -> list[str]:
     """Weights, which have to be constants of the model."""
-    slots = (1, 2, 3, 7) if node.op == "LSTM" else (1, 2, 3)
+    slots = (1, 2, 3, *range(7, len(node.inputs)))  # LSTM: peepholes; where quantised, scales and zero points
     return [node.input(slot) for slot in slots if node.input(slot)]
 
 
-for _name in CELLS:
-    _options: dict[str, Any] = {"carries": (0, *STATE_SLOTS[_name]), "ignores": (4,), "check": _check}
+for _name in ("LSTM", "GRU", "RNN"):
+    _options: dict[str, Any] = {"carries": (0, *STATE_SLOTS[_name]), "ignores": (4,), "check": check}
     add(_name, Op(Kind.RECURRENT, **_options))

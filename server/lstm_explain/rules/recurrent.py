@@ -19,7 +19,7 @@ from lstm_explain.spec.method import LRP
 from lstm_explain.threads import in_threads, threads
 
 T = TypeVar("T")
-STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
+STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,), "com.microsoft::DynamicQuantizeLSTM": (5, 6)}
 
 
 class Keep(enum.Enum):
@@ -126,7 +126,7 @@ class Recurrent(ABC):
         self.directions = []
         for d in range(directions):
             peepholes = np.zeros((0, self.hidden))
-            if self.node.op == "LSTM" and node.input(7):
+            if node.input(7):
                 peepholes = graph.constants[node.inputs[7]][d].reshape(3, self.hidden)
             count = len(self.default_activations)
             self.directions.append(
