@@ -29,6 +29,7 @@ from lstm_explain.rules.shares import settle_all, times
 from lstm_explain.watch import checkpoint
 
 MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
+PROBES = 16  # vectors by which that is tried
 MOST_PLACES = 1 << 12  # of a view that is kept as a list of places
 Shape = tuple[int, ...]
 Messages = Sequence[Message | None]
@@ -312,11 +313,11 @@ def _dense(walk: Walk, stop: Stop, fixed: Fixed, shape: Shape, bias: Array | Non
         return None
     assert vjp is not None
     weights = np.array([vjp(fixed, slot, one.reshape(shape)).ravel() for one in np.eye(size, dtype=dtype)])
-    probe = np.linspace(-1, 1, size, dtype=dtype).reshape(1, -1)
-    product = np.empty((1, weights.shape[1]), dtype)
-    sums.rows_times(probe, weights, product)
-    if not np.array_equal(product.ravel(), vjp(fixed, slot, probe.reshape(shape)).ravel()):
-        return None  # it adds up in another order
+    for probe in np.random.default_rng(0).standard_normal((PROBES, 1, size)).astype(dtype):
+        product = np.empty((1, weights.shape[1]), dtype)
+        sums.rows_times(probe, weights, product)
+        if not np.array_equal(product.ravel(), vjp(fixed, slot, probe.reshape(shape)).ravel()):
+            return None  # it rounds otherwise
     bias = np.zeros(0, dtype) if bias is None else np.asarray(bias, dtype).ravel()
 
     def step(course: Course) -> None:
