@@ -56,8 +56,8 @@ flow through both.
 LRP and gradients refuse a node on the explained path, by name and with the reason, if its operator is not on this page,
 if a value that depends on the model's inputs comes in where no rule covers it (weights of Conv or LSTM, the slope of
 PRelu, the bounds of Clip), or if an attribute asks for what has no rule (BatchNormalization in training mode, Scatter
-that multiplies or keeps the largest, Dropout in training mode, quantisation by block, Einsum of a diagonal, Pad of an
-unknown mode, Scan of opset 8).
+that multiplies or keeps the largest, Dropout in training mode, quantisation by block, Pad of an unknown mode, Scan of
+opset 8).
 Methods that only need predictions still work.
 """
 

@@ -110,7 +110,6 @@ REFUSED = [
     Case("PRelu", [x345, x345 + 1], live=(0, 1)),
     Case("Clip", [x345, np.float32(-1), np.float32(1)], live=(0, 2), batch=False),
     Case("ScatterElements", [x34, ints(1, 0, 2).reshape(3, 1), x34[:, :1]], {"axis": 1, "reduction": "mul"}, 18),
-    Case("Einsum", [normal(3, 3)], {"equation": "ii->i"}, batch=False),
     Case("ReduceL2", [x34], {"noop_with_empty_axes": 1}, 18),
     Case("Det", [normal(BATCH, 4, 4)]),
     Case("Dropout", [x345, np.float32(0.0), np.bool_(True)], opset=13),

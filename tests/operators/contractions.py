@@ -54,6 +54,12 @@ def products() -> list[Case]:
         case("Einsum", x, matrix, normal(2, 3, seed=4), live=(0,), equation="...ij,jk,kl->...il"),
         case("Einsum", x, batched, normal(2, 3, seed=4), equation="bij,bjk,kl", batch=False),
         case("Einsum", x, x + 1, normal(BATCH, 4, 5, seed=4), live=(0, 1, 2), equation="bij,bij,bij->bj"),
+        case("Einsum", normal(BATCH, 4, 4), live=(0,), equation="bii->bi", opset=12),
+        case("Einsum", normal(BATCH, 4, 4), live=(0,), equation="bii"),
+        case("Einsum", normal(4, 4), live=(0,), equation="ii->i", batch=False),
+        case("Einsum", normal(BATCH, 4, 5, 4), normal(4, 2, seed=1), live=(0,), equation="biji,ik->bjk"),
+        case("Einsum", normal(BATCH, 4, 4), normal(BATCH, 4, 5, seed=2), equation="bii,bij->bj"),
+        case("Einsum", normal(BATCH, 4, 4), flat, wide, live=(0, 1, 2), equation="bii,bj,bk->bijk"),
     ]
 
 

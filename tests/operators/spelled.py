@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.operators.case import BATCH, Case, normal, smooth
 
+UP = {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1}
 TURNED = {"transBatchA": 1, "transBatchB": 1, "transB": 0}
 
 
@@ -41,6 +42,15 @@ def fused() -> list[Case]:
         Case("LpPool", [lp[0]], {"kernel_shape": [3], "p": 3, "strides": [2], "pads": [1, 1]}, step=1e-3),
         Case("LpPool", [lp[1]], {"kernel_shape": [2, 3], "pads": [0, 1, 1, 1]}, step=1e-3),
         Case("LpPool", [lp[1]], {"kernel_shape": [2, 2], "dilations": [2, 1]}, 22, step=1e-3),
+        Case(
+            "LpPool",
+            [lp[0][..., :8].copy()],
+            {"kernel_shape": [3], "strides": [2], "ceil_mode": 1},
+            18,
+            closed=False,
+            step=1e-3,
+        ),
+        Case("LpPool", [smooth(BATCH, 2, 6, 5)], UP, 22, closed=False, step=1e-3),
         Case("GlobalLpPool", [lp[1]], {"p": 3}, step=1e-3),
         Case("GlobalLpPool", [lp[0]], step=1e-3),
     ]

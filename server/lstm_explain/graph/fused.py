@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -87,17 +88,30 @@ def _skip(s: Spelling, terms: list[str], scale: str, shift: str, *, centred: boo
 def _lp_pool(s: Spelling) -> bool:
     """The p-th root of a sum of |x|^p, which is their mean times their number."""
     node = s.node
-    if node.attribute("ceil_mode", 0):
-        return False
     kernel, p = node.attribute("kernel_shape"), float(node.attribute("p", 2))
     places = {k: node.attributes[k] for k in ("strides", "pads", "auto_pad", "dilations") if k in node.attributes}
     if "dilations" in places and node.opset < 19:
         return False
     power = s.op("Pow", s.op("Abs", node.inputs[0]), s.number(p, node.inputs[0]))
+    if node.attribute("ceil_mode", 0) and places.get("auto_pad", "NOTSET") in ("NOTSET", "VALID"):
+        power = _room_for_the_last(s, power, places, len(kernel))
+        if not power:
+            return False
     kind = ValueType(s.graph.type_of(node.inputs[0]).dtype, (None,) * (2 + len(kernel)))
     mean = s.op("AveragePool", power, kind=kind, kernel_shape=kernel, count_include_pad=1, **places)
     _root(s, s.op("Mul", mean, s.number(math.prod(kernel), mean)), p)
     return True
+
+
+def _room_for_the_last(s: Spelling, x: str, places: dict[str, Any], rank: int) -> str:
+    """Zeros behind, so that the last window fits that rounding up has begun; empty where it might hold nothing else."""
+    strides, pads = places.get("strides", [1] * rank), places.pop("pads", [0] * 2 * rank)
+    behind = [pads[rank + i] + strides[i] - 1 for i in range(rank)]
+    if any(b >= k for b, k in zip(behind, s.node.attribute("kernel_shape"), strict=True)):
+        return ""
+    widths = np.array([0, 0, *pads[:rank], 0, 0, *behind], np.int64)
+    kind = ValueType(s.graph.type_of(x).dtype, (None,) * (2 + rank))
+    return s.op("Pad", x, s.constant(widths), kind=kind)
 
 
 def _global_lp_pool(s: Spelling) -> bool:
@@ -118,7 +132,7 @@ def _einsum(s: Spelling) -> bool:
     left, arrow, out = s.node.attribute("equation").replace(" ", "").partition("->")
     terms = left.split(",")
     labels = "".join(terms).replace(".", "")
-    if len(terms) < 3 or any(len(set(t) - {"."}) < len(t.replace(".", "")) for t in terms):
+    if len(terms) < 3:
         return False
     if not arrow:
         dots = "..." if "..." in left else ""

@@ -169,13 +169,33 @@ def _labels(equation: str, ranks: list[int]) -> tuple[tuple[str, ...], str]:
 
 
 def _contraction(s: Site) -> Contraction:
-    """The equation over ASCII letters, which is what NumPy takes."""
-    shapes = [s.shape(i) for i in range(len(s.node.inputs))]
-    operands, out = _labels(s.attribute("equation"), [len(shape) for shape in shapes])
+    """The equation over ASCII letters, which is what NumPy takes; of a label that an operand repeats, the diagonal."""
+    labels, out = _written(s)
+    shapes = [s.shape(i) for i in range(len(labels))]
+    extents = {c: n for term, shape in zip(labels, shapes, strict=True) for c, n in zip(term, shape, strict=True)}
+    return Contraction(tuple("".join(dict.fromkeys(term)) for term in labels), out, extents)
+
+
+def _written(s: Site) -> tuple[tuple[str, ...], str]:
+    operands, out = _labels(s.attribute("equation"), [len(s.shape(i)) for i in range(len(s.node.inputs))])
     names = {c: chr(ord("a") + i) for i, c in enumerate(dict.fromkeys("".join(operands)))}
-    operands = tuple("".join(names[c] for c in term) for term in operands)
-    extents = {c: n for term, shape in zip(operands, shapes, strict=True) for c, n in zip(term, shape, strict=True)}
-    return Contraction(operands, "".join(names[c] for c in out), extents)
+    return tuple("".join(names[c] for c in term) for term in operands), "".join(names[c] for c in out)
+
+
+def _diagonal(s: Site, slot: int, x: Array) -> Array:
+    """Where all axes of a repeated label have the same place; a view."""
+    labels = _written(s)[0][slot]
+    kept = "".join(dict.fromkeys(labels))
+    return x if kept == labels else np.einsum(f"{labels}->{kept}", x)
+
+
+def _on_diagonal(s: Site, slot: int, r: Array) -> Array:
+    """Back to the operand, which has zeros elsewhere."""
+    if r.ndim == len(s.shape(slot)):
+        return r
+    whole = np.zeros(s.shape(slot), r.dtype)
+    _diagonal(s, slot, whole)[...] = r
+    return whole
 
 
 def _einsum_kind(node: Node, live: tuple[int, ...]) -> Kind:
@@ -183,27 +203,22 @@ def _einsum_kind(node: Node, live: tuple[int, ...]) -> Kind:
 
 
 def _einsum(s: Site, slot: int, g: Array) -> Array:
-    others = [None if i == slot else s.x(i) for i in range(len(s.node.inputs))]
-    return _contraction(s).vjp(slot, g, others)
+    others = [None if i == slot else _diagonal(s, i, s.x(i)) for i in range(len(s.node.inputs))]
+    return _on_diagonal(s, slot, _contraction(s).vjp(slot, g, others))
 
 
 def _einsum_share(s: Site, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-    return _contraction(s).shares(r, s.y(), s.x(0), s.x(1), gate, lrp)
+    factors = [_diagonal(s, i, s.x(i)) for i in (0, 1)]
+    parts, absorbed = _contraction(s).shares(r, s.y(), factors[0], factors[1], gate, lrp)
+    return [_on_diagonal(s, i, part) for i, part in enumerate(parts)], absorbed
 
 
 def _einsum_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
-    contraction = _contraction(s)
-    label, own = contraction.out[lane.axis], contraction.operands[slot]
+    operands, written = _written(s)
+    label, own = written[lane.axis], operands[slot]
     if label not in own:
         raise LaneLost
     return Lane(own.index(label), lane.inner)
-
-
-def _einsum_check(node: Node) -> str:
-    terms = node.attribute("equation").replace(" ", "").partition("->")[0].split(",")
-    if any(len(set(t.replace("...", ""))) < len(t.replace("...", "")) for t in terms):
-        return "a label that occurs twice in one operand has no rule"
-    return ""  # of more than two operands: written with two each before
 
 
 add(
@@ -212,11 +227,10 @@ add(
         _einsum_kind,
         _einsum,
         reads=("s", "shapes", "others"),
-        spread=lambda s, slot, amount: _contraction(s).spread(slot, amount),
+        spread=lambda s, slot, amount: _on_diagonal(s, slot, _contraction(s).spread(slot, amount)),
         fan_in=lambda s, slot: _contraction(s).fan_in(slot),
         lane=_einsum_lane,
         share=_einsum_share,
-        check=_einsum_check,
         note="two operands at a time; two live ones as in MatMul",
     ),
 )
