@@ -26,8 +26,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import clients, engine, peers, pieces, revisions, scaling, service
-from bench.models import GRID
+from bench import alternatives, clients, engine, peers, pieces, revisions, scaling, service
+from bench.models import GRID, OTHER_CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("numpy", "numba", "onnxruntime", "onnx", "torch", "captum")
@@ -72,6 +72,8 @@ def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "engine": _engine,
+    "cells": lambda console, a, _: engine.run_cells(console, OTHER_CELLS, seconds=a.seconds),
+    "alternatives": lambda console, _a, _b: alternatives.run(console),
     "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
     "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),
     "pieces": lambda console, a, _: pieces.run(console),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -88,6 +89,18 @@ def run(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: floa
     console.print(_table(rows, "ratios", list(METHODS)))
     console.print(_table([row for row in rows if "many" in row], "many", list(MANY)))
     console.print(_means(rows, batches))
+    return rows
+
+
+def run_cells(console: Console, shapes: Sequence[Shape], *, seconds: float) -> list[Figures]:
+    """The same of other cells, on a part of the grid."""
+    rows: list[Figures] = []
+    for shape in shapes:
+        pair = Pair(shape)
+        for T, B in itertools.product(QUICK_STEPS, QUICK_BATCHES):
+            ratios = _cells(pair, inputs_of(shape, T, B), METHODS, seconds)
+            rows.append({"model": asdict(shape), "T": T, "batch": B, "ratios": ratios})
+    console.print(_table(rows, "ratios", list(METHODS)))
     return rows
 
 

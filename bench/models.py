@@ -25,6 +25,7 @@ class Shape:
 
 
 GRID = [Shape(16, 64), Shape(60, 60, True), Shape(32, 128), Shape(64, 256), Shape(64, 512)]
+OTHER_CELLS = [Shape(D, H, op=op) for op in ("GRU", "RNN") for D, H in ((16, 64), (32, 128), (64, 256))]
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 # Relevance divides by sums, and over hundreds of steps of a recurrence with weights as a framework draws them it grows
 # until it says nothing (half, abs) or overflows (prop). With quieter memory and inputs it stays of the explained

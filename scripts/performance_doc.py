@@ -101,6 +101,26 @@ def means(figures: dict[str, Any]) -> str:
     return _table(["batch", *methods], lines)
 
 
+def cells(figures: dict[str, Any]) -> str:
+    """Medians, all batches of a model and length in one row."""
+    rows, chosen = figures["cells"], ("lrp all", "lrp half", "gradient × input")
+    batches = sorted({row["batch"] for row in rows})
+    by_line: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        by_line.setdefault((f"{row['model']['op']} {_name(row['model'])}", str(row["T"])), {})[row["batch"]] = row
+    lines = [
+        [*line, *(f"{found[b]['ratios'][method]['median']:.2f}" for method in chosen for b in batches)]
+        for line, found in by_line.items()
+    ]
+    return _table(["model", "T", *(f"{method}, batch {b}" for method in chosen for b in batches)], lines)
+
+
+def alternatives(figures: dict[str, Any]) -> str:
+    rows = figures["alternatives"]
+    cells = [[name, *(_ratio(row["ratios"][name]) for row in rows)] for name in rows[0]["ratios"]]
+    return _table(["way back of LRP-all as", *(_name(row["model"]) for row in rows)], cells)
+
+
 def targets(figures: dict[str, Any]) -> str:
     return _table(["", "wanted", "measured", "reached"], performance_targets.lines(figures))
 
@@ -174,11 +194,13 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "means": ("engine", means),
     "grid": ("engine", grid),
     "many": ("engine", many),
+    "cells": ("cells", cells),
     "growth": ("scaling", growth),
     "memory": ("scaling", memory),
     "peers": ("peers", peers),
     "profile": ("pieces", profile),
     "products": ("pieces", products),
+    "alternatives": ("alternatives", alternatives),
     "service": ("service", service),
     "clients": ("clients", clients),
 }
