@@ -8,10 +8,8 @@ follow each other become one. Not for everything: batches, composites, a bias fa
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,12 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
 from lstm_explain.plan.account import per_sample
-from lstm_explain.plan.backward import Message, Walk
+from lstm_explain.plan.backward import Walk
+from lstm_explain.plan.course import Call, Course, Shape, Step, View, merged
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.layers import settings_of
 from lstm_explain.plan.live import Stop
+from lstm_explain.plan.settled import Fixed, Messages, arrival_at, given_to, kind_of, site_for, sites
 from lstm_explain.rules import Kind, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS
 from lstm_explain.rules.shares import settle_all, times
@@ -31,67 +31,6 @@ from lstm_explain.watch import checkpoint
 MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
 PROBES = 16  # vectors by which that is tried
 MOST_PLACES = 1 << 12  # of a view that is kept as a list of places
-Shape = tuple[int, ...]
-Messages = Sequence[Message | None]
-
-
-@dataclass(slots=True)
-class Course:
-    """One explanation on its way. arrived: relevance or density, by value. absorbed [1]: by node. states [1]."""
-
-    done: Pass
-    arrived: dict[str, Array]
-    absorbed: dict[str, Array] = field(default_factory=dict)
-    states: Array | None = None
-
-    def send(self, name: str, array: Array) -> None:
-        earlier = self.arrived.get(name)
-        self.arrived[name] = array if earlier is None else earlier + array
-
-
-Step = Callable[[Course], None]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One node's step. targets: the values that it sends to."""
-
-    step: Step
-    targets: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class View:
-    """Element i of what came to `source` goes to places[i] of `target`, of this shape; nothing comes to the others."""
-
-    source: str
-    target: str
-    places: Array
-    shape: Shape
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    def feeds(self, view: View) -> bool:
-        return self.target == view.source
-
-    @property
-    def step(self) -> Step:
-        source, target, shape, places = self.source, self.target, self.shape, self.places
-        size, first = math.prod(shape), int(places[0])
-        row = np.array_equal(places, np.arange(first, first + len(places)))
-        if row and len(places) == size:
-            return lambda course: course.send(target, course.arrived[source].reshape(shape))
-        where = slice(first, first + len(places)) if row else places
-
-        def put(course: Course) -> None:
-            came = course.arrived[source]
-            whole = np.zeros(size, came.dtype)
-            whole[where] = came.ravel()
-            course.send(target, whole.reshape(shape))
-
-        return put
 
 
 @dataclass(frozen=True)
@@ -129,7 +68,7 @@ def replay_of(walk: Walk) -> Replay | None:
         if part is None:
             return None
         parts.append(part)
-    return Replay([part.step for part in _merged(parts)], _granted(walk))
+    return Replay([part.step for part in merged(parts)], _granted(walk))
 
 
 def _granted(walk: Walk) -> list[tuple[str, Shape]]:
@@ -140,103 +79,23 @@ def _granted(walk: Walk) -> list[tuple[str, Shape]]:
     return [(name, values[name].shape) for name in open_ones]
 
 
-def _merged(parts: Sequence[Call | View]) -> list[Call | View]:
-    """Views that feed only each other, as one."""
-    writers = Counter(name for part in parts for name in part.targets)
-    merged: list[Call | View] = []
-    for part in parts:
-        last = merged[-1] if merged else None
-        if isinstance(part, View) and isinstance(last, View) and last.feeds(part) and writers[part.source] == 1:
-            merged[-1] = View(last.source, part.target, part.places[last.places], part.shape)
-        else:
-            merged.append(part)
-    return merged
-
-
-# --- what is the same every time ---------------------------------------------------------------------------------
-
-
-class Moving(Exception):  # noqa: N818 - a fact, not a fault
-    """The function looks at values of the pass."""
-
-
-class Fixed(Site):
-    """A site that knows constants and shapes only, and so is one for all passes."""
-
-    __slots__ = ("_shapes",)
-
-    def __init__(self, walk: Walk, stop: Stop) -> None:
-        super().__init__(stop.node, walk.plan.graph, stop.live, {}, walk.dtype)
-        site = walk.site(stop)
-        self._shapes: dict[int, Shape] = {}
-        for slot, name in enumerate(stop.node.inputs):
-            with suppress(AssertionError):  # not kept, since nothing asks for it
-                self._shapes[slot] = site.shape(slot) if name else ()
-
-    def _value(self, name: str) -> Array:
-        if name not in self._constants:
-            raise Moving
-        return super()._value(name)
-
-    def shape(self, slot: int) -> Shape:
-        return self._shapes[slot]
-
-
-def _site(walk: Walk, stop: Stop, tried: Callable[[Site], object]) -> Fixed | None:
-    """The node's site for all passes; None where `tried` takes more than that."""
-    fixed = Fixed(walk, stop)
-    try:
-        tried(fixed)
-    except Moving:
-        return None
-    return fixed
-
-
-def _sites(walk: Walk, stop: Stop, fixed: Fixed | None) -> Callable[[Course], Site]:
-    if fixed is not None:
-        return lambda course: fixed
-    node, graph, live, dtype = stop.node, walk.plan.graph, stop.live, walk.dtype
-    return lambda course: Site(node, graph, live, course.done.values, dtype)
-
-
-def _kind(messages: Messages) -> str | None:
-    """The one kind of message that has come; None where there are several."""
-    channels = ("relevance", "density", "amount")
-    kinds = {c for m in messages if m is not None for c in channels if getattr(m, c) is not None}
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def _arrival(stop: Stop, messages: Messages) -> Callable[[Course], Any]:
-    """What a vector-Jacobian product is given: an array, or a tuple with one or None an output."""
-    if len(messages) == 1:
-        (only,) = stop.carrying
-        return lambda course: course.arrived[only]
-    names = [name if message else None for name, message in zip(stop.carrying, messages, strict=True)]
-    return lambda course: tuple(None if name is None else course.arrived[name] for name in names)
-
-
-def _given(messages: Messages) -> Any:
-    arrays = [None if m is None else m.some() for m in messages]
-    return arrays[0] if len(arrays) == 1 else tuple(arrays)
-
-
 # --- one step a node ---------------------------------------------------------------------------------------------
 
 
 def _linear(walk: Walk, stop: Stop, messages: Messages) -> Call | View | None:
     """By the vector-Jacobian product alone, what has come stays of its kind."""
-    vjp, given = stop.op.vjp, _given(messages)
+    vjp, given = stop.op.vjp, given_to(messages)
     assert vjp is not None
-    fixed = _site(walk, stop, lambda site: [vjp(site, slot, given) for slot in stop.live])
+    fixed = site_for(walk, stop, lambda site: [vjp(site, slot, given) for slot in stop.live])
     if fixed is not None and stop.kind is Kind.ROUTING and len(stop.live) == len(messages) == 1:
         view = _view(stop, fixed, given.shape)
         if view is not None:
             return view
-    sites, arrival = _sites(walk, stop, fixed), _arrival(stop, messages)
+    site_of, arrival = sites(walk, stop, fixed), arrival_at(stop, messages)
     live = [(slot, stop.node.inputs[slot]) for slot in stop.live]
 
     def step(course: Course) -> None:
-        site, came = sites(course), arrival(course)
+        site, came = site_of(course), arrival(course)
         for slot, name in live:
             course.send(name, vjp(site, slot, came))
 
@@ -261,7 +120,7 @@ def _view(stop: Stop, site: Site, shape: Shape) -> View | None:
 
 
 def _routing(walk: Walk, stop: Stop, messages: Messages) -> Call | View | None:
-    kind = _kind(messages)
+    kind = kind_of(messages)
     if kind == "relevance":
         return None if stop.drops else _linear(walk, stop, messages)
     looked_through = all(stop.node.inputs[slot] in walk.plan.linear for slot in stop.live)
@@ -271,13 +130,13 @@ def _routing(walk: Walk, stop: Stop, messages: Messages) -> Call | View | None:
 def _neuron(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
     """The epsilon rule, of what comes from one side: relevance, or the density of a sum behind."""
     message, node, vjp = messages[0], stop.node, stop.op.vjp
-    kind, epsilon = _kind(messages), walk.lrp.epsilon
+    kind, epsilon = kind_of(messages), walk.lrp.epsilon
     assert message is not None
     assert vjp is not None
     if kind not in ("relevance", "density"):
         return None
     given = message.some()
-    fixed = _site(walk, stop, lambda site: (stop.op.bias(site), [vjp(site, slot, given) for slot in stop.live]))
+    fixed = site_for(walk, stop, lambda site: (stop.op.bias(site), [vjp(site, slot, given) for slot in stop.live]))
     if fixed is None:
         return None
     bias, (out,), dtype = stop.op.bias(fixed), stop.carrying, walk.dtype
@@ -336,7 +195,7 @@ def _in(dtype: np.dtype[Any], array: Array) -> Array:
 
 def _scale(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
     """Relevance stays, element by element."""
-    return _kept(walk, stop, stop.op.spread) if _kind(messages) == "relevance" else None
+    return _kept(walk, stop, stop.op.spread) if kind_of(messages) == "relevance" else None
 
 
 def _activation(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
@@ -346,18 +205,18 @@ def _activation(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
 def _kept(walk: Walk, stop: Stop, share: Callable[[Site, int, Array], Array] | None) -> Call:
     """share: how elements share out relevance; None: each keeps what it has."""
     (out,), live = stop.carrying, [(slot, stop.node.inputs[slot]) for slot in stop.live]
-    sites = _sites(walk, stop, None)
+    site_of = sites(walk, stop, None)
 
     def step(course: Course) -> None:
         relevance = course.arrived[out]
         for slot, name in live:
-            course.send(name, relevance if share is None else share(sites(course), slot, relevance))
+            course.send(name, relevance if share is None else share(site_of(course), slot, relevance))
 
     return Call(step, tuple(name for _, name in live))
 
 
 def _lookup(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
-    return _kept(walk, stop, stop.op.vjp) if _kind(messages) == "relevance" else None
+    return _kept(walk, stop, stop.op.vjp) if kind_of(messages) == "relevance" else None
 
 
 def _recurrent(walk: Walk, stop: Stop, messages: Messages) -> Call:
