@@ -1,0 +1,5 @@
+"""`python -m lstm_explain.cli`."""
+
+from lstm_explain.cli import main
+
+main()

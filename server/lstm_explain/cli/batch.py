@@ -1,0 +1,67 @@
+"""batch: whole data sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lstm_explain import kernel_cache
+from lstm_explain.cli.given import NOT_POSSIBLE, SOME_FAILED, THREAD_VARIABLES, AsJson, fail, pair
+
+
+def batch(
+    model: Annotated[Path, typer.Option(metavar="MODEL", help="model.onnx, or a model's folder in a repository.")],
+    data: Annotated[Path, typer.Option("--input", metavar="DATA", help="A file, or a folder of files.")],
+    output: Annotated[Path, typer.Option(metavar="OUT", help="A folder, new or of a job to go on with.")],
+    method: Annotated[str | None, typer.Option(help="As for explain; default: the model's own.")] = None,
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the model's own.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="INPUT=COLUMN", help="Where an input comes from, if not by its name.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="A column to copy, beside file and row.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; 0: this one, without Ray. Default: one a core.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster (auto: the one this runs in); default: none.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="The folder of another run, to tell drift against.")
+    ] = None,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of an output file, at most.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explains whole data sets: Parquet, Arrow or NumPy files in, Parquet out.
+
+    What was stopped goes on where it was if started again. Exit code: 0 every row is explained, 3 some rows are not
+    (see OUT/errors), 1 the job could not end, 2 something given is wrong.
+    """
+    for variable in ("LSTM_EXPLAIN_THREADS", *THREAD_VARIABLES):
+        os.environ.setdefault(variable, "1")
+    kernel_cache.use()
+    try:
+        from lstm_explain.batch import command as job
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("pyarrow", "ray"):
+            raise
+        fail(f"{error}; the extra has it: pip install 'lstm-explain[ray]'", NOT_POSSIBLE)
+    from lstm_explain.batch.show import print_total
+
+    pairs = dict(pair(text, "--param") for text in param or ())
+    columns = dict(pair(text, "--column") for text in column or ())
+    request = job.Request(model, data, output, method, pairs, target, columns, key, shard_rows)
+    total = job.run(*job.prepare(request), workers, address, reference)
+    if as_json:
+        print(json.dumps(total.as_json()))
+    else:
+        print_total(total, output)
+    if total.failed:
+        sys.exit(SOME_FAILED)

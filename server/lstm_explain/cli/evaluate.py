@@ -1,0 +1,60 @@
+"""evaluate: methods measured and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from lstm_explain import kernel_cache
+from lstm_explain.cli.given import AsJson, ModelFile, array_of, method_of, pair, target_of
+
+
+def evaluate(
+    model: ModelFile,
+    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input, many samples.")],
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:PARAM=VALUE,…]", help="Repeat to compare; default: lrp.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
+    ] = None,
+    baseline: Annotated[float, typer.Option(help="What stands for a deleted time step.")] = 0.0,
+    over: Annotated[str, typer.Option(help="What is deleted: steps, features or cells.")] = "steps",
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of random orders and weights.")] = 0,
+    randomise: Annotated[bool, typer.Option(help="Check that relevance changes with the weights.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the deletion curves there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measures methods: deletion and insertion curves, conservation, agreement, randomised weights."""
+    kernel_cache.use()
+    from lstm_explain.catalogue.notation import split_parameters
+    from lstm_explain.evaluate.show import follow, print_summary
+    from lstm_explain.evaluate.summary import split, summarise, work
+    from lstm_explain.model import load
+    from lstm_explain.spec.method import Players
+
+    players = next((p for p in get_args(Players) if p == over), None)
+    if players is None:
+        raise typer.BadParameter(f"--over {over!r} is none of {', '.join(get_args(Players))}")
+    loaded = load(model)
+    arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
+    loaded.predict(arrays)  # says what is wrong with them
+    named = [text.partition(":") for text in method or ["lrp"]]
+    methods = [method_of(name, split_parameters(parameters)) for name, _, parameters in named]
+    data = split(loaded, arrays, batch_size)
+    count = work(len(data), len(methods), randomise=randomise, nodes=len(loaded.proto.graph.node))
+    with follow(count) as progress:
+        found = summarise(
+            loaded, data, methods, target_of(target, "0", loaded), baseline=baseline, over=players, seed=seed,
+            randomise=randomise, progress=progress,
+        )  # fmt: skip
+    if plot is not None:
+        plot.write_text(found.chart(), encoding="utf-8")
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        print_summary(found)

@@ -1,0 +1,130 @@
+"""explain: one batch from .npy files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lstm_explain import kernel_cache
+from lstm_explain.cli.given import AsJson, ModelFile, array_of, method_of, pair, target_of
+
+if TYPE_CHECKING:
+    from lstm_explain.model import Explanation, Model
+    from lstm_explain.spec.method import Method
+
+
+def explain(
+    model: ModelFile,
+    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input; repeat for more.")],
+    method: Annotated[str, typer.Option(help="lrp, gradient, gradient_times_input, …")] = "lrp",
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE.npy", help="What an input is compared with: an array that broadcasts to it."),
+    ] = None,
+    mean_baseline: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FILE.npy", help="The same: the mean over the samples in the file.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
+    ] = None,
+    batch_axis: Annotated[str, typer.Option(help="The output's axis of samples, or none.")] = "0",
+    capture: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An inner value to explain too.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write every array there.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with heatmaps there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explains one batch. Exit code: 1 if the method cannot pass through the model, 2 if something given is wrong."""
+    kernel_cache.use()
+    from lstm_explain.model import load
+
+    arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
+    chosen, loaded = method_of(method, param or ()), load(model)
+    chosen = _against(chosen, baseline or (), mean_baseline or (), loaded)
+    explanation = loaded.explain(arrays, chosen, target_of(target, batch_axis, loaded), capture or ())
+    if out is not None:
+        _write_npz(out, explanation)
+    if html is not None or not as_json:
+        _show(explanation, arrays, model.stem, html, terminal=not as_json)
+    if as_json:
+        print(json.dumps(_summary(explanation)))
+    for warning in explanation.warnings:
+        print(f"lstm-explain: warning: {warning}", file=sys.stderr)
+
+
+def _against(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
+    """The method with baselines from files, if there are any."""
+    from lstm_explain.methods.baselines import mean_baseline
+    from lstm_explain.plan.axes import Axes
+    from lstm_explain.spec.method import Against, method_from_name
+
+    if not baselines and not means:
+        return method
+    if not isinstance(method, Against):
+        raise typer.BadParameter(f"{method.name} takes no baseline")
+    arrays = {name: array_of(path) for name, path in (pair(text, "--baseline") for text in baselines)}
+    for name, path in (pair(text, "--mean-baseline") for text in means):
+        arrays |= mean_baseline({name: array_of(path)}, model.axes.get(name, Axes(0, None)).batch or 0)
+    return method_from_name(method.name, {**method.parameters(), "baseline": arrays})
+
+
+def _arrays(explanation: Explanation) -> dict[str, Any]:
+    """Every array by its name in the .npz file."""
+    ledger = explanation.ledger
+    return {
+        **{f"relevance/{name}": array for name, array in explanation.relevance.items()},
+        **{f"output/{name}": array for name, array in explanation.outputs.items()},
+        **{f"standard_error/{name}": array for name, array in explanation.standard_error.items()},
+        **{f"captured/{name}": array for name, array in explanation.captured.items()},
+        "explained": explanation.explained,
+        "ledger/inputs": ledger.inputs,
+        "ledger/initial_states": ledger.initial_states,
+        "ledger/absorbed": ledger.absorbed,
+        "ledger/residual": ledger.residual,
+        **{f"ledger/by_node/{name}": array for name, array in ledger.by_node.items()},
+    }
+
+
+def _write_npz(path: Path, explanation: Explanation) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:  # savez adds an ending to a path that lacks it
+        np.savez(file, **_arrays(explanation))
+
+
+def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
+    """The client's pictures, through the same message that a client would get."""
+    from lstm_explain.service.wire import from_explanation
+    from lstm_explain_client.wire import read_result
+
+    result = read_result(from_explanation(explanation, name, "", {}), inputs)
+    if html is not None:
+        result.to_html(html, title=name)
+    if terminal:
+        result.print()
+
+
+def _summary(explanation: Explanation) -> dict[str, Any]:
+    return {
+        "method": {"name": explanation.method.name, **_plain_parameters(explanation.method)},
+        "warnings": list(explanation.warnings),
+        **{key: array.tolist() for key, array in _arrays(explanation).items()},
+    }
+
+
+def _plain_parameters(method: Method) -> dict[str, Any]:
+    from lstm_explain.spec.composite import Composite
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, Composite):
+            return str(value)
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    return {name: plain(value) for name, value in method.parameters().items()}

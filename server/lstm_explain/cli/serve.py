@@ -1,0 +1,66 @@
+"""serve, and health: a server, and whether it serves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lstm_explain import kernel_cache
+from lstm_explain.cli.given import NOT_POSSIBLE, OK, THREAD_VARIABLES, USAGE, fail
+
+
+def serve(context: typer.Context) -> None:
+    """Serves a folder of models over gRPC; see `lstm-explain serve --help`."""
+    from pydantic import ValidationError
+    from pydantic_settings import CliApp, SettingsError
+
+    from lstm_explain.service.settings import Settings, complete, explain_problem
+
+    try:
+        settings = CliApp.run(Settings, cli_args=complete(context.args))
+    except ValidationError as error:
+        fail(explain_problem(error), USAGE)
+    except SettingsError as error:
+        fail(str(error), USAGE)
+    os.environ["LSTM_EXPLAIN_THREADS"] = str(settings.threads)
+    if settings.max_runtime_bytes is not None:
+        os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
+    for variable in THREAD_VARIABLES:
+        os.environ.setdefault(variable, str(settings.threads))
+
+    kernel_cache.use()
+    from lstm_explain.service import server, workers
+
+    (server if settings.workers == 1 else workers).run(settings)
+    # Leaving in the usual way would wait for explanations that were not done when the grace period ended.
+    sys.stdout.flush()
+    os._exit(OK)
+
+
+def health(
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", envvar="LSTM_EXPLAIN_LISTEN", help="Where the server listens.")
+    ] = "127.0.0.1:50051",
+    service: Annotated[str, typer.Option(help="A service's full name, or model/<name>; empty: the server.")] = "",
+    ca: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The server's authority: use TLS.")] = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="Ours, for mutual TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The key of our certificate.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
+) -> None:
+    """Asks a server whether it serves. Exit code: 0 it does, 1 it does not or does not answer."""
+    import grpc
+
+    from lstm_explain.service.probe import ask
+
+    files = [None if path is None else path.read_bytes() for path in (ca, key, certificate)]
+    credentials = None if ca is None else grpc.ssl_channel_credentials(*files)
+    for every, own in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):  # what listens everywhere is asked here
+        address = own + address.removeprefix(every) if address.startswith(every) else address
+    answer = ask(address, service, timeout, credentials)
+    if answer != "SERVING":
+        fail(f"{address}: {answer}", NOT_POSSIBLE)
+    print(answer)
