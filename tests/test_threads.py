@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +43,15 @@ def test_threads_change_no_answer(monkeypatch: pytest.MonkeyPatch, op: str, bidi
         scale = np.abs(alone.relevance["x"]).max()
         np.testing.assert_allclose(shared.relevance["x"], alone.relevance["x"], atol=2e-5 * scale)
         np.testing.assert_allclose(shared.explained, alone.explained, rtol=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_what_is_set_holds_for_blas_whatever_its_own_variables_say() -> None:
+    count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
+    code = f"from lstm_explain.cli.serve import allow_threads; allow_threads(1); {count}"
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    came = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(came.stdout) == 1
 
 
 def test_parts_meet_in_time_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

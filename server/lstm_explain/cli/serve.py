@@ -13,6 +13,12 @@ from lstm_explain import kernel_cache
 from lstm_explain.cli.given import NOT_POSSIBLE, OK, THREAD_VARIABLES, USAGE, fail
 
 
+def allow_threads(count: int) -> None:
+    """To be said before NumPy is imported: whatever else the environment says, there is one setting."""
+    for variable in ("LSTM_EXPLAIN_THREADS", *THREAD_VARIABLES):
+        os.environ[variable] = str(count)
+
+
 def serve(context: typer.Context) -> None:
     """Serves a folder of models over gRPC; see `lstm-explain serve --help`."""
     from pydantic import ValidationError
@@ -26,11 +32,9 @@ def serve(context: typer.Context) -> None:
         fail(explain_problem(error), USAGE)
     except SettingsError as error:
         fail(str(error), USAGE)
-    os.environ["LSTM_EXPLAIN_THREADS"] = str(settings.threads)
+    allow_threads(settings.threads)
     if settings.max_runtime_bytes is not None:
         os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
-    for variable in THREAD_VARIABLES:
-        os.environ.setdefault(variable, str(settings.threads))
 
     kernel_cache.use()
     from lstm_explain.service import server, workers
