@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from lstm_explain.errors import Error
 from lstm_explain.service import tracing
 from lstm_explain.service.errors import Dropped, Overloaded, internal, status_of
-from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.metrics import FORGOTTEN, Metrics
 from lstm_explain.service.tracing import Metadata
 from lstm_explain.service.wire import locate
 
@@ -33,13 +33,14 @@ Context = grpc.ServicerContext
 class Account:
     """Enter it, do the work inside, tell `fail` what went wrong, and `abort` outside if anything did.
 
-    caller: who calls, as the token's file names it, or empty.
+    caller: who calls, as the token's file names it, or empty. What FORGOTTEN counts is not logged or traced either.
     """
 
     def __init__(self, rpc: str, context: Context, metrics: Metrics, caller: str = "") -> None:
         self._rpc = rpc
         self._context = context
         self._metrics = metrics
+        self._told = metrics is not FORGOTTEN
         self._caller = caller
         self._metadata = context.invocation_metadata()
         self._request_id = _request_id(self._metadata)
@@ -50,7 +51,7 @@ class Account:
         self._start = time.perf_counter()
         self._metrics.at_work.inc()
         self._context.set_trailing_metadata(((REQUEST_ID, self._request_id),))
-        self._span = tracing.start(self._rpc, self._metadata)
+        self._span = tracing.start(self._rpc, self._metadata) if self._told else tracing.NOTHING
         self._span.note("request_id", self._request_id)
         return self
 
@@ -62,7 +63,7 @@ class Account:
         self._metrics.seconds[(self._rpc,)].observe(seconds)
         self._span.end(code)
         level = logging.DEBUG if self._status is None else logging.INFO
-        if log.isEnabledFor(level):
+        if self._told and log.isEnabledFor(level):
             log.log(level, "%s %s %s", self._rpc, code, self._request_id, extra=self._extra(code, seconds))
 
     def fail(self, error: Exception, request: object) -> None:
@@ -75,7 +76,9 @@ class Account:
             # grpc itself raises a bare Exception where the caller leaves a stream.
             self._status = status_of(Dropped("the caller went away"))
         else:
-            log.exception("%s failed, request id %s", self._rpc, self._request_id, extra=self._extra("INTERNAL", 0.0))
+            if self._told:
+                extra = self._extra("INTERNAL", 0.0)
+                log.exception("%s failed, request id %s", self._rpc, self._request_id, extra=extra)
             self._status = internal(self._request_id)
 
     def abort(self) -> None:
