@@ -8,11 +8,12 @@ from tests.operators.convolutions import convolutions, pools, transposed_convolu
 from tests.operators.elementwise import functions, sums_and_quotients
 from tests.operators.places import indexing, routing
 from tests.operators.resizing import resizing
-from tests.operators.spelled import fused, spectra
+from tests.operators.spelled import fused, pipelines, spectra
 
 FAMILIES = (
     fused,
     spectra,
+    pipelines,
     resizing,
     convolutions,
     transposed_convolutions,

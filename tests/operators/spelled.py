@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.operators.case import BATCH, Case, normal, smooth
+from tests.operators.case import BATCH, Case, ints, normal, positive, smooth
 
 UP = {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1}
 TURNED = {"transBatchA": 1, "transBatchB": 1, "transB": 0}
@@ -53,4 +53,18 @@ def fused() -> list[Case]:
         Case("LpPool", [smooth(BATCH, 2, 6, 5)], UP, 22, closed=False, step=1e-3),
         Case("GlobalLpPool", [lp[1]], {"p": 3}, step=1e-3),
         Case("GlobalLpPool", [lp[0]], step=1e-3),
+    ]
+
+
+def pipelines() -> list[Case]:
+    """Of scikit-learn's converters."""
+    x, theirs = normal(BATCH, 5), {"domain": "ai.onnx.ml"}
+    each = {"offset": normal(5, seed=1).tolist(), "scale": positive(5, seed=2).tolist()}
+    weights = {"coefficients": normal(10, seed=3).tolist(), "intercepts": [0.5, -0.25], "targets": 2}
+    return [
+        Case("Scaler", [x], each, **theirs),
+        Case("Scaler", [x], {"offset": [0.5], "scale": [2.0]}, **theirs),
+        Case("LinearRegressor", [x], weights, **theirs),
+        Case("LinearRegressor", [x], {"coefficients": weights["coefficients"][:5]}, **theirs),
+        Case("ArrayFeatureExtractor", [x, ints(3, 0, 3).reshape(1, 3)], **theirs),
     ]

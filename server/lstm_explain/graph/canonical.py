@@ -13,7 +13,7 @@ import numpy as np
 import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from lstm_explain.graph import fused, quantised, spectra
+from lstm_explain.graph import fused, pipelines, quantised, spectra
 from lstm_explain.graph.ir import Graph, Node, ValueType
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.sequences import without_sequences
@@ -143,6 +143,7 @@ SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
     **fused.SPELLINGS,
     **quantised.SPELLINGS,
     **spectra.SPELLINGS,
+    **pipelines.SPELLINGS,
 }
 
 
