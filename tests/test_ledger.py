@@ -141,3 +141,17 @@ def test_relevance_that_diverges_is_told() -> None:
         assert not model.explain({"x": x}, quiet).warnings
     heavy = lx.Target(weights=np.array([1e9]))
     assert not model.explain({"x": x}, lx.LRP("half"), heavy).warnings
+
+
+def test_so_it_is_under_signal_takes_all() -> None:
+    """Of two units that nearly cancel, by 4096 to 4095, each layer takes 8191 times what came; the values stay 1."""
+    g = GraphBuilder(np.float32, 17)
+    value = g.input("x", ["B", 2])
+    for layer in range(7):
+        value = g.op("MatMul", [value, g.constant(np.array([[4096.0, -4095.0], [-4095.0, 4096.0]]), f"W{layer}")])
+    model, x = lx.load(g.model(value, ["B", 2], rename="y")), np.ones((1, 2), np.float32)
+    e = model.explain({"x": x}, lx.LRP(), lx.Target(index=0))
+    np.testing.assert_array_equal(e.outputs["y"], x)
+    assert np.abs(e.relevance["x"]).max() > 1e24
+    assert [w for w in e.warnings if "diverges" in w and "product rule" not in w]
+    assert not model.explain({"x": x}, lx.LRP(epsilon=1e6), lx.Target(index=0)).warnings

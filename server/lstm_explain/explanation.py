@@ -17,6 +17,7 @@ from lstm_explain.methods.propagation import Answer
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target
 
+CLOSED = 1e-3  # of the explained value: what the ledger may leave over
 DIVERGED = 1e4  # relevance of one element so many times the output: its sum is lost in what cancels
 
 
@@ -78,14 +79,22 @@ def explanation_of(
 
 def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights: npt.NDArray[Any]) -> tuple[str, ...]:
     """Says so where relevance has grown far beyond what was explained, which then is but what is left of it."""
-    if not isinstance(method, LRP) or method.product_rule == "all":
+    if not isinstance(method, LRP) or (method.product_rule == "all" and _closes(answer)):
         return ()
     usual = max(np.abs(output).max(initial=0) * np.abs(weights).max(initial=0), np.abs(answer.explained).max(initial=0))
     largest = max((np.abs(r).max(initial=0) for r in answer.relevance.values()), default=0)
     if largest <= DIVERGED * usual:
         return ()
     told = f"relevance diverges: {largest:.1e} at one element, where the output is {usual:.1e}"
-    return (f"{told}; a larger epsilon damps it, product rule 'all' avoids it",)
+    more = "" if method.product_rule == "all" else ", product rule 'all' avoids it"
+    return (f"{told}; a larger epsilon damps it{more}",)
+
+
+def _closes(answer: Answer) -> bool:
+    residual, explained = answer.ledger.residual, answer.explained
+    if len(residual) == 1:  # the usual request, which does without arrays
+        return bool(abs(residual[0]) <= CLOSED * abs(explained[0]))
+    return bool((np.abs(residual) <= CLOSED * np.abs(explained)).all())
 
 
 def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
