@@ -137,7 +137,7 @@ def _loop(
 
 # Named by rows and tiles. Eight sums are at work at once where there are as many: an addition takes four cycles.
 _8x1, _4x2, _4x1, _2x4, _2x2, _2x1 = (_tile(r, t) for r, t in ((8, 1), (4, 2), (4, 1), (2, 4), (2, 2), (2, 1)))
-_1x4, _1x2, _1x1 = (_tile(1, t) for t in (4, 2, 1))
+_1x4, _1x3, _1x2, _1x1 = (_tile(1, t) for t in (4, 3, 2, 1))
 EIGHT = _has_32_registers()
 
 
@@ -183,11 +183,12 @@ def multiply(vectors, packed, out, count):
         if count % 2:
             if size == GROUP:
                 _1x4(vectors, packed, out, count - 1, group, size, group)
+            elif size == 3:
+                _1x3(vectors, packed, out, count - 1, group, size, group)
+            elif size == 2:
+                _1x2(vectors, packed, out, count - 1, group, size, group)
             else:
-                if pairs > group:
-                    _1x2(vectors, packed, out, count - 1, group, size, group)
-                if pairs < end:
-                    _1x1(vectors, packed, out, count - 1, group, size, pairs)
+                _1x1(vectors, packed, out, count - 1, group, size, group)
 
 
 @nb.njit(**{**FAST, "cache": False, "inline": "always"})

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.scalar import FAST
+from lstm_explain.kernels.scalar import BARE
 
-FINITE = {**FAST, "fastmath": {"reassoc", "nsz", "contract"}}
+FINITE = {**BARE, "fastmath": {"reassoc", "nsz", "contract"}}
 
 
 def _read(kind: nb.types.Type, ndim: int) -> nb.types.Array:
@@ -103,7 +103,7 @@ def rows_times(rows, weights, out):
         nb.void(*(_read(kind, 1),) * 3, nb.float64, _read(kind, 2), _read(kind, 1), kind[::1], nb.float64[::1])
         for kind in _KINDS
     ],
-    **FINITE,
+    **{**FINITE, "_nrt": True},
 )
 def dense_back(r, z, bias, epsilon, weights, x, out, lost):
     """Relevance out [M] of a dense layer's inputs x [M], from that of its outputs z [N]: r. weights [N, M].
