@@ -9,7 +9,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.watch import checkpoint
 
-MOST_BYTES = 128 << 20  # what one pass over stacked copies may take
+MOST_BYTES = 32 << 20  # what one pass over stacked copies may take: with more, long sequences of small models slow down
 MOST_COPIES = 256
 
 
