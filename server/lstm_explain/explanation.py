@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import TensorSpec
+from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.spec.method import LRP, Method
@@ -19,6 +20,8 @@ from lstm_explain.target import Selection, Target
 
 CLOSED = 1e-3  # of the explained value: what the ledger may leave over
 DIVERGED = 1e4  # relevance of one element so many times the output: its sum is lost in what cancels
+
+MOST_SINGLE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights:
     """Says so where relevance has grown far beyond what was explained, which then is but what is left of it."""
     if not isinstance(method, LRP) or (method.product_rule == "all" and _closes(answer)):
         return ()
-    usual = max(np.abs(output).max(initial=0) * np.abs(weights).max(initial=0), np.abs(answer.explained).max(initial=0))
-    largest = max((np.abs(r).max(initial=0) for r in answer.relevance.values()), default=0)
+    usual = max(_largest(output) * _largest(weights), _largest(answer.explained))
+    largest = max(map(_largest, answer.relevance.values()), default=0.0)
     if largest <= DIVERGED * usual:
         return ()
     told = f"relevance diverges: {largest:.1e} at one element, where the output is {usual:.1e}"
@@ -93,7 +96,7 @@ def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights:
 def _closes(answer: Answer) -> bool:
     residual, explained = answer.ledger.residual, answer.explained
     if len(residual) == 1:  # the usual request, which does without arrays
-        return bool(abs(residual[0]) <= CLOSED * abs(explained[0]))
+        return abs(residual.item()) <= CLOSED * abs(explained.item())
     return bool((np.abs(residual) <= CLOSED * np.abs(explained)).all())
 
 
@@ -111,4 +114,9 @@ def _as(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def _beyond_single(array: npt.NDArray[Any]) -> bool:
-    return array.dtype != np.float32 and bool(np.abs(array).max(initial=0) > np.finfo(np.float32).max)
+    return array.dtype != np.float32 and _largest(array) > MOST_SINGLE
+
+
+def _largest(array: npt.NDArray[Any]) -> float:
+    """The largest magnitude; 0 where there is nothing."""
+    return sums.largest(array.ravel() if array.dtype.char in "fd" else array.astype(np.float64).ravel())

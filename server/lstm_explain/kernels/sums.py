@@ -43,6 +43,16 @@ def total(amounts):
     return part
 
 
+@nb.njit([nb.float64(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def largest(values):
+    """The largest magnitude among values [N], NaN left out; 0 where there are none."""
+    found = values.dtype.type(0)
+    for j in range(values.size):
+        size = abs(values[j])
+        found = size if size > found else found
+    return found
+
+
 @nb.njit(
     [nb.void(_read(kind, 1), _read(kind, 1), nb.float64, kind[::1], kind[::1]) for kind in _KINDS],
     **FINITE,
