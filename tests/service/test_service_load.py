@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -20,12 +21,12 @@ import pytest
 from google.rpc import error_details_pb2
 
 import lstm_explain as lx
-from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
+from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
 from tests.service.calling import array_of, refusal, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
 from tests.service.running import Running, command, free_address, serving
 
-HIDDEN = 96
+HIDDEN = 256
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,9 @@ def narrow(heavy_folder: Path) -> Iterator[Running]:
         yield server
 
 
-def heavy(seed: int = 0, time_steps: int = 4000):
+def heavy(seed: int = 0, time_steps: int = 4000, **fields: Any):
     """A request that takes a good part of a second."""
-    return request(inputs=[tensor("x", sequence(8, time_steps, seed, FEATURES))])
+    return request(inputs=[tensor("x", sequence(8, time_steps, seed, FEATURES))], **fields)
 
 
 def test_more_requests_than_allowed_are_refused_at_once(narrow: Running, heavy_folder: Path) -> None:
@@ -74,9 +75,9 @@ def test_lists_are_answered_while_all_slots_are_taken(narrow: Running) -> None:
 
 def test_a_request_whose_deadline_passes_while_it_waits_is_never_computed(narrow: Running) -> None:
     with narrow.channel() as channel:
-        first = stub(channel).Explain.future(heavy(time_steps=20_000))
+        first = stub(channel).Explain.future(heavy(time_steps=8000))
         time.sleep(0.1)
-        late = stub(channel).Explain.future(heavy(), timeout=0.4)
+        late = stub(channel).Explain.future(heavy(time_steps=10), timeout=0.2)
         assert late.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert first.exception() is None
         assert stub(channel).Explain(request(inputs=[tensor("x", sequence())]), timeout=10).model == "lstm"
@@ -103,7 +104,8 @@ def test_sigterm_lets_requests_at_work_finish(heavy_folder: Path) -> None:
 def test_the_grace_period_ends(heavy_folder: Path) -> None:
     with serving(heavy_folder, "--grace-period", "0.3") as server, server.channel() as channel:
         stub(channel).Explain(request(inputs=[tensor("x", sequence())]))
-        endless = stub(channel).Explain.future(heavy(time_steps=24_000))
+        minutes = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=1000))
+        endless = stub(channel).Explain.future(heavy(method=minutes))
         time.sleep(0.3)
         start = time.monotonic()
         assert server.stop() == 0

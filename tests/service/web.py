@@ -61,7 +61,11 @@ def ask(
         connection.endheaders(body or None)
         response = connection.getresponse()
         told = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, told, response.read())
+        try:
+            said = response.read()
+        except ConnectionResetError:  # what is no HTTP is refused, and the connection closed, before all of it is read
+            said = b""
+        return Answer(response.status, told, said)
     finally:
         connection.close()
 
