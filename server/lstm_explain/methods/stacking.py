@@ -9,7 +9,8 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.watch import checkpoint
 
-MOST_BYTES = 32 << 20  # what one pass over stacked copies may take: with more, long sequences of small models slow down
+ENOUGH_BYTES, MOST_BYTES = 24 << 20, 192 << 20  # of one pass over copies: of many, and of a few
+FEW = 8  # copies that the recurrent product serves with one reading of its weights
 MOST_COPIES = 256
 
 
@@ -31,8 +32,9 @@ def tile(array: Array, axis: int, copies: int) -> Array:
 
 
 def copies_for(bytes_a_copy: int) -> int:
-    """How many copies fit in memory together."""
-    return max(1, min(MOST_COPIES, MOST_BYTES // max(bytes_a_copy, 1)))
+    """How many copies to run together: as many as stay near the processor, but a few where memory allows them."""
+    near, at_most = (limit // max(bytes_a_copy, 1) for limit in (ENOUGH_BYTES, MOST_BYTES))
+    return max(1, min(MOST_COPIES, max(near, min(FEW, at_most))))
 
 
 def chunks(count: int, size: int) -> Iterator[range]:

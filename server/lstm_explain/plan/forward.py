@@ -35,12 +35,13 @@ class OtherShape(Exception):  # noqa: N818 - a fact, not a fault
 
 def run(plan: Plan, cells: Mapping[str, Recurrent], inputs: Mapping[str, Array]) -> Pass:
     """inputs: every input of the graph, checked. cells: our kernels by node name."""
-    return go(plan, [_advance(step, plan, cells) for step in plan.steps], inputs)
+    arrays = {name: np.asarray(a) for name, a in inputs.items()}  # ONNX Runtime takes no NumPy scalars
+    return go(plan, [_advance(step, plan, cells) for step in plan.steps], arrays)
 
 
 def go(plan: Plan, advances: Sequence[Advance], inputs: Mapping[str, Array]) -> Pass:
     """By the plan's steps as functions."""
-    done = Pass({name: np.asarray(a) for name, a in inputs.items()})  # ONNX Runtime takes no NumPy scalars
+    done = Pass(dict(inputs))
     for advance in advances:
         checkpoint()
         advance(done)

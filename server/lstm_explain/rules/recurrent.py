@@ -251,9 +251,9 @@ class Recurrent(ABC):
 
     def _in_directions(self, work: Callable[[int], T], lens: Lengths) -> list[T]:
         """Of both directions at once where the samples leave a thread idle."""
-        directions = range(len(self.directions))
-        if len(directions) == 1:
+        if len(self.directions) == 1:
             return [work(0)]
+        directions = range(len(self.directions))
         return in_threads(work, directions) if len(lens.parts) == 1 else [work(d) for d in directions]
 
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
