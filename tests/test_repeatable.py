@@ -95,3 +95,22 @@ def test_whatever_memory_held(monkeypatch: pytest.MonkeyPatch, op: Any, method: 
         monkeypatch.setattr(memory, "empty", empty)
         answers.add(bits(model.explain(feeds, method)))
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize(
+    "name", ["t_gru_last_legacy17", "h_gru_lbr1_op14", "t_lstm_last_legacy17", "t_rnn_tanh_legacy17"]
+)
+def test_wherever_the_engines_own_arrays_lie(name: str, method: lx.Method) -> None:
+    """Between answers the allocator is given holes of all sizes, which the next arrays come to lie in."""
+    model, case = loaded(name)[0], zoo.load(name)
+    inputs = {n: np.ascontiguousarray(a.take([0], case.batch_axis(n))) for n, a in case.inputs.items()}
+    rng, relevance = np.random.default_rng(0), set()
+    for _ in range(100):
+        holes = [np.empty(int(n), np.float32) for n in rng.integers(1, 600, int(rng.integers(0, 30)))]
+        between = holes[::3]
+        del holes
+        e = model.explain(inputs, method)
+        relevance.add(b"".join(part.tobytes() for part in e.relevance.values()))
+        del between
+    assert len(relevance) == 1

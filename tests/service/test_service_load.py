@@ -75,7 +75,8 @@ def test_lists_are_answered_while_all_slots_are_taken(narrow: Running) -> None:
 
 def test_a_request_whose_deadline_passes_while_it_waits_is_never_computed(narrow: Running) -> None:
     with narrow.channel() as channel:
-        first = stub(channel).Explain.future(heavy(time_steps=8000))
+        seconds = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=10))
+        first = stub(channel).Explain.future(heavy(method=seconds))
         time.sleep(0.1)
         late = stub(channel).Explain.future(heavy(time_steps=10), timeout=0.2)
         assert late.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED

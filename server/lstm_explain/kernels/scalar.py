@@ -17,6 +17,9 @@ from numba.extending import intrinsic, overload, register_jitable
 f32 = np.float32
 # fastmath lets sums be reordered. NaN and infinities are refused before they get here.
 FAST = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
+# Loops are compiled in two versions, one for arrays that lie so that they could overlap. What one version could fuse or
+# replace and the other not would make an answer depend on where arrays lie.
+STEADY = {"reassoc", "nnan", "ninf", "nsz"}
 BARE = {**FAST, "_nrt": False}  # for what makes no array: owners of arrays are not counted
 LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
 
@@ -214,7 +217,7 @@ def _rare_slope(code, alpha, beta, v, y):
     return one / (one + exp(-v))
 
 
-@nb.njit(**FAST, forceinline=True)
+@nb.njit(**{**FAST, "fastmath": STEADY}, forceinline=True)
 def settle(r, z, bias, eps):
     """The epsilon rule at one sum z of relevance r: r / stab(z), and what bias and stabiliser keep of r.
 
@@ -226,7 +229,7 @@ def settle(r, z, bias, eps):
     return density, ((bias + signed) * density if safe != 0 else r)
 
 
-@nb.njit(**FAST, forceinline=True)
+@nb.njit(**{**FAST, "fastmath": STEADY}, forceinline=True)
 def share(rule, gate, signal, r, eps, delta):
     """What gate and signal receive of the relevance r of their product, and what the stabiliser absorbs.
 

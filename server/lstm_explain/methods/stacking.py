@@ -9,7 +9,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.watch import checkpoint
 
-ENOUGH_BYTES, MOST_BYTES = 24 << 20, 192 << 20  # of one pass over copies: of many, and of a few
+ENOUGH_BYTES, MOST_BYTES = 24 << 20, 128 << 20  # of one pass over copies: of many, and of a few
 FEW = 8  # copies that the recurrent product serves with one reading of its weights
 MOST_COPIES = 256
 
