@@ -15,12 +15,12 @@ from lstm_explain.inputs import TensorSpec
 from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.propagation import Answer
+from lstm_explain.rules.shares import in_dtype
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target
 
 CLOSED = 1e-3  # of the explained value: what the ledger may leave over
 DIVERGED = 1e4  # relevance of one element so many times the output: its sum is lost in what cancels
-
 MOST_SINGLE = float(np.finfo(np.float32).max)
 
 
@@ -69,7 +69,7 @@ def explanation_of(
     index, contrast = selection.index, selection.contrast
     return Explanation(
         _handed_out(answer.relevance, single=single),
-        {name: _as(values[name], spec.dtype) for name, spec in specs.items()},
+        {name: in_dtype(values[name], spec.dtype) for name, spec in specs.items()},
         answer.explained,
         _handed_out(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
@@ -107,10 +107,6 @@ def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[st
         kind = np.float32 if single and not _beyond_single(array) else None
         handed_out[name] = np.asarray(array, kind)  # a sum over all axes is no array
     return handed_out
-
-
-def _as(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def _beyond_single(array: npt.NDArray[Any]) -> bool:

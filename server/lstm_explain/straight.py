@@ -39,9 +39,11 @@ def kind_of(specs: Mapping[str, TensorSpec], inputs: Any, method: Method, target
     try:
         if target.batch_axis != 0 or target.contrast is not None or target.weights is not None:
             return None
-        return (method, target.output, target.pre_activation, *[inputs[name].shape for name in specs])
+        kind = (method, target.output, target.pre_activation, *[inputs[name].shape for name in specs])
+        hash(kind)  # a method may hold arrays
     except (AttributeError, KeyError, TypeError):  # not what it should be: the general way tells what is wrong
         return None
+    return kind
 
 
 class Ways:
@@ -52,17 +54,11 @@ class Ways:
         self._seen: set[Hashable] = set()
 
     def get(self, kind: Hashable) -> Straight | None:
-        try:
-            return self._ways.get(kind)
-        except TypeError:  # a method that holds arrays
-            return None
+        return self._ways.get(kind)
 
     def wants(self, kind: Hashable) -> bool:
         """Whether `kind` has come before, and nobody has looked for its way."""
-        try:
-            if kind is None or kind in self._ways:
-                return False
-        except TypeError:
+        if kind is None or kind in self._ways:
             return False
         if len(self._seen) >= MOST_KINDS:
             self._ways.clear()

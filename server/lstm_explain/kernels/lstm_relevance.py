@@ -103,70 +103,19 @@ def relevance_shared(
             # one loop for each rule of the plain cell: what is known when it is compiled costs nothing
             if plain and rule == 1:
                 absorbed, handed = _shared_step(
-                    1,
-                    False,
-                    False,
-                    t,
-                    b,
-                    row,
-                    z,
-                    gates,
-                    cells,
-                    squashed,
-                    c_prev,
-                    bias,
-                    P,
-                    eps,
-                    delta,
-                    unit,
-                    r_h,
-                    r_c,
+                    1, False, False, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c,
                     m,
-                )
+                )  # fmt: skip
             elif plain and rule == 2:
                 absorbed, handed = _shared_step(
-                    2,
-                    False,
-                    False,
-                    t,
-                    b,
-                    row,
-                    z,
-                    gates,
-                    cells,
-                    squashed,
-                    c_prev,
-                    bias,
-                    P,
-                    eps,
-                    delta,
-                    unit,
-                    r_h,
-                    r_c,
+                    2, False, False, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c,
                     m,
-                )
+                )  # fmt: skip
             elif plain:
                 absorbed, handed = _shared_step(
-                    3,
-                    False,
-                    False,
-                    t,
-                    b,
-                    row,
-                    z,
-                    gates,
-                    cells,
-                    squashed,
-                    c_prev,
-                    bias,
-                    P,
-                    eps,
-                    delta,
-                    unit,
-                    r_h,
-                    r_c,
+                    3, False, False, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c,
                     m,
-                )
+                )  # fmt: skip
             else:
                 absorbed, handed = _shared_step(
                     rule, P.shape[0] > 0, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,10 +21,10 @@ from lstm_explain.plan.course import Call, Course, Shape, Step, View, merged
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.layers import settings_of
 from lstm_explain.plan.live import Stop
-from lstm_explain.plan.settled import Fixed, Messages, arrival_at, given_to, kind_of, site_for, sites
+from lstm_explain.plan.settled import Fixed, Messages, arrival_at, channel_of, given_to, site_for, sites
 from lstm_explain.rules import Kind, Site
 from lstm_explain.rules.recurrent import STATE_SLOTS
-from lstm_explain.rules.shares import settle_all, times
+from lstm_explain.rules.shares import in_dtype, settle_all, times
 from lstm_explain.watch import checkpoint
 
 MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
@@ -120,7 +119,7 @@ def _view(stop: Stop, site: Site, shape: Shape) -> View | None:
 
 
 def _routing(walk: Walk, stop: Stop, messages: Messages) -> Call | View | None:
-    kind = kind_of(messages)
+    kind = channel_of(messages)
     if kind == "relevance":
         return None if stop.drops else _linear(walk, stop, messages)
     looked_through = all(stop.node.inputs[slot] in walk.plan.linear for slot in stop.live)
@@ -130,7 +129,7 @@ def _routing(walk: Walk, stop: Stop, messages: Messages) -> Call | View | None:
 def _neuron(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
     """The epsilon rule, of what comes from one side: relevance, or the density of a sum behind."""
     message, node, vjp = messages[0], stop.node, stop.op.vjp
-    kind, epsilon = kind_of(messages), walk.lrp.epsilon
+    kind, epsilon = channel_of(messages), walk.lrp.epsilon
     assert message is not None
     assert vjp is not None
     if kind not in ("relevance", "density"):
@@ -158,7 +157,7 @@ def _neuron(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
             density, course.absorbed[node.name] = settled
         for slot, name, on in named:
             share = vjp(fixed, slot, density)
-            course.send(name, share if on else times(share, values[name].astype(dtype, copy=False)))
+            course.send(name, share if on else times(share, in_dtype(values[name], dtype)))
 
     return Call(step, tuple(name for _, name in inputs))
 
@@ -181,7 +180,7 @@ def _dense(walk: Walk, stop: Stop, fixed: Fixed, shape: Shape, bias: Array | Non
 
     def step(course: Course) -> None:
         values, kept, x = course.done.values, np.zeros(1), np.empty(there, dtype)
-        r, z, source = course.arrived[out], _in(dtype, values[out]), _in(dtype, values[name])
+        r, z, source = course.arrived[out], in_dtype(values[out], dtype), in_dtype(values[name], dtype)
         sums.dense_back(r.ravel(), z.ravel(), bias, epsilon, weights, source.ravel(), x.ravel(), kept)
         course.absorbed[node] = kept
         course.send(name, x)
@@ -189,13 +188,9 @@ def _dense(walk: Walk, stop: Stop, fixed: Fixed, shape: Shape, bias: Array | Non
     return Call(step, (name,))
 
 
-def _in(dtype: np.dtype[Any], array: Array) -> Array:
-    return array if array.dtype is dtype else array.astype(dtype, copy=False)
-
-
 def _scale(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
     """Relevance stays, element by element."""
-    return _kept(walk, stop, stop.op.spread) if kind_of(messages) == "relevance" else None
+    return _kept(walk, stop, stop.op.spread) if channel_of(messages) == "relevance" else None
 
 
 def _activation(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
@@ -216,7 +211,7 @@ def _kept(walk: Walk, stop: Stop, share: Callable[[Site, int, Array], Array] | N
 
 
 def _lookup(walk: Walk, stop: Stop, messages: Messages) -> Call | None:
-    return _kept(walk, stop, stop.op.vjp) if kind_of(messages) == "relevance" else None
+    return _kept(walk, stop, stop.op.vjp) if channel_of(messages) == "relevance" else None
 
 
 def _recurrent(walk: Walk, stop: Stop, messages: Messages) -> Call:

@@ -58,7 +58,7 @@ def sites(walk: Walk, stop: Stop, fixed: Fixed | None) -> Callable[[Course], Sit
     return lambda course: Site(node, graph, live, course.done.values, dtype)
 
 
-def kind_of(messages: Messages) -> str | None:
+def channel_of(messages: Messages) -> str | None:
     """The one kind of message that has come; None where there are several."""
     channels = ("relevance", "density", "amount")
     kinds = {c for m in messages if m is not None for c in channels if getattr(m, c) is not None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,20 @@ Step = tuple[Callable[[Array], Array], str, str]  # makes the value of the secon
 Maker = Callable[[Node, Graph], "Callable[[Array], Array] | None"]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One operator. source: the slot of its one input that is not constant. floats, integers: what that may hold."""
+
+    maker: Maker
+    source: int = 0
+    floats: bool = True
+    integers: bool = False
+
+    @property
+    def dtypes(self) -> tuple[type, ...]:
+        return (np.float32, np.float64) * self.floats + (np.int32, np.int64) * self.integers
+
+
 def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
     """A step a node, in order; None where a node is not for us. Shapes are left out: these keep every value itself."""
     if len(nodes) > MOST_NODES:
@@ -29,22 +44,17 @@ def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
     for node in nodes:
         if node.outputs[0] == shape_tap(node.input(0)):
             continue
-        maker = _MAKERS.get(node.op)
-        source = node.input(1 if node.op == "Gather" else 0)
-        if maker is None or source in graph.constants or len(node.outputs) != 1 or not _known(graph, node, source):
+        entry = _TABLE.get(node.op)
+        if entry is None or len(node.outputs) != 1:
             return None
-        function = maker(node, graph)
+        source = node.input(entry.source)
+        if source in graph.constants or graph.type_of(source).dtype not in entry.dtypes:
+            return None
+        function = entry.maker(node, graph)
         if function is None:
             return None
         steps.append((function, source, node.outputs[0]))
     return steps
-
-
-def _known(graph: Graph, node: Node, source: str) -> bool:
-    """Whether the source is of a type whose arithmetic is NumPy's: whole numbers for those that add up."""
-    kind = graph.type_of(source).dtype
-    floats, integers = kind in (np.float32, np.float64), kind in (np.int32, np.int64)
-    return integers if node.op in _OF_INTEGERS else floats or (integers and node.op in _OF_ANY)
 
 
 def fits(values: Mapping[str, Array], names: Sequence[str]) -> bool:
@@ -173,25 +183,25 @@ def _fitting(weights: Array | None) -> bool:
     return weights is not None and weights.ndim == 2 and weights.size <= MOST_ELEMENTS
 
 
-_MAKERS: dict[str, Maker] = {
-    "Identity": lambda node, graph: lambda x: x,
-    "Shape": _shape,
-    "Transpose": _transpose,
-    "Flatten": _flatten,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Reshape": _reshape,
-    "Gather": _lookup,
-    "MatMul": _matmul,
-    "Gemm": _gemm,
-    "Add": _with_constant(np.add),
-    "Sub": _with_constant(np.subtract),
-    "Mul": _with_constant(np.multiply),
-    "Div": _with_constant(np.true_divide),
-    "Cast": _cast,
-    "Sign": lambda node, graph: np.sign,
-    "CumSum": _cumulative_sum,
-    "ReduceSum": _sum,
+_ANY: dict[str, bool] = {"integers": True}
+_INTEGERS: dict[str, bool] = {"floats": False, "integers": True}  # whose order of addition does not matter
+_TABLE: dict[str, Entry] = {
+    "Identity": Entry(lambda node, graph: lambda x: x, **_ANY),
+    "Shape": Entry(_shape, **_ANY),
+    "Transpose": Entry(_transpose, **_ANY),
+    "Flatten": Entry(_flatten, **_ANY),
+    "Squeeze": Entry(_squeeze, **_ANY),
+    "Unsqueeze": Entry(_unsqueeze, **_ANY),
+    "Reshape": Entry(_reshape, **_ANY),
+    "MatMul": Entry(_matmul),
+    "Gemm": Entry(_gemm),
+    "Add": Entry(_with_constant(np.add)),
+    "Sub": Entry(_with_constant(np.subtract)),
+    "Mul": Entry(_with_constant(np.multiply)),
+    "Div": Entry(_with_constant(np.true_divide)),
+    "Gather": Entry(_lookup, source=1, **_INTEGERS),
+    "Cast": Entry(_cast, **_INTEGERS),
+    "Sign": Entry(lambda node, graph: np.sign, **_INTEGERS),
+    "CumSum": Entry(_cumulative_sum, **_INTEGERS),
+    "ReduceSum": Entry(_sum, **_INTEGERS),
 }
-_OF_INTEGERS = {"Gather", "Cast", "Sign", "CumSum", "ReduceSum"}
-_OF_ANY = {"Identity", "Shape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Reshape"}

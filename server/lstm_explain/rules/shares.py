@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lstm_explain.graph.ir import Array
@@ -27,12 +29,13 @@ def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Arra
     elif bias.shape != r.shape[r.ndim - bias.ndim :]:
         return None
     density, kept = np.empty(r.size, r.dtype), np.zeros(1)
-    sums.settle_all(r.ravel(), _as(z, r).ravel(), _as(bias, r).ravel(), eps, density, kept)
+    sums.settle_all(r.ravel(), in_dtype(z, r.dtype).ravel(), in_dtype(bias, r.dtype).ravel(), eps, density, kept)
     return density.reshape(r.shape), kept
 
 
-def _as(array: Array, like: Array) -> Array:
-    return array if array.dtype == like.dtype else array.astype(like.dtype)
+def in_dtype(array: Array, dtype: np.dtype[Any]) -> Array:
+    """As `astype` without a copy, but quick where nothing is to be done."""
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def times(density: Array, value: Array) -> Array:

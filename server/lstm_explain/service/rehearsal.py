@@ -7,7 +7,6 @@ a few times), allocators, caches, threads that are not there yet. So they go ove
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from lstm_explain.service.access import Access
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.metrics import FORGOTTEN
+from lstm_explain.service.scratch import scratch
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc
 
@@ -32,7 +32,7 @@ PATIENCE = 10.0  # seconds for one
 def rehearse(servicer: ExplanationServicer, callers: ThreadPoolExecutor, requests: Iterable[pb.ExplainRequest]) -> None:
     """Sends each a few times to `servicer`, run by `callers`. What fails is logged: whoever calls is told."""
     try:
-        with tempfile.TemporaryDirectory(prefix="lstm-explain-") as folder:  # for nobody but us
+        with scratch() as folder:  # for nobody but us
             _rehearse(servicer, callers, requests, f"unix:{folder}/socket")
     except (OSError, RuntimeError) as error:
         log.warning("there is no rehearsal, the first requests will be slower: %s", error)
