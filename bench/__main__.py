@@ -73,7 +73,7 @@ def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "engine": _engine,
     "cells": lambda console, a, _: engine.run_cells(console, OTHER_CELLS, seconds=a.seconds),
-    "alternatives": lambda console, _a, _b: alternatives.run(console),
+    "alternatives": lambda console, a, _: alternatives.run(console, folder=a.rivals, seconds=a.seconds),
     "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
     "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),
     "pieces": lambda console, a, _: pieces.run(console),
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", type=int, help="of the grid, by number; default: every one")
     parser.add_argument("--seconds", type=float, help="for each figure; default: 0.4, or 0.15 with --quick")
     parser.add_argument("--captum", type=Path, metavar="PYTHON", help="an interpreter that has torch and Captum")
+    parser.add_argument("--rivals", type=Path, metavar="DIR", help="what scripts/alternatives_environment.sh compiled")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results.json", help="figures are added to this")
     arguments = parser.parse_args()
     console = Console(width=200)

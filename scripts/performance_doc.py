@@ -85,8 +85,8 @@ def many(figures: dict[str, Any]) -> str:
 
 
 def _ratio(cell: Row | None) -> str:
-    if cell is None:
-        return ""
+    if cell is None or "missing" in cell:
+        return (cell or {}).get("missing", "")
     return "fails" if "error" in cell else f"{cell['median']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})"
 
 
@@ -116,9 +116,13 @@ def cells(figures: dict[str, Any]) -> str:
 
 
 def alternatives(figures: dict[str, Any]) -> str:
-    rows = figures["alternatives"]
-    cells = [[name, *(_ratio(row["ratios"][name]) for row in rows)] for name in rows[0]["ratios"]]
-    return _table(["way back of LRP-all as", *(_name(row["model"]) for row in rows)], cells)
+    rows, compiled = figures["alternatives"]["rows"], figures["alternatives"]["compiled"]
+    ways, lines = list(rows[0]["ratios"]), []
+    for row in rows:
+        case = f"LRP-{row['rule']}, {_name(row['model'])}, T = {row['T']}{'' if row['steps'] else ', the call alone'}"
+        lines.append([case, *(_ratio(row["ratios"][name]) for name in ways)])
+    table = _table(["way back of", *ways], lines)
+    return f"{table}\n\nCompiled with {compiled}." if compiled else table
 
 
 def targets(figures: dict[str, Any]) -> str:

@@ -1,22 +1,15 @@
-"""Our kernel for LRP-all beside the same pass as an ONNX graph (a Scan) that ONNX Runtime runs, on one thread."""
+"""The way back of LRP-all as an ONNX graph, a Scan over the steps, which ONNX Runtime runs."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from rich.console import Console
 
-import lstm_explain as lx
-from bench.engine import Pair
-from bench.models import GRID, Shape, inputs_of
-from bench.timing import Ratio, compare
-from lstm_explain.rules.recurrent import Keep
+from bench.alternatives.way import EPSILON, NotHereError, Way
 
-EPSILON = 0.001
 GRAPH = """<ir_version: 9, opset_import: ["": 17]>
 backward (float[T, 1, D] x, float[T, 1, H] z, float[T, 1, H] old, float[T, 1, H] new, float[T, 1, H] before,
           float[1, H] r_h, float[1, H] r_c) => (float[T, 1, D] r_x) {
@@ -56,35 +49,15 @@ def session_of(W: np.ndarray, R: np.ndarray) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def measure(shape: Shape, T: int) -> dict[str, Ratio]:
-    """Way back at batch 1, as multiples of the forward pass."""
-    pair, x, H = Pair(shape), inputs_of(shape, T, 1), shape.H
-    (cell,) = pair.model._engine.cells.values()
-    (direction,) = cell.directions
-    _, (tape,) = cell.forward({0: x}, Keep.SIGNALS)
-    r_h, nothing = np.ones((1, H), np.float32), np.zeros((1, H), np.float32)
-    session = session_of(direction.W[3 * H :], direction.R[3 * H :])
+def call(way: Way) -> Callable[[], np.ndarray]:
+    """It is given what only our forward pass keeps."""
+    if not way.steps:
+        raise NotHereError("a Scan wants steps")
+    if way.rule != "all":
+        raise NotHereError("not written")
+    tape, H = way.tape, way.direction.hidden
+    session = session_of(way.direction.W[3 * H :], way.direction.R[3 * H :])
     before = np.concatenate([np.zeros((1, 1, H), np.float32), tape.hidden[:-1]])
-    feeds = {"x": x, "z": tape.kept["pre"], "old": tape.kept["old"], "new": tape.kept["new"], "before": before}
-    feeds |= {"r_h": r_h, "r_c": nothing}
-
-    def graph() -> Any:
-        return session.run(None, feeds)[0]
-
-    def kernel() -> Any:
-        return direction.backward(tape, np.zeros((0, 0, 0), np.float32), [r_h.copy(), nothing.copy()], lx.LRP())[0]
-
-    def forward() -> Any:
-        return pair.session.run(None, {"x": x})
-
-    assert np.abs(graph() - kernel()).max() < 1e-4 * np.abs(graph()).max()
-    return {"an ONNX graph": compare(graph, forward, 0.5), "our kernel": compare(kernel, forward, 0.5)}
-
-
-def run(console: Console) -> list[dict[str, Any]]:
-    rows = []
-    for shape in (GRID[0], GRID[2], GRID[3]):
-        ratios = measure(shape, 100)
-        console.print(f"{shape}, T = 100, batch 1, way back of LRP-all:", {name: str(r) for name, r in ratios.items()})
-        rows.append({"model": asdict(shape), "ratios": {name: asdict(ratio) for name, ratio in ratios.items()}})
-    return rows
+    feeds = {"x": tape.x, "z": tape.kept["pre"], "old": tape.kept["old"], "new": tape.kept["new"], "before": before}
+    feeds |= {"r_h": way.r_h, "r_c": way.r_c}
+    return lambda: session.run(None, feeds)[0]
