@@ -21,12 +21,10 @@ Places = tuple[tuple[str, str], ...]
 PIECES: tuple[tuple[str, Places], ...] = (
     ("input checks", (("lstm_explain.model", "check_inputs"), ("lstm_explain.straight", "sound"))),
     ("forward pass", (("lstm_explain.engine", "run"), ("lstm_explain.straight", "go"))),
-    ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.run"),)),
-    ("· · its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
+    ("· its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
     ("way back", (("lstm_explain.engine", "explain_by_propagation"), ("lstm_explain.straight", "Straight._back"))),
-    ("· its recurrent node", (("lstm_explain.rules.recurrent", "Recurrent.backward"),)),
     (
-        "· · its kernel",
+        "· its kernel",
         tuple(("lstm_explain.kernels.lstm_relevance", n) for n in ("relevance_all", "relevance_shared")),
     ),
     ("what the caller gets", tuple((f"lstm_explain.{n}", "explanation_of") for n in ("model", "straight"))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -89,10 +90,10 @@ def test_whatever_memory_held(monkeypatch: pytest.MonkeyPatch, op: Any, method: 
     answers = set()
     for held in (0.0, 7.0, -1e30):
 
-        def empty(shape: tuple[int, ...], dtype: npt.DTypeLike, held: float = held) -> npt.NDArray[Any]:
-            return np.full(shape, held, dtype)
+        def maker(shape: tuple[int, ...], dtype: npt.DTypeLike, held: float = held) -> Callable[[], npt.NDArray[Any]]:
+            return lambda: np.full(shape, held, dtype)
 
-        monkeypatch.setattr(memory, "empty", empty)
+        monkeypatch.setattr(memory, "maker", maker)
         answers.add(bits(model.explain(feeds, method)))
     assert len(answers) == 1
 

@@ -7,6 +7,8 @@ that costs as much as its arithmetic. Blocks come back here instead, once no arr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,42 +16,56 @@ import numpy.typing as npt
 
 LARGE = 1 << 17  # bytes; what is smaller, the allocator keeps by itself
 MOST_KEPT = 1 << 28  # bytes that wait for use
-_waiting: dict[int, list[npt.NDArray[np.uint8]]] = {}  # by size
+_waiting: dict[int, list[_Block]] = {}  # by size
 
 
-class _Lease:
-    """Owns a block for as long as an array, or a view of one, points to it."""
+class _Block(np.ndarray):
+    """Bytes."""
 
-    def __init__(self, block: npt.NDArray[np.uint8], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.block = block
-        data = (block.__array_interface__["data"][0], False)
-        self.__array_interface__ = {"version": 3, "data": data, "shape": shape, "typestr": dtype.str}
 
-    def __del__(self) -> None:  # may run anywhere, within `empty` too: no locks, only what one step of Python does
+class _Lease(np.ndarray):
+    """A block for as long as an array, or a view of one, looks at it.
+
+    NumPy takes the owner of memory for a view's base, unless what lies between is of a class of its own.
+    """
+
+    def __del__(self) -> None:  # may run anywhere, within `maker` too: no locks, only what one step of Python does
+        block = self.base
+        if not isinstance(block, _Block):  # a copy, or a part, that somebody made of the lease itself
+            return
         waiting = sum(size * len(blocks) for size, blocks in list(_waiting.items()))
-        if waiting + self.block.nbytes <= MOST_KEPT:
-            _waiting.setdefault(self.block.nbytes, []).append(self.block)
+        if waiting + block.nbytes <= MOST_KEPT:
+            _waiting.setdefault(block.nbytes, []).append(block)
 
 
-def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """As np.empty."""
+def maker(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDArray[Any]]:
+    """What makes arrays as np.empty does."""
     kind = np.dtype(dtype)
     needed = math.prod(shape) * kind.itemsize
     if needed < LARGE:
-        return np.empty(shape, kind)
+        return partial(np.empty, shape, kind)
     size = _rounded(needed)
-    try:
-        block = _waiting[size].pop()
-    except (KeyError, IndexError):
-        block = np.empty(size, np.uint8)
-    return np.asarray(_Lease(block, shape, kind))
+
+    def lease() -> npt.NDArray[Any]:
+        try:
+            block = _waiting[size].pop()
+        except (KeyError, IndexError):
+            block = _Block(size, np.uint8)
+        return np.ndarray(shape, kind, block.view(_Lease))
+
+    return lease
 
 
-def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """As np.zeros."""
-    array = empty(shape, dtype)
-    array.fill(0)
-    return array
+def maker_of_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDArray[Any]]:
+    """What makes arrays as np.zeros does."""
+    room = maker(shape, dtype)
+
+    def filled() -> npt.NDArray[Any]:
+        array = room()
+        array.fill(0)
+        return array
+
+    return filled
 
 
 def _rounded(size: int) -> int:

@@ -108,6 +108,7 @@ def _at_rest(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent], d
         return None
     shape, otherwise = x.shape, _recurrent(step, plan, cell)
     lens, states = cell.at_rest(*shape[:2])
+    run = cell.ready(shape[0], lens, states, keep)
 
     def recur(done: Pass) -> None:
         values = done.values
@@ -117,7 +118,7 @@ def _at_rest(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent], d
         if lengths and (values[lengths].shape != shape[1:2] or (values[lengths] != shape[0]).any()):
             return otherwise(done)
         x = x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")
-        outputs, done.tapes[name] = cell.run(x, lens, states, keep)
+        outputs, done.tapes[name] = run(x)
         values.update(outputs)
         return None
 

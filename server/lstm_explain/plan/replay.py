@@ -23,7 +23,7 @@ from lstm_explain.plan.layers import settings_of
 from lstm_explain.plan.live import Stop
 from lstm_explain.plan.settled import Fixed, Messages, arrival_at, channel_of, given_to, site_for, sites
 from lstm_explain.rules import Kind, Site
-from lstm_explain.rules.recurrent import STATE_SLOTS
+from lstm_explain.rules.recurrent import STATE_SLOTS, Tape
 from lstm_explain.rules.shares import in_dtype, settle_all, times
 from lstm_explain.watch import checkpoint
 
@@ -219,11 +219,14 @@ def _recurrent(walk: Walk, stop: Stop, messages: Messages) -> Call:
     lrp = None if gradient else settings_of(walk.lrp, node)
     names = [name if message else None for name, message in zip(stop.carrying, messages, strict=True)]
     live = {slot: node.inputs[slot] for slot in stop.live}
+    shown: list[Tape] = walk.done.tapes[node.name]
+    back, whole, steps = cell.ready_back(shown, lrp), shown[0].lens.whole, len(shown[0].x)
 
     def step(course: Course) -> None:
-        arrived = course.arrived
+        arrived, tapes = course.arrived, course.done.tapes[node.name]
         arriving = [None if name is None else arrived[name] for name in names]
-        flow = cell.backward(course.done.tapes[node.name], arriving, lrp)
+        alike = whole and tapes[0].lens.whole and len(tapes[0].x) == steps
+        flow = back(tapes, arriving) if alike else cell.backward(tapes, arriving, lrp)
         for slot, array in flow.inputs.items():
             if slot in live:
                 course.send(live[slot], array)

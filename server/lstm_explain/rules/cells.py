@@ -11,7 +11,16 @@ from lstm_explain.kernels import gru, gru_relevance, lstm, lstm_gradient, lstm_r
 from lstm_explain.kernels.product import pack
 from lstm_explain.kernels.scalar import CODES
 from lstm_explain.rules.op import Kind, Op, add
-from lstm_explain.rules.recurrent import STATE_SLOTS, Direction, Keep, Lengths, Recurrent, Tape
+from lstm_explain.rules.recurrent import (
+    STATE_SLOTS,
+    Direction,
+    DirectionBack,
+    DirectionRun,
+    Keep,
+    Lengths,
+    Recurrent,
+    Tape,
+)
 from lstm_explain.spec.method import LRP
 from lstm_explain.threads import in_threads
 
@@ -29,74 +38,89 @@ class LSTMDirection(Direction):
         usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
         self.slopes_from_z = not usual or self.clip > 0
 
-    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
-        steps, batch, _ = x.shape
-        h0, c0 = states
-        c = c0.copy()
-        shape = (steps, batch, self.hidden)
+    def ready(self, steps: int, lens: Lengths, keep: Keep) -> DirectionRun:
+        shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 4 * self.hidden)
+        finer, none = self.sums_in(keep), self.none
         if keep is Keep.SIGNALS:
-            pre, old, new, hidden = self.room(lens, (4, *shape))
-            kept, none = {"pre": pre, "old": old, "new": new}, self.none
-            arrays = (pre, old, new, none, none, none, none, hidden)
-        else:
-            finer = self.sums_in(keep)
-            c, c0, none = (array.astype(finer, copy=False) for array in (c, c0, self.none))
-            hidden, wide = self.room(lens, shape), (steps, batch, 4 * self.hidden)
-            has_z = keep is Keep.EVERYTHING or self.slopes_from_z
-            kept = {
-                "z": self.room(lens, wide, finer) if has_z else none,
-                "gates": self.room(lens, wide),
-                "cells": self.room(lens, shape, finer),
-                "squashed": self.room(lens, shape),
-            }
-            arrays = (self.none, self.none, self.none, *kept.values(), hidden)
-        in_threads(
-            lambda order: lstm.forward(
-                x, self.Wt, self.Rt, self.bias, self.P, c, h0, lens.steps, order, self.reverse, self.codes, self.params,
-                self.clip, self.coupled, *arrays,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        last = c.astype(x.dtype, copy=False)
-        if not lens.whole:
-            last = last * (lens.steps > 0)[:, None].astype(x.dtype)
-        return Tape(x, hidden, h0, lens, {**kept, "c0": c0}, c.dtype), [self.last(hidden, lens), last]
+            four = self.room(lens, (4, *shape))
 
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        kept, lens, (r_h, r_c) = tape.kept, tape.lens, r_ends
-        r_x = self.room(lens, tape.x.shape, r_h.dtype)
-        lost = np.zeros(len(lens.steps))
+            def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
+                block = four()
+                pre, old, new, hidden = block[0], block[1], block[2], block[3]  # quicker than to go through them
+                kept = {"pre": pre, "old": old, "new": new}
+                return kept, (pre, old, new, none, none, none, none, hidden), hidden
+        else:
+            has_z = keep is Keep.EVERYTHING or self.slopes_from_z
+            none = none.astype(finer)
+            z = self.room(lens, wide, finer) if has_z else lambda: none
+            gates, cells, squashed = self.room(lens, wide), self.room(lens, shape, finer), self.room(lens, shape)
+
+            def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
+                kept = {"z": z(), "gates": gates(), "cells": cells(), "squashed": squashed()}
+                hidden = squashed()
+                return kept, (self.none, self.none, self.none, *kept.values(), hidden), hidden
+
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            h0, c0 = states
+            c0 = c0 if c0.dtype is finer else c0.astype(finer)
+            c, (kept, filled, hidden) = c0.copy(), arrays()
+            in_threads(
+                lambda order: lstm.forward(
+                    x, self.Wt, self.Rt, self.bias, self.P, c, h0, lens.steps, order, self.reverse, self.codes,
+                    self.params, self.clip, self.coupled, *filled,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            last = c.astype(x.dtype, copy=False)
+            if not lens.whole:
+                last = last * (lens.steps > 0)[:, None].astype(x.dtype)
+            kept["c0"] = c0
+            return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens), last]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
-            z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
-            in_threads(
-                lambda order: lstm_gradient.gradient(
-                    z, gates, cells, squashed, c0, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
-                    self.coupled, self.R_all, self.W_all, self.P, r_y, r_h, r_c, r_x,
-                ),
-                lens.parts,
-            )  # fmt: skip
-            return [r_x, lost, r_h, r_c]
-        number = r_h.dtype.type
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: lstm_gradient.gradient(
+                        kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], lens.steps, order,
+                        self.reverse, self.codes, self.params, self.clip, self.coupled, self.R_all, self.W_all, self.P,
+                        r_y, r_h, r_c, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h, r_c]
+
+            return gradient
+        number, rule = dtype.type, RULES[lrp.product_rule]
         eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
-        if lrp.product_rule == "all":
-            in_threads(
-                lambda order: lstm_relevance.relevance_all(
-                    tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
-                    self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
-                ),
-                lens.parts,
-            )  # fmt: skip
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
+            if rule == 0:
+                in_threads(
+                    lambda order: lstm_relevance.relevance_all(
+                        tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
+                        self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+            else:
+                in_threads(
+                    lambda order: lstm_relevance.relevance_shared(
+                        rule, tape.x, kept["z"], kept["gates"], kept["cells"], kept["squashed"], tape.hidden, tape.h0,
+                        kept["c0"], lens.steps, order, self.reverse, self.coupled, self.bias, self.R_all, self.W_all,
+                        self.P, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
             return [r_x, lost, r_h, r_c]
-        z, gates, cells, squashed, c0 = (kept[n] for n in ("z", "gates", "cells", "squashed", "c0"))
-        in_threads(
-            lambda order: lstm_relevance.relevance_shared(
-                RULES[lrp.product_rule], tape.x, z, gates, cells, squashed, tape.hidden, tape.h0, c0, lens.steps, order,
-                self.reverse, self.coupled, self.bias, self.R_all, self.W_all, self.P, eps, delta, unit, r_y, r_h, r_c,
-                r_x, lost,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        return [r_x, lost, r_h, r_c]
+
+        return relevance
 
 
 class LSTM(Recurrent):
@@ -118,49 +142,59 @@ class GRUDirection(Direction):
         usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"]]
         self.slopes_from_z = not usual or self.clip > 0
 
-    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
-        steps, batch, _ = x.shape
-        shape, wide = (steps, batch, self.hidden), (steps, batch, 3 * self.hidden)
-        finer = self.sums_in(keep)
-        gates, hidden, inner = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
-        has_z = keep is not Keep.SLOPES or self.slopes_from_z
-        z = self.room(lens, wide if has_z else (0, 0, 0), finer)
-        (h0,) = states
-        in_threads(
-            lambda order: gru.forward(
-                x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
-                self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        kept = {"z": z, "gates": gates, "inner": inner}
-        return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
+    def ready(self, steps: int, lens: Lengths, keep: Keep) -> DirectionRun:
+        shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 3 * self.hidden)
+        finer, has_z = self.sums_in(keep), keep is not Keep.SLOPES or self.slopes_from_z
+        gates_of, hidden_of, inner_of = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
+        z_of = self.room(lens, wide if has_z else (0, 0, 0), finer)
 
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        z, gates, inner = (tape.kept[n] for n in ("z", "gates", "inner"))
-        lens, (r_h,) = tape.lens, r_ends
-        r_x = self.room(lens, tape.x.shape, r_h.dtype)
-        lost = np.zeros(len(lens.steps))
-        if lrp is None:
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            (h0,), z, gates, inner, hidden = states, z_of(), gates_of(), inner_of(), hidden_of()
             in_threads(
-                lambda order: gru.gradient(
-                    z, gates, inner, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.linear_before_reset,
-                    self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all, r_y, r_h, r_x,
+                lambda order: gru.forward(
+                    x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
+                    self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            kept = {"z": z, "gates": gates, "inner": inner}
+            return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        if lrp is None:
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: gru.gradient(
+                        kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
+                        self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all,
+                        r_y, r_h, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h]
+
+            return gradient
+        rule, number = RULES[lrp.product_rule], dtype.type
+        W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon), number(lrp.bias_factor)
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
+            in_threads(
+                lambda order: gru_relevance.relevance(
+                    rule, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order,
+                    self.reverse, self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, eps, delta,
+                    r_y, r_h, r_x, lost,
                 ),
                 lens.parts,
             )  # fmt: skip
             return [r_x, lost, r_h]
-        rule, number = RULES[lrp.product_rule], r_h.dtype.type
-        W = self.W_h if rule == 0 else self.W_all
-        in_threads(
-            lambda order: gru_relevance.relevance(
-                rule, tape.x, z, gates, inner, tape.hidden, tape.h0, lens.steps, order, self.reverse,
-                self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, number(lrp.epsilon),
-                number(lrp.bias_factor), r_y, r_h, r_x, lost,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        return [r_x, lost, r_h]
+
+        return relevance
 
 
 class GRU(Recurrent):
@@ -174,42 +208,54 @@ class RNNDirection(Direction):
         self.Wt, self.W_all, self.Rt, self.R_all = pack(self.W.T), pack(self.W), pack(self.R.T), pack(self.R)
         self.bias = self.B[: self.hidden] + self.B[self.hidden :]
 
-    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
-        shape, finer = (*x.shape[:2], self.hidden), self.sums_in(keep)
-        z, hidden = self.room(lens, shape, finer), self.room(lens, shape)
-        (h0,) = states
-        in_threads(
-            lambda order: rnn.forward(
-                x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params, self.clip,
-                z, hidden,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
+    def ready(self, steps: int, lens: Lengths, keep: Keep) -> DirectionRun:
+        shape, finer = (steps, len(lens.steps), self.hidden), self.sums_in(keep)
+        z_of, hidden_of = self.room(lens, shape, finer), self.room(lens, shape)
 
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        z, lens, (r_h,) = tape.kept["z"], tape.lens, r_ends
-        r_x = self.room(lens, tape.x.shape, r_h.dtype)
-        lost = np.zeros(len(lens.steps))
-        if lrp is None:
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            (h0,), z, hidden = states, z_of(), hidden_of()
             in_threads(
-                lambda order: rnn.gradient(
-                    z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
-                    self.W_all, r_y, r_h, r_x,
+                lambda order: rnn.forward(
+                    x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
+                    self.clip, z, hidden,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        if lrp is None:
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: rnn.gradient(
+                        z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
+                        self.W_all, r_y, r_h, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h]
+
+            return gradient
+        number = dtype.type
+        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
+            in_threads(
+                lambda order: rnn.relevance(
+                    tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
+                    eps, delta, unit, r_y, r_h, r_x, lost,
                 ),
                 lens.parts,
             )  # fmt: skip
             return [r_x, lost, r_h]
-        number = r_h.dtype.type
-        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
-        in_threads(
-            lambda order: rnn.relevance(
-                tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
-                eps, delta, unit, r_y, r_h, r_x, lost,
-            ),
-            lens.parts,
-        )  # fmt: skip
-        return [r_x, lost, r_h]
+
+        return relevance
 
 
 class RNN(Recurrent):

@@ -18,7 +18,7 @@ from lstm_explain.graph.ir import Array, Graph, Node, ValueType
 from lstm_explain.graph.session import session_of
 from lstm_explain.rules.cells import CELLS, LSTM, check
 from lstm_explain.rules.op import Kind, Op, add
-from lstm_explain.rules.recurrent import STATE_SLOTS, Keep, Lengths, Tape
+from lstm_explain.rules.recurrent import STATE_SLOTS, Keep, Lengths, Run, Tape
 
 NAME = "com.microsoft::DynamicQuantizeLSTM"
 SINGLE = np.dtype(np.float32)
@@ -51,16 +51,19 @@ class QuantisedLSTM(LSTM):
         alone = replace(graph, constants=constants, types=types)
         return session_of(alone, [node], [n for n in self._fed if n not in constants], [name for _, name in self.named])
 
-    def run(
-        self, x: Array, lens: Lengths, states: list[list[Array]], keep: Keep
-    ) -> tuple[dict[str, Array], list[Tape]]:
-        outputs, tapes = super().run(x, lens, states, keep)
-        given = {0: x, 4: lens.steps.astype(np.int32)}
-        given |= {slot: np.stack([s[i] for s in states]) for i, slot in enumerate(self.state_slots)}
-        wanted = {entry.name for entry in self._session.get_inputs()}
-        feeds = {name: _single(given[slot]) for name, slot in self._fed.items() if name in wanted}
-        came: Mapping[str, Any] = dict(zip(outputs, self._session.run(list(outputs), feeds), strict=True))
-        return {name: came[name].astype(self.out_dtype, copy=False) for name in outputs}, tapes
+    def ready(self, steps: int, lens: Lengths, states: list[list[Array]], keep: Keep) -> Run:
+        run = super().ready(steps, lens, states, keep)
+
+        def predicted(x: Array) -> tuple[dict[str, Array], list[Tape]]:
+            outputs, tapes = run(x)
+            given = {0: x, 4: lens.steps.astype(np.int32)}
+            given |= {slot: np.stack([s[i] for s in states]) for i, slot in enumerate(self.state_slots)}
+            wanted = {entry.name for entry in self._session.get_inputs()}
+            feeds = {name: _single(given[slot]) for name, slot in self._fed.items() if name in wanted}
+            came: Mapping[str, Any] = dict(zip(outputs, self._session.run(list(outputs), feeds), strict=True))
+            return {name: came[name].astype(self.out_dtype, copy=False) for name in outputs}, tapes
+
+        return predicted
 
 
 CELLS[NAME] = QuantisedLSTM

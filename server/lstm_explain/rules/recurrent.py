@@ -101,6 +101,12 @@ class Flow:
     absorbed: Array
 
 
+Run = Callable[[Array], tuple[dict[str, Array], list[Tape]]]
+Back = Callable[[list[Tape], "list[Array | None]"], Flow]
+DirectionRun = Callable[[Array, list[Array]], tuple[Tape, list[Array]]]
+DirectionBack = Callable[[Tape, Array, list[Array]], list[Array]]
+
+
 class Recurrent(ABC):
     """One recurrent node. Directions are run one after the other, each by the kernels of `Direction`."""
 
@@ -154,31 +160,37 @@ class Recurrent(ABC):
         steps, batch, _ = x.shape
         lens = self._lengths(values.get(4), steps, batch)
         states = [self._state(values.get(slot), batch) for slot in self.state_slots]
-        return self.run(x, lens, self._by_direction(states), keep)
+        return self.ready(steps, lens, self._by_direction(states), keep)(x)
 
     def at_rest(self, steps: int, batch: int) -> tuple[Lengths, list[list[Array]]]:
-        """What `run` takes for sequences of full length that start from zeros."""
+        """What `ready` takes for sequences of full length that start from zeros."""
         return _all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
 
     def _by_direction(self, states: list[Array]) -> list[list[Array]]:
         return [[state[d] for state in states] for d in range(len(self.directions))]
 
-    def run(
-        self, x: Array, lens: Lengths, states: list[list[Array]], keep: Keep
-    ) -> tuple[dict[str, Array], list[Tape]]:
-        """`forward`, of checked arguments. x [T, B, D]: contiguous, to be written to. states: by direction, [B, H]."""
-        runs = self._in_directions(lambda d: self.directions[d].forward(x, states[d], lens, keep), lens)
-        tapes, finals = [tape for tape, _ in runs], [last for _, last in runs]
-        outputs: dict[str, Array] = {}
-        for slot, name in self.named:
-            if slot == 0:
-                value = _stack([t.hidden for t in tapes], axis=1)
-                value = value.transpose(2, 0, 1, 3) if self.batch_first else value
-            else:
-                value = _stack([f[slot - 1] for f in finals], axis=0)
-                value = value.swapaxes(0, 1) if self.batch_first else value
-            outputs[name] = value if value.dtype is self.out_dtype else value.astype(self.out_dtype)
-        return outputs, tapes
+    def ready(self, steps: int, lens: Lengths, states: list[list[Array]], keep: Keep) -> Run:
+        """`forward`, of checked arguments, as a function of x [T, B, D]: contiguous, to be written to.
+
+        states: by direction, [B, H].
+        """
+        runs = [direction.ready(steps, lens, keep) for direction in self.directions]
+        named, batch_first, kind = self.named, self.batch_first, self.out_dtype
+
+        def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
+            ran = [runs[0](x, states[0])] if len(runs) == 1 else _both(lambda d: runs[d](x, states[d]), lens)
+            outputs: dict[str, Array] = {}
+            for slot, name in named:
+                if slot == 0:
+                    value = _stack([tape.hidden for tape, _ in ran], axis=1)
+                    value = value.transpose(2, 0, 1, 3) if batch_first else value
+                else:
+                    value = _stack([last[slot - 1] for _, last in ran], axis=0)
+                    value = value.swapaxes(0, 1) if batch_first else value
+                outputs[name] = value if value.dtype is kind else value.astype(kind)
+            return outputs, [tape for tape, _ in ran]
+
+        return run
 
     def _state(self, value: Array | None, batch: int) -> Array:
         wanted = (len(self.directions), batch, self.hidden)
@@ -209,26 +221,36 @@ class Recurrent(ABC):
 
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> Flow:
         """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
-        lens, dtype = tapes[0].lens, tapes[0].dtype
-        y, ends = arriving[0], [arriving[i] if i < len(arriving) else None for i in range(1, 1 + self.states)]
-        if self.batch_first:
-            y = None if y is None else y.transpose(1, 2, 0, 3)
-            ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
+        return self.ready_back(tapes, lrp)(tapes, arriving)
 
-        def of_direction(d: int) -> list[Array]:
-            r_y = _nothing((0, 0, 0), dtype) if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-            return self.directions[d].backward(tapes[d], r_y, [self._end(e, d, lens, dtype) for e in ends], lrp)
-
-        parts = self._in_directions(of_direction, lens)
-        inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
+    def ready_back(self, tapes: list[Tape], lrp: LRP | None) -> Back:
+        """`backward` for passes like this one: as a function of their tapes, and of what arrives."""
+        lens, dtype, steps = tapes[0].lens, tapes[0].dtype, len(tapes[0].x)
+        backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
+        nothing, outputs, batch_first = _nothing((0, 0, 0), dtype), range(1, 1 + self.states), self.batch_first
         spreads = lrp is not None and lrp.bias_factor > 0  # else nothing comes to states that start from zeros
-        for slot in self.state_slots if spreads else self.given:
-            at = 2 + self.state_slots.index(slot)
-            inputs[slot] = _stack([p[at] for p in parts], axis=0)
-        if self.batch_first:
-            inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
-        absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
-        return Flow(inputs, absorbed if lens.whole else absorbed + self._past_the_end(y, ends, lens))
+        states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
+
+        def back(tapes: list[Tape], arriving: list[Array | None]) -> Flow:
+            y, ends = arriving[0], [arriving[i] if i < len(arriving) else None for i in outputs]
+            if batch_first:
+                y = None if y is None else y.transpose(1, 2, 0, 3)
+                ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
+
+            def of_direction(d: int) -> list[Array]:
+                r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
+                return backs[d](tapes[d], r_y, [self._end(e, d, lens, dtype) for e in ends])
+
+            parts = [of_direction(0)] if len(backs) == 1 else _both(of_direction, lens)
+            inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
+            for slot, at in states:
+                inputs[slot] = _stack([p[at] for p in parts], axis=0)
+            if batch_first:
+                inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
+            absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
+            return Flow(inputs, absorbed if lens.whole else absorbed + self._past_the_end(y, ends, lens))
+
+        return back
 
     def backward_together(self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None) -> list[Flow]:
         """`backward` from several targets: side by side, as more samples would be."""
@@ -249,13 +271,6 @@ class Recurrent(ABC):
         axis = 0 if self.batch_first else (2 if output == 0 else 1)
         return np.concatenate([np.zeros_like(there[0]) if part is None else part for part in parts], axis)
 
-    def _in_directions(self, work: Callable[[int], T], lens: Lengths) -> list[T]:
-        """Of both directions at once where the samples leave a thread idle."""
-        if len(self.directions) == 1:
-            return [work(0)]
-        directions = range(len(self.directions))
-        return in_threads(work, directions) if len(lens.parts) == 1 else [work(d) for d in directions]
-
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
         """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
         lost = np.zeros(len(lens.steps), self.dtype)
@@ -271,6 +286,11 @@ class Recurrent(ABC):
         if end is None:
             return np.zeros((len(lens.steps), self.hidden), dtype)
         return np.array(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None], dtype, order="C")
+
+
+def _both(work: Callable[[int], T], lens: Lengths) -> list[T]:
+    """Of both directions, at once where the samples leave a thread idle."""
+    return in_threads(work, range(2)) if len(lens.parts) == 1 else [work(0), work(1)]
 
 
 def _writable(array: Array) -> Array:
@@ -316,24 +336,29 @@ class Direction(ABC):
     def prepare(self) -> None:  # noqa: B027 - not every cell needs it
         """Lays out what depends on the weights alone."""
 
-    @abstractmethod
     def forward(self, x: Array, states: list[Array], lens: Lengths, keep: Keep) -> tuple[Tape, list[Array]]:
         """The tape and the last states, [B, H] each."""
+        return self.ready(len(x), lens, keep)(x, states)
 
     @abstractmethod
-    def backward(self, tape: Tape, r_y: Array, r_ends: list[Array], lrp: LRP | None) -> list[Array]:
-        """Relevance of x [T, B, D], absorbed [B], relevance of each initial state [B, H]. Writes to r_ends.
+    def ready(self, steps: int, lens: Lengths, keep: Keep) -> DirectionRun:
+        """`forward`, for arrays of so many steps: what does not depend on their numbers is done."""
 
-        r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps.
+    @abstractmethod
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        """The way back as a function of a tape, r_y and r_ends, which it writes to; all in `dtype`.
+
+        r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps. Gives relevance of x [T, B, D], absorbed [B],
+        relevance of each initial state [B, H].
         """
 
     def sums_in(self, keep: Keep) -> np.dtype[Any]:
         """The arithmetic of sums that the way back divides by, and so of the way back."""
         return np.dtype(np.float64) if keep is Keep.EVERYTHING else self.dtype
 
-    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Array:
-        """For a kernel to fill; zero where it will not come, past the end of shorter sequences."""
-        return (memory.empty if lens.whole else memory.zeros)(shape, self.dtype if dtype is None else dtype)
+    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Callable[[], Array]:
+        """Makes arrays for a kernel to fill; zero where it will not come, past the end of shorter sequences."""
+        return (memory.maker if lens.whole else memory.maker_of_zeros)(shape, self.dtype if dtype is None else dtype)
 
     def last(self, sequence: Array, lens: Lengths) -> Array:
         """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
