@@ -11,11 +11,11 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import FAST, activate, exp, multiply_by_slope, tanh
+from lstm_explain.kernels.scalar import LOOP, activate, exp, multiply_by_slope, tanh
 from lstm_explain.kernels.steps import gather, place, state_before, steps_at_once, to_gradient
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def forward(
     x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, codes, params, clip, z, gates, inner, hidden
 ):  # fmt: skip
@@ -88,7 +88,7 @@ def forward(
             row += running
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def gradient(
     z, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, W, g_y, g_h, g_x
 ):  # fmt: skip

@@ -6,11 +6,11 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import BARE, FAST, STEADY, settle, share
+from lstm_explain.kernels.scalar import LOOP, STEADY, STEP, settle, share
 from lstm_explain.kernels.steps import place, state_before, steps_at_once, to_inputs
 
 
-@nb.njit(**{**FAST, "fastmath": STEADY})
+@nb.njit(**{**LOOP, "fastmath": STEADY})
 def relevance(
     rule, x, z, gates, inner, hidden, h0, lens, order, reverse, before, bias, Rb_h, R_zr, R_h, W, eps, delta, r_y, r_h,
     r_x, lost,
@@ -87,7 +87,7 @@ def relevance(
     to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
-@nb.njit(**{**BARE, "fastmath": STEADY}, forceinline=True)
+@nb.njit(**{**STEP, "fastmath": STEADY}, forceinline=True)
 def _to_candidate(
     rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h, direct, r_reset,
     density_u, m, given, of_bias,
@@ -137,7 +137,7 @@ def _to_candidate(
     return absorbed + keep * (to_gate + to_candidate + to_u)
 
 
-@nb.njit(**{**BARE, "fastmath": STEADY}, forceinline=True)
+@nb.njit(**{**STEP, "fastmath": STEADY}, forceinline=True)
 def _to_reset(
     rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, eps, delta, through, direct, r_reset, m, given,
     of_bias,

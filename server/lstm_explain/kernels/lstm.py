@@ -14,7 +14,7 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import BARE, FAST, activate, exp, tanh
+from lstm_explain.kernels.scalar import LOOP, STEP, activate, exp, tanh
 from lstm_explain.kernels.steps import HERE, gather, place, steps_at_once
 
 
@@ -24,7 +24,7 @@ def is_plain(codes, clip, P, coupled):
     return codes[0] == 0 and codes[1] == 1 and codes[2] == 1 and not (clip > 0 or P.shape[0] or coupled)
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def forward(
     x, W, Rt, bias, P, c, h0, lens, order, reverse, codes, params, clip, coupled,
     pre, old, new, z, gates, cells, squashed, hidden,
@@ -114,7 +114,7 @@ def _signals(row, i, t, b, of_rows, product, bias, c, pre, old, new, hidden, lat
         latest[i, j] = out
 
 
-@nb.njit(**BARE, forceinline=True)
+@nb.njit(**STEP, forceinline=True)
 def _gates(row, i, t, b, z, c, gates, cells, squashed, hidden, latest):
     """One step of the plain cell from its pre-activations, the row of z; functions in the arithmetic of hidden."""
     H, single, one = hidden.shape[2], hidden.dtype.type, hidden.dtype.type(1)
@@ -132,7 +132,7 @@ def _gates(row, i, t, b, z, c, gates, cells, squashed, hidden, latest):
         latest[i, j] = gates[t, b, H + j] * bent
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def _any_cell(acc, act, c, cell, squashed, hidden, P, codes, params, clip, coupled):
     """With peepholes, clipping, coupled gates and any activations."""
     H, none, one = cell.size, clip - clip, clip - clip + np.float32(1)

@@ -7,11 +7,11 @@ import numpy as np
 
 from lstm_explain.kernels.lstm import is_plain
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import BARE, FAST, multiply_by_slope
+from lstm_explain.kernels.scalar import LOOP, STEP, multiply_by_slope
 from lstm_explain.kernels.steps import place, state_before, steps_at_once, to_gradient
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def gradient(
     z, gates, cells, squashed, c0, lens, order, reverse, codes, params, clip, coupled, R, W, P, g_y, g_h, g_c, g_x
 ):  # fmt: skip
@@ -58,7 +58,7 @@ def gradient(
             row += 1
 
 
-@nb.njit(**BARE, forceinline=True)
+@nb.njit(**STEP, forceinline=True)
 def _plain_step(t, b, row, gates, squashed, c_prev, g_h, g_c, m):
     """Gradients at the pre-activations into row `row` of m, of the cell before into g_c."""
     H, one = c_prev.shape[1], m.dtype.type(1)
@@ -73,7 +73,7 @@ def _plain_step(t, b, row, gates, squashed, c_prev, g_h, g_c, m):
         g_c[b, j] = of_cell * f_gate
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def _any_step(z, act, cell, bent, c_prev, codes, params, clip, coupled, P, g_h, g_c, g_cell, out):
     """With peepholes, clipping, coupled gates and any activations. g_cell [H]: room."""
     H, none = c_prev.shape[1], clip - clip

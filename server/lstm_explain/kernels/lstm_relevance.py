@@ -6,11 +6,11 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import BARE, FAST, settle, share
+from lstm_explain.kernels.scalar import LOOP, STEP, settle, share
 from lstm_explain.kernels.steps import place, state_before, steps_at_once, through_hidden, to_inputs
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def relevance_all(
     x, pre, old, new, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_c, r_x, lost
 ):  # fmt: skip
@@ -67,7 +67,7 @@ def relevance_all(
         to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def relevance_shared(
     rule, x, z, gates, cells, squashed, hidden, h0, c0, lens, order, reverse, coupled, bias, R, W, P, eps, delta, unit,
     r_y, r_h, r_c, r_x, lost,
@@ -134,7 +134,7 @@ def relevance_shared(
         to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
-@nb.njit(**BARE, forceinline=True)
+@nb.njit(**STEP, forceinline=True)
 def _shared_step(
     rule, peeps, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c, m
 ):  # fmt: skip

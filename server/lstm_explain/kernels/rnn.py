@@ -6,11 +6,11 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import FAST, activate, multiply_by_slope, settle, tanh
+from lstm_explain.kernels.scalar import LOOP, activate, multiply_by_slope, settle, tanh
 from lstm_explain.kernels.steps import gather, place, steps_at_once, through_hidden, to_gradient, to_inputs
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hidden):
     """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, in whose arithmetic
     the products are, and hidden [T, B, H]."""
@@ -46,7 +46,7 @@ def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hi
                 row += 1
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def relevance(x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_x, lost):
     """LRP: the activation passes, then the epsilon rule over x and h_prev together.
 
@@ -86,7 +86,7 @@ def relevance(x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, un
     to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
-@nb.njit(**FAST)
+@nb.njit(**LOOP)
 def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_h, g_x):
     """Back-propagation through time; fills g_x [T, B, D]; g_h becomes the initial state's."""
     B, H, total, along = order.size, hidden.shape[2], lens[order[0]], g_y.shape[0] > 0

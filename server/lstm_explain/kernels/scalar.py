@@ -12,6 +12,7 @@ import math
 import numba as nb
 import numpy as np
 from llvmlite import ir
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import intrinsic, overload, register_jitable
 
 f32 = np.float32
@@ -21,6 +22,21 @@ FAST = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
 # replace and the other not would make an answer depend on where arrays lie.
 STEADY = {"reassoc", "nnan", "ninf", "nsz"}
 BARE = {**FAST, "_nrt": False}  # for what makes no array: owners of arrays are not counted
+
+
+class _Apart(CompilerBase):  # type: ignore[misc]
+    """Compiles for arguments none of which is written to where another is read.
+
+    Else every loop would look first whether its arrays overlap, which costs as much as a small layer's loop itself.
+    """
+
+    def define_pipelines(self):
+        self.state.flags.noalias = True
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+
+LOOP = {**FAST, "pipeline_class": _Apart}  # a loop over time
+STEP = {**LOOP, "_nrt": False}  # a part of one that makes no array
 LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
 
 

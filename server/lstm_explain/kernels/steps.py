@@ -15,7 +15,7 @@ from __future__ import annotations
 import numba as nb
 
 from lstm_explain.kernels.product import multiply
-from lstm_explain.kernels.scalar import BARE, FAST
+from lstm_explain.kernels.scalar import FAST, STEP
 
 AT_ONCE = 1 << 14  # numbers of a product with the inputs' weights: they stay in the cache
 HERE = {**FAST, "cache": False, "inline": "always"}
@@ -32,7 +32,7 @@ def place(s, b, lens, reverse):
     return lens[b] - 1 - s if reverse else s
 
 
-@nb.njit(**BARE)
+@nb.njit(**STEP)
 def gather(x, order, lens, reverse, first, end, rows):
     """rows: x at steps from `first` to before `end`, of those at work in each; returns how many."""
     count, running = 0, order.size
@@ -48,7 +48,7 @@ def gather(x, order, lens, reverse, first, end, rows):
     return count
 
 
-@nb.njit(**BARE)
+@nb.njit(**STEP)
 def to_inputs(m, W, out, count, where, given, x, r_x):
     """R_x = x * (m @ W) + given, of the rows of m; where [rows, 2]: t and b of each."""
     multiply(m, W, out, count)
@@ -58,7 +58,7 @@ def to_inputs(m, W, out, count, where, given, x, r_x):
             r_x[t, b, d] = x[t, b, d] * out[row, d] + given[row]
 
 
-@nb.njit(**BARE)
+@nb.njit(**STEP)
 def to_gradient(m, W, out, count, where, g_x):
     """g_x = m @ W, of the rows of m."""
     multiply(m, W, out, count)
@@ -68,7 +68,7 @@ def to_gradient(m, W, out, count, where, g_x):
             g_x[t, b, d] = out[row, d]
 
 
-@nb.njit(**BARE)
+@nb.njit(**STEP)
 def through_hidden(back, given, first, running, s, order, lens, reverse, hidden, h0, r_h):
     """Relevance of the hidden states at step s (-1: the initial ones). given: of the rows from `first` on, at s + 1."""
     for i in range(running):
@@ -82,7 +82,7 @@ def through_hidden(back, given, first, running, s, order, lens, reverse, hidden,
                 r_h[b, j] = hidden[t, b, j] * back[i, j] + given[first + i]
 
 
-@nb.njit(**BARE)
+@nb.njit(**STEP)
 def state_before(s, b, lens, reverse, states, initial, out, i):
     """out [i]: the state that step s of sample b starts from."""
     if s == 0:
