@@ -113,7 +113,7 @@ def _products() -> list[dict[str, Any]]:
             vectors, out = np.ones((B, H), np.float32), np.empty((B, -(-4 * H // WIDTH) * WIDTH), np.float32)
             ratio = compare(
                 lambda a=vectors, m=matrix, o=out: np.matmul(a, m, out=o),
-                lambda a=vectors, m=packed, o=out, n=B: multiply(a, m, o, n),
+                lambda a=vectors, m=packed, o=out, n=B: multiply(a, m, o, n, 0),
                 0.2,
             )
             row[f"batch {B}"] = ratio.median

@@ -38,12 +38,12 @@ def forward(
     running = B
     for first in range(0, total, steps):
         end = min(first + steps, total)
-        multiply(rows, W, acc, gather(x, order, lens, reverse, first, end, rows))
+        multiply(rows, W, acc, gather(x, order, lens, reverse, first, end, rows), 0)
         row = 0
         for s in range(first, end):
             while lens[order[running - 1]] <= s:
                 running -= 1
-            multiply(latest, Rt_zr, of_gates, running)
+            multiply(latest, Rt_zr, of_gates, running, s)
             for i in range(running):
                 b = order[i]
                 t = place(s, b, lens, reverse)
@@ -58,7 +58,7 @@ def forward(
                     )  # fmt: skip
                 for j in range(H):
                     reset[i, j] = inner.dtype.type(gates[t, b, H + j]) * latest[i, j]
-            multiply(latest if before else reset, Rt_h, of_candidate, running)
+            multiply(latest if before else reset, Rt_h, of_candidate, running, s)
             for i in range(running):
                 b = order[i]
                 t = place(s, b, lens, reverse)
@@ -129,7 +129,7 @@ def gradient(
                     of_candidate[i, j] = m[row + i, 2 * H + j] * gates[t, b, H + j]
                 else:
                     of_candidate[i, j] = m[row + i, 2 * H + j]
-        multiply(of_candidate, R_h, through, running)
+        multiply(of_candidate, R_h, through, running, s)
         for i in range(running):
             b = order[i]
             t = place(s, b, lens, reverse)
@@ -145,7 +145,7 @@ def gradient(
             )
             for j in range(2 * H):
                 of_gates[i, j] = m[row + i, j]
-        multiply(of_gates, R_zr, back, running)
+        multiply(of_gates, R_zr, back, running, s)
         for i in range(running):
             for j in range(H):
                 g_h[order[i], j] += back[i, j]

@@ -62,7 +62,7 @@ def relevance(
                     rule, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
                     direct, r_reset, density_u, m, given, of_bias,
                 )  # fmt: skip
-        multiply(density_u, R_h, through, running)
+        multiply(density_u, R_h, through, running, s)
         for i in range(running):
             b = order[i]
             t = place(s, b, lens, reverse)
@@ -74,7 +74,7 @@ def relevance(
                 for j in range(2 * H):
                     of_gates[i, j] = m[row + i, j]
         if rule != 0:
-            multiply(of_gates, R_zr, back, running)
+            multiply(of_gates, R_zr, back, running, s)
         for i in range(running):
             b, to_h = order[i], of_bias[i, 0]
             if before:

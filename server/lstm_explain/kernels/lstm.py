@@ -52,13 +52,13 @@ def forward(
     running = B
     for first in range(0, total, steps):
         end = min(first + steps, total)
-        multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows))
+        multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows), 0)
         row = 0
         for s in range(first, end):
             while lens[order[running - 1]] <= s:
                 running -= 1
             if s > 0 or started:
-                multiply(latest, Rt, product, running)
+                multiply(latest, Rt, product, running, s)
             for i in range(running):
                 b = order[i]
                 t = place(s, b, lens, reverse)

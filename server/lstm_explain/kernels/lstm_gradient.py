@@ -30,7 +30,7 @@ def gradient(
     row, before, running = 0, 0, 0
     for s in range(total - 1, -2, -1):
         if running:
-            multiply(m[before:row], R, back, running)
+            multiply(m[before:row], R, back, running, s)
             for i in range(running):
                 for j in range(H):
                     g_h[order[i], j] = back[i, j]

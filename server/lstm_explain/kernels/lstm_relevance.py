@@ -31,7 +31,7 @@ def relevance_all(
     row, before, running = 0, 0, 0
     for s in range(total - 1, -1, -1):
         if running:
-            multiply(m[before:row], R, back, running)
+            multiply(m[before:row], R, back, running, s)
             through_hidden(back, given, before, running, s, order, lens, reverse, hidden, h0, r_h)
         while running < B and lens[order[running]] > s:
             running += 1
@@ -60,7 +60,7 @@ def relevance_all(
             row += 1
     if running:
         if h0.any():
-            multiply(m[before:row], R, back, running)
+            multiply(m[before:row], R, back, running, 0)
         else:
             back[:] = 0
         through_hidden(back, given, before, running, -1, order, lens, reverse, hidden, h0, r_h)
@@ -85,7 +85,7 @@ def relevance_shared(
     row, before, running = 0, 0, 0
     for s in range(total - 1, -1, -1):
         if running:
-            multiply(m[before:row], R, back, running)
+            multiply(m[before:row], R, back, running, s)
             through_hidden(back, given, before, running, s, order, lens, reverse, hidden, h0, r_h)
         while running < B and lens[order[running]] > s:
             running += 1
@@ -127,7 +127,7 @@ def relevance_shared(
             row += 1
     if running:
         if h0.any():
-            multiply(m[before:row], R, back, running)
+            multiply(m[before:row], R, back, running, 0)
         else:
             back[:] = 0
         through_hidden(back, given, before, running, -1, order, lens, reverse, hidden, h0, r_h)

@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 from lstm_explain.kernels.scalar import BARE, FAST
 
 WIDTH, GROUP = 16, 4
+LINE = 64  # bytes of a cache line
 INT = ir.IntType(64)
 
 
@@ -37,7 +38,16 @@ def pack(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     padded = np.zeros((K, tiles * WIDTH), lean.dtype)
     padded[:, :N] = lean
     groups = [padded[:, at : at + GROUP * WIDTH].ravel() for at in range(0, tiles * WIDTH, GROUP * WIDTH)]
-    return np.concatenate(groups).reshape(tiles, K, WIDTH)
+    packed = _aligned(padded.size, lean.dtype)
+    np.concatenate(groups, out=packed)
+    return packed.reshape(tiles, K, WIDTH)
+
+
+def _aligned(size: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Room that begins with a cache line, so that no vector of weights lies in two."""
+    room = np.empty(size * dtype.itemsize + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size * dtype.itemsize].view(dtype)
 
 
 def _has_32_registers() -> bool:
@@ -144,7 +154,7 @@ EIGHT = _has_32_registers()
 def _types(given: nb.types.Type, weight: nb.types.Type, number: nb.types.Type) -> Any:
     """Inputs may be read-only."""
     vectors, packed = nb.types.Array(given, 2, "C", readonly=True), nb.types.Array(weight, 3, "C", readonly=True)
-    return nb.void(vectors, packed, number[:, ::1], nb.int64)
+    return nb.void(vectors, packed, number[:, ::1], nb.int64, nb.int64)
 
 
 _32, _64 = nb.float32, nb.float64
@@ -154,14 +164,17 @@ _32, _64 = nb.float32, nb.float64
     [_types(_32, _32, _32), _types(_32, _32, _64), _types(_64, _32, _64), _types(_64, _64, _64)],
     **BARE,
 )
-def multiply(vectors, packed, out, count):
+def multiply(vectors, packed, out, count, step):
     """out[:count] = vectors[:count] @ matrix. vectors [B, K], packed as by `pack`, out [B, N padded]; contiguous.
 
-    The arithmetic is that of `out`.
+    The arithmetic is that of `out`. Every other `step` goes through the groups of the matrix from the last to the
+    first: those that the step before read last are still in a cache, also where it does not hold them all.
     """
     eights = count // 8 * 8 if EIGHT else 0
     fours = eights + (count - eights) // 4 * 4
-    for group in range(0, packed.shape[0], GROUP):
+    groups = (packed.shape[0] + GROUP - 1) // GROUP
+    for n in range(groups):
+        group = GROUP * (groups - 1 - n if step % 2 else n)
         size = min(GROUP, packed.shape[0] - group)
         end, pairs = group + size, group + size // 2 * 2
         for index in range(group, end if eights else group):
@@ -206,7 +219,7 @@ def _dense_types(given: nb.types.Type, weight: nb.types.Type) -> Any:
 def dense(vectors, packed, bias, out):
     """out [B, N] = vectors [B, K] @ matrix + bias [N]; packed: the matrix, as by `pack`. Contiguous."""
     product = np.empty((out.shape[0], width_of(packed)), out.dtype)
-    multiply(vectors, packed, product, out.shape[0])
+    multiply(vectors, packed, product, out.shape[0], 0)
     for b in range(out.shape[0]):
         for j in range(out.shape[1]):
             out[b, j] = product[b, j] + bias[j]

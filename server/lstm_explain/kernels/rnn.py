@@ -25,12 +25,12 @@ def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hi
     running = B
     for first in range(0, total, steps):
         end = min(first + steps, total)
-        multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows))
+        multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows), 0)
         row = 0
         for s in range(first, end):
             while lens[order[running - 1]] <= s:
                 running -= 1
-            multiply(latest, Rt, product, running)
+            multiply(latest, Rt, product, running, s)
             for i in range(running):
                 b = order[i]
                 t = place(s, b, lens, reverse)
@@ -81,7 +81,7 @@ def relevance(x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, un
             given[row] = delta * of_bias * unit
             where[row, 0], where[row, 1] = t, b
             row += 1
-        multiply(m[before:row], R, back, running)
+        multiply(m[before:row], R, back, running, s)
         through_hidden(back, given, before, running, s - 1, order, lens, reverse, hidden, h0, r_h)
     to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
@@ -114,7 +114,7 @@ def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_
                 multiply_by_slope(codes[0], params[0, 0], params[0, 1], clip, z[t, b], hidden[t, b], m[row])
             where[row, 0], where[row, 1] = t, b
             row += 1
-        multiply(m[before:row], R, back, running)
+        multiply(m[before:row], R, back, running, s)
         for i in range(running):
             for j in range(H):
                 g_h[order[i], j] = back[i, j]

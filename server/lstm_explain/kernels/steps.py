@@ -51,7 +51,7 @@ def gather(x, order, lens, reverse, first, end, rows):
 @nb.njit(**STEP)
 def to_inputs(m, W, out, count, where, given, x, r_x):
     """R_x = x * (m @ W) + given, of the rows of m; where [rows, 2]: t and b of each."""
-    multiply(m, W, out, count)
+    multiply(m, W, out, count, 0)
     for row in range(count):
         t, b = where[row, 0], where[row, 1]
         for d in range(x.shape[2]):
@@ -61,7 +61,7 @@ def to_inputs(m, W, out, count, where, given, x, r_x):
 @nb.njit(**STEP)
 def to_gradient(m, W, out, count, where, g_x):
     """g_x = m @ W, of the rows of m."""
-    multiply(m, W, out, count)
+    multiply(m, W, out, count, 0)
     for row in range(count):
         t, b = where[row, 0], where[row, 1]
         for d in range(g_x.shape[2]):
