@@ -55,41 +55,59 @@ def explanation_of(
     values: Mapping[str, npt.NDArray[Any]],
     method: Method,
     target: Target,
-    output: str,
-    selection: Selection,
+    weights: npt.NDArray[Any],
     *,
     single: bool,
     standard_error: dict[str, npt.NDArray[Any]] | None = None,
 ) -> Explanation:
-    """specs: of the outputs, whose values are among `values`. method: as used. single: whether the model is of float32.
-    Raises InputError where the relevance is not finite.
+    """specs: of the outputs, whose values are among `values`. method, target: as used. weights: of the target's output.
+    single: whether the model is of float32. Raises InputError where the relevance is not finite.
     """
     if not all(map(isfinite, answer.ledger.inputs.tolist())):
         raise InputError("on these inputs the model's values, or its relevance, overflow")
-    index, contrast = selection.index, selection.contrast
+    suspect = method if isinstance(method, LRP) and not (method.product_rule == "all" and _closes(answer)) else None
+    peaks = {name: _largest(a) if suspect or a.dtype != np.float32 else 0.0 for name, a in answer.relevance.items()}
+    warnings: tuple[str, ...] = ()
+    if suspect and target.output:
+        largest = max(peaks.values(), default=0.0)
+        warnings = _diverged(suspect, answer.explained, largest, values[target.output], weights)
     return Explanation(
-        _handed_out(answer.relevance, single=single),
+        _handed_out(answer.relevance, peaks, single=single),
         {name: in_dtype(values[name], spec.dtype) for name, spec in specs.items()},
         answer.explained,
-        _handed_out(answer.captured, single=single) if answer.captured else {},
+        _handed_out(answer.captured, {n: _largest(a) for n, a in answer.captured.items()}, single=single),
         answer.ledger,
         method,
-        Target(output, index, target.batch_axis, contrast, target.weights, target.pre_activation),
+        target,
         standard_error or {},
-        _diverged(method, answer, values[output], selection.weights),
+        warnings,
     )
 
 
-def _diverged(method: Method, answer: Answer, output: npt.NDArray[Any], weights: npt.NDArray[Any]) -> tuple[str, ...]:
-    """Says so where relevance has grown far beyond what was explained, which then is but what is left of it."""
-    if not isinstance(method, LRP) or (method.product_rule == "all" and _closes(answer)):
-        return ()
-    usual = max(_largest(output) * _largest(weights), _largest(answer.explained))
-    largest = max(map(_largest, answer.relevance.values()), default=0.0)
+def used(target: Target, output: str, selection: Selection) -> Target:
+    """The target as it was resolved."""
+    at = selection.index, target.batch_axis, selection.contrast
+    return Target(output, *at, target.weights, target.pre_activation)
+
+
+def _diverged(
+    lrp: LRP,
+    explained: npt.NDArray[Any],
+    largest: float,
+    output: npt.NDArray[Any],
+    weights: npt.NDArray[Any],
+) -> tuple[str, ...]:
+    """Says so where relevance has grown far beyond what was explained, which then is but what is left of it.
+
+    largest: the largest magnitude of relevance.
+    """
+    usual = _largest(explained)
+    if largest > DIVERGED * usual:
+        usual = max(usual, _largest(output) * _largest(weights))
     if largest <= DIVERGED * usual:
         return ()
     told = f"relevance diverges: {largest:.1e} at one element, where the output is {usual:.1e}"
-    more = "" if method.product_rule == "all" else ", product rule 'all' avoids it"
+    more = "" if lrp.product_rule == "all" else ", product rule 'all' avoids it"
     return (f"{told}; a larger epsilon damps it{more}",)
 
 
@@ -100,17 +118,13 @@ def _closes(answer: Answer) -> bool:
     return bool((np.abs(residual) <= CLOSED * np.abs(explained)).all())
 
 
-def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
-    """single: in float32, but for arrays (LRP-prop can come to that) that it cannot hold."""
-    handed_out = {}
-    for name, array in arrays.items():
-        kind = np.float32 if single and not _beyond_single(array) else None
-        handed_out[name] = np.asarray(array, kind)  # a sum over all axes is no array
-    return handed_out
-
-
-def _beyond_single(array: npt.NDArray[Any]) -> bool:
-    return array.dtype != np.float32 and _largest(array) > MOST_SINGLE
+def _handed_out(
+    arrays: dict[str, npt.NDArray[Any]], peaks: dict[str, float], *, single: bool
+) -> dict[str, npt.NDArray[Any]]:
+    """single: in float32, but for arrays (LRP-prop can come to that) that it cannot hold. peaks: of each, the largest
+    magnitude."""
+    # a sum over all axes is no array
+    return {n: np.asarray(a, np.float32 if single and peaks[n] <= MOST_SINGLE else None) for n, a in arrays.items()}
 
 
 def _largest(array: npt.NDArray[Any]) -> float:

@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
-from lstm_explain.explanation import Explanation, explanation_of
+from lstm_explain.explanation import Explanation, explanation_of, used
 from lstm_explain.finer import batch_axes, of_samples, put, wanting
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.double import double
@@ -216,8 +216,16 @@ class Model:
             else:
                 done, answers = found
         return [
-            explanation_of(a, self.outputs, done.values, method, target, output, selection, single=self._single)
-            for target, (selection, a) in zip(targets, answers, strict=True)
+            explanation_of(
+                answer,
+                self.outputs,
+                done.values,
+                method,
+                used(target, output, selection),
+                selection.weights,
+                single=self._single,
+            )
+            for target, (selection, answer) in zip(targets, answers, strict=True)
         ]
 
     def _explain_by_study(
@@ -239,9 +247,8 @@ class Model:
             self.outputs,
             found.outputs,
             as_used(task, method),
-            target,
-            output,
-            found.selection,
+            used(target, output, found.selection),
+            found.selection.weights,
             single=False,
             standard_error=found.standard_error,
         )

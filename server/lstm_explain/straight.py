@@ -26,7 +26,7 @@ from lstm_explain.plan.forward import Advance, Pass, go, written_out
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.replay import Replay, replay_of
 from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
-from lstm_explain.target import Selection, Target, select
+from lstm_explain.target import Target, select
 from lstm_explain.watch import part
 
 MOST_KINDS = 512  # sequences of so many lengths, by one method
@@ -39,11 +39,9 @@ def kind_of(specs: Mapping[str, TensorSpec], inputs: Any, method: Method, target
     try:
         if target.batch_axis != 0 or target.contrast is not None or target.weights is not None:
             return None
-        kind = (method, target.output, target.pre_activation, *[inputs[name].shape for name in specs])
-        hash(kind)  # a method may hold arrays
+        return (method, target.output, target.pre_activation, *[inputs[name].shape for name in specs])
     except (AttributeError, KeyError, TypeError):  # not what it should be: the general way tells what is wrong
         return None
-    return kind
 
 
 class Ways:
@@ -54,11 +52,17 @@ class Ways:
         self._seen: set[Hashable] = set()
 
     def get(self, kind: Hashable) -> Straight | None:
-        return self._ways.get(kind)
+        try:
+            return self._ways.get(kind)
+        except TypeError:  # a method may hold arrays, and has no hash
+            return None
 
     def wants(self, kind: Hashable) -> bool:
         """Whether `kind` has come before, and nobody has looked for its way."""
-        if kind is None or kind in self._ways:
+        try:
+            if kind is None or kind in self._ways:
+                return False
+        except TypeError:
             return False
         if len(self._seen) >= MOST_KINDS:
             self._ways.clear()
@@ -96,11 +100,11 @@ class Straight:
 
     def explain(self, inputs: Mapping[str, Array], target: Target) -> Explanation | None:
         """inputs: arrays of the shapes of this way's kind. None: the general way has to be gone."""
-        asked, at = self.asked, None
+        asked, at = self.asked, target.index
         if len(inputs) != len(asked.inputs):
             return None
-        if target.index is not None:
-            at = _whole_number(target.index)
+        if at is not None:
+            at = _whole_number(at)
             if at is None or not -self.width <= at < self.width:
                 return None
         for name, spec in asked.inputs.items():
@@ -118,10 +122,8 @@ class Straight:
             answer = self._back(done, at)
             if answer is None or len(wanting(asked.method, answer)):
                 return None
-        selection, values = Selection(ONE, 1, np.array([[at]]), None), done.values
-        return explanation_of(
-            answer, asked.outputs, values, asked.method, target, asked.output, selection, single=asked.single
-        )
+        resolved = Target(asked.output, np.array([[at]]), 0, None, None, target.pre_activation)
+        return explanation_of(answer, asked.outputs, done.values, asked.method, resolved, ONE, single=asked.single)
 
     @part("forward")
     def _forward(self, inputs: Mapping[str, Array]) -> Pass:
@@ -149,9 +151,9 @@ class Straight:
             total += sums.total(array.ravel())
         states = 0.0 if course.states is None else course.states.item()
         absorbed = sum([kept.item() for kept in course.absorbed.values()])
-        residual = number - total - states - absorbed
-        explained, *account = np.array([[number], [total], [states], [absorbed], [residual]])
-        return Answer(relevance, explained, {}, Ledger(*account, course.absorbed))  # type: ignore[call-arg]
+        account = (total, states, absorbed, number - total - states - absorbed)
+        ledger = Ledger(*[np.array((amount,)) for amount in account], course.absorbed)  # type: ignore[call-arg, arg-type]
+        return Answer(relevance, np.array((number,)), {}, ledger)
 
 
 def _whole_number(index: Any) -> int | None:

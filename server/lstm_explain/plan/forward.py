@@ -12,7 +12,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.plan import control
 from lstm_explain.plan.compile import Plan, Segment
 from lstm_explain.plan.live import Stop, values_by_slot
-from lstm_explain.plan.small import fits
+from lstm_explain.plan.small import fits, shaped
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.watch import checkpoint
@@ -52,7 +52,12 @@ def go(plan: Plan, advances: Sequence[Advance], inputs: Mapping[str, Array]) -> 
 
 def written_out(plan: Plan, cells: Mapping[str, Recurrent], done: Pass) -> list[Advance]:
     """The steps as they are for inputs of the shapes of `done`. They raise OtherShape for some others."""
-    return [_at_rest(step, plan, cells, done) or _advance(step, plan, cells) for step in plan.steps]
+    return [
+        _of_shapes(step, done)
+        if isinstance(step, Segment)
+        else _at_rest(step, plan, cells, done) or _advance(step, plan, cells)
+        for step in plan.steps
+    ]
 
 
 def _advance(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent]) -> Advance:
@@ -95,6 +100,26 @@ def _recurrent(step: Stop, plan: Plan, cell: Recurrent) -> Advance:
         done.values.update(outputs)
 
     return recur
+
+
+def _of_shapes(step: Segment, done: Pass) -> Advance:
+    """For a small segment, whose views that leave all elements in their order become one."""
+    in_general, values = _segment(step), done.values
+    if step.small is None or not fits(values, step.inputs):
+        return in_general
+    shapes = [(name, values[name].shape) for name in step.inputs]
+    steps = shaped(step.small, {name: values[name] for name in step.inputs}, step.outputs)
+
+    def in_numpy(done: Pass) -> None:
+        values = done.values
+        for name, shape in shapes:
+            if values[name].shape != shape:
+                return in_general(done)
+        for function, source, output in steps:
+            values[output] = function(values[source])
+        return None
+
+    return in_numpy
 
 
 def _at_rest(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent], done: Pass) -> Advance | None:

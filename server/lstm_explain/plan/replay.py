@@ -17,6 +17,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
 from lstm_explain.plan.account import per_sample
 from lstm_explain.plan.backward import Walk
+from lstm_explain.plan.compile import Segment
 from lstm_explain.plan.course import Call, Course, Shape, Step, View, merged
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.layers import settings_of
@@ -74,7 +75,9 @@ def _granted(walk: Walk) -> list[tuple[str, Shape]]:
     """Shapes of what the walk has looked at, where the model leaves them open."""
     graph, values = walk.plan.graph, walk.done.values
     names = dict.fromkeys(name for stop in walk.plan.stops for name in (*stop.node.inputs, *stop.node.outputs))
-    open_ones = [n for n in names if n in values and graph.type_of(n).static_shape is None]
+    segments = [step for step in walk.plan.steps if isinstance(step, Segment)]
+    inner = {o for s in segments for _, _, o in s.small or ()}.difference(*[s.outputs for s in segments])
+    open_ones = [n for n in names if n in values and n not in inner and graph.type_of(n).static_shape is None]
     return [(name, values[name].shape) for name in open_ones]
 
 

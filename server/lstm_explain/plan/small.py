@@ -57,6 +57,35 @@ def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
     return steps
 
 
+def shaped(steps: Sequence[Step], values: Mapping[str, Array], wanted: Sequence[str]) -> list[Step]:
+    """The steps for inputs of these shapes: views in a row that leave elements in their order are one reshape, and are
+    left out where nobody wants what they make."""
+    made, short = dict(values), list[Step]()
+    behind: dict[str, str] = {}  # by view that is left out so far, what it looks at
+
+    def show(name: str) -> None:
+        shape = made[name].shape
+        short.append((lambda x: x.reshape(shape), behind.pop(name), name))
+
+    for function, source, output in steps:
+        before, value = made[source], function(made[source])
+        made[output] = value
+        if np.may_share_memory(before, value) and _in_order(function, before.shape):
+            behind[output] = behind.get(source, source)
+            if output in wanted:
+                show(output)
+        else:
+            if source in behind:
+                show(source)
+            short.append((function, source, output))
+    return short
+
+
+def _in_order(view: Callable[[Array], Array], shape: tuple[int, ...]) -> bool:
+    numbers = np.arange(math.prod(shape))
+    return np.array_equal(view(numbers.reshape(shape)).ravel(), numbers)
+
+
 def fits(values: Mapping[str, Array], names: Sequence[str]) -> bool:
     for name in names:  # noqa: SIM110 - twice as fast as `all`
         if values[name].size > MOST_ELEMENTS:
