@@ -12,6 +12,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.plan.compile import Purpose, Segment, compile_plan
 from lstm_explain.plan.forward import run
+from lstm_explain.plan.small import shaped
 
 FLOATS = np.array([[1.5, -2.0, 3.0], [0.5, 4.0, -1.0]], np.float32)
 TOKENS = np.array([[3, 1, 0], [2, -1, 4]], np.int64)
@@ -37,6 +38,14 @@ CASES: dict[str, tuple[str, npt.NDArray[Any], str]] = {
     "sum": ("t = ReduceSum<keepdims = 0>(x, a) y = Cast<to = 1>(t)", TOKENS, "int64[1] a = {1}"),
     "sum, kept": ("t = ReduceSum(x, a) y = Cast<to = 1>(t)", TOKENS, "int64[1] a = {-2}"),
     "integers": ("t = Cast<to = 6>(x) y = Cast<to = 1>(t)", TOKENS, ""),
+    "views in a row": (
+        "t = Unsqueeze(x, a) u = Flatten(t) y = Add(u, b)", FLOATS, "int64[1] a = {0}, float[6] b = {1, 2, 3, 4, 5, 6}"
+    ),
+    "views that move elements": (
+        "t = Transpose<perm = [1, 0]>(x) u = Flatten<axis = 0>(t) y = Add(u, b)", FLOATS, "float b = {1}"
+    ),
+    "views of what is made": ("t = Add(x, b) u = Flatten<axis = 0>(t) y = Unsqueeze(u, a)", FLOATS,
+                              "int64[1] a = {0}, float b = {1}"),
 }  # fmt: skip
 LEFT_ALONE = {"gemm, a bias a row"}
 
@@ -61,6 +70,31 @@ def test_outputs_are_the_runtimes(name: str) -> None:
     came = run(plan, {}, {"x": x}).values["y"]
     assert came.dtype == wanted.dtype
     np.testing.assert_array_equal(came, wanted)
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - LEFT_ALONE))
+def test_steps_for_one_shape_give_the_same(name: str) -> None:
+    model, x = loaded(name), CASES[name][1]
+    plan = compile_plan(model._engine.graph, ["y"], Purpose(gradient=True))
+    (segment,) = [step for step in plan.steps if isinstance(step, Segment)]
+    assert segment.small is not None
+    steps = shaped(segment.small, {"x": x[::-1].copy()}, segment.outputs)
+    values = {"x": x}
+    for function, source, output in steps:
+        values[output] = function(values[source])
+    np.testing.assert_array_equal(values["y"], model.predict({"x": x})["y"])
+    assert set(segment.outputs) <= set(values)
+
+
+def test_views_in_a_row_are_one() -> None:
+    chain = "t = Unsqueeze(x, a) u = Flatten(t) v = Transpose<perm = [0, 1]>(u) y = Add(v, b)"
+    text = f"""<ir_version: 8, opset_import: ["": 17]> small (float[2, 3] x) => (float[1, 6] y)
+        <int64[1] a = {{0}}, float b = {{1}}> {{ {chain} }}"""
+    plan = compile_plan(lx.load(onnx.parser.parse_model(text))._engine.graph, ["y"], Purpose(gradient=True))
+    (segment,) = [step for step in plan.steps if isinstance(step, Segment)]
+    assert segment.small is not None
+    assert len(segment.small) == 4
+    assert len(shaped(segment.small, {"x": FLOATS}, ["y"])) == 2
 
 
 def test_a_token_that_the_table_has_not_is_refused() -> None:
