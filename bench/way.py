@@ -23,6 +23,7 @@ from lstm_explain.service.wire import from_answer, to_query
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 ROUNDS, TIMES = 40, 25
+MOST = 64  # requests at once
 METHOD = "/lstm_explain.v1.ExplanationService/Explain"
 
 
@@ -41,11 +42,11 @@ class _Context:
         return None
 
 
-def pieces(models: Path, message: bytes) -> dict[str, float]:
-    """Microseconds by piece: the least of many rounds, one call after another, so with everything in the cache."""
+def explain_handler(models: Path) -> tuple[Repository, Any]:
+    """Explain as the server has it, of the models in a folder: gRPC's handler, with all that a call goes through."""
     repository = Repository(models)
     repository.load()
-    metrics, limit = Metrics(CollectorRegistry()), Limit(1, "requests")
+    metrics, limit = Metrics(CollectorRegistry()), Limit(MOST, "requests")
     doors = Doors(limit, limit, Places(limit, 1), ThreadPoolExecutor(1), 1)
     servicer = ExplanationServicer(repository, Explainer(Slots(1), metrics), doors)
     handler = grpc.unary_unary_rpc_method_handler(
@@ -54,7 +55,12 @@ def pieces(models: Path, message: bytes) -> dict[str, float]:
         response_serializer=explanation_pb2.ExplainResponse.SerializeToString,
     )
     details: Any = SimpleNamespace(method=METHOD, invocation_metadata=())
-    wrapped = Calls(metrics, Access(None)).intercept_service(lambda _: handler, details)
+    return repository, Calls(metrics, Access(None)).intercept_service(lambda _: handler, details)
+
+
+def pieces(models: Path, message: bytes) -> dict[str, float]:
+    """Microseconds by piece: the least of many rounds, one call after another, so with everything in the cache."""
+    repository, wrapped = explain_handler(models)
     context = _Context()
 
     request = explanation_pb2.ExplainRequest.FromString(message)
