@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import memory
 from lstm_explain.methods.baselines import given_baselines
 from lstm_explain.methods.propagation import Context, explain_by_propagation
 from lstm_explain.methods.stacking import chunks, copies_for, stack, sum_per_sample, tile, unstack
@@ -27,14 +28,22 @@ def explain_by_integration(task: Task, method: IntegratedGradients) -> Found:
     """(x - x') times the mean gradient on the line from x' to x."""
     field = Field(task)
     start, end = field.start(method.baseline), field.at
+    way = {name: end[name] - start[name] for name in end}
 
     def on_line(name: str, places: Array) -> Array:
-        return start[name] + field.beside(name, places) * (end[name] - start[name])
+        moved = _times(field.beside(name, places), way[name])
+        points = memory.maker(moved.shape, end[name].dtype)()
+        return np.add(moved, start[name], out=points, casting="same_kind")
 
     places, weights = quadrature(_edges(field, on_line, method.steps), method.steps)
     mean = field.mean_gradient(lambda name, ids: on_line(name, places[ids.start : ids.stop]), weights)
-    parts = {name: (end[name] - start[name]) * gradient for name, gradient in mean.items()}
+    parts = {name: way[name] * gradient for name, gradient in mean.items()}
     return found(field.scores, field.by_input(parts), field.total(parts), field.score(start))
+
+
+def _times(weights: Array, array: Array) -> Array:
+    """The product in float64, in memory that is used again: these are the largest arrays here."""
+    return np.multiply(weights, array, out=memory.maker(np.broadcast_shapes(weights.shape, array.shape), np.float64)())
 
 
 # --- where on the line -------------------------------------------------------------------------------------------
@@ -158,7 +167,9 @@ class Field:
         """The explained value at `places`, [n, batch] like these."""
         rows = []
         for ids in chunks(len(places), self._size(len(places))):
-            entries = {n: on_line(n, places[ids.start : ids.stop]).astype(a.dtype) for n, a in self.at.items()}
+            entries = {
+                n: on_line(n, places[ids.start : ids.stop]).astype(a.dtype, copy=False) for n, a in self.at.items()
+            }
             rows.append(self.scores.of(self._pass(entries, len(ids)).values, len(ids)))
         return np.concatenate(rows) if rows else np.zeros(places.shape)
 
@@ -166,9 +177,9 @@ class Field:
         """By entry, the sum of the gradients at `points`, weighted by [points, batch]."""
         total = {name: np.zeros(array.shape) for name, array in self.at.items()}
         for ids in chunks(len(weights), self._size(len(weights))):
-            entries = {name: points(name, ids).astype(array.dtype) for name, array in self.at.items()}
+            entries = {name: points(name, ids).astype(array.dtype, copy=False) for name, array in self.at.items()}
             for name, gradient in self._gradients(entries, len(ids)).items():
-                total[name] += (self.beside(name, weights[ids.start : ids.stop]) * gradient).sum(axis=0)
+                total[name] += _times(self.beside(name, weights[ids.start : ids.stop]), gradient).sum(axis=0)
         return total
 
     def _size(self, wanted: int) -> int:

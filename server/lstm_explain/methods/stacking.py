@@ -10,7 +10,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.watch import checkpoint
 
 ENOUGH_BYTES, MOST_BYTES = 24 << 20, 128 << 20  # of one pass over copies: of many, and of a few
-FEW = 8  # copies that the recurrent product serves with one reading of its weights
+FEW = 4  # copies that share most of what reading the weights costs; more of long sequences would leave the cache
 MOST_COPIES = 256
 
 
