@@ -28,7 +28,7 @@ from bench import echo
 from bench.load import Load, Server, merged, run
 from bench.loop import loop
 from bench.models import Shape, inputs_of, model_of
-from bench.timing import compare, in_company
+from bench.timing import compare
 from bench.way import pieces
 from lstm_explain_proto.inference import grpc_service_pb2 as inference
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
@@ -155,7 +155,7 @@ def measure(seconds: float, rounds: int) -> dict[str, Any]:
         folder = Path(text)
         off, on = _models(folder, batching=False), _models(folder, batching=True)
         starts = [_start(folder, off) for _ in range(STARTS)]
-        way, company = pieces(off, works()[0].explain()[0]), in_company()
+        way = pieces(off, works()[0].explain()[0])
         flags = {"off": [str(off)], "on": [str(on)], "workers": [str(off), "--workers", "2"]}
         servers: dict[str, Server] = {}
         for name, words in flags.items():
@@ -168,8 +168,7 @@ def measure(seconds: float, rounds: int) -> dict[str, Any]:
                 rows.append(_work(work, engine, servers, seconds, rounds, whole=i == 0))
             except Exception as error:  # whatever it is: the other works go on
                 failed.append({"error": f"{work.name}: {type(error).__name__}: {error}"})
-        found = {"starts": starts, "way": way, "in_company": company, "works": rows}
-        return found | {"failed": failed + _lost(rows)}
+        return {"starts": starts, "way": way, "works": rows, "failed": failed + _lost(rows)}
 
 
 def _work(
@@ -287,7 +286,7 @@ def page(figures: dict[str, Any]) -> str:
         share = calls["explain off"]["1"]["p50_ms"] / (calls["infer"]["1"]["p50_ms"] + extra)
         lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {gain:.2f} | {share:.2f} |")
     beside = [_beside_the_echo(work) for work in figures["works"] if "echo threads" in work["calls"]]
-    parts = [[_starts(figures["starts"])], _company(figures), _way(figures.get("way")), _processor(figures["works"])]
+    parts = [[_starts(figures["starts"])], _way(figures.get("way")), _processor(figures["works"])]
     return "\n".join([*lines, "", *beside, *(line for part in parts if part for line in ("", *part))])
 
 
@@ -300,12 +299,6 @@ def _starts(starts: list[dict[str, float]]) -> str:
         f"{len(starts)} starts: ready after {ready:.1f} s (median); {first}the first explanation took "
         f"{float(np.median(ratios)):.1f} times the median of those after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
     )
-
-
-def _company(figures: dict[str, Any]) -> list[str]:
-    if "in_company" not in figures:
-        return []
-    return [f"A loop has {figures['in_company']:.2f} of its speed here while the other processors run one too."]
 
 
 def _way(way: dict[str, float] | None) -> list[str]:

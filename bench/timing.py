@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,29 +54,3 @@ def compare(
     low, median, high = np.percentile(ratios, [25, 50, 75])
     ours_ms, theirs_ms = np.median(times, axis=0) * 1e3
     return Ratio(float(median), float(low), float(high), float(ours_ms), float(theirs_ms), len(pairs))
-
-
-def in_company(seconds: float = 0.3, rounds: int = 5) -> float:
-    """How fast a loop runs while every other processor runs one too, as a share of its speed alone.
-
-    Processors that are hardware threads of one core, as virtual ones often are, share what that core does.
-    """
-    shares = []
-    for _ in range(rounds):
-        alone = _turns(seconds)
-        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range((os.cpu_count() or 1) - 1)]
-        try:
-            time.sleep(0.1)  # until they run
-            shares.append(_turns(seconds) / alone)
-        finally:
-            for process in busy:
-                process.kill()
-                process.wait()
-    return float(np.median(shares))
-
-
-def _turns(seconds: float) -> int:
-    turns, end = 0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        turns += 1
-    return turns

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.catalogue.pace import Pace
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
 from tests.builders import recurrent_model
@@ -312,3 +313,25 @@ def test_a_batch_holds_what_it_may(tmp_path: Path) -> None:
         runs, together = server.together()
         assert runs
         assert together == 2 * runs
+
+
+def test_without_a_delay_those_that_wait_for_the_one_slot_go_together(tmp_path: Path, engine: lx.Model) -> None:
+    write_version(tmp_path, "lstm", lstm(), 1, "batching: {max_batch: 16}\n")
+    inputs = [sequence(1, 600, seed) for seed in range(12)]
+    message = method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=1))
+    with served(tmp_path) as server:
+        for _ in range(3):
+            requests = [request(inputs=[tensor("x", x)], method=message) for x in inputs]
+            for x, answer in zip(inputs, at_once(server, requests), strict=True):
+                check(answer, engine.explain({"x": x}, lx.ShapleySampling(permutations=1)))
+        assert server.together()[0]
+
+
+def test_the_pace_of_one_product_rule_is_not_anothers() -> None:
+    """LRP-all is done in half the time: by its pace, runs of the others would be taken for short ones."""
+    pace = Pace()
+    pace.saw(lx.LRP(), 10, 1.0)
+    pace.saw(lx.LRP(epsilon=0.1), 10, 0.5)
+    assert pace.seconds(lx.LRP(), 20) == 1.0
+    assert pace.seconds(lx.LRP("half"), 20) == np.inf
+    assert pace.seconds(None, 20) == np.inf

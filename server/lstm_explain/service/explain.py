@@ -123,7 +123,8 @@ class Explainer:
 
         The interpreter runs one thread at a time, and threads that all want it take it from each other, which costs as
         much again as the work. So small messages are read and written by one at a time, in the lane; a request whose
-        run is short as well, and mostly Python, stays there until it is answered.
+        run is short as well, and mostly Python, stays there until it is answered: it would win nothing in a batch, and
+        is in one only where the model's owner lets it wait for company.
         """
         lane: Slots = self._lane if size <= SMALL_MESSAGE else ENOUGH
         with lane.taken(job.patience):
@@ -131,7 +132,7 @@ class Explainer:
             limits = self._limits.tightened(job.served.limits)
             job.units = limits.check(job.served.model, request.inputs, request.method)
             small = lane is self._lane and job.served.pace.seconds(request.method, job.units) < SHORT_RUN
-            room, load = self._kind(job, limits)
+            room, load = _ALONE if small and not _waits(job.served) else self._kind(job, limits)
             if small and job.kind is None and self._slots.take(0.0):
                 try:
                     job.began = time.time_ns()
@@ -161,6 +162,10 @@ class Explainer:
         if job.error is not None:
             raise job.error
         return job.answer
+
+
+def _waits(served: ServedModel) -> bool:
+    return served.config.batching is not None and served.config.batching.max_delay_ms > 0
 
 
 def _room(served: ServedModel, limits: Limits) -> Room:
