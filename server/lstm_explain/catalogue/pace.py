@@ -31,6 +31,4 @@ class Pace:
 
 def _kind(method: Method | None) -> Hashable:
     """Equal where the arithmetic is the same: of LRP's product rules, "all" takes half as long as the others."""
-    if isinstance(method, LRP):
-        return LRP, method.product_rule
-    return type(method)
+    return type(method).__name__, method.product_rule if isinstance(method, LRP) else ""
