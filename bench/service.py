@@ -6,6 +6,7 @@ run, with 1, 4, 16 and 64 callers. Every answer is held against the engine's own
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -42,6 +43,7 @@ LIVE = "/inference.GRPCInferenceService/ServerLive"
 CLIENTS = (1, 4, 16, 64)
 STARTS = 7
 CLOSE = 1e-6
+WANTED = 0.6  # of the echo's rate
 BATCHING = {"sentiment": "batching: {max_batch: 16, padding: {tokens: 0}}\n", "large": "batching: {max_batch: 16}\n"}
 SENTENCES = (
     "not a bad film , but far too long for what little it has to say about people",
@@ -168,7 +170,8 @@ def measure(seconds: float, rounds: int) -> dict[str, Any]:
                 rows.append(_work(work, engine, servers, seconds, rounds, whole=i == 0))
             except Exception as error:  # whatever it is: the other works go on
                 failed.append({"error": f"{work.name}: {type(error).__name__}: {error}"})
-        return {"starts": starts, "way": way, "works": rows, "failed": failed + _lost(rows)}
+        found = {"cores": os.cpu_count(), "starts": starts, "way": way, "works": rows}
+        return found | {"failed": failed + _lost(rows)}
 
 
 def _work(
@@ -285,7 +288,7 @@ def page(figures: dict[str, Any]) -> str:
         gain = calls["explain on"]["16"]["rate"] / calls["explain off"]["16"]["rate"]
         share = calls["explain off"]["1"]["p50_ms"] / (calls["infer"]["1"]["p50_ms"] + extra)
         lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {gain:.2f} | {share:.2f} |")
-    beside = [_beside_the_echo(work) for work in figures["works"] if "echo threads" in work["calls"]]
+    beside = [_beside_the_echo(figures, work) for work in figures["works"] if "echo threads" in work["calls"]]
     parts = [[_starts(figures["starts"])], _way(figures.get("way")), _processor(figures["works"])]
     return "\n".join([*lines, "", *beside, *(line for part in parts if part for line in ("", *part))])
 
@@ -327,13 +330,17 @@ def _processor(works: list[dict[str, Any]]) -> list[str]:
     return [f"| the server's processor time a call, µs | {heads} |", "|---|" + "---:|" * len(CLIENTS), *rows]
 
 
-def _beside_the_echo(work: dict[str, Any]) -> str:
+def _beside_the_echo(figures: dict[str, Any], work: dict[str, Any]) -> str:
     one, (sent, received) = work["calls"], work["bytes"]
     rate = max(one[n]["16"]["rate"] for n in ("explain off", "explain on")) / one["echo threads"]["16"]["rate"]
     two = one["explain workers"]["16"]["rate"] / one["echo processes"]["16"]["rate"]
     median = one["explain off"]["1"]["p50_ms"] / one["echo threads"]["1"]["p50_ms"]
+    echo = figures["cores"] / one["echo threads"]["16"]["rate"] * 1e6
     return (
         f"Beside the echo of the same sizes ({sent} bytes in, {received} out) Explain of `sentiment` has {rate:.0%} of "
         f"the call rate at 16 callers in one process, {two:.0%} of the two echoing processes' in two, and "
-        f"{median:.1f} times the p50 at one."
+        f"{median:.1f} times the p50 at one. At 16 callers an echo takes {echo:.0f} µs of the {figures['cores']} "
+        f"processors at most, the caller's part included. {WANTED:.0%} of its rate would leave Explain "
+        f"{echo / WANTED - echo:.0f} µs of them for all that it does beside; without the wire, one call after the "
+        f"other, that takes {figures['way']['all']:.0f}."
     )
