@@ -66,7 +66,7 @@ def explanation_of(
     if not all(map(isfinite, answer.ledger.inputs.tolist())):
         raise InputError("on these inputs the model's values, or its relevance, overflow")
     suspect = method if isinstance(method, LRP) and not (method.product_rule == "all" and _closes(answer)) else None
-    peaks = {name: _largest(a) if suspect or a.dtype != np.float32 else 0.0 for name, a in answer.relevance.items()}
+    peaks = _peaks(answer.relevance, all_of_them=suspect is not None)
     warnings: tuple[str, ...] = ()
     if suspect and target.output:
         largest = max(peaks.values(), default=0.0)
@@ -75,7 +75,7 @@ def explanation_of(
         _handed_out(answer.relevance, peaks, single=single),
         {name: in_dtype(values[name], spec.dtype) for name, spec in specs.items()},
         answer.explained,
-        _handed_out(answer.captured, {n: _largest(a) for n, a in answer.captured.items()}, single=single),
+        _handed_out(answer.captured, _peaks(answer.captured), single=single),
         answer.ledger,
         method,
         target,
@@ -118,11 +118,15 @@ def _closes(answer: Answer) -> bool:
     return bool((np.abs(residual) <= CLOSED * np.abs(explained)).all())
 
 
+def _peaks(arrays: dict[str, npt.NDArray[Any]], *, all_of_them: bool = False) -> dict[str, float]:
+    """Of each the largest magnitude; unless of all, 0 for those that are in float32 already."""
+    return {n: _largest(a) if all_of_them or a.dtype != np.float32 else 0.0 for n, a in arrays.items()}
+
+
 def _handed_out(
     arrays: dict[str, npt.NDArray[Any]], peaks: dict[str, float], *, single: bool
 ) -> dict[str, npt.NDArray[Any]]:
-    """single: in float32, but for arrays (LRP-prop can come to that) that it cannot hold. peaks: of each, the largest
-    magnitude."""
+    """single: in float32, but for arrays (LRP-prop can come to that) that it cannot hold. peaks: see `_peaks`."""
     # a sum over all axes is no array
     return {n: np.asarray(a, np.float32 if single and peaks[n] <= MOST_SINGLE else None) for n, a in arrays.items()}
 

@@ -1,5 +1,6 @@
 // The way back through an LSTM of kernels/lstm_relevance.py and kernels/steps.py once more, loop for loop, over plain
-// pointers; what the arrays are, is told there. Number: of the arithmetic.
+// pointers, but with the weights always from their first group on; what the arrays are, is told there. Number: of the
+// arithmetic.
 #pragma once
 
 #include <algorithm>

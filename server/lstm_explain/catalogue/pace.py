@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 
 from lstm_explain.spec.method import LRP, Method
 
@@ -16,7 +15,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._least: dict[Hashable, float] = {}
+        self._least: dict[tuple[str, str], float] = {}
 
     def seconds(self, method: Method | None, units: int) -> float:
         """What so many units may take; infinite as long as nobody has asked for this method."""
@@ -29,6 +28,6 @@ class Pace:
             self._least[key] = seconds / units
 
 
-def _kind(method: Method | None) -> Hashable:
+def _kind(method: Method | None) -> tuple[str, str]:
     """Equal where the arithmetic is the same: of LRP's product rules, "all" takes half as long as the others."""
     return type(method).__name__, method.product_rule if isinstance(method, LRP) else ""

@@ -18,8 +18,9 @@ from numba.extending import intrinsic, overload, register_jitable
 f32 = np.float32
 # fastmath lets sums be reordered. NaN and infinities are refused before they get here.
 FAST = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
-# Loops are compiled in two versions, one for arrays that lie so that they could overlap. What one version could fuse or
-# replace and the other not would make an answer depend on where arrays lie.
+# A loop is compiled in two versions, one for arrays that lie so that they could overlap, unless all are known to be
+# apart (see LOOP). What one version could fuse or replace and the other not would make an answer depend on where its
+# arrays lie.
 STEADY = {"reassoc", "nnan", "ninf", "nsz"}
 BARE = {**FAST, "_nrt": False}  # for what makes no array: owners of arrays are not counted
 
@@ -27,7 +28,7 @@ BARE = {**FAST, "_nrt": False}  # for what makes no array: owners of arrays are 
 class _Apart(CompilerBase):  # type: ignore[misc]
     """Compiles for arguments none of which is written to where another is read.
 
-    Else every loop would look first whether its arrays overlap, which costs as much as a small layer's loop itself.
+    Else every loop would look first whether its arrays overlap, which tells in small layers.
     """
 
     def define_pipelines(self):

@@ -122,9 +122,9 @@ def _of_shapes(step: Segment, done: Pass) -> Advance:
     return in_numpy
 
 
-def _at_rest(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent], done: Pass) -> Advance | None:
+def _at_rest(step: Stop, plan: Plan, cells: Mapping[str, Recurrent], done: Pass) -> Advance | None:
     """For a recurrent node over whole sequences, from zeros: what `Recurrent.forward` checks and makes is made here."""
-    if isinstance(step, Segment) or step.kind is not Kind.RECURRENT:
+    if step.kind is not Kind.RECURRENT:
         return None
     node, cell, keep = step.node, cells[step.node.name], plan.keep
     name, source, lengths = node.name, node.inputs[0], node.input(4)

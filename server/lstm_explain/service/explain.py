@@ -123,8 +123,8 @@ class Explainer:
 
         The interpreter runs one thread at a time, and threads that all want it take it from each other, which costs as
         much again as the work. So small messages are read and written by one at a time, in the lane; a request whose
-        run is short as well, and mostly Python, stays there until it is answered: it would win nothing in a batch, and
-        is in one only where the model's owner lets it wait for company.
+        run is short as well, and mostly Python, stays there until it is answered: such take turns anyway, and
+        are in a batch only where the model's owner lets them wait for company.
         """
         lane: Slots = self._lane if size <= SMALL_MESSAGE else ENOUGH
         with lane.taken(job.patience):
