@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import grpc
 import numpy as np
 import pytest
 
 from lstm_explain.service import stream
+from lstm_explain.service.gate import Limit, Places
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from tests.service.calling import array_of, request, sequence, stub, tensor
 
@@ -67,36 +67,71 @@ class _Pulls:
             yield self.count
 
 
+async def _some(requests: Iterable[int]) -> AsyncIterator[int]:
+    for number in requests:
+        yield number
+
+
 def test_reading_stops_where_answers_are_not_taken() -> None:
-    pulls, window = _Pulls(), 4
-    busy = threading.Barrier(window + 1)
+    async def taken() -> None:
+        pulls, window, before = _Pulls(), 4, len(asyncio.all_tasks())
+        busy, at_work = asyncio.Event(), 0
 
-    def work(number: int) -> int:
-        if number <= window:
-            busy.wait(timeout=10)
-        return number
+        async def work(number: int) -> int:
+            nonlocal at_work
+            at_work += 1
+            if number <= window:
+                await busy.wait()
+            return number
 
-    with ThreadPoolExecutor(window) as pool:
-        answers = stream.answers(iter(pulls), work, pool, window)
-        taker = threading.Thread(target=lambda: next(answers))
-        taker.start()
-        busy.wait(timeout=10)  # all of the window is at work
-        taker.join(timeout=10)
+        answers = stream.answers(_some(pulls), work, window)
+        first = asyncio.ensure_future(anext(answers))
+        while at_work < window:
+            await asyncio.sleep(0)
+        for _ in range(20):  # all of the window is at work, whatever else the loop has to do
+            await asyncio.sleep(0)
         assert pulls.count <= window + 1
+        busy.set()
+        await first
         for _ in range(10):
-            next(answers)
+            await anext(answers)
         assert pulls.count <= window + 11
-        answers.close()
+        await answers.aclose()
+        assert len(asyncio.all_tasks()) == before
+
+    asyncio.run(asyncio.wait_for(taken(), 10))
 
 
 def test_what_breaks_the_requests_is_raised_after_the_answers() -> None:
-    def requests() -> Iterator[int]:
+    async def requests() -> AsyncIterator[int]:
         yield 1
         yield 2
         raise ConnectionError("gone")
 
-    with ThreadPoolExecutor(2) as pool:
-        answers = stream.answers(requests(), lambda n: n * 10, pool, 4)
-        assert sorted((next(answers), next(answers))) == [10, 20]
+    async def times_ten(number: int) -> int:
+        return number * 10
+
+    async def taken() -> None:
+        answers = stream.answers(requests(), times_ten, 4)
+        assert sorted([await anext(answers), await anext(answers)]) == [10, 20]
         with pytest.raises(ConnectionError):
-            next(answers)
+            await anext(answers)
+
+    asyncio.run(taken())
+
+
+def test_what_is_at_work_ends_with_the_stream_and_gives_its_place_back() -> None:
+    async def taken() -> None:
+        places, never = Places(Limit(2, "requests"), 2), asyncio.Event()
+
+        async def work(number: int) -> int:
+            if number > 1:
+                await never.wait()
+            return number
+
+        answers = stream.answers(_some(_Pulls()), work, 4, places=places)
+        assert await anext(answers) == 1
+        await answers.aclose()
+        await asyncio.wait_for(places.take(), 1)
+
+    asyncio.run(taken())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import time
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -13,7 +15,8 @@ from google.rpc import status_pb2
 
 from lstm_explain.errors import Error
 from lstm_explain.service import tracing
-from lstm_explain.service.errors import Dropped, Overloaded, internal, status_of
+from lstm_explain.service.errors import Dropped, Overloaded, TooLate, internal, status_of
+from lstm_explain.service.gate import Call
 from lstm_explain.service.metrics import FORGOTTEN, Metrics
 from lstm_explain.service.tracing import Metadata
 from lstm_explain.service.wire import locate
@@ -27,11 +30,13 @@ PUSHBACK = "grpc-retry-pushback-ms"
 _SENSIBLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
-Context = grpc.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Account:
     """Enter it, do the work inside, tell `fail` what went wrong, and `abort` outside if anything did.
+
+    Or raise what `left` says, if the caller has gone.
 
     caller: who calls, as the token's file names it, or empty. What FORGOTTEN counts is not logged or traced either.
     """
@@ -42,7 +47,7 @@ class Account:
         self._metrics = metrics
         self._told = metrics is not FORGOTTEN
         self._caller = caller
-        self._metadata = context.invocation_metadata()
+        self._metadata = context.invocation_metadata() or ()
         self._request_id = _request_id(self._metadata)
         self._status: status_pb2.Status | None = None
         self._pushback: float | None = None
@@ -72,16 +77,20 @@ class Account:
             field = locate(error.field, request) if isinstance(request, Message) else error.field
             self._status = status_of(error, field)
             self._pushback = error.retry_after if isinstance(error, Overloaded) else None
-        elif not self._context.is_active():
-            # grpc itself raises a bare Exception where the caller leaves a stream.
-            self._status = status_of(Dropped("the caller went away"))
         else:
             if self._told:
                 extra = self._extra("INTERNAL", 0.0)
                 log.exception("%s failed, request id %s", self._rpc, self._request_id, extra=extra)
             self._status = internal(self._request_id)
 
-    def abort(self) -> None:
+    def left(self, call: Call) -> asyncio.CancelledError:
+        """What to raise, so that gRPC lets go of a call for which nobody waits."""
+        call.leave()
+        late = call.end is not None and time.monotonic() >= call.end
+        self._status = status_of(TooLate("the deadline passed") if late else Dropped("the caller went away"))
+        return asyncio.CancelledError()
+
+    async def abort(self) -> None:
         """Ends the call with the status that `fail` chose; raises, as grpc wants it."""
         assert self._status is not None
         trailers: list[tuple[str, str | bytes]] = [(REQUEST_ID, self._request_id)]
@@ -89,7 +98,7 @@ class Account:
         if self._pushback is not None:
             trailers.append((PUSHBACK, str(int(self._pushback * 1000))))
         self._context.set_trailing_metadata(tuple(trailers))
-        self._context.abort(_CODES[self._status.code], self._status.message)
+        await self._context.abort(_CODES[self._status.code], self._status.message)
 
     def _extra(self, code: str, seconds: float) -> dict[str, object]:
         extra: dict[str, object] = {

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -11,11 +16,17 @@ from google.protobuf.message import DecodeError
 from lstm_explain.errors import Error, InputError
 from lstm_explain.service.access import NEEDED, Access
 from lstm_explain.service.account import Account, Context
-from lstm_explain.service.errors import Dropped, TooLate
+from lstm_explain.service.beside import Beside
+from lstm_explain.service.errors import TooLate
+from lstm_explain.service.gate import Call
 from lstm_explain.service.metrics import Metrics
 
 # Answered by grpc's own servicer, which does its own bookkeeping, and asked every few seconds by every prober.
 _HEALTH = "/grpc.health.v1.Health/"
+# How asyncio's gRPC says that the caller has gone: by ending the task, or by refusing to read and write.
+_LEFT = (asyncio.CancelledError, grpc.aio.BaseError)
+
+Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
 class Malformed:
@@ -25,22 +36,26 @@ class Malformed:
 MALFORMED = Malformed()
 
 
-class Calls(grpc.ServerInterceptor):
+class Calls(grpc.aio.ServerInterceptor):
     """Wraps the handlers of every service.
+
+    A servicer's coroutines run in asyncio's loop, where they must not hold up the others; its plain functions run in
+    threads beside it. Both get a gate.Call in the place of gRPC's context.
 
     tolerant: streaming methods, by full name, that see MALFORMED in the place of a request that is no message; of the
     others such a request ends the call.
     """
 
-    def __init__(self, metrics: Metrics, access: Access, tolerant: tuple[str, ...] = ()) -> None:
+    def __init__(self, metrics: Metrics, access: Access, beside: Beside, tolerant: tuple[str, ...] = ()) -> None:
         self._metrics = metrics
         self._access = access
+        self._beside = beside
         self._tolerant = tolerant
         self._wrapped: dict[tuple[str, str], tuple[Any, Any]] = {}  # by method and caller; as many as tokens, at most
 
-    def intercept_service(
+    async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method = handler_call_details.method
@@ -50,7 +65,7 @@ class Calls(grpc.ServerInterceptor):
         except Error as error:
             # As a stream, whatever the method is: so not even one message is read.
             return grpc.stream_stream_rpc_method_handler(self._stream(rpc, _raising(error), ""))
-        handler = continuation(handler_call_details)
+        handler = await continuation(handler_call_details)
         if handler is None or method.startswith(_HEALTH):
             return handler
         name = caller.name if caller is not None else ""
@@ -59,7 +74,7 @@ class Calls(grpc.ServerInterceptor):
             known = self._wrapped[method, name] = handler, self._wrap(handler, method, rpc, name)
         return known[1]
 
-    def _wrap(self, handler: grpc.RpcMethodHandler[Any, Any], method: str, rpc: str, name: str) -> Any:
+    def _wrap(self, handler: Any, method: str, rpc: str, name: str) -> Any:
         coding = {
             "request_deserializer": _lenient(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
@@ -75,31 +90,46 @@ class Calls(grpc.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(self._stream(rpc, behaviour, name), **coding)
         raise TypeError(f"{method}: calls of this kind are not wrapped")
 
-    def _unary(self, rpc: str, behaviour: Callable[[Any, Context], Any], caller: str) -> Callable[[Any, Context], Any]:
-        def answer(request: Any, context: Context) -> Any:
+    def _unary(self, rpc: str, behaviour: Callable[[Any, Call], Any], caller: str) -> Handler:
+        if not inspect.iscoroutinefunction(behaviour):
+            behaviour = self._in_thread(behaviour)
+
+        async def answer(request: Any, context: Context) -> Any:
+            call = Call(context.time_remaining())
             with Account(rpc, context, self._metrics, caller) as account:
                 try:
-                    _refuse(request, context)
-                    return behaviour(request, context)
+                    _refuse(request, call)
+                    return await behaviour(request, call)
+                except _LEFT:
+                    raise account.left(call) from None
                 except Exception as error:
                     account.fail(error, request)
-            account.abort()
+            await account.abort()
 
         return answer
 
-    def _stream(
-        self, rpc: str, behaviour: Callable[[Any, Context], Iterator[Any]], caller: str
-    ) -> Callable[[Any, Context], Iterator[Any]]:
-        def answers(requests: Any, context: Context) -> Iterator[Any]:
+    def _stream(self, rpc: str, behaviour: Callable[[Any, Call], AsyncGenerator[Any, None]], caller: str) -> Handler:
+        async def answers(requests: Any, context: Context) -> None:
+            call = Call(context.time_remaining())
             with Account(rpc, context, self._metrics, caller) as account:
                 try:
-                    yield from behaviour(requests, context)
+                    async with aclosing(behaviour(requests, call)) as coming:
+                        async for answer in coming:
+                            await context.write(answer)
                     return
+                except _LEFT:
+                    raise account.left(call) from None
                 except Exception as error:
                     account.fail(error, None)
-            account.abort()
+            await account.abort()
 
         return answers
+
+    def _in_thread(self, behaviour: Callable[[Any, Call], Any]) -> Callable[[Any, Call], Awaitable[Any]]:
+        async def beside(request: Any, call: Call) -> Any:
+            return await self._beside.do(partial(behaviour, request, call), call)
+
+        return beside
 
 
 def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
@@ -116,27 +146,31 @@ def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], An
     return attempt
 
 
-def _refuse(request: object, context: Context) -> None:
+def _refuse(request: object, call: Call) -> None:
     if request is MALFORMED:
         raise InputError("the request is not a valid protobuf message")
-    if context.time_remaining() == 0.0:
+    if call.end is not None and time.monotonic() >= call.end:
         raise TooLate("the deadline passed before the work began")
-    if not context.is_active():
-        raise Dropped("the caller went away before the work began")
 
 
-def _strict(behaviour: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Any]:
-    def checked(requests: Iterator[Any]) -> Iterator[Any]:
-        for request in requests:
+def _strict(behaviour: Callable[[Any, Call], Any]) -> Callable[[Any, Call], Any]:
+    async def checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
             if request is MALFORMED:
                 raise InputError("a request is not a valid protobuf message")
             yield request
 
-    return lambda requests, context: behaviour(checked(requests), context)
+    if inspect.iscoroutinefunction(behaviour):
+
+        async def one(requests: AsyncIterator[Any], call: Call) -> Any:
+            return await behaviour(checked(requests), call)
+
+        return one
+    return lambda requests, call: behaviour(checked(requests), call)
 
 
-def _raising(error: Error) -> Callable[[Any, Context], NoReturn]:
-    def refused(requests: Iterator[Any], context: Context) -> NoReturn:
+def _raising(error: Error) -> Callable[[Any, Call], NoReturn]:
+    def refused(requests: object, call: Call) -> NoReturn:
         raise error
 
     return refused

@@ -19,7 +19,8 @@ from lstm_explain.inputs import check_inputs
 from lstm_explain.model import Explanation
 from lstm_explain.service import tracing
 from lstm_explain.service.batches import Batches, Job, Load, Room
-from lstm_explain.service.gate import Both, Call, Slots, Unlimited
+from lstm_explain.service.beside import Beside
+from lstm_explain.service.gate import Call, Slots
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.tracing import Span
@@ -29,9 +30,8 @@ from lstm_explain.target import Target
 Array = npt.NDArray[Any]
 Message = TypeVar("Message")
 
-# Bytes of a message that is read and written in next to no time, and seconds of a run that is mostly Python.
-SMALL_MESSAGE, SHORT_RUN = 1 << 16, 1e-3
-ENOUGH = Unlimited()
+# Bytes of a message that is read in next to no time, even if all is text; seconds of a run that is mostly Python.
+SMALL_MESSAGE, SHORT_RUN = 1 << 14, 1e-3
 
 _ALONE = (Room(1), Load(1))
 
@@ -63,17 +63,21 @@ class Item:
 
 
 class Explainer:
-    """Runs queries, as many at a time as there are slots; those of one kind together where that is allowed."""
+    """Runs queries, as many at a time as there are slots; those of one kind together where that is allowed.
 
-    def __init__(self, slots: Slots, metrics: Metrics, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        self._slots, self._lane = slots, Slots(1)
-        self._small = Both(slots, self._lane)  # in this order: nobody in the lane waits for a slot
+    Short ones run in asyncio's loop: the interpreter runs one thread at a time, and threads that all want it take it
+    from each other, which costs as much again as the work. The others, which would hold up the loop, run beside it.
+    """
+
+    def __init__(self, slots: Slots, metrics: Metrics, beside: Beside, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self._slots = slots
         self._runs = Runs(metrics)
         self._batches = Batches(self._runs)
         self._metrics = metrics
+        self._beside = beside
         self._limits = limits
 
-    def explain(
+    async def explain(
         self, served: ServedModel, read: Callable[[], Query], write: Callable[[Answer], Message], call: Call, size: int
     ) -> Message:
         """What `write` makes of the answer to what `read` gives. size: bytes of the request's message.
@@ -97,9 +101,9 @@ class Explainer:
             tracing.current().child("encode", began, ended)
             return written
 
-        return self._in_turn(Job(served, call), request, message, size)
+        return await self._do(Job(served, call), request, message, call, size)
 
-    def predict(
+    async def predict(
         self,
         served: ServedModel,
         read: Callable[[], Mapping[str, Array]],
@@ -108,7 +112,7 @@ class Explainer:
         size: int,
     ) -> Message:
         """The same of every output by name, from inputs."""
-        return self._in_turn(Job(served, call), lambda: Request(read_text(served, read(), {})), write, size)
+        return await self._do(Job(served, call), lambda: Request(read_text(served, read(), {})), write, call, size)
 
     @contextmanager
     def item(self, rpc: str, stream: Span) -> Iterator[Item]:
@@ -118,31 +122,37 @@ class Explainer:
         self._metrics.items[rpc, item.code].inc()
         own.end(item.code)
 
-    def _in_turn(self, job: Job, read: Callable[[], Request], write: Callable[[Any], Message], size: int) -> Message:
-        """What a request takes, from reading it to writing the answer.
+    async def _do(
+        self, job: Job, read: Callable[[], Request], write: Callable[[Any], Message], call: Call, size: int
+    ) -> Message:
+        """What a request takes, from reading it to writing the answer."""
+        if size > SMALL_MESSAGE:
+            return await self._beside.do(lambda: self._in_turn(job, self._begun(job, read), write), call)
+        company = self._begun(job, read)
+        if not (job.short and job.kind is None and self._slots.take(0.0)):
+            return await self._beside.do(lambda: self._in_turn(job, company, write), call)
+        try:
+            job.began = time.time_ns()
+            self._runs([job])
+        finally:
+            self._slots.give_back()
+        return write(self._told(job))
 
-        The interpreter runs one thread at a time, and threads that all want it take it from each other, which costs as
-        much again as the work. So small messages are read and written by one at a time, in the lane; a request whose
-        run is short as well, and mostly Python, stays there until it is answered: such take turns anyway, and
-        are in a batch only where the model's owner lets them wait for company.
+    def _begun(self, job: Job, read: Callable[[], Request]) -> tuple[Room, Load]:
+        """Reads the request and finds out how long it may take, and in which company.
+
+        Those that are short take turns anyway, and are in a batch only where the model's owner lets them wait for it.
         """
-        lane: Slots = self._lane if size <= SMALL_MESSAGE else ENOUGH
-        with lane.taken(job.patience):
-            request = job.request = read()
-            limits = self._limits.tightened(job.served.limits)
-            job.units = limits.check(job.served.model, request.inputs, request.method)
-            small = lane is self._lane and job.served.pace.seconds(request.method, job.units) < SHORT_RUN
-            room, load = _ALONE if small and not _waits(job.served) else self._kind(job, limits)
-            if small and job.kind is None and self._slots.take(0.0):
-                try:
-                    job.began = time.time_ns()
-                    self._runs([job])
-                finally:
-                    self._slots.give_back()
-                return write(self._told(job))
-        self._batches.do(job, room, load, self._small if small else self._slots)
-        with lane.taken(job.patience):
-            return write(self._told(job))
+        request = job.request = read()
+        limits = self._limits.tightened(job.served.limits)
+        job.units = limits.check(job.served.model, request.inputs, request.method)
+        job.short = job.served.pace.seconds(request.method, job.units) < SHORT_RUN
+        return _ALONE if job.short and not _waits(job.served) else self._kind(job, limits)
+
+    def _in_turn(self, job: Job, company: tuple[Room, Load], write: Callable[[Any], Message]) -> Message:
+        """The rest, when there is a slot for it."""
+        self._batches.do(job, *company, self._slots)
+        return write(self._told(job))
 
     def _kind(self, job: Job, limits: Limits) -> tuple[Room, Load]:
         """Finds out whether others may run with it."""

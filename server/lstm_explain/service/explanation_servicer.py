@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
 
-import grpc
 from google.rpc import code_pb2, status_pb2
 
 from lstm_explain.errors import Error, InputError
 from lstm_explain.service import stream, tracing
+from lstm_explain.service.beside import Beside
 from lstm_explain.service.calls import Malformed
 from lstm_explain.service.errors import internal, status_of
 from lstm_explain.service.explain import Explainer
@@ -27,39 +28,46 @@ log = logging.getLogger(__name__)
 class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
     """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
 
-    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors) -> None:
+    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors, beside: Beside) -> None:
         self._repository = repository
         self._explainer = explainer
         self._doors = doors
+        self._beside = beside
 
-    def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
+    async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:  # noqa: N802
         with self._doors.calls:
-            return self._answer(request, context)
+            return await self._answer(request, call)
 
-    def ExplainStream(  # noqa: N802
-        self, request_iterator: Iterator[pb.ExplainStreamRequest], context: grpc.ServicerContext
-    ) -> Iterator[pb.ExplainStreamResponse]:
+    async def ExplainStream(  # noqa: N802
+        self, requests: AsyncIterator[pb.ExplainStreamRequest], call: Call
+    ) -> AsyncGenerator[pb.ExplainStreamResponse, None]:
         with self._doors.streams:
-            doors, work = self._doors, partial(self._item, call=context, span=tracing.current())
-            yield from stream.answers(request_iterator, work, doors.pool, doors.window, places=doors.places)
+            doors, work = self._doors, partial(self._item, call=call, span=tracing.current())
+            async with aclosing(stream.answers(requests, work, doors.window, places=doors.places)) as answers:
+                async for answer in answers:
+                    yield answer
 
-    def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
-        served = self._repository.ready(request.model, request.version)
-        return self._explainer.explain(
+    async def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
+        served = self._repository.at_hand(request.model, request.version)
+        if served is None:
+            served = await self._beside.do(partial(self._repository.ready, request.model, request.version), call)
+        return await self._explainer.explain(
             served, partial(to_query, request, served), from_answer, call, request.ByteSize()
         )
 
-    def _item(self, item: pb.ExplainStreamRequest | Malformed, call: Call, span: Span) -> pb.ExplainStreamResponse:
+    async def _item(
+        self, item: pb.ExplainStreamRequest | Malformed, call: Call, span: Span
+    ) -> pb.ExplainStreamResponse:
         with self._explainer.item("ExplainStream", span) as record:
-            answer = self._answered(item, call)
+            answer = await self._answered(item, call)
             record.code = code_pb2.Code.Name(answer.error.code)
             return answer
 
-    def _answered(self, item: pb.ExplainStreamRequest | Malformed, call: Call) -> pb.ExplainStreamResponse:
+    async def _answered(self, item: pb.ExplainStreamRequest | Malformed, call: Call) -> pb.ExplainStreamResponse:
         if isinstance(item, Malformed):
             return _refusal("", status_of(InputError("the request is not a valid protobuf message")), "")
         try:
-            return pb.ExplainStreamResponse(id=item.id, response=self._answer(item.request, call))
+            return pb.ExplainStreamResponse(id=item.id, response=await self._answer(item.request, call))
         except Error as error:
             field = locate(error.field, item.request)
             return _refusal(item.id, status_of(error, field), field)

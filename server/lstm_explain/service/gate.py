@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 from lstm_explain.errors import Error
 from lstm_explain.service.errors import Dropped, Overloaded, TooLate
 from lstm_explain.watch import Stopped
 
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_LOOKS = 0.01
 SECONDS_BETWEEN_CHECKS = 0.002
 WAITING, AT_WORK = "while the request waited", "during the work"
 RETRY_AFTER = 0.1  # seconds; a queue of short explanations is gone by then
 
 
-class Call(Protocol):
-    """Who waits for the answer, and how long. A grpc.ServicerContext is one."""
+class Call:
+    """Who waits for the answer, and how long: for the loop, which hears of it, to tell all that work for the call.
 
-    def is_active(self) -> bool: ...
+    remaining: seconds until the deadline; None without one.
+    """
 
-    def time_remaining(self) -> float | None: ...
+    def __init__(self, remaining: float | None) -> None:
+        # Where there is no deadline, some versions of grpc say None and others a number of years.
+        self.end = None if remaining is None else time.monotonic() + min(max(remaining, 0.0), threading.TIMEOUT_MAX)
+        self.waited_for = True
+
+    def leave(self) -> None:
+        """The caller has gone."""
+        self.waited_for = False
 
 
 class Patience:
     """How long a caller waits. Call it between the steps of the work: raises watch.Stopped when the wait is over."""
 
     def __init__(self, call: Call) -> None:
-        remaining = call.time_remaining()
-        # Where there is no deadline, some versions of grpc say None and others a number of years.
-        self._end = None if remaining is None else time.monotonic() + min(max(remaining, 0.0), threading.TIMEOUT_MAX)
-        self._is_active = call.is_active
+        self._call, self._end = call, call.end
         self._next_look = time.monotonic() + SECONDS_BETWEEN_CHECKS
 
     def __call__(self) -> None:
@@ -51,7 +54,7 @@ class Patience:
         """Why nobody waits any more, if so."""
         if self._end is not None and time.monotonic() >= self._end:
             return TooLate(f"the deadline passed {when}")
-        return None if self._is_active() else Dropped(f"the caller went away {when}")
+        return None if self._call.waited_for else Dropped(f"the caller went away {when}")
 
     def left(self) -> float | None:
         """Seconds until the deadline; None without one."""
@@ -77,60 +80,6 @@ class Slots:
     def give_back(self) -> None:
         self._free.put(None)
 
-    def taken(self, patience: Patience) -> Taken:
-        """A context with one of them. Raises TooLate; Dropped where nobody waits any more when it comes free."""
-        return Taken(self, patience)
-
-
-class Unlimited(Slots):
-    """Any number at a time."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def take(self, timeout: float | None = None) -> bool:
-        return True
-
-    def give_back(self) -> None: ...
-
-
-class Both(Slots):
-    """One of each."""
-
-    def __init__(self, first: Slots, second: Slots) -> None:
-        super().__init__(0)
-        self._first, self._second = first, second
-
-    def take(self, timeout: float | None = None) -> bool:
-        end = None if timeout is None else time.monotonic() + timeout
-        if not self._first.take(timeout):
-            return False
-        if self._second.take(None if end is None else max(0.0, end - time.monotonic())):
-            return True
-        self._first.give_back()
-        return False
-
-    def give_back(self) -> None:
-        self._second.give_back()
-        self._first.give_back()
-
-
-class Taken:
-    def __init__(self, slots: Slots, patience: Patience) -> None:
-        self._slots = slots
-        self._patience = patience
-
-    def __enter__(self) -> None:
-        if not self._slots.take(self._patience.left()):
-            raise TooLate(f"the deadline passed {WAITING}")
-        over = self._patience.over(WAITING)
-        if over is not None:
-            self._slots.give_back()
-            raise over
-
-    def __exit__(self, *_: object) -> None:
-        self._slots.give_back()
-
 
 class Limit:
     """Lets in at most `most` at a time. As a context it refuses the others at once, and raises Overloaded."""
@@ -140,15 +89,15 @@ class Limit:
         self._refusal = f"{most} {what} are open already, try again later"
 
     def __enter__(self) -> None:
-        if not self._slots.take(0.0):
+        if not self.enter():
             raise Overloaded(self._refusal, RETRY_AFTER)
 
     def __exit__(self, *_: object) -> None:
         self._slots.give_back()
 
-    def enter(self, timeout: float) -> bool:
-        """Whether there is room within `timeout` seconds; `leave` when done."""
-        return self._slots.take(timeout)
+    def enter(self) -> bool:
+        """Whether there is room; `leave` when done."""
+        return self._slots.take(0.0)
 
     def leave(self) -> None:
         self._slots.give_back()
@@ -162,27 +111,26 @@ class Places:
 
     def __init__(self, limit: Limit, most: int) -> None:
         self._limit = limit
-        self._own = Slots(max(1, most // 2))
+        self._own = asyncio.Semaphore(max(1, most // 2))
 
-    def take(self, wanted: Callable[[], bool]) -> bool:
-        """Waits for a place; False once it is not `wanted` any more."""
-        while not self._own.take(SECONDS_BETWEEN_LOOKS):
-            if not wanted():
-                return False
-        while not self._limit.enter(SECONDS_BETWEEN_LOOKS):
-            if not wanted():
-                self._own.give_back()
-                return False
-        return True
+    async def take(self) -> None:
+        """Waits for a place."""
+        await self._own.acquire()
+        try:
+            while not self._limit.enter():
+                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        except BaseException:
+            self._own.release()
+            raise
 
     def give_back(self) -> None:
         self._limit.leave()
-        self._own.give_back()
+        self._own.release()
 
 
 @dataclass(frozen=True)
 class Doors:
-    """What all services share: how many unary calls and streams are let in, and who does the work of streams.
+    """What all services share: how many unary calls and streams are let in.
 
     places: of requests in streams. window: requests of one stream that are read ahead of their answers.
     """
@@ -190,5 +138,4 @@ class Doors:
     calls: Limit
     streams: Limit
     places: Places
-    pool: Executor
     window: int

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 
-import grpc
 from google.rpc import code_pb2
 
 from lstm_explain.errors import Error
 from lstm_explain.service import stream, tracing
+from lstm_explain.service.beside import Beside
 from lstm_explain.service.errors import NotFound, NotReady, Unimplemented, internal, status_of
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
@@ -34,24 +36,24 @@ log = logging.getLogger(__name__)
 
 NAME = "lstm-explain"
 EXTENSIONS = ("model_repository", "explain")
-Context = grpc.ServicerContext
 
 
 class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
 
-    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors) -> None:
+    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors, beside: Beside) -> None:
         self._repository = repository
         self._explainer = explainer
         self._doors = doors
+        self._beside = beside
 
-    def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:  # noqa: N802
+    def ServerLive(self, request: pb.ServerLiveRequest, call: Call) -> pb.ServerLiveResponse:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
 
-    def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:  # noqa: N802
+    def ServerReady(self, request: pb.ServerReadyRequest, call: Call) -> pb.ServerReadyResponse:  # noqa: N802
         return pb.ServerReadyResponse(ready=True)  # before models are loaded no call is answered at all
 
-    def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: N802
+    def ModelReady(self, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:  # noqa: N802
         try:
             self._repository.with_news(request.name, request.version).ready(request.name, request.version)
         except (NotFound, NotReady):
@@ -59,42 +61,43 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ModelReadyResponse(ready=True)
 
     def ServerMetadata(  # noqa: N802
-        self, request: pb.ServerMetadataRequest, context: Context
+        self, request: pb.ServerMetadataRequest, call: Call
     ) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(name=NAME, version=_version(), extensions=EXTENSIONS)
 
-    def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
+    def ModelMetadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:  # noqa: N802
         snapshot = self._repository.with_news(request.name, request.version)
         card = snapshot.ready(request.name, request.version).card
         return to_model_metadata(card, snapshot.models[card.name].values())
 
-    def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
+    async def ModelInfer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:  # noqa: N802
         with self._doors.calls:
-            return self._answer(request, context)
+            return await self._answer(request, call)
 
-    def ModelStreamInfer(  # noqa: N802
-        self, request_iterator: Iterator[pb.ModelInferRequest], context: Context
-    ) -> Iterator[pb.ModelStreamInferResponse]:
+    async def ModelStreamInfer(  # noqa: N802
+        self, requests: AsyncIterator[pb.ModelInferRequest], call: Call
+    ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
         with self._doors.streams:
-            doors, work = self._doors, partial(self._item, call=context, span=tracing.current())
-            yield from stream.answers(
-                request_iterator, work, doors.pool, doors.window, in_order=True, places=doors.places
-            )
+            doors, work = self._doors, partial(self._item, call=call, span=tracing.current())
+            coming = stream.answers(requests, work, doors.window, in_order=True, places=doors.places)
+            async with aclosing(coming) as answers:
+                async for answer in answers:
+                    yield answer
 
-    def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:  # noqa: N802
+    def ModelConfig(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:  # noqa: N802
         raise Unimplemented("there is no ModelConfig here; ModelMetadata tells inputs and outputs")
 
     def ModelStatistics(  # noqa: N802
-        self, request: pb.ModelStatisticsRequest, context: Context
+        self, request: pb.ModelStatisticsRequest, call: Call
     ) -> pb.ModelStatisticsResponse:
         raise Unimplemented("there are no ModelStatistics here; the server's Prometheus metrics have them")
 
-    def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:  # noqa: N802
+    def RepositoryIndex(self, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:  # noqa: N802
         entries = [e for e in self._repository.snapshot if isinstance(e, Ready) or not request.ready]
         return pb.RepositoryIndexResponse(models=[to_index(entry) for entry in entries])
 
     def RepositoryModelLoad(  # noqa: N802
-        self, request: pb.RepositoryModelLoadRequest, context: Context
+        self, request: pb.RepositoryModelLoadRequest, call: Call
     ) -> pb.RepositoryModelLoadResponse:
         if request.parameters:
             raise Unimplemented("a model is loaded as it lies in the repository, without parameters")
@@ -102,25 +105,29 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.RepositoryModelLoadResponse()
 
     def RepositoryModelUnload(  # noqa: N802
-        self, request: pb.RepositoryModelUnloadRequest, context: Context
+        self, request: pb.RepositoryModelUnloadRequest, call: Call
     ) -> pb.RepositoryModelUnloadResponse:
         self._repository.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
-    def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        served = self._repository.ready(request.model_name, request.model_version)
+    async def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        name, version = request.model_name, request.model_version
+        served = self._repository.at_hand(name, version)
+        if served is None:
+            served = await self._beside.do(partial(self._repository.ready, name, version), call)
         if wants_explanation(request):
             read = partial(to_inference_query, request, served)
-            return self._explainer.explain(
-                served, read, partial(from_inference_answer, request), call, request.ByteSize()
-            )
-        write = partial(from_prediction, request, served)
-        return self._explainer.predict(served, partial(to_inputs, request, served), write, call, request.ByteSize())
+            write = partial(from_inference_answer, request)
+            return await self._explainer.explain(served, read, write, call, request.ByteSize())
+        written = partial(from_prediction, request, served)
+        return await self._explainer.predict(
+            served, partial(to_inputs, request, served), written, call, request.ByteSize()
+        )
 
-    def _item(self, request: pb.ModelInferRequest, call: Call, span: Span) -> pb.ModelStreamInferResponse:
+    async def _item(self, request: pb.ModelInferRequest, call: Call, span: Span) -> pb.ModelStreamInferResponse:
         with self._explainer.item("ModelStreamInfer", span) as record:
             try:
-                return pb.ModelStreamInferResponse(infer_response=self._answer(request, call))
+                return pb.ModelStreamInferResponse(infer_response=await self._answer(request, call))
             except Error as error:
                 status = status_of(error)
             except Exception:  # a request's fault must not end the stream
@@ -133,6 +140,6 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
 def _version() -> str:
     try:
-        return version(NAME)
+        return version_of(NAME)
     except PackageNotFoundError:  # run from a checkout that is not installed
         return "0"

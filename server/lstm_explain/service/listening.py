@@ -51,7 +51,7 @@ def options(settings: Settings) -> list[tuple[str, int]]:
     return chosen
 
 
-def bind(server: grpc.Server, settings: Settings) -> int:
+def bind(server: grpc.aio.Server, settings: Settings) -> int:
     """The port that was taken. Raises Error."""
     credentials = _credentials(settings)
     try:

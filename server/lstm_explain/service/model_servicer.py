@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
-import grpc
-
-from lstm_explain.service.errors import Unimplemented
+from lstm_explain.service.beside import Beside
+from lstm_explain.service.errors import Dropped, Unimplemented
+from lstm_explain.service.gate import Call
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.wire import to_detail, to_parts, to_summary, to_upload
@@ -21,27 +21,27 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     imports: None where they are off. patience: seconds that an import may go without a message.
     """
 
-    def __init__(self, repository: Repository, imports: Imports | None, patience: float) -> None:
+    def __init__(self, repository: Repository, imports: Imports | None, patience: float, beside: Beside) -> None:
         self._repository = repository
         self._imports = imports
         self._patience = patience
+        self._beside = beside
 
-    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: N802
+    def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:  # noqa: N802
         return pb.ListModelsResponse(models=[to_summary(entry) for entry in self._repository.snapshot])
 
-    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:  # noqa: N802
+    def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:  # noqa: N802
         entry = self._repository.with_news(request.name, request.version).entry(request.name, request.version)
         return pb.GetModelResponse(model=to_detail(entry))
 
-    def ImportModel(  # noqa: N802
-        self, request_iterator: Iterator[pb.ImportModelRequest], context: grpc.ServicerContext
+    async def ImportModel(  # noqa: N802
+        self, requests: AsyncIterator[pb.ImportModelRequest], call: Call
     ) -> pb.ImportModelResponse:
-        imports = self._allowed()
-        requests = _in_time(request_iterator, context, self._patience)
-        added = imports.add(to_upload(requests), to_parts(requests))
+        imports, coming = self._allowed(), _in_time(requests, asyncio.get_running_loop(), self._patience)
+        added = await self._beside.do(lambda: imports.add(to_upload(coming), to_parts(coming)), call)
         return pb.ImportModelResponse(model=to_detail(added))
 
-    def DeleteModel(self, request: pb.DeleteModelRequest, context: grpc.ServicerContext) -> pb.DeleteModelResponse:  # noqa: N802
+    def DeleteModel(self, request: pb.DeleteModelRequest, call: Call) -> pb.DeleteModelResponse:  # noqa: N802
         self._allowed().delete(request.name, request.version)
         return pb.DeleteModelResponse()
 
@@ -52,16 +52,20 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
 
 def _in_time(
-    requests: Iterator[pb.ImportModelRequest], context: grpc.ServicerContext, seconds: float
+    requests: AsyncIterator[pb.ImportModelRequest], loop: asyncio.AbstractEventLoop, seconds: float
 ) -> Iterator[pb.ImportModelRequest]:
-    """The requests, as long as none keeps us waiting longer: then the call is cancelled, and its place is free."""
+    """The requests, for a thread beside the loop. Raises Dropped when one is not there after so many seconds."""
+
+    async def following() -> pb.ImportModelRequest | None:
+        return await anext(requests, None)
+
     while True:
-        timer = threading.Timer(seconds, context.cancel)
-        timer.start()
+        coming = asyncio.run_coroutine_threadsafe(following(), loop)
         try:
-            request = next(requests, None)
-        finally:
-            timer.cancel()
+            request = coming.result(seconds)
+        except TimeoutError:
+            coming.cancel()
+            raise Dropped(f"nothing came for {seconds:g} seconds") from None
         if request is None:
             return
         yield request

@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
 from lstm_explain.service.access import Access
+from lstm_explain.service.beside import Beside
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explanation_servicer import ExplanationServicer
+from lstm_explain.service.loop import Loop
+from lstm_explain.service.methods import Methods
 from lstm_explain.service.metrics import FORGOTTEN
 from lstm_explain.service.scratch import scratch
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
@@ -29,29 +31,34 @@ TIMES, SECONDS = 5, 0.2  # for each request, whichever is over first
 PATIENCE = 10.0  # seconds for one
 
 
-def rehearse(servicer: ExplanationServicer, callers: ThreadPoolExecutor, requests: Iterable[pb.ExplainRequest]) -> None:
-    """Sends each a few times to `servicer`, run by `callers`. What fails is logged: whoever calls is told."""
+def rehearse(servicer: ExplanationServicer, loop: Loop, beside: Beside, requests: Iterable[pb.ExplainRequest]) -> None:
+    """Sends each a few times to `servicer`, which runs in `loop`. What fails is logged: whoever calls is told."""
     try:
         with scratch() as folder:  # for nobody but us
-            _rehearse(servicer, callers, requests, f"unix:{folder}/socket")
+            _rehearse(servicer, loop, beside, requests, f"unix:{folder}/socket")
     except (OSError, RuntimeError) as error:
         log.warning("there is no rehearsal, the first requests will be slower: %s", error)
 
 
 def _rehearse(
-    servicer: ExplanationServicer, callers: ThreadPoolExecutor, requests: Iterable[pb.ExplainRequest], address: str
+    servicer: ExplanationServicer, loop: Loop, beside: Beside, requests: Iterable[pb.ExplainRequest], address: str
 ) -> None:
-    server = grpc.server(callers, interceptors=[Calls(FORGOTTEN, Access(None))])
-    explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-    server.add_insecure_port(address)
-    server.start()
+    server = loop.run(_started(servicer, beside, address))
     try:
         with grpc.insecure_channel(address) as channel:
             explain: Explain = channel.unary_unary(METHOD)
             for request in requests:
                 _repeat(explain, request)
     finally:
-        server.stop(None).wait()
+        loop.run(server.stop(None))
+
+
+async def _started(servicer: ExplanationServicer, beside: Beside, address: str) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[Calls(FORGOTTEN, Access(None), beside)])
+    explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(servicer, Methods(server))  # type: ignore[no-untyped-call]
+    server.add_insecure_port(address)
+    await server.start()
+    return server
 
 
 def _repeat(explain: Explain, request: pb.ExplainRequest) -> None:

@@ -64,9 +64,16 @@ class Repository:
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
+    def at_hand(self, name: str, version: str = "") -> ServedModel | None:
+        """What `ready` gives, where it need not look for it."""
+        served = self._snapshot.asked.get((name, version))
+        if served is not None:
+            self._used[served.card.name, served.card.version] = time.monotonic()
+        return served
+
     def ready(self, name: str, version: str = "") -> ServedModel:
         """The model to answer with, loaded again if it was resting. Raises NotFound, NotReady."""
-        served = self._snapshot.asked.get((name, version))
+        served = self.at_hand(name, version)
         if served is None:
             snapshot = self.with_news(name, version)
             entry = snapshot.ready(name, version)
@@ -75,7 +82,7 @@ class Repository:
                     served = self._awake(self._snapshot.ready(name, str(entry.version)))
             else:
                 served = snapshot.asked[name, version] = entry
-        self._used[served.card.name, served.card.version] = time.monotonic()
+            self._used[served.card.name, served.card.version] = time.monotonic()
         return served
 
     def with_news(self, name: str, version: str = "") -> Snapshot:

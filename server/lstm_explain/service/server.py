@@ -9,11 +9,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import REGISTRY, start_http_server
 
@@ -21,14 +21,18 @@ from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import Error
 from lstm_explain.service import listening, logs, tracing
 from lstm_explain.service.access import Access
+from lstm_explain.service.beside import Beside
 from lstm_explain.service.bulletin import SECONDS_BETWEEN_LOOKS as SECONDS_BETWEEN_NEWS
 from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Places, Slots
+from lstm_explain.service.health import NOT_SERVING, SERVING, UNKNOWN, Health
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
+from lstm_explain.service.loop import Loop
+from lstm_explain.service.methods import Methods
 from lstm_explain.service.metrics import FORGOTTEN, Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
@@ -63,7 +67,6 @@ SPARE_THREADS = 8
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
 SECONDS_BETWEEN_LOOKS = 0.5
 LENGTHS = (12, 18, 24)  # of texts to rehearse with, in words: the engine prepares itself for each
-SERVING = health_pb2.HealthCheckResponse.SERVING
 # By state, as the metrics call it: `resting` is ready too, though not in memory.
 STATES: dict[str, tuple[type, ...]] = {
     "ready": (ServedModel, Resting),
@@ -71,7 +74,7 @@ STATES: dict[str, tuple[type, ...]] = {
     "unloaded": (Unloaded,),
     "failed": (Failed,),
 }
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class Server:
@@ -86,20 +89,11 @@ class Server:
         self._repository = Repository(settings.models, room, self._show, bulletin)
         self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
         self._shown: set[str] = set()  # models that health knows
-        # More than slots: requests of streams wait for theirs beside all others, and may find company there.
-        self._pool = ThreadPoolExecutor(max(settings.slots, settings.max_concurrent // 2), "stream")
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(2, "health")
-        )
+        self._loop = Loop()
+        self._beside = Beside(settings.max_concurrent + SPARE_THREADS)
         access = Access(Tokens(settings.tokens) if settings.tokens else None)
-        self._callers = ThreadPoolExecutor(settings.max_concurrent + settings.max_streams + SPARE_THREADS, "call")
-        self._grpc = grpc.server(
-            self._callers,
-            interceptors=[Calls(self._metrics, access, TOLERANT)],
-            options=listening.options(settings),
-        )
-        self._site = None if settings.web is None else _site(settings, settings.web, access, self._metrics)
-        self._add_services()
+        self._site = None if settings.web is None else _site(settings, settings.web, access, self._metrics, self._loop)
+        self._grpc, self._health = self._loop.run(self._built(access))
 
     def start(self) -> listening.Addresses:
         """Listens and loads. Raises lstm_explain.Error."""
@@ -120,7 +114,7 @@ class Server:
         bound = bound or listening.bind(self._grpc, self._settings)
         if self._site is not None:
             self._site.door(self._grpc)
-        self._grpc.start()
+        self._loop.run(self._grpc.start())
         page = None if self._site is None else self._site.start()
         if self._settings.poll_seconds is not None:
             self._repeat("poll", self._settings.poll_seconds, self._repository.load)
@@ -131,44 +125,50 @@ class Server:
     def stop(self, grace: float) -> None:
         """Says NOT_SERVING, and after the drain delay takes no new calls and gives those at work `grace` seconds."""
         self._stopping.set()
-        self._health.enter_graceful_shutdown()
+        self._loop.soon(self._health.end)
         time.sleep(self._settings.drain_delay)
         if self._site is not None:
             self._site.close()
-        self._grpc.stop(grace).wait()
+        self._loop.run(self._grpc.stop(grace))
         if self._site is not None:
             self._site.join()
-        self._pool.shutdown(cancel_futures=True)
+        self._beside.shut_down()
+        self._loop.close()
         tracing.shut_down()
 
-    def _add_services(self) -> None:
-        settings = self._settings
-        explainer = Explainer(Slots(settings.slots), self._metrics, settings.limits)
-        calls, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
-        self._doors = doors = Doors(
-            calls, streams, Places(calls, settings.max_concurrent), self._pool, settings.stream_window
-        )
+    async def _built(self, access: Access) -> tuple[grpc.aio.Server, Health]:
+        """The server with its services. In the loop, which both belong to."""
+        settings, beside, health = self._settings, self._beside, Health()
+        calls = Calls(self._metrics, access, beside, TOLERANT)
+        server = grpc.aio.server(interceptors=[calls], options=listening.options(settings))
+        explainer = Explainer(Slots(settings.slots), self._metrics, beside, settings.limits)
+        inside, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
+        self._doors = doors = Doors(inside, streams, Places(inside, settings.max_concurrent), settings.stream_window)
+        methods = Methods(server)
         explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ExplanationServicer(self._repository, explainer, doors), self._grpc
+            ExplanationServicer(self._repository, explainer, doors, beside), methods
         )
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            InferenceServicer(self._repository, explainer, doors), self._grpc
+            InferenceServicer(self._repository, explainer, doors, beside), methods
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ModelServicer(self._repository, self._imports, settings.import_patience), self._grpc
+            ModelServicer(self._repository, self._imports, settings.import_patience, beside), methods
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._grpc, Pools())
+        health_pb2_grpc.add_HealthServicer_to_server(health, methods)
+        names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server, Pools())
+        return server, health
 
     def _rehearse(self) -> None:
         """A few requests to each model that is in memory, which nobody counts."""
-        own = Explainer(Slots(1), FORGOTTEN, self._settings.limits)
-        servicer = ExplanationServicer(self._repository, own, self._doors)
+        own = Explainer(Slots(1), FORGOTTEN, self._beside, self._settings.limits)
+        servicer = ExplanationServicer(self._repository, own, self._doors, self._beside)
         loaded = [entry for entry in self._repository.snapshot if isinstance(entry, ServedModel)]
         for entry in loaded:
             self._metrics.expect("Explain", entry.name, entry.default_method.name)
-        rehearse(servicer, self._callers, (probe_request(entry, words) for entry in loaded for words in LENGTHS))
+        rehearse(
+            servicer, self._loop, self._beside, (probe_request(entry, words) for entry in loaded for words in LENGTHS)
+        )
 
     def _start_metrics(self) -> None:
         if self._settings.metrics_listen is None:
@@ -182,14 +182,14 @@ class Server:
 
     def _show(self, snapshot: Snapshot) -> None:
         """Health and metrics of what is there: of a model SERVING if a version of it is ready."""
+        statuses = dict.fromkeys(("", *SERVICES), SERVING)
+        for name in self._shown - set(snapshot.models):
+            statuses[f"model/{name}"] = UNKNOWN
         for name, versions in snapshot.models.items():
             ready = any(isinstance(entry, Ready) for entry in versions.values())
-            self._health.set(f"model/{name}", SERVING if ready else NOT_SERVING)
-        for name in self._shown - set(snapshot.models):
-            self._health.set(f"model/{name}", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            statuses[f"model/{name}"] = SERVING if ready else NOT_SERVING
         self._shown = set(snapshot.models)
-        for service in ("", *SERVICES):
-            self._health.set(service, SERVING)
+        self._loop.soon(partial(self._health.set, statuses))
         for state, kinds in STATES.items():
             self._metrics.models.labels(state).set(sum(isinstance(entry, kinds) for entry in snapshot))
 
@@ -225,12 +225,12 @@ def run(settings: Settings) -> None:
     server.stop(settings.grace_period)
 
 
-def _site(settings: Settings, address: str, access: Access, metrics: Metrics) -> Site:
+def _site(settings: Settings, address: str, access: Access, metrics: Metrics, loop: Loop) -> Site:
     try:
         from lstm_explain.service.web.site import Site
     except ImportError as error:
         raise Error(f"--web takes the extra web: pip install 'lstm-explain[web]' ({error})") from error
-    return Site(settings, address, access, metrics)
+    return Site(settings, address, access, metrics, loop)
 
 
 def _wait(stopping: threading.Event, parent: int | None) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from lstm_explain.service.errors import Dropped
 from lstm_explain.service.gate import Places
 
 Request = TypeVar("Request")
@@ -24,15 +21,14 @@ class _End:
     error: Exception | None
 
 
-def answers(
-    requests: Iterator[Request],
-    work: Callable[[Request], Answer],
-    pool: Executor,
+async def answers(
+    requests: AsyncIterator[Request],
+    work: Callable[[Request], Coroutine[Any, Any, Answer]],
     window: int,
     *,
     in_order: bool = False,
     places: Places | None = None,
-) -> Iterator[Answer]:
+) -> AsyncGenerator[Answer, None]:
     """Yields work(request) for each, at most `window` requests read ahead of their answers.
 
     in_order: answers in the order of the requests; else as they are ready. places: each request takes one of them,
@@ -40,75 +36,72 @@ def answers(
 
     What is taken from the iterator is on its way to the caller when the next answer is asked for: so a caller that
     does not read stops the reading of its requests. Raises what `requests` raises, when what came before is answered.
+    To be closed: then it cancels what is at work, and waits for it.
     """
-    return _Flow(requests, work, pool, window, in_order, places).run()
+    flow = _Flow(requests, work, window, in_order, places)
+    reader = asyncio.create_task(flow.read())
+    answered, end = 0, None
+    try:
+        while end is None or answered < end.requests:
+            item = await flow.next.get()
+            if isinstance(item, _End):
+                end = item
+                continue
+            yield await item
+            answered += 1
+            flow.room.release()
+    finally:
+        await flow.stop(reader)
+    if end.error is not None:
+        raise end.error
 
 
 class _Flow(Generic[Request, Answer]):
     def __init__(
         self,
-        requests: Iterator[Request],
-        work: Callable[[Request], Answer],
-        pool: Executor,
+        requests: AsyncIterator[Request],
+        work: Callable[[Request], Coroutine[Any, Any, Answer]],
         window: int,
         in_order: bool,
         places: Places | None,
     ) -> None:
         self._requests = requests
         self._work = work
-        self._pool = pool
-        self._room = threading.Semaphore(window)
         self._in_order = in_order
         self._places = places
-        self._next: SimpleQueue[Future[Answer] | _End] = SimpleQueue()
-        self._closed = False
+        self._at_work: set[asyncio.Task[Answer]] = set()
+        self.room = asyncio.Semaphore(window)
+        self.next: asyncio.Queue[asyncio.Task[Answer] | _End] = asyncio.Queue()
 
-    def run(self) -> Iterator[Answer]:
-        threading.Thread(target=self._read, name="stream-reader", daemon=True).start()
-        answered, end = 0, None
-        try:
-            while end is None or answered < end.requests:
-                item = self._next.get()
-                if isinstance(item, _End):
-                    end = item
-                    continue
-                yield item.result()
-                answered += 1
-                self._room.release()
-        finally:
-            self._closed = True
-            self._room.release()
-        if end.error is not None:
-            raise end.error
-
-    def _read(self) -> None:
+    async def read(self) -> None:
         count, error = 0, None
         try:
-            for request in self._requests:
-                self._room.acquire()
-                if self._closed or not self._take():
-                    break
-                future = self._pool.submit(self._begin, request)
+            async for request in self._requests:
+                await self.room.acquire()
                 if self._places is not None:
-                    future.add_done_callback(self._give_back)
-                if self._in_order:
-                    self._next.put(future)
-                else:
-                    future.add_done_callback(self._next.put)
+                    await self._places.take()
+                self._begin(request)
                 count += 1
         except Exception as problem:  # told by whoever takes the answers
             error = problem
-        self._next.put(_End(count, error))
+        self.next.put_nowait(_End(count, error))
 
-    def _begin(self, request: Request) -> Answer:
-        """What has not begun when the caller leaves never does."""
-        if self._closed:
-            raise Dropped("the stream is over")
-        return self._work(request)
+    async def stop(self, reader: asyncio.Task[None]) -> None:
+        tasks = [reader, *self._at_work]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _take(self) -> bool:
-        return self._places is None or self._places.take(lambda: not self._closed)
+    def _begin(self, request: Request) -> None:
+        task = asyncio.create_task(self._work(request))
+        self._at_work.add(task)
+        task.add_done_callback(self._done)
+        if self._in_order:
+            self.next.put_nowait(task)
 
-    def _give_back(self, _: Future[Answer]) -> None:
-        assert self._places is not None
-        self._places.give_back()
+    def _done(self, task: asyncio.Task[Answer]) -> None:
+        self._at_work.discard(task)
+        if self._places is not None:
+            self._places.give_back()
+        if not self._in_order:
+            self.next.put_nowait(task)

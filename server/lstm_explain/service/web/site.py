@@ -1,12 +1,11 @@
-"""The page's server: a thread beside gRPC's, and a door of its own to the services."""
+"""The page's server: in the loop of gRPC's, with a door of its own to the services."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
-import threading
 import time
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 import grpc
@@ -19,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from lstm_explain.errors import Error
 from lstm_explain.service.access import Access
 from lstm_explain.service.listening import page_url
+from lstm_explain.service.loop import Loop
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.scratch import Scratch
 from lstm_explain.service.settings import Settings, is_loopback, split_address
@@ -38,19 +38,20 @@ SECONDS_TO_ANSWER = 2.0  # after the services have stopped, for what they answer
 class Site:
     """`bind`, `door`, `start`; at the end `close` and, when the services have stopped, `join`."""
 
-    def __init__(self, settings: Settings, address: str, access: Access, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, address: str, access: Access, metrics: Metrics, loop: Loop) -> None:
         """Raises Error where certificates cannot be used."""
         self._settings = settings
         self._address = address
         self._access = access
         self._metrics = metrics
+        self._loop = loop
         self._contexts: Contexts | None = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             self._contexts = Contexts(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
         self._folder = Scratch()
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._serving: Future[None] | None = None
 
     def bind(self) -> None:
         """Raises Error."""
@@ -58,7 +59,7 @@ class Site:
             log.warning("the page is on %s without encryption, as asked", self._address)
         self._socket = bound(self._address, self._settings.reuse_port)
 
-    def door(self, server: grpc.Server) -> None:
+    def door(self, server: grpc.aio.Server) -> None:
         """Lets us in to the services: by a socket in a folder that only our own user can open, so without TLS."""
         try:
             server.add_insecure_port(self._door)
@@ -67,10 +68,10 @@ class Site:
 
     def start(self) -> str:
         """The page's address. Raises Error."""
-        self._thread.start()
+        self._serving = self._loop.begin(self._run())
         end = time.monotonic() + SECONDS_TO_START
         while self._server is None or not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > end:
+            if self._serving.done() or time.monotonic() > end:
                 raise Error(f"--web: the page did not start on {self._address}")
             time.sleep(0.005)
         assert self._socket is not None
@@ -83,17 +84,17 @@ class Site:
             self._server.should_exit = True
 
     def join(self) -> None:
-        if self._thread.is_alive():
-            self._thread.join(SECONDS_TO_ANSWER)
+        if self._serving is not None:
+            wait([self._serving], SECONDS_TO_ANSWER)
         self._folder.cleanup()
 
     @property
     def _door(self) -> str:
         return f"unix:{self._folder.name}/services"
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            await self._serve()
         except Exception:
             log.exception("the page's server ended")
 
