@@ -27,8 +27,8 @@ from rich.table import Table
 import lstm_explain as lx
 from bench import echo
 from bench.load import Load, Server, merged, run
-from bench.loop import loop
 from bench.models import Shape, inputs_of, model_of
+from bench.threads import threads
 from bench.timing import compare
 from bench.way import pieces
 from lstm_explain_proto.inference import grpc_service_pb2 as inference
@@ -163,7 +163,7 @@ def measure(seconds: float, rounds: int) -> dict[str, Any]:
         for name, words in flags.items():
             process, address = stack.enter_context(server(folder, ["--models", *words]))
             servers[name] = Server(address, (process.pid,))
-        servers["loop"] = stack.enter_context(loop(off))
+        servers["threads"] = stack.enter_context(threads(off))
         engine, rows, failed = Engine(off), [], []
         for i, work in enumerate(works()):
             try:
@@ -189,7 +189,7 @@ def _work(
         if whole:
             for kind in echo.KINDS:
                 calls[f"echo {kind}"] = (stack.enter_context(echo.echo(kind, size)), echo.METHOD, explain)
-            calls |= {f"explain {name}": (servers[name], EXPLAIN, explain) for name in ("workers", "loop")}
+            calls |= {f"explain {name}": (servers[name], EXPLAIN, explain) for name in ("workers", "threads")}
         loads = {(name, clients): Load() for clients in CLIENTS for name in calls}
         for _ in range(rounds):
             for (name, clients), load in loads.items():
@@ -252,7 +252,7 @@ NAMES = {
     "explain off": "Explain",
     "explain on": "Explain, batching on",
     "explain workers": "Explain, two processes",
-    "explain loop": "Explain, in asyncio's own loop",
+    "explain threads": "Explain, in gRPC's threads",
 }
 
 
