@@ -111,6 +111,28 @@ def test_unload_and_load(channel: grpc.Channel) -> None:
     assert health(channel, "model/a") == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_who_watches_hears_of_it_whoever_else_has_left(channel: grpc.Channel) -> None:
+    serving, gone = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    asked = health_pb2.HealthCheckRequest(service="model/b")
+    first, second = (health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=20) for _ in range(2))
+    assert [next(first).status, next(second).status] == [serving, serving]
+    first.cancel()
+    unload(channel, "b")
+    assert next(second).status == gone
+    load(channel, "b")
+    assert next(second).status == serving
+    second.cancel()
+
+
+def test_who_watches_is_told_of_the_end_and_does_not_delay_it(folder: Path) -> None:
+    grace = 60
+    with serving(folder, "--grace-period", str(grace)) as server, server.channel() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=grace)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        assert server.stop() == 0  # within the 30 seconds that are given to a process here
+        assert [told.status for told in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+
+
 def health(channel: grpc.Channel, service: str) -> int:
     asked = health_pb2.HealthCheckRequest(service=service)
     return health_pb2_grpc.HealthStub(channel).Check(asked, timeout=5).status

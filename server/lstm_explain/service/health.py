@@ -23,7 +23,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._statuses: dict[str, int] = {}
-        self._ended = False
+        self._ended = self._closed = False
         self._changed = asyncio.Event()  # set at the next change, and then another one takes its place
 
     def set(self, statuses: Mapping[str, int]) -> None:
@@ -33,9 +33,14 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             self._tell()
 
     def end(self) -> None:
-        """From now on nothing is served, whatever `set` says."""
+        """From now on nothing is served, whatever `set` says. Who watches is told."""
         self._ended = True
         self._statuses = dict.fromkeys(self._statuses, NOT_SERVING)
+        self._tell()
+
+    def close(self) -> None:
+        """Nobody watches any more: a server that stops would wait for them."""
+        self._closed = True
         self._tell()
 
     async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:  # noqa: N802
@@ -51,6 +56,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             if status != told:
                 await context.write(pb.HealthCheckResponse(status=status))
                 told = status
+            if self._closed:
+                return
             await changed.wait()
 
     def _tell(self) -> None:

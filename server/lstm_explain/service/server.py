@@ -61,7 +61,7 @@ SERVICES = (
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
-# Threads beside those of explanations and streams, so that health and lists are answered when all of these are busy.
+# Threads beside those of explanations, so that lists are answered and models imported when all of these are busy.
 SPARE_THREADS = 8
 # Of this stream a request that is no message is answered like any other bad one.
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
@@ -127,6 +127,7 @@ class Server:
         self._stopping.set()
         self._loop.soon(self._health.end)
         time.sleep(self._settings.drain_delay)
+        self._loop.soon(self._health.close)
         if self._site is not None:
             self._site.close()
         self._loop.run(self._grpc.stop(grace))

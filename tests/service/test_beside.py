@@ -1,0 +1,89 @@
+"""What would hold up the loop goes on in threads beside it, and is heard of there when its caller leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from lstm_explain.service.beside import Beside
+from lstm_explain.service.gate import Call
+from lstm_explain.service.loop import Loop
+
+WHOSE: ContextVar[str] = ContextVar("whose", default="nobody's")
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 10))
+
+
+def test_the_work_has_the_tasks_context_and_the_loop_goes_on() -> None:
+    async def asked() -> None:
+        WHOSE.set("ours")
+        beside, turns = Beside(1), threading.Event()
+
+        def work() -> str:
+            assert turns.wait(5)
+            return WHOSE.get()
+
+        at_work = asyncio.ensure_future(beside.do(work, Call(None)))
+        await asyncio.sleep(0.01)
+        turns.set()
+        assert await at_work == "ours"
+        beside.shut_down()
+
+    run(asked())
+
+
+def test_what_the_work_raises_is_raised() -> None:
+    def work() -> None:
+        raise KeyError("x")
+
+    async def asked() -> None:
+        with pytest.raises(KeyError):
+            await Beside(1).do(work, Call(None))
+
+    run(asked())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_work_whose_caller_leaves_is_told_and_waited_for(fails: bool) -> None:
+    async def asked() -> None:
+        call, done = Call(None), threading.Event()
+        troubles: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
+
+        def work() -> None:
+            while call.waited_for:
+                time.sleep(0.001)
+            done.set()
+            if fails:
+                raise KeyError("nobody asks")
+
+        at_work = asyncio.ensure_future(Beside(1).do(work, call))
+        await asyncio.sleep(0.01)
+        assert not done.is_set()
+        at_work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await at_work
+        assert done.is_set()
+        assert troubles == []
+
+    run(asked())
+
+
+def test_a_loop_keeps_the_order_of_what_it_is_told() -> None:
+    loop, told = Loop(), []
+
+    async def ended() -> list[int]:
+        return told
+
+    for number in range(100):
+        loop.soon(lambda number=number: told.append(number))  # type: ignore[misc]
+    assert loop.run(ended()) == list(range(100))
+    loop.close()
