@@ -146,7 +146,8 @@ class Explainer:
         request = job.request = read()
         limits = self._limits.tightened(job.served.limits)
         job.units = limits.check(job.served.model, request.inputs, request.method)
-        job.short = job.served.pace.seconds(request.method, job.units) < SHORT_RUN
+        # What is to be captured is prepared for anew each time that it is something else.
+        job.short = not request.capture and job.served.pace.seconds(request.method, job.units) < SHORT_RUN
         return _ALONE if job.short and not _waits(job.served) else self._kind(job, limits)
 
     def _in_turn(self, job: Job, company: tuple[Room, Load], write: Callable[[Any], Message]) -> Message:
