@@ -44,14 +44,15 @@ CLIENTS = (1, 4, 16, 64)
 STARTS = 7
 CLOSE = 1e-6
 WANTED = 0.6  # of the echo's rate
-BATCHING = {"sentiment": "batching: {max_batch: 16, padding: {tokens: 0}}\n", "large": "batching: {max_batch: 16}\n"}
+LARGE, STEPS = {"h256": Shape(64, 256), "h512": Shape(64, 512)}, 100
+TOGETHER = "batching: {max_batch: 16}\n"
+BATCHING = {"sentiment": "batching: {max_batch: 16, padding: {tokens: 0}}\n", **dict.fromkeys(LARGE, TOGETHER)}
 SENTENCES = (
     "not a bad film , but far too long for what little it has to say about people",
     "a film that is as good as it is long , and that has a lot to say about us",
     "dull , and then for the last half of an hour so bad that it is almost good",
     "it has a story , a good one , and does not know what to do with any of it",
 )
-LARGE, STEPS = Shape(64, 256), 100
 
 
 @dataclass(frozen=True)
@@ -96,24 +97,31 @@ def _text(text: str) -> bytes:
 
 def works() -> list[Work]:
     texts = tuple(np.array([sentence], dtype=object) for sentence in SENTENCES)
-    large = tuple(np.roll(inputs_of(LARGE, STEPS, 1), i, axis=0) for i in range(4))
     lrp, half = method_pb2.Method(lrp=method_pb2.Lrp()), method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_HALF)
     by_half, occlusion = method_pb2.Method(lrp=half), method_pb2.Method(occlusion=method_pb2.Occlusion())
-    return [
+    small = [
         Work("sentiment, LRP", "sentiment", "tokens", texts, lrp, lx.LRP()),
         Work("sentiment, LRP-half", "sentiment", "tokens", texts, by_half, lx.LRP("half")),
         Work("sentiment, occlusion", "sentiment", "tokens", texts, occlusion, lx.Occlusion()),
-        Work(f"{LARGE}, {STEPS} steps, LRP", "large", "x", large, lrp, lx.LRP()),
-        Work(f"{LARGE}, {STEPS} steps, LRP-half", "large", "x", large, by_half, lx.LRP("half")),
     ]
+    large = []
+    for name, shape in LARGE.items():
+        arrays = tuple(np.roll(inputs_of(shape, STEPS, 1), i, axis=0) for i in range(4))
+        large += [
+            Work(f"{shape}, {STEPS} steps, LRP", name, "x", arrays, lrp, lx.LRP()),
+            Work(f"{shape}, {STEPS} steps, LRP-half", name, "x", arrays, by_half, lx.LRP("half")),
+        ]
+    return small + large
 
 
 def _models(folder: Path, *, batching: bool) -> Path:
     models = folder / ("on" if batching else "off")
     shutil.copytree(ROOT / "models" / "sentiment", models / "sentiment")
-    (models / "large" / "1").mkdir(parents=True)
-    onnx.save(model_of(LARGE), str(models / "large" / "1" / "model.onnx"))
-    configs = {"large": "batch_axis: {x: 1, y: 0}\n", "sentiment": (models / "sentiment/model.yaml").read_text()}
+    configs = {"sentiment": (models / "sentiment/model.yaml").read_text()}
+    for name, shape in LARGE.items():
+        (models / name / "1").mkdir(parents=True)
+        onnx.save(model_of(shape), str(models / name / "1" / "model.onnx"))
+        configs[name] = "batch_axis: {x: 1, y: 0}\n"
     for name, text in configs.items():
         kept = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("batching:"))
         (models / name / "model.yaml").write_text(kept + BATCHING[name] * batching)

@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import lstm_explain as lx
 from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
@@ -212,3 +213,15 @@ def _worker_ids(server: Running) -> list[int]:
     """Processes that the server's process started."""
     lists = Path(f"/proc/{server.process.pid}/task").glob("*/children")  # one for each thread
     return [int(number) for children in lists for number in children.read_text().split()]
+
+
+def test_health_does_not_stand_in_line(running: Running) -> None:
+    """Calls wait for their turn; whoever asks whether the server is alive is answered before them."""
+    with running.channel() as crowd, running.channel() as prober:
+        ask = health_pb2_grpc.HealthStub(prober).Check
+        ask(health_pb2.HealthCheckRequest(), timeout=20)  # the connection is there then
+        calls = [stub(crowd).Explain.future(request(), timeout=60) for _ in range(400)]
+        ask(health_pb2.HealthCheckRequest(), timeout=20)
+        waiting = sum(not call.done() for call in calls)
+        assert {call.result().model for call in calls} == {"lstm"}
+    assert waiting > 100
