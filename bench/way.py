@@ -46,7 +46,7 @@ def explain_handler(models: Path) -> tuple[Repository, Any]:
     repository.load()
     metrics, limit = Metrics(CollectorRegistry()), Limit(MOST, "requests")
     doors, beside = Doors(limit, limit, Places(limit, 1), 1), Beside(1)
-    servicer = ExplanationServicer(repository, Explainer(Slots(MOST), metrics, beside), doors, beside)
+    servicer = ExplanationServicer(repository, Explainer(Slots(MOST), metrics, beside), doors)
     handler = grpc.unary_unary_rpc_method_handler(
         servicer.Explain,
         request_deserializer=explanation_pb2.ExplainRequest.FromString,

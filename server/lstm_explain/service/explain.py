@@ -22,6 +22,7 @@ from lstm_explain.service.batches import Batches, Job, Load, Room
 from lstm_explain.service.beside import Beside
 from lstm_explain.service.gate import Call, Slots
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.repository import Repository
 from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.tracing import Span
 from lstm_explain.spec.method import Method
@@ -76,6 +77,13 @@ class Explainer:
         self._metrics = metrics
         self._beside = beside
         self._limits = limits
+
+    async def found(self, repository: Repository, name: str, version: str, call: Call) -> ServedModel:
+        """The model to answer with. Raises NotFound, NotReady."""
+        served = repository.at_hand(name, version)
+        if served is None:
+            served = await self._beside.do(lambda: repository.ready(name, version), call)
+        return served
 
     async def explain(
         self, served: ServedModel, read: Callable[[], Query], write: Callable[[Answer], Message], call: Call, size: int

@@ -11,7 +11,6 @@ from google.rpc import code_pb2, status_pb2
 
 from lstm_explain.errors import Error, InputError
 from lstm_explain.service import stream, tracing
-from lstm_explain.service.beside import Beside
 from lstm_explain.service.calls import Malformed
 from lstm_explain.service.errors import internal, status_of
 from lstm_explain.service.explain import Explainer
@@ -28,11 +27,10 @@ log = logging.getLogger(__name__)
 class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
     """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
 
-    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors, beside: Beside) -> None:
+    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors) -> None:
         self._repository = repository
         self._explainer = explainer
         self._doors = doors
-        self._beside = beside
 
     async def Explain(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:  # noqa: N802
         with self._doors.calls:
@@ -48,9 +46,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
                     yield answer
 
     async def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
-        served = self._repository.at_hand(request.model, request.version)
-        if served is None:
-            served = await self._beside.do(partial(self._repository.ready, request.model, request.version), call)
+        served = await self._explainer.found(self._repository, request.model, request.version, call)
         return await self._explainer.explain(
             served, partial(to_query, request, served), from_answer, call, request.ByteSize()
         )

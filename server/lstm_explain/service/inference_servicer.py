@@ -6,14 +6,12 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
+from importlib.metadata import PackageNotFoundError, version
 
 from google.rpc import code_pb2
 
 from lstm_explain.errors import Error
 from lstm_explain.service import stream, tracing
-from lstm_explain.service.beside import Beside
 from lstm_explain.service.errors import NotFound, NotReady, Unimplemented, internal, status_of
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
@@ -41,11 +39,10 @@ EXTENSIONS = ("model_repository", "explain")
 class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
 
-    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors, beside: Beside) -> None:
+    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors) -> None:
         self._repository = repository
         self._explainer = explainer
         self._doors = doors
-        self._beside = beside
 
     async def ServerLive(self, request: pb.ServerLiveRequest, call: Call) -> pb.ServerLiveResponse:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -111,10 +108,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.RepositoryModelUnloadResponse()
 
     async def _answer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        name, version = request.model_name, request.model_version
-        served = self._repository.at_hand(name, version)
-        if served is None:
-            served = await self._beside.do(partial(self._repository.ready, name, version), call)
+        served = await self._explainer.found(self._repository, request.model_name, request.model_version, call)
         if wants_explanation(request):
             read = partial(to_inference_query, request, served)
             write = partial(from_inference_answer, request)
@@ -140,6 +134,6 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
 def _version() -> str:
     try:
-        return version_of(NAME)
+        return version(NAME)
     except PackageNotFoundError:  # run from a checkout that is not installed
         return "0"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import REGISTRY, start_http_server
 
 from lstm_explain.catalogue.served import ServedModel
@@ -147,23 +147,25 @@ class Server:
         self._doors = doors = Doors(inside, streams, Places(inside, settings.max_concurrent), settings.stream_window)
         methods = Methods(server)
         explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ExplanationServicer(self._repository, explainer, doors, beside), methods
+            ExplanationServicer(self._repository, explainer, doors), methods
         )
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            InferenceServicer(self._repository, explainer, doors, beside), methods
+            InferenceServicer(self._repository, explainer, doors), methods
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
             ModelServicer(self._repository, self._imports, settings.import_patience, beside), methods
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, methods)
         names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server, Pools())
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names, Pools()), methods
+        )
         return server, health
 
     def _rehearse(self) -> None:
         """A few requests to each model that is in memory, which nobody counts."""
         own = Explainer(Slots(1), FORGOTTEN, self._beside, self._settings.limits)
-        servicer = ExplanationServicer(self._repository, own, self._doors, self._beside)
+        servicer = ExplanationServicer(self._repository, own, self._doors)
         loaded = [entry for entry in self._repository.snapshot if isinstance(entry, ServedModel)]
         for entry in loaded:
             self._metrics.expect("Explain", entry.name, entry.default_method.name)
