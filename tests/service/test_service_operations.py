@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -219,6 +220,16 @@ def test_sigterm_under_load_loses_nothing_that_was_accepted(folder: Path, worker
     calls = [line for line in lines if line.get("rpc") == "Explain"]
     assert {line["code"] for line in calls} == {"OK"}
     assert len(calls) == answered  # whatever the server worked on reached its caller
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_is_heard_in_whichever_thread_it_comes(folder: Path, workers: str) -> None:
+    """The kernel may give it to any of them; the main one sleeps."""
+    with serving(folder, "--workers", workers, "--metrics-listen", "127.0.0.1:0") as server:
+        main = server.process.pid
+        others = [int(task.name) for task in Path(f"/proc/{main}/task").iterdir() if task.name != str(main)]
+        assert ctypes.CDLL(None).tgkill(main, others[0], signal.SIGTERM) == 0
+        assert server.process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

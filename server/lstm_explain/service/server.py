@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +40,7 @@ from lstm_explain.service.rehearsal import rehearse
 from lstm_explain.service.repository import Repository, Room
 from lstm_explain.service.settings import Settings, split_address, unknown_variables
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
+from lstm_explain.service.stopping import Stopping
 from lstm_explain.service.tokens import Tokens
 from lstm_explain.service.wire import probe_request
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
@@ -65,7 +65,6 @@ SERVICES = (
 SPARE_THREADS = 8
 # Of this stream a request that is no message is answered like any other bad one.
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
-SECONDS_BETWEEN_LOOKS = 0.5
 LENGTHS = (12, 18, 24)  # of texts to rehearse with, in words: the engine prepares itself for each
 # By state, as the metrics call it: `resting` is ready too, though not in memory.
 STATES: dict[str, tuple[type, ...]] = {
@@ -216,14 +215,13 @@ def run(settings: Settings) -> None:
     logs.set_up(settings.log_level, settings.log_format)
     for name in unknown_variables():
         log.warning("%s is not a setting", name)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping, parent = Stopping(), settings.parent
     if settings.traces:
         tracing.set_up()
     server = Server(settings)
     server.start().tell()
-    _wait(stopping, settings.parent)
+    # Without the parent its workers must not stay behind on its port.
+    stopping.wait(lambda: parent is not None and os.getppid() != parent)
     log.info("stopping; requests at work have %g seconds to finish", settings.grace_period)
     server.stop(settings.grace_period)
 
@@ -234,10 +232,3 @@ def _site(settings: Settings, address: str, access: Access, metrics: Metrics, lo
     except ImportError as error:
         raise Error(f"--web takes the extra web: pip install 'lstm-explain[web]' ({error})") from error
     return Site(settings, address, access, metrics, loop)
-
-
-def _wait(stopping: threading.Event, parent: int | None) -> None:
-    """Until `stopping` is set, or the parent is gone: its workers must not stay behind on its port."""
-    while not stopping.wait(None if parent is None else SECONDS_BETWEEN_LOOKS):
-        if os.getppid() != parent:
-            return

@@ -21,6 +21,7 @@ from lstm_explain.service.listening import Addresses, page_url
 from lstm_explain.service.processes import Processes
 from lstm_explain.service.scratch import scratch
 from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address, unknown_variables
+from lstm_explain.service.stopping import Stopping
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +108,7 @@ def run(settings: Settings) -> None:
     logs.set_up(settings.log_level, settings.log_format)
     for name in unknown_variables():
         log.warning("%s is not a setting", name)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = Stopping()
     with (
         _reserved(settings.listen) as address,
         nullcontext() if settings.web is None else _reserved(settings.web) as web,
