@@ -19,24 +19,36 @@ OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 @dataclass
 class Load:
-    """What one kind of call did. answers: by message, how often which bytes came; errors: by status. processor: seconds
-    of processor time that the server took."""
+    """What one kind of call did, round by round. seconds: that each took; latencies: of its calls, in seconds. answers:
+    by message, how often which bytes came; errors: by status. processor: seconds of processor time of the server.
+    """
 
-    seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    latencies: list[list[float]] = field(default_factory=list)
     answers: list[Counter[bytes]] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     processor: float = 0.0
 
+    @property
+    def rates(self) -> list[float]:
+        """Calls a second, by round."""
+        return [len(latencies) / seconds for latencies, seconds in zip(self.latencies, self.seconds, strict=True)]
+
+    @property
+    def medians(self) -> list[float]:
+        """Milliseconds, by round."""
+        return [float(np.median(latencies)) * 1e3 for latencies in self.latencies]
+
     def figures(self) -> dict[str, float]:
-        p50, p99 = np.percentile(self.latencies, [50, 99]) * 1e3
-        calls = len(self.latencies)
+        """Of all rounds."""
+        latencies = np.concatenate(self.latencies)
+        p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
         return {
-            "rate": calls / self.seconds,
+            "rate": len(latencies) / sum(self.seconds),
             "p50_ms": float(p50),
             "p99_ms": float(p99),
             "errors": sum(self.errors.values()),
-            "processor_us": self.processor / calls * 1e6,
+            "processor_us": self.processor / len(latencies) * 1e6,
         }
 
 
@@ -59,8 +71,9 @@ def _processor(process: int) -> float:
 
 
 def run(server: Server, method: str, messages: Sequence[bytes], clients: int, seconds: float, load: Load) -> None:
-    """Adds to `load`. Messages and answers are bytes: what a client does with them is not measured."""
+    """Adds a round to `load`. Messages and answers are bytes: what a client does with them is not measured."""
     load.answers = load.answers or [Counter() for _ in messages]
+    latencies: list[float] = []
     ready = threading.Barrier(clients + 1)
 
     def caller(number: int) -> None:
@@ -77,7 +90,7 @@ def run(server: Server, method: str, messages: Sequence[bytes], clients: int, se
                 except grpc.RpcError as error:
                     load.errors[str(error.code())] += 1
                     continue
-                load.latencies.append(time.perf_counter() - start)
+                latencies.append(time.perf_counter() - start)
                 load.answers[which][answer] += 1
 
     threads = [threading.Thread(target=caller, args=(number,)) for number in range(clients)]
@@ -88,7 +101,8 @@ def run(server: Server, method: str, messages: Sequence[bytes], clients: int, se
     for thread in threads:
         thread.join()
     load.processor += server.processor() - spent
-    load.seconds += time.perf_counter() - start  # the last calls end later than they should begin
+    load.seconds.append(time.perf_counter() - start)  # the last calls end later than they should begin
+    load.latencies.append(latencies)
 
 
 def merged(loads: Iterable[Load]) -> list[Counter[bytes]]:

@@ -21,15 +21,14 @@ from typing import Any
 import grpc
 import numpy as np
 import onnx
-from rich.console import Console
-from rich.table import Table
 
 import lstm_explain as lx
 from bench import echo
 from bench.load import Load, Server, merged, run
 from bench.models import Shape, inputs_of, model_of
+from bench.service_page import CLIENTS
 from bench.threads import threads
-from bench.timing import compare
+from bench.timing import compare, spread
 from bench.way import pieces
 from lstm_explain_proto.inference import grpc_service_pb2 as inference
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
@@ -40,10 +39,8 @@ from scripts.soak import server  # noqa: E402
 
 EXPLAIN, INFER = "/lstm_explain.v1.ExplanationService/Explain", "/inference.GRPCInferenceService/ModelInfer"
 LIVE = "/inference.GRPCInferenceService/ServerLive"
-CLIENTS = (1, 4, 16, 64)
 STARTS = 7
 CLOSE = 1e-6
-WANTED = 0.6  # of the echo's rate
 LARGE, STEPS = {"h256": Shape(64, 256), "h512": Shape(64, 512)}, 100
 TOGETHER = "batching: {max_batch: 16}\n"
 BATCHING = {"sentiment": "batching: {max_batch: 16, padding: {tokens: 0}}\n", **dict.fromkeys(LARGE, TOGETHER)}
@@ -144,7 +141,7 @@ class Engine:
     def extra_ms(self, work: Work) -> float:
         """By how much explaining takes longer than predicting."""
         model, inputs = self._models[work.model], self.inputs(work)[0]
-        ratio = compare(lambda: model.explain(inputs, work.how, lx.Target(index=1)), lambda: model.predict(inputs), 0.5)
+        ratio = compare(lambda: model.explain(inputs, work.how, lx.Target(index=1)), lambda: model.predict(inputs), 0.2)
         return ratio.ours_ms - ratio.theirs_ms
 
     def wrong(self, work: Work, answers: list[Counter[bytes]]) -> int:
@@ -198,8 +195,10 @@ def _work(
             for kind in echo.KINDS:
                 calls[f"echo {kind}"] = (stack.enter_context(echo.echo(kind, size)), echo.METHOD, explain)
             calls |= {f"explain {name}": (servers[name], EXPLAIN, explain) for name in ("workers", "threads")}
-        loads = {(name, clients): Load() for clients in CLIENTS for name in calls}
+        loads = {(name, clients): Load() for clients in map(int, CLIENTS) for name in calls}
+        extra = []
         for _ in range(rounds):
+            extra.append(engine.extra_ms(work))
             for (name, clients), load in loads.items():
                 where, method, messages = calls[name]
                 run(where, method, messages, clients, seconds, load)
@@ -210,11 +209,23 @@ def _work(
     return {
         "name": work.name,
         "bytes": [len(explain[0]), size],
-        "engine_extra_ms": engine.extra_ms(work),
+        "ratios": _ratios(loads, extra),
         "answers": sum(sum(counts.values()) for counts in answers),
         "wrong": engine.wrong(work, answers),
         "calls": figures,
     }
+
+
+def _ratios(loads: dict[tuple[str, int], Load], extra: list[float]) -> dict[str, dict[str, float]]:
+    """What was to be shown, round by round: what slows the machine down slows both sides of a round."""
+    off, many = loads["explain off", 1], loads["explain off", 16]
+    predicted = [median + more for median, more in zip(loads["infer", 1].medians, extra, strict=True)]
+    found = {"batching": spread(loads["explain on", 16].rates, many.rates), "predict": spread(off.medians, predicted)}
+    if ("echo threads", 1) in loads:
+        found["echo rate"] = spread(many.rates, loads["echo threads", 16].rates)
+        found["echo p50"] = spread(off.medians, loads["echo threads", 1].medians)
+        found["echoes rate"] = spread(loads["explain workers", 16].rates, loads["echo processes", 16].rates)
+    return found
 
 
 def _lost(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -223,7 +234,7 @@ def _lost(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     for row in rows:
         for name, by_clients in row["calls"].items():
             lost = sum(int(figure["errors"]) for figure in by_clients.values())
-            found += [{"error": f"{row['name']}, {NAMES[name]}: {lost} calls without an answer"}] if lost else []
+            found += [{"error": f"{row['name']}, {name}: {lost} calls without an answer"}] if lost else []
     return found
 
 
@@ -247,108 +258,3 @@ def _timed(call: Callable[[bytes], bytes], message: bytes, times: int) -> list[f
         call(message)
         took.append((time.perf_counter() - start) * 1e3)
     return took
-
-
-# --- what is told ----------------------------------------------------------------------------------------------------
-
-NAMES = {
-    "echo threads": "bare echo, threads",
-    "echo asyncio": "bare echo, asyncio",
-    "echo executor": "bare echo, asyncio with an executor",
-    "echo processes": "bare echo, two processes",
-    "infer": "ModelInfer",
-    "explain off": "Explain",
-    "explain on": "Explain, batching on",
-    "explain workers": "Explain, two processes",
-    "explain threads": "Explain, in gRPC's threads",
-}
-
-
-def tell(console: Console, figures: dict[str, Any]) -> None:
-    table = Table(title="calls a second, p50 and p99 in ms, by callers")
-    for column in ("work", "call", *map(str, CLIENTS)):
-        table.add_column(column)
-    for work in figures["works"]:
-        for name, by_clients in work["calls"].items():
-            table.add_row(work["name"], NAMES[name], *(_cell(by_clients[str(c)]) for c in CLIENTS))
-        console.print(f"{work['name']}: {work['answers']} answers, {work['wrong']} wrong")
-    console.print(table)
-    console.print(figures["starts"])
-
-
-def _cell(figure: dict[str, float]) -> str:
-    lost = f", {figure['errors']} errors" if figure["errors"] else ""
-    return f"{figure['rate']:,.0f}/s, {figure['p50_ms']:.2f}, {figure['p99_ms']:.1f}{lost}"
-
-
-def page(figures: dict[str, Any]) -> str:
-    """The part of docs/performance.md that comes from the figures."""
-    lines = [f"| | | {' | '.join(f'{c} callers' for c in CLIENTS).replace('1 callers', '1 caller', 1)} |"]
-    lines += ["|---|---|" + "---|" * len(CLIENTS)]
-    for work in figures["works"]:
-        for name, by_clients in work["calls"].items():
-            cells = " | ".join(_cell(by_clients[str(c)]) for c in CLIENTS)
-            lines.append(f"| {work['name']} | {NAMES[name]} | {cells} |")
-    lines += ["", "| | answers | wrong | batching on ÷ off, 16 callers | Explain p50 ÷ (ModelInfer p50 + engine) |"]
-    lines += ["|---|---|---|---|---|"]
-    for work in figures["works"]:
-        calls, extra = work["calls"], work["engine_extra_ms"]
-        gain = calls["explain on"]["16"]["rate"] / calls["explain off"]["16"]["rate"]
-        share = calls["explain off"]["1"]["p50_ms"] / (calls["infer"]["1"]["p50_ms"] + extra)
-        lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {gain:.2f} | {share:.2f} |")
-    beside = [_beside_the_echo(figures, work) for work in figures["works"] if "echo threads" in work["calls"]]
-    parts = [[_starts(figures["starts"])], _way(figures.get("way")), _processor(figures["works"])]
-    return "\n".join([*lines, "", *beside, *(line for part in parts if part for line in ("", *part))])
-
-
-def _starts(starts: list[dict[str, float]]) -> str:
-    ready = float(np.median([s["ready_s"] for s in starts]))
-    ratios = sorted(s["first_ms"] / s["median_ms"] for s in starts)
-    connection = [s["connection_ms"] for s in starts if "connection_ms" in s]
-    first = f"the first call of a connection took {float(np.median(connection)):.1f} ms, " if connection else ""
-    return (
-        f"{len(starts)} starts: ready after {ready:.1f} s (median); {first}the first explanation took "
-        f"{float(np.median(ratios)):.1f} times the median of those after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
-    )
-
-
-def _way(way: dict[str, float] | None) -> list[str]:
-    if way is None:
-        return []
-    told = {name: value for name, value in way.items() if name != "all"}
-    rows = [f"| {name} | {value:.0f} |" for name, value in sorted(told.items(), key=lambda item: -item[1])]
-    title = "`Explain` of one sentence without gRPC, in one thread, everything in the cache"
-    return [f"| {title} | µs |", "|---|---:|", *rows, f"| together | {way['all']:.0f} |"]
-
-
-def _processor(works: list[dict[str, Any]]) -> list[str]:
-    """Of the works that were measured beside the echo."""
-    told = [
-        (f"{NAMES[name]}, {work['name']}" if not name.startswith("echo") else NAMES[name], by)
-        for work in works
-        for name, by in work["calls"].items()
-        if "echo threads" in work["calls"] and "processor_us" in by["1"]
-    ]
-    if not told:
-        return []
-    rows = [
-        f"| {name} | {' | '.join(format(by[str(c)]['processor_us'], ',.0f') for c in CLIENTS)} |" for name, by in told
-    ]
-    heads = " | ".join(f"{c} callers" for c in CLIENTS).replace("1 callers", "1 caller", 1)
-    return [f"| the server's processor time a call, µs | {heads} |", "|---|" + "---:|" * len(CLIENTS), *rows]
-
-
-def _beside_the_echo(figures: dict[str, Any], work: dict[str, Any]) -> str:
-    one, (sent, received) = work["calls"], work["bytes"]
-    rate = max(one[n]["16"]["rate"] for n in ("explain off", "explain on")) / one["echo threads"]["16"]["rate"]
-    two = one["explain workers"]["16"]["rate"] / one["echo processes"]["16"]["rate"]
-    median = one["explain off"]["1"]["p50_ms"] / one["echo threads"]["1"]["p50_ms"]
-    echo = figures["cores"] / one["echo threads"]["16"]["rate"] * 1e6
-    return (
-        f"Beside the echo of the same sizes ({sent} bytes in, {received} out) Explain of `sentiment` has {rate:.0%} of "
-        f"the call rate at 16 callers in one process, {two:.0%} of the two echoing processes' in two, and "
-        f"{median:.1f} times the p50 at one. At 16 callers an echo takes {echo:.0f} µs of the {figures['cores']} "
-        f"processors at most, the caller's part included. {WANTED:.0%} of its rate would leave Explain "
-        f"{echo / WANTED - echo:.0f} µs of them for all that it does beside; without the wire, one call after the "
-        f"other, that takes {figures['way']['all']:.0f}."
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,3 +54,9 @@ def compare(
     low, median, high = np.percentile(ratios, [25, 50, 75])
     ours_ms, theirs_ms = np.median(times, axis=0) * 1e3
     return Ratio(float(median), float(low), float(high), float(ours_ms), float(theirs_ms), len(pairs))
+
+
+def spread(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    """Of `ours` over `theirs`, round by round: median and quartiles."""
+    low, median, high = np.percentile(np.divide(ours, theirs), [25, 50, 75])
+    return {"median": float(median), "low": float(low), "high": float(high)}

@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from bench import service as load  # noqa: E402
+from bench import service_page  # noqa: E402
 from scripts import performance_targets  # noqa: E402
 
 PAGE, FIGURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
@@ -87,7 +87,7 @@ def many(figures: dict[str, Any]) -> str:
 def _ratio(cell: Row | None) -> str:
     if cell is None or "missing" in cell:
         return (cell or {}).get("missing", "")
-    return "fails" if "error" in cell else f"{cell['median']:.2f} ({cell['low']:.2f} to {cell['high']:.2f})"
+    return "fails" if "error" in cell else service_page.told(cell)
 
 
 def means(figures: dict[str, Any]) -> str:
@@ -183,7 +183,7 @@ def clients(figures: dict[str, Any]) -> str:
 
 
 def service(figures: dict[str, Any]) -> str:
-    return load.page(figures["service"])
+    return service_page.page(figures["service"])
 
 
 AGAINST = {

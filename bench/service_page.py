@@ -1,0 +1,113 @@
+"""What is told of the service's figures: on the terminal, and in docs/performance.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+CLIENTS = ("1", "4", "16", "64")
+HEADS = ("1 caller", *(f"{count} callers" for count in CLIENTS[1:]))
+WANTED = 0.6  # of the echo's rate
+NAMES = {
+    "echo threads": "bare echo, threads",
+    "echo asyncio": "bare echo, asyncio",
+    "echo executor": "bare echo, asyncio with an executor",
+    "echo processes": "bare echo, two processes",
+    "infer": "ModelInfer",
+    "explain off": "Explain",
+    "explain on": "Explain, batching on",
+    "explain workers": "Explain, two processes",
+    "explain threads": "Explain, in gRPC's threads",
+}
+
+
+def tell(console: Console, figures: dict[str, Any]) -> None:
+    table = Table(title="calls a second, p50 and p99 in ms, by callers")
+    for column in ("work", "call", *CLIENTS):
+        table.add_column(column)
+    for work in figures["works"]:
+        for name, by_clients in work["calls"].items():
+            table.add_row(work["name"], NAMES[name], *(_cell(by_clients[c]) for c in CLIENTS))
+        console.print(f"{work['name']}: {work['answers']} answers, {work['wrong']} wrong")
+    console.print(table)
+    console.print(figures["starts"])
+
+
+def _cell(figure: dict[str, float]) -> str:
+    lost = f", {figure['errors']} errors" if figure["errors"] else ""
+    return f"{figure['rate']:,.0f}/s, {figure['p50_ms']:.2f}, {figure['p99_ms']:.1f}{lost}"
+
+
+def page(figures: dict[str, Any]) -> str:
+    """The part of docs/performance.md that comes from the figures."""
+    lines = [f"| | | {' | '.join(HEADS)} |", "|---|---|" + "---|" * len(HEADS)]
+    for work in figures["works"]:
+        for name, by_clients in work["calls"].items():
+            cells = " | ".join(_cell(by_clients[c]) for c in CLIENTS)
+            lines.append(f"| {work['name']} | {NAMES[name]} | {cells} |")
+    lines += ["", "| | answers | wrong | batching on ÷ off, 16 callers | Explain p50 ÷ (ModelInfer p50 + engine) |"]
+    lines += ["|---|---|---|---|---|"]
+    for work in figures["works"]:
+        batching, predict = (told(work["ratios"][name]) for name in ("batching", "predict"))
+        lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {batching} | {predict} |")
+    beside = [_beside_the_echo(figures, work) for work in figures["works"] if "echo threads" in work["calls"]]
+    parts = [[_starts(figures["starts"])], _way(figures.get("way")), _processor(figures["works"])]
+    return "\n".join([*lines, "", *beside, *(line for part in parts if part for line in ("", *part))])
+
+
+def _starts(starts: list[dict[str, float]]) -> str:
+    ready = float(np.median([s["ready_s"] for s in starts]))
+    ratios = sorted(s["first_ms"] / s["median_ms"] for s in starts)
+    connection = [s["connection_ms"] for s in starts if "connection_ms" in s]
+    first = f"the first call of a connection took {float(np.median(connection)):.1f} ms, " if connection else ""
+    return (
+        f"{len(starts)} starts: ready after {ready:.1f} s (median); {first}the first explanation took "
+        f"{float(np.median(ratios)):.1f} times the median of those after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
+    )
+
+
+def _way(way: dict[str, float] | None) -> list[str]:
+    if way is None:
+        return []
+    told = {name: value for name, value in way.items() if name not in ("all", "apart", "again")}
+    rows = [f"| {name} | {value:.0f} |" for name, value in sorted(told.items(), key=lambda item: -item[1])]
+    cold = f"| together, half a millisecond after the call before | {way['apart']:.0f} |"
+    warm = f"| right after that | {way['again']:.0f} |"
+    title = "`Explain` of one sentence without gRPC, in one thread, everything in the cache"
+    return [f"| {title} | µs |", "|---|---:|", *rows, f"| together | {way['all']:.0f} |", cold, warm]
+
+
+def _processor(works: list[dict[str, Any]]) -> list[str]:
+    """Of the works that were measured beside the echo."""
+    told = [
+        (f"{NAMES[name]}, {work['name']}" if not name.startswith("echo") else NAMES[name], by)
+        for work in works
+        for name, by in work["calls"].items()
+        if "echo threads" in work["calls"] and "processor_us" in by["1"]
+    ]
+    if not told:
+        return []
+    rows = [f"| {name} | {' | '.join(format(by[c]['processor_us'], ',.0f') for c in CLIENTS)} |" for name, by in told]
+    return [f"| the server's processor time a call, µs | {' | '.join(HEADS)} |", "|---|" + "---:|" * len(HEADS), *rows]
+
+
+def _beside_the_echo(figures: dict[str, Any], work: dict[str, Any]) -> str:
+    ratios, (sent, received) = work["ratios"], work["bytes"]
+    echo = figures["cores"] / work["calls"]["echo threads"]["16"]["rate"] * 1e6
+    return (
+        f"Beside the echo of the same sizes ({sent} bytes in, {received} out) Explain of `sentiment` has "
+        f"{ratios['echo rate']['median']:.0%} of the call rate at 16 callers in one process, "
+        f"{ratios['echoes rate']['median']:.0%} of the two echoing processes' in two, and "
+        f"{ratios['echo p50']['median']:.1f} times the p50 at one. At 16 callers an echo takes {echo:.0f} µs of the "
+        f"{figures['cores']} processors at most, the caller's part included. {WANTED:.0%} of its rate would leave "
+        f"Explain {echo / WANTED - echo:.0f} µs of them for all that it does beside; without the wire, one call after "
+        f"the other, that takes {figures['way']['all']:.0f}."
+    )
+
+
+def told(ratio: dict[str, float]) -> str:
+    """Median and quartiles."""
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
