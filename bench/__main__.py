@@ -65,7 +65,7 @@ def _engine(console: Console, arguments: argparse.Namespace, before: list[Any]) 
 
 
 def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
-    figures = service.measure(*((0.3, 1) if arguments.quick else (0.3, 6)))
+    figures = service.measure(*((0.3, 1) if arguments.quick else (0.5, 5)))
     service_page.tell(console, figures)
     return figures
 

@@ -111,7 +111,7 @@ def test_the_grace_period_ends(heavy_folder: Path) -> None:
         time.sleep(0.3)
         start = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 6  # of minutes
         assert endless.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
