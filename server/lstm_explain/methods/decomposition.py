@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_explain.engine import Engine
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.players import Board
@@ -144,10 +145,7 @@ def _sigmoid(x: Array) -> Array:
 def _readout(task: Task, scores: Scores) -> Readout:
     """Raises UnsupportedOperator where the model is not an LSTM over the steps of one input with a linear readout."""
     engine, graph = task.study.engine, task.study.engine.graph
-    stops = path(graph, live_values(graph, graph.inputs), [task.head.value])
-    node = _only_lstm(stops)
-    source = _source(graph, node, stops)
-    _check_after(node, stops)
+    node, source = task.study.once(_place, task.head.value)
     outputs = tuple(o for o in node.outputs if o)
     plan = engine.plan(task.head, Gradient(), (node.inputs[0], *outputs))
     done = engine.forward(plan, task.inputs)
@@ -160,6 +158,16 @@ def _readout(task: Task, scores: Scores) -> Readout:
     )
     arrays = [np.asarray(weights[o], np.float64) if o else None for o in (*node.outputs, "", "")[:3]]
     return Readout(_directions(graph, node, done.tapes[node.name], arrays), source, linear)
+
+
+def _place(engine: Engine, value: str) -> tuple[Node, tuple[str, int]]:
+    """The LSTM, and the input with its time axis. Raises UnsupportedOperator."""
+    graph = engine.graph
+    stops = path(graph, live_values(graph, graph.inputs), [value])
+    node = _only_lstm(stops)
+    source = _source(graph, node, stops)
+    _check_after(node, stops)
+    return node, source
 
 
 def _sum_over(array: Array, batch_axis: int, node: Node) -> Array:

@@ -13,7 +13,6 @@ from lstm_explain.methods.baselines import given_baselines
 from lstm_explain.methods.propagation import Context, explain_by_propagation
 from lstm_explain.methods.stacking import chunks, copies_for, stack, sum_per_sample, tile, unstack
 from lstm_explain.methods.study import Found, Scores, Task, found
-from lstm_explain.plan.axes import find_axes
 from lstm_explain.plan.forward import Pass
 from lstm_explain.rules.recurrent import Tape
 from lstm_explain.spec.method import Baseline, Gradient, IntegratedGradients, SmoothGrad
@@ -133,7 +132,7 @@ class Field:
         self.inputs = {**task.inputs, **self.opened.looked_up(task.study.engine, task.inputs)}
         self.at = {name: self.inputs[name] for name in self.opened.entries}
         self.plan = self.engine.plan(task.head, Gradient(), ())
-        axes = {n: a.batch for n, a in find_axes(self.engine.graph, task.study.axes).items()}
+        axes = {**{name: found.batch for name, found in task.study.axes.items()}, **self.opened.doors}
         fits = {n: a is not None and array.shape[a] == self.scores.batch for n, a, array in _zip(axes, self.inputs)}
         self.axes = {n: axis if fits[n] and task.target.batch_axis is not None else None for n, axis in axes.items()}
 
@@ -184,10 +183,12 @@ class Field:
 
     def _size(self, wanted: int) -> int:
         stacks = wanted > 1 and self.scores.stacks() and all(axis is not None for axis in self.axes.values())
-        if not stacks:
-            return 1
+        return copies_for(self._bytes_a_copy) if stacks else 1
+
+    @functools.cached_property
+    def _bytes_a_copy(self) -> int:
         done = self.engine.forward(self.plan, self.inputs)
-        return copies_for(3 * _bytes([*done.values.values(), *done.tapes.values()]))
+        return 3 * _bytes([*done.values.values(), *done.tapes.values()])
 
     def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
         """By entry, [copies, *shape]."""

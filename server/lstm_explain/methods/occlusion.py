@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lstm_explain.engine import Engine
 from lstm_explain.errors import MethodError
-from lstm_explain.graph.ir import Array, Graph
+from lstm_explain.graph.ir import Array
 from lstm_explain.methods.players import board_for
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.head import Head, head_of
@@ -46,20 +47,24 @@ def scores_of(task: Task, method: Occlusion) -> Scores:
     """Scores as the method wants them."""
     if method.of == "score":
         return Scores(task)
-    graph = task.study.engine.graph
     head = Head(task.output, ())
     whole = Task(task.study, task.inputs, task.output, head, task.target)
-    return Scores(whole, _link(graph, task.output, task.target.batch_axis))
+    return Scores(whole, _link(task.study.once(_last, task.output), task.output, task.target.batch_axis))
 
 
-def _link(graph: Graph, output: str, batch_axis: int | None) -> Callable[[Array], Array]:
-    """From the output's values to probabilities: what is one already stays, everything else goes through Softmax."""
+def _last(engine: Engine, output: str) -> str:
+    """The operator of the output's activation; empty where it has none."""
+    graph = engine.graph
     before = head_of(graph, output)
-    producers = graph.producers()
-    last = producers[(before.views[-1].inputs[0]) if before.views else output] if before.value != output else None
-    if last is not None and last.op in ("Softmax", "Sigmoid"):
+    made = before.views[-1].inputs[0] if before.views else output
+    return graph.producers()[made].op if before.value != output else ""
+
+
+def _link(last: str, output: str, batch_axis: int | None) -> Callable[[Array], Array]:
+    """From the output's values to probabilities: what is one already stays, everything else goes through Softmax."""
+    if last in ("Softmax", "Sigmoid"):
         return lambda value: value
-    if last is not None:  # LogSoftmax, or Log of Softmax
+    if last:  # LogSoftmax, or Log of Softmax
         return np.exp
     return lambda value: _softmax(value, output, batch_axis)
 

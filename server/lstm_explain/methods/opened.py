@@ -14,6 +14,7 @@ import numpy as np
 from lstm_explain.engine import Engine
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.plan.axes import find_axes
 from lstm_explain.plan.backward import Walk
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.live import live_values, reach
@@ -25,12 +26,13 @@ from lstm_explain.spec.method import Gradient
 
 @dataclass(frozen=True)
 class Opened:
-    """engine: of the opened graph. entries: its inputs that can be varied. doors: those that the graph computes."""
+    """engine: of the opened graph. entries: its inputs that can be varied. doors: those that the graph computes, each
+    with its batch axis. plan: from the doors back to the integer inputs."""
 
     engine: Engine
     entries: tuple[str, ...]
-    doors: tuple[str, ...]
-    plan: Plan | None  # from the doors back to the integer inputs
+    doors: Mapping[str, int | None]
+    plan: Plan | None
 
     def looked_up(self, engine: Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The doors' values. engine: of the graph that is not opened."""
@@ -46,7 +48,7 @@ class Opened:
         if self.plan is None:
             return {}
         done = engine.forward(self.plan, inputs)
-        dtype = np.promote_types(done.values[self.doors[0]].dtype, np.float32)
+        dtype = np.promote_types(done.values[next(iter(self.doors))].dtype, np.float32)
         walk = Walk(self.plan, done, engine.cells, Gradient(), 1, dtype)
         for door in self.doors:
             walk.send(door, None, **{"density" if norms else "relevance": at[door].astype(dtype, copy=False)})
@@ -72,11 +74,12 @@ def open_graph(engine: Engine, value: str) -> Opened:
             doors += opens
     floats = [name for name in graph.inputs if _is_float(graph, name)]
     if not doors:
-        return Opened(engine, tuple(floats), (), None)
+        return Opened(engine, tuple(floats), {}, None)
     shut = [node for node in graph.nodes if not set(doors).intersection(node.outputs)]
     opened = replace(graph, nodes=shut, inputs=[*graph.inputs, *doors])
     plan = compile_plan(replace(graph, outputs=list(doors)), doors, Purpose(gradient=True, keep=Keep.SLOPES))
-    return Opened(Engine(opened), (*floats, *doors), tuple(doors), plan)
+    axes = find_axes(opened)
+    return Opened(Engine(opened), (*floats, *doors), {door: axes[door].batch for door in doors}, plan)
 
 
 def _before(graph: Graph, value: str) -> list[Node]:

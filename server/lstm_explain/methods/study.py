@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -27,6 +28,7 @@ from lstm_explain.spec.method import Gradient
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import part
 
+T = TypeVar("T")
 BASELINE = "(baseline)"  # the ledger's name for what the baseline scores
 
 
@@ -37,27 +39,29 @@ class Study:
         self.engine = engine
         self.axes: dict[str, Axes] = find_axes(engine.graph)
         self._lock = threading.Lock()
-        self._opened: dict[str, Opened] = {}
-        self._sessions: dict[tuple[str, ...], ort.InferenceSession | None] = {}
+        self._known: dict[tuple[object, ...], Any] = {}
         self.stackable: dict[tuple[object, ...], bool] = {}
 
-    def opened(self, value: str) -> Opened:
+    def once(self, find: Callable[..., T], *of: Hashable) -> T:
+        """find(engine, *of), for what depends on the model and on `of` alone: kept, unless it raises."""
+        key = (find, *of)
         with self._lock:
-            if value not in self._opened:
-                self._opened[value] = open_graph(self.engine, value)
-            return self._opened[value]
+            if key not in self._known:
+                self._known[key] = find(self.engine, *of)
+            known: T = self._known[key]
+            return known
+
+    def opened(self, value: str) -> Opened:
+        return self.once(open_graph, value)
 
     def reachable(self, value: str) -> list[str]:
         """Inputs that `value` depends on by more than a length or a comparison, supported or not."""
-        graph = self.engine.graph
-        stops = path(graph, live_values(graph, graph.inputs), [value], strict=False)
-        read = {s.node.inputs[i] for s in stops for i in s.live} | {name for s in stops for name in s.captured}
-        return [name for name in graph.inputs if name in read]
+        return self.once(_reachable, value)
 
     @part("forward")
     def predict(self, inputs: Mapping[str, Array], head: Head) -> dict[str, Array]:
         """Every output, and what is explained, by ONNX Runtime, or else by our plan. Raises InputError."""
-        session = self._session(head)
+        session = self.once(_session_of, head)
         if session is None:
             return self.engine.forward(self.engine.plan(head, Gradient(), ()), inputs).values
         names = [o.name for o in session.get_outputs()]
@@ -67,22 +71,26 @@ class Study:
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return {**inputs, **dict(zip(names, values, strict=True))}
 
-    def _session(self, head: Head) -> ort.InferenceSession | None:
-        graph = self.engine.graph
-        shapes = head.keep(graph)
-        wanted = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
-        if any(cell.dtype == np.float64 or cell.batch_first for cell in self.engine.cells.values()):
-            return None  # ONNX Runtime's recurrent operators run in float32 and time first only
-        with self._lock:
-            if wanted not in self._sessions:
-                nodes = [*graph.nodes, *(make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes)]
-                read = {name for n in nodes for name in (*n.inputs, *n.captured)} | set(wanted)
-                inputs = [name for name in graph.inputs if name in read]
-                try:
-                    self._sessions[wanted] = session_of(graph, nodes, inputs, wanted)
-                except Exception:  # it may lack a kernel for a type; if we do too, that is told
-                    self._sessions[wanted] = None
-            return self._sessions[wanted]
+
+def _reachable(engine: Engine, value: str) -> list[str]:
+    graph = engine.graph
+    stops = path(graph, live_values(graph, graph.inputs), [value], strict=False)
+    read = {s.node.inputs[i] for s in stops for i in s.live} | {name for s in stops for name in s.captured}
+    return [name for name in graph.inputs if name in read]
+
+
+def _session_of(engine: Engine, head: Head) -> ort.InferenceSession | None:
+    """Of the whole graph, with what is explained; None where ONNX Runtime cannot run it."""
+    graph, shapes = engine.graph, head.keep(engine.graph)
+    if any(cell.dtype == np.float64 or cell.batch_first for cell in engine.cells.values()):
+        return None  # ONNX Runtime's recurrent operators run in float32 and time first only
+    wanted = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
+    nodes = [*graph.nodes, *(make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes)]
+    read = {name for n in nodes for name in (*n.inputs, *n.captured)} | set(wanted)
+    try:
+        return session_of(graph, nodes, [name for name in graph.inputs if name in read], wanted)
+    except Exception:  # it may lack a kernel for a type; if we do too, that is told
+        return None
 
 
 @dataclass(frozen=True)
