@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 
 TICKS = os.sysconf("SC_CLK_TCK")
+WARM_UP = 0.15  # seconds of a round that do not count: the server before has had the processors until now
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -81,8 +82,8 @@ def run(server: Server, method: str, messages: Sequence[bytes], clients: int, se
             call = channel.unary_unary(method)
             call(messages[number % len(messages)], wait_for_ready=True)
             ready.wait()
-            turn, end = number, time.perf_counter() + seconds
-            while (start := time.perf_counter()) < end:
+            turn, begin = number, time.perf_counter() + WARM_UP
+            while (start := time.perf_counter()) < begin + seconds:
                 which = turn % len(messages)
                 turn += 1
                 try:
@@ -90,13 +91,15 @@ def run(server: Server, method: str, messages: Sequence[bytes], clients: int, se
                 except grpc.RpcError as error:
                     load.errors[str(error.code())] += 1
                     continue
-                latencies.append(time.perf_counter() - start)
+                if start >= begin:
+                    latencies.append(time.perf_counter() - start)
                 load.answers[which][answer] += 1
 
     threads = [threading.Thread(target=caller, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
     ready.wait()
+    time.sleep(WARM_UP)
     start, spent = time.perf_counter(), server.processor()
     for thread in threads:
         thread.join()
