@@ -91,9 +91,9 @@ def run(server: Server, method: str, messages: Sequence[bytes], clients: int, se
                 except grpc.RpcError as error:
                     load.errors[str(error.code())] += 1
                     continue
-                if start >= begin:
-                    latencies.append(time.perf_counter() - start)
                 load.answers[which][answer] += 1
+                if (end := time.perf_counter()) >= begin:
+                    latencies.append(end - start)
 
     threads = [threading.Thread(target=caller, args=(number,)) for number in range(clients)]
     for thread in threads:
