@@ -72,12 +72,10 @@ def _starts(starts: list[dict[str, float]]) -> str:
 def _way(way: dict[str, float] | None) -> list[str]:
     if way is None:
         return []
-    told = {name: value for name, value in way.items() if name not in ("all", "apart", "again")}
+    told = {name: value for name, value in way.items() if name != "all"}
     rows = [f"| {name} | {value:.0f} |" for name, value in sorted(told.items(), key=lambda item: -item[1])]
-    cold = f"| together, half a millisecond after the call before | {way['apart']:.0f} |"
-    warm = f"| right after that | {way['again']:.0f} |"
     title = "`Explain` of one sentence without gRPC, in one thread, everything in the cache"
-    return [f"| {title} | µs |", "|---|---:|", *rows, f"| together | {way['all']:.0f} |", cold, warm]
+    return [f"| {title} | µs |", "|---|---:|", *rows, f"| together | {way['all']:.0f} |"]
 
 
 def _processor(works: list[dict[str, Any]]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -25,7 +24,6 @@ from lstm_explain.service.wire import from_answer, probe_request, to_query
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 ROUNDS, TIMES, WORDS = 40, 25, 18
-APART, SECONDS_APART = 400, 5e-4
 MOST = 64  # requests at once
 METHOD = "/lstm_explain.v1.ExplanationService/Explain"
 
@@ -76,11 +74,7 @@ def stepped(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def pieces(models: Path, message: bytes) -> dict[str, float]:
-    """Microseconds by piece: the least of many rounds, one call after another, so with everything in the cache.
-
-    all: of them together. apart, again: medians of the same half a millisecond after the call before, and right after
-    that, so the cold cache beside the warm one.
-    """
+    """Microseconds by piece: the least of many rounds, one call after another, so with everything in the cache."""
     repository, wrapped = explain_handler(models)
     context = _Context()
 
@@ -90,13 +84,11 @@ def pieces(models: Path, message: bytes) -> dict[str, float]:
     inputs = read_text(served, query.inputs, {})
     method, target = query.method or served.default_method, query.target or served.default_target
     answer = Answer(served, served.model.explain(inputs, method, target), {})
-
-    def whole() -> object:
-        return wrapped.response_serializer(stepped(wrapped.unary_unary(wrapped.request_deserializer(message), context)))
-
     least = _least(
         {
-            "all": whole,
+            "all": lambda: wrapped.response_serializer(
+                stepped(wrapped.unary_unary(wrapped.request_deserializer(message), context))
+            ),
             "engine": lambda: served.model.explain(inputs, method, target),
             "text to tokens": lambda: read_text(served, query.inputs, {}),
             "message to arrays, method, target": lambda: to_query(
@@ -119,16 +111,3 @@ def _least(works: dict[str, Callable[[], object]]) -> dict[str, float]:
                 work()
             least[name] = min(least[name], (time.perf_counter() - start) / TIMES * 1e6)
     return least
-
-
-def _apart(work: Callable[[], object]) -> dict[str, float]:
-    took: dict[str, list[float]] = {"apart": [], "again": []}
-    for _ in range(APART):
-        end = time.perf_counter() + SECONDS_APART
-        while time.perf_counter() < end:
-            pass
-        for times in took.values():
-            start = time.perf_counter()
-            work()
-            times.append((time.perf_counter() - start) * 1e6)
-    return {name: statistics.median(times) for name, times in took.items()}
