@@ -98,7 +98,7 @@ def pieces(models: Path, message: bytes) -> dict[str, float]:
         }
     )
     rest = least["all"] - sum(value for name, value in least.items() if name != "all")
-    return least | {"limits, metrics, request id, deadline, slots": rest} | _apart(whole)
+    return least | {"limits, metrics, request id, deadline, slots": rest}
 
 
 def _least(works: dict[str, Callable[[], object]]) -> dict[str, float]:
