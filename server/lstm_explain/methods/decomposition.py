@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.engine import Engine
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.players import Board
@@ -145,7 +144,7 @@ def _sigmoid(x: Array) -> Array:
 def _readout(task: Task, scores: Scores) -> Readout:
     """Raises UnsupportedOperator where the model is not an LSTM over the steps of one input with a linear readout."""
     engine, graph = task.study.engine, task.study.engine.graph
-    node, source = task.study.once(_place, task.head.value)
+    node, source = task.study.once(_place, graph, task.head.value)
     outputs = tuple(o for o in node.outputs if o)
     plan = engine.plan(task.head, Gradient(), (node.inputs[0], *outputs))
     done = engine.forward(plan, task.inputs)
@@ -160,9 +159,8 @@ def _readout(task: Task, scores: Scores) -> Readout:
     return Readout(_directions(graph, node, done.tapes[node.name], arrays), source, linear)
 
 
-def _place(engine: Engine, value: str) -> tuple[Node, tuple[str, int]]:
+def _place(graph: Graph, value: str) -> tuple[Node, tuple[str, int]]:
     """The LSTM, and the input with its time axis. Raises UnsupportedOperator."""
-    graph = engine.graph
     stops = path(graph, live_values(graph, graph.inputs), [value])
     node = _only_lstm(stops)
     source = _source(graph, node, stops)

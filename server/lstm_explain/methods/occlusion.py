@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lstm_explain.engine import Engine
 from lstm_explain.errors import MethodError
-from lstm_explain.graph.ir import Array
+from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.methods.players import board_for
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.head import Head, head_of
@@ -49,12 +48,12 @@ def scores_of(task: Task, method: Occlusion) -> Scores:
         return Scores(task)
     head = Head(task.output, ())
     whole = Task(task.study, task.inputs, task.output, head, task.target)
-    return Scores(whole, _link(task.study.once(_last, task.output), task.output, task.target.batch_axis))
+    last = task.study.once(_last, task.study.engine.graph, task.output)
+    return Scores(whole, _link(last, task.output, task.target.batch_axis))
 
 
-def _last(engine: Engine, output: str) -> str:
+def _last(graph: Graph, output: str) -> str:
     """The operator of the output's activation; empty where it has none."""
-    graph = engine.graph
     before = head_of(graph, output)
     made = before.views[-1].inputs[0] if before.views else output
     return graph.producers()[made].op if before.value != output else ""

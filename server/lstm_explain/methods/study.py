@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from lstm_explain.engine import Engine, runtime_message
 from lstm_explain.errors import InputError, UnsupportedOperator
-from lstm_explain.graph.ir import Array
+from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.session import session_of
 from lstm_explain.ledger import Ledger
@@ -43,25 +43,25 @@ class Study:
         self.stackable: dict[tuple[object, ...], bool] = {}
 
     def once(self, find: Callable[..., T], *of: Hashable) -> T:
-        """find(engine, *of), for what depends on the model and on `of` alone: kept, unless it raises."""
+        """find(*of), for what depends on `of` alone: kept, unless it raises."""
         key = (find, *of)
         with self._lock:
             if key not in self._known:
-                self._known[key] = find(self.engine, *of)
+                self._known[key] = find(*of)
             known: T = self._known[key]
             return known
 
     def opened(self, value: str) -> Opened:
-        return self.once(open_graph, value)
+        return self.once(open_graph, self.engine, value)
 
     def reachable(self, value: str) -> list[str]:
         """Inputs that `value` depends on by more than a length or a comparison, supported or not."""
-        return self.once(_reachable, value)
+        return self.once(_reachable, self.engine.graph, value)
 
     @part("forward")
     def predict(self, inputs: Mapping[str, Array], head: Head) -> dict[str, Array]:
         """Every output, and what is explained, by ONNX Runtime, or else by our plan. Raises InputError."""
-        session = self.once(_session_of, head)
+        session = self.once(_session_of, self.engine, head)
         if session is None:
             return self.engine.forward(self.engine.plan(head, Gradient(), ()), inputs).values
         names = [o.name for o in session.get_outputs()]
@@ -72,8 +72,7 @@ class Study:
         return {**inputs, **dict(zip(names, values, strict=True))}
 
 
-def _reachable(engine: Engine, value: str) -> list[str]:
-    graph = engine.graph
+def _reachable(graph: Graph, value: str) -> list[str]:
     stops = path(graph, live_values(graph, graph.inputs), [value], strict=False)
     read = {s.node.inputs[i] for s in stops for i in s.live} | {name for s in stops for name in s.captured}
     return [name for name in graph.inputs if name in read]
