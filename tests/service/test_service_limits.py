@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,6 +210,31 @@ def test_a_stream_item_that_is_no_message_has_its_own_error(limited: Running) ->
     assert sorted(a.id for a in answers) == ["", "good", "good"]
     (bad,) = (a for a in answers if not a.id)
     assert bad.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+def test_callers_who_leave_as_they_are_answered_are_nobodys_error(folder: Path) -> None:
+    """gRPC cannot send these answers, a few in a thousand."""
+    with serving(folder) as server:
+        codes: Counter[str] = Counter()
+
+        def caller(seed: int) -> None:
+            patience = random.Random(seed)
+            with server.channel() as channel:
+                for _ in range(600):
+                    try:
+                        stub(channel).Explain(request(), timeout=patience.uniform(0.0008, 0.006))
+                        codes["OK"] += 1
+                    except grpc.RpcError as error:
+                        codes[error.code().name] += 1
+
+        threads = [threading.Thread(target=caller, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(codes) <= {"OK", "DEADLINE_EXCEEDED"}
+        assert codes["DEADLINE_EXCEEDED"] > 100
+        assert " ERROR " not in server.logged()
 
 
 def test_a_slow_reader_bounds_the_servers_memory(folder: Path) -> None:
