@@ -53,42 +53,36 @@ def page(figures: dict[str, Any]) -> str:
     for work in figures["works"]:
         batching, predict = (told(work["ratios"][name]) for name in ("batching", "predict"))
         lines.append(f"| {work['name']} | {work['answers']:,} | {work['wrong']} | {batching} | {predict} |")
-    beside = [_beside_the_echo(figures, work) for work in figures["works"] if "echo threads" in work["calls"]]
-    parts = [[_starts(figures["starts"])], _way(figures.get("way")), _processor(figures["works"])]
-    return "\n".join([*lines, "", *beside, *(line for part in parts if part for line in ("", *part))])
+    whole = [work for work in figures["works"] if "echo threads" in work["calls"]]
+    beside = [_beside_the_echo(figures, work) for work in whole]
+    parts = [[_starts(figures["starts"])], _way(figures["way"]), _processor(whole)]
+    return "\n".join([*lines, "", *beside, *(line for part in parts for line in ("", *part))])
 
 
 def _starts(starts: list[dict[str, float]]) -> str:
-    ready = float(np.median([s["ready_s"] for s in starts]))
+    ready, connection = (float(np.median([start[name] for start in starts])) for name in ("ready_s", "connection_ms"))
     ratios = sorted(s["first_ms"] / s["median_ms"] for s in starts)
-    connection = [s["connection_ms"] for s in starts if "connection_ms" in s]
-    first = f"the first call of a connection took {float(np.median(connection)):.1f} ms, " if connection else ""
     return (
-        f"{len(starts)} starts: ready after {ready:.1f} s (median); {first}the first explanation took "
-        f"{float(np.median(ratios)):.1f} times the median of those after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
+        f"{len(starts)} starts: ready after {ready:.1f} s (median); the first call of a connection took "
+        f"{connection:.1f} ms, the first explanation took {float(np.median(ratios)):.1f} times the median of those "
+        f"after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
     )
 
 
-def _way(way: dict[str, float] | None) -> list[str]:
-    if way is None:
-        return []
-    told = {name: value for name, value in way.items() if name != "all"}
-    rows = [f"| {name} | {value:.0f} |" for name, value in sorted(told.items(), key=lambda item: -item[1])]
+def _way(way: dict[str, float]) -> list[str]:
+    pieces = sorted((piece for piece in way.items() if piece[0] != "all"), key=lambda piece: -piece[1])
+    rows = [f"| {name} | {value:.0f} |" for name, value in pieces]
     title = "`Explain` of one sentence without gRPC, in one thread, everything in the cache"
     return [f"| {title} | µs |", "|---|---:|", *rows, f"| together | {way['all']:.0f} |"]
 
 
 def _processor(works: list[dict[str, Any]]) -> list[str]:
-    """Of the works that were measured beside the echo."""
-    told = [
-        (f"{NAMES[name]}, {work['name']}" if not name.startswith("echo") else NAMES[name], by)
-        for work in works
-        for name, by in work["calls"].items()
-        if "echo threads" in work["calls"] and "processor_us" in by["1"]
-    ]
-    if not told:
-        return []
-    rows = [f"| {name} | {' | '.join(format(by[c]['processor_us'], ',.0f') for c in CLIENTS)} |" for name, by in told]
+    rows = []
+    for work in works:
+        for name, by_clients in work["calls"].items():
+            label = NAMES[name] if name.startswith("echo") else f"{NAMES[name]}, {work['name']}"
+            cells = " | ".join(f"{by_clients[c]['processor_us']:,.0f}" for c in CLIENTS)
+            rows.append(f"| {label} | {cells} |")
     return [f"| the server's processor time a call, µs | {' | '.join(HEADS)} |", "|---|" + "---:|" * len(HEADS), *rows]
 
 
