@@ -20,6 +20,7 @@ from lstm_explain_client import (
     Request,
     ShapleySampling,
     Target,
+    Unimplemented,
 )
 
 
@@ -277,3 +278,11 @@ async def test_imports_are_off_unless_allowed(client, aclient):
     with pytest.raises(ExplainError):
         client.delete_model("numbers")
     assert {m.name for m in client.models()} == {"numbers", "words"}
+
+
+async def test_an_awaited_import_is_told_why_it_ended(aclient):
+    """And not what grpc.aio makes of a message that was on its way then, in some calls of a thousand."""
+    files = {f"{number}.bin": bytes(1000) for number in range(6)}
+    for _ in range(1000):
+        with pytest.raises(Unimplemented, match="allow-import"):
+            await aclient.import_model("mine", bytes(1000), files=files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,13 +72,14 @@ class AsyncClient(BaseClient):
                 broken.append(error)
 
         call = self._start(self._explanations.ExplainStream, messages(), timeout, unary=False)
+        end = _End(call)
         try:
             async for response in call:
                 for failed in stream.take_failed():
                     yield failed
                 yield stream.decode(response)
         except grpc.RpcError as error:
-            raise errors.from_call(error) from error
+            raise errors.from_call(end.of(error)) from error
         finally:
             call.cancel()
         for failed in stream.take_failed():
@@ -107,20 +108,55 @@ class AsyncClient(BaseClient):
     ) -> ModelDetail:
         """Adds a model from a file or its bytes; see Client.import_model."""
         plan = await asyncio.to_thread(wire.import_plan, name, path, version, config, files)
-        response = await self._call(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)
+        call = self._start(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)
+        end = _End(call)
+        try:
+            response = await call
+        except grpc.RpcError as error:
+            raise errors.from_call(end.of(error)) from error
         return models.detail(response.model)
 
     async def delete_model(self, name: str, version: str = "") -> None:
         """Removes a version, or every version of a model; see Client.delete_model."""
         await self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
 
-    async def _call(
-        self, method: Callable[..., Any], request: Any, timeout: float | None = None, *, unary: bool = True
-    ) -> Any:
+    async def _call(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Any:
         try:
-            return await self._start(method, request, timeout, unary=unary)
+            return await self._start(method, request, timeout)
         except grpc.RpcError as error:
             raise errors.from_call(error) from error
+
+
+class _End:
+    """How a call that sends many messages ended, as the server said it.
+
+    Where a message was on its way at that moment, grpc.aio says INTERNAL instead (grpc/grpc issue 36066): to those who
+    ask later, or to those who heard of the end first.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._heard: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._hear)
+
+    def of(self, error: grpc.RpcError) -> grpc.RpcError:
+        """What is true of the two."""
+        return self._heard if self._heard is not None and error.code() is grpc.StatusCode.INTERNAL else error
+
+    def _hear(self, call: Any) -> None:
+        code = _at_once(call.code())
+        if code is not None and code is not grpc.StatusCode.OK:
+            trailing, nothing = _at_once(call.trailing_metadata()), grpc.aio.Metadata()
+            self._heard = grpc.aio.AioRpcError(code, nothing, trailing or nothing, _at_once(call.details()))
+
+
+def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:
+    """What it returns, if it need not wait, as nothing need that asks about a call that is done; else None."""
+    try:
+        answer.send(None)
+    except StopIteration as end:
+        return end.value
+    answer.close()
+    return None
 
 
 async def _each(requests: Requests) -> AsyncIterator[Request | Mapping[str, Any]]:
