@@ -108,30 +108,29 @@ class AsyncClient(BaseClient):
     ) -> ModelDetail:
         """Adds a model from a file or its bytes; see Client.import_model."""
         plan = await asyncio.to_thread(wire.import_plan, name, path, version, config, files)
-        call = self._start(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)
-        end = _End(call)
-        try:
-            response = await call
-        except grpc.RpcError as error:
-            raise errors.from_call(end.of(error)) from error
+        response = await self._call(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)
         return models.detail(response.model)
 
     async def delete_model(self, name: str, version: str = "") -> None:
         """Removes a version, or every version of a model; see Client.delete_model."""
         await self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
 
-    async def _call(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Any:
+    async def _call(
+        self, method: Callable[..., Any], request: Any, timeout: float | None = None, *, unary: bool = True
+    ) -> Any:
+        call = self._start(method, request, timeout, unary=unary)
+        end = _End(call)
         try:
-            return await self._start(method, request, timeout)
+            return await call
         except grpc.RpcError as error:
-            raise errors.from_call(error) from error
+            raise errors.from_call(end.of(error)) from error
 
 
 class _End:
-    """How a call that sends many messages ended, as the server said it.
+    """How a call ended, as the server said it.
 
-    Where a message was on its way at that moment, grpc.aio says INTERNAL instead (grpc/grpc issue 36066): to those who
-    ask later, or to those who heard of the end first.
+    Where one of many messages was on its way at that moment, grpc.aio says INTERNAL instead (grpc/grpc issue 36066): to
+    those who ask later, or to those who heard of the end first.
     """
 
     def __init__(self, call: Any) -> None:
