@@ -22,6 +22,7 @@ from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.lists import without_lists
+from lstm_explain.graph.operands import check_operands
 from lstm_explain.graph.protos import nodes_of
 from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session
@@ -51,7 +52,10 @@ class Model:
         self._proto = infer(proto)
         spelled = without_lists(expanded(self._proto))
         typed = self._proto if spelled is self._proto else infer_changed(spelled)
-        graph = canonical(fold(build(typed)))
+        graph = build(typed)
+        check_operands(graph)
+        graph = canonical(fold(graph))
+        check_operands(graph)  # folding and spelling have made more of them known
         try_inference(graph)
         self._engine = Engine(graph, gates)
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
