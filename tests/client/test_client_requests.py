@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 
 import numpy as np
@@ -13,6 +14,8 @@ from google.protobuf import text_format
 from lstm_explain_client import (
     LRP,
     AlphaBeta,
+    AsyncClient,
+    Client,
     Composite,
     Epsilon,
     Flat,
@@ -42,7 +45,7 @@ def parsed(text: str) -> explanation_pb2.ExplainRequest:
 
 
 def test_the_call_of_the_contract():
-    sent = message(model="sentiment", inputs={"tokens": [[1, 2]]}, target=3, parameters={"epsilon": 1e-3})
+    sent = message(model="sentiment", inputs={"tokens": [[1, 2]]}, method="lrp", target=3, parameters={"epsilon": 1e-3})
     assert sent == parsed(
         'model: "sentiment" '
         'inputs { name: "tokens" dtype: DATA_TYPE_INT64 shape: [1, 2] '
@@ -72,7 +75,7 @@ def test_the_call_of_the_contract():
     ],
 )
 def test_every_form_of_target(target, wanted):
-    assert message(target=target) == parsed(f'model: "m" method {{ lrp {{ }} }} {wanted}')
+    assert message(target=target) == parsed(f'model: "m" {wanted}')
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,13 @@ def test_every_method(method, parameters, wanted):
     assert message(method=method, parameters=parameters) == parsed(f'model: "m" {wanted}')
 
 
+def test_without_a_method_none_is_sent():
+    assert not message().HasField("method")
+    assert not wire.Stream().encode({"model": "m", "inputs": {}}).request.HasField("method")
+    for client in (Client, AsyncClient):
+        assert inspect.signature(client.explain).parameters["method"].default is None
+
+
 def test_every_method_of_the_wire_has_a_type():
     fields = methods.method_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields
     assert set(methods.METHODS) == {field.name for field in fields}
@@ -138,15 +148,15 @@ def test_methods_come_back_as_they_went(method):
     ("wrong", "field"),
     [
         ({"method": "lrpp"}, "method"),
-        ({"parameters": {"eps": 1}}, "method.eps"),
-        ({"parameters": {"product_rule": "both"}}, "method.product_rule"),
-        ({"parameters": {"epsilon": "small"}}, "method.epsilon"),
-        ({"parameters": {"composite": {"dense": Flat()}}}, "method.composite"),
-        ({"parameters": {"composite": Composite({"dense": "flat"})}}, "method.composite"),
-        ({"parameters": {"composite": Composite({"dense": Gamma("much")})}}, "method.composite"),
+        ({"method": "lrp", "parameters": {"eps": 1}}, "method.eps"),
+        ({"method": "lrp", "parameters": {"product_rule": "both"}}, "method.product_rule"),
+        ({"method": "lrp", "parameters": {"epsilon": "small"}}, "method.epsilon"),
+        ({"method": "lrp", "parameters": {"composite": {"dense": Flat()}}}, "method.composite"),
+        ({"method": "lrp", "parameters": {"composite": Composite({"dense": "flat"})}}, "method.composite"),
+        ({"method": "lrp", "parameters": {"composite": Composite({"dense": Gamma("much")})}}, "method.composite"),
         ({"method": "occlusion", "parameters": {"of": "logits"}}, "method.of"),
         ({"method": LRP(), "parameters": {"epsilon": 1}}, "parameters"),
-        ({"method": None, "parameters": {"epsilon": 1}}, "parameters"),
+        ({"parameters": {"epsilon": 1}}, "parameters"),
         ({"method": "occlusion", "parameters": {"baseline": [0.0]}}, "method.baseline"),
         ({"target": 1.5}, "target.index"),
         ({"target": True}, "target.index"),

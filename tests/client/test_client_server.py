@@ -50,7 +50,8 @@ def closes(result) -> bool:
 
 
 def test_numbers(client, numbers):
-    result = client.explain("numbers", {numbers.input: numbers.x}, target=1, parameters={"epsilon": 1e-3}, timeout=30)
+    x = {numbers.input: numbers.x}
+    result = client.explain("numbers", x, "lrp", target=1, parameters={"epsilon": 1e-3}, timeout=30)
     assert result.relevance[numbers.input].shape == numbers.x.shape
     np.testing.assert_allclose(result.outputs[numbers.output], numbers.y, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(result.explained, numbers.y[:, 1], rtol=1e-4, atol=1e-5)
@@ -79,7 +80,7 @@ def test_standard_errors_and_composites(client, numbers):
     assert (sampled.standard_error[numbers.input] >= 0).all()
     assert sampled.method.over == "steps"
     composite = Composite({"Gemm": Gamma(0.5), "MatMul": Gamma(0.5)})
-    ruled = client.explain("numbers", {numbers.input: numbers.x}, target=0, parameters={"composite": composite})
+    ruled = client.explain("numbers", {numbers.input: numbers.x}, "lrp", 0, {"composite": composite})
     assert ruled.method.composite == composite
     assert closes(ruled)
     assert not ruled.standard_error
@@ -153,7 +154,7 @@ def test_wrong_fields_are_named_and_the_next_call_is_answered(client, numbers):
         ({"inputs": {numbers.input: numbers.x * np.nan}}, "inputs[0]"),
         ({"target": 17}, "target"),
         ({"target": {"output": "nope"}}, "target.output"),
-        ({"parameters": {"epsilon": -1.0}}, "method"),
+        ({"method": "lrp", "parameters": {"epsilon": -1.0}}, "method"),
     ]
     for arguments, field in wrong:
         with pytest.raises(InvalidRequest) as caught:

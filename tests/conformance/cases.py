@@ -227,6 +227,7 @@ def integrated(score: Score, x: Array, baseline: Array) -> Array:
 def _other_methods() -> Iterator[Case]:
     for name in ("lstm", "gru", "rnn"):
         yield from _gradients(name)
+    yield _default_gradient()
     yield from _perturbation()
     yield _decomposition()
 
@@ -272,6 +273,15 @@ def _gradients(model: str) -> Iterator[Case]:
         relevance = integrated(score, x, start.astype(float))
         parts = relevance, score(x), score(start.astype(float))
         yield _method_case(f"lstm-integrated-{name}", "gradients along a line", "lstm", x, method, parts)
+
+
+def _default_gradient() -> Case:
+    """A client that sends a method of its own, whichever parameters it gives it, has other numbers."""
+    x, score = feeds_of("rnn", 3, 2)["x"], _score("rnn")
+    expect = {"relevance": {"x": near(differentiated(score, x) * x)}, "explained": scalars(score(x))}
+    return case(
+        "defaults-gradient", "without a method that of model.yaml is taken", ask("rnn", {"x": x}), expect=expect
+    )
 
 
 def _perturbation() -> Iterator[Case]:
@@ -461,7 +471,11 @@ def _streams() -> Iterator[Case]:
     answers["bad-shape"] = {"expect_error": {"code": "INVALID_ARGUMENT", "field": "inputs[0].shape", "word": "shape"}}
     requests.insert(4, {"id": "no-model", "request": _item("nowhere", feeds_of("lstm", 4, 2))})
     answers["no-model"] = {"expect_error": {"code": "NOT_FOUND", "word": "nowhere"}}
-    about = "eight requests over one stream, two of them bad"
+    feeds = feeds_of("lstm", 3, 2)
+    plain = {key: value for key, value in _item("lstm", feeds).items() if key != "method"}
+    requests.append({"id": "defaults", "request": plain})
+    answers["defaults"] = {"expect": by_lrp(built, feeds, one_hot(2, 2, 3), Rules(epsilon=0.01))}
+    about = "nine requests over one stream: two are bad, and one leaves method and target to model.yaml"
     yield {"name": "stream", "about": about, "call": "explain_stream", "requests": requests, "answers": answers}
 
 

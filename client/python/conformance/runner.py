@@ -98,9 +98,7 @@ def to_array(tensor: dict[str, Any]) -> Any:
     return np.array(tensor["data"], dtype=kind).reshape(tensor["shape"])
 
 
-def to_method(said: dict[str, Any] | None) -> Any:
-    if said is None:
-        return None
+def to_method(said: dict[str, Any]) -> Any:
     parameters = dict(said.get("parameters", {}))
     if "baseline" in parameters:
         parameters["baseline"] = {name: to_array(t) for name, t in parameters["baseline"].items()}
@@ -108,9 +106,7 @@ def to_method(said: dict[str, Any] | None) -> Any:
     return kind(**parameters)
 
 
-def to_target(said: dict[str, Any] | None) -> lx.Target | None:
-    if said is None:
-        return None
+def to_target(said: dict[str, Any]) -> lx.Target:
     fields: dict[str, Any] = {"output": said.get("output"), "pre_activation": said.get("pre_activation")}
     for name, ours in (("indices", "index"), ("contrast_indices", "contrast")):
         if name in said:
@@ -124,23 +120,23 @@ def to_target(said: dict[str, Any] | None) -> lx.Target | None:
     return lx.Target(**fields)
 
 
+def given(said: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a case names; for the others the client's own defaults count."""
+    build = {"method": to_method, "target": to_target, "capture": list, "version": str}
+    return {name: make(said[name]) for name, make in build.items() if name in said}
+
+
+def inputs_of(said: dict[str, Any]) -> dict[str, Any]:
+    return {name: to_array(t) for name, t in said["inputs"].items()}
+
+
 def to_request(said: dict[str, Any], identity: str = "") -> lx.Request:
-    return lx.Request(
-        model=said["model"],
-        inputs={name: to_array(t) for name, t in said["inputs"].items()},
-        method=to_method(said.get("method")),
-        target=to_target(said.get("target")),
-        capture=said.get("capture", ()),
-        version=said.get("version", ""),
-        id=identity,
-    )
+    return lx.Request(model=said["model"], inputs=inputs_of(said), id=identity, **given(said))
 
 
 def arguments(said: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    request = to_request(said)
-    rest = {name: getattr(request, name) for name in ("method", "target", "capture", "version")}
     deadline = said.get("deadline_ms")
-    return [request.model, request.inputs], {**rest, "timeout": deadline and deadline / 1000}
+    return [said["model"], inputs_of(said)], {**given(said), "timeout": deadline and deadline / 1000}
 
 
 # --- what has to come ------------------------------------------------------------------------------------------------

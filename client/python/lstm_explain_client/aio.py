@@ -45,7 +45,7 @@ class AsyncClient(BaseClient):
         self,
         model: str,
         inputs: Inputs,
-        method: str | Method | None = "lrp",
+        method: str | Method | None = None,
         target: TargetLike | None = None,
         parameters: Mapping[str, Any] | None = None,
         capture: Sequence[str] = (),

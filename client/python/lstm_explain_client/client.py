@@ -82,7 +82,7 @@ class Client(BaseClient):
         self,
         model: str,
         inputs: Inputs,
-        method: str | Method | None = "lrp",
+        method: str | Method | None = None,
         target: TargetLike | None = None,
         parameters: Mapping[str, Any] | None = None,
         capture: Sequence[str] = (),
@@ -94,7 +94,8 @@ class Client(BaseClient):
         model, version: as listed by `models()`; an empty version is the newest that is ready.
         inputs: input name to ndarray or nested lists (floats become float32, ints int64), with the batch axis that
             the model has; for an input with a tokenizer also a str, or a list of str, one a sample.
-        method: a name with its `parameters`, or an object such as LRP(product_rule="half"); None: the model's default.
+        method: a name with its `parameters`, or an object such as LRP(product_rule="half"). None: the model's default
+            (its model.yaml), else LRP.
         target: which scalar of the output is explained: an int, a tuple over the non-batch axes, an array or list
             with one position a sample, or a Target or dict for the rest. None: the model's default.
         capture: names of inner values whose relevance is wanted too.

@@ -33,7 +33,7 @@ class Request:
 
     model: str
     inputs: Inputs
-    method: str | Method | None = "lrp"
+    method: str | Method | None = None
     target: TargetLike | None = None
     parameters: Mapping[str, Any] | None = None
     capture: Sequence[str] = ()
@@ -67,7 +67,9 @@ class Request:
     def _method(self) -> Any:
         if self.method is None:
             if self.parameters:
-                raise InvalidRequest("parameters without a method", field="parameters")
+                raise InvalidRequest(
+                    "parameters came without a method: name the method that they belong to", field="parameters"
+                )
             return None
         return methods.to_wire_method(methods.resolve(self.method, self.parameters))
 

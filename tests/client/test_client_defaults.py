@@ -1,0 +1,56 @@
+"""What is not asked for is the model's default, as its model.yaml has it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstm_explain_client import AsyncClient, Client, Request, Result
+from tests.service.running import Running, serving
+
+MODELS = Path(__file__).parents[2] / "models"
+
+
+@pytest.fixture(scope="module")
+def adding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of `addition`, whose cells are so small that LRP with the engine's own epsilon loses 85 % in them."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(MODELS / "addition", folder / "addition")
+    with serving(folder) as server:
+        yield server
+
+
+def blocking(address: str, x: np.ndarray) -> Result:
+    with Client(address) as client:
+        return client.explain("addition", {"x": x})
+
+
+def streamed(address: str, x: np.ndarray) -> Result:
+    with Client(address) as client:
+        (answer,) = client.explain_stream([Request("addition", {"x": x})])
+        return answer.get()
+
+
+def awaited(address: str, x: np.ndarray) -> Result:
+    async def ask() -> Result:
+        async with AsyncClient(address) as client:
+            return await client.explain("addition", {"x": x})
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [blocking, streamed, awaited])
+def test_without_a_method_the_default_of_the_model_is_used(ask, adding):
+    x = np.zeros((1, 12, 3), np.float32)
+    x[0, :, 0] = np.linspace(-0.8, 0.8, 12)
+    x[0, [2, 7], 0] = 0.0
+    x[0, 2, 1], x[0, 7, 2] = 0.5, 0.75
+    result = ask(adding.address, x)
+    np.testing.assert_allclose(result.explained, [1.25], atol=0.1)  # the model is a sum
+    assert result.method.epsilon == 1e-6
+    assert abs(result.ledger.absorbed[0]) < 0.02 * abs(result.explained[0])
