@@ -18,6 +18,7 @@ from lstm_explain.errors import Error, InputError, MethodError, ModelError, Targ
 from lstm_explain.explanation import Explanation, explanation_of, used
 from lstm_explain.finer import batch_axes, of_samples, put, wanting
 from lstm_explain.graph.canonical import canonical, expanded
+from lstm_explain.graph.division import without_traps
 from lstm_explain.graph.double import double
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
@@ -49,7 +50,8 @@ class Model:
     """
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
-        self._proto = infer(proto)
+        typed = infer(proto)
+        self._proto = infer_changed(typed) if without_traps(typed) else typed
         spelled = without_lists(expanded(self._proto))
         typed = self._proto if spelled is self._proto else infer_changed(spelled)
         graph = build(typed)
