@@ -8,6 +8,8 @@ Error
 └── MethodError           a method or one of its parameters is unknown or out of range
 """
 
+from __future__ import annotations
+
 
 class Error(Exception):
     """Base class. `field` is the path of the argument that was wrong, for example `inputs.x`, or empty."""
@@ -41,3 +43,20 @@ class TargetError(Error):
 
 class MethodError(Error):
     """A method's name or parameter is unknown or out of range."""
+
+
+def drop_tracebacks(error: BaseException) -> None:
+    """Takes the tracebacks off an error and off all errors behind it, once nobody will look at them any more.
+
+    A traceback keeps the arrays of all frames that it passed through for as long as anything refers to the error, and
+    a frame that refers to the error in turn makes a cycle, which only a full garbage collection frees. Clearing the
+    frames is not enough: they keep what their closures hold.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            waiting += [one.__cause__, one.__context__]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
+from lstm_explain.errors import drop_tracebacks
 from lstm_explain.service.beside import Beside
 from lstm_explain.service.gate import Call
 from lstm_explain.service.loop import Loop
@@ -87,3 +90,47 @@ def test_a_loop_keeps_the_order_of_what_it_is_told() -> None:
         loop.soon(lambda number=number: told.append(number))  # type: ignore[misc]
     assert loop.run(ended()) == list(range(100))
     loop.close()
+
+
+class Held:
+    """Stands for an array."""
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_failed_work_keeps_nothing_even_without_a_collection(stays: bool) -> None:
+    """A job keeps its error, whose traceback has the frame that knows the job: a cycle, unless it is taken apart."""
+    held: list[weakref.ref[Held]] = []
+
+    class Job:
+        error: Exception
+
+    def work() -> None:
+        array, job = Held(), Job()
+        held.append(weakref.ref(array))
+        job.error = KeyError("x")
+        while not (stays or ended.is_set()):
+            time.sleep(0.01)
+        raise job.error
+
+    async def asked() -> None:
+        at_work = asyncio.ensure_future(Beside(1).do(work, Call(None)))
+        if stays:
+            try:
+                await at_work
+            except KeyError as error:
+                drop_tracebacks(error)
+            return
+        await asyncio.sleep(0.05)
+        at_work.cancel()
+        ended.set()
+        with pytest.raises(asyncio.CancelledError):
+            await at_work
+
+    ended = threading.Event()
+    gc.collect()
+    gc.disable()
+    try:
+        run(asked())
+        assert held[0]() is None
+    finally:
+        gc.enable()

@@ -55,8 +55,9 @@ class Limits:
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return Limits(**{n: min((v for v in pair if v is not None), default=None) for n, pair in pairs.items()})
 
-    def check(self, model: Model, inputs: Inputs, method: Method | None) -> int:
-        """Time steps of all samples of all runs, which the time of a request is proportional to.
+    def check(self, model: Model, inputs: Inputs, method: Method | None) -> tuple[int, int]:
+        """Time steps of all samples of all runs, which the time of a request is proportional to, and the bytes that it
+        is estimated to take.
 
         method: None for a prediction. Raises InputError, MethodError. Of inputs that do not fit the model it says
         nothing: the engine does.
@@ -85,7 +86,7 @@ class Limits:
                 f"the request would take about {size:.3g} bytes of memory, {self.bytes_estimate:.3g} are allowed",
                 field="inputs",
             )
-        return samples * largest[1]
+        return samples * largest[1], size
 
 
 def costs_of(model: Model, inputs: Inputs, method: Method | None, samples: int) -> tuple[float, ...]:

@@ -27,14 +27,13 @@ def serve(context: typer.Context) -> None:
     from lstm_explain.service.settings import Settings, complete, explain_problem
 
     try:
-        settings = CliApp.run(Settings, cli_args=complete(context.args))
+        settings = CliApp.run(Settings, cli_args=complete(context.args)).with_shares()
     except ValidationError as error:
         fail(explain_problem(error), USAGE)
     except SettingsError as error:
         fail(str(error), USAGE)
     allow_threads(settings.threads)
-    if settings.max_runtime_bytes is not None:
-        os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
+    os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
 
     kernel_cache.use()
     from lstm_explain.service import server, workers

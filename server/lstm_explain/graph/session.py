@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
+from lstm_explain.budget import available_memory
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.threads import threads
 
@@ -24,22 +24,33 @@ def most_bytes() -> int:
     has.
     """
     asked = os.environ.get("LSTM_EXPLAIN_MAX_RUNTIME_BYTES")
-    return int(asked) if asked else _memory() // 2
-
-
-def _memory() -> int:
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return machine
+    return int(asked) if asked else available_memory() // 2
 
 
 @cache
 def _limit_memory() -> None:
     """One arena for all sessions: a file of a few bytes can ask for any amount."""
     kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": most_bytes()}))
+    # It grows by what is asked for rather than to the next power of two, and so that `shrink_arena` can give it back.
+    config = {"max_mem": most_bytes(), "arena_extend_strategy": 1}
+    ort.create_and_register_allocator(kind, ort.OrtArenaCfg(config))
+
+
+@cache
+def _shrinker() -> tuple[ort.InferenceSession, ort.RunOptions]:
+    """The smallest session, and options under which a run gives back what the arena holds and nobody uses."""
+    one = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "shrink", one[:1], one[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return open_session(model.SerializeToString()), options
+
+
+def shrink_arena() -> None:
+    """Gives the system back what ONNX Runtime's arena holds and no session uses at the moment."""
+    session, options = _shrinker()
+    session.run(None, {"x": np.zeros(1, np.float32)}, options)
 
 
 def session_options(*, optimise: bool = True) -> ort.SessionOptions:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_explain.budget import available_memory
+
 LARGE = 1 << 17  # bytes; what is smaller, the allocator keeps by itself
-MOST_KEPT = 1 << 28  # bytes that wait for use
+MOST_KEPT = min(1 << 28, available_memory() // 16)  # bytes that wait for use
 _waiting: dict[int, list[_Block]] = {}  # by size
 
 
@@ -36,6 +38,15 @@ class _Lease(np.ndarray):
         waiting = sum(size * len(blocks) for size, blocks in list(_waiting.items()))
         if waiting + block.nbytes <= MOST_KEPT:
             _waiting.setdefault(block.nbytes, []).append(block)
+
+
+def give_back() -> None:
+    """Gives the system the blocks that wait for use."""
+    while _waiting:
+        try:
+            _waiting.popitem()
+        except KeyError:  # another thread was first
+            return
 
 
 def maker(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDArray[Any]]:

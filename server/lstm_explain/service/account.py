@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
-from lstm_explain.errors import Error
+from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.service import tracing
 from lstm_explain.service.errors import Dropped, Overloaded, TooLate, internal, status_of
 from lstm_explain.service.gate import Call
@@ -72,7 +72,7 @@ class Account:
             log.log(level, "%s %s %s", self._rpc, code, self._request_id, extra=self._extra(code, seconds))
 
     def fail(self, error: Exception, request: object) -> None:
-        """Decides what the caller is told."""
+        """Decides what the caller is told, and lets go of what the error's traceback holds."""
         if isinstance(error, Error):
             field = locate(error.field, request) if isinstance(request, Message) else error.field
             self._status = status_of(error, field)
@@ -82,6 +82,7 @@ class Account:
                 extra = self._extra("INTERNAL", 0.0)
                 log.exception("%s failed, request id %s", self._rpc, self._request_id, extra=extra)
             self._status = internal(self._request_id)
+        drop_tracebacks(error)
 
     def left(self, call: Call) -> asyncio.CancelledError:
         """What to raise, so that gRPC lets go of a call for which nobody waits."""

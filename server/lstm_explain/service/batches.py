@@ -43,7 +43,7 @@ class Job:
 
     kind: jobs of the same may run together; None: it runs alone. asked, began: time.time_ns(). answer: an Explanation,
     or the outputs of a prediction. parts: of the run that answered it. company: requests in that run. units: of work,
-    see Limits.check. short: whether it is over in next to no time.
+    see Limits.check. short: whether it is over in next to no time. heavy: whether it takes much memory.
     """
 
     request: Request
@@ -54,7 +54,7 @@ class Job:
         self.patience = Patience(call)
         self.asked, self.began = time.time_ns(), 0
         self.parts: dict[str, Part] = {}
-        self.company, self.units, self.short = 1, 1, False
+        self.company, self.units, self.short, self.heavy = 1, 1, False, False
         self.answer: Any = None
         self.error: BaseException | None = None
         self._done: threading.Lock | None = None

@@ -6,11 +6,20 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from lstm_explain.errors import drop_tracebacks
 from lstm_explain.service.gate import Call
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """Stands for the result of work that failed."""
+
+    error: Exception
 
 
 class Beside:
@@ -25,16 +34,29 @@ class Beside:
         A caller who leaves meanwhile is told to `call`, where the work looks, and is waited for no less: so whoever
         counts what goes on counts threads that are still at it.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, _done, work)
         try:
-            return await asyncio.shield(running)
+            done = await asyncio.shield(running)
         except asyncio.CancelledError:
             call.leave()
             await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()  # or asyncio logs that nobody asked for it
+            if not running.cancelled() and isinstance(left := running.result(), _Raised):
+                drop_tracebacks(left.error)
             raise
+        finally:
+            del running
+        if isinstance(done, _Raised):
+            raise done.error
+        return done
 
     def shut_down(self) -> None:
         """What has not begun never does."""
         self._threads.shutdown(cancel_futures=True)
+
+
+def _done(work: Callable[[], Any]) -> Any:
+    """What `work` returns, or _Raised: a future would keep a traceback, and with it this call's arrays, in a cycle."""
+    try:
+        return work()
+    except Exception as error:
+        return _Raised(error)

@@ -104,6 +104,7 @@ class Calls(grpc.aio.ServerInterceptor):
                     raise account.left(call) from None
                 except Exception as error:
                     account.fail(error, request)
+            del request  # gRPC keeps this frame, by the traceback of what `abort` raises, until a collection
             await account.abort()
 
         return answer

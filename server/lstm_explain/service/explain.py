@@ -21,6 +21,7 @@ from lstm_explain.service import tracing
 from lstm_explain.service.batches import Batches, Job, Load, Room
 from lstm_explain.service.beside import Beside
 from lstm_explain.service.gate import Call, Slots
+from lstm_explain.service.housekeeping import HEAVY, Housekeeping
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.runs import PREDICTION, Runs
@@ -70,13 +71,21 @@ class Explainer:
     from each other, which costs as much again as the work. The others, which would hold up the loop, run beside it.
     """
 
-    def __init__(self, slots: Slots, metrics: Metrics, beside: Beside, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        slots: Slots,
+        metrics: Metrics,
+        beside: Beside,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        housekeeping: Housekeeping | None = None,
+    ) -> None:
         self._slots = slots
         self._runs = Runs(metrics)
         self._batches = Batches(self._runs)
         self._metrics = metrics
         self._beside = beside
         self._limits = limits
+        self._housekeeping = housekeeping or Housekeeping()
 
     async def found(self, repository: Repository, name: str, version: str, call: Call) -> ServedModel:
         """The model to answer with. Raises NotFound, NotReady."""
@@ -153,15 +162,20 @@ class Explainer:
         """
         request = job.request = read()
         limits = self._limits.tightened(job.served.limits)
-        job.units = limits.check(job.served.model, request.inputs, request.method)
+        job.units, size = limits.check(job.served.model, request.inputs, request.method)
+        job.heavy = size > HEAVY
         # What is to be captured is prepared for anew each time that it is something else.
         job.short = not request.capture and job.served.pace.seconds(request.method, job.units) < SHORT_RUN
         return _ALONE if job.short and not _waits(job.served) else self._kind(job, limits)
 
     def _in_turn(self, job: Job, company: tuple[Room, Load], write: Callable[[Any], Message]) -> Message:
         """The rest, when there is a slot for it."""
-        self._batches.do(job, *company, self._slots)
-        return write(self._told(job))
+        try:
+            self._batches.do(job, *company, self._slots)
+            return write(self._told(job))
+        finally:
+            if job.heavy:
+                self._housekeeping.much_was_used()
 
     def _kind(self, job: Job, limits: Limits) -> tuple[Room, Load]:
         """Finds out whether others may run with it."""

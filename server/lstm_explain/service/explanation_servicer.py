@@ -9,7 +9,7 @@ from functools import partial
 
 from google.rpc import code_pb2, status_pb2
 
-from lstm_explain.errors import Error, InputError
+from lstm_explain.errors import Error, InputError, drop_tracebacks
 from lstm_explain.service import stream, tracing
 from lstm_explain.service.calls import Malformed
 from lstm_explain.service.errors import internal, status_of
@@ -65,10 +65,12 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
         try:
             return pb.ExplainStreamResponse(id=item.id, response=await self._answer(item.request, call))
         except Error as error:
+            drop_tracebacks(error)
             field = locate(error.field, item.request)
             return _refusal(item.id, status_of(error, field), field)
-        except Exception:  # an item's fault must not end the stream
+        except Exception as error:  # an item's fault must not end the stream
             log.exception("ExplainStream: the request with id %r failed", item.id)
+            drop_tracebacks(error)
             return _refusal(item.id, internal(""), "")
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from google.rpc import code_pb2
 
-from lstm_explain.errors import Error
+from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.service import stream, tracing
 from lstm_explain.service.errors import NotFound, NotReady, Unimplemented, internal, status_of
 from lstm_explain.service.explain import Explainer
@@ -124,8 +124,10 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
                 return pb.ModelStreamInferResponse(infer_response=await self._answer(request, call))
             except Error as error:
                 status = status_of(error)
-            except Exception:  # a request's fault must not end the stream
+                drop_tracebacks(error)
+            except Exception as error:  # a request's fault must not end the stream
                 log.exception("ModelStreamInfer: the request with id %r failed", request.id)
+                drop_tracebacks(error)
                 status = internal("")
             record.code = code_pb2.Code.Name(status.code)
             whose = pb.ModelInferResponse(model_name=request.model_name, id=request.id)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Layout, Record, Request, Together
+from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.model import Explanation
 from lstm_explain.service.batches import Job, nobody_waits
 from lstm_explain.service.metrics import Metrics
@@ -98,8 +99,12 @@ class Runs:
                     answer = served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture)
             return answer, watch.parts
         except Stopped as stopped:
+            drop_tracebacks(stopped)
             return stopped.cause, watch.parts
-        except Exception as error:  # raised in the thread of whoever asked
+        except Error as error:  # raised in the thread of whoever asked
+            drop_tracebacks(error)  # the engine's arrays must not wait for that
+            return error, watch.parts
+        except Exception as error:  # logged there, too
             return error, watch.parts
         finally:
             self._metrics.engine[served.name, name].observe(time.perf_counter() - began)

@@ -28,6 +28,7 @@ from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Places, Slots
 from lstm_explain.service.health import NOT_SERVING, SERVING, UNKNOWN, Health
+from lstm_explain.service.housekeeping import SECONDS_BETWEEN_ROUNDS, Housekeeping
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
 from lstm_explain.service.loop import Loop
@@ -88,6 +89,7 @@ class Server:
         self._repository = Repository(settings.models, room, self._show, bulletin)
         self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
         self._shown: set[str] = set()  # models that health knows
+        self._housekeeping = Housekeeping()
         self._loop = Loop()
         self._beside = Beside(settings.max_concurrent + SPARE_THREADS)
         access = Access(Tokens(settings.tokens) if settings.tokens else None)
@@ -115,6 +117,7 @@ class Server:
             self._site.door(self._grpc)
         self._loop.run(self._grpc.start())
         page = None if self._site is None else self._site.start()
+        self._repeat("housekeeping", SECONDS_BETWEEN_ROUNDS, self._housekeeping.give_back)
         if self._settings.poll_seconds is not None:
             self._repeat("poll", self._settings.poll_seconds, self._repository.load)
         if self._settings.bulletin is not None:
@@ -141,7 +144,7 @@ class Server:
         settings, beside, health = self._settings, self._beside, Health()
         calls = Calls(self._metrics, access, beside, TOLERANT)
         server = grpc.aio.server(interceptors=[calls], options=listening.options(settings))
-        explainer = Explainer(Slots(settings.slots), self._metrics, beside, settings.limits)
+        explainer = Explainer(Slots(settings.slots), self._metrics, beside, settings.limits, self._housekeeping)
         inside, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
         self._doors = doors = Doors(inside, streams, Places(inside, settings.max_concurrent), settings.stream_window)
         methods = Methods(server)

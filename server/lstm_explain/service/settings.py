@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lstm_explain.budget import budget
 from lstm_explain.kernel_cache import COMPILED_FOR
 
 if TYPE_CHECKING:
@@ -96,11 +97,12 @@ class Settings(BaseSettings):
         description="most samples on which one request may run the model: its batch times the method's steps, samples, "
         "windows, or permutations times players; model.yaml can lower it",
     )
-    max_request_bytes_estimate: int = Field(
-        default=4 * 1024**3,
+    max_request_bytes_estimate: int | None = Field(
+        default=None,
         ge=1,
-        description="most memory that a request may take: about 72 bytes (with LRP 216) for every sample, time step "
-        "and hidden unit, and six times its inputs; model.yaml can lower it",
+        description="most memory that a request may take, by estimate; without it, as much as lets all workers compute "
+        "--parallel such requests at a time in the memory of the container or machine, from 64 MiB to 4 GiB; "
+        "model.yaml can lower it",
     )
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request")
     poll_seconds: float | None = Field(
@@ -119,8 +121,8 @@ class Settings(BaseSettings):
     max_runtime_bytes: int | None = Field(
         default=None,
         ge=1,
-        description="most memory that ONNX Runtime may hold in one process, weights included; half of the machine's "
-        "(or container's) without it",
+        description="most memory that ONNX Runtime may hold in one process, weights included; without it, half of the "
+        "container's or machine's, shared out among the workers",
     )
     grace_period: float = Field(
         default=10.0, ge=0, description="seconds that requests at work get to finish on SIGTERM"
@@ -157,9 +159,16 @@ class Settings(BaseSettings):
         """How much one request may ask for."""
         from lstm_explain.catalogue.limits import Limits  # the engine, which reads --threads as it is imported
 
-        return Limits(
-            self.max_batch, self.max_steps, self.max_elements, self.max_samples, self.max_request_bytes_estimate
-        )
+        most_bytes = self.with_shares().max_request_bytes_estimate
+        return Limits(self.max_batch, self.max_steps, self.max_elements, self.max_samples, most_bytes)
+
+    def with_shares(self) -> Self:
+        """The same with numbers where the memory that there is decides: to be asked before workers are started, each of
+        which knows of itself only.
+        """
+        share = budget(self.workers, max(1, self.slots // self.workers) if self.parallel is None else self.parallel)
+        by_default = {"max_request_bytes_estimate": share.request, "max_runtime_bytes": share.runtime}
+        return self.model_copy(update={name: n for name, n in by_default.items() if getattr(self, name) is None})
 
     @property
     def slots(self) -> int:

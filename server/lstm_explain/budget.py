@@ -1,0 +1,73 @@
+"""How much memory there is, and how much of it each part of a server may use by default."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+PROCESS = 320 * MIB  # a process with the bundled models, its kernels compiled: measured 260 to 300
+SPARE_PROCESSES = 2  # beside the workers: one that holds the port, and one that waits to take a worker's place
+HEADROOM = 0.9  # of what there is: the allocator, gRPC and the page cache take the rest
+LEAST_REQUEST, MOST_REQUEST = 64 * MIB, 4096 * MIB
+BEYOND_ESTIMATE = 1.5  # how much more than its estimate a request may take
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes. request: for what one request may take by estimate. runtime: for ONNX Runtime in one worker."""
+
+    request: int
+    runtime: int
+
+
+def budget(workers: int, parallel: int, memory: int | None = None) -> Budget:
+    """The share of `workers` processes that compute `parallel` requests each; memory: by default `available_memory`.
+
+    What the processes take at rest is put aside; the rest is for as many requests as may compute at a time.
+    """
+    whole = available_memory() if memory is None else memory
+    rest = int(HEADROOM * whole) - (workers + SPARE_PROCESSES) * PROCESS
+    request = int(rest / (workers * parallel) / BEYOND_ESTIMATE)
+    return Budget(min(max(request, LEAST_REQUEST), MOST_REQUEST), max(whole // 2 // workers, LEAST_REQUEST))
+
+
+def available_memory() -> int:
+    """Bytes that this process and those that it starts may use: what the machine has, or less where a control group
+    (of version 1 or 2, or one around it) or a resource limit says so.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, *_control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), *_resource_limits())
+
+
+def _resource_limits() -> Iterator[int]:
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
+
+
+def _control_groups(membership: Path, root: Path) -> Iterator[int]:
+    """Limits of the process's groups and of all around them, as `membership` names them below `root`.
+
+    Inside a container the names may be those that the host uses; what counts then lies at the root.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    groups = [line.split(":", 2) for line in lines if line.count(":") >= 2]
+    for _, controllers, path in [*groups, ("0", "", "/"), ("1", "memory", "/")]:
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, file = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # no such group here, or no limit: "max"
+                yield int((folder / file).read_text())
+            if folder == base:
+                break

@@ -1,0 +1,63 @@
+"""What a request took is given back: at once by one that fails, to the system soon after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
+from tests.service.calling import request, stub, tensor
+from tests.service.running import Running, serving
+
+MIB = 1 << 20
+MODELS = Path(__file__).parents[2] / "models"
+HALF = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_HALF))
+
+
+@pytest.fixture
+def server() -> Iterator[Running]:
+    with serving(MODELS, "--max-request-bytes-estimate", str(8 << 30)) as server:
+        outcome(server, weather(2, 20, HALF))  # compiles what is compiled on first use
+        yield server
+
+
+def weather(batch: int, steps: int, method: method_pb2.Method) -> pb.ExplainRequest:
+    x = np.random.default_rng(0).standard_normal((batch, steps, 5)).astype(np.float32)
+    return request("discharge", inputs=[tensor("weather", x)], method=method)
+
+
+def outcome(server: Running, message: pb.ExplainRequest, timeout: float = 120) -> grpc.StatusCode:
+    with server.channel() as channel:
+        try:
+            stub(channel).Explain(message, timeout=timeout)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+def settled(server: Running, most: int, seconds: float = 60) -> int:
+    """Resident memory, as soon as it is at most `most`."""
+    end = time.monotonic() + seconds
+    while (now := server.resident()) > most and time.monotonic() < end:
+        time.sleep(0.2)
+    return now
+
+
+def test_a_failing_explanation_keeps_nothing(server: Running) -> None:
+    """It takes some 800 MiB, and says that relevance overflows when all is done. The kernels keep 256 MiB at most."""
+    before = server.resident()
+    for _ in range(3):
+        assert outcome(server, weather(100, 1000, HALF)) == grpc.StatusCode.INVALID_ARGUMENT
+        assert settled(server, before + 400 * MIB, seconds=1) < before + 400 * MIB
+
+
+def test_what_was_large_goes_back_to_the_system(server: Running) -> None:
+    before = server.resident()
+    assert outcome(server, weather(200, 1000, method_pb2.Method(lrp=method_pb2.Lrp()))) == grpc.StatusCode.OK
+    assert settled(server, before + 60 * MIB) < before + 60 * MIB
