@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
+from lstm_explain.cli import main
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
 
@@ -265,6 +266,13 @@ def tiny(node: onnx.NodeProto, domains: Any = ()) -> onnx.ModelProto:
     return helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=opsets, ir_version=8)
 
 
+def test_a_message_stays_short_whatever_name_it_quotes() -> None:
+    """It travels in a gRPC trailer."""
+    with pytest.raises(lx.Error, match="Frobnicate") as refused:
+        lx.load(tiny(helper.make_node("Frobnicate" * 100_000, ["x"], ["y"])))
+    assert len(str(refused.value)) < 2100
+
+
 def test_a_graph_with_a_missing_value_or_a_circle_is_refused() -> None:
     with pytest.raises(lx.ModelError):
         lx.load(tiny(helper.make_node("Add", ["x", "nowhere"], ["y"])))
@@ -328,6 +336,55 @@ def test_external_data_that_does_not_fill_the_tensor_is_refused(tmp_path: Path, 
     if content is not None:
         (tmp_path / "weights.bin").write_bytes(content)
     with pytest.raises(lx.ModelError):
+        lx.load(path)
+
+
+IMPOSSIBLE = {
+    "NUL": ("weights\0.bin", {}),
+    "long": ("w" * 5000, {}),
+    "long-name": ("w" * 300, {}),
+    "long-path": ("w/" * 2500, {}),
+    "circle": ("circle.bin", {}),
+    "folder": ("deep", {}),
+    "dot": (".", {}),
+    **{
+        f"offset={text[:9]}": ("weights.bin", {"offset": text})
+        for text in ("-4", "x", "1e9", "", "9" * 6000, "٣", "1 ", "9" * 18)
+    },
+    **{
+        f"length={text[:9]}": ("weights.bin", {"length": text}) for text in ("-4", "x", "6_4", "0x40", "9" * 6000, "65")
+    },
+}
+
+
+@pytest.mark.parametrize(("location", "more"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_an_entry_of_external_data_that_is_no_place_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], location: str, more: dict[str, str]
+) -> None:
+    """The tensor is named; `inspect` finds the file unreadable."""
+    path = place(tmp_path, external(location, **more))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "circle.bin").symlink_to(tmp_path / "circle.bin")
+    (tmp_path / "weights.bin").write_bytes(SECRET)
+    with pytest.raises(lx.ModelError, match="tensor 'W': external data") as refused:
+        lx.load(path)
+    assert len(str(refused.value)) < 400
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("lstm-explain: tensor 'W'")
+
+
+def test_many_tensors_of_the_same_bytes_are_refused(tmp_path: Path) -> None:
+    """10 KB in the folder would be 1 MB in memory."""
+    proto = external("weights.bin")
+    for k in range(100):
+        proto.graph.initializer.add().CopyFrom(proto.graph.initializer[0])
+        proto.graph.initializer[-1].name = f"W{k}"
+        proto.graph.initializer[-1].dims[:] = [2500]
+    path = place(tmp_path, proto)
+    (tmp_path / "weights.bin").write_bytes(bytes(10_000))
+    with pytest.raises(lx.ModelError, match="101 tensors take 1010000 bytes of files that hold 10000"):
         lx.load(path)
 
 

@@ -10,12 +10,14 @@ Error
 
 from __future__ import annotations
 
+LONGEST = 2000  # characters of a message: it quotes names from files and requests, and travels in a gRPC trailer
+
 
 class Error(Exception):
     """Base class. `field` is the path of the argument that was wrong, for example `inputs.x`, or empty."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}…")
         self.field = field
 
 

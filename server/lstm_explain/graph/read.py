@@ -8,12 +8,12 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from lstm_explain.errors import ModelError
+from lstm_explain.graph.external import load_external_data
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
 from lstm_explain.graph.order import put_in_order
-from lstm_explain.graph.protos import graphs_of, tensors_of, without_weights
+from lstm_explain.graph.protos import graphs_of, without_weights
 from lstm_explain.graph.ranks import give_ranks
 from lstm_explain.graph.sparse import fill
 from lstm_explain.graph.tensors import array_of, constant_of, first_line
@@ -25,7 +25,7 @@ CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or need
 def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     """The checked model, functions inlined, weights in memory, shapes inferred; raises ModelError."""
     model, folder = _parse(source)
-    _load_external_data(model, folder)
+    load_external_data(model, folder)
     fill(model)
     put_in_order(model)
     _forget_negative_extents(model)
@@ -94,26 +94,6 @@ def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | 
     if not model.graph.node:
         raise ModelError("not an ONNX model, or one without nodes")
     return model, folder
-
-
-def _load_external_data(model: ModelProto, folder: Path | None) -> None:
-    """Reads weights kept in other files, from inside the model's own folder only."""
-    external = [t for t in tensors_of(model) if uses_external_data(t)]
-    if not external:
-        return
-    if folder is None:
-        raise ModelError(f"tensor {external[0].name!r} has external data; load the model from its path")
-    for tensor in external:
-        location = ExternalDataInfo(tensor).location
-        target = (folder / location).resolve()
-        if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
-            raise ModelError(f"tensor {tensor.name!r}: external data {location!r} is outside the model's folder")
-        if not target.is_file():
-            raise ModelError(f"tensor {tensor.name!r}: external data {location!r} is missing")
-    try:
-        load_external_data_for_model(model, str(folder))
-    except Exception as error:  # a wrong offset or length surfaces as one of several types
-        raise ModelError(f"external data cannot be read: {first_line(error)}") from error
 
 
 def infer(model: ModelProto) -> ModelProto:
