@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.apart import one_by_one
 from lstm_explain.methods.baselines import by_input
 from lstm_explain.methods.decomposition import explain_by_decomposition
 from lstm_explain.methods.integrated import explain_by_integration, explain_by_smoothing
 from lstm_explain.methods.occlusion import explain_by_occlusion
 from lstm_explain.methods.shapley import explain_by_shapley
 from lstm_explain.methods.study import Found, Task
+from lstm_explain.rules import LaneLost
 from lstm_explain.spec.method import (
     ContextualDecomposition,
     IntegratedGradients,
@@ -24,7 +26,17 @@ from lstm_explain.spec.method import (
 
 
 def explain_by_study(task: Task, method: Method) -> Found:
-    """Raises MethodError for a method that is none of these."""
+    """Of the whole batch at once, or sample by sample where the graph mixes their places.
+
+    Raises MethodError for a method that is none of these.
+    """
+    try:
+        return _explain(task, method)
+    except LaneLost:
+        return one_by_one(task, method, _explain)
+
+
+def _explain(task: Task, method: Method) -> Found:
     match method:
         case IntegratedGradients():
             return explain_by_integration(task, method)

@@ -14,24 +14,23 @@ import numpy as np
 from lstm_explain.engine import Engine
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.plan.axes import find_axes
 from lstm_explain.plan.backward import Walk
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.live import live_values, reach
 from lstm_explain.plan.wiring import BODIES
-from lstm_explain.rules import TABLE
+from lstm_explain.rules import TABLE, Lane
 from lstm_explain.rules.recurrent import Keep
 from lstm_explain.spec.method import Gradient
 
 
 @dataclass(frozen=True)
 class Opened:
-    """engine: of the opened graph. entries: its inputs that can be varied. doors: those that the graph computes, each
-    with its batch axis. plan: from the doors back to the integer inputs."""
+    """engine: of the opened graph. entries: its inputs that can be varied. doors: those that the graph computes.
+    plan: from the doors back to the integer inputs."""
 
     engine: Engine
     entries: tuple[str, ...]
-    doors: Mapping[str, int | None]
+    doors: tuple[str, ...]
     plan: Plan | None
 
     def looked_up(self, engine: Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -48,13 +47,28 @@ class Opened:
         if self.plan is None:
             return {}
         done = engine.forward(self.plan, inputs)
-        dtype = np.promote_types(done.values[next(iter(self.doors))].dtype, np.float32)
+        dtype = np.promote_types(done.values[self.doors[0]].dtype, np.float32)
         walk = Walk(self.plan, done, engine.cells, Gradient(), 1, dtype)
         for door in self.doors:
             walk.send(door, None, **{"density" if norms else "relevance": at[door].astype(dtype, copy=False)})
         walk.run()
         arrived = {name: walk.arrived(name) for name in engine.graph.inputs}
         return {name: array for name, array in arrived.items() if array is not None}
+
+    def token_lanes(
+        self, engine: Engine, inputs: Mapping[str, Array], at: Mapping[str, Lane], batch: int
+    ) -> dict[str, Lane]:
+        """Where the samples lie in the inputs behind the doors, given where they lie at the doors. Raises LaneLost."""
+        if self.plan is None:
+            return {}
+        done = engine.forward(self.plan, inputs)
+        walk = Walk(self.plan, done, engine.cells, Gradient(), batch, np.dtype(np.float32))
+        for door in self.doors:
+            if door in at:
+                walk.send(door, at[door], relevance=np.zeros(done.values[door].shape, np.float32))
+        walk.run()
+        lanes = {name: message.lane for name in engine.graph.inputs if (message := walk.messages.get(name)) is not None}
+        return {name: lane for name, lane in lanes.items() if lane is not None}
 
 
 def open_graph(engine: Engine, value: str) -> Opened:
@@ -74,12 +88,11 @@ def open_graph(engine: Engine, value: str) -> Opened:
             doors += opens
     floats = [name for name in graph.inputs if _is_float(graph, name)]
     if not doors:
-        return Opened(engine, tuple(floats), {}, None)
+        return Opened(engine, tuple(floats), (), None)
     shut = [node for node in graph.nodes if not set(doors).intersection(node.outputs)]
     opened = replace(graph, nodes=shut, inputs=[*graph.inputs, *doors])
     plan = compile_plan(replace(graph, outputs=list(doors)), doors, Purpose(gradient=True, keep=Keep.SLOPES))
-    axes = find_axes(opened)
-    return Opened(Engine(opened), (*floats, *doors), {door: axes[door].batch for door in doors}, plan)
+    return Opened(Engine(opened), (*floats, *doors), tuple(doors), plan)
 
 
 def _before(graph: Graph, value: str) -> list[Node]:

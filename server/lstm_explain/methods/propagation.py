@@ -19,7 +19,7 @@ from lstm_explain.plan.head import Head
 from lstm_explain.plan.layers import check_keys
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.recurrent import Recurrent
-from lstm_explain.spec.method import LRP, Method
+from lstm_explain.spec.method import LRP, Gradient, Method
 from lstm_explain.target import Selection
 from lstm_explain.watch import part
 
@@ -100,6 +100,14 @@ def walked(context: Context, method: Method, selection: Selection) -> Walk:
     walk, _ = _begun(context, method, Question(weights, 1, None))
     walk.run()
     return walk
+
+
+def lanes_of(context: Context, selection: Selection, batch_axis: int, names: Sequence[str]) -> dict[str, Lane]:
+    """Where the samples of the target lie in those of `names` that the gradient reaches. Raises LaneLost."""
+    weights = selection.weights.astype(_arithmetic(context, Gradient()), copy=False)
+    walk, _ = _begun(context, Gradient(), Question(weights, selection.batch, batch_axis))
+    walk.run()
+    return {n: lane for n in names if (m := walk.messages.get(n)) is not None and (lane := m.lane) is not None}
 
 
 def _arithmetic(context: Context, method: Method) -> np.dtype[np.floating[Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.rules import Lane
 from lstm_explain.watch import checkpoint
 
 ENOUGH_BYTES, MOST_BYTES = 24 << 20, 128 << 20  # of one pass over copies: of many, and of a few
@@ -14,17 +16,27 @@ FEW = 4  # copies that share most of what reading the weights costs; more of lon
 MOST_COPIES = 256
 
 
-def stack(copies: Array, axis: int) -> Array:
-    """[copies, *shape] to shape with `axis` that many times longer, copy after copy."""
-    moved = np.moveaxis(copies, 0, axis)
-    shape = moved.shape
-    return np.ascontiguousarray(moved.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :]))
+def rows_of(shape: Sequence[int], lane: Lane | None, batch: int) -> tuple[int, int, int]:
+    """The shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
+
+    lane: where they lie; None: all samples share the array.
+    """
+    if lane is None:
+        return 1, 1, math.prod(shape)
+    before = math.prod(shape[: lane.axis]) * (shape[lane.axis] // (batch * lane.inner))
+    return before, batch, lane.inner * math.prod(shape[lane.axis + 1 :])
 
 
-def unstack(array: Array, axis: int, copies: int) -> Array:
-    """The inverse of `stack`: [copies, *shape]."""
-    shape = array.shape
-    return np.moveaxis(array.reshape(*shape[:axis], copies, shape[axis] // copies, *shape[axis + 1 :]), axis, 0)
+def stack(copies: Array, shape: Sequence[int], axis: int) -> Array:
+    """Copies as rows, [copies, before, batch, after], as one array: of `shape`, but its `axis` holds them all."""
+    whole = (*shape[:axis], shape[axis] * len(copies), *shape[axis + 1 :])
+    return np.ascontiguousarray(np.moveaxis(copies, 0, 1).reshape(whole))
+
+
+def unstack(array: Array, copies: int, rows: tuple[int, int, int]) -> Array:
+    """The inverse of `stack`: [copies, *rows]."""
+    before, batch, after = rows
+    return np.moveaxis(array.reshape(before, copies, batch, after), 1, 0)
 
 
 def tile(array: Array, axis: int, copies: int) -> Array:
@@ -41,10 +53,3 @@ def chunks(count: int, size: int) -> Iterator[range]:
     for start in range(0, count, size):
         checkpoint()
         yield range(start, min(start + size, count))
-
-
-def sum_per_sample(array: Array, axis: int | None, batch: int) -> Array:
-    """[batch]: the sum over a sample. An array that all samples share counts in equal parts."""
-    if axis is None:
-        return np.full(batch, array.sum(dtype=np.float64) / batch)
-    return np.moveaxis(array, axis, 0).reshape(batch, -1).sum(axis=1, dtype=np.float64)

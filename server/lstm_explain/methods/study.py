@@ -18,7 +18,7 @@ from lstm_explain.graph.session import session_of
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.opened import Opened, open_graph
 from lstm_explain.methods.propagation import Answer
-from lstm_explain.methods.stacking import chunks, copies_for, stack, tile
+from lstm_explain.methods.stacking import chunks, copies_for, rows_of, stack, tile
 from lstm_explain.plan.account import per_sample
 from lstm_explain.plan.axes import Axes, find_axes
 from lstm_explain.plan.head import Head
@@ -41,6 +41,7 @@ class Study:
         self._lock = threading.Lock()
         self._known: dict[tuple[object, ...], Any] = {}
         self.stackable: dict[tuple[object, ...], bool] = {}
+        self.lanes: dict[tuple[object, ...], dict[str, Lane]] = {}
 
     def once(self, find: Callable[..., T], *of: Hashable) -> T:
         """find(*of), for what depends on `of` alone: kept, unless it raises."""
@@ -83,6 +84,8 @@ def _session_of(engine: Engine, head: Head) -> ort.InferenceSession | None:
     graph, shapes = engine.graph, head.keep(engine.graph)
     if any(cell.dtype == np.float64 or cell.batch_first for cell in engine.cells.values()):
         return None  # ONNX Runtime's recurrent operators run in float32 and time first only
+    if any(cell.node.op == "RNN" for cell in engine.cells.values()) and _is_ours(engine, head):
+        return None  # ONNX Runtime's RNN adds up in another order where the batch is of one sample
     wanted = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
     nodes = [*graph.nodes, *(make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes)]
     read = {name for n in nodes for name in (*n.inputs, *n.captured)} | set(wanted)
@@ -90,6 +93,15 @@ def _session_of(engine: Engine, head: Head) -> ort.InferenceSession | None:
         return session_of(graph, nodes, [name for name in graph.inputs if name in read], wanted)
     except Exception:  # it may lack a kernel for a type; if we do too, that is told
         return None
+
+
+def _is_ours(engine: Engine, head: Head) -> bool:
+    """Whether our plan can run the graph as well."""
+    try:
+        engine.plan(head, Gradient(), ())
+    except UnsupportedOperator:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -121,14 +133,20 @@ class Scores:
 
     def of(self, values: Mapping[str, Array], copies: int) -> Array:
         """[copies, batch]: the explained values of a pass over stacked copies."""
+        weights, axis = self.selection.weights, self.task.target.batch_axis
+        if axis is not None:
+            weights = tile(weights, axis % weights.ndim, copies)
+        return self._weighted(values, weights, copies)
+
+    def _weighted(self, values: Mapping[str, Array], weights: Array, copies: int) -> Array:
+        """`of` with other weights: of the output's shape, copy after copy."""
         value = values[self.task.head.value]
         if self.link is not None:
             value = self.link(value)
         axis, count = self.task.target.batch_axis, copies * self.batch
         if axis is None:
-            return self._summed(values, value, self.selection.weights, None, 1)[None]
-        axis %= self.selection.weights.ndim
-        weights = tile(self.selection.weights, axis, copies)
+            return self._summed(values, value, weights, None, 1)[None]
+        axis %= weights.ndim
         try:
             return self._summed(values, value, weights, Lane(axis) if count > 1 else None, count).reshape(copies, -1)
         except LaneLost:
@@ -155,13 +173,20 @@ class Scores:
         task = self.task
         if copies == 1:
             return self.of(task.study.predict({**task.inputs, **{n: c[0] for n, c in changes.items()}}, task.head), 1)
-        axes = {name: task.study.axes[name].batch for name in task.inputs}
+        return self.of(task.study.predict(self.stacked(copies, changes), task.head), copies)
+
+    def stacked(self, copies: int, changes: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs of one larger batch. changes: as in `changed`, with that many variants; what is missing is copied."""
         stacked = {}
-        for name, array in task.inputs.items():
-            axis = axes[name]
+        for name, array in self.task.inputs.items():
+            axis = self.task.study.axes[name].batch
             assert axis is not None
-            stacked[name] = stack(changes[name], axis) if name in changes else tile(array, axis, copies)
-        return self.of(task.study.predict(stacked, task.head), copies)
+            if name in changes:
+                rows = rows_of(array.shape, Lane(axis), self.batch)
+                stacked[name] = stack(changes[name].reshape(copies, *rows), array.shape, axis)
+            else:
+                stacked[name] = tile(array, axis, copies)
+        return stacked
 
     def stacks(self) -> bool:
         """Whether copies of this batch can be run as one larger batch; found out by trying."""
@@ -177,18 +202,40 @@ class Scores:
         graph = self.task.study.engine.graph
         for name, array in self.task.inputs.items():
             axis, shape = self.task.study.axes[name].batch, graph.type_of(name).shape
-            if axis is None or array.shape[axis] != self.batch:
+            if axis is None or axis >= array.ndim or array.shape[axis] != self.batch:
                 return False
             if shape is not None and isinstance(shape[axis], int):
                 return False
         return True
 
     def _probe(self) -> bool:
+        """Runs the batch between two copies with other contents: the same must come of each as of each alone.
+
+        Whoever sorts what comes by what it holds cannot leave all three in their places. The last copy has its samples
+        in another order, which shows whether they lie where they are thought to.
+        """
+        task, axis = self.task, self.task.target.batch_axis
+        assert axis is not None
+        other = {name: self._turned(name, array) for name, array in task.inputs.items()}
+        weights = self.selection.weights
         try:
-            twice = self._changed(2, {})
+            expected = self._weighted(task.study.predict(other, task.head), weights, 1)[0]
+            copies = {n: np.stack([other[n], array, self._rolled(n, other[n])]) for n, array in task.inputs.items()}
+            values = task.study.predict(self.stacked(3, copies), task.head)
+            came = self._weighted(values, np.concatenate([weights, weights, np.roll(weights, 1, axis)], axis), 3)
         except (InputError, UnsupportedOperator, ValueError):
             return False
-        return twice.shape == (2, self.batch) and bool(np.allclose(twice, self.explained, rtol=1e-3, atol=1e-5))
+        wanted = np.stack([expected, self.explained, np.roll(expected, 1)])
+        return came.shape == wanted.shape and bool(np.allclose(came, wanted, rtol=1e-3, atol=1e-5))
+
+    def _rolled(self, name: str, array: Array) -> Array:
+        """The last sample first."""
+        return np.roll(array, 1, self.task.study.axes[name].batch)
+
+    def _turned(self, name: str, array: Array) -> Array:
+        """The last time step first."""
+        time = self.task.study.axes[name].time
+        return array if time is None or time >= array.ndim else np.roll(array, 1, time)
 
     def _bytes_a_copy(self) -> int:
         """An estimate: ONNX Runtime does not tell what it needs."""

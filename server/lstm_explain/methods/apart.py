@@ -1,0 +1,133 @@
+"""Some samples of a batch explained as if no others were there, and the answers put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lstm_explain.errors import Error
+from lstm_explain.finer import of_samples
+from lstm_explain.graph.ir import Array
+from lstm_explain.ledger import Ledger
+from lstm_explain.methods.baselines import given_baselines
+from lstm_explain.methods.propagation import Answer
+from lstm_explain.methods.study import Found, Scores, Task
+from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling
+from lstm_explain.target import Target
+
+Rows = Sequence[int]
+Explain = Callable[[Task, Method], Found]
+SAME = 1e-4  # how far the value explained may be from the one in the batch, relative to the largest of all
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples that are explained together. rows: their places in the batch."""
+
+    rows: Rows
+    found: Found
+
+
+def one_by_one(task: Task, method: Method, explain: Explain) -> Found:
+    """Every sample by itself, cut out of its batch; where that cannot be, weighed alone in the whole batch."""
+    scores = Scores(task)
+    try:
+        parts = [Part([row], explain(*cut(task, method, scores, [row]))) for row in range(scores.batch)]
+    except Error:  # the model may take batches of one size only
+        parts = []
+    if parts and all(agrees(scores, part) for part in parts):
+        return joined(task, scores, parts)
+    return _joined_whole(scores, [explain(_weighed(task, scores, row), method) for row in range(scores.batch)])
+
+
+def cut(task: Task, method: Method, scores: Scores, rows: Rows) -> tuple[Task, Method]:
+    """The same question of these samples only. Inputs that all samples share stay whole."""
+    at = np.asarray(rows)
+    target, selection = task.target, scores.selection
+    fixed = replace(target, index=selection.index, contrast=selection.contrast)
+    inputs = {name: _taken(task, name, array, at, scores.batch) for name, array in task.inputs.items()}
+    if isinstance(method, (IntegratedGradients, Occlusion, ShapleySampling)) and method.baseline is not None:
+        given = given_baselines(method.baseline, task.inputs, task.study.reachable(task.head.value))
+        baseline = {name: _taken(task, name, array, at, scores.batch) for name, array in given.items()}
+        method = replace(method, baseline=baseline)
+    return Task(task.study, inputs, task.output, task.head, of_samples(fixed, at)), method
+
+
+def agrees(scores: Scores, part: Part) -> bool:
+    """Whether the samples alone have the scores that they have in the batch."""
+    wanted, came = scores.explained[list(part.rows)], part.found.answer.explained
+    return came.shape == wanted.shape and bool(np.allclose(came, wanted, rtol=SAME, atol=SAME * _largest(scores)))
+
+
+def joined(task: Task, scores: Scores, parts: Sequence[Part]) -> Found:
+    """One answer for the batch. What goes to an input that samples share is added up."""
+    answers = [part.found.answer for part in parts]
+    relevance = {name: _placed(task, name, [a.relevance[name] for a in answers], parts) for name in task.inputs}
+    order = np.argsort(np.concatenate([np.asarray(part.rows) for part in parts]))
+    return Found(scores.values, scores.selection, _answer(relevance, answers, order), {})
+
+
+def _taken(task: Task, name: str, array: Array, rows: Array, batch: int) -> Array:
+    axis = batch_axis(task, name, batch)
+    return array if axis is None else np.ascontiguousarray(array.take(rows, axis))
+
+
+def batch_axis(task: Task, name: str, batch: int) -> int | None:
+    """Of an input; None where its samples share it."""
+    axis, shape = task.study.axes[name].batch, task.inputs[name].shape
+    return axis if axis is not None and axis < len(shape) and shape[axis] == batch else None
+
+
+def _placed(task: Task, name: str, arrays: Sequence[Array], parts: Sequence[Part]) -> Array:
+    whole = np.zeros(task.inputs[name].shape, arrays[0].dtype)
+    axis = batch_axis(task, name, sum(len(part.rows) for part in parts))
+    for array, part in zip(arrays, parts, strict=True):
+        if axis is None:
+            whole += array
+        else:
+            whole[(slice(None),) * axis + (list(part.rows),)] = array
+    return whole
+
+
+def _answer(relevance: dict[str, Array], answers: Sequence[Answer], order: Array) -> Answer:
+    def row(arrays: Sequence[Array]) -> Array:
+        return np.concatenate(arrays)[order]
+
+    nodes = dict.fromkeys(name for answer in answers for name in answer.ledger.by_node)
+    missing = [np.zeros(len(answer.explained)) for answer in answers]
+    by_node = {
+        name: row([a.ledger.by_node.get(name, zero) for a, zero in zip(answers, missing, strict=True)])
+        for name in nodes
+    }
+    ledger = Ledger(
+        row([a.ledger.inputs for a in answers]),
+        row([a.ledger.initial_states for a in answers]),
+        row([a.ledger.absorbed for a in answers]),
+        row([a.ledger.residual for a in answers]),
+        by_node,
+    )
+    return Answer(relevance, row([a.explained for a in answers]), {}, ledger)
+
+
+def _weighed(task: Task, scores: Scores, row: int) -> Task:
+    """The whole batch as one sample, of which only this row's output is explained."""
+    weights, axis = scores.selection.weights, task.target.batch_axis
+    assert axis is not None
+    alone = np.zeros_like(weights)
+    at = (slice(None),) * (axis % weights.ndim) + (row,)
+    alone[at] = weights[at]
+    target = Target(task.target.output, None, None, None, alone, task.target.pre_activation)
+    return Task(task.study, task.inputs, task.output, task.head, target)
+
+
+def _joined_whole(scores: Scores, parts: Sequence[Found]) -> Found:
+    """Each of the whole batch: a sample's relevance lies in places of its own, and adds up."""
+    answers = [part.answer for part in parts]
+    relevance = {n: np.sum([a.relevance[n] for a in answers], axis=0) for n in answers[0].relevance}
+    return Found(scores.values, scores.selection, _answer(relevance, answers, np.arange(len(answers))), {})
+
+
+def _largest(scores: Scores) -> float:
+    return float(np.abs(scores.explained).max(initial=0.0))

@@ -1,0 +1,190 @@
+"""Where IntegratedGradients and SmoothGrad take gradients, and which sample each of them belongs to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import memory
+from lstm_explain.methods.baselines import given_baselines
+from lstm_explain.methods.propagation import Context, explain_by_propagation, lanes_of
+from lstm_explain.methods.stacking import chunks, copies_for, rows_of, stack, tile, unstack
+from lstm_explain.methods.study import Scores, Task
+from lstm_explain.plan.account import per_sample
+from lstm_explain.plan.forward import Pass
+from lstm_explain.rules import Lane, LaneLost
+from lstm_explain.rules.recurrent import Tape
+from lstm_explain.spec.method import Baseline, Gradient
+from lstm_explain.target import Selection
+
+Points = Callable[[str, range], Array]
+Rows = tuple[int, int, int]
+
+
+class Field:
+    """Where gradients are taken: at the floating-point inputs and at the vectors that integer inputs look up.
+
+    at: by entry, the value that the task's inputs give, as rows: [before, batch, after], or with 1 for the batch where
+    there is one sample only. A graph may look vectors up for samples in another order than they came in (sorted by
+    length), or fold parts of a sample into the axis of samples; so a walk back finds where each sample's vectors lie.
+    Raises LaneLost where that cannot be told of a batch: its samples are to be explained one by one.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.scores = task, Scores(task)
+        self.opened = task.study.opened(task.head.value)
+        self.engine = self.opened.engine
+        self.inputs = {**task.inputs, **self.opened.looked_up(task.study.engine, task.inputs)}
+        self.plan = self.engine.plan(task.head, Gradient(), ())
+        self.stacks = self.scores.stacks()
+        self.lanes = self._found_lanes()
+        if self.scores.batch > 1 and not self.lanes:
+            raise LaneLost
+        self.stacks = self.stacks and bool(self.lanes)
+        self.rows = {name: self._rows(name, self.inputs[name]) for name in self.opened.entries}
+        self.at = {name: self.inputs[name].reshape(rows) for name, rows in self.rows.items()}
+
+    def _rows(self, name: str, array: Array) -> Rows:
+        return rows_of(array.shape, self.lanes.get(name), self.scores.batch)
+
+    def _found_lanes(self) -> dict[str, Lane]:
+        """Where the samples lie in every entry and input; nothing where that is lost, or where there is one sample
+        only."""
+        task = self.task
+        if task.target.batch_axis is None or (self.scores.batch == 1 and not self.stacks):
+            return {}
+        shapes = tuple((name, array.shape) for name, array in task.inputs.items())
+        key = (task.head.value, task.target.batch_axis, shapes, tuple(task.study.axes.values()))
+        known = task.study.lanes
+        if key not in known:
+            if len(known) >= MOST_SHAPES:
+                known.clear()
+            known[key] = self._traced_lanes(2 if self.stacks else 1, task.target.batch_axis)
+        return known[key]
+
+    def _traced_lanes(self, copies: int, axis: int) -> dict[str, Lane]:
+        """A walk back from copies of the batch: where it comes out, and through which axes."""
+        task, opened = self.task, self.opened
+        given = task.inputs if copies == 1 else self.scores.stacked(copies, {})
+        inputs = {**given, **opened.looked_up(task.study.engine, given)}
+        weights = self.scores.selection.weights
+        weights, count = tile(weights, axis % weights.ndim, copies), copies * self.scores.batch
+        context = Context(
+            self.plan, task.head, self.engine.cells, self.engine.forward(self.plan, inputs), list(inputs), []
+        )
+        try:
+            lanes = lanes_of(context, Selection(weights, count, None, None), axis, opened.entries)
+            lanes |= opened.token_lanes(task.study.engine, given, lanes, count)
+        except LaneLost:
+            return {}
+        for name in task.inputs:
+            own = task.study.axes[name].batch
+            if own is not None and lanes.setdefault(name, Lane(own)) != Lane(own):
+                return {}
+        return lanes if all(name in lanes for name in opened.entries) else {}
+
+    def start(self, baseline: Baseline) -> dict[str, Array]:
+        """The entries' values at the baseline, as rows; vectors of zeros for tokens without one."""
+        inputs = self.task.inputs
+        given = given_baselines(baseline, inputs, self.task.study.reachable(self.task.head.value))
+        start = {name: np.zeros_like(array) for name, array in self.at.items()}
+        if any(name not in self.at for name in given):
+            looked_up = self.opened.looked_up(self.task.study.engine, {**inputs, **given})
+            start |= {name: array.reshape(self.rows[name]) for name, array in looked_up.items()}
+        return start | {name: array.reshape(self.rows[name]) for name, array in given.items() if name in self.at}
+
+    def score(self, entries: Mapping[str, Array]) -> Array:
+        """[batch]: the explained value with these entries."""
+        return self.scores.of(self._pass({name: array[None] for name, array in entries.items()}, 1).values, 1)[0]
+
+    def beside(self, name: str, numbers: Array) -> Array:
+        """[n, batch] with the axes of the entry's rows behind the first."""
+        return numbers[:, None, : self.rows[name][1], None]
+
+    def score_at(self, on_line: Callable[[str, Array], Array], places: Array) -> Array:
+        """The explained value at `places`, [n, batch] like these."""
+        rows = []
+        for ids in chunks(len(places), self._size(len(places))):
+            entries = {
+                n: on_line(n, places[ids.start : ids.stop]).astype(a.dtype, copy=False) for n, a in self.at.items()
+            }
+            rows.append(self.scores.of(self._pass(entries, len(ids)).values, len(ids)))
+        return np.concatenate(rows) if rows else np.zeros(places.shape)
+
+    def mean_gradient(self, points: Points, weights: Array) -> dict[str, Array]:
+        """By entry, the sum of the gradients at `points`, weighted by [points, batch]; as rows."""
+        total = {name: np.zeros(array.shape) for name, array in self.at.items()}
+        for ids in chunks(len(weights), self._size(len(weights))):
+            entries = {name: points(name, ids).astype(array.dtype, copy=False) for name, array in self.at.items()}
+            for name, gradient in self._gradients(entries, len(ids)).items():
+                total[name] += times(self.beside(name, weights[ids.start : ids.stop]), gradient).sum(axis=0)
+        return total
+
+    def _size(self, wanted: int) -> int:
+        return copies_for(self._bytes_a_copy) if wanted > 1 and self.stacks else 1
+
+    @functools.cached_property
+    def _bytes_a_copy(self) -> int:
+        done = self.engine.forward(self.plan, self.inputs)
+        return 3 * _bytes([*done.values.values(), *done.tapes.values()])
+
+    def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
+        """By entry, [copies, *rows]."""
+        weights, axis = self.scores.selection.weights, self.task.target.batch_axis
+        if copies > 1:
+            assert axis is not None
+            weights = tile(weights, axis % weights.ndim, copies)
+        done = self._pass(entries, copies)
+        context = Context(self.plan, self.task.head, self.engine.cells, done, list(entries), [])
+        # Samples do not mix, so the gradient of their sum holds each one's own, and one walk does for all.
+        gradient = explain_by_propagation(context, Gradient(), [(Selection(weights, 1, None, None), None)])[0].relevance
+        return {name: unstack(array, copies, self.rows[name]) for name, array in gradient.items()}
+
+    def _pass(self, entries: Mapping[str, Array], copies: int) -> Pass:
+        """entries: [copies, *rows]."""
+        if copies == 1:
+            inputs = self.inputs | {n: array.reshape(self.inputs[n].shape) for n, array in entries.items()}
+        else:
+            inputs = {name: self._stacked(name, entries, copies) for name in self.inputs}
+        return self.engine.forward(self.plan, inputs)
+
+    def _stacked(self, name: str, entries: Mapping[str, Array], copies: int) -> Array:
+        array = self.inputs[name]
+        if name in entries:
+            return stack(entries[name], array.shape, self.lanes[name].axis)
+        return tile(array, self.task.study.axes[name].batch or 0, copies)
+
+    def by_input(self, parts: Mapping[str, Array], *, norms: bool = False) -> dict[str, Array]:
+        """Numbers at the entries, as rows, as numbers at the inputs: a token gets the sum (or the norm) over its
+        vectors."""
+        at = {name: array.reshape(self.inputs[name].shape) for name, array in parts.items()}
+        tokens = self.opened.tokens(self.task.study.engine, self.task.inputs, at, norms=norms)
+        floats = {name: array for name, array in at.items() if name in self.task.inputs}
+        return floats | {name: array + floats.get(name, 0) for name, array in tokens.items()}
+
+    def total(self, relevance: Mapping[str, Array]) -> Array:
+        """[batch]: all relevance of a sample at the inputs."""
+        rows = [per_sample(array, self.lanes.get(name), self.scores.batch) for name, array in relevance.items()]
+        return sum(rows, np.zeros(self.scores.batch))
+
+
+MOST_SHAPES = 256
+
+
+def times(weights: Array, array: Array) -> Array:
+    """The product in float64, in memory that is used again: these are the largest arrays here."""
+    return np.multiply(weights, array, out=memory.maker(np.broadcast_shapes(weights.shape, array.shape), np.float64)())
+
+
+def _bytes(held: object) -> int:
+    """Of all arrays in a forward pass, those on the tapes of recurrent nodes and bodies too."""
+    if isinstance(held, np.ndarray):
+        return held.nbytes
+    if isinstance(held, Mapping):
+        return sum(map(_bytes, held.values()))
+    if isinstance(held, (list, tuple)):
+        return sum(map(_bytes, held))
+    return _bytes(vars(held)) if isinstance(held, (Pass, Tape)) else _bytes(getattr(held, "passes", ()))

@@ -1,0 +1,177 @@
+"""A sample's answer does not depend on the batch it comes in, whatever the method and however the graph folds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.methods import field, study
+from tests import cases, zoo
+from tests.builders import GraphBuilder, recurrent_model
+
+METHODS: list[lx.Method] = [
+    lx.LRP(),
+    lx.LRP("prop"),
+    lx.Gradient(),
+    lx.GradientTimesInput(),
+    lx.IntegratedGradients(steps=20),
+    lx.SmoothGrad(samples=3),
+    lx.Occlusion(window=2),
+    lx.ShapleySampling(permutations=2),
+    lx.ContextualDecomposition(),
+]
+NEEDS_BASELINE = {"integrated_gradients", "occlusion", "shapley_sampling"}
+CLOSE = 1e-5  # of the largest number; what another order of float32's sums may do to LRP
+Arrays = dict[str, Any]
+
+
+def taken(model: lx.Model, arrays: Arrays, rows: list[int], batch: int) -> Arrays:
+    """These samples of every input that holds samples."""
+    axes = {name: model.axes[name].batch for name in arrays}
+    return {n: a if axes[n] is None or a.shape[axes[n]] != batch else a.take(rows, axes[n]) for n, a in arrays.items()}
+
+
+def check_rows(model: lx.Model, inputs: Arrays, method: lx.Method, target: lx.Target, groups: list[list[int]]) -> None:
+    """The answer for these samples alone is what the whole batch has at their places; the ledger's `inputs` adds up."""
+    whole = model.explain(inputs, method, target)
+    batch = len(whole.explained)
+    for rows in groups:
+        some = model.explain(taken(model, inputs, rows, batch), method, target)
+        wanted = taken(model, whole.relevance, rows, batch)
+        for name, array in some.relevance.items():
+            scale = np.abs(wanted[name]).max(initial=1e-30)
+            assert np.abs(array - wanted[name]).max(initial=0.0) <= CLOSE * scale, (name, rows)
+        for part in ("inputs", "initial_states", "absorbed"):
+            came, there = getattr(some.ledger, part), getattr(whole.ledger, part)[rows]
+            scale = np.abs([there, whole.explained[rows], some.ledger.inputs]).max(axis=0)
+            assert (np.abs(came - there) <= CLOSE * scale + 1e-30).all(), (part, rows)
+    for row in range(batch):
+        own = [a.astype(np.float64) for a in taken(model, whole.relevance, [row], batch).values()]
+        spread = sum(np.abs(a).sum() for a in own) + 1e-30
+        assert abs(sum(a.sum() for a in own) - whole.ledger.inputs[row]) <= 1e-6 * spread, row
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{getattr(m, 'product_rule', '')}")
+@pytest.mark.parametrize("name", cases.names())
+def test_cases(name: str, method: lx.Method) -> None:
+    case = cases.load(name)
+    if case.name == "manual_bidir_flip" and method.name in NEEDS_BASELINE:
+        pytest.skip("an impossible baseline: its mask of zeros divides by zero")
+    try:
+        check_rows(case.model, case.inputs, method, lx.Target(index=0), [[0], [1], [2], [2, 0], [1, 2, 0]])
+    except lx.UnsupportedOperator as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", [n for n in zoo.names() if n != "h_lstm_state_const_op14"])  # a state for each row
+def test_the_zoo(name: str) -> None:
+    case = zoo.load(name)
+    model, batch = lx.load(case.path), case.outputs[case.target_output].shape[case.target_batch_axis]
+    target = lx.Target(case.target_output, case.target_index, case.target_batch_axis)
+    free = all(isinstance(spec.shape[model.axes[n].batch or 0], str) for n, spec in model.inputs.items())
+    groups = [[0], [batch - 1]] if free else []
+    for method in METHODS:
+        try:
+            check_rows(model, case.inputs, method, target, [*groups, list(range(batch))[::-1]])
+        except lx.UnsupportedOperator:
+            assert isinstance(method, lx.ContextualDecomposition)
+
+
+def shared_scale() -> tuple[lx.Model, Arrays]:
+    """tanh(x * s) @ w, where all samples share the input s."""
+    rng = np.random.default_rng(5)
+    g = GraphBuilder(np.float32, 17)
+    x, s = g.input("x", ["B", 3]), g.input("s", [3])
+    y = g.op("MatMul", [g.op("Tanh", [g.op("Mul", [x, s])]), g.constant(rng.normal(size=(3, 2)), "w")])
+    feeds = {"x": rng.normal(size=(4, 3)), "s": rng.normal(size=3)}
+    model = lx.load(g.model(y, ["B", 2]))
+    model.axes["s"] = lx.Axes(None, None)
+    return model, {name: a.astype(np.float32) for name, a in feeds.items()}
+
+
+@pytest.mark.parametrize("method", [lx.IntegratedGradients(steps=20), lx.SmoothGrad(samples=4), lx.LRP("half")])
+def test_an_input_that_samples_share_gets_the_sum_of_what_each_gives_it(method: lx.Method) -> None:
+    model, feeds = shared_scale()
+    whole = model.explain(feeds, method, lx.Target(index=1))
+    alone = [model.explain({**feeds, "x": feeds["x"][[b]]}, method, lx.Target(index=1)) for b in range(4)]
+    np.testing.assert_allclose(whole.ledger.inputs, [e.ledger.inputs[0] for e in alone], rtol=1e-5)
+    np.testing.assert_allclose(whole.relevance["s"], sum(e.relevance["s"] for e in alone), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(whole.relevance["x"], [e.relevance["x"][0] for e in alone], rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_of_fixed_size_is_explained_sample_by_sample_in_the_whole() -> None:
+    """Samples sorted before the lookup, in a graph that takes batches of three only."""
+    model, tokens = sorted_lookup(3)
+    free, _ = sorted_lookup("B")
+    method = lx.IntegratedGradients(steps=20)
+    came = model.explain({"tokens": tokens}, method, lx.Target(index=0))
+    for b in range(3):
+        alone = free.explain({"tokens": tokens[[b]]}, method, lx.Target(index=0))
+        np.testing.assert_allclose(came.relevance["tokens"][b], alone.relevance["tokens"][0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(came.ledger.inputs[b], alone.ledger.inputs[0], rtol=1e-5)
+
+
+def sorted_lookup(batch: Any) -> tuple[lx.Model, Any]:
+    """Rows of tokens are sorted by their first before they are looked up, and their sums put back in order."""
+    rng = np.random.default_rng(6)
+    g = GraphBuilder(np.float32, 17)
+    tokens = g.input("tokens", [batch, 4], 7)
+    first = g.op("Gather", [tokens, g.ints(0)], axis=1)
+    first = g.op("Squeeze", [first, g.ints(1)])
+    count = g.op("Shape", [first])
+    order = g.ops("TopK", [first, count], 2, "sorted", axis=0)[1]
+    back = g.ops("TopK", [order, count], 2, "unsorted", axis=0, largest=0)[1]
+    vectors = g.op("Gather", [g.constant(rng.normal(size=(9, 3)), "table"), g.op("Gather", [tokens, order], axis=0)])
+    score = g.op("Tanh", [g.op("MatMul", [vectors, g.constant(rng.normal(size=(3, 2)), "w")])])
+    y = g.op("Gather", [g.reduce("sum", score, 1, "summed"), back], axis=0)
+    return lx.load(g.model(y, [batch, 2])), np.array([[2, 5, 1, 1], [7, 3, 3, 8], [4, 4, 6, 2]])
+
+
+def test_copies_are_not_stacked_where_the_graph_puts_them_in_another_order() -> None:
+    """The probe's copies differ, so that an order that depends on what samples hold shows."""
+    rng = np.random.default_rng(8)
+    g = GraphBuilder(np.float32, 17)
+    x = g.input("x", ["B", "T", 2])
+    last = g.op("Gather", [x, g.constant(np.array(-1), "last")], axis=1)
+    key = g.op("Squeeze", [g.op("Gather", [last, g.ints(0)], axis=1), g.ints(1)])
+    order = g.ops("TopK", [key, g.op("Shape", [key])], 2, "sorted", axis=0)[1]
+    y = g.op("MatMul", [g.op("Gather", [last, order], axis=0), g.constant(rng.normal(size=(2, 2)), "w")])
+    model = lx.load(g.model(y, ["B", 2]))
+    model.axes["x"] = lx.Axes(0, 1)
+    feeds = {"x": -np.abs(rng.normal(size=(1, 4, 2))).astype(np.float32)}  # below the baseline: it would come first
+    e = model.explain(feeds, lx.Occlusion(), lx.Target(index=0))
+    np.testing.assert_allclose(e.relevance["x"][0, :3], 0.0)
+    np.testing.assert_allclose(e.ledger.inputs, e.explained, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"direction": "bidirectional", "head": "Y_h"}, {"layers": 2, "head": "mean"}])
+def test_a_simple_rnn_predicts_to_the_last_bit_the_same_alone(options: Arrays) -> None:
+    """ONNX Runtime's RNN adds up in another order for a batch of one."""
+    rng = np.random.default_rng(7)
+    built = recurrent_model(rng, "RNN", D=5, H=37, **options)
+    feeds, model = built.feeds(rng, T=20, B=4), lx.load(built.model)
+    for method in (lx.LRP(), lx.Gradient(), lx.Occlusion(window=19)):
+        whole = model.explain(feeds, method, lx.Target(index=1))
+        for b in range(4):
+            alone = model.explain({"x": feeds["x"][:, [b]]}, method, lx.Target(index=1))
+            np.testing.assert_array_equal(alone.outputs["logits"][0], whole.outputs["logits"][b])
+            assert alone.explained[0] == whole.explained[b]
+
+
+def test_places_are_found_once_for_inputs_of_a_shape(monkeypatch: Any) -> None:
+    traced: list[int] = []
+    original = field.lanes_of
+
+    def counted(*args: Any) -> Any:
+        traced.append(1)
+        return original(*args)
+
+    monkeypatch.setattr(field, "lanes_of", counted)
+    case = cases.load("han/legacy")
+    for _ in range(3):
+        case.model.explain(case.inputs, lx.IntegratedGradients(steps=5), lx.Target(index=0))
+    assert len(traced) == 1
+    assert isinstance(case.model.study, study.Study)
