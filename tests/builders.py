@@ -319,6 +319,23 @@ def network_model(
     return Built(model, network, np.dtype(dtype), batch_first, batch, constant_states)
 
 
+# Of `diverging_model`: an input of which two large entries cancel (1e5 each, their sum is 1), and one without.
+CANCELLING, CALM = (1000.0, -999.99), (0.02, 0.03)
+
+
+def diverging_model(activation: str = "") -> onnx.ModelProto:
+    """x float32 [B, 2] to `logits` [B, 3], or through the activation to `p`: two linear layers of one unit and three.
+
+    The sum that cancels lies inside, so that the output itself is of ordinary size.
+    """
+    g = GraphBuilder(np.float32, 17)
+    inner = g.op("MatMul", [g.input("x", ["B", 2]), g.constant(np.array([[100.0], [100.0]]), "inner")])
+    logits = g.op("MatMul", [inner, g.constant(np.array([[1.0, 0.5, -1.0]]), "outer")])
+    if activation:
+        return g.model(g.op(activation, [logits]), ["B", 3], rename="p")
+    return g.model(logits, ["B", 3], rename="logits")
+
+
 def _state_names(
     g: GraphBuilder,
     layer: Layer,

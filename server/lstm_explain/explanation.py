@@ -36,6 +36,8 @@ class Explanation:
     method, target: as used, every default filled in.
     standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
     warnings: why the answer should not be relied on; empty where nothing speaks against it.
+    explained_quantity: what `explained` is of the target's output: "output", the output itself; "logit" or "score", the
+        value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output through Softmax.
     """
 
     relevance: dict[str, npt.NDArray[Any]]
@@ -47,6 +49,7 @@ class Explanation:
     target: Target
     standard_error: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    explained_quantity: str = "output"
 
 
 def explanation_of(
@@ -58,10 +61,12 @@ def explanation_of(
     weights: npt.NDArray[Any],
     *,
     single: bool,
+    quantity: str,
     standard_error: dict[str, npt.NDArray[Any]] | None = None,
 ) -> Explanation:
     """specs: of the outputs, whose values are among `values`. method, target: as used. weights: of the target's output.
-    single: whether the model is of float32. Raises InputError where the relevance is not finite.
+    single: whether the model is of float32. quantity: what `explained` is of the target's output. Raises InputError
+    where the relevance is not finite.
     """
     if not all(map(isfinite, answer.ledger.inputs.tolist())):
         raise InputError("on these inputs the model's values, or its relevance, overflow")
@@ -81,6 +86,7 @@ def explanation_of(
         target,
         standard_error or {},
         warnings,
+        quantity,
     )
 
 

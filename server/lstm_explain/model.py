@@ -230,6 +230,7 @@ class Model:
                 used(target, output, selection),
                 selection.weights,
                 single=self._single,
+                quantity=head.quantity,
             )
             for target, (selection, answer) in zip(targets, answers, strict=True)
         ]
@@ -256,6 +257,7 @@ class Model:
             used(target, output, found.selection),
             found.selection.weights,
             single=False,
+            quantity=found.quantity,
             standard_error=found.standard_error,
         )
 

@@ -123,7 +123,16 @@ class Straight:
             if answer is None or len(wanting(asked.method, answer)):
                 return None
         resolved = Target(asked.output, np.array([[at]]), 0, None, None, target.pre_activation)
-        return explanation_of(answer, asked.outputs, done.values, asked.method, resolved, ONE, single=asked.single)
+        return explanation_of(
+            answer,
+            asked.outputs,
+            done.values,
+            asked.method,
+            resolved,
+            ONE,
+            single=asked.single,
+            quantity=asked.head.quantity,
+        )
 
     @part("forward")
     def _forward(self, inputs: Mapping[str, Array]) -> Pass:

@@ -373,8 +373,14 @@ type ExplainResponse struct {
 	Tokens []*Tensor `protobuf:"bytes,10,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	// ShapleySampling: the standard error of `relevance`, one tensor an input, of its shape; NaN after one pair of orders.
 	StandardError []*Tensor `protobuf:"bytes,11,rep,name=standard_error,json=standardError,proto3" json:"standard_error,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Why the answer should not be relied on, a sentence each: relevance that diverges, say. Empty: it can be acted on.
+	Warnings []string `protobuf:"bytes,12,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// What `explained` is of the target's output. `output`: the output itself. `logit`: the value before the Softmax or
+	// Sigmoid that the output ends in. `score`: the value before its LogSoftmax. `probability`: the output made one
+	// (Occlusion of the probability, where the output is none). Empty: the server is older than this field.
+	ExplainedQuantity string `protobuf:"bytes,13,opt,name=explained_quantity,json=explainedQuantity,proto3" json:"explained_quantity,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
@@ -482,6 +488,20 @@ func (x *ExplainResponse) GetStandardError() []*Tensor {
 		return x.StandardError
 	}
 	return nil
+}
+
+func (x *ExplainResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetExplainedQuantity() string {
+	if x != nil {
+		return x.ExplainedQuantity
+	}
+	return ""
 }
 
 type ExplainStreamRequest struct {
@@ -721,7 +741,7 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\aby_node\x18\x05 \x03(\v2\x1a.lstm_explain.v1.NodeShareR\x06byNode\"T\n" +
 	"\tNodeShare\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x123\n" +
-	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\x9b\x04\n" +
+	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\xe6\x04\n" +
 	"\x0fExplainResponse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -734,7 +754,9 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\x06target\x18\t \x01(\v2\x17.lstm_explain.v1.TargetR\x06target\x12/\n" +
 	"\x06tokens\x18\n" +
 	" \x03(\v2\x17.lstm_explain.v1.TensorR\x06tokens\x12>\n" +
-	"\x0estandard_error\x18\v \x03(\v2\x17.lstm_explain.v1.TensorR\rstandardError\"a\n" +
+	"\x0estandard_error\x18\v \x03(\v2\x17.lstm_explain.v1.TensorR\rstandardError\x12\x1a\n" +
+	"\bwarnings\x18\f \x03(\tR\bwarnings\x12-\n" +
+	"\x12explained_quantity\x18\r \x01(\tR\x11explainedQuantity\"a\n" +
 	"\x14ExplainStreamRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
 	"\arequest\x18\x02 \x01(\v2\x1f.lstm_explain.v1.ExplainRequestR\arequest\"\xa5\x01\n" +

@@ -60,6 +60,10 @@ class Result:
     captured: relevance of the inner values asked for.
     ledger: where all of `explained` went.
     standard_error: of the relevance, of its shape, where the method draws samples (ShapleySampling).
+    warnings: why the answer should not be relied on, a sentence each; empty: it can be acted on.
+    explained_quantity: what `explained` is of the target's output: "output", the output itself; "logit" or "score", the
+        value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. Empty: the
+        server is older than this field.
     tokens: for inputs sent as text: the tokens, of the relevance's shape; padding is the empty string.
     method, target: as the server used them. model, version: which model answered.
     inputs: the arrays that were sent. detail: the model's description, if `with_names` was given one.
@@ -81,6 +85,8 @@ class Result:
     detail: ModelDetail | None = None
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
     standard_error: dict[str, Array] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    explained_quantity: str = ""
 
     def __len__(self) -> int:
         return int(self.explained.size)

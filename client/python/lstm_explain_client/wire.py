@@ -106,6 +106,8 @@ def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, 
         model=response.model,
         version=response.version,
         inputs=dict(inputs),
+        warnings=tuple(response.warnings),
+        explained_quantity=response.explained_quantity,
     )
 
 

@@ -220,7 +220,7 @@ class Together:
         )
         return Explanation(
             of_inputs(whole.relevance), outputs, whole.explained[rows], {}, share, whole.method, own,
-            of_inputs(whole.standard_error),
+            of_inputs(whole.standard_error), explained_quantity=whole.explained_quantity,
         )  # fmt: skip
 
     def _layout(self, requests: Sequence[Request], alone: Sequence[Explanation], whole: Explanation) -> Layout | None:

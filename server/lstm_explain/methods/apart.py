@@ -66,7 +66,7 @@ def joined(task: Task, scores: Scores, parts: Sequence[Part]) -> Found:
     answers = [part.found.answer for part in parts]
     relevance = {name: _placed(task, name, [a.relevance[name] for a in answers], parts) for name in task.inputs}
     order = np.argsort(np.concatenate([np.asarray(part.rows) for part in parts]))
-    return Found(scores.values, scores.selection, _answer(relevance, answers, order), {})
+    return Found(scores.values, scores.selection, _answer(relevance, answers, order), {}, parts[0].found.quantity)
 
 
 def _taken(task: Task, name: str, array: Array, rows: Array, batch: int) -> Array:
@@ -126,7 +126,8 @@ def _joined_whole(scores: Scores, parts: Sequence[Found]) -> Found:
     """Each of the whole batch: a sample's relevance lies in places of its own, and adds up."""
     answers = [part.answer for part in parts]
     relevance = {n: np.sum([a.relevance[n] for a in answers], axis=0) for n in answers[0].relevance}
-    return Found(scores.values, scores.selection, _answer(relevance, answers, np.arange(len(answers))), {})
+    answer = _answer(relevance, answers, np.arange(len(answers)))
+    return Found(scores.values, scores.selection, answer, {}, parts[0].quantity)
 
 
 def _largest(scores: Scores) -> float:

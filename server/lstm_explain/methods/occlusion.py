@@ -59,10 +59,10 @@ def _last(graph: Graph, output: str) -> str:
     return graph.producers()[made].op if before.value != output else ""
 
 
-def _link(last: str, output: str, batch_axis: int | None) -> Callable[[Array], Array]:
-    """From the output's values to probabilities: what is one already stays, everything else goes through Softmax."""
+def _link(last: str, output: str, batch_axis: int | None) -> Callable[[Array], Array] | None:
+    """From the output's values to probabilities; None where they are some already, everything else takes Softmax."""
     if last in ("Softmax", "Sigmoid"):
-        return lambda value: value
+        return None
     if last:  # LogSoftmax, or Log of Softmax
         return np.exp
     return lambda value: _softmax(value, output, batch_axis)

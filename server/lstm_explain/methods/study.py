@@ -131,6 +131,11 @@ class Scores:
     def batch(self) -> int:
         return self.selection.batch
 
+    @property
+    def quantity(self) -> str:
+        """What the explained value is of the output: see Explanation."""
+        return self.task.head.quantity if self.link is None else "probability"
+
     def of(self, values: Mapping[str, Array], copies: int) -> Array:
         """[copies, batch]: the explained values of a pass over stacked copies."""
         weights, axis = self.selection.weights, self.task.target.batch_axis
@@ -263,6 +268,7 @@ class Found:
     selection: Selection
     answer: Answer
     standard_error: dict[str, Array]
+    quantity: str
 
 
 def found(
@@ -285,4 +291,5 @@ def found(
     residual = scores.explained - total - absorbed
     ledger = Ledger(total, np.zeros_like(total), absorbed, residual, by_node)
     errors = {name: array.astype(dtype) for name, array in (standard_error or {}).items()}
-    return Found(scores.values, scores.selection, Answer(full, scores.explained.astype(dtype), {}, ledger), errors)
+    answer = Answer(full, scores.explained.astype(dtype), {}, ledger)
+    return Found(scores.values, scores.selection, answer, errors, scores.quantity)

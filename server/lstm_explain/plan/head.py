@@ -8,16 +8,20 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.rules import TABLE, Lane, Site
 from lstm_explain.rules.op import shape_tap
 
-ACTIVATIONS = {"Softmax", "LogSoftmax", "Sigmoid"}
+# What the value before an activation is called; the output itself is the "output".
+BEFORE = {"Softmax": "logit", "Sigmoid": "logit", "LogSoftmax": "score"}
 VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast"}
 
 
 @dataclass(frozen=True)
 class Head:
-    """value: what is explained. views: nodes between the output's activation and the output, last first."""
+    """value: what is explained. views: nodes between the output's activation and the output, last first. quantity: what
+    `value` is of the output, "output" or one of BEFORE.
+    """
 
     value: str
     views: tuple[Node, ...]
+    quantity: str = "output"
 
     def keep(self, graph: Graph) -> list[str]:
         """What `through` looks at."""
@@ -58,10 +62,10 @@ def head_of(graph: Graph, output: str) -> Head:
         node = producers.get(value)
         if node is None:
             return Head(output, ())
-        if node.op in ACTIVATIONS:
-            return Head(node.inputs[0], tuple(views))
+        if node.op in BEFORE:
+            return Head(node.inputs[0], tuple(views), BEFORE[node.op])
         if node.op == "Log" and (before := producers.get(node.inputs[0])) is not None and before.op == "Softmax":
-            return Head(before.inputs[0], tuple(views))
+            return Head(before.inputs[0], tuple(views), BEFORE["LogSoftmax"])
         if node.op not in VIEWS:
             return Head(output, ())
         views.append(node)

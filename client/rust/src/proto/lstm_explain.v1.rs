@@ -475,6 +475,14 @@ pub struct ExplainResponse {
     /// ShapleySampling: the standard error of `relevance`, one tensor an input, of its shape; NaN after one pair of orders.
     #[prost(message, repeated, tag = "11")]
     pub standard_error: ::prost::alloc::vec::Vec<Tensor>,
+    /// Why the answer should not be relied on, a sentence each: relevance that diverges, say. Empty: it can be acted on.
+    #[prost(string, repeated, tag = "12")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What `explained` is of the target's output. `output`: the output itself. `logit`: the value before the Softmax or
+    /// Sigmoid that the output ends in. `score`: the value before its LogSoftmax. `probability`: the output made one
+    /// (Occlusion of the probability, where the output is none). Empty: the server is older than this field.
+    #[prost(string, tag = "13")]
+    pub explained_quantity: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamRequest {

@@ -63,6 +63,8 @@ def from_explanation(
         "target": from_target(explanation.target, len(explanation.explained)),
         "tokens": _tensors(tokens),
         "standard_error": _tensors(explanation.standard_error),
+        "warnings": explanation.warnings,
+        "explained_quantity": explanation.explained_quantity,
     }
     return explanation_pb2.ExplainResponse(**fields)
 

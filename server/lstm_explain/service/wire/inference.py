@@ -7,10 +7,16 @@ explain_batch_axis      a whole number, or `none`
 explain_pre_activation  true or false
 explain_<parameter>     a parameter of the method; as text too, for clients that cannot send a float, and for what
                         takes more than one number: `[0, 0.5]`, `dense=gamma(0.25); first=z_box(-1, 1)`
+
+And those of an answer that explains, both of them strings:
+
+warnings                a JSON list of strings: why the answer should not be relied on; `[]`: it can be acted on
+explained_quantity      what `explained` is of the target's output, as in lstm_explain.v1.ExplainResponse
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,6 +39,7 @@ EXPLAIN, PREFIX = "explain", "explain_"
 PLATFORM = "onnx_onnxv1"
 RELEVANCE, TOKENS, LEDGER, EXPLAINED = "relevance:", "tokens:", "ledger:", "explained"
 STANDARD_ERROR = "standard_error:"
+WARNINGS, QUANTITY = "warnings", "explained_quantity"
 LEDGER_PARTS = ("inputs", "initial_states", "absorbed", "residual")
 _TARGET = ("target", "contrast", "batch_axis", "pre_activation")
 
@@ -92,7 +99,10 @@ def from_inference_answer(request: pb.ModelInferRequest, answer: Answer) -> pb.M
     }
     if request.outputs:
         outputs |= {LEDGER + part: getattr(ledger, part) for part in LEDGER_PARTS}
-    return from_prediction(request, answer.served, outputs)
+    response = from_prediction(request, answer.served, outputs)
+    response.parameters[WARNINGS].string_param = json.dumps(explanation.warnings, ensure_ascii=False)
+    response.parameters[QUANTITY].string_param = explanation.explained_quantity
+    return response
 
 
 def to_model_metadata(card: Card, versions: Iterable[Entry]) -> pb.ModelMetadataResponse:

@@ -138,6 +138,14 @@ export interface ExplainResponse {
   tokens: Tensor[];
   /** ShapleySampling: the standard error of `relevance`, one tensor an input, of its shape; NaN after one pair of orders. */
   standardError: Tensor[];
+  /** Why the answer should not be relied on, a sentence each: relevance that diverges, say. Empty: it can be acted on. */
+  warnings: string[];
+  /**
+   * What `explained` is of the target's output. `output`: the output itself. `logit`: the value before the Softmax or
+   * Sigmoid that the output ends in. `score`: the value before its LogSoftmax. `probability`: the output made one
+   * (Occlusion of the probability, where the output is none). Empty: the server is older than this field.
+   */
+  explainedQuantity: string;
 }
 
 export interface ExplainStreamRequest {
@@ -643,6 +651,8 @@ function createBaseExplainResponse(): ExplainResponse {
     target: undefined,
     tokens: [],
     standardError: [],
+    warnings: [],
+    explainedQuantity: "",
   };
 }
 
@@ -680,6 +690,12 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     }
     for (const v of message.standardError) {
       Tensor.encode(v!, writer.uint32(90).fork()).join();
+    }
+    for (const v of message.warnings) {
+      writer.uint32(98).string(v!);
+    }
+    if (message.explainedQuantity !== "") {
+      writer.uint32(106).string(message.explainedQuantity);
     }
     return writer;
   },
@@ -785,6 +801,22 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
             message.standardError.push(Tensor.decode(reader, reader.uint32()));
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.explainedQuantity = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -821,6 +853,8 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
       : undefined;
     message.tokens = object.tokens?.map((e) => Tensor.fromPartial(e)) || [];
     message.standardError = object.standardError?.map((e) => Tensor.fromPartial(e)) || [];
+    message.warnings = object.warnings?.map((e) => e) || [];
+    message.explainedQuantity = object.explainedQuantity ?? "";
     return message;
   },
 };

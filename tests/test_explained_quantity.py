@@ -1,0 +1,98 @@
+"""Of an output that ends in an activation, an answer says whether the value before it was explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from tests.builders import GraphBuilder
+
+RNG = np.random.default_rng(16)
+W = RNG.normal(size=(4, 3))
+X = RNG.normal(size=(2, 4)).astype(np.float32)
+Z = X.astype(np.float64) @ W  # before the activation
+Numbers = np.ndarray
+
+
+def softmax(z: Numbers) -> Numbers:
+    powers = np.exp(z)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def plain(g: GraphBuilder, z: str) -> str:
+    return g.op("Identity", [z])
+
+
+def by(*ops: str) -> Callable[[GraphBuilder, str], str]:
+    """These operators, one after the other."""
+
+    def build(g: GraphBuilder, z: str) -> str:
+        for op in ops:
+            z = g.op(op, [z])
+        return z
+
+    return build
+
+
+def viewed(g: GraphBuilder, z: str) -> str:
+    """The classes come first at the end."""
+    return g.op("Transpose", [g.op("Softmax", [z], axis=-1)], perm=[1, 0])
+
+
+ENDINGS = {
+    "plain": (plain, "output", Z),
+    "Softmax": (by("Softmax"), "logit", softmax(Z)),
+    "Sigmoid": (by("Sigmoid"), "logit", 1 / (1 + np.exp(-Z))),
+    "LogSoftmax": (by("LogSoftmax"), "score", np.log(softmax(Z))),
+    "Log of Softmax": (by("Softmax", "Log"), "score", np.log(softmax(Z))),
+    "Softmax, then transposed": (viewed, "logit", softmax(Z)),
+    "Tanh": (by("Tanh"), "output", np.tanh(Z)),
+}
+METHODS = [lx.LRP(), lx.LRP("half"), lx.Gradient(), lx.IntegratedGradients(steps=2), lx.Occlusion()]
+
+
+def built(ending: Callable[[GraphBuilder, str], str]) -> lx.Model:
+    g = GraphBuilder(np.float32, 17)
+    z = g.op("MatMul", [g.input("x", ["B", 4]), g.constant(W, "W")])
+    return lx.load(g.model(ending(g, z), ["B", 3] if ending is not viewed else [3, "B"], rename="p"))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_quantity_is_what_the_explained_value_is(ending: str, method: lx.Method) -> None:
+    build, quantity, output = ENDINGS[ending]
+    model, axis = built(build), 1 if build is viewed else 0
+    for _ in range(4):  # a request of one sample takes a way of its own from its third time on
+        for rows in (slice(0, 1), slice(0, 2)):
+            e = model.explain({"x": X[rows]}, method, lx.Target(index=1, batch_axis=axis))
+            assert e.explained_quantity == quantity
+            wanted = output if quantity == "output" else Z
+            np.testing.assert_allclose(e.explained, wanted[rows, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_output_itself_where_that_is_asked_for(ending: str) -> None:
+    build, _, output = ENDINGS[ending]
+    target = lx.Target(index=1, batch_axis=1 if build is viewed else 0, pre_activation=False)
+    e = built(build).explain({"x": X}, lx.GradientTimesInput(), target)
+    assert e.explained_quantity == "output"
+    np.testing.assert_allclose(e.explained, output[:, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ending", "quantity"),
+    [("plain", "probability"), ("Softmax", "output"), ("LogSoftmax", "probability"), ("Log of Softmax", "probability")],
+)
+def test_occlusion_of_the_probability(ending: str, quantity: str) -> None:
+    e = built(ENDINGS[ending][0]).explain({"x": X}, lx.Occlusion(of="probability"), lx.Target(index=1))
+    assert e.explained_quantity == quantity
+    np.testing.assert_allclose(e.explained, softmax(Z)[:, 1], rtol=1e-5)
+
+
+def test_several_targets_at_once() -> None:
+    targets = [lx.Target(index=0), lx.Target(index=0, pre_activation=False)]
+    found = built(by("Softmax")).explain_many({"x": X}, lx.Gradient(), targets)
+    assert [e.explained_quantity for e in found] == ["logit", "output"]
