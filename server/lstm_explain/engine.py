@@ -20,7 +20,7 @@ from lstm_explain.rules.cells import cells_of
 from lstm_explain.rules.recurrent import Keep
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target, select
-from lstm_explain.watch import part
+from lstm_explain.watch import lengthy, part
 
 Passes = dict[Plan, Pass]
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
@@ -97,6 +97,7 @@ class Engine:
             return plan
 
     def _compiled(self, head: Head, purpose: Purpose, keep: Iterable[str]) -> Plan:
+        lengthy()
         try:
             return compile_plan(self.graph, [head.value], purpose, keep)
         except Error:

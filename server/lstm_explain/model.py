@@ -17,6 +17,7 @@ from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 from lstm_explain.explanation import Explanation, explanation_of, used
 from lstm_explain.finer import batch_axes, of_samples, put, wanting
+from lstm_explain.graph.amount import steady
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.division import without_traps
 from lstm_explain.graph.double import double
@@ -26,7 +27,7 @@ from lstm_explain.graph.lists import without_lists
 from lstm_explain.graph.operands import check_operands
 from lstm_explain.graph.protos import nodes_of
 from lstm_explain.graph.read import build, infer, infer_changed, read
-from lstm_explain.graph.session import open_session
+from lstm_explain.graph.session import open_session, run_session
 from lstm_explain.graph.types import try_inference
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.methods.dispatch import as_used, explain_by_study
@@ -40,6 +41,7 @@ from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.straight import Asked, Ways, kind_of, way_of
 from lstm_explain.target import Selection, Target
+from lstm_explain.watch import lengthy
 
 
 class Model:
@@ -71,6 +73,7 @@ class Model:
         self._whole: ort.InferenceSession | None = None
         self._double: dict[bool, Engine] = {}
         self._study = Study(self._engine)
+        self._steady = steady(graph)
         self._ways = Ways()
 
     @property
@@ -102,6 +105,11 @@ class Model:
         """Of all recurrent nodes, both directions; 1 where there is none."""
         return max(1, sum(cell.hidden * len(cell.directions) for cell in self._engine.cells.values()))
 
+    @property
+    def steady(self) -> bool:
+        """Whether the shapes of the inputs alone decide how much there is to compute, whatever their values are."""
+        return self._steady
+
     def report(self) -> Report:
         """What will happen at each node; `supported` tells whether LRP can explain the default output."""
         return report(self._engine.graph, self.axes, self._engine.gates)
@@ -117,7 +125,7 @@ class Model:
             return {name: values[name] for name in self.outputs}
         session = self._session()
         try:
-            came = session.run(list(self.outputs), checked)
+            came = run_session(session, list(self.outputs), checked)
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return dict(zip(self.outputs, came, strict=True))
@@ -150,6 +158,7 @@ class Model:
         output, head = self._explained(method, target, capture)
         found = self._explain(checked, method, output, head, (target,), capture)[0]
         if self._ways.wants(kind) and not (self._single and self._amplifies(method)):
+            lengthy()
             asked = Asked(self.inputs, self.outputs, self._single, method, output, head)
             self._ways.put(kind, way_of(asked, self._engine, checked, target))
         return found
@@ -300,6 +309,7 @@ class Model:
         Relevance that cancels can be many orders of magnitude above the value explained (LRP-prop divides by gate +
         signal, which may be next to nothing), and float32 then loses that value.
         """
+        lengthy()
         try:
             with self._lock:
                 unfold = not (isinstance(method, LRP) and method.bias_factor)

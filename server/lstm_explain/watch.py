@@ -1,7 +1,8 @@
-"""Who watches an explanation: may stop it between its steps, and hears where its time goes.
+"""Who watches an explanation: may stop it between its steps, bounds it, and hears where its time goes.
 
-The engine asks `checkpoint()` before every piece of work and marks its parts with `part`; whoever runs it may be
-`watching`. Nobody is, and the two cost next to nothing, unless the service runs the engine.
+The engine asks `checkpoint()` before every piece of work, says by `lengthy()` that what follows may take long, and
+marks its parts with `part`; whoever runs it may be `watching`. Without a watcher, which only the service is, these cost
+next to nothing. What runs inside ONNX Runtime, where no checkpoint is, the watchdog ends (watchdog.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +24,10 @@ class Stopped(BaseException):  # as asyncio.CancelledError: no `except Exception
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+class Later(BaseException):
+    """The watcher allows only what is over in next to no time, and the work turned out to be more than that."""
 
 
 @dataclass
@@ -37,11 +42,27 @@ class Part:
 
 @dataclass
 class Watch:
-    """check: called between the steps; raises Stopped to end the work. parts: by name, what has been done."""
+    """check: called between the steps, and by the watchdog; raises Stopped to end the work. parts: by name, what has
+    been done. about: what is at work, for the log. brief: nothing may be begun that may take long. most_bytes: what the
+    iterations of a loop may keep; None: as much as ONNX Runtime may hold. options: of what runs in ONNX Runtime.
+    """
 
     check: Callable[[], None]
     parts: dict[str, Part] = field(default_factory=dict)
+    about: Callable[[], str] = str
+    brief: bool = False
+    most_bytes: int | None = None
     inside: bool = False
+    options: Any = None
+    stopped: Stopped | None = None
+    stopped_at: float = 0.0  # time.monotonic()
+
+    def interrupt(self, why: Stopped) -> None:
+        """Ends what runs in ONNX Runtime, which looks at this between its nodes. For the watchdog, again and again."""
+        if self.stopped is None:
+            self.stopped, self.stopped_at = why, time.monotonic()
+        if self.options is not None:
+            self.options.terminate = True
 
     def run(self, name: str, work: Callable[[], R]) -> R:
         """Counts the work towards `name`; of parts within parts the outer one counts."""
@@ -61,6 +82,7 @@ class Watch:
 
 
 _watch: ContextVar[Watch | None] = ContextVar("lstm_explain_watch", default=None)
+at_work: dict[int, Watch] = {}  # by id: all that there are, for the watchdog
 
 
 class watching:  # noqa: N801 - a context manager, and on the way of every request: contextlib's costs several times this
@@ -71,10 +93,15 @@ class watching:  # noqa: N801 - a context manager, and on the way of every reque
 
     def __enter__(self) -> Watch:
         self._token = _watch.set(self._mine)
+        at_work[id(self._mine)] = self._mine
         return self._mine
 
     def __exit__(self, *_: object) -> None:
+        at_work.pop(id(self._mine), None)
         _watch.reset(self._token)
+
+
+watched = _watch.get  # the watch of the work that is being done, or None
 
 
 def checkpoint() -> None:
@@ -82,6 +109,15 @@ def checkpoint() -> None:
     watch = _watch.get()
     if watch is not None:
         watch.check()
+
+
+def lengthy() -> None:
+    """To be called before what may take more than a few milliseconds: compiling, copying a graph, repeating in float64.
+    Raises Later where only what is shorter is allowed.
+    """
+    watch = _watch.get()
+    if watch is not None and watch.brief:
+        raise Later
 
 
 def part(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from onnx import helper, numpy_helper
 from lstm_explain.budget import available_memory
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.threads import threads
+from lstm_explain.watch import lengthy, watched
 
 ort.set_default_logger_severity(4)  # what goes wrong is raised and told by us
 
@@ -95,12 +97,28 @@ def session_of(
 
 def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession:
     """Optimised where ONNX Runtime can: its own optimisations refuse some valid models (Relu and Clip of float64)."""
+    lengthy()
     try:
         return ort.InferenceSession(model, session_options(optimise=optimise), providers=["CPUExecutionProvider"])
     except Exception:  # ONNX Runtime's own types are not public
         if not optimise:
             raise
         return open_session(model, optimise=False)
+
+
+def run_session(session: ort.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
+    """What `session.run` returns; whoever watches can end it between two nodes. Raises as that does, and Stopped."""
+    watch = watched()
+    if watch is None:
+        return session.run(outputs, feeds)
+    if watch.options is None:
+        watch.options = ort.RunOptions()
+    try:
+        return session.run(outputs, feeds, watch.options)
+    except Exception:
+        if watch.stopped is not None:
+            raise watch.stopped from None
+        raise
 
 
 def value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:

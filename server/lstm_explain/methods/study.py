@@ -14,7 +14,7 @@ from lstm_explain.engine import Engine, runtime_message
 from lstm_explain.errors import InputError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.rewrite import make
-from lstm_explain.graph.session import session_of
+from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.opened import Opened, open_graph
 from lstm_explain.methods.propagation import Answer
@@ -26,7 +26,7 @@ from lstm_explain.plan.live import live_values, path
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.spec.method import Gradient
 from lstm_explain.target import Selection, Target, select
-from lstm_explain.watch import part
+from lstm_explain.watch import lengthy, part
 
 T = TypeVar("T")
 BASELINE = "(baseline)"  # the ledger's name for what the baseline scores
@@ -48,6 +48,7 @@ class Study:
         key = (find, *of)
         with self._lock:
             if key not in self._known:
+                lengthy()
                 self._known[key] = find(*of)
             known: T = self._known[key]
             return known
@@ -67,7 +68,7 @@ class Study:
             return self.engine.forward(self.engine.plan(head, Gradient(), ()), inputs).values
         names = [o.name for o in session.get_outputs()]
         try:
-            values = session.run(names, {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()})
+            values = run_session(session, names, {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()})
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return {**inputs, **dict(zip(names, values, strict=True))}

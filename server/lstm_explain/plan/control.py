@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.graph.session import most_bytes
 from lstm_explain.plan import forward
 from lstm_explain.plan.wiring import BODIES, Sliced, Wiring, wiring_of
 from lstm_explain.rules import Lane, LaneLost
+from lstm_explain.watch import checkpoint, watched
 
 if TYPE_CHECKING:
     from lstm_explain.plan.backward import Message, Walk
@@ -23,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Iterations:
-    """What a control-flow node did: the body that ran, and a forward pass an iteration."""
+    """What a control-flow node did: the body that ran, and a forward pass an iteration. size: bytes that these keep."""
 
     plan: Plan
     passes: list[Pass]
+    size: int
 
 
 def run_node(
@@ -61,7 +65,7 @@ def _run_if(
     body = plan.bodies[node.name][yes if bool(known[node.inputs[0]].reshape(-1)[0]) else no]
     done = forward.run(body, cells, known.around(body))
     outputs = dict(zip(node.outputs, (done.values[o] for o in body.graph.outputs), strict=True))
-    return outputs, Iterations(body, [done])
+    return outputs, Iterations(body, [done], _size(done, {}))
 
 
 def _run_loop(
@@ -74,18 +78,45 @@ def _run_loop(
     is_loop = node.op == "Loop"
     most = _trip_count(node, wiring, known)
     going = not is_loop or not node.input(1) or bool(known[node.inputs[1]].reshape(-1)[0])
+    size, most_kept = 0, _most_kept()
     while going and (most is None or len(passes) < most):
+        checkpoint()
         step = len(passes)
         inputs = around | state | {s.inner: _taken(known[s.outer], s, step) for s in wiring.read}
         if is_loop:
             inputs |= {body.entries[0]: np.array(step, np.int64), body.entries[1]: np.array(True)}
         done = forward.run(body, cells, inputs)
         passes.append(done)
+        size += _size(done, inputs)
+        if size > most_kept:
+            raise InputError(
+                f"node {node.name!r} ({node.op}): {len(passes)} iterations take more than the {most_kept} bytes of "
+                "memory that they may take"
+            )
         state = {c.entry: done.values[c.exit] for c in wiring.carried}
         going = not is_loop or bool(done.values[body.graph.outputs[0]].reshape(-1)[0])
     outputs = {c.output: state[c.entry] for c in wiring.carried if c.output}
     outputs |= {w.outer: _stacked(plan, w, passes) for w in wiring.written if w.outer}
-    return outputs, Iterations(body, passes)
+    return outputs, Iterations(body, passes, size)
+
+
+BYTES_AN_ITERATION = 1024  # of what holds the arrays
+
+
+def _size(done: Pass, given: Mapping[str, Array]) -> int:
+    """Bytes that a body's pass keeps, beside what it was given."""
+    inner = sum(tape.size for tape in done.tapes.values() if isinstance(tape, Iterations))
+    return (
+        BYTES_AN_ITERATION
+        + inner
+        + sum(getattr(a, "nbytes", 0) for name, a in done.values.items() if name not in given)
+    )
+
+
+def _most_kept() -> int:
+    """What the iterations of a loop may keep: a loop may go on for ever."""
+    watch = watched()
+    return most_bytes() if watch is None or watch.most_bytes is None else watch.most_bytes
 
 
 def _trip_count(node: Node, wiring: Wiring, known: _Known) -> int | None:

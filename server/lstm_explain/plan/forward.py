@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.graph.session import run_session
 from lstm_explain.plan import control
 from lstm_explain.plan.compile import Plan, Segment
 from lstm_explain.plan.live import Stop, values_by_slot
@@ -76,7 +77,7 @@ def _advance(step: Segment | Stop, plan: Plan, cells: Mapping[str, Recurrent]) -
 def _segment(step: Segment) -> Advance:
     def in_runtime(done: Pass) -> None:
         feeds = {name: done.values[name] for name in step.inputs}
-        done.values.update(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
+        done.values.update(zip(step.outputs, run_session(step.session, step.outputs, feeds), strict=True))
 
     small = step.small
     if small is None:

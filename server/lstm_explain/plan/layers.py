@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.graph.session import session_of
+from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.rules import TABLE, Kind, Site
 from lstm_explain.rules.shares import settle
 from lstm_explain.spec.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
@@ -111,7 +111,7 @@ class Layer:
             feeds[self.bias] = np.zeros_like(graph.constants[self.bias])
         session = _session(graph, node, tuple(feeds))
         typed = {name: np.asarray(a, graph.type_of(name).dtype or np.float32) for name, a in feeds.items()}
-        return np.asarray(session.run(None, typed)[0])
+        return np.asarray(run_session(session, None, typed)[0])
 
     def _back(self, walk: Walk, stop: Stop, w: Array, density: Array) -> Array:
         """The vector-Jacobian product with other weights."""

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
-from lstm_explain.graph.session import session_of
+from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.rules.cells import CELLS, LSTM, check
 from lstm_explain.rules.op import Kind, Op, add
 from lstm_explain.rules.recurrent import STATE_SLOTS, Keep, Lengths, Run, Tape
@@ -60,7 +60,7 @@ class QuantisedLSTM(LSTM):
             given |= {slot: np.stack([s[i] for s in states]) for i, slot in enumerate(self.state_slots)}
             wanted = {entry.name for entry in self._session.get_inputs()}
             feeds = {name: _single(given[slot]) for name, slot in self._fed.items() if name in wanted}
-            came: Mapping[str, Any] = dict(zip(outputs, self._session.run(list(outputs), feeds), strict=True))
+            came: Mapping[str, Any] = dict(zip(outputs, run_session(self._session, list(outputs), feeds), strict=True))
             return {name: came[name].astype(self.out_dtype, copy=False) for name in outputs}, tapes
 
         return predicted

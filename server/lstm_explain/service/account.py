@@ -48,16 +48,16 @@ class Account:
         self._told = metrics is not FORGOTTEN
         self._caller = caller
         self._metadata = context.invocation_metadata() or ()
-        self._request_id = _request_id(self._metadata)
+        self.request_id = _request_id(self._metadata)
         self._status: status_pb2.Status | None = None
         self._pushback: float | None = None
 
     def __enter__(self) -> Account:
         self._start = time.perf_counter()
         self._metrics.at_work.inc()
-        self._context.set_trailing_metadata(((REQUEST_ID, self._request_id),))
+        self._context.set_trailing_metadata(((REQUEST_ID, self.request_id),))
         self._span = tracing.start(self._rpc, self._metadata) if self._told else tracing.NOTHING
-        self._span.note("request_id", self._request_id)
+        self._span.note("request_id", self.request_id)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +69,7 @@ class Account:
         self._span.end(code)
         level = logging.DEBUG if self._status is None else logging.INFO
         if self._told and log.isEnabledFor(level):
-            log.log(level, "%s %s %s", self._rpc, code, self._request_id, extra=self._extra(code, seconds))
+            log.log(level, "%s %s %s", self._rpc, code, self.request_id, extra=self._extra(code, seconds))
 
     def fail(self, error: Exception, request: object) -> None:
         """Decides what the caller is told, and lets go of what the error's traceback holds."""
@@ -80,8 +80,8 @@ class Account:
         else:
             if self._told:
                 extra = self._extra("INTERNAL", 0.0)
-                log.exception("%s failed, request id %s", self._rpc, self._request_id, extra=extra)
-            self._status = internal(self._request_id)
+                log.exception("%s failed, request id %s", self._rpc, self.request_id, extra=extra)
+            self._status = internal(self.request_id)
         drop_tracebacks(error)
 
     def left(self, call: Call) -> asyncio.CancelledError:
@@ -94,7 +94,7 @@ class Account:
     async def abort(self) -> None:
         """Ends the call with the status that `fail` chose; raises, as grpc wants it."""
         assert self._status is not None
-        trailers: list[tuple[str, str | bytes]] = [(REQUEST_ID, self._request_id)]
+        trailers: list[tuple[str, str | bytes]] = [(REQUEST_ID, self.request_id)]
         trailers.append((DETAILS, self._status.SerializeToString()))
         if self._pushback is not None:
             trailers.append((PUSHBACK, str(int(self._pushback * 1000))))
@@ -103,7 +103,7 @@ class Account:
 
     def _extra(self, code: str, seconds: float) -> dict[str, object]:
         extra: dict[str, object] = {
-            "request_id": self._request_id,
+            "request_id": self.request_id,
             "rpc": self._rpc,
             "code": code,
             "milliseconds": round(seconds * 1e3, 3),

@@ -43,18 +43,19 @@ class Job:
 
     kind: jobs of the same may run together; None: it runs alone. asked, began: time.time_ns(). answer: an Explanation,
     or the outputs of a prediction. parts: of the run that answered it. company: requests in that run. units: of work,
-    see Limits.check. short: whether it is over in next to no time. heavy: whether it takes much memory.
+    see Limits.check. short: over in next to no time. heavy: takes much memory. most_bytes: what a loop may keep.
     """
 
     request: Request
 
-    def __init__(self, served: ServedModel, call: Call) -> None:
-        self.served = served
+    def __init__(self, served: ServedModel, call: Call, most_seconds: float | None = None) -> None:
+        self.served, self._call = served, call
         self.kind: Kind | None = None
-        self.patience = Patience(call)
+        self.patience = Patience(call, most_seconds)
         self.asked, self.began = time.time_ns(), 0
         self.parts: dict[str, Part] = {}
         self.company, self.units, self.short, self.heavy = 1, 1, False, False
+        self.most_bytes: int | None = None
         self.answer: Any = None
         self.error: BaseException | None = None
         self._done: threading.Lock | None = None
@@ -63,8 +64,14 @@ class Job:
     def settled(self) -> bool:
         return self.answer is not None or self.error is not None
 
+    def about(self) -> str:
+        """For the log."""
+        named = f" of request {self._call.request_id}" if self._call.request_id else ""
+        return f"the work{named} on model {self.served.name} version {self.served.version}"
+
     def begin(self) -> None:
         """There is a slot for it, or nobody waits for it any more: then `error` says so."""
+        self.patience.begin()
         self.began, self.error = time.time_ns(), self.patience.over(WAITING)
 
     def follow(self) -> None:

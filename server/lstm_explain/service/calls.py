@@ -95,8 +95,8 @@ class Calls(grpc.aio.ServerInterceptor):
             behaviour = self._in_thread(behaviour)
 
         async def answer(request: Any, context: Context) -> Any:
-            call = Call(context.time_remaining())
             with Account(rpc, context, self._metrics, caller) as account:
+                call = Call(context.time_remaining(), account.request_id)
                 try:
                     _refuse(request, call)
                     return await behaviour(request, call)
@@ -111,8 +111,8 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def _stream(self, rpc: str, behaviour: Callable[[Any, Call], AsyncGenerator[Any, None]], caller: str) -> Handler:
         async def answers(requests: Any, context: Context) -> None:
-            call = Call(context.time_remaining())
             with Account(rpc, context, self._metrics, caller) as account:
+                call = Call(context.time_remaining(), account.request_id)
                 try:
                     async with aclosing(behaviour(requests, call)) as coming:
                         async for answer in coming:

@@ -28,6 +28,7 @@ from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.tracing import Span
 from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
+from lstm_explain.watch import Later, Watch, watching
 
 Array = npt.NDArray[Any]
 Message = TypeVar("Message")
@@ -78,7 +79,9 @@ class Explainer:
         beside: Beside,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         housekeeping: Housekeeping | None = None,
+        most_seconds: float | None = None,
     ) -> None:
+        """most_seconds: what a request may take once its work has begun."""
         self._slots = slots
         self._runs = Runs(metrics)
         self._batches = Batches(self._runs)
@@ -86,6 +89,7 @@ class Explainer:
         self._beside = beside
         self._limits = limits
         self._housekeeping = housekeeping or Housekeeping()
+        self._most_seconds = most_seconds
 
     async def found(self, repository: Repository, name: str, version: str, call: Call) -> ServedModel:
         """The model to answer with. Raises NotFound, NotReady."""
@@ -118,7 +122,7 @@ class Explainer:
             tracing.current().child("encode", began, ended)
             return written
 
-        return await self._do(Job(served, call), request, message, call, size)
+        return await self._do(Job(served, call, self._most_seconds), request, message, call, size)
 
     async def predict(
         self,
@@ -129,7 +133,8 @@ class Explainer:
         size: int,
     ) -> Message:
         """The same of every output by name, from inputs."""
-        return await self._do(Job(served, call), lambda: Request(read_text(served, read(), {})), write, call, size)
+        job = Job(served, call, self._most_seconds)
+        return await self._do(job, lambda: Request(read_text(served, read(), {})), write, call, size)
 
     @contextmanager
     def item(self, rpc: str, stream: Span) -> Iterator[Item]:
@@ -144,16 +149,26 @@ class Explainer:
     ) -> Message:
         """What a request takes, from reading it to writing the answer."""
         if size > SMALL_MESSAGE:
-            return await self._beside.do(lambda: self._in_turn(job, self._begun(job, read), write), call)
+            return await self._beside.do(lambda: self._in_turn(job, self._begun_beside(job, read), write), call)
         company = self._begun(job, read)
         if not (job.short and job.kind is None and self._slots.take(0.0)):
             return await self._beside.do(lambda: self._in_turn(job, company, write), call)
         try:
+            job.patience.begin()
             job.began = time.time_ns()
-            self._runs([job])
+            self._runs.brief(job)
+        except Later:  # compiles, or is repeated in float64
+            pass
         finally:
             self._slots.give_back()
-        return write(self._told(job))
+        if job.settled:
+            return write(self._told(job))
+        return await self._beside.do(lambda: self._in_turn(job, company, write), call)
+
+    def _begun_beside(self, job: Job, read: Callable[[], Request]) -> tuple[Room, Load]:
+        """`_begun`, of a message that may take long to read: a text in particular."""
+        with watching(Watch(job.patience, about=job.about)):
+            return self._begun(job, read)
 
     def _begun(self, job: Job, read: Callable[[], Request]) -> tuple[Room, Load]:
         """Reads the request and finds out how long it may take, and in which company.
@@ -164,8 +179,10 @@ class Explainer:
         limits = self._limits.tightened(job.served.limits)
         job.units, size = limits.check(job.served.model, request.inputs, request.method)
         job.heavy = size > HEAVY
+        job.most_bytes = limits.bytes_estimate
         # What is to be captured is prepared for anew each time that it is something else.
-        job.short = not request.capture and job.served.pace.seconds(request.method, job.units) < SHORT_RUN
+        usual = job.served.model.steady and not request.capture
+        job.short = usual and job.served.pace.seconds(request.method, job.units) < SHORT_RUN
         return _ALONE if job.short and not _waits(job.served) else self._kind(job, limits)
 
     def _in_turn(self, job: Job, company: tuple[Room, Load], write: Callable[[Any], Message]) -> Message:

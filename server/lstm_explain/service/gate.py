@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ RETRY_AFTER = 0.1  # seconds; a queue of short explanations is gone by then
 class Call:
     """Who waits for the answer, and how long: for the loop, which hears of it, to tell all that work for the call.
 
-    remaining: seconds until the deadline; None without one.
+    remaining: seconds until the deadline; None without one. request_id: for the log.
     """
 
-    def __init__(self, remaining: float | None) -> None:
+    def __init__(self, remaining: float | None, request_id: str = "") -> None:
+        self.request_id = request_id
         # Where there is no deadline, some versions of grpc say None and others a number of years.
         self.end = None if remaining is None else time.monotonic() + min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         self.waited_for = True
@@ -35,10 +37,14 @@ class Call:
 
 
 class Patience:
-    """How long a caller waits. Call it between the steps of the work: raises watch.Stopped when the wait is over."""
+    """How long a caller waits. Call it between the steps of the work: raises watch.Stopped when the wait is over.
 
-    def __init__(self, call: Call) -> None:
+    most: seconds that the work may take once it has begun, however long its caller would wait.
+    """
+
+    def __init__(self, call: Call, most: float | None = None) -> None:
         self._call, self._end = call, call.end
+        self._most, self._last = most, math.inf
         self._next_look = time.monotonic() + SECONDS_BETWEEN_CHECKS
 
     def __call__(self) -> None:
@@ -50,10 +56,18 @@ class Patience:
         if over is not None:
             raise Stopped(over)
 
+    def begin(self) -> None:
+        """The work begins now."""
+        if self._most is not None:
+            self._last = time.monotonic() + self._most
+
     def over(self, when: str) -> Error | None:
         """Why nobody waits any more, if so."""
-        if self._end is not None and time.monotonic() >= self._end:
+        now = time.monotonic()
+        if self._end is not None and now >= self._end:
             return TooLate(f"the deadline passed {when}")
+        if now >= self._last:
+            return TooLate(f"the work took longer than this server allows (--max-request-seconds {self._most:g})")
         return None if self._call.waited_for else Dropped(f"the caller went away {when}")
 
     def left(self) -> float | None:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Layout, Record, Request, Together
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.model import Explanation
 from lstm_explain.service.batches import Job, nobody_waits
 from lstm_explain.service.metrics import Metrics
-from lstm_explain.watch import Part, Stopped, Watch, watching
+from lstm_explain.watch import Later, Part, Stopped, Watch, watching
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +26,10 @@ class Runs:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+
+    def brief(self, job: Job) -> None:
+        """One job that is to be over in next to no time. Raises watch.Later, the job not settled, if it is not."""
+        self._alone(job, brief=True)
 
     def __call__(self, jobs: list[Job]) -> None:
         together, kind = jobs[0].served.together, jobs[0].kind
@@ -46,7 +49,7 @@ class Runs:
         requests, alone = [job.request for job in jobs], [job.answer for job in jobs]
         if not all(isinstance(answer, Explanation) for answer in alone):
             return
-        whole, _ = self._run(jobs[0].served, lambda: together.merged(requests), jobs[0].patience)
+        whole, _ = self._run(jobs[0], lambda: together.merged(requests), jobs[0].patience)
         if isinstance(whole, Explanation) and not whole.warnings:
             together.learn(record, requests, alone, whole)
         else:
@@ -54,21 +57,24 @@ class Runs:
 
     def _one_by_one(self, jobs: list[Job]) -> None:
         for job in jobs:
-            request = job.request
-            began = time.perf_counter()
-            came, job.parts = self._run(job.served, lambda: request, job.patience)  # noqa: B023 - called at once
-            job.company = 1
-            if isinstance(came, BaseException):
-                job.error = came
-            else:
-                job.answer = came
-                job.served.pace.saw(request.method, job.units, time.perf_counter() - began)
+            self._alone(job)
             job.finish()  # nobody waits for what is left to do, but the thread that does it
+
+    def _alone(self, job: Job, *, brief: bool = False) -> None:
+        request = job.request
+        began = time.perf_counter()
+        came, job.parts = self._run(job, lambda: request, job.patience, brief=brief)
+        job.company = 1
+        if isinstance(came, BaseException):
+            job.error = came
+        else:
+            job.answer = came
+            job.served.pace.saw(request.method, job.units, time.perf_counter() - began)
 
     def _joint(self, jobs: list[Job], together: Together, record: Record, layout: Layout) -> bool:
         """Whether one run has answered all of them."""
-        served, requests = jobs[0].served, [job.request for job in jobs]
-        whole, parts = self._run(served, lambda: together.merged(requests), lambda: nobody_waits(jobs))
+        requests = [job.request for job in jobs]
+        whole, parts = self._run(jobs[0], lambda: together.merged(requests), lambda: nobody_waits(jobs))
         if isinstance(whole, Exception) and all(job.patience.over("") for job in jobs):
             for job in jobs:
                 job.error = job.patience.over("during the work") or whole
@@ -85,10 +91,14 @@ class Runs:
         return True
 
     def _run(
-        self, served: ServedModel, request: Callable[[], Request], check: Callable[[], None]
+        self, job: Job, request: Callable[[], Request], check: Callable[[], None], *, brief: bool = False
     ) -> tuple[Any, dict[str, Part]]:
-        """What the engine says, or the error, and where its time went. Stops between its steps where `check` raises."""
-        watch, name, began = Watch(check), PREDICTION, time.perf_counter()
+        """What the engine says, or the error, and where its time went. Stops between its steps where `check` raises.
+
+        job: the first of those that are answered. Raises watch.Later if the work is not as `brief` as it should be.
+        """
+        served, name, began, later = job.served, PREDICTION, time.perf_counter(), False
+        watch = Watch(check, about=job.about, brief=brief, most_bytes=job.most_bytes)
         try:
             wanted = request()
             name = PREDICTION if wanted.method is None else wanted.method.name
@@ -98,6 +108,9 @@ class Runs:
                 else:
                     answer = served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture)
             return answer, watch.parts
+        except Later:
+            later = True
+            raise
         except Stopped as stopped:
             drop_tracebacks(stopped)
             return stopped.cause, watch.parts
@@ -107,6 +120,7 @@ class Runs:
         except Exception as error:  # logged there, too
             return error, watch.parts
         finally:
-            self._metrics.engine[served.name, name].observe(time.perf_counter() - began)
-            for kind, done in watch.parts.items():
-                self._metrics.parts[kind].observe(done.seconds)
+            if not later:
+                self._metrics.engine[served.name, name].observe(time.perf_counter() - began)
+                for kind, done in watch.parts.items():
+                    self._metrics.parts[kind].observe(done.seconds)

@@ -43,6 +43,7 @@ from lstm_explain.service.settings import Settings, split_address, unknown_varia
 from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
 from lstm_explain.service.stopping import Stopping
 from lstm_explain.service.tokens import Tokens
+from lstm_explain.service.watchdog import Watchdog
 from lstm_explain.service.wire import probe_request
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import (
@@ -88,6 +89,7 @@ class Server:
         bulletin = None if settings.bulletin is None else Bulletin(settings.bulletin)
         self._repository = Repository(settings.models, room, self._show, bulletin)
         self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
+        self._watchdog = Watchdog(settings.stuck_seconds)
         self._shown: set[str] = set()  # models that health knows
         self._housekeeping = Housekeeping()
         self._loop = Loop()
@@ -105,6 +107,7 @@ class Server:
         if self._site is not None:
             self._site.bind()
         self._start_metrics()
+        self._watchdog.start()
         if self._imports is not None:
             self._imports.clean()
         gc.freeze()  # what was imported stays: no collection need look at it, which takes as long as many a request
@@ -144,7 +147,14 @@ class Server:
         settings, beside, health = self._settings, self._beside, Health()
         calls = Calls(self._metrics, access, beside, TOLERANT)
         server = grpc.aio.server(interceptors=[calls], options=listening.options(settings))
-        explainer = Explainer(Slots(settings.slots), self._metrics, beside, settings.limits, self._housekeeping)
+        explainer = Explainer(
+            Slots(settings.slots),
+            self._metrics,
+            beside,
+            settings.limits,
+            self._housekeeping,
+            settings.max_request_seconds,
+        )
         inside, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
         self._doors = doors = Doors(inside, streams, Places(inside, settings.max_concurrent), settings.stream_window)
         methods = Methods(server)

@@ -104,6 +104,17 @@ class Settings(BaseSettings):
         "--parallel such requests at a time in the memory of the container or machine, from 64 MiB to 4 GiB; "
         "model.yaml can lower it",
     )
+    max_request_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds that the work for one request may take, however long its caller would wait",
+    )
+    stuck_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        description="seconds after which the process ends, so that another one takes its place, if work that was told "
+        "to stop (at its deadline, say) has not",
+    )
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request")
     poll_seconds: float | None = Field(
         default=None, gt=0, description="seconds between looks at the folder of models for changes; none without it"

@@ -1,0 +1,120 @@
+"""What looks at no checkpoint is ended from outside, and what may take long does not begin where it must not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.graph.amount import steady
+from lstm_explain.graph.ir import Graph
+from lstm_explain.service.watchdog import Watchdog
+from lstm_explain.watch import Later, Stopped, Watch, watching
+from tests import hostile
+from tests.service.models import lstm
+
+ONCE = {"x": np.zeros((1, 2), np.float32)}
+FOREVER = {"x": np.full((1, 2), 200, np.float32)}
+X = np.random.default_rng(0).standard_normal((1, 5, 4)).astype(np.float32)
+GIVEN_UP: list[float] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watchdog() -> Iterator[None]:
+    watchdog = Watchdog(0.5, lambda: GIVEN_UP.append(time.monotonic()))
+    watchdog.start()
+    yield
+    watchdog.stop()
+
+
+class Deadline:
+    """Wants no more after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self.end:
+            raise Stopped(TimeoutError("late"))
+
+
+@pytest.fixture(scope="module")
+def loop() -> lx.Model:
+    return lx.load(hostile.endless(guarded=True))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda model: model.predict(FOREVER),  # within one call of ONNX Runtime
+        lambda model: model.explain(FOREVER),  # in our own walk through the iterations
+        lambda model: model.explain(FOREVER, lx.Occlusion()),
+        lambda model: model.explain(FOREVER, lx.IntegratedGradients(steps=3)),
+    ],
+    ids=["predict", "lrp", "occlusion", "ig"],
+)
+def test_a_loop_without_end_is_ended(loop: lx.Model, work: Callable[[lx.Model], object]) -> None:
+    with watching(Watch(Deadline(0.3))), pytest.raises(Stopped):
+        work(loop)
+    np.testing.assert_array_equal(loop.predict(ONCE)["y"], ONCE["x"])  # and nothing is left of it
+
+
+def test_loops_in_loops_are_ended() -> None:
+    with watching(Watch(Deadline(1.0))), pytest.raises(Stopped):
+        lx.load(hostile.endless(nested=True))
+
+
+def test_what_iterations_keep_is_bounded() -> None:
+    model = lx.load(hostile.endless(guarded=True, growing=100_000))
+    with watching(Watch(Deadline(60), most_bytes=1 << 26)), pytest.raises(lx.InputError, match="node 'forever'"):
+        model.explain(FOREVER)
+
+
+def test_what_does_not_stop_is_given_up() -> None:
+    GIVEN_UP.clear()
+    with watching(Watch(Deadline(0.0), about=lambda: "a call that looks at nothing")):
+        end = time.monotonic() + 30
+        while not GIVEN_UP and time.monotonic() < end:
+            time.sleep(0.05)
+    assert GIVEN_UP
+
+
+def test_a_brief_watch_lets_nothing_be_compiled() -> None:
+    model = lx.load(lstm())
+    brief = Watch(lambda: None, brief=True)
+    for method in (lx.LRP(), lx.Gradient(), lx.IntegratedGradients(steps=2), lx.Occlusion()):
+        with watching(brief), pytest.raises(Later):
+            model.explain({"x": X}, method)
+    plain = model.explain({"x": X})
+    with watching(brief):  # it is prepared now
+        np.testing.assert_array_equal(model.explain({"x": X[:, :4]}).relevance["x"].shape, (1, 4, 4))
+    with watching(brief), pytest.raises(Later):  # what has come twice is written out as a straight way
+        model.explain({"x": X})
+    model.explain({"x": X})
+    with watching(brief):
+        np.testing.assert_array_equal(model.explain({"x": X}).relevance["x"], plain.relevance["x"])
+
+
+def test_a_brief_watch_lets_nothing_be_repeated_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lx.load(lstm())
+    model.explain({"x": X})
+    monkeypatch.setattr("lstm_explain.model.wanting", lambda *_: np.array([0]))
+    model.explain({"x": X[:, :3]})  # the copy in float64 is there
+    with watching(Watch(lambda: None, brief=True)), pytest.raises(Later):
+        model.explain({"x": X[:, :4]})
+
+
+def graph_of(model: lx.Model) -> Graph:
+    return model._engine.graph
+
+
+def test_models_whose_values_decide_how_much_there_is_to_compute(loop: lx.Model) -> None:
+    assert not loop.steady
+    assert not steady(graph_of(loop))
+    assert lx.load(lstm()).steady
+    for op, named in (("Expand", ["x", "n"]), ("Tile", ["x", "n"]), ("ConstantOfShape", ["n"])):
+        assert not lx.load(hostile.sized_by_input(op, named)).steady
+        assert lx.load(hostile.sized_by_input(op, named, by_shape=True)).steady
