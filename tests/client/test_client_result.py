@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, views, wire
+from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, naming, wire
 from lstm_explain_client.tensors import to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
 
@@ -62,6 +62,8 @@ def test_a_response_is_read_whole():
         method=method_pb2.Method(lrp=method_pb2.Lrp(product_rule="PRODUCT_RULE_ABS", epsilon=0.5, bias_factor=0)),
         target=explanation_pb2.Target(output="y", indices=[1], batch_axis=0, pre_activation=True),
         tokens=[to_wire(np.array([["a", "b"]], dtype=object), "x")],
+        warnings=["relevance diverges", "and more"],
+        explained_quantity="logit",
     )
     result = wire.read_result(response, {"x": share([[0, 0]])})
     assert (result.model, result.version, len(result)) == ("m", "2", 1)
@@ -73,6 +75,14 @@ def test_a_response_is_read_whole():
     assert result.method == LRP("abs", 0.5, 0.0)
     assert (result.target.output, result.target.index.tolist(), result.target.batch_axis) == ("y", [1], 0)
     assert result.tokens["x"].tolist() == [["a", "b"]]
+    assert result.warnings == ("relevance diverges", "and more")
+    assert result.explained_quantity == "logit"
+    for name in ("warnings", "explained_quantity"):  # a server older than these
+        response.ClearField(name)
+    older = wire.read_result(response, {"x": share([[0, 0]])})
+    assert (older.warnings, older.explained_quantity) == ((), "")
+    assert naming.heading(older, 0) == "y[1] = +2.00"
+    older.to_html()
 
 
 def test_pages_and_notebooks(text_result, numbers_result, tmp_path):
@@ -82,7 +92,7 @@ def test_pages_and_notebooks(text_result, numbers_result, tmp_path):
         ET.fromstring(html)
         ET.fromstring(f"<div>{result._repr_html_()}</div>")
     html = text_result.to_html()
-    assert "Sample 1: y[good] = −0.400" in html
+    assert "Sample 0: y[good] = −0.400" in html
     assert "&lt;b&gt;" in html
     assert "<b></b>" not in html  # padding is left out
     assert "rain, step 0" in numbers_result.to_html()
@@ -102,8 +112,8 @@ def test_the_terminal(text_result, numbers_result, capsys):
     assert "explained value" in shown
     numbers_result.print(sample=1)
     shown = capsys.readouterr().out
-    assert "Sample 2" in shown
-    assert "Sample 1" not in shown
+    assert "Sample 1" in shown
+    assert "Sample 0" not in shown
     with pytest.raises(IndexError):
         text_result.print(sample=2)
 
@@ -146,7 +156,7 @@ def test_axes_are_taken_from_the_description(text_result):
 def test_the_unit_of_what_was_explained(text_result):
     units = {"y": ("m", "kg")}
     detail = ModelDetail("m", "1", "ready", units=units)
-    assert views.heading(text_result.with_names(detail), 0).endswith("0.400 kg")
+    assert naming.heading(text_result.with_names(detail), 0).endswith("0.400 kg")
     assert detail.unit("y", 0) == "m"
     assert detail.unit("z") == ""
 

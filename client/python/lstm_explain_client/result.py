@@ -93,7 +93,10 @@ class Result:
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in self.relevance.items())
-        return f"Result(model={self.model!r}, version={self.version!r}, samples={len(self)}, relevance: {shapes})"
+        warned = f", warnings={len(self.warnings)}" if self.warnings else ""
+        return (
+            f"Result(model={self.model!r}, version={self.version!r}, samples={len(self)}, relevance: {shapes}{warned})"
+        )
 
     def with_names(self, detail: ModelDetail) -> Result:
         """The same with the model's names, units and axes, which pictures and frames then use."""

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from lstm_explain_client import render
+from lstm_explain_client import naming, render
 from lstm_explain_client.render import html
 from lstm_explain_client.render import terminal as tty
-from lstm_explain_client.render.scale import MINUS, clean, largest, number
+from lstm_explain_client.render.scale import clean, largest
 
 if TYPE_CHECKING:
     import pandas
@@ -109,79 +109,28 @@ def _features(result: Result, name: str, relevance: Array) -> list[str]:
 
 
 def page(result: Result, title: str, steps: Sequence[Any] | None) -> str:
-    """A complete document with every sample."""
+    """A complete document with every sample, and above them what speaks against the answer."""
     title = title or f"{result.model}: why"
-    sections = [(heading(result, i), sample_html(result, i, steps)) for i in range(len(result))]
-    return html.page(sections, title)
+    sections = [(naming.heading(result, i), _sample_html(result, i, steps)) for i in range(len(result))]
+    alerts = [render.warnings(result.warnings)] if result.warnings else []
+    return html.page([*alerts, *sections], title)
 
 
 def notebook(result: Result) -> str:
     """The first samples, as a fragment."""
     shown = min(len(result), _MOST_IN_NOTEBOOK)
-    parts = (f"<p><strong>{html.text(heading(result, i))}</strong></p>{sample_html(result, i)}" for i in range(shown))
+    headings = (f"<p><strong>{html.text(naming.heading(result, i))}</strong></p>" for i in range(shown))
+    parts = [heading + _sample_html(result, i, None) for i, heading in enumerate(headings)]
     more = f"<p>… and {len(result) - shown} more samples</p>" if len(result) > shown else ""
-    return html.STYLE + "".join(parts).replace(html.STYLE, "") + more
-
-
-def heading(result: Result, sample: int) -> str:
-    """What was asked of which sample, in a line."""
-    which = f"Sample {sample + 1}: " if len(result) > 1 else ""
-    return f"{which}{target_name(result, sample)} = {number(float(result.explained[sample]))}{_unit(result, sample)}"
-
-
-def _unit(result: Result, sample: int) -> str:
-    """Of what was explained, with a space before it; empty where it is unknown, or units are mixed."""
-    target = result.target
-    if result.detail is None or target is None or target.weights is not None:
-        return ""
-    position = _position(target.index, sample, len(result)) or (0,)
-    unit = result.detail.unit(target.output or next(iter(result.outputs), ""), position[-1])
-    return f" {unit}" if unit else ""
-
-
-def how(result: Result) -> str:
-    """Which model answered, and by which method."""
-    model = f"{result.model} version {result.version}" if result.version else result.model
-    return ", ".join(filter(None, (model, str(result.method or ""))))
-
-
-def _method(result: Result) -> str:
-    """Its name; empty for one that this client does not know."""
-    return result.method.name if result.method else ""
-
-
-def target_name(result: Result, sample: int) -> str:
-    """What was explained, for example `logits[very positive]`."""
-    target = result.target
-    if target is None:
-        return "explained value"
-    name = target.output or "output"
-    if target.weights is not None:
-        return f"combination of {name}"
-    chosen = _entry(result, name, target.index, sample)
-    against = _entry(result, name, target.contrast, sample)
-    return f"{name}{chosen} {MINUS} {name}{against}" if against else f"{name}{chosen}"
-
-
-def _entry(result: Result, output: str, index: Any, sample: int) -> str:
-    position = _position(index, sample, len(result))
-    if not position:
-        return ""
-    names = result.detail.class_names.get(output, ()) if result.detail else ()
-    last = names[position[-1]] if -len(names) <= position[-1] < len(names) else str(position[-1])
-    return f"[{', '.join([*map(str, position[:-1]), last])}]"
-
-
-def _position(index: Any, sample: int, batch: int) -> tuple[int, ...]:
-    if index is None:
-        return ()
-    array = np.asarray(index)
-    row = array[sample] if array.ndim and len(array) == batch else array
-    return tuple(int(i) for i in np.ravel(row))
+    return html.STYLE + "".join([render.warnings(result.warnings), *parts]).replace(html.STYLE, "") + more
 
 
 def sample_html(result: Result, sample: int, steps: Sequence[Any] | None = None) -> str:
-    """One sample: prediction, heatmap of every input, ledger."""
+    """One sample: what speaks against the answer, prediction, heatmap of every input, ledger."""
+    return render.warnings(result.warnings) + _sample_html(result, sample, steps)
+
+
+def _sample_html(result: Result, sample: int, steps: Sequence[Any] | None) -> str:
     views = list(inputs(result, sample))
     scale = largest(*(view.relevance for view in views))
     parts = []
@@ -191,10 +140,10 @@ def sample_html(result: Result, sample: int, steps: Sequence[Any] | None = None)
         parts.append(_view_html(view, scale, steps))
     explained = float(result.explained[sample])
     account = render.ledger(
-        explained, result.ledger.sample(sample), result.ledger.nodes(sample), method=_method(result)
+        explained, result.ledger.sample(sample), result.ledger.nodes(sample), method=naming.method(result)
     )
     parts.append(html.beside(_prediction_html(result, sample), account))
-    parts.append(html.fragment(f'<div class="note">{html.text(how(result))}</div>'))
+    parts.append(html.fragment(f'<div class="note">{html.text(naming.how(result))}</div>'))
     return "".join(parts)
 
 
@@ -211,33 +160,28 @@ def _prediction_html(result: Result, sample: int) -> str:
     if output is None:
         return ""
     name, values, names, chosen = output
-    return render.prediction(values, names, chosen, caption=f"Prediction: {name}")
+    return render.prediction(values, names, chosen, caption=f"Prediction: {name}", mark=naming.mark(result))
 
 
 def _explained_output(result: Result, sample: int) -> tuple[str, Array, Sequence[str] | None, int | None] | None:
     name = result.target.output if result.target and result.target.output else next(iter(result.outputs), "")
-    array = result.outputs.get(name)
-    axis = result.target.batch_axis if result.target else 0
-    if array is None or array.dtype == object:
-        return None
-    if axis is not None:
-        array = np.moveaxis(array, axis if isinstance(axis, int) else 0, 0)
-        array = array[sample] if len(array) == len(result) else array
-    if not 2 <= array.size <= 12 or array.ndim != 1:
+    array = naming.output_of(result, name, sample)
+    if array is None or not 2 <= array.size <= 12 or array.ndim != 1:
         return None
     names = result.detail.class_names.get(name) if result.detail else None
-    position = _position(result.target.index, sample, len(result)) if result.target else ()
+    position = naming.position(result.target.index, sample, len(result)) if result.target else ()
     return name, array, names, position[-1] if position else None
 
 
 def terminal(result: Result, sample: int | None = None) -> Group:
     """Every sample, or one, for the terminal."""
     which = range(len(result)) if sample is None else (sample,)
-    return Group(*(part for i in which for part in _sample_terminal(result, i)))
+    alerts = [tty.warnings(result.warnings)] if result.warnings else []
+    return Group(*alerts, *(part for i in which for part in _sample_terminal(result, i)))
 
 
 def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
-    yield Text(clean(heading(result, sample)), "bold").append(f"  {clean(how(result))}", "dim not bold")
+    yield Text(clean(naming.heading(result, sample)), "bold").append(f"  {clean(naming.how(result))}", "dim not bold")
     views = list(inputs(result, sample))
     scale = largest(*(view.relevance for view in views))
     for view in views:
@@ -246,7 +190,7 @@ def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
         else:
             yield tty.matrix(view.relevance, view.labels, scale=scale)
     explained = float(result.explained[sample])
-    yield tty.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample), method=_method(result))
+    yield tty.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample), method=naming.method(result))
 
 
 def frame(result: Result) -> pandas.DataFrame:
@@ -283,7 +227,10 @@ def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
     scale = largest(*(view.relevance for view in views))
     heights = [max(2.2, 0.35 * len(view.features) + 1) for view in views]
     drawing = Figure(figsize=(10, sum(heights) + 0.8), layout="constrained")
-    drawing.suptitle(_plain(heading(result, sample)))
+    drawing.suptitle(_plain(naming.heading(result, sample)))
+    if result.warnings:
+        told = "\n".join(f"Warning: {_plain(warning)}" for warning in result.warnings)
+        drawing.supxlabel(told, fontsize=8, wrap=True, color="#8a4b00")
     panels = drawing.subplots(len(views), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, view in zip(panels, views, strict=True):
         (_plot_words if view.tokens is not None else _plot_matrix)(axes, view, scale, steps)

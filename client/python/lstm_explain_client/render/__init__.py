@@ -4,8 +4,8 @@ Red speaks for the explained value, blue against it; zero has no colour. Nothing
 also shows sign and size by numbers, marks or the height of bars, so it survives greyscale and print.
 """
 
-from lstm_explain_client.render.html import STYLE, page, words
+from lstm_explain_client.render.html import STYLE, page, warnings, words
 from lstm_explain_client.render.matrix import matrix
 from lstm_explain_client.render.tables import ledger, prediction
 
-__all__ = ["STYLE", "ledger", "matrix", "page", "prediction", "words"]
+__all__ = ["STYLE", "ledger", "matrix", "page", "prediction", "warnings", "words"]

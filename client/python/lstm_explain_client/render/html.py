@@ -47,6 +47,8 @@ STYLE = """<style>
  background-image:repeating-linear-gradient(135deg,rgba(255,255,255,.5) 0 2px,transparent 2px 6px)}
 .lx caption,.lx .note{font-size:.82em;opacity:.8;text-align:left;margin:.3em 0}
 .lx-side{display:flex;flex-wrap:wrap;gap:0 3rem;align-items:flex-start}
+.lx-warnings{list-style:none;margin:.4em 0;padding:.45em .8em;border-left:4px solid rgb(196,116,0);
+ background:rgba(240,150,0,.14);overflow-wrap:anywhere}
 .lx details{margin:.5em 0;font-size:.95em}
 .lx summary{cursor:pointer;font-size:.86em}
 @media (forced-colors:active){.lx *{forced-color-adjust:none}}
@@ -128,6 +130,12 @@ def _side(part: float) -> str:
     if part == 0:
         return "neutral"
     return "for" if part > 0 else "against"
+
+
+def warnings(messages: Iterable[str]) -> str:
+    """What speaks against an answer, as an HTML fragment; empty where nothing does."""
+    items = "".join(f"<li><b>Warning:</b> {text(message)}</li>" for message in messages)
+    return fragment(f'<ul class="lx-warnings">{items}</ul>', label="Warnings") if items else ""
 
 
 def legend_bar(scale: float) -> str:

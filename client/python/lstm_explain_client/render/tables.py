@@ -76,14 +76,22 @@ def balance(value: float, scale: float) -> str:
 
 
 def prediction(
-    values: npt.ArrayLike, names: Sequence[str] | None = None, chosen: int | None = None, *, caption: str = ""
+    values: npt.ArrayLike,
+    names: Sequence[str] | None = None,
+    chosen: int | None = None,
+    *,
+    caption: str = "",
+    mark: str = "explained",
 ) -> str:
-    """One sample's output as a small bar chart, as an HTML fragment; `chosen` is the entry that is explained."""
+    """One sample's output as a small bar chart, as an HTML fragment.
+
+    chosen: the entry that is explained, or that belongs to what is explained; `mark` stands beside it.
+    """
     flat = np.asarray(values, dtype=np.float64).ravel()
     labels = list(names) if names is not None and len(names) == flat.size else [str(i) for i in range(flat.size)]
     scale = largest(flat)
     rows = [
-        f'<tr{_chosen(i == chosen)}><th scope="row">{text(label)}{_mark(i == chosen)}</th>'
+        f'<tr{_chosen(i == chosen)}><th scope="row">{text(label)}{f" ◂ {text(mark)}" if i == chosen else ""}</th>'
         f'<td>{number(float(value))}</td><td class="track">{balance(float(value), scale)}</td></tr>'
         for i, (label, value) in enumerate(zip(labels, flat, strict=True))
     ]
@@ -93,7 +101,3 @@ def prediction(
 
 def _chosen(chosen: bool) -> str:
     return ' style="font-weight:650"' if chosen else ""
-
-
-def _mark(chosen: bool) -> str:
-    return " ◂ explained" if chosen else ""

@@ -6,7 +6,7 @@ that output without colour (NO_COLOR, a file, a pipe) reads the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,12 @@ def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | Non
             line.append(clean(token), _on(part))
             line.append(f"{_marks(part)} ", _ink(part))
     return line.append_text(Text("\n").append_text(legend_line(top))) if legend else line
+
+
+def warnings(messages: Iterable[str]) -> Text:
+    """What speaks against an answer, a line each."""
+    lines = (Text("Warning: ", "bold yellow").append(clean(message), "not bold") for message in messages)
+    return Text("\n").join(lines)
 
 
 def legend_line(scale: float) -> Text:

@@ -1,0 +1,158 @@
+"""What the things in a result are called: the value explained, the output that it belongs to, the method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain_client.render.scale import MINUS, number
+
+if TYPE_CHECKING:
+    from lstm_explain_client.result import Result
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a value is called that is not the output's own entry.
+
+    one: for one entry, which takes the place of the braces. many: for a combination of the output's entries. mark: what
+    stands beside the entry in the table of the prediction. by_class: whether `one` takes a class's name as it is.
+    """
+
+    one: str
+    many: str
+    mark: str
+    by_class: bool = False
+
+
+# By Result.explained_quantity; everything else is called as the output's entry is.
+WORDS = {
+    "logit": Words("logit of {}", "the logits of {}", "its logit is explained", by_class=True),
+    "score": Words("score before {}", "the scores before {}", "the score before it is explained"),
+    "probability": Words("probability of {}", "the probabilities of {}", "its probability is explained", by_class=True),
+}
+
+
+def heading(result: Result, sample: int) -> str:
+    """What was explained of which sample, with its value; where that is not the output's own, the output's beside it.
+
+    For example `logit of p[0] = +0.556 (p[0] = 0.432)`.
+    """
+    which = f"Sample {sample}: " if len(result) > 1 else ""  # as warnings, frames and `print` count them
+    value = number(float(result.explained[sample]))
+    beside = ", ".join(_outputs(result, sample))
+    return f"{which}{target_name(result, sample)} = {value}{_unit(result, sample)}{f' ({beside})' if beside else ''}"
+
+
+def target_name(result: Result, sample: int) -> str:
+    """What was explained, for example `logits[very positive]`, or `logit of p[0]` where that is the value before p."""
+    target = result.target
+    if target is None:
+        return "explained value"
+    words, name = WORDS.get(result.explained_quantity), output_name(result)
+    if target.weights is not None:
+        return f"combination of {words.many.format(name) if words else name}"
+    chosen = _called(result, words, target.index, sample)
+    against = "" if target.contrast is None else _called(result, words, target.contrast, sample)
+    return f"{chosen} {MINUS} {against}" if against else chosen
+
+
+def output_name(result: Result) -> str:
+    """The output that the target names, else the first."""
+    named = result.target.output if result.target else None
+    return named or next(iter(result.outputs), "output")
+
+
+def output_of(result: Result, name: str, sample: int) -> Array | None:
+    """One sample of an output; None where it is not there, or holds no numbers."""
+    array = result.outputs.get(name)
+    axis = result.target.batch_axis if result.target else 0
+    if array is None or array.dtype == object:
+        return None
+    if axis is None:
+        return array
+    axis = axis if isinstance(axis, int) else 0
+    if not -array.ndim <= axis < array.ndim:
+        return array
+    moved = np.moveaxis(array, axis, 0)
+    found: Array = moved[sample] if len(moved) == len(result) else moved
+    return found
+
+
+def position(index: Any, sample: int, batch: int) -> tuple[int, ...]:
+    """Where in one sample's output the explained entry lies; empty where nothing says so."""
+    if index is None:
+        return ()
+    array = np.asarray(index)
+    row = array[sample] if array.ndim and len(array) == batch else array
+    return tuple(int(i) for i in np.ravel(row))
+
+
+def mark(result: Result) -> str:
+    """What stands beside the explained entry in the table of the prediction."""
+    words = WORDS.get(result.explained_quantity)
+    return words.mark if words else "explained"
+
+
+def how(result: Result) -> str:
+    """Which model answered, and by which method."""
+    model = f"{result.model} version {result.version}" if result.version else result.model
+    return ", ".join(filter(None, (model, str(result.method or ""))))
+
+
+def method(result: Result) -> str:
+    """Its name; empty for one that this client does not know."""
+    return result.method.name if result.method else ""
+
+
+def _called(result: Result, words: Words | None, index: Any, sample: int) -> str:
+    if words is None:
+        return _entry(result, index, sample)
+    at = position(index, sample, len(result))
+    named = _class_name(result, at[-1]) if words.by_class and len(at) == 1 else ""
+    return words.one.format(named or _entry(result, index, sample))
+
+
+def _entry(result: Result, index: Any, sample: int) -> str:
+    """An entry of the output, such as `logits[very positive]`."""
+    at = position(index, sample, len(result))
+    if not at:
+        return output_name(result)
+    last = _class_name(result, at[-1]) or str(at[-1])
+    return f"{output_name(result)}[{', '.join([*map(str, at[:-1]), last])}]"
+
+
+def _class_name(result: Result, place: int) -> str:
+    names = result.detail.class_names.get(output_name(result), ()) if result.detail else ()
+    return names[place] if -len(names) <= place < len(names) else ""
+
+
+def _outputs(result: Result, sample: int) -> Iterator[str]:
+    """The output's own entries, where something else was explained."""
+    target, array = result.target, output_of(result, output_name(result), sample)
+    if target is None or target.weights is not None or array is None or result.explained_quantity not in WORDS:
+        return
+    for index in (target.index, target.contrast):
+        at = position(index, sample, len(result))
+        if (
+            index is not None
+            and len(at) == array.ndim
+            and all(-n <= i < n for i, n in zip(at, array.shape, strict=True))
+        ):
+            yield f"{_entry(result, index, sample)} = {number(float(array[at]), signed=False)}"
+
+
+def _unit(result: Result, sample: int) -> str:
+    """Of what was explained, with a space before it; empty where it is unknown or mixed. A logit has none."""
+    target = result.target
+    if result.detail is None or target is None or target.weights is not None or result.explained_quantity in WORDS:
+        return ""
+    at = position(target.index, sample, len(result)) or (0,)
+    unit = result.detail.unit(output_name(result), at[-1])
+    return f" {unit}" if unit else ""
