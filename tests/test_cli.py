@@ -13,6 +13,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.cli import main
+from tests.builders import CALM, CANCELLING, diverging_model
 from tests.service.models import lstm, outside_its_folder, without_rule
 from tests.service.running import command
 
@@ -224,3 +225,23 @@ def test_help_and_no_command() -> None:
     assert all(name in done.stdout for name in ("inspect", "explain", "serve"))
     failed(run(), 2, "command")
     failed(run("predict"), 2, "predict")
+
+
+@pytest.mark.parametrize(("row", "warned"), [(CANCELLING, 1), (CALM, 0)])
+def test_explain_shows_warnings_and_what_was_explained(tmp_path: Path, row: tuple[float, ...], warned: int) -> None:
+    onnx.save(diverging_model("Softmax"), str(tmp_path / "model.onnx"))
+    np.save(tmp_path / "x.npy", np.array([row], np.float32))
+    page, out = tmp_path / "page.html", tmp_path / "r.npz"
+    given = ("explain", tmp_path / "model.onnx", "--input", f"x={tmp_path / 'x.npy'}", "--param", "product_rule=half")
+    done = run(*given, "--target", 0, "--out", out, "--html", page)
+    assert done.returncode == 0
+    assert done.stderr.count("lstm-explain: warning: relevance diverges") == warned
+    for shown in (done.stdout, page.read_text()):
+        assert "logit of p[0] = +" in shown
+        assert shown.count("relevance diverges") == warned
+    with np.load(out) as arrays:
+        assert str(arrays["explained_quantity"]) == "logit"
+        assert len(arrays["warnings"]) == warned
+        assert all("relevance diverges" in str(warning) for warning in arrays["warnings"])
+    answer = json.loads(run(*given, "--json").stdout)
+    assert (answer["explained_quantity"], len(answer["warnings"])) == ("logit", warned)

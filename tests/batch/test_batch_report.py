@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from tests.batch.data import DISCHARGE, batch, in_this_process, pq, results, weather, write
+from tests.builders import CALM, CANCELLING, diverging_model
+from tests.service.models import write_version
 
 FEATURES = ["prcp", "srad", "tmax", "tmin", "vp"]
 
@@ -61,6 +63,26 @@ def test_drift_against_another_run(tmp_path: Path) -> None:
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # needs nothing from elsewhere
     for name in FEATURES:
         assert name in page
+
+
+def test_rows_with_a_warning_and_what_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_version(tmp_path, "likely", diverging_model("Softmax"))
+    np.save(tmp_path / "x.npy", np.array([CALM, CANCELLING, CALM], np.float32))
+    given = ("--model", tmp_path / "likely", "--input", tmp_path / "x.npy", "--output", tmp_path / "out")
+    rule = ("--method", "lrp", "--param", "product_rule=half", "--target", "0")
+    for _ in range(2):  # the second time every shard is done already
+        assert in_this_process(*given, *rule) == 0
+        assert "\nrows with a warning: 1," in capsys.readouterr().out
+    calm, warned, again = results(tmp_path / "out").to_pylist()
+    assert (calm["warning"], again["warning"]) == (None, None)
+    assert "relevance diverges" in warned["warning"]
+    assert {row["explained_quantity"] for row in (calm, warned, again)} == {"logit"}
+    assert calm["explained"] == pytest.approx(5.0, rel=1e-3)  # 100 (0.02 + 0.03)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["warned"], summary["quantity"]) == (1, "logit")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<th>rows with a warning</th><td>1</td>" in page
+    assert "the logit: the value before the output&#x27;s Softmax" in page
 
 
 def test_a_reference_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

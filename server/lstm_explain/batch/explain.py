@@ -23,12 +23,15 @@ SAME = 1e-5  # by how much of the largest relevance a row in company may differ 
 
 @dataclass(frozen=True)
 class Answer:
-    """One row's part of an Explanation. target: the position explained, if it was one."""
+    """One row's part of an Explanation. target: the position explained, if it was one. quantity: what `explained` is of
+    the target's output, see Explanation.
+    """
 
     relevance: Mapping[str, Array]
     outputs: Mapping[str, Array]
     target: list[int] | None
     explained: float
+    quantity: str
     inputs: float
     initial_states: float
     absorbed: float
@@ -132,6 +135,7 @@ class Explainer:
             {name: self._output(name, of.outputs[name], at, row) for name in self.outputs},
             None if index is None else [int(n) for n in np.asarray(index)[at]],
             float(of.explained[at]),
+            of.explained_quantity,
             float(ledger.inputs[at]),
             float(ledger.initial_states[at]),
             float(ledger.absorbed[at]),

@@ -18,6 +18,13 @@ from lstm_explain.evaluate.plot import line_chart
 
 AGGREGATES = "aggregates.parquet"
 MOST_BARS = 50  # features in the page, the most relevant first; the table has all
+# By what is explained of the target's output, see Explanation.
+EXPLAINED = {
+    "output": "the output itself",
+    "logit": "the logit: the value before the output's Softmax or Sigmoid",
+    "score": "the score: the value before the output's LogSoftmax",
+    "probability": "the probability: Softmax of the output",
+}
 HEADINGS = {"feature": "Mean |relevance| by feature", "lag": "Mean |relevance| by lag"}
 
 
@@ -80,7 +87,9 @@ def page(title: str, lines: Sequence[Line], total: Total, about: Mapping[str, st
     """One HTML page that needs nothing else. about: what is told of the job."""
     facts = {
         **about,
+        "explained value": EXPLAINED.get(total.quantity, "none: no row is explained"),
         "rows explained": f"{total.rows:,}",
+        "rows with a warning": f"{total.warned:,}",
         "rows that failed": f"{total.failed:,}",
         "worst residual": f"{total.worst:.1e} of what was explained",
     }

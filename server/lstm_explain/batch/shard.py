@@ -30,7 +30,8 @@ OWN = b"lstm_explain"  # key of our metadata in a file of rows
 
 @dataclass(frozen=True)
 class Done:
-    """A shard that is done. rows: explained. worst: the largest residual as a share of what was explained.
+    """A shard that is done. rows: explained. worst: the largest residual as a share of what was explained. warned: rows
+    whose answer has a warning. quantity: what is explained of the target's output, see Explanation; empty without rows.
 
     memory: bytes that the process took at most so far. before: it had been done by an earlier run.
     """
@@ -43,6 +44,8 @@ class Done:
     seconds: float
     memory: int = 0
     before: bool = False
+    warned: int = 0
+    quantity: str = ""
 
 
 @dataclass
@@ -55,6 +58,8 @@ class _Tally:
     failed: int = 0
     worst: float = 0.0
     worst_at: str = ""
+    warned: int = 0
+    quantity: str = ""
 
 
 class Worker:
@@ -82,7 +87,17 @@ class Worker:
             else:
                 errors.unlink(missing_ok=True)  # of an attempt that was killed just before its end
             seconds = time.perf_counter() - began
-            done = Done(number, tally.rows, tally.failed, tally.worst, tally.worst_at, seconds, peak_memory())
+            done = Done(
+                number,
+                tally.rows,
+                tally.failed,
+                tally.worst,
+                tally.worst_at,
+                seconds,
+                peak_memory(),
+                warned=tally.warned,
+                quantity=tally.quantity,
+            )
             writer.add_key_value_metadata({OWN: json.dumps(asdict(done)).encode()})
             writer.close()
         return done
@@ -108,6 +123,7 @@ class Worker:
             for i, answer in good.items():
                 add_row(tally.stats, explainer.feed, answer.relevance.items())
                 tally.stats.add_explained(answer.explained)
+                tally.warned, tally.quantity = tally.warned + bool(answer.warning), answer.quantity
                 if answer.missing > tally.worst:
                     tally.worst, tally.worst_at = answer.missing, f"{key.file}:{key.rows[i]}"
         return writer

@@ -20,7 +20,7 @@ EVERY = 30.0  # seconds between lines where nobody watches a bar
 
 @dataclass
 class Total:
-    """All shards so far. worst: as in Done. before: rows of earlier runs."""
+    """All shards so far. worst, warned, quantity: as in Done. before: rows of earlier runs."""
 
     rows: int = 0
     failed: int = 0
@@ -29,10 +29,13 @@ class Total:
     before: int = 0
     memory: int = 0
     seconds: float = 0.0
+    warned: int = 0
+    quantity: str = ""
 
     def add(self, done: Done) -> None:
         self.rows, self.failed = self.rows + done.rows, self.failed + done.failed
         self.memory = max(self.memory, done.memory)
+        self.warned, self.quantity = self.warned + done.warned, done.quantity or self.quantity
         if done.worst > self.worst:
             self.worst, self.worst_at = done.worst, done.worst_at
         if done.before:
@@ -85,6 +88,8 @@ def follow(rows: int, total: Total) -> Iterator[Callable[[], None]]:
 def print_total(total: Total, output: Path) -> None:
     at = f", at {total.worst_at}" if total.worst_at else ""
     print(f"{total.rows:,} rows explained, {total.failed:,} failed")
+    if total.warned:
+        print(f"rows with a warning: {total.warned:,}, in the column `warning`")
     print(f"{total.new:,} of them now, in {total.seconds:,.1f} s: {total.rate:,.0f} rows/s")
     print(f"worst residual: {total.worst:.1e} of what was explained{at}")
     print(f"rows in {output / 'rows'}" + (f", failures in {output / 'errors'}" if total.failed else ""))

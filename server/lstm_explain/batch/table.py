@@ -46,6 +46,7 @@ class Format:
         columns: dict[str, Any] = key.take(at)
         columns["target"] = pa.array([a.target for a in answers], pa.list_(pa.int64()))
         columns["explained"] = pa.array([a.explained for a in answers])
+        columns["explained_quantity"] = pa.array([a.quantity for a in answers], pa.string())
         columns |= {f"ledger/{entry}": pa.array([getattr(a, entry) for a in answers]) for entry in LEDGER}
         columns["warning"] = pa.array([a.warning or None for a in answers], pa.string())
         for field in self.answers:
@@ -72,7 +73,7 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
     for name, axis in explainer.outputs.items():
         spec = model.outputs[name]
         columns[f"output/{name}"] = _list(len(spec.shape) - (axis is not None), spec.dtype)
-    columns |= {"target": pa.list_(pa.int64()), "explained": pa.float64()}
+    columns |= {"target": pa.list_(pa.int64()), "explained": pa.float64(), "explained_quantity": pa.string()}
     columns |= {f"ledger/{entry}": pa.float64() for entry in LEDGER}
     double = any(s.dtype == np.float64 for s in (*model.inputs.values(), *model.outputs.values()))
     number = np.dtype(np.float64 if double else np.float32)

@@ -91,10 +91,13 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
 
 
 def _write_npz(path: Path, explanation: Explanation) -> None:
+    """The arrays; as text `explained_quantity` and `warnings`, of which a good answer has none."""
     import numpy as np
 
+    told: dict[str, Any] = {"warnings": np.array(explanation.warnings, np.str_)}
+    told["explained_quantity"] = np.array(explanation.explained_quantity)
     with path.open("wb") as file:  # savez adds an ending to a path that lacks it
-        np.savez(file, **_arrays(explanation))
+        np.savez(file, **told, **_arrays(explanation))
 
 
 def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
@@ -113,6 +116,7 @@ def _summary(explanation: Explanation) -> dict[str, Any]:
     return {
         "method": {"name": explanation.method.name, **_plain_parameters(explanation.method)},
         "warnings": list(explanation.warnings),
+        "explained_quantity": explanation.explained_quantity,
         **{key: array.tolist() for key, array in _arrays(explanation).items()},
     }
 
