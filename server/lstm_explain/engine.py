@@ -16,9 +16,10 @@ from lstm_explain.methods.propagation import Answer, Context, explain_by_propaga
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.forward import Pass, run
 from lstm_explain.plan.head import Head
+from lstm_explain.plan.terms import taps as taps_of
 from lstm_explain.rules.cells import cells_of
 from lstm_explain.rules.recurrent import Keep
-from lstm_explain.spec.method import LRP, Method
+from lstm_explain.spec.method import LRP, GradientTimesInput, Method
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import lengthy, part
 
@@ -84,11 +85,13 @@ class Engine:
         lrp = isinstance(method, LRP)
         spread = isinstance(method, LRP) and method.bias_factor > 0
         keep = keep_of(method)
-        key = (head.value, keep, spread, capture)
+        scaled = isinstance(method, GradientTimesInput)
+        key = (head.value, keep, spread, scaled, capture)
         with self._lock:
             plan = self._plans.get(key)
             if plan is None:
-                taps = (*capture, *head.keep(self.graph))
+                terms = taps_of(self.graph, head.value) if scaled else ()  # LRP keeps them without being asked
+                taps = (*capture, *head.keep(self.graph), *terms)
                 plan = self._compiled(head, Purpose(not lrp, keep, spread, self.gates), taps)
                 self._plans[key] = plan
                 if len(self._plans) > MOST_PLANS:

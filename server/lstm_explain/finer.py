@@ -59,8 +59,8 @@ def put(answer: Answer, rows: Rows, finer: Answer, axes: Mapping[str, int]) -> A
         relevance[name] = array.astype(np.float64)
         relevance[name][(slice(None),) * axes[name] + (rows,)] = finer.relevance[name]
 
-    def in_place(old: Array | None, new: Array | None) -> Array:
-        made = np.zeros(len(answer.explained)) if old is None else old.astype(np.float64)
+    def in_place(old: Any, new: Any) -> Array:
+        made = np.zeros(len(answer.explained)) if old is None else np.array(old, np.float64)
         made[rows] = 0.0 if new is None else new
         return made
 
@@ -73,4 +73,6 @@ def put(answer: Answer, rows: Rows, finer: Answer, axes: Mapping[str, int]) -> A
         in_place(mine.residual, theirs.residual),
         {name: in_place(mine.by_node.get(name), theirs.by_node.get(name)) for name in nodes},
     )
-    return Answer(relevance, in_place(answer.explained, finer.explained), answer.captured, ledger)
+    inputs = dict.fromkeys([*answer.peaks, *finer.peaks])
+    peaks = {name: in_place(answer.peaks.get(name), finer.peaks.get(name)) for name in inputs}
+    return Answer(relevance, in_place(answer.explained, finer.explained), answer.captured, ledger, peaks, answer.scale)

@@ -237,7 +237,6 @@ class Model:
                 done.values,
                 method,
                 used(target, output, selection),
-                selection.weights,
                 single=self._single,
                 quantity=head.quantity,
             )
@@ -264,7 +263,6 @@ class Model:
             found.outputs,
             as_used(task, method),
             used(target, output, found.selection),
-            found.selection.weights,
             single=False,
             quantity=found.quantity,
             standard_error=found.standard_error,

@@ -8,7 +8,8 @@ input, a residual that float64 should mend) is left to the general way, `Model.e
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,12 @@ from lstm_explain.plan.compile import Plan
 from lstm_explain.plan.forward import Advance, Pass, go, written_out
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.replay import Replay, replay_of
+from lstm_explain.plan.terms import Terms, scale, terms
 from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
 from lstm_explain.target import Target, select
 from lstm_explain.watch import part
 
 MOST_KINDS = 512  # sequences of so many lengths, by one method
-ONE = np.ones((1, 1))
 Array = npt.NDArray[Any]
 
 
@@ -89,7 +90,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Straight:
-    """One kind of request. width: of the output, [1, width]. dtype: of the way back."""
+    """One kind of request. width: of the output, [1, width]. dtype: of the way back. terms: by position."""
 
     asked: Asked
     plan: Plan
@@ -97,6 +98,7 @@ class Straight:
     replay: Replay
     width: int
     dtype: np.dtype[np.floating[Any]]
+    terms: dict[int, Terms] = field(default_factory=dict)
 
     def explain(self, inputs: Mapping[str, Array], target: Target) -> Explanation | None:
         """inputs: arrays of the shapes of this way's kind. None: the general way has to be gone."""
@@ -129,7 +131,6 @@ class Straight:
             done.values,
             asked.method,
             resolved,
-            ONE,
             single=asked.single,
             quantity=asked.head.quantity,
         )
@@ -148,7 +149,7 @@ class Straight:
         course = self.replay.run(done, head, seed)
         if course is None:
             return None
-        relevance, total = {}, 0.0
+        relevance, peaks, total = {}, {}, 0.0
         for name in self.asked.inputs:
             array = course.arrived.get(name)
             if array is None:
@@ -157,12 +158,27 @@ class Straight:
             if isinstance(method, GradientTimesInput):
                 array = array * done.values[name]
             relevance[name] = array = np.asarray(array, order="C")
-            total += sums.total(array.ravel())
+            flat = array.ravel()
+            peaks[name] = (sums.largest(flat),)
+            total += sums.total(flat)
         states = 0.0 if course.states is None else course.states.item()
         absorbed = sum([kept.item() for kept in course.absorbed.values()])
         account = (total, states, absorbed, number - total - states - absorbed)
         ledger = Ledger(*[np.array((amount,)) for amount in account], course.absorbed)  # type: ignore[call-arg, arg-type]
-        return Answer(relevance, np.array((number,)), {}, ledger)
+        return Answer(relevance, np.array((number,)), {}, ledger, peaks, lambda: self._scale(done, at))
+
+    def _scale(self, done: Pass, at: int) -> Array:
+        """As `scale`, of terms that are looked up where they do not depend on the request."""
+        head, values, known = self.asked.head.value, done.values, self.terms.get(at)
+        if known is not None:
+            return np.maximum(known.magnitude(values, 1), sums.largest(values[head].ravel()))
+        weights = np.zeros((1, self.width), values[head].dtype)
+        weights[0, at] = 1
+        with suppress(KeyError, AssertionError):
+            found = terms(self.plan, values, head, weights, None, 1)
+            if found.steady and len(self.terms) < MOST_KINDS:
+                self.terms[at] = found
+        return scale(self.plan, values, head, weights, None, 1)
 
 
 def _whole_number(index: Any) -> int | None:

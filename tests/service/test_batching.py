@@ -148,6 +148,21 @@ def test_mixed_requests_get_the_engines_own_answers(server: Served, engine: lx.M
         assert together >= 2 * runs
 
 
+def test_answers_that_come_with_warnings_run_together(server: Served, engine: lx.Model) -> None:
+    """A warning belongs to its sample, so it is no reason to run a batch again."""
+    method, message = lx.LRP("prop", epsilon=1e-6), method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_PROP)
+    message.epsilon = 1e-6
+    inputs = [sequence(1, 8, seed) for seed in range(8)]
+    wanted = [engine.explain({"x": x}, method) for x in inputs]
+    assert any(e.warnings for e in wanted)
+    requests = [request(inputs=[tensor("x", x)], method=method_pb2.Method(lrp=message)) for x in inputs]
+    at_once(server, requests)  # the trial
+    before = server.together()
+    for response, due in zip(at_once(server, requests), wanted, strict=True):
+        check(response, due)
+    assert server.together()[0] > before[0]
+
+
 def test_sequences_of_different_length_run_together(server: Served) -> None:
     engine = lx.load(lengths_model())
     for turn in range(3):

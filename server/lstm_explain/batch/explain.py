@@ -105,13 +105,11 @@ class Explainer:
         return max(1, min(MOST_ROWS, MOST_BYTES // one))
 
     def _explain(self, rows: Sequence[Row], batch: Sequence[int], found: list[Answer | Unusable]) -> None:
-        """Fills in the batch's answers. Halves it where it fails, or warns, until it is known which row is at fault."""
+        """Fills in the batch's answers. Halves it where it fails, until it is known which row is at fault."""
         company = [rows[i] for i in batch]
         company += company[-1:] * ((self.feed.fixed_batch or 0) - len(batch))
-        warning = ""
         try:
             explanation = self.model.explain(self.feed.stack(company), self.method, self.target)
-            warning = "; ".join(explanation.warnings)
         except (ModelError, MethodError, UnsupportedOperator):
             raise  # so it would be with every row
         except Exception as error:
@@ -120,10 +118,9 @@ class Explainer:
                 found[batch[0]] = Unusable(problem, type(error).__name__)
                 return
         else:
-            if len(batch) == 1 or not warning:
-                for at, i in enumerate(batch):
-                    found[i] = replace(self._part(explanation, at, rows[i]), warning=warning)
-                return
+            for at, i in enumerate(batch):
+                found[i] = self._part(explanation, at, rows[i])
+            return
         middle = len(batch) // 2
         self._explain(rows, batch[:middle], found)
         self._explain(rows, batch[middle:], found)
@@ -141,6 +138,7 @@ class Explainer:
             float(ledger.absorbed[at]),
             float(ledger.residual[at]),
             self._inputs(of.standard_error, at, row),
+            "; ".join(of.warnings_of(at)),
         )
 
     def _inputs(self, arrays: Mapping[str, Array], at: int, row: Row) -> dict[str, Array]:

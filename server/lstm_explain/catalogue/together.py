@@ -220,7 +220,8 @@ class Together:
         )
         return Explanation(
             of_inputs(whole.relevance), outputs, whole.explained[rows], {}, share, whole.method, own,
-            of_inputs(whole.standard_error), explained_quantity=whole.explained_quantity,
+            of_inputs(whole.standard_error), whole.explained_quantity,
+            whole.findings_of(rows.start, rows.stop), whole.notes,
         )  # fmt: skip
 
     def _layout(self, requests: Sequence[Request], alone: Sequence[Explanation], whole: Explanation) -> Layout | None:
@@ -300,9 +301,14 @@ def _cut(array: Array, places: Mapping[int | None, slice]) -> Array:
 def _difference(part: Explanation, alone: Explanation) -> float:
     """The largest, as a share of the largest number of its array; infinite where they differ in more than that."""
     mine, theirs = _arrays(part), _arrays(alone)
-    if mine.keys() != theirs.keys() or part.warnings != alone.warnings:
+    if mine.keys() != theirs.keys() or _flaws(part) != _flaws(alone):
         return math.inf
     return max(_apart(mine[name], theirs[name]) for name in mine)
+
+
+def _flaws(e: Explanation) -> list[object]:
+    """Which checks which samples do not pass; by how much is rounded otherwise in a batch."""
+    return [*[(finding.check, finding.samples) for finding in e.findings], *e.notes]
 
 
 def _arrays(e: Explanation) -> dict[str, Array]:

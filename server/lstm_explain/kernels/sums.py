@@ -34,6 +34,19 @@ def add_per_sample(amounts, total):
             total[b] += part
 
 
+@nb.njit([nb.void(_read(kind, 3), nb.float64[::1]) for kind in _KINDS], **FINITE)
+def largest_per_sample(amounts, found):
+    """found [batch]: at least the largest magnitude of amounts [before, batch, after], NaN left out."""
+    before, batch, after = amounts.shape
+    for i in range(before):
+        for b in range(batch):
+            most = amounts.dtype.type(0)
+            for j in range(after):
+                size = abs(amounts[i, b, j])
+                most = size if size > most else most
+            found[b] = max(found[b], most)
+
+
 @nb.njit([nb.float64(_read(kind, 1)) for kind in _KINDS], **FINITE)
 def total(amounts):
     """The sum of amounts [N], in float64."""
@@ -51,6 +64,16 @@ def largest(values):
         size = abs(values[j])
         found = size if size > found else found
     return found
+
+
+@nb.njit([nb.float64(_read(kind, 1), _read(kind, 1)) for kind in _KINDS], **FINITE)
+def magnitude(left, right):
+    """The sum of |left * right| [N], in float64, where a left factor of zero leaves nothing."""
+    part = 0.0
+    for j in range(left.size):
+        if left[j] != 0:
+            part += abs(left[j] * right[j])
+    return part
 
 
 @nb.njit(

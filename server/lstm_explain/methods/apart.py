@@ -12,7 +12,7 @@ from lstm_explain.finer import of_samples
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.propagation import Answer
+from lstm_explain.methods.propagation import Answer, judged_together
 from lstm_explain.methods.study import Found, Scores, Task
 from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling
 from lstm_explain.target import Target
@@ -108,7 +108,7 @@ def _answer(relevance: dict[str, Array], answers: Sequence[Answer], order: Array
         row([a.ledger.residual for a in answers]),
         by_node,
     )
-    return Answer(relevance, row([a.explained for a in answers]), {}, ledger)
+    return Answer(relevance, row([a.explained for a in answers]), {}, ledger, *judged_together(answers, order))
 
 
 def _weighed(task: Task, scores: Scores, row: int) -> Task:

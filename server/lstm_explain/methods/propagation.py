@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.inner import inner_relevance, inner_view
-from lstm_explain.plan.account import add_per_sample, per_sample
+from lstm_explain.plan.account import add_per_sample, largest_per_sample, per_sample
 from lstm_explain.plan.backward import Walk, run_together
 from lstm_explain.plan.compile import Plan
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.layers import check_keys
+from lstm_explain.plan.terms import scale
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.spec.method import LRP, Gradient, Method
@@ -40,12 +42,18 @@ class Context:
 
 @dataclass
 class Answer:
-    """As in Explanation."""
+    """As in Explanation.
+
+    peaks: by input, [batch], the largest magnitude of a sample's relevance. scale: gives [batch], what an explained
+    value counts as small beside (`plan/terms.py`); asked for only where something is wrong.
+    """
 
     relevance: dict[str, Array]
     explained: Array
     captured: dict[str, Array]
     ledger: Ledger
+    peaks: Mapping[str, Sequence[float] | Array]
+    scale: Callable[[], Array]
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def explain_by_propagation(
 def walked(context: Context, method: Method, selection: Selection) -> Walk:
     """The walk from a target of one sample, done."""
     weights = selection.weights.astype(_arithmetic(context, method), copy=False)
-    walk, _ = _begun(context, method, Question(weights, 1, None))
+    walk, *_ = _begun(context, method, Question(weights, 1, None))
     walk.run()
     return walk
 
@@ -105,7 +113,7 @@ def walked(context: Context, method: Method, selection: Selection) -> Walk:
 def lanes_of(context: Context, selection: Selection, batch_axis: int, names: Sequence[str]) -> dict[str, Lane]:
     """Where the samples of the target lie in those of `names` that the gradient reaches. Raises LaneLost."""
     weights = selection.weights.astype(_arithmetic(context, Gradient()), copy=False)
-    walk, _ = _begun(context, Gradient(), Question(weights, selection.batch, batch_axis))
+    walk, *_ = _begun(context, Gradient(), Question(weights, selection.batch, batch_axis))
     walk.run()
     return {n: lane for n in names if (m := walk.messages.get(n)) is not None and (lane := m.lane) is not None}
 
@@ -120,12 +128,12 @@ def _walk(context: Context, method: Method, questions: Sequence[Question]) -> li
     if len(begun) == 1:
         begun[0][0].run()
     else:
-        run_together([walk for walk, _ in begun])
-    return [_answer(context, walk, explained) for walk, explained in begun]
+        run_together([walk for walk, *_ in begun])
+    return [_answer(context, walk, explained, scaled) for walk, explained, scaled in begun]
 
 
-def _begun(context: Context, method: Method, question: Question) -> tuple[Walk, Array]:
-    """A walk that stands at the target, and [batch] the value explained."""
+def _begun(context: Context, method: Method, question: Question) -> tuple[Walk, Array, Callable[[], Array]]:
+    """A walk that stands at the target, [batch] the value explained, and the answer's `scale`."""
     graph, values, name = context.plan.graph, context.done.values, context.head.value
     weights, lane = context.head.through(graph, values, question.weights, question.lane(), question.batch)
     walk = Walk(context.plan, context.done, context.cells, method, question.batch, weights.dtype)
@@ -134,22 +142,25 @@ def _begun(context: Context, method: Method, question: Question) -> tuple[Walk, 
         walk.send(name, lane, relevance=seed)
     else:
         walk.send(name, lane, density=weights)
-    return walk, per_sample(seed, lane, question.batch)
+    scaled = functools.partial(scale, context.plan, values, name, weights, lane, question.batch)
+    return walk, per_sample(seed, lane, question.batch), scaled
 
 
-def _answer(context: Context, walk: Walk, explained: Array) -> Answer:
-    relevance, total = {}, np.zeros(walk.batch)
+def _answer(context: Context, walk: Walk, explained: Array, scaled: Callable[[], Array]) -> Answer:
+    relevance, peaks, total = {}, {}, np.zeros(walk.batch)
     for name in context.inputs:
         arrived = walk.arrived(name)
         if arrived is None:
             relevance[name] = np.zeros(context.done.values[name].shape, walk.dtype)
         else:
+            lane = walk.messages[name].lane
             relevance[name] = np.asarray(arrived, order="C")
-            add_per_sample(relevance[name], walk.messages[name].lane, total)
+            peaks[name] = largest_per_sample(relevance[name], lane, walk.batch)
+            add_per_sample(relevance[name], lane, total)
     captured = {name: _captured(walk, context, name, walk.dtype) for name in context.capture}
     absorbed, states = walk.account.absorbed(), walk.account.initial_states
     ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, walk.account.by_node)
-    return Answer(relevance, explained, captured, ledger)
+    return Answer(relevance, explained, captured, ledger, peaks, scaled)
 
 
 def _captured(walk: Walk, context: Context, name: str, dtype: np.dtype[np.floating]) -> Array:
@@ -174,4 +185,14 @@ def _joined(answers: list[Answer]) -> Answer:
     zero = np.zeros(1, answers[0].explained.dtype)
     by_node = {name: np.concatenate([a.ledger.by_node.get(name, zero) for a in answers]) for name in nodes}
     ledger = Ledger(row("inputs"), row("initial_states"), row("absorbed"), row("residual"), by_node)
-    return Answer(added("relevance"), np.concatenate([a.explained for a in answers]), added("captured"), ledger)
+    explained, order = np.concatenate([a.explained for a in answers]), np.arange(len(answers))
+    return Answer(added("relevance"), explained, added("captured"), ledger, *judged_together(answers, order))
+
+
+def judged_together(answers: Sequence[Answer], order: Array) -> tuple[dict[str, Array], Callable[[], Array]]:
+    """`peaks` and `scale` of all samples, of which the one in place order[i] of all comes i-th."""
+    names = dict.fromkeys(name for a in answers for name in a.peaks)
+    rows = {n: [np.asarray(a.peaks.get(n, np.zeros(len(a.explained)))) for a in answers] for n in names}
+    peaks = {name: np.concatenate(arrays)[order] for name, arrays in rows.items()}
+    scales = [a.scale for a in answers]
+    return peaks, lambda: np.concatenate([scale_of() for scale_of in scales])[order]

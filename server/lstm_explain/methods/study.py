@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from lstm_explain.engine import Engine, runtime_message
-from lstm_explain.errors import InputError, UnsupportedOperator
+from lstm_explain.errors import Error, InputError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.session import run_session, session_of
@@ -19,12 +19,13 @@ from lstm_explain.ledger import Ledger
 from lstm_explain.methods.opened import Opened, open_graph
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.stacking import chunks, copies_for, rows_of, stack, tile
-from lstm_explain.plan.account import per_sample
+from lstm_explain.plan.account import largest_per_sample, per_sample
 from lstm_explain.plan.axes import Axes, find_axes
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import live_values, path
+from lstm_explain.plan.terms import scale
 from lstm_explain.rules import Lane, LaneLost
-from lstm_explain.spec.method import Gradient
+from lstm_explain.spec.method import Gradient, GradientTimesInput
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import lengthy, part
 
@@ -166,6 +167,18 @@ class Scores:
         inside, lane = self.task.head.through(graph, dict(values), weights, lane, count)
         return per_sample(inside * value, lane, count)
 
+    def scale(self) -> Array:
+        """[batch]: see `plan/terms.py`. Takes one more forward pass, by our plan; zeros where there is none."""
+        task, axis, weights = self.task, self.task.target.batch_axis, self.selection.weights
+        lane = None if axis is None or self.batch == 1 else Lane(axis % weights.ndim)
+        try:
+            plan = task.study.engine.plan(task.head, GradientTimesInput(), ())
+            values = task.study.engine.forward(plan, task.inputs).values
+            inside, lane = task.head.through(plan.graph, values, weights, lane, self.batch)
+            return scale(plan, values, task.head.value, inside, lane, self.batch)
+        except (Error, LaneLost):
+            return np.zeros(self.batch)
+
     def changed(self, count: int, change: Callable[[range], dict[str, Array]]) -> Array:
         """[count, batch]: the explained values of `count` variants of the inputs.
 
@@ -292,5 +305,19 @@ def found(
     residual = scores.explained - total - absorbed
     ledger = Ledger(total, np.zeros_like(total), absorbed, residual, by_node)
     errors = {name: array.astype(dtype) for name, array in (standard_error or {}).items()}
-    answer = Answer(full, scores.explained.astype(dtype), {}, ledger)
+    peaks = {name: _peaks(scores, name, array) for name, array in full.items()}
+
+    def scaled() -> Array:
+        """What is shared out is the difference: it may be large although the score is next to nothing."""
+        return np.maximum(np.abs(scores.explained - absorbed), scores.scale())
+
+    answer = Answer(full, scores.explained.astype(dtype), {}, ledger, peaks, scaled)
     return Found(scores.values, scores.selection, answer, errors, scores.quantity)
+
+
+def _peaks(scores: Scores, name: str, relevance: Array) -> Array:
+    """[batch]: the largest magnitude of each sample's relevance; of all of it where samples share the input."""
+    axis = scores.task.study.axes[name].batch
+    if axis is None or scores.task.target.batch_axis is None or relevance.shape[axis] != scores.batch:
+        return np.repeat(largest_per_sample(relevance, None, 1), scores.batch)
+    return largest_per_sample(relevance, Lane(axis), scores.batch)

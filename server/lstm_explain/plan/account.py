@@ -52,13 +52,23 @@ def per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
     return total
 
 
+def largest_per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
+    """The largest magnitude over everything but the samples, NaN left out: [batch], float64."""
+    found = np.zeros(batch)
+    sums.largest_per_sample(_by_sample(amounts, lane, batch), found)
+    return found
+
+
 def add_per_sample(amounts: Array, lane: Lane | None, total: Array) -> None:
+    sums.add_per_sample(_by_sample(amounts, lane, len(total)), total)
+
+
+def _by_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
+    """[before, batch, after]"""
     if amounts.dtype.char not in "fd":
         amounts = amounts.astype(np.float64)
     if lane is None:
-        shape: tuple[int, ...] = (1, 1, -1)
-    else:
-        batch, extents, axis, inner = len(total), amounts.shape, lane.axis, lane.inner
-        before = math.prod(extents[:axis]) * (extents[axis] // (batch * inner))
-        shape = (before, batch, inner * math.prod(extents[axis + 1 :]))
-    sums.add_per_sample(amounts.ravel().reshape(shape), total)
+        return amounts.ravel().reshape(1, 1, -1)
+    extents, axis, inner = amounts.shape, lane.axis, lane.inner
+    before = math.prod(extents[:axis]) * (extents[axis] // (batch * inner))
+    return amounts.ravel().reshape(before, batch, inner * math.prod(extents[axis + 1 :]))

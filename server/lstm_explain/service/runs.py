@@ -50,7 +50,7 @@ class Runs:
         if not all(isinstance(answer, Explanation) for answer in alone):
             return
         whole, _ = self._run(jobs[0], lambda: together.merged(requests), jobs[0].patience)
-        if isinstance(whole, Explanation) and not whole.warnings:
+        if isinstance(whole, Explanation):
             together.learn(record, requests, alone, whole)
         else:
             together.count(record, won=False)
@@ -81,10 +81,7 @@ class Runs:
             return True
         if not isinstance(whole, Explanation):
             return False
-        won = not whole.warnings  # of which nothing tells whose they are
-        together.count(record, won=won)
-        if not won:
-            return False
+        together.count(record, won=True)
         for job, answer in zip(jobs, together.parted(whole, requests, layout), strict=True):
             job.answer, job.parts, job.company = answer, parts, len(jobs)
         self._metrics.together.observe(len(jobs))
