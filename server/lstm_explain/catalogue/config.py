@@ -76,10 +76,16 @@ class LimitsConfig(_Strict):
     max_elements: int | None = Field(default=None, ge=1)
     max_samples: int | None = Field(default=None, ge=1)
     max_request_bytes_estimate: int | None = Field(default=None, ge=1)
+    max_characters: int | None = Field(default=None, ge=1)
 
     def limits(self) -> Limits:
         return Limits(
-            self.max_batch, self.max_steps, self.max_elements, self.max_samples, self.max_request_bytes_estimate
+            self.max_batch,
+            self.max_steps,
+            self.max_elements,
+            self.max_samples,
+            self.max_request_bytes_estimate,
+            self.max_characters,
         )
 
 

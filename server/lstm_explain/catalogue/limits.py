@@ -36,6 +36,7 @@ class Limits:
 
     batch: samples. steps: length of the longest time axis. elements: of all inputs together. samples: runs of the model
     that a perturbation method makes, times the batch. bytes_estimate: what the work may take, see `estimate`.
+    characters: of all texts together, before they are tokenised.
     """
 
     batch: int | None = None
@@ -43,6 +44,7 @@ class Limits:
     elements: int | None = None
     samples: int | None = None
     bytes_estimate: int | None = None
+    characters: int | None = None
 
     @property
     def costs(self) -> tuple[float, ...]:

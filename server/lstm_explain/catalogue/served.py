@@ -133,7 +133,10 @@ def _text_inputs(written: ConfigFile, model: Model, source: Source) -> dict[str,
     own = source.model_file.parent / chosen.file
     try:
         text = load_text_input(
-            own if own.is_file() else source.folder / chosen.file, chosen.input, model.inputs[chosen.input].dtype
+            own if own.is_file() else source.folder / chosen.file,
+            chosen.input,
+            model.inputs[chosen.input].dtype,
+            written.config.limits.limits(),
         )
     except Error as error:
         raise written.error(("tokenizer", "file"), str(error)) from error

@@ -28,13 +28,14 @@ from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.tracing import Span
 from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
-from lstm_explain.watch import Later, Watch, watching
+from lstm_explain.watch import Later, Stopped, Watch, watching
 
 Array = npt.NDArray[Any]
 Message = TypeVar("Message")
 
 # Bytes of a message that is read in next to no time, even if all is text; seconds of a run that is mostly Python.
 SMALL_MESSAGE, SHORT_RUN = 1 << 14, 1e-3
+SMALL_TEXT = 1 << 11  # bytes of a message whose text becomes tokens in next to no time
 
 _ALONE = (Room(1), Load(1))
 
@@ -109,7 +110,7 @@ class Explainer:
 
         def request() -> Request:
             query = read()
-            inputs = read_text(served, query.inputs, tokens)
+            inputs = read_text(served, query.inputs, tokens, self._limits)
             method = query.method or served.default_method
             return Request(inputs, method, query.target or served.default_target, query.capture)
 
@@ -134,7 +135,7 @@ class Explainer:
     ) -> Message:
         """The same of every output by name, from inputs."""
         job = Job(served, call, self._most_seconds)
-        return await self._do(job, lambda: Request(read_text(served, read(), {})), write, call, size)
+        return await self._do(job, lambda: Request(read_text(served, read(), {}, self._limits)), write, call, size)
 
     @contextmanager
     def item(self, rpc: str, stream: Span) -> Iterator[Item]:
@@ -148,7 +149,7 @@ class Explainer:
         self, job: Job, read: Callable[[], Request], write: Callable[[Any], Message], call: Call, size: int
     ) -> Message:
         """What a request takes, from reading it to writing the answer."""
-        if size > SMALL_MESSAGE:
+        if size > _most_in_the_loop(job.served):
             return await self._beside.do(lambda: self._in_turn(job, self._begun_beside(job, read), write), call)
         company = self._begun(job, read)
         if not (job.short and job.kind is None and self._slots.take(0.0)):
@@ -167,8 +168,11 @@ class Explainer:
 
     def _begun_beside(self, job: Job, read: Callable[[], Request]) -> tuple[Room, Load]:
         """`_begun`, of a message that may take long to read: a text in particular."""
-        with watching(Watch(job.patience, about=job.about)):
-            return self._begun(job, read)
+        try:
+            with watching(Watch(job.patience, about=job.about)):
+                return self._begun(job, read)
+        except Stopped as stopped:
+            raise stopped.cause from None
 
     def _begun(self, job: Job, read: Callable[[], Request]) -> tuple[Room, Load]:
         """Reads the request and finds out how long it may take, and in which company.
@@ -214,6 +218,13 @@ class Explainer:
         return job.answer
 
 
+def _most_in_the_loop(served: ServedModel) -> int:
+    """Bytes of the largest message that is read in the event loop: less where it may hold text, which takes longer."""
+    if not served.text_inputs:
+        return SMALL_MESSAGE
+    return SMALL_TEXT if all(text.quick for text in served.text_inputs.values()) else -1
+
+
 def _waits(served: ServedModel) -> bool:
     return served.config.batching is not None and served.config.batching.max_delay_ms > 0
 
@@ -240,8 +251,13 @@ def _tell(job: Job, span: Span) -> None:
         span.child(part, done.start, done.end, times=done.times, seconds=seconds, together=job.company)
 
 
-def read_text(served: ServedModel, inputs: Mapping[str, Array], tokens: dict[str, Array]) -> dict[str, Array]:
-    """Inputs with ids in the place of text, whose tokens are put into `tokens`. Raises InputError."""
+def read_text(
+    served: ServedModel, inputs: Mapping[str, Array], tokens: dict[str, Array], limits: Limits
+) -> dict[str, Array]:
+    """Inputs with ids in the place of text, whose tokens are put into `tokens`. limits: the server's.
+
+    Raises InputError.
+    """
     arrays = dict(inputs)
     for name, array in inputs.items():
         if array.dtype != np.dtype(object) or name not in served.model.inputs:
@@ -252,5 +268,5 @@ def read_text(served: ServedModel, inputs: Mapping[str, Array], tokens: dict[str
             raise InputError(
                 f"input {name!r} takes {wanted}, text came and it has no tokenizer", field=f"inputs.{name}"
             )
-        arrays[name], tokens[name] = text.encode(array)
+        arrays[name], tokens[name] = text.encode(array, limits.tightened(text.limits))
     return arrays

@@ -115,6 +115,11 @@ class Settings(BaseSettings):
         description="seconds after which the process ends, so that another one takes its place, if work that was told "
         "to stop (at its deadline, say) has not",
     )
+    max_characters: int = Field(
+        default=262_144,
+        ge=1,
+        description="most characters in all texts of a request, before they become tokens; model.yaml can lower it",
+    )
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request")
     poll_seconds: float | None = Field(
         default=None, gt=0, description="seconds between looks at the folder of models for changes; none without it"
@@ -171,7 +176,9 @@ class Settings(BaseSettings):
         from lstm_explain.catalogue.limits import Limits  # the engine, which reads --threads as it is imported
 
         most_bytes = self.with_shares().max_request_bytes_estimate
-        return Limits(self.max_batch, self.max_steps, self.max_elements, self.max_samples, most_bytes)
+        return Limits(
+            self.max_batch, self.max_steps, self.max_elements, self.max_samples, most_bytes, self.max_characters
+        )
 
     def with_shares(self) -> Self:
         """The same with numbers where the memory that there is decides: to be asked before workers are started, each of

@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from lstm_explain.errors import InputError
 from lstm_explain.model import TensorSpec
-from lstm_explain.service.wire.tensors import checked_shape, decode_numbers, decode_strings, encode_strings
+from lstm_explain.service.wire.tensors import (
+    checked_count,
+    checked_shape,
+    decode_numbers,
+    decode_strings,
+    encode_strings,
+)
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 
 Array = npt.NDArray[Any]
@@ -120,6 +126,7 @@ def _typed(tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[int, ...]
         problem = f"of shape {list(shape)} takes {math.prod(shape)} elements, {len(elements)} came"
         raise InputError(f"input {tensor.name!r} {problem}", field=place)
     if dtype.kind == "O":
+        checked_count(shape, place)
         return _texts(elements, place).reshape(shape)
     if dtype.kind in "iu" and elements:
         bounds: np.iinfo[Any] = np.iinfo(dtype)

@@ -28,6 +28,8 @@ _MOST_AXES = 32
 # More elements than any message can hold; NumPy refuses larger extents even where another one is 0.
 _MOST_ELEMENTS = 2**40
 _PREFIX = 4
+# Texts in one tensor: more than any limit on samples allows, and as many as are read in half a second.
+_MOST_STRINGS = 2**20
 
 
 def to_array(tensor: tensor_pb2.Tensor, field: str) -> Array:
@@ -107,6 +109,14 @@ def checked_shape(name: str, extents: Iterable[int], field: str) -> tuple[int, .
     return shape
 
 
+def checked_count(shape: tuple[int, ...], field: str) -> int:
+    """How many texts a tensor of that shape has. Raises InputError for too many."""
+    count = math.prod(shape)
+    if count > _MOST_STRINGS:
+        raise InputError(f"{count} strings in one tensor, at most {_MOST_STRINGS} are read", field=field)
+    return count
+
+
 def encode_strings(array: Array) -> bytes:
     """UTF-8, every element after its length in 4 little-endian bytes."""
     encoded = [str(text).encode() for text in array.ravel().tolist()]
@@ -115,7 +125,7 @@ def encode_strings(array: Array) -> bytes:
 
 def decode_strings(data: bytes, shape: tuple[int, ...], field: str) -> Array:
     """What `encode_strings` wrote, as an object array of str. Raises InputError."""
-    count, position = math.prod(shape), 0
+    count, position = checked_count(shape, field), 0
     if count * _PREFIX > len(data):
         raise InputError(f"{count} strings take at least {count * _PREFIX} bytes, {len(data)} came", field=field)
     texts = np.empty(count, dtype=object)
