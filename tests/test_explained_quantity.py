@@ -96,3 +96,19 @@ def test_several_targets_at_once() -> None:
     targets = [lx.Target(index=0), lx.Target(index=0, pre_activation=False)]
     found = built(by("Softmax")).explain_many({"x": X}, lx.Gradient(), targets)
     assert [e.explained_quantity for e in found] == ["logit", "output"]
+
+
+@pytest.mark.parametrize("method", [lx.LRP(), lx.LRP("half"), lx.ContextualDecomposition()], ids=str)
+@pytest.mark.parametrize("ending", [name for name, (_, quantity, _) in ENDINGS.items() if quantity != "output"])
+def test_what_explains_logits_only_refuses_the_output_itself(ending: str, method: lx.Method) -> None:
+    """R = p at a logit would be its explanation times p / z: nothing about the probability, which has other logits."""
+    build = ENDINGS[ending][0]
+    target = lx.Target(index=1, batch_axis=1 if build is viewed else 0, pre_activation=False)
+    with pytest.raises(lx.MethodError, match=r"before the activation .*occlusion") as refused:
+        built(build).explain({"x": X}, method, target)
+    assert refused.value.field == "target.pre_activation"
+
+
+def test_an_output_without_activation_is_its_own_logit() -> None:
+    e = built(ENDINGS["plain"][0]).explain({"x": X}, lx.LRP(), lx.Target(index=1, pre_activation=False))
+    np.testing.assert_allclose(e.explained, Z[:, 1], rtol=1e-5)

@@ -38,10 +38,12 @@ from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
-from lstm_explain.spec.method import LRP, Gradient, GradientTimesInput, Method
+from lstm_explain.spec.method import LRP, ContextualDecomposition, Gradient, GradientTimesInput, Method
 from lstm_explain.straight import Asked, Ways, kind_of, way_of
 from lstm_explain.target import Selection, Target
 from lstm_explain.watch import lengthy
+
+BEFORE_ACTIVATION = (LRP, ContextualDecomposition)  # a share of a probability depends on the other classes' logits
 
 
 class Model:
@@ -203,8 +205,17 @@ class Model:
                 raise MethodError(f"capture: only LRP says something of {name!r}", field="capture")
             if name not in self._values and name not in self._engine.views:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
-        pre_activation = target.pre_activation or isinstance(method, LRP)
-        return output, self._heads[output] if pre_activation else Head(output, ())
+        head = self._heads[output]
+        if target.pre_activation or head.value == output:
+            return output, head
+        if isinstance(method, BEFORE_ACTIVATION):
+            raise MethodError(
+                f"{method.name} explains the value before the activation that output {output!r} ends in, and has no "
+                "rule for a probability; set pre_activation to true, or use a gradient or perturbation method such as "
+                "integrated_gradients or occlusion",
+                field="target.pre_activation",
+            )
+        return output, Head(output, ())
 
     def _explain(
         self,

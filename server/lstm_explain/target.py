@@ -22,8 +22,8 @@ class Target:
     batch_axis: the output's axis along which samples lie; None for a model without one.
     contrast: a second position; output[index] - output[contrast] is explained.
     weights: shape of one sample's output; sum(weights * output) is explained. Excludes `index` and `contrast`.
-    pre_activation: where the output ends in Softmax, LogSoftmax or Sigmoid, explain the value before it. LRP does so
-        always.
+    pre_activation: where the output ends in Softmax, LogSoftmax or Sigmoid, explain the value before it. LRP and
+        ContextualDecomposition explain nothing else: with False they raise MethodError for such an output.
     """
 
     output: str | None = None

@@ -16,7 +16,7 @@ from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.builders import CALM, CANCELLING, diverging_model
-from tests.service.calling import array_of, infer, request, stub, tensor
+from tests.service.calling import array_of, infer, refusal, request, stub, tensor
 from tests.service.models import write_version
 from tests.service.running import serving
 
@@ -88,3 +88,18 @@ def test_the_value_before_an_activation_is_called_so(channel: grpc.Channel) -> N
     message.target.pre_activation = False
     assert stub(channel).Explain(message).explained_quantity == "output"
     assert stub(channel).Explain(asked(calm, "diverging")).explained_quantity == "output"
+
+
+def test_lrp_of_the_probability_itself_is_refused(channel: grpc.Channel) -> None:
+    message = asked(BOTH[1:], "likely")
+    message.target.pre_activation = False
+    inference = infer("likely", BOTH[1:])
+    inference.parameters["explain_pre_activation"].string_param = "false"
+    stubs = stub(channel).Explain, grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+    fields = "target.pre_activation", "parameters[explain_pre_activation]"
+    for call, sent, field in zip(stubs, (message, inference), fields, strict=True):
+        with pytest.raises(grpc.RpcError) as refused:
+            call(sent)
+        told = refusal(refused.value)
+        assert (told.code, told.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+        assert "before the activation" in told.message

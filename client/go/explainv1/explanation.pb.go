@@ -38,8 +38,8 @@ type Target struct {
 	BatchAxis *int32 `protobuf:"varint,5,opt,name=batch_axis,json=batchAxis,proto3,oneof" json:"batch_axis,omitempty"`
 	// The model takes one sample and has no batch axis; batch axes of size 1 are then assumed everywhere.
 	NoBatchAxis bool `protobuf:"varint,6,opt,name=no_batch_axis,json=noBatchAxis,proto3" json:"no_batch_axis,omitempty"`
-	// If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true; LRP
-	// always explains that value.
+	// If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true. LRP
+	// and contextual decomposition explain nothing else: false is INVALID_ARGUMENT there.
 	PreActivation *bool `protobuf:"varint,7,opt,name=pre_activation,json=preActivation,proto3,oneof" json:"pre_activation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
