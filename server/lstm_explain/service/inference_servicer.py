@@ -15,6 +15,7 @@ from lstm_explain.service import stream, tracing
 from lstm_explain.service.errors import NotFound, NotReady, Unimplemented, internal, status_of
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
+from lstm_explain.service.readiness import Required
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.snapshot import Ready
 from lstm_explain.service.tracing import Span
@@ -39,7 +40,14 @@ EXTENSIONS = ("model_repository", "explain")
 class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
 
-    def __init__(self, repository: Repository, explainer: Explainer, doors: Doors) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        explainer: Explainer,
+        doors: Doors,
+        required: Required = Required(),  # noqa: B008 - frozen
+    ) -> None:
+        self._required = required
         self._repository = repository
         self._explainer = explainer
         self._doors = doors
@@ -48,7 +56,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, call: Call) -> pb.ServerReadyResponse:  # noqa: N802
-        return pb.ServerReadyResponse(ready=True)  # before models are loaded no call is answered at all
+        return pb.ServerReadyResponse(ready=not self._required.missing(self._repository.snapshot))
 
     def ModelReady(self, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:  # noqa: N802
         try:

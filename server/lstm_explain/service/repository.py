@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lstm_explain.catalogue.layout import Source, State, find_sources
+from lstm_explain.catalogue.layout import MODEL, NAME, Source, State, find_sources
+from lstm_explain.catalogue.misplaced import NO_VERSION, Misplaced, find_misplaced
 from lstm_explain.catalogue.served import ServedModel, load_served, memory_of
 from lstm_explain.errors import Error
 from lstm_explain.service.bulletin import Bulletin, Event
@@ -57,6 +58,7 @@ class Repository:
         self._snapshot = Snapshot()
         self._states: dict[Key, State] = {}  # of the files as they were when last loaded, well or not
         self._unloaded: set[str] = set() if bulletin is None else bulletin.unloaded()
+        self._misplaced: set[str] = set()  # what the log has said of them
         self._used: dict[Key, float] = {}  # when each was last asked for
         self.changing = threading.RLock()  # held by who changes anything: one load at a time
 
@@ -99,7 +101,10 @@ class Repository:
         Raises OSError if the folder cannot be listed.
         """
         with self.changing:
-            self._look(find_sources(self._root), self._snapshot)
+            sources, misplaced = find_sources(self._root), find_misplaced(self._root)
+            if not sources:
+                misplaced.append(Misplaced("", NO_VERSION, f"no model: expected <model>/1/{MODEL} or <model>.onnx"))
+            self._look(sources, misplaced, self._snapshot)
             return self._snapshot
 
     def reload(self, name: str) -> None:
@@ -121,7 +126,7 @@ class Repository:
             self._make_room(served.card.memory, source.key)
             self._states[source.key] = source.state()
             self._used[source.key] = time.monotonic()
-            self._change({source.key: served})
+            self._change({source.key: served, (source.name, NO_VERSION): None})
             was_unloaded = source.name in self._unloaded
             self._unloaded.discard(source.name)
             if was_unloaded:
@@ -144,16 +149,16 @@ class Repository:
 
     def _reload(self, name: str) -> None:
         with self.changing:
-            sources = find_sources(self._root, name)
             self._unloaded.discard(name)
-            for source in sources:
-                self._states.pop(source.key, None)
-            self._look(sources, (e for e in self._snapshot if e.name == name))
-            if not sources:
+            for key in [key for key in self._states if key[0] == name]:
+                del self._states[key]
+            self._look_at(name)
+            if name not in self._snapshot.models:
                 raise NotFound(f"there is no model {name!r}", field="model_name")
-            problems = [(s.version, problem) for s in sources if (problem := self._problem(s.key))]
+            problems = [(e, problem) for e in self._snapshot.models[name].values() if (problem := _problem(e))]
         if problems:
-            raise NotReady("; ".join(f"version {v} failed to load: {p}" for v, p in problems), field="model_name")
+            told = "; ".join(f"{titled(e.name, e.version)} failed to load: {problem}" for e, problem in problems)
+            raise NotReady(told, field="model_name")
 
     def _unload(self, name: str) -> None:
         with self.changing:
@@ -165,17 +170,27 @@ class Repository:
 
     def _look_at(self, name: str) -> None:
         with self.changing:
-            self._look(find_sources(self._root, name), (e for e in self._snapshot if e.name == name))
+            sources = find_sources(self._root, name) if NAME.fullmatch(name) else []
+            misplaced = find_misplaced(self._root, name) if NAME.fullmatch(name) else []
+            self._look(sources, misplaced, (e for e in self._snapshot if e.name == name))
 
-    def _look(self, sources: Sequence[Source], known: Iterable[Entry]) -> None:
-        """Loads what is new or changed of `sources`, and drops what is `known` and not among them."""
-        gone = {(e.name, e.version) for e in known} - {source.key for source in sources}
+    def _look(self, sources: Sequence[Source], misplaced: Sequence[Misplaced], known: Iterable[Entry]) -> None:
+        """Loads what is new or changed of `sources`, and drops what is `known` and not among them or `misplaced`."""
+        failed = {(m.name, m.version): Failed(m.name, m.version, m.reason) for m in misplaced if m.name}
+        for source in sources:  # a model by this name is found all the same
+            failed.pop((source.name, NO_VERSION), None)
+        gone = {(e.name, e.version) for e in known} - {source.key for source in sources} - set(failed)
         for key in gone:
             self._states.pop(key, None)
             self._used.pop(key, None)
-            log.info("model %s version %d is gone", *key)
+            log.info("%s is gone", titled(*key))
         self._change(dict.fromkeys(gone))
         self._unloaded -= {name for name, _ in gone if name not in self._snapshot.models}
+        for reason in {m.reason for m in misplaced} - self._misplaced:
+            log.warning("in the folder of models: %s", reason)
+        self._misplaced |= {m.reason for m in misplaced}
+        new = {key: entry for key, entry in failed.items() if self._snapshot.get(key) != entry}
+        self._change({key: entry for key, entry in new.items() if key[0] not in self._unloaded})
         for source in sources:
             self._refresh(source)
 
@@ -251,11 +266,16 @@ class Repository:
             self._snapshot = self._snapshot.with_entries(entries)
             self._on_change(self._snapshot)
 
-    def _problem(self, key: Key) -> str:
-        entry = self._snapshot.get(key)
-        if isinstance(entry, Failed):
-            return entry.reason
-        return entry.card.problem if isinstance(entry, Ready) else ""
+
+def _problem(entry: Entry) -> str:
+    if isinstance(entry, Failed):
+        return entry.reason
+    return entry.card.problem if isinstance(entry, Ready) else ""
+
+
+def titled(name: str, version: int) -> str:
+    """The version, as messages name it; the model, where no version of it can be found."""
+    return f"model {name} version {version}" if version != NO_VERSION else f"model {name}"
 
 
 def without_root(text: str, root: Path) -> str:

@@ -75,6 +75,7 @@ STATES: dict[str, tuple[type, ...]] = {
     "unloaded": (Unloaded,),
     "failed": (Failed,),
 }
+LIVE = "live"  # what health calls the process itself, whatever it has to serve
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -90,6 +91,7 @@ class Server:
         self._repository = Repository(settings.models, room, self._show, bulletin)
         self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
         self._watchdog = Watchdog(settings.stuck_seconds)
+        self._loaded, self._missing = False, ""  # whether models are; of those that are required
         self._shown: set[str] = set()  # models that health knows
         self._housekeeping = Housekeeping()
         self._loop = Loop()
@@ -114,6 +116,7 @@ class Server:
         self._repository.load()
         gc.collect()  # now, rather than in the first request
         self._rehearse()
+        self._loaded = True
         self._show(self._repository.snapshot)
         bound = bound or listening.bind(self._grpc, self._settings)
         if self._site is not None:
@@ -162,7 +165,7 @@ class Server:
             ExplanationServicer(self._repository, explainer, doors), methods
         )
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            InferenceServicer(self._repository, explainer, doors), methods
+            InferenceServicer(self._repository, explainer, doors, settings.required), methods
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
             ModelServicer(self._repository, self._imports, settings.import_patience, beside), methods
@@ -196,8 +199,14 @@ class Server:
             raise Error(f"cannot listen on {self._settings.metrics_listen}: {error.strerror}") from error
 
     def _show(self, snapshot: Snapshot) -> None:
-        """Health and metrics of what is there: of a model SERVING if a version of it is ready."""
-        statuses = dict.fromkeys(("", *SERVICES), SERVING)
+        """Health and metrics of what is there: of a model SERVING if a version of it is ready, of the server if what is
+        required is.
+        """
+        missing = self._settings.required.missing(snapshot)
+        statuses = dict.fromkeys(("", *SERVICES), NOT_SERVING if missing else SERVING) | {LIVE: SERVING}
+        if self._loaded and missing != self._missing:
+            log.warning("the server is not ready: %s", missing) if missing else log.info("the server is ready")
+            self._missing = missing
         for name in self._shown - set(snapshot.models):
             statuses[f"model/{name}"] = UNKNOWN
         for name, versions in snapshot.models.items():

@@ -16,6 +16,7 @@ from lstm_explain.kernel_cache import COMPILED_FOR
 
 if TYPE_CHECKING:
     from lstm_explain.catalogue.limits import Limits
+    from lstm_explain.service.readiness import Required
 
 ENV_PREFIX = "LSTM_EXPLAIN_"
 WEB_ADDRESS = "127.0.0.1:8080"
@@ -128,6 +129,11 @@ class Settings(BaseSettings):
     import_patience: float = Field(
         default=30.0, gt=0, description="seconds that an import may go without a message before it is cancelled"
     )
+    require_models: str = Field(
+        default="1",
+        description="what has to be ready before the server is: a number of models, 0 for none (a server that only "
+        "takes imports at first), or the names of models with commas between",
+    )
     max_model_bytes: int = Field(default=1024**3, ge=1, description="largest model, by the size of its files")
     max_loaded_bytes: int | None = Field(
         default=None,
@@ -189,6 +195,11 @@ class Settings(BaseSettings):
         return self.model_copy(update={name: n for name, n in by_default.items() if getattr(self, name) is None})
 
     @property
+    def required(self) -> Required:
+        """What has to be ready before the server is."""
+        return _required(self.require_models)
+
+    @property
     def slots(self) -> int:
         return self.parallel or len(os.sched_getaffinity(0))
 
@@ -214,6 +225,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name.strip()!r} is no name; without scheme, port and wildcards")
         return value
 
+    @field_validator("require_models")
+    @classmethod
+    def _are_required(cls, value: str) -> str:
+        _required(value)
+        return value
+
     @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens")
     @classmethod
     def _is_file(cls, value: Path | None) -> Path | None:
@@ -234,6 +251,12 @@ class Settings(BaseSettings):
                     "or --insecure-listen to serve without encryption"
                 )
         return self
+
+
+def _required(text: str) -> Required:
+    from lstm_explain.service.readiness import required_of  # the engine, see `limits`
+
+    return required_of(text)
 
 
 def complete(arguments: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lstm_explain.catalogue.layout import VERSION
+from lstm_explain.catalogue.misplaced import NO_VERSION
 from lstm_explain.catalogue.served import Carded, ServedModel
 from lstm_explain.service.errors import NotFound, NotReady
 
@@ -24,7 +25,7 @@ class Unloaded:
 
 @dataclass(frozen=True)
 class Failed:
-    """A version that could not be loaded, and why."""
+    """A version that could not be loaded, and why; version NO_VERSION: none of the model can be found."""
 
     name: str
     version: int
@@ -54,6 +55,8 @@ class Snapshot:
         versions = self.models.get(name)
         if not versions:
             raise NotFound(f"there is no model {name!r}", field="model")
+        if list(versions) == [NO_VERSION]:
+            return versions[NO_VERSION]
         if not version:
             ready = [e for e in versions.values() if isinstance(e, Ready)]
             return ready[-1] if ready else list(versions.values())[-1]
@@ -69,7 +72,8 @@ class Snapshot:
         if isinstance(entry, Unloaded):
             raise NotReady(f"model {name!r} version {entry.version} is unloaded", field="model")
         if isinstance(entry, Failed):
-            raise NotReady(f"model {name!r} version {entry.version} failed to load: {entry.reason}", field="model")
+            version = f" version {entry.version}" if entry.version != NO_VERSION else ""
+            raise NotReady(f"model {name!r}{version} failed to load: {entry.reason}", field="model")
         return entry
 
     def with_entries(self, changes: Mapping[Key, Entry | None]) -> Snapshot:

@@ -29,6 +29,7 @@ from lstm_explain.errors import Error, InputError, MethodError, TargetError
 from lstm_explain.service.explain import Answer, Query
 from lstm_explain.service.snapshot import Entry, Failed, Ready, Unloaded
 from lstm_explain.service.wire.inference_tensors import add_outputs, to_arrays, to_metadata
+from lstm_explain.service.wire.models import version_of
 from lstm_explain.spec.method import Method, ShapleySampling
 from lstm_explain.target import Target
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
@@ -117,7 +118,7 @@ def to_model_metadata(card: Card, versions: Iterable[Entry]) -> pb.ModelMetadata
 
 
 def to_index(entry: Entry) -> pb.RepositoryIndexResponse.ModelIndex:
-    index = pb.RepositoryIndexResponse.ModelIndex(name=entry.name, version=str(entry.version), state="UNAVAILABLE")
+    index = pb.RepositoryIndexResponse.ModelIndex(name=entry.name, version=version_of(entry), state="UNAVAILABLE")
     if isinstance(entry, Failed):
         index.reason = entry.reason
     elif isinstance(entry, Unloaded):

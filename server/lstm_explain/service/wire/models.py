@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lstm_explain.catalogue.layout import MODEL
+from lstm_explain.catalogue.misplaced import NO_VERSION
 from lstm_explain.errors import InputError
 from lstm_explain.service.imports import Announced, Upload
 from lstm_explain.service.snapshot import Entry, Failed, Unloaded
@@ -15,7 +16,7 @@ from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
 
 def to_summary(entry: Entry) -> model_pb2.ModelSummary:
-    summary = model_pb2.ModelSummary(name=entry.name, version=str(entry.version))
+    summary = model_pb2.ModelSummary(name=entry.name, version=version_of(entry))
     if isinstance(entry, Failed):
         summary.state, summary.reason = model_pb2.MODEL_STATE_FAILED, entry.reason
     elif isinstance(entry, Unloaded):
@@ -24,6 +25,11 @@ def to_summary(entry: Entry) -> model_pb2.ModelSummary:
         summary.state, summary.reason = model_pb2.MODEL_STATE_READY, entry.card.problem
         summary.description = entry.card.config.description
     return summary
+
+
+def version_of(entry: Entry) -> str:
+    """Empty where no version of a model can be found."""
+    return str(entry.version) if entry.version != NO_VERSION else ""
 
 
 def to_detail(entry: Entry) -> model_pb2.ModelDetail:

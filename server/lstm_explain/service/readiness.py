@@ -1,0 +1,34 @@
+"""Whether the server is able to do what it is there for: as many models as are required are ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lstm_explain.catalogue.layout import NAME
+from lstm_explain.service.snapshot import Ready, Snapshot
+
+
+@dataclass(frozen=True)
+class Required:
+    """count: models that have to be ready, whichever they are. names: those that have to be among them."""
+
+    count: int = 1
+    names: frozenset[str] = frozenset()
+
+    def missing(self, snapshot: Snapshot) -> str:
+        """What is missing, or nothing if the server is ready. A model is ready if one of its versions is."""
+        ready = {entry.name for entry in snapshot if isinstance(entry, Ready)}
+        if absent := sorted(self.names - ready):
+            return f"not ready: {', '.join(absent)}"
+        return f"{len(ready)} models are ready, {self.count} required" if len(ready) < self.count else ""
+
+
+def required_of(text: str) -> Required:
+    """From a number of models, or names with commas between. Raises ValueError."""
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return Required(int(text))
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is neither a number of models nor a model's name")
+    return Required(0, frozenset(names))
