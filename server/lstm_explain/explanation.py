@@ -16,7 +16,7 @@ from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.rules.shares import in_dtype
-from lstm_explain.spec.method import Method
+from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target
 from lstm_explain.verdict import Finding, judge
 
@@ -81,8 +81,11 @@ def explanation_of(
     float32. quantity: what `explained` is of the target's output. notes: further warnings, for all samples. Raises
     InputError where the relevance is not finite.
     """
-    if not all(map(isfinite, answer.ledger.inputs.tolist())):
-        raise InputError("on these inputs the model's values, or its relevance, overflow")
+    if not all(map(isfinite, answer.ledger.residual.tolist())):  # of all the others, the relevance's sum among them
+        raise InputError(_not_finite(method, answer))
+    for name, array in answer.captured.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"the relevance of {name!r} is not finite on these inputs", field="capture")
     return Explanation(
         _handed_out(answer.relevance, single=single),
         {name: in_dtype(values[name], spec.dtype) for name, spec in specs.items()},
@@ -96,6 +99,20 @@ def explanation_of(
         judge(method, answer),
         tuple(notes),
     )
+
+
+def _not_finite(method: Method, answer: Answer) -> str:
+    """Which samples, and what is not finite of them."""
+
+    def samples(bad: npt.NDArray[np.bool_]) -> str:
+        return f" (samples {np.flatnonzero(bad).tolist()})" if len(bad) > 1 else ""
+
+    bad = ~np.isfinite(answer.explained)
+    if bad.any():
+        return f"the value to be explained is not finite on these inputs{samples(bad)}"
+    where = samples(~np.isfinite(answer.ledger.residual))
+    more = "; a larger epsilon damps it" if isinstance(method, LRP) else ""
+    return f"the model's inner values, or its relevance, are not finite on these inputs{where}: they overflow{more}"
 
 
 def used(target: Target, output: str, selection: Selection) -> Target:

@@ -10,6 +10,7 @@ from lstm_explain.errors import MethodError
 from lstm_explain.methods.apart import one_by_one
 from lstm_explain.methods.baselines import by_input
 from lstm_explain.methods.decomposition import explain_by_decomposition
+from lstm_explain.methods.impossible import finite
 from lstm_explain.methods.integrated import explain_by_integration, explain_by_smoothing
 from lstm_explain.methods.occlusion import explain_by_occlusion
 from lstm_explain.methods.shapley import explain_by_shapley
@@ -28,8 +29,12 @@ from lstm_explain.spec.method import (
 def explain_by_study(task: Task, method: Method) -> Found:
     """Of the whole batch at once, or sample by sample where the graph mixes their places.
 
-    Raises MethodError for a method that is none of these.
+    Raises MethodError for a method that is none of these, and where the answer would not be finite.
     """
+    return finite(task, method, _whole_or_apart)
+
+
+def _whole_or_apart(task: Task, method: Method) -> Found:
     try:
         return _explain(task, method)
     except LaneLost:

@@ -1,0 +1,91 @@
+"""Why a method that changes the inputs finds no finite value: which input cannot be what the method makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lstm_explain.errors import Error, InputError, MethodError
+from lstm_explain.methods.baselines import by_input
+from lstm_explain.methods.study import Found, Scores, Task
+from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
+
+Explain = Callable[[Task, Method], Found]
+Replacing = IntegratedGradients | Occlusion | ShapleySampling
+MOST_TRIED = 32  # inputs, each of which takes the method once more
+
+
+def finite(task: Task, method: Method, explain: Explain) -> Found:
+    """What `explain` finds. Raises an Error that names the cause where that is not finite, or fails for these inputs
+    although the model runs on them as they are.
+    """
+    try:
+        found = explain(task, method)
+    except InputError as error:
+        if not isinstance(method, Replacing) or not _runs(task):
+            raise
+        raise _impossible(task, method, explain, f"the model cannot run ({error})") from error
+    if _is_finite(found):
+        return found
+    bad = np.flatnonzero(~np.isfinite(found.answer.explained)).tolist()
+    if bad:
+        raise InputError(f"the value to be explained is not finite on these inputs (samples {bad})")
+    if isinstance(method, SmoothGrad):
+        raise MethodError(
+            f"smooth_grad: noise of {method.noise} moves the inputs to where the model's gradient is not finite; "
+            "set a smaller noise",
+            field="method.noise",
+        )
+    if isinstance(method, Replacing):
+        raise _impossible(task, method, explain, "the model's value or gradient is not finite")
+    return found
+
+
+def _impossible(task: Task, method: Replacing, explain: Explain, problem: str) -> MethodError:
+    names = task.study.reachable(task.head.value)
+    given = by_input(method.baseline, names)
+    quick = replace(method, permutations=1) if isinstance(method, ShapleySampling) else method
+    tried = names if len(names) <= MOST_TRIED else []
+    alone = [name for name in tried if not _works(task, _of_one(task, quick, name, names), explain)]
+    culprits, together = (alone, "") if alone else (names, "together ")
+    zeros = "" if any(name in given for name in culprits) else " of zeros, since none is given"
+    example = ", ".join(f"{name!r}: …" for name in culprits)
+    return MethodError(
+        f"{method.name}: {problem} where {_inputs(culprits)} {together}replaced by the baseline{zeros}; give one that "
+        f"the model can take, baseline={{{example}}}; an input whose baseline is the input itself stays as it is",
+        field="method.baseline",
+    )
+
+
+def _inputs(names: Sequence[str]) -> str:
+    listed = " and ".join(filter(None, [", ".join(map(repr, names[:-1])), repr(names[-1])]))
+    return f"inputs {listed} are" if len(names) > 1 else f"input {listed} is"
+
+
+def _of_one(task: Task, method: Replacing, name: str, names: Sequence[str]) -> Replacing:
+    """The method where every other input keeps what it is."""
+    given = by_input(method.baseline, names)
+    baseline = {other: task.inputs[other] for other in names if other != name}
+    return replace(method, baseline=baseline | ({name: given[name]} if name in given else {}))
+
+
+def _works(task: Task, method: Method, explain: Explain) -> bool:
+    try:
+        return _is_finite(explain(task, method))
+    except Error:
+        return False
+
+
+def _is_finite(found: Found) -> bool:
+    """The residual is of everything else, so that nothing else is infinite where it is finite."""
+    return bool(np.isfinite(found.answer.ledger.residual).all())
+
+
+def _runs(task: Task) -> bool:
+    try:
+        Scores(task)
+    except Error:
+        return False
+    return True
