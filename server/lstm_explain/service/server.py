@@ -97,7 +97,11 @@ class Server:
         self._loop = Loop()
         self._beside = Beside(settings.max_concurrent + SPARE_THREADS)
         access = Access(Tokens(settings.tokens) if settings.tokens else None)
-        self._site = None if settings.web is None else _site(settings, settings.web, access, self._metrics, self._loop)
+        self._site = (
+            None
+            if settings.web is None
+            else _site(settings, settings.web, access, self._metrics, self._loop, self._housekeeping)
+        )
         self._grpc, self._health = self._loop.run(self._built(access))
 
     def start(self) -> listening.Addresses:
@@ -248,9 +252,11 @@ def run(settings: Settings) -> None:
     server.stop(settings.grace_period)
 
 
-def _site(settings: Settings, address: str, access: Access, metrics: Metrics, loop: Loop) -> Site:
+def _site(
+    settings: Settings, address: str, access: Access, metrics: Metrics, loop: Loop, housekeeping: Housekeeping
+) -> Site:
     try:
         from lstm_explain.service.web.site import Site
     except ImportError as error:
         raise Error(f"--web takes the extra web: pip install 'lstm-explain[web]' ({error})") from error
-    return Site(settings, address, access, metrics, loop)
+    return Site(settings, address, access, metrics, loop, housekeeping.much_was_used)

@@ -71,6 +71,18 @@ class Settings(BaseSettings):
         description="names, with commas between, by which browsers may ask for the page, beside localhost and IP "
         "addresses",
     )
+    web_patience: float = Field(
+        default=30.0,
+        gt=0,
+        description="seconds in which the headers of a request to the page, and then its body, have to arrive, and in "
+        "which a client has to take some of an answer",
+    )
+    max_web_bytes: int = Field(
+        default=256 * 1024**2,
+        ge=1,
+        description="most bytes that all bodies of requests to the page hold together, and never less than the largest "
+        "request; beyond it those that have been arriving for longest are refused",
+    )
     workers: int = Field(default=1, ge=1, description="processes behind the port; connections are spread over them")
     parent: int | None = Field(default=None, description="stop when the process of this id is not the parent any more")
     bulletin: Path | None = Field(

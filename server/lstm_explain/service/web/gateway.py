@@ -24,6 +24,7 @@ from lstm_explain.service.access import Access
 from lstm_explain.service.account import DETAILS, REQUEST_ID
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.web import connect
+from lstm_explain.service.web.bodies import Bodies, Body, TooMuch, TooSlow
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ _FORWARDED = ("authorization", REQUEST_ID, "traceparent", "tracestate")
 # Python reads JSON element by element and lets nobody else work meanwhile. Arrays are base64, one element each, so that
 # a request with more elements than this is none of ours.
 MOST_ELEMENTS = 100_000
-SECONDS_FOR_BODY = 60.0
+MOST_READ_AT_A_TIME = 2  # bodies of JSON: each takes several times its size meanwhile
+MUCH = 1 << 20  # bytes of a body whose memory is given back to the system
 # Bytes in and out.
 Forward = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 Coming = grpc.aio.UnaryUnaryCall[bytes, bytes]
@@ -67,21 +69,33 @@ CALLS = (
 
 
 class _Refused(Exception):  # noqa: N818 - as the service's errors are
-    """Told to the caller. code: the name of a gRPC status; why: for the metrics."""
+    """Told to the caller. code: the name of a gRPC status; why: for the metrics; retry: whether it may come again."""
 
-    def __init__(self, why: str, status: int, code: str, message: str) -> None:
+    def __init__(self, why: str, status: int, code: str, message: str, *, retry: bool = False) -> None:
         super().__init__(message)
         self.why, self.status, self.code = why, status, code
+        self.headers = {"retry-after": "1"} if retry else {}
 
 
 class Gateway:
-    """channel: to our own server. most_bytes: largest body."""
+    """channel: to our own server. most_bytes: largest body. much_was_used: called after a request with a large one."""
 
-    def __init__(self, channel: grpc.aio.Channel, access: Access, metrics: Metrics, most_bytes: int) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        access: Access,
+        metrics: Metrics,
+        most_bytes: int,
+        bodies: Bodies,
+        much_was_used: Callable[[], None],
+    ) -> None:
         self._channel = channel
         self._access = access
         self._metrics = metrics
         self._most_bytes = most_bytes
+        self._bodies = bodies
+        self._much_was_used = much_was_used
+        self._reading = asyncio.Semaphore(MOST_READ_AT_A_TIME)
 
     def routes(self) -> list[Route]:
         return [Route(call.path, self._endpoint(call), methods=["POST"]) for call in CALLS]
@@ -90,18 +104,23 @@ class Gateway:
         forward: Forward = self._channel.unary_unary(call.path)
 
         async def endpoint(request: Request) -> Response:
+            body = Body()
             try:
-                return await self._answer(call, forward, request)
+                return await self._answer(call, forward, request, body)
             except _Refused as refused:
                 self._metrics.web_refusals.labels(refused.why).inc()
                 log.info("%s refused: %s", call.method, refused)
-                return _json(connect.error(refused.code, str(refused)), refused.status)
+                return _json(connect.error(refused.code, str(refused)), refused.status, refused.headers)
             except ClientDisconnect:
                 return Response(status_code=499)
+            finally:
+                if body.size > MUCH or body.gave_way:
+                    self._much_was_used()
+                self._bodies.drop(body)
 
         return endpoint
 
-    async def _answer(self, call: Call, forward: Forward, request: Request) -> Response:
+    async def _answer(self, call: Call, forward: Forward, request: Request, body: Body) -> Response:
         is_json = _is_json(request)
         timeout = _timeout(request)
         metadata = _metadata(request)
@@ -110,8 +129,10 @@ class Gateway:
         except Error:
             message = b""  # refused over there, as every call is; the body is not even read
         else:
-            body = await self._body(request)
-            message = await run_in_threadpool(_message, call, body) if is_json else body
+            message = await self._arrived(request, body)
+            if is_json:
+                async with self._reading:
+                    message = await run_in_threadpool(_message, call, message)
         coming = forward(message, metadata=metadata, timeout=timeout)
         if not await _outlasts(request, coming):
             return Response(status_code=499)
@@ -119,31 +140,31 @@ class Gateway:
             answer = await coming
         except grpc.aio.AioRpcError as error:
             trailers = dict(error.trailing_metadata())
-            status, body, headers = connect.from_status(
+            status, told, headers = connect.from_status(
                 error.code().name, error.details() or "", bytes(trailers.get(DETAILS, b""))
             )
-            return _json(body, status, {**headers, **_own(trailers)})
+            return _json(told, status, {**headers, **_own(trailers)})
         headers = _own(dict(await coming.trailing_metadata()))
         if not is_json:
             return Response(answer, media_type="application/proto", headers={**_PRIVATE, **headers})
         return _json(await run_in_threadpool(_as_json, call, answer), 200, headers)
 
-    async def _body(self, request: Request) -> bytes:
-        chunks, size = [], 0
+    async def _arrived(self, request: Request, body: Body) -> bytes:
+        """All bytes of the body. Raises _Refused."""
         too_large = _Refused("size", 413, "RESOURCE_EXHAUSTED", f"a request has at most {self._most_bytes} bytes")
         if int(request.headers.get("content-length", "0")) > self._most_bytes:  # h11 has seen that it is a number
             raise too_large
         try:
-            async with asyncio.timeout(SECONDS_FOR_BODY):
-                async for chunk in request.stream():
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > self._most_bytes:
-                        raise too_large
-        except TimeoutError:
-            told = f"the request was not there after {SECONDS_FOR_BODY:g} seconds"
+            whole = await self._bodies.read(body, request.stream(), self._most_bytes)
+        except TooSlow:
+            told = f"the request was not there after {self._bodies.patience:g} seconds"
             raise _Refused("slow", 408, "DEADLINE_EXCEEDED", told) from None
-        return b"".join(chunks)
+        except TooMuch:
+            told = "the requests that are arriving hold as much as they may, try again later"
+            raise _Refused("room", 429, "RESOURCE_EXHAUSTED", told, retry=True) from None
+        if whole is None:
+            raise too_large
+        return whole
 
 
 _PRIVATE = {"cache-control": "no-store"}

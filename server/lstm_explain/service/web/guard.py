@@ -61,15 +61,21 @@ class Guard:
         if not self._is_ours(headers.getlist("host")):
             refusal = self._refusal("host", "this server does not go by that name; --web-hosts adds names")
             return await refusal(scope, receive, answered)
-        if scope["method"] not in _READS and not _is_from_here(headers):
-            refusal = self._refusal("origin", "pages of other sites may not call this server")
-            return await refusal(scope, receive, answered)
+        if scope["method"] not in _READS:
+            try:
+                from_here = _is_from_here(headers)
+            except ValueError:
+                refusal = self._refusal("origin", "the Origin header is no address of a site", 400, "INVALID_ARGUMENT")
+                return await refusal(scope, receive, answered)
+            if not from_here:
+                refusal = self._refusal("origin", "pages of other sites may not call this server")
+                return await refusal(scope, receive, answered)
         await self._app(scope, receive, answered)
 
-    def _refusal(self, why: str, told: str) -> Response:
+    def _refusal(self, why: str, told: str, status: int = 403, code: str = "PERMISSION_DENIED") -> Response:
         self._metrics.web_refusals.labels(why).inc()
         log.info("refused: %s", told)
-        return Response(connect.error("PERMISSION_DENIED", told), 403, media_type="application/json")
+        return Response(connect.error(code, told), status, media_type="application/json")
 
     def _is_ours(self, hosts: list[str]) -> bool:
         if len(hosts) != 1:
@@ -88,7 +94,10 @@ class Guard:
 
 
 def _is_from_here(headers: Headers) -> bool:
-    """Whether our own page calls, or what is no browser. Old browsers say Origin only, programs neither."""
+    """Whether our own page calls, or what is no browser. Old browsers say Origin only, programs neither.
+
+    Raises ValueError for an Origin that is no address.
+    """
     site = headers.get("sec-fetch-site")
     if site is not None and site not in ("same-origin", "none"):
         return False

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from pathlib import Path
 
 import grpc
 import uvicorn
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from lstm_explain.errors import Error
 from lstm_explain.service.access import Access
@@ -23,6 +25,8 @@ from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.scratch import Scratch
 from lstm_explain.service.settings import Settings, is_loopback, split_address
 from lstm_explain.service.tls import TLSFiles
+from lstm_explain.service.web.bodies import Bodies
+from lstm_explain.service.web.connections import Connection, end_slow
 from lstm_explain.service.web.gateway import Gateway
 from lstm_explain.service.web.guard import Guard
 from lstm_explain.service.web.https import Contexts
@@ -30,7 +34,7 @@ from lstm_explain.service.web.https import Contexts
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "static"
-MOST_CONNECTIONS = 512  # open at a time; more are told to come back later
+SECONDS_BETWEEN_LOOKS = 1.0  # for connections that wait for too long
 SECONDS_TO_START = 10.0
 SECONDS_TO_ANSWER = 2.0  # after the services have stopped, for what they answered last
 
@@ -38,13 +42,25 @@ SECONDS_TO_ANSWER = 2.0  # after the services have stopped, for what they answer
 class Site:
     """`bind`, `door`, `start`; at the end `close` and, when the services have stopped, `join`."""
 
-    def __init__(self, settings: Settings, address: str, access: Access, metrics: Metrics, loop: Loop) -> None:
-        """Raises Error where certificates cannot be used."""
+    def __init__(
+        self,
+        settings: Settings,
+        address: str,
+        access: Access,
+        metrics: Metrics,
+        loop: Loop,
+        much_was_used: Callable[[], None],
+    ) -> None:
+        """much_was_used: called after a request that took much memory.
+
+        Raises Error where certificates cannot be used.
+        """
         self._settings = settings
         self._address = address
         self._access = access
         self._metrics = metrics
         self._loop = loop
+        self._much_was_used = much_was_used
         self._contexts: Contexts | None = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             self._contexts = Contexts(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
@@ -111,19 +127,34 @@ class Site:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=MOST_CONNECTIONS,
+                limit_concurrency=Connection.most,
+                http=Connection,
                 timeout_graceful_shutdown=int(self._settings.grace_period + SECONDS_TO_ANSWER),
             )
             config.load()
             config.ssl = None if self._contexts is None else self._contexts.first
             self._server = uvicorn.Server(config)
-            await self._server.serve(sockets=[self._socket])
+            looking = asyncio.create_task(self._look(self._server))
+            try:
+                await self._server.serve(sockets=[self._socket])
+            finally:
+                looking.cancel()
 
-    def _application(self, channel: grpc.aio.Channel) -> Starlette:
-        gateway = Gateway(channel, self._access, self._metrics, self._settings.max_message_bytes)
+    async def _look(self, server: uvicorn.Server) -> None:
+        """Ends connections whose clients are too slow."""
+        while True:
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            # A body that is too slow is refused by who reads it, with a reason; this is for all others.
+            late = end_slow(server.server_state.connections, self._settings.web_patience + SECONDS_BETWEEN_LOOKS)
+            self._metrics.web_refusals.labels("slow").inc(late)
+
+    def _application(self, channel: grpc.aio.Channel) -> ASGIApp:
+        settings = self._settings
+        bodies = Bodies(max(settings.max_web_bytes, settings.max_message_bytes), settings.web_patience)
+        gateway = Gateway(channel, self._access, self._metrics, settings.max_message_bytes, bodies, self._much_was_used)
         routes = [*gateway.routes(), Mount("/", StaticFiles(directory=PAGE, html=True))]
         names = self._settings.web_hosts.split(",")
-        return Starlette(routes=routes, middleware=[Middleware(Guard, names=names, metrics=self._metrics)])
+        return Guard(Starlette(routes=routes), names, self._metrics)
 
 
 def bound(address: str, reuse_port: bool) -> socket.socket:
