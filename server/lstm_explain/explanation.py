@@ -122,9 +122,20 @@ def used(target: Target, output: str, selection: Selection) -> Target:
 
 
 def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
-    """single: in float32, but for arrays (LRP-prop can come to that) that it cannot hold."""
+    """single: rounded to float32."""
     # a sum over all axes is no array
-    return {n: np.asarray(a, np.float32 if single and _holds(a) else None) for n, a in arrays.items()}
+    return {n: _in_single(np.asarray(a)) if single else np.asarray(a) for n, a in arrays.items()}
+
+
+def _in_single(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """In float32; an array that it cannot hold (LRP-prop can come to that) stays in float64, with every number rounded
+    that float32 holds: what one sample is given must not depend on whether another one overflows.
+    """
+    if _holds(array):
+        return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        rounded = array.astype(np.float32)
+    return np.where(np.isfinite(rounded), rounded, array)
 
 
 def _holds(array: npt.NDArray[Any]) -> bool:

@@ -46,6 +46,13 @@ def batch_axes(axes: Mapping[str, Axes], inputs: Mapping[str, Array], batch: int
     return known if len(known) == len(inputs) else None
 
 
+def same_values(finer: Array, coarse: Array) -> bool:
+    """Whether some samples alone have the explained values that they had in the batch."""
+    known = np.isfinite(coarse)
+    largest = float(np.abs(coarse[known]).max(initial=0.0))
+    return bool(np.allclose(finer[known], coarse[known], rtol=1e-2, atol=1e-3 * largest))
+
+
 def of_samples(target: Target, rows: Rows) -> Target:
     """index, contrast: one position a sample."""
     index, contrast = (None if at is None else np.asarray(at)[rows] for at in (target.index, target.contrast))

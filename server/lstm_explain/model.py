@@ -16,7 +16,7 @@ import onnxruntime as ort
 from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 from lstm_explain.explanation import Explanation, explanation_of, used
-from lstm_explain.finer import batch_axes, of_samples, put, wanting
+from lstm_explain.finer import batch_axes, of_samples, put, same_values, wanting
 from lstm_explain.graph.amount import steady
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.division import without_traps
@@ -30,7 +30,7 @@ from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session, run_session
 from lstm_explain.graph.types import try_inference
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
-from lstm_explain.methods.dispatch import as_used, explain_by_study
+from lstm_explain.methods.dispatch import as_used, explain_by_study, notes_of
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.axes import Axes, find_lengths
@@ -268,7 +268,7 @@ class Model:
         task = Task(self._study, inputs, output, head, target)
         with np.errstate(all="ignore"):
             found = explain_by_study(task, method)
-        return explanation_of(
+        explanation = explanation_of(
             found.answer,
             self.outputs,
             found.outputs,
@@ -278,6 +278,8 @@ class Model:
             quantity=found.quantity,
             standard_error=found.standard_error,
         )
+        notes = notes_of(task, method)
+        return replace(explanation, warnings=(*explanation.warnings, *notes)) if notes else explanation
 
     def _finer(
         self,
@@ -298,7 +300,7 @@ class Model:
         if axes is not None and not capture and target.batch_axis is not None and len(rows) < selection.batch:
             few = {name: np.ascontiguousarray(array.take(rows, axes[name])) for name, array in inputs.items()}
             again = self._in_double(few, method, output, head, [of_samples(fixed, rows)], capture, {})
-            if again is not None:
+            if again is not None and same_values(again[1][0][1].explained, answer.explained[rows]):
                 return put(answer, rows, again[1][0][1], axes)
         again = self._in_double(inputs, method, output, head, [fixed], capture, passes)
         return answer if again is None else again[1][0][1]

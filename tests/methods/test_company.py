@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain import explanation
 from lstm_explain.methods import field, study
 from tests import cases, zoo
 from tests.builders import GraphBuilder, recurrent_model
@@ -131,6 +132,27 @@ def sorted_lookup(batch: Any) -> tuple[lx.Model, Any]:
     return lx.load(g.model(y, [batch, 2])), np.array([[2, 5, 1, 1], [7, 3, 3, 8], [4, 4, 6, 2]])
 
 
+def test_contextual_decomposition_of_an_lstm_that_sorts_its_samples() -> None:
+    rng = np.random.default_rng(9)
+    built = recurrent_model(rng, D=2, H=3)
+    g = GraphBuilder(np.float32, 17)
+    x = g.input("z", ["T", "B", 2])
+    key = g.op("ReduceSum", [x, g.ints(0, 2)], keepdims=0)
+    count = g.op("Shape", [key])
+    order = g.ops("TopK", [key, count], 2, "sorted", axis=0)[1]
+    back = g.ops("TopK", [order, count], 2, "unsorted", axis=0, largest=0)[1]
+    proto = g.model(g.op("Gather", [x, order], axis=1), ["T", "B", 2], rename="x")
+    inner = built.model
+    del proto.graph.output[:]
+    proto.graph.node.extend(inner.graph.node)
+    proto.graph.initializer.extend(inner.graph.initializer)
+    proto.graph.node.add(op_type="Gather", input=["logits", back], output=["y"], name="as_they_came")
+    proto.graph.output.add().CopyFrom(inner.graph.output[0])
+    proto.graph.output[0].name = "y"
+    feeds = {"z": rng.normal(size=(5, 4, 2)).astype(np.float32)}
+    check_rows(lx.load(proto), feeds, lx.ContextualDecomposition(), lx.Target(index=1), [[0], [2, 1], [3]])
+
+
 def test_copies_are_not_stacked_where_the_graph_puts_them_in_another_order() -> None:
     """The probe's copies differ, so that an order that depends on what samples hold shows."""
     rng = np.random.default_rng(8)
@@ -160,6 +182,15 @@ def test_a_simple_rnn_predicts_to_the_last_bit_the_same_alone(options: Arrays) -
             alone = model.explain({"x": feeds["x"][:, [b]]}, method, lx.Target(index=1))
             np.testing.assert_array_equal(alone.outputs["logits"][0], whole.outputs["logits"][b])
             assert alone.explained[0] == whole.explained[b]
+
+
+def test_numbers_beyond_float32_leave_the_others_rounded_as_they_are_without_them() -> None:
+    """LRP-prop can give one sample more than float32 holds: its whole batch is then handed out in float64."""
+    ordinary = np.array([[0.1, 0.7]])
+    (alone,) = explanation._handed_out({"x": ordinary}, single=True).values()
+    (both,) = explanation._handed_out({"x": np.vstack([[[1e300, 0.1]], ordinary])}, single=True).values()
+    assert both[0, 0] == 1e300
+    np.testing.assert_array_equal(both[1:], alone)
 
 
 def test_places_are_found_once_for_inputs_of_a_shape(monkeypatch: Any) -> None:

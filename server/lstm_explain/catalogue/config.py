@@ -226,7 +226,9 @@ class ConfigFile:
             time = self.config.time_axis.get(name, old.time)
             if batch is not None and batch == time:
                 batch, time = (batch, old.batch) if says_batch else (old.time, time)
-            axes[name] = Axes(batch, None if time == batch else time)
+            said = Axes(batch, None if time == batch else time)
+            told = says_batch or name in self.config.time_axis
+            axes[name] = said if told or said != old else old
         return axes
 
     def _check_position(self, outputs: dict[str, TensorSpec]) -> None:

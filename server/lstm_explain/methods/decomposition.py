@@ -16,12 +16,13 @@ import numpy as np
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.players import Board
-from lstm_explain.methods.propagation import Context, explain_by_propagation
+from lstm_explain.methods.propagation import Context, explain_by_propagation, lanes_of
 from lstm_explain.methods.stacking import MOST_BYTES, chunks
 from lstm_explain.methods.study import Found, Scores, Task, found
-from lstm_explain.plan.axes import NOWHERE, trace
 from lstm_explain.plan.live import Stop, live_values, path
-from lstm_explain.rules import Kind
+from lstm_explain.plan.tracing import trace
+from lstm_explain.rules import Kind, Lane, LaneLost
+from lstm_explain.rules.origins import NOWHERE
 from lstm_explain.spec.method import ContextualDecomposition, Gradient
 from lstm_explain.target import Selection
 from lstm_explain.watch import checkpoint
@@ -149,6 +150,7 @@ def _readout(task: Task, scores: Scores) -> Readout:
     plan = engine.plan(task.head, Gradient(), (node.inputs[0], *outputs))
     done = engine.forward(plan, task.inputs)
     context = Context(plan, task.head, engine.cells, done, [], list(outputs))
+    _check_places(task, scores, context, node, source[0])
     selection = Selection(scores.selection.weights, 1, None, None)
     weights = explain_by_propagation(context, Gradient(), [(selection, None)])[0].captured
     linear = sum(
@@ -157,6 +159,19 @@ def _readout(task: Task, scores: Scores) -> Readout:
     )
     arrays = [np.asarray(weights[o], np.float64) if o else None for o in (*node.outputs, "", "")[:3]]
     return Readout(_directions(graph, node, done.tapes[node.name], arrays), source, linear)
+
+
+def _check_places(task: Task, scores: Scores, context: Context, node: Node, source: str) -> None:
+    """Raises LaneLost where the LSTM's samples may not be those of the input and of the output, in their order."""
+    if scores.batch == 1 or task.target.batch_axis is None:
+        return
+    named = [o for o in node.outputs if o]
+    lanes = lanes_of(context, scores.selection, task.target.batch_axis, [*named, source])
+    first = node.attribute("layout", 0) == 1
+    own = {o: Lane(0 if first else 2 if o == node.outputs[0] else 1) for o in named}
+    own[source] = Lane(task.study.axes[source].batch or 0)
+    if any(lane != own[name] for name, lane in lanes.items()):
+        raise LaneLost
 
 
 def _place(graph: Graph, value: str) -> tuple[Node, tuple[str, int]]:
@@ -204,7 +219,7 @@ def _source(graph: Graph, node: Node, stops: list[Stop]) -> tuple[str, int]:
             reason = "contextual decomposition needs an LSTM whose steps are those of the input"
             raise UnsupportedOperator(stop.node.name, stop.node.op, reason)
         needed.update(stop.node.inputs[i] for i in stop.live)
-    label = trace(graph).get(node.inputs[0], ())
+    label = trace(graph).labels.get(node.inputs[0], ())
     axis = 1 if node.attribute("layout", 0) == 1 else 0
     origins = label[axis] if label else NOWHERE
     if len(origins) != 1:

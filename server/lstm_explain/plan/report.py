@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lstm_explain.graph.ir import Graph, Node
-from lstm_explain.plan.axes import Axes
+from lstm_explain.plan.axes import Axes, doubts
 from lstm_explain.plan.head import default_output, explainable, head_of
 from lstm_explain.plan.live import Reach, live_values, path, reach, stop_at, why_not, without_scale
 from lstm_explain.plan.wiring import BODIES, entered
@@ -40,7 +40,7 @@ class Report:
     """supported: whether LRP can explain the model's default output, the first that holds floating-point numbers.
 
     axes: by input, where samples and time steps lie. warnings: outputs that no method explains, what is taken for a
-    constant though it depends on the inputs, and what looks like a mistake of the exporter.
+    constant though it depends on the inputs, what looks like a mistake of the exporter, and axes that are guessed.
     """
 
     supported: bool
@@ -56,6 +56,7 @@ def report(graph: Graph, axes: Mapping[str, Axes], gates: Mapping[str, int | Non
     possible = explainable(graph, output) and all(n.supported for n in nodes if n.on_path)
     passed = {n.name for n in nodes if n.on_path}
     warnings = [*_whole_numbers(graph), *_taken_for_constants(graph, passed), *_first_step_only(graph, axes)]
+    warnings += doubts(axes)
     return Report(possible, nodes, dict(axes), warnings)
 
 

@@ -10,6 +10,7 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels import gru, gru_relevance, lstm, lstm_gradient, lstm_relevance, rnn
 from lstm_explain.kernels.product import pack
 from lstm_explain.kernels.scalar import CODES
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Op, add
 from lstm_explain.rules.recurrent import (
     STATE_SLOTS,
@@ -292,4 +293,5 @@ def needs_constants(node: Node) -> list[str]:
 
 for _name in ("LSTM", "GRU", "RNN"):
     _options: dict[str, Any] = {"carries": (0, *STATE_SLOTS[_name]), "ignores": (4,), "check": check}
+    _options["axes"] = origins.recurrent(STATE_SLOTS[_name])
     add(_name, Op(Kind.RECURRENT, **_options))

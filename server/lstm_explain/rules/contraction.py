@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
 from lstm_explain.rules.shares import settle, shared
 from lstm_explain.spec.method import LRP
@@ -230,6 +231,7 @@ add(
         spread=lambda s, slot, amount: _on_diagonal(s, slot, _contraction(s).spread(slot, amount)),
         fan_in=lambda s, slot: _contraction(s).fan_in(slot),
         lane=_einsum_lane,
+        axes=origins.contracted,
         share=_einsum_share,
         note="two operands at a time; two live ones as in MatMul",
     ),

@@ -1,8 +1,9 @@
-"""Control flow: the bodies' own operators have the rules (plan/control.py runs them)."""
+"""Control flow: the bodies' own operators have the rules (plan/control.py runs them, plan/axes.py follows axes)."""
 
 from __future__ import annotations
 
 from lstm_explain.graph.ir import Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Op, add
 
 
@@ -10,6 +11,6 @@ def _check_scan(node: Node) -> str:
     return "" if node.opset >= 9 else "the Scan of opset 8, with its own batch axis, has no rule"
 
 
-add("If", Op(Kind.CONTROL, ignores=(0,), note="the branch taken"))
-add("Loop", Op(Kind.CONTROL, ignores=(0, 1), note="every iteration, last to first"))
-add("Scan", Op(Kind.CONTROL, check=_check_scan, note="every iteration, last to first"))
+add("If", Op(Kind.CONTROL, ignores=(0,), axes=origins.unknown, note="the branch taken"))
+add("Loop", Op(Kind.CONTROL, ignores=(0, 1), axes=origins.unknown, note="every iteration, last to first"))
+add("Scan", Op(Kind.CONTROL, check=_check_scan, axes=origins.unknown, note="every iteration, last to first"))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add
 
 Shape = tuple[int, ...]
@@ -182,6 +183,7 @@ add(
         spread=_conv_spread,
         fan_in=_conv_fan_in,
         lane=batch_lane,
+        axes=origins.channels_mixed,
     ),
 )
 
@@ -240,6 +242,7 @@ add(
         spread=_conv_transpose_spread,
         fan_in=_conv_transpose_fan_in,
         lane=batch_lane,
+        axes=origins.channels_mixed,
     ),
 )
 
@@ -287,6 +290,7 @@ add(
         spread=_average_pool_spread,
         fan_in=_pool_fan_in,
         lane=_channel_lane,
+        axes=origins.first,
     ),
 )
 
@@ -306,6 +310,7 @@ add(
         spread=_global_mean,
         fan_in=lambda s, slot: float(math.prod(s.shape(0)[2:])),
         lane=_channel_lane,
+        axes=origins.pooled_whole,
     ),
 )
 
@@ -335,5 +340,5 @@ def _global_max(s: Site, slot: int, g: Array) -> Array:
 
 
 _MAXIMUM = {"carries": (0,), "reads": ("x", "s"), "lane": _channel_lane, "picks": True, "note": "the first winner"}
-add("MaxPool", Op(Kind.ROUTING, _max_pool, outputs=(0,), **_MAXIMUM))  # type: ignore[arg-type]
-add("GlobalMaxPool", Op(Kind.ROUTING, _global_max, **_MAXIMUM))  # type: ignore[arg-type]
+add("MaxPool", Op(Kind.ROUTING, _max_pool, outputs=(0,), axes=origins.first, **_MAXIMUM))  # type: ignore[arg-type]
+add("GlobalMaxPool", Op(Kind.ROUTING, _global_max, axes=origins.pooled_whole, **_MAXIMUM))  # type: ignore[arg-type]

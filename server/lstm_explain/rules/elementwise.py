@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Op, Site, add, unbroadcast
 
 # --- functions of one operand: name, derivative ------------------------------------------------------------------
@@ -309,14 +310,23 @@ def _where(s: Site, slot: int, g: Array) -> Array:
     return unbroadcast(np.where(chosen, g, np.zeros((), g.dtype)), s.shape(slot))
 
 
-add("Max Min", Op(Kind.ROUTING, _winner, reads=("x", "others", "y", "s"), picks=True, note="the first winner"))
-add("Where", Op(Kind.ROUTING, _where, carries=(1, 2), ignores=(0,), reads=("s", "steer0")))
+_CHOSEN = {"axes": origins.aligned}
+add(
+    "Max Min",
+    Op(Kind.ROUTING, _winner, reads=("x", "others", "y", "s"), picks=True, note="the first winner", **_CHOSEN),
+)  # type: ignore[arg-type]
+add("Where", Op(Kind.ROUTING, _where, carries=(1, 2), ignores=(0,), reads=("s", "steer0"), **_CHOSEN))  # type: ignore[arg-type]
 
 # --- nothing passes ----------------------------------------------------------------------------------------------
 
 add(
-    "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf Shape Size ArgMax ArgMin NonZero "
-    "BitwiseAnd BitwiseOr BitwiseXor BitwiseNot RandomNormalLike RandomUniformLike ConstantOfShape EyeLike "
-    "RandomNormal RandomUniform Unique Hardmax Range Bernoulli Multinomial",
-    Op(Kind.NONE, carries=()),
+    "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf BitwiseAnd BitwiseOr BitwiseXor "
+    "BitwiseNot RandomNormalLike RandomUniformLike Hardmax Bernoulli",
+    Op(Kind.NONE, carries=(), axes=origins.aligned),
+)
+add("ArgMax ArgMin", Op(Kind.NONE, carries=(), axes=origins.chosen_along))
+add("Multinomial", Op(Kind.NONE, carries=(), axes=origins.batch_only))
+add(
+    "Shape Size NonZero ConstantOfShape EyeLike RandomNormal RandomUniform Unique Range",
+    Op(Kind.NONE, carries=(), axes=origins.unknown),
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, no_lane
 
 Shape = tuple[int, ...]
@@ -50,7 +51,7 @@ def _gather_elements_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Sha
 
 add(
     "GatherElements",
-    Op(_read_or_look_up, _gather_elements, lane=_gather_elements_lane, **_READING),  # type: ignore[arg-type]
+    Op(_read_or_look_up, _gather_elements, lane=_gather_elements_lane, axes=origins.gathered_elements, **_READING),  # type: ignore[arg-type]
 )
 
 
@@ -89,7 +90,7 @@ def _gather_nd_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, ba
 
 add(
     "GatherND",
-    Op(_read_or_look_up, _gather_nd, lane=_gather_nd_lane, **_READING),  # type: ignore[arg-type]
+    Op(_read_or_look_up, _gather_nd, lane=_gather_nd_lane, axes=origins.gathered_rows, **_READING),  # type: ignore[arg-type]
 )
 
 # --- elements placed: Scatter ------------------------------------------------------------------------------------
@@ -212,6 +213,7 @@ def _scatter(names: str, places_of: Places, lane: Callable[..., Lane]) -> None:
             spread=_scatter_spread(places_of),
             fan_in=_scatter_fan_in,
             lane=_no_lane_if_added(lane),
+            axes=origins.scattered,
             check=_scatter_check,
             note="what is overwritten loses; reduction=add: epsilon rule over the terms",
         ),
@@ -245,6 +247,7 @@ add(
         ignores=(1, 2),
         reads=("s", "steer1"),
         lane=no_lane,
+        axes=origins.first,
         check=_max_unpool_check,
     ),
 )
@@ -278,6 +281,7 @@ add(
         ignores=(1,),
         reads=("x", "y"),
         lane=_top_k_lane,
+        axes=origins.first,
         outputs=(0,),
         picks=True,
         note="values carry, indices do not",
@@ -304,7 +308,8 @@ def _compress_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, bat
     return lane
 
 
-add("Compress", Op(Kind.ROUTING, _compress, carries=(0,), ignores=(1,), reads=("s", "steer1"), lane=_compress_lane))
+_FLAGGED = {"carries": (0,), "ignores": (1,), "reads": ("s", "steer1"), "axes": origins.compressed}
+add("Compress", Op(Kind.ROUTING, _compress, lane=_compress_lane, **_FLAGGED))  # type: ignore[arg-type]
 
 # --- one vector of flags an index: OneHot ------------------------------------------------------------------------
 
@@ -320,7 +325,7 @@ def _one_hot_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batc
     return Lane(lane.axis - (lane.axis > axis), lane.inner)
 
 
-add("OneHot", Op(Kind.LOOKUP, _one_hot, carries=(0,), ignores=(1,), lane=_one_hot_lane))
+add("OneHot", Op(Kind.LOOKUP, _one_hot, carries=(0,), ignores=(1,), lane=_one_hot_lane, axes=origins.one_axis_more))
 
 # --- each sequence backwards -------------------------------------------------------------------------------------
 
@@ -344,5 +349,13 @@ def _reverse_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batc
 
 add(
     "ReverseSequence",
-    Op(Kind.ROUTING, _reverse_sequence, carries=(0,), ignores=(1,), reads=("steer1",), lane=_reverse_lane),
+    Op(
+        Kind.ROUTING,
+        _reverse_sequence,
+        carries=(0,),
+        ignores=(1,),
+        reads=("steer1",),
+        lane=_reverse_lane,
+        axes=origins.first,
+    ),
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.kernels import sums
+from lstm_explain.rules import origins
 from lstm_explain.rules.contraction import share_matmul
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
 
@@ -82,6 +83,7 @@ add(
         spread=_matmul_spread,
         fan_in=_matmul_fan_in,
         lane=_matmul_lane,
+        axes=origins.multiplied,
         share=share_matmul,
         note="of two live values: epsilon rule over the terms, product rule on each",
     ),
@@ -149,5 +151,6 @@ add(
         spread=_gemm_spread,
         fan_in=_gemm_fan_in,
         lane=_gemm_lane,
+        axes=origins.gemm,
     ),
 )

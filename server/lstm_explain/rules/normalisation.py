@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.convolution import batch_lane
 from lstm_explain.rules.op import Kind, Op, Site, add
 
@@ -69,4 +70,5 @@ def _local_response(s: Site, slot: int, g: Array) -> Array:
 
 
 _NOTE = "the scale is a constant of the forward pass"
-add("LRN", Op(Kind.ACTIVATION, _local_response, carries=(0,), reads=("x",), lrp_reads=(), lane=batch_lane, note=_NOTE))
+_LRN = {"carries": (0,), "reads": ("x",), "lrp_reads": (), "lane": batch_lane, "axes": origins.first, "note": _NOTE}
+add("LRN", Op(Kind.ACTIVATION, _local_response, **_LRN))  # type: ignore[arg-type]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.rules import origins
+from lstm_explain.rules.origins import AxesRule
 
 
 class Kind(enum.Enum):
@@ -143,6 +145,8 @@ class Op:
         how many those are.
     distribute: how an ACTIVATION of many elements shares out relevance among them; default: each keeps what it has.
     lane: where the samples of an input lie, given where those of the output lie.
+    axes: which axes of the inputs the outputs' axes run along; has to be said of an operator that is not known, by its
+        kind, to work element by element.
     gate: the operand of a PRODUCT that is always the gate.
     drops: a ROUTING operator that puts elements of its own among those it moves.
     picks: a ROUTING operator whose choice depends on the elements: what it hands on is no sum, even where they are.
@@ -163,6 +167,7 @@ class Op:
     fan_in: Callable[[Site, int], float] = lambda site, slot: 1.0
     distribute: VJP | None = None
     lane: LaneRule = aligned
+    axes: AxesRule | None = None
     gate: int | None = None
     drops: bool = False
     picks: bool = False
@@ -170,6 +175,11 @@ class Op:
     share: Callable[..., tuple[list[Array], Array]] | None = None
     check: Callable[[Node], str] = lambda node: ""
     note: str = ""
+
+    @property
+    def elementwise(self) -> bool:
+        kinds = (Kind.SUM, Kind.SCALE, Kind.PRODUCT, Kind.ACTIVATION)
+        return self.lane is aligned and (self.kind in kinds or not isinstance(self.kind, Kind))
 
     def kind_of(self, node: Node, live: tuple[int, ...]) -> Kind:
         return self.kind if isinstance(self.kind, Kind) else self.kind(node, live)
@@ -182,6 +192,9 @@ class Table:
     ops: dict[str, Op] = field(default_factory=dict)
 
     def add(self, names: str, op: Op) -> None:
+        if op.axes is None:
+            assert op.elementwise, f"{names}: it is not said which axes its outputs' axes run along"
+            op = replace(op, axes=origins.aligned)
         for name in names.split():
             assert name not in self.ops, f"{name} is there already"
             self.ops[name] = op

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add
 
 Shape = tuple[int, ...]
@@ -50,7 +51,7 @@ def reduced_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch
     return Lane(kept[lane.axis], lane.inner)
 
 
-_REDUCES = {"carries": (0,), "ignores": (1,), "reads": ("s", "steer1"), "lane": reduced_lane}
+_REDUCES = {"carries": (0,), "ignores": (1,), "reads": ("s", "steer1"), "lane": reduced_lane, "axes": origins.reduced}
 add("ReduceSum", Op(Kind.MAP, _reduce_sum, spread=_reduce_mean, fan_in=_reduced_count, **_REDUCES))  # type: ignore[arg-type]
 add("ReduceMean", Op(Kind.MAP, _reduce_mean, spread=_reduce_mean, fan_in=_reduced_count, **_REDUCES))  # type: ignore[arg-type]
 
@@ -82,7 +83,7 @@ def _extreme(arg: Callable[..., Array]) -> Callable[[Site, int, Array], Array]:
     return vjp
 
 
-_CHOICE = {"carries": (0,), "ignores": (1,), "reads": ("x", "s", "steer1"), "lane": reduced_lane, "picks": True}
+_CHOICE = {**_REDUCES, "reads": ("x", "s", "steer1"), "picks": True}
 add("ReduceMax", Op(Kind.ROUTING, _extreme(np.argmax), note="the first winner", **_CHOICE))  # type: ignore[arg-type]
 add("ReduceMin", Op(Kind.ROUTING, _extreme(np.argmin), note="the first winner", **_CHOICE))  # type: ignore[arg-type]
 
@@ -125,6 +126,7 @@ def _reduced(
             lrp_reads=("x", "s", "y", "steer1") if name == "ReduceLogSumExp" else ("x", "s", "steer1"),
             distribute=_by_contribution(contribution),
             lane=reduced_lane,
+            axes=origins.reduced,
             check=_check_axes,
             note=note,
         ),
@@ -204,5 +206,6 @@ add(
         spread=_cumsum_spread,
         fan_in=lambda s, slot: float(s.shape(0)[_running_axis(s)]),
         lane=_cumsum_lane,
+        axes=origins.first,
     ),
 )

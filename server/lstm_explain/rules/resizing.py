@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add
 
 Shape = tuple[int, ...]
@@ -213,6 +214,7 @@ add(
         spread=_spread,
         fan_in=_fan_in,
         lane=_lane,
+        axes=origins.first,
         check=_check,
         note="nearest: routing; linear and cubic: epsilon rule",
     ),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, aligned, unbroadcast
 
 Shape = tuple[int, ...]
@@ -37,12 +38,15 @@ def _dropout_check(node: Node) -> str:
     return "in training mode it drops elements at random" if node.input(2) else ""  # off for good: taken away before
 
 
-add("Reshape", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s",), lane=reshaped_lane))
-add("Squeeze Unsqueeze", Op(Kind.ROUTING, _reshape, carries=(0,), ignores=(1,), reads=("s",), lane=reshaped_lane))
-add("Flatten", Op(Kind.ROUTING, _reshape, carries=(0,), reads=("s",), lane=reshaped_lane))
-add("Identity Cast", Op(Kind.ROUTING, _same, carries=(0,)))
-add("Dropout", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1, 2), outputs=(0,), check=_dropout_check))
-add("CastLike", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1,)))
+_VIEW = {"carries": (0,), "ignores": (1,), "reads": ("s",), "lane": reshaped_lane}
+add("Reshape", Op(Kind.ROUTING, _reshape, axes=origins.reshaped, **_VIEW))  # type: ignore[arg-type]
+add("Squeeze", Op(Kind.ROUTING, _reshape, axes=origins.squeezed, **_VIEW))  # type: ignore[arg-type]
+add("Unsqueeze", Op(Kind.ROUTING, _reshape, axes=origins.unsqueezed, **_VIEW))  # type: ignore[arg-type]
+add("Flatten", Op(Kind.ROUTING, _reshape, carries=(0,), reads=("s",), lane=reshaped_lane, axes=origins.reshaped))
+add("Identity Cast", Op(Kind.ROUTING, _same, carries=(0,), axes=origins.first))
+_DROPOUT = {"outputs": (0,), "check": _dropout_check, "axes": origins.first}
+add("Dropout", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1, 2), **_DROPOUT))  # type: ignore[arg-type]
+add("CastLike", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1,), axes=origins.first))
 
 # --- the same elements elsewhere ---------------------------------------------------------------------------------
 
@@ -60,7 +64,7 @@ def _transposed_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, b
     return Lane(_permutation(s, len(out))[lane.axis], lane.inner)
 
 
-add("Transpose", Op(Kind.ROUTING, _transpose, carries=(0,), lane=_transposed_lane))
+add("Transpose", Op(Kind.ROUTING, _transpose, carries=(0,), lane=_transposed_lane, axes=origins.transposed))
 
 
 def _concat(s: Site, slot: int, g: Array) -> Array:
@@ -78,7 +82,7 @@ def _moved_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch:
     return lane
 
 
-add("Concat", Op(Kind.ROUTING, _concat, reads=("s", "shapes"), lane=_moved_lane))
+add("Concat", Op(Kind.ROUTING, _concat, reads=("s", "shapes"), lane=_moved_lane, axes=origins.aligned))
 
 
 def _split(s: Site, slot: int, g: tuple[Array | None, ...]) -> Array:
@@ -96,7 +100,8 @@ def _split(s: Site, slot: int, g: tuple[Array | None, ...]) -> Array:
     return np.concatenate(parts, axis=axis)
 
 
-add("Split", Op(Kind.ROUTING, _split, carries=(0,), ignores=(1,), reads=("s", "steer1"), lane=_moved_lane))
+_PARTS = {"carries": (0,), "lane": _moved_lane, "axes": origins.first}
+add("Split", Op(Kind.ROUTING, _split, ignores=(1,), reads=("s", "steer1"), **_PARTS))  # type: ignore[arg-type]
 
 # --- some of the elements ----------------------------------------------------------------------------------------
 
@@ -131,7 +136,7 @@ def _slice(s: Site, slot: int, g: Array) -> Array:
 
 
 _STEERS = ("s", "steer1", "steer2", "steer3", "steer4")
-add("Slice", Op(Kind.ROUTING, _slice, carries=(0,), ignores=(1, 2, 3, 4), reads=_STEERS, lane=_moved_lane))
+add("Slice", Op(Kind.ROUTING, _slice, ignores=(1, 2, 3, 4), reads=_STEERS, **_PARTS))  # type: ignore[arg-type]
 
 
 def _gather_axis(s: Site, ndim: int) -> int:
@@ -189,7 +194,15 @@ def _any_gather(s: Site, slot: int, g: Array) -> Array:
 _LOOKUP = "from constants: a lookup"
 add(
     "Gather",
-    Op(_gather_kind, _any_gather, alone=(1,), reads=("s", "steer1", "shapes"), lane=_any_gather_lane, note=_LOOKUP),
+    Op(
+        _gather_kind,
+        _any_gather,
+        alone=(1,),
+        reads=("s", "steer1", "shapes"),
+        lane=_any_gather_lane,
+        axes=origins.gathered,
+        note=_LOOKUP,
+    ),
 )
 
 # --- copies ------------------------------------------------------------------------------------------------------
@@ -241,8 +254,9 @@ def _pad_check(node: Node) -> str:
     return "" if node.attribute("mode", "constant") in modes else f"mode {node.attribute('mode')!r} has no rule"
 
 
-add("Expand", Op(Kind.ROUTING, _expand, carries=(0,), ignores=(1,), reads=("s",), lane=aligned))
-add("Tile", Op(Kind.ROUTING, _tile, carries=(0,), ignores=(1,), reads=("s",), lane=_moved_lane))
+_COPIES = {"carries": (0,), "ignores": (1,), "reads": ("s",)}
+add("Expand", Op(Kind.ROUTING, _expand, lane=aligned, axes=origins.expanded, **_COPIES))  # type: ignore[arg-type]
+add("Tile", Op(Kind.ROUTING, _tile, lane=_moved_lane, axes=origins.first, **_COPIES))  # type: ignore[arg-type]
 add(
     "Pad",
     Op(
@@ -252,6 +266,7 @@ add(
         ignores=(1, 2, 3),
         reads=("s", "steer1", "steer3"),
         lane=_moved_lane,
+        axes=origins.first,
         drops=True,
         check=_pad_check,
     ),
@@ -265,7 +280,7 @@ def _trilu(s: Site, slot: int, g: Array) -> Array:
     return (np.triu if s.attribute("upper", 1) else np.tril)(g, offset)
 
 
-_TRIANGLE = {"carries": (0,), "ignores": (1,), "reads": ("steer1",), "drops": True}
+_TRIANGLE = {"carries": (0,), "ignores": (1,), "reads": ("steer1",), "drops": True, "axes": origins.first}
 add("Trilu", Op(Kind.ROUTING, _trilu, **_TRIANGLE))  # type: ignore[arg-type]
 
 # --- blocks ------------------------------------------------------------------------------------------------------
@@ -300,5 +315,5 @@ def _first_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch:
     return lane
 
 
-add("DepthToSpace", Op(Kind.ROUTING, _depth_to_space, carries=(0,), lane=_first_lane))
-add("SpaceToDepth", Op(Kind.ROUTING, _space_to_depth, carries=(0,), lane=_first_lane))
+add("DepthToSpace", Op(Kind.ROUTING, _depth_to_space, carries=(0,), lane=_first_lane, axes=origins.batch_only))
+add("SpaceToDepth", Op(Kind.ROUTING, _space_to_depth, carries=(0,), lane=_first_lane, axes=origins.batch_only))
