@@ -310,12 +310,21 @@ def _where(s: Site, slot: int, g: Array) -> Array:
     return unbroadcast(np.where(chosen, g, np.zeros((), g.dtype)), s.shape(slot))
 
 
-_CHOSEN = {"axes": origins.aligned}
 add(
     "Max Min",
-    Op(Kind.ROUTING, _winner, reads=("x", "others", "y", "s"), picks=True, note="the first winner", **_CHOSEN),
-)  # type: ignore[arg-type]
-add("Where", Op(Kind.ROUTING, _where, carries=(1, 2), ignores=(0,), reads=("s", "steer0"), **_CHOSEN))  # type: ignore[arg-type]
+    Op(
+        Kind.ROUTING,
+        _winner,
+        reads=("x", "others", "y", "s"),
+        picks=True,
+        axes=origins.aligned,
+        note="the first winner",
+    ),
+)
+add(
+    "Where",
+    Op(Kind.ROUTING, _where, carries=(1, 2), ignores=(0,), reads=("s", "steer0"), axes=origins.aligned),
+)
 
 # --- nothing passes ----------------------------------------------------------------------------------------------
 

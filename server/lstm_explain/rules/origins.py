@@ -127,6 +127,10 @@ def batch_only(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def channels_mixed(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
+    """Of a convolution; one with a group for each channel keeps them apart."""
+    weights = graph.type_of(node.input(1)).shape
+    if node.op == "Conv" and weights is not None and weights[0] == node.attribute("group", 1) and weights[1] == 1:
+        return inputs[0]
     return tuple(NOWHERE if axis == 1 else x for axis, x in enumerate(inputs[0]))
 
 
@@ -150,7 +154,9 @@ def gemm(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
     a, b = _whole(graph, node, inputs, 0), _whole(graph, node, inputs, 1)
     if len(a) != 2 or len(b) != 2:
         return ()
-    return a[1 if node.attribute("transA", 0) else 0], b[0 if node.attribute("transB", 0) else 1]
+    c = _whole(graph, node, inputs, 2) if node.input(2) else ()
+    c = (NOWHERE,) * (2 - len(c)) + tuple(c)
+    return a[1 if node.attribute("transA", 0) else 0] | c[0], b[0 if node.attribute("transB", 0) else 1] | c[1]
 
 
 def contracted(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:

@@ -15,12 +15,8 @@ import numpy as np
 import onnxruntime as ort
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
-<<<<<<< HEAD
 from lstm_explain.graph.session import run_session, session_of
-=======
-from lstm_explain.graph.session import session_of
 from lstm_explain.rules import origins
->>>>>>> bd3882a (wip)
 from lstm_explain.rules.cells import CELLS, LSTM, check
 from lstm_explain.rules.op import Kind, Op, add
 from lstm_explain.rules.recurrent import STATE_SLOTS, Keep, Lengths, Run, Tape
