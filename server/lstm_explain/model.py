@@ -268,7 +268,7 @@ class Model:
         task = Task(self._study, inputs, output, head, target)
         with np.errstate(all="ignore"):
             found = explain_by_study(task, method)
-        explanation = explanation_of(
+        return explanation_of(
             found.answer,
             self.outputs,
             found.outputs,
@@ -277,9 +277,8 @@ class Model:
             single=False,
             quantity=found.quantity,
             standard_error=found.standard_error,
+            notes=notes_of(task, method),
         )
-        notes = notes_of(task, method)
-        return replace(explanation, warnings=(*explanation.warnings, *notes)) if notes else explanation
 
     def _finer(
         self,

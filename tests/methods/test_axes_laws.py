@@ -236,7 +236,7 @@ def test_a_loop_that_reads_at_its_count(batch_first: bool, counted: bool, op: st
     assert model.axes == {"x": BATCH_FIRST if batch_first else TIME_FIRST}
     assert model.axes["x"].certain
     feeds = {"x": np.random.default_rng(4).normal(size=(2, 6, 4) if batch_first else (6, 2, 4)).astype(np.float32)}
-    assert model.explain(feeds, lx.Occlusion(), lx.Target(index=0)).warnings == ()
+    assert not any("guess" in w for w in model.explain(feeds, lx.Occlusion(), lx.Target(index=0)).warnings)
 
 
 @pytest.mark.parametrize("name", [n for n in cases.names() if n.startswith("lstmp")])
@@ -266,9 +266,9 @@ def test_what_goes_by_guessed_axes_says_so(method: lx.Method) -> None:
     assert not model.axes["x"].certain
     assert any("'x'" in warning and "guess" in warning for warning in model.report().warnings)
     assert any("guess" in warning for warning in model.explain(feeds, method, lx.Target(index=0)).warnings)
-    assert model.explain(feeds, lx.LRP(), lx.Target(index=0)).warnings == ()
+    assert not any("guess" in warning for warning in model.explain(feeds, lx.LRP(), lx.Target(index=0)).warnings)
     model.axes["x"] = lx.Axes(0, 2)
-    assert model.explain(feeds, method, lx.Target(index=0)).warnings == ()
+    assert not any("guess" in warning for warning in model.explain(feeds, method, lx.Target(index=0)).warnings)
     assert not any("guess" in warning for warning in model.report().warnings)
 
 
