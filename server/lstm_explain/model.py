@@ -69,7 +69,8 @@ class Model:
         self._default_output = default_output(graph)
         self._explainable = {name for name in self.outputs if explainable(graph, name)}
         self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
-        self._heads = {name: head_of(graph, name) for name in self.outputs}
+        producers = graph.producers()
+        self._heads = {name: head_of(graph, name, producers) for name in self.outputs}
         self._single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None

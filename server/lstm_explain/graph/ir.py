@@ -60,6 +60,8 @@ class Node:
     @property
     def captured(self) -> list[str]:
         """Values of the enclosing graph that the bodies read and that it computes, in order of appearance."""
+        if not self.bodies:
+            return []
         return list(dict.fromkeys(name for body in self.bodies.values() for name in body.captured))
 
 

@@ -20,7 +20,7 @@ def put_in_order(model: ModelProto) -> None:
 def _sort(nodes: Any) -> None:
     """nodes: a repeated field. Of those that can run, the one that came first comes first."""
     makers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    before = [{makers[name] for name in _read(node) if name in makers} - {i} for i, node in enumerate(nodes)]
+    before = [{makers[name] for name in names_read(node) if name in makers} - {i} for i, node in enumerate(nodes)]
     if all(maker < i for i, needed in enumerate(before) for maker in needed):
         return
     behind: dict[int, list[int]] = {}
@@ -47,11 +47,11 @@ def _copy(node: NodeProto) -> NodeProto:
     return copy
 
 
-def _read(node: NodeProto) -> Iterator[str]:
+def names_read(node: NodeProto) -> Iterator[str]:
     """What the node reads, in its bodies too; names that a body makes itself hide those around it."""
     yield from node.input
     for body in bodies_of(node):
         own = {v.name for v in body.input} | {t.name for t in body.initializer}
         own |= {name for inner in body.node for name in inner.output}
-        inside = (name for inner in body.node for name in _read(inner))
+        inside = (name for inner in body.node for name in names_read(inner))
         yield from (name for name in (*inside, *(o.name for o in body.output)) if name not in own)

@@ -10,6 +10,8 @@ LARGE = 1 << 16  # bytes
 
 
 def bodies_of(node: NodeProto) -> list[GraphProto]:
+    if not node.attribute:
+        return []
     single = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
     return single + [g for a in node.attribute if a.type == AttributeProto.GRAPHS for g in a.graphs]
 

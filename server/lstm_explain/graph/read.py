@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -12,9 +13,10 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.external import load_external_data
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
-from lstm_explain.graph.order import put_in_order
+from lstm_explain.graph.order import names_read, put_in_order
 from lstm_explain.graph.protos import graphs_of, without_weights
 from lstm_explain.graph.ranks import give_ranks
+from lstm_explain.graph.size import check_size
 from lstm_explain.graph.sparse import fill
 from lstm_explain.graph.tensors import array_of, constant_of, first_line
 from lstm_explain.graph.trial import survives
@@ -25,6 +27,7 @@ CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or need
 def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     """The checked model, functions inlined, weights in memory, shapes inferred; raises ModelError."""
     model, folder = _parse(source)
+    check_size(model)
     load_external_data(model, folder)
     fill(model)
     put_in_order(model)
@@ -130,7 +133,7 @@ def node_of(graph: Graph, proto: NodeProto) -> Node:
 class _Builder:
     def __init__(self, opset: int, opsets: list[onnx.OperatorSetIdProto], ir_version: int) -> None:
         self.opset, self.opsets, self.ir_version = opset, opsets, ir_version
-        self.names: set[str] = set()
+        self.names = Counter[str]()
 
     def graph(self, proto: GraphProto, outer_types: dict[str, ValueType], outer_constants: dict[str, Array]) -> Graph:
         types = dict(outer_types)
@@ -162,9 +165,21 @@ class _Builder:
         return graph
 
     def node(self, proto: NodeProto, index: int, types: dict[str, ValueType], constants: dict[str, Array]) -> Node:
-        bodies = {a.name: self.graph(a.g, types, constants) for a in proto.attribute if a.type == AttributeProto.GRAPH}
-        name = proto.name or f"{proto.op_type}_{next((o for o in proto.output if o), index)}"
+        bodies = {}
+        if any(a.type == AttributeProto.GRAPH for a in proto.attribute):
+            read = set(names_read(proto))  # a body has no use for all else, and there may be many bodies
+            types = {name: types[name] for name in read if name in types}
+            constants = {name: constants[name] for name in read if name in constants}
+            bodies = {
+                a.name: self.graph(a.g, types, constants) for a in proto.attribute if a.type == AttributeProto.GRAPH
+            }
+        return node_from_proto(proto, self._unique(proto, index), self.opset, bodies)
+
+    def _unique(self, proto: NodeProto, index: int) -> str:
+        """The node's name, numbered where others have it too."""
+        plain = name = proto.name or f"{proto.op_type}_{next((o for o in proto.output if o), index)}"
         while name in self.names:
-            name += "'"
-        self.names.add(name)
-        return node_from_proto(proto, name, self.opset, bodies)
+            self.names[plain] += 1
+            name = f"{plain}'{self.names[plain] if self.names[plain] > 2 else ''}"
+        self.names[name] = 1
+        return name

@@ -132,6 +132,9 @@ def _bodies(stop: Stop, purpose: Purpose, linear: frozenset[str]) -> dict[str, P
 # --- what is kept ------------------------------------------------------------------------------------------------
 
 
+OF_ALL = {"y", "others", "constants", "shapes"}  # the same, whichever slot asks; "others" with two slots are all
+
+
 def _taps(graph: Graph, stops: list[Stop], linear: frozenset[str], *, gradient: bool) -> dict[str, None]:
     """Names of the values (and, by `shape_tap`, shapes) that the way back will look at."""
     taps: dict[str, None] = {}
@@ -148,7 +151,8 @@ def _taps(graph: Graph, stops: list[Stop], linear: frozenset[str], *, gradient: 
             reads += ("y",)
         for slot in stop.live:
             for token in reads:
-                _request(graph, node, slot, token, stop.live, taps)
+                if slot == stop.live[0] or token not in OF_ALL:
+                    _request(graph, node, slot, token, stop.live, taps)
             if not gradient and _needs_value(stop, node.inputs[slot], linear):
                 _request(graph, node, slot, "x", stop.live, taps)
     return taps
@@ -176,6 +180,7 @@ def _request(graph: Graph, node: Node, slot: int, token: str, live: tuple[int, .
             names = list(node.outputs[:1])
         case "others":
             names = [name for i, name in enumerate(node.inputs) if i != slot]
+            names += [node.inputs[slot]] if len(live) > 1 else []
         case "constants":
             names = [name for i, name in enumerate(node.inputs) if i not in live]
         case "s":
@@ -251,13 +256,17 @@ def _steps(graph: Graph, extra: list[Node], stops: list[Stop], taps: dict[str, N
         else:
             theirs.setdefault(depth, []).append(node)
         level.update((o, depth + (id(node) in own)) for o in node.outputs)
+    readers: dict[str, set[int]] = {}  # by value, the depths of the segments that read it; -1 for nodes that are ours
+    for depth, part in [*theirs.items(), (-1, [s.node for group in ours.values() for s in group])]:
+        for name in (name for node in part for name in (*node.inputs, *node.captured)):
+            readers.setdefault(name, set()).add(depth)
     wanted = {*graph.outputs, *taps}
     steps: list[Segment | Stop] = []
     for depth in range(max([*ours, *theirs], default=-1) + 1):
         if depth in theirs:
-            outside = [n for d, part in theirs.items() if d != depth for n in part]
-            outside += [s.node for group in ours.values() for s in group]
-            steps.append(_segment(graph, theirs[depth], outside, wanted))
+            made = [o for n in theirs[depth] for o in n.outputs if o]
+            outputs = tuple(o for o in made if o in wanted or readers.get(o, set()) - {depth})
+            steps.append(_segment(graph, theirs[depth], outputs))
         steps += ours.get(depth, [])
     return steps
 
@@ -273,10 +282,8 @@ def _needed(nodes: list[Node], wanted: Iterable[str], known: set[str]) -> list[N
     return kept[::-1]
 
 
-def _segment(graph: Graph, nodes: list[Node], outside: list[Node], wanted: set[str]) -> Segment:
+def _segment(graph: Graph, nodes: list[Node], outputs: tuple[str, ...]) -> Segment:
     made = {o for n in nodes for o in n.outputs if o}
     read = dict.fromkeys(name for n in nodes for name in (*n.inputs, *n.captured) if name)
     inputs = tuple(name for name in read if name not in made and name not in graph.constants)
-    elsewhere = {name for n in outside for name in (*n.inputs, *n.captured)}
-    outputs = tuple(o for n in nodes for o in n.outputs if o and (o in wanted or o in elsewhere))
     return Segment(session_of(graph, nodes, inputs, outputs), inputs, outputs, small(graph, nodes))

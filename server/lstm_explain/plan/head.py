@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lstm_explain.graph.ir import Array, Graph, Node
@@ -53,9 +54,12 @@ def default_output(graph: Graph) -> str:
     return next((o for o in graph.outputs if explainable(graph, o)), graph.outputs[0])
 
 
-def head_of(graph: Graph, output: str) -> Head:
-    """The value before the activation that `output` ends in; the output itself where it ends in none."""
-    producers = graph.producers()
+def head_of(graph: Graph, output: str, producers: Mapping[str, Node] | None = None) -> Head:
+    """The value before the activation that `output` ends in; the output itself where it ends in none.
+
+    producers: those of the graph, where the caller has them.
+    """
+    producers = graph.producers() if producers is None else producers
     views: list[Node] = []
     value = output
     while True:

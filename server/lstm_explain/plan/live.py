@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -73,10 +74,19 @@ def live_values(graph: Graph, sources: Iterable[str]) -> set[str]:
     return live
 
 
+# By node with bodies and the live values that it reads. Bodies inside bodies are asked for at every level above them,
+# and once more for every state of a loop that becomes live.
+_REACHED: WeakKeyDictionary[Node, dict[frozenset[str], Reach]] = WeakKeyDictionary()
+
+
 def reach(node: Node, live: Set[str]) -> Reach:
     op = TABLE.get(node.op)
     if node.op in BODIES:
-        return _reach_inside(node, live)
+        known = _REACHED.setdefault(node, {})
+        key = frozenset(name for name in (*node.inputs, *node.captured) if name in live)
+        if key not in known:
+            known[key] = _reach_inside(node, live)
+        return known[key]
     ignored = () if op is None else op.ignores
     slots = range(len(node.inputs)) if op is None or op.carries is None else op.carries
     slots = tuple(i for i in slots if i not in ignored and node.input(i) in live)

@@ -132,7 +132,7 @@ def _taken_for_constants(graph: Graph, passed: Set[str]) -> list[str]:
             following.update(reach(node, live).outputs if own else node.outputs)
         if node.name not in passed or node.op in BODIES:
             continue
-        slots = reach(node, live).slots
+        slots = set(reach(node, live).slots)
         aside = [n for i, n in enumerate(node.inputs) if i not in slots and n in following and _is_float(graph, n)]
         found += [f"node {node.name!r}: its input {n!r} depends on the inputs, yet gets no relevance" for n in aside]
     return found
