@@ -34,6 +34,7 @@ def serve(context: typer.Context) -> None:
         fail(str(error), USAGE)
     allow_threads(settings.threads)
     os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
+    os.environ["LSTM_EXPLAIN_MAX_NODES"] = str(settings.max_nodes)
 
     kernel_cache.use()
     from lstm_explain.service import server, workers

@@ -147,6 +147,9 @@ class Settings(BaseSettings):
         "takes imports at first), or the names of models with commas between",
     )
     max_model_bytes: int = Field(default=1024**3, ge=1, description="largest model, by the size of its files")
+    max_nodes: int = Field(
+        default=50_000, ge=1, description="most nodes of a model, its functions inlined, and most initializers"
+    )
     max_loaded_bytes: int | None = Field(
         default=None,
         ge=1,
