@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from prometheus_client import CollectorRegistry
@@ -23,7 +23,7 @@ from lstm_explain.service.settings import ENV_PREFIX, Settings
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operations.md"
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # Set by the server for its own workers.
-INTERNAL = ("reuse_port", "parent", "bulletin")
+INTERNAL = ("reuse_port", "worker", "gently", "parent", "bulletin")
 # What flags take whose type does not say it.
 VALUES = {"web": " [HOST:PORT]", "web_hosts": " NAME[,NAME]"}
 
@@ -86,7 +86,7 @@ def metrics() -> Iterator[str]:
         name = metric._name + ("_total" if kind == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         yield f"| `{name}` | {kind} | {labels} | {metric._documentation} |"
-    for family in Processes(list).collect():
+    for family in Processes(list, SimpleNamespace(replaced=0, spares=0, quarantined=0)).collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         yield f"| `{name}` | {family.type} |  | {family.documentation} |"
 

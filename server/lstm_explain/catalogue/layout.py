@@ -7,11 +7,13 @@ version 1.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,31 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 MODEL, CONFIG = "model.onnx", "model.yaml"
 
 State = tuple[tuple[str, int, int], ...]
+
+
+class Tag(NamedTuple):
+    """One version of a model as it was at one time. files: what `fingerprint` makes of its files."""
+
+    name: str
+    version: int
+    files: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.version
+
+    def encoded(self) -> bytes:
+        return "\0".join((self.name, str(self.version), self.files)).encode()
+
+    @classmethod
+    def decoded(cls, data: bytes) -> Tag:
+        name, version, files = data.decode().split("\0")
+        return cls(name, int(version), files)
+
+
+def fingerprint(state: State) -> str:
+    """Sixteen characters, the same for the same state in every process."""
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from lstm_explain.catalogue.config import ConfigFile, ModelConfig, read_config
-from lstm_explain.catalogue.layout import Source
+from lstm_explain.catalogue.layout import Source, Tag, fingerprint
 from lstm_explain.catalogue.limits import Limits
 from lstm_explain.catalogue.pace import Pace
 from lstm_explain.catalogue.text import TextInput, load_text_input
@@ -32,7 +33,8 @@ class Card:
     """What is told of a version. It is small, and stays when the model leaves memory.
 
     axes: by input, where samples and time steps lie. text_inputs: those that have a tokenizer. memory: bytes that the
-    model takes in memory, estimated. problem: why newer files could not be loaded, where that is so.
+    model takes in memory, estimated. problem: why newer files could not be loaded, where that is so. files: the
+    fingerprint of those that were loaded.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Card:
     text_inputs: tuple[str, ...]
     memory: int
     problem: str = ""
+    files: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,15 @@ class ServedModel(Carded):
     together: Together | None = None
     pace: Pace = field(default_factory=Pace)
 
+    @cached_property
+    def tag(self) -> Tag:
+        return Tag(self.card.name, self.card.version, self.card.files)
+
+    @cached_property
+    def mark(self) -> bytes:
+        """The tag, for shared memory."""
+        return self.tag.encoded()
+
     @property
     def config(self) -> ModelConfig:
         return self.card.config
@@ -97,6 +109,7 @@ def memory_of(size: int) -> int:
 
 def load_served(source: Source) -> ServedModel:
     """Loads and warms up. Raises lstm_explain.Error, OSError."""
+    files = fingerprint(source.state())
     written = read_config(source.config_file)
     config = written.config
     model = load(source.model_file, gates=config.gates)
@@ -118,6 +131,7 @@ def load_served(source: Source) -> ServedModel:
         default_target=config.default_target(model.default_output),
         text_inputs=tuple(texts),
         memory=memory_of(source.size()),
+        files=files,
     )
     batching = config.batching
     together = None if batching is None else Together(model, batching.padding)

@@ -24,8 +24,11 @@ def serve(context: typer.Context) -> None:
     from pydantic import ValidationError
     from pydantic_settings import CliApp, SettingsError
 
+    from lstm_explain.service import logs
     from lstm_explain.service.settings import Settings, complete, explain_problem
 
+    if logs.asked_for(context.args) == "json":
+        sys.stderr = logs.Wrapped(sys.stderr)
     try:
         settings = CliApp.run(Settings, cli_args=complete(context.args)).with_shares()
     except ValidationError as error:
@@ -36,10 +39,15 @@ def serve(context: typer.Context) -> None:
     os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
     os.environ["LSTM_EXPLAIN_MAX_NODES"] = str(settings.max_nodes)
 
-    kernel_cache.use()
-    from lstm_explain.service import server, workers
+    if settings.worker is None:
+        from lstm_explain.service import parent
 
-    (server if settings.workers == 1 else workers).run(settings)
+        parent.run(settings)
+    else:
+        kernel_cache.use()
+        from lstm_explain.service import worker
+
+        worker.run(settings)
     # Leaving in the usual way would wait for explanations that were not done when the grace period ended.
     sys.stdout.flush()
     os._exit(OK)

@@ -3,7 +3,9 @@
 lstm_explain.Error
 ├── NotFound        no such model or version
 ├── NotReady        the model is there, but failed to load
+│   └── Quarantined     it has brought down worker processes
 ├── Overloaded      as many requests as allowed are at work or waiting
+│   └── Recovering      a crashed worker process is not replaced yet
 ├── TooLate         the caller's deadline passed before the work began
 ├── Dropped         the caller went away before the work began
 ├── AlreadyExists   the version that was to be imported is there
@@ -40,12 +42,20 @@ class NotReady(Error):
     """The model is known and cannot be used."""
 
 
+class Quarantined(NotReady):
+    """Worker processes crashed while the model ran."""
+
+
 class Overloaded(Error):
     """Try again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Recovering(Overloaded):
+    """The model may have brought a worker process down, and no other one stands ready yet."""
 
 
 class TooLate(Error):
@@ -124,7 +134,9 @@ _ANSWERS: dict[type[Error], _Answer] = {
     UnsupportedOperator: _Answer(code_pb2.FAILED_PRECONDITION, _operator),
     ModelError: _Answer(code_pb2.FAILED_PRECONDITION, _reason("MODEL_INVALID")),
     NotFound: _Answer(code_pb2.NOT_FOUND, _reason("MODEL_NOT_FOUND")),
+    Quarantined: _Answer(code_pb2.FAILED_PRECONDITION, _reason("MODEL_QUARANTINED")),
     NotReady: _Answer(code_pb2.FAILED_PRECONDITION, _reason("MODEL_NOT_READY")),
+    Recovering: _Answer(code_pb2.UNAVAILABLE, _retry),
     Overloaded: _Answer(code_pb2.RESOURCE_EXHAUSTED, _retry),
     TooLate: _Answer(code_pb2.DEADLINE_EXCEEDED, _reason("DEADLINE_PASSED")),
     Dropped: _Answer(code_pb2.CANCELLED, _reason("CALLER_GONE")),

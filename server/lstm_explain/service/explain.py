@@ -20,6 +20,8 @@ from lstm_explain.model import Explanation
 from lstm_explain.service import tracing
 from lstm_explain.service.batches import Batches, Job, Load, Room
 from lstm_explain.service.beside import Beside
+from lstm_explain.service.board import Board
+from lstm_explain.service.caution import Caution
 from lstm_explain.service.gate import Call, Slots
 from lstm_explain.service.housekeeping import HEAVY, Housekeeping
 from lstm_explain.service.metrics import Metrics
@@ -81,10 +83,13 @@ class Explainer:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         housekeeping: Housekeeping | None = None,
         most_seconds: float | None = None,
+        board: Board | None = None,
+        caution: Caution | None = None,
     ) -> None:
         """most_seconds: what a request may take once its work has begun."""
         self._slots = slots
-        self._runs = Runs(metrics)
+        self._caution = caution or Caution()
+        self._runs = Runs(metrics, board or Board())
         self._batches = Batches(self._runs)
         self._metrics = metrics
         self._beside = beside
@@ -149,6 +154,14 @@ class Explainer:
         self, job: Job, read: Callable[[], Request], write: Callable[[Any], Message], call: Call, size: int
     ) -> Message:
         """What a request takes, from reading it to writing the answer."""
+        if job.served.tag in self._caution.marked:
+            async with self._caution.turn(job.served.tag, call):
+                return await self._done(job, read, write, call, size)
+        return await self._done(job, read, write, call, size)
+
+    async def _done(
+        self, job: Job, read: Callable[[], Request], write: Callable[[Any], Message], call: Call, size: int
+    ) -> Message:
         if size > _most_in_the_loop(job.served):
             return await self._beside.do(lambda: self._in_turn(job, self._begun_beside(job, read), write), call)
         company = self._begun(job, read)

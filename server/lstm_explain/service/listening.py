@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-
 import grpc
 
 from lstm_explain.errors import Error
-from lstm_explain.service.settings import Settings, is_loopback
+from lstm_explain.service.settings import Settings
 from lstm_explain.service.tls import Certificates, TLSFiles
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where a server listens, with the ports that were bound. page: None without one."""
-
-    services: str
-    page: str | None
-
-    def tell(self) -> None:
-        """On stdout; whoever starts a server waits for the first line."""
-        print(f"lstm-explain ready on {self.services}", flush=True)
-        if self.page is not None:
-            print(f"lstm-explain page on {self.page}", flush=True)
-
-
-def page_url(address: str, *, encrypted: bool) -> str:
-    """Where a browser finds the page of `host:port`."""
-    return f"{'https' if encrypted else 'http'}://{address}/"
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:
@@ -69,8 +45,6 @@ def bind(server: grpc.aio.Server, settings: Settings) -> int:
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     """None: without encryption. Raises Error."""
     if settings.tls_cert is None or settings.tls_key is None:
-        if not is_loopback(settings.listen):
-            log.warning("listening on %s without encryption, as asked", settings.listen)
         return None
     return Certificates(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)).credentials()
 

@@ -31,6 +31,10 @@ class Loop:
         """Does not wait; one after the other, in the order of the calls."""
         self._loop.call_soon_threadsafe(work)
 
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
+        """In the loop's own thread: does the work there after so many seconds."""
+        self._loop.call_later(seconds, work)
+
     def close(self) -> None:
         """Ends the thread, with what is still at work in the loop."""
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -12,15 +13,28 @@ from prometheus_client.registry import Collector
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+class Counts(Protocol):
+    """What the parent knows of its workers."""
+
+    @property
+    def replaced(self) -> int: ...
+
+    @property
+    def spares(self) -> int: ...
+
+    @property
+    def quarantined(self) -> int: ...
+
+
 class Processes(Collector):
     """Read when it is asked for.
 
-    ids: of the processes that are there at the moment. replaced: how many workers have ended.
+    ids: of the processes that are there at the moment.
     """
 
-    def __init__(self, ids: Callable[[], Iterable[int]], replaced: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, ids: Callable[[], Iterable[int]], counts: Counts) -> None:
         self._ids = ids
-        self._replaced = replaced
+        self._counts = counts
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         ids = list(self._ids())
@@ -28,7 +42,11 @@ class Processes(Collector):
         yield GaugeMetricFamily("lstm_explain_resident_bytes", "Memory that is resident, of all processes.", memory)
         yield GaugeMetricFamily("lstm_explain_open_files", "File descriptors of the process that has most.", files)
         told = "Workers that ended and were replaced."
-        yield CounterMetricFamily("lstm_explain_workers_replaced", told, self._replaced())
+        yield CounterMetricFamily("lstm_explain_workers_replaced", told, self._counts.replaced)
+        told = "Workers that stand ready to take the place of one that ends."
+        yield GaugeMetricFamily("lstm_explain_workers_spare", told, self._counts.spares)
+        told = "Model versions that are not served because workers crashed while they ran."
+        yield GaugeMetricFamily("lstm_explain_models_quarantined", told, self._counts.quarantined)
 
 
 def resident(process: int) -> int:

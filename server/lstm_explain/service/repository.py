@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lstm_explain.catalogue.layout import MODEL, NAME, Source, State, find_sources
+from lstm_explain.catalogue.layout import MODEL, NAME, Source, State, Tag, find_sources, fingerprint
 from lstm_explain.catalogue.misplaced import NO_VERSION, Misplaced, find_misplaced
 from lstm_explain.catalogue.served import ServedModel, load_served, memory_of
 from lstm_explain.errors import Error
+from lstm_explain.service.board import NOWHERE, Board
 from lstm_explain.service.bulletin import Bulletin, Event
 from lstm_explain.service.errors import NotFound, NotReady
-from lstm_explain.service.snapshot import Entry, Failed, Key, Ready, Resting, Snapshot, Unloaded
+from lstm_explain.service.snapshot import Entry, Failed, Key, Quarantined, Ready, Resting, Snapshot, Unloaded
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Repository:
     """Serves an immutable snapshot, which every change swaps for another: a request keeps what it began with.
 
     on_change: called after every change, with the new snapshot. bulletin: of the server's other processes, if any.
+    board: where a load is marked while it goes on. on_trust: called with what was in quarantine and is not to be any
+    more, since somebody has loaded it or its files have changed or gone.
     """
 
     def __init__(
@@ -50,11 +53,16 @@ class Repository:
         room: Room = Room(),
         on_change: Callable[[Snapshot], None] = lambda _: None,
         bulletin: Bulletin | None = None,
+        board: Board | None = None,
+        on_trust: Callable[[Key], None] = lambda _: None,
     ) -> None:
         self._root = root
         self._room = room
         self._on_change = on_change
         self._bulletin = bulletin
+        self._board = board or Board()
+        self._on_trust = on_trust
+        self._verdicts: Mapping[Key, tuple[str, str]] = {}
         self._snapshot = Snapshot()
         self._states: dict[Key, State] = {}  # of the files as they were when last loaded, well or not
         self._unloaded: set[str] = set() if bulletin is None else bulletin.unloaded()
@@ -143,6 +151,16 @@ class Repository:
         if self._bulletin is not None:
             self._bulletin.follow({"load": self._reload, "unload": self._unload, "change": self._look_at})
 
+    def judge(self, verdicts: Mapping[Tag, str]) -> None:
+        """Takes these out of service, for the reasons given, and takes back what is not among them any more."""
+        self._verdicts = {tag.key: (tag.files, why) for tag, why in verdicts.items()}
+        held = {entry.name for entry in self._snapshot if isinstance(entry, Quarantined)}
+        for name in held | {tag.name for tag in verdicts if tag.name in self._snapshot.models}:
+            try:
+                self._look_at(name)
+            except OSError as error:
+                log.error("model %s cannot be looked at: %s", name, error.strerror)
+
     def _tell(self, event: Event, name: str) -> None:
         if self._bulletin is not None:
             self._bulletin.post(event, name)
@@ -150,6 +168,7 @@ class Repository:
     def _reload(self, name: str) -> None:
         with self.changing:
             self._unloaded.discard(name)
+            self._trust([key for key in self._verdicts if key[0] == name])
             for key in [key for key in self._states if key[0] == name]:
                 del self._states[key]
             self._look_at(name)
@@ -185,6 +204,7 @@ class Repository:
             self._used.pop(key, None)
             log.info("%s is gone", titled(*key))
         self._change(dict.fromkeys(gone))
+        self._trust(gone & self._verdicts.keys())
         self._unloaded -= {name for name, _ in gone if name not in self._snapshot.models}
         for reason in {m.reason for m in misplaced} - self._misplaced:
             log.warning("in the folder of models: %s", reason)
@@ -206,14 +226,29 @@ class Repository:
         except OSError as error:
             self._change({source.key: Failed(source.name, source.version, f"cannot be read: {error.strerror}")})
             return
-        if known is not None and not isinstance(known, Unloaded) and self._states.get(source.key) == state:
+        files, why = self._verdicts.get(source.key, ("", ""))
+        if files == fingerprint(state):
+            self._states[source.key] = state
+            if not isinstance(known, Quarantined):
+                self._change({source.key: Quarantined(source.name, source.version, why)})
+            return
+        as_before = self._states.get(source.key) == state and not isinstance(known, Quarantined)
+        if known is not None and not isinstance(known, Unloaded) and as_before:
             return
         self._states[source.key] = state
+        if files:
+            self._trust([source.key])
         entry = self._loaded(source)
         if isinstance(entry, Failed) and isinstance(known, ServedModel):
             log.error("model %s version %d stays as it was", source.name, source.version)
             entry = replace(known, card=replace(known.card, problem=entry.reason))
         self._change({source.key: entry})
+
+    def _trust(self, keys: Iterable[Key]) -> None:
+        trusted = set(keys)
+        self._verdicts = {key: verdict for key, verdict in self._verdicts.items() if key not in trusted}
+        for key in trusted:
+            self._on_trust(key)
 
     def _awake(self, entry: Ready) -> ServedModel:
         """The version in memory; whoever came first has loaded it for all. Raises NotReady."""
@@ -228,7 +263,9 @@ class Repository:
         return loaded
 
     def _loaded(self, source: Source) -> ServedModel | Failed:
+        place = NOWHERE
         try:
+            place = self._board.begin(Tag(*source.key, fingerprint(source.state())).encoded())
             size = source.size()
             self._room.check(size)
             self._make_room(memory_of(size), source.key)
@@ -244,6 +281,8 @@ class Repository:
             log.info("model %s version %d is ready", source.name, source.version)
             self._used[source.key] = time.monotonic()
             return served
+        finally:
+            self._board.end(place)
         log.error("model %s version %d failed to load: %s", source.name, source.version, reason)
         return Failed(source.name, source.version, reason)
 

@@ -11,6 +11,7 @@ from lstm_explain.catalogue.together import Layout, Record, Request, Together
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.model import Explanation
 from lstm_explain.service.batches import Job, nobody_waits
+from lstm_explain.service.board import Board
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.watch import Later, Part, Stopped, Watch, watching
 
@@ -22,10 +23,13 @@ PREDICTION = "predict"  # beside the methods' names in the metrics
 class Runs:
     """Call it with jobs, several only if they are of one kind; each is settled then. What fails as a batch is run one
     by one, so a request that is wrong is told so, and the others are answered.
+
+    board: where runs are marked while they go on.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, board: Board) -> None:
         self._metrics = metrics
+        self._board = board
 
     def brief(self, job: Job) -> None:
         """One job that is to be over in next to no time. Raises watch.Later, the job not settled, if it is not."""
@@ -96,6 +100,7 @@ class Runs:
         """
         served, name, began, later = job.served, PREDICTION, time.perf_counter(), False
         watch = Watch(check, about=job.about, brief=brief, most_bytes=job.most_bytes)
+        place = self._board.begin(served.mark)
         try:
             wanted = request()
             name = PREDICTION if wanted.method is None else wanted.method.name
@@ -117,6 +122,7 @@ class Runs:
         except Exception as error:  # logged there, too
             return error, watch.parts
         finally:
+            self._board.end(place)
             if not later:
                 self._metrics.engine[served.name, name].observe(time.perf_counter() - began)
                 for kind, done in watch.parts.items():

@@ -8,22 +8,24 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import REGISTRY, start_http_server
 
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import Error
-from lstm_explain.service import listening, logs, tracing
+from lstm_explain.service import listening, tracing
 from lstm_explain.service.access import Access
 from lstm_explain.service.beside import Beside
+from lstm_explain.service.board import Board
 from lstm_explain.service.bulletin import SECONDS_BETWEEN_LOOKS as SECONDS_BETWEEN_NEWS
 from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
+from lstm_explain.service.caution import Caution
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Places, Slots
@@ -36,12 +38,10 @@ from lstm_explain.service.methods import Methods
 from lstm_explain.service.metrics import FORGOTTEN, Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
-from lstm_explain.service.processes import Processes
 from lstm_explain.service.rehearsal import rehearse
 from lstm_explain.service.repository import Repository, Room
-from lstm_explain.service.settings import Settings, split_address, unknown_variables
-from lstm_explain.service.snapshot import Failed, Ready, Resting, Snapshot, Unloaded
-from lstm_explain.service.stopping import Stopping
+from lstm_explain.service.settings import Settings
+from lstm_explain.service.snapshot import Failed, Key, Ready, Resting, Snapshot, Unloaded
 from lstm_explain.service.tokens import Tokens
 from lstm_explain.service.watchdog import Watchdog
 from lstm_explain.service.wire import probe_request
@@ -65,6 +65,8 @@ SERVICES = (
 )
 # Threads beside those of explanations, so that lists are answered and models imported when all of these are busy.
 SPARE_THREADS = 8
+SECONDS_BETWEEN_BEATS = 0.5
+LOW_PRIORITY = 10  # as the kernel counts: from 0, the usual one, to 19
 # Of this stream a request that is no message is answered like any other bad one.
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
 LENGTHS = (12, 18, 24)  # of texts to rehearse with, in words: the engine prepares itself for each
@@ -80,15 +82,22 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class Server:
-    """One process's server. `start` returns when every model is loaded and warm."""
+    """One process's server: `warm_up` loads the models, `listen` begins to serve.
 
-    def __init__(self, settings: Settings) -> None:
+    board, caution: shared with the process that leads this one. on_trust: see Repository.
+    """
+
+    def __init__(
+        self, settings: Settings, board: Board, caution: Caution, on_trust: Callable[[Key], None] = lambda _: None
+    ) -> None:
         self._settings = settings
+        self._board = board
+        self._caution = caution
         self._stopping = threading.Event()
         self._metrics = Metrics()
         room = Room(settings.max_model_bytes, settings.max_loaded_bytes)
         bulletin = None if settings.bulletin is None else Bulletin(settings.bulletin)
-        self._repository = Repository(settings.models, room, self._show, bulletin)
+        self._repository = Repository(settings.models, room, self._show, bulletin, board, on_trust)
         self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
         self._watchdog = Watchdog(settings.stuck_seconds)
         self._loaded, self._missing = False, ""  # whether models are; of those that are required
@@ -104,35 +113,37 @@ class Server:
         )
         self._grpc, self._health = self._loop.run(self._built(access))
 
-    def start(self) -> listening.Addresses:
-        """Listens and loads. Raises lstm_explain.Error."""
-        host, port = split_address(self._settings.listen)
-        # Bound first: a port that is taken shows at once, and early callers wait instead of being refused. Beside other
-        # processes on the port last: connections would come here from the moment it is bound, and wait.
-        bound = None if self._settings.reuse_port else listening.bind(self._grpc, self._settings)
-        if self._site is not None:
-            self._site.bind()
-        self._start_metrics()
+    @property
+    def repository(self) -> Repository:
+        return self._repository
+
+    def warm_up(self) -> None:
+        """Loads every model and tries it out. Raises lstm_explain.Error."""
         self._watchdog.start()
         if self._imports is not None:
             self._imports.clean()
         gc.freeze()  # what was imported stays: no collection need look at it, which takes as long as many a request
-        self._repository.load()
+        _in_background(self._repository.load) if self._settings.gently else self._repository.load()
         gc.collect()  # now, rather than in the first request
         self._rehearse()
         self._loaded = True
         self._show(self._repository.snapshot)
-        bound = bound or listening.bind(self._grpc, self._settings)
-        if self._site is not None:
-            self._site.door(self._grpc)
-        self._loop.run(self._grpc.start())
-        page = None if self._site is None else self._site.start()
         self._repeat("housekeeping", SECONDS_BETWEEN_ROUNDS, self._housekeeping.give_back)
         if self._settings.poll_seconds is not None:
             self._repeat("poll", self._settings.poll_seconds, self._repository.load)
         if self._settings.bulletin is not None:
             self._repeat("follow", SECONDS_BETWEEN_NEWS, self._repository.follow)
-        return listening.Addresses(f"{host}:{bound or port}", page)
+        self._loop.soon(self._beat)
+
+    def listen(self) -> None:
+        """From now on connections come here. Raises lstm_explain.Error."""
+        listening.bind(self._grpc, self._settings)
+        if self._site is not None:
+            self._site.bind()
+            self._site.door(self._grpc)
+        self._loop.run(self._grpc.start())
+        if self._site is not None:
+            self._site.start()
 
     def stop(self, grace: float) -> None:
         """Says NOT_SERVING, and after the drain delay takes no new calls and gives those at work `grace` seconds."""
@@ -161,6 +172,8 @@ class Server:
             settings.limits,
             self._housekeeping,
             settings.max_request_seconds,
+            self._board,
+            self._caution,
         )
         inside, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
         self._doors = doors = Doors(inside, streams, Places(inside, settings.max_concurrent), settings.stream_window)
@@ -183,7 +196,7 @@ class Server:
 
     def _rehearse(self) -> None:
         """A few requests to each model that is in memory, which nobody counts."""
-        own = Explainer(Slots(1), FORGOTTEN, self._beside, self._settings.limits)
+        own = Explainer(Slots(1), FORGOTTEN, self._beside, self._settings.limits, self._board)
         servicer = ExplanationServicer(self._repository, own, self._doors)
         loaded = [entry for entry in self._repository.snapshot if isinstance(entry, ServedModel)]
         for entry in loaded:
@@ -191,16 +204,6 @@ class Server:
         rehearse(
             servicer, self._loop, self._beside, (probe_request(entry, words) for entry in loaded for words in LENGTHS)
         )
-
-    def _start_metrics(self) -> None:
-        if self._settings.metrics_listen is None:
-            return
-        host, port = split_address(self._settings.metrics_listen)
-        try:
-            start_http_server(port, host)
-            REGISTRY.register(Processes(lambda: [os.getpid()]))
-        except OSError as error:
-            raise Error(f"cannot listen on {self._settings.metrics_listen}: {error.strerror}") from error
 
     def _show(self, snapshot: Snapshot) -> None:
         """Health and metrics of what is there: of a model SERVING if a version of it is ready, of the server if what is
@@ -221,6 +224,11 @@ class Server:
         for state, kinds in STATES.items():
             self._metrics.models.labels(state).set(sum(isinstance(entry, kinds) for entry in snapshot))
 
+    def _beat(self) -> None:
+        """In the loop, every so often for as long as the loop goes round."""
+        self._board.beat()
+        self._loop.later(SECONDS_BETWEEN_BEATS, self._beat)
+
     def _repeat(self, name: str, seconds: float, work: Callable[[], object]) -> None:
         """Does `work` every so often, in a thread of its own, until the server stops."""
 
@@ -236,20 +244,10 @@ class Server:
         threading.Thread(target=repeat, name=name, daemon=True).start()
 
 
-def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; prints one line when ready. Raises lstm_explain.Error if it cannot start."""
-    logs.set_up(settings.log_level, settings.log_format)
-    for name in unknown_variables():
-        log.warning("%s is not a setting", name)
-    stopping, parent = Stopping(), settings.parent
-    if settings.traces:
-        tracing.set_up()
-    server = Server(settings)
-    server.start().tell()
-    # Without the parent its workers must not stay behind on its port.
-    stopping.wait(lambda: parent is not None and os.getppid() != parent)
-    log.info("stopping; requests at work have %g seconds to finish", settings.grace_period)
-    server.stop(settings.grace_period)
+def _in_background(work: Callable[[], object]) -> None:
+    """Does it in a thread that lets all others have the processors first. What it raises is raised here."""
+    with ThreadPoolExecutor(1, "load", partial(os.setpriority, os.PRIO_PROCESS, 0, LOW_PRIORITY)) as thread:
+        thread.submit(work).result()
 
 
 def _site(

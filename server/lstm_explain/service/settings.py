@@ -84,6 +84,19 @@ class Settings(BaseSettings):
         "request; beyond it those that have been arriving for longest are refused",
     )
     workers: int = Field(default=1, ge=1, description="processes behind the port; connections are spread over them")
+    spare: bool = Field(
+        default=True,
+        description="keep one process more, with its models loaded, that takes the place of the first that ends",
+    )
+    worker_patience: float = Field(
+        default=10.0,
+        gt=0,
+        description="seconds without a sign of life after which a process behind the port is killed and replaced",
+    )
+    worker: str | None = Field(
+        default=None, description="file descriptors through which a process of one server is led by its parent"
+    )
+    gently: bool = Field(default=False, description="load the models at low priority: others serve meanwhile")
     parent: int | None = Field(default=None, description="stop when the process of this id is not the parent any more")
     bulletin: Path | None = Field(
         default=None, description="file through which the processes of one server tell each other of model changes"

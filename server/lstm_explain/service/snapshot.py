@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lstm_explain.catalogue.layout import VERSION
 from lstm_explain.catalogue.misplaced import NO_VERSION
 from lstm_explain.catalogue.served import Carded, ServedModel
+from lstm_explain.service import errors
 from lstm_explain.service.errors import NotFound, NotReady
 
 
@@ -30,6 +31,10 @@ class Failed:
     name: str
     version: int
     reason: str
+
+
+class Quarantined(Failed):
+    """A version that worker processes crashed with."""
 
 
 Ready = ServedModel | Resting
@@ -71,6 +76,8 @@ class Snapshot:
         entry = self.entry(name, version)
         if isinstance(entry, Unloaded):
             raise NotReady(f"model {name!r} version {entry.version} is unloaded", field="model")
+        if isinstance(entry, Quarantined):
+            raise errors.Quarantined(f"model {name!r} version {entry.version} is {entry.reason}", field="model")
         if isinstance(entry, Failed):
             version = f" version {entry.version}" if entry.version != NO_VERSION else ""
             raise NotReady(f"model {name!r}{version} failed to load: {entry.reason}", field="model")

@@ -1,172 +1,181 @@
-"""Several processes behind one port. One that dies comes back; the others go on meanwhile."""
+"""The processes of one server: those that serve, and a spare one that takes the place of the first that ends.
+
+All of this runs in one thread, the parent's main one. The parent holds the port and imports neither the engine nor
+gRPC, so nothing that a model or a caller does can bring it down.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
+import selectors
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, ProcessCollector, multiprocess, start_http_server
+from prometheus_client import multiprocess
 
 from lstm_explain.errors import Error
-from lstm_explain.service import logs
-from lstm_explain.service.listening import Addresses, page_url
-from lstm_explain.service.processes import Processes
-from lstm_explain.service.scratch import scratch
-from lstm_explain.service.settings import ENV_PREFIX, Settings, split_address, unknown_variables
-from lstm_explain.service.stopping import Stopping
+from lstm_explain.service.blame import Blame, Kills, told
+from lstm_explain.service.child import Child
+from lstm_explain.service.control import Message
+from lstm_explain.service.pump import Pump
+from lstm_explain.service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-READY = b"lstm-explain ready on "
-SHORT_LIFE = 5.0  # seconds; a worker that lives shorter is started again only after a pause
-PAUSE = 1.0
-SECONDS_BEYOND_GRACE = 5.0
-
-Worker = subprocess.Popen[bytes]
+SECONDS_BETWEEN_LOOKS = 0.25
+SECONDS_TO_END = 2.0  # of a process that has closed its files; a core dump is written before that
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # before another is started, where they end before they are warm
+SECONDS_BEYOND_GRACE = 2.0
 
 
 class Workers:
-    """The processes of one server. `start` returns when all of them are ready."""
+    """`serve` until `stop`."""
 
-    def __init__(self, settings: Settings, environment: dict[str, str], metrics_folder: str) -> None:
+    def __init__(self, settings: Settings, environment: dict[str, str], folder: str, pump: Pump) -> None:
         self._settings = settings
         self._environment = environment
-        self._metrics_folder = metrics_folder
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._running: set[Worker] = set()
+        self._folder = folder
+        self._pump = pump
+        self._selector = selectors.DefaultSelector()
+        self._children: list[Child] = []
+        self._blame, self._kills = Blame(), Kills()
+        self._started = False  # all have been ready once
+        self._pause, self._not_before = 0.0, 0.0
+        self._reason = ""  # why the last one could not start, as it said
         self.replaced = 0  # workers that ended before they should
 
-    def start(self) -> None:
-        """Raises lstm_explain.Error if a worker ends before it is ready."""
-        first = self._launch()  # alone: it fills the cache of compiled kernels that the others read
-        others = [] if first is None else [self._launch(wait=False) for _ in range(self._settings.workers - 1)]
-        workers = [first, *(w if w is not None and _becomes_ready(w) else None for w in others)]
-        for worker in workers:
-            if worker is None:
-                self.stop()
-                raise Error("a worker ended before it was ready; the log says why")
-            threading.Thread(target=self._keep, args=(worker,), daemon=True).start()
+    def serve(self, over: Callable[[], bool], ready: Callable[[], object]) -> None:
+        """Until it is over. Calls `ready` once all serve. Raises lstm_explain.Error if one cannot start."""
+        looked = time.monotonic()
+        self._start()
+        while not over():
+            for key, _ in self._selector.select(SECONDS_BETWEEN_LOOKS):
+                if key.data in self._children:  # it may have ended a moment ago
+                    self._hear(key.data)
+            now = time.monotonic()
+            # What we slept through, a suspended machine for example, is not held against anybody.
+            self._look(min(now - looked, 2 * SECONDS_BETWEEN_LOOKS))
+            looked = now
+            if not self._started and sum(c.stage == "serving" for c in self._children) == self._settings.workers:
+                self._started = True
+                ready()
+            self._fill()
 
     def stop(self) -> None:
-        """Lets every worker finish what it has begun."""
-        with self._lock:
-            self._stopping.set()
-            running = set(self._running)
-        for worker in running:
-            worker.send_signal(signal.SIGTERM)
+        """Lets every worker finish what it has begun, within the grace period."""
+        for child in self._children:
+            child.end()
         end = time.monotonic() + self._settings.drain_delay + self._settings.grace_period + SECONDS_BEYOND_GRACE
-        for worker in running:
-            try:
-                worker.wait(max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.kill()
+        for child in self._children:
+            code = child.reap(end - time.monotonic())
+            if child.serves and code:
+                log.warning("worker %d did not end by itself: %s", child.pid, told(code))
 
     def processes(self) -> list[int]:
         """Of the workers that are there at the moment."""
-        with self._lock:
-            return [worker.pid for worker in self._running]
+        return [child.pid for child in self._children]
 
-    def _launch(self, *, wait: bool = True) -> Worker | None:
-        """A new worker; None if it ends before it is ready, or everything is stopping."""
-        command = [sys.executable, "-m", "lstm_explain.cli", "serve"]
-        with self._lock:
-            if self._stopping.is_set():
-                return None
-            worker = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE)
-            self._running.add(worker)
-        return worker if not wait or _becomes_ready(worker) else None
+    @property
+    def spares(self) -> int:
+        return sum(child.stage == "warm" for child in self._children)
 
-    def _keep(self, worker: Worker) -> None:
-        """Replaces the worker whenever it ends."""
-        current: Worker | None = worker
-        while not self._stopping.is_set():
-            started = time.monotonic()
-            if current is not None:
-                code = current.wait()
-                with self._lock:
-                    self._running.discard(current)
-                    self.replaced += not self._stopping.is_set()
-                multiprocess.mark_process_dead(current.pid, self._metrics_folder)  # type: ignore[no-untyped-call]
-                if not self._stopping.is_set():
-                    log.error("worker %d ended with %d, another one takes its place", current.pid, code)
-            if time.monotonic() - started < SHORT_LIFE:
-                self._stopping.wait(PAUSE)
-            current = self._launch()
+    @property
+    def quarantined(self) -> int:
+        return len(self._blame.quarantined)
 
+    def _start(self) -> None:
+        child = Child(self._environment, self._folder, self._pump, gently=self._started)
+        self._children.append(child)
+        self._selector.register(child.control.socket, selectors.EVENT_READ, child)
+        self._tell(child)
 
-def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; prints one line when ready. Raises lstm_explain.Error if it cannot start."""
-    logs.set_up(settings.log_level, settings.log_format)
-    for name in unknown_variables():
-        log.warning("%s is not a setting", name)
-    stopping = Stopping()
-    with (
-        _reserved(settings.listen) as address,
-        nullcontext() if settings.web is None else _reserved(settings.web) as web,
-        scratch() as folder,
-    ):
-        workers = Workers(settings, _environment(settings, address, web, folder), folder)
-        _start_metrics(settings, folder, workers)
-        workers.start()
-        page = None if web is None else page_url(web, encrypted=settings.tls_cert is not None)
-        Addresses(address, page).tell()
-        stopping.wait()
-        log.info("stopping; requests at work have %g seconds to finish", settings.grace_period)
-        workers.stop()
+    def _fill(self) -> None:
+        """Puts warm ones in the places of those that are missing, and starts as many as are missing then."""
+        missing = self._settings.workers - sum(child.serves for child in self._children)
+        for child in [c for c in self._children if c.stage == "warm"][:missing]:
+            child.stage = "chosen"
+            self._tell_all()  # first: it is not to run a suspect
+            child.control.tell("listen")
+        there = sum(child.stage != "leaving" for child in self._children)
+        for _ in range(self._wanted() - there):
+            if time.monotonic() >= self._not_before:
+                self._start()
 
+    def _wanted(self) -> int:
+        if self._started:
+            return self._settings.workers + self._settings.spare
+        # The first one alone: it fills the cache of compiled kernels, which the others read.
+        alone = not any(child.stage != "starting" for child in self._children)
+        return 1 if alone else self._settings.workers
 
-@contextmanager
-def _reserved(address: str) -> Iterator[str]:
-    """The address with the port that all workers share, kept ours while they come and go."""
-    host, port = split_address(address)
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as reservation:
-            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            reservation.bind(where)  # and never listens, so that no connection comes here
-            yield f"{host}:{reservation.getsockname()[1]}"
-    except OSError as error:
-        raise Error(f"cannot listen on {address}: {error.strerror}") from error
+    def _hear(self, child: Child) -> None:
+        news = child.control.news()
+        if news is None:
+            self._ended(child, child.reap(SECONDS_TO_END))
+            return
+        for message in news:
+            self._obey(child, message)
 
+    def _obey(self, child: Child, message: Message) -> None:
+        match message["what"]:
+            case "warm":
+                child.stage = "warm"
+                self._pause = 0.0
+                self._fill()
+                self._tell_all()
+            case "ready":
+                child.stage = "serving"
+            case "leaving":
+                child.stage = "leaving"
+                self._fill()
+            case "failed":
+                self._reason = message["reason"]
+            case "trusted":
+                if self._blame.forgive(*message["key"]):
+                    self._tell_all()
 
-def _environment(settings: Settings, address: str, web: str | None, folder: str) -> dict[str, str]:
-    """The settings of one worker, as environment variables."""
-    own = settings.model_dump(exclude={"metrics_listen"}, exclude_none=True)
-    processors = len(os.sched_getaffinity(0))
-    own |= {"listen": address, "reuse_port": True, "workers": 1, "parent": os.getpid()}
-    if web is not None:
-        own["web"] = web
-    own["bulletin"] = f"{folder}/bulletin"
-    own.setdefault("parallel", max(1, processors // settings.workers))
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
-    python_path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    metrics = {"PROMETHEUS_MULTIPROC_DIR": folder}
-    return inherited | python_path | metrics | {ENV_PREFIX + key.upper(): str(value) for key, value in own.items()}
+    def _look(self, seconds: float) -> None:
+        for child in list(self._children):
+            child.look(seconds)
+            if child.silent >= self._settings.worker_patience:
+                stopped = child.is_stopped()
+                how = "stopped" if stopped else f"no sign of life for {self._settings.worker_patience:g} seconds"
+                log.error("worker %d is killed: %s", child.pid, how)
+                child.process.kill()
+                child.reap(SECONDS_TO_END)
+                self._ended(child, None, "" if stopped else how)
+            elif (code := child.process.poll()) is not None:
+                self._ended(child, code)
 
+    def _ended(self, child: Child, code: int | None, how: str = "") -> None:
+        """code: of a worker that ended by itself. how: why what ran is to blame, of one that was killed."""
+        self._selector.unregister(child.control.socket)
+        self._children.remove(child)
+        multiprocess.mark_process_dead(child.pid, self._folder)  # type: ignore[no-untyped-call]
+        running = child.board.running()
+        blamed = bool(how) if code is None else self._kills.blamed(code)
+        if code is not None:
+            level = logging.INFO if child.stage == "leaving" and not code else logging.ERROR
+            log.log(level, "worker %d ended with %s, another one takes its place", child.pid, told(code))
+        if blamed and running:
+            self._blame.crashed(running, how or told(code or 0))
+        elif not self._started and child.stage == "starting":
+            raise Error(self._reason or "a worker ended before it was ready; the log says why")
+        if child.stage == "starting":
+            self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
+            self._not_before = time.monotonic() + self._pause
+        else:
+            self.replaced += 1
+        child.close()
+        self._tell_all()
+        self._fill()
 
-def _start_metrics(settings: Settings, folder: str, workers: Workers) -> None:
-    if settings.metrics_listen is None:
-        return
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-    ProcessCollector(registry=registry)
-    registry.register(Processes(lambda: [os.getpid(), *workers.processes()], lambda: workers.replaced))
-    host, port = split_address(settings.metrics_listen)
-    try:
-        start_http_server(port, host, registry)
-    except OSError as error:
-        raise Error(f"cannot listen on {settings.metrics_listen}: {error.strerror}") from error
+    def _tell_all(self) -> None:
+        for child in self._children:
+            self._tell(child)
 
-
-def _becomes_ready(worker: Worker) -> bool:
-    assert worker.stdout is not None
-    return worker.stdout.readline().startswith(READY)
+    def _tell(self, child: Child) -> None:
+        covered = self.spares > 0 or not self._settings.spare
+        suspects = self._blame.suspects
+        quarantined = [(*tag, why) for tag, why in self._blame.quarantined.items()]
+        child.control.tell("verdicts", suspects=suspects, quarantined=quarantined, covered=covered)

@@ -19,11 +19,10 @@ from starlette.types import ASGIApp
 
 from lstm_explain.errors import Error
 from lstm_explain.service.access import Access
-from lstm_explain.service.listening import page_url
 from lstm_explain.service.loop import Loop
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.scratch import Scratch
-from lstm_explain.service.settings import Settings, is_loopback, split_address
+from lstm_explain.service.settings import Settings, split_address
 from lstm_explain.service.tls import TLSFiles
 from lstm_explain.service.web.bodies import Bodies
 from lstm_explain.service.web.connections import Connection, end_slow
@@ -71,8 +70,6 @@ class Site:
 
     def bind(self) -> None:
         """Raises Error."""
-        if self._contexts is None and not is_loopback(self._address):
-            log.warning("the page is on %s without encryption, as asked", self._address)
         self._socket = bound(self._address, self._settings.reuse_port)
 
     def door(self, server: grpc.aio.Server) -> None:
@@ -82,17 +79,14 @@ class Site:
         except RuntimeError as error:
             raise Error(f"--web: cannot make a socket in {self._folder.name}; TMPDIR names another folder") from error
 
-    def start(self) -> str:
-        """The page's address. Raises Error."""
+    def start(self) -> None:
+        """Raises Error."""
         self._serving = self._loop.begin(self._run())
         end = time.monotonic() + SECONDS_TO_START
         while self._server is None or not self._server.started:
             if self._serving.done() or time.monotonic() > end:
                 raise Error(f"--web: the page did not start on {self._address}")
             time.sleep(0.005)
-        assert self._socket is not None
-        host = split_address(self._address)[0]
-        return page_url(f"{host}:{self._socket.getsockname()[1]}", encrypted=self._contexts is not None)
 
     def close(self) -> None:
         """Takes no new calls; those at work go on."""
