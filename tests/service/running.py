@@ -18,9 +18,20 @@ from typing import IO
 
 import grpc
 
-READY = re.compile(r"^lstm-explain ready on (\S+)$", re.MULTILINE)
-PAGE = re.compile(r"^lstm-explain page on (\S+)$", re.MULTILINE)
+READY = re.compile(r"lstm-explain ready on ([^\s\"]+)\"?\}?$", re.MULTILINE)  # as text or as JSON
+PAGE = re.compile(r"lstm-explain page on ([^\s\"]+)\"?\}?$", re.MULTILINE)
 SECONDS_TO_START = 90
+
+
+def listens(process: int) -> bool:
+    """Whether it has a TCP port on which it takes connections."""
+    try:
+        inodes = {os.readlink(fd) for fd in Path(f"/proc/{process}/fd").iterdir()}
+    except OSError:
+        return False
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    return any(row[3] == "0A" and f"socket:[{row[9]}]" in inodes for row in rows)
 
 
 def command(*arguments: str) -> list[str]:
@@ -51,6 +62,19 @@ class Running:
     def logged(self) -> str:
         """Everything written to stderr so far."""
         return Path(self.log.name).read_text()
+
+    def family(self) -> list[int]:
+        """The server's process and those under it."""
+        found = [self.process.pid]
+        for process in found:
+            with suppress(OSError):  # it has ended
+                for children in Path(f"/proc/{process}/task").glob("*/children"):
+                    found += [int(child) for child in children.read_text().split()]
+        return found
+
+    def workers(self) -> list[int]:
+        """Those that serve, oldest first: not the spare one."""
+        return [process for process in self.family()[1:] if listens(process)]
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""

@@ -294,14 +294,8 @@ def test_what_one_process_is_told_all_do(folder: Path) -> None:
         unload(channels[2], "b")
         client.delete_model("c")
         until(lambda: all(("c", "1") not in listed(channel) for channel in channels))
-        workers = _workers(server)
+        workers = server.workers()
         os.kill(workers[0], signal.SIGKILL)
-        until(lambda: len(set(_workers(server)) - set(workers)) == 1)
-        time.sleep(0.5)
+        until(lambda: len(server.workers()) == 2 and len(set(server.workers()) - set(workers)) == 1)
         fresh = [stack.enter_context(grpc.insecure_channel(server.address, options)) for _ in range(12)]
         until(lambda: all(listed(channel)["b", "1"].state == UNLOADED for channel in fresh))  # the new one knows
-
-
-def _workers(server: Running) -> list[int]:
-    lists = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    return [int(number) for children in lists for number in children.read_text().split()]

@@ -15,6 +15,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.catalogue.limits import Limits, estimate, runs
+from lstm_explain.service.processes import resident
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.service.calling import Refusal, refusal, request, sequence, stub, tensor
@@ -262,5 +263,4 @@ def test_a_slow_reader_bounds_the_servers_memory(folder: Path) -> None:
 
 
 def _resident(server: Running) -> int:
-    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
-    return int(pages) * 4096
+    return sum(map(resident, server.family()))

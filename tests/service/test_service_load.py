@@ -171,7 +171,7 @@ def test_sixteen_callers_get_their_own_answers(running: Running, models_folder: 
 def test_a_worker_that_dies_is_replaced_while_the_other_serves(models_folder: Path) -> None:
     metrics = free_address()
     with serving(models_folder, "--workers", "2", "--metrics-listen", metrics) as server:
-        first = _worker_ids(server)
+        first = server.workers()
         assert len(first) == 2
         os.kill(first[0], signal.SIGKILL)
         for seed in range(20):
@@ -181,17 +181,17 @@ def test_a_worker_that_dies_is_replaced_while_the_other_serves(models_folder: Pa
                 )
                 assert answer.model == "lstm"
         end = time.monotonic() + 30
-        while len(_worker_ids(server)) < 2 and time.monotonic() < end:
+        while len(server.workers()) < 2 and time.monotonic() < end:
             time.sleep(0.1)
-        assert len(set(_worker_ids(server)) - set(first)) == 1
+        assert len(set(server.workers()) - set(first)) == 1
         assert "lstm_explain_workers_replaced_total 1.0" in urllib.request.urlopen(f"http://{metrics}/").read().decode()
         assert server.stop() == 0
-        assert _worker_ids(server) == []
+        assert server.family()[1:] == []
 
 
 def test_workers_do_not_outlive_their_server(models_folder: Path) -> None:
     with serving(models_folder, "--workers", "2") as server:
-        workers = _worker_ids(server)
+        workers = server.family()[1:]
         server.process.kill()
         server.process.wait()
         end = time.monotonic() + 20
@@ -207,12 +207,6 @@ def test_workers_that_cannot_start_are_told(heavy_folder: Path) -> None:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"cannot listen on {address}" in done.stderr.splitlines()[-1]
-
-
-def _worker_ids(server: Running) -> list[int]:
-    """Processes that the server's process started."""
-    lists = Path(f"/proc/{server.process.pid}/task").glob("*/children")  # one for each thread
-    return [int(number) for children in lists for number in children.read_text().split()]
 
 
 def test_health_does_not_stand_in_line(running: Running) -> None:

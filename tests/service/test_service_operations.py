@@ -242,7 +242,7 @@ def test_the_end_of_a_worker_is_not_seen_by_clients_with_the_published_config(
         results = steady(server, 8, options, stop)
         for _ in range(3):
             time.sleep(1)
-            workers = _workers(server)
+            workers = server.workers()
             os.kill(workers[0], how)
             end = time.monotonic() + 60
             while not _both_serve(server, set(workers)) and time.monotonic() < end:
@@ -257,25 +257,10 @@ def test_the_end_of_a_worker_is_not_seen_by_clients_with_the_published_config(
         assert len(set(client)) == 1  # each the right answer, the same every time
 
 
-def _workers(server: Running) -> list[int]:
-    lists = Path(f"/proc/{server.process.pid}/task").glob("*/children")
-    return [int(number) for children in lists for number in children.read_text().split()]
-
-
 def _both_serve(server: Running, others: set[int]) -> bool:
-    """Two workers, one of them new and listening."""
-    workers = _workers(server)
-    return len(workers) == 2 and all(_listens(worker) for worker in workers) and bool(set(workers) - others)
-
-
-def _listens(process: int) -> bool:
-    try:
-        inodes = {os.readlink(fd) for fd in Path(f"/proc/{process}/fd").iterdir()}
-    except OSError:
-        return False
-    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
-    rows = [line.split() for table in tables for line in table]
-    return any(r[3] == "0A" and f"socket:[{r[9]}]" in inodes for r in rows)
+    """Two workers, one of them new."""
+    workers = server.workers()
+    return len(workers) == 2 and bool(set(workers) - others)
 
 
 def test_the_python_client_reads_the_published_config() -> None:

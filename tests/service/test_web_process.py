@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -43,10 +42,11 @@ def test_names_are_names(web_models: Path, name: str) -> None:
         Settings(models=web_models, web_hosts=f"good.example,{name}")
 
 
-def test_what_is_missing_is_told(web_models: Path) -> None:
-    without = "import sys; sys.modules['uvicorn'] = None; from lstm_explain.cli import main; main(sys.argv[1:])"
-    flags = ("serve", "--models", str(web_models), "--listen", "127.0.0.1:0", "--web")
-    ended = subprocess.run([sys.executable, "-c", without, *flags], capture_output=True, text=True, timeout=60)
+def test_what_is_missing_is_told(web_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "uvicorn.py").write_text("raise ImportError('there is no uvicorn')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    flags = ("serve", "--models", str(web_models), "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0")
+    ended = subprocess.run(command(*flags), env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert "pip install 'lstm-explain[web]'" in ended.stderr
 

@@ -24,23 +24,21 @@ class Child:
 
     def __init__(self, environment: dict[str, str], folder: str, pump: Pump, *, gently: bool) -> None:
         ours, theirs = socket.socketpair()
-        records, words = os.pipe(), os.pipe()
+        reading, words = os.pipe()
         with theirs, board.new_file(folder) as file:
-            fds = (theirs.fileno(), records[1], file.fileno())
+            fds = (theirs.fileno(), pump.out, file.fileno())
             own = {f"{ENV_PREFIX}WORKER": ",".join(map(str, fds)), f"{ENV_PREFIX}GENTLY": str(gently)}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "lstm_explain.cli", "serve"],
                 env=environment | own,
                 stdin=subprocess.DEVNULL,
-                stdout=words[1],
-                stderr=words[1],
+                stdout=words,
+                stderr=words,
                 pass_fds=fds,
             )
             self.board = board.Board(file.fileno())
-        os.close(records[1])
-        os.close(words[1])
-        pump.add(records[0], self.pid, native=False)
-        pump.add(words[0], self.pid, native=True)
+        os.close(words)
+        pump.read(reading, self.pid)
         self.control = Control(ours)
         self.stage: Stage = "starting"
         self.silent = 0.0  # seconds since its last sign of life, of those in which we looked

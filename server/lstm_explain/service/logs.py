@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, TextIO
 
-from lstm_explain.service.pump import LOGGER, Pump
+from lstm_explain.service.pump import LOGGER, PIPE_BYTES, Pump, write
 
 VARIABLE, FLAG = "LSTM_EXPLAIN_LOG_FORMAT", "--log-format"
 # What a call puts on its log records, see account.py; what pump.py puts on those of native code.
@@ -51,11 +52,7 @@ class Records(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            rest = memoryview(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
-            while rest:
-                rest = rest[os.write(self.out, rest) :]
-        except OSError:  # nobody reads it any more
-            pass
+            write(self.out, self.format(record))
         except Exception:
             self.handleError(record)
 
@@ -89,14 +86,17 @@ def set_up(level: str, form: str, out: int = 2) -> Records:
 
 @contextmanager
 def collecting(level: str, form: str) -> Iterator[Pump]:
-    """Sets up the log of a process that has others under it, whose output it collects beside its own."""
+    """Sets up the log of a process that starts others, and turns what they and it write to stderr into records."""
     out = os.dup(2)
+    with suppress(OSError):  # where it is a pipe, so that long lines find room there as a whole
+        fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     pump = Pump(out, formatter(form), logging.getLevelName(level.upper()))
-    records, native = pump.pipe(os.getpid(), native=False), pump.pipe(os.getpid(), native=True)
+    reading, native = os.pipe()
+    pump.read(reading, os.getpid())
     plain, sys.stderr = sys.stderr, sys.__stderr__
     os.dup2(native, 2)
     os.close(native)
-    handler = set_up(level, form, records)
+    handler = set_up(level, form, out)
     try:
         yield pump
     finally:
@@ -104,7 +104,6 @@ def collecting(level: str, form: str) -> Iterator[Pump]:
             sys.stderr.flush()  # type: ignore[union-attr]
         os.dup2(out, 2)
         handler.out, sys.stderr = 2, plain
-        os.close(records)
         pump.close()
 
 

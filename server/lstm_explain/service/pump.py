@@ -1,8 +1,7 @@
-"""Everything that the processes of one server write, brought together on the real stderr, one whole line at a time.
+"""What the processes of one server write past Python's logging becomes records of its log.
 
-Of each process two pipes are read: one for the records of its log, which are passed on as they are, and one that stands
-for its stdout and stderr, whose lines become records here. So lines of several processes never run into each other,
-and the last words of a process that crashes are not lost.
+For each process one pipe is read that stands for its stdout and stderr. So the last words of a process that crashes are
+not lost. Its records do not come this way: it writes each of them whole to the real stderr, see logs.py.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from lstm_explain.service.native import Flood, understood
 
 PIPE_BYTES = 1 << 20  # a process that writes more than this while nobody reads has to wait
-LONGEST_RECORD, LONGEST_LINE = 1 << 22, 1 << 14  # bytes; of a longer line the rest is left out
+LONGEST_LINE = 1 << 14  # bytes; of a longer line the rest is left out
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_DRAIN = 2.0
 LOGGER = "stderr"  # the name of what is no record of ours
@@ -28,19 +27,18 @@ LOGGER = "stderr"  # the name of what is no record of ours
 
 @dataclass
 class _Source:
-    """One pipe's reading end. process: whose it is. native: whether its lines become records here."""
+    """One pipe's reading end. process: whose it is. dropped: bytes of the line that is coming, beyond what is kept."""
 
     process: int
-    native: bool
     pending: bytearray
-    dropped: int = 0  # bytes of the line that is coming, beyond what is kept
+    dropped: int = 0
 
 
 class Pump:
-    """A thread that reads until it is closed. out: a file descriptor."""
+    """A thread that reads until it is closed. out: the file descriptor of the log."""
 
     def __init__(self, out: int, formatter: logging.Formatter, level: int) -> None:
-        self._out = out
+        self.out = out
         self._formatter = formatter
         self._level = level
         self._flood = Flood()
@@ -54,17 +52,12 @@ class Pump:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def pipe(self, process: int, *, native: bool) -> int:
-        """The writing end of a new pipe that is read from now on."""
-        reading, writing = os.pipe()
+    def read(self, reading: int, process: int) -> None:
+        """From now on, this reading end of a pipe; until its other ends are closed."""
         with suppress(OSError):  # where an ordinary user may not have so much
-            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self.add(reading, process, native=native)
-        return writing
-
-    def add(self, reading: int, process: int, *, native: bool) -> None:
+            fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.set_blocking(reading, False)
-        source = _Source(process, native, bytearray())
+        source = _Source(process, bytearray())
         self._order(lambda: self._selector.register(reading, selectors.EVENT_READ, source))
 
     def close(self) -> None:
@@ -112,8 +105,7 @@ class Pump:
         if not data:
             self._selector.unregister(fd)
             os.close(fd)
-            if source.pending:  # its process has ended in the middle of it
-                self._wrap(bytes(source.pending), source.dropped, source.process)
+            self._line(source)
             return
         *lines, rest = data.split(b"\n")
         for line in lines:
@@ -122,24 +114,19 @@ class Pump:
         self._keep(source, rest)
 
     def _keep(self, source: _Source, part: bytes) -> None:
-        room = (LONGEST_LINE if source.native else LONGEST_RECORD) - len(source.pending)
+        room = LONGEST_LINE - len(source.pending)
         source.pending += part[:room]
         source.dropped += max(0, len(part) - room)
 
     def _line(self, source: _Source) -> None:
-        """The line that is complete."""
-        line, dropped = bytes(source.pending), source.dropped
+        """The line that is complete, or that no more will come of."""
+        data, dropped = bytes(source.pending).rstrip(b"\r"), source.dropped
         source.pending.clear()
         source.dropped = 0
-        if not source.native and not dropped:
-            self._write(line + b"\n")
-        elif line.strip():
-            self._wrap(line.rstrip(b"\r"), dropped, source.process)
-
-    def _wrap(self, data: bytes, dropped: int, process: int) -> None:
-        line = understood(data, dropped)
-        if self._flood.admits(line):
-            self._say(line.level, line.text, process)
+        if data.strip():
+            line = understood(data, dropped)
+            if self._flood.admits(line):
+                self._say(line.level, line.text, source.process)
 
     def _account(self, *, at_once: bool = False) -> None:
         for kind, count in self._flood.left_out(at_once=at_once):
@@ -152,14 +139,16 @@ class Pump:
         record = logging.LogRecord(LOGGER, number, "", 0, text, None, None)
         if process is not None:
             record.__dict__["process_id"] = process
-        self._write(self._formatter.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        write(self.out, self._formatter.format(record))
 
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._out, rest) :]
-            except BlockingIOError:  # whoever gave us this file reads it slowly and does not let us wait
-                select.select([], [self._out], [], SECONDS_BETWEEN_LOOKS)
-            except OSError:  # nobody reads it any more
-                return
+
+def write(out: int, text: str) -> None:
+    """One line, by one call where whoever reads it is not too slow: several processes write to the same file."""
+    rest = memoryview(text.encode("utf-8", "backslashreplace") + b"\n")
+    while rest:
+        try:
+            rest = rest[os.write(out, rest) :]
+        except BlockingIOError:  # whoever gave us this file does not let us wait
+            select.select([], [out], [], SECONDS_BETWEEN_LOOKS)
+        except OSError:  # nobody reads it any more
+            return
