@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import NoneType, SimpleNamespace, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from prometheus_client import CollectorRegistry
@@ -86,7 +86,7 @@ def metrics() -> Iterator[str]:
         name = metric._name + ("_total" if kind == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         yield f"| `{name}` | {kind} | {labels} | {metric._documentation} |"
-    for family in Processes(list, SimpleNamespace(replaced=0, spares=0, quarantined=0)).collect():
+    for family in Processes(list).collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         yield f"| `{name}` | {family.type} |  | {family.documentation} |"
 

@@ -268,7 +268,7 @@ def test_sigterm_is_obeyed_while_a_worker_stands_still(folder: Path, crashing: d
             assert server.stop() == 0  # waits for half a minute at most
             with pytest.raises(grpc.RpcError):
                 call.result()
-        assert not [process for process in family if Path(f"/proc/{process}").exists()]
+        until(lambda: not any(Path(f"/proc/{process}").exists() for process in family))
 
 
 def test_workers_go_with_their_parent_even_if_they_stand_still(folder: Path, crashing: dict[str, str]) -> None:
@@ -276,7 +276,7 @@ def test_workers_go_with_their_parent_even_if_they_stand_still(folder: Path, cra
         call = stub(channel).Explain.future(fatal("bad", STANDSTILL), timeout=SECONDS)
         time.sleep(1)
         family = server.family()
-        assert len(family) == 3
+        assert len(family) >= 3
         server.process.kill()
         server.process.wait()
         until(lambda: not any(Path(f"/proc/{process}").exists() for process in family))

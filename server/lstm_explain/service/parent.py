@@ -113,5 +113,5 @@ def _expose(settings: Settings, folder: str, workers: Workers) -> None:
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
     ProcessCollector(registry=registry)
-    registry.register(Processes(lambda: [os.getpid(), *workers.processes()], workers))
+    registry.register(Processes(lambda: [os.getpid(), *workers.processes()], workers.counts))
     expose(registry, settings.metrics_listen)

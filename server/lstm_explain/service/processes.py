@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -13,17 +13,13 @@ from prometheus_client.registry import Collector
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Counts(Protocol):
-    """What the parent knows of its workers."""
+@dataclass(frozen=True)
+class Counts:
+    """What the parent knows of its workers: how many have ended, stand ready; models in quarantine."""
 
-    @property
-    def replaced(self) -> int: ...
-
-    @property
-    def spares(self) -> int: ...
-
-    @property
-    def quarantined(self) -> int: ...
+    replaced: int = 0
+    spares: int = 0
+    quarantined: int = 0
 
 
 class Processes(Collector):
@@ -32,21 +28,21 @@ class Processes(Collector):
     ids: of the processes that are there at the moment.
     """
 
-    def __init__(self, ids: Callable[[], Iterable[int]], counts: Counts) -> None:
+    def __init__(self, ids: Callable[[], Iterable[int]], counts: Callable[[], Counts] = Counts) -> None:
         self._ids = ids
         self._counts = counts
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        ids = list(self._ids())
+        ids, counts = list(self._ids()), self._counts()
         memory, files = sum(map(resident, ids)), max(map(open_files, ids), default=0)
         yield GaugeMetricFamily("lstm_explain_resident_bytes", "Memory that is resident, of all processes.", memory)
         yield GaugeMetricFamily("lstm_explain_open_files", "File descriptors of the process that has most.", files)
         told = "Workers that ended and were replaced."
-        yield CounterMetricFamily("lstm_explain_workers_replaced", told, self._counts.replaced)
+        yield CounterMetricFamily("lstm_explain_workers_replaced", told, counts.replaced)
         told = "Workers that stand ready to take the place of one that ends."
-        yield GaugeMetricFamily("lstm_explain_workers_spare", told, self._counts.spares)
+        yield GaugeMetricFamily("lstm_explain_workers_spare", told, counts.spares)
         told = "Model versions that are not served because workers crashed while they ran."
-        yield GaugeMetricFamily("lstm_explain_models_quarantined", told, self._counts.quarantined)
+        yield GaugeMetricFamily("lstm_explain_models_quarantined", told, counts.quarantined)
 
 
 def resident(process: int) -> int:

@@ -196,7 +196,7 @@ class Server:
 
     def _rehearse(self) -> None:
         """A few requests to each model that is in memory, which nobody counts."""
-        own = Explainer(Slots(1), FORGOTTEN, self._beside, self._settings.limits, self._board)
+        own = Explainer(Slots(1), FORGOTTEN, self._beside, self._settings.limits, board=self._board)
         servicer = ExplanationServicer(self._repository, own, self._doors)
         loaded = [entry for entry in self._repository.snapshot if isinstance(entry, ServedModel)]
         for entry in loaded:

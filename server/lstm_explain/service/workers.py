@@ -17,6 +17,7 @@ from lstm_explain.errors import Error
 from lstm_explain.service.blame import Blame, Kills, told
 from lstm_explain.service.child import Child
 from lstm_explain.service.control import Message
+from lstm_explain.service.processes import Counts
 from lstm_explain.service.pump import Pump
 from lstm_explain.service.settings import Settings
 
@@ -42,7 +43,7 @@ class Workers:
         self._started = False  # all have been ready once
         self._pause, self._not_before = 0.0, 0.0
         self._reason = ""  # why the last one could not start, as it said
-        self.replaced = 0  # workers that ended before they should
+        self._replaced = 0  # workers that ended before they should
 
     def serve(self, over: Callable[[], bool], ready: Callable[[], object]) -> None:
         """Until it is over. Calls `ready` once all serve. Raises lstm_explain.Error if one cannot start."""
@@ -75,13 +76,11 @@ class Workers:
         """Of the workers that are there at the moment."""
         return [child.pid for child in self._children]
 
-    @property
-    def spares(self) -> int:
-        return sum(child.stage == "warm" for child in self._children)
+    def counts(self) -> Counts:
+        return Counts(self._replaced, self._spares(), len(self._blame.quarantined))
 
-    @property
-    def quarantined(self) -> int:
-        return len(self._blame.quarantined)
+    def _spares(self) -> int:
+        return sum(child.stage == "warm" for child in self._children)
 
     def _start(self) -> None:
         child = Child(self._environment, self._folder, self._pump, gently=self._started)
@@ -165,7 +164,7 @@ class Workers:
             self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
             self._not_before = time.monotonic() + self._pause
         else:
-            self.replaced += 1
+            self._replaced += 1
         child.close()
         self._tell_all()
         self._fill()
@@ -175,7 +174,7 @@ class Workers:
             self._tell(child)
 
     def _tell(self, child: Child) -> None:
-        covered = self.spares > 0 or not self._settings.spare
+        covered = self._spares() > 0 or not self._settings.spare
         suspects = self._blame.suspects
         quarantined = [(*tag, why) for tag, why in self._blame.quarantined.items()]
         child.control.tell("verdicts", suspects=suspects, quarantined=quarantined, covered=covered)
