@@ -319,8 +319,11 @@ def network_model(
     return Built(model, network, np.dtype(dtype), batch_first, batch, constant_states)
 
 
-# Of `diverging_model`: an input of which two large entries cancel (1e5 each, their sum is 1), and one without.
-CANCELLING, CALM = (1000.0, -999.99), (0.02, 0.03)
+# Of `diverging_model`: an input of which two large entries cancel, and one of which none do. Inside, the two
+# are 1e5 and 25/32 - 1e5, which float32 holds exactly.
+CANCELLING, CALM = (1000.0, -999.9921875), (0.02, 0.03)
+
+INNER, OUTER = np.array([[100.0], [100.0]]), np.array([[1.0, 0.5, -1.0]])
 
 
 def diverging_model(activation: str = "") -> onnx.ModelProto:
@@ -329,8 +332,8 @@ def diverging_model(activation: str = "") -> onnx.ModelProto:
     The sum that cancels lies inside, so that the output itself is of ordinary size.
     """
     g = GraphBuilder(np.float32, 17)
-    inner = g.op("MatMul", [g.input("x", ["B", 2]), g.constant(np.array([[100.0], [100.0]]), "inner")])
-    logits = g.op("MatMul", [inner, g.constant(np.array([[1.0, 0.5, -1.0]]), "outer")])
+    inner = g.op("MatMul", [g.input("x", ["B", 2]), g.constant(INNER, "inner")])
+    logits = g.op("MatMul", [inner, g.constant(OUTER, "outer")])
     if activation:
         return g.model(g.op(activation, [logits]), ["B", 3], rename="p")
     return g.model(logits, ["B", 3], rename="logits")

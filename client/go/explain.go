@@ -52,6 +52,12 @@ type Result struct {
 	// Method and Target are as the server used them.
 	Method Method
 	Target *Target
+	// Warnings say why the answer should not be relied on, a sentence each. Without any it can be acted on.
+	Warnings []string
+	// ExplainedQuantity is what Explained is of the target's output: "output", the output itself; "logit" or "score", the
+	// value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. It is empty
+	// where the server is older than this field.
+	ExplainedQuantity string
 }
 
 // Ledger accounts for the explained value of every sample: explained = Inputs + InitialStates + Absorbed + Residual.
@@ -243,8 +249,10 @@ func decodeResult(response *pb.ExplainResponse) (*Result, error) {
 			Residual:      r.floats(ledger.GetResidual()),
 			ByNode:        byNode,
 		},
-		Method: method,
-		Target: target,
+		Method:            method,
+		Target:            target,
+		Warnings:          response.GetWarnings(),
+		ExplainedQuantity: response.GetExplainedQuantity(),
 	}
 	return out, r.err
 }

@@ -45,6 +45,8 @@ def test_of_a_contrast_both_are_named() -> None:
     contrast = result(target=Target("p", index, contrast=np.array([[0], [0]])))
     beside = "(p[1] = 0.568, p[0] = 0.432)"
     assert naming.heading(contrast, 0) == f"Sample 0: logit of p[1] − logit of p[0] = +0.556 {beside}"
+    assert "1 ◂ its logit is explained" in contrast.to_html()
+    assert "0 ◂ compared with" in contrast.to_html()
     named = replace(contrast, detail=CLASSES)
     assert (
         naming.heading(named, 1) == "Sample 1: logit of good − logit of bad = −1.25 (p[good] = 0.100, p[bad] = 0.900)"

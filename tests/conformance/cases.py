@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tests.builders import Built
+from tests.builders import CALM, CANCELLING, INNER, OUTER, Built
 from tests.conformance import models
 from tests.reference.common import PRODUCT_RULES, Rules
 from tests.reference.decomposition import decomposed
@@ -65,6 +65,7 @@ def refused(name: str, about: str, request: dict[str, Any], code: str, field: st
 def every() -> Iterator[Case]:
     """All cases."""
     yield from _propagation()
+    yield from _warnings()
     yield from _targets()
     yield from _other_methods()
     yield from _words()
@@ -97,6 +98,7 @@ def by_lrp(built: Built, feeds: Mapping[str, Array], weights: Array, rules: Rule
         "relevance": relevance,
         "outputs": {"logits": near(built.reference_forward(feeds), dtype)},
         "explained": scalars(R.explained),
+        "explained_quantity": "output",
         "ledger": _ledger(R, given="initial_h_0" in feeds),
     }
 
@@ -148,6 +150,45 @@ def _lrp_case(name: str, about: str, model: str, rules: Rules, T: int = 4, B: in
     return case(name, about, request, expect=expect)
 
 
+def _warnings() -> Iterator[Case]:
+    for name, row, told in (("warnings", CANCELLING, ["relevance diverges"]), ("warnings-none", CALM, [])):
+        x = np.array([row], np.float32)
+        about = (
+            "entries that cancel: the answer says why it should not be relied on" if told else "the same model, at ease"
+        )
+        yield case(name, about, _half(x), expect={**_cancelling(x), "warnings": told})
+    items = {"calm": (CALM, []), "cancelling": (CANCELLING, ["relevance diverges"])}
+    rows = {name: (np.array([row], np.float32), told) for name, (row, told) in items.items()}
+    requests = [{"id": name, "request": _half(x, deadline_ms=None)} for name, (x, _) in rows.items()]
+    answers = {name: {"expect": {**_cancelling(x), "warnings": told}} for name, (x, told) in rows.items()}
+    about = "in a stream each answer has its own warnings"
+    yield {
+        "name": "stream-warnings",
+        "about": about,
+        "call": "explain_stream",
+        "requests": requests,
+        "answers": answers,
+    }
+
+
+def _half(x: Array, **rest: Any) -> dict[str, Any]:
+    return ask("diverging", {"x": x}, method=lrp(product_rule="half"), target={"indices": [0]}, **rest)
+
+
+def _cancelling(x: Array) -> dict[str, Any]:
+    """Two linear layers, one sample."""
+    inner = x[0].astype(float) @ INNER
+    logits, rules = inner @ OUTER, Rules("half")
+    arriving = np.array([logits[0], 0.0, 0.0])
+    seen, _ = dense_lrp(inner, OUTER.T, np.zeros(3), arriving, rules)
+    R, _ = dense_lrp(x[0].astype(float), INNER.T, np.zeros(1), seen, rules)
+    return {
+        "relevance": {"x": near(R[None])},
+        "outputs": {"logits": near(logits[None])},
+        "explained": scalars(logits[:1]),
+    }
+
+
 # --- targets ---------------------------------------------------------------------------------------------------------
 
 
@@ -195,12 +236,12 @@ def _probabilities(feeds: Mapping[str, Array], logits: Array) -> Iterator[Case]:
     built = models.probabilities()
     shares = softmax(logits)
     expect = by_lrp(built, feeds, one_hot(0, 3, 3), Rules())
-    expect["outputs"] = {"probability": near(shares)}
+    expect |= {"outputs": {"probability": near(shares)}, "explained_quantity": "logit"}
     request = ask("probabilities", feeds, method=LRP, target={"output": "probability", "indices": [0]})
     yield case("softmax-lrp", "of a probability the value before Softmax is explained", request, expect=expect)
     request = ask("probabilities", feeds, method={"name": "gradient"}, target={"indices": [0], "pre_activation": False})
     gradient = differentiated(lambda x: softmax(built.reference_forward({"x": x}))[:, 0], feeds["x"])
-    expect = {"relevance": {"x": near(gradient)}, "explained": scalars(shares[:, 0])}
+    expect = {"relevance": {"x": near(gradient)}, "explained": scalars(shares[:, 0]), "explained_quantity": "output"}
     yield case("softmax-gradient", "the gradient of the probability itself", request, expect=expect)
 
 
@@ -300,6 +341,7 @@ def _perturbation() -> Iterator[Case]:
     )
     request["expect"].pop("ledger")  # falls do not add up to the score
     yield request
+    yield _occluded_probability(x)
     x = feeds_of("series", 2, 3)["x"]
     nothing, only, both = np.zeros(x.shape), [], score(x)
     for t in range(2):
@@ -312,6 +354,23 @@ def _perturbation() -> Iterator[Case]:
     yield _method_case(
         "series-shapley", "Shapley values of two steps, over all orders", "series", x, method, (values, both, empty)
     )
+
+
+def _occluded_probability(x: Array) -> Case:
+    logits = models.recurrent("series").reference_forward
+
+    def likely(at: Array) -> Array:
+        return softmax(logits({"x": at}))[:, 1]
+
+    falls = np.zeros(x.shape)
+    for t in range(x.shape[1]):
+        hidden = x.astype(float)
+        hidden[:, t] = 0
+        falls[:, t, 0] = likely(x) - likely(hidden)
+    method = {"name": "occlusion", "parameters": {"window": 1, "of": "probability"}}
+    request = ask("series", {"x": x}, method=method, target={"indices": [1]})
+    expect = {"relevance": {"x": near(falls)}, "explained": scalars(likely(x)), "explained_quantity": "probability"}
+    return case("series-occlusion-probability", "the fall of the probability", request, expect=expect)
 
 
 def _decomposition() -> Case:

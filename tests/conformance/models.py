@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.builders import Built, recurrent_model, unrolled_model
+from tests.builders import Built, diverging_model, recurrent_model, unrolled_model
 
 WORDS = ["", "[UNK]", "not", "a", "bad", "film", "the", "plot", "is", "thin", "."]
 CLASSES = ["bad", "fair", "good"]
@@ -102,7 +102,7 @@ def write(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     built = {name: recurrent(name).model for name in OPTIONS}
     built |= {"words": words().model, "probabilities": probabilities().model}
-    built |= {"double": double().model, "determinants": determinants()}
+    built |= {"double": double().model, "determinants": determinants(), "diverging": diverging_model()}
     for name, model in built.items():
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "1" / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))

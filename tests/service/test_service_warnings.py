@@ -18,7 +18,8 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.builders import CALM, CANCELLING, diverging_model
 from tests.service.calling import array_of, infer, refusal, request, stub, tensor
 from tests.service.models import write_version
-from tests.service.running import serving
+from tests.service.running import Running, serving
+from tests.service.web import EXPLAIN, ask, explanation
 
 HALF = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_HALF))
 BOTH = np.array([CANCELLING, CALM], np.float32)
@@ -33,8 +34,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def channel(folder: Path) -> Iterator[grpc.Channel]:
-    with serving(folder) as server, server.channel() as channel:
+def server(folder: Path) -> Iterator[Running]:
+    with serving(folder, "--web", "127.0.0.1:0") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def channel(server: Running) -> Iterator[grpc.Channel]:
+    with server.channel() as channel:
         yield channel
 
 
@@ -70,6 +77,14 @@ def test_warnings_of_every_call(channel: grpc.Channel, folder: Path, rows: slice
     for answer in (alone, streamed.infer_response):
         assert json.loads(answer.parameters["warnings"].string_param) == wanted
         assert answer.parameters["explained_quantity"].string_param == "output"
+
+
+@pytest.mark.parametrize("row", [0, 1], ids=["diverging", "calm"])
+def test_warnings_over_http(server: Running, folder: Path, row: int) -> None:
+    x = BOTH[row : row + 1]
+    answer = ask(server.page(), EXPLAIN, explanation(asked(x))).json()
+    assert answer.get("warnings", []) == warnings_of(folder, x)
+    assert answer["explainedQuantity"] == "output"
 
 
 def test_a_prediction_has_neither(channel: grpc.Channel) -> None:

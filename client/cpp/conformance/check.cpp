@@ -70,6 +70,12 @@ void check_ledger(const lx::Result& came, const json& wanted) {
   }
 }
 
+void check_warnings(const std::vector<std::string>& came, const std::vector<std::string>& beginnings) {
+  bool same = came.size() == beginnings.size();
+  for (std::size_t i = 0; same && i < came.size(); ++i) same = came[i].rfind(beginnings[i], 0) == 0;
+  if (!same) throw Wrong("the warnings " + json(came).dump() + " came, wanted " + json(beginnings).dump());
+}
+
 json plain(const std::map<std::string, lx::TensorSpec>& specs) {
   json out = json::object();
   for (const auto& [name, spec] : specs) {
@@ -99,6 +105,9 @@ void check_result(const lx::Result& came, const json& wanted) {
   if (wanted.contains("outputs")) check_tensors("outputs", came.outputs, wanted["outputs"]);
   if (wanted.contains("captured")) check_tensors("captured", came.captured, wanted["captured"]);
   if (wanted.contains("tokens")) check_tensors("tokens", came.tokens, wanted["tokens"]);
+  if (wanted.contains("warnings")) check_warnings(came.warnings, wanted["warnings"]);
+  if (wanted.contains("explained_quantity"))
+    check_same("explained_quantity", came.explained_quantity, wanted["explained_quantity"]);
   if (wanted.contains("explained")) check_batch("explained", came.explained, wanted["explained"]);
   if (wanted.contains("ledger")) check_ledger(came, wanted["ledger"]);
 }

@@ -10,7 +10,6 @@ int main(int count, char** arguments) {
     lstm_explain::Request request;
     request.model = "sentiment";
     request.inputs["tokens"] = sentence;
-    request.method = lstm_explain::Lrp{};
     const lstm_explain::Result result = client.explain(request, {std::chrono::seconds(10)});
 
     const auto words = result.tokens.at("tokens").values<std::string>();

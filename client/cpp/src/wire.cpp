@@ -91,6 +91,8 @@ Result decode(const v1::ExplainResponse& message) {
   out.standard_error = decode_all(message.standard_error());
   out.method = decode(message.method());
   if (message.has_target()) out.target = decode(message.target());
+  out.warnings.assign(message.warnings().begin(), message.warnings().end());
+  out.explained_quantity = message.explained_quantity();
   return out;
 }
 

@@ -29,7 +29,6 @@ func main() {
 	result, err := client.Explain(ctx, lstmexplain.Request{
 		Model:  "sentiment",
 		Inputs: lstmexplain.Inputs{"tokens": lstmexplain.Text(sentence)},
-		Method: lstmexplain.LRP{Epsilon: lstmexplain.Set(0.001)},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -170,6 +170,12 @@ def check_result(came: lx.Result, wanted: dict[str, Any]) -> None:
     for name in ("relevance", "outputs", "captured", "tokens"):
         if name in wanted:
             check_arrays(name, getattr(came, name), wanted[name])
+    if "warnings" in wanted:
+        begins = [warning.startswith(part) for warning, part in zip(came.warnings, wanted["warnings"], strict=False)]
+        if len(came.warnings) != len(wanted["warnings"]) or not all(begins):
+            raise Wrong(f"the warnings {came.warnings} came, wanted {wanted['warnings']}")
+    if "explained_quantity" in wanted and came.explained_quantity != wanted["explained_quantity"]:
+        raise Wrong(f"{came.explained_quantity!r} came, wanted {wanted['explained_quantity']!r}")
     if "explained" in wanted:
         check_tensor("explained", came.explained, wanted["explained"])
     ledger = came.ledger

@@ -156,21 +156,23 @@ def _view_html(view: View, scale: float, steps: Sequence[Any] | None) -> str:
 
 def _prediction_html(result: Result, sample: int) -> str:
     """The explained output, where it is a row of a few entries."""
-    output = _explained_output(result, sample)
-    if output is None:
-        return ""
-    name, values, names, chosen = output
-    return render.prediction(values, names, chosen, caption=f"Prediction: {name}", mark=naming.mark(result))
-
-
-def _explained_output(result: Result, sample: int) -> tuple[str, Array, Sequence[str] | None, int | None] | None:
-    name = result.target.output if result.target and result.target.output else next(iter(result.outputs), "")
+    name = naming.output_name(result)
     array = naming.output_of(result, name, sample)
-    if array is None or not 2 <= array.size <= 12 or array.ndim != 1:
-        return None
+    if array is None or array.ndim != 1 or not 2 <= array.size <= 12:
+        return ""
     names = result.detail.class_names.get(name) if result.detail else None
-    position = naming.position(result.target.index, sample, len(result)) if result.target else ()
-    return name, array, names, position[-1] if position else None
+    chosen, contrast = (_place(result, index, sample) for index in _indices(result))
+    caption, mark = f"Prediction: {name}", naming.mark(result)
+    return render.prediction(array, names, chosen, caption=caption, mark=mark, contrast=contrast)
+
+
+def _indices(result: Result) -> tuple[Any, Any]:
+    return (result.target.index, result.target.contrast) if result.target else (None, None)
+
+
+def _place(result: Result, index: Any, sample: int) -> int | None:
+    at = naming.position(index, sample, len(result))
+    return at[-1] if at else None
 
 
 def terminal(result: Result, sample: int | None = None) -> Group:

@@ -1,6 +1,6 @@
 //! Explains a sentence with the model `sentiment`: `cargo run --example sentiment [HOST:PORT] [SENTENCE]`.
 
-use lstm_explain_client::{Client, Error, Explain, Lrp};
+use lstm_explain_client::{Client, Error, Explain};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -9,7 +9,7 @@ async fn main() -> Result<(), Error> {
     let sentence = arguments.next().unwrap_or("neither funny nor suspenseful nor particularly well-drawn".into());
     let client = Client::new(address)?;
 
-    let request = Explain::new("sentiment").input("tokens", sentence.as_str()).method(Lrp::default());
+    let request = Explain::new("sentiment").input("tokens", sentence.as_str());
     let result = client.explain(request).await?;
 
     let words = result.tokens["tokens"].values::<String>().unwrap_or_default();

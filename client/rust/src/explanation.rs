@@ -31,6 +31,12 @@ pub struct Explanation {
     pub method: Option<proto::method::Method>,
     /// The target as used, with one position a sample.
     pub target: Option<proto::Target>,
+    /// Why the answer should not be relied on, a sentence each; empty: it can be acted on.
+    pub warnings: Vec<String>,
+    /// What `explained` is of the target's output: `output`, the output itself; `logit` or `score`, the value before its
+    /// Softmax or Sigmoid, or before its LogSoftmax; `probability`, the output made one. Empty: the server is older
+    /// than this field.
+    pub explained_quantity: String,
 }
 
 /// For every sample: explained = inputs + initial_states + absorbed + residual. Every array has shape `[batch]`.
@@ -63,6 +69,8 @@ impl TryFrom<proto::ExplainResponse> for Explanation {
             standard_error: arrays(&response.standard_error)?,
             method: response.method.and_then(|method| method.method),
             target: response.target,
+            warnings: response.warnings,
+            explained_quantity: response.explained_quantity,
             model: response.model,
             version: response.version,
         })

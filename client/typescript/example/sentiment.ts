@@ -9,7 +9,6 @@ try {
   const result = await client.explain({
     model: "sentiment",
     inputs: { tokens: sentence },
-    method: { name: "lrp", epsilon: 0.001 },
   });
   const { tokens, relevance } = { tokens: result.tokens["tokens"]!, relevance: numbers(result.relevance["tokens"]!) };
   const signed = (value: number, digits = 3) => `${value < 0 ? "" : "+"}${value.toFixed(digits)}`;

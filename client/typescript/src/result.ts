@@ -41,6 +41,14 @@ export interface Result {
   /** Method and target as the server used them. */
   method: Method | undefined;
   target: Target | undefined;
+  /** Why the answer should not be relied on, a sentence each; empty: it can be acted on. */
+  warnings: string[];
+  /**
+   * What `explained` is of the target's output: "output", the output itself; "logit" or "score", the value before its
+   * Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. Empty: the server is older than
+   * this field.
+   */
+  explainedQuantity: string;
 }
 
 /** The result of a response. */
@@ -64,6 +72,8 @@ export function fromResponse(response: wire.ExplainResponse): Result {
     },
     method: methodFromWire(response.method),
     target: targetFromWire(response.target),
+    warnings: response.warnings,
+    explainedQuantity: response.explainedQuantity,
   };
 }
 

@@ -94,6 +94,12 @@ struct Result {
   /// As the server used them, with every parameter.
   std::optional<Method> method;
   std::optional<Target> target;
+  /// Why the answer should not be relied on, a sentence each; empty: it can be acted on.
+  std::vector<std::string> warnings;
+  /// What `explained` is of the target's output: "output", the output itself; "logit" or "score", the value before its
+  /// Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. Empty: the server is older than
+  /// this field.
+  std::string explained_quantity;
 };
 
 }  // namespace lstm_explain

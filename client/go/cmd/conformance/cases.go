@@ -65,6 +65,9 @@ type expectation struct {
 	Ledger                               map[string]json.RawMessage
 	Models                               []map[string]string
 	Detail                               map[string]json.RawMessage
+	// Warnings are how those begin that have to come, and no others; nil: nothing is said.
+	Warnings []string
+	Quantity *string `json:"explained_quantity"`
 }
 
 type failure struct{ Code, Field, Word string }
@@ -434,6 +437,12 @@ func (w expectation) check(came *lx.Result) error {
 				return err
 			}
 		}
+	}
+	if w.Warnings != nil && !slices.EqualFunc(came.Warnings, w.Warnings, strings.HasPrefix) {
+		return fmt.Errorf("the warnings %q came, wanted %q", came.Warnings, w.Warnings)
+	}
+	if w.Quantity != nil && came.ExplainedQuantity != *w.Quantity {
+		return fmt.Errorf("explained_quantity: %q came, wanted %q", came.ExplainedQuantity, *w.Quantity)
 	}
 	if w.Explained != nil {
 		if err := w.Explained.check("explained", lx.Array(came.Explained)); err != nil {

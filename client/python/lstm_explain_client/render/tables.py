@@ -82,16 +82,19 @@ def prediction(
     *,
     caption: str = "",
     mark: str = "explained",
+    contrast: int | None = None,
 ) -> str:
     """One sample's output as a small bar chart, as an HTML fragment.
 
-    chosen: the entry that is explained, or that belongs to what is explained; `mark` stands beside it.
+    chosen: the entry that is explained, or that belongs to what is explained; `mark` stands beside it. contrast: the
+    entry that it is compared with.
     """
     flat = np.asarray(values, dtype=np.float64).ravel()
     labels = list(names) if names is not None and len(names) == flat.size else [str(i) for i in range(flat.size)]
     scale = largest(flat)
+    marks = {contrast: " ◂ compared with", chosen: f" ◂ {text(mark)}"}
     rows = [
-        f'<tr{_chosen(i == chosen)}><th scope="row">{text(label)}{f" ◂ {text(mark)}" if i == chosen else ""}</th>'
+        f'<tr{_chosen(i == chosen)}><th scope="row">{text(label)}{marks.get(i, "")}</th>'
         f'<td>{number(float(value))}</td><td class="track">{balance(float(value), scale)}</td></tr>'
         for i, (label, value) in enumerate(zip(labels, flat, strict=True))
     ]

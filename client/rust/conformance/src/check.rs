@@ -66,6 +66,13 @@ fn camel_case(code: &str) -> String {
 fn explanation(wanted: &Value, came: &Explanation) -> Result<Hashes, Failure> {
     equal(wanted, "model", came.model.as_str())?;
     equal(wanted, "version", came.version.as_str())?;
+    equal(wanted, "explained_quantity", came.explained_quantity.as_str())?;
+    if let Some(beginnings) = wanted.get("warnings").and_then(Value::as_array) {
+        let begins = |(warning, wanted): (&String, &Value)| wanted.as_str().is_some_and(|part| warning.starts_with(part));
+        if came.warnings.len() != beginnings.len() || !came.warnings.iter().zip(beginnings).all(begins) {
+            return Err(format!("the warnings {:?} came, wanted {beginnings:?}", came.warnings).into());
+        }
+    }
     arrays(wanted, "relevance", &came.relevance)?;
     arrays(wanted, "outputs", &came.outputs)?;
     arrays(wanted, "captured", &came.captured)?;

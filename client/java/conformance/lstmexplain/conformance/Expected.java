@@ -37,11 +37,28 @@ final class Expected {
             "captured", came.captured(),
             "tokens", came.tokens())
         .forEach((where, tensors) -> tensors(where, tensors, wanted));
+    if (wanted.has("warnings")) {
+      warnings(came.warnings(), wanted.getAsJsonArray("warnings"));
+    }
+    if (wanted.has("explained_quantity")) {
+      Wrong.unlessEqual(
+          "explained_quantity", came.explainedQuantity(), Asked.text(wanted, "explained_quantity"));
+    }
     if (wanted.has("explained")) {
       tensor("explained", came.explained(), wanted.getAsJsonObject("explained"));
     }
     if (wanted.has("ledger")) {
       ledger(came, wanted.getAsJsonObject("ledger"));
+    }
+  }
+
+  private static void warnings(List<String> came, JsonArray beginnings) {
+    Wrong.unlessEqual("the number of warnings " + came, came.size(), beginnings.size());
+    for (int i = 0; i < came.size(); i++) {
+      String wanted = beginnings.get(i).getAsString();
+      Wrong.unless(
+          came.get(i).startsWith(wanted),
+          "the warning \"" + came.get(i) + "\" came, wanted " + wanted);
     }
   }
 

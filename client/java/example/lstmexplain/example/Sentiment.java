@@ -4,7 +4,6 @@ import java.time.Duration;
 import java.util.Locale;
 import lstmexplain.Client;
 import lstmexplain.Ledger;
-import lstmexplain.Method;
 import lstmexplain.Request;
 import lstmexplain.Result;
 
@@ -20,8 +19,7 @@ public final class Sentiment {
             ? arguments[1]
             : "neither funny nor suspenseful nor particularly well-drawn";
     try (Client client = Client.connect(address)) {
-      Request request =
-          Request.of("sentiment").input("tokens", sentence).method(new Method.Lrp().epsilon(0.001));
+      Request request = Request.of("sentiment").input("tokens", sentence);
       Result result = client.explain(request, Duration.ofSeconds(10));
       String[] words = result.tokens().get("tokens").to(String[].class);
       float[] relevance = result.relevance().get("tokens").to(float[].class);

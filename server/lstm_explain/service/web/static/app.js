@@ -4,7 +4,8 @@ import { Methods, Target } from "./choices.js";
 import { byId, el, tell } from "./dom.js";
 import { InputProblem, inputField, layout } from "./inputs.js";
 import { methodOf } from "./methods.js";
-import { card, failure, headline, predictionTable, readAnswer, together } from "./results.js";
+import { headline } from "./naming.js";
+import { card, failure, predictionTable, readAnswer, together } from "./results.js";
 import { CallError, Server } from "./rpc.js";
 
 const server = new Server();
@@ -139,20 +140,21 @@ function show(form, results, milliseconds) {
   if (!answers.length) return trouble(results[0].reason);
   const several = results.length > 1;
   const first = predictionTable(detail, answers[0]);
+  const heading = headline(detail, answers[0]);
   const cards = results.map((result, i) => {
-    if (result.status === "fulfilled") return card(result.value, several ? null : first);
+    if (result.status === "fulfilled") return card(detail, result.value, heading, several ? null : first);
     return failure(methodOf(form.requests[i].method), told(result.reason));
   });
   const wide = answers[0].pictures.some((picture) => picture.kind !== "words");
   const table = answers.length > 1 ? together(answers).filter(Boolean) : [];
   byId("answer").replaceChildren(
-    el("h2", {}, headline(detail, answers[0])),
+    el("h2", {}, heading),
     ...(several ? [el("div", { class: "card" }, first)] : []),
     el("div", { class: `cards ${wide ? "wide" : ""}` }, cards),
     ...(table.length ? [el("section", { class: "card", "aria-label": "Side by side" }, el("h3", {}, "Side by side"), table)] : []),
   );
   const how = several ? `${answers.length === results.length ? "" : `${answers.length} of `}${results.length} methods` : answers[0].method.name;
-  byId("status").textContent = `Explained ${headline(detail, answers[0])}, by ${how}, in ${Math.round(milliseconds)} ms.`;
+  byId("status").textContent = `Explained ${heading}, by ${how}, in ${Math.round(milliseconds)} ms.`;
   if (matchMedia("(max-width: 62rem)").matches) byId("results").scrollIntoView();
 }
 

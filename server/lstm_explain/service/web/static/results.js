@@ -3,6 +3,7 @@
 import { el } from "./dom.js";
 import { rowsOf } from "./inputs.js";
 import { matrix } from "./matrix.js";
+import { headline, mark, position } from "./naming.js";
 import { described, methodOf } from "./methods.js";
 import { number } from "./scale.js";
 import { ledgerTable, numbersTable, prediction, sideBySide } from "./tables.js";
@@ -26,6 +27,8 @@ export function readAnswer(answer, given, milliseconds) {
       ["inputs", "initialStates", "absorbed", "residual"].map((key) => [key, one(answer.ledger[key])]),
     ),
     byNode: (answer.ledger.byNode ?? []).map((share) => [share.node, one(share.absorbed)]),
+    quantity: answer.explainedQuantity ?? "",
+    warnings: answer.warnings ?? [],
     target: answer.target,
     outputs: Object.fromEntries(answer.outputs.map((tensor) => [tensor.name, decode(tensor)])),
     pictures: (answer.relevance ?? []).map((tensor) => picture(decode(tensor), given, tokens[tensor.name])),
@@ -43,31 +46,24 @@ function picture({ name, shape, values }, given, tokens) {
   return { name, kind: "table", relevance, rows, values: table.rows, names, steps: table.labels, units: plan.units };
 }
 
-/** What was predicted, in a line. */
-export function headline(detail, answer) {
-  const output = answer.target.output;
-  const at = position(answer);
-  const name = at >= 0 ? (detail.classNames?.[output]?.values?.[at] ?? (count(answer) > 1 ? `${output} ${at}` : output)) : output;
-  const units = detail.units?.[output]?.values ?? [];
-  const unit = units[at] ?? units[0];
-  return `${name}: ${number(answer.explained)}${unit ? ` ${unit}` : ""}`;
-}
-
 export function predictionTable(detail, answer) {
   const output = answer.target.output;
   const { values } = answer.outputs[output];
   const shown = Array.from(values).slice(0, MOST_CLASSES);
   const names = detail.classNames?.[output]?.values ?? (values.length === 1 ? [output] : null);
-  const contrast = answer.target.contrastIndices?.length === 1 ? Number(answer.target.contrastIndices[0]) : -1;
-  return prediction(shown, names, position(answer), contrast, `Prediction: ${output}`);
+  const [chosen, contrast] = [position(answer.target.indices), position(answer.target.contrastIndices)];
+  return prediction(shown, names, chosen, contrast, `Prediction: ${output}`, mark(answer));
 }
 
-/** The card of a method; `beside` stands next to the ledger. */
-export function card(answer, beside = null) {
+/** The card of a method; `beside` stands next to the ledger. heading: what the page says was explained. */
+export function card(detail, answer, heading, beside = null) {
+  const own = headline(detail, answer);
   return el(
     "article",
     { class: "card", "data-method": answer.method.key },
     el("h3", {}, answer.method.name),
+    own === heading ? null : el("p", { class: "explained" }, own),
+    answer.warnings.length ? el("ul", { class: "warnings", "aria-label": "Warnings" }, answer.warnings.map((text) => el("li", {}, `Warning: ${text}`))) : null,
     answer.pictures.map((p) => [
       answer.pictures.length > 1 ? el("h4", {}, p.name) : null,
       p.kind === "words" ? words(p.labels, p.relevance) : matrix({ ...p, relevance: p.rows }, p.units),
@@ -123,13 +119,4 @@ function allNumbers(p, method) {
 
 function error(answer) {
   return answer.error ? [`standard error up to ${number(answer.error, false)}`] : [];
-}
-
-/** Where the explained value stands in its output, if that has one axis; else -1. */
-function position(answer) {
-  return answer.target.indices?.length === 1 ? Number(answer.target.indices[0]) : -1;
-}
-
-function count(answer) {
-  return answer.outputs[answer.target.output].values.length;
 }

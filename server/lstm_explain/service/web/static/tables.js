@@ -7,11 +7,14 @@ import { ink } from "./words.js";
 
 const MOST_NODES = 12;
 
-/** One sample's output; `explained` is the position that is explained, or -1, `contrast` the one it is compared with. */
-export function prediction(values, names, explained, contrast, caption) {
+/**
+ * One sample's output. explained: the position that is explained, or -1; `told` stands beside it. contrast: the one that it
+ * is compared with.
+ */
+export function prediction(values, names, explained, contrast, caption, told) {
   const top = largest(values);
   const rows = Array.from(values, (value, i) => {
-    const mark = i === explained ? " ◂ explained" : i === contrast ? " ◂ compared with" : "";
+    const mark = i === explained ? ` ◂ ${told}` : i === contrast ? " ◂ compared with" : "";
     return el(
       "tr",
       { class: i === explained ? "chosen" : null },

@@ -1,5 +1,6 @@
 package lstmexplain;
 
+import java.util.List;
 import java.util.Map;
 
 /**
@@ -17,6 +18,11 @@ import java.util.Map;
  * @param ledger where all of {@code explained} went
  * @param method as the server used it, with every parameter; null if this client does not know it
  * @param target as the server used it
+ * @param warnings why the answer should not be relied on, a sentence each; empty: it can be acted
+ *     on
+ * @param explainedQuantity what {@code explained} is of the target's output: "output", the output
+ *     itself; "logit" or "score", the value before its Softmax or Sigmoid, or before its
+ *     LogSoftmax; "probability", the output made one. Empty: the server is older than this field
  */
 public record Result(
     String model,
@@ -29,4 +35,6 @@ public record Result(
     Map<String, Tensor> standardError,
     Ledger ledger,
     Method method,
-    Target target) {}
+    Target target,
+    List<String> warnings,
+    String explainedQuantity) {}

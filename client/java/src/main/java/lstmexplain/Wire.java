@@ -57,7 +57,9 @@ final class Wire {
             decode(ledger.getResidual()),
             Collections.unmodifiableMap(byNode)),
         MethodWire.decode(response.getMethod()),
-        decode(response.getTarget()));
+        decode(response.getTarget()),
+        List.copyOf(response.getWarningsList()),
+        response.getExplainedQuantity());
   }
 
   private static lstmexplain.v1.Target encode(Target target) {
