@@ -136,3 +136,15 @@ func TestTokensAreNotSentInTheOpen(t *testing.T) {
 		client.Close()
 	}
 }
+
+func TestAnAnswerCarriesItsWarningsAndOneOfAnOlderServerHasNone(t *testing.T) {
+	older, err := decodeResult(&pb.ExplainResponse{})
+	if err != nil || len(older.Warnings) != 0 || older.ExplainedQuantity != "" {
+		t.Errorf("%v, %v", older, err)
+	}
+	told := []string{"relevance diverges", "and more"}
+	came, err := decodeResult(&pb.ExplainResponse{Warnings: told, ExplainedQuantity: "logit"})
+	if err != nil || !slices.Equal(came.Warnings, told) || came.ExplainedQuantity != "logit" {
+		t.Errorf("%v, %v", came, err)
+	}
+}

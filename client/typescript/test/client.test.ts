@@ -4,10 +4,12 @@ import { test } from "node:test";
 import { Metadata, type ServiceError, status as Status } from "@grpc/grpc-js";
 
 import { fromCall, InvalidRequest, MalformedResponse, Overloaded, TooLarge, typed } from "../src/errors.js";
+import { ExplainResponse } from "../src/generated/lstm_explain/v1/explanation.js";
 import * as wire from "../src/generated/lstm_explain/v1/method.js";
 import { DataType } from "../src/generated/lstm_explain/v1/tensor.js";
 import { Client, type Method, tensor, text } from "../src/index.js";
 import { fromWire as methodFromWire, toWire as methodToWire } from "../src/method.js";
+import { fromResponse } from "../src/result.js";
 import { asTensor, fromWire, toWire } from "../src/tensor.js";
 
 test("tensors come back as they were", () => {
@@ -105,4 +107,12 @@ test("an aborted signal sends nothing", async () => {
   const signal = AbortSignal.abort();
   await assert.rejects(client.explain({ model: "m", inputs: {} }, { signal }), { name: "Cancelled", code: Status.CANCELLED });
   client.close();
+});
+
+test("an answer carries its warnings, and one of an older server has none", () => {
+  const older = ExplainResponse.decode(ExplainResponse.encode(ExplainResponse.fromPartial({ model: "m" })).finish());
+  assert.deepEqual([fromResponse(older).warnings, fromResponse(older).explainedQuantity], [[], ""]);
+  const told = { warnings: ["relevance diverges", "and more"], explainedQuantity: "logit" };
+  const answer = fromResponse(ExplainResponse.decode(ExplainResponse.encode(ExplainResponse.fromPartial(told)).finish()));
+  assert.deepEqual({ warnings: answer.warnings, explainedQuantity: answer.explainedQuantity }, told);
 });
