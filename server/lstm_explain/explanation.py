@@ -35,7 +35,7 @@ class Explanation:
     method, target: as used, every default filled in.
     standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
     explained_quantity: what `explained` is of the target's output: "output", the output itself; "logit" or "score", the
-        value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output through Softmax.
+        value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one.
     findings: checks that samples do not pass (`verdict.py`). notes: warnings that are for all samples alike.
     """
 

@@ -23,7 +23,7 @@ EXPLAINED = {
     "output": "the output itself",
     "logit": "the logit: the value before the output's Softmax or Sigmoid",
     "score": "the score: the value before the output's LogSoftmax",
-    "probability": "the probability: Softmax of the output",
+    "probability": "the probability that the output stands for",
 }
 HEADINGS = {"feature": "Mean |relevance| by feature", "lag": "Mean |relevance| by lag"}
 
