@@ -94,6 +94,14 @@ class Model:
         return self._study.axes
 
     @property
+    def padding(self) -> dict[str, float]:
+        """By input, the value that stands behind the end of a shorter sequence (a token's id): for the owner to say.
+
+        Methods that run the model many times leave such steps out of account; so they do where lengths or a mask tell.
+        """
+        return self._study.padding
+
+    @property
     def lengths(self) -> dict[str, str]:
         """Inputs that hold the lengths of sequences: by name, the input whose time steps they count."""
         return find_lengths(self._engine.graph)
@@ -278,7 +286,7 @@ class Model:
             single=False,
             quantity=found.quantity,
             standard_error=found.standard_error,
-            notes=notes_of(task, method),
+            notes=(*found.notes, *notes_of(task, method)),
         )
 
     def _finer(

@@ -10,7 +10,7 @@ from lstm_explain.catalogue.config import ConfigFile, ModelConfig, read_config
 from lstm_explain.catalogue.layout import Source, Tag, fingerprint
 from lstm_explain.catalogue.limits import Limits
 from lstm_explain.catalogue.pace import Pace
-from lstm_explain.catalogue.text import TextInput, load_text_input
+from lstm_explain.catalogue.text import PADDING, TextInput, load_text_input
 from lstm_explain.catalogue.together import Together
 from lstm_explain.errors import Error
 from lstm_explain.inputs import TensorSpec, probe_inputs
@@ -134,6 +134,7 @@ def load_served(source: Source) -> ServedModel:
         files=files,
     )
     batching = config.batching
+    model.padding.update(dict.fromkeys(texts, PADDING) | ({} if batching is None else batching.padding))
     together = None if batching is None else Together(model, batching.padding)
     served = ServedModel(card, model, texts, config.limits.limits(), together)
     _warm_up(served)

@@ -66,7 +66,11 @@ def joined(task: Task, scores: Scores, parts: Sequence[Part]) -> Found:
     answers = [part.found.answer for part in parts]
     relevance = {name: _placed(task, name, [a.relevance[name] for a in answers], parts) for name in task.inputs}
     order = np.argsort(np.concatenate([np.asarray(part.rows) for part in parts]))
-    return Found(scores.values, scores.selection, _answer(relevance, answers, order), {}, parts[0].found.quantity)
+    errors = [part.found.standard_error for part in parts]
+    spread = {name: np.sqrt(_placed(task, name, [e[name] ** 2 for e in errors], parts)) for name in errors[0]}
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.found.notes))
+    answer = _answer(relevance, answers, order)
+    return Found(scores.values, scores.selection, answer, spread, parts[0].found.quantity, notes)
 
 
 def _taken(task: Task, name: str, array: Array, rows: Array, batch: int) -> Array:

@@ -13,6 +13,7 @@ from lstm_explain.methods.decomposition import explain_by_decomposition
 from lstm_explain.methods.impossible import finite
 from lstm_explain.methods.integrated import explain_by_integration, explain_by_smoothing
 from lstm_explain.methods.occlusion import explain_by_occlusion
+from lstm_explain.methods.padding import without_padding
 from lstm_explain.methods.shapley import explain_by_shapley
 from lstm_explain.methods.study import Found, Task
 from lstm_explain.plan.axes import doubts
@@ -28,11 +29,11 @@ from lstm_explain.spec.method import (
 
 
 def explain_by_study(task: Task, method: Method) -> Found:
-    """Of the whole batch at once, or sample by sample where the graph mixes their places.
+    """Of the whole batch at once, or sample by sample where the graph mixes their places; each at its own length.
 
     Raises MethodError for a method that is none of these, and where the answer would not be finite.
     """
-    return finite(task, method, _whole_or_apart)
+    return finite(task, method, lambda task, method: without_padding(task, method, _whole_or_apart))
 
 
 def _whole_or_apart(task: Task, method: Method) -> Found:

@@ -18,7 +18,9 @@ def explain_by_occlusion(task: Task, method: Occlusion) -> Found:
     """One run a window, and one with everything replaced, for the ledger."""
     scores = scores_of(task, method)
     board = board_for(scores, method.baseline, "steps")
-    windows = [w for players in board.players.values() for w in _windows(players.reshape(-1), method.window)]
+    of_inputs = [_windows(players.reshape(-1), method.window) for players in board.players.values()]
+    windows = [window for own in of_inputs for window in own]
+    first = [number == 0 for own in of_inputs for number in range(len(own))]
 
     def present(ids: range) -> Array:
         rows = np.ones((len(ids), board.count), bool)
@@ -27,11 +29,23 @@ def explain_by_occlusion(task: Task, method: Occlusion) -> Found:
         return rows
 
     falls = scores.explained - board.coalitions(len(windows), present)  # [windows, batch]
-    covering = np.bincount(np.concatenate(windows), minlength=board.count) if windows else np.zeros(0)
+    real = board.present()
+    counted = [_inside(real[:, window], alone=alone) for window, alone in zip(windows, first, strict=True)]
+    covering = np.zeros((scores.batch, board.count))
+    for window, inside in zip(windows, counted, strict=True):
+        covering[:, window] += inside
     by_player = np.zeros((scores.batch, board.count))
-    for window, fall in zip(windows, falls, strict=True):
-        by_player[:, window] += fall[:, None] / (len(window) * covering[window])
+    for window, inside, fall in zip(windows, counted, falls, strict=True):
+        shares = inside.sum(axis=1, keepdims=True) * covering[:, window]
+        by_player[:, window] += inside * fall[:, None] / np.maximum(shares, 1)
     return found(scores, board.relevance(by_player), by_player.sum(axis=1), board.nobody())
+
+
+def _inside(real: Array, *, alone: bool) -> Array:
+    """[batch, window]: the steps that a window's fall is shared among; none where it reaches into padding, but for the
+    only window (`alone`, the first) of a sample that is shorter than it."""
+    whole = real.all(axis=1, keepdims=True)
+    return np.asarray(real & (whole | alone), np.float64)
 
 
 def _windows(players: Array, width: int) -> list[Array]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.baselines import given_baselines
+from lstm_explain.methods.padding import kept_cells
 from lstm_explain.methods.study import Scores
 from lstm_explain.plan.axes import Axes
 from lstm_explain.spec.method import Baseline, Players
@@ -21,12 +22,14 @@ class Board:
 
     players: by input, the number of the player that every cell belongs to; of the input's rank, with extents of 1 where
     all cells belong to the same (as along the samples, who all play the same game). baselines: by input, what replaces.
+    kept: by input, cells that are never replaced and get nothing, since they are padding.
     """
 
     scores: Scores
     players: dict[str, Array]
     baselines: dict[str, Array]
     count: int
+    kept: dict[str, Array] = field(default_factory=dict)
 
     def coalitions(self, count: int, present: Callable[[range], Array]) -> Array:
         """[count, batch]: scores where only those `present` keep their own cells.
@@ -39,6 +42,7 @@ class Board:
         def change(ids: range) -> dict[str, Array]:
             chosen = present(ids)
             masks = {n: self._mask(chosen, n, p) for n, p in self.players.items()}
+            masks |= {n: masks[n] | kept for n, kept in self.kept.items() if n in masks}
             return {n: np.where(mask, inputs[n], self.baselines[n]) for n, mask in masks.items()}
 
         return self.scores.changed(count, change)
@@ -65,6 +69,18 @@ class Board:
                 sums += np.bincount(numbers, row.reshape(-1), minlength=self.count)
         return total
 
+    def present(self) -> Array:
+        """[batch, players]: who has a cell in a sample that is no padding."""
+        real = np.ones((self.scores.batch, self.count), bool)
+        for name, kept in self.kept.items():
+            axis = self._batch_axis(name)
+            if axis is not None and name in self.players:
+                own = self.players[name].reshape(-1)
+                numbers = np.broadcast_to(self.players[name], kept.shape).take(0, axis).reshape(-1)
+                for row, cells in zip(real, np.moveaxis(kept, axis, 0), strict=True):
+                    row[own] = np.bincount(numbers, ~cells.reshape(-1), minlength=self.count)[own] > 0
+        return real
+
     def nobody(self) -> Array:
         """[batch]: the score where everything is replaced."""
         return self.coalitions(1, lambda ids: np.zeros((1, self.count), bool))[0]
@@ -80,17 +96,18 @@ class Board:
     def _shared(self, values: Array, x: Array, players: Array, baseline: Array, name: str) -> Array:
         axis = self._batch_axis(name)
         numbers = np.broadcast_to(players, x.shape)
-        changed = (x != baseline).astype(np.float64)
+        real = np.ones(x.shape) if name not in self.kept else (~self.kept[name]).astype(np.float64)
+        changed = (x != baseline) * real
         if axis is None:
-            return self._part(values.sum(axis=0), numbers, changed)
-        rows = zip(values, np.moveaxis(numbers, axis, 0), np.moveaxis(changed, axis, 0), strict=True)
+            return self._part(values.sum(axis=0), numbers, changed, real)
+        rows = zip(values, *(np.moveaxis(a, axis, 0) for a in (numbers, changed, real)), strict=True)
         return np.moveaxis(np.stack([self._part(*row) for row in rows]), 0, axis)
 
-    def _part(self, values: Array, numbers: Array, changed: Array) -> Array:
+    def _part(self, values: Array, numbers: Array, changed: Array, real: Array) -> Array:
         cells = np.bincount(numbers.reshape(-1), changed.reshape(-1), minlength=self.count)
-        whole = np.bincount(numbers.reshape(-1), minlength=self.count)
+        whole = np.bincount(numbers.reshape(-1), real.reshape(-1), minlength=self.count)
         share = np.where(cells > 0, values / np.maximum(cells, 1), values / np.maximum(whole, 1))
-        return share[numbers] * np.where(cells[numbers] > 0, changed, 1.0)
+        return share[numbers] * np.where(cells[numbers] > 0, changed, real)
 
     def _batch_axis(self, name: str) -> int | None:
         task = self.scores.task
@@ -111,7 +128,7 @@ def board_for(scores: Scores, baseline: Baseline, over: Players) -> Board:
         players[name] = np.arange(count, count + math.prod(shape)).reshape(shape)
         count += math.prod(shape)
     baselines = {name: given.get(name, np.zeros_like(task.inputs[name])) for name in names}
-    return Board(scores, players, baselines, count)
+    return Board(scores, players, baselines, count, kept_cells(task))
 
 
 def player_shape(shape: Sequence[int], axes: Axes, over: Players) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ class Study:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.axes: dict[str, Axes] = find_axes(engine.graph)
+        self.padding: dict[str, float] = {}
         self._lock = threading.Lock()
         self._known: dict[tuple[object, ...], Any] = {}
         self.stackable: dict[tuple[object, ...], bool] = {}
@@ -283,6 +284,7 @@ class Found:
     answer: Answer
     standard_error: dict[str, Array]
     quantity: str
+    notes: tuple[str, ...] = ()
 
 
 def found(

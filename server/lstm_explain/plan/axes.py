@@ -45,7 +45,7 @@ def find_axes(graph: Graph, given: Mapping[str, Axes] | None = None) -> dict[str
 def find_lengths(graph: Graph) -> dict[str, str]:
     """Inputs that say how long each sequence is: by name, the one input whose time steps they count.
 
-    Only what goes to the recurrent nodes as it is, whatever its type, not what is computed from an input.
+    Only what goes to the recurrent nodes as it is, whatever its type and order, not what is computed from an input.
     """
     labels, made_by = trace(graph).labels, {o: node for node in graph.nodes for o in node.outputs}
     found: dict[str, set[str]] = {}
@@ -53,11 +53,16 @@ def find_lengths(graph: Graph) -> dict[str, str]:
         if node.op not in STATE_SLOTS:
             continue
         value = node.input(4)
-        while value in made_by and made_by[value].op in ("Cast", "Identity"):
+        while value in made_by and (made_by[value].op in ("Cast", "Identity") or _sorts(made_by[value], value)):
             value = made_by[value].inputs[0]
         if value in graph.inputs and (graph.type_of(value).rank or 0) == 1:
             found.setdefault(value, set()).update(name for name, _ in time_of(node, labels))
     return {name: next(iter(of)) for name, of in found.items() if len(of) == 1}
+
+
+def _sorts(node: Node, value: str) -> bool:
+    """Whether `value` is what a TopK makes of its operand: sequences are sorted by length before they are packed."""
+    return node.op == "TopK" and value == node.outputs[0]
 
 
 def time_of(node: Node, labels: Mapping[str, Labels]) -> Origins:

@@ -1,0 +1,240 @@
+"""Padding behind the end of a sequence: where it begins, and answers to which it makes no difference.
+
+A sequence ends where an input of lengths says (or lengths that the graph computes for a recurrent node), where a mask
+has its last entry, or where only a declared padding value follows. Samples of one length are explained as if nothing
+stood behind them, and padding gets 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnxruntime as ort
+
+from lstm_explain.errors import InputError
+from lstm_explain.graph.ir import Array, Graph
+from lstm_explain.graph.session import run_session, session_of
+from lstm_explain.methods.apart import SAME, Part, batch_axis, cut, joined
+from lstm_explain.methods.study import Found, Scores, Study, Task
+from lstm_explain.plan.axes import find_lengths, time_of
+from lstm_explain.plan.tracing import Trace, trace
+from lstm_explain.rules.recurrent import STATE_SLOTS
+from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling
+
+Ends = dict[str, Array]  # by input, [batch]: how many time steps each sample has
+DEPENDS = (
+    "the prediction depends on what stands behind the end of a shorter sequence: the answer is not that for it alone"
+)
+
+
+def without_padding(task: Task, method: Method, explain: Callable[[Task, Method], Found]) -> Found:
+    """The method's answer for every sample at its own length.
+
+    Where padding cannot be cut away (the model takes one length only), or the prediction depends on it, the answer is
+    that for the inputs as they are; in the latter case with a note.
+    """
+    ends = ends_of(task)
+    if not ends or not _can_be_cut(task, ends):
+        return explain(task, method)
+    scores, groups = Scores(task), _by_length(ends)
+    pieces = [(rows, *_shortened(task, *cut(task, method, scores, rows), ends, rows)) for rows in groups]
+    if not all(_same_scores(scores, piece, rows) for rows, piece, _ in pieces):
+        found = explain(task, method)
+        return replace(found, notes=(*found.notes, DEPENDS))
+    return joined(task, scores, [Part(rows, _lengthened(task, explain(piece, how))) for rows, piece, how in pieces])
+
+
+def kept_cells(task: Task) -> dict[str, Array]:
+    """By input, which of its cells are padding: for methods that replace cells, which leave these alone."""
+    kept = {}
+    for name, ends in ends_of(task).items():
+        axes, shape = task.study.axes[name], task.inputs[name].shape
+        assert axes.time is not None
+        steps = np.arange(shape[axes.time]).reshape([-1 if i == axes.time else 1 for i in range(len(shape))])
+        own = ends if axes.batch is None else ends.reshape([-1 if i == axes.batch else 1 for i in range(len(shape))])
+        kept[name] = np.broadcast_to(steps >= own, shape)
+    return kept
+
+
+# --- where sequences end ---------------------------------------------------------------------------------------------
+
+
+def ends_of(task: Task) -> Ends:
+    """Of inputs of which some sample is padded; of none where nothing tells."""
+    study, batch = task.study, _batch(task)
+    sources = study.once(_sources, study.engine.graph)
+    if batch is None or not (sources.any or study.padding):
+        return {}
+    found: Ends = {}
+    for name, lengths in [
+        *((of, task.inputs[lengths]) for lengths, of in sources.lengths.items()),
+        *((of, _computed(study, value, task.inputs)) for value, of in sources.computed),
+        *((name, _last(task, name, task.inputs[name] != 0, batch)) for name in sources.masks if _is_mask(task, name)),
+        *((name, _last(task, name, task.inputs[name] != value, batch)) for name, value in study.padding.items()),
+    ]:
+        if lengths is not None and lengths.shape == (batch,) and name not in found and _has_rows(task, name, batch):
+            steps = task.inputs[name].shape[study.axes[name].time or 0]
+            found[name] = np.clip(lengths.astype(np.int64), 1, steps)
+    for name, other in sources.beside:
+        if other in found and name not in found and _has_rows(task, name, batch) and _steps(task, name, other):
+            found[name] = found[other]
+    padded = any((ends < task.inputs[name].shape[study.axes[name].time or 0]).any() for name, ends in found.items())
+    return found if padded else {}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What may tell where sequences end.
+
+    lengths: inputs, and whose steps they count. computed: values that recurrent nodes take for lengths, and whose.
+    masks: inputs that may be masks. beside: inputs that meet another one.
+    """
+
+    lengths: Mapping[str, str]
+    computed: list[tuple[str, str]]
+    masks: list[str]
+    beside: list[tuple[str, str]]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.lengths or self.computed or self.masks)
+
+
+def _sources(graph: Graph) -> Sources:
+    traced = trace(graph)
+    computed = {}
+    for node in graph.nodes:
+        value = node.input(4) if node.op in STATE_SLOTS else ""
+        of = {name for name, _ in time_of(node, traced.labels)} if value else set()
+        if len(of) == 1 and value not in graph.constants:
+            computed[value] = next(iter(of))
+    lengths = find_lengths(graph)
+    beside = _beside(traced)
+    marks = [n for n in graph.inputs if "mask" in n.lower() or graph.type_of(n).dtype == np.dtype(bool)]
+    return Sources(lengths, list(computed.items()), [n for n in marks if n in {a for a, _ in beside}], beside)
+
+
+def _beside(traced: Trace) -> list[tuple[str, str]]:
+    pairs = [(a, b) for met in traced.meetings() for a in met for b in met if a[0] != b[0]]
+    return list(dict.fromkeys((a, b) for (a, _), (b, _) in pairs))
+
+
+def _computed(study: Study, value: str, inputs: Mapping[str, Array]) -> Array | None:
+    """A value of the graph; None where ONNX Runtime cannot compute it."""
+    session = study.once(_session_for, study.engine.graph, value)
+    if session is None:
+        return None
+    try:
+        return np.asarray(run_session(session, [value], {i.name: inputs[i.name] for i in session.get_inputs()})[0])
+    except Exception:  # ONNX Runtime's own types are not public
+        return None
+
+
+def _session_for(graph: Graph, value: str) -> ort.InferenceSession | None:
+    needed, nodes = {value}, []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            if node.op in STATE_SLOTS:
+                return None  # lengths that a recurrence finds are no lengths of its inputs
+            nodes.append(node)
+            needed.update((*node.inputs, *node.captured))
+    try:
+        return session_of(graph, nodes[::-1], [name for name in graph.inputs if name in needed], [value])
+    except Exception:  # ONNX Runtime's own types are not public
+        return None
+
+
+def _is_mask(task: Task, name: str) -> bool:
+    array = task.inputs[name]
+    return array.dtype.kind in "biuf" and bool(np.isin(array, (0, 1)).all())
+
+
+def _last(task: Task, name: str, real: Array, batch: int) -> Array | None:
+    """[batch]: time steps up to the last at which something is real."""
+    axes = task.study.axes.get(name)
+    if axes is None or axes.time is None or axes.batch is None or not _has_rows(task, name, batch):
+        return None
+    others = tuple(i for i in range(real.ndim) if i not in (axes.batch, axes.time))
+    steps: Array = np.asarray(np.any(real, axis=others))
+    steps = steps if axes.batch < axes.time else steps.T  # [batch, time]
+    return np.where(steps.any(axis=1), steps.shape[1] - np.argmax(steps[:, ::-1], axis=1), 0)
+
+
+def _batch(task: Task) -> int | None:
+    """Samples, as the inputs that have time steps agree on them."""
+    if task.target.batch_axis is None:
+        return None
+    extents = set()
+    for name, axes in task.study.axes.items():
+        array = task.inputs[name]
+        if axes.time is not None and axes.batch is not None and axes.batch < array.ndim:
+            extents.add(array.shape[axes.batch])
+    return extents.pop() if len(extents) == 1 else None
+
+
+def _has_rows(task: Task, name: str, batch: int) -> bool:
+    axes, shape = task.study.axes[name], task.inputs[name].shape
+    return axes.time is not None and axes.time < len(shape) and batch_axis(task, name, batch) is not None
+
+
+def _steps(task: Task, name: str, other: str) -> bool:
+    """Whether two inputs have as many time steps."""
+    a, b = (task.inputs[n].shape[task.study.axes[n].time or 0] for n in (name, other))
+    return a == b
+
+
+# --- cut away, and put back ------------------------------------------------------------------------------------------
+
+
+def _can_be_cut(task: Task, ends: Ends) -> bool:
+    graph = task.study.engine.graph
+    shapes = {name: graph.type_of(name).shape for name in ends}
+    return all(s is None or not isinstance(s[task.study.axes[n].time or 0], int) for n, s in shapes.items())
+
+
+def _by_length(ends: Ends) -> list[list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, lengths in enumerate(zip(*(e.tolist() for e in ends.values()), strict=True)):
+        groups.setdefault(lengths, []).append(row)
+    return list(groups.values())
+
+
+def _shortened(task: Task, piece: Task, method: Method, ends: Ends, rows: list[int]) -> tuple[Task, Method]:
+    """piece: the task for these samples, which have one length."""
+
+    def short(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {n: _first(task, n, a, int(ends[n][rows[0]])) if n in ends else a for n, a in arrays.items()}
+
+    if isinstance(method, (IntegratedGradients, Occlusion, ShapleySampling)) and isinstance(method.baseline, Mapping):
+        method = replace(method, baseline=short({n: np.asarray(a) for n, a in method.baseline.items()}))
+    return replace(piece, inputs=short(piece.inputs)), method
+
+
+def _first(task: Task, name: str, array: Array, steps: int) -> Array:
+    return np.ascontiguousarray(array[(slice(None),) * (task.study.axes[name].time or 0) + (slice(steps),)])
+
+
+def _same_scores(scores: Scores, piece: Task, rows: list[int]) -> bool:
+    try:
+        came = Scores(piece).explained
+    except InputError:
+        return False
+    largest = float(np.abs(scores.explained).max(initial=0.0))
+    return bool(np.allclose(came, scores.explained[rows], rtol=SAME, atol=SAME * largest))
+
+
+def _lengthened(task: Task, found: Found) -> Found:
+    def long(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        made = {}
+        for name, array in arrays.items():
+            time, whole = task.study.axes[name].time, task.inputs[name].shape
+            made[name] = array
+            if time is not None and array.shape[time] < whole[time]:
+                behind = [(0, whole[i] - n if i == time else 0) for i, n in enumerate(array.shape)]
+                made[name] = np.pad(array, behind)
+        return made
+
+    answer = replace(found.answer, relevance=long(found.answer.relevance))
+    return replace(found, answer=answer, standard_error=long(found.standard_error))
