@@ -56,13 +56,18 @@ def check(model: lx.Model, feeds: Arrays, method: lx.Method, values: Arrays | No
     for name, wanted in alone.relevance.items():
         time = model.axes[name].time
         came, behind = first(model, name, padded.relevance[name], 0 if time is None else wanted.shape[time])
-        if not (name == "mask" and isinstance(method, lx.Gradient)):  # how the score would change if a step were let in
+        if not own_derivative(name, method):
             assert (behind == 0).all(), name
         np.testing.assert_allclose(came, wanted, rtol=0, atol=CLOSE * np.abs(wanted).max(initial=1e-30))
-    for part in ("inputs", "absorbed", "residual"):
+    for part in () if any(own_derivative(n, method) for n in feeds) else ("inputs", "absorbed", "residual"):
         scale = np.abs(alone.explained) + np.abs(alone.ledger.inputs)
         assert (np.abs(getattr(padded.ledger, part) - getattr(alone.ledger, part)) <= 1e-5 * scale).all(), part
     assert not any("behind the end" in warning for warning in padded.warnings)
+
+
+def own_derivative(name: str, method: lx.Method) -> bool:
+    """A mask's: how the score would change if a step were let in."""
+    return name == "mask" and isinstance(method, lx.Gradient)
 
 
 by_method = pytest.mark.parametrize("method", METHODS, ids=str)
