@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,11 +101,15 @@ class Running:
 
 
 @contextmanager
-def serving(models: Path, *flags: str, **environment: str) -> Iterator[Running]:
-    """A server that is ready; the process is gone afterwards, whatever happened."""
+def serving(
+    models: Path, *flags: str, before: Callable[[], None] | None = None, **environment: str
+) -> Iterator[Running]:
+    """A server that is ready; the process is gone afterwards, whatever happened. before: done first in the process."""
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as log:
         arguments = command("serve", "--models", str(models), "--listen", "127.0.0.1:0", *flags)
-        process = subprocess.Popen(arguments, stdout=out, stderr=log, env={**os.environ, **environment})
+        process = subprocess.Popen(
+            arguments, stdout=out, stderr=log, env={**os.environ, **environment}, preexec_fn=before
+        )
         try:
             yield Running(_address(process, Path(out.name), Path(log.name)), process, log, out)
         finally:
