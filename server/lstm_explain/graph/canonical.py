@@ -6,7 +6,7 @@ they stand for: `norm/Div` stands for a part of `norm`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from lstm_explain.graph import fused, pipelines, quantised, spectra
 from lstm_explain.graph.ir import Graph, Node, ValueType
+from lstm_explain.graph.recognise import recognised
 from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.sequences import without_sequences
 from lstm_explain.graph.spelling import Spelling
@@ -105,9 +106,11 @@ def _lp_normalization(s: Spelling) -> bool:
 
 
 def _gemm(s: Spelling) -> bool:
-    """With two operands that are no constants: a product, which the rules know as MatMul."""
+    """With two operands that are no constants: a product, which the rules know as MatMul. With a third that is no
+    constant either (the other half of a cell's pre-activations, which an exporter fuses): a product and a sum.
+    """
     if any(name in s.graph.constants for name in s.node.inputs[:2]):
-        return False
+        return _gemm_and_add(s)
     matrix = ValueType(s.graph.type_of(s.node.outputs[0]).dtype, (None, None))
     sides = []
     for name, attribute in zip(s.node.inputs, ("transA", "transB"), strict=False):
@@ -117,6 +120,21 @@ def _gemm(s: Spelling) -> bool:
     if shift and beta != 1:
         shift = s.op("Mul", shift, s.number(beta, shift))
     s.scaled(product, s.number(alpha, product), shift, s.node.outputs[0])
+    return True
+
+
+def _gemm_and_add(s: Spelling) -> bool:
+    term, beta = s.node.input(2), s.node.attribute("beta", 1.0)
+    if not term or term in s.graph.constants:
+        return False
+    kept = {name: value for name, value in s.node.attributes.items() if name != "beta"}
+    operands = list(s.node.inputs[:2])
+    if s.node.opset < 11:  # the third operand is not optional
+        operands.append(s.constant(np.zeros(1, s.graph.type_of(s.node.outputs[0]).dtype or np.float32)))
+    product = s.op("Gemm", *operands, kind=s.graph.type_of(s.node.outputs[0]), **kept)
+    if beta != 1:
+        term = s.op("Mul", term, s.number(beta, term))
+    s.op("Add", product, term, output=s.node.outputs[0])
     return True
 
 
@@ -164,43 +182,17 @@ def _rewrite(graph: Graph) -> None:
     graph.nodes = without_sequences(graph)
     producers = graph.producers()
     for node in graph.nodes:
-        write = SPELLINGS.get(node.op)
-        spelling = Spelling(graph, node)
-        if write is not None and write(spelling):
-            nodes += spelling.nodes
-        else:
-            nodes.append(_softmax(graph, producers, node) or node)
+        spelled = _spelled(graph, node)
+        nodes += [recognised(graph, producers, node)] if spelled is None else spelled
     graph.nodes = nodes
 
 
-# --- the other way: exponentials divided by their sum are a Softmax --------------------------------------------------
-
-
-def _softmax(graph: Graph, producers: Mapping[str, Node], node: Node) -> Node | None:
-    """The Softmax that this quotient is; its scores get relevance as those of any Softmax, and it can be a gate."""
-    if node.op != "Div":
+def _spelled(graph: Graph, node: Node) -> list[Node] | None:
+    """What stands for the node, itself spelled out; None where the node stays."""
+    write, spelling = SPELLINGS.get(node.op), Spelling(graph, node)
+    if write is None or not write(spelling):
         return None
-    exponentials, total = (producers.get(name) for name in node.inputs)
-    if exponentials is None or total is None or (exponentials.op, total.op) != ("Exp", "ReduceSum"):
-        return None
-    axes = _reduced_axes(graph, total)
-    if total.inputs[0] != node.inputs[0] or len(axes) != 1 or not total.attribute("keepdims", 1):
-        return None
-    scores, rank = exponentials.inputs[0], graph.type_of(node.inputs[0]).rank
-    if node.opset < 13 and axes[0] not in (-1, None if rank is None else rank - 1):
-        return None  # Softmax of old normalises everything behind its axis too
-    shifted = producers.get(scores)
-    if shifted is not None and shifted.op == "Sub":
-        largest = producers.get(shifted.inputs[1])
-        same = largest is not None and largest.op == "ReduceMax" and largest.inputs[0] == shifted.inputs[0]
-        if same and largest is not None and _reduced_axes(graph, largest) == axes and largest.attribute("keepdims", 1):
-            scores = shifted.inputs[0]
-    return make("Softmax", [scores], [node.outputs[0]], node.opset, node.name, axis=axes[0])
-
-
-def _reduced_axes(graph: Graph, node: Node) -> list[int]:
-    constant = graph.constants.get(node.input(1))
-    return list(node.attribute("axes", [])) if constant is None else [int(a) for a in constant.reshape(-1)]
+    return [n for part in spelling.nodes for n in (_spelled(graph, part) or [part])]
 
 
 # --- operators that ONNX itself defines by others --------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
 from lstm_explain.graph.rewrite import make, renamed
@@ -101,6 +101,8 @@ def _proto(node: NodeProto) -> NodeProto:
             attribute.t.CopyFrom(numpy_helper.from_array(_array(numpy_helper.to_array(attribute.t)), attribute.t.name))
         elif attribute.HasField("g"):
             _body(attribute.g)
+    if copy.op_type == "ConstantOfShape" and not copy.attribute:  # zeros of float32, where nothing is said
+        copy.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
     return copy
 
 
