@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
-from lstm_explain.plan.tracing import trace
+from lstm_explain.plan.tracing import MOST_ORIGINS, trace
 from lstm_explain.rules import TABLE, Kind
 from lstm_explain.rules.origins import aligned, first
 from tests import cases
@@ -281,3 +281,15 @@ def test_two_features_that_meet_are_no_steps() -> None:
     model = lx.load(g.model(g.op("MatMul", [joined, g.constant(np.eye(FEATURES), "w")]), ["B", FEATURES]))
     assert model.axes["x"].batch == 0
     assert model.report().warnings == []
+
+
+def test_a_sum_over_very_many_inputs_is_followed_no_further() -> None:
+    """Sets of all inputs at every node would take memory that grows with their square."""
+    g = GraphBuilder(np.float32, 17)
+    total = g.input("x0", ["B", 3])
+    for number in range(1, 200):
+        total = g.op("Add", [total, g.input(f"x{number}", ["B", 3])])
+    model = lx.load(g.model(total, ["B", 3]))
+    labels = trace(model.study.engine.graph).labels
+    assert max(len(origins) for label in labels.values() for origins in label) == MOST_ORIGINS
+    assert set(model.axes.values()) == {lx.Axes(0, 1)}

@@ -24,6 +24,8 @@ from lstm_explain.rules.recurrent import STATE_SLOTS
 from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling
 
 Ends = dict[str, Array]  # by input, [batch]: how many time steps each sample has
+MOST_BESIDE = 16  # axes that meet in one
+MOST_COMPUTED = 8  # lengths that a graph computes: each takes a look at all of it
 DEPENDS = (
     "the prediction depends on what stands behind the end of a shorter sequence: the answer is not that for it alone"
 )
@@ -104,11 +106,11 @@ class Sources:
 
 def _sources(graph: Graph) -> Sources:
     traced = trace(graph)
-    computed = {}
+    computed: dict[str, str] = {}
     for node in graph.nodes:
         value = node.input(4) if node.op in STATE_SLOTS else ""
         of = {name for name, _ in time_of(node, traced.labels)} if value else set()
-        if len(of) == 1 and value not in graph.constants:
+        if len(of) == 1 and value not in graph.constants and len(computed) < MOST_COMPUTED:
             computed[value] = next(iter(of))
     lengths = find_lengths(graph)
     beside = _beside(traced)
@@ -117,8 +119,8 @@ def _sources(graph: Graph) -> Sources:
 
 
 def _beside(traced: Trace) -> list[tuple[str, str]]:
-    pairs = [(a, b) for met in traced.meetings() for a in met for b in met if a[0] != b[0]]
-    return list(dict.fromkeys((a, b) for (a, _), (b, _) in pairs))
+    few = [met for met in traced.meetings() if len(met) <= MOST_BESIDE]
+    return list(dict.fromkeys((a, b) for met in few for a, _ in met for b, _ in met if a != b))
 
 
 def _computed(study: Study, value: str, inputs: Mapping[str, Array]) -> Array | None:

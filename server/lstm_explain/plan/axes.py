@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -118,14 +119,15 @@ class _Found:
         for shown in (reached, ahead):
             if len(shown) == 1:
                 return shown[0], True
-        same = [axis for axis in range(rank) if axis != time and self._symbol(name, axis) in self._symbols() - {None}]
+        same = [axis for axis in range(rank) if axis != time and self._symbol(name, axis) in self._symbols - {None}]
         if same:
             return same[0], True
         first = next((axis for axis in range(rank) if axis != time), 0)
         return first, rank == 1 and first != time
 
+    @functools.cached_property
     def _symbols(self) -> set[str | None]:
-        """Names that batch axes go by."""
+        """Names that batch axes go by; looked at when all that the graph shows is known."""
         return {self._symbol(n, axis) for n, axis in self.batch.items()} | {
             self._symbol(name, 0) for name in self.graph.outputs[:1]
         }

@@ -10,6 +10,7 @@ from lstm_explain.rules.origins import NOWHERE, Labels, Origins
 FEWEST = 3  # steps: two parts of anything that meet look like two steps
 LOOKED_AT = 16  # steps that are followed
 MOST_READERS = 4  # values on one axis of an input that are looked at
+MOST_TRIED = 64  # values in all: following one takes as long as the graph is
 
 Picks = dict[int, str]  # by place, the value that was taken from there
 
@@ -23,6 +24,8 @@ def stepped_axes(graph: Graph, labels: Mapping[str, Labels]) -> list[Origins]:
         origins = label[axis] if axis < len(label) else NOWHERE
         if not origins or origins in found or tried.get(origins, 0) >= MOST_READERS or len(picks) < FEWEST:
             continue
+        if sum(tried.values()) >= MOST_TRIED:
+            break
         tried[origins] = tried.get(origins, 0) + 1
         if sorted(picks) == list(range(len(picks))) and _is_chain(graph, picks):
             found.append(origins)

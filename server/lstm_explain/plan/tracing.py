@@ -12,6 +12,7 @@ from lstm_explain.rules import TABLE
 from lstm_explain.rules.origins import NOWHERE, Labels, Origins, same_extents
 from lstm_explain.rules.recurrent import STATE_SLOTS
 
+MOST_ORIGINS = 64  # of one axis: a sum over very many inputs would take memory that grows with their square
 ROUNDS = 2  # of a body: what its states hold at the end is what they hold at the next beginning
 
 
@@ -132,8 +133,10 @@ def _union(a: Labels, b: Labels) -> Labels:
 
 
 def _of_rank(label: Labels, rank: int | None) -> Labels:
-    """Nothing is known of a value whose rank is another than thought."""
-    return label if rank is None or rank == len(label) else (NOWHERE,) * rank
+    """Nothing is known of a value whose rank is another than thought, nor of an axis in which too many meet."""
+    if rank is not None and rank != len(label):
+        return (NOWHERE,) * rank
+    return tuple(NOWHERE if len(x) > MOST_ORIGINS else x for x in label)
 
 
 def _axis(label: Labels, axis: int) -> Origins:
