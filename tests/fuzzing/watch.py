@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -25,17 +26,21 @@ class Findings:
     peak: int = 0
 
 
-def try_all(numbers: Iterable[int], seconds: float = 60.0) -> Findings:
-    """seconds: what one case may take; a worker's first one has more, for kernels are compiled."""
+def try_all(numbers: Iterable[int], seconds: float = 60.0, family: str = "damaged", processor: int = 60) -> Findings:
+    """seconds: what one case may take; a worker's first one has more, for kernels are compiled.
+
+    processor: seconds of the processor after which the worker is ended. A loop without end is bounded by that, as it
+    is by the process that tries models for the service; it is no failure.
+    """
     found, waiting = Findings(), list(numbers)[::-1]
     while waiting:
-        _one_worker(waiting, found, seconds)
+        _one_worker(waiting, found, seconds, family, processor)
     return found
 
 
-def _one_worker(waiting: list[int], found: Findings, seconds: float) -> None:
+def _one_worker(waiting: list[int], found: Findings, seconds: float, family: str, processor: int) -> None:
     """Until nothing waits, or the worker is lost."""
-    command = [sys.executable, "-m", "tests.fuzzing.worker", str(MOST_MEMORY)]
+    command = [sys.executable, "-m", "tests.fuzzing.worker", str(MOST_MEMORY), str(processor), family]
     environment = os.environ | {"LSTM_EXPLAIN_MAX_RUNTIME_BYTES": str(MOST_OF_RUNTIME)}
     worker = subprocess.Popen(
         command,
@@ -67,7 +72,11 @@ def _one_worker(waiting: list[int], found: Findings, seconds: float) -> None:
             except BrokenPipeError:
                 answer = ""
             if not answer:
-                found.failures[number] = f"CRASH: exit code {worker.wait(30)}: {' '.join(said[-3:])}"
+                code = worker.wait(30)
+                if code == -signal.SIGXCPU:
+                    found.outcomes["bounded: time"] += 1
+                else:
+                    found.failures[number] = f"CRASH: exit code {code}: {' '.join(said[-3:])}"
                 return
             _note(found, answer)
             allowed = seconds
