@@ -16,6 +16,8 @@ from lstm_explain.cli import main
 from tests.builders import CALM, CANCELLING, diverging_model
 from tests.service.models import lstm, outside_its_folder, without_rule
 from tests.service.running import command
+from tests.test_division import dividing
+from tests.test_operands import model, recurrent, right_shapes
 
 ROW = np.array([1, 0, -1, 0.5], np.float32)
 
@@ -46,6 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(lstm(), str(folder / "good.onnx"))
     onnx.save(without_rule(), str(folder / "no-rule.onnx"))
     (folder / "truncated.onnx").write_bytes((folder / "good.onnx").read_bytes()[:500])
+    onnx.save(model(recurrent("LSTM", right_shapes("LSTM") | {"W": [1, 15, 3]})), str(folder / "short.onnx"))
+    onnx.save(dividing("Div", np.int64, [7], [0], "ab"), str(folder / "zero.onnx"))
+    onnx.save(dividing("Div", np.int64, [-(2**63)], [-1], "ab"), str(folder / "smallest.onnx"))
     (folder / "a" / "b").mkdir(parents=True)
     onnx.save(outside_its_folder(), str(folder / "a" / "b" / "outside.onnx"))
     rng = np.random.default_rng(0)
@@ -87,11 +92,19 @@ def test_inspect_names_the_nodes_without_a_rule(folder: Path) -> None:
         ("missing.onnx", "No such file"),
         ("truncated.onnx", "truncated"),
         ("a/b/outside.onnx", "secret.bin"),
+        ("short.onnx", "node 'cell' (LSTM): W has the shape [1, 15, 3], hidden_size 4"),
+        ("zero.onnx", "node 'divide' (Div): its divisor 'b' holds 0"),
         (".", ""),
     ],
 )
 def test_inspect_unreadable(folder: Path, capsys: pytest.CaptureFixture[str], name: str, part: str) -> None:
     failed(mistake(capsys, "inspect", folder / name), 2, part)
+
+
+def test_inspect_outlives_a_division_that_has_no_quotient(folder: Path) -> None:
+    """The smallest integer by -1, which the processor answers with a signal."""
+    done = run("inspect", folder / "smallest.onnx")
+    assert done.returncode == 0, done.stderr
 
 
 def test_explain_writes_every_array(folder: Path, tmp_path: Path) -> None:

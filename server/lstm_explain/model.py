@@ -388,7 +388,12 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
     gates: for products whose gate is not to be seen from the graph, the slot of the operand that is the gate (0 or 1;
     None: neither is) by node name. External data is read from inside the model's own folder only.
     """
-    proto = read(source)
+    try:
+        proto = read(source)
+    except Error:
+        raise
+    except Exception as error:  # ONNX's tools raise several types, all about the file
+        raise ModelError(f"the model cannot be read: {runtime_message(error)}") from error
     try:
         model = Model(proto, gates)
         model.verify()
