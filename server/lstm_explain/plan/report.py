@@ -150,12 +150,24 @@ def _first_step_only(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
         extents = graph.type_of(name).shape
         if axis.time is None or extents is None or isinstance(extents[axis.time], int):
             continue
-        readers = [node for node in graph.nodes if name in node.inputs and node.op != "Shape"]
-        if readers and all(_reads_first(graph, node, axis.time) for node in readers):
+        if _only_first(graph, name, axis.time):
             found.append(f"input {name!r}: its time axis has no fixed length, yet only step 0 is ever read")
     return found
 
 
+def _only_first(graph: Graph, name: str, axis: int) -> bool:
+    """Whether nothing but position 0 of this axis is read, by anything; lengths apart."""
+    readers = [node for node in graph.nodes if name in (*node.inputs, *node.captured) and node.op != "Shape"]
+    return name not in graph.outputs and bool(readers) and all(_reads_first(graph, node, axis) for node in readers)
+
+
 def _reads_first(graph: Graph, node: Node, axis: int) -> bool:
-    index = graph.constants.get(node.input(1))
-    return node.op == "Gather" and node.attribute("axis", 0) == axis and index is not None and bool(np.all(index == 0))
+    at = [graph.constants.get(name) for name in node.inputs]
+    if node.op == "Gather":
+        return node.attribute("axis", 0) == axis and at[1] is not None and bool(np.all(at[1] == 0))
+    if node.op == "Slice" and len(at) > 3 and all(part is not None for part in at[1:4]):
+        start, end, along = (part.tolist() for part in at[1:4] if part is not None)
+        return (0, 1, axis) in zip(start, end, along, strict=False)
+    if node.op == "Transpose" and node.attribute("perm"):
+        return _only_first(graph, node.outputs[0], list(node.attribute("perm")).index(axis))
+    return node.op in ("Identity", "Cast", "Dropout") and _only_first(graph, node.outputs[0], axis)
