@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lstm_explain.catalogue.limits import Limits
 from lstm_explain.catalogue.notation import method_from_text
+from lstm_explain.catalogue.yamls import read_yaml
 from lstm_explain.errors import Error, MethodError, ModelError, TargetError
 from lstm_explain.model import TensorSpec
 from lstm_explain.plan.axes import Axes
@@ -21,15 +22,8 @@ from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Target, select
 
 Path_ = tuple[int | str, ...]
-MOST_CHARACTERS = 1 << 20
-DEEPEST = 20
-_OPENING = (
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-)
-_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+LONGEST_FILE_NAME = 255  # bytes
+LONGEST_KEY = 200  # characters of one that an error repeats
 Axis = Annotated[int, Field(ge=0)]
 
 
@@ -63,8 +57,10 @@ class TokenizerConfig(_Strict):
     @classmethod
     def _stays_inside(cls, value: str) -> str:
         path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or "\\" in value:
+        if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
             raise ValueError("has to be a file in the model's folder")
+        if not value.isprintable() or max(len(part.encode()) for part in path.parts) > LONGEST_FILE_NAME:
+            raise ValueError(f"has to be a file's name: printable, of at most {LONGEST_FILE_NAME} bytes")
         return value
 
 
@@ -167,6 +163,8 @@ class ConfigFile:
         """An error at the key `path`, or at the nearest key above that is written down."""
         known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), ())
         key = ".".join(str(p) for p in path)
+        if len(key) > LONGEST_KEY:
+            key = f"{key[:LONGEST_KEY]}…"
         return ModelError(f"{self.name}:{self.lines.get(known, 1)}: {key + ': ' if key else ''}{problem}")
 
     def check(self, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> None:
@@ -279,16 +277,9 @@ def read_config(path: Path) -> ConfigFile:
 
 def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
     """Raises ModelError with file name, line and key."""
-    try:
-        _refuse_excess(text, name)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else 1
-        raise ModelError(f"{name}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
     lines: dict[Path_, int] = {}
     file = ConfigFile(name=name, lines=lines)
+    root, content = read_yaml(text, name)
     if root is not None and (twice := _mark(root, (), lines)) is not None:
         raise file.error(twice, "given twice")
     try:
@@ -296,20 +287,6 @@ def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
     except ValidationError as error:
         raise _first(file, error) from error
     return _with_method(ConfigFile(config, name, lines))
-
-
-def _refuse_excess(text: str, name: str) -> None:
-    """What would take far more time or memory than its size tells. Raises ModelError, YAMLError."""
-    if len(text) > MOST_CHARACTERS:
-        raise ModelError(f"{name}:1: {len(text)} characters, more than {MOST_CHARACTERS}")
-    depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        line = token.start_mark.line + 1
-        if isinstance(token, yaml.AliasToken):  # a few lines of these can stand for gigabytes
-            raise ModelError(f"{name}:{line}: aliases are not allowed")
-        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
-        if depth > DEEPEST:
-            raise ModelError(f"{name}:{line}: nested too deeply")
 
 
 def _with_method(file: ConfigFile) -> ConfigFile:

@@ -91,7 +91,7 @@ class Unimplemented(Error):
 
 
 def _bad_request(error: Error, field: str) -> list[Message]:
-    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=_short(str(error)))
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=short(str(error)))
     return [error_details_pb2.BadRequest(field_violations=[violation])]
 
 
@@ -104,7 +104,7 @@ def _reason(reason: str) -> Callable[[Error, str], list[Message]]:
 
 def _operator(error: Error, field: str) -> list[Message]:
     assert isinstance(error, UnsupportedOperator)
-    metadata = {"node": _short(error.node), "op": error.op}
+    metadata = {"node": short(error.node), "op": error.op}
     return [error_details_pb2.ErrorInfo(reason="UNSUPPORTED_OPERATOR", domain=DOMAIN, metadata=metadata)]
 
 
@@ -153,7 +153,7 @@ def status_of(error: Error, field: str = "") -> status_pb2.Status:
     answer = next((a for kind, a in _ANSWERS.items() if isinstance(error, kind)), None)
     if answer is None:
         return internal("")
-    status = status_pb2.Status(code=answer.code, message=_short(str(error)))
+    status = status_pb2.Status(code=answer.code, message=short(str(error)))
     for detail in answer.details(error, field):
         status.details.add().Pack(detail)
     return status
@@ -165,5 +165,6 @@ def internal(request_id: str) -> status_pb2.Status:
     return status_pb2.Status(code=code_pb2.INTERNAL, message=f"internal error{where}")
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """At most LONGEST_MESSAGE characters of it."""
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 2] + " …"

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import BinaryIO
 
 from lstm_explain.catalogue.layout import CONFIG, MODEL, NAME, VERSION, Source, find_sources, source_in
 from lstm_explain.catalogue.served import ServedModel, load_served
-from lstm_explain.errors import Error, InputError, ModelError
-from lstm_explain.service.errors import AlreadyExists, NoSpace, NotFound
+from lstm_explain.errors import Error, InputError
+from lstm_explain.service.errors import AlreadyExists, NoSpace, NotFound, Overloaded
 from lstm_explain.service.gate import Limit
 from lstm_explain.service.repository import Repository, Room, without_root
 
@@ -119,8 +119,11 @@ class Imports:
         except OSError as error:
             raise Error(f"models cannot be imported, their folder cannot be written to: {error.strerror}") from error
 
-    def add(self, upload: Upload, parts: Iterable[Announced | bytes]) -> ServedModel:
+    def add(
+        self, upload: Upload, parts: Iterable[Announced | bytes], describe: Callable[[ServedModel], object]
+    ) -> ServedModel:
         """Receives, checks, keeps and serves a version. parts: its model.onnx, then each further file with its bytes.
+        describe: what callers will be told of it; where that fails nothing is kept.
 
         Refused is what cannot be loaded (what `inspect` calls unreadable); a model that only LRP cannot explain is
         taken. Raises InputError, AlreadyExists, Overloaded, NoSpace.
@@ -133,8 +136,8 @@ class Imports:
             _receive(upload.file, parts, candidate, self._room)
             if upload.config:
                 with _lasting(candidate / CONFIG) as file:
-                    file.write(upload.config.encode())
-            served = self._checked(upload, candidate)
+                    file.write(upload.config.encode())  # a message's text is Unicode
+            served = self._checked(upload, candidate, describe)
             return self._publish(upload, candidate, served)
 
     def delete(self, name: str, version: str) -> None:
@@ -171,16 +174,26 @@ class Imports:
         if upload.version and any(str(s.version) == upload.version for s in find_sources(self._root, upload.name)):
             raise AlreadyExists(f"model {upload.name!r} has a version {upload.version}", field="start.version")
 
-    def _checked(self, upload: Upload, candidate: Path) -> ServedModel:
-        """The version as it will be served. Raises InputError."""
+    def _checked(self, upload: Upload, candidate: Path, describe: Callable[[ServedModel], object]) -> ServedModel:
+        """The version as it will be served. Raises InputError, whatever is wrong: the files are the caller's."""
         final = self._root / upload.name
         above = final if final.is_dir() else candidate.parent
         try:
-            return load_served(source_in(candidate, upload.name, int(upload.version or 1), model_folder=above))
-        except ModelError as error:
+            served = load_served(source_in(candidate, upload.name, int(upload.version or 1), model_folder=above))
+            describe(served)
+            return served
+        except (Overloaded, NoSpace):
+            raise
+        except Error as error:
             problem = without_root(str(error), self._root)
             field = "start.config_yaml" if problem.startswith(f"{CONFIG}:") else "chunk"
             raise InputError(problem, field=field) from error
+        except OSError as error:
+            raise InputError(f"a file of the model cannot be read: {error.strerror}", field="chunk") from error
+        except Exception as error:
+            log.exception("what was sent as model %s cannot be loaded", upload.name)
+            problem = f"the model cannot be loaded: unexpected {type(error).__name__}; the server's log has more"
+            raise InputError(problem, field="chunk") from error
 
     def _publish(self, upload: Upload, candidate: Path, served: ServedModel) -> ServedModel:
         with self._repository.changing:

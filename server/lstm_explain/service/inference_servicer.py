@@ -19,6 +19,7 @@ from lstm_explain.service.readiness import Required
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.snapshot import Ready
 from lstm_explain.service.tracing import Span
+from lstm_explain.service.wire import told
 from lstm_explain.service.wire.inference import (
     from_inference_answer,
     from_prediction,
@@ -99,7 +100,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def RepositoryIndex(self, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:  # noqa: N802
         entries = [e for e in self._repository.snapshot if isinstance(e, Ready) or not request.ready]
-        return pb.RepositoryIndexResponse(models=[to_index(entry) for entry in entries])
+        return pb.RepositoryIndexResponse(models=[told(to_index, entry) for entry in entries])
 
     def RepositoryModelLoad(  # noqa: N802
         self, request: pb.RepositoryModelLoadRequest, call: Call

@@ -10,7 +10,7 @@ from lstm_explain.service.errors import Dropped, Unimplemented
 from lstm_explain.service.gate import Call
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.repository import Repository
-from lstm_explain.service.wire import to_detail, to_parts, to_summary, to_upload
+from lstm_explain.service.wire import check_described, to_detail, to_parts, to_summary, to_upload, told
 from lstm_explain_proto.lstm_explain.v1 import model_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
@@ -28,17 +28,17 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self._beside = beside
 
     def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:  # noqa: N802
-        return pb.ListModelsResponse(models=[to_summary(entry) for entry in self._repository.snapshot])
+        return pb.ListModelsResponse(models=[told(to_summary, entry) for entry in self._repository.snapshot])
 
     def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:  # noqa: N802
         entry = self._repository.with_news(request.name, request.version).entry(request.name, request.version)
-        return pb.GetModelResponse(model=to_detail(entry))
+        return pb.GetModelResponse(model=told(to_detail, entry))
 
     async def ImportModel(  # noqa: N802
         self, requests: AsyncIterator[pb.ImportModelRequest], call: Call
     ) -> pb.ImportModelResponse:
         imports, coming = self._allowed(), _in_time(requests, asyncio.get_running_loop(), self._patience)
-        added = await self._beside.do(lambda: imports.add(to_upload(coming), to_parts(coming)), call)
+        added = await self._beside.do(lambda: imports.add(to_upload(coming), to_parts(coming), check_described), call)
         return pb.ImportModelResponse(model=to_detail(added))
 
     def DeleteModel(self, request: pb.DeleteModelRequest, call: Call) -> pb.DeleteModelResponse:  # noqa: N802

@@ -2,9 +2,10 @@
 
 from lstm_explain.service.wire.explanations import from_answer, from_explanation, probe_request, to_query
 from lstm_explain.service.wire.fields import locate
-from lstm_explain.service.wire.models import to_detail, to_parts, to_summary, to_upload
+from lstm_explain.service.wire.models import check_described, to_detail, to_parts, to_summary, to_upload, told
 
 __all__ = [
+    "check_described",
     "from_answer",
     "from_explanation",
     "locate",
@@ -14,4 +15,5 @@ __all__ = [
     "to_query",
     "to_summary",
     "to_upload",
+    "told",
 ]

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from lstm_explain.catalogue.notation import method_from_text, parse_target, parse_value
 from lstm_explain.catalogue.served import Card, ServedModel
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
+from lstm_explain.service.errors import short
 from lstm_explain.service.explain import Answer, Query
 from lstm_explain.service.snapshot import Entry, Failed, Ready, Unloaded
 from lstm_explain.service.wire.inference_tensors import add_outputs, to_arrays, to_metadata
@@ -120,11 +121,11 @@ def to_model_metadata(card: Card, versions: Iterable[Entry]) -> pb.ModelMetadata
 def to_index(entry: Entry) -> pb.RepositoryIndexResponse.ModelIndex:
     index = pb.RepositoryIndexResponse.ModelIndex(name=entry.name, version=version_of(entry), state="UNAVAILABLE")
     if isinstance(entry, Failed):
-        index.reason = entry.reason
+        index.reason = short(entry.reason)
     elif isinstance(entry, Unloaded):
         index.reason = "unloaded"
     else:
-        index.state, index.reason = "READY", entry.card.problem
+        index.state, index.reason = "READY", short(entry.card.problem)
     return index
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from lstm_explain.catalogue.layout import MODEL
 from lstm_explain.catalogue.misplaced import NO_VERSION
-from lstm_explain.errors import InputError
+from lstm_explain.errors import InputError, ModelError
+from lstm_explain.service.errors import short
 from lstm_explain.service.imports import Announced, Upload
 from lstm_explain.service.snapshot import Entry, Failed, Unloaded
 from lstm_explain.service.wire.methods import from_method
@@ -14,15 +17,35 @@ from lstm_explain.service.wire.targets import default_target
 from lstm_explain.service.wire.tensors import to_spec
 from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
+Message = TypeVar("Message")
+log = logging.getLogger(__name__)
+
+
+def told(describe: Callable[[Entry], Message], entry: Entry) -> Message:
+    """What `describe` says of the entry, or that it has failed: one that cannot be described must not hide others."""
+    try:
+        return describe(entry)
+    except Exception as error:
+        log.exception("model %s version %d cannot be described", entry.name, entry.version)
+        return describe(Failed(entry.name, entry.version, f"cannot be described: unexpected {type(error).__name__}"))
+
+
+def check_described(entry: Entry) -> None:
+    """Raises ModelError where callers could not be told of the entry."""
+    try:
+        to_detail(entry).SerializeToString()
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"what the model consists of cannot be put into a message: {error}") from error
+
 
 def to_summary(entry: Entry) -> model_pb2.ModelSummary:
     summary = model_pb2.ModelSummary(name=entry.name, version=version_of(entry))
     if isinstance(entry, Failed):
-        summary.state, summary.reason = model_pb2.MODEL_STATE_FAILED, entry.reason
+        summary.state, summary.reason = model_pb2.MODEL_STATE_FAILED, short(entry.reason)
     elif isinstance(entry, Unloaded):
         summary.state = model_pb2.MODEL_STATE_UNLOADED
     else:
-        summary.state, summary.reason = model_pb2.MODEL_STATE_READY, entry.card.problem
+        summary.state, summary.reason = model_pb2.MODEL_STATE_READY, short(entry.card.problem)
         summary.description = entry.card.config.description
     return summary
 
