@@ -57,8 +57,9 @@ class Served:
     def together(self) -> tuple[int, int]:
         """Runs that answered several requests, and how many requests these were."""
         text = urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5).read().decode()
-        found = re.findall(r"^lstm_explain_requests_together_(?:count|sum) (\S+)$", text, re.MULTILINE)
-        return int(float(found[0])), int(float(found[1]))
+        # Of one process and of several the page has them in different orders.
+        found = dict(re.findall(r"^lstm_explain_requests_together_(count|sum) (\S+)$", text, re.MULTILINE))
+        return int(float(found["count"])), int(float(found["sum"]))
 
 
 @contextmanager
