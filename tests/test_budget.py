@@ -55,11 +55,14 @@ def test_a_resource_limit_counts_too() -> None:
 
 
 @pytest.mark.parametrize("memory", [GIB, 2 * GIB, 4 * GIB, 16 * GIB, 256 * GIB])
-@pytest.mark.parametrize(("workers", "parallel"), [(1, 1), (1, 2), (4, 2), (2, 16)])
-def test_all_that_may_be_used_at_a_time_fits(memory: int, workers: int, parallel: int) -> None:
+@pytest.mark.parametrize(("workers", "parallel"), [(1, 1), (1, 2), (4, 2), (2, 16), (1, None), (8, None)])
+def test_all_that_may_be_used_at_a_time_fits(memory: int, workers: int, parallel: int | None) -> None:
     """Where memory is so scarce that the least that a request gets does not fit, there is nothing to give."""
-    share = budget(workers, parallel, memory)
+    share = budget(workers, parallel, 64, memory)
     assert share.runtime * workers <= max(memory // 2, workers * 64 * MIB)
-    at_rest, at_work = (workers + SPARE_PROCESSES) * PROCESS, workers * parallel * BEYOND_ESTIMATE * share.request
-    assert share.request == 64 * MIB or at_rest + at_work <= memory
+    at_rest = (workers + SPARE_PROCESSES) * PROCESS
+    at_work = workers * share.parallel * BEYOND_ESTIMATE * share.request
+    least = share.request == 64 * MIB and (parallel is not None or share.parallel == 1)
+    assert least or at_rest + at_work <= memory
     assert 64 * MIB <= share.request <= 4 * GIB
+    assert share.parallel == parallel or 1 <= share.parallel <= 64 // workers

@@ -19,21 +19,27 @@ BEYOND_ESTIMATE = 1.5  # how much more than its estimate a request may take
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes. request: for what one request may take by estimate. runtime: for ONNX Runtime in one worker."""
+    """parallel: requests that one worker computes at a time. request: bytes that each may take by estimate. runtime:
+    bytes for ONNX Runtime in one worker.
+    """
 
+    parallel: int
     request: int
     runtime: int
 
 
-def budget(workers: int, parallel: int, memory: int | None = None) -> Budget:
-    """The share of `workers` processes that compute `parallel` requests each; memory: by default `available_memory`.
+def budget(workers: int, parallel: int | None, processors: int, memory: int | None = None) -> Budget:
+    """The share of each of `workers` processes. parallel: as it is set; None: as many as there are processors and
+    memory for. memory: by default `available_memory`.
 
-    What the processes take at rest is put aside; the rest is for as many requests as may compute at a time.
+    What the processes take at rest is put aside; the rest is for the requests that may compute at a time.
     """
     whole = available_memory() if memory is None else memory
-    rest = int(HEADROOM * whole) - (workers + SPARE_PROCESSES) * PROCESS
-    request = int(rest / (workers * parallel) / BEYOND_ESTIMATE)
-    return Budget(min(max(request, LEAST_REQUEST), MOST_REQUEST), max(whole // 2 // workers, LEAST_REQUEST))
+    rest = int((HEADROOM * whole - (workers + SPARE_PROCESSES) * PROCESS) / BEYOND_ESTIMATE)
+    if parallel is None:
+        parallel = max(1, min(processors // workers, rest // (workers * LEAST_REQUEST)))
+    request = min(max(rest // (workers * parallel), LEAST_REQUEST), MOST_REQUEST)
+    return Budget(parallel, request, max(whole // 2 // workers, LEAST_REQUEST))
 
 
 def available_memory() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from lstm_explain.engine import Engine, Passes, in_double, runtime_message
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 from lstm_explain.explanation import Explanation, explanation_of, used
 from lstm_explain.finer import batch_axes, of_samples, put, same_values, wanting
+from lstm_explain.footprint import Footprint
 from lstm_explain.graph.amount import steady
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.division import without_traps
@@ -35,7 +37,7 @@ from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.axes import Axes, find_lengths
 from lstm_explain.plan.compile import Purpose, compile_plan
-from lstm_explain.plan.forward import Pass
+from lstm_explain.plan.forward import Pass, bytes_of
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.spec.method import LRP, ContextualDecomposition, Gradient, GradientTimesInput, Method
@@ -44,6 +46,10 @@ from lstm_explain.target import Selection, Target
 from lstm_explain.watch import lengthy
 
 BEFORE_ACTIVATION = (LRP, ContextualDecomposition)  # a share of a probability depends on the other classes' logits
+
+# What float64 may take for the samples for which float32 was not enough, and how many times a float32 pass that is:
+# numbers twice as wide, and what is made on the way back.
+FINER_BYTES, FINER_TIMES = 64 << 20, 3
 
 
 class Model:
@@ -78,6 +84,7 @@ class Model:
         self._study = Study(self._engine)
         self._steady = steady(graph)
         self._ways = Ways()
+        self.footprint = Footprint(self)
 
     @property
     def proto(self) -> onnx.ModelProto:
@@ -114,7 +121,11 @@ class Model:
     @property
     def hidden_units(self) -> int:
         """Of all recurrent nodes, both directions; 1 where there is none."""
-        return max(1, sum(cell.hidden * len(cell.directions) for cell in self._engine.cells.values()))
+        return max(1, self.recurrent_units)
+
+    @functools.cached_property
+    def recurrent_units(self) -> int:
+        return sum(cell.hidden * len(cell.directions) for cell in self._engine.cells.values())
 
     @property
     def steady(self) -> bool:
@@ -244,17 +255,20 @@ class Model:
             found = self._in_double(checked, *question, targets, capture, passes) if amplifies else None
             if found is None:
                 done, answers = self._engine.explain(checked, *question, targets, capture, passes)
+                each, values = bytes_of(done) // max(s.batch for s, _ in answers), self._outputs_of(done)
+                passes.clear()  # what float64 takes comes in the place of it
+                del done
                 for number, (target, (selection, answer)) in enumerate(zip(targets, answers, strict=True)):
                     if self._single and len(rows := wanting(method, answer)):
-                        finer = self._finer(checked, *question, target, capture, passes, rows, selection, answer)
+                        finer = self._finer(checked, *question, target, capture, passes, rows, selection, answer, each)
                         answers[number] = (selection, finer)
             else:
-                done, answers = found
+                values, answers = self._outputs_of(found[0]), found[1]
         return [
             explanation_of(
                 answer,
                 self.outputs,
-                done.values,
+                values,
                 method,
                 used(target, output, selection),
                 single=self._single,
@@ -301,15 +315,26 @@ class Model:
         rows: npt.NDArray[np.intp],
         selection: Selection,
         answer: Answer,
+        each: int,
     ) -> Answer:
-        """With float64's answer for these samples, and for no other: which one gets must not depend on its company."""
+        """With float64's answer for these samples, and for no other: which one gets must not depend on its company.
+
+        each: bytes that a sample's pass took in float32. As many samples go together as memory allows.
+        """
         fixed = replace(target, index=selection.index, contrast=selection.contrast)
         axes = batch_axes(self.axes, inputs, selection.batch)
-        if axes is not None and not capture and target.batch_axis is not None and len(rows) < selection.batch:
-            few = {name: np.ascontiguousarray(array.take(rows, axes[name])) for name, array in inputs.items()}
-            again = self._in_double(few, method, output, head, [of_samples(fixed, rows)], capture, {})
-            if again is not None and same_values(again[1][0][1].explained, answer.explained[rows]):
-                return put(answer, rows, again[1][0][1], axes)
+        most, mended = max(1, FINER_BYTES // (FINER_TIMES * max(each, 1))), answer
+        apart = axes is not None and not capture and target.batch_axis is not None
+        if apart and axes is not None and min(len(rows), most) < selection.batch:
+            for start in range(0, len(rows), most):
+                some = rows[start : start + most]
+                few = {name: np.ascontiguousarray(array.take(some, axes[name])) for name, array in inputs.items()}
+                again = self._in_double(few, method, output, head, [of_samples(fixed, some)], capture, {})
+                if again is None or not same_values(again[1][0][1].explained, answer.explained[some]):
+                    break
+                mended = put(mended, some, again[1][0][1], axes)
+            else:
+                return mended
         again = self._in_double(inputs, method, output, head, [fixed], capture, passes)
         return answer if again is None else again[1][0][1]
 
@@ -330,14 +355,35 @@ class Model:
         """
         lengthy()
         try:
-            with self._lock:
-                unfold = not (isinstance(method, LRP) and method.bias_factor)
-                if unfold not in self._double:
-                    self._double[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
-                engine = self._double[unfold]
-            return engine.explain(in_double(inputs), method, output, head, targets, capture, passes)
+            return self._in_float64(method).explain(in_double(inputs), method, output, head, targets, capture, passes)
         except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
             return None
+
+    def _in_float64(self, method: Method) -> Engine:
+        with self._lock:
+            unfold = not (isinstance(method, LRP) and method.bias_factor)
+            if unfold not in self._double:
+                self._double[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
+            return self._double[unfold]
+
+    def _outputs_of(self, done: Pass) -> dict[str, npt.NDArray[Any]]:
+        return {name: done.values[name] for name in self.outputs}
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    def head_of(self, output: str) -> Head:
+        """The value that is explained for an output."""
+        return self._heads[output]
+
+    def starts_in_double(self, method: Method) -> bool:
+        """Whether the method is not tried in float32."""
+        return self._single and self._amplifies(method)
+
+    def engine_for(self, method: Method) -> Engine:
+        """The engine that the method is tried with first."""
+        return self._in_float64(method) if self.starts_in_double(method) else self._engine
 
     def _amplifies(self, method: Method) -> bool:
         """Whether float32 is not worth a try: gates divide what they receive by pre-activations, which may be small.

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from lstm_explain.budget import BEYOND_ESTIMATE, LEAST_REQUEST, PROCESS, SPARE_PROCESSES, budget
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.processes import Processes
 from lstm_explain.service.settings import ENV_PREFIX, Settings
@@ -108,6 +109,27 @@ def test_containers_can_do_little() -> None:
     assert compose["read_only"] is True
     assert compose["cap_drop"] == ["ALL"]
     assert all(port.startswith("127.0.0.1:") for port in compose["ports"])
+
+
+def test_what_a_server_may_take_by_default_fits_the_container() -> None:
+    """Its processes at rest, as many requests at work as there may be, half as large again as they were estimated."""
+    kserve = read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]
+    compose = read(ROOT / "compose.yaml")["services"]["server"]
+    given = settings_of(DEPLOY / "kustomize/base/kustomization.yaml")
+    parallel = next(int(flag.partition("=")[2]) for flag in kserve["args"] if flag.startswith("--parallel="))
+    for limit, slots, settings in (
+        (server_of(base()["Deployment"])["resources"]["limits"]["memory"], int(given[f"{ENV_PREFIX}PARALLEL"]), given),
+        (kserve["resources"]["limits"]["memory"], parallel, dict.fromkeys(kserve["args"])),
+        (compose["mem_limit"], None, compose["environment"]),
+    ):
+        named = " ".join(settings).lower().replace("-", "_")
+        assert "request_bytes" not in named, "a limit of the file's own: hold it against the container's memory here"
+        number, unit = re.fullmatch(r"(\d+)([a-zA-Z]+)", limit).groups()
+        memory = int(number) << {"g": 30, "gi": 30, "m": 20, "mi": 20}[unit.lower()]
+        share = budget(1, slots, 64, memory)
+        at_rest = (1 + SPARE_PROCESSES) * PROCESS
+        assert at_rest + share.parallel * BEYOND_ESTIMATE * share.request <= memory
+        assert share.request > 2 * LEAST_REQUEST or slots is None
 
 
 def test_alerts_watch_metrics_that_exist_and_have_their_lines_in_the_runbook() -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
+from tests.memory_models import attention
 from tests.service.calling import request, stub, tensor
+from tests.service.models import write_version
 from tests.service.running import Running, serving
 
 MIB = 1 << 20
@@ -61,3 +63,26 @@ def test_what_was_large_goes_back_to_the_system(server: Running) -> None:
     before = server.resident()
     assert outcome(server, weather(200, 1000, method_pb2.Method(lrp=method_pb2.Lrp()))) == grpc.StatusCode.OK
     assert settled(server, before + 60 * MIB) < before + 60 * MIB
+
+
+def test_a_request_for_more_is_refused_before_it_takes_any(tmp_path: Path) -> None:
+    """Self-attention over 14,000 steps: the message has 218 KiB, its scores alone 784 MB."""
+    write_version(tmp_path, "attention", attention(width=4))
+    with serving(tmp_path, "--max-request-bytes-estimate", str(500 * MIB)) as server, server.channel() as channel:
+        for method in (
+            method_pb2.Method(lrp=method_pb2.Lrp()),
+            HALF,
+            method_pb2.Method(gradient=method_pb2.Gradient()),
+        ):
+            outcome(server, request("attention", inputs=[tensor("x", np.zeros((1, 20, 4), np.float32))], method=method))
+            before, most = server.resident(), 0
+            x = np.random.default_rng(0).standard_normal((1, 14_000, 4)).astype(np.float32)
+            call = stub(channel).Explain.future(
+                request("attention", inputs=[tensor("x", x)], method=method), timeout=120
+            )
+            while not call.done():
+                most = max(most, server.resident())
+                time.sleep(0.01)
+            assert call.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "bytes of memory" in call.details()
+            assert most < before + 100 * MIB

@@ -115,13 +115,14 @@ def test_runs_of_the_methods_are_those_that_are_made() -> None:
     assert runs(model, x, lx.LRP()) == 1
 
 
-def test_memory_is_estimated_by_time_steps_and_units() -> None:
-    model = lx.load(lstm(hidden=64))
-    one, two = (estimate(model, {"x": sequence(4, steps)}, lx.LRP()) for steps in (100, 200))
-    assert two == 2 * one == 200 * 4 * (216 * 64 + 6 * 4 * FEATURES)
+def test_memory_is_bounded_by_an_estimate() -> None:
+    """tests/test_footprint.py holds it against what is measured."""
+    model, x = lx.load(lstm(hidden=64)), {"x": sequence(4, 2000)}
+    size = estimate(model, x, lx.LRP())
+    assert size == pytest.approx(2 * estimate(model, {"x": sequence(4, 1000)}, lx.LRP()), rel=0.05)
     with pytest.raises(lx.InputError, match="bytes of memory"):
-        Limits(bytes_estimate=two - 1).check(model, {"x": sequence(4, 200)}, lx.LRP())
-    Limits(bytes_estimate=two).check(model, {"x": sequence(4, 200)}, lx.LRP())
+        Limits(bytes_estimate=size - 1).check(model, x, lx.LRP())
+    Limits(bytes_estimate=size).check(model, x, lx.LRP())
 
 
 def test_a_models_limits_never_widen_the_servers() -> None:

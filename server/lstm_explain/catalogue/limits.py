@@ -12,21 +12,36 @@ import numpy.typing as npt
 
 from lstm_explain.errors import InputError, MethodError
 from lstm_explain.methods.players import player_shape
-from lstm_explain.methods.stacking import MOST_BYTES
+from lstm_explain.methods.stacking import MOST_BYTES, copies_for
+from lstm_explain.methods.study import bytes_a_copy
 from lstm_explain.model import Model
 from lstm_explain.plan.axes import Axes
-from lstm_explain.spec.method import LRP, IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
+from lstm_explain.spec.method import (
+    LRP,
+    ContextualDecomposition,
+    Gradient,
+    GradientTimesInput,
+    IntegratedGradients,
+    Method,
+    Occlusion,
+    ShapleySampling,
+    SmoothGrad,
+)
+from lstm_explain.watch import Later
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
-# What an LSTM's forward pass keeps and its way back makes: arrays of one hidden unit a time step, float32.
-# Measured with LSTMs of 64 to 256 units: 13.4 to 14.5 for LRP, 17.7 for gradients.
-ARRAYS_A_UNIT = 18
-# LRP is computed again in float64 where float32 leaves something over, and the first pass is kept meanwhile: measured
-# 46.5 to 53.9.
-ARRAYS_A_UNIT_AND_AGAIN = 54
-BYTES_A_NUMBER = 4
-COPIES_OF_INPUTS = 6
+# Requests of so many elements and steps are small whatever the model makes of them, and not worth a closer look.
+SMALL_ELEMENTS, SMALL_STEPS = 4096, 512
+# What an LSTM keeps of each hidden unit and step, in bytes, where nothing better is known: under the product rules that
+# keep most.
+BYTES_A_UNIT = 72
+COPIES_OF_INPUTS = 1  # the message that came; the answer takes the place of what was kept to find it
+# One sample that float32 was not enough for is explained again in float64, which takes twice as much as the first time,
+# after it. Whether that happens shows only then, so the estimate lies between.
+PERHAPS_AGAIN = 1.4
+TRIED_COPIES = 3  # of the batch, one and then two to find out whether it can be stacked, in memory of their own
+IN_FLOAT64, IN_PHRASES = 8 * 4, 8 * 24  # contextual decomposition's bytes a unit and step: what comes in; all phrases
 NO_AXES = Axes(None, None)
 
 
@@ -57,9 +72,11 @@ class Limits:
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return Limits(**{n: min((v for v in pair if v is not None), default=None) for n, pair in pairs.items()})
 
-    def check(self, model: Model, inputs: Inputs, method: Method | None) -> tuple[int, int]:
+    def check(self, model: Model, inputs: Inputs, method: Method | None, *, brief: bool = False) -> tuple[int, int]:
         """Time steps of all samples of all runs, which the time of a request is proportional to, and the bytes that it
         is estimated to take.
+
+        brief: raises Later where that takes longer than next to no time, see `estimate`.
 
         method: None for a prediction. Raises InputError, MethodError. Of inputs that do not fit the model it says
         nothing: the engine does.
@@ -82,6 +99,8 @@ class Limits:
                 f"{method.name} would run the model on {samples} samples, at most {self.samples} are allowed",
                 field="method",
             )
+        if brief and not _small(elements, largest[1]) and not model.footprint.knows(_walked(method)):
+            raise Later
         size = _estimate(model, inputs, method, times, largest)
         if self.bytes_estimate is not None and size > self.bytes_estimate:
             raise InputError(
@@ -113,20 +132,53 @@ def runs(model: Model, inputs: Inputs, method: Method | None) -> int:
 
 
 def estimate(model: Model, inputs: Inputs, method: Method | None) -> int:
-    """Bytes that the work takes at most, roughly.
+    """Bytes that the work takes at most, by what a small explanation by this method took (footprint.py), which is found
+    out when it is first needed.
 
-    18 arrays of float32 (with LRP 54) for every sample, time step and hidden unit, and six copies of the inputs. A
-    method of many runs stacks copies of the batch up to 128 MiB, and never fewer than one.
+    Measured peaks are between two thirds and one and a half times as much. A method of many runs stacks as many copies
+    of the batch as fit 128 MiB, and never fewer than one.
     """
     return _estimate(model, inputs, method, runs(model, inputs, method), extents(model, inputs))
 
 
 def _estimate(model: Model, inputs: Inputs, method: Method | None, times: int, largest: tuple[int, int]) -> int:
     batch, steps = largest
-    arrays = ARRAYS_A_UNIT_AND_AGAIN if isinstance(method, LRP) else ARRAYS_A_UNIT
-    one = BYTES_A_NUMBER * arrays * batch * steps * model.hidden_units
-    one += COPIES_OF_INPUTS * sum(array.nbytes for array in inputs.values())
-    return max(one, min(MOST_BYTES, one * times))
+    elements, given = 0, 0
+    for array in inputs.values():
+        elements, given = elements + array.size, given + array.nbytes
+    found = None if _small(elements, steps) else model.footprint.of(inputs, _walked(method))
+    one, held = found or (BYTES_A_UNIT * batch * steps * model.hidden_units, 0.0)
+    return int(COPIES_OF_INPUTS * given + _of_method(model, method, one, held, times, batch, steps, given))
+
+
+def _small(elements: int, steps: int) -> bool:
+    return elements <= SMALL_ELEMENTS and steps <= SMALL_STEPS
+
+
+def _walked(method: Method | None) -> Method | None:
+    """The pass that the method makes, once or many times; None: a prediction."""
+    if isinstance(method, (LRP, Gradient, GradientTimesInput)):
+        return method
+    return Gradient() if isinstance(method, (IntegratedGradients, SmoothGrad)) else None
+
+
+def _of_method(
+    model: Model, method: Method | None, one: float, held: float, times: int, batch: int, steps: int, given: int
+) -> float:
+    """one, held: of one pass over the batch, as `Footprint.of` gives them."""
+    units = model.recurrent_units
+    match method:
+        case LRP():
+            again = batch == 1 and method.product_rule == "all" and not model.starts_in_double(method)
+            return one * PERHAPS_AGAIN if again else one
+        case IntegratedGradients() | SmoothGrad():
+            return one * 2 * min(times, copies_for(int(3 * held)))
+        case Occlusion() | ShapleySampling():
+            copies = min(times, copies_for(bytes_a_copy(batch, steps, units, given)))
+            return (one + 2 * given) * (copies + TRIED_COPIES)
+        case ContextualDecomposition():
+            return one + IN_FLOAT64 * batch * steps * units + min(MOST_BYTES, IN_PHRASES * batch * steps * units)
+    return one
 
 
 def extents(model: Model, inputs: Inputs) -> tuple[int, int]:

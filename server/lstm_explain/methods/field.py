@@ -11,12 +11,11 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import memory
 from lstm_explain.methods.baselines import given_baselines
 from lstm_explain.methods.propagation import Context, explain_by_propagation, lanes_of
-from lstm_explain.methods.stacking import chunks, copies_for, rows_of, stack, tile, unstack
+from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
 from lstm_explain.methods.study import Scores, Task
 from lstm_explain.plan.account import per_sample
-from lstm_explain.plan.forward import Pass
+from lstm_explain.plan.forward import Pass, bytes_of
 from lstm_explain.rules import Lane, LaneLost
-from lstm_explain.rules.recurrent import Tape
 from lstm_explain.spec.method import Baseline, Gradient
 from lstm_explain.target import Selection
 
@@ -63,6 +62,7 @@ class Field:
             if len(known) >= MOST_SHAPES:
                 known.clear()
             known[key] = self._traced_lanes(2 if self.stacks else 1, task.target.batch_axis)
+            give_back(2 * self._bytes_a_copy)
         return known[key]
 
     def _traced_lanes(self, copies: int, axis: int) -> dict[str, Lane]:
@@ -129,7 +129,7 @@ class Field:
     @functools.cached_property
     def _bytes_a_copy(self) -> int:
         done = self.engine.forward(self.plan, self.inputs)
-        return 3 * _bytes([*done.values.values(), *done.tapes.values()])
+        return 3 * bytes_of(done)
 
     def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
         """By entry, [copies, *rows]."""
@@ -177,14 +177,3 @@ MOST_SHAPES = 256
 def times(weights: Array, array: Array) -> Array:
     """The product in float64, in memory that is used again: these are the largest arrays here."""
     return np.multiply(weights, array, out=memory.maker(np.broadcast_shapes(weights.shape, array.shape), np.float64)())
-
-
-def _bytes(held: object) -> int:
-    """Of all arrays in a forward pass, those on the tapes of recurrent nodes and bodies too."""
-    if isinstance(held, np.ndarray):
-        return held.nbytes
-    if isinstance(held, Mapping):
-        return sum(map(_bytes, held.values()))
-    if isinstance(held, (list, tuple)):
-        return sum(map(_bytes, held))
-    return _bytes(vars(held)) if isinstance(held, (Pass, Tape)) else _bytes(getattr(held, "passes", ()))

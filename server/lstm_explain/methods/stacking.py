@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.graph.session import shrink_arena
+from lstm_explain.kernels import memory
 from lstm_explain.rules import Lane
 from lstm_explain.watch import checkpoint
 
@@ -47,6 +49,13 @@ def copies_for(bytes_a_copy: int) -> int:
     """How many copies to run together: as many as stay near the processor, but a few where memory allows them."""
     near, at_most = (limit // max(bytes_a_copy, 1) for limit in (ENOUGH_BYTES, MOST_BYTES))
     return max(1, min(MOST_COPIES, max(near, min(FEW, at_most))))
+
+
+def give_back(tried: int) -> None:
+    """After a trial that took so many bytes, in arrays of other sizes than what follows will need."""
+    if tried > ENOUGH_BYTES:
+        memory.give_back()
+        shrink_arena()
 
 
 def chunks(count: int, size: int) -> Iterator[range]:

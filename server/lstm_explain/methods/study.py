@@ -18,7 +18,7 @@ from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.opened import Opened, open_graph
 from lstm_explain.methods.propagation import Answer
-from lstm_explain.methods.stacking import chunks, copies_for, rows_of, stack, tile
+from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile
 from lstm_explain.plan.account import largest_per_sample, per_sample
 from lstm_explain.plan.axes import Axes, find_axes
 from lstm_explain.plan.head import Head
@@ -215,6 +215,7 @@ class Scores:
         known = task.study.stackable
         if key not in known:
             known[key] = task.target.batch_axis is not None and self._fits() and self._probe()
+            give_back(2 * self._bytes_a_copy())
         return known[key]
 
     def _fits(self) -> bool:
@@ -258,11 +259,15 @@ class Scores:
         return array if time is None or time >= array.ndim else np.roll(array, 1, time)
 
     def _bytes_a_copy(self) -> int:
-        """An estimate: ONNX Runtime does not tell what it needs."""
         task = self.task
         steps = max([a.shape[t] for n, a in task.inputs.items() if (t := task.study.axes[n].time) is not None] + [1])
-        units = sum(c.hidden * len(c.directions) for c in task.study.engine.cells.values()) or 256
-        return 4 * self.batch * steps * (8 * units + 64) + 4 * sum(a.nbytes for a in task.inputs.values())
+        units = sum(c.hidden * len(c.directions) for c in task.study.engine.cells.values())
+        return bytes_a_copy(self.batch, steps, units, sum(a.nbytes for a in task.inputs.values()))
+
+
+def bytes_a_copy(batch: int, steps: int, units: int, given: int) -> int:
+    """An estimate: ONNX Runtime does not tell what it needs. units: of recurrent nodes. given: bytes of the inputs."""
+    return 4 * batch * steps * (8 * (units or 256) + 64) + 4 * given
 
 
 def _one_by_one(weights: Array, axis: int) -> list[Array]:

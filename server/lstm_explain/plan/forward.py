@@ -15,7 +15,7 @@ from lstm_explain.plan.compile import Plan, Segment
 from lstm_explain.plan.live import Stop, values_by_slot
 from lstm_explain.plan.small import fits, shaped
 from lstm_explain.rules import Kind
-from lstm_explain.rules.recurrent import Recurrent
+from lstm_explain.rules.recurrent import Recurrent, Tape
 from lstm_explain.watch import checkpoint
 
 
@@ -25,6 +25,17 @@ class Pass:
 
     values: dict[str, Array]
     tapes: dict[str, Any] = field(default_factory=dict)
+
+
+def bytes_of(held: object) -> int:
+    """Bytes of all arrays in a forward pass, those on the tapes of recurrent nodes and bodies too."""
+    if isinstance(held, np.ndarray):
+        return held.nbytes
+    if isinstance(held, Mapping):
+        return sum(map(bytes_of, held.values()))
+    if isinstance(held, (list, tuple)):
+        return sum(map(bytes_of, held))
+    return bytes_of(vars(held)) if isinstance(held, (Pass, Tape)) else bytes_of(getattr(held, "passes", ()))
 
 
 Advance = Callable[[Pass], None]  # adds to a pass what one step of a plan makes

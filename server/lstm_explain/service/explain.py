@@ -164,7 +164,10 @@ class Explainer:
     ) -> Message:
         if size > _most_in_the_loop(job.served):
             return await self._beside.do(lambda: self._in_turn(job, self._begun_beside(job, read), write), call)
-        company = self._begun(job, read)
+        try:
+            company = self._begun(job, read, brief=True)
+        except Later:
+            return await self._beside.do(lambda: self._in_turn(job, self._begun_beside(job, read), write), call)
         if not (job.short and job.kind is None and self._slots.take(0.0)):
             return await self._beside.do(lambda: self._in_turn(job, company, write), call)
         try:
@@ -187,14 +190,15 @@ class Explainer:
         except Stopped as stopped:
             raise stopped.cause from None
 
-    def _begun(self, job: Job, read: Callable[[], Request]) -> tuple[Room, Load]:
+    def _begun(self, job: Job, read: Callable[[], Request], *, brief: bool = False) -> tuple[Room, Load]:
         """Reads the request and finds out how long it may take, and in which company.
 
         Those that are short take turns anyway, and are in a batch only where the model's owner lets them wait for it.
+        brief: raises Later where finding out takes long.
         """
         request = job.request = read()
         limits = self._limits.tightened(job.served.limits)
-        job.units, size = limits.check(job.served.model, request.inputs, request.method)
+        job.units, size = limits.check(job.served.model, request.inputs, request.method, brief=brief)
         job.heavy = size > HEAVY
         job.most_bytes = limits.bytes_estimate
         # What is to be captured is prepared for anew each time that it is something else.

@@ -104,7 +104,8 @@ class Settings(BaseSettings):
     parallel: int | None = Field(
         default=None,
         ge=1,
-        description="explanations that one process computes at a time; one for each processor without it",
+        description="explanations that one process computes at a time; without it one for each processor, all workers "
+        "together, as far as memory goes",
     )
     threads: int = Field(default=1, ge=1, description="threads that one explanation may use")
     max_concurrent: int = Field(default=64, ge=1, description="unary requests at work or waiting; more are refused")
@@ -218,8 +219,12 @@ class Settings(BaseSettings):
         """The same with numbers where the memory that there is decides: to be asked before workers are started, each of
         which knows of itself only.
         """
-        share = budget(self.workers, max(1, self.slots // self.workers) if self.parallel is None else self.parallel)
-        by_default = {"max_request_bytes_estimate": share.request, "max_runtime_bytes": share.runtime}
+        share = budget(self.workers, self.parallel, len(os.sched_getaffinity(0)))
+        by_default = {
+            "parallel": share.parallel,
+            "max_request_bytes_estimate": share.request,
+            "max_runtime_bytes": share.runtime,
+        }
         return self.model_copy(update={name: n for name, n in by_default.items() if getattr(self, name) is None})
 
     @property
@@ -229,7 +234,9 @@ class Settings(BaseSettings):
 
     @property
     def slots(self) -> int:
-        return self.parallel or len(os.sched_getaffinity(0))
+        slots = self.with_shares().parallel
+        assert slots is not None
+        return slots
 
     @field_validator("models")
     @classmethod

@@ -1,0 +1,334 @@
+"""How much memory an explanation takes, before it is made: from what small ones keep, extrapolated.
+
+What a pass keeps depends on the model's graph: arrays of T × T for self-attention, a few numbers a unit and step for an
+LSTM. So the engine explains inputs of small extents that are made up, each symbolic extent doubled in turn, and every
+array that is held at the end gives a law: constant, linear or quadratic in each extent. Their sum says what other
+extents would take.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.engine import Engine, in_double
+from lstm_explain.graph.session import session_of
+from lstm_explain.inputs import TensorSpec, probe_inputs
+from lstm_explain.methods.propagation import Context, walked
+from lstm_explain.plan.control import Iterations
+from lstm_explain.plan.forward import Pass
+from lstm_explain.plan.head import Head
+from lstm_explain.rules import Kind
+from lstm_explain.rules.recurrent import STATE_SLOTS, Tape
+from lstm_explain.spec.method import LRP, Method
+from lstm_explain.target import Target, select
+
+if TYPE_CHECKING:
+    from lstm_explain.model import Model
+
+Array = npt.NDArray[Any]
+Extents = dict[str, int]
+Sizes = dict[str, int]
+Monomials = dict[tuple[int, ...], float]
+
+# Extents to begin with, until the model runs on them: some take no sequence shorter than their kernels and pools.
+FIRST = (16, 64, 256)
+# Arrays of the size of its output that a node makes on the way back and that are gone after it, by kind. Measured.
+TEMPORARY = {Kind.SUM: 3.0, Kind.MAP: 3.0, Kind.PRODUCT: 4.0, Kind.LOOKUP: 1.0, Kind.SCALE: 1.0, Kind.ACTIVATION: 2.0}
+TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
+MOST_KNOWN = 4096  # estimates that are kept, by extents
+
+
+@dataclass(frozen=True)
+class Law:
+    """Bytes as a polynomial of extents: a coefficient for each tuple of exponents. first: the extents that it is
+    relative to."""
+
+    first: tuple[int, ...]
+    monomials: Monomials
+
+    def at(self, extents: Sequence[int]) -> float:
+        ratios = [e / f for e, f in zip(extents, self.first, strict=True)]
+        return sum(
+            c * math.prod(r**p for r, p in zip(ratios, powers, strict=True)) for powers, c in self.monomials.items()
+        )
+
+
+def law_of(first: tuple[int, ...], size: float, doubled: Sequence[float]) -> Law:
+    """From the size at `first`, and at each extent doubled by itself."""
+    monomials: Monomials = {(): size}
+    for twice in doubled:
+        grown: Monomials = {}
+        for power, share in _shares(twice / size if size else 1.0):
+            for powers, coefficient in monomials.items():
+                grown[(*powers, power)] = grown.get((*powers, power), 0.0) + share * coefficient
+        monomials = grown
+    return Law(first, monomials)
+
+
+def _shares(growth: float) -> list[tuple[int, float]]:
+    """What grows so by doubling an extent: the share of a power of that extent, and of a constant."""
+    power = 0 if growth <= 1.02 else max(1, round(math.log2(growth)))
+    if power == 0:
+        return [(0, 1.0)]
+    share = (growth - 1) / (2**power - 1)
+    return [(power, share)] if abs(share - 1) < 0.02 else [(power, share), (0, 1 - share)]
+
+
+def total(laws: Iterable[Law]) -> Law:
+    laws = list(laws)
+    monomials: Monomials = {}
+    for law in laws:
+        for powers, coefficient in law.monomials.items():
+            monomials[powers] = monomials.get(powers, 0.0) + coefficient
+    return Law(laws[0].first if laws else (), monomials)
+
+
+# --- what is held ------------------------------------------------------------------------------------------------
+
+
+class Holdings:
+    """Bytes by name of arrays that are held; those that look at the same memory count once."""
+
+    def __init__(self) -> None:
+        self.sizes: Sizes = {}
+        self._seen: dict[int, Array] = {}
+
+    def add(self, name: str, held: object) -> None:
+        if isinstance(held, np.ndarray):
+            owner = held
+            while isinstance(owner.base, np.ndarray):
+                owner = owner.base
+            if id(owner) not in self._seen:
+                self._seen[id(owner)] = owner
+                self.sizes[name] = self.sizes.get(name, 0) + owner.nbytes
+        elif isinstance(held, Mapping):
+            for key, value in held.items():
+                self.add(f"{name} {key}", value)
+        elif isinstance(held, (list, tuple)):
+            for value in held:
+                self.add(name, value)
+        elif isinstance(held, (Pass, Tape)):
+            self.add(name, vars(held))
+        elif isinstance(held, Iterations):
+            self.add(name, held.passes)
+
+
+def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mapping[str, Array], double: bool) -> Sizes:
+    """By the walk of an explanation, when it is done."""
+    plan = engine.plan(head, method, ())
+    done = engine.forward(plan, in_double(inputs) if double else inputs)
+    context = Context(plan, head, engine.cells, done, list(inputs), [])
+    # One walk for all samples: which of them is explained does not change what is kept.
+    walk = walked(context, method, select(Target(), done.values[output], output))
+    holdings = Holdings()
+    holdings.add("", [inputs[name] for name in inputs])  # which the caller holds
+    holdings.sizes.clear()
+    holdings.add("kept", done)
+    for name, message in walk.messages.items():
+        holdings.add(f"message {name}", [message.relevance, message.density, message.amount])
+    passing = {}
+    for stop in plan.stops:
+        arrived = [m for m in walk.arrivals(stop) if m is not None]
+        sizes = [a.nbytes for m in arrived for a in (m.relevance, m.density) if a is not None]
+        times = (TEMPORARY_OF_GRADIENTS if plan.gradient else TEMPORARY).get(stop.kind, 0.0)
+        passing[f"passing {stop.node.name}"] = int(times * sum(sizes))
+    return holdings.sizes | passing
+
+
+# --- what is needed for a moment ---------------------------------------------------------------------------------
+
+# Outputs that are their input under another shape, and those that are never written over an input of the same size.
+VIEWS = frozenset(("Squeeze", "Unsqueeze", "Reshape", "Flatten", "Identity"))
+NEVER_IN_PLACE = STATE_SLOTS.keys() | {
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "ConvTranspose",
+    "Einsum",
+    "Transpose",
+    "Concat",
+    "Gather",
+}
+# ONNX Runtime takes nodes in an order of its own, and its arena has gaps.
+SLACK = 1.2
+
+
+def _values(engine: Engine, inputs: Mapping[str, Array]) -> Sizes:
+    """Bytes of every value of the graph, computed by ONNX Runtime, and of what it needs inside recurrent nodes."""
+    graph = engine.graph
+    names = [o for node in graph.nodes for o in node.outputs if o]
+    session = session_of(graph, graph.nodes, graph.inputs, names, optimise=False)
+    values = dict(inputs) | dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    sizes = {name: value.nbytes for name, value in values.items() if isinstance(value, np.ndarray)}
+    for name, cell in engine.cells.items():
+        source = values.get(cell.node.inputs[0])
+        if source is not None:
+            numbers = source.shape[0] * source.shape[1] * len(cell.directions) * cell.hidden
+            sizes[f"inside {name}"] = 4 * cell.gates * numbers
+    return sizes
+
+
+def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
+    """For each node the values that are there while it runs, without those that are kept anyway."""
+    graph = engine.graph
+    root = {name: name for name in (*graph.inputs, *graph.constants)}
+    for node in graph.nodes:
+        root.update((o, root[node.inputs[0]] if node.op in VIEWS else o) for o in node.outputs if o)
+    last = {root[name]: i for i, node in enumerate(graph.nodes) for name in (*node.inputs, *node.captured) if name}
+    last.update(dict.fromkeys((root[name] for name in graph.outputs), len(graph.nodes)))
+    known = {root.get(name, name) for name in kept} | set(graph.constants) | set(graph.inputs)
+    live: set[str] = set()
+    moments = []
+    for i, node in enumerate(graph.nodes):
+        ending = {name for name in live if last.get(name, -1) <= i}
+        made = {root[o] for o in node.outputs if o} - known - live
+        in_place = node.op not in NEVER_IN_PLACE and ending
+        moments.append([*(live - ending if in_place else live), *made, f"inside {node.name}"])
+        live = (live - ending) | {name for name in made if last.get(name, -1) > i}
+    return moments
+
+
+# --- the estimate ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Laws of one kind of explanation. held: at the end. moments: beside it, for a moment each, the largest counts.
+
+    passing: what a node of the way back makes beside it; the largest counts, too.
+    """
+
+    held: Law
+    moments: list[Law]
+    passing: list[Law]
+
+
+class Footprint:
+    """Of one model, which is not kept alive. Safe to call from several threads."""
+
+    def __init__(self, model: Model) -> None:
+        self._model: Model = weakref.proxy(model)
+        self._symbols = list(dict.fromkeys(d for s in model.inputs.values() for d in s.shape if isinstance(d, str)))
+        self._lock = threading.Lock()
+        self._estimates: dict[object, Estimate | None] = {}
+        self._known: dict[tuple[object, tuple[int, ...]], tuple[float, float] | None] = {}
+
+    def of(self, inputs: Mapping[str, Array], method: Method | None) -> tuple[float, float] | None:
+        """Bytes that one pass over these inputs takes, and how many of them its arrays keep; None where the model could
+        not be tried. method: of those that walk back; None for a prediction.
+        """
+        kind = _kind(method)
+        extents = self._extents(inputs)
+        key = (kind, extents)
+        if key not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = self._bytes(self._estimate(kind, method), extents)
+        return self._known[key]
+
+    def knows(self, method: Method | None) -> bool:
+        """Whether `of` need not try the model for this method any more."""
+        return _kind(method) in self._estimates
+
+    def _extents(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
+        found = dict.fromkeys(self._symbols, 1)
+        for name, spec in self._model.inputs.items():
+            if name in inputs:
+                for symbol, extent in zip(spec.shape, inputs[name].shape, strict=False):
+                    if isinstance(symbol, str):
+                        found[symbol] = max(found[symbol], extent)
+        return tuple(found.values())
+
+    def _bytes(self, estimate: Estimate | None, extents: tuple[int, ...]) -> tuple[float, float] | None:
+        if estimate is None:
+            return None
+        held, moment, largest = (
+            max((law.at(extents) for law in laws), default=0.0)
+            for laws in ([estimate.held], estimate.moments, estimate.passing)
+        )
+        return held + SLACK * moment + largest, held
+
+    def _estimate(self, kind: object, method: Method | None) -> Estimate | None:
+        with self._lock:
+            if kind not in self._estimates:
+                with np.errstate(all="ignore"):
+                    self._estimates[kind] = self._tried(method)
+            return self._estimates[kind]
+
+    def _tried(self, method: Method | None) -> Estimate | None:
+        for first in FIRST:
+            try:
+                return self._measured(method, first)
+            except Exception:  # whatever the model does not take of what is made up here
+                continue
+        return None
+
+    def _measured(self, method: Method | None, first: int) -> Estimate:
+        model, batch = self._model, self._batch_symbols()
+        engine, double = (model.engine_for(method), model.starts_in_double(method)) if method else (model.engine, False)
+        extents = {symbol: 2 if symbol in batch else first for symbol in self._symbols}
+        trials = [extents, *({**extents, symbol: 2 * extents[symbol]} for symbol in self._symbols)]
+        held, values = [], []
+        for trial in trials:
+            inputs = self._made_up(trial)
+            if method is not None:
+                head = model.head_of(model.default_output)
+                held.append(_held(engine, head, model.default_output, method, inputs, double))
+            values.append(_values(engine, in_double(inputs) if double else inputs))
+        at = tuple(extents.values())
+        laws, passing = _laws(at, values), _laws(at, held)
+        kept = {name: passing.pop(name) for name in list(passing) if not name.startswith("passing ")}
+        if held:  # our own kernels make nothing inside that they do not keep
+            laws = {name: law for name, law in laws.items() if not name.startswith("inside ")}
+        passed = {name.removeprefix("kept values ") for name in kept}
+        moments = [total([laws[n] for n in names if n in laws] or [Law(at, {})]) for names in _moments(engine, passed)]
+        return Estimate(total(kept.values()) if kept else Law(at, {}), _largest(moments), _largest([*passing.values()]))
+
+    def _batch_symbols(self) -> set[object]:
+        axes = self._model.axes
+        return {spec.shape[axis] for name, spec in self._model.inputs.items() if (axis := axes[name].batch) is not None}
+
+    def _made_up(self, extents: Extents) -> dict[str, Array]:
+        shapes = {
+            name: TensorSpec(spec.dtype, tuple(extents[d] if isinstance(d, str) else d for d in spec.shape))
+            for name, spec in self._model.inputs.items()
+        }
+        made = probe_inputs(shapes)
+        for lengths, of in self._model.lengths.items():
+            axis = self._model.axes[of].time
+            if axis is not None:
+                made[lengths][...] = made[of].shape[axis]
+        return made
+
+
+def _laws(at: tuple[int, ...], trials: Sequence[Sizes]) -> dict[str, Law]:
+    """By name. trials: the sizes at the first extents, and at each doubled by itself."""
+    if not trials:
+        return {}
+    return {name: law_of(at, size, [t.get(name, size) for t in trials[1:]]) for name, size in trials[0].items()}
+
+
+def _kind(method: Method | None) -> object:
+    """What decides how much is kept."""
+    if not isinstance(method, LRP):
+        return method is not None
+    return method.product_rule, method.bias_factor > 0, method.composite is not None
+
+
+def _largest(laws: list[Law]) -> list[Law]:
+    """Those that may be the largest at some extents."""
+    found: dict[int, Law] = {}
+    for scale in (1, 8, 64, 512, 4096):
+        for uneven in range(len(laws[0].first) + 1 if laws else 0):
+            extents = [f * (1 if i == uneven else scale) for i, f in enumerate(laws[0].first)]
+            best = max(laws, key=lambda law: law.at(extents))
+            found[id(best)] = best
+    return list(found.values())

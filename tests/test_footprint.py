@@ -1,0 +1,142 @@
+"""The memory of a request is estimated from the model's graph: within a factor of 1.5 of what is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.catalogue.limits import Limits, estimate
+from lstm_explain.footprint import law_of
+from lstm_explain.watch import Later
+from tests.memory_models import MODELS
+
+FACTOR = 1.5
+METHODS = {
+    "predict": None,
+    "all": lx.LRP(),
+    "half": lx.LRP(product_rule="half"),
+    "prop": lx.LRP(product_rule="prop"),
+    "abs": lx.LRP(product_rule="abs"),
+    "gradient": lx.Gradient(),
+    "times_input": lx.GradientTimesInput(),
+    "integrated": lx.IntegratedGradients(steps=4),
+    "smooth": lx.SmoothGrad(samples=4),
+    "occlusion": lx.Occlusion(),
+    "shapley": lx.ShapleySampling(permutations=1),
+    "decomposition": lx.ContextualDecomposition(),
+}
+# Samples, steps, and methods: by model, of sizes at which what the process does besides does not count.
+CASES = {
+    "discharge": [(100, 1000, "all half prop"), (16, 365, "decomposition")],
+    "lstm": [(64, 1000, "predict all half abs gradient"), (100, 400, "integrated"), (128, 40, "occlusion shapley")],
+    "narrow": [(200, 1500, "all half gradient")],
+    "wide": [(32, 1500, "predict all half gradient")],
+    "gru": [(64, 1000, "all half gradient")],
+    "rnn": [(200, 1000, "all gradient")],
+    "two": [(32, 1000, "predict all half gradient")],
+    "attention": [(1, 3000, "all half gradient"), (8, 800, "all"), (1, 2000, "integrated smooth")],
+    "gated": [(32, 1000, "all half gradient"), (64, 400, "integrated")],
+    "convolved": [(64, 1000, "all half gradient")],
+    "words": [(64, 1000, "all gradient times_input")],
+}
+
+
+def inputs_of(model: lx.Model, batch: int, steps: int) -> dict[str, np.ndarray]:
+    (name, spec), rng = next(iter(model.inputs.items())), np.random.default_rng(1)
+    axes = model.axes[name]
+    extents = {axes.batch: batch, axes.time: steps}
+    shape = [d if isinstance(d, int) else extents[axis] for axis, d in enumerate(spec.shape)]
+    if spec.dtype.kind == "f":
+        return {name: rng.standard_normal(shape).astype(spec.dtype)}
+    return {name: rng.integers(1, 400, shape).astype(spec.dtype)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_estimates_are_within_a_factor_of_measured_peaks(name: str) -> None:
+    command = [sys.executable, "-m", "tests.test_footprint", name]
+    told = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    measured = [json.loads(line) for line in told.stdout.splitlines()]
+    assert len(measured) == sum(len(methods.split()) for _, _, methods in CASES[name])
+    wrong = [m for m in measured if not 1 / FACTOR <= m["estimated"] / m["peak"] <= FACTOR]
+    assert not wrong
+
+
+def test_a_request_for_arrays_of_time_by_time_is_refused_before_they_are_made() -> None:
+    model = lx.load(MODELS["attention"]())
+    x = {"x": np.zeros((1, 14_000, 16), np.float32)}
+    for method in METHODS.values():
+        if not isinstance(method, lx.ContextualDecomposition):
+            with pytest.raises(lx.InputError, match="bytes of memory"):
+                Limits(bytes_estimate=500 << 20).check(model, x, method)
+    short = {"x": np.zeros((1, 1000, 16), np.float32)}
+    Limits(bytes_estimate=500 << 20).check(model, short, lx.LRP())
+
+
+def test_what_takes_long_to_find_out_is_not_found_out_in_passing() -> None:
+    model, x = lx.load(MODELS["attention"]()), {"x": np.zeros((1, 1000, 16), np.float32)}
+    with pytest.raises(Later):
+        Limits().check(model, x, lx.LRP(), brief=True)
+    Limits().check(model, {"x": np.zeros((1, 100, 16), np.float32)}, lx.LRP(), brief=True)
+    Limits().check(model, x, lx.LRP())
+    Limits().check(model, x, lx.LRP(), brief=True)
+
+
+@pytest.mark.parametrize(
+    "size", [lambda b, t: 7, lambda b, t: 3 * b * t + 5 * b, lambda b, t: 2 * b * t * t, lambda b, t: 4 * (t - 4)]
+)
+def test_laws_hold_beyond_what_they_were_made_from(size) -> None:
+    law = law_of((2, 16), size(2, 16), [size(4, 16), size(2, 32)])
+    for extents in ((1, 100), (64, 1000), (3, 20_000)):
+        assert law.at(extents) == pytest.approx(size(*extents), rel=0.02)
+
+
+# --- in a process of its own -------------------------------------------------------------------------------------
+
+
+def _status(key: str) -> int:
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(key)) << 10
+
+
+def _measure(name: str) -> None:
+    import ctypes
+    import gc
+
+    from lstm_explain.graph.session import shrink_arena
+    from lstm_explain.kernels import memory
+
+    model = lx.load(MODELS[name]())
+
+    def work(x: dict[str, np.ndarray], method: lx.Method | None) -> None:
+        with suppress(lx.InputError):  # it overflows, which shows at the end
+            model.predict(x) if method is None else model.explain(x, method)
+
+    for batch, steps, methods in CASES[name]:
+        for word in methods.split():
+            work(inputs_of(model, 2, 8), METHODS[word])  # compiles kernels and prepares sessions
+            gc.collect()
+            memory.give_back()
+            shrink_arena()
+            ctypes.CDLL(None).malloc_trim(0)
+            before = _status("VmRSS")
+            Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+            x = inputs_of(model, batch, steps)
+            work(x, METHODS[word])
+            case = {"model": name, "samples": batch, "steps": steps, "method": word, "peak": _status("VmHWM") - before}
+            print(json.dumps(case | {"estimated": estimate(model, x, METHODS[word])}), flush=True)
+            del x
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _measure(sys.argv[1])
