@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from lstm_explain.catalogue.layout import Tag
 from lstm_explain.errors import Error
-from lstm_explain.service import logs, tracing
+from lstm_explain.service import logs, shared_values, tracing
 from lstm_explain.service.board import Board
 from lstm_explain.service.caution import Caution
 from lstm_explain.service.control import Control, Message
@@ -99,6 +99,7 @@ def run(settings: Settings) -> None:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to end
     stopping = Stopping(signal.SIGTERM)
+    shared_values.use()
     if settings.traces:
         tracing.set_up()
     try:

@@ -1,0 +1,45 @@
+"""Metrics in files that the parent reads, at nearly the price of metrics in memory.
+
+prometheus_client's own values for several processes cost about 2 microseconds for each number that a request counts,
+and a request counts some twenty. Most of that is looking up where the number lies, and whether the process has forked.
+Here each value keeps its place in the file; workers never fork.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+from prometheus_client import values
+
+
+def use() -> None:
+    """To be called before any metric is made. PROMETHEUS_MULTIPROC_DIR names the folder of the files."""
+    base: Any = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+
+    class SharedValue(base):  # type: ignore[misc]
+        """A number in the file, where the base class has put it."""
+
+        _value: float
+
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            self._own = Lock()
+            try:
+                at = self._file._positions[self._key]
+                self._cell = memoryview(self._file._m)[at : at + 8].cast("d")
+            except (AttributeError, KeyError):  # another release of prometheus_client
+                self.__dict__.update(inc=super().inc, set=super().set, get=super().get)
+
+        def inc(self, amount: float) -> None:
+            with self._own:
+                self._value = self._cell[0] = self._value + amount
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            with self._own:
+                self._value = self._cell[0] = value
+
+        def get(self) -> float:
+            return float(self._value)
+
+    values.ValueClass = SharedValue
