@@ -72,7 +72,7 @@ class Source:
         """Changes when a file that the version is made of does: name, time and size of each. Raises OSError."""
         files = [self.model_file, self.config_file] if self.bare else [*self._beside(), *self.folder.iterdir()]
         there = sorted({path for path in files if path.is_file()})
-        return tuple((str(p.relative_to(self.folder)), (s := p.stat()).st_mtime_ns, s.st_size) for p in there)
+        return tuple((os.path.relpath(p, self.folder), (s := p.stat()).st_mtime_ns, s.st_size) for p in there)
 
     def size(self) -> int:
         """Bytes of the model's file, and of what lies beside it or in folders there. Raises OSError."""

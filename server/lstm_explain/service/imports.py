@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from lstm_explain.catalogue.layout import CONFIG, MODEL, NAME, VERSION, Source, find_sources, source_in
+from lstm_explain.catalogue.layout import CONFIG, MODEL, NAME, VERSION, Source, find_sources, fingerprint, source_in
 from lstm_explain.catalogue.served import ServedModel, load_served
 from lstm_explain.errors import Error, InputError
 from lstm_explain.service.errors import AlreadyExists, NoSpace, NotFound, Overloaded
@@ -210,8 +210,9 @@ class Imports:
                 raise AlreadyExists(f"model {upload.name!r} has a version {version}", field="start.name") from error
             _sync(final)
             _sync(self._root)
-            served = replace(served, card=replace(served.card, version=version))
-            self._repository.adopt(served, source_in(final / str(version), upload.name, version))
+            source = source_in(final / str(version), upload.name, version)
+            served = replace(served, card=replace(served.card, version=version, files=fingerprint(source.state())))
+            self._repository.adopt(served, source)
             log.info("model %s version %d is imported", upload.name, version)
             return served
 
