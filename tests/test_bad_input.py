@@ -517,6 +517,22 @@ def test_eight_threads_get_what_one_gets(model: lx.Model) -> None:
             mistake.result()
 
 
+def test_an_output_without_elements_is_an_error_of_ours() -> None:
+    g = GraphBuilder(np.float32, 17)
+    proto = g.model(g.op("Slice", [g.input("x", ["B", 4]), g.ints(9), g.ints(9), g.ints(0)]), ["N", 4], rename="y")
+    for index in (None, 1):
+        with pytest.raises(lx.TargetError, match="holds nothing"):
+            lx.load(proto).explain({"x": np.ones((2, 4), np.float32)}, target=lx.Target(index=index))
+
+
+def test_the_largest_of_unsigned_numbers_are_found() -> None:
+    g = GraphBuilder(np.float32, 17)
+    best, _ = g.ops("TopK", [g.input("x", ["B", 4], TensorProto.UINT8), g.ints(2)], 2)
+    proto = g.model(g.op("Cast", [best], to=TensorProto.FLOAT), ["B", 2], rename="y")
+    e = lx.load(proto).explain({"x": np.array([[3, 0, 200, 7]], np.uint8)}, target=lx.Target(index=1))
+    np.testing.assert_allclose(e.relevance["x"], [[0, 0, 0, 7]])
+
+
 def test_an_axis_out_of_range_is_an_error_of_ours() -> None:
     proto = tiny(helper.make_node("Squeeze", ["x", "axis"], ["y"], name="squeeze"))
     proto.graph.initializer.append(helper.make_tensor("axis", TensorProto.INT64, [1], [9]))

@@ -211,6 +211,39 @@ def test_constant_lengths_out_of_range_are_refused() -> None:
             lx.load(model(graph))
 
 
+def frames(window: int | None, length: int | None, how: str) -> onnx.ModelProto:
+    """STFT of a signal of 8 steps. how: of the frame's length, a constant, computed from one, or an input."""
+    constants = [numpy_helper.from_array(np.array(2), "step")]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 8, 1])]
+    nodes = []
+    if window is not None:
+        constants.append(numpy_helper.from_array(np.ones(window, np.float32), "window"))
+    if how == "input":
+        inputs.append(helper.make_tensor_value_info("length", TensorProto.INT64, []))
+    elif length is not None:
+        constants.append(numpy_helper.from_array(np.array(length), "length" if how == "constant" else "stored"))
+        nodes += [helper.make_node("Abs", ["stored"], ["length"])] if how == "computed" else []
+    names = ["x", "step", "" if window is None else "window", "" if length is None else "length"]
+    nodes.append(helper.make_node("STFT", names, ["y"], name="spectrum"))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", "t", "f", "two"])
+    return model(helper.make_graph(nodes, "g", inputs, [y], constants))
+
+
+def test_frames_without_a_step_are_refused() -> None:
+    """ONNX Runtime divides by their length."""
+    wrong = [
+        (None, 0, "constant"),
+        (None, -1, "constant"),
+        (None, 0, "computed"),
+        (None, 4, "input"),
+        (0, None, "constant"),
+    ]
+    for name, said in said_of({str(case): frames(*case) for case in wrong}).items():
+        assert "node 'spectrum' (STFT): " in said, (name, said)
+    for case in [(None, 4, "constant"), (None, 4, "computed"), (4, None, "constant")]:
+        assert lx.load(frames(*case)).report().supported
+
+
 # --- what only a request brings ----------------------------------------------------------------------------------
 
 

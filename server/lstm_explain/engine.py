@@ -75,7 +75,7 @@ class Engine:
         try:
             asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
             return done, list(zip(selections, explain_by_propagation(context, method, asked), strict=True))
-        except ValueError as error:  # NumPy's word for shapes that do not fit: the model declares others than it has
+        except (ValueError, ArithmeticError, IndexError) as error:  # shapes that the model declares, but does not have
             raise ModelError(f"shapes in the model contradict each other: {error}") from error
         except MemoryError as error:
             raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error

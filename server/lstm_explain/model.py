@@ -67,7 +67,7 @@ class Model:
         graph = build(typed)
         check_operands(graph)
         graph = canonical(fold(graph))
-        check_operands(graph)  # folding and spelling have made more of them known
+        check_operands(graph, folded=True)  # folding and spelling have made more of them known
         try_inference(graph)
         self._engine = Engine(graph, gates)
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}

@@ -56,13 +56,17 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
     axis, at = target.batch_axis, target.index
     if axis == 0 and output.ndim == 2 and type(at) is int and target.contrast is None and target.weights is None:
         width = output.shape[1]
-        if -width <= at < width and output.dtype.kind == "f":  # the usual case
+        if -width <= at < width and len(output) and output.dtype.kind == "f":  # the usual case
             weights = np.zeros(output.shape, output.dtype)
             weights[:, at] = 1
             return Selection(weights, len(output), np.array([[at % width]] * len(output)), None)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: no axis {axis} for the batch", field="target.batch_axis"
+        )
+    if not output.size:
+        raise TargetError(
+            f"output {name!r} has shape {output.shape}: it holds nothing to explain", field="target.output"
         )
     samples = output[None] if axis is None else output if axis == 0 else np.moveaxis(output, axis, 0)
     weights = np.zeros(samples.shape, output.dtype if output.dtype.kind == "f" else np.float32)

@@ -75,7 +75,8 @@ def _tensor(model: ModelProto, rng: Rng, kinds: str) -> TensorProto | None:
     """One whose NumPy kind is among `kinds`."""
     graph = _graph(model, rng)
     tensors = [*graph.initializer, *(a.t for n in graph.node for a in n.attribute if a.HasField("t"))]
-    fitting = [t for t in tensors if np.dtype(helper.tensor_dtype_to_np_dtype(t.data_type)).kind in kinds]
+    inside = [t for t in tensors if t.data_location != TensorProto.EXTERNAL]
+    fitting = [t for t in inside if np.dtype(helper.tensor_dtype_to_np_dtype(t.data_type)).kind in kinds]
     return _one(fitting, rng) if fitting else None
 
 

@@ -16,6 +16,7 @@ MOST_ELEMENTS = 1 << 24
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Pad", "OneHot", "EyeLike", "Upsample"}
 
+FRAMES = {"STFT"}  # checked before it runs, see operands.py
 SEQUENCES = {"SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SplitToSequence"}  # no arrays
 
 
@@ -55,6 +56,7 @@ def _is_foldable(graph: Graph, node: Node, known: set[str]) -> bool:
     if (
         node.op in RANDOM
         or node.op in SEQUENCES
+        or node.op in FRAMES
         or node.bodies
         or not all(name in known for name in node.inputs if name)
     ):

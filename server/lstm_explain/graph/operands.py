@@ -1,4 +1,4 @@
-"""Holds the operands of recurrent nodes against the operator's definition, before anything runs.
+"""Holds the operands of recurrent nodes (and STFT) against the operator's definition, before anything runs.
 
 Kernels read and write by the sizes that a node declares, so a weight that is too short would be read past its end. What
 is known when a model is loaded is checked here; what only a request brings, by `rules.recurrent` and ONNX Runtime.
@@ -48,13 +48,30 @@ LEVELS = {"W": (1, "DIG"), "R": (2, "DHG")}
 LEVELS |= {name: (8 + i, "D|DG") for i, name in enumerate(("W_scale", "W_zero_point", "R_scale", "R_zero_point"))}
 
 
-def check_operands(graph: Graph) -> None:
-    """Raises ModelError for the first recurrent node, in bodies too, whose operands or attributes do not fit."""
+def check_operands(graph: Graph, *, folded: bool = False) -> None:
+    """Raises ModelError for the first node, in bodies too, whose operands or attributes do not fit.
+
+    folded: what is no constant by now will only be known when it runs.
+    """
     for node in graph.nodes:
         if node.op in CELLS:
             _check(node, graph)
+        elif node.op == "STFT" and (fault := _frames(node, graph, folded=folded)):
+            raise ModelError(f"node {node.name!r} (STFT): {fault}")
         for body in node.bodies.values():
-            check_operands(body)
+            check_operands(body, folded=folded)
+
+
+def _frames(node: Node, graph: Graph, *, folded: bool) -> str:
+    """ONNX Runtime (1.32) divides by the length of a frame, and the processor answers 0 with a signal."""
+    window, length = node.input(2), node.input(3)
+    extents = graph.type_of(window).shape if window else None
+    size = extents[0] if extents else None
+    constant = graph.constants.get(length)
+    if (isinstance(size, int) and size < 1) or (constant is not None and not (constant > 0).all()):
+        return "frames hold no step, expected a frame_length, or a window, of at least 1"
+    unknown = constant is None if length else not isinstance(size, int) and window not in graph.inputs
+    return "the length of its frames is computed, expected a constant" if folded and unknown else ""
 
 
 def _check(node: Node, graph: Graph) -> None:

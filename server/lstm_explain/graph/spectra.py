@@ -20,7 +20,7 @@ def _stft(s: Spelling) -> bool:
     size = int(constants[length].item()) if length else constants[window].size
     weight = constants[window].reshape(-1).astype(np.float64) if window else np.ones(size)
     count = size // 2 + 1 if node.attribute("onesided", 1) else size
-    if weight.size != size or 2 * count * size > MOST_WEIGHTS:
+    if size < 1 or weight.size != size or 2 * count * size > MOST_WEIGHTS:
         return False
     waves = np.exp(-2j * np.pi * np.outer(np.arange(count), np.arange(size)) / size) * weight
     kernel = np.concatenate([waves.real, waves.imag])[:, None].astype(kind.dtype)

@@ -257,7 +257,7 @@ add(
 
 def _top_k(s: Site, slot: int, g: Array) -> Array:
     """Pairs the chosen elements with the outputs by rank: unsorted outputs may come in any order."""
-    x, y = s.x(0), s.y()
+    x, y = (a.astype(np.int64) if a.dtype.kind in "ub" else a for a in (s.x(0), s.y()))  # those have no sign to change
     axis, sign = s.attribute("axis", -1) % x.ndim, -1 if s.attribute("largest", 1) else 1
     chosen = np.take(np.argsort(sign * x, axis=axis, kind="stable"), np.arange(y.shape[axis]), axis=axis)
     r = np.zeros(x.shape, g.dtype)

@@ -25,7 +25,7 @@ def reshaped_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batc
     behind = lane.inner * math.prod(out[lane.axis + 1 :])
     for axis in range(len(shape)):
         rest = math.prod(shape[axis + 1 :])
-        if behind % max(rest, 1) == 0 and rest <= behind and shape[axis] % (batch * (behind // rest)) == 0:
+        if behind % max(rest, 1) == 0 and 0 < rest <= behind and shape[axis] % (batch * (behind // rest)) == 0:
             return Lane(axis, behind // rest)
     raise LaneLost
 
