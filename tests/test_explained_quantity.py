@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.straight import kind_of
 from tests.builders import GraphBuilder
+from tests.conformance.models import probabilities
 
 RNG = np.random.default_rng(16)
 W = RNG.normal(size=(4, 3))
@@ -65,12 +67,23 @@ def built(ending: Callable[[GraphBuilder, str], str]) -> lx.Model:
 def test_the_quantity_is_what_the_explained_value_is(ending: str, method: lx.Method) -> None:
     build, quantity, output = ENDINGS[ending]
     model, axis = built(build), 1 if build is viewed else 0
-    for _ in range(4):  # a request of one sample takes a way of its own from its third time on
-        for rows in (slice(0, 1), slice(0, 2)):
-            e = model.explain({"x": X[rows]}, method, lx.Target(index=1, batch_axis=axis))
-            assert e.explained_quantity == quantity
-            wanted = output if quantity == "output" else Z
-            np.testing.assert_allclose(e.explained, wanted[rows, 1], rtol=1e-5)
+    for rows in (slice(0, 1), slice(0, 2)):
+        e = model.explain({"x": X[rows]}, method, lx.Target(index=1, batch_axis=axis))
+        assert e.explained_quantity == quantity
+        wanted = output if quantity == "output" else Z
+        np.testing.assert_allclose(e.explained, wanted[rows, 1], rtol=1e-5)
+
+
+def test_repeated_requests_say_the_same() -> None:
+    """A request of one sample takes a way of its own from its third time on."""
+    built, target = probabilities(), lx.Target(index=1)
+    model, x = lx.load(built.model), RNG.standard_normal((1, 4, 4)).astype(np.float32)
+    for _ in range(4):
+        e = model.explain({"x": x}, lx.LRP(), target)
+        assert e.explained_quantity == "logit"
+        np.testing.assert_allclose(e.explained, built.reference_forward({"x": x})[:, 1], rtol=1e-4)
+    way = model._ways.get(kind_of(model.inputs, {"x": x}, lx.LRP(), target))
+    assert way is not None
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
