@@ -8,6 +8,7 @@ lstm_explain.Error
 │   └── Recovering      a crashed worker process is not replaced yet
 ├── TooLate         the caller's deadline passed before the work began
 ├── Dropped         the caller went away before the work began
+├── Idle            the stream waited for its caller for too long
 ├── AlreadyExists   the version that was to be imported is there
 ├── NoSpace         the folder of models takes nothing in
 ├── Unauthenticated no bearer token, or none that is known
@@ -64,6 +65,10 @@ class TooLate(Error):
 
 class Dropped(Error):
     """Nobody waits for the answer any more."""
+
+
+class Idle(Error):
+    """The stream waited for its caller for too long; another one can be opened."""
 
 
 class AlreadyExists(Error):
@@ -140,6 +145,7 @@ _ANSWERS: dict[type[Error], _Answer] = {
     Overloaded: _Answer(code_pb2.RESOURCE_EXHAUSTED, _retry),
     TooLate: _Answer(code_pb2.DEADLINE_EXCEEDED, _reason("DEADLINE_PASSED")),
     Dropped: _Answer(code_pb2.CANCELLED, _reason("CALLER_GONE")),
+    Idle: _Answer(code_pb2.ABORTED, _reason("STREAM_IDLE")),
     AlreadyExists: _Answer(code_pb2.ALREADY_EXISTS, _reason("VERSION_EXISTS")),
     NoSpace: _Answer(code_pb2.RESOURCE_EXHAUSTED, _reason("NO_SPACE")),
     Unauthenticated: _Answer(code_pb2.UNAUTHENTICATED, _reason("TOKEN_INVALID")),

@@ -41,7 +41,9 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
     ) -> AsyncGenerator[pb.ExplainStreamResponse, None]:
         with self._doors.streams:
             doors, work = self._doors, partial(self._item, call=call, span=tracing.current())
-            async with aclosing(stream.answers(requests, work, doors.window, places=doors.places)) as answers:
+            async with aclosing(
+                stream.answers(requests, work, doors.window, places=doors.places, streams=doors.streams)
+            ) as answers:
                 async for answer in answers:
                     yield answer
 

@@ -8,14 +8,16 @@ import threading
 import time
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from lstm_explain.errors import Error
-from lstm_explain.service.errors import Dropped, Overloaded, TooLate
+from lstm_explain.service.errors import Dropped, Idle, Overloaded, TooLate
 from lstm_explain.watch import Stopped
 
 SECONDS_BETWEEN_LOOKS = 0.01
 SECONDS_BETWEEN_CHECKS = 0.002
 WAITING, AT_WORK = "while the request waited", "during the work"
+SECONDS_TO_BE_IDLE = 5.0  # after which a stream makes room for another
 RETRY_AFTER = 0.1  # seconds; a queue of short explanations is gone by then
 
 
@@ -117,6 +119,42 @@ class Limit:
         self._slots.give_back()
 
 
+class Waiting(Protocol):
+    """A stream that can be ended while it waits for its caller."""
+
+    def waits_since(self) -> float | None:
+        """When its caller had last done its part (time.monotonic); None while something of it is at work."""
+
+    def end(self, error: Error) -> None:
+        """Ends it with that error."""
+
+
+class Streams(Limit):
+    """Lets in at most `most` streams, and ends those that wait for their callers for longer than `patience` seconds.
+
+    Where there is no room for another, the one that has waited longest leaves before its time: whoever comes is refused
+    once, and let in when it tries again.
+    """
+
+    def __init__(self, most: int, patience: float) -> None:
+        super().__init__(most, "streams")
+        self.patience = patience
+        self.open: set[Waiting] = set()
+
+    def __enter__(self) -> None:
+        try:
+            super().__enter__()
+        except Overloaded:
+            self._make_room()
+            raise
+
+    def _make_room(self) -> None:
+        latest = time.monotonic() - min(SECONDS_TO_BE_IDLE, self.patience)
+        waiting = [(since, id(s), s) for s in self.open if (since := s.waits_since()) is not None and since < latest]
+        if waiting:
+            min(waiting)[2].end(Idle("the stream was idle, and other callers waited for a place"))
+
+
 class Places:
     """The places of a Limit that streams may take, half of them, so that other calls are let in too.
 
@@ -150,6 +188,6 @@ class Doors:
     """
 
     calls: Limit
-    streams: Limit
+    streams: Streams
     places: Places
     window: int

@@ -85,7 +85,9 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
         with self._doors.streams:
             doors, work = self._doors, partial(self._item, call=call, span=tracing.current())
-            coming = stream.answers(requests, work, doors.window, in_order=True, places=doors.places)
+            coming = stream.answers(
+                requests, work, doors.window, in_order=True, places=doors.places, streams=doors.streams
+            )
             async with aclosing(coming) as answers:
                 async for answer in answers:
                     yield answer

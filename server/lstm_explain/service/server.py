@@ -28,7 +28,7 @@ from lstm_explain.service.calls import Calls
 from lstm_explain.service.caution import Caution
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
-from lstm_explain.service.gate import Doors, Limit, Places, Slots
+from lstm_explain.service.gate import Doors, Limit, Places, Slots, Streams
 from lstm_explain.service.health import NOT_SERVING, SERVING, UNKNOWN, Health
 from lstm_explain.service.housekeeping import SECONDS_BETWEEN_ROUNDS, Housekeeping
 from lstm_explain.service.imports import Imports
@@ -175,7 +175,10 @@ class Server:
             self._board,
             self._caution,
         )
-        inside, streams = Limit(settings.max_concurrent, "requests"), Limit(settings.max_streams, "streams")
+        inside, streams = (
+            Limit(settings.max_concurrent, "requests"),
+            Streams(settings.max_streams, settings.stream_patience),
+        )
         self._doors = doors = Doors(inside, streams, Places(inside, settings.max_concurrent), settings.stream_window)
         methods = Methods(server)
         explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]

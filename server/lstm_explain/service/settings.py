@@ -113,6 +113,11 @@ class Settings(BaseSettings):
     stream_window: int = Field(
         default=8, ge=1, description="requests of one stream that are read ahead of their answers"
     )
+    stream_patience: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds that a stream waits for its caller to send a request or to take an answer before it ends",
+    )
     max_batch: int = Field(default=4096, ge=1, description="largest batch of a request; model.yaml can lower it")
     max_steps: int = Field(default=100_000, ge=1, description="most time steps of a request; model.yaml can lower it")
     max_elements: int = Field(

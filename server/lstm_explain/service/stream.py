@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from lstm_explain.service.gate import Places
+from lstm_explain.errors import Error
+from lstm_explain.service.errors import Idle
+from lstm_explain.service.gate import Places, Streams
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -28,29 +31,36 @@ async def answers(
     *,
     in_order: bool = False,
     places: Places | None = None,
+    streams: Streams | None = None,
 ) -> AsyncGenerator[Answer, None]:
     """Yields work(request) for each, at most `window` requests read ahead of their answers.
 
     in_order: answers in the order of the requests; else as they are ready. places: each request takes one of them,
-    beside all other streams, before it is worked on.
+    beside all other streams, before it is worked on. streams: what ends this one when it waits for its caller too long.
 
     What is taken from the iterator is on its way to the caller when the next answer is asked for: so a caller that
     does not read stops the reading of its requests. Raises what `requests` raises, when what came before is answered.
     To be closed: then it cancels what is at work, and waits for it.
     """
     flow = _Flow(requests, work, window, in_order, places)
-    reader = asyncio.create_task(flow.read())
+    reader = flow.reader = asyncio.create_task(flow.read())
     answered, end = 0, None
+    patience = None if streams is None else asyncio.create_task(flow.end_when_idle(streams))
     try:
         while end is None or answered < end.requests:
             item = await flow.next.get()
             if isinstance(item, _End):
                 end = item
                 continue
-            yield await item
+            answer = await item
+            flow.since, flow.writing = time.monotonic(), True
+            yield answer
+            flow.writing = False
             answered += 1
             flow.room.release()
     finally:
+        if patience is not None:
+            patience.cancel()
         await flow.stop(reader)
     if end.error is not None:
         raise end.error
@@ -70,11 +80,16 @@ class _Flow(Generic[Request, Answer]):
         self._in_order = in_order
         self._places = places
         self._at_work: set[asyncio.Task[Answer]] = set()
+        self._handler = asyncio.current_task()
+        self._ended: Error | None = None
+        self.reader: asyncio.Task[None] | None = None
+        self.since, self.writing = time.monotonic(), False
         self.room = asyncio.Semaphore(window)
         self.next: asyncio.Queue[asyncio.Task[Answer] | _End] = asyncio.Queue()
 
     async def read(self) -> None:
-        count, error = 0, None
+        count = 0
+        error: Exception | None = None
         try:
             async for request in self._requests:
                 await self.room.acquire()
@@ -82,9 +97,36 @@ class _Flow(Generic[Request, Answer]):
                     await self._places.take()
                 self._begin(request)
                 count += 1
+        except asyncio.CancelledError:
+            if self._ended is None:
+                raise
+            error = self._ended
         except Exception as problem:  # told by whoever takes the answers
             error = problem
         self.next.put_nowait(_End(count, error))
+
+    def waits_since(self) -> float | None:
+        return None if self._at_work and not self.writing else self.since
+
+    def end(self, error: Error) -> None:
+        self._ended = error
+        if self.writing and self._handler is not None:  # nobody takes what it would be told
+            self._handler.cancel()
+        elif self.reader is not None:
+            self.reader.cancel()
+
+    async def end_when_idle(self, streams: Streams) -> None:
+        """Ends the stream when its caller has let it wait for too long."""
+        streams.open.add(self)
+        try:
+            while True:
+                since = self.waits_since()
+                left = streams.patience if since is None else since + streams.patience - time.monotonic()
+                if left <= 0:
+                    return self.end(Idle(f"nothing came, and nothing was taken, for {streams.patience:g} seconds"))
+                await asyncio.sleep(left)
+        finally:
+            streams.open.discard(self)
 
     async def stop(self, reader: asyncio.Task[None]) -> None:
         tasks = [reader, *self._at_work]
@@ -101,6 +143,7 @@ class _Flow(Generic[Request, Answer]):
 
     def _done(self, task: asyncio.Task[Answer]) -> None:
         self._at_work.discard(task)
+        self.since = time.monotonic()
         if self._places is not None:
             self._places.give_back()
         if not self._in_order:
