@@ -24,7 +24,7 @@ HALF = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE
 
 @pytest.fixture
 def server() -> Iterator[Running]:
-    with serving(MODELS, "--max-request-bytes-estimate", str(8 << 30)) as server:
+    with serving(MODELS, "--no-spare", "--max-request-bytes-estimate", str(8 << 30)) as server:
         outcome(server, weather(2, 20, HALF))  # compiles what is compiled on first use
         yield server
 
@@ -68,7 +68,10 @@ def test_what_was_large_goes_back_to_the_system(server: Running) -> None:
 def test_a_request_for_more_is_refused_before_it_takes_any(tmp_path: Path) -> None:
     """Self-attention over 14,000 steps: the message has 218 KiB, its scores alone 784 MB."""
     write_version(tmp_path, "attention", attention(width=4))
-    with serving(tmp_path, "--max-request-bytes-estimate", str(500 * MIB)) as server, server.channel() as channel:
+    with (
+        serving(tmp_path, "--no-spare", "--max-request-bytes-estimate", str(500 * MIB)) as server,
+        server.channel() as channel,
+    ):
         for method in (
             method_pb2.Method(lrp=method_pb2.Lrp()),
             HALF,

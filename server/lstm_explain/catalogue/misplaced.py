@@ -58,8 +58,9 @@ def _in_folder(folder: Path) -> Iterator[Misplaced]:
         if not (version / MODEL).is_file():
             own = [file for file in files if version in file.parents]
             yield Misplaced(folder.name, int(version.name), _missing(folder, version, own))
-    if versions:  # of the others only the log speaks: the model is there
-        lost = [file for file in files if not any(version in file.parents for version in versions)]
+    if versions:  # of the others only the log speaks, and only of what is named like a model's file: the model is there
+        named = [file for file in files if file.name.lower() == MODEL]
+        lost = [file for file in named if not any(version in file.parents for version in versions)]
         if lost:
             told = (
                 f"{_names(folder, lost)} is not served: expected {folder.name}/<version>/{MODEL}, whole numbers from 1"
