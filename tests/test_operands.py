@@ -244,6 +244,30 @@ def test_frames_without_a_step_are_refused() -> None:
         assert lx.load(frames(*case)).report().supported
 
 
+REQUIRED = {
+    "Max": ["x", ""],
+    "Concat": ["", "x"],
+    "Add": ["x", ""],
+    "Where": ["", "x", "x"],
+    "Gather": ["x", ""],
+    "Sum": [""],
+}
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_required_operand_without_a_name_is_refused(inside: bool) -> None:
+    """ONNX Runtime would read it all the same."""
+    cases = {}
+    for op, names in REQUIRED.items():
+        node = helper.make_node(op, names, ["Y"], name="needs", **({"axis": 0} if op == "Concat" else {}))
+        given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 4]) for name in ("x", "Y"))
+        graph = helper.make_graph([node], "g", [given], [made])
+        cases[op] = in_a_branch(graph) if inside else model(graph)
+    for op, said in said_of(cases).items():
+        assert "needs" in said, (op, said)
+        assert "input" in said, (op, said)
+
+
 # --- what only a request brings ----------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.external import load_external_data
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
+from lstm_explain.graph.missing import check_required
 from lstm_explain.graph.order import names_read, put_in_order
 from lstm_explain.graph.protos import graphs_of, without_weights
 from lstm_explain.graph.ranks import give_ranks
@@ -44,6 +45,7 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
         raise
     except Exception as error:  # the checker and the inliner raise several types, all about the file
         raise ModelError(f"not a valid ONNX model: {first_line(error)}") from error
+    check_required(model)
     return model
 
 
