@@ -387,8 +387,8 @@ pub struct Target {
     /// The model takes one sample and has no batch axis; batch axes of size 1 are then assumed everywhere.
     #[prost(bool, tag = "6")]
     pub no_batch_axis: bool,
-    /// If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true; LRP
-    /// always explains that value.
+    /// If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true. LRP
+    /// and contextual decomposition explain nothing else: false is INVALID_ARGUMENT there.
     #[prost(bool, optional, tag = "7")]
     pub pre_activation: ::core::option::Option<bool>,
 }

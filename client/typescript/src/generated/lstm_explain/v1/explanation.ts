@@ -50,8 +50,8 @@ export interface Target {
   /** The model takes one sample and has no batch axis; batch axes of size 1 are then assumed everywhere. */
   noBatchAxis: boolean;
   /**
-   * If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true; LRP
-   * always explains that value.
+   * If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true. LRP
+   * and contextual decomposition explain nothing else: false is INVALID_ARGUMENT there.
    */
   preActivation?: boolean | undefined;
 }
