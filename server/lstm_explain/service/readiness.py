@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lstm_explain.catalogue.layout import NAME
-from lstm_explain.service.snapshot import Ready, Snapshot
+
+if TYPE_CHECKING:
+    from lstm_explain.service.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,8 @@ class Required:
 
     def missing(self, snapshot: Snapshot) -> str:
         """What is missing, or nothing if the server is ready. A model is ready if one of its versions is."""
+        from lstm_explain.service.snapshot import Ready  # the engine, which whoever only checks settings does without
+
         ready = {entry.name for entry in snapshot if isinstance(entry, Ready)}
         if absent := sorted(self.names - ready):
             return f"not ready: {', '.join(absent)}"

@@ -294,7 +294,7 @@ class Settings(BaseSettings):
 
 
 def _required(text: str) -> Required:
-    from lstm_explain.service.readiness import required_of  # the engine, see `limits`
+    from lstm_explain.service.readiness import required_of
 
     return required_of(text)
 
