@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,10 +20,11 @@ import grpc
 import pytest
 
 import lstm_explain_client
+from lstm_explain.service.server import LENGTHS
 from lstm_explain_client.connection import PUBLISHED
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
-from lstm_explain_proto.lstm_explain.v1 import method_pb2
+from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
 from tests.service.calling import infer, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
 from tests.service.running import Running, free_address, serving
@@ -80,9 +82,14 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
 
 
 def test_every_model_is_rehearsed(folder: Path) -> None:
-    """Or its first caller would wait for what happens but once."""
+    """Or its first caller would wait for what happens but once. With each length of text that there is."""
     with serving(folder, "--log-level", "debug") as server:
-        assert "the rehearsal ended with" not in server.logged()
+        told = re.findall(r"model (\S+): rehearsed [1-9]\d* times", server.logged())
+        with server.channel() as channel:
+            listed = model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest(), timeout=30)
+    ready = {m.name for m in listed.models if m.state == model_pb2.MODEL_STATE_READY}
+    assert ready
+    assert Counter(told) == {name: len(LENGTHS) for name in ready}
 
 
 def test_a_request_id_comes_back_and_is_in_the_log(folder: Path) -> None:

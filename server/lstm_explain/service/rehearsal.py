@@ -63,11 +63,12 @@ async def _started(servicer: ExplanationServicer, beside: Beside, address: str) 
 
 def _repeat(explain: Explain, request: pb.ExplainRequest) -> None:
     message, end = request.SerializeToString(), time.monotonic() + SECONDS
-    for _ in range(TIMES):
+    count = 0
+    while count < TIMES and time.monotonic() <= end:
         try:
             explain(message, timeout=PATIENCE)
         except grpc.RpcError as error:  # not every model takes what is made up
             log.debug("model %s: the rehearsal ended with: %s", request.model, error)
             return
-        if time.monotonic() > end:
-            return
+        count += 1
+    log.debug("model %s: rehearsed %d times", request.model, count)
