@@ -21,9 +21,10 @@ from lstm_explain.rules.cells import cells_of
 from lstm_explain.rules.recurrent import Keep
 from lstm_explain.spec.method import LRP, GradientTimesInput, Method
 from lstm_explain.target import Selection, Target, select
-from lstm_explain.watch import lengthy, part
+from lstm_explain.watch import lengthy, part, watched
 
 Passes = dict[Plan, Pass]
+OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")  # ONNX Runtime's words
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
 
 
@@ -123,6 +124,9 @@ def in_double(inputs: Mapping[str, Array]) -> dict[str, Array]:
 def runtime_message(error: Exception) -> str:
     """ONNX Runtime's message without its source locations."""
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "bfc_arena" in text or "Failed to allocate memory" in text:
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        watch = watched()
+        if watch is not None:
+            watch.out_of_memory = True
         return f"it takes more memory than there is, or than LSTM_EXPLAIN_MAX_RUNTIME_BYTES={most_bytes()} allows"
     return text.split(" onnxruntime::", 1)[0][:500] if text else type(error).__name__

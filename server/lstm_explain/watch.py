@@ -54,6 +54,7 @@ class Watch:
     most_bytes: int | None = None
     inside: bool = False
     options: Any = None
+    out_of_memory: bool = False  # something was given up for want of it
     stopped: Stopped | None = None
     stopped_at: float = 0.0  # time.monotonic()
 

@@ -70,9 +70,12 @@ class Source:
 
     def state(self) -> State:
         """Changes when a file that the version is made of does: name, time and size of each. Raises OSError."""
+        return tuple((os.path.relpath(p, self.folder), (s := p.stat()).st_mtime_ns, s.st_size) for p in self.files())
+
+    def files(self) -> list[Path]:
+        """All that the version is made of. Raises OSError."""
         files = [self.model_file, self.config_file] if self.bare else [*self._beside(), *self.folder.iterdir()]
-        there = sorted({path for path in files if path.is_file()})
-        return tuple((os.path.relpath(p, self.folder), (s := p.stat()).st_mtime_ns, s.st_size) for p in there)
+        return sorted({path for path in files if path.is_file()})
 
     def size(self) -> int:
         """Bytes of the model's file, and of what lies beside it or in folders there. Raises OSError."""

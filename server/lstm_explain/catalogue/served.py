@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from lstm_explain.catalogue.config import ConfigFile, ModelConfig, read_config
 from lstm_explain.catalogue.layout import Source, Tag, fingerprint
@@ -139,6 +143,21 @@ def load_served(source: Source) -> ServedModel:
     served = ServedModel(card, model, texts, config.limits.limits(), together)
     _warm_up(served)
     return served
+
+
+def run_once(served: ServedModel, texts: Sequence[str]) -> None:
+    """What requests will ask for, once: a prediction, each text as tokens, and these explained. For a trial: a model
+    that does not take what is made up here passes.
+    """
+    probe = probe_inputs(served.model.inputs)
+    with suppress(Error):
+        served.model.predict(probe)
+    target = Target(output=served.default_target.output, batch_axis=served.default_target.batch_axis)
+    for name, text in served.text_inputs.items():
+        for line in texts:
+            with suppress(Error):
+                ids, _ = text.encode(np.array([line], dtype=object))
+                served.model.explain({**probe, name: ids}, served.default_method, target)
 
 
 def _text_inputs(written: ConfigFile, model: Model, source: Source) -> dict[str, TextInput]:

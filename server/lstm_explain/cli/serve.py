@@ -24,7 +24,7 @@ def serve(context: typer.Context) -> None:
     from pydantic import ValidationError
     from pydantic_settings import CliApp, SettingsError
 
-    from lstm_explain.service import logs
+    from lstm_explain.service import logs, trials
     from lstm_explain.service.settings import Settings, complete, explain_problem
 
     if logs.asked_for(context.args) == "json":
@@ -45,6 +45,7 @@ def serve(context: typer.Context) -> None:
         parent.run(settings)
     else:
         kernel_cache.use()
+        trials.begin_early(settings.models, settings.verdicts)
         from lstm_explain.service import worker
 
         worker.run(settings)

@@ -2,6 +2,9 @@
 
 ONNX and ONNX Runtime infer shapes by the same code, whose assertions abort. The other process is this file, run as a
 script that imports ONNX alone; it waits for models on stdin and leaves when none comes for a while.
+
+The service goes further: it loads and runs a whole model in a process that may crash (service/trying.py), and what has
+come through that needs no such trial of its parts: see `tried`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 LENGTH = struct.Struct("<Q")
 SURVIVED = b"."
@@ -80,7 +86,23 @@ def _give(process: Process, model: bytes) -> bool:
     return True
 
 
-survives = Trier().survives
+_trier = Trier()
+_is_tried: ContextVar[bool] = ContextVar("lstm_explain_is_tried", default=False)
+
+
+@contextmanager
+def tried() -> Iterator[None]:
+    """Inside, this thread takes models to survive: they have been tried, or this process may crash."""
+    token = _is_tried.set(True)
+    try:
+        yield
+    finally:
+        _is_tried.reset(token)
+
+
+def survives(model: bytes) -> bool:
+    """See Trier.survives."""
+    return _is_tried.get() or _trier.survives(model)
 
 
 # --- the other process -----------------------------------------------------------------------------------------------

@@ -20,16 +20,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lstm_explain.catalogue.layout import CONFIG, MODEL, NAME, VERSION, Source, find_sources, fingerprint, source_in
-from lstm_explain.catalogue.served import ServedModel, load_served
+from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import Error, InputError
 from lstm_explain.service.errors import AlreadyExists, NoSpace, NotFound, Overloaded
 from lstm_explain.service.gate import Limit
-from lstm_explain.service.repository import Repository, Room, without_root
+from lstm_explain.service.loading import Loader, Room
+from lstm_explain.service.repository import Repository, without_root
+from lstm_explain.watch import Stopped
 
 log = logging.getLogger(__name__)
 
 STAGING = ".staging"  # no model has such a name
 MOST_AT_A_TIME = 2
+MOST_ON_TRIAL = 8  # beside those that are being received
 SHA256_BYTES = 32
 LONGEST_FILE_NAME = 255
 MOST_FILES = 1000
@@ -96,12 +99,14 @@ class Upload:
 class Imports:
     """Adds versions to the folder of models and to what is served, and takes them out of both."""
 
-    def __init__(self, root: Path, repository: Repository, room: Room) -> None:
+    def __init__(self, root: Path, repository: Repository, loader: Loader) -> None:
         self._root = root
         self._repository = repository
-        self._room = room
+        self._loader = loader
+        self._room = loader.room
         self._staging = root / STAGING
         self._limit = Limit(MOST_AT_A_TIME, "imports")
+        self._on_trial = Limit(MOST_ON_TRIAL, "imports")
 
     def clean(self) -> None:
         """Removes what imports that never ended have left. Raises Error if the folder cannot be written to."""
@@ -120,25 +125,34 @@ class Imports:
             raise Error(f"models cannot be imported, their folder cannot be written to: {error.strerror}") from error
 
     def add(
-        self, upload: Upload, parts: Iterable[Announced | bytes], describe: Callable[[ServedModel], object]
+        self,
+        upload: Upload,
+        parts: Iterable[Announced | bytes],
+        describe: Callable[[ServedModel], object],
+        check: Callable[[], None] = lambda: None,
     ) -> ServedModel:
         """Receives, checks, keeps and serves a version. parts: its model.onnx, then each further file with its bytes.
         describe: what callers will be told of it; where that fails nothing is kept.
 
         Refused is what cannot be loaded (what `inspect` calls unreadable); a model that only LRP cannot explain is
-        taken. Raises InputError, AlreadyExists, Overloaded, NoSpace.
+        taken. check: called while it is on trial, raises Stopped when nobody waits any more. Raises InputError,
+        AlreadyExists, Overloaded, NoSpace.
         """
         upload.check(self._room)
-        with self._limit, self._workspace() as folder:
-            self._refuse_double(upload)
-            candidate = folder / "model" / "candidate"
-            candidate.mkdir(parents=True)
-            _receive(upload.file, parts, candidate, self._room)
-            if upload.config:
-                with _lasting(candidate / CONFIG) as file:
-                    file.write(upload.config.encode())  # a message's text is Unicode
-            served = self._checked(upload, candidate, describe)
-            return self._publish(upload, candidate, served)
+        with self._workspace() as folder:
+            with self._limit:
+                self._refuse_double(upload)
+                candidate = folder / "model" / "candidate"
+                candidate.mkdir(parents=True)
+                _receive(upload.file, parts, candidate, self._room)
+                if upload.config:
+                    with _lasting(candidate / CONFIG) as file:
+                        file.write(upload.config.encode())  # a message's text is Unicode
+            with self._on_trial:
+                served = self._checked(upload, candidate, describe, check)
+            published = self._publish(upload, candidate, served)
+        self._repository.settle(upload.name)
+        return published
 
     def delete(self, name: str, version: str) -> None:
         """Removes a version, or all without one. Raises NotFound, NoSpace."""
@@ -151,7 +165,7 @@ class Imports:
             for number, path in enumerate(_paths(there, chosen)):
                 path.rename(folder / str(number))
                 _sync(path.parent)
-            self._repository.forget(name)
+        self._repository.forget(name)
 
     @contextmanager
     def _workspace(self) -> Iterator[Path]:
@@ -174,14 +188,19 @@ class Imports:
         if upload.version and any(str(s.version) == upload.version for s in find_sources(self._root, upload.name)):
             raise AlreadyExists(f"model {upload.name!r} has a version {upload.version}", field="start.version")
 
-    def _checked(self, upload: Upload, candidate: Path, describe: Callable[[ServedModel], object]) -> ServedModel:
+    def _checked(
+        self, upload: Upload, candidate: Path, describe: Callable[[ServedModel], object], check: Callable[[], None]
+    ) -> ServedModel:
         """The version as it will be served. Raises InputError, whatever is wrong: the files are the caller's."""
         final = self._root / upload.name
         above = final if final.is_dir() else candidate.parent
         try:
-            served = load_served(source_in(candidate, upload.name, int(upload.version or 1), model_folder=above))
+            source = source_in(candidate, upload.name, int(upload.version or 1), model_folder=above)
+            served = self._loader.served(source, check=check)
             describe(served)
             return served
+        except Stopped as stopped:
+            raise stopped.cause from None
         except (Overloaded, NoSpace):
             raise
         except Error as error:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from lstm_explain.service.beside import Beside
 from lstm_explain.service.errors import Dropped, Unimplemented
-from lstm_explain.service.gate import Call
+from lstm_explain.service.gate import Call, Patience
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.wire import check_described, to_detail, to_parts, to_summary, to_upload, told
@@ -38,7 +38,9 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self, requests: AsyncIterator[pb.ImportModelRequest], call: Call
     ) -> pb.ImportModelResponse:
         imports, coming = self._allowed(), _in_time(requests, asyncio.get_running_loop(), self._patience)
-        added = await self._beside.do(lambda: imports.add(to_upload(coming), to_parts(coming), check_described), call)
+        added = await self._beside.do(
+            lambda: imports.add(to_upload(coming), to_parts(coming), check_described, Patience(call)), call
+        )
         return pb.ImportModelResponse(model=to_detail(added))
 
     def DeleteModel(self, request: pb.DeleteModelRequest, call: Call) -> pb.DeleteModelResponse:  # noqa: N802

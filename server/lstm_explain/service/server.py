@@ -33,16 +33,19 @@ from lstm_explain.service.health import NOT_SERVING, SERVING, UNKNOWN, Health
 from lstm_explain.service.housekeeping import SECONDS_BETWEEN_ROUNDS, Housekeeping
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.inference_servicer import InferenceServicer
+from lstm_explain.service.loading import Loader, Room
 from lstm_explain.service.loop import Loop
 from lstm_explain.service.methods import Methods
 from lstm_explain.service.metrics import FORGOTTEN, Metrics
 from lstm_explain.service.model_servicer import ModelServicer
 from lstm_explain.service.pools import Pools
 from lstm_explain.service.rehearsal import rehearse
-from lstm_explain.service.repository import Repository, Room
+from lstm_explain.service.repository import Repository
 from lstm_explain.service.settings import Settings
-from lstm_explain.service.snapshot import Failed, Key, Ready, Resting, Snapshot, Unloaded
+from lstm_explain.service.snapshot import Coming, Failed, Key, Ready, Resting, Snapshot, Unloaded
 from lstm_explain.service.tokens import Tokens
+from lstm_explain.service.trials import Trials
+from lstm_explain.service.verdicts import Verdicts
 from lstm_explain.service.watchdog import Watchdog
 from lstm_explain.service.wire import probe_request
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
@@ -76,6 +79,7 @@ STATES: dict[str, tuple[type, ...]] = {
     "resting": (Resting,),
     "unloaded": (Unloaded,),
     "failed": (Failed,),
+    "loading": (Coming,),
 }
 LIVE = "live"  # what health calls the process itself, whatever it has to serve
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -95,14 +99,16 @@ class Server:
         self._caution = caution
         self._stopping = threading.Event()
         self._metrics = Metrics()
+        self._housekeeping = Housekeeping()
         room = Room(settings.max_model_bytes, settings.max_loaded_bytes)
         bulletin = None if settings.bulletin is None else Bulletin(settings.bulletin)
-        self._repository = Repository(settings.models, room, self._show, bulletin, board, on_trust)
-        self._imports = Imports(settings.models, self._repository, room) if settings.allow_import else None
+        loader = Loader(room, Trials(settings.trial_bounds, Verdicts(settings.verdicts)))
+        leave = self._housekeeping.model_has_left
+        self._repository = Repository(settings.models, room, self._show, bulletin, board, on_trust, loader, leave)
+        self._imports = Imports(settings.models, self._repository, loader) if settings.allow_import else None
         self._watchdog = Watchdog(settings.stuck_seconds)
         self._loaded, self._missing = False, ""  # whether models are; of those that are required
         self._shown: set[str] = set()  # models that health knows
-        self._housekeeping = Housekeeping()
         self._loop = Loop()
         self._beside = Beside(settings.max_concurrent + SPARE_THREADS)
         access = Access(Tokens(settings.tokens) if settings.tokens else None)
@@ -130,7 +136,7 @@ class Server:
         self._show(self._repository.snapshot)
         self._repeat("housekeeping", SECONDS_BETWEEN_ROUNDS, self._housekeeping.give_back)
         if self._settings.poll_seconds is not None:
-            self._repeat("poll", self._settings.poll_seconds, self._repository.load)
+            self._repeat("poll", self._settings.poll_seconds, self._repository.look)
         if self._settings.bulletin is not None:
             self._repeat("follow", SECONDS_BETWEEN_NEWS, self._repository.follow)
         self._loop.soon(self._beat)

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lstm_explain.budget import budget
 from lstm_explain.kernel_cache import COMPILED_FOR
+from lstm_explain.service.bounds import Bounds, default_memory
 
 if TYPE_CHECKING:
     from lstm_explain.catalogue.limits import Limits
@@ -169,6 +170,21 @@ class Settings(BaseSettings):
     max_nodes: int = Field(
         default=50_000, ge=1, description="most nodes of a model, its functions inlined, and most initializers"
     )
+    trial_memory: int | None = Field(
+        default=None,
+        ge=1 << 24,
+        description="bytes that a model may take in its trial, which every model goes through in a process of its own "
+        "before it is served, beside 10 for each byte of its files; without it, an eighth of the container's or "
+        "machine's memory, at most 1 GiB",
+    )
+    trial_cpu_seconds: float = Field(
+        default=15.0,
+        ge=1,
+        description="seconds of processor time for a trial, and 180 for each GiB of the model's files",
+    )
+    trial_seconds: float = Field(
+        default=60.0, ge=1, description="seconds for a trial, and 600 for each GiB of the model's files"
+    )
     max_loaded_bytes: int | None = Field(
         default=None,
         ge=1,
@@ -236,6 +252,17 @@ class Settings(BaseSettings):
     def required(self) -> Required:
         """What has to be ready before the server is."""
         return _required(self.require_models)
+
+    @property
+    def verdicts(self) -> Path | None:
+        """The file in which the processes of one server keep what trials have found."""
+        return None if self.bulletin is None else self.bulletin.with_suffix(".verdicts")
+
+    @property
+    def trial_bounds(self) -> Bounds:
+        """Of the trial of a model."""
+        memory = default_memory() if self.trial_memory is None else self.trial_memory
+        return Bounds(memory, self.trial_cpu_seconds, self.trial_seconds)
 
     @property
     def slots(self) -> int:

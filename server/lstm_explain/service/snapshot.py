@@ -37,8 +37,16 @@ class Quarantined(Failed):
     """A version that worker processes crashed with."""
 
 
+@dataclass(frozen=True)
+class Coming:
+    """A version that is on trial for longer than most."""
+
+    name: str
+    version: int
+
+
 Ready = ServedModel | Resting
-Entry = Ready | Unloaded | Failed
+Entry = Ready | Unloaded | Failed | Coming
 Key = tuple[str, int]
 
 
@@ -78,6 +86,8 @@ class Snapshot:
             raise NotReady(f"model {name!r} version {entry.version} is unloaded", field="model")
         if isinstance(entry, Quarantined):
             raise errors.Quarantined(f"model {name!r} version {entry.version} is {entry.reason}", field="model")
+        if isinstance(entry, Coming):
+            raise NotReady(f"model {name!r} version {entry.version} is still on trial", field="model")
         if isinstance(entry, Failed):
             version = f" version {entry.version}" if entry.version != NO_VERSION else ""
             raise NotReady(f"model {name!r}{version} failed to load: {entry.reason}", field="model")

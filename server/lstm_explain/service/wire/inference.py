@@ -28,7 +28,7 @@ from lstm_explain.catalogue.served import Card, ServedModel
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
 from lstm_explain.service.errors import short
 from lstm_explain.service.explain import Answer, Query
-from lstm_explain.service.snapshot import Entry, Failed, Ready, Unloaded
+from lstm_explain.service.snapshot import Coming, Entry, Failed, Ready, Unloaded
 from lstm_explain.service.wire.inference_tensors import add_outputs, to_arrays, to_metadata
 from lstm_explain.service.wire.models import version_of
 from lstm_explain.spec.method import Method, ShapleySampling
@@ -124,6 +124,8 @@ def to_index(entry: Entry) -> pb.RepositoryIndexResponse.ModelIndex:
         index.reason = short(entry.reason)
     elif isinstance(entry, Unloaded):
         index.reason = "unloaded"
+    elif isinstance(entry, Coming):
+        index.state, index.reason = "LOADING", "on trial"
     else:
         index.state, index.reason = "READY", short(entry.card.problem)
     return index

@@ -11,7 +11,7 @@ from lstm_explain.catalogue.misplaced import NO_VERSION
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.service.errors import short
 from lstm_explain.service.imports import Announced, Upload
-from lstm_explain.service.snapshot import Entry, Failed, Unloaded
+from lstm_explain.service.snapshot import Coming, Entry, Failed, Unloaded
 from lstm_explain.service.wire.methods import from_method
 from lstm_explain.service.wire.targets import default_target
 from lstm_explain.service.wire.tensors import to_spec
@@ -44,6 +44,8 @@ def to_summary(entry: Entry) -> model_pb2.ModelSummary:
         summary.state, summary.reason = model_pb2.MODEL_STATE_FAILED, short(entry.reason)
     elif isinstance(entry, Unloaded):
         summary.state = model_pb2.MODEL_STATE_UNLOADED
+    elif isinstance(entry, Coming):
+        summary.state = model_pb2.MODEL_STATE_LOADING
     else:
         summary.state, summary.reason = model_pb2.MODEL_STATE_READY, short(entry.card.problem)
         summary.description = entry.card.config.description
@@ -56,8 +58,8 @@ def version_of(entry: Entry) -> str:
 
 
 def to_detail(entry: Entry) -> model_pb2.ModelDetail:
-    """Of a model that failed to load or is unloaded, the summary only."""
-    if isinstance(entry, Failed | Unloaded):
+    """Of a model that is not ready, the summary only."""
+    if isinstance(entry, Failed | Unloaded | Coming):
         return model_pb2.ModelDetail(summary=to_summary(entry))
     card, config = entry.card, entry.card.config
     return model_pb2.ModelDetail(
