@@ -66,4 +66,5 @@ class Verdicts:
         self._read_to += len(whole)
         for line in whole.splitlines():
             said = json.loads(line)
-            self._known[said.pop("mark")] = Verdict(**said)
+            mark = said.pop("mark")
+            self._known[mark] = Verdict(**said)
