@@ -12,18 +12,20 @@ MOST_SHARE = 0.75  # of memory, for any model
 # For each byte of its files: loaded, a model takes five (see MEMORY_PER_BYTE), and twice that while it is prepared.
 MEMORY_PER_BYTE = 10
 CPU_SECONDS_PER_GIB, WALL_SECONDS_PER_GIB = 180.0, 600.0
-# The part of its processor time after which a trial is slow: others no longer wait for it.
-SLOW = 0.4
-SLOW_WALL = 0.5
+SLOW_SECONDS, SLOW_SECONDS_PER_GIB = 6.0, 72.0  # of processor time: then others no longer wait for a trial
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of one trial: bytes of memory beside what the process takes anyway, seconds of processor time, and seconds."""
+    """Of one trial: bytes of memory beside what the process takes anyway, seconds of processor time, and seconds.
+
+    slow: seconds of processor time after which others no longer wait for it.
+    """
 
     memory: int
     cpu: float
     wall: float
+    slow: float = SLOW_SECONDS
 
     def of_size(self, size: int) -> Bounds:
         """For a model whose files have so many bytes."""
@@ -33,6 +35,7 @@ class Bounds:
             min(self.memory + MEMORY_PER_BYTE * size, most),
             self.cpu + gib * CPU_SECONDS_PER_GIB,
             self.wall + gib * WALL_SECONDS_PER_GIB,
+            self.slow + gib * SLOW_SECONDS_PER_GIB,
         )
 
 

@@ -27,7 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lstm_explain.service.bounds import MIB, SLOW, SLOW_WALL, Bounds, Verdict
+from lstm_explain.service.bounds import MIB, Verdict
 
 IDLE_SECONDS = 20.0
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -36,6 +36,7 @@ MOST_COMPILING = 600  # seconds without a pause
 MOST_SECONDS = 100_000  # of processor time: the hard limit
 MOST_SLOW = 2  # trials that go on for long, beside the others
 MOST_WRITTEN = 64 * MIB  # bytes of one file: compiled kernels are kept
+SLOW_WALL = 5  # times as many seconds as of processor time: others want the processors, too
 NICE = 15  # of a slow trial
 BEYOND_MEMORY = 64 * MIB
 DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
@@ -66,10 +67,7 @@ class Task:
     memory: int
     cpu: float
     wall: float
-
-    @property
-    def bounds(self) -> Bounds:
-        return Bounds(self.memory, self.cpu, self.wall)
+    slow: float
 
 
 @dataclass
@@ -203,7 +201,7 @@ class Trying:
                 self._end(trial, f"it did not end within {task.wall:g} seconds (--trial-seconds)")
             elif used > task.cpu:
                 self._end(trial, _too_much_time(task))
-            elif not trial.slow and (used > SLOW * task.cpu or seconds > SLOW_WALL * task.wall):
+            elif not trial.slow and (used > task.slow or seconds > SLOW_WALL * task.slow):
                 self._slow(trial)
 
     def _slow(self, trial: Trial) -> None:
