@@ -102,7 +102,8 @@ class Trials:
         except BaseException:
             self._cancel(number)
             raise
-        self.verdicts.put(mark, trial.verdict)
+        if trial.verdict.reason != ENDED:  # which is not known to be this model's fault
+            self.verdicts.put(mark, trial.verdict)
         return trial.verdict
 
     def pass_(self, mark: str) -> None:
