@@ -8,12 +8,19 @@ from lstm_explain.errors import Error
 from lstm_explain.service.settings import Settings
 from lstm_explain.service.tls import Certificates, TLSFiles
 
+# Calls of one connection beside those that compute: health, lists of models, short calls that wait, and
+# refused ones. Calls that are opened and reset at once count until gRPC's core has let go of them. So this bounds the
+# memory that a flood of them takes, and keeps one connection from filling the core's queue, which ends others' calls as
+# CANCELLED from 1,000 on. Beyond it a caller's stream is refused, which is UNAVAILABLE.
+OTHER_CALLS = 420
+
 
 def options(settings: Settings) -> list[tuple[str, int]]:
     """gRPC's channel arguments."""
     chosen = [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", settings.max_concurrent + settings.max_streams + OTHER_CALLS),
         # By default grpc lets a second server take the same port without a word.
         ("grpc.so_reuseport", int(settings.reuse_port)),
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
