@@ -45,6 +45,7 @@ class Watch:
     """check: called between the steps, and by the watchdog; raises Stopped to end the work. parts: by name, what has
     been done. about: what is at work, for the log. brief: nothing may be begun that may take long. most_bytes: what the
     iterations of a loop may keep; None: as much as ONNX Runtime may hold. options: of what runs in ONNX Runtime.
+    compiling: it is, and cannot be stopped; then `compiled` is called with the seconds that it took.
     """
 
     check: Callable[[], None]
@@ -55,6 +56,8 @@ class Watch:
     inside: bool = False
     options: Any = None
     out_of_memory: bool = False  # something was given up for want of it
+    compiling: bool = False
+    compiled: Callable[[float], None] = lambda seconds: None
     stopped: Stopped | None = None
     stopped_at: float = 0.0  # time.monotonic()
 

@@ -63,6 +63,10 @@ class Patience:
         if self._most is not None:
             self._last = time.monotonic() + self._most
 
+    def extend(self, seconds: float) -> None:
+        """The work may take so much longer: what took that long is not its own fault."""
+        self._last += seconds
+
     def over(self, when: str) -> Error | None:
         """Why nobody waits any more, if so."""
         now = time.monotonic()

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import Error
-from lstm_explain.service import listening, tracing
+from lstm_explain.service import compiling, listening, tracing
 from lstm_explain.service.access import Access
 from lstm_explain.service.beside import Beside
 from lstm_explain.service.board import Board
@@ -125,6 +125,7 @@ class Server:
 
     def warm_up(self) -> None:
         """Loads every model and tries it out. Raises lstm_explain.Error."""
+        compiling.follow()
         self._watchdog.start()
         if self._imports is not None:
             self._imports.clean()

@@ -48,6 +48,8 @@ class Watchdog:
     def look(self) -> None:
         """Tells what is to stop so; gives up on what does not."""
         for watch in list(at_work.values()):
+            if watch.compiling:
+                continue  # it cannot be stopped, and ends
             try:
                 watch.check()
             except Stopped as stopped:
