@@ -164,7 +164,7 @@ def pattern(expression: str) -> dict[str, Any]:
 
 
 def peak(server: Running) -> int:
-    """Most resident bytes so far."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    """Most resident bytes so far, of the processes that serve together."""
+    found = [re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{w}/status").read_text()) for w in server.workers()]
+    assert found
+    return sum(int(match[1]) * 1024 for match in found if match is not None)
