@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ import pytest
 
 from tests.service.models import fill
 from tests.service.running import Running, serving
+
+# A spare worker doubles what a start costs. `tests/service/test_workers.py` asks for it.
+os.environ.setdefault("LSTM_EXPLAIN_SPARE", "false")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -121,7 +121,7 @@ METRICS: dict[str, str] = {}
 def guarded(folder: Path, *flags: str, **environment: str) -> Iterator[Running]:
     """A server whose spare worker is ready, too."""
     address = free_address()
-    with serving(folder, "--metrics-listen", address, *flags, **environment) as server:
+    with serving(folder, "--spare", "--metrics-listen", address, *flags, **environment) as server:
         METRICS[server.address] = address
         until(lambda: spare_is_there(server))
         yield server
