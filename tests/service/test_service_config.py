@@ -73,7 +73,10 @@ def test_an_empty_file_and_none_are_the_defaults(tmp_path: Path) -> None:
         ("tokenizer:\n  input: x\n  file: /etc/passwd\n", "model.yaml:3: tokenizer.file: has to be a file"),
         ("a: [1,\n", "model.yaml:2: not YAML: "),
         ("- a\n- b\n", "model.yaml:1: input should be a valid dictionary"),
-        ("a: !!python/object/apply:os.system [ls]\n", "model.yaml:1: not YAML: could not determine a constructor"),
+        (
+            "a: !!python/object/apply:os.system [ls]\n",
+            "model.yaml:1: the tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed",
+        ),
     ],
 )
 def test_errors_name_line_and_key(text: str, error: str) -> None:
@@ -198,7 +201,7 @@ def test_files_that_would_grow_or_overflow() -> None:
     bomb = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
     with pytest.raises(lx.ModelError, match=r"model.yaml:2: aliases are not allowed"):
         parse_config(bomb)
-    with pytest.raises(lx.ModelError, match="nested too deeply"):
+    with pytest.raises(lx.ModelError, match=r"nested too deeply|maximum nesting depth"):
         parse_config("[" * 20_000)
     with pytest.raises(lx.ModelError, match="more than"):
         parse_config("a: b\n" * 300_000)

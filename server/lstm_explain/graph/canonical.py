@@ -192,7 +192,7 @@ def _spelled(graph: Graph, node: Node) -> list[Node] | None:
     write, spelling = SPELLINGS.get(node.op), Spelling(graph, node)
     if write is None or not write(spelling):
         return None
-    return [n for part in spelling.nodes for n in (_spelled(graph, part) or [part])]
+    return [n for part in spelling.nodes for n in ((part is not node and _spelled(graph, part)) or [part])]
 
 
 # --- operators that ONNX itself defines by others --------------------------------------------------------------------

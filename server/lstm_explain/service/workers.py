@@ -158,7 +158,7 @@ class Workers:
             log.log(level, "worker %d ended with %s, another one takes its place", child.pid, told(code))
         if blamed and running:
             self._blame.crashed(running, how or told(code or 0))
-        elif not self._started and child.stage == "starting":
+        elif not self._started and (self._reason or child.stage == "starting"):
             raise Error(self._reason or "a worker ended before it was ready; the log says why")
         if child.stage == "starting":
             self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
