@@ -25,7 +25,7 @@ BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # Set by the server for its own workers.
 INTERNAL = ("reuse_port", "worker", "gently", "parent", "bulletin")
 # What flags take whose type does not say it.
-VALUES = {"web": " [HOST:PORT]", "web_hosts": " NAME[,NAME]"}
+VALUES = {"web": " [HOST:PORT]", "web_hosts": " NAME[,NAME]", "require_models": " N\\|NAME[,NAME]"}
 
 
 def page(text: str) -> str:

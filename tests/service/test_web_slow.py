@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from lstm_explain.service.web.bodies import FREE, Bodies, Body, TooMuch, TooSlow
 from tests.service.calling import request
+from tests.service.certificates import Authority, Files
 from tests.service.running import Running, serving
 from tests.service.test_service_text import peak
 from tests.service.web import EXPLAIN, LIST, ask, explanation
@@ -104,6 +106,22 @@ def test_half_a_request_ends_after_the_patience(impatient: Running, begun: bytes
         answer = rest(own)
     assert (b" 408 " in answer) == (b"abc" in begun)
     assert (b" 200 " in answer) == (b"GET" in begun)
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["none", "half"])
+def test_half_a_handshake_ends_after_the_patience(web_models: Path, tmp_path: Path, begun: bytes) -> None:
+    """asyncio alone would wait for a minute."""
+    files, authority = Files(tmp_path), Authority("servers")
+    files.write(authority.sign("server"))
+    with (
+        serving(web_models, "--web", "127.0.0.1:0", "--web-patience", "1", *files.flags) as server,
+        connected(server.page()) as (own,),
+    ):
+        own.settimeout(30)
+        own.sendall(begun)
+        assert rest(own) == b""
+        trusting = ssl.create_default_context(cadata=authority.certificate.decode())
+        assert ask(server.page(), LIST, context=trusting).status == 200
 
 
 def test_an_answer_that_is_not_taken_ends_too(impatient: Running) -> None:

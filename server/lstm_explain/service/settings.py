@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     web_patience: float = Field(
         default=30.0,
         gt=0,
-        description="seconds in which the headers of a request to the page, and then its body, have to arrive, and in "
-        "which a client has to take some of an answer",
+        description="seconds in which the TLS handshake of a connection to the page, the headers of a request, and "
+        "then its body have to arrive, and in which a client has to take some of an answer",
     )
     max_web_bytes: int = Field(
         default=256 * 1024**2,

@@ -29,6 +29,7 @@ from lstm_explain.service.web.connections import Connection, end_slow
 from lstm_explain.service.web.gateway import Gateway
 from lstm_explain.service.web.guard import Guard
 from lstm_explain.service.web.https import Contexts
+from lstm_explain.service.web.listener import Server
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Site:
             self._contexts = Contexts(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
         self._folder = Scratch()
         self._socket: socket.socket | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
         self._serving: Future[None] | None = None
 
     def bind(self) -> None:
@@ -122,12 +123,11 @@ class Site:
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=Connection.most,
-                http=Connection,
                 timeout_graceful_shutdown=int(self._settings.grace_period + SECONDS_TO_ANSWER),
             )
             config.load()
             config.ssl = None if self._contexts is None else self._contexts.first
-            self._server = uvicorn.Server(config)
+            self._server = Server(config, self._settings.web_patience)
             looking = asyncio.create_task(self._look(self._server))
             try:
                 await self._server.serve(sockets=[self._socket])
