@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,29 @@ FILES = {
     "an empty location": lambda: external(location=""),
     "nothing but noise": lambda: bytes(range(256)) * 20,
 }
+# What YAML and the engine take, and no message can carry.
+UNSENDABLE = {
+    "a window beyond 32 bits": "method: {name: occlusion, window: 4000000000}",
+    "a batch axis beyond 32 bits": "batch_axis: 4000000000",
+    "a baseline of words": "method: {name: occlusion, baseline: [a, b, c, d]}",
+    "an input that is a number": "method: {name: occlusion, baseline: {1: 0.5}}",
+}
+# A card that was told when it was loaded, and cannot be any more: no way is known to that, so the server gets one.
+FICKLE = """
+import os, sys
+if "LSTM_EXPLAIN_WORKER" in os.environ:
+    from lstm_explain.catalogue.served import ServedModel
+    from lstm_explain.service import wire
+    from lstm_explain.service.wire import inference
+    def fickle(describe):
+        def told(entry):
+            if entry.name == "bad" and isinstance(entry, ServedModel) and os.path.exists({flag!r}):
+                raise ValueError("no more")
+            return describe(entry)
+        return told
+    wire.to_summary = fickle(wire.to_summary)
+    inference.to_index = fickle(inference.to_index)
+"""
 
 
 def messages(data: bytes, config: str) -> Iterator[model_pb2.ImportModelRequest]:
@@ -124,6 +148,15 @@ def test_a_hostile_file_is_the_callers_fault(server: Running, folder: Path, case
     assert list(listed(server)) == ["lstm"]
 
 
+@pytest.mark.parametrize("case", UNSENDABLE)
+def test_a_card_that_cannot_be_sent_is_the_callers_fault(server: Running, folder: Path, case: str) -> None:
+    code, message = refused(server, lstm().SerializeToString(), UNSENDABLE[case])
+    assert code == grpc.StatusCode.INVALID_ARGUMENT, message
+    assert "cannot be put into a message" in message
+    assert not (folder / "foreign").exists()
+    assert list(listed(server)) == ["lstm"]
+
+
 def test_names_of_a_megabyte_are_told(server: Running) -> None:
     model = lstm()
     for node in model.graph.node:
@@ -148,6 +181,8 @@ def test_bad_cards_in_the_folder_do_not_hide_the_others(tmp_path: Path) -> None:
         version = tmp_path / f"file-{i:02d}" / "1"
         version.mkdir(parents=True)
         (version / "model.onnx").write_bytes(data())
+    for i, text in enumerate(UNSENDABLE.values()):
+        write_version(tmp_path, f"card-{i:02d}", lstm(), config=text)
     with serving(tmp_path, "--web", "127.0.0.1:0") as server:
         models = listed(server)
         assert models.pop("lstm") == (model_pb2.MODEL_STATE_READY, "")
@@ -156,3 +191,17 @@ def test_bad_cards_in_the_folder_do_not_hide_the_others(tmp_path: Path) -> None:
             assert state == model_pb2.MODEL_STATE_FAILED, name
             assert reason, name
             assert "unexpected" not in reason, (name, reason)
+
+
+def test_a_card_that_cannot_be_told_any_more_hides_no_other(tmp_path: Path) -> None:
+    folder, flag = tmp_path / "models", tmp_path / "flag"
+    for name in ("bad", "lstm"):
+        write_version(folder, name, lstm())
+    (tmp_path / "sitecustomize.py").write_text(FICKLE.format(flag=str(flag)))
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with serving(folder, "--web", "127.0.0.1:0", PYTHONPATH=paths) as server:
+        assert {state for state, _ in listed(server).values()} == {model_pb2.MODEL_STATE_READY}
+        flag.touch()
+        models = listed(server)
+        assert models["lstm"] == (model_pb2.MODEL_STATE_READY, "")
+        assert models["bad"] == (model_pb2.MODEL_STATE_FAILED, "cannot be described: unexpected ValueError")

@@ -43,8 +43,8 @@ def parse_value(text: str) -> int | float | bool | str:
 
 
 def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
-    """The method with parameters of which any may be text: a baseline also `[0, 0.5, 1]`, a composite as
-    `parse_composite` takes it. Raises MethodError.
+    """The method with parameters of which any may be text: a baseline also `[0, 0.5, 1]`, or any of these by input; a
+    composite as `parse_composite` takes it. Raises MethodError.
     """
     return method_from_name(name, {key: _parameter(key, value) for key, value in parameters.items()})
 
@@ -70,6 +70,8 @@ def split_parameters(text: str) -> list[str]:
 def _parameter(key: str, value: Any) -> Any:
     if key == "composite" and isinstance(value, str):
         return parse_composite(value)
+    if key == "baseline" and isinstance(value, Mapping):  # by input
+        return {name: _parameter(key, one) for name, one in value.items()}
     if key == "baseline" and (isinstance(value, list) or (isinstance(value, str) and value.startswith("["))):
         return _numbers(value)
     return parse_value(value) if isinstance(value, str) else value

@@ -128,11 +128,9 @@ class Imports:
         self,
         upload: Upload,
         parts: Iterable[Announced | bytes],
-        describe: Callable[[ServedModel], object],
         check: Callable[[], None] = lambda: None,
     ) -> ServedModel:
         """Receives, checks, keeps and serves a version. parts: its model.onnx, then each further file with its bytes.
-        describe: what callers will be told of it; where that fails nothing is kept.
 
         Refused is what cannot be loaded (what `inspect` calls unreadable); a model that only LRP cannot explain is
         taken. check: called while it is on trial, raises Stopped when nobody waits any more. Raises InputError,
@@ -149,7 +147,7 @@ class Imports:
                     with _lasting(candidate / CONFIG) as file:
                         file.write(upload.config.encode())  # a message's text is Unicode
             with self._on_trial:
-                served = self._checked(upload, candidate, describe, check)
+                served = self._checked(upload, candidate, check)
             published = self._publish(upload, candidate, served)
         self._repository.settle(upload.name)
         return published
@@ -188,17 +186,13 @@ class Imports:
         if upload.version and any(str(s.version) == upload.version for s in find_sources(self._root, upload.name)):
             raise AlreadyExists(f"model {upload.name!r} has a version {upload.version}", field="start.version")
 
-    def _checked(
-        self, upload: Upload, candidate: Path, describe: Callable[[ServedModel], object], check: Callable[[], None]
-    ) -> ServedModel:
+    def _checked(self, upload: Upload, candidate: Path, check: Callable[[], None]) -> ServedModel:
         """The version as it will be served. Raises InputError, whatever is wrong: the files are the caller's."""
         final = self._root / upload.name
         above = final if final.is_dir() else candidate.parent
         try:
             source = source_in(candidate, upload.name, int(upload.version or 1), model_folder=above)
-            served = self._loader.served(source, check=check)
-            describe(served)
-            return served
+            return self._loader.served(source, check=check)
         except Stopped as stopped:
             raise stopped.cause from None
         except (Overloaded, NoSpace):

@@ -78,11 +78,16 @@ class Loading:
 
 
 class Loader:
-    """trials: None where models are trusted: they are loaded without."""
+    """trials: None where models are trusted: they are loaded without. describe: raises Error for a version that callers
+    could not be told of; it is not taken in.
+    """
 
-    def __init__(self, room: Room, trials: Trials | None = None) -> None:
+    def __init__(
+        self, room: Room, trials: Trials | None = None, describe: Callable[[ServedModel], object] = lambda _: None
+    ) -> None:
         self.room = room
         self._trials = trials
+        self._describe = describe
         self._one = threading.Lock()  # at a time: they take memory, and the interpreter
 
     def served(
@@ -110,6 +115,7 @@ class Loader:
             before(size)
             with self._one, around():
                 served = load_served(source) if self._trials is None else _loaded(source, self._trials, size)
+            self._describe(served)
             if fingerprint(source) == mark:
                 return served
         raise ModelError("its files change while they are loaded")

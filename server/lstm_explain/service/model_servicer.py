@@ -10,7 +10,7 @@ from lstm_explain.service.errors import Dropped, Unimplemented
 from lstm_explain.service.gate import Call, Patience
 from lstm_explain.service.imports import Imports
 from lstm_explain.service.repository import Repository
-from lstm_explain.service.wire import check_described, to_detail, to_parts, to_summary, to_upload, told
+from lstm_explain.service.wire import to_detail, to_parts, to_summary, to_upload, told
 from lstm_explain_proto.lstm_explain.v1 import model_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
@@ -38,9 +38,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self, requests: AsyncIterator[pb.ImportModelRequest], call: Call
     ) -> pb.ImportModelResponse:
         imports, coming = self._allowed(), _in_time(requests, asyncio.get_running_loop(), self._patience)
-        added = await self._beside.do(
-            lambda: imports.add(to_upload(coming), to_parts(coming), check_described, Patience(call)), call
-        )
+        added = await self._beside.do(lambda: imports.add(to_upload(coming), to_parts(coming), Patience(call)), call)
         return pb.ImportModelResponse(model=to_detail(added))
 
     def DeleteModel(self, request: pb.DeleteModelRequest, call: Call) -> pb.DeleteModelResponse:  # noqa: N802

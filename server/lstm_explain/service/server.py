@@ -47,7 +47,7 @@ from lstm_explain.service.tokens import Tokens
 from lstm_explain.service.trials import Trials
 from lstm_explain.service.verdicts import Verdicts
 from lstm_explain.service.watchdog import Watchdog
-from lstm_explain.service.wire import probe_request
+from lstm_explain.service.wire import check_described, probe_request
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import (
     explanation_pb2,
@@ -102,7 +102,7 @@ class Server:
         self._housekeeping = Housekeeping()
         room = Room(settings.max_model_bytes, settings.max_loaded_bytes)
         bulletin = None if settings.bulletin is None else Bulletin(settings.bulletin)
-        loader = Loader(room, Trials(settings.trial_bounds, Verdicts(settings.verdicts)))
+        loader = Loader(room, Trials(settings.trial_bounds, Verdicts(settings.verdicts)), check_described)
         leave = self._housekeeping.model_has_left
         self._repository = Repository(settings.models, room, self._show, bulletin, board, on_trust, loader, leave)
         self._imports = Imports(settings.models, self._repository, loader) if settings.allow_import else None

@@ -12,7 +12,7 @@ from lstm_explain.inputs import probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.model import Explanation
 from lstm_explain.service.explain import Answer, Query
-from lstm_explain.service.wire.methods import from_method, to_method
+from lstm_explain.service.wire.methods import default_method, from_method, to_method
 from lstm_explain.service.wire.targets import default_target, from_target, to_target
 from lstm_explain.service.wire.tensors import Array, to_arrays, to_fields
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
@@ -38,7 +38,7 @@ def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainReq
     fields: dict[str, Any] = {"inputs": _tensors(inputs)}
     return explanation_pb2.ExplainRequest(
         model=served.name,
-        method=from_method(served.default_method),
+        method=default_method(served.default_method, served.model.inputs),
         target=default_target(served.default_target),
         **fields,
     )

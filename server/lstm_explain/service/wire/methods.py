@@ -7,16 +7,26 @@ needs a message and nothing here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.baselines import by_input
 from lstm_explain.service.wire.tensors import to_arrays, to_tensor
 from lstm_explain.spec.composite import Composite, Rule, rule_from_name
-from lstm_explain.spec.method import Against, Method, method_from_name
+from lstm_explain.spec.method import (
+    Against,
+    IntegratedGradients,
+    Method,
+    Occlusion,
+    ShapleySampling,
+    method_from_name,
+)
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 Field = FieldDescriptor
@@ -47,6 +57,14 @@ def from_method(method: Method) -> method_pb2.Method:
     """The message with every parameter set. Not to be changed."""
     # Equal baselines may be of different types, and a composite cannot be looked up.
     return _message(method) if isinstance(method, Against) or getattr(method, "composite", None) else _plain(method)
+
+
+def default_method(method: Method, inputs: Iterable[str]) -> method_pb2.Method:
+    """The message for a model's default, whose baseline may be one for all `inputs` and of plain numbers."""
+    if isinstance(method, (IntegratedGradients, Occlusion, ShapleySampling)):
+        given = by_input(method.baseline, list(inputs))
+        method = replace(method, baseline={name: np.asarray(value) for name, value in given.items()})
+    return from_method(method)
 
 
 @functools.lru_cache(maxsize=256)

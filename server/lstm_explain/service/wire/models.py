@@ -12,7 +12,7 @@ from lstm_explain.errors import InputError, ModelError
 from lstm_explain.service.errors import short
 from lstm_explain.service.imports import Announced, Upload
 from lstm_explain.service.snapshot import Coming, Entry, Failed, Unloaded
-from lstm_explain.service.wire.methods import from_method
+from lstm_explain.service.wire.methods import default_method
 from lstm_explain.service.wire.targets import default_target
 from lstm_explain.service.wire.tensors import to_spec
 from lstm_explain_proto.lstm_explain.v1 import model_pb2
@@ -31,7 +31,7 @@ def told(describe: Callable[[Entry], Message], entry: Entry) -> Message:
 
 
 def check_described(entry: Entry) -> None:
-    """Raises ModelError where callers could not be told of the entry."""
+    """Raises ModelError where callers could not be told of the entry: a number beyond what its field holds, say."""
     try:
         to_detail(entry).SerializeToString()
     except (ValueError, TypeError) as error:
@@ -71,7 +71,7 @@ def to_detail(entry: Entry) -> model_pb2.ModelDetail:
             model_pb2.NodeReport(name=n.name, op_type=n.op, supported=n.supported, rule=n.rule)
             for n in card.report.nodes
         ],
-        default_method=from_method(card.default_method),
+        default_method=default_method(card.default_method, card.inputs),
         default_target=default_target(card.default_target),
         class_names=_names(config.classes),
         feature_names=_names(config.features),
