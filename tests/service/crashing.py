@@ -1,6 +1,6 @@
-"""Real crashes of a worker, by request: what a fault of native code does to a process.
+"""Real crashes of a worker, by request, and of a trial: what a fault of native code does to a process.
 
-The product has no such fault to offer. So the workers of a test's server find a `sitecustomize` that adds one.
+The product has no such fault to offer. So these processes find a `sitecustomize` that adds one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,29 @@ if "LSTM_EXPLAIN_WORKER" in os.environ:
             os._exit(77)
         return explain(self, inputs, *arguments, **more)
     Model.explain = crashing
+"""
+
+# What the process that tries models does before it loads one whose name begins like that.
+IN_TRIAL = {
+    "crash": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "sleep": "time.sleep(1000)",
+    "reserve": "numpy.empty(1 << 30, numpy.uint8)",  # and touches none of it
+    # As a file that is mapped: none of the process's own data.
+    "share": "a = numpy.frombuffer(mmap.mmap(-1, 1 << 29), numpy.uint8); a.fill(1); time.sleep(1000)",
+}
+TRIAL_SITECUSTOMIZE = f"""
+import sys
+if "lstm_explain.service.trying" in sys.orig_argv:
+    import mmap, os, signal, time
+    import numpy
+    from lstm_explain.catalogue import served
+    real = served.load_served
+    def load_served(source):
+        for name, fault in {IN_TRIAL!r}.items():
+            if source.name.startswith(name):
+                exec(fault)
+        return real(source)
+    served.load_served = load_served
 """
 
 

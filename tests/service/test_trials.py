@@ -27,6 +27,7 @@ from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 from tests import hostile
 from tests.service.calling import infer, request, stub, tensor
+from tests.service.crashing import TRIAL_SITECUSTOMIZE
 from tests.service.models import lstm, write_version
 from tests.service.running import Running, serving
 
@@ -44,17 +45,6 @@ HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto], tuple[str, ...]]] = {
     "input": (hostile.huge_input, TOO_MUCH),
     "padding": (hostile.huge_padding, TOO_MUCH + TOO_LONG),
 }
-CRASHES = """
-import os, signal, sys
-if "lstm_explain.service.trying" in sys.orig_argv:
-    from lstm_explain.catalogue import served
-    real = served.load_served
-    def load_served(source):
-        if source.name.startswith("crash"):
-            os.kill(os.getpid(), signal.SIGSEGV)
-        return real(source)
-    served.load_served = load_served
-"""
 
 
 def until(true: Callable[[], bool], seconds: float = SOON) -> None:
@@ -138,7 +128,7 @@ def test_what_harms_whoever_runs_it_ends_in_its_trial(folder: Path) -> None:
 
 
 def test_a_crash_and_an_end_of_the_whole_process_are_reasons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "sitecustomize.py").write_text(CRASHES)
+    (folder / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
     monkeypatch.setattr(trials.sys, "path", [str(folder), *trials.sys.path])
     write_version(folder, "crash", lstm())
     tried = Trials(BOUNDS)
@@ -189,7 +179,7 @@ def test_verdicts_are_shared_and_hold_for_the_very_files(folder: Path) -> None:
 def test_they_may_lie_in_the_folder_at_the_start(folder: Path) -> None:
     for name, (model, _) in HOSTILE.items():
         write_version(folder, name, model())
-    (folder / "sitecustomize.py").write_text(CRASHES)
+    (folder / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
     write_version(folder, "crash", lstm())
     paths = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     with serving(folder, *FLAGS, PYTHONPATH=paths) as server:
