@@ -52,6 +52,8 @@ type ModelDetail struct {
 	TextInputs []string
 	// BatchAxes and TimeAxes are by input; one without such an axis is not there.
 	BatchAxes, TimeAxes map[string]int
+	// GuessedAxes are the inputs for which these two are a guess, to be set in model.yaml.
+	GuessedAxes []string
 	// Units are by input or output: one of all entries, or one for each entry of the last axis.
 	Units map[string][]string
 }
@@ -184,6 +186,7 @@ func decodeDetail(message *pb.ModelDetail) (*ModelDetail, error) {
 		TextInputs:   message.GetTextInputs(),
 		BatchAxes:    decodeAxes(message.GetBatchAxes()),
 		TimeAxes:     decodeAxes(message.GetTimeAxes()),
+		GuessedAxes:  message.GetGuessedAxes(),
 		Units:        decodeNames(message.GetUnits()),
 	}
 	for _, node := range message.GetNodes() {

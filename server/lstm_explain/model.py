@@ -32,10 +32,10 @@ from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session, run_session
 from lstm_explain.graph.types import try_inference
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
-from lstm_explain.methods.dispatch import as_used, explain_by_study, notes_of
+from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.study import Study, Task
-from lstm_explain.plan.axes import Axes, find_lengths
+from lstm_explain.plan.axes import Axes, doubts, find_lengths
 from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.forward import Pass, bytes_of
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
@@ -175,7 +175,7 @@ class Model:
         kind = None if capture else kind_of(self.inputs, inputs, method, target)
         way = self._ways.get(kind)
         if way is not None and (found := way.explain(inputs, target)) is not None:
-            return found
+            return self._noted(found)
         checked = self._checked(inputs, method)
         output, head = self._explained(method, target, capture)
         found = self._explain(checked, method, output, head, (target,), capture)[0]
@@ -183,7 +183,7 @@ class Model:
             lengthy()
             asked = Asked(self.inputs, self.outputs, self._single, method, output, head)
             self._ways.put(kind, way_of(asked, self._engine, checked, target))
-        return found
+        return self._noted(found)
 
     def explain_many(
         self,
@@ -201,8 +201,16 @@ class Model:
         explanations: dict[int, Explanation] = {}
         for (output, head), numbers in at.items():
             found = self._explain(checked, method, output, head, [targets[n] for n in numbers], capture)
-            explanations |= zip(numbers, found, strict=True)
+            explanations |= zip(numbers, map(self._noted, found), strict=True)
         return [explanations[number] for number in range(len(targets))]
+
+    def _noted(self, found: Explanation) -> Explanation:
+        """With a warning for each guess of an input's axes: pictures and sums per step go by them under any method."""
+        if all(axes.certain for axes in self.axes.values()):
+            return found
+        assert found.target.output is not None  # as used
+        explained = self._study.reachable(found.target.output)
+        return replace(found, notes=(*found.notes, *doubts({name: self.axes[name] for name in explained})))
 
     def _checked(self, inputs: Mapping[str, npt.NDArray[Any]], method: Method) -> dict[str, npt.NDArray[Any]]:
         """The inputs, where both are what they should be."""
@@ -300,7 +308,7 @@ class Model:
             single=False,
             quantity=found.quantity,
             standard_error=found.standard_error,
-            notes=(*found.notes, *notes_of(task, method)),
+            notes=found.notes,
         )
 
     def _finer(

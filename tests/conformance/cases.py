@@ -555,11 +555,18 @@ def _model_calls() -> Iterator[Case]:
         "text_inputs": [],
         "batch_axes": {"x": 0},
         "time_axes": {"x": 1},
+        "guessed_axes": [],
         "default_method": {"name": "lrp", "parameters": {"epsilon": 0.01}},
     })  # fmt: skip
     yield _detail("model-text", "words", {
         "inputs": {"tokens": {"dtype": "int64", "shape": ["B", "T"]}},
         "text_inputs": ["tokens"],
+    })  # fmt: skip
+    yield _detail("model-guess", "determinants", {
+        "lrp_supported": False,
+        "batch_axes": {"x": 0},
+        "time_axes": {"x": 1},
+        "guessed_axes": ["x"],
     })  # fmt: skip
     yield {
         "name": "error-model",

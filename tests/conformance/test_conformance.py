@@ -239,7 +239,7 @@ def spoiled() -> Iterator[tuple[str, dict]]:
     yield "no-error", {**CASES["lstm-lrp-all"], "expect_error": {"code": "NOT_FOUND"}}
     yield "listed", changed("models", "expect", "models", to=[{"name": "lstm", "version": "2", "state": "ready"}])
     detail = CASES["model"]["expect"]["detail"]
-    for key in ("description", "class_names", "inputs", "time_axes", "default_method", "lrp_supported"):
+    for key in ("description", "class_names", "inputs", "time_axes", "guessed_axes", "default_method", "lrp_supported"):
         other = {"lrp_supported": False, "description": "another", "default_method": {"name": "gradient"}}.get(key, {})
         yield f"detail-{key}", changed("model", "expect", "detail", to={**detail, key: other})
     answers = CASES["stream"]["answers"]

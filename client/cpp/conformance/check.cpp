@@ -137,6 +137,7 @@ void check_detail(const lx::ModelDetail& came, const json& wanted) {
       {"text_inputs", came.text_inputs},
       {"batch_axes", came.batch_axes},
       {"time_axes", came.time_axes},
+      {"guessed_axes", came.guessed_axes},
   };
   for (const auto& [key, value] : wanted.items()) {
     if (key == "default_method") {

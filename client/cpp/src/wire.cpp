@@ -117,6 +117,7 @@ ModelDetail decode(const v1::ModelDetail& message) {
   out.text_inputs.assign(message.text_inputs().begin(), message.text_inputs().end());
   out.batch_axes.insert(message.batch_axes().begin(), message.batch_axes().end());
   out.time_axes.insert(message.time_axes().begin(), message.time_axes().end());
+  out.guessed_axes.assign(message.guessed_axes().begin(), message.guessed_axes().end());
   out.units = decode_names(message.units());
   return out;
 }

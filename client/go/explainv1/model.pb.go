@@ -432,7 +432,9 @@ type ModelDetail struct {
 	// Input name to the axis along which its time steps lie. An input without such an axis is not there.
 	TimeAxes map[string]int32 `protobuf:"bytes,12,rep,name=time_axes,json=timeAxes,proto3" json:"time_axes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Input or output name to its unit: one of all entries, or one for each entry of the last axis.
-	Units         map[string]*Names `protobuf:"bytes,13,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Units map[string]*Names `protobuf:"bytes,13,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Inputs of which batch_axes and time_axes are a guess: neither does the graph show them, nor model.yaml say them.
+	GuessedAxes   []string `protobuf:"bytes,14,rep,name=guessed_axes,json=guessedAxes,proto3" json:"guessed_axes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +556,13 @@ func (x *ModelDetail) GetTimeAxes() map[string]int32 {
 func (x *ModelDetail) GetUnits() map[string]*Names {
 	if x != nil {
 		return x.Units
+	}
+	return nil
+}
+
+func (x *ModelDetail) GetGuessedAxes() []string {
+	if x != nil {
+		return x.GuessedAxes
 	}
 	return nil
 }
@@ -1139,7 +1148,7 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\tsupported\x18\x03 \x01(\bR\tsupported\x12\x12\n" +
 	"\x04rule\x18\x04 \x01(\tR\x04rule\"\x1f\n" +
 	"\x05Names\x12\x16\n" +
-	"\x06values\x18\x01 \x03(\tR\x06values\"\xa0\t\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\"\xc3\t\n" +
 	"\vModelDetail\x127\n" +
 	"\asummary\x18\x01 \x01(\v2\x1d.lstm_explain.v1.ModelSummaryR\asummary\x123\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x1b.lstm_explain.v1.TensorSpecR\x06inputs\x125\n" +
@@ -1157,7 +1166,8 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\n" +
 	"batch_axes\x18\v \x03(\v2+.lstm_explain.v1.ModelDetail.BatchAxesEntryR\tbatchAxes\x12G\n" +
 	"\ttime_axes\x18\f \x03(\v2*.lstm_explain.v1.ModelDetail.TimeAxesEntryR\btimeAxes\x12=\n" +
-	"\x05units\x18\r \x03(\v2'.lstm_explain.v1.ModelDetail.UnitsEntryR\x05units\x1aU\n" +
+	"\x05units\x18\r \x03(\v2'.lstm_explain.v1.ModelDetail.UnitsEntryR\x05units\x12!\n" +
+	"\fguessed_axes\x18\x0e \x03(\tR\vguessedAxes\x1aU\n" +
 	"\x0fClassNamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\x1aW\n" +

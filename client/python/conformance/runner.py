@@ -196,7 +196,7 @@ def check_detail(came: lx.ModelDetail, wanted: dict[str, Any]) -> None:
             held = {k: {"dtype": spec.dtype, "shape": list(spec.shape)} for k, spec in held.items()}
         elif name == "class_names":
             held = {k: list(v) for k, v in held.items()}
-        elif name == "text_inputs":
+        elif name in ("text_inputs", "guessed_axes"):
             held = list(held)
         elif name == "default_method":
             asked = value.get("parameters", {})

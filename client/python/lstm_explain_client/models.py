@@ -53,6 +53,7 @@ class ModelDetail(ModelSummary):
     class_names, feature_names: output or input name to the names of the entries of its last axis.
     text_inputs: inputs that may be sent as text.
     batch_axes, time_axes: input name to the axis along which samples, or time steps, lie; no entry, no such axis.
+    guessed_axes: inputs for which these two are a guess, to be set in model.yaml.
     units: input or output name to its unit: one of all entries, or one for each entry of the last axis.
     """
 
@@ -67,6 +68,7 @@ class ModelDetail(ModelSummary):
     text_inputs: tuple[str, ...] = ()
     batch_axes: dict[str, int] = field(default_factory=dict)
     time_axes: dict[str, int] = field(default_factory=dict)
+    guessed_axes: tuple[str, ...] = ()
     units: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def unit(self, name: str, entry: int = 0) -> str:
@@ -95,6 +97,7 @@ def detail(message: model_pb2.ModelDetail) -> ModelDetail:
         text_inputs=tuple(message.text_inputs),
         batch_axes=dict(message.batch_axes),
         time_axes=dict(message.time_axes),
+        guessed_axes=tuple(message.guessed_axes),
         units={name: tuple(names.values) for name, names in message.units.items()},
     )
 

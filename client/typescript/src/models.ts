@@ -49,6 +49,8 @@ export interface ModelDetail extends ModelSummary {
   /** By input, the axis along which samples, or time steps, lie; no entry, no such axis. */
   batchAxes: Record<string, number>;
   timeAxes: Record<string, number>;
+  /** Inputs for which these two are a guess, to be set in model.yaml. */
+  guessedAxes: string[];
   /** By input or output: one unit of all entries, or one for each entry of the last axis. */
   units: Record<string, string[]>;
 }
@@ -89,6 +91,7 @@ export function detail(message: wire.ModelDetail | undefined): ModelDetail {
     textInputs: said.textInputs,
     batchAxes: said.batchAxes,
     timeAxes: said.timeAxes,
+    guessedAxes: said.guessedAxes,
     units: names(said.units),
   };
 }

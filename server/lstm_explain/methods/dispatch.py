@@ -16,7 +16,6 @@ from lstm_explain.methods.occlusion import explain_by_occlusion
 from lstm_explain.methods.padding import without_padding
 from lstm_explain.methods.shapley import explain_by_shapley
 from lstm_explain.methods.study import Found, Task
-from lstm_explain.plan.axes import doubts
 from lstm_explain.rules import LaneLost
 from lstm_explain.spec.method import (
     ContextualDecomposition,
@@ -56,13 +55,6 @@ def _explain(task: Task, method: Method) -> Found:
         case ContextualDecomposition():
             return explain_by_decomposition(task, method)
     raise MethodError(f"{method!r} is no method of this engine", field="method")
-
-
-def notes_of(task: Task, method: Method) -> list[str]:
-    """Warnings: what steps a method replaces depends on axes that may be guessed."""
-    if not isinstance(method, (Occlusion, ShapleySampling)):
-        return []
-    return doubts({name: task.study.axes[name] for name in task.study.reachable(task.head.value)})
 
 
 def as_used(task: Task, method: Method) -> Method:

@@ -138,11 +138,12 @@ class _Found:
         return extent if isinstance(extent, str) else None
 
 
-def doubts(axes: Mapping[str, Axes]) -> list[str]:
-    """What is said of inputs whose axes are guessed."""
-    return [
-        f"input {name!r}: the graph does not show which axes hold samples and time steps; "
-        f"samples on axis {own.batch} and time on {own.time} are a guess (set model.axes, or time_axis in model.yaml)"
-        for name, own in axes.items()
-        if not own.certain
-    ]
+def doubts(axes: Mapping[str, Axes]) -> tuple[str, ...]:
+    """Warnings for inputs whose axes are guessed."""
+    return tuple(_doubt(name, own) for name, own in axes.items() if not own.certain)
+
+
+def _doubt(name: str, axes: Axes) -> str:
+    time = "none" if axes.time is None else f"axis {axes.time}"
+    taken = f"of input {name!r}, axis {axes.batch} is taken for samples and {time} for time steps"
+    return f"axes are a guess: {taken}; set batch_axis or time_axis in model.yaml, or model.axes"

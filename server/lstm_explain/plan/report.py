@@ -56,7 +56,7 @@ def report(graph: Graph, axes: Mapping[str, Axes], gates: Mapping[str, int | Non
     possible = explainable(graph, output) and all(n.supported for n in nodes if n.on_path)
     passed = {n.name for n in nodes if n.on_path}
     warnings = [*_whole_numbers(graph), *_taken_for_constants(graph, passed), *_first_step_only(graph, axes)]
-    warnings += doubts(axes)
+    warnings.extend(doubts(axes))
     return Report(possible, nodes, dict(axes), warnings)
 
 

@@ -62,6 +62,8 @@ struct ModelDetail : ModelSummary {
   std::vector<std::string> text_inputs;
   /// By input, the axis of samples and that of time steps; an input without such an axis is not there.
   std::map<std::string, std::int32_t> batch_axes, time_axes;
+  /// Inputs for which these two are a guess, to be set in model.yaml.
+  std::vector<std::string> guessed_axes;
   /// By input or output: one unit of all entries, or one for each entry of the last axis.
   Names units;
 };

@@ -542,6 +542,7 @@ func checkDetail(came *lx.ModelDetail, wanted map[string]json.RawMessage) error 
 		"lrp_supported": came.LRPSupported, "inputs": specs(came.Inputs), "outputs": specs(came.Outputs),
 		"class_names": came.ClassNames, "text_inputs": append([]string{}, came.TextInputs...),
 		"batch_axes": came.BatchAxes, "time_axes": came.TimeAxes,
+		"guessed_axes": append([]string{}, came.GuessedAxes...),
 	}
 	for name, said := range wanted {
 		if name == "default_method" {

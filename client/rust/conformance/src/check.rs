@@ -204,6 +204,7 @@ pub fn detail(wanted: &Value, came: &ModelDetail) -> Result<Hashes, Failure> {
     equal(wanted, "text_inputs", came.text_inputs.clone())?;
     equal(wanted, "batch_axes", json!(came.batch_axes))?;
     equal(wanted, "time_axes", json!(came.time_axes))?;
+    equal(wanted, "guessed_axes", came.guessed_axes.clone())?;
     if let Some(method) = wanted.get("default_method") {
         let came = came.default_method.as_ref().and_then(|method| method.method.as_ref());
         default_method(method, came.ok_or("there is no default method")?)?;

@@ -775,6 +775,9 @@ pub struct ModelDetail {
         ::prost::alloc::string::String,
         Names,
     >,
+    /// Inputs of which batch_axes and time_axes are a guess: neither does the graph show them, nor model.yaml say them.
+    #[prost(string, repeated, tag = "14")]
+    pub guessed_axes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListModelsRequest {}

@@ -182,6 +182,7 @@ final class Expected {
     held.put("text_inputs", came.textInputs());
     held.put("batch_axes", came.batchAxes());
     held.put("time_axes", came.timeAxes());
+    held.put("guessed_axes", came.guessedAxes());
     for (String name : wanted.keySet()) {
       if (name.equals("default_method")) {
         method(came.defaultMethod(), wanted.getAsJsonObject(name));

@@ -18,6 +18,7 @@ import java.util.Map;
  * @param textInputs inputs that may be sent as text
  * @param batchAxes input name to the axis of its samples; an input without one is not there
  * @param timeAxes input name to the axis of its time steps; an input without one is not there
+ * @param guessedAxes inputs for which these two are a guess, to be set in model.yaml
  * @param units input or output name to its unit: one of all entries, or one for each entry of the
  *     last axis
  */
@@ -34,6 +35,7 @@ public record ModelDetail(
     List<String> textInputs,
     Map<String, Integer> batchAxes,
     Map<String, Integer> timeAxes,
+    List<String> guessedAxes,
     Map<String, List<String>> units) {
 
   /**

@@ -116,6 +116,7 @@ final class ModelWire {
         List.copyOf(message.getTextInputsList()),
         message.getBatchAxesMap(),
         message.getTimeAxesMap(),
+        List.copyOf(message.getGuessedAxesList()),
         names(message.getUnitsMap()));
   }
 

@@ -96,6 +96,8 @@ export interface ModelDetail {
   timeAxes: { [key: string]: number };
   /** Input or output name to its unit: one of all entries, or one for each entry of the last axis. */
   units: { [key: string]: Names };
+  /** Inputs of which batch_axes and time_axes are a guess: neither does the graph show them, nor model.yaml say them. */
+  guessedAxes: string[];
 }
 
 export interface ModelDetail_ClassNamesEntry {
@@ -610,6 +612,7 @@ function createBaseModelDetail(): ModelDetail {
     batchAxes: {},
     timeAxes: {},
     units: {},
+    guessedAxes: [],
   };
 }
 
@@ -654,6 +657,9 @@ export const ModelDetail: MessageFns<ModelDetail> = {
     globalThis.Object.entries(message.units).forEach(([key, value]: [string, Names]) => {
       ModelDetail_UnitsEntry.encode({ key: key as any, value }, writer.uint32(106).fork()).join();
     });
+    for (const v of message.guessedAxes) {
+      writer.uint32(114).string(v!);
+    }
     return writer;
   },
 
@@ -789,6 +795,14 @@ export const ModelDetail: MessageFns<ModelDetail> = {
             }
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.guessedAxes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -865,6 +879,7 @@ export const ModelDetail: MessageFns<ModelDetail> = {
       },
       {},
     );
+    message.guessedAxes = object.guessedAxes?.map((e) => e) || [];
     return message;
   },
 };
