@@ -56,6 +56,29 @@ def endless(*, guarded: bool = False, nested: bool = False, growing: int = 0) ->
     return _model([*begin, loop], weights, [_info("x", FLOAT, [1, 2])], shapes)
 
 
+def endless_when_long(steps: int = 8) -> onnx.ModelProto:
+    """x float32 [B, T] to y, of the same shape: a loop without end where T is larger than `steps`."""
+    body = helper.make_graph(
+        [helper.make_node("Add", ["y_in", "one"], ["y_out"], "step"), *_going("going")],
+        "body",
+        [_info("i", INT64, []), _info("was_going", BOOL, []), _info("y_in", FLOAT, ["B", "T"])],
+        [_info("going", BOOL, []), _info("y_out", FLOAT, ["B", "T"])],
+    )
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], "shape"),
+        helper.make_node("Gather", ["shape", "time"], ["length"], "length"),
+        helper.make_node("Greater", ["length", "steps"], ["long"], "long"),
+        helper.make_node("Loop", ["", "long", "x"], ["y"], "forever", body=body),
+    ]
+    weights = [
+        numpy_helper.from_array(np.ones((1, 1), np.float32), "one"),
+        numpy_helper.from_array(np.array(True), "true"),
+        numpy_helper.from_array(np.array(1, np.int64), "time"),
+        numpy_helper.from_array(np.array(steps, np.int64), "steps"),
+    ]
+    return _model(nodes, weights, [_info("x", FLOAT, ["B", "T"])], [_info("y", FLOAT, ["B", "T"])])
+
+
 def huge_constant(elements: int = 3 << 28) -> onnx.ModelProto:
     """x float32 [1] to x plus the sum of as many zeros."""
     nodes = [

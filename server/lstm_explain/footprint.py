@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.engine import Engine, in_double
-from lstm_explain.graph.session import session_of
+from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.methods.propagation import Context, walked
 from lstm_explain.plan.control import Iterations
@@ -29,6 +29,7 @@ from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import STATE_SLOTS, Tape
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Target, select
+from lstm_explain.watch import checkpoint
 
 if TYPE_CHECKING:
     from lstm_explain.model import Model
@@ -43,6 +44,7 @@ FIRST = (16, 64, 256)
 # Arrays of the size of its output that a node makes on the way back and that are gone after it, by kind. Measured.
 TEMPORARY = {Kind.SUM: 3.0, Kind.MAP: 3.0, Kind.PRODUCT: 4.0, Kind.LOOKUP: 1.0, Kind.SCALE: 1.0, Kind.ACTIVATION: 2.0}
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
+SECONDS_BETWEEN_LOOKS = 0.05  # of those that wait for another's trial
 MOST_KNOWN = 4096  # estimates that are kept, by extents
 
 
@@ -166,7 +168,7 @@ def _values(engine: Engine, inputs: Mapping[str, Array]) -> Sizes:
     graph = engine.graph
     names = [o for node in graph.nodes for o in node.outputs if o]
     session = session_of(graph, graph.nodes, graph.inputs, names, optimise=False)
-    values = dict(inputs) | dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    values = dict(inputs) | dict(zip(names, run_session(session, names, dict(inputs)), strict=True))
     sizes = {name: value.nbytes for name, value in values.items() if isinstance(value, np.ndarray)}
     for name, cell in engine.cells.items():
         source = values.get(cell.node.inputs[0])
@@ -257,14 +259,19 @@ class Footprint:
         return held + SLACK * moment + largest, held
 
     def _estimate(self, kind: object, method: Method | None) -> Estimate | None:
-        with self._lock:
+        while not self._lock.acquire(timeout=SECONDS_BETWEEN_LOOKS):  # another request tries the model
+            checkpoint()
+        try:
             if kind not in self._estimates:
                 with np.errstate(all="ignore"):
                     self._estimates[kind] = self._tried(method)
             return self._estimates[kind]
+        finally:
+            self._lock.release()
 
     def _tried(self, method: Method | None) -> Estimate | None:
         for first in FIRST:
+            checkpoint()
             try:
                 return self._measured(method, first)
             except Exception:  # whatever the model does not take of what is made up here
@@ -278,6 +285,7 @@ class Footprint:
         trials = [extents, *({**extents, symbol: 2 * extents[symbol]} for symbol in self._symbols)]
         held, values = [], []
         for trial in trials:
+            checkpoint()
             inputs = self._made_up(trial)
             if method is not None:
                 head = model.head_of(model.default_output)

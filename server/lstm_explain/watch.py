@@ -44,7 +44,8 @@ class Part:
 class Watch:
     """check: called between the steps, and by the watchdog; raises Stopped to end the work. parts: by name, what has
     been done. about: what is at work, for the log. brief: nothing may be begun that may take long. most_bytes: what the
-    iterations of a loop may keep; None: as much as ONNX Runtime may hold. options: of what runs in ONNX Runtime.
+    iterations of a loop may keep; None: as much as ONNX Runtime may hold. most_samples: on which a method may run the
+    model, for what shows only while it does; None: any number. options: of what runs in ONNX Runtime.
     compiling: it is, and cannot be stopped; then `compiled` is called with the seconds that it took.
     """
 
@@ -53,6 +54,7 @@ class Watch:
     about: Callable[[], str] = str
     brief: bool = False
     most_bytes: int | None = None
+    most_samples: int | None = None
     inside: bool = False
     options: Any = None
     out_of_memory: bool = False  # something was given up for want of it

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import onnx
 import pytest
 
 import lstm_explain as lx
@@ -19,6 +20,8 @@ from lstm_explain.catalogue.limits import Limits, estimate, runs
 from lstm_explain.service.processes import resident
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
+from tests import hostile
+from tests.builders import GraphBuilder
 from tests.service.calling import Refusal, refusal, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
 from tests.service.running import Running, free_address, serving
@@ -28,6 +31,14 @@ METRICS = free_address()
 WIDE = "limits: {max_batch: 1000000, max_samples: 100000000}\n"
 
 
+def mixing() -> onnx.ModelProto:
+    """x float32 [3, 4] in another order: which sample is whose is not to be told, and no other number of them fits."""
+    g = GraphBuilder(np.float32, 17)
+    x = g.input("x", [3, 4])
+    turned = g.op("MatMul", [g.constant(np.roll(np.eye(3), 1, axis=0), "order"), g.op("Tanh", [x])])
+    return g.model(turned, [3, 4])
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
@@ -35,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_version(folder, "tight", lstm(), config=TIGHT)
     write_version(folder, "wide", lstm(), config=WIDE)
     write_version(folder, "heavy", lstm(hidden=64))
+    write_version(folder, "mixing", mixing(), config="batch_axis: 0\nlimits: {max_samples: 99}\n")
+    write_version(folder, "long", hostile.endless_when_long())
     return folder
 
 
@@ -297,3 +310,34 @@ def test_a_slow_reader_bounds_the_servers_memory(folder: Path) -> None:
 
 def _resident(server: Running) -> int:
     return sum(map(resident, server.family()))
+
+
+@pytest.mark.parametrize(("steps", "allowed"), [(11, True), (12, False)])
+def test_samples_that_each_take_the_whole_batch_count_so(limited: Running, *, steps: int, allowed: bool) -> None:
+    """Three samples through the model for each of three, and for each step."""
+    inputs = [tensor("x", np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32))]
+    for method in (
+        method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=steps)),
+        method_pb2.Method(smooth_grad=method_pb2.SmoothGrad(samples=steps)),
+    ):
+        came = refused(limited, request("mixing", inputs=inputs, method=method))
+        if allowed:
+            assert came is None
+        else:
+            assert came is not None
+            assert (came.code, came.field) == (grpc.StatusCode.INVALID_ARGUMENT, "method")
+            assert "on 108 samples, at most 99 are allowed" in came.message
+
+
+@pytest.mark.parametrize("name", ["lrp", "occlusion"])
+def test_trying_a_model_for_the_estimate_counts_towards_the_request(folder: Path, name: str) -> None:
+    """The request itself is short, and large enough for the model to be tried at lengths at which it never ends."""
+    method = method_pb2.Method()
+    getattr(method, name).SetInParent()
+    asked = request("long", inputs=[tensor("x", np.ones((4000, 2), np.float32))], method=method)
+    with serving(folder, "--max-request-seconds", "2") as server:
+        came = refused(server, asked)
+        assert came is not None
+        assert came.code == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "--max-request-seconds 2" in came.message
+        assert server.stop() == 0

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lstm_explain.errors import InputError, MethodError
+from lstm_explain.errors import InputError
+from lstm_explain.methods.apart import too_many
 from lstm_explain.methods.players import player_shape
 from lstm_explain.methods.stacking import MOST_BYTES, copies_for
 from lstm_explain.methods.study import bytes_a_copy
@@ -50,7 +51,8 @@ class Limits:
     """None: no limit.
 
     batch: samples. steps: length of the longest time axis. elements: of all inputs together. samples: runs of the model
-    that a perturbation method makes, times the batch. bytes_estimate: what the work may take, see `estimate`.
+    that a perturbation method makes, times the batch; where a model turns out to mix the samples of a batch, the batch
+    squared (methods/apart.py). bytes_estimate: what the work may take, see `estimate`.
     characters: of all texts together, before they are tokenised.
     """
 
@@ -95,10 +97,7 @@ class Limits:
         times = runs(model, inputs, method)
         samples = largest[0] * times
         if method is not None and self.samples is not None and samples > self.samples:
-            raise MethodError(
-                f"{method.name} would run the model on {samples} samples, at most {self.samples} are allowed",
-                field="method",
-            )
+            raise too_many(method, samples, self.samples)
         if brief and not _small(elements, largest[1]) and not model.footprint.knows(_walked(method)):
             raise Later
         size = _estimate(model, inputs, method, times, largest)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstm_explain.errors import Error
+from lstm_explain.errors import Error, MethodError
 from lstm_explain.finer import of_samples
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.baselines import given_baselines
 from lstm_explain.methods.propagation import Answer, judged_together
 from lstm_explain.methods.study import Found, Scores, Task
-from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling
+from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
 from lstm_explain.target import Target
+from lstm_explain.watch import watched
 
 Rows = Sequence[int]
 Explain = Callable[[Task, Method], Found]
@@ -31,7 +32,10 @@ class Part:
 
 
 def one_by_one(task: Task, method: Method, explain: Explain) -> Found:
-    """Every sample by itself, cut out of its batch; where that cannot be, weighed alone in the whole batch."""
+    """Every sample by itself, cut out of its batch; where that cannot be, weighed alone in the whole batch.
+
+    Raises MethodError where the latter would run the model on more samples than whoever watches allows.
+    """
     scores = Scores(task)
     try:
         parts = [Part([row], explain(*cut(task, method, scores, [row]))) for row in range(scores.batch)]
@@ -39,7 +43,25 @@ def one_by_one(task: Task, method: Method, explain: Explain) -> Found:
         parts = []
     if parts and all(agrees(scores, part) for part in parts):
         return joined(task, scores, parts)
-    return _joined_whole(scores, [explain(_weighed(task, scores, row), method) for row in range(scores.batch)])
+    del parts
+    _check_samples(method, scores.batch)
+    return _joined_whole(scores, (explain(_weighed(task, scores, row), method) for row in range(scores.batch)))
+
+
+def too_many(method: Method, samples: int, most: int, why: str = "") -> MethodError:
+    """samples: how many the model would be run on."""
+    problem = f"{method.name} would run the model on {samples} samples, at most {most} are allowed"
+    return MethodError(f"{problem}{why}", field="method")
+
+
+def _check_samples(method: Method, batch: int) -> None:
+    """That the whole batch goes through the model for each of its samples shows only now."""
+    steps = method.steps if isinstance(method, IntegratedGradients) else 1
+    samples = batch * batch * (method.samples if isinstance(method, SmoothGrad) else steps)
+    watch = watched()
+    if watch is not None and watch.most_samples is not None and samples > watch.most_samples:
+        why = f": the model mixes the {batch} samples of a batch, and each of them takes all to be explained"
+        raise too_many(method, samples, watch.most_samples, why)
 
 
 def cut(task: Task, method: Method, scores: Scores, rows: Rows) -> tuple[Task, Method]:
@@ -85,7 +107,7 @@ def batch_axis(task: Task, name: str, batch: int) -> int | None:
 
 
 def _placed(task: Task, name: str, arrays: Sequence[Array], parts: Sequence[Part]) -> Array:
-    whole = np.zeros(task.inputs[name].shape, arrays[0].dtype)
+    whole = np.zeros(task.inputs[name].shape, np.result_type(*arrays))
     axis = batch_axis(task, name, sum(len(part.rows) for part in parts))
     for array, part in zip(arrays, parts, strict=True):
         if axis is None:
@@ -126,12 +148,19 @@ def _weighed(task: Task, scores: Scores, row: int) -> Task:
     return Task(task.study, task.inputs, task.output, task.head, target)
 
 
-def _joined_whole(scores: Scores, parts: Sequence[Found]) -> Found:
-    """Each of the whole batch: a sample's relevance lies in places of its own, and adds up."""
-    answers = [part.answer for part in parts]
-    relevance = {n: np.sum([a.relevance[n] for a in answers], axis=0) for n in answers[0].relevance}
+def _joined_whole(scores: Scores, parts: Iterable[Found]) -> Found:
+    """Each of the whole batch: a sample's relevance lies in places of its own, and adds up.
+
+    One part is there at a time: they are as large as the batch, and as many as it has samples.
+    """
+    relevance: dict[str, Array] = {}
+    answers, quantity = [], scores.quantity
+    for part in parts:
+        relevance = {name: array + relevance.get(name, 0) for name, array in part.answer.relevance.items()}
+        answers.append(replace(part.answer, relevance={}))
+        quantity = part.quantity
     answer = _answer(relevance, answers, np.arange(len(answers)))
-    return Found(scores.values, scores.selection, answer, {}, parts[0].quantity)
+    return Found(scores.values, scores.selection, answer, {}, quantity)
 
 
 def _largest(scores: Scores) -> float:

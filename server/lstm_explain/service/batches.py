@@ -44,6 +44,7 @@ class Job:
     kind: jobs of the same may run together; None: it runs alone. asked, began: time.time_ns(). answer: an Explanation,
     or the outputs of a prediction. parts: of the run that answered it. company: requests in that run. units: of work,
     see Limits.check. short: over in next to no time. heavy: takes much memory. most_bytes: what a loop may keep.
+    most_samples: on which the model may be run.
     """
 
     request: Request
@@ -56,6 +57,7 @@ class Job:
         self.parts: dict[str, Part] = {}
         self.company, self.units, self.short, self.heavy = 1, 1, False, False
         self.most_bytes: int | None = None
+        self.most_samples: int | None = None
         self.answer: Any = None
         self.error: BaseException | None = None
         self._done: threading.Lock | None = None

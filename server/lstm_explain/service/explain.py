@@ -185,10 +185,13 @@ class Explainer:
     def _begun_beside(self, job: Job, read: Callable[[], Request]) -> tuple[Room, Load]:
         """`_begun`, of a message that may take long to read: a text in particular."""
         try:
-            with watching(Watch(job.patience, about=job.about)):
+            job.patience.begin()
+            with watching(Watch(job.patience, about=job.about, compiled=job.patience.extend)):
                 return self._begun(job, read)
         except Stopped as stopped:
             raise stopped.cause from None
+        finally:
+            job.patience.pause()
 
     def _begun(self, job: Job, read: Callable[[], Request], *, brief: bool = False) -> tuple[Room, Load]:
         """Reads the request and finds out how long it may take, and in which company.
@@ -200,7 +203,7 @@ class Explainer:
         limits = self._limits.tightened(job.served.limits)
         job.units, size = limits.check(job.served.model, request.inputs, request.method, brief=brief)
         job.heavy = size > HEAVY
-        job.most_bytes = limits.bytes_estimate
+        job.most_bytes, job.most_samples = limits.bytes_estimate, limits.samples
         # What is to be captured is prepared for anew each time that it is something else.
         usual = job.served.model.steady and not request.capture
         job.short = usual and job.served.pace.seconds(request.method, job.units) < SHORT_RUN

@@ -46,7 +46,7 @@ class Patience:
 
     def __init__(self, call: Call, most: float | None = None) -> None:
         self._call, self._end = call, call.end
-        self._most, self._last = most, math.inf
+        self._most, self._left, self._last = most, most, math.inf
         self._next_look = time.monotonic() + SECONDS_BETWEEN_CHECKS
 
     def __call__(self) -> None:
@@ -59,9 +59,14 @@ class Patience:
             raise Stopped(over)
 
     def begin(self) -> None:
-        """The work begins now."""
-        if self._most is not None:
-            self._last = time.monotonic() + self._most
+        """The work begins now, or goes on."""
+        if self._left is not None:
+            self._last = time.monotonic() + self._left
+
+    def pause(self) -> None:
+        """The work has to wait for a slot, which does not count; what it has taken so far does."""
+        if self._left is not None:
+            self._left, self._last = self._last - time.monotonic(), math.inf
 
     def extend(self, seconds: float) -> None:
         """The work may take so much longer: what took that long is not its own fault."""

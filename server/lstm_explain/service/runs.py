@@ -99,7 +99,14 @@ class Runs:
         job: the first of those that are answered. Raises watch.Later if the work is not as `brief` as it should be.
         """
         served, name, began, later = job.served, PREDICTION, time.perf_counter(), False
-        watch = Watch(check, about=job.about, brief=brief, most_bytes=job.most_bytes, compiled=job.patience.extend)
+        watch = Watch(
+            check,
+            about=job.about,
+            brief=brief,
+            most_bytes=job.most_bytes,
+            most_samples=job.most_samples,
+            compiled=job.patience.extend,
+        )
         place = self._board.begin(served.mark)
         try:
             wanted = request()
