@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,19 @@ def test_a_tokenizer_that_turns_out_slow_leaves_the_event_loop(tmp_path: Path) -
     with pytest.raises(InputError, match="text 0 cannot be tokenised"):
         text.encode(texts("q" + "z" * LONGEST_PROBE))
     assert not text.quick
+
+
+def test_other_threads_go_on_while_a_slow_tokenizer_works(tmp_path: Path) -> None:
+    """A pattern that tries very many ways, none of the probes' and no more than the library allows at once."""
+    text = loaded(tmp_path, pre_tokenizer=split("q(a|aa)+$"))
+    slow = texts(" ".join(["q" + "a" * 20 + "!"] * 4))
+    text.quick = False  # as it is from the second such text on
+    ticks, working = 0, threading.Thread(target=lambda: text.encode(slow))
+    working.start()
+    while working.is_alive():
+        working.join(0.001)
+        ticks += 1
+    assert ticks >= 5
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"version": "1.0", "model": 3}'])

@@ -33,7 +33,8 @@ MOST_CHARACTERS = 1 << 18  # of all texts of a request, where no limit says othe
 FIRST_PART, GROWTH = 1024, 4
 # Tokens that a tokenizer may make of one character. Bytes as tokens make 4 of an emoji, NFKD 18 characters of U+FDFA.
 MOST_TOKENS_A_CHARACTER = 80
-# Texts up to this length are tokenised with the interpreter's lock held, which costs less than to give it away.
+# Texts up to this length are tokenised with the interpreter's lock held, which costs less than to give it away, as long
+# as that takes little time.
 SHORT_TEXT = 2048
 SLOW = 0.02  # seconds for a short text, after which none is tokenised in the event loop any more
 # One character after another, as often as `LONGEST_PROBE`: what a pattern with nested repetitions tries all ways of.
@@ -124,7 +125,7 @@ class TextInput:
 
     def _of_part(self, number: int, part: str) -> Encoding:
         try:
-            if len(part) > SHORT_TEXT:
+            if len(part) > SHORT_TEXT or not self.quick:
                 (encoding,) = self.tokenizer.encode_batch([part])  # which lets other threads work meanwhile
             else:
                 encoding = self.tokenizer.encode(part)
