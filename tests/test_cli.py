@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,8 @@ def test_serve_explains_its_settings() -> None:
     assert done.returncode == 0
     for word in ("--models", "--max-message-bytes", "LSTM_EXPLAIN_"):
         assert word in done.stdout
+    for name in ("worker", "gently", "no-gently", "parent", "bulletin"):  # from a server to its own processes
+        assert not re.search(rf"--{name}\b(?!-)", done.stdout)
 
 
 def test_help_and_no_command() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
 
 from lstm_explain.budget import budget
 from lstm_explain.kernel_cache import COMPILED_FOR
@@ -94,12 +94,16 @@ class Settings(BaseSettings):
         gt=0,
         description="seconds without a sign of life after which a process behind the port is killed and replaced",
     )
-    worker: str | None = Field(
+    worker: CliSuppress[str | None] = Field(
         default=None, description="file descriptors through which a process of one server is led by its parent"
     )
-    gently: bool = Field(default=False, description="load the models at low priority: others serve meanwhile")
-    parent: int | None = Field(default=None, description="stop when the process of this id is not the parent any more")
-    bulletin: Path | None = Field(
+    gently: CliSuppress[bool] = Field(
+        default=False, description="load the models at low priority: others serve meanwhile"
+    )
+    parent: CliSuppress[int | None] = Field(
+        default=None, description="stop when the process of this id is not the parent any more"
+    )
+    bulletin: CliSuppress[Path | None] = Field(
         default=None, description="file through which the processes of one server tell each other of model changes"
     )
     parallel: int | None = Field(
