@@ -12,15 +12,12 @@ import numpy.typing as npt
 
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import TensorSpec
-from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.propagation import Answer
-from lstm_explain.rules.shares import in_dtype
+from lstm_explain.rules.shares import in_dtype, in_single
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target
 from lstm_explain.verdict import Finding, judge
-
-MOST_SINGLE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -109,10 +106,11 @@ def _not_finite(method: Method, answer: Answer) -> str:
 
     bad = ~np.isfinite(answer.explained)
     if bad.any():
-        return f"the value to be explained is not finite on these inputs{samples(bad)}"
+        told = f"the value to be explained is not finite on these inputs{samples(bad)}"
+        return f"{told}; only other inputs, or other target weights, can help"
     where = samples(~np.isfinite(answer.ledger.residual))
-    more = "; a larger epsilon damps it" if isinstance(method, LRP) else ""
-    return f"the model's inner values, or its relevance, are not finite on these inputs{where}: they overflow{more}"
+    out = "a larger epsilon damps it" if isinstance(method, LRP) else "occlusion may do, which takes predictions alone"
+    return f"the model's inner values, or its relevance, are not finite on these inputs{where}: they overflow; {out}"
 
 
 def used(target: Target, output: str, selection: Selection) -> Target:
@@ -124,23 +122,4 @@ def used(target: Target, output: str, selection: Selection) -> Target:
 def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
     """single: rounded to float32."""
     # a sum over all axes is no array
-    return {n: _in_single(np.asarray(a)) if single else np.asarray(a) for n, a in arrays.items()}
-
-
-def _in_single(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """In float32; an array that it cannot hold (LRP-prop can come to that) stays in float64, with every number rounded
-    that float32 holds: what one sample is given must not depend on whether another one overflows.
-    """
-    if _holds(array):
-        return array.astype(np.float32, copy=False)
-    with np.errstate(over="ignore"):
-        rounded = array.astype(np.float32)
-    return np.where(np.isfinite(rounded), rounded, array)
-
-
-def _holds(array: npt.NDArray[Any]) -> bool:
-    """Whether float32 can hold these numbers."""
-    if array.dtype == np.float32:
-        return True
-    flat = array.ravel() if array.dtype.char == "d" else array.astype(np.float64).ravel()
-    return sums.largest(flat) <= MOST_SINGLE
+    return {n: in_single(np.asarray(a)) if single else np.asarray(a) for n, a in arrays.items()}

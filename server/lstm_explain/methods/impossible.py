@@ -19,7 +19,7 @@ MOST_TRIED = 32  # inputs, each of which takes the method once more
 
 def finite(task: Task, method: Method, explain: Explain) -> Found:
     """What `explain` finds. Raises an Error that names the cause where that is not finite, or fails for these inputs
-    although the model runs on them as they are.
+    although the model runs on them as they are. Where the value explained itself is not finite, it is handed on.
     """
     try:
         found = explain(task, method)
@@ -29,9 +29,8 @@ def finite(task: Task, method: Method, explain: Explain) -> Found:
         raise _impossible(task, method, explain, f"the model cannot run ({error})") from error
     if _is_finite(found):
         return found
-    bad = np.flatnonzero(~np.isfinite(found.answer.explained)).tolist()
-    if bad:
-        raise InputError(f"the value to be explained is not finite on these inputs (samples {bad})")
+    if not np.isfinite(found.answer.explained).all():
+        return found  # no fault of what the method does: refused as under any other
     if isinstance(method, SmoothGrad):
         raise MethodError(
             f"smooth_grad: noise of {method.noise} moves the inputs to where the model's gradient is not finite; "

@@ -25,6 +25,7 @@ from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import live_values, path
 from lstm_explain.plan.terms import scale
 from lstm_explain.rules import Lane, LaneLost
+from lstm_explain.rules.shares import in_single
 from lstm_explain.spec.method import Gradient, GradientTimesInput
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import lengthy, part
@@ -305,20 +306,24 @@ def found(
     is called convergence delta with IntegratedGradients.
     """
     arrays = (*scores.task.inputs.values(), scores.values[scores.task.output])
-    dtype = np.float64 if any(a.dtype == np.float64 for a in arrays) else np.float32
-    full = {n: relevance.get(n, np.zeros(a.shape)).astype(dtype) for n, a in scores.task.inputs.items()}
+    double = any(a.dtype == np.float64 for a in arrays)
+
+    def rounded(array: Array) -> Array:
+        return array.astype(np.float64, copy=False) if double else in_single(array)
+
+    full = {n: rounded(relevance.get(n, np.zeros(a.shape))) for n, a in scores.task.inputs.items()}
     absorbed = np.zeros_like(total) if baseline is None else baseline
     by_node = {} if baseline is None else {BASELINE: baseline}
     residual = scores.explained - total - absorbed
     ledger = Ledger(total, np.zeros_like(total), absorbed, residual, by_node)
-    errors = {name: array.astype(dtype) for name, array in (standard_error or {}).items()}
+    errors = {name: rounded(array) for name, array in (standard_error or {}).items()}
     peaks = {name: _peaks(scores, name, array) for name, array in full.items()}
 
     def scaled() -> Array:
         """What is shared out is the difference: it may be large although the score is next to nothing."""
         return np.maximum(np.abs(scores.explained - absorbed), scores.scale())
 
-    answer = Answer(full, scores.explained.astype(dtype), {}, ledger, peaks, scaled)
+    answer = Answer(full, rounded(scores.explained), {}, ledger, peaks, scaled)
     return Found(scores.values, scores.selection, answer, errors, scores.quantity)
 
 

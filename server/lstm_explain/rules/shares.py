@@ -11,6 +11,8 @@ from lstm_explain.kernels import sums
 from lstm_explain.rules.op import Site, unbroadcast
 from lstm_explain.spec.method import LRP
 
+MOST_SINGLE = float(np.finfo(np.float32).max)
+
 
 def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
     """The epsilon rule at sums z of relevance r, of one shape: r / stab(z), and what the stabiliser keeps."""
@@ -36,6 +38,25 @@ def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Arra
 def in_dtype(array: Array, dtype: np.dtype[Any]) -> Array:
     """As `astype` without a copy, but quick where nothing is to be done."""
     return array if array.dtype == dtype else array.astype(dtype)
+
+
+def in_single(array: Array) -> Array:
+    """In float32; an array that it cannot hold (LRP-prop can come to that) stays in float64, with every number rounded
+    that float32 holds: what one sample is given must not depend on whether another one overflows.
+    """
+    if _holds(array):
+        return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        rounded = array.astype(np.float32)
+    return np.where(np.isfinite(rounded), rounded, array)
+
+
+def _holds(array: Array) -> bool:
+    """Whether float32 can hold these numbers."""
+    if array.dtype == np.float32:
+        return True
+    flat = array.ravel() if array.dtype.char == "d" else array.astype(np.float64).ravel()
+    return bool(sums.largest(flat) <= MOST_SINGLE)
 
 
 def times(density: Array, value: Array) -> Array:
