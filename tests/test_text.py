@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,14 +173,20 @@ def test_a_tokenizer_that_turns_out_slow_leaves_the_event_loop(tmp_path: Path) -
 def test_other_threads_go_on_while_a_slow_tokenizer_works(tmp_path: Path) -> None:
     """A pattern that tries very many ways, none of the probes' and no more than the library allows at once."""
     text = loaded(tmp_path, pre_tokenizer=split("q(a|aa)+$"))
-    slow = texts(" ".join(["q" + "a" * 20 + "!"] * 4))
+    slow = texts(" ".join(["q" + "a" * 20 + "!"] * 12))
     text.quick = False  # as it is from the second such text on
-    ticks, working = 0, threading.Thread(target=lambda: text.encode(slow))
-    working.start()
-    while working.is_alive():
-        working.join(0.001)
-        ticks += 1
-    assert ticks >= 5
+
+    def longest_wait() -> float:
+        """Of this thread, as a share of the time that the other one takes."""
+        working = threading.Thread(target=lambda: text.encode(slow))
+        moments = [time.perf_counter()]
+        working.start()
+        while working.is_alive():
+            working.join(0.001)
+            moments.append(time.perf_counter())
+        return float(max(np.diff(moments)) / (moments[-1] - moments[0]))
+
+    assert min(longest_wait() for _ in range(5)) < 0.8  # a busy machine may let this thread wait, too
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"version": "1.0", "model": 3}'])
