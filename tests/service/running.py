@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,27 @@ def command(*arguments: str) -> list[str]:
 def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def metrics(address: str) -> dict[str, float]:
+    """What Prometheus would read there, by name and labels."""
+    text = urllib.request.urlopen(f"http://{address}/metrics", timeout=20).read().decode()
+    rows = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in rows}
+
+
+def on_trial(server: Running) -> list[int]:
+    """The processes in which models are tried at the moment: forks of the one that has the engine ready."""
+    trying = [p for p in server.family() if b"lstm_explain.service.trying" in _read(f"/proc/{p}/cmdline")]
+    return [p for p in trying if int((_read(f"/proc/{p}/stat").rpartition(b")")[2].split() or [0, 0])[1]) in trying]
+
+
+def _read(path: str) -> bytes:
+    """Empty where there is no such process any more."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
 
 
 @dataclass(frozen=True)

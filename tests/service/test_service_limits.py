@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from tests import hostile
 from tests.builders import GraphBuilder
 from tests.service.calling import Refusal, refusal, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
-from tests.service.running import Running, free_address, serving
+from tests.service.running import Running, free_address, metrics, serving
 
 TIGHT = "limits: {max_batch: 2, max_steps: 8, max_elements: 40, max_samples: 30, max_request_bytes_estimate: 100000}\n"
 METRICS = free_address()
@@ -150,9 +149,8 @@ ENDLESS = shapley(3000)  # some hours of work
 
 def _runs(server: Running) -> int:
     """How many of the engine's runs over what is endless have begun and ended."""
-    text = urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=20).read().decode()
-    wanted = 'lstm_explain_engine_seconds_count{method="shapley_sampling",model="heavy"} '
-    return next((int(float(line.rsplit(" ", 1)[1])) for line in text.splitlines() if line.startswith(wanted)), 0)
+    name = 'lstm_explain_engine_seconds_count{method="shapley_sampling",model="heavy"}'
+    return int(metrics(METRICS).get(name, 0))
 
 
 def _until_the_slot_is_taken(channel: grpc.Channel) -> None:

@@ -9,7 +9,6 @@ import re
 import signal
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
 from tests.service.calling import infer, request, sequence, stub, tensor
 from tests.service.models import FEATURES, lstm, write_version
-from tests.service.running import Running, free_address, serving
+from tests.service.running import Running, free_address, metrics, serving
 from tests.service.web import EXPLAIN, ask, explanation
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -41,12 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_version(folder, "lstm", lstm())
     write_version(folder, "heavy", lstm(hidden=64))
     return folder
-
-
-def metrics(address: str) -> dict[str, float]:
-    text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
-    rows = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in rows}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from tests import hostile
 from tests.service.calling import infer, request, stub, tensor
 from tests.service.crashing import TRIAL_SITECUSTOMIZE
 from tests.service.models import lstm, write_version
-from tests.service.running import Running, serving
+from tests.service.running import Running, free_address, metrics, on_trial, serving
 
 BOUNDS = Bounds(memory=256 << 20, cpu=3, wall=60)
 FLAGS = ("--trial-cpu-seconds", "3", "--trial-memory", str(BOUNDS.memory))
@@ -146,16 +145,11 @@ def test_a_crash_and_an_end_of_the_whole_process_are_reasons(folder: Path, monke
 def test_nothing_is_left_behind_when_the_server_is_killed(folder: Path) -> None:
     write_version(folder, "endless", hostile.endless())
     with serving(folder, "--trial-cpu-seconds", "100", "--trial-seconds", "1000") as server:
-        children = [int(p) for p in subprocess.check_output(["pgrep", "-P", str(server.process.pid)]).split()]
-        forks = [
-            int(p)
-            for c in children
-            for p in subprocess.run(["pgrep", "-P", str(c)], capture_output=True).stdout.split()
-        ]
-        assert forks
+        until(lambda: bool(on_trial(server)))
+        family = server.family()
         server.process.kill()
         server.process.wait()
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (*children, *forks)))
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
 
 
 def test_verdicts_are_shared_and_hold_for_the_very_files(folder: Path) -> None:
@@ -223,7 +217,7 @@ def test_several_imports_at_once_and_others_beside_them(folder: Path) -> None:
 
         with healthy(server), ThreadPoolExecutor(len(HOSTILE)) as pool:
             refused = {name: pool.submit(refusal, name) for name in HOSTILE}
-            time.sleep(0.5)
+            until(lambda: bool(on_trial(server)))
             assert own.import_model("second", lstm(3).SerializeToString(), timeout=SOON).version == "1"
             own.delete_model("other")
             for name, told in refused.items():
@@ -238,7 +232,7 @@ def test_found_while_polling(folder: Path) -> None:
         for name in ("endless", "nested"):
             write_version(folder, name, HOSTILE[name][0]())
         with healthy(server):
-            time.sleep(1.0)  # their trials have begun
+            until(lambda: bool(on_trial(server)))
             write_version(folder, "later", lstm(1))
             until(lambda: listed(server).get("later", (0, ""))[0] == READY)
             until(lambda: all(listed(server).get(name, (0, ""))[0] == FAILED for name in ("endless", "nested")))
@@ -256,7 +250,7 @@ def test_the_end_does_not_wait_for_a_trial(folder: Path, flags: tuple[str, ...])
             pool.submit(own.import_model, "endless", hostile.endless().SerializeToString())
         else:
             write_version(folder, "endless", hostile.endless())
-        time.sleep(2.0)
+        until(lambda: bool(on_trial(server)))
         assert server.stop() == 0
 
 
@@ -313,10 +307,13 @@ def test_what_grows_without_end_is_an_error(folder: Path) -> None:
 
 def test_the_end_does_not_wait_for_a_request_that_never_ends(folder: Path) -> None:
     write_version(folder, "loop", hostile.endless(guarded=True))
-    with serving(folder, "--grace-period", "1") as server, client.Client(server.address) as own:
-        threading.Thread(target=lambda: outcome(lambda: own.explain("loop", {"x": FOREVER})), daemon=True).start()
-        time.sleep(1.0)
+    address = free_address()
+    flags = ("--grace-period", "1", "--metrics-listen", address)
+    with serving(folder, *flags) as server, server.channel() as channel:
+        call = stub(channel).Explain.future(request("loop", inputs=[tensor("x", FOREVER)]))
+        until(lambda: metrics(address)["lstm_explain_calls_at_work"] == 1)
         assert server.stop() == 0
+        assert call.code() != grpc.StatusCode.OK
 
 
 def test_a_process_that_cannot_stop_a_request_ends(folder: Path) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_
 from tests.service.calling import refusal, request, sequence, stub, tensor
 from tests.service.crashing import OUT, SEGFAULT, SITECUSTOMIZE, STANDSTILL, fatal
 from tests.service.models import FEATURES, lstm, write_version
-from tests.service.running import Running, command, free_address, serving
+from tests.service.running import Running, command, free_address, metrics, serving
 
 RETRIES: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps(PUBLISHED)),
@@ -110,8 +109,7 @@ def spare_is_there(server: Running) -> bool:
 
 
 def metric(server: Running, name: str) -> float:
-    text = urllib.request.urlopen(f"http://{METRICS[server.address]}/metrics", timeout=20).read().decode()
-    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+    return metrics(METRICS[server.address])[name]
 
 
 METRICS: dict[str, str] = {}
@@ -260,10 +258,12 @@ def test_without_a_spare_a_worker_is_replaced_all_the_same(folder: Path, crashin
 
 def test_sigterm_is_obeyed_while_a_worker_stands_still(folder: Path, crashing: dict[str, str]) -> None:
     """Far sooner than it would be found out, and within the grace period."""
-    with serving(folder, "--grace-period", "1", "--worker-patience", "600", **crashing) as server:
+    address = free_address()
+    flags = ("--grace-period", "1", "--worker-patience", "600", "--metrics-listen", address)
+    with serving(folder, *flags, **crashing) as server:
         with server.channel() as channel:
             call = stub(channel).Explain.future(fatal("bad", STANDSTILL), timeout=SECONDS)
-            time.sleep(1)
+            until(lambda: metrics(address)["lstm_explain_calls_at_work"] == 1)
             family = server.family()
             assert server.stop() == 0  # waits for half a minute at most
             with pytest.raises(grpc.RpcError):
@@ -274,7 +274,7 @@ def test_sigterm_is_obeyed_while_a_worker_stands_still(folder: Path, crashing: d
 def test_workers_go_with_their_parent_even_if_they_stand_still(folder: Path, crashing: dict[str, str]) -> None:
     with guarded(folder, **crashing) as server, server.channel() as channel:
         call = stub(channel).Explain.future(fatal("bad", STANDSTILL), timeout=SECONDS)
-        time.sleep(1)
+        until(lambda: metric(server, "lstm_explain_calls_at_work") == 1)
         family = server.family()
         assert len(family) >= 3
         server.process.kill()
