@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING = 0, 1, 3, 4, 6
 END_STREAM = ACK = 1
@@ -29,13 +29,17 @@ def headers(path: str) -> bytes:
     return b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
 
 
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
+
+
 class Connection:
     """Answers what the server has to have answered, and drops everything else that it sends."""
 
     def __init__(self, own: socket.socket) -> None:
         self._socket, self._lock = own, threading.Lock()
         self._next = 1
-        self._send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        with suppress(ConnectionError):  # the server has closed it at once
+            self._send(HELLO)
         threading.Thread(target=self._read, daemon=True).start()
 
     def begin(self, path: str, body: bytes | None, count: int) -> range:
@@ -73,4 +77,5 @@ def connected(address: str) -> Iterator[Connection]:
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=60) as own:
         yield Connection(own)
-        own.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the server has closed it
+            own.shutdown(socket.SHUT_RDWR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from lstm_explain.errors import Error
+from lstm_explain.service import connections
 from lstm_explain.service.settings import Settings
 from lstm_explain.service.tls import Certificates, TLSFiles
 
@@ -23,6 +24,9 @@ def options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", settings.max_concurrent + settings.max_streams + OTHER_CALLS),
         # By default grpc lets a second server take the same port without a word.
         ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_allowed_incoming_connections", connections.most(settings)),  # to each port, the page's door too
+        ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle)),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.keepalive_timeout)),
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
         ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from prometheus_client import CollectorRegistry, ProcessCollector, multiprocess
 
 from lstm_explain.errors import Error
-from lstm_explain.service import logs
+from lstm_explain.service import connections, logs
 from lstm_explain.service.exposition import expose
 from lstm_explain.service.processes import Processes
 from lstm_explain.service.scratch import scratch
@@ -32,6 +32,9 @@ def run(settings: Settings) -> None:
         for name in unknown_variables():
             log.warning("%s is not a setting", name)
         _warn_of_open_ports(settings)
+        connections.raise_limit_of_files()
+        if (most := connections.most(settings)) < settings.max_connections:
+            log.warning("the limit of open files allows %d connections, not %d", most, settings.max_connections)
         address = stack.enter_context(_reserved(settings.listen, settings.reuse_port))
         web = None if settings.web is None else stack.enter_context(_reserved(settings.web, settings.reuse_port))
         folder = stack.enter_context(scratch())

@@ -15,11 +15,15 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Counts:
-    """What the parent knows of its workers: how many have ended, stand ready; models in quarantine."""
+    """What the parent knows of its workers: how many have ended, stand ready; models in quarantine; connections, and
+    how many there may be.
+    """
 
     replaced: int = 0
     spares: int = 0
     quarantined: int = 0
+    connections: int = 0
+    most_connections: int = 0
 
 
 class Processes(Collector):
@@ -43,6 +47,10 @@ class Processes(Collector):
         yield GaugeMetricFamily("lstm_explain_workers_spare", told, counts.spares)
         told = "Model versions that are not served because workers crashed while they ran."
         yield GaugeMetricFamily("lstm_explain_models_quarantined", told, counts.quarantined)
+        told = "Connections for gRPC that are open, to all workers."
+        yield GaugeMetricFamily("lstm_explain_connections", told, counts.connections)
+        told = "Connections for gRPC that all workers may have."
+        yield GaugeMetricFamily("lstm_explain_connections_limit", told, counts.most_connections)
 
 
 def resident(process: int) -> int:

@@ -26,6 +26,7 @@ from lstm_explain.service.bulletin import SECONDS_BETWEEN_LOOKS as SECONDS_BETWE
 from lstm_explain.service.bulletin import Bulletin
 from lstm_explain.service.calls import Calls
 from lstm_explain.service.caution import Caution
+from lstm_explain.service.connections import Crowd
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.explanation_servicer import ExplanationServicer
 from lstm_explain.service.gate import Doors, Limit, Places, Slots, Streams
@@ -136,6 +137,7 @@ class Server:
         self._loaded = True
         self._show(self._repository.snapshot)
         self._repeat("housekeeping", SECONDS_BETWEEN_ROUNDS, self._housekeeping.give_back)
+        self._repeat("connections", SECONDS_BETWEEN_ROUNDS, Crowd(self._settings).look)
         if self._settings.poll_seconds is not None:
             self._repeat("poll", self._settings.poll_seconds, self._repository.look)
         if self._settings.bulletin is not None:

@@ -210,10 +210,24 @@ class Settings(BaseSettings):
         default=60.0, gt=0, description="seconds without traffic after which a connection is asked whether it is alive"
     )
     keepalive_timeout: float = Field(
-        default=20.0, gt=0, description="seconds for the answer to that, after which the connection is closed"
+        default=20.0,
+        gt=0,
+        description="seconds for the answer to that, and for a new connection to say what it is (TLS, HTTP/2), after "
+        "which it is closed",
     )
     min_ping_interval: float = Field(
         default=10.0, ge=0, description="seconds between two such questions of a client, at least; others are cut off"
+    )
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        description="connections to one process; more are closed at once. Fewer where the system allows the process "
+        "fewer files",
+    )
+    max_connection_idle: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds without a call after which a connection is closed; clients connect anew by themselves",
     )
     max_connection_age: float | None = Field(
         default=None,

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from prometheus_client import multiprocess
 
 from lstm_explain.errors import Error
+from lstm_explain.service import connections
 from lstm_explain.service.blame import Blame, Kills, told
 from lstm_explain.service.child import Child
 from lstm_explain.service.control import Message
 from lstm_explain.service.processes import Counts
 from lstm_explain.service.pump import Pump
-from lstm_explain.service.settings import Settings
+from lstm_explain.service.settings import ENV_PREFIX, Settings
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,13 @@ class Workers:
         return [child.pid for child in self._children]
 
     def counts(self) -> Counts:
-        return Counts(self._replaced, self._spares(), len(self._blame.quarantined))
+        return Counts(
+            self._replaced,
+            self._spares(),
+            len(self._blame.quarantined),
+            len(connections.accepted(self._environment[f"{ENV_PREFIX}LISTEN"])),
+            self._settings.workers * connections.most(self._settings),
+        )
 
     def _spares(self) -> int:
         return sum(child.stage == "warm" for child in self._children)

@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lstm_explain.service.connections import most_of_page
+
 
 class Connection(H11Protocol):
     """One of uvicorn's, which knows since when it waits for its client.
@@ -17,7 +19,7 @@ class Connection(H11Protocol):
     nothing to send, so whoever sends many of them must not be able to keep others out.
     """
 
-    most = 512
+    most = most_of_page()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
