@@ -1,7 +1,8 @@
 """What one server process holds and does: `python scripts/capacity.py` prints the tables of docs/operations.md.
 
-Memory without models and with each of models/, time until ready, and answers a second and their times for so many
-callers at once. Callers and server share the machine, so the figures are a lower bound.
+Time until ready, memory without models and with each of models/ (what several processes share counted once, the spare
+one warm, that of the trials gone), and answers a second and their times for so many callers at once. Callers and server
+share the machine, so the figures are a lower bound.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lstm_explain_client import Client  # noqa: E402
-from scripts.soak import look, server  # noqa: E402
+from scripts.soak import children, server  # noqa: E402
 
 REVIEW = "not a bad film , but far too long for what little it has to say about people"
+SECONDS_TO_SETTLE = 30  # until the spare process is warm and that of the trials has ended
 Request = dict[str, Any]
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "onnxruntime", "grpcio"))
     print(f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {packages}\n")
-    print("| models | ready after | memory |\n|---|---|---|")
+    print("| models | ready after | memory | with `--no-spare` |\n|---|---|---|---|")
     for names in (
         [],
         ["addition"],
@@ -75,11 +77,19 @@ def _memory(names: list[str]) -> None:
         models.mkdir()
         for name in names:
             shutil.copytree(ROOT / "models" / name, models / name)
-        started = time.monotonic()
-        with server(Path(folder), ["--models", str(models)]) as (process, _):
-            seconds = time.monotonic() - started
-            rss = look(process.pid, 0.0).rss / 2**20
-    print(f"| {', '.join(names) or 'none'} | {seconds:.1f} s | {rss:.0f} MiB |", flush=True)
+        seconds, spared = _held(Path(folder), models, "--spare")
+        _, alone = _held(Path(folder), models, "--no-spare")
+    print(f"| {', '.join(names) or 'none'} | {seconds:.1f} s | {spared:.0f} MiB | {alone:.0f} MiB |", flush=True)
+
+
+def _held(folder: Path, models: Path, flag: str) -> tuple[float, float]:
+    """Seconds until ready, and MiB after a while."""
+    started = time.monotonic()
+    with server(folder, ["--models", str(models), flag]) as (process, _):
+        seconds = time.monotonic() - started
+        time.sleep(SECONDS_TO_SETTLE)
+        held = [Path(f"/proc/{p}/smaps_rollup").read_text() for p in (process.pid, *children(process.pid))]
+    return seconds, sum(int(text.partition("\nPss:")[2].split()[0]) for text in held) / 2**10
 
 
 def _load(address: str, request: Request, callers: int, seconds: float) -> str:

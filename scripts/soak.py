@@ -265,7 +265,7 @@ class _Reloads:
 
 
 def look(pid: int, seconds: float) -> Look:
-    family = [pid, *_children(pid)]
+    family = [pid, *children(pid)]
     page = os.sysconf("SC_PAGE_SIZE")
     rss = sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in family) * page
     files = sum(len(os.listdir(f"/proc/{p}/fd")) for p in family)
@@ -273,7 +273,7 @@ def look(pid: int, seconds: float) -> Look:
     return Look(seconds, rss, files, threads)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lstm_explain.budget import BEYOND_ESTIMATE, MIB, PROCESS, SPARE_PROCESSES, _control_groups, budget
+from lstm_explain.budget import BEYOND_ESTIMATE, MIB, _control_groups, at_rest, budget
 
 GIB = 1024 * MIB
 
@@ -60,9 +60,8 @@ def test_all_that_may_be_used_at_a_time_fits(memory: int, workers: int, parallel
     """Where memory is so scarce that the least that a request gets does not fit, there is nothing to give."""
     share = budget(workers, parallel, 64, memory)
     assert share.runtime * workers <= max(memory // 2, workers * 64 * MIB)
-    at_rest = (workers + SPARE_PROCESSES) * PROCESS
     at_work = workers * share.parallel * BEYOND_ESTIMATE * share.request
     least = share.request == 64 * MIB and (parallel is not None or share.parallel == 1)
-    assert least or at_rest + at_work <= memory
+    assert least or at_rest(workers) + at_work <= memory
     assert 64 * MIB <= share.request <= 4 * GIB
     assert share.parallel == parallel or 1 <= share.parallel <= 64 // workers

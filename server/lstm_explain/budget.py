@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1 << 20
-PROCESS = 320 * MIB  # a process with the bundled models, its kernels compiled: measured 260 to 300
-SPARE_PROCESSES = 2  # beside the workers: one that holds the port, and one that waits to take a worker's place
+# The process that holds the port, the libraries that all map, and the process in which models are tried: measured 28,
+# 132 and 85 with the bundled models.
+SHARED = 272 * MIB
+# Of each worker its own: measured 128 at first, 160 once it had used every method, 300 where it had to compile kernels.
+PROCESS = 192 * MIB
+SPARES = 1  # workers beside those that serve: it waits to take a worker's place
 HEADROOM = 0.9  # of what there is: the allocator, gRPC and the page cache take the rest
 LEAST_REQUEST, MOST_REQUEST = 64 * MIB, 4096 * MIB
 BEYOND_ESTIMATE = 1.5  # how much more than its estimate a request may take
@@ -35,11 +39,16 @@ def budget(workers: int, parallel: int | None, processors: int, memory: int | No
     What the processes take at rest is put aside; the rest is for the requests that may compute at a time.
     """
     whole = available_memory() if memory is None else memory
-    rest = int((HEADROOM * whole - (workers + SPARE_PROCESSES) * PROCESS) / BEYOND_ESTIMATE)
+    rest = int((HEADROOM * whole - at_rest(workers)) / BEYOND_ESTIMATE)
     if parallel is None:
         parallel = max(1, min(processors // workers, rest // (workers * LEAST_REQUEST)))
     request = min(max(rest // (workers * parallel), LEAST_REQUEST), MOST_REQUEST)
     return Budget(parallel, request, max(whole // 2 // workers, LEAST_REQUEST))
+
+
+def at_rest(workers: int) -> int:
+    """Bytes that a server takes when nothing is asked of it."""
+    return SHARED + (workers + SPARES) * PROCESS
 
 
 def available_memory() -> int:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from lstm_explain.budget import BEYOND_ESTIMATE, LEAST_REQUEST, PROCESS, SPARE_PROCESSES, budget
+from lstm_explain.budget import BEYOND_ESTIMATE, LEAST_REQUEST, at_rest, budget
 from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.processes import Processes
 from lstm_explain.service.settings import ENV_PREFIX, Settings
@@ -127,8 +127,7 @@ def test_what_a_server_may_take_by_default_fits_the_container() -> None:
         number, unit = re.fullmatch(r"(\d+)([a-zA-Z]+)", limit).groups()
         memory = int(number) << {"g": 30, "gi": 30, "m": 20, "mi": 20}[unit.lower()]
         share = budget(1, slots, 64, memory)
-        at_rest = (1 + SPARE_PROCESSES) * PROCESS
-        assert at_rest + share.parallel * BEYOND_ESTIMATE * share.request <= memory
+        assert at_rest(1) + share.parallel * BEYOND_ESTIMATE * share.request <= memory
         assert share.request > 2 * LEAST_REQUEST or slots is None
 
 

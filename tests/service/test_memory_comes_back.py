@@ -10,12 +10,14 @@ import grpc
 import numpy as np
 import pytest
 
+from lstm_explain.budget import at_rest
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.memory_models import attention
 from tests.service.calling import request, stub, tensor
 from tests.service.models import write_version
-from tests.service.running import Running, serving
+from tests.service.running import Running, free_address, serving
+from tests.service.test_workers import METRICS, spare_is_there, until
 
 MIB = 1 << 20
 MODELS = Path(__file__).parents[2] / "models"
@@ -63,6 +65,29 @@ def test_what_was_large_goes_back_to_the_system(server: Running) -> None:
     before = server.resident()
     assert outcome(server, weather(200, 1000, method_pb2.Method(lrp=method_pb2.Lrp()))) == grpc.StatusCode.OK
     assert settled(server, before + 60 * MIB) < before + 60 * MIB
+
+
+def test_a_server_at_rest_takes_what_the_budget_puts_aside_for_it() -> None:
+    """Neither more, nor so much less that requests get too little."""
+    with serving(MODELS, "--spare", "--metrics-listen", where := free_address()) as server:
+        METRICS[server.address] = where
+        until(lambda: spare_is_there(server))
+        taken = sum(proportional(process) for process in server.family() if not tries_models(process))
+        assert taken < at_rest(1) < 2.4 * taken
+
+
+def tries_models(process: int) -> bool:
+    """Whether it is the one in which models are tried, which ends when there have been none for a while."""
+    return b"lstm_explain.service.trying" in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def proportional(process: int) -> int:
+    """Bytes in memory, those that several processes share divided among them; 0 for a process that has ended."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return int(text.partition("\nPss:")[2].split()[0]) << 10
 
 
 def test_a_request_for_more_is_refused_before_it_takes_any(tmp_path: Path) -> None:
