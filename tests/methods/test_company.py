@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import lstm_explain as lx
@@ -152,6 +153,57 @@ def test_contextual_decomposition_of_an_lstm_that_sorts_its_samples() -> None:
     proto.graph.output[0].name = "y"
     feeds = {"z": rng.normal(size=(5, 4, 2)).astype(np.float32)}
     check_rows(lx.load(proto), feeds, lx.ContextualDecomposition(), lx.Target(index=1), [[0], [2, 1], [3]])
+
+
+def rearranged(batch: Any, *nodes: onnx.NodeProto, **constants: Any) -> lx.Model:
+    """An LSTM over samples of z that `nodes` put in other places, as x; its `logits` come back by other nodes, as y."""
+    inner = recurrent_model(np.random.default_rng(9), D=2, H=3, batch_first=True).model
+    before, after = [n for n in nodes if "y" not in n.output], [n for n in nodes if "y" in n.output]
+    weights = [onnx.numpy_helper.from_array(np.array(array), name) for name, array in constants.items()]
+    given = onnx.helper.make_tensor_value_info("z", 1, [batch, 5, 2])
+    answer = onnx.helper.make_tensor_value_info("y", 1, [batch, 3])
+    graph = onnx.helper.make_graph(
+        [*before, *inner.graph.node, *after], "rearranged", [given], [answer], [*inner.graph.initializer, *weights]
+    )
+    return lx.load(onnx.helper.make_model(graph, opset_imports=inner.opset_import, ir_version=inner.ir_version))
+
+
+def turned_round() -> lx.Model:
+    slices = [
+        onnx.helper.make_node("Slice", [a, "last", "end", "axis", "back"], [b]) for a, b in ("zx", ("logits", "y"))
+    ]
+    return rearranged("B", *slices, last=[-1], end=[-(2**62)], axis=[0], back=[-1])
+
+
+def moved_on() -> lx.Model:
+    """The last sample's place is taken by the one before it, and the first is added up from nothing."""
+    pads = [onnx.helper.make_node("Pad", ["z", "by"], ["x"]), onnx.helper.make_node("Pad", ["logits", "of"], ["y"])]
+    return rearranged("B", *pads, by=[1, 0, 0, -1, 0, 0], of=[-1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("rule", ["half", "prop", "abs"])
+def test_what_is_absorbed_is_booked_to_the_sample_that_it_came_from(rule: Any) -> None:
+    """Where a graph turns the samples round before the LSTM, and back behind it."""
+    z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
+    check_rows(turned_round(), {"z": z}, lx.LRP(rule), lx.Target(index=1), [[0], [1], [2]])
+
+
+def test_samples_that_move_on_by_one_are_booked_to_whom_they_are() -> None:
+    """The answer of all but the last is what the LSTM says of it alone."""
+    z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
+    came = moved_on().explain({"z": z}, lx.LRP("half"), lx.Target(index=1)).ledger
+    alone = turned_round().explain({"z": z}, lx.LRP("half"), lx.Target(index=1)).ledger
+    np.testing.assert_allclose(came.absorbed[:2], alone.absorbed[:2], rtol=1e-4)
+    np.testing.assert_allclose(came.residual, 0, atol=1e-5)
+
+
+def test_contextual_decomposition_refuses_samples_that_it_cannot_tell_apart() -> None:
+    """In a batch of a fixed size, none can be cut out: the ledger would add up for none of them."""
+    picked = [onnx.helper.make_node("Gather", [a, "order"], [b], axis=0) for a, b in ("zx", ("logits", "y"))]
+    model = rearranged(3, *picked, order=[2, 1, 0])
+    z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
+    with pytest.raises(lx.UnsupportedOperator, match="its samples are not those of the output"):
+        model.explain({"z": z}, lx.ContextualDecomposition(), lx.Target(index=1))
 
 
 def test_copies_are_not_stacked_where_the_graph_puts_them_in_another_order() -> None:

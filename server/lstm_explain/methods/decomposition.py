@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.errors import MethodError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.players import Board
 from lstm_explain.methods.propagation import Context, explain_by_propagation, lanes_of
@@ -162,12 +162,16 @@ def _readout(task: Task, scores: Scores) -> Readout:
 
 
 def _check_places(task: Task, scores: Scores, context: Context, node: Node, source: str) -> None:
-    """Raises LaneLost where the LSTM's samples may not be those of the input and of the output, in their order."""
+    """Raises LaneLost where the LSTM's samples may not be those of the input and of the output, in their order, and
+    UnsupportedOperator where they cannot be.
+    """
+    first = node.attribute("layout", 0) == 1
+    if context.done.values[node.inputs[0]].shape[0 if first else 1] != scores.batch:
+        raise UnsupportedOperator(node.name, node.op, "its samples are not those of the output")
     if scores.batch == 1 or task.target.batch_axis is None:
         return
     named = [o for o in node.outputs if o]
     lanes = lanes_of(context, scores.selection, task.target.batch_axis, [*named, source])
-    first = node.attribute("layout", 0) == 1
     own = {o: Lane(0 if first else 2 if o == node.outputs[0] else 1) for o in named}
     own[source] = Lane(task.study.axes[source].batch or 0)
     if any(lane != own[name] for name, lane in lanes.items()):
@@ -192,6 +196,8 @@ def _only_lstm(stops: list[Stop]) -> Node:
     recurrent = [s.node for s in stops if s.kind in (Kind.RECURRENT, Kind.CONTROL)]
     for node in recurrent[1:] if recurrent and recurrent[0].op == "LSTM" else recurrent:
         raise UnsupportedOperator(node.name, node.op, "contextual decomposition is for one LSTM with a linear readout")
+    if not stops:
+        raise MethodError("contextual decomposition is for an LSTM, and no input reaches this output", field="method")
     if not recurrent:
         last = stops[-1].node
         raise UnsupportedOperator(last.name, last.op, "contextual decomposition is for an LSTM, and there is none")

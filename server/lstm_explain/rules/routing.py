@@ -135,8 +135,18 @@ def _slice(s: Site, slot: int, g: Array) -> Array:
     return r
 
 
+def _sliced_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    """Samples that are turned round are as many as before, in other places."""
+    if _slices(s)[lane.axis].indices(shape[lane.axis]) != (0, shape[lane.axis], 1):
+        raise LaneLost
+    return lane
+
+
 _STEERS = ("s", "steer1", "steer2", "steer3", "steer4")
-add("Slice", Op(Kind.ROUTING, _slice, ignores=(1, 2, 3, 4), reads=_STEERS, **_PARTS))  # type: ignore[arg-type]
+add(
+    "Slice",
+    Op(Kind.ROUTING, _slice, ignores=(1, 2, 3, 4), reads=_STEERS, carries=(0,), lane=_sliced_lane, axes=origins.first),
+)
 
 
 def _gather_axis(s: Site, ndim: int) -> int:
@@ -249,6 +259,13 @@ def _pad(s: Site, slot: int, g: Array) -> Array:
     return flat.reshape(shape).astype(g.dtype)
 
 
+def _padded_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    """Samples of which one is cut off at an end and one added at the other are as many as before, in other places."""
+    if _pad_widths(s)[lane.axis] != (0, 0):
+        raise LaneLost
+    return lane
+
+
 def _pad_check(node: Node) -> str:
     modes = ("constant", "reflect", "edge", "wrap")
     return "" if node.attribute("mode", "constant") in modes else f"mode {node.attribute('mode')!r} has no rule"
@@ -265,7 +282,7 @@ add(
         carries=(0,),
         ignores=(1, 2, 3),
         reads=("s", "steer1", "steer3"),
-        lane=_moved_lane,
+        lane=_padded_lane,
         axes=origins.first,
         drops=True,
         check=_pad_check,
