@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -56,6 +57,53 @@ def test_a_pathological_expression_is_refused_on_loading(tmp_path: Path, express
         loaded(tmp_path, pre_tokenizer=split(expression))
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [replaced("a", "a a"), replaced("b", "b b")] * 8,
+        [replaced("ж", "x " * 100)],
+        [replaced("film", "x " * 1000)],
+        [replaced("", "b" * 100)],
+        [replaced("ж", "xxxxxxxxxx"), replaced("x", "yyyyyyyyyy")],
+        [
+            {"type": "Lowercase"},
+            replaced("Ж", "XXXXXXXXXX"),
+            {"type": "Sequence", "normalizers": [replaced("x", "y" * 10)]},
+        ],
+        [{"type": "Replace", "pattern": {"Regex": "ж|я"}, "content": "x " * 100}],
+    ],
+)
+def test_a_normalizer_that_multiplies_some_letter_is_refused(tmp_path: Path, steps: list[dict[str, Any]]) -> None:
+    """Whatever the letter is: one that no probe holds, or a word."""
+    with pytest.raises(ModelError, match="characters in the place of one"):
+        loaded(tmp_path, normalizer={"type": "Sequence", "normalizers": steps})
+
+
+def test_replacements_that_do_not_meet_do_not_multiply(tmp_path: Path) -> None:
+    steps = [
+        replaced("—", " -- "),
+        replaced("…", " ... "),
+        replaced("½", "1/2"),
+        replaced("¼", "1/4"),
+        replaced("№", "No"),
+    ]
+    text = loaded(tmp_path, normalizer={"type": "Sequence", "normalizers": steps})
+    assert text.quick
+    assert text.encode(texts("film …"))[0].shape == (1, 2)
+
+
+def test_letters_of_an_expression_are_tried_on_loading(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"tokenizer\.json: .*(retry-limit|no end)"):
+        loaded(tmp_path, pre_tokenizer=split("(ж+ж+)+я"))
+
+
+def test_a_map_of_characters_is_never_used_in_the_event_loop(tmp_path: Path) -> None:
+    """What it makes of each is not known, and the interpreter's lock is given away meanwhile."""
+    nothing = base64.b64encode((4096).to_bytes(4, "little") + bytes(4096)).decode()  # a trie without a leaf
+    text = loaded(tmp_path, normalizer={"type": "Precompiled", "precompiled_charsmap": nothing})
+    assert not text.quick
+
+
 @pytest.mark.parametrize("stride", [8, 9, 1000])
 def test_a_stride_as_long_as_the_maximum_is_refused(tmp_path: Path, stride: int) -> None:
     with pytest.raises(ModelError, match="stride"):
@@ -85,12 +133,6 @@ def test_what_truncation_cuts_off_is_not_kept(tmp_path: Path, direction: str) ->
     ids, _ = text.encode(texts(sentence))
     whole = [1 + i % 3 % 2 for i in range(500)]
     assert ids.tolist() == [whole[:50] if direction == "Right" else whole[-50:]]
-
-
-def test_a_normaliser_that_multiplies_text_is_refused(tmp_path: Path) -> None:
-    doubling = [replaced("a", "a a"), replaced("b", "b b")] * 8
-    with pytest.raises(ModelError, match="tokens"):
-        loaded(tmp_path, normalizer={"type": "Sequence", "normalizers": doubling})
 
 
 def test_a_post_processor_that_multiplies_tokens_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ before they are tokenised, tokens while they are made, and a tokenizer is tried 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -42,13 +43,15 @@ PROBES = "aA0_ .,!'-\"\n\té中\u0301\U0001f600\x00"
 # Behind it something else, which makes the pattern fail, and whatever it may look for before it tries anything.
 LONGEST_PROBE, ASCII = 512, "".join(map(chr, range(32, 127)))
 SECONDS_FOR_PROBES = 5.0
+MOST_PROBED = 500  # letters of patterns
 
 
 @dataclass(eq=False)
 class TextInput:
     """An input of a model that may be sent as text.
 
-    dtype: of its ids. limits: the model's own. quick: whether short texts have taken little time so far.
+    dtype: of its ids. limits: the model's own. quick: whether short texts have taken little time so far, and may be
+    expected to.
     """
 
     name: str
@@ -156,15 +159,17 @@ def load_text_input(path: Path, name: str, dtype: np.dtype[Any], limits: Limits 
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_padding()
         _settle_truncation(tokenizer)
+        steps = _steps(tokenizer)
+        _check_growth(steps)
     except ModelError as error:
         raise ModelError(f"{path.name}: {error}") from error
     except BaseException as error:  # the library raises nothing narrower, and panics with a BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise ModelError(f"{path.name}: not a tokenizer: {_first_line(error)}") from error
-    text = TextInput(name, tokenizer, dtype, limits)
+    text = TextInput(name, tokenizer, dtype, limits, quick=all(step["type"] != "Precompiled" for step in steps))
     try:
-        _try(text)
+        _try(text, "".join(step["pattern"].get("Regex", "") for step in steps if "pattern" in step))
     except InputError as error:
         raise ModelError(f"{path.name}: {error}") from error
     return text
@@ -187,14 +192,42 @@ def _settle_truncation(tokenizer: Tokenizer) -> None:
     tokenizer.enable_truncation(length, stride=0, strategy=chosen["strategy"], direction=chosen["direction"])
 
 
-def _try(text: TextInput) -> None:
+def _steps(tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """What is done to a text before it is cut into tokens, as the file has it."""
+    steps = [json.loads(part.__getstate__()) for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part]
+    for step in steps:
+        steps += [*step.get("normalizers", ()), *step.get("pretokenizers", ())]
+    return steps
+
+
+def _check_growth(steps: Sequence[dict[str, Any]]) -> None:
+    """Raises ModelError where replacements, one in the other's text, make a text many times as long as it came."""
+    done: list[tuple[set[str], float]] = []  # letters that stand in the place of others, and how many for each of those
+    for step in steps:
+        if step["type"] != "Replace":
+            continue
+        content, pattern = step["content"], step["pattern"].get("String", "")  # a regular expression may match anything
+        letters = set(pattern.casefold())
+        before = max((times for made, times in done if not letters or made & letters), default=1.0)
+        done.append((set(content.casefold()), before * max(1.0, (len(content) + (not pattern)) / max(1, len(pattern)))))
+    most = max((times for _, times in done), default=1.0)
+    if most > MOST_TOKENS_A_CHARACTER:
+        raise ModelError(
+            f"its normalizer may put {most:.3g} characters in the place of one, at most {MOST_TOKENS_A_CHARACTER} "
+            "are taken"
+        )
+
+
+def _try(text: TextInput, pattern: str) -> None:
     """Tokenises odd texts, short ones before long ones. Raises InputError, and when that takes too long.
+
+    pattern: all that the tokenizer looks for, whose letters are tried too.
 
     A tokenizer that never ends does not end here either: whoever loads foreign files bounds the process's time.
     """
     began = time.thread_time()
     for length in (1, 8, 24, LONGEST_PROBE):
-        for character in PROBES:
+        for character in dict.fromkeys(PROBES + pattern[:MOST_PROBED]):
             for probe in (character * length, character * length + ("!" if character != "!" else "b") + ASCII):
                 try:
                     text.encode(np.array([probe], object), Limits())
