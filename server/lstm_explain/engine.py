@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from lstm_explain.errors import Error, InputError, ModelError
+from lstm_explain.graph.amount import steady
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import most_bytes
 from lstm_explain.methods.inner import inner_names
 from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
-from lstm_explain.plan.forward import Pass, run
+from lstm_explain.plan.forward import Pass, bytes_of, run
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import taps as taps_of
 from lstm_explain.rules.cells import cells_of
@@ -25,6 +27,7 @@ from lstm_explain.watch import lengthy, part, watched
 
 Passes = dict[Plan, Pass]
 OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")  # ONNX Runtime's words
+TIMES_A_PASS = 4  # what the pass, the walk back and float64 take together
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
 
 
@@ -40,6 +43,7 @@ class Engine:
         own = {name: cell for name, cell in self.cells.items() if name in nodes}
         self.views = frozenset(name for name in inner_names(own) if name not in values)
         self.finer = bool(self.cells)
+        self.steady = steady(graph)
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
 
@@ -47,11 +51,14 @@ class Engine:
     def forward(self, plan: Plan, inputs: Mapping[str, Array]) -> Pass:
         """Raises InputError where the graph cannot run on these inputs."""
         try:
-            return run(plan, self.cells, inputs)
+            done = run(plan, self.cells, inputs)
         except Error:
             raise
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
+        if not self.steady:
+            _check_amount(done)
+        return done
 
     def explain(
         self,
@@ -73,13 +80,9 @@ class Engine:
             passes[plan] = done
         selections = [select(target, done.values[output], output) for target in targets]
         context = Context(plan, head, self.cells, done, list(self.graph.inputs), list(capture))
-        try:
-            asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
+        asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
+        with shapes_agree():
             return done, list(zip(selections, explain_by_propagation(context, method, asked), strict=True))
-        except (ValueError, ArithmeticError, IndexError) as error:  # shapes that the model declares, but does not have
-            raise ModelError(f"shapes in the model contradict each other: {error}") from error
-        except MemoryError as error:
-            raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error
 
     def plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
         """The plan for these, made when first asked for. Raises UnsupportedOperator."""
@@ -108,6 +111,32 @@ class Engine:
             raise
         except Exception as error:  # ONNX Runtime's own types are not public
             raise ModelError(f"the model cannot be prepared: {runtime_message(error)}") from error
+
+
+def _check_amount(done: Pass) -> None:
+    """Raises InputError where what is to follow this pass would take too much: of a model whose inputs' values decide
+    on that, nobody can tell before.
+    """
+    watch = watched()
+    size = TIMES_A_PASS * bytes_of(done)
+    if watch is not None and watch.most_bytes is not None and size > watch.most_bytes:
+        raise InputError(
+            f"the request would take about {size:.3g} bytes of memory, {watch.most_bytes:.3g} are allowed",
+            field="inputs",
+        )
+
+
+@contextmanager
+def shapes_agree() -> Iterator[None]:
+    """Raises ModelError where arrays inside turn out to have other shapes than the model lets expect, InputError where
+    they would take more memory than there is.
+    """
+    try:
+        yield
+    except (ValueError, ArithmeticError, IndexError) as error:  # of shapes that it declares, or that its values decide
+        raise ModelError(f"shapes in the model contradict each other: {error}") from error
+    except MemoryError as error:
+        raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error
 
 
 def keep_of(method: Method) -> Keep:

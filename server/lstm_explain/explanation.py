@@ -85,7 +85,7 @@ def explanation_of(
             raise InputError(f"the relevance of {name!r} is not finite on these inputs", field="capture")
     return Explanation(
         _handed_out(answer.relevance, single=single),
-        {name: in_dtype(values[name], spec.dtype) for name, spec in specs.items()},
+        {name: in_dtype(from_bits(values[name], spec.dtype), spec.dtype) for name, spec in specs.items()},
         answer.explained,
         _handed_out(answer.captured, single=single),
         answer.ledger,
@@ -96,6 +96,12 @@ def explanation_of(
         judge(method, answer),
         tuple(notes),
     )
+
+
+def from_bits(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """An output as it is declared: ONNX Runtime (1.32) hands out float8 as bytes."""
+    bits = array.dtype == np.uint8 and dtype.itemsize == 1 and dtype.kind not in "biu"
+    return array.view(dtype) if bits else array
 
 
 def _not_finite(method: Method, answer: Answer) -> str:

@@ -14,12 +14,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from lstm_explain.engine import Engine, Passes, in_double, runtime_message
+from lstm_explain.engine import Engine, Passes, in_double, runtime_message, shapes_agree
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
-from lstm_explain.explanation import Explanation, explanation_of, used
+from lstm_explain.explanation import Explanation, explanation_of, from_bits, used
 from lstm_explain.finer import batch_axes, of_samples, put, same_values, wanting
 from lstm_explain.footprint import Footprint
-from lstm_explain.graph.amount import steady
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.division import without_traps
 from lstm_explain.graph.double import double
@@ -82,7 +81,6 @@ class Model:
         self._whole: ort.InferenceSession | None = None
         self._double: dict[bool, Engine] = {}
         self._study = Study(self._engine)
-        self._steady = steady(graph)
         self._ways = Ways()
         self.footprint = Footprint(self)
 
@@ -130,7 +128,7 @@ class Model:
     @property
     def steady(self) -> bool:
         """Whether the shapes of the inputs alone decide how much there is to compute, whatever their values are."""
-        return self._steady
+        return self._engine.steady
 
     def report(self) -> Report:
         """What will happen at each node; `supported` tells whether LRP can explain the default output."""
@@ -150,7 +148,7 @@ class Model:
             came = run_session(session, list(self.outputs), checked)
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
-        return dict(zip(self.outputs, came, strict=True))
+        return {n: from_bits(a, spec.dtype) for (n, spec), a in zip(self.outputs.items(), came, strict=True)}
 
     def _session(self) -> ort.InferenceSession:
         with self._lock:
@@ -297,7 +295,7 @@ class Model:
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
         task = Task(self._study, inputs, output, head, target)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), shapes_agree():
             found = explain_by_study(task, method)
         return explanation_of(
             found.answer,

@@ -44,9 +44,10 @@ class Part:
 class Watch:
     """check: called between the steps, and by the watchdog; raises Stopped to end the work. parts: by name, what has
     been done. about: what is at work, for the log. brief: nothing may be begun that may take long. most_bytes: what the
-    iterations of a loop may keep; None: as much as ONNX Runtime may hold. most_samples: on which a method may run the
-    model, for what shows only while it does; None: any number. options: of what runs in ONNX Runtime.
-    compiling: it is, and cannot be stopped; then `compiled` is called with the seconds that it took.
+    iterations of a loop, or a pass whose size nobody could tell before, may take; None: as much as ONNX Runtime may
+    hold. most_samples: on which a method may run the model, for what shows only while it does; None: any number.
+    options: of what runs in ONNX Runtime. compiling: it is, and cannot be stopped; then `compiled` is called with the
+    seconds that it took.
     """
 
     check: Callable[[], None]

@@ -13,6 +13,7 @@ import pytest
 from lstm_explain.budget import at_rest
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
+from tests.hostile import sized_by_input
 from tests.memory_models import attention
 from tests.service.calling import request, stub, tensor
 from tests.service.models import write_version
@@ -88,6 +89,25 @@ def proportional(process: int) -> int:
     except OSError:
         return 0
     return int(text.partition("\nPss:")[2].split()[0]) << 10
+
+
+def test_what_values_made_large_goes_back_too(tmp_path: Path) -> None:
+    """A number in the request says how long an array becomes, which no estimate sees."""
+    write_version(tmp_path, "sized", sized_by_input("Expand", ["x", "n"]))
+    lrp = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_ALL))
+
+    def sized(elements: int) -> pb.ExplainRequest:
+        inputs = [tensor("x", np.ones(1, np.float32)), tensor("n", np.array([elements]))]
+        return request("sized", inputs=inputs, method=lrp)
+
+    with serving(tmp_path, "--no-spare", "--max-request-bytes-estimate", str(2 << 30)) as server:
+        assert outcome(server, sized(4)) == grpc.StatusCode.OK
+        before = server.resident()
+        assert outcome(server, sized(100 << 20)) == grpc.StatusCode.OK
+        assert settled(server, before + 60 * MIB) < before + 60 * MIB
+        with server.channel() as channel, pytest.raises(grpc.RpcError, match="bytes of memory") as error:
+            stub(channel).Explain(sized(150 << 20), timeout=120)
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_request_for_more_is_refused_before_it_takes_any(tmp_path: Path) -> None:

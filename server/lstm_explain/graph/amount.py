@@ -12,7 +12,10 @@ SIZES = {
     "CenterCropPad": (1,),
     "Col2Im": (1,),
     "ConstantOfShape": (0,),
+    "CropAndResize": (3,),
+    "DFT": (1,),
     "Expand": (1,),
+    "GroupQueryAttention": (6,),
     "HammingWindow": (0,),
     "HannWindow": (0,),
     "MaxUnpool": (2,),
@@ -21,6 +24,7 @@ SIZES = {
     "Pad": (1,),
     "Range": (0, 1, 2),
     "Resize": (1, 2, 3),
+    "STFT": (1, 3),
     "Tile": (1,),
     "Upsample": (1,),
 }

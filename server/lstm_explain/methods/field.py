@@ -40,11 +40,16 @@ class Field:
         self.plan = self.engine.plan(task.head, Gradient(), ())
         self.stacks = self.scores.stacks()
         self.lanes = self._found_lanes()
-        if self.scores.batch > 1 and not self.lanes:
+        if self.scores.batch > 1 and not (self.lanes and self._all_fit()):
             raise LaneLost
         self.stacks = self.stacks and bool(self.lanes)
         self.rows = {name: self._rows(name, self.inputs[name]) for name in self.opened.entries}
         self.at = {name: self.inputs[name].reshape(rows) for name, rows in self.rows.items()}
+
+    def _all_fit(self) -> bool:
+        """Whether every array has places for as many samples as the output: one that a graph repeats has not."""
+        shapes = ((self.inputs[name].shape, lane) for name, lane in self.lanes.items())
+        return all(shape[lane.axis] % (self.scores.batch * lane.inner) == 0 for shape, lane in shapes)
 
     def _rows(self, name: str, array: Array) -> Rows:
         return rows_of(array.shape, self.lanes.get(name), self.scores.batch)

@@ -202,7 +202,7 @@ class Explainer:
         request = job.request = read()
         limits = self._limits.tightened(job.served.limits)
         job.units, size = limits.check(job.served.model, request.inputs, request.method, brief=brief)
-        job.heavy = size > HEAVY
+        job.heavy = size > HEAVY or not job.served.model.steady
         job.most_bytes, job.most_samples = limits.bytes_estimate, limits.samples
         # What is to be captured is prepared for anew each time that it is something else.
         usual = job.served.model.steady and not request.capture
