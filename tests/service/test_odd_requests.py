@@ -148,3 +148,13 @@ def test_no_request_is_the_servers_fault(server: Running) -> None:
     assert not wrong
     assert codes["OK"] > 20
     assert codes["INVALID_ARGUMENT"] > 100
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+def test_bytes_that_are_no_message_are_the_probers_fault(server: Running, method: str) -> None:
+    with server.channel() as channel:
+        ask = channel.unary_stream(f"/grpc.health.v1.Health/{method}", bytes, bytes)
+        with pytest.raises(grpc.RpcError, match="not a valid protobuf message") as raised:
+            list(ask(b"\x0a\x02\xff\xff", timeout=20))
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "DecodeError" not in server.logged()

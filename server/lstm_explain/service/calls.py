@@ -66,8 +66,10 @@ class Calls(grpc.aio.ServerInterceptor):
             # As a stream, whatever the method is: so not even one message is read.
             return grpc.stream_stream_rpc_method_handler(self._stream(rpc, _raising(error), ""))
         handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_HEALTH):
-            return handler
+        if handler is None:
+            return None
+        if method.startswith(_HEALTH):
+            return _tolerating(handler)
         name = caller.name if caller is not None else ""
         known = self._wrapped.get((method, name))
         if known is None or known[0] is not handler:
@@ -131,6 +133,11 @@ class Calls(grpc.aio.ServerInterceptor):
             return await self._beside.do(partial(behaviour, request, call), call)
 
         return beside
+
+
+def _tolerating(handler: Any) -> Any:
+    """The handler, which sees MALFORMED in the place of bytes that are no message."""
+    return handler._replace(request_deserializer=_lenient(handler.request_deserializer))
 
 
 def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:

@@ -13,6 +13,8 @@ import grpc
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 
+from lstm_explain.service.calls import Malformed
+
 SERVING, NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING
 UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -44,12 +46,14 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._tell()
 
     async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:  # noqa: N802
+        await _check_message(request, context)
         status = self._statuses.get(request.service, UNKNOWN)
         if status == UNKNOWN:
             await _not_found(context)
         return pb.HealthCheckResponse(status=status)
 
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # noqa: N802
+        await _check_message(request, context)
         told: int | None = None
         while True:
             status, changed = self._statuses.get(request.service, UNKNOWN), self._changed
@@ -63,6 +67,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+async def _check_message(request: pb.HealthCheckRequest | Malformed, context: Context) -> None:
+    if isinstance(request, Malformed):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a valid protobuf message")
 
 
 async def _not_found(context: Context) -> NoReturn:

@@ -114,7 +114,7 @@ def to_model_metadata(card: Card, versions: Iterable[Entry]) -> pb.ModelMetadata
         versions=[str(entry.version) for entry in versions if isinstance(entry, Ready)],
         platform=PLATFORM,
         inputs=to_metadata(card.inputs),
-        outputs=to_metadata(card.outputs),
+        outputs=to_metadata(card.outputs, sent=True),
     )
 
 

@@ -12,11 +12,13 @@ import numpy.typing as npt
 from lstm_explain.errors import InputError
 from lstm_explain.model import TensorSpec
 from lstm_explain.service.wire.tensors import (
+    carried,
     checked_count,
     checked_shape,
     decode_numbers,
     decode_strings,
     encode_strings,
+    widened,
 )
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 
@@ -38,6 +40,7 @@ _NUMBERS: dict[str, tuple[np.dtype[Any], str]] = {
     "FP32": (np.dtype("<f4"), "fp32_contents"),
     "FP64": (np.dtype("<f8"), "fp64_contents"),
 }
+WIDER = tuple(np.dtype(kind) for kind in ("i1", "u1", "<f4"))  # for what the protocol has no type for
 _DATATYPES = {dtype: name for name, (dtype, _) in _NUMBERS.items()}
 
 
@@ -65,7 +68,8 @@ def to_arrays(request: pb.ModelInferRequest) -> dict[str, Array]:
 
 
 def add_outputs(response: pb.ModelInferResponse, arrays: Mapping[str, Array], *, raw: bool) -> None:
-    """Raw, or, where every array has a field of its type, typed."""
+    """Raw, or, where every array has a field of its type, typed. Raises ModelError for what cannot be carried."""
+    arrays = {name: a if datatype_of(a.dtype) else widened(a, WIDER, name) for name, a in arrays.items()}
     raw = raw or any(array.dtype == np.float16 for array in arrays.values())
     for name, array in arrays.items():
         datatype = datatype_of(array.dtype)
@@ -78,11 +82,14 @@ def add_outputs(response: pb.ModelInferResponse, arrays: Mapping[str, Array], *,
             getattr(output.contents, _NUMBERS[datatype][1]).extend(array.ravel().tolist())
 
 
-def to_metadata(specs: Mapping[str, TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:
+def to_metadata(
+    specs: Mapping[str, TensorSpec], *, sent: bool = False
+) -> list[pb.ModelMetadataResponse.TensorMetadata]:
+    """sent: in answers, where a wider type takes the place of one that the protocol lacks; else NumPy names it."""
     return [
         pb.ModelMetadataResponse.TensorMetadata(
             name=name,
-            datatype=datatype_of(spec.dtype),
+            datatype=datatype_of(spec.dtype) or datatype_of(_carried(spec.dtype, sent=sent)) or spec.dtype.name.upper(),
             shape=[extent if isinstance(extent, int) else -1 for extent in spec.shape],
         )
         for name, spec in specs.items()
@@ -90,13 +97,12 @@ def to_metadata(specs: Mapping[str, TensorSpec]) -> list[pb.ModelMetadataRespons
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name of a type. One that it does not have is a TypeError: a fault of the server."""
-    if dtype.kind == "O":
-        return BYTES
-    name = _DATATYPES.get(dtype.newbyteorder("<"))
-    if name is None:
-        raise TypeError(f"the protocol has no datatype for {dtype}")
-    return name
+    """The protocol's name of a type; empty where it has none."""
+    return BYTES if dtype.kind == "O" else _DATATYPES.get(dtype.newbyteorder("<"), "")
+
+
+def _carried(dtype: np.dtype[Any], *, sent: bool) -> np.dtype[Any]:
+    return (carried(dtype, WIDER) or dtype) if sent else dtype
 
 
 def _bytes(array: Array) -> bytes:

@@ -65,7 +65,7 @@ def to_detail(entry: Entry) -> model_pb2.ModelDetail:
     return model_pb2.ModelDetail(
         summary=to_summary(entry),
         inputs=[to_spec(name, spec) for name, spec in card.inputs.items()],
-        outputs=[to_spec(name, spec) for name, spec in card.outputs.items()],
+        outputs=[to_spec(name, spec, sent=True) for name, spec in card.outputs.items()],
         lrp_supported=card.report.supported,
         nodes=[
             model_pb2.NodeReport(name=n.name, op_type=n.op, supported=n.supported, rule=n.rule)

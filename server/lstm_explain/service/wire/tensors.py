@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_explain.errors import InputError
+from lstm_explain.errors import InputError, ModelError
 from lstm_explain.model import TensorSpec
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, tensor_pb2
 
@@ -24,6 +24,7 @@ DTYPES: dict[tensor_pb2.DataType, np.dtype[Any]] = {
     tensor_pb2.DATA_TYPE_BOOL: np.dtype("?"),
 }
 _TYPES: dict[np.dtype[Any], tensor_pb2.DataType] = {dtype: number for number, dtype in DTYPES.items()}
+WIDER = tuple(np.dtype(kind) for kind in ("<i4", "<i8", "<f4", "<f8"))  # for what the wire has no type for
 _MOST_AXES = 32
 # More elements than any message can hold; NumPy refuses larger extents even where another one is 0.
 _MOST_ELEMENTS = 2**40
@@ -70,8 +71,26 @@ def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Arr
     return arrays
 
 
+def carried(dtype: np.dtype[Any], types: Iterable[np.dtype[Any]]) -> np.dtype[Any] | None:
+    """The first of `types` that holds every value of a type that a message lacks (int8, bfloat16); None without one.
+
+    int64 for uint64: larger values are as rare as they are hard to carry.
+    """
+    if dtype == np.uint64:
+        return np.dtype("<i8")
+    return next((wider for wider in types if np.can_cast(dtype, wider, "safe")), None)
+
+
+def widened(array: Array, types: Iterable[np.dtype[Any]], name: str) -> Array:
+    """The same values in a type of `carried`. Raises ModelError where a message cannot carry them."""
+    dtype = carried(array.dtype, types)
+    if dtype is None or (array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max):
+        raise ModelError(f"{name!r} holds {array.dtype}, which no message can carry")
+    return array.astype(dtype)
+
+
 def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
-    """The array as a tensor. A type that the wire does not have is a TypeError: a fault of the server."""
+    """The array as a tensor, in a wider type where the wire lacks its own. Raises ModelError where that lacks, too."""
     return tensor_pb2.Tensor(**to_fields(array, name))
 
 
@@ -83,20 +102,26 @@ def to_fields(array: Array, name: str = "") -> dict[str, Any]:
     elif array.dtype == object:
         data, number = encode_strings(array), tensor_pb2.DATA_TYPE_STRING
     else:
-        found = _TYPES.get(array.dtype.newbyteorder("<"))
-        if found is None:
-            raise TypeError(f"tensor {name!r}: the wire has no type for {array.dtype}")
-        data, number = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), found
+        known = _little(array.dtype) in _TYPES
+        array = array.astype(_little(array.dtype), copy=False) if known else widened(array, WIDER, name)
+        data, number = array.tobytes(), _TYPES[array.dtype]
     return {"name": name, "dtype": number, "shape": array.shape, "data": data}
 
 
-def to_spec(name: str, spec: TensorSpec) -> model_pb2.TensorSpec:
+def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("<")
+
+
+def to_spec(name: str, spec: TensorSpec, *, sent: bool = False) -> model_pb2.TensorSpec:
+    """sent: in answers, where a wider type takes the place of one that the wire lacks."""
     dimensions = [
         model_pb2.Dimension(symbol=extent) if isinstance(extent, str) else model_pb2.Dimension(size=extent)
         for extent in spec.shape
     ]
-    dtype = _TYPES.get(spec.dtype.newbyteorder("<"), tensor_pb2.DATA_TYPE_UNSPECIFIED)
-    return model_pb2.TensorSpec(name=name, dtype=dtype, shape=dimensions)
+    own = _little(spec.dtype)
+    dtype = carried(own, WIDER) if sent and own not in _TYPES else own
+    number = tensor_pb2.DATA_TYPE_UNSPECIFIED if dtype is None else _TYPES.get(dtype, tensor_pb2.DATA_TYPE_UNSPECIFIED)
+    return model_pb2.TensorSpec(name=name, dtype=number, shape=dimensions)
 
 
 def checked_shape(name: str, extents: Iterable[int], field: str) -> tuple[int, ...]:
