@@ -79,6 +79,12 @@ def test_a_normalizer_that_multiplies_some_letter_is_refused(tmp_path: Path, ste
         loaded(tmp_path, normalizer={"type": "Sequence", "normalizers": steps})
 
 
+def test_steps_without_number_are_refused(tmp_path: Path) -> None:
+    endless = {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}] * 10_000}
+    with pytest.raises(ModelError, match="10001 normalizers and pre-tokenizers"):
+        loaded(tmp_path, pre_tokenizer=endless)
+
+
 def test_replacements_that_do_not_meet_do_not_multiply(tmp_path: Path) -> None:
     steps = [
         replaced("—", " -- "),

@@ -43,6 +43,7 @@ PROBES = "aA0_ .,!'-\"\n\té中\u0301\U0001f600\x00"
 # Behind it something else, which makes the pattern fail, and whatever it may look for before it tries anything.
 LONGEST_PROBE, ASCII = 512, "".join(map(chr, range(32, 127)))
 SECONDS_FOR_PROBES = 5.0
+MOST_STEPS = 200  # on the way from a text to its tokens
 MOST_PROBED = 500  # letters of patterns
 
 
@@ -193,10 +194,12 @@ def _settle_truncation(tokenizer: Tokenizer) -> None:
 
 
 def _steps(tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """What is done to a text before it is cut into tokens, as the file has it."""
+    """What is done to a text before it is cut into tokens, as the file has it. Raises ModelError."""
     steps = [json.loads(part.__getstate__()) for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part]
     for step in steps:
         steps += [*step.get("normalizers", ()), *step.get("pretokenizers", ())]
+    if len(steps) > MOST_STEPS:
+        raise ModelError(f"{len(steps)} normalizers and pre-tokenizers in a row, at most {MOST_STEPS} are taken")
     return steps
 
 
