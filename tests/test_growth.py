@@ -87,7 +87,7 @@ GROWING: dict[str, tuple[Callable[[int], onnx.ModelProto], int]] = {
     "sums of constants": (lambda n: chain(n, "Add", more="c{}"), 1000),
     "constants": (lambda n: model([helper.make_node("Relu", ["x"], ["y"])], n), 3000),
     "inputs": (many_inputs, 1000),
-    "outputs": (many_outputs, 1000),
+    "outputs": (many_outputs, 3500),
     "branches": (branches, 100),
     "recurrent": (recurrent, 40),
 }
