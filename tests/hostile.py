@@ -79,6 +79,24 @@ def endless_when_long(steps: int = 8) -> onnx.ModelProto:
     return _model(nodes, weights, [_info("x", FLOAT, ["B", "T"])], [_info("y", FLOAT, ["B", "T"])])
 
 
+def counted() -> onnx.ModelProto:
+    """x float32 [1, 2] and n int64: the sum of what x was in n iterations, each of which changes its sign."""
+    nodes = [
+        _identity_of("was", "going"),
+        helper.make_node("Neg", ["s"], ["negative"]),
+        helper.make_node("Identity", ["s"], ["kept"]),
+    ]
+    inputs = [_info("i", INT64, []), _info("was", BOOL, []), _info("s", FLOAT, [1, 2])]
+    outputs = [_info("going", BOOL, []), _info("negative", FLOAT, [1, 2]), _info("kept", FLOAT, [1, 2])]
+    loop = helper.make_node(
+        "Loop", ["n", "", "x"], ["end", "all"], "counted", body=helper.make_graph(nodes, "body", inputs, outputs)
+    )
+    end = helper.make_node("ReduceSum", ["all", "first"], ["y"], "sum", keepdims=0)
+    given = [_info("x", FLOAT, [1, 2]), _info("n", INT64, [])]
+    weights = [numpy_helper.from_array(np.zeros(1, np.int64), "first")]
+    return _model([loop, end], weights, given, [_info("y", FLOAT, [1, 2])])
+
+
 def huge_constant(elements: int = 3 << 28) -> onnx.ModelProto:
     """x float32 [1] to x plus the sum of as many zeros."""
     nodes = [
@@ -133,8 +151,12 @@ def _identity() -> onnx.NodeProto:
     return helper.make_node("Identity", ["inner_end"], ["y_out"], "outer")
 
 
+def _identity_of(source: str, name: str) -> onnx.NodeProto:
+    return helper.make_node("Identity", [source], [name], name)
+
+
 def _going(name: str) -> list[onnx.NodeProto]:
-    return [helper.make_node("Identity", ["true"], [name], name)]
+    return [_identity_of("true", name)]
 
 
 def _info(name: str, kind: int, shape: list[int | str]) -> onnx.ValueInfoProto:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,26 @@ def test_what_iterations_keep_is_bounded() -> None:
     came = outcome(Watch(Deadline(SECONDS), most_bytes=1 << 26), lambda: model.explain(FOREVER))
     assert isinstance(came, lx.InputError)
     assert "node 'forever'" in str(came)
+
+
+def test_iterations_are_counted_with_all_that_holds_their_arrays() -> None:
+    """Numbers are few here, and what is kept of an iteration takes kilobytes all the same."""
+    model, most = lx.load(hostile.counted()), 100 << 20
+    model.explain({**ONCE, "n": np.array(3)}, lx.Gradient())
+    before, taken = resident(), [0]
+
+    def check() -> None:
+        taken[0] = max(taken[0], resident() - before)
+
+    came = outcome(
+        Watch(check, most_bytes=most), lambda: model.explain({**ONCE, "n": np.array(1 << 40)}, lx.Gradient())
+    )
+    assert f"more than the {most} bytes" in str(came)
+    assert taken[0] < most
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_what_does_not_stop_is_given_up() -> None:

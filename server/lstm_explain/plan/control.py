@@ -100,7 +100,7 @@ def _run_loop(
     return outputs, Iterations(body, passes, size)
 
 
-BYTES_AN_ITERATION = 1024  # of what holds the arrays
+BYTES_AN_ITERATION, BYTES_AN_ARRAY = 1024, 1024  # of what holds them: half of it measured, and as much on the way back
 
 
 def _size(done: Pass, given: Mapping[str, Array]) -> int:
@@ -108,6 +108,7 @@ def _size(done: Pass, given: Mapping[str, Array]) -> int:
     inner = sum(tape.size for tape in done.tapes.values() if isinstance(tape, Iterations))
     return (
         BYTES_AN_ITERATION
+        + BYTES_AN_ARRAY * len(done.values)
         + inner
         + sum(getattr(a, "nbytes", 0) for name, a in done.values.items() if name not in given)
     )
