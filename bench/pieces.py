@@ -19,15 +19,15 @@ CALLS = 500
 Places = tuple[tuple[str, str], ...]
 # label, and where in which module it is; a method goes by one of several places, or by none
 PIECES: tuple[tuple[str, Places], ...] = (
-    ("input checks", (("lstm_explain.model", "check_inputs"), ("lstm_explain.straight", "sound"))),
-    ("forward pass", (("lstm_explain.engine", "run"), ("lstm_explain.straight", "go"))),
+    ("input checks", (("lstm_explain.model", "check_inputs"),)),
+    ("forward pass", (("lstm_explain.engine", "Engine.forward"),)),
     ("· its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
-    ("way back", (("lstm_explain.engine", "explain_by_propagation"), ("lstm_explain.straight", "Straight._back"))),
+    ("way back", (("lstm_explain.engine", "explain_by_propagation"),)),
     (
         "· its kernel",
         tuple(("lstm_explain.kernels.lstm_relevance", n) for n in ("relevance_all", "relevance_shared")),
     ),
-    ("what the caller gets", tuple((f"lstm_explain.{n}", "explanation_of") for n in ("model", "straight"))),
+    ("what the caller gets", (("lstm_explain.model", "explanation_of"),)),
 )
 SHAPES = ((GRID[0], 30), (GRID[2], 100), (GRID[3], 100))
 PROFILED = ("lrp all", "lrp half")

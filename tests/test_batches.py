@@ -352,3 +352,20 @@ def test_samples_that_float32_cannot_explain_change_nothing_for_the_others() -> 
         wanted = alone.relevance["tokens"][0]
         assert np.abs(together.relevance["tokens"][b] - wanted).max() <= 1e-6 * np.abs(wanted).max()
         assert alone.ledger.residual[0] == pytest.approx(together.ledger.residual[b], abs=1e-9)
+
+
+def test_nor_do_they_where_inner_values_are_captured() -> None:
+    model, tokens = lx.load("models/sentiment/1/model.onnx"), np.random.default_rng(3).integers(1, 8000, (8, 40))
+    (cell,) = model.engine.cells
+    (y, *_) = next(node.outputs for node in model.engine.graph.nodes if node.name == cell)
+    capture = {model.engine.cells[cell].node.inputs[0]: 1, f"{cell}.cell": 2} | ({y: 2} if y else {})
+    together = model.explain({"tokens": tokens}, capture=list(capture))
+    left = np.abs(together.ledger.residual / together.explained)
+    assert (left < 1e-10).any()  # samples in float64
+    assert (left > 1e-8).any()  # and others
+    for b in range(8):
+        alone = model.explain({"tokens": tokens[b : b + 1]}, capture=list(capture))
+        assert alone.ledger.residual[0] == pytest.approx(together.ledger.residual[b], abs=1e-9)
+        for name, axis in capture.items():
+            came, wanted = together.captured[name].take(b, axis), alone.captured[name].take(0, axis)
+            assert np.abs(came - wanted).max() <= 1e-6 * np.abs(wanted).max()

@@ -11,8 +11,8 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.plan.compile import Purpose, Segment, compile_plan
-from lstm_explain.plan.forward import run
 from lstm_explain.plan.small import shaped
+from lstm_explain.program.program import Program
 
 FLOATS = np.array([[1.5, -2.0, 3.0], [0.5, 4.0, -1.0]], np.float32)
 TOKENS = np.array([[3, 1, 0], [2, -1, 4]], np.int64)
@@ -67,7 +67,7 @@ def test_outputs_are_the_runtimes(name: str) -> None:
     segments = [step for step in plan.steps if isinstance(step, Segment)]
     assert [segment.small is None for segment in segments] == [name in LEFT_ALONE]
     (wanted,) = model.predict({"x": x}).values()
-    came = run(plan, {}, {"x": x}).values["y"]
+    came = Program(plan, {}, lx.Gradient()).forward({"x": x}).values["y"]
     assert came.dtype == wanted.dtype
     np.testing.assert_array_equal(came, wanted)
 

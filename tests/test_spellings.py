@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.engine import Engine, in_double
+from lstm_explain.engine import Engine, Question, in_double
 from lstm_explain.graph.double import double
 from tests.builders import GraphBuilder
 from tests.reference.textbook import PRODUCT_RULES
@@ -200,4 +200,4 @@ def test_both_exports_run_in_double(folder: Path) -> None:
         with np.load(folder / "input.npz") as stored:
             inputs = in_double({name: stored[name] for name in model.inputs})
         head = model._heads[model.default_output]
-        Engine(graph).explain(inputs, lx.LRP("half"), model.default_output, head, [lx.Target(index=0)], ())
+        Engine(graph).explain(inputs, Question(lx.LRP("half"), model.default_output, head, [lx.Target(index=0)], ()))

@@ -134,7 +134,7 @@ def test_a_brief_watch_lets_nothing_be_compiled() -> None:
     plain = model.explain({"x": X})
     with watching(brief):  # it is prepared now
         np.testing.assert_array_equal(model.explain({"x": X[:, :4]}).relevance["x"].shape, (1, 4, 4))
-    with watching(brief), pytest.raises(Later):  # what has come twice is written out as a straight way
+    with watching(brief), pytest.raises(Later):  # for shapes that come twice, the program is specialised
         model.explain({"x": X})
     model.explain({"x": X})
     with watching(brief):
@@ -144,7 +144,7 @@ def test_a_brief_watch_lets_nothing_be_compiled() -> None:
 def test_a_brief_watch_lets_nothing_be_repeated_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lx.load(lstm())
     model.explain({"x": X})
-    monkeypatch.setattr("lstm_explain.model.wanting", lambda *_: np.array([0]))
+    monkeypatch.setattr("lstm_explain.precision.wanting", lambda *_: np.array([0]))
     model.explain({"x": X[:, :3]})  # the copy in float64 is there
     with watching(Watch(lambda: None, brief=True)), pytest.raises(Later):
         model.explain({"x": X[:, :4]})

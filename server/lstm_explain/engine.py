@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,19 +17,31 @@ from lstm_explain.graph.session import most_bytes
 from lstm_explain.methods.inner import inner_names
 from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
-from lstm_explain.plan.forward import Pass, bytes_of, run
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import taps as taps_of
+from lstm_explain.program.passes import BackwardPass, ForwardPass, bytes_of
+from lstm_explain.program.program import KnownShapes, Program, Specialised
 from lstm_explain.rules.cells import cells_of
 from lstm_explain.rules.recurrent import Keep
 from lstm_explain.spec.method import LRP, GradientTimesInput, Method
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import lengthy, part, watched
 
-Passes = dict[Plan, Pass]
+Passes = dict[Plan, ForwardPass]
 OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")  # ONNX Runtime's words
 TIMES_A_PASS = 4  # what the pass, the walk back and float64 take together
+MOST_PROGRAMS = 128  # by methods, whose parameters callers choose freely
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
+
+
+class Question(NamedTuple):
+    """Targets in one output. head: what is explained for it."""
+
+    method: Method
+    output: str
+    head: Head
+    targets: Sequence[Target]
+    capture: Sequence[str]
 
 
 class Engine:
@@ -44,14 +57,18 @@ class Engine:
         self.views = frozenset(name for name in inner_names(own) if name not in values)
         self.finer = bool(self.cells)
         self.steady = steady(graph)
+        ours = any(cell.dtype == np.float64 or cell.batch_first for cell in self.cells.values())
+        self.runtime_runs = not ours  # its recurrent operators take float32 and time first only
+        self.known = KnownShapes()
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+        self._programs: OrderedDict[tuple[object, ...], Program] = OrderedDict()
 
     @part("forward")
-    def forward(self, plan: Plan, inputs: Mapping[str, Array]) -> Pass:
-        """Raises InputError where the graph cannot run on these inputs."""
+    def forward(self, program: Program, inputs: Mapping[str, Array], known: Specialised | None = None) -> ForwardPass:
+        """known: the program for the shapes of `inputs`. Raises InputError where the graph cannot run on these."""
         try:
-            done = run(plan, self.cells, inputs)
+            done = program.forward(inputs) if known is None else program.forward_by(known.forward, inputs)
         except Error:
             raise
         except Exception as error:  # ONNX Runtime's own types are not public
@@ -61,47 +78,68 @@ class Engine:
         return done
 
     def explain(
-        self,
-        inputs: Mapping[str, Array],
-        method: Method,
-        output: str,
-        head: Head,
-        targets: Sequence[Target],
-        capture: Sequence[str],
-        passes: Passes | None = None,
-    ) -> tuple[Pass, list[tuple[Selection, Answer]]]:
-        """Of targets in one output. inputs: checked, in the graph's own types. passes: earlier forward passes on these
-        inputs, added to."""
-        plan = self.plan(head, method, tuple(name for name in capture if name not in self.views))
-        done = None if passes is None else passes.get(plan)
+        self, inputs: Mapping[str, Array], question: Question, passes: Passes | None = None
+    ) -> tuple[ForwardPass, list[tuple[Selection, Answer]]]:
+        """inputs: checked, in the graph's own types. passes: earlier forward passes on these inputs, added to."""
+        method, output, head, targets, capture = question
+        kept = tuple([name for name in capture if name not in self.views]) if capture else ()
+        program = self.program(head, method, kept)
+        repeatable = not capture and len(targets) == 1
+        key = (program, targets[0].batch_axis, *[a.shape for a in inputs.values()]) if repeatable else None
+        known = self.known.get(key)
+        done = None if passes is None else passes.get(program.plan)
         if done is None:
-            done = self.forward(plan, inputs)
+            done = self.forward(program, inputs, known)
         if passes is not None:
-            passes[plan] = done
-        selections = [select(target, done.values[output], output) for target in targets]
-        context = Context(plan, head, self.cells, done, list(self.graph.inputs), list(capture))
-        asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
-        with shapes_agree():
-            return done, list(zip(selections, explain_by_propagation(context, method, asked), strict=True))
+            passes[program.plan] = done
+        if known is not None and not known.holds(done):
+            known = None
 
-    def plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
-        """The plan for these, made when first asked for. Raises UnsupportedOperator."""
+        def over(back: BackwardPass) -> None:
+            self.known.add(key, program.specialised(done, back))
+
+        selections = [select(target, done.values[output], output) for target in targets]
+        context = Context(program, head, done, list(self.graph.inputs), list(capture), known)
+        asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
+        new = known is None and key is not None and self.known.wants(key)
+        if new:
+            lengthy()
+        with shapes_agree():
+            answers = explain_by_propagation(context, method, asked, over if new else None)
+        return done, list(zip(selections, answers, strict=True))
+
+    def program(self, head: Head, method: Method, capture: tuple[str, ...] = ()) -> Program:
+        """The program for these, made when first asked for. Raises UnsupportedOperator."""
+        key = (head.value, method, capture)
+        with self._lock:
+            try:
+                program = self._programs.get(key)
+            except TypeError:  # a method may hold arrays, and has no hash
+                return Program(self._plan(head, method, capture), self.cells, method)
+            if program is None:
+                program = Program(self._plan(head, method, capture), self.cells, method)
+                self._programs[key] = program
+                if len(self._programs) > MOST_PROGRAMS:
+                    self._programs.popitem(last=False)
+            self._programs.move_to_end(key)
+            return program
+
+    def _plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
         lrp = isinstance(method, LRP)
         spread = isinstance(method, LRP) and method.bias_factor > 0
         keep = keep_of(method)
         scaled = isinstance(method, GradientTimesInput)
         key = (head.value, keep, spread, scaled, capture)
-        with self._lock:
-            plan = self._plans.get(key)
-            if plan is None:
-                terms = taps_of(self.graph, head.value) if scaled else ()  # LRP keeps them without being asked
-                taps = (*capture, *head.keep(self.graph), *terms)
-                plan = self._compiled(head, Purpose(not lrp, keep, spread, self.gates), taps)
-                self._plans[key] = plan
-                if len(self._plans) > MOST_PLANS:
-                    self._plans.popitem(last=False)
-            self._plans.move_to_end(key)
-            return plan
+        plan = self._plans.get(key)
+        if plan is None:
+            terms = taps_of(self.graph, head.value) if scaled else ()  # LRP keeps them without being asked
+            taps = (*capture, *head.keep(self.graph), *terms)
+            plan = self._compiled(head, Purpose(not lrp, keep, spread, self.gates), taps)
+            self._plans[key] = plan
+            if len(self._plans) > MOST_PLANS:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return plan
 
     def _compiled(self, head: Head, purpose: Purpose, keep: Iterable[str]) -> Plan:
         lengthy()
@@ -113,7 +151,7 @@ class Engine:
             raise ModelError(f"the model cannot be prepared: {runtime_message(error)}") from error
 
 
-def _check_amount(done: Pass) -> None:
+def _check_amount(done: ForwardPass) -> None:
     """Raises InputError where what is to follow this pass would take too much: of a model whose inputs' values decide
     on that, nobody can tell before.
     """

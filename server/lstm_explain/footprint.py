@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.engine import Engine, in_double
+from lstm_explain.errors import InputError
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.inputs import TensorSpec, probe_inputs
-from lstm_explain.methods.propagation import Context, walked
-from lstm_explain.plan.control import Iterations
-from lstm_explain.plan.forward import Pass
+from lstm_explain.methods.propagation import Context, walked_back
 from lstm_explain.plan.head import Head
+from lstm_explain.program.passes import ForwardPass, Iterations
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import STATE_SLOTS, Tape
 from lstm_explain.spec.method import LRP, Method
@@ -117,7 +117,7 @@ class Holdings:
         elif isinstance(held, (list, tuple)):
             for value in held:
                 self.add(name, value)
-        elif isinstance(held, (Pass, Tape)):
+        elif isinstance(held, (ForwardPass, Tape)):
             self.add(name, vars(held))
         elif isinstance(held, Iterations):
             self.add(name, held.passes)
@@ -125,22 +125,22 @@ class Holdings:
 
 def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mapping[str, Array], double: bool) -> Sizes:
     """By the walk of an explanation, when it is done."""
-    plan = engine.plan(head, method, ())
-    done = engine.forward(plan, in_double(inputs) if double else inputs)
-    context = Context(plan, head, engine.cells, done, list(inputs), [])
-    # One walk for all samples: which of them is explained does not change what is kept.
-    walk = walked(context, method, select(Target(), done.values[output], output))
+    program = engine.program(head, method)
+    done = engine.forward(program, in_double(inputs) if double else inputs)
+    context = Context(program, head, done, list(inputs), [])
+    # One way back for all samples: which of them is explained does not change what is kept.
+    back = walked_back(context, method, select(Target(), done.values[output], output))
     holdings = Holdings()
     holdings.add("", [inputs[name] for name in inputs])  # which the caller holds
     holdings.sizes.clear()
     holdings.add("kept", done)
-    for name, message in walk.messages.items():
+    for name, message in back.messages.items():
         holdings.add(f"message {name}", [message.relevance, message.density, message.amount])
     passing = {}
-    for stop in plan.stops:
-        arrived = [m for m in walk.arrivals(stop) if m is not None]
+    for stop in program.plan.stops:
+        arrived = [m for name in stop.carrying if (m := back.messages.get(name)) is not None]
         sizes = [a.nbytes for m in arrived for a in (m.relevance, m.density) if a is not None]
-        times = (TEMPORARY_OF_GRADIENTS if plan.gradient else TEMPORARY).get(stop.kind, 0.0)
+        times = (TEMPORARY_OF_GRADIENTS if program.plan.gradient else TEMPORARY).get(stop.kind, 0.0)
         passing[f"passing {stop.node.name}"] = int(times * sum(sizes))
     return holdings.sizes | passing
 
@@ -166,6 +166,8 @@ SLACK = 1.2
 def _values(engine: Engine, inputs: Mapping[str, Array]) -> Sizes:
     """Bytes of every value of the graph, computed by ONNX Runtime, and of what it needs inside recurrent nodes."""
     graph = engine.graph
+    if not engine.runtime_runs:
+        raise InputError("ONNX Runtime does not run this model as a whole")
     names = [o for node in graph.nodes for o in node.outputs if o]
     session = session_of(graph, graph.nodes, graph.inputs, names, optimise=False)
     values = dict(inputs) | dict(zip(names, run_session(session, names, dict(inputs)), strict=True))
@@ -280,7 +282,11 @@ class Footprint:
 
     def _measured(self, method: Method | None, first: int) -> Estimate:
         model, batch = self._model, self._batch_symbols()
-        engine, double = (model.engine_for(method), model.starts_in_double(method)) if method else (model.engine, False)
+        engine, double = (
+            (model.precision.engine_for(method), model.precision.starts_in_double(method))
+            if method
+            else (model.engine, False)
+        )
         extents = {symbol: 2 if symbol in batch else first for symbol in self._symbols}
         trials = [extents, *({**extents, symbol: 2 * extents[symbol]} for symbol in self._symbols)]
         held, values = [], []

@@ -14,14 +14,13 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from lstm_explain.engine import Engine, Passes, in_double, runtime_message, shapes_agree
+from lstm_explain.engine import Engine, Question, runtime_message, shapes_agree
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 from lstm_explain.explanation import Explanation, explanation_of, from_bits, used
-from lstm_explain.finer import batch_axes, of_samples, put, same_values, wanting
 from lstm_explain.footprint import Footprint
 from lstm_explain.graph.canonical import canonical, expanded
 from lstm_explain.graph.division import without_traps
-from lstm_explain.graph.double import double
+from lstm_explain.graph.empty import may_hold_nothing, without_empty_sequences
 from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.lists import without_lists
@@ -29,26 +28,21 @@ from lstm_explain.graph.operands import check_operands
 from lstm_explain.graph.protos import nodes_of
 from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session, run_session
+from lstm_explain.graph.single import with_single_elements
 from lstm_explain.graph.types import try_inference
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.methods.dispatch import as_used, explain_by_study
-from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.axes import Axes, doubts, find_lengths
 from lstm_explain.plan.compile import Purpose, compile_plan
-from lstm_explain.plan.forward import Pass, bytes_of
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
+from lstm_explain.precision import Precision
+from lstm_explain.program.program import Program
 from lstm_explain.spec.method import LRP, ContextualDecomposition, Gradient, GradientTimesInput, Method
-from lstm_explain.straight import Asked, Ways, kind_of, way_of
-from lstm_explain.target import Selection, Target
-from lstm_explain.watch import lengthy
+from lstm_explain.target import Target
 
 BEFORE_ACTIVATION = (LRP, ContextualDecomposition)  # a share of a probability depends on the other classes' logits
-
-# What float64 may take for the samples for which float32 was not enough, and how many times a float32 pass that is:
-# numbers twice as wide, and what is made on the way back.
-FINER_BYTES, FINER_TIMES = 64 << 20, 3
 
 
 class Model:
@@ -60,7 +54,8 @@ class Model:
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
         typed = infer(proto)
-        self._proto = infer_changed(typed) if without_traps(typed) else typed
+        changed = [without_traps(typed), with_single_elements(typed)]
+        self._proto = infer_changed(typed) if any(changed) else typed
         spelled = without_lists(expanded(self._proto))
         typed = self._proto if spelled is self._proto else infer_changed(spelled)
         graph = build(typed)
@@ -76,12 +71,11 @@ class Model:
         self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
         producers = graph.producers()
         self._heads = {name: head_of(graph, name, producers) for name in self.outputs}
-        self._single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
+        single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
-        self._double: dict[bool, Engine] = {}
         self._study = Study(self._engine)
-        self._ways = Ways()
+        self._precision = Precision(self._engine, self._study.axes, single=single)
         self.footprint = Footprint(self)
 
     @property
@@ -140,7 +134,7 @@ class Model:
         Of recurrent operators that ONNX Runtime does not run (float64, batch first) our own kernels take the place.
         """
         checked = check_inputs(self.inputs, inputs)
-        if any(cell.dtype == np.float64 or cell.batch_first for cell in self._engine.cells.values()):
+        if not self._engine.runtime_runs:
             values = self._study.predict(checked, Head(next(iter(self.outputs)), ()))
             return {name: values[name] for name in self.outputs}
         session = self._session()
@@ -170,18 +164,9 @@ class Model:
         `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,
         MethodError, UnsupportedOperator.
         """
-        kind = None if capture else kind_of(self.inputs, inputs, method, target)
-        way = self._ways.get(kind)
-        if way is not None and (found := way.explain(inputs, target)) is not None:
-            return self._noted(found)
         checked = self._checked(inputs, method)
         output, head = self._explained(method, target, capture)
-        found = self._explain(checked, method, output, head, (target,), capture)[0]
-        if self._ways.wants(kind) and not (self._single and self._amplifies(method)):
-            lengthy()
-            asked = Asked(self.inputs, self.outputs, self._single, method, output, head)
-            self._ways.put(kind, way_of(asked, self._engine, checked, target))
-        return self._noted(found)
+        return self._noted(self._explain(checked, Question(method, output, head, (target,), capture))[0])
 
     def explain_many(
         self,
@@ -198,7 +183,8 @@ class Model:
             at.setdefault(self._explained(method, target, capture), []).append(number)
         explanations: dict[int, Explanation] = {}
         for (output, head), numbers in at.items():
-            found = self._explain(checked, method, output, head, [targets[n] for n in numbers], capture)
+            question = Question(method, output, head, [targets[n] for n in numbers], capture)
+            found = self._explain(checked, question)
             explanations |= zip(numbers, map(self._noted, found), strict=True)
         return [explanations[number] for number in range(len(targets))]
 
@@ -243,33 +229,12 @@ class Model:
             )
         return output, Head(output, ())
 
-    def _explain(
-        self,
-        checked: dict[str, npt.NDArray[Any]],
-        method: Method,
-        output: str,
-        head: Head,
-        targets: Sequence[Target],
-        capture: Sequence[str],
-    ) -> list[Explanation]:
+    def _explain(self, checked: dict[str, npt.NDArray[Any]], question: Question) -> list[Explanation]:
+        method, output, head, targets, capture = question
         if not isinstance(method, (LRP, Gradient, GradientTimesInput)):
             return [self._explain_by_study(checked, method, output, head, target, capture) for target in targets]
-        passes: Passes = {}
-        question = (method, output, head)
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
-            amplifies = self._single and self._amplifies(method)
-            found = self._in_double(checked, *question, targets, capture, passes) if amplifies else None
-            if found is None:
-                done, answers = self._engine.explain(checked, *question, targets, capture, passes)
-                each, values = bytes_of(done) // max(s.batch for s, _ in answers), self._outputs_of(done)
-                passes.clear()  # what float64 takes comes in the place of it
-                del done
-                for number, (target, (selection, answer)) in enumerate(zip(targets, answers, strict=True)):
-                    if self._single and len(rows := wanting(method, answer)):
-                        finer = self._finer(checked, *question, target, capture, passes, rows, selection, answer, each)
-                        answers[number] = (selection, finer)
-            else:
-                values, answers = self._outputs_of(found[0]), found[1]
+            values, answers = self._precision.explain(checked, question)
         return [
             explanation_of(
                 answer,
@@ -277,7 +242,7 @@ class Model:
                 values,
                 method,
                 used(target, output, selection),
-                single=self._single,
+                single=self._precision.single,
                 quantity=head.quantity,
             )
             for target, (selection, answer) in zip(targets, answers, strict=True)
@@ -309,72 +274,6 @@ class Model:
             notes=found.notes,
         )
 
-    def _finer(
-        self,
-        inputs: Mapping[str, npt.NDArray[Any]],
-        method: Method,
-        output: str,
-        head: Head,
-        target: Target,
-        capture: Sequence[str],
-        passes: Passes,
-        rows: npt.NDArray[np.intp],
-        selection: Selection,
-        answer: Answer,
-        each: int,
-    ) -> Answer:
-        """With float64's answer for these samples, and for no other: which one gets must not depend on its company.
-
-        each: bytes that a sample's pass took in float32. As many samples go together as memory allows.
-        """
-        fixed = replace(target, index=selection.index, contrast=selection.contrast)
-        axes = batch_axes(self.axes, inputs, selection.batch)
-        most, mended = max(1, FINER_BYTES // (FINER_TIMES * max(each, 1))), answer
-        apart = axes is not None and not capture and target.batch_axis is not None
-        if apart and axes is not None and min(len(rows), most) < selection.batch:
-            for start in range(0, len(rows), most):
-                some = rows[start : start + most]
-                few = {name: np.ascontiguousarray(array.take(some, axes[name])) for name, array in inputs.items()}
-                again = self._in_double(few, method, output, head, [of_samples(fixed, some)], capture, {})
-                if again is None or not same_values(again[1][0][1].explained, answer.explained[some]):
-                    break
-                mended = put(mended, some, again[1][0][1], axes)
-            else:
-                return mended
-        again = self._in_double(inputs, method, output, head, [fixed], capture, passes)
-        return answer if again is None else again[1][0][1]
-
-    def _in_double(
-        self,
-        inputs: Mapping[str, npt.NDArray[Any]],
-        method: Method,
-        output: str,
-        head: Head,
-        targets: Sequence[Target],
-        capture: Sequence[str],
-        passes: Passes,
-    ) -> tuple[Pass, list[tuple[Selection, Answer]]] | None:
-        """The explanations in float64; None where ONNX Runtime cannot compute this model so.
-
-        Relevance that cancels can be many orders of magnitude above the value explained (LRP-prop divides by gate +
-        signal, which may be next to nothing), and float32 then loses that value.
-        """
-        lengthy()
-        try:
-            return self._in_float64(method).explain(in_double(inputs), method, output, head, targets, capture, passes)
-        except Exception:  # whatever float64 lacks, the answer in float32 stands, its ledger open to see
-            return None
-
-    def _in_float64(self, method: Method) -> Engine:
-        with self._lock:
-            unfold = not (isinstance(method, LRP) and method.bias_factor)
-            if unfold not in self._double:
-                self._double[unfold] = Engine(double(self._engine.graph, unfold=unfold), self._engine.gates)
-            return self._double[unfold]
-
-    def _outputs_of(self, done: Pass) -> dict[str, npt.NDArray[Any]]:
-        return {name: done.values[name] for name in self.outputs}
-
     @property
     def engine(self) -> Engine:
         return self._engine
@@ -383,20 +282,10 @@ class Model:
         """The value that is explained for an output."""
         return self._heads[output]
 
-    def starts_in_double(self, method: Method) -> bool:
-        """Whether the method is not tried in float32."""
-        return self._single and self._amplifies(method)
-
-    def engine_for(self, method: Method) -> Engine:
-        """The engine that the method is tried with first."""
-        return self._in_float64(method) if self.starts_in_double(method) else self._engine
-
-    def _amplifies(self, method: Method) -> bool:
-        """Whether float32 is not worth a try: gates divide what they receive by pre-activations, which may be small.
-
-        Kernels that keep those in float64 are.
-        """
-        return isinstance(method, LRP) and method.product_rule != "all" and not self._engine.finer
+    @property
+    def precision(self) -> Precision:
+        """In which arithmetic methods that walk back are computed."""
+        return self._precision
 
     def verify(self) -> None:
         """Holds our kernels against ONNX Runtime's run of the whole graph; raises ModelError where they differ.
@@ -412,7 +301,7 @@ class Model:
         probe = probe_inputs(self.inputs)
         try:
             wanted = self.predict(probe)
-            came = self._engine.forward(plan, probe).values
+            came = self._engine.forward(Program(plan, self._engine.cells, LRP()), probe).values
         except Error:
             return
         relative, absolute = _rounding(self._engine.graph)
@@ -457,6 +346,11 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
 
 
 def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
+    if may_hold_nothing(proto):
+        guarded = onnx.ModelProto()
+        guarded.CopyFrom(proto)
+        without_empty_sequences(guarded, {value.name for value in proto.graph.input})
+        proto = guarded
     try:
         return open_session(proto.SerializeToString())
     except Exception as error:  # ONNX Runtime's own types are not public

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Target:
     pre_activation: bool = True
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Selection:
     """A target resolved on an actual output.
 
@@ -54,12 +54,14 @@ Position = tuple[int, ...]  # in one sample's output
 def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
     """Resolves `target` on the output called `name`; raises TargetError."""
     axis, at = target.batch_axis, target.index
-    if axis == 0 and output.ndim == 2 and type(at) is int and target.contrast is None and target.weights is None:
-        width = output.shape[1]
-        if -width <= at < width and len(output) and output.dtype.kind == "f":  # the usual case
+    if axis == 0 and output.ndim == 2 and target.contrast is None and target.weights is None and output.size:
+        samples, width = output.shape
+        if at is None and samples == 1:
+            at = int(output.argmax())
+        if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
             weights = np.zeros(output.shape, output.dtype)
             weights[:, at] = 1
-            return Selection(weights, len(output), np.array([[at % width]] * len(output)), None)
+            return Selection(weights, samples, np.array([[at % width]] * samples), None)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: no axis {axis} for the batch", field="target.batch_axis"
@@ -162,3 +164,9 @@ def _position(numbers: list[int], shape: tuple[int, ...], name: str, what: str) 
             field=f"target.{what}",
         )
     return tuple(at % size for at, size in zip(numbers, shape, strict=True))
+
+
+def of_samples(target: Target, rows: npt.NDArray[np.intp]) -> Target:
+    """The target of these samples alone; its index and contrast hold one position per sample."""
+    index, contrast = (None if at is None else np.asarray(at)[rows] for at in (target.index, target.contrast))
+    return replace(target, index=index, contrast=contrast)

@@ -168,7 +168,7 @@ def _of_method(
     units = model.recurrent_units
     match method:
         case LRP():
-            again = batch == 1 and method.product_rule == "all" and not model.starts_in_double(method)
+            again = batch == 1 and method.product_rule == "all" and not model.precision.starts_in_double(method)
             return one * PERHAPS_AGAIN if again else one
         case IntegratedGradients() | SmoothGrad():
             return one * 2 * min(times, copies_for(int(3 * held)))

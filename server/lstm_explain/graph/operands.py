@@ -151,6 +151,8 @@ def _misfit(operand: str, kind: ValueType, letters: str, extents: dict[str, int]
     shape = kind.shape
     if shape is None:
         return ""
+    if operand == "X" and 0 in shape:
+        return f"X has the shape {_shown(shape)}, expected steps, samples and features"
     for option in letters.split("|"):
         if _fits(shape, [extents.get(letter) for letter in option]):
             extents.update((letter, d) for letter, d in zip(option, shape, strict=True) if isinstance(d, int))

@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from lstm_explain.budget import available_memory
+from lstm_explain.graph.empty import without_empty_sequences
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.threads import threads
 from lstm_explain.watch import lengthy, watched
@@ -92,7 +93,9 @@ def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs:
 def session_of(
     graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str], *, optimise: bool = True
 ) -> ort.InferenceSession:
-    return open_session(part_of(graph, nodes, inputs, outputs).SerializeToString(), optimise=optimise)
+    part = part_of(graph, nodes, inputs, outputs)
+    without_empty_sequences(part)
+    return open_session(part.SerializeToString(), optimise=optimise)
 
 
 def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession:

@@ -147,9 +147,9 @@ def _readout(task: Task, scores: Scores) -> Readout:
     engine, graph = task.study.engine, task.study.engine.graph
     node, source = task.study.once(_place, graph, task.head.value)
     outputs = tuple(o for o in node.outputs if o)
-    plan = engine.plan(task.head, Gradient(), (node.inputs[0], *outputs))
-    done = engine.forward(plan, task.inputs)
-    context = Context(plan, task.head, engine.cells, done, [], list(outputs))
+    program = engine.program(task.head, Gradient(), (node.inputs[0], *outputs))
+    done = engine.forward(program, task.inputs)
+    context = Context(program, task.head, done, [], list(outputs))
     _check_places(task, scores, context, node, source[0])
     selection = Selection(scores.selection.weights, 1, None, None)
     weights = explain_by_propagation(context, Gradient(), [(selection, None)])[0].captured

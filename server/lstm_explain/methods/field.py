@@ -14,7 +14,7 @@ from lstm_explain.methods.propagation import Context, explain_by_propagation, la
 from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
 from lstm_explain.methods.study import Scores, Task
 from lstm_explain.plan.account import per_sample
-from lstm_explain.plan.forward import Pass, bytes_of
+from lstm_explain.program.passes import ForwardPass, bytes_of
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.spec.method import Baseline, Gradient
 from lstm_explain.target import Selection
@@ -37,7 +37,7 @@ class Field:
         self.opened = task.study.opened(task.head.value)
         self.engine = self.opened.engine
         self.inputs = {**task.inputs, **self.opened.looked_up(task.study.engine, task.inputs)}
-        self.plan = self.engine.plan(task.head, Gradient(), ())
+        self.program = self.engine.program(task.head, Gradient())
         self.stacks = self.scores.stacks()
         self.lanes = self._found_lanes()
         if self.scores.batch > 1 and not (self.lanes and self._all_fit()):
@@ -77,9 +77,7 @@ class Field:
         inputs = {**given, **opened.looked_up(task.study.engine, given)}
         weights = self.scores.selection.weights
         weights, count = tile(weights, axis % weights.ndim, copies), copies * self.scores.batch
-        context = Context(
-            self.plan, task.head, self.engine.cells, self.engine.forward(self.plan, inputs), list(inputs), []
-        )
+        context = Context(self.program, task.head, self.engine.forward(self.program, inputs), list(inputs), [])
         try:
             lanes = lanes_of(context, Selection(weights, count, None, None), axis, opened.entries)
             lanes |= opened.token_lanes(task.study.engine, given, lanes, count)
@@ -133,7 +131,7 @@ class Field:
 
     @functools.cached_property
     def _bytes_a_copy(self) -> int:
-        done = self.engine.forward(self.plan, self.inputs)
+        done = self.engine.forward(self.program, self.inputs)
         return 3 * bytes_of(done)
 
     def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
@@ -143,18 +141,18 @@ class Field:
             assert axis is not None
             weights = tile(weights, axis % weights.ndim, copies)
         done = self._pass(entries, copies)
-        context = Context(self.plan, self.task.head, self.engine.cells, done, list(entries), [])
+        context = Context(self.program, self.task.head, done, list(entries), [])
         # Samples do not mix, so the gradient of their sum holds each one's own, and one walk does for all.
         gradient = explain_by_propagation(context, Gradient(), [(Selection(weights, 1, None, None), None)])[0].relevance
         return {name: unstack(array, copies, self.rows[name]) for name, array in gradient.items()}
 
-    def _pass(self, entries: Mapping[str, Array], copies: int) -> Pass:
+    def _pass(self, entries: Mapping[str, Array], copies: int) -> ForwardPass:
         """entries: [copies, *rows]."""
         if copies == 1:
             inputs = self.inputs | {n: array.reshape(self.inputs[n].shape) for n, array in entries.items()}
         else:
             inputs = {name: self._stacked(name, entries, copies) for name in self.inputs}
-        return self.engine.forward(self.plan, inputs)
+        return self.engine.forward(self.program, inputs)
 
     def _stacked(self, name: str, entries: Mapping[str, Array], copies: int) -> Array:
         array = self.inputs[name]

@@ -14,14 +14,16 @@ import numpy as np
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array
-from lstm_explain.plan.layers import settings_of
+from lstm_explain.program.steps.layer_rules import settings_of
+from lstm_explain.rules import Lane
 from lstm_explain.rules.cells import LSTM, LSTMDirection
 from lstm_explain.rules.recurrent import Keep, Recurrent, Tape
 from lstm_explain.rules.shares import settle, shared
 from lstm_explain.spec.method import LRP
 
 if TYPE_CHECKING:
-    from lstm_explain.plan.backward import Walk
+    from lstm_explain.program.passes import BackwardPass
+    from lstm_explain.program.program import Program
 
 # What each view shows: relevance of h_t, of c_t, of the gates and of the candidate g_t, all it gets from everywhere.
 VIEWS = ("hidden", "cell", "input_gate", "output_gate", "forget_gate", "cell_input")
@@ -38,13 +40,13 @@ def inner_names(cells: Mapping[str, Recurrent]) -> list[str]:
     return [f"{node}.{view}" for node, cell in cells.items() if isinstance(cell, LSTM) for view in VIEWS]
 
 
-def inner_relevance(walk: Walk, node: str, view: str) -> Array:
-    """Of one view, after the walk."""
-    cell, tapes = walk.cells[node], walk.done.tapes.get(node)
+def inner_relevance(program: Program, back: BackwardPass, node: str, view: str) -> tuple[Array, Lane | None]:
+    """Of one view, when the pass is over; and where the samples lie in it."""
+    cell, tapes = program.cells[node], back.done.tapes.get(node)
     if tapes is None:
         raise InputError(f"capture: the explained value does not depend on node {node!r}", field="capture")
-    lrp = settings_of(walk.lrp, cell.node)
-    arrived = [walk.messages.get(o) if o else None for o in (*cell.node.outputs, "", "")[:3]]
+    lrp = settings_of(program.lrp, cell.node)
+    arrived = [back.messages.get(o) if o else None for o in (*cell.node.outputs, "", "")[:3]]
     y, *ends = (None if m is None or m.relevance is None else np.asarray(m.relevance, np.float64) for m in arrived)
     if cell.batch_first:
         y = None if y is None else y.transpose(1, 2, 0, 3)
@@ -57,7 +59,9 @@ def inner_relevance(walk: Walk, node: str, view: str) -> Array:
         r_y = np.zeros(tape.hidden.shape) if y is None else y[:, d]
         parts.append(_direction(direction, tape, r_y, [None if e is None else e[d] for e in ends], lrp)[view])
     whole = np.stack(parts, axis=1)
-    return whole.transpose(2, 0, 1, 3) if cell.batch_first else whole
+    given = next((m.lane for m in arrived if m is not None), None)
+    lane = None if given is None else Lane(0 if cell.batch_first else 2, given.inner)
+    return whole.transpose(2, 0, 1, 3) if cell.batch_first else whole, lane
 
 
 def _direction(

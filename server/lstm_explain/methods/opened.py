@@ -14,10 +14,10 @@ import numpy as np
 from lstm_explain.engine import Engine
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.plan.backward import Walk
-from lstm_explain.plan.compile import Plan, Purpose, compile_plan
+from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.live import live_values, reach
 from lstm_explain.plan.wiring import BODIES
+from lstm_explain.program.program import Program
 from lstm_explain.rules import TABLE, Lane
 from lstm_explain.rules.recurrent import Keep
 from lstm_explain.spec.method import Gradient
@@ -26,48 +26,48 @@ from lstm_explain.spec.method import Gradient
 @dataclass(frozen=True)
 class Opened:
     """engine: of the opened graph. entries: its inputs that can be varied. doors: those that the graph computes.
-    plan: from the doors back to the integer inputs."""
+    program: from the doors back to the integer inputs."""
 
     engine: Engine
     entries: tuple[str, ...]
     doors: tuple[str, ...]
-    plan: Plan | None
+    program: Program | None
 
     def looked_up(self, engine: Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The doors' values. engine: of the graph that is not opened."""
-        if self.plan is None:
+        if self.program is None:
             return {}
-        values = engine.forward(self.plan, inputs).values
+        values = engine.forward(self.program, inputs).values
         return {door: values[door] for door in self.doors}
 
     def tokens(
         self, engine: Engine, inputs: Mapping[str, Array], at: Mapping[str, Array], *, norms: bool
     ) -> dict[str, Array]:
         """Numbers of the inputs behind the doors, given numbers at the doors: sums over vectors, or their norms."""
-        if self.plan is None:
+        if self.program is None:
             return {}
-        done = engine.forward(self.plan, inputs)
+        done = engine.forward(self.program, inputs)
         dtype = np.promote_types(done.values[self.doors[0]].dtype, np.float32)
-        walk = Walk(self.plan, done, engine.cells, Gradient(), 1, dtype)
+        back = self.program.begin(done, 1, dtype)
         for door in self.doors:
-            walk.send(door, None, **{"density" if norms else "relevance": at[door].astype(dtype, copy=False)})
-        walk.run()
-        arrived = {name: walk.arrived(name) for name in engine.graph.inputs}
+            back.send(door, None, **{"density" if norms else "relevance": at[door].astype(dtype, copy=False)})
+        self.program.backward(back)
+        arrived = {name: self.program.arrived(back, name) for name in engine.graph.inputs}
         return {name: array for name, array in arrived.items() if array is not None}
 
     def token_lanes(
         self, engine: Engine, inputs: Mapping[str, Array], at: Mapping[str, Lane], batch: int
     ) -> dict[str, Lane]:
         """Where the samples lie in the inputs behind the doors, given where they lie at the doors. Raises LaneLost."""
-        if self.plan is None:
+        if self.program is None:
             return {}
-        done = engine.forward(self.plan, inputs)
-        walk = Walk(self.plan, done, engine.cells, Gradient(), batch, np.dtype(np.float32))
+        done = engine.forward(self.program, inputs)
+        back = self.program.begin(done, batch, np.dtype(np.float32))
         for door in self.doors:
             if door in at:
-                walk.send(door, at[door], relevance=np.zeros(done.values[door].shape, np.float32))
-        walk.run()
-        lanes = {name: message.lane for name in engine.graph.inputs if (message := walk.messages.get(name)) is not None}
+                back.send(door, at[door], np.zeros(done.values[door].shape, np.float32))
+        self.program.backward(back)
+        lanes = {name: message.lane for name in engine.graph.inputs if (message := back.messages.get(name)) is not None}
         return {name: lane for name, lane in lanes.items() if lane is not None}
 
 
@@ -92,7 +92,8 @@ def open_graph(engine: Engine, value: str) -> Opened:
     shut = [node for node in graph.nodes if not set(doors).intersection(node.outputs)]
     opened = replace(graph, nodes=shut, inputs=[*graph.inputs, *doors])
     plan = compile_plan(replace(graph, outputs=list(doors)), doors, Purpose(gradient=True, keep=Keep.SLOPES))
-    return Opened(Engine(opened), (*floats, *doors), tuple(doors), plan)
+    program = Program(plan, engine.cells, Gradient())
+    return Opened(Engine(opened), (*floats, *doors), tuple(doors), program)
 
 
 def _before(graph: Graph, value: str) -> list[Node]:

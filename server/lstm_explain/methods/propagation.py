@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,13 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.inner import inner_relevance, inner_view
 from lstm_explain.plan.account import add_per_sample, largest_per_sample, per_sample
-from lstm_explain.plan.backward import Walk, run_together
-from lstm_explain.plan.compile import Plan
-from lstm_explain.plan.forward import Pass
 from lstm_explain.plan.head import Head
-from lstm_explain.plan.layers import check_keys
 from lstm_explain.plan.terms import scale
+from lstm_explain.program.passes import BackwardPass, ForwardPass
+from lstm_explain.program.program import Program, Specialised
+from lstm_explain.program.steps.layer_rules import check_keys
 from lstm_explain.rules import Lane, LaneLost
-from lstm_explain.rules.recurrent import Recurrent
+from lstm_explain.rules.shares import in_dtype
 from lstm_explain.spec.method import LRP, Gradient, Method
 from lstm_explain.target import Selection
 from lstm_explain.watch import part
@@ -28,24 +27,25 @@ from lstm_explain.watch import part
 MOST_TOGETHER = 16  # samples of all targets: with more, one step's product takes as long for each as alone
 
 
-@dataclass
+@dataclass(slots=True)
 class Context:
-    """A forward pass and what it takes to walk back from it."""
+    """A forward pass and what it takes to walk back from it. specialised: for the shapes of `done`, where known."""
 
-    plan: Plan
+    program: Program
     head: Head
-    cells: Mapping[str, Recurrent]
-    done: Pass
+    done: ForwardPass
     inputs: list[str]
     capture: list[str]
+    specialised: Specialised | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Answer:
     """As in Explanation.
 
     peaks: by input, [batch], the largest magnitude of a sample's relevance. scale: gives [batch], what an explained
-    value counts as small beside (`plan/terms.py`); asked for only where something is wrong.
+    value counts as small beside (`plan/terms.py`); asked for only where something is wrong. lanes: where the samples
+    lie in the arrays of relevance, captured ones too. apart: the answer of each sample, where each was walked alone.
     """
 
     relevance: dict[str, Array]
@@ -54,10 +54,12 @@ class Answer:
     ledger: Ledger
     peaks: Mapping[str, Sequence[float] | Array]
     scale: Callable[[], Array]
+    lanes: Mapping[str, Lane | None] = field(default_factory=dict)
+    apart: Sequence[Answer] = ()
 
 
-@dataclass(frozen=True)
-class Question:
+@dataclass(slots=True)
+class Start:
     """What of the output is explained: weights, of the output's shape; batch_axis None where there is one sample."""
 
     weights: Array
@@ -67,111 +69,133 @@ class Question:
     def lane(self) -> Lane | None:
         return None if self.batch == 1 or self.batch_axis is None else Lane(self.batch_axis % self.weights.ndim)
 
-    def samples(self) -> list[Question]:
-        """A question for each sample; the others weigh nothing."""
+    def samples(self) -> list[Start]:
+        """One for each sample; the others weigh nothing."""
         assert self.batch_axis is not None  # without a batch axis there is one sample
         alone = []
         for sample in range(self.batch):
             weights = np.zeros_like(self.weights)
             index = (slice(None),) * (self.batch_axis % weights.ndim) + (sample,)
             weights[index] = self.weights[index]
-            alone.append(Question(weights, 1, None))
+            alone.append(Start(weights, 1, None))
         return alone
+
+
+Walked = Callable[[BackwardPass], None]  # is told of every pass that went for a whole batch, when it is over
 
 
 @part("backward")
 def explain_by_propagation(
-    context: Context, method: Method, selections: Sequence[tuple[Selection, int | None]]
+    context: Context,
+    method: Method,
+    selections: Sequence[tuple[Selection, int | None]],
+    walked: Walked | None = None,
 ) -> list[Answer]:
     """Walks back from all targets at once; each a selection with its batch axis.
 
     Once for the whole batch, or sample by sample where an operator mixes the places of samples.
     """
     if isinstance(method, LRP) and method.composite is not None:
-        check_keys(context.plan.graph, method.composite)
-    dtype = _arithmetic(context, method)
-    questions = [Question(s.weights.astype(dtype, copy=False), s.batch, axis) for s, axis in selections]
-    most = max(1, MOST_TOGETHER // max(question.batch for question in questions))
-    answers: list[Answer] = []
-    for start in range(0, len(questions), most):
-        group = questions[start : start + most]
-        try:
-            answers += _walk(context, method, group)
-        except LaneLost:
-            answers += [_joined([_walk(context, method, [alone])[0] for alone in q.samples()]) for q in group]
-    return answers
+        check_keys(context.program.plan.graph, method.composite)
+    dtype = _arithmetic(context)
+    starts = [Start(in_dtype(s.weights, dtype), s.batch, axis) for s, axis in selections]
+    if len(starts) == 1:
+        return [_alone(context, method, starts[0], walked)]
+    most = max(1, MOST_TOGETHER // max(start.batch for start in starts))
+    groups = [starts[at : at + most] for at in range(0, len(starts), most)]
+    return [answer for group in groups for answer in _together(context, method, group)]
 
 
-def walked(context: Context, method: Method, selection: Selection) -> Walk:
-    """The walk from a target of one sample, done."""
-    weights = selection.weights.astype(_arithmetic(context, method), copy=False)
-    walk, *_ = _begun(context, method, Question(weights, 1, None))
-    walk.run()
-    return walk
+def _alone(context: Context, method: Method, start: Start, walked: Walked | None = None) -> Answer:
+    try:
+        back, explained, scaled = _begun(context, method, start)
+        (context.specialised or context.program).backward(back)
+    except LaneLost:
+        return joined([_alone(context, method, sample) for sample in start.samples()])
+    if walked is not None:
+        walked(back)
+    return _answer(context, back, explained, scaled)
+
+
+def _together(context: Context, method: Method, starts: Sequence[Start]) -> list[Answer]:
+    try:
+        begun = [_begun(context, method, start) for start in starts]
+        context.program.backward_together([back for back, *_ in begun])
+    except LaneLost:
+        return [_alone(context, method, start) for start in starts]
+    return [_answer(context, *one) for one in begun]
+
+
+def walked_back(context: Context, method: Method, selection: Selection, batch_axis: int | None = None) -> BackwardPass:
+    """The pass from a target, over; of all samples as one, without a batch axis. Raises LaneLost."""
+    weights = in_dtype(selection.weights, _arithmetic(context))
+    back, *_ = _begun(context, method, Start(weights, 1 if batch_axis is None else selection.batch, batch_axis))
+    context.program.backward(back)
+    return back
 
 
 def lanes_of(context: Context, selection: Selection, batch_axis: int, names: Sequence[str]) -> dict[str, Lane]:
     """Where the samples of the target lie in those of `names` that the gradient reaches. Raises LaneLost."""
-    weights = selection.weights.astype(_arithmetic(context, Gradient()), copy=False)
-    walk, *_ = _begun(context, Gradient(), Question(weights, selection.batch, batch_axis))
-    walk.run()
-    return {n: lane for n in names if (m := walk.messages.get(n)) is not None and (lane := m.lane) is not None}
+    back = walked_back(context, Gradient(), selection, batch_axis)
+    return {n: lane for n in names if (m := back.messages.get(n)) is not None and (lane := m.lane) is not None}
 
 
-def _arithmetic(context: Context, method: Method) -> np.dtype[np.floating[Any]]:
-    least = np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32
-    return np.promote_types(context.done.values[context.head.value].dtype, least)
+def _arithmetic(context: Context) -> np.dtype[np.floating[Any]]:
+    return context.program.arithmetic(context.done.values[context.head.value])
 
 
-def _walk(context: Context, method: Method, questions: Sequence[Question]) -> list[Answer]:
-    begun = [_begun(context, method, question) for question in questions]
-    if len(begun) == 1:
-        begun[0][0].run()
-    else:
-        run_together([walk for walk, *_ in begun])
-    return [_answer(context, walk, explained, scaled) for walk, explained, scaled in begun]
-
-
-def _begun(context: Context, method: Method, question: Question) -> tuple[Walk, Array, Callable[[], Array]]:
-    """A walk that stands at the target, [batch] the value explained, and the answer's `scale`."""
-    graph, values, name = context.plan.graph, context.done.values, context.head.value
-    weights, lane = context.head.through(graph, values, question.weights, question.lane(), question.batch)
-    walk = Walk(context.plan, context.done, context.cells, method, question.batch, weights.dtype)
+def _begun(context: Context, method: Method, start: Start) -> tuple[BackwardPass, Array, Callable[[], Array]]:
+    """A pass that stands at the target, [batch] the value explained, and the answer's `scale`."""
+    program, values, name = context.program, context.done.values, context.head.value
+    weights, lane = start.weights, None if start.batch == 1 else start.lane()
+    if context.head.views:
+        weights, lane = context.head.through(program.plan.graph, values, weights, lane, start.batch)
+    back = BackwardPass(program.plan, context.done, start.batch, weights.dtype)
     seed = weights * values[name]
     if isinstance(method, LRP):
-        walk.send(name, lane, relevance=seed)
+        back.send(name, lane, seed)
     else:
-        walk.send(name, lane, density=weights)
-    scaled = functools.partial(scale, context.plan, values, name, weights, lane, question.batch)
-    return walk, per_sample(seed, lane, question.batch), scaled
+        back.send(name, lane, None, weights)
+    known = None if context.specialised is None else context.specialised.terms
+    scaled = functools.partial(scale, program.plan, values, name, weights, lane, start.batch, known)
+    return back, per_sample(seed, lane, start.batch), scaled
 
 
-def _answer(context: Context, walk: Walk, explained: Array, scaled: Callable[[], Array]) -> Answer:
-    relevance, peaks, total = {}, {}, np.zeros(walk.batch)
+def _answer(context: Context, back: BackwardPass, explained: Array, scaled: Callable[[], Array]) -> Answer:
+    relevance: dict[str, Array] = {}
+    peaks: dict[str, Array] = {}
+    lanes: dict[str, Lane | None] = {}
+    total = np.zeros(back.batch)
     for name in context.inputs:
-        arrived = walk.arrived(name)
+        arrived = context.program.arrived(back, name)
         if arrived is None:
-            relevance[name] = np.zeros(context.done.values[name].shape, walk.dtype)
+            relevance[name] = np.zeros(context.done.values[name].shape, back.dtype)
         else:
-            lane = walk.messages[name].lane
-            relevance[name] = np.asarray(arrived, order="C")
-            peaks[name] = largest_per_sample(relevance[name], lane, walk.batch)
-            add_per_sample(relevance[name], lane, total)
-    captured = {name: _captured(walk, context, name, walk.dtype) for name in context.capture}
-    absorbed, states = walk.account.absorbed(), walk.account.initial_states
-    ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, walk.account.by_node)
-    return Answer(relevance, explained, captured, ledger, peaks, scaled)
+            lane = lanes[name] = back.messages[name].lane
+            relevance[name] = array = np.asarray(arrived, order="C")
+            peaks[name] = largest_per_sample(array, lane, back.batch)
+            add_per_sample(array, lane, total)
+    captured: dict[str, Array] = {}
+    for name in context.capture:
+        captured[name], lanes[name] = _captured(context, back, name)
+    absorbed, states = back.account.absorbed(), back.account.initial_states
+    ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, back.account.by_node)
+    return Answer(relevance, explained, captured, ledger, peaks, scaled, lanes)
 
 
-def _captured(walk: Walk, context: Context, name: str, dtype: np.dtype[np.floating]) -> Array:
-    view = inner_view(name, context.cells)
+def _captured(context: Context, back: BackwardPass, name: str) -> tuple[Array, Lane | None]:
+    """Relevance of an inner value, and where the samples lie in it."""
+    view = inner_view(name, context.program.cells)
     if view is not None and name not in context.done.values:
-        return inner_relevance(walk, *view).astype(dtype)
-    arrived = walk.arrived(name)
-    return np.zeros(context.done.values[name].shape, dtype) if arrived is None else np.asarray(arrived, order="C")
+        array, lane = inner_relevance(context.program, back, *view)
+        return array.astype(back.dtype), lane
+    arrived = context.program.arrived(back, name)
+    if arrived is None:
+        return np.zeros(context.done.values[name].shape, back.dtype), None
+    return np.asarray(arrived, order="C"), back.messages[name].lane
 
 
-def _joined(answers: list[Answer]) -> Answer:
+def joined(answers: Sequence[Answer]) -> Answer:
     """Relevance adds up, since each sample's own lies in places of its own; what is [batch] is put in a row."""
 
     def added(field: str) -> dict[str, Array]:
@@ -186,7 +210,8 @@ def _joined(answers: list[Answer]) -> Answer:
     by_node = {name: np.concatenate([a.ledger.by_node.get(name, zero) for a in answers]) for name in nodes}
     ledger = Ledger(row("inputs"), row("initial_states"), row("absorbed"), row("residual"), by_node)
     explained, order = np.concatenate([a.explained for a in answers]), np.arange(len(answers))
-    return Answer(added("relevance"), explained, added("captured"), ledger, *judged_together(answers, order))
+    judged = judged_together(answers, order)
+    return Answer(added("relevance"), explained, added("captured"), ledger, *judged, apart=tuple(answers))
 
 
 def judged_together(answers: Sequence[Answer], order: Array) -> tuple[dict[str, Array], Callable[[], Array]]:

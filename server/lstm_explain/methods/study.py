@@ -68,7 +68,7 @@ class Study:
         """Every output, and what is explained, by ONNX Runtime, or else by our plan. Raises InputError."""
         session = self.once(_session_of, self.engine, head)
         if session is None:
-            return self.engine.forward(self.engine.plan(head, Gradient(), ()), inputs).values
+            return self.engine.forward(self.engine.program(head, Gradient()), inputs).values
         names = [o.name for o in session.get_outputs()]
         try:
             values = run_session(session, names, {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()})
@@ -86,8 +86,8 @@ def _reachable(graph: Graph, value: str) -> list[str]:
 def _session_of(engine: Engine, head: Head) -> ort.InferenceSession | None:
     """Of the whole graph, with what is explained; None where ONNX Runtime cannot run it."""
     graph, shapes = engine.graph, head.keep(engine.graph)
-    if any(cell.dtype == np.float64 or cell.batch_first for cell in engine.cells.values()):
-        return None  # ONNX Runtime's recurrent operators run in float32 and time first only
+    if not engine.runtime_runs:
+        return None
     if any(cell.node.op == "RNN" for cell in engine.cells.values()) and _is_ours(engine, head):
         return None  # ONNX Runtime's RNN adds up in another order where the batch is of one sample
     wanted = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
@@ -102,7 +102,7 @@ def _session_of(engine: Engine, head: Head) -> ort.InferenceSession | None:
 def _is_ours(engine: Engine, head: Head) -> bool:
     """Whether our plan can run the graph as well."""
     try:
-        engine.plan(head, Gradient(), ())
+        engine.program(head, Gradient())
     except UnsupportedOperator:
         return False
     return True
@@ -174,8 +174,8 @@ class Scores:
         task, axis, weights = self.task, self.task.target.batch_axis, self.selection.weights
         lane = None if axis is None or self.batch == 1 else Lane(axis % weights.ndim)
         try:
-            plan = task.study.engine.plan(task.head, GradientTimesInput(), ())
-            values = task.study.engine.forward(plan, task.inputs).values
+            program = task.study.engine.program(task.head, GradientTimesInput())
+            plan, values = program.plan, task.study.engine.forward(program, task.inputs).values
             inside, lane = task.head.through(plan.graph, values, weights, lane, self.batch)
             return scale(plan, values, task.head.value, inside, lane, self.batch)
         except (Error, LaneLost):

@@ -39,14 +39,16 @@ class Account:
         add_per_sample(amounts, lane, self.initial_states)
 
     def absorbed(self) -> Array:
-        if not self.by_node:
-            return np.zeros(self.batch)
-        first, *others = self.by_node.values()
-        return sum(others, first.copy()) if others else first.copy()
+        total = np.zeros(self.batch)
+        for amounts in self.by_node.values():
+            total += amounts
+        return total
 
 
 def per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
     """Sums an array over everything but its samples: [batch], float64."""
+    if batch == 1 and amounts.dtype.char in "fd":
+        return np.array((sums.total(amounts.ravel()),))
     total = np.zeros(batch)
     add_per_sample(amounts, lane, total)
     return total
@@ -54,13 +56,18 @@ def per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
 
 def largest_per_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
     """The largest magnitude over everything but the samples, NaN left out: [batch], float64."""
+    if batch == 1 and amounts.dtype.char in "fd":
+        return np.array((sums.largest(amounts.ravel()),), np.float64)
     found = np.zeros(batch)
     sums.largest_per_sample(_by_sample(amounts, lane, batch), found)
     return found
 
 
 def add_per_sample(amounts: Array, lane: Lane | None, total: Array) -> None:
-    sums.add_per_sample(_by_sample(amounts, lane, len(total)), total)
+    if len(total) == 1 and amounts.dtype.char in "fd":
+        total[0] += sums.total(amounts.ravel())
+    else:
+        sums.add_per_sample(_by_sample(amounts, lane, len(total)), total)
 
 
 def _by_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:

@@ -15,6 +15,7 @@ from lstm_explain.plan.live import Stop, live_values, path
 from lstm_explain.rules import Kind, Lane, LaneLost, Site
 from lstm_explain.rules.shares import times
 
+MOST_WEIGHTS, MOST_KNOWN = 1 << 10, 64  # of an output whose terms are kept, and of how many targets
 THROUGH = (Kind.SUM, Kind.ROUTING, Kind.SCALE)  # what a sum's terms are looked for behind
 
 
@@ -46,16 +47,32 @@ class Terms:
         return total + alone
 
 
-def scale(plan: Plan, values: Mapping[str, Array], name: str, weights: Array, lane: Lane | None, batch: int) -> Array:
+def scale(
+    plan: Plan,
+    values: Mapping[str, Array],
+    name: str,
+    weights: Array,
+    lane: Lane | None,
+    batch: int,
+    known: dict[bytes, Terms] | None = None,
+) -> Array:
     """[batch]: the larger of two figures about the value called `name`, of which sum(weights * value) is explained:
 
     the largest entry of the sample's value (its largest logit, say), and the sum of the magnitudes of the terms of the
     linear layer that it comes from, as far as `values` holds that layer's input (see `taps`).
+
+    known: by weights, the terms that were found before for values of these shapes; added to.
     """
     largest = largest_per_sample(values[name], lane, batch) * largest_per_sample(weights, lane, batch)
     try:
-        return np.maximum(largest, terms(plan, values, name, weights, lane, batch).magnitude(values, batch))
-    except (KeyError, AssertionError, LaneLost):  # a value that this plan does not keep: half an answer is enough
+        key = weights.tobytes() if known is not None and weights.size <= MOST_WEIGHTS else b""
+        found = known.get(key) if known is not None else None
+        if found is None:
+            found = terms(plan, values, name, weights, lane, batch)
+            if known is not None and key and found.steady and len(known) < MOST_KNOWN:
+                known[key] = found
+        return np.maximum(largest, found.magnitude(values, batch))
+    except (KeyError, AssertionError, ValueError, LaneLost):  # of what this plan does not keep, half is enough
         return largest
 
 

@@ -86,7 +86,8 @@ class Site:
         tapped = self._values.get(shape_tap(name))
         if tapped is not None:
             return tuple(tapped.tolist())
-        static = self._static[name].static_shape
+        kind = self._static.get(name)
+        static = None if kind is None else kind.static_shape
         assert static is not None, f"shape of {name} was not planned for"
         return static
 

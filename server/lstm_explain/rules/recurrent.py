@@ -158,6 +158,8 @@ class Recurrent(ABC):
         x = np.ascontiguousarray(x.swapaxes(0, 1) if self.batch_first else x)
         x = _writable(x)
         steps, batch, _ = x.shape
+        if not batch:
+            raise InputError(f"node {self.node.name!r} ({self.node.op}): X has shape {x.shape}, which holds no sample")
         lens = self._lengths(values.get(4), steps, batch)
         states = [self._state(values.get(slot), batch) for slot in self.state_slots]
         return self.ready(steps, lens, self._by_direction(states), keep)(x)

@@ -7,9 +7,7 @@ it applies. What is left over for bias and stabiliser is absorbed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,17 +16,15 @@ import onnxruntime as ort
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import run_session, session_of
+from lstm_explain.plan.compile import Plan
+from lstm_explain.plan.live import Stop
+from lstm_explain.program.passes import BackwardPass, Message
+from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.rules import TABLE, Kind, Site
 from lstm_explain.rules.shares import settle
 from lstm_explain.spec.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 from lstm_explain.spec.method import LRP
 
-if TYPE_CHECKING:
-    from lstm_explain.plan.backward import Message, Walk
-    from lstm_explain.plan.compile import Plan
-    from lstm_explain.plan.live import Stop
-
-Handler = Callable[["Walk", "Stop", "Message"], None]
 Part = tuple[Array, Array]
 
 
@@ -80,46 +76,74 @@ class Layer:
     bias: str
     added: Array | None
 
-    def __call__(self, walk: Walk, stop: Stop, message: Message) -> None:
-        site = walk.site(stop)
-        y = site.y() if self.added is None else site.y() + self.added
+
+class LayerRule(BackwardStep):
+    """A layer to which the composite gives a rule of its own."""
+
+    def __init__(self, stop: Stop, layer: Layer, lrp: LRP) -> None:
+        super().__init__(stop)
+        self.layer = layer
+        self.epsilon = layer.rule.epsilon if isinstance(layer.rule, Epsilon) else lrp.epsilon
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.carrying[0])
+        if message is None:
+            return
+        layer, site, graph = self.layer, back.site(self.stop), back.plan.graph
+        y = site.y() if layer.added is None else site.y() + layer.added
         r = _all(message, site.y())
-        x, w = site.x(self.slot), site.x(1 if self.weights == stop.node.input(1) else 0)
-        b = self._bias(walk, stop)
-        epsilon = self.rule.epsilon if isinstance(self.rule, Epsilon) else walk.lrp.epsilon
-        given = np.zeros(x.shape, walk.dtype)
-        for term in terms_of(self.rule, x, w, b, y):
-            z = sum((self._forward(walk.plan.graph, stop.node, xp, wp) for xp, wp in term.parts), np.zeros(()))
+        x, w = site.x(layer.slot), site.x(1 if layer.weights == self.stop.node.input(1) else 0)
+        b = self._bias(back)
+        given = np.zeros(x.shape, back.dtype)
+        for term in terms_of(layer.rule, x, w, b, y):
+            z = sum((self._forward(graph, xp, wp) for xp, wp in term.parts), np.zeros(()))
             share = r if term.only is None else np.where(term.only, r, np.zeros((), r.dtype))
-            density = settle(term.factor * share, (z + term.bias).astype(walk.dtype), epsilon)[0].astype(walk.dtype)
+            density = settle(term.factor * share, (z + term.bias).astype(back.dtype), self.epsilon)[0]
             for xp, wp in term.parts:
-                given += xp * self._back(walk, stop, wp, density)
-        lane = walk.lane(stop, self.slot, message, given.shape)
-        walk.account.absorb(stop.node.name, r, message.lane)
-        walk.account.absorb(stop.node.name, -given, lane)
-        walk.send(stop.node.inputs[self.slot], lane, relevance=given)
+                given += xp * self._back(back, wp, density.astype(back.dtype))
+        lane = self.lane(back, layer.slot, message, given.shape)
+        back.account.absorb(self.name, r, message.lane)
+        back.account.absorb(self.name, -given, lane)
+        back.send(self.stop.node.inputs[layer.slot], lane, given)
 
-    def _bias(self, walk: Walk, stop: Stop) -> Array:
-        own = stop.op.bias(walk.site(stop))
-        total = np.zeros((), walk.dtype) if own is None else own
-        return np.asarray(total if self.added is None else total + self.added, walk.dtype)
+    def specialised(self, back: BackwardPass) -> BackwardStep:
+        return self
 
-    def _forward(self, graph: Graph, node: Node, x: Array, w: Array) -> Array:
+    def _bias(self, back: BackwardPass) -> Array:
+        own, added = self.stop.op.bias(back.site(self.stop)), self.layer.added
+        total = np.zeros((), back.dtype) if own is None else own
+        return np.asarray(total if added is None else total + added, back.dtype)
+
+    def _forward(self, graph: Graph, x: Array, w: Array) -> Array:
         """The layer's map with other inputs and weights and no bias."""
-        feeds = {node.inputs[self.slot]: x, self.weights: w}
-        if self.bias:
-            feeds[self.bias] = np.zeros_like(graph.constants[self.bias])
+        layer, node = self.layer, self.stop.node
+        feeds = {node.inputs[layer.slot]: x, layer.weights: w}
+        if layer.bias:
+            feeds[layer.bias] = np.zeros_like(graph.constants[layer.bias])
         session = _session(graph, node, tuple(feeds))
         typed = {name: np.asarray(a, graph.type_of(name).dtype or np.float32) for name, a in feeds.items()}
         return np.asarray(run_session(session, None, typed)[0])
 
-    def _back(self, walk: Walk, stop: Stop, w: Array, density: Array) -> Array:
+    def _back(self, back: BackwardPass, w: Array, density: Array) -> Array:
         """The vector-Jacobian product with other weights."""
-        graph = walk.plan.graph
-        other = replace(graph, constants={**graph.constants, self.weights: w})
+        graph, stop = back.plan.graph, self.stop
+        other = replace(graph, constants={**graph.constants, self.layer.weights: w})
         assert stop.op.vjp is not None
-        back: Array = stop.op.vjp(Site(stop.node, other, stop.live, walk.done.values, walk.dtype), self.slot, density)
-        return back
+        site = Site(stop.node, other, stop.live, back.done.values, back.dtype)
+        given: Array = stop.op.vjp(site, self.layer.slot, density)
+        return given
+
+
+class PassOn(BackwardStep):
+    """An Add whose constant is the bias of the layer before: the layer settles the whole."""
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.carrying[0])
+        if message is None:
+            return
+        ((slot, name),) = self.live
+        r = _all(message, back.site(self.stop).y())
+        back.send(name, self.lane(back, slot, message, r.shape), r)
 
 
 def _all(message: Message, y: Array) -> Array:
@@ -140,21 +164,15 @@ def _session(graph: Graph, node: Node, inputs: tuple[str, ...]) -> ort.Inference
     return known[node.name]
 
 
-def _pass_on(walk: Walk, stop: Stop, message: Message) -> None:
-    """An Add whose constant is the bias of the layer before: the layer settles the whole."""
-    (slot,) = stop.live
-    r = _all(message, walk.site(stop).y())
-    walk.send(stop.node.inputs[slot], walk.lane(stop, slot, message, r.shape), relevance=r)
-
-
 # --- which layers ------------------------------------------------------------------------------------------------
 
 
-def handlers_of(plan: Plan, composite: Composite | None) -> dict[str, Handler]:
+def layer_steps(plan: Plan, lrp: LRP) -> dict[str, BackwardStep]:
     """By node name, for the layers to which the composite gives a rule. Raises MethodError for a rule with no place."""
-    if composite is None:
+    composite = lrp.composite
+    if composite is None or plan.gradient:
         return {}
-    handlers: dict[str, Handler] = {}
+    steps: dict[str, BackwardStep] = {}
     behind = _sole_readers(plan)
     firsts = _firsts(plan)
     for stop in plan.stops:
@@ -164,10 +182,10 @@ def handlers_of(plan: Plan, composite: Composite | None) -> dict[str, Handler]:
             continue
         reader = behind.get(node.outputs[0])
         added = None if reader is None else _constant(plan.graph, reader)
-        handlers[node.name] = _layer(plan.graph, stop, rule, added)
+        steps[node.name] = LayerRule(stop, _layer(plan.graph, stop, rule, added), lrp)
         if reader is not None and added is not None:
-            handlers[reader.node.name] = _pass_on
-    return handlers
+            steps[reader.node.name] = PassOn(reader)
+    return steps
 
 
 def check_keys(graph: Graph, composite: Composite) -> None:

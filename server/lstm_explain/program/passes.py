@@ -1,0 +1,146 @@
+"""What a program works on: one pass forward, and one pass back through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.plan.account import Account
+from lstm_explain.plan.compile import Plan
+from lstm_explain.plan.live import Stop
+from lstm_explain.rules import Lane, LaneLost, Site
+from lstm_explain.rules.recurrent import Tape
+from lstm_explain.rules.shares import in_dtype
+
+
+@dataclass
+class ForwardPass:
+    """Every kept value by name, and by node name what recurrent and control-flow nodes keep for the way back."""
+
+    values: dict[str, Array]
+    tapes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Iterations:
+    """What a control-flow node did. body: the name of the body that ran. passes: one per iteration. size: in bytes."""
+
+    body: str
+    passes: list[ForwardPass]
+    size: int
+
+
+def bytes_of(held: object) -> int:
+    """Bytes of all arrays in a forward pass, those on the tapes of recurrent nodes and bodies too."""
+    if isinstance(held, np.ndarray):
+        return held.nbytes
+    if isinstance(held, Mapping):
+        return sum(map(bytes_of, held.values()))
+    if isinstance(held, (list, tuple)):
+        return sum(map(bytes_of, held))
+    return bytes_of(vars(held)) if isinstance(held, (ForwardPass, Tape)) else bytes_of(getattr(held, "passes", ()))
+
+
+@dataclass(slots=True)
+class Message:
+    """What has arrived at a value: relevance R, or a density G with R = value * G.
+
+    amount: relevance to be spread evenly over the units that feed the value linearly.
+    """
+
+    relevance: Array | None = None
+    density: Array | None = None
+    amount: Array | None = None
+    lane: Lane | None = None
+
+    def at(self, axis: int, position: int) -> Message:
+        """The message to one slice of the value."""
+        channels = (self.relevance, self.density, self.amount)
+        relevance, density, amount = (None if a is None else a.take(position, axis) for a in channels)
+        return Message(relevance, density, amount, sliced_lane(self.lane, axis))
+
+    def some(self) -> Array:
+        array = self.relevance if self.relevance is not None else self.density
+        assert array is not None
+        return array
+
+
+class BackwardPass:
+    """One way back through a forward pass.
+
+    batch: the number of samples; with more than one, lanes tell them apart in every array. dtype: of the arithmetic.
+    """
+
+    __slots__ = ("account", "batch", "done", "dtype", "fan_in", "messages", "plan", "sites")
+
+    def __init__(
+        self,
+        plan: Plan,
+        done: ForwardPass,
+        batch: int,
+        dtype: np.dtype[np.floating],
+        account: Account | None = None,
+    ) -> None:
+        self.plan, self.done, self.batch, self.dtype = plan, done, batch, dtype
+        self.account = Account(batch) if account is None else account
+        self.messages: dict[str, Message] = {}
+        self.sites: dict[str, Site] = {}
+        self.fan_in: dict[str, float] = {}  # units that feed a value linearly; filled where amounts are spread
+
+    def send(
+        self,
+        value: str,
+        lane: Lane | None,
+        relevance: Array | None = None,
+        density: Array | None = None,
+        amount: Array | None = None,
+    ) -> None:
+        earlier = self.messages.get(value)
+        if earlier is None:
+            self.messages[value] = Message(relevance, density, amount, lane)
+            return
+        earlier.lane = lane
+        earlier.relevance = plus(earlier.relevance, relevance)
+        earlier.density = plus(earlier.density, density)
+        earlier.amount = plus(earlier.amount, amount)
+
+    def receive(self, value: str, message: Message | None) -> None:
+        """`send`, of a whole message."""
+        if message is not None:
+            self.send(value, message.lane, message.relevance, message.density, message.amount)
+
+    def value(self, name: str) -> Array:
+        """A kept value that is no constant, in the arithmetic of this pass."""
+        return in_dtype(self.done.values[name], self.dtype)
+
+    def site(self, stop: Stop) -> Site:
+        site = self.sites.get(stop.node.name)
+        if site is None:
+            site = Site(stop.node, self.plan.graph, stop.live, self.done.values, self.dtype)
+            self.sites[stop.node.name] = site
+        return site
+
+    def keep_initial_state(self, message: Message) -> None:
+        """Relevance of a state that starts from a constant."""
+        for array in (message.relevance, message.amount):
+            if array is not None:
+                self.account.keep_initial_state(array, message.lane)
+
+
+def plus(a: Array | None, b: Array | None) -> Array | None:
+    if a is None:
+        return b
+    return a if b is None else a + b
+
+
+def sliced_lane(lane: Lane | None, axis: int) -> Lane | None:
+    """Where samples lie once `axis` is gone."""
+    if lane is None:
+        return None
+    if lane.axis == axis:
+        raise LaneLost
+    return Lane(lane.axis - (lane.axis > axis), lane.inner)

@@ -1,0 +1,218 @@
+"""A plan and a method as one list of steps, and the same steps specialised for shapes that have come before.
+
+The way back starts at the explained value. Sums and linear maps hand on densities: G = R / stab(z) at a sum z, from
+there the plain vector-Jacobian product, and only where a value is no sum itself does it become relevance again. So a
+sum with all the linear maps that feed it is one neuron with one stabiliser, however the exporter spelled it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.plan.compile import Plan, Segment
+from lstm_explain.plan.live import Stop
+from lstm_explain.plan.terms import Terms
+from lstm_explain.program.passes import BackwardPass, ForwardPass, plus
+from lstm_explain.program.steps.base import BackwardStep
+from lstm_explain.program.steps.control_flow import ControlFlowBackward, ControlFlowForward
+from lstm_explain.program.steps.layer_rules import layer_steps, settings_of
+from lstm_explain.program.steps.linear import Neuron, Scale
+from lstm_explain.program.steps.pointwise import Activation, Lookup
+from lstm_explain.program.steps.product import Product
+from lstm_explain.program.steps.recurrent import RecurrentBackward, RecurrentForward
+from lstm_explain.program.steps.routing import ChainRule, Routing, merged
+from lstm_explain.program.steps.segment import SegmentForward
+from lstm_explain.rules import Kind
+from lstm_explain.rules.recurrent import Recurrent
+from lstm_explain.spec.method import LRP, GradientTimesInput, Method
+from lstm_explain.watch import checkpoint
+
+MOST_SHAPES = 512  # sequences of so many lengths, by one method
+ForwardStep = Callable[[ForwardPass], None]
+
+
+class Program:
+    """Runs a plan forward and walks back by one method. Safe to call from several threads.
+
+    cells: our kernels by node name.
+    """
+
+    def __init__(self, plan: Plan, cells: Mapping[str, Recurrent], method: Method) -> None:
+        self.plan, self.cells, self.method = plan, cells, method
+        self.least = np.dtype(np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32)
+        self.lrp = method if isinstance(method, LRP) else LRP()
+        self._bodies = {
+            node: {name: Program(body, cells, method) for name, body in bodies.items()}
+            for node, bodies in plan.bodies.items()
+        }
+        self._forward = [self._forward_step(step) for step in plan.steps]
+        layers = layer_steps(plan, self.lrp)
+        self._back = [layers.get(stop.node.name) or self._backward_step(stop) for stop in reversed(plan.stops)]
+
+    # --- forward ------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Mapping[str, Array]) -> ForwardPass:
+        """inputs: every input of the graph, checked."""
+        arrays = {name: np.asarray(a) for name, a in inputs.items()}  # ONNX Runtime takes no NumPy scalars
+        return self.forward_by(self._forward, arrays)
+
+    def forward_by(self, steps: Sequence[ForwardStep], inputs: Mapping[str, Array]) -> ForwardPass:
+        done = ForwardPass(dict(inputs))
+        for step in steps:
+            checkpoint()
+            step(done)
+        for name in self.plan.constant_outputs:
+            done.values[name] = self.plan.graph.constants[name]
+        return done
+
+    def _forward_step(self, step: Segment | Stop) -> SegmentForward | RecurrentForward | ControlFlowForward:
+        if isinstance(step, Segment):
+            return SegmentForward(step)
+        name = step.node.name
+        if step.kind is Kind.RECURRENT:
+            return RecurrentForward(step, self.plan, self.cells[name])
+        return ControlFlowForward(step, self.plan, self._bodies[name])
+
+    # --- back ---------------------------------------------------------------------------------------------------
+
+    def arithmetic(self, value: Array) -> np.dtype[np.floating]:
+        """Of the way back from this value."""
+        return value.dtype if value.dtype == self.least else np.promote_types(value.dtype, self.least)
+
+    def begin(self, done: ForwardPass, batch: int, dtype: np.dtype[np.floating]) -> BackwardPass:
+        """A way back at which nothing has arrived yet."""
+        return BackwardPass(self.plan, done, batch, dtype)
+
+    def backward(self, back: BackwardPass) -> None:
+        """Walks back from what has been sent to the targets. Raises LaneLost where samples cannot be told apart."""
+        for step in self._back:
+            checkpoint()
+            step(back)
+
+    def backward_together(self, backs: Sequence[BackwardPass]) -> None:
+        """`backward` from several targets of one forward pass, node by node."""
+        for step in self._back:
+            if isinstance(step, RecurrentBackward):
+                checkpoint()
+                step.together(backs)
+                continue
+            for back in backs:
+                checkpoint()
+                step(back)
+
+    def arrived(self, back: BackwardPass, value: str) -> Array | None:
+        """All that has arrived at a value, as the method reports it; None: nothing has."""
+        message = back.messages.get(value)
+        if message is None:
+            return None
+        density = message.density
+        if density is not None and (not self.plan.gradient or isinstance(self.method, GradientTimesInput)):
+            density = density * back.done.values[value]
+        return plus(plus(message.relevance, density), message.amount)
+
+    def _backward_step(self, stop: Stop) -> BackwardStep:
+        plan, lrp, kind = self.plan, self.lrp, stop.kind
+        match kind:
+            case Kind.RECURRENT:
+                settings = None if plan.gradient else settings_of(lrp, stop.node)
+                return RecurrentBackward(stop, self.cells[stop.node.name], settings)
+            case Kind.CONTROL:
+                return ControlFlowBackward(stop, self._bodies[stop.node.name])
+            case Kind.LOOKUP:
+                return Lookup(stop, squares=not isinstance(self.method, GradientTimesInput))
+        if plan.gradient:
+            return ChainRule(stop)
+        match kind:
+            case Kind.SUM | Kind.MAP:
+                return Neuron(stop, plan, lrp)
+            case Kind.SCALE:
+                return Scale(stop, plan)
+            case Kind.ACTIVATION:
+                return Activation(stop)
+            case Kind.ROUTING:
+                return Routing(stop, plan)
+            case Kind.PRODUCT:
+                return Product(stop, plan.gates[stop.node.name], lrp)
+        raise AssertionError(f"no step for {kind}")
+
+    # --- specialised for shapes ---------------------------------------------------------------------------------
+
+    def specialised(self, done: ForwardPass, back: BackwardPass) -> Specialised | None:
+        """The steps for passes of the same shapes as these, which are over; None where they may go otherwise."""
+        if self.plan.bodies:
+            return None
+        met = [step for step in self._back if any(name in back.messages for name in step.carrying)]
+        return Specialised(
+            [step.specialised(done) for step in self._forward],
+            merged([step.specialised(back) for step in met]),
+            self._open_shapes(done),
+        )
+
+    def _open_shapes(self, done: ForwardPass) -> list[tuple[str, tuple[int, ...]]]:
+        """Shapes of what the way back looks at, where the model leaves them open."""
+        graph, values, stops = self.plan.graph, done.values, self.plan.stops
+        names = dict.fromkeys(name for stop in stops for name in (*stop.node.inputs, *stop.node.outputs))
+        segments = [step for step in self.plan.steps if isinstance(step, Segment)]
+        inner = {o for s in segments for _, _, o in s.small or ()}.difference(*[s.outputs for s in segments])
+        open_ones = [n for n in names if n in values and n not in inner and graph.type_of(n).static_shape is None]
+        return [(name, values[name].shape) for name in open_ones]
+
+
+@dataclass(frozen=True)
+class Specialised:
+    """A program for inputs of one shape.
+
+    shapes: of inner values, which the way back takes for granted. terms: of explained values, see `plan.terms.scale`.
+    """
+
+    forward: Sequence[ForwardStep]
+    back: Sequence[BackwardStep]
+    shapes: Sequence[tuple[str, tuple[int, ...]]]
+    terms: dict[bytes, Terms] = field(default_factory=dict)
+
+    def holds(self, done: ForwardPass) -> bool:
+        values = done.values
+        for name, shape in self.shapes:  # noqa: SIM110 - twice as fast as `all`
+            if values[name].shape != shape:
+                return False
+        return True
+
+    def backward(self, back: BackwardPass) -> None:
+        for step in self.back:
+            checkpoint()
+            step(back)
+
+
+class KnownShapes:
+    """Specialised programs by program and shapes. They are made when a request of their shapes comes a second time."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Specialised | None] = {}
+        self._seen: set[Hashable] = set()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Specialised | None:
+        return self._known.get(key)
+
+    def wants(self, key: Hashable) -> bool:
+        """Whether `key` has come before, and nothing has been specialised for it."""
+        with self._lock:
+            if key in self._known:
+                return False
+            if len(self._seen) >= MOST_SHAPES:
+                self._known.clear()
+                self._seen.clear()
+            before = key in self._seen
+            self._seen.add(key)
+            return before
+
+    def add(self, key: Hashable, specialised: Specialised | None) -> None:
+        self._known[key] = specialised
+
+    def count(self) -> int:
+        return sum(specialised is not None for specialised in self._known.values())

@@ -1,0 +1,90 @@
+"""What every step on the way back is, and the node's values by which it works."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Self
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.plan.live import Stop
+from lstm_explain.program.passes import BackwardPass, Message
+from lstm_explain.rules import Lane, Site
+
+Shape = tuple[int, ...]
+
+
+class BackwardStep(ABC):
+    """One node on the way back: takes what has arrived at its outputs, and sends to its inputs.
+
+    fixed: the node's values, where the step looks at constants and shapes only and those are known.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop, self.name = stop, stop.node.name
+        self.carrying = stop.carrying
+        self.live = [(slot, stop.node.inputs[slot]) for slot in stop.live]
+        self.fixed: Site | None = None
+
+    @abstractmethod
+    def __call__(self, back: BackwardPass) -> None:
+        """Raises LaneLost where samples cannot be told apart behind the node."""
+
+    def specialised(self, back: BackwardPass) -> BackwardStep:
+        """The step for passes of the same shapes as this one, which has gone through it."""
+        return self.with_fixed_site(back) or self
+
+    def with_fixed_site(self, back: BackwardPass) -> Self | None:
+        """A copy that makes its site once; None where the step looks at values of the pass."""
+        step = copy.copy(self)
+        step.fixed = _FixedSite(back, self.stop)
+        try:
+            step(_rehearsal(back, self.carrying))
+        except _LooksAtValues:
+            return None
+        return step
+
+    def site(self, back: BackwardPass) -> Site:
+        return back.site(self.stop) if self.fixed is None else self.fixed
+
+    def lane(self, back: BackwardPass, slot: int, message: Message, shape: Shape) -> Lane | None:
+        """Where the samples lie in the input at `slot`, whose array is of this shape."""
+        if back.batch == 1:
+            return None
+        assert message.lane is not None
+        return self.stop.op.lane(self.site(back), slot, message.lane, message.some().shape, shape, back.batch)
+
+
+class _LooksAtValues(Exception):  # noqa: N818 - a fact, not a fault
+    """A step asks a fixed site for a value of the pass."""
+
+
+class _FixedSite(Site):
+    """A site that knows constants and shapes only, and so is the same for all passes of these shapes."""
+
+    __slots__ = ("_shapes",)
+
+    def __init__(self, back: BackwardPass, stop: Stop) -> None:
+        super().__init__(stop.node, back.plan.graph, stop.live, {}, back.dtype)
+        site = back.site(stop)
+        self._shapes: dict[int, Shape] = {}
+        for slot, name in enumerate(stop.node.inputs):
+            with suppress(AssertionError):  # not kept, since nothing asks for it
+                self._shapes[slot] = site.shape(slot) if name else ()
+
+    def _value(self, name: str) -> Array:
+        if name not in self._constants:
+            raise _LooksAtValues
+        return super()._value(name)
+
+    def shape(self, slot: int) -> Shape:
+        return self._shapes[slot]
+
+
+def _rehearsal(back: BackwardPass, names: Sequence[str]) -> BackwardPass:
+    """A pass at which the same has arrived, and which nobody looks at afterwards."""
+    again = BackwardPass(back.plan, back.done, back.batch, back.dtype)
+    again.messages = {name: back.messages[name] for name in names if name in back.messages}
+    return again

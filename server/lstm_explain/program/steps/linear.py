@@ -1,0 +1,183 @@
+"""Sums and linear maps: the epsilon rule (Arras et al. 2017, equation 1)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import sums
+from lstm_explain.plan.compile import Plan, constant_tap
+from lstm_explain.plan.live import Stop
+from lstm_explain.program.passes import BackwardPass, Message, plus
+from lstm_explain.program.steps.base import BackwardStep
+from lstm_explain.rules import Kind, Site
+from lstm_explain.rules.shares import in_dtype, settle, settle_all, times
+from lstm_explain.spec.method import LRP
+
+MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
+PROBES = 16  # vectors by which that is tried
+
+
+class DensityStep(BackwardStep):
+    """A step that hands on densities: as they are where the input is a sum itself, as relevance elsewhere."""
+
+    def __init__(self, stop: Stop, plan: Plan) -> None:
+        super().__init__(stop)
+        self.open = [(slot, name, stop.kind is not Kind.MAP and name in plan.linear) for slot, name in self.live]
+
+    def hand_on(
+        self,
+        back: BackwardPass,
+        slot: int,
+        name: str,
+        is_sum: bool,
+        message: Message,
+        density: Array,
+        amount: Array | None,
+    ) -> None:
+        lane = self.lane(back, slot, message, density.shape)
+        if is_sum:
+            back.send(name, lane, None, density, amount)
+        else:
+            back.send(name, lane, plus(times(density, back.value(name)), amount))
+
+
+class Neuron(DensityStep):
+    """A sum or linear map. What its bias and stabiliser keep is absorbed, but for the bias factor's part of it."""
+
+    def __init__(self, stop: Stop, plan: Plan, lrp: LRP) -> None:
+        super().__init__(stop, plan)
+        self.epsilon, self.bias_factor = lrp.epsilon, lrp.bias_factor
+        (self.out,) = self.carrying
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.out)
+        if message is None:
+            return
+        site, vjp = self.site(back), self.stop.op.vjp
+        assert vjp is not None
+        density, amount = self._settled(back, site, message)
+        units = _units(back, self.stop) if amount is not None else {}
+        for slot, name, is_sum in self.open:
+            part = None
+            if amount is not None:
+                assert self.stop.op.spread is not None
+                part = self.stop.op.spread(site, slot, amount * (units[slot] / sum(units.values())))
+            self.hand_on(back, slot, name, is_sum, message, vjp(site, slot, density), part)
+
+    def _settled(self, back: BackwardPass, site: Site, message: Message) -> tuple[Array, Array | None]:
+        """The density at the sum, and the amount to be spread over its units."""
+        density, amount, bias = message.density, message.amount, self.stop.op.bias(site)
+        if message.relevance is not None:
+            if back.batch == 1 and density is None and amount is None and not self.bias_factor:
+                settled = settle_all(message.relevance, back.value(self.out), bias, self.epsilon)
+                if settled is not None:
+                    back.account.absorb(self.name, settled[1], None)
+                    return settled[0], None
+            own, kept = settle(message.relevance, back.value(self.out), self.epsilon)
+            back.account.absorb(self.name, self._rest(kept), message.lane)
+            if self.bias_factor:
+                constant = back.value(constant_tap(self.out))
+                amount = plus(amount, self.bias_factor * (kept + times(own, constant)))
+            density = own if density is None else density + own
+        assert density is not None
+        if bias is not None and self.bias_factor != 1:
+            back.account.absorb(self.name, self._rest(times(density, bias)), message.lane)
+        return density, amount
+
+    def _rest(self, kept: Array) -> Array:
+        """What the node absorbs of what its bias and stabiliser keep; its inputs get the bias factor's share."""
+        return kept * (1 - self.bias_factor) if self.bias_factor else kept
+
+    def specialised(self, back: BackwardPass) -> BackwardStep:
+        step = self.with_fixed_site(back)
+        if step is None or step.fixed is None:
+            return self
+        message = back.messages[self.out]
+        only_relevance = message.density is None and message.amount is None and not self.bias_factor
+        if back.batch == 1 and only_relevance and self.stop.kind is Kind.MAP and len(self.live) == 1:
+            return _dense(step, message.some(), step.fixed) or step
+        return step
+
+
+class Dense(BackwardStep):
+    """`Neuron` of a small linear map and one sample, by a matrix of all that it does. shape: of the input."""
+
+    def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
+        super().__init__(neuron.stop)
+        self.out, self.epsilon, self.weights, self.bias, self.shape = neuron.out, neuron.epsilon, weights, bias, shape
+        ((_, self.source),) = self.live
+
+    def __call__(self, back: BackwardPass) -> None:
+        r = back.messages[self.out].relevance
+        assert r is not None
+        z, x = back.value(self.out), back.value(self.source)
+        kept, given = np.zeros(1), np.empty(self.shape, back.dtype)
+        sums.dense_back(r.ravel(), z.ravel(), self.bias, self.epsilon, self.weights, x.ravel(), given.ravel(), kept)
+        back.account.absorb(self.name, kept, None)
+        back.send(self.source, None, given)
+
+
+def _dense(neuron: Neuron, r: Array, site: Site) -> Dense | None:
+    """None where the map is large, or rounds otherwise than the product with its matrix does."""
+    (slot, _), vjp, bias = neuron.live[0], neuron.stop.op.vjp, neuron.stop.op.bias(site)
+    size, there = r.size, site.shape(slot)
+    if not 0 < size * math.prod(there) <= MOST_WEIGHTS or size > MOST_ROWS:
+        return None
+    if bias is not None and bias.shape != r.shape[r.ndim - bias.ndim :]:
+        return None
+    assert vjp is not None
+    dtype = r.dtype
+    weights = np.array([vjp(site, slot, one.reshape(r.shape)).ravel() for one in np.eye(size, dtype=dtype)])
+    for probe in np.random.default_rng(0).standard_normal((PROBES, 1, size)).astype(dtype):
+        product = np.empty((1, weights.shape[1]), dtype)
+        sums.rows_times(probe, weights, product)
+        if not np.array_equal(product.ravel(), vjp(site, slot, probe.reshape(r.shape)).ravel()):
+            return None
+    return Dense(neuron, weights, np.zeros(0, dtype) if bias is None else in_dtype(bias, dtype).ravel(), there)
+
+
+class Scale(DensityStep):
+    """One live operand times what is constant for this pass: relevance stays."""
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.carrying[0])
+        if message is None:
+            return
+        site, op = self.site(back), self.stop.op
+        ((slot, name, is_sum),) = self.open
+        assert op.spread is not None
+        amount = None if message.amount is None else op.spread(site, slot, message.amount)
+        if message.relevance is not None:
+            kept = op.spread(site, slot, message.relevance)
+            back.send(name, self.lane(back, slot, message, kept.shape), kept)
+        if message.density is not None:
+            assert op.vjp is not None
+            self.hand_on(back, slot, name, is_sum, message, op.vjp(site, slot, message.density), amount)
+
+
+# --- how many units feed a value, for the bias factor ---------------------------------------------------------------
+
+
+def _units(back: BackwardPass, stop: Stop) -> dict[int, float]:
+    """Units behind each live slot of a sum or linear map."""
+    if stop.kind is Kind.MAP:
+        return {slot: stop.op.fan_in(back.site(stop), slot) for slot in stop.live}
+    known = back.fan_in or _fill_fan_in(back)
+    return {slot: known.get(stop.node.inputs[slot], 1.0) for slot in stop.live}
+
+
+def _fill_fan_in(back: BackwardPass) -> dict[str, float]:
+    for stop in back.plan.stops:  # inputs first, so that every operand is known before its sum
+        if back.plan.linear.intersection(stop.node.outputs):
+            back.fan_in.update(dict.fromkeys(stop.node.outputs, _fan_in_of(back, stop)))
+    return back.fan_in
+
+
+def _fan_in_of(back: BackwardPass, stop: Stop) -> float:
+    if stop.kind is Kind.MAP:
+        return sum(stop.op.fan_in(back.site(stop), slot) for slot in stop.live)
+    feeding = [back.fan_in.get(stop.node.inputs[slot], 1.0) for slot in stop.live]
+    return sum(feeding) if stop.kind is Kind.SUM else max(feeding)

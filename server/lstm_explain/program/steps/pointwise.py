@@ -1,0 +1,51 @@
+"""Steps at which relevance stays element by element: activations, and lookups that sum it over each vector."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.plan.live import Stop
+from lstm_explain.program.passes import BackwardPass, plus
+from lstm_explain.program.steps.base import BackwardStep
+
+
+class Activation(BackwardStep):
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.carrying[0])
+        if message is None:
+            return
+        relevance, distribute = message.relevance, self.stop.op.distribute
+        assert relevance is not None
+        for slot, name in self.live:
+            kept = relevance if distribute is None else distribute(self.site(back), slot, relevance)
+            back.send(name, self.lane(back, slot, message, kept.shape), kept)
+
+
+class Lookup(BackwardStep):
+    """An index gets the sum over its vector; of gradients, the sum of products with the vector's elements.
+
+    squares: of a plain gradient, so that an index gets its L2 norm.
+    """
+
+    def __init__(self, stop: Stop, *, squares: bool) -> None:
+        super().__init__(stop)
+        self.squares = squares
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.carrying[0])
+        if message is None:
+            return
+        vjp, site, value = self.stop.op.vjp, self.site(back), message.relevance
+        assert vjp is not None
+        if message.density is not None:
+            value = plus(value, self._saliency(back, message.density))
+        assert value is not None
+        ((slot, name),) = self.live
+        relevance = vjp(site, slot, value)
+        if message.density is not None and self.squares:
+            relevance = np.sqrt(relevance)
+        back.send(name, self.lane(back, slot, message, relevance.shape), relevance)
+
+    def _saliency(self, back: BackwardPass, g: Array) -> Array:
+        return g * g if self.squares else g * back.value(self.carrying[0])

@@ -1,0 +1,132 @@
+"""LSTM, GRU and RNN nodes: from a program to the kernels of their cells and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.plan.compile import Plan
+from lstm_explain.plan.live import Stop, values_by_slot
+from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
+from lstm_explain.program.steps.base import BackwardStep, Shape
+from lstm_explain.rules import Lane, LaneLost
+from lstm_explain.rules.recurrent import STATE_SLOTS, Back, Flow, Recurrent, Run, Tape
+from lstm_explain.spec.method import LRP
+
+
+class RecurrentForward:
+    """Runs the node's kernels, and keeps their tapes."""
+
+    def __init__(self, stop: Stop, plan: Plan, cell: Recurrent) -> None:
+        self.node, self.graph, self.keep, self.cell = stop.node, plan.graph, plan.keep, cell
+
+    def __call__(self, done: ForwardPass) -> None:
+        values = values_by_slot(self.node, self.graph, done.values, self.cell.reads)
+        outputs, done.tapes[self.node.name] = self.cell.forward(values, self.keep)
+        done.values.update(outputs)
+
+    def specialised(self, done: ForwardPass) -> RecurrentForward | FromZeros:
+        """For whole sequences that start from zeros; the step itself for others."""
+        node, cell = self.node, self.cell
+        x, lengths = done.values.get(node.inputs[0]), node.input(4)
+        if x is None or cell.given or cell.batch_first or x.dtype != cell.dtype or lengths in self.graph.constants:
+            return self
+        return FromZeros(self, x.shape)
+
+
+class FromZeros:
+    """`RecurrentForward` for inputs of one shape: what `Recurrent.forward` checks and makes each time is made once."""
+
+    def __init__(self, step: RecurrentForward, shape: Shape) -> None:
+        lens, states = step.cell.at_rest(*shape[:2])
+        self.run: Run = step.cell.ready(shape[0], lens, states, step.keep)
+        self.otherwise, self.shape = step, shape
+        self.name, self.source, self.lengths = step.node.name, step.node.inputs[0], step.node.input(4)
+
+    def __call__(self, done: ForwardPass) -> None:
+        values, shape = done.values, self.shape
+        x = values[self.source]
+        if x.shape != shape:
+            return self.otherwise(done)
+        if self.lengths:
+            lengths = values[self.lengths]
+            if lengths.shape != shape[1:2] or (lengths != shape[0]).any():
+                return self.otherwise(done)
+        x = x if x.flags.c_contiguous and x.flags.writeable else x.copy(order="C")
+        outputs, done.tapes[self.name] = self.run(x)
+        values.update(outputs)
+        return None
+
+
+class RecurrentBackward(BackwardStep):
+    """lrp: as the node takes it; None: gradients."""
+
+    def __init__(self, stop: Stop, cell: Recurrent, lrp: LRP | None) -> None:
+        super().__init__(stop)
+        self.cell, self.lrp = cell, lrp
+        self.state_slots, self.names = STATE_SLOTS[stop.node.op], dict(self.live)
+
+    def __call__(self, back: BackwardPass) -> None:
+        messages = self.messages(back)
+        if any(messages):
+            flow = self.cell.backward(back.done.tapes[self.name], self._arriving(messages), self.lrp)
+            self._hand_on(back, messages, flow)
+
+    def together(self, backs: Sequence[BackwardPass]) -> None:
+        """Passes from several targets side by side: the steps in time are gone through once for all."""
+        came = [(back, messages) for back in backs if any(messages := self.messages(back))]
+        if not came:
+            return
+        arriving = [self._arriving(messages) for _, messages in came]
+        flows = self.cell.backward_together(came[0][0].done.tapes[self.name], arriving, self.lrp)
+        for (back, messages), flow in zip(came, flows, strict=True):
+            self._hand_on(back, messages, flow)
+
+    def messages(self, back: BackwardPass) -> list[Message | None]:
+        return [back.messages.get(name) for name in self.carrying]
+
+    def _arriving(self, messages: Sequence[Message | None]) -> list[Array | None]:
+        if self.lrp is None:
+            return [None if m is None else m.density for m in messages]
+        return [None if m is None else m.relevance for m in messages]
+
+    def _hand_on(self, back: BackwardPass, messages: Sequence[Message | None], flow: Flow) -> None:
+        lane, live, lrp = self._lane_of_inputs(back, messages), self.names, self.lrp
+        for slot, array in flow.inputs.items():
+            if slot in live:
+                back.send(live[slot], lane, *((None, array) if lrp is None else (array,)))
+            elif slot in self.state_slots and lrp is not None:
+                back.account.keep_initial_state(array, lane)
+        if lrp is not None:
+            back.account.absorb(self.name, flow.absorbed, None if lane is None else Lane(0, lane.inner))
+
+    def _lane_of_inputs(self, back: BackwardPass, messages: Sequence[Message | None]) -> Lane | None:
+        """The operator's batch axis, which is the same in every input."""
+        if back.batch == 1:
+            return None
+        batch_first = self.cell.batch_first
+        output, message = next((i, m) for i, m in enumerate(messages) if m is not None)
+        axis = 0 if batch_first else (2 if output == 0 else 1)
+        if message.lane is None or message.lane.axis != axis:
+            raise LaneLost
+        return Lane(0 if batch_first else 1, message.lane.inner)
+
+    def specialised(self, back: BackwardPass) -> BackwardStep:
+        return _OfShape(self, back.done.tapes[self.name])
+
+
+class _OfShape(RecurrentBackward):
+    """For tapes as long as these; sequences of several lengths go through the step itself."""
+
+    def __init__(self, step: RecurrentBackward, tapes: list[Tape]) -> None:
+        super().__init__(step.stop, step.cell, step.lrp)
+        self.back: Back = step.cell.ready_back(tapes, step.lrp)
+        self.whole, self.shape = tapes[0].lens.whole, tapes[0].x.shape
+
+    def __call__(self, back: BackwardPass) -> None:
+        tapes: list[Tape] = back.done.tapes[self.name]
+        messages = self.messages(back)
+        alike = self.whole and tapes[0].lens.whole and tapes[0].x.shape == self.shape
+        arriving = self._arriving(messages)
+        flow = self.back(tapes, arriving) if alike else self.cell.backward(tapes, arriving, self.lrp)
+        self._hand_on(back, messages, flow)

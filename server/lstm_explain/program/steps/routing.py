@@ -1,0 +1,187 @@
+"""Operators that move elements, and the chain rule of gradients: messages go by the vector-Jacobian product alone."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.plan.live import Stop
+from lstm_explain.program.passes import BackwardPass, Message
+from lstm_explain.program.steps.base import BackwardStep
+from lstm_explain.program.steps.linear import DensityStep
+from lstm_explain.rules import Kind, Site
+
+MOST_PLACES = 1 << 12  # of a view that is kept as a list of places
+CHANNELS = ("relevance", "density", "amount")
+
+
+class Routing(DensityStep):
+    """Elements change places, are copied or dropped: relevance goes with them."""
+
+    def __call__(self, back: BackwardPass) -> None:
+        messages = [back.messages.get(name) for name in self.carrying]
+        message = next((m for m in messages if m is not None), None)
+        if message is None:
+            return
+        site, vjp = self.site(back), self.stop.op.vjp
+        assert vjp is not None
+        if message.density is None and len(messages) == len(self.live) == 1 and not self.stop.drops:
+            assert message.relevance is not None
+            ((slot, name),) = self.live
+            moved = vjp(site, slot, message.relevance)
+            back.send(name, self.lane(back, slot, message, moved.shape), moved)
+            return
+        relevance, density, amount = (channel(messages, name) for name in CHANNELS)
+        landed: list[Array] = []
+        for slot, name, is_sum in self.open:
+            if relevance is not None:
+                moved = vjp(site, slot, relevance)
+                back.send(name, self.lane(back, slot, message, moved.shape), moved)
+                landed.append(moved)
+            if density is not None:
+                spread = None if amount is None else vjp(site, slot, amount)
+                self.hand_on(back, slot, name, is_sum, message, vjp(site, slot, density), spread)
+        if self.stop.drops and message.relevance is not None:
+            self._absorb(back, message, messages, landed)
+
+    def _absorb(
+        self, back: BackwardPass, message: Message, messages: Sequence[Message | None], landed: Sequence[Array]
+    ) -> None:
+        """What has landed on no input."""
+        for arrived in messages:
+            if arrived is not None and arrived.relevance is not None:
+                back.account.absorb(self.name, arrived.relevance, arrived.lane)
+        for (slot, _), moved in zip(self.live, landed, strict=True):
+            back.account.absorb(self.name, -moved, self.lane(back, slot, message, moved.shape))
+
+    def specialised(self, back: BackwardPass) -> BackwardStep:
+        step = self.with_fixed_site(back)
+        if step is None:
+            return self
+        return self if step is None else _view(step, back) or step
+
+
+class ChainRule(BackwardStep):
+    """Gradients are densities everywhere; relevance is on its way back through the addresses of a lookup."""
+
+    def __call__(self, back: BackwardPass) -> None:
+        messages = [back.messages.get(name) for name in self.carrying]
+        message = next((m for m in messages if m is not None), None)
+        if message is None:
+            return
+        site, vjp = self.site(back), self.stop.op.vjp
+        assert vjp is not None
+        density, relevance = channel(messages, "density"), channel(messages, "relevance")
+        for slot, name in self.live:
+            if density is not None:
+                array = vjp(site, slot, density)
+                back.send(name, self.lane(back, slot, message, array.shape), None, array)
+            if relevance is not None:
+                array = vjp(site, slot, relevance)
+                back.send(name, self.lane(back, slot, message, array.shape), array)
+
+    def specialised(self, back: BackwardPass) -> BackwardStep:
+        step = self.with_fixed_site(back)
+        if step is None:
+            return self
+        return (_view(step, back) if self.stop.kind is Kind.ROUTING else None) or step
+
+
+def channel(messages: Sequence[Message | None], name: str) -> Array | tuple[Array | None, ...] | None:
+    """One kind of message: the array for an operator of one output, else a tuple with one (or None) per output."""
+    if len(messages) == 1:
+        return None if messages[0] is None else getattr(messages[0], name)
+    arrays = tuple(None if m is None else getattr(m, name) for m in messages)
+    return None if all(a is None for a in arrays) else arrays
+
+
+# --- views -------------------------------------------------------------------------------------------------------
+
+
+class View(BackwardStep):
+    """Element i of what came to `source` goes to places[i] of `target`, of this shape; nothing comes to the others.
+
+    density: whether what comes is a density, rather than relevance. For one sample.
+    """
+
+    def __init__(
+        self, stop: Stop, source: str, target: str, places: Array, shape: tuple[int, ...], *, density: bool
+    ) -> None:
+        super().__init__(stop)
+        self.source, self.target, self.places, self.shape, self.density = source, target, places, shape, density
+        first, self.size = int(places[0]), math.prod(shape)
+        in_a_row = np.array_equal(places, np.arange(first, first + len(places)))
+        self.where = slice(first, first + len(places)) if in_a_row else places
+        self.is_reshape = in_a_row and len(places) == self.size
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages[self.source]
+        came = message.density if self.density else message.relevance
+        assert came is not None
+        if self.is_reshape:
+            moved = came.reshape(self.shape)
+        else:
+            whole = np.zeros(self.size, came.dtype)
+            whole[self.where] = came.ravel()
+            moved = whole.reshape(self.shape)
+        if self.density:
+            back.send(self.target, None, None, moved)
+        else:
+            back.send(self.target, None, moved)
+
+    def then(self, view: View) -> View:
+        """Both, where this one alone feeds the other."""
+        places = view.places[self.places]
+        return View(view.stop, self.source, view.target, places, view.shape, density=self.density)
+
+
+def _view(step: Routing | ChainRule, back: BackwardPass) -> View | None:
+    """What a routing operator does to an array, if that is small, and no element is added to another."""
+    message = back.messages.get(step.carrying[0])
+    if back.batch > 1 or message is None or len(step.live) != 1 or len(step.carrying) != 1 or step.stop.drops:
+        return None
+    if (message.relevance is None) == (message.density is None) or message.amount is not None:
+        return None
+    if message.density is not None and isinstance(step, Routing) and not step.open[0][2]:
+        return None
+    ((slot, name),) = step.live
+    shape, site = message.some().shape, step.fixed
+    assert site is not None
+    found = _places(step.stop, site, slot, shape)
+    if found is None:
+        return None
+    return View(step.stop, step.carrying[0], name, *found, density=message.density is not None)
+
+
+def _places(stop: Stop, site: Site, slot: int, shape: tuple[int, ...]) -> tuple[Array, tuple[int, ...]] | None:
+    size, vjp = math.prod(shape), stop.op.vjp
+    if not 0 < size <= MOST_PLACES:
+        return None
+    assert vjp is not None
+    numbers = np.arange(1.0, size + 1, dtype=site.dtype)
+    moved = vjp(site, slot, numbers.reshape(shape))
+    flat = moved.ravel()
+    at = np.flatnonzero(flat)
+    if len(at) != size or not np.array_equal(np.sort(flat[at]), numbers):
+        return None
+    places = np.empty(size, np.int64)
+    places[flat[at].astype(np.int64) - 1] = at
+    return places, moved.shape
+
+
+def merged(steps: Sequence[BackwardStep]) -> list[BackwardStep]:
+    """Views that feed only each other, as one."""
+    writers = Counter(name for step in steps for _, name in step.live)
+    together: list[BackwardStep] = []
+    for step in steps:
+        last = together[-1] if together else None
+        feeds = isinstance(step, View) and isinstance(last, View) and last.target == step.source
+        if feeds and isinstance(step, View) and isinstance(last, View) and writers[step.source] == 1:
+            together[-1] = last.then(step)
+        else:
+            together.append(step)
+    return together
