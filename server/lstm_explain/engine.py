@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -164,17 +163,19 @@ def _check_amount(done: ForwardPass) -> None:
         )
 
 
-@contextmanager
-def shapes_agree() -> Iterator[None]:
+class shapes_agree:  # noqa: N801 - a context manager, and on the way of every request: contextlib's costs several times this
     """Raises ModelError where arrays inside turn out to have other shapes than the model lets expect, InputError where
     they would take more memory than there is.
     """
-    try:
-        yield
-    except (ValueError, ArithmeticError, IndexError) as error:  # of shapes that it declares, or that its values decide
-        raise ModelError(f"shapes in the model contradict each other: {error}") from error
-    except MemoryError as error:
-        raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (ValueError, ArithmeticError, IndexError)):  # of shapes that it declares, or values decide
+            raise ModelError(f"shapes in the model contradict each other: {error}") from error
+        if isinstance(error, MemoryError):
+            raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error
 
 
 def keep_of(method: Method) -> Keep:

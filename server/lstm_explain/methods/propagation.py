@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.inner import inner_relevance, inner_view
-from lstm_explain.plan.account import add_per_sample, largest_per_sample, per_sample
+from lstm_explain.plan.account import Account, add_per_sample, largest_per_sample, per_sample
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import scale
 from lstm_explain.program.passes import BackwardPass, ForwardPass
@@ -146,41 +146,61 @@ def _arithmetic(context: Context) -> np.dtype[np.floating[Any]]:
 
 def _begun(context: Context, method: Method, start: Start) -> tuple[BackwardPass, Array, Callable[[], Array]]:
     """A pass that stands at the target, [batch] the value explained, and the answer's `scale`."""
-    program, values, name = context.program, context.done.values, context.head.value
-    weights, lane = start.weights, None if start.batch == 1 else start.lane()
+    program, values, name, batch = context.program, context.done.values, context.head.value, start.batch
+    weights, lane = start.weights, None if batch == 1 else start.lane()
     if context.head.views:
-        weights, lane = context.head.through(program.plan.graph, values, weights, lane, start.batch)
-    back = BackwardPass(program.plan, context.done, start.batch, weights.dtype)
+        weights, lane = context.head.through(program.plan.graph, values, weights, lane, batch)
+    back = BackwardPass(program.plan, context.done, batch, weights.dtype)
     seed = weights * values[name]
     if isinstance(method, LRP):
         back.send(name, lane, seed)
     else:
         back.send(name, lane, None, weights)
     known = None if context.specialised is None else context.specialised.terms
-    scaled = functools.partial(scale, program.plan, values, name, weights, lane, start.batch, known)
-    return back, per_sample(seed, lane, start.batch), scaled
+    return (
+        back,
+        per_sample(seed, lane, batch),
+        lambda: scale(program.plan, values, name, weights, lane, batch, known),
+    )
 
 
 def _answer(context: Context, back: BackwardPass, explained: Array, scaled: Callable[[], Array]) -> Answer:
     relevance: dict[str, Array] = {}
-    peaks: dict[str, Array] = {}
+    peaks: dict[str, Array | tuple[float]] = {}
     lanes: dict[str, Lane | None] = {}
-    total = np.zeros(back.batch)
+    alone, totals, total = back.batch == 1, np.zeros(back.batch), 0.0
     for name in context.inputs:
         arrived = context.program.arrived(back, name)
         if arrived is None:
             relevance[name] = np.zeros(context.done.values[name].shape, back.dtype)
+            continue
+        lane = lanes[name] = back.messages[name].lane
+        relevance[name] = array = np.asarray(arrived, order="C")
+        if alone:  # NumPy takes ten times as long over one number
+            flat = array.ravel()
+            peaks[name] = (sums.largest(flat),)
+            total += sums.total(flat)
         else:
-            lane = lanes[name] = back.messages[name].lane
-            relevance[name] = array = np.asarray(arrived, order="C")
             peaks[name] = largest_per_sample(array, lane, back.batch)
-            add_per_sample(array, lane, total)
+            add_per_sample(array, lane, totals)
     captured: dict[str, Array] = {}
     for name in context.capture:
         captured[name], lanes[name] = _captured(context, back, name)
-    absorbed, states = back.account.absorbed(), back.account.initial_states
-    ledger = Ledger(total, states, absorbed, explained - total - states - absorbed, back.account.by_node)
+    ledger = _ledger_of_one(back.account, explained, total) if alone else _ledger(back.account, explained, totals)
     return Answer(relevance, explained, captured, ledger, peaks, scaled, lanes)
+
+
+def _ledger(account: Account, explained: Array, total: Array) -> Ledger:
+    absorbed, states = account.absorbed(), account.initial_states
+    return Ledger(total, states, absorbed, explained - total - states - absorbed, account.by_node)
+
+
+def _ledger_of_one(account: Account, explained: Array, total: float) -> Ledger:
+    states = account.initial_states.item()
+    absorbed = sum([kept.item() for kept in account.by_node.values()], 0.0)
+    left = explained.item() - total - states - absorbed
+    arrays = np.array((total,)), np.array((states,)), np.array((absorbed,)), np.array((left,))
+    return Ledger(*arrays, account.by_node)
 
 
 def _captured(context: Context, back: BackwardPass, name: str) -> tuple[Array, Lane | None]:

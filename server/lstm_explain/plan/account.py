@@ -9,8 +9,10 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
 from lstm_explain.rules import Lane
+from lstm_explain.rules.shares import in_dtype
 
 OWN_AXIS = Lane(0)
+DOUBLE = np.dtype(np.float64)
 
 
 class Account:
@@ -21,7 +23,13 @@ class Account:
         self.by_node: dict[str, Array] = {}
         self.initial_states: Array = np.zeros(batch)
 
+    def keep(self, node: str, amounts: Array) -> None:
+        """What a node keeps of all that came to it, [batch]: an array that nobody else looks at."""
+        earlier = self.by_node.get(node)
+        self.by_node[node] = in_dtype(amounts, DOUBLE) if earlier is None else earlier + amounts
+
     def absorb(self, node: str, amounts: Array, lane: Lane | None) -> None:
+        """A part of what a node keeps, in the shape in which it came."""
         total = self.by_node.get(node)
         own = amounts.shape == (self.batch,) and (lane is None or lane == OWN_AXIS)
         if total is None and own:

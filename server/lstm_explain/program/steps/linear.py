@@ -74,7 +74,7 @@ class Neuron(DensityStep):
             if back.batch == 1 and density is None and amount is None and not self.bias_factor:
                 settled = settle_all(message.relevance, back.value(self.out), bias, self.epsilon)
                 if settled is not None:
-                    back.account.absorb(self.name, settled[1], None)
+                    back.account.keep(self.name, settled[1])
                     return settled[0], None
             own, kept = settle(message.relevance, back.value(self.out), self.epsilon)
             back.account.absorb(self.name, self._rest(kept), message.lane)
@@ -116,7 +116,7 @@ class Dense(BackwardStep):
         z, x = back.value(self.out), back.value(self.source)
         kept, given = np.zeros(1), np.empty(self.shape, back.dtype)
         sums.dense_back(r.ravel(), z.ravel(), self.bias, self.epsilon, self.weights, x.ravel(), given.ravel(), kept)
-        back.account.absorb(self.name, kept, None)
+        back.account.keep(self.name, kept)
         back.send(self.source, None, given)
 
 

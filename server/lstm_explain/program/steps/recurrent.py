@@ -93,11 +93,19 @@ class RecurrentBackward(BackwardStep):
     def _hand_on(self, back: BackwardPass, messages: Sequence[Message | None], flow: Flow) -> None:
         lane, live, lrp = self._lane_of_inputs(back, messages), self.names, self.lrp
         for slot, array in flow.inputs.items():
-            if slot in live:
-                back.send(live[slot], lane, *((None, array) if lrp is None else (array,)))
-            elif slot in self.state_slots and lrp is not None:
-                back.account.keep_initial_state(array, lane)
-        if lrp is not None:
+            name = live.get(slot)
+            if name is None:
+                if lrp is not None and slot in self.state_slots:
+                    back.account.keep_initial_state(array, lane)
+            elif lrp is None:
+                back.send(name, lane, None, array)
+            else:
+                back.send(name, lane, array)
+        if lrp is None:
+            return
+        if flow.absorbed.shape == (back.batch,):
+            back.account.keep(self.name, flow.absorbed)
+        else:
             back.account.absorb(self.name, flow.absorbed, None if lane is None else Lane(0, lane.inner))
 
     def _lane_of_inputs(self, back: BackwardPass, messages: Sequence[Message | None]) -> Lane | None:
