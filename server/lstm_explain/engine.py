@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from lstm_explain.graph.amount import steady
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import most_bytes
 from lstm_explain.methods.inner import inner_names
-from lstm_explain.methods.propagation import Answer, Context, explain_by_propagation
+from lstm_explain.methods.propagation import Answer, explain_one, explain_together
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import taps as taps_of
@@ -81,47 +81,58 @@ class Engine:
     ) -> tuple[ForwardPass, list[tuple[Selection, Answer]]]:
         """inputs: checked, in the graph's own types. passes: earlier forward passes on these inputs, added to."""
         method, output, head, targets, capture = question
-        kept = tuple([name for name in capture if name not in self.views]) if capture else ()
-        program = self.program(head, method, kept)
-        repeatable = not capture and len(targets) == 1
-        key = (program, targets[0].batch_axis, *[a.shape for a in inputs.values()]) if repeatable else None
+        program = self.program(head, method, tuple(capture))
+        if len(targets) > 1 or capture:
+            done = self._forward(program, inputs, None, passes)
+            selections = [select(target, done.values[output], output) for target in targets]
+            asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
+            with shapes_agree():
+                return done, list(zip(selections, explain_together(program, done, asked), strict=True))
+        (target,) = targets
+        key = (program, target.batch_axis, *[array.shape for array in inputs.values()])
         known = self.known.get(key)
-        done = None if passes is None else passes.get(program.plan)
-        if done is None:
-            done = self.forward(program, inputs, known)
-        if passes is not None:
-            passes[program.plan] = done
-        if known is not None and not known.holds(done):
-            known = None
-
-        def over(back: BackwardPass) -> None:
-            self.known.add(key, program.specialised(done, back))
-
-        selections = [select(target, done.values[output], output) for target in targets]
-        context = Context(program, head, done, list(self.graph.inputs), list(capture), known)
-        asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
-        new = known is None and key is not None and self.known.wants(key)
-        if new:
+        done = self._forward(program, inputs, known, passes)
+        selection = select(target, done.values[output], output)
+        if known is not None and known.holds(done):
+            with shapes_agree():
+                return done, [(selection, explain_one(program, done, selection, target.batch_axis, known))]
+        over: Callable[[BackwardPass], None] | None = None
+        if self.known.wants(key):
             lengthy()
+
+            def over(back: BackwardPass) -> None:
+                self.known.add(key, program.specialised(done, back))
+
         with shapes_agree():
-            answers = explain_by_propagation(context, method, asked, over if new else None)
-        return done, list(zip(selections, answers, strict=True))
+            return done, [(selection, explain_one(program, done, selection, target.batch_axis, None, over))]
+
+    def _forward(
+        self, program: Program, inputs: Mapping[str, Array], known: Specialised | None, passes: Passes | None
+    ) -> ForwardPass:
+        if passes is None:
+            return self.forward(program, inputs, known)
+        if program.plan not in passes:
+            passes[program.plan] = self.forward(program, inputs, known)
+        return passes[program.plan]
 
     def program(self, head: Head, method: Method, capture: tuple[str, ...] = ()) -> Program:
-        """The program for these, made when first asked for. Raises UnsupportedOperator."""
-        key = (head.value, method, capture)
+        """The program for these, made when first asked for. Raises UnsupportedOperator, MethodError."""
+        key = (head, method, capture)
         with self._lock:
             try:
                 program = self._programs.get(key)
             except TypeError:  # a method may hold arrays, and has no hash
-                return Program(self._plan(head, method, capture), self.cells, method)
+                return self._program(head, method, capture)
             if program is None:
-                program = Program(self._plan(head, method, capture), self.cells, method)
-                self._programs[key] = program
+                program = self._programs[key] = self._program(head, method, capture)
                 if len(self._programs) > MOST_PROGRAMS:
                     self._programs.popitem(last=False)
             self._programs.move_to_end(key)
             return program
+
+    def _program(self, head: Head, method: Method, capture: tuple[str, ...]) -> Program:
+        plan = self._plan(head, method, tuple(name for name in capture if name not in self.views))
+        return Program(plan, self.cells, method, head, tuple(self.graph.inputs), capture)
 
     def _plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
         lrp = isinstance(method, LRP)

@@ -22,7 +22,7 @@ from lstm_explain.engine import Engine, in_double
 from lstm_explain.errors import InputError
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.inputs import TensorSpec, probe_inputs
-from lstm_explain.methods.propagation import Context, walked_back
+from lstm_explain.methods.propagation import walked_back
 from lstm_explain.plan.head import Head
 from lstm_explain.program.passes import ForwardPass, Iterations
 from lstm_explain.rules import Kind
@@ -127,9 +127,8 @@ def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mappi
     """By the walk of an explanation, when it is done."""
     program = engine.program(head, method)
     done = engine.forward(program, in_double(inputs) if double else inputs)
-    context = Context(program, head, done, list(inputs), [])
     # One way back for all samples: which of them is explained does not change what is kept.
-    back = walked_back(context, method, select(Target(), done.values[output], output))
+    back = walked_back(program, done, select(Target(), done.values[output], output))
     holdings = Holdings()
     holdings.add("", [inputs[name] for name in inputs])  # which the caller holds
     holdings.sizes.clear()

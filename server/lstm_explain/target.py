@@ -61,7 +61,7 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
         if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
             weights = np.zeros(output.shape, output.dtype)
             weights[:, at] = 1
-            return Selection(weights, samples, np.full((samples, 1), at % width), None)
+            return Selection(weights, samples, np.array([[at % width]] * samples), None)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: no axis {axis} for the batch", field="target.batch_axis"

@@ -16,11 +16,13 @@ import numpy as np
 from lstm_explain.errors import MethodError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.players import Board
-from lstm_explain.methods.propagation import Context, explain_by_propagation, lanes_of
+from lstm_explain.methods.propagation import explain_one, lanes_of
 from lstm_explain.methods.stacking import MOST_BYTES, chunks
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.live import Stop, live_values, path
 from lstm_explain.plan.tracing import trace
+from lstm_explain.program.passes import ForwardPass
+from lstm_explain.program.program import Program
 from lstm_explain.rules import Kind, Lane, LaneLost
 from lstm_explain.rules.origins import NOWHERE
 from lstm_explain.spec.method import ContextualDecomposition, Gradient
@@ -149,10 +151,9 @@ def _readout(task: Task, scores: Scores) -> Readout:
     outputs = tuple(o for o in node.outputs if o)
     program = engine.program(task.head, Gradient(), (node.inputs[0], *outputs))
     done = engine.forward(program, task.inputs)
-    context = Context(program, task.head, done, [], list(outputs))
-    _check_places(task, scores, context, node, source[0])
+    _check_places(task, scores, program, done, node, source[0])
     selection = Selection(scores.selection.weights, 1, None, None)
-    weights = explain_by_propagation(context, Gradient(), [(selection, None)])[0].captured
+    weights = explain_one(program, done, selection, None).captured
     linear = sum(
         (_sum_over(weights[o] * done.values[o], 2 if i == 0 else 1, node) for i, o in enumerate(node.outputs) if o),
         np.zeros(scores.batch),
@@ -161,17 +162,17 @@ def _readout(task: Task, scores: Scores) -> Readout:
     return Readout(_directions(graph, node, done.tapes[node.name], arrays), source, linear)
 
 
-def _check_places(task: Task, scores: Scores, context: Context, node: Node, source: str) -> None:
+def _check_places(task: Task, scores: Scores, program: Program, done: ForwardPass, node: Node, source: str) -> None:
     """Raises LaneLost where the LSTM's samples may not be those of the input and of the output, in their order, and
     UnsupportedOperator where they cannot be.
     """
     first = node.attribute("layout", 0) == 1
-    if context.done.values[node.inputs[0]].shape[0 if first else 1] != scores.batch:
+    if done.values[node.inputs[0]].shape[0 if first else 1] != scores.batch:
         raise UnsupportedOperator(node.name, node.op, "its samples are not those of the output")
     if scores.batch == 1 or task.target.batch_axis is None:
         return
     named = [o for o in node.outputs if o]
-    lanes = lanes_of(context, scores.selection, task.target.batch_axis, [*named, source])
+    lanes = lanes_of(program, done, scores.selection, task.target.batch_axis, [*named, source])
     own = {o: Lane(0 if first else 2 if o == node.outputs[0] else 1) for o in named}
     own[source] = Lane(task.study.axes[source].batch or 0)
     if any(lane != own[name] for name, lane in lanes.items()):

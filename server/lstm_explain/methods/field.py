@@ -10,7 +10,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import memory
 from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.propagation import Context, explain_by_propagation, lanes_of
+from lstm_explain.methods.propagation import explain_one, lanes_of
 from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
 from lstm_explain.methods.study import Scores, Task
 from lstm_explain.plan.account import per_sample
@@ -77,9 +77,9 @@ class Field:
         inputs = {**given, **opened.looked_up(task.study.engine, given)}
         weights = self.scores.selection.weights
         weights, count = tile(weights, axis % weights.ndim, copies), copies * self.scores.batch
-        context = Context(self.program, task.head, self.engine.forward(self.program, inputs), list(inputs), [])
+        done = self.engine.forward(self.program, inputs)
         try:
-            lanes = lanes_of(context, Selection(weights, count, None, None), axis, opened.entries)
+            lanes = lanes_of(self.program, done, Selection(weights, count, None, None), axis, opened.entries)
             lanes |= opened.token_lanes(task.study.engine, given, lanes, count)
         except LaneLost:
             return {}
@@ -141,10 +141,9 @@ class Field:
             assert axis is not None
             weights = tile(weights, axis % weights.ndim, copies)
         done = self._pass(entries, copies)
-        context = Context(self.program, self.task.head, done, list(entries), [])
         # Samples do not mix, so the gradient of their sum holds each one's own, and one walk does for all.
-        gradient = explain_by_propagation(context, Gradient(), [(Selection(weights, 1, None, None), None)])[0].relevance
-        return {name: unstack(array, copies, self.rows[name]) for name, array in gradient.items()}
+        gradient = explain_one(self.program, done, Selection(weights, 1, None, None), None).relevance
+        return {name: unstack(gradient[name], copies, self.rows[name]) for name in entries}
 
     def _pass(self, entries: Mapping[str, Array], copies: int) -> ForwardPass:
         """entries: [copies, *rows]."""

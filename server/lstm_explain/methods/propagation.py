@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -13,30 +12,15 @@ from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.inner import inner_relevance, inner_view
 from lstm_explain.plan.account import Account, add_per_sample, largest_per_sample, per_sample
-from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import scale
 from lstm_explain.program.passes import BackwardPass, ForwardPass
 from lstm_explain.program.program import Program, Specialised
-from lstm_explain.program.steps.layer_rules import check_keys
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.shares import in_dtype
-from lstm_explain.spec.method import LRP, Gradient, Method
 from lstm_explain.target import Selection
 from lstm_explain.watch import part
 
 MOST_TOGETHER = 16  # samples of all targets: with more, one step's product takes as long for each as alone
-
-
-@dataclass(slots=True)
-class Context:
-    """A forward pass and what it takes to walk back from it. specialised: for the shapes of `done`, where known."""
-
-    program: Program
-    head: Head
-    done: ForwardPass
-    inputs: list[str]
-    capture: list[str]
-    specialised: Specialised | None = None
 
 
 @dataclass(slots=True)
@@ -81,101 +65,107 @@ class Start:
         return alone
 
 
-Walked = Callable[[BackwardPass], None]  # is told of every pass that went for a whole batch, when it is over
+Walked = Callable[[BackwardPass], None]  # is told of a pass that went for the whole batch, when it is over
 
 
 @part("backward")
-def explain_by_propagation(
-    context: Context,
-    method: Method,
-    selections: Sequence[tuple[Selection, int | None]],
+def explain_one(
+    program: Program,
+    done: ForwardPass,
+    selection: Selection,
+    batch_axis: int | None,
+    known: Specialised | None = None,
     walked: Walked | None = None,
-) -> list[Answer]:
-    """Walks back from all targets at once; each a selection with its batch axis.
-
-    Once for the whole batch, or sample by sample where an operator mixes the places of samples.
+) -> Answer:
+    """Walks back from one target: once for the whole batch, or sample by sample where an operator mixes the places of
+    samples. known: the program for the shapes of `done`.
     """
-    if isinstance(method, LRP) and method.composite is not None:
-        check_keys(context.program.plan.graph, method.composite)
-    dtype = _arithmetic(context)
-    starts = [Start(in_dtype(s.weights, dtype), s.batch, axis) for s, axis in selections]
-    if len(starts) == 1:
-        return [_alone(context, method, starts[0], walked)]
+    return _one(program, done, Start(selection.weights, selection.batch, batch_axis), known, walked)
+
+
+@part("backward")
+def explain_together(
+    program: Program, done: ForwardPass, selections: Sequence[tuple[Selection, int | None]]
+) -> list[Answer]:
+    """`explain_one` from several targets at once; each a selection with its batch axis."""
+    starts = [Start(s.weights, s.batch, axis) for s, axis in selections]
     most = max(1, MOST_TOGETHER // max(start.batch for start in starts))
     groups = [starts[at : at + most] for at in range(0, len(starts), most)]
-    return [answer for group in groups for answer in _together(context, method, group)]
+    return [answer for group in groups for answer in _together(program, done, group)]
 
 
-def _alone(context: Context, method: Method, start: Start, walked: Walked | None = None) -> Answer:
-    try:
-        back, explained, scaled = _begun(context, method, start)
-        (context.specialised or context.program).backward(back)
-    except LaneLost:
-        return joined([_alone(context, method, sample) for sample in start.samples()])
-    if walked is not None:
-        walked(back)
-    return _answer(context, back, explained, scaled)
-
-
-def _together(context: Context, method: Method, starts: Sequence[Start]) -> list[Answer]:
-    try:
-        begun = [_begun(context, method, start) for start in starts]
-        context.program.backward_together([back for back, *_ in begun])
-    except LaneLost:
-        return [_alone(context, method, start) for start in starts]
-    return [_answer(context, *one) for one in begun]
-
-
-def walked_back(context: Context, method: Method, selection: Selection, batch_axis: int | None = None) -> BackwardPass:
+def walked_back(
+    program: Program, done: ForwardPass, selection: Selection, batch_axis: int | None = None
+) -> BackwardPass:
     """The pass from a target, over; of all samples as one, without a batch axis. Raises LaneLost."""
-    weights = in_dtype(selection.weights, _arithmetic(context))
-    back, *_ = _begun(context, method, Start(weights, 1 if batch_axis is None else selection.batch, batch_axis))
-    context.program.backward(back)
+    back, _ = _begun(program, done, Start(selection.weights, 1 if batch_axis is None else selection.batch, batch_axis))
+    program.backward(back)
     return back
 
 
-def lanes_of(context: Context, selection: Selection, batch_axis: int, names: Sequence[str]) -> dict[str, Lane]:
-    """Where the samples of the target lie in those of `names` that the gradient reaches. Raises LaneLost."""
-    back = walked_back(context, Gradient(), selection, batch_axis)
+def lanes_of(
+    program: Program, done: ForwardPass, selection: Selection, batch_axis: int, names: Sequence[str]
+) -> dict[str, Lane]:
+    """Where the samples of the target lie in those of `names` that relevance reaches. Raises LaneLost."""
+    back = walked_back(program, done, selection, batch_axis)
     return {n: lane for n in names if (m := back.messages.get(n)) is not None and (lane := m.lane) is not None}
 
 
-def _arithmetic(context: Context) -> np.dtype[np.floating[Any]]:
-    return context.program.arithmetic(context.done.values[context.head.value])
+def _one(
+    program: Program,
+    done: ForwardPass,
+    start: Start,
+    known: Specialised | None = None,
+    walked: Walked | None = None,
+) -> Answer:
+    try:
+        back, explained = _begun(program, done, start)
+        (known or program).backward(back)
+    except LaneLost:
+        return joined([_one(program, done, sample) for sample in start.samples()])
+    if walked is not None:
+        walked(back)
+    return _answer(program, back, explained, known)
 
 
-def _begun(context: Context, method: Method, start: Start) -> tuple[BackwardPass, Array, Callable[[], Array]]:
-    """A pass that stands at the target, [batch] the value explained, and the answer's `scale`."""
-    program, values, name, batch = context.program, context.done.values, context.head.value, start.batch
-    weights, lane = start.weights, None if batch == 1 else start.lane()
-    if context.head.views:
-        weights, lane = context.head.through(program.plan.graph, values, weights, lane, batch)
-    back = BackwardPass(program.plan, context.done, batch, weights.dtype)
-    seed = weights * values[name]
-    if isinstance(method, LRP):
-        back.send(name, lane, seed)
+def _together(program: Program, done: ForwardPass, starts: Sequence[Start]) -> list[Answer]:
+    try:
+        begun = [_begun(program, done, start) for start in starts]
+        program.backward_together([back for back, _ in begun])
+    except LaneLost:
+        return [_one(program, done, start) for start in starts]
+    return [_answer(program, back, explained) for back, explained in begun]
+
+
+def _begun(program: Program, done: ForwardPass, start: Start) -> tuple[BackwardPass, Array]:
+    """A pass that stands at the target, and [batch] the value explained."""
+    head, values, batch = program.head, done.values, start.batch
+    assert head is not None
+    value = values[head.value]
+    weights, lane = in_dtype(start.weights, program.arithmetic(value)), None if batch == 1 else start.lane()
+    if head.views:
+        weights, lane = head.through(program.plan.graph, values, weights, lane, batch)
+    back = BackwardPass(program.plan, done, batch, weights.dtype)
+    back.weights, back.lane, seed = weights, lane, weights * value
+    if program.plan.gradient:
+        back.send(head.value, lane, None, weights)
     else:
-        back.send(name, lane, None, weights)
-    known = None if context.specialised is None else context.specialised.terms
-    return (
-        back,
-        per_sample(seed, lane, batch),
-        lambda: scale(program.plan, values, name, weights, lane, batch, known),
-    )
+        back.send(head.value, lane, seed)
+    return back, per_sample(seed, lane, batch)
 
 
-def _answer(context: Context, back: BackwardPass, explained: Array, scaled: Callable[[], Array]) -> Answer:
+def _answer(program: Program, back: BackwardPass, explained: Array, known: Specialised | None = None) -> Answer:
     relevance: dict[str, Array] = {}
     peaks: dict[str, Array | tuple[float]] = {}
     lanes: dict[str, Lane | None] = {}
-    alone, totals, total = back.batch == 1, np.zeros(back.batch), 0.0
-    for name in context.inputs:
-        arrived = context.program.arrived(back, name)
-        if arrived is None:
-            relevance[name] = np.zeros(context.done.values[name].shape, back.dtype)
+    messages, alone, totals, total = back.messages, back.batch == 1, np.zeros(back.batch), 0.0
+    for name in program.inputs:
+        message = messages.get(name)
+        if message is None:
+            relevance[name] = np.zeros(back.done.values[name].shape, back.dtype)
             continue
-        lane = lanes[name] = back.messages[name].lane
-        relevance[name] = array = np.asarray(arrived, order="C")
+        lane = lanes[name] = message.lane
+        relevance[name] = array = np.asarray(program.arrived(back, name), order="C")
         if alone:  # NumPy takes ten times as long over one number
             flat = array.ravel()
             peaks[name] = (sums.largest(flat),)
@@ -184,9 +174,16 @@ def _answer(context: Context, back: BackwardPass, explained: Array, scaled: Call
             peaks[name] = largest_per_sample(array, lane, back.batch)
             add_per_sample(array, lane, totals)
     captured: dict[str, Array] = {}
-    for name in context.capture:
-        captured[name], lanes[name] = _captured(context, back, name)
+    for name in program.capture:
+        captured[name], lanes[name] = _captured(program, back, name)
     ledger = _ledger_of_one(back.account, explained, total) if alone else _ledger(back.account, explained, totals)
+
+    def scaled() -> Array:
+        head = program.head
+        assert head is not None
+        terms = None if known is None else known.terms
+        return scale(back.plan, back.done.values, head.value, back.weights, back.lane, back.batch, terms)
+
     return Answer(relevance, explained, captured, ledger, peaks, scaled, lanes)
 
 
@@ -203,15 +200,15 @@ def _ledger_of_one(account: Account, explained: Array, total: float) -> Ledger:
     return Ledger(*arrays, account.by_node)
 
 
-def _captured(context: Context, back: BackwardPass, name: str) -> tuple[Array, Lane | None]:
+def _captured(program: Program, back: BackwardPass, name: str) -> tuple[Array, Lane | None]:
     """Relevance of an inner value, and where the samples lie in it."""
-    view = inner_view(name, context.program.cells)
-    if view is not None and name not in context.done.values:
-        array, lane = inner_relevance(context.program, back, *view)
+    view = inner_view(name, program.cells)
+    if view is not None and name not in back.done.values:
+        array, lane = inner_relevance(program, back, *view)
         return array.astype(back.dtype), lane
-    arrived = context.program.arrived(back, name)
+    arrived = program.arrived(back, name)
     if arrived is None:
-        return np.zeros(context.done.values[name].shape, back.dtype), None
+        return np.zeros(back.done.values[name].shape, back.dtype), None
     return np.asarray(arrived, order="C"), back.messages[name].lane
 
 

@@ -69,13 +69,17 @@ class Message:
         return array
 
 
+NOTHING = np.zeros(0)
+
+
 class BackwardPass:
     """One way back through a forward pass.
 
     batch: the number of samples; with more than one, lanes tell them apart in every array. dtype: of the arithmetic.
+    weights, lane: of the value explained, where the pass starts at one.
     """
 
-    __slots__ = ("account", "batch", "done", "dtype", "fan_in", "messages", "plan", "sites")
+    __slots__ = ("account", "batch", "done", "dtype", "fan_in", "lane", "messages", "plan", "sites", "weights")
 
     def __init__(
         self,
@@ -89,6 +93,8 @@ class BackwardPass:
         self.account = Account(batch) if account is None else account
         self.messages: dict[str, Message] = {}
         self.sites: dict[str, Site] = {}
+        self.weights: Array = NOTHING
+        self.lane: Lane | None = None
         self.fan_in: dict[str, float] = {}  # units that feed a value linearly; filled where amounts are spread
 
     def send(

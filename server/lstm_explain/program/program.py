@@ -15,12 +15,13 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.plan.compile import Plan, Segment
+from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import Stop
 from lstm_explain.plan.terms import Terms
 from lstm_explain.program.passes import BackwardPass, ForwardPass, plus
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.control_flow import ControlFlowBackward, ControlFlowForward
-from lstm_explain.program.steps.layer_rules import layer_steps, settings_of
+from lstm_explain.program.steps.layer_rules import check_keys, layer_steps, settings_of
 from lstm_explain.program.steps.linear import Neuron, Scale
 from lstm_explain.program.steps.pointwise import Activation, Lookup
 from lstm_explain.program.steps.product import Product
@@ -39,13 +40,25 @@ ForwardStep = Callable[[ForwardPass], None]
 class Program:
     """Runs a plan forward and walks back by one method. Safe to call from several threads.
 
-    cells: our kernels by node name.
+    cells: our kernels by node name. head: what is explained; None where it is started otherwise. inputs, capture: the
+    values whose relevance is handed out. Raises MethodError for a composite that does not fit the graph.
     """
 
-    def __init__(self, plan: Plan, cells: Mapping[str, Recurrent], method: Method) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        cells: Mapping[str, Recurrent],
+        method: Method,
+        head: Head | None = None,
+        inputs: Sequence[str] = (),
+        capture: Sequence[str] = (),
+    ) -> None:
         self.plan, self.cells, self.method = plan, cells, method
+        self.head, self.inputs, self.capture = head, inputs, capture
         self.least = np.dtype(np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32)
         self.lrp = method if isinstance(method, LRP) else LRP()
+        if head is not None and self.lrp.composite is not None:  # a body has some of the nodes only
+            check_keys(plan.graph, self.lrp.composite)
         self._bodies = {
             node: {name: Program(body, cells, method) for name, body in bodies.items()}
             for node, bodies in plan.bodies.items()
