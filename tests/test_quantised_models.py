@@ -42,9 +42,15 @@ def model_of(
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
+def plain_session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # how many there are decides which samples an LSTM rounds together
+    options.add_session_config_entry("session.x64quantprecision", "1")  # sums do not saturate on any processor
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
 def as_onnx_runtime_runs_it(proto: onnx.ModelProto, x: AnyArray) -> AnyArray:
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["y"], {"x": x})[0])
+    return np.asarray(plain_session(proto).run(["y"], {"x": x})[0])
 
 
 # --- whole models ----------------------------------------------------------------------------------------------------
@@ -143,13 +149,11 @@ def test_a_dynamically_quantised_lstm(
     assert model.report().supported
     feeds = built.feeds(np.random.default_rng(8), T=5)
     target = lx.Target(index=1)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # how many there are decides which samples are rounded together
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    (wanted,) = session.run(None, feeds)
+    (wanted,) = plain_session(proto).run(None, feeds)
     for method in [lx.GradientTimesInput(), *map(lx.LRP, RULES), lx.LRP(bias_factor=1.0)]:
         e, float_e = (m.explain(feeds, method, target) for m in (model, original))
         np.testing.assert_allclose(e.outputs["logits"], wanted, atol=1e-5)
+        np.testing.assert_allclose(e.outputs["logits"], model.predict(feeds)["logits"], atol=1e-5)
         if isinstance(method, lx.LRP):
             check_ledger(e, {name: 0 if name == "lens" else 1 for name in feeds})
         else:
@@ -241,6 +245,36 @@ def test_products_that_end_in_floating_point(name: str) -> None:
     np.testing.assert_allclose(e.ledger.absorbed, bias[2], rtol=1e-4)
     gradient = model.explain({"x": x}, lx.Gradient(), lx.Target(index=2)).relevance["x"]
     np.testing.assert_allclose(gradient, [weights[:, 2]] * BATCH, rtol=1e-5)
+
+
+LARGE = np.array([[127, 100], [127, -100], [90, -128], [80, 127]], np.int8)
+
+
+@pytest.mark.parametrize("name", ["MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"])
+def test_two_products_of_bytes_may_be_more_than_16_bits_hold(name: str) -> None:
+    """ONNX Runtime's kernels for processors without VNNI saturate there unless told not to."""
+    levels = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
+    nodes = {
+        "MatMulInteger": [
+            levels,
+            helper.make_node(name, ["q", "W", "z", "zw"], ["sums"]),
+            helper.make_node("Cast", ["sums"], ["counted"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["s", "sw"], ["unit"]),
+            helper.make_node("Mul", ["counted", "unit"], ["y"]),
+        ],
+        "DynamicQuantizeMatMul": [helper.make_node(name, ["x", "W", "sw", "zw"], ["y"], domain="com.microsoft")],
+        "MatMulIntegerToFloat": [
+            levels,
+            helper.make_node(name, ["q", "W", "s", "sw", "z", "zw"], ["y"], domain="com.microsoft"),
+        ],
+    }[name]
+    model = lx.load(model_of(nodes, ["N", 4], ["N", 2], {"W": LARGE, "sw": np.float32(0.01), "zw": np.int8(0)}))
+    x = rng(4).uniform(0.7, 1, (BATCH, 4)).astype(np.float32)
+    half_a_level = np.float32(x.max() / 255 / 2)
+    wanted, error = x @ (LARGE * 0.01), half_a_level * np.abs(LARGE * 0.01).sum(axis=0).max()
+    predicted = model.predict({"x": x})["y"]
+    np.testing.assert_allclose(predicted, wanted, atol=1.01 * error)
+    np.testing.assert_allclose(model.explain({"x": x}, lx.LRP()).outputs["y"], predicted, atol=1e-5)
 
 
 # --- half precision --------------------------------------------------------------------------------------------------

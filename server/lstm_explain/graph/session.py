@@ -63,6 +63,9 @@ def session_options(*, optimise: bool = True) -> ort.SessionOptions:
     # Between DequantizeLinear and QuantizeLinear a model computes in floating point. ONNX Runtime would do so in whole
     # numbers, but only where no value in between is asked for: an answer would depend on what else is.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # On processors without VNNI, ONNX Runtime adds two products of bytes in 16 bits, which saturate, by default. With
+    # this, sums are what they are on all others, and what our own arithmetic makes of them.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
