@@ -1,4 +1,4 @@
-"""Which rule LRP uses at which dense or convolutional layer: data only (plan/layers.py computes)."""
+"""Which rule LRP uses at which dense or convolutional layer: data only (program/steps/layer_rules.py computes)."""
 
 from __future__ import annotations
 
