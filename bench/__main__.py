@@ -14,10 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import importlib.metadata
 import json
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,33 +24,10 @@ from typing import Any
 from rich.console import Console
 
 from bench import alternatives, clients, engine, peers, pieces, revisions, scaling, service, service_page
+from bench.machine import machine
 from bench.models import GRID, OTHER_CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("numpy", "numba", "onnxruntime", "onnx", "torch", "captum")
-
-
-def machine() -> dict[str, str | int | None]:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    here = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-    return {**here, "commit": commit.stdout.strip(), **dict(_versions())}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in PACKAGES:
-        try:
-            yield name, importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def _engine(console: Console, arguments: argparse.Namespace, before: list[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from rich.console import Console
 
 import lstm_explain as lx
 from bench.engine import TARGET, Pair
+from bench.machine import machine
 from bench.models import GRID, Shape, inputs_of, model_of
 from bench.timing import compare
 
@@ -35,7 +36,6 @@ def run(console: Console, *, seconds: float, python: Path | None = None) -> dict
     """As multiples of ONNX Runtime's forward pass of one sample, everything in one process: this, or python's."""
     if python:
         return _elsewhere(python, seconds)
-    from bench.__main__ import machine
 
     rows = []
     for shape in PEERS:

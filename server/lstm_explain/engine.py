@@ -13,13 +13,13 @@ from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.amount import steady
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import most_bytes
-from lstm_explain.methods.inner import inner_names
-from lstm_explain.methods.propagation import Answer, explain_one, explain_together
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import taps as taps_of
+from lstm_explain.program.inner_relevance import inner_names
 from lstm_explain.program.passes import BackwardPass, ForwardPass, bytes_of
 from lstm_explain.program.program import KnownShapes, Program, Specialised
+from lstm_explain.program.propagation import Answer, explain_one, explain_together
 from lstm_explain.rules.cells import cells_of
 from lstm_explain.rules.recurrent import Keep
 from lstm_explain.spec.method import LRP, GradientTimesInput, Method

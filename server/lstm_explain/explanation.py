@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import TensorSpec
 from lstm_explain.ledger import Ledger
-from lstm_explain.methods.propagation import Answer
+from lstm_explain.program.propagation import Answer
 from lstm_explain.rules.shares import in_dtype, in_single
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target

@@ -22,9 +22,9 @@ from lstm_explain.engine import Engine, in_double
 from lstm_explain.errors import InputError
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.inputs import TensorSpec, probe_inputs
-from lstm_explain.methods.propagation import walked_back
 from lstm_explain.plan.head import Head
 from lstm_explain.program.passes import ForwardPass, Iterations
+from lstm_explain.program.propagation import walked_back
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import STATE_SLOTS, Tape
 from lstm_explain.spec.method import LRP, Method

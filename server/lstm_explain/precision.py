@@ -13,10 +13,10 @@ import numpy.typing as npt
 from lstm_explain.engine import Engine, Passes, Question, in_double
 from lstm_explain.graph.double import double
 from lstm_explain.ledger import Ledger
-from lstm_explain.methods.propagation import Answer, joined
 from lstm_explain.methods.stacking import rows_of
 from lstm_explain.plan.axes import Axes
 from lstm_explain.program.passes import bytes_of
+from lstm_explain.program.propagation import Answer, joined
 from lstm_explain.rules import Lane
 from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, of_samples

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_explain.methods.propagation import Answer
+from lstm_explain.program.propagation import Answer
 from lstm_explain.spec.method import (
     LRP,
     ContextualDecomposition,

@@ -11,8 +11,8 @@ from lstm_explain.errors import Error, MethodError
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.propagation import Answer, judged_together
 from lstm_explain.methods.study import Found, Scores, Task
+from lstm_explain.program.propagation import Answer, judged_together
 from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
 from lstm_explain.target import Target, of_samples
 from lstm_explain.watch import watched

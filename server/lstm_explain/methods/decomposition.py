@@ -16,13 +16,13 @@ import numpy as np
 from lstm_explain.errors import MethodError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.players import Board
-from lstm_explain.methods.propagation import explain_one, lanes_of
 from lstm_explain.methods.stacking import MOST_BYTES, chunks
 from lstm_explain.methods.study import Found, Scores, Task, found
 from lstm_explain.plan.live import Stop, live_values, path
 from lstm_explain.plan.tracing import trace
 from lstm_explain.program.passes import ForwardPass
 from lstm_explain.program.program import Program
+from lstm_explain.program.propagation import explain_one, lanes_of
 from lstm_explain.rules import Kind, Lane, LaneLost
 from lstm_explain.rules.origins import NOWHERE
 from lstm_explain.spec.method import ContextualDecomposition, Gradient

@@ -10,11 +10,11 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import memory
 from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.propagation import explain_one, lanes_of
 from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
 from lstm_explain.methods.study import Scores, Task
 from lstm_explain.plan.account import per_sample
 from lstm_explain.program.passes import ForwardPass, bytes_of
+from lstm_explain.program.propagation import explain_one, lanes_of
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.spec.method import Baseline, Gradient
 from lstm_explain.target import Selection

@@ -17,13 +17,13 @@ from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.opened import Opened, open_graph
-from lstm_explain.methods.propagation import Answer
 from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile
 from lstm_explain.plan.account import largest_per_sample, per_sample
 from lstm_explain.plan.axes import Axes, find_axes
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import live_values, path
 from lstm_explain.plan.terms import scale
+from lstm_explain.program.propagation import Answer
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.shares import in_single
 from lstm_explain.spec.method import Gradient, GradientTimesInput

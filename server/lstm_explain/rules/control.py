@@ -1,4 +1,4 @@
-"""Control flow: the bodies' own operators have the rules (program/steps/control_flow.py runs them, plan/axes.py follows axes)."""
+"""Control flow: the bodies' own operators have the rules. See program/steps/control_flow.py and plan/axes.py."""
 
 from __future__ import annotations
 

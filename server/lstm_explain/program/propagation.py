@@ -10,9 +10,9 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
 from lstm_explain.ledger import Ledger
-from lstm_explain.methods.inner import inner_relevance, inner_view
 from lstm_explain.plan.account import Account, add_per_sample, largest_per_sample, per_sample
 from lstm_explain.plan.terms import scale
+from lstm_explain.program.inner_relevance import inner_relevance, inner_view
 from lstm_explain.program.passes import BackwardPass, ForwardPass
 from lstm_explain.program.program import Program, Specialised
 from lstm_explain.rules import Lane, LaneLost
