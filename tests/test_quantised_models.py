@@ -247,36 +247,6 @@ def test_products_that_end_in_floating_point(name: str) -> None:
     np.testing.assert_allclose(gradient, [weights[:, 2]] * BATCH, rtol=1e-5)
 
 
-LARGE = np.array([[127, 100], [127, -100], [90, -128], [80, 127]], np.int8)
-
-
-@pytest.mark.parametrize("name", ["MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"])
-def test_two_products_of_bytes_may_be_more_than_16_bits_hold(name: str) -> None:
-    """ONNX Runtime's kernels for processors without VNNI saturate there unless told not to."""
-    levels = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
-    nodes = {
-        "MatMulInteger": [
-            levels,
-            helper.make_node(name, ["q", "W", "z", "zw"], ["sums"]),
-            helper.make_node("Cast", ["sums"], ["counted"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["s", "sw"], ["unit"]),
-            helper.make_node("Mul", ["counted", "unit"], ["y"]),
-        ],
-        "DynamicQuantizeMatMul": [helper.make_node(name, ["x", "W", "sw", "zw"], ["y"], domain="com.microsoft")],
-        "MatMulIntegerToFloat": [
-            levels,
-            helper.make_node(name, ["q", "W", "s", "sw", "z", "zw"], ["y"], domain="com.microsoft"),
-        ],
-    }[name]
-    model = lx.load(model_of(nodes, ["N", 4], ["N", 2], {"W": LARGE, "sw": np.float32(0.01), "zw": np.int8(0)}))
-    x = rng(4).uniform(0.7, 1, (BATCH, 4)).astype(np.float32)
-    half_a_level = np.float32(x.max() / 255 / 2)
-    wanted, error = x @ (LARGE * 0.01), half_a_level * np.abs(LARGE * 0.01).sum(axis=0).max()
-    predicted = model.predict({"x": x})["y"]
-    np.testing.assert_allclose(predicted, wanted, atol=1.01 * error)
-    np.testing.assert_allclose(model.explain({"x": x}, lx.LRP()).outputs["y"], predicted, atol=1e-5)
-
-
 # --- half precision --------------------------------------------------------------------------------------------------
 
 

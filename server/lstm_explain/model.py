@@ -30,6 +30,7 @@ from lstm_explain.graph.read import build, infer, infer_changed, read
 from lstm_explain.graph.session import open_session, run_session
 from lstm_explain.graph.single import with_single_elements
 from lstm_explain.graph.types import try_inference
+from lstm_explain.graph.unsigned import reads_signed_weights, with_unsigned_weights
 from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
 from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.study import Study, Task
@@ -346,10 +347,11 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
 
 
 def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
-    if may_hold_nothing(proto):
+    if may_hold_nothing(proto) or reads_signed_weights(proto):
         guarded = onnx.ModelProto()
         guarded.CopyFrom(proto)
         without_empty_sequences(guarded, {value.name for value in proto.graph.input})
+        with_unsigned_weights(guarded)
         proto = guarded
     try:
         return open_session(proto.SerializeToString())

@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from lstm_explain.budget import available_memory
 from lstm_explain.graph.empty import without_empty_sequences
 from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.unsigned import with_unsigned_weights
 from lstm_explain.threads import threads
 from lstm_explain.watch import lengthy, watched
 
@@ -98,6 +99,7 @@ def session_of(
 ) -> ort.InferenceSession:
     part = part_of(graph, nodes, inputs, outputs)
     without_empty_sequences(part)
+    with_unsigned_weights(part)
     return open_session(part.SerializeToString(), optimise=optimise)
 
 
