@@ -84,26 +84,85 @@ def test_the_zoo(name: str) -> None:
             assert isinstance(method, lx.ContextualDecomposition)
 
 
-def shared_scale() -> tuple[lx.Model, Arrays]:
-    """tanh(x * s) @ w, where all samples share the input s."""
+def shared_scale(batch: Any = "B") -> tuple[lx.Model, Arrays]:
+    """tanh(x * s) @ w, where all samples share the input s, of as many numbers as there are samples."""
     rng = np.random.default_rng(5)
     g = GraphBuilder(np.float32, 17)
-    x, s = g.input("x", ["B", 3]), g.input("s", [3])
+    x, s = g.input("x", [batch, 3]), g.input("s", [3])
     y = g.op("MatMul", [g.op("Tanh", [g.op("Mul", [x, s])]), g.constant(rng.normal(size=(3, 2)), "w")])
-    feeds = {"x": rng.normal(size=(4, 3)), "s": rng.normal(size=3)}
-    model = lx.load(g.model(y, ["B", 2]))
-    model.axes["s"] = lx.Axes(None, None)
-    return model, {name: a.astype(np.float32) for name, a in feeds.items()}
+    feeds = {"x": rng.normal(size=(3, 3)), "s": rng.normal(size=3)}
+    return lx.load(g.model(y, [batch, 2])), {name: a.astype(np.float32) for name, a in feeds.items()}
 
 
-@pytest.mark.parametrize("method", [lx.IntegratedGradients(steps=20), lx.SmoothGrad(samples=4), lx.LRP("half")])
-def test_an_input_that_samples_share_gets_the_sum_of_what_each_gives_it(method: lx.Method) -> None:
-    model, feeds = shared_scale()
-    whole = model.explain(feeds, method, lx.Target(index=1))
-    alone = [model.explain({**feeds, "x": feeds["x"][[b]]}, method, lx.Target(index=1)) for b in range(4)]
-    np.testing.assert_allclose(whole.ledger.inputs, [e.ledger.inputs[0] for e in alone], rtol=1e-5)
-    np.testing.assert_allclose(whole.relevance["s"], sum(e.relevance["s"] for e in alone), rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("batch", ["B", 3])
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{getattr(m, 'product_rule', '')}")
+def test_an_input_that_samples_share_gets_the_sum_of_what_each_gives_it(method: lx.Method, batch: Any) -> None:
+    model, feeds = shared_scale(batch)
+    free, _ = shared_scale()
+    assert model.axes["s"] == lx.Axes(None, None)
+    try:
+        whole = model.explain(feeds, method, lx.Target(index=1))
+    except lx.UnsupportedOperator:
+        assert isinstance(method, lx.ContextualDecomposition)
+        return
+    alone = [free.explain({**feeds, "x": feeds["x"][[b]]}, method, lx.Target(index=1)) for b in range(3)]
     np.testing.assert_allclose(whole.relevance["x"], [e.relevance["x"][0] for e in alone], rtol=1e-4, atol=1e-6)
+    if not isinstance(method, lx.ShapleySampling):  # where samples share a player, it joins for all of them at once
+        np.testing.assert_allclose(whole.ledger.inputs, [e.ledger.inputs[0] for e in alone], rtol=1e-5)
+    np.testing.assert_allclose(whole.relevance["s"], sum(e.relevance["s"] for e in alone), rtol=1e-4, atol=1e-6)
+    assert not any("axes are a guess" in warning for warning in whole.warnings)
+
+
+MANY_RUNS = [method for method in METHODS if method.name in {*NEEDS_BASELINE, "smooth_grad"}]
+
+
+def turned_by_picking(batch: Any) -> lx.Model:
+    """Three samples change places before the LSTM and again behind it, by constant numbers of places."""
+    picks = [onnx.helper.make_node("Gather", [a, "order"], [b], axis=0) for a, b in ("zx", ("logits", "y"))]
+    return rearranged(batch, *picks, order=[2, 1, 0])
+
+
+@pytest.mark.parametrize("method", MANY_RUNS, ids=lambda m: m.name)
+@pytest.mark.parametrize("name", ["tokens", "z"])
+def test_places_in_a_batch_of_fixed_size_say_nothing(name: str, method: lx.Method) -> None:
+    """Permuting the batch permutes the answers, and each is what it is by itself, in a graph of the same arithmetic
+    that takes batches of any size."""
+    if name == "tokens":
+        (model, array), (free, _) = sorted_lookup(3), sorted_lookup("B")
+    else:
+        model, free = turned_by_picking(3), rearranged("B", *same_places())
+        array = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
+    target, order = lx.Target(index=1), [1, 2, 0]
+    whole = model.explain({name: array}, method, target)
+    turned = model.explain({name: array[order]}, method, target)
+    alone = [free.explain({name: array[[b]]}, method, target) for b in range(3)]
+    close = {"rtol": 1e-4, "atol": 1e-5 * float(np.abs(whole.relevance[name]).max())}
+    np.testing.assert_allclose(turned.relevance[name], whole.relevance[name][order], **close)
+    np.testing.assert_allclose(whole.relevance[name], [e.relevance[name][0] for e in alone], **close)
+    np.testing.assert_allclose(whole.ledger.inputs, [e.ledger.inputs[0] for e in alone], **close)
+    assert not any("place in the batch" in warning for warning in whole.warnings)
+
+
+def same_places() -> list[onnx.NodeProto]:
+    return [onnx.helper.make_node("Identity", [a], [b]) for a, b in ("zx", ("logits", "y"))]
+
+
+def test_noise_that_falls_by_place_is_told() -> None:
+    """Where words of all samples are folded into one axis before they are sorted and looked up."""
+    rng = np.random.default_rng(6)
+    g = GraphBuilder(np.float32, 17)
+    words = g.op("Reshape", [g.input("tokens", [3, 4], 7), g.ints(-1)])
+    count = g.ints(12)
+    sort = g.ops("TopK", [words, count], 2, "sorted", axis=0)
+    back = g.ops("TopK", [sort[1], count], 2, "unsorted", axis=0, largest=0)[1]
+    vectors = g.op("Tanh", [g.op("Gather", [g.constant(rng.normal(size=(9, 2)), "table"), sort[0]])])
+    placed = g.op("Reshape", [g.op("Gather", [vectors, back], axis=0), g.ints(3, 4, 2)])
+    model = lx.load(g.model(g.reduce("sum", placed, 1, "summed"), [3, 2]))
+    tokens = np.array([[2, 5, 1, 1], [7, 3, 3, 8], [4, 4, 6, 2]])
+    told = model.explain({"tokens": tokens}, lx.SmoothGrad(samples=3), lx.Target(index=0)).warnings
+    assert any("place in the batch" in warning for warning in told)
+    told = model.explain({"tokens": tokens}, lx.IntegratedGradients(steps=5), lx.Target(index=0)).warnings
+    assert not any("place in the batch" in warning for warning in told)
 
 
 def test_a_batch_of_fixed_size_is_explained_sample_by_sample_in_the_whole() -> None:
@@ -199,8 +258,7 @@ def test_samples_that_move_on_by_one_are_booked_to_whom_they_are() -> None:
 
 def test_contextual_decomposition_refuses_samples_that_it_cannot_tell_apart() -> None:
     """In a batch of a fixed size, none can be cut out: the ledger would add up for none of them."""
-    picked = [onnx.helper.make_node("Gather", [a, "order"], [b], axis=0) for a, b in ("zx", ("logits", "y"))]
-    model = rearranged(3, *picked, order=[2, 1, 0])
+    model = turned_by_picking(3)
     z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
     with pytest.raises(lx.UnsupportedOperator, match="its samples are not those of the output"):
         model.explain({"z": z}, lx.ContextualDecomposition(), lx.Target(index=1))

@@ -35,7 +35,7 @@ from lstm_explain.target import Target
 Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
 
-# SmoothGrad is missing: the noise that it draws for a sample depends on the samples before it.
+# SmoothGrad is missing: it has not been tried.
 BATCHED = (LRP, Gradient, GradientTimesInput, IntegratedGradients, Occlusion, ShapleySampling, ContextualDecomposition)
 # Padding adds windows to Occlusion and players to ShapleySampling: these go with requests of the same length only.
 PADDED = (LRP, Gradient, GradientTimesInput, IntegratedGradients)

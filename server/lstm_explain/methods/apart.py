@@ -144,7 +144,7 @@ def _weighed(task: Task, scores: Scores, row: int) -> Task:
     at = (slice(None),) * (axis % weights.ndim) + (row,)
     alone[at] = weights[at]
     target = Target(task.target.output, None, None, None, alone, task.target.pre_activation)
-    return Task(task.study, task.inputs, task.output, task.head, target)
+    return Task(task.study, task.inputs, task.output, task.head, target, company=scores.batch)
 
 
 def _joined_whole(scores: Scores, parts: Iterable[Found]) -> Found:
@@ -153,13 +153,15 @@ def _joined_whole(scores: Scores, parts: Iterable[Found]) -> Found:
     One part is there at a time: they are as large as the batch, and as many as it has samples.
     """
     relevance: dict[str, Array] = {}
+    notes: dict[str, None] = {}
     answers, quantity = [], scores.quantity
     for part in parts:
         relevance = {name: array + relevance.get(name, 0) for name, array in part.answer.relevance.items()}
         answers.append(replace(part.answer, relevance={}))
+        notes.update(dict.fromkeys(part.notes))
         quantity = part.quantity
     answer = _answer(relevance, answers, np.arange(len(answers)))
-    return Found(scores.values, scores.selection, answer, {}, quantity)
+    return Found(scores.values, scores.selection, answer, {}, quantity, tuple(notes))
 
 
 def _largest(scores: Scores) -> float:

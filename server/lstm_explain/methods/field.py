@@ -13,6 +13,7 @@ from lstm_explain.methods.baselines import given_baselines
 from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
 from lstm_explain.methods.study import Scores, Task
 from lstm_explain.plan.account import per_sample
+from lstm_explain.plan.tracing import trace
 from lstm_explain.program.passes import ForwardPass, bytes_of
 from lstm_explain.program.propagation import explain_one, lanes_of
 from lstm_explain.rules import Lane, LaneLost
@@ -88,6 +89,30 @@ class Field:
             if own is not None and lanes.setdefault(name, Lane(own)) != Lane(own):
                 return {}
         return lanes if all(name in lanes for name in opened.entries) else {}
+
+    def noise_rows(self, name: str) -> Rows | None:
+        """The rows of an entry in which noise is drawn for one sample and met by all.
+
+        Those of `at`, but where one of several samples is explained in the company of the others: their axis is then
+        what the graph shows, whatever order they have along it. None where it does not show that.
+        """
+        shape, company = self.inputs[name].shape, self.task.company
+        if company == 1:
+            return self.rows[name]
+        axis = self._axis_of_samples(name)
+        if axis is None:
+            return rows_of(shape, None, 1) if name in self.task.inputs else None
+        return rows_of(shape, Lane(axis), company) if shape[axis] == company else None
+
+    def _axis_of_samples(self, name: str) -> int | None:
+        """Of an entry; the axis that runs along the samples of the inputs behind it."""
+        study = self.task.study
+        if name in self.task.inputs:
+            return study.axes[name].batch
+        samples = {(n, axes.batch) for n, axes in study.axes.items() if axes.batch is not None}
+        label = study.once(trace, study.engine.graph).labels.get(name, ())
+        found = [axis for axis, origins in enumerate(label) if origins & samples]
+        return found[0] if len(found) == 1 else None
 
     def start(self, baseline: Baseline) -> dict[str, Array]:
         """The entries' values at the baseline, as rows; vectors of zeros for tokens without one."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import memory
-from lstm_explain.methods.field import Field, times
+from lstm_explain.methods.field import Field, Rows, times
 from lstm_explain.methods.study import Found, Task, found
 from lstm_explain.spec.method import IntegratedGradients, SmoothGrad
 
@@ -84,27 +85,37 @@ def equal_change(places: Array, scores: Array, parts: int) -> Array:
 # --- noise -------------------------------------------------------------------------------------------------------
 
 
+PLACED = (
+    "noise depends on a sample's place in the batch: its size is fixed, and the graph does not show where in it a "
+    "sample's vectors lie"
+)
+
+
 def explain_by_smoothing(task: Task, method: SmoothGrad) -> Found:
     """The mean gradient around x; a token gets the norm of its vector's, as under Gradient.
 
     All samples of a batch meet the same noise, each scaled to its own range: nothing depends on the rest of the batch,
-    nor on a sample's place in it.
+    nor on a sample's place in it. Where the graph does not show the places, a note says so.
     """
     field = Field(task)
+    places = {name: field.noise_rows(name) for name in field.at}
 
     def points(name: str, ids: range) -> Array:
         at = field.at[name]
-        noise = np.stack([_noise(field, name, (method.seed, copy)) for copy in ids])
-        return at + method.noise * np.ptp(at, axis=(0, 2), keepdims=True) * noise
+        rows = places[name] or field.rows[name]
+        samples = at.reshape(rows)
+        noise = np.stack([_noise(field, name, rows, (method.seed, copy)) for copy in ids])
+        return (samples + method.noise * np.ptp(samples, axis=(0, 2), keepdims=True) * noise).reshape(-1, *at.shape)
 
     weights = np.full((method.samples, field.scores.batch), 1 / method.samples)
     mean = field.mean_gradient(points, weights)
     relevance = field.by_input(mean, norms=True)
-    return found(field.scores, relevance, field.total(relevance), None)
+    answer = found(field.scores, relevance, field.total(relevance), None)
+    return answer if all(places.values()) else replace(answer, notes=(PLACED,))
 
 
-def _noise(field: Field, name: str, seed: tuple[int, ...]) -> Array:
-    """Standard normal, [before, 1, after] as in the rows of `field.at`: the same for every sample."""
-    before, _, after = field.at[name].shape
+def _noise(field: Field, name: str, rows: Rows, seed: tuple[int, ...]) -> Array:
+    """Standard normal, [before, 1, after] as in these rows: the same for every sample."""
+    before, _, after = rows
     entry = list(field.at).index(name)
     return np.random.default_rng((*seed, entry)).standard_normal((before, 1, after))

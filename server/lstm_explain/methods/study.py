@@ -110,13 +110,17 @@ def _is_ours(engine: Engine, head: Head) -> bool:
 
 @dataclass(frozen=True)
 class Task:
-    """One question: what `explain` was asked, the inputs checked."""
+    """One question: what `explain` was asked, the inputs checked.
+
+    company: how many samples the inputs hold where the target weighs one of them only, as if all were one sample.
+    """
 
     study: Study
     inputs: dict[str, Array]
     output: str
     head: Head
     target: Target
+    company: int = 1
 
 
 class Scores:

@@ -28,8 +28,9 @@ class Axes:
 def find_axes(graph: Graph, given: Mapping[str, Axes] | None = None) -> dict[str, Axes]:
     """Axes of every input. What the graph does not show is taken from `given`, or guessed.
 
-    A guess: samples along the axis that has the name of another input's batch axis, else along the first; time along
-    the next, but for inputs of a recurrent model that never become a sequence.
+    An input has no batch axis where none of its axes can hold samples: all samples share it. A guess: samples along the
+    axis that has the name of another input's batch axis, else along the first; time along the next, but for inputs of a
+    recurrent model that never become a sequence.
     """
     traced = trace(graph)
     found = _Found(graph)
@@ -80,6 +81,8 @@ class _Found:
         self.batch: dict[str, int] = {}
         self.time: dict[str, int] = {}
         self.states: set[str] = set()
+        self._samples: Origins = frozenset()
+        self._across: Origins | None = None
 
     def add(self, role: str, origins: Origins) -> None:
         if role == "state":
@@ -114,16 +117,40 @@ class _Found:
             return None, True
         if name in self.batch:
             return self.batch[name], True
-        reached = [axis for axis in range(rank) if axis != time and (name, axis) in traced.arriving]
+        able = [axis for axis in range(rank) if axis != time and self._may_hold_samples(name, axis, traced)]
+        if not able:
+            return None, True
+        shown = self._arrived(name, able, traced)
+        if shown is not None:
+            return shown, True
+        same = [axis for axis in able if self._symbol(name, axis) in self._symbols - {None}]
+        return (same[0], True) if same else (able[0], False)
+
+    def _arrived(self, name: str, among: Sequence[int], traced: Trace) -> int | None:
+        """The one axis that an output runs along, or the only one of these along an output's first."""
+        reached = [axis for axis in among if (name, axis) in traced.arriving]
         ahead = [axis for axis in reached if (name, axis) in traced.leading]
-        for shown in (reached, ahead):
-            if len(shown) == 1:
-                return shown[0], True
-        same = [axis for axis in range(rank) if axis != time and self._symbol(name, axis) in self._symbols - {None}]
-        if same:
-            return same[0], True
-        first = next((axis for axis in range(rank) if axis != time), 0)
-        return first, rank == 1 and first != time
+        return next((shown[0] for shown in (reached, ahead) if len(shown) == 1), None)
+
+    def _may_hold_samples(self, name: str, axis: int, traced: Trace) -> bool:
+        """Not where a value has another input's samples along another axis than this one, nor where the extent is fixed
+        while that of the samples is free."""
+        if self._across is None:
+            self._samples = self._shown_samples(traced)
+            self._across = _lying_across(self._samples, traced)
+        others = (self._extent(*own) for own in self._samples if own[0] != name)
+        fixed = isinstance(self._extent(name, axis), int) and not all(isinstance(extent, int) for extent in others)
+        return not fixed and (name, axis) not in self._across
+
+    def _shown_samples(self, traced: Trace) -> Origins:
+        """The inputs' axes of which an operator or an output shows that they hold samples."""
+        found = dict(self.batch)
+        for name in self.graph.inputs:
+            rank = self.graph.type_of(name).rank or 0
+            ahead = [a for a in range(rank) if a != self.time.get(name) and (name, a) in traced.leading]
+            if name not in found and len(ahead) == 1 and rank > 1:
+                found[name] = ahead[0]
+        return frozenset(found.items())
 
     @functools.cached_property
     def _symbols(self) -> set[str | None]:
@@ -133,9 +160,25 @@ class _Found:
         }
 
     def _symbol(self, name: str, axis: int) -> str | None:
-        shape: Sequence[int | str | None] | None = self.graph.type_of(name).shape
-        extent = shape[axis] if shape is not None and axis < len(shape) else None
+        extent = self._extent(name, axis)
         return extent if isinstance(extent, str) else None
+
+    def _extent(self, name: str, axis: int) -> int | str | None:
+        shape: Sequence[int | str | None] | None = self.graph.type_of(name).shape
+        return shape[axis] if shape is not None and axis < len(shape) else None
+
+
+def _lying_across(samples: Origins, traced: Trace) -> Origins:
+    """Axes that lie beside other inputs' samples in some value, and never along with them there."""
+    found: set[tuple[str, int]] = set()
+    for label in {label for label in traced.labels.values() if len({n for x in label for n, _ in x}) > 1}:
+        along = [{name for name, _ in origins & samples} for origins in label]
+        inputs: set[str] = set().union(*along)
+        for own in frozenset().union(*label):
+            met = set().union(*(names for origins, names in zip(label, along, strict=True) if own in origins))
+            if inputs - {own[0]} and not met - {own[0]}:
+                found.add(own)
+    return frozenset(found)
 
 
 def doubts(axes: Mapping[str, Axes]) -> tuple[str, ...]:
