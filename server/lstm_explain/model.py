@@ -191,7 +191,10 @@ class Model:
 
     def _noted(self, found: Explanation) -> Explanation:
         """With a warning for each guess of an input's axes: pictures and sums per step go by them under any method."""
-        if all(axes.certain for axes in self.axes.values()):
+        for axes in self._study.axes.values():
+            if not axes.certain:
+                break
+        else:
             return found
         assert found.target.output is not None  # as used
         explained = self._study.reachable(found.target.output)

@@ -121,7 +121,8 @@ class BackwardPass:
 
     def value(self, name: str) -> Array:
         """A kept value that is no constant, in the arithmetic of this pass."""
-        return in_dtype(self.done.values[name], self.dtype)
+        array = self.done.values[name]
+        return array if array.dtype is self.dtype else in_dtype(array, self.dtype)
 
     def site(self, stop: Stop) -> Site:
         site = self.sites.get(stop.node.name)

@@ -31,7 +31,7 @@ from lstm_explain.program.steps.segment import SegmentForward
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import Recurrent
 from lstm_explain.spec.method import LRP, GradientTimesInput, Method
-from lstm_explain.watch import checkpoint
+from lstm_explain.watch import checking, checkpoint
 
 MOST_SHAPES = 512  # sequences of so many lengths, by one method
 ForwardStep = Callable[[ForwardPass], None]
@@ -75,9 +75,9 @@ class Program:
         return self.forward_by(self._forward, arrays)
 
     def forward_by(self, steps: Sequence[ForwardStep], inputs: Mapping[str, Array]) -> ForwardPass:
-        done = ForwardPass(dict(inputs))
+        done, check = ForwardPass(dict(inputs)), checking()
         for step in steps:
-            checkpoint()
+            check()
             step(done)
         for name in self.plan.constant_outputs:
             done.values[name] = self.plan.graph.constants[name]
@@ -103,8 +103,9 @@ class Program:
 
     def backward(self, back: BackwardPass) -> None:
         """Walks back from what has been sent to the targets. Raises LaneLost where samples cannot be told apart."""
+        check = checking()
         for step in self._back:
-            checkpoint()
+            check()
             step(back)
 
     def backward_together(self, backs: Sequence[BackwardPass]) -> None:
@@ -196,8 +197,9 @@ class Specialised:
         return True
 
     def backward(self, back: BackwardPass) -> None:
+        check = checking()
         for step in self.back:
-            checkpoint()
+            check()
             step(back)
 
 

@@ -83,7 +83,8 @@ class RecurrentBackward(BackwardStep):
             self._hand_on(back, messages, flow)
 
     def messages(self, back: BackwardPass) -> list[Message | None]:
-        return [back.messages.get(name) for name in self.carrying]
+        arrived = back.messages.get
+        return [arrived(name) for name in self.carrying]
 
     def _arriving(self, messages: Sequence[Message | None]) -> list[Array | None]:
         if self.lrp is None:
@@ -134,7 +135,7 @@ class _OfShape(RecurrentBackward):
     def __call__(self, back: BackwardPass) -> None:
         tapes: list[Tape] = back.done.tapes[self.name]
         messages = self.messages(back)
-        alike = self.whole and tapes[0].lens.whole and tapes[0].x.shape == self.shape
-        arriving = self._arriving(messages)
+        first, arriving = tapes[0], self._arriving(messages)
+        alike = self.whole and first.lens.whole and first.x.shape == self.shape
         flow = self.back(tapes, arriving) if alike else self.cell.backward(tapes, arriving, self.lrp)
         self._hand_on(back, messages, flow)
