@@ -73,5 +73,5 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf $(VENV) $(VENV)-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.html
+	rm -rf $(VENV) $(VENV)-deploy .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

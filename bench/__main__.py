@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import alternatives, clients, engine, peers, pieces, revisions, scaling, service, service_page
+from bench import clients, engine, peers, pieces, revisions, scaling, service, service_page
 from bench.machine import machine
 from bench.models import GRID, OTHER_CELLS
 
@@ -47,7 +47,6 @@ def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "engine": _engine,
     "cells": lambda console, a, _: engine.run_cells(console, OTHER_CELLS, seconds=a.seconds),
-    "alternatives": lambda console, a, _: alternatives.run(console, folder=a.rivals, seconds=a.seconds),
     "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
     "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),
     "pieces": lambda console, a, _: pieces.run(console),
@@ -98,7 +97,6 @@ def main() -> None:
     parser.add_argument("--model", action="append", type=int, help="of the grid, by number; default: every one")
     parser.add_argument("--seconds", type=float, help="for each figure; default: 0.4, or 0.15 with --quick")
     parser.add_argument("--captum", type=Path, metavar="PYTHON", help="an interpreter that has torch and Captum")
-    parser.add_argument("--rivals", type=Path, metavar="DIR", help="what scripts/alternatives_environment.sh compiled")
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results.json", help="figures are added to this")
     arguments = parser.parse_args()
     console = Console(width=200)

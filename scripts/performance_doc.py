@@ -115,16 +115,6 @@ def cells(figures: dict[str, Any]) -> str:
     return _table(["model", "T", *(f"{method}, batch {b}" for method in chosen for b in batches)], lines)
 
 
-def alternatives(figures: dict[str, Any]) -> str:
-    rows, compiled = figures["alternatives"]["rows"], figures["alternatives"]["compiled"]
-    ways, lines = list(rows[0]["ratios"]), []
-    for row in rows:
-        case = f"LRP-{row['rule']}, {_name(row['model'])}, T = {row['T']}{'' if row['steps'] else ', the call alone'}"
-        lines.append([case, *(_ratio(row["ratios"][name]) for name in ways)])
-    table = _table(["way back of", *ways], lines)
-    return f"{table}\n\nCompiled with {compiled}." if compiled else table
-
-
 def targets(figures: dict[str, Any]) -> str:
     return _table(["", "wanted", "measured", "reached"], performance_targets.lines(figures))
 
@@ -204,7 +194,6 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "peers": ("peers", peers),
     "profile": ("pieces", profile),
     "products": ("pieces", products),
-    "alternatives": ("alternatives", alternatives),
     "service": ("service", service),
     "clients": ("clients", clients),
 }

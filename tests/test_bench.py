@@ -14,7 +14,7 @@ from rich.console import Console
 
 import lstm_explain as lx
 from bench import __main__ as main
-from bench import alternatives, engine, models, pieces
+from bench import engine, models, pieces
 from bench.revisions import Case
 from bench.timing import compare
 
@@ -64,24 +64,6 @@ def test_a_part_that_fails_is_told_and_what_was_measured_stays(monkeypatch: pyte
     assert figures["pieces"] == {"profile": []}
     assert figures["commits"]["scaling"] == "abc"
     assert figures["commits"]["pieces"] == figures["machine"]["commit"]
-
-
-@pytest.mark.parametrize("rule", ["all", "half"])
-@pytest.mark.parametrize("steps", [True, False])
-def test_rivals_that_nobody_has_built_are_told(rule: str, steps: bool, tmp_path: Path) -> None:
-    for folder in (None, tmp_path):
-        cells = alternatives.measure(alternatives.Case(SMALL, 3, rule, steps), folder, seconds=0)
-        assert cells.pop(alternatives.OURS)["median"] > 0
-        if rule == "all" and steps:
-            assert cells.pop("an ONNX graph")["median"] > 0
-        assert all(list(cell) == ["missing"] for cell in cells.values()), cells
-
-
-def test_a_rival_that_answers_something_else_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(alternatives.WAYS, "wrong", lambda way, _: lambda: np.ones_like(way.tape.x))
-    cells = alternatives.measure(alternatives.Case(SMALL, 3), None, seconds=0)
-    assert list(cells["wrong"]) == ["error"]
-    assert "Not equal" in cells["wrong"]["error"]
 
 
 @pytest.mark.parametrize("batch", [1, 3])

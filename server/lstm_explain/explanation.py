@@ -78,9 +78,7 @@ def explanation_of(
     float32. quantity: what `explained` is of the target's output. notes: further warnings, for all samples. Raises
     InputError where the relevance is not finite.
     """
-    if not all(
-        [isfinite(left) for left in answer.ledger.residual.tolist()]
-    ):  # of all the others, the relevance's sum among them
+    if not all(map(isfinite, answer.ledger.residual.tolist())):  # of all the others, the relevance's sum among them
         raise InputError(_not_finite(method, answer))
     for name, array in answer.captured.items():
         if not np.isfinite(array).all():
