@@ -22,7 +22,7 @@ PIECES: tuple[tuple[str, Places], ...] = (
     ("input checks", (("lstm_explain.model", "check_inputs"),)),
     ("forward pass", (("lstm_explain.engine", "Engine.forward"),)),
     ("· its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
-    ("way back", (("lstm_explain.engine", "explain_by_propagation"),)),
+    ("way back", (("lstm_explain.engine", "explain_one"),)),
     (
         "· its kernel",
         tuple(("lstm_explain.kernels.lstm_relevance", n) for n in ("relevance_all", "relevance_shared")),
