@@ -89,22 +89,33 @@ class Engine:
             with shapes_agree():
                 return done, list(zip(selections, explain_together(program, done, asked), strict=True))
         (target,) = targets
+        done, selection, answer = self.explain_one(program, inputs, target, output, passes)
+        return done, [(selection, answer)]
+
+    def explain_one(
+        self,
+        program: Program,
+        inputs: Mapping[str, Array],
+        target: Target,
+        output: str,
+        passes: Passes | None = None,
+    ) -> tuple[ForwardPass, Selection, Answer]:
+        """As `explain`, of one target and without captures: by the program for shapes that have come before."""
         key = (program, target.batch_axis, *[array.shape for array in inputs.values()])
         known = self.known.get(key)
         done = self._forward(program, inputs, known, passes)
         selection = select(target, done.values[output], output)
-        if known is not None and known.holds(done):
-            with shapes_agree():
-                return done, [(selection, explain_one(program, done, selection, target.batch_axis, known))]
         over: Callable[[BackwardPass], None] | None = None
-        if self.known.wants(key):
+        if known is not None and not known.holds(done):
+            known = None
+        elif known is None and self.known.wants(key):
             lengthy()
 
             def over(back: BackwardPass) -> None:
                 self.known.add(key, program.specialised(done, back))
 
         with shapes_agree():
-            return done, [(selection, explain_one(program, done, selection, target.batch_axis, None, over))]
+            return done, selection, explain_one(program, done, selection, target.batch_axis, known, over)
 
     def _forward(
         self, program: Program, inputs: Mapping[str, Array], known: Specialised | None, passes: Passes | None

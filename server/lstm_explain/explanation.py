@@ -87,7 +87,7 @@ def explanation_of(
         _handed_out(answer.relevance, single=single),
         {name: in_dtype(from_bits(values[name], spec.dtype), spec.dtype) for name, spec in specs.items()},
         answer.explained,
-        _handed_out(answer.captured, single=single),
+        _handed_out(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
         method,
         target,

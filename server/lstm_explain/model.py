@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ from lstm_explain.program.program import Program
 from lstm_explain.spec.method import LRP, ContextualDecomposition, Gradient, GradientTimesInput, Method
 from lstm_explain.target import Target
 
+WALKING = (LRP, Gradient, GradientTimesInput)  # one pass forward, one back
+MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and targets to programs
 BEFORE_ACTIVATION = (LRP, ContextualDecomposition)  # a share of a probability depends on the other classes' logits
 
 
@@ -77,6 +79,7 @@ class Model:
         self._whole: ort.InferenceSession | None = None
         self._study = Study(self._engine)
         self._precision = Precision(self._engine, self._study.axes, single=single)
+        self._routes: dict[Hashable, tuple[str, Program]] = {}
         self.footprint = Footprint(self)
 
     @property
@@ -166,8 +169,32 @@ class Model:
         MethodError, UnsupportedOperator.
         """
         checked = self._checked(inputs, method)
-        output, head = self._explained(method, target, capture)
-        return self._noted(self._explain(checked, Question(method, output, head, (target,), capture))[0])
+        route = None if capture else self._route(method, target)
+        if route is None:
+            output, head = self._explained(method, target, capture)
+            return self._noted(self._explain(checked, Question(method, output, head, (target,), capture))[0])
+        output, program = route
+        with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
+            values, selection, answer = self._precision.explain_one(program, checked, target, output)
+        resolved, quantity = used(target, output, selection), program.quantity
+        single = self._precision.single
+        return self._noted(
+            explanation_of(answer, self.outputs, values, method, resolved, single=single, quantity=quantity)
+        )
+
+    def _route(self, method: Method, target: Target) -> tuple[str, Program] | None:
+        """The output that the target names, and the program that explains it; None for what is more than one walk."""
+        try:
+            key = (method, target.output, target.pre_activation)
+            known = self._routes.get(key)
+        except (AttributeError, TypeError):  # no Target, or a method that holds arrays, and has no hash
+            return None
+        if known is None and isinstance(method, WALKING) and not self._precision.starts_in_double(method):
+            output, head = self._explained(method, target, ())
+            if len(self._routes) >= MOST_ROUTES:
+                self._routes.clear()
+            known = self._routes[key] = (output, self._engine.program(head, method))
+        return known
 
     def explain_many(
         self,
@@ -235,7 +262,7 @@ class Model:
 
     def _explain(self, checked: dict[str, npt.NDArray[Any]], question: Question) -> list[Explanation]:
         method, output, head, targets, capture = question
-        if not isinstance(method, (LRP, Gradient, GradientTimesInput)):
+        if not isinstance(method, WALKING):
             return [self._explain_by_study(checked, method, output, head, target, capture) for target in targets]
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
             values, answers = self._precision.explain(checked, question)

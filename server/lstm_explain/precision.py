@@ -15,11 +15,12 @@ from lstm_explain.graph.double import double
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.stacking import rows_of
 from lstm_explain.plan.axes import Axes
-from lstm_explain.program.passes import bytes_of
+from lstm_explain.program.passes import ForwardPass, bytes_of
+from lstm_explain.program.program import Program
 from lstm_explain.program.propagation import Answer, joined
 from lstm_explain.rules import Lane
 from lstm_explain.spec.method import LRP, Method
-from lstm_explain.target import Selection, of_samples
+from lstm_explain.target import Selection, Target, of_samples
 from lstm_explain.watch import lengthy
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
@@ -54,16 +55,33 @@ class Precision:
         if not self.single or not isinstance(question.method, LRP):
             return done.values, answers
         rows = [wanting(question.method, answer) for _, answer in answers]
-        if any(map(len, rows)):
-            passes: Passes = {}
-            values = {name: done.values[name] for name in self.engine.graph.outputs}
-            each = bytes_of(done) // max(selection.batch for selection, _ in answers)
-            del done  # what float64 takes comes in the place of it
-            for number, of in enumerate(rows):
-                if len(of):
-                    answers[number] = self._mended(inputs, question, number, answers[number], of, each, passes)
-            return values, answers
-        return done.values, answers
+        if not any(map(len, rows)):
+            return done.values, answers
+        values, each = self._kept(done, answers[0][0])
+        del done  # what float64 takes comes in the place of it
+        passes: Passes = {}
+        for number, of in enumerate(rows):
+            if len(of):
+                answers[number] = self._mended(inputs, question, number, answers[number], of, each, passes)
+        return values, answers
+
+    def explain_one(
+        self, program: Program, inputs: Mapping[str, Array], target: Target, output: str
+    ) -> tuple[Mapping[str, Array], Selection, Answer]:
+        """As `explain`, by a program of float32's."""
+        method = program.method
+        done, selection, answer = self.engine.explain_one(program, inputs, target, output)
+        if not self.single or not len(rows := wanting(method, answer)):
+            return done.values, selection, answer
+        assert program.head is not None
+        values, each = self._kept(done, selection)
+        del done
+        question = Question(method, output, program.head, (target,), ())
+        return values, *self._mended(inputs, question, 0, (selection, answer), rows, each, {})
+
+    def _kept(self, done: ForwardPass, selection: Selection) -> tuple[dict[str, Array], int]:
+        """What is handed out of a pass that float32 was not enough for, and the bytes that it took per sample."""
+        return {name: done.values[name] for name in self.engine.graph.outputs}, bytes_of(done) // selection.batch
 
     def starts_in_double(self, method: Method) -> bool:
         """Whether float32 is not worth a try: gates divide what they receive by pre-activations, which may be small.

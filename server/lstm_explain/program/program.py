@@ -67,6 +67,11 @@ class Program:
         layers = layer_steps(plan, self.lrp)
         self._back = [layers.get(stop.node.name) or self._backward_step(stop) for stop in reversed(plan.stops)]
 
+    @property
+    def quantity(self) -> str:
+        """What the explained value is of the output: see `Head`."""
+        return "output" if self.head is None else self.head.quantity
+
     # --- forward ------------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Mapping[str, Array]) -> ForwardPass:

@@ -20,6 +20,7 @@ from lstm_explain.rules.shares import in_dtype
 from lstm_explain.target import Selection
 from lstm_explain.watch import part
 
+NOBODY = np.zeros(0)
 MOST_TOGETHER = 16  # samples of all targets: with more, one step's product takes as long for each as alone
 
 
@@ -158,7 +159,8 @@ def _answer(program: Program, back: BackwardPass, explained: Array, known: Speci
     relevance: dict[str, Array] = {}
     peaks: dict[str, Array | tuple[float]] = {}
     lanes: dict[str, Lane | None] = {}
-    messages, alone, totals, total = back.messages, back.batch == 1, np.zeros(back.batch), 0.0
+    messages, alone, total = back.messages, back.batch == 1, 0.0
+    totals = NOBODY if alone else np.zeros(back.batch)
     for name in program.inputs:
         message = messages.get(name)
         if message is None:
