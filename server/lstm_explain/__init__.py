@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from lstm_explain import evaluate as evaluate
     from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
     from lstm_explain.ledger import Ledger
+    from lstm_explain.loading import load
     from lstm_explain.methods.baselines import mean_baseline
-    from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec, load
+    from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec
     from lstm_explain.plan.axes import Axes
     from lstm_explain.spec.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
     from lstm_explain.spec.method import (
@@ -90,7 +91,8 @@ _HOMES = {
         "SmoothGrad",
         "method_from_name",
     ],
-    "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec", "load"],
+    "loading": ["load"],
+    "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec"],
     "target": ["Target"],
 }
 

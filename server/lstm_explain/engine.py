@@ -12,7 +12,7 @@ import numpy as np
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.amount import steady
 from lstm_explain.graph.ir import Array, Graph
-from lstm_explain.graph.session import most_bytes
+from lstm_explain.graph.session import runtime_message
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import taps as taps_of
@@ -27,7 +27,6 @@ from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import lengthy, part, watched
 
 Passes = dict[Plan, ForwardPass]
-OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")  # ONNX Runtime's words
 TIMES_A_PASS = 4  # what the pass, the walk back and float64 take together
 MOST_PROGRAMS = 128  # by methods, whose parameters callers choose freely
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
@@ -209,14 +208,3 @@ def keep_of(method: Method) -> Keep:
 
 def in_double(inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in inputs.items()}
-
-
-def runtime_message(error: Exception) -> str:
-    """ONNX Runtime's message without its source locations."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
-        watch = watched()
-        if watch is not None:
-            watch.out_of_memory = True
-        return f"it takes more memory than there is, or than LSTM_EXPLAIN_MAX_RUNTIME_BYTES={most_bytes()} allows"
-    return text.split(" onnxruntime::", 1)[0][:500] if text else type(error).__name__

@@ -6,7 +6,6 @@ import functools
 import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,28 +13,17 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from lstm_explain.engine import Engine, Question, runtime_message, shapes_agree
-from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
+from lstm_explain.engine import Engine, Question, shapes_agree
+from lstm_explain.errors import InputError, MethodError, TargetError
 from lstm_explain.explanation import Explanation, explanation_of, from_bits, used
 from lstm_explain.footprint import Footprint
-from lstm_explain.graph.canonical import canonical, expanded
-from lstm_explain.graph.division import without_traps
-from lstm_explain.graph.empty import may_hold_nothing, without_empty_sequences
-from lstm_explain.graph.fold import fold
 from lstm_explain.graph.ir import Graph
-from lstm_explain.graph.lists import without_lists
-from lstm_explain.graph.operands import check_operands
-from lstm_explain.graph.protos import nodes_of
-from lstm_explain.graph.read import build, infer, infer_changed, read
-from lstm_explain.graph.session import open_session, run_session
-from lstm_explain.graph.single import with_single_elements
-from lstm_explain.graph.types import try_inference
-from lstm_explain.graph.unsigned import reads_signed_weights, with_unsigned_weights
-from lstm_explain.inputs import TensorSpec, check_inputs, probe_inputs
+from lstm_explain.graph.session import run_session, runtime_message
+from lstm_explain.graph.whole import prepared, whole_session
+from lstm_explain.inputs import TensorSpec, check_inputs
 from lstm_explain.methods.dispatch import as_used, explain_by_study
 from lstm_explain.methods.study import Study, Task
 from lstm_explain.plan.axes import Axes, doubts, find_lengths
-from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.precision import Precision
@@ -56,16 +44,7 @@ class Model:
     """
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
-        typed = infer(proto)
-        changed = [without_traps(typed), with_single_elements(typed)]
-        self._proto = infer_changed(typed) if any(changed) else typed
-        spelled = without_lists(expanded(self._proto))
-        typed = self._proto if spelled is self._proto else infer_changed(spelled)
-        graph = build(typed)
-        check_operands(graph)
-        graph = canonical(fold(graph))
-        check_operands(graph, folded=True)  # folding and spelling have made more of them known
-        try_inference(graph)
+        self._proto, graph = prepared(proto)
         self._engine = Engine(graph, gates)
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}
@@ -141,17 +120,18 @@ class Model:
         if not self._engine.runtime_runs:
             values = self._study.predict(checked, Head(next(iter(self.outputs)), ()))
             return {name: values[name] for name in self.outputs}
-        session = self._session()
+        session = self.session()
         try:
             came = run_session(session, list(self.outputs), checked)
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return {n: from_bits(a, spec.dtype) for (n, spec), a in zip(self.outputs.items(), came, strict=True)}
 
-    def _session(self) -> ort.InferenceSession:
+    def session(self) -> ort.InferenceSession:
+        """ONNX Runtime's, of the whole model."""
         with self._lock:
             if self._whole is None:
-                self._whole = _whole_session(self._proto)
+                self._whole = whole_session(self._proto)
             return self._whole
 
     def explain(
@@ -318,86 +298,6 @@ class Model:
         """In which arithmetic methods that walk back are computed."""
         return self._precision
 
-    def verify(self) -> None:
-        """Holds our kernels against ONNX Runtime's run of the whole graph; raises ModelError where they differ.
-
-        Skipped where ONNX Runtime cannot run the whole (float64 cells), no inputs can be made up that fit, or a node
-        has no rule, in which case nothing is run by our kernels.
-        """
-        try:
-            plan = compile_plan(self._engine.graph, list(self.outputs), Purpose())
-        except UnsupportedOperator:
-            self._session()
-            return
-        probe = probe_inputs(self.inputs)
-        try:
-            wanted = self.predict(probe)
-            came = self._engine.forward(Program(plan, self._engine.cells, LRP()), probe).values
-        except Error:
-            return
-        relative, absolute = _rounding(self._engine.graph)
-        for name, value in wanted.items():
-            if value.dtype.kind != "f":
-                continue
-            atol = absolute + relative * np.abs(value[np.isfinite(value)]).max(initial=0)
-            if not np.allclose(value, came[name], rtol=0, atol=atol, equal_nan=True):
-                raise ModelError(f"output {name!r}: our recurrent kernels and ONNX Runtime disagree on this model")
-
-
-def _rounding(graph: Graph) -> tuple[float, float]:
-    """How far apart two right answers may be: relative to the largest, and absolute. The last bit of a value may become
-    a level of the next, where values are rounded on their way.
-    """
-    if any("Quantize" in node.op for node in graph.all_nodes()):
-        return 0.1, 1e-2
-    half = any(kind.dtype == np.float16 for kind in graph.types.values())
-    return (3e-2, 1e-2) if half else (1e-3, 1e-4)
-
-
-def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, int | None] | None = None) -> Model:
-    """Loads a model from a path, the bytes of a file, or a ModelProto; raises ModelError.
-
-    gates: for products whose gate is not to be seen from the graph, the slot of the operand that is the gate (0 or 1;
-    None: neither is) by node name. External data is read from inside the model's own folder only.
-    """
-    try:
-        proto = read(source)
-    except Error:
-        raise
-    except Exception as error:  # ONNX's tools raise several types, all about the file
-        raise ModelError(f"the model cannot be read: {runtime_message(error)}") from error
-    try:
-        model = Model(proto, gates)
-        model.verify()
-    except ModelError:
-        raise
-    except Exception as error:  # a valid file may still be one that no runtime can prepare
-        raise ModelError(f"the model cannot be prepared: {_with_node(proto, error)}") from error
-    return model
-
-
-def _whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
-    if may_hold_nothing(proto) or reads_signed_weights(proto):
-        guarded = onnx.ModelProto()
-        guarded.CopyFrom(proto)
-        without_empty_sequences(guarded, {value.name for value in proto.graph.input})
-        with_unsigned_weights(guarded)
-        proto = guarded
-    try:
-        return open_session(proto.SerializeToString())
-    except Exception as error:  # ONNX Runtime's own types are not public
-        raise ModelError(f"ONNX Runtime cannot run the model: {_with_node(proto, error)}") from error
-
-
-def _with_node(proto: onnx.ModelProto, error: Exception) -> str:
-    """ONNX Runtime's message, which tells of an operator that it lacks, but not which node that is."""
-    message = runtime_message(error)
-    for node in nodes_of(proto):
-        if f"{node.domain or 'ai.onnx'}:{node.op_type}(" in message:
-            name = node.name or next(iter(node.output), "")
-            return f"node {name!r} ({node.domain}{'::' if node.domain else ''}{node.op_type}): {message}"
-    return message
-
 
 def _spec(graph: Graph, name: str) -> TensorSpec:
     kind = graph.type_of(name)
@@ -406,4 +306,4 @@ def _spec(graph: Graph, name: str) -> TensorSpec:
     return TensorSpec(np.dtype(np.float32) if kind.dtype is None else kind.dtype, named)
 
 
-__all__ = ["Axes", "Explanation", "Model", "NodeReport", "Report", "TensorSpec", "load"]
+__all__ = ["Axes", "Explanation", "Model", "NodeReport", "Report", "TensorSpec"]

@@ -34,7 +34,7 @@ def evaluate(
     from lstm_explain.catalogue.notation import split_parameters
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import split, summarise, work
-    from lstm_explain.model import load
+    from lstm_explain.loading import load
     from lstm_explain.spec.method import Players
 
     players = next((p for p in get_args(Players) if p == over), None)

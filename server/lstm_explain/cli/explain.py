@@ -41,7 +41,7 @@ def explain(
 ) -> None:
     """Explains one batch. Exit code: 1 if the method cannot pass through the model, 2 if something given is wrong."""
     kernel_cache.use()
-    from lstm_explain.model import load
+    from lstm_explain.loading import load
 
     arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
     chosen, loaded = method_of(method, param or ()), load(model)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def inspect(model: ModelFile, as_json: AsJson = False) -> None:
     """Shows what LRP does at every node. Exit code: 0 all supported, 1 LRP is not possible, 2 unreadable."""
     kernel_cache.use()
-    from lstm_explain.model import load
+    from lstm_explain.loading import load
 
     loaded = load(model)
     report = loaded.report()

@@ -19,6 +19,8 @@ from lstm_explain.graph.unsigned import with_unsigned_weights
 from lstm_explain.threads import threads
 from lstm_explain.watch import lengthy, watched
 
+OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")  # ONNX Runtime's words
+
 ort.set_default_logger_severity(4)  # what goes wrong is raised and told by us
 
 
@@ -133,3 +135,14 @@ def value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
     kind = graph.type_of(name)
     dtype = np.dtype(np.float32) if kind.dtype is None else kind.dtype
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), kind.shape)
+
+
+def runtime_message(error: Exception) -> str:
+    """ONNX Runtime's message without its source locations."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        watch = watched()
+        if watch is not None:
+            watch.out_of_memory = True
+        return f"it takes more memory than there is, or than LSTM_EXPLAIN_MAX_RUNTIME_BYTES={most_bytes()} allows"
+    return text.split(" onnxruntime::", 1)[0][:500] if text else type(error).__name__

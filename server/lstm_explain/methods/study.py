@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import onnxruntime as ort
 
-from lstm_explain.engine import Engine, runtime_message
+from lstm_explain.engine import Engine
 from lstm_explain.errors import Error, InputError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.rewrite import make
-from lstm_explain.graph.session import run_session, session_of
+from lstm_explain.graph.session import run_session, runtime_message, session_of
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.opened import Opened, open_graph
 from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile
