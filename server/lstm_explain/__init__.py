@@ -13,11 +13,7 @@ if TYPE_CHECKING:
     from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
     from lstm_explain.ledger import Ledger
     from lstm_explain.loading import load
-    from lstm_explain.methods.baselines import mean_baseline
-    from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec
-    from lstm_explain.plan.axes import Axes
-    from lstm_explain.spec.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
-    from lstm_explain.spec.method import (
+    from lstm_explain.methods import (
         LRP,
         ContextualDecomposition,
         Gradient,
@@ -29,6 +25,10 @@ if TYPE_CHECKING:
         SmoothGrad,
         method_from_name,
     )
+    from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+    from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec
+    from lstm_explain.plan.axes import Axes
+    from lstm_explain.runner.baselines import mean_baseline
     from lstm_explain.target import Target
 
 # Released builds of ONNX Runtime (from 1.29) report to their makers what models they load, unless told not to before
@@ -73,24 +73,13 @@ __all__ = [
     "method_from_name",
 ]
 
+# Of all names but those of the methods, which the registry has.
 _HOMES = {
     "errors": ["Error", "InputError", "MethodError", "ModelError", "TargetError", "UnsupportedOperator"],
     "ledger": ["Ledger"],
     "plan.axes": ["Axes"],
-    "methods.baselines": ["mean_baseline"],
-    "spec.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
-    "spec.method": [
-        "LRP",
-        "ContextualDecomposition",
-        "Gradient",
-        "GradientTimesInput",
-        "IntegratedGradients",
-        "Method",
-        "Occlusion",
-        "ShapleySampling",
-        "SmoothGrad",
-        "method_from_name",
-    ],
+    "runner.baselines": ["mean_baseline"],
+    "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
     "loading": ["load"],
     "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec"],
     "target": ["Target"],
@@ -100,11 +89,11 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "evaluate":
         return import_module(f"{__name__}.evaluate")
-    for module, names in _HOMES.items():
-        if name in names:
-            globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = next((module for module, names in _HOMES.items() if name in names), "methods")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.amount import steady
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import runtime_message
+from lstm_explain.methods import LRP, GradientTimesInput, Method
 from lstm_explain.plan.compile import Plan, Purpose, compile_plan
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.terms import taps as taps_of
@@ -22,7 +23,6 @@ from lstm_explain.program.program import KnownShapes, Program, Specialised
 from lstm_explain.program.propagation import Answer, explain_one, explain_together
 from lstm_explain.rules.cells import cells_of
 from lstm_explain.rules.recurrent import Keep
-from lstm_explain.spec.method import LRP, GradientTimesInput, Method
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import lengthy, part, watched
 

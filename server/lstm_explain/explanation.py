@@ -13,9 +13,9 @@ import numpy.typing as npt
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import TensorSpec
 from lstm_explain.ledger import Ledger
+from lstm_explain.methods.base import Method
 from lstm_explain.program.propagation import Answer
 from lstm_explain.rules.shares import in_dtype, in_single
-from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Selection, Target
 from lstm_explain.verdict import Finding, judge
 
@@ -115,8 +115,8 @@ def _not_finite(method: Method, answer: Answer) -> str:
         told = f"the value to be explained is not finite on these inputs{samples(bad)}"
         return f"{told}; only other inputs, or other target weights, can help"
     where = samples(~np.isfinite(answer.ledger.residual))
-    out = "a larger epsilon damps it" if isinstance(method, LRP) else "occlusion may do, which takes predictions alone"
-    return f"the model's inner values, or its relevance, are not finite on these inputs{where}: they overflow; {out}"
+    problem = f"the model's inner values, or its relevance, are not finite on these inputs{where}: they overflow"
+    return f"{problem}; {method.on_overflow}"
 
 
 def used(target: Target, output: str, selection: Selection) -> Target:

@@ -22,12 +22,12 @@ from lstm_explain.engine import Engine, in_double
 from lstm_explain.errors import InputError
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.inputs import TensorSpec, probe_inputs
+from lstm_explain.methods import Method
 from lstm_explain.plan.head import Head
 from lstm_explain.program.passes import ForwardPass, Iterations
 from lstm_explain.program.propagation import walked_back
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import STATE_SLOTS, Tape
-from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Target, select
 from lstm_explain.watch import checkpoint
 
@@ -331,9 +331,7 @@ def _laws(at: tuple[int, ...], trials: Sequence[Sizes]) -> dict[str, Law]:
 
 def _kind(method: Method | None) -> object:
     """What decides how much is kept."""
-    if not isinstance(method, LRP):
-        return method is not None
-    return method.product_rule, method.bias_factor > 0, method.composite is not None
+    return False if method is None else method.kept
 
 
 def _largest(laws: list[Law]) -> list[Law]:

@@ -14,10 +14,10 @@ from lstm_explain.graph.read import read
 from lstm_explain.graph.session import runtime_message
 from lstm_explain.graph.whole import with_node
 from lstm_explain.inputs import probe_inputs
+from lstm_explain.methods import LRP
 from lstm_explain.model import Model
 from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.program.program import Program
-from lstm_explain.spec.method import LRP
 
 
 def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, int | None] | None = None) -> Model:

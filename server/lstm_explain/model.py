@@ -21,19 +21,17 @@ from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.session import run_session, runtime_message
 from lstm_explain.graph.whole import prepared, whole_session
 from lstm_explain.inputs import TensorSpec, check_inputs
-from lstm_explain.methods.dispatch import as_used, explain_by_study
-from lstm_explain.methods.study import Study, Task
+from lstm_explain.methods import LRP, Method
 from lstm_explain.plan.axes import Axes, doubts, find_lengths
 from lstm_explain.plan.head import Head, default_output, explainable, head_of
 from lstm_explain.plan.report import NodeReport, Report, report
 from lstm_explain.precision import Precision
 from lstm_explain.program.program import Program
-from lstm_explain.spec.method import LRP, ContextualDecomposition, Gradient, GradientTimesInput, Method
+from lstm_explain.runner.dispatch import as_used, explain_by_study
+from lstm_explain.runner.study import Study, Task
 from lstm_explain.target import Target
 
-WALKING = (LRP, Gradient, GradientTimesInput)  # one pass forward, one back
 MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and targets to programs
-BEFORE_ACTIVATION = (LRP, ContextualDecomposition)  # a share of a probability depends on the other classes' logits
 
 
 class Model:
@@ -169,7 +167,7 @@ class Model:
             known = self._routes.get(key)
         except (AttributeError, TypeError):  # no Target, or a method that holds arrays, and has no hash
             return None
-        if known is None and isinstance(method, WALKING) and not self._precision.starts_in_double(method):
+        if known is None and method.propagates and not self._precision.starts_in_double(method):
             output, head = self._explained(method, target, ())
             if len(self._routes) >= MOST_ROUTES:
                 self._routes.clear()
@@ -224,14 +222,14 @@ class Model:
             problem = f"output {output!r} is of type {self.outputs[output].dtype}, wanted floating-point numbers"
             raise TargetError(problem, field="target.output")
         for name in capture:
-            if name in self._engine.views and not isinstance(method, LRP):
+            if name in self._engine.views and not method.gates:
                 raise MethodError(f"capture: only LRP says something of {name!r}", field="capture")
             if name not in self._values and name not in self._engine.views:
                 raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
         head = self._heads[output]
         if target.pre_activation or head.value == output:
             return output, head
-        if isinstance(method, BEFORE_ACTIVATION):
+        if method.before_activation:
             raise MethodError(
                 f"{method.name} explains the value before the activation that output {output!r} ends in, and has no "
                 "rule for a probability; set pre_activation to true, or use a gradient or perturbation method such as "
@@ -242,7 +240,7 @@ class Model:
 
     def _explain(self, checked: dict[str, npt.NDArray[Any]], question: Question) -> list[Explanation]:
         method, output, head, targets, capture = question
-        if not isinstance(method, WALKING):
+        if not method.propagates:
             return [self._explain_by_study(checked, method, output, head, target, capture) for target in targets]
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
             values, answers = self._precision.explain(checked, question)

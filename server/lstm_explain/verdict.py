@@ -14,18 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lstm_explain.methods.base import Method, Promise
 from lstm_explain.program.propagation import Answer
-from lstm_explain.spec.method import (
-    LRP,
-    ContextualDecomposition,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Method,
-    Occlusion,
-    ShapleySampling,
-    SmoothGrad,
-)
 
 MOST_ENTRY = 10.0  # magnitude of one element's relevance
 MOST_LEFT = 0.05  # residual of a method that promises to account for the whole value
@@ -33,29 +23,24 @@ MOST_ABSORBED = 10.0  # what LRP's biases, constants and stabilisers keep
 FLOOR = 0.1  # of the sample's scale: the least that counts as the explained value
 MOST_NAMED = 10  # samples that a warning lists
 
-DERIVATIVES = (Gradient, SmoothGrad)  # no shares of the explained value: no limit says anything about them
-COMPLETE = (LRP, IntegratedGradients, ShapleySampling)
-
 
 @dataclass(frozen=True)
 class Check:
-    """prefix: with which its warnings begin; stable. methods: those that it is for. most: in units of the reference."""
+    """prefix: with which its warnings begin; stable. promise: what a method has promised for which the check is made.
+    most: in units of the reference.
+    """
 
     prefix: str
-    methods: tuple[type[Method], ...]
+    promise: Promise
     most: float
 
     def is_for(self, method: Method) -> bool:
-        return isinstance(method, self.methods)
+        return self.promise in method.promises
 
 
-DIVERGES = Check(
-    "relevance diverges",
-    (LRP, GradientTimesInput, IntegratedGradients, Occlusion, ShapleySampling, ContextualDecomposition),
-    MOST_ENTRY,
-)
-INCOMPLETE = Check("relevance is incomplete", COMPLETE, MOST_LEFT)
-ABSORBED = Check("relevance is absorbed", (LRP,), MOST_ABSORBED)
+DIVERGES = Check("relevance diverges", Promise.SHARES, MOST_ENTRY)
+INCOMPLETE = Check("relevance is incomplete", Promise.COMPLETE, MOST_LEFT)
+ABSORBED = Check("relevance is absorbed", Promise.MOST_ARRIVES, MOST_ABSORBED)
 CHECKS = (DIVERGES, INCOMPLETE, ABSORBED)
 
 
@@ -99,7 +84,7 @@ class Finding:
         if batch > 1:
             where = f" in {_list(self.samples)} of {batch}"
             found = f"{found} (sample {self.samples[worst]})" if len(self.samples) > 1 else found
-        return f"{self.check.prefix}{where}: {found}; {advice(self.check, method)}"
+        return f"{self.check.prefix}{where}: {found}; {method.advice(self.check.promise)}"
 
 
 def _list(samples: Sequence[int]) -> str:
@@ -108,25 +93,9 @@ def _list(samples: Sequence[int]) -> str:
     return f"sample{'s' if len(samples) > 1 else ''} {named}{f' and {more} more' if more > 0 else ''}"
 
 
-def advice(check: Check, method: Method) -> str:
-    """What the caller can do."""
-    match method:
-        case LRP() if check is ABSORBED:
-            return "the ledger tells which nodes; a smaller epsilon or a bias_factor of 1 hands more of it on"
-        case LRP(product_rule="all"):
-            return "a larger epsilon damps it"
-        case LRP():
-            return "a larger epsilon damps it, product rule 'all' avoids most of it"
-        case IntegratedGradients() if check is INCOMPLETE:
-            return f"set steps above {method.steps}"
-        case IntegratedGradients() | Occlusion() | ShapleySampling():
-            return "try another baseline"
-    return "compare it with occlusion"
-
-
 def judge(method: Method, answer: Answer) -> tuple[Finding, ...]:
     """What speaks against the answer. The usual request, of one sample that passes, costs a few comparisons."""
-    if isinstance(method, DERIVATIVES):
+    if not method.promises:
         return ()
     if len(answer.explained) == 1:
         return _judge_one(method, answer)

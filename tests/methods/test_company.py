@@ -11,7 +11,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain import explanation
-from lstm_explain.methods import field, study
+from lstm_explain.runner import field, study
 from tests import cases, zoo
 from tests.builders import GraphBuilder, recurrent_model
 

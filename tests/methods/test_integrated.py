@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 
 import lstm_explain as lx
-from lstm_explain.methods import stacking
-from lstm_explain.methods.integrated import quadrature
+from lstm_explain.methods.integrated_gradients import quadrature
+from lstm_explain.runner import stacking
 from tests import zoo
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 import lstm_explain as lx
-from lstm_explain.methods.shapley import draw_orders, estimate
+from lstm_explain.methods.shapley_sampling import draw_orders, estimate
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
 
@@ -135,7 +135,7 @@ def test_shapley_values_are_those_of_the_definition(monkeypatch: Any) -> None:
     assert (np.abs(few.relevance["x"].sum(axis=2) - wanted) <= 4 * error + 1e-6).all()
     assert (np.abs(few.ledger.residual) < 1e-5).all()
     every = np.array(list(itertools.permutations(range(T))))
-    monkeypatch.setattr("lstm_explain.methods.shapley.draw_orders", lambda players, count, seed: every)
+    monkeypatch.setattr("lstm_explain.methods.shapley_sampling.draw_orders", lambda players, count, seed: every)
     exact = model.explain(feeds, lx.ShapleySampling(720), lx.Target(index=1))
     np.testing.assert_allclose(exact.relevance["x"].sum(axis=2), wanted, atol=1e-5)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 
-from lstm_explain.spec.method import method_from_name
+from lstm_explain.methods import method_from_name
 from lstm_explain_client.render import scale
 from lstm_explain_client.render.account import entries
 from lstm_explain_client.render.tables import percent

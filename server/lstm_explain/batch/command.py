@@ -33,7 +33,7 @@ from lstm_explain.batch.stats import merged
 from lstm_explain.catalogue.notation import method_from_text, parse_target
 from lstm_explain.catalogue.served import ServedModel, load_served
 from lstm_explain.errors import InputError, TargetError
-from lstm_explain.spec.method import Method, method_from_name
+from lstm_explain.methods import Method, method_from_name
 from lstm_explain.target import Target
 
 LOCK, REPORT, SUMMARY = ".lock", "report.html", "summary.json"

@@ -12,8 +12,8 @@ from lstm_explain.batch.cells import Array, Unusable
 from lstm_explain.batch.feed import Feed, Row
 from lstm_explain.catalogue.limits import estimate
 from lstm_explain.errors import Error, MethodError, ModelError, UnsupportedOperator
+from lstm_explain.methods import Method
 from lstm_explain.model import Explanation, Model
-from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
 
 MOST_ROWS = 64  # of a batch; more are no faster (docs/batch.md)

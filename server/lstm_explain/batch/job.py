@@ -21,7 +21,7 @@ from lstm_explain.batch.files import write_text
 from lstm_explain.catalogue.layout import MODEL, VERSION, Source, find_sources, source_in
 from lstm_explain.catalogue.served import ServedModel, load_served
 from lstm_explain.errors import InputError, ModelError
-from lstm_explain.spec.method import Method
+from lstm_explain.methods import Method
 from lstm_explain.target import Target
 
 MANIFEST, ROWS, ERRORS, STATISTICS = "manifest.json", "rows", "errors", "statistics"

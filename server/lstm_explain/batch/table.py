@@ -12,7 +12,6 @@ import pyarrow as pa
 from lstm_explain.batch.cells import Array, Unusable
 from lstm_explain.batch.explain import Answer, Explainer
 from lstm_explain.batch.feed import Row
-from lstm_explain.spec.method import ShapleySampling
 
 LEDGER = ("inputs", "initial_states", "absorbed", "residual")
 
@@ -80,7 +79,7 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
     for name in feed.columns:
         levels = len(feed.specs[name].shape) - (feed.axes[name].batch is not None)
         columns[f"relevance/{name}"] = _list(levels, number)
-        if isinstance(explainer.method, ShapleySampling):
+        if explainer.method.standard_error:
             columns[f"standard_error/{name}"] = _list(levels, number)
         if name in feed.texts:
             columns[f"tokens/{name}"] = pa.list_(pa.string())

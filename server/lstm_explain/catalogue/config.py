@@ -16,9 +16,9 @@ from lstm_explain.catalogue.limits import Limits
 from lstm_explain.catalogue.notation import method_from_text
 from lstm_explain.catalogue.yamls import read_yaml
 from lstm_explain.errors import Error, MethodError, ModelError, TargetError
+from lstm_explain.methods import LRP, Method
 from lstm_explain.model import TensorSpec
 from lstm_explain.plan.axes import Axes
-from lstm_explain.spec.method import LRP, Method
 from lstm_explain.target import Target, select
 
 Path_ = tuple[int | str, ...]

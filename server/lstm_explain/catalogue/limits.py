@@ -11,23 +11,12 @@ from typing import Any
 import numpy.typing as npt
 
 from lstm_explain.errors import InputError
-from lstm_explain.methods.apart import too_many
-from lstm_explain.methods.players import player_shape
-from lstm_explain.methods.stacking import MOST_BYTES, copies_for
-from lstm_explain.methods.study import bytes_a_copy
+from lstm_explain.methods.base import Method, Players
 from lstm_explain.model import Model
 from lstm_explain.plan.axes import Axes
-from lstm_explain.spec.method import (
-    LRP,
-    ContextualDecomposition,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Method,
-    Occlusion,
-    ShapleySampling,
-    SmoothGrad,
-)
+from lstm_explain.runner.apart import too_many
+from lstm_explain.runner.cost import Cost
+from lstm_explain.runner.players import player_shape
 from lstm_explain.watch import Later
 
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -38,11 +27,6 @@ SMALL_ELEMENTS, SMALL_STEPS = 4096, 512
 # keep most.
 BYTES_A_UNIT = 72
 COPIES_OF_INPUTS = 1  # the message that came; the answer takes the place of what was kept to find it
-# One sample that float32 was not enough for is explained again in float64, which takes twice as much as the first time,
-# after it. Whether that happens shows only then, so the estimate lies between.
-PERHAPS_AGAIN = 1.4
-TRIED_COPIES = 3  # of the batch, one and then two to find out whether it can be stacked, in memory of their own
-IN_FLOAT64, IN_PHRASES = 8 * 4, 8 * 24  # contextual decomposition's bytes a unit and step: what comes in; all phrases
 NO_AXES = Axes(None, None)
 
 
@@ -52,7 +36,7 @@ class Limits:
 
     batch: samples. steps: length of the longest time axis. elements: of all inputs together. samples: runs of the model
     that a perturbation method makes, times the batch; where a model turns out to mix the samples of a batch, the batch
-    squared (methods/apart.py). bytes_estimate: what the work may take, see `estimate`.
+    squared (runner/apart.py). bytes_estimate: what the work may take, see `estimate`.
     characters: of all texts together, before they are tokenised.
     """
 
@@ -117,17 +101,11 @@ def costs_of(model: Model, inputs: Inputs, method: Method | None, samples: int) 
 
 def runs(model: Model, inputs: Inputs, method: Method | None) -> int:
     """How often the method runs the model on the whole batch; 1 for LRP and gradients."""
-    match method:
-        case IntegratedGradients():
-            return method.steps
-        case SmoothGrad():
-            return method.samples
-        case Occlusion():
-            return sum(max(1, math.prod(_players(model, n, a, "steps")) - method.window + 1) for n, a in inputs.items())
-        case ShapleySampling():
-            players = sum(math.prod(_players(model, n, a, method.over)) for n, a in inputs.items())
-            return method.permutations * max(1, players)
-    return 1
+
+    def players(over: Players) -> list[int]:
+        return [math.prod(_players(model, name, array, over)) for name, array in inputs.items()]
+
+    return 1 if method is None else method.runs(players)
 
 
 def estimate(model: Model, inputs: Inputs, method: Method | None) -> int:
@@ -147,7 +125,8 @@ def _estimate(model: Model, inputs: Inputs, method: Method | None, times: int, l
         elements, given = elements + array.size, given + array.nbytes
     found = None if _small(elements, steps) else model.footprint.of(inputs, _walked(method))
     one, held = found or (BYTES_A_UNIT * batch * steps * model.hidden_units, 0.0)
-    return int(COPIES_OF_INPUTS * given + _of_method(model, method, one, held, times, batch, steps, given))
+    cost = Cost(one, held, times, batch, steps, model.recurrent_units, given)
+    return int(COPIES_OF_INPUTS * given + (one if method is None else method.memory(cost)))
 
 
 def _small(elements: int, steps: int) -> bool:
@@ -155,29 +134,8 @@ def _small(elements: int, steps: int) -> bool:
 
 
 def _walked(method: Method | None) -> Method | None:
-    """The pass that the method makes, once or many times; None: a prediction."""
-    if isinstance(method, (LRP, Gradient, GradientTimesInput)):
-        return method
-    return Gradient() if isinstance(method, (IntegratedGradients, SmoothGrad)) else None
-
-
-def _of_method(
-    model: Model, method: Method | None, one: float, held: float, times: int, batch: int, steps: int, given: int
-) -> float:
-    """one, held: of one pass over the batch, as `Footprint.of` gives them."""
-    units = model.recurrent_units
-    match method:
-        case LRP():
-            again = batch == 1 and method.product_rule == "all" and not model.precision.starts_in_double(method)
-            return one * PERHAPS_AGAIN if again else one
-        case IntegratedGradients() | SmoothGrad():
-            return one * 2 * min(times, copies_for(int(3 * held)))
-        case Occlusion() | ShapleySampling():
-            copies = min(times, copies_for(bytes_a_copy(batch, steps, units, given)))
-            return (one + 2 * given) * (copies + TRIED_COPIES)
-        case ContextualDecomposition():
-            return one + IN_FLOAT64 * batch * steps * units + min(MOST_BYTES, IN_PHRASES * batch * steps * units)
-    return one
+    """The walk back that the method makes, once or many times; None: predictions only."""
+    return None if method is None else method.walk
 
 
 def extents(model: Model, inputs: Inputs) -> tuple[int, int]:
@@ -200,7 +158,7 @@ def _too_long(name: str, extent: int, what: str, most: int) -> InputError:
     return InputError(f"input {name!r}: {extent} {what}, at most {most} are allowed", field=f"inputs.{name}.shape")
 
 
-def _players(model: Model, name: str, array: npt.NDArray[Any], over: Any) -> tuple[int, ...]:
+def _players(model: Model, name: str, array: npt.NDArray[Any], over: Players) -> tuple[int, ...]:
     axes = model.axes.get(name, NO_AXES)
     batch, time = (axis if axis is not None and axis < array.ndim else None for axis in (axes.batch, axes.time))
     return player_shape(array.shape, Axes(batch, time), over)

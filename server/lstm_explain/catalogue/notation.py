@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError, TargetError
-from lstm_explain.spec.composite import Composite, rule_from_name
-from lstm_explain.spec.method import Method, method_from_name
+from lstm_explain.methods import Method, method_from_name
+from lstm_explain.methods.composite import Composite, rule_from_name
 
 
 def parse_target(text: str, outputs: Collection[str]) -> tuple[str | None, int | tuple[int, ...] | None]:

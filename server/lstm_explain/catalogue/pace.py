@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lstm_explain.spec.method import LRP, Method
+from lstm_explain.methods import Method
 
 
 class Pace:
@@ -29,5 +29,5 @@ class Pace:
 
 
 def _kind(method: Method | None) -> tuple[str, str]:
-    """Equal where the arithmetic is the same: of LRP's product rules, "all" takes half as long as the others."""
-    return type(method).__name__, method.product_rule if isinstance(method, LRP) else ""
+    """Equal where the arithmetic is the same."""
+    return ("", "") if method is None else (method.name, method.variant)

@@ -19,9 +19,9 @@ from lstm_explain.catalogue.together import Together
 from lstm_explain.errors import Error
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.loading import load
+from lstm_explain.methods import Method
 from lstm_explain.model import Model, Report
 from lstm_explain.plan.axes import Axes
-from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
 
 log = logging.getLogger(__name__)

@@ -18,27 +18,13 @@ import numpy.typing as npt
 
 from lstm_explain.errors import TargetError
 from lstm_explain.ledger import Ledger
+from lstm_explain.methods.base import Batching, Method
 from lstm_explain.model import Explanation, Model
-from lstm_explain.spec.method import (
-    LRP,
-    Against,
-    ContextualDecomposition,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Method,
-    Occlusion,
-    ShapleySampling,
-)
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
 
-# SmoothGrad is missing: it has not been tried.
-BATCHED = (LRP, Gradient, GradientTimesInput, IntegratedGradients, Occlusion, ShapleySampling, ContextualDecomposition)
-# Padding adds windows to Occlusion and players to ShapleySampling: these go with requests of the same length only.
-PADDED = (LRP, Gradient, GradientTimesInput, IntegratedGradients)
 # Share of the largest number by which a batch may differ from each request alone. Sums in another order differ by more
 # in float32, and LRP may magnify that a thousandfold: so it says whether the order depends on the batch, not how much
 # some inputs happen to suffer. In float64 as much is left of rounding.
@@ -98,15 +84,14 @@ class Together:
     def kind(self, request: Request) -> Kind | None:
         """None: the request runs alone."""
         target, method = request.target, request.method
-        if request.capture or target.weights is not None or target.batch_axis is None or not _plain(method):
+        if request.capture or target.weights is not None or target.batch_axis is None:
+            return None
+        if method is None or method.batching is Batching.NONE or not method.plain:
             return None
         places = (_width(target.index), _width(target.contrast))
         manner = (method, target.output, target.batch_axis, target.pre_activation, places)
-        try:
-            refused = [r for r in (False, True) if (known := self._known.get((manner, r))) and known.refused]
-        except TypeError:  # a composite: its rules are a dictionary
-            return None
-        padded = bool(self.padding) and isinstance(method, PADDED) and True not in refused
+        refused = [r for r in (False, True) if (known := self._known.get((manner, r))) and known.refused]
+        padded = bool(self.padding) and method.batching is Batching.PADDED and True not in refused
         shapes = self._shapes(request.inputs, padded)
         return None if shapes is None or False in refused else Kind(manner, shapes)
 
@@ -250,13 +235,6 @@ class Together:
         """Time steps of inputs that may be padded."""
         axes = {name: self.model.axes[name].time for name in self.padding}
         return max((inputs[n].shape[t] for n, t in axes.items() if t is not None), default=None)
-
-
-def _plain(method: Method | None) -> bool:
-    """Whether the method treats each sample by itself, whatever the batch."""
-    if not isinstance(method, BATCHED):
-        return False
-    return not isinstance(method, Against) or method.baseline is None or isinstance(method.baseline, (int, float))
 
 
 def _width(index: Any) -> int:

@@ -35,7 +35,7 @@ def evaluate(
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import split, summarise, work
     from lstm_explain.loading import load
-    from lstm_explain.spec.method import Players
+    from lstm_explain.methods.base import Players
 
     players = next((p for p in get_args(Players) if p == over), None)
     if players is None:

@@ -14,8 +14,8 @@ from lstm_explain import kernel_cache
 from lstm_explain.cli.given import AsJson, ModelFile, array_of, method_of, pair, target_of
 
 if TYPE_CHECKING:
+    from lstm_explain.methods import Method
     from lstm_explain.model import Explanation, Model
-    from lstm_explain.spec.method import Method
 
 
 def explain(
@@ -59,18 +59,18 @@ def explain(
 
 def _against(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
     """The method with baselines from files, if there are any."""
-    from lstm_explain.methods.baselines import mean_baseline
+    from lstm_explain.methods.base import BaselineMethod
     from lstm_explain.plan.axes import Axes
-    from lstm_explain.spec.method import Against, method_from_name
+    from lstm_explain.runner.baselines import mean_baseline
 
     if not baselines and not means:
         return method
-    if not isinstance(method, Against):
+    if not isinstance(method, BaselineMethod):
         raise typer.BadParameter(f"{method.name} takes no baseline")
     arrays = {name: array_of(path) for name, path in (pair(text, "--baseline") for text in baselines)}
     for name, path in (pair(text, "--mean-baseline") for text in means):
         arrays |= mean_baseline({name: array_of(path)}, model.axes.get(name, Axes(0, None)).batch or 0)
-    return method_from_name(method.name, {**method.parameters(), "baseline": arrays})
+    return method.against(arrays)
 
 
 def _arrays(explanation: Explanation) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _summary(explanation: Explanation) -> dict[str, Any]:
 
 
 def _plain_parameters(method: Method) -> dict[str, Any]:
-    from lstm_explain.spec.composite import Composite
+    from lstm_explain.methods.composite import Composite
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

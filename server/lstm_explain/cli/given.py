@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from lstm_explain.methods import Method
     from lstm_explain.model import Model
-    from lstm_explain.spec.method import Method
     from lstm_explain.target import Target
 
 OK, NOT_POSSIBLE, USAGE, SOME_FAILED = 0, 1, 2, 3

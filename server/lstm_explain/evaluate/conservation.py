@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.evaluate.data import Array, Data, Progress, batches, labelled, nothing
+from lstm_explain.methods import Method
 from lstm_explain.model import Model
-from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstm_explain.evaluate.data import Array, Data, Progress, batches, board_of, labelled, nothing
-from lstm_explain.methods.players import Board
+from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
-from lstm_explain.spec.method import Baseline, Method, Players
+from lstm_explain.runner.players import Board
 from lstm_explain.target import Target
 
 

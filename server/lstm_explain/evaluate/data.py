@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lstm_explain.methods.players import Board, board_for
-from lstm_explain.methods.study import Scores, Task
+from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
 from lstm_explain.plan.head import head_of
-from lstm_explain.spec.method import Baseline, Method, Players
+from lstm_explain.runner.players import Board, board_for
+from lstm_explain.runner.study import Scores, Task
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]

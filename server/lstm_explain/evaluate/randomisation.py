@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from lstm_explain.evaluate.agreement import rank_correlation
 from lstm_explain.evaluate.data import Array, Data, Progress, batches, board_of, labelled, nothing
 from lstm_explain.loading import load
+from lstm_explain.methods.base import Method, Players
 from lstm_explain.model import Model
-from lstm_explain.spec.method import Method, Players
 from lstm_explain.target import Target
 
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)

@@ -15,8 +15,8 @@ from lstm_explain.evaluate.curves import Curves, deletion, insertion
 from lstm_explain.evaluate.data import Array, Batch, labelled
 from lstm_explain.evaluate.plot import line_chart
 from lstm_explain.evaluate.randomisation import Randomisation, randomisation
+from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
-from lstm_explain.spec.method import Baseline, Method, Players
 from lstm_explain.target import Target
 
 

@@ -1,1 +1,60 @@
-"""Explanation methods, one file each, all over the same backward walk."""
+"""The registry of methods: every method's class, and all of them by the name that the wire and the command line use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from lstm_explain.errors import MethodError
+from lstm_explain.methods.base import Method
+from lstm_explain.methods.contextual_decomposition import ContextualDecomposition
+from lstm_explain.methods.gradient import Gradient
+from lstm_explain.methods.gradient_times_input import GradientTimesInput
+from lstm_explain.methods.integrated_gradients import IntegratedGradients
+from lstm_explain.methods.lrp import LRP
+from lstm_explain.methods.occlusion import Occlusion
+from lstm_explain.methods.shapley_sampling import ShapleySampling
+from lstm_explain.methods.smooth_grad import SmoothGrad
+
+METHODS: dict[str, type[Method]] = {
+    m.name: m
+    for m in (
+        LRP,
+        Gradient,
+        GradientTimesInput,
+        IntegratedGradients,
+        SmoothGrad,
+        Occlusion,
+        ShapleySampling,
+        ContextualDecomposition,
+    )
+}
+
+
+def method_from_name(name: str, parameters: Mapping[str, Any] | None = None) -> Method:
+    """The method called `name`; raises MethodError if there is none or a parameter does not belong to it."""
+    cls = METHODS.get(name)
+    if cls is None:
+        raise MethodError(f"unknown method {name!r}, there are {', '.join(METHODS)}", field="method")
+    known = {f.name for f in fields(cls)}
+    for key in parameters or {}:
+        if key not in known:
+            wanted = ", ".join(sorted(known)) or "none"
+            raise MethodError(f"{name}: unknown parameter {key!r}, it has {wanted}", field=f"method.{key}")
+    return cls(**dict(parameters or {}))
+
+
+__all__ = [
+    "LRP",
+    "METHODS",
+    "ContextualDecomposition",
+    "Gradient",
+    "GradientTimesInput",
+    "IntegratedGradients",
+    "Method",
+    "Occlusion",
+    "ShapleySampling",
+    "SmoothGrad",
+    "method_from_name",
+]

@@ -2,43 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from lstm_explain.errors import MethodError
-from lstm_explain.graph.ir import Array, Graph
-from lstm_explain.methods.players import board_for
-from lstm_explain.methods.study import Found, Scores, Task, found
-from lstm_explain.plan.head import Head, head_of
-from lstm_explain.spec.method import Occlusion
+from lstm_explain.methods.base import Baseline, BaselineMethod, Batching, CountPlayers, Promise, one_of, whole
+
+if TYPE_CHECKING:
+    from lstm_explain.graph.ir import Array
+    from lstm_explain.runner.cost import Cost
+    from lstm_explain.runner.study import Found
+    from lstm_explain.runner.tools import Tools
+
+Quantity = Literal["score", "probability"]
 
 
-def explain_by_occlusion(task: Task, method: Occlusion) -> Found:
-    """One run a window, and one with everything replaced, for the ledger."""
-    scores = scores_of(task, method)
-    board = board_for(scores, method.baseline, "steps")
-    of_inputs = [_windows(players.reshape(-1), method.window) for players in board.players.values()]
-    windows = [window for own in of_inputs for window in own]
-    first = [number == 0 for own in of_inputs for number in range(len(own))]
+@dataclass(frozen=True, eq=False)
+class Occlusion(BaselineMethod):
+    """Fall of the explained value when a window of time steps is replaced by the baseline.
 
-    def present(ids: range) -> Array:
-        rows = np.ones((len(ids), board.count), bool)
-        for row, window in zip(rows, windows[ids.start : ids.stop], strict=True):
-            row[window] = False
-        return rows
+    Zeiler and Fergus 2014 (arXiv 1311.2901); for time steps Arras et al. 2019 (arXiv 1909.12114).
 
-    falls = scores.explained - board.coalitions(len(windows), present)  # [windows, batch]
-    real = board.present()
-    counted = [_inside(real[:, window], alone=alone) for window, alone in zip(windows, first, strict=True)]
-    covering = np.zeros((scores.batch, board.count))
-    for window, inside in zip(windows, counted, strict=True):
-        covering[:, window] += inside
-    by_player = np.zeros((scores.batch, board.count))
-    for window, inside, fall in zip(windows, counted, falls, strict=True):
-        shares = inside.sum(axis=1, keepdims=True) * covering[:, window]
-        by_player[:, window] += inside * fall[:, None] / np.maximum(shares, 1)
-    return found(scores, board.relevance(by_player), by_player.sum(axis=1), board.nobody())
+    window: time steps replaced together, one step further each time; a step gets the mean of its windows' shares.
+    of: the score, or the probability (Softmax or Sigmoid of the output).
+    """
+
+    name: ClassVar[str] = "occlusion"
+    promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
+    batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add windows
+    window: int = 1
+    baseline: Baseline = None
+    of: Quantity = "score"
+
+    def __post_init__(self) -> None:
+        whole(self, "window", 1)
+        one_of(self, "of", Quantity)
+
+    def runs(self, players: CountPlayers) -> int:
+        return sum(max(1, count - self.window + 1) for count in players("steps"))
+
+    def memory(self, cost: Cost) -> float:
+        return cost.of_predictions()
+
+    def explain(self, tools: Tools) -> Found:
+        """One run per window, and one with everything replaced, for the ledger."""
+        scores = tools.scores() if self.of == "score" else tools.probabilities(self.name)
+        board = tools.board(scores, self.baseline, "steps")
+        of_inputs = [_windows(players.reshape(-1), self.window) for players in board.players.values()]
+        windows = [window for own in of_inputs for window in own]
+        first = [number == 0 for own in of_inputs for number in range(len(own))]
+
+        def present(ids: range) -> Array:
+            rows = np.ones((len(ids), board.count), bool)
+            for row, window in zip(rows, windows[ids.start : ids.stop], strict=True):
+                row[window] = False
+            return rows
+
+        falls = scores.explained - board.coalitions(len(windows), present)  # [windows, batch]
+        real = board.present()
+        counted = [_inside(real[:, window], alone=alone) for window, alone in zip(windows, first, strict=True)]
+        covering = np.zeros((scores.batch, board.count))
+        for window, inside in zip(windows, counted, strict=True):
+            covering[:, window] += inside
+        by_player = np.zeros((scores.batch, board.count))
+        for window, inside, fall in zip(windows, counted, falls, strict=True):
+            shares = inside.sum(axis=1, keepdims=True) * covering[:, window]
+            by_player[:, window] += inside * fall[:, None] / np.maximum(shares, 1)
+        return tools.found(scores, board.relevance(by_player), by_player.sum(axis=1), board.nobody())
 
 
 def _inside(real: Array, *, alone: bool) -> Array:
@@ -51,40 +82,3 @@ def _inside(real: Array, *, alone: bool) -> Array:
 def _windows(players: Array, width: int) -> list[Array]:
     """The players hidden together: `width` in a row."""
     return [players[start : start + width] for start in range(max(1, len(players) - width + 1))]
-
-
-# --- of the probability ------------------------------------------------------------------------------------------
-
-
-def scores_of(task: Task, method: Occlusion) -> Scores:
-    """Scores as the method wants them."""
-    if method.of == "score":
-        return Scores(task)
-    head = Head(task.output, ())
-    whole = Task(task.study, task.inputs, task.output, head, task.target)
-    last = task.study.once(_last, task.study.engine.graph, task.output)
-    return Scores(whole, _link(last, task.output, task.target.batch_axis))
-
-
-def _last(graph: Graph, output: str) -> str:
-    """The operator of the output's activation; empty where it has none."""
-    before = head_of(graph, output)
-    made = before.views[-1].inputs[0] if before.views else output
-    return graph.producers()[made].op if before.value != output else ""
-
-
-def _link(last: str, output: str, batch_axis: int | None) -> Callable[[Array], Array] | None:
-    """From the output's values to probabilities; None where they are some already, everything else takes Softmax."""
-    if last in ("Softmax", "Sigmoid"):
-        return None
-    if last:  # LogSoftmax, or Log of Softmax
-        return np.exp
-    return lambda value: _softmax(value, output, batch_axis)
-
-
-def _softmax(value: Array, output: str, batch_axis: int | None) -> Array:
-    choices = value.ndim > 0 and value.shape[-1] > 1 and batch_axis not in (-1, value.ndim - 1)
-    if not choices:
-        raise MethodError(f"occlusion: output {output!r} is no probability and has no classes", field="method.of")
-    powers = np.exp(value - value.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

@@ -14,12 +14,12 @@ import numpy as np
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array
+from lstm_explain.methods import LRP
 from lstm_explain.program.steps.layer_rules import settings_of
 from lstm_explain.rules import Lane
 from lstm_explain.rules.cells import LSTM, LSTMDirection
 from lstm_explain.rules.recurrent import Keep, Recurrent, Tape
 from lstm_explain.rules.shares import settle, shared
-from lstm_explain.spec.method import LRP
 
 if TYPE_CHECKING:
     from lstm_explain.program.passes import BackwardPass

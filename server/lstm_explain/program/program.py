@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.methods import LRP, GradientTimesInput, Method
 from lstm_explain.plan.compile import Plan, Segment
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import Stop
@@ -30,7 +31,6 @@ from lstm_explain.program.steps.routing import ChainRule, Routing, merged
 from lstm_explain.program.steps.segment import SegmentForward
 from lstm_explain.rules import Kind
 from lstm_explain.rules.recurrent import Recurrent
-from lstm_explain.spec.method import LRP, GradientTimesInput, Method
 from lstm_explain.watch import checking, checkpoint
 
 MOST_SHAPES = 512  # sequences of so many lengths, by one method

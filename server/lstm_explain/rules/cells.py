@@ -10,6 +10,7 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels import gru, gru_relevance, lstm, lstm_gradient, lstm_relevance, rnn
 from lstm_explain.kernels.product import pack
 from lstm_explain.kernels.scalar import CODES
+from lstm_explain.methods import LRP
 from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Op, add
 from lstm_explain.rules.recurrent import (
@@ -22,7 +23,6 @@ from lstm_explain.rules.recurrent import (
     Recurrent,
     Tape,
 )
-from lstm_explain.spec.method import LRP
 from lstm_explain.threads import in_threads
 
 RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}

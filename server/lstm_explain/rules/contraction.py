@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
+from lstm_explain.methods import LRP
 from lstm_explain.rules import origins
 from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
 from lstm_explain.rules.shares import settle, shared
-from lstm_explain.spec.method import LRP
 
 Shape = tuple[int, ...]
 MOST_TERMS = 1 << 21  # terms looked at at once, where they have to be looked at one by one

@@ -15,7 +15,7 @@ from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels import memory
 from lstm_explain.kernels.scalar import CODES, DEFAULTS
-from lstm_explain.spec.method import LRP
+from lstm_explain.methods import LRP
 from lstm_explain.threads import in_threads, threads
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
+from lstm_explain.methods import LRP
 from lstm_explain.rules.op import Site, unbroadcast
-from lstm_explain.spec.method import LRP
 
 MOST_SINGLE = float(np.finfo(np.float32).max)
 

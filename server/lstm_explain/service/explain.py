@@ -16,6 +16,7 @@ from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.catalogue.together import Request
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import check_inputs
+from lstm_explain.methods import Method
 from lstm_explain.model import Explanation
 from lstm_explain.service import tracing
 from lstm_explain.service.batches import Batches, Job, Load, Room
@@ -28,7 +29,6 @@ from lstm_explain.service.metrics import Metrics
 from lstm_explain.service.repository import Repository
 from lstm_explain.service.runs import PREDICTION, Runs
 from lstm_explain.service.tracing import Span
-from lstm_explain.spec.method import Method
 from lstm_explain.target import Target
 from lstm_explain.watch import Later, Stopped, Watch, watching
 

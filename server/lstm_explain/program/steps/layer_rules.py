@@ -16,14 +16,14 @@ import onnxruntime as ort
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import run_session, session_of
+from lstm_explain.methods import LRP
+from lstm_explain.methods.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 from lstm_explain.plan.compile import Plan
 from lstm_explain.plan.live import Stop
 from lstm_explain.program.passes import BackwardPass, Message
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.rules import TABLE, Kind, Site
 from lstm_explain.rules.shares import settle
-from lstm_explain.spec.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
-from lstm_explain.spec.method import LRP
 
 Part = tuple[Array, Array]
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import sums
+from lstm_explain.methods import LRP
 from lstm_explain.plan.compile import Plan, constant_tap
 from lstm_explain.plan.live import Stop
 from lstm_explain.program.passes import BackwardPass, Message, plus
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.rules import Kind, Site
 from lstm_explain.rules.shares import in_dtype, settle, settle_all, times
-from lstm_explain.spec.method import LRP
 
 MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
 PROBES = 16  # vectors by which that is tried

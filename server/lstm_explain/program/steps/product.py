@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from lstm_explain.methods import LRP
 from lstm_explain.plan.live import Stop
 from lstm_explain.program.passes import BackwardPass
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.rules.shares import shares_of_product
-from lstm_explain.spec.method import LRP
 
 
 class Product(BackwardStep):

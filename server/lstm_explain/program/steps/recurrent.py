@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.methods import LRP
 from lstm_explain.plan.compile import Plan
 from lstm_explain.plan.live import Stop, values_by_slot
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.steps.base import BackwardStep, Shape
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.recurrent import STATE_SLOTS, Back, Flow, Recurrent, Run, Tape
-from lstm_explain.spec.method import LRP
 
 
 class RecurrentForward:

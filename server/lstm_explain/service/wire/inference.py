@@ -26,12 +26,12 @@ import numpy.typing as npt
 from lstm_explain.catalogue.notation import method_from_text, parse_target, parse_value
 from lstm_explain.catalogue.served import Card, ServedModel
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
+from lstm_explain.methods import Method
 from lstm_explain.service.errors import short
 from lstm_explain.service.explain import Answer, Query
 from lstm_explain.service.snapshot import Coming, Entry, Failed, Ready, Unloaded
 from lstm_explain.service.wire.inference_tensors import add_outputs, to_arrays, to_metadata
 from lstm_explain.service.wire.models import version_of
-from lstm_explain.spec.method import Method, ShapleySampling
 from lstm_explain.target import Target
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 
@@ -67,7 +67,7 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Qu
     given = [name for name, array in query.inputs.items() if array.dtype == object]
     explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in given)]
     ledger = [LEDGER + part for part in LEDGER_PARTS]
-    if isinstance(query.method, ShapleySampling):
+    if query.method is not None and query.method.standard_error:
         explanation += [STANDARD_ERROR + name for name in served.model.inputs]
     _check_outputs(request, [*served.model.outputs, *explanation, *ledger])
     return query

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.baselines import by_input
+from lstm_explain.methods import Method, method_from_name
+from lstm_explain.methods.base import BaselineMethod
+from lstm_explain.methods.composite import Composite, Rule, rule_from_name
+from lstm_explain.runner.baselines import by_input
 from lstm_explain.service.wire.tensors import to_arrays, to_tensor
-from lstm_explain.spec.composite import Composite, Rule, rule_from_name
-from lstm_explain.spec.method import (
-    Against,
-    IntegratedGradients,
-    Method,
-    Occlusion,
-    ShapleySampling,
-    method_from_name,
-)
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 Field = FieldDescriptor
@@ -55,20 +48,19 @@ def _read(message: method_pb2.Method) -> Method | None:
 
 def from_method(method: Method) -> method_pb2.Method:
     """The message with every parameter set. Not to be changed."""
-    # Equal baselines may be of different types, and a composite cannot be looked up.
-    return _message(method) if isinstance(method, Against) or getattr(method, "composite", None) else _plain(method)
+    return _known_message(method) if method.plain else _message(method)
 
 
 def default_method(method: Method, inputs: Iterable[str]) -> method_pb2.Method:
     """The message for a model's default, whose baseline may be one for all `inputs` and of plain numbers."""
-    if isinstance(method, (IntegratedGradients, Occlusion, ShapleySampling)):
+    if isinstance(method, BaselineMethod):
         given = by_input(method.baseline, list(inputs))
-        method = replace(method, baseline={name: np.asarray(value) for name, value in given.items()})
+        method = method.against({name: np.asarray(value) for name, value in given.items()})
     return from_method(method)
 
 
 @functools.lru_cache(maxsize=256)
-def _plain(method: Method) -> method_pb2.Method:
+def _known_message(method: Method) -> method_pb2.Method:
     return _message(method)
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from lstm_explain.errors import Error, InputError, MethodError
-from lstm_explain.methods.baselines import by_input
-from lstm_explain.methods.study import Found, Scores, Task
-from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
+from lstm_explain.methods.base import BaselineMethod, Method
+from lstm_explain.runner.baselines import by_input
+from lstm_explain.runner.study import Found, Scores, Task
 
 Explain = Callable[[Task, Method], Found]
-Replacing = IntegratedGradients | Occlusion | ShapleySampling
 MOST_TRIED = 32  # inputs, each of which takes the method once more
 
 
@@ -24,30 +22,26 @@ def finite(task: Task, method: Method, explain: Explain) -> Found:
     try:
         found = explain(task, method)
     except InputError as error:
-        if not isinstance(method, Replacing) or not _runs(task):
+        if not isinstance(method, BaselineMethod) or not _runs(task):
             raise
         raise _impossible(task, method, explain, f"the model cannot run ({error})") from error
     if _is_finite(found):
         return found
     if not np.isfinite(found.answer.explained).all():
         return found  # no fault of what the method does: refused as under any other
-    if isinstance(method, SmoothGrad):
-        raise MethodError(
-            f"smooth_grad: noise of {method.noise} moves the inputs to where the model's gradient is not finite; "
-            "set a smaller noise",
-            field="method.noise",
-        )
-    if isinstance(method, Replacing):
+    own = method.not_finite()
+    if own is not None:
+        raise own
+    if isinstance(method, BaselineMethod):
         raise _impossible(task, method, explain, "the model's value or gradient is not finite")
     return found
 
 
-def _impossible(task: Task, method: Replacing, explain: Explain, problem: str) -> MethodError:
+def _impossible(task: Task, method: BaselineMethod, explain: Explain, problem: str) -> MethodError:
     names = task.study.reachable(task.head.value)
     given = by_input(method.baseline, names)
-    quick = replace(method, permutations=1) if isinstance(method, ShapleySampling) else method
     tried = names if len(names) <= MOST_TRIED else []
-    alone = [name for name in tried if not _works(task, _of_one(task, quick, name, names), explain)]
+    alone = [name for name in tried if not _works(task, _of_one(task, method.cheapest(), name, names), explain)]
     culprits, together = (alone, "") if alone else (names, "together ")
     zeros = "" if any(name in given for name in culprits) else " of zeros, since none is given"
     example = ", ".join(f"{name!r}: …" for name in culprits)
@@ -63,11 +57,11 @@ def _inputs(names: Sequence[str]) -> str:
     return f"inputs {listed} are" if len(names) > 1 else f"input {listed} is"
 
 
-def _of_one(task: Task, method: Replacing, name: str, names: Sequence[str]) -> Replacing:
+def _of_one(task: Task, method: BaselineMethod, name: str, names: Sequence[str]) -> Method:
     """The method where every other input keeps what it is."""
     given = by_input(method.baseline, names)
     baseline = {other: task.inputs[other] for other in names if other != name}
-    return replace(method, baseline=baseline | ({name: given[name]} if name in given else {}))
+    return method.against(baseline | ({name: given[name]} if name in given else {}))
 
 
 def _works(task: Task, method: Method, explain: Explain) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError
-from lstm_explain.spec.method import Baseline
+from lstm_explain.methods.base import Baseline
 
 Array = npt.NDArray[Any]
 

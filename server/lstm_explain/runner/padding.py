@@ -16,12 +16,12 @@ import onnxruntime as ort
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import run_session, session_of
-from lstm_explain.methods.apart import SAME, Part, batch_axis, cut, joined
-from lstm_explain.methods.study import Found, Scores, Study, Task
+from lstm_explain.methods.base import BaselineMethod, Method
 from lstm_explain.plan.axes import find_lengths, time_of
 from lstm_explain.plan.tracing import Trace, trace
 from lstm_explain.rules.recurrent import STATE_SLOTS
-from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling
+from lstm_explain.runner.apart import SAME, Part, batch_axis, cut, joined
+from lstm_explain.runner.study import Found, Scores, Study, Task
 
 Ends = dict[str, Array]  # by input, [batch]: how many time steps each sample has
 MOST_BESIDE = 16  # axes that meet in one
@@ -209,8 +209,8 @@ def _shortened(task: Task, piece: Task, method: Method, ends: Ends, rows: list[i
     def short(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {n: _first(task, n, a, int(ends[n][rows[0]])) if n in ends else a for n, a in arrays.items()}
 
-    if isinstance(method, (IntegratedGradients, Occlusion, ShapleySampling)) and isinstance(method.baseline, Mapping):
-        method = replace(method, baseline=short({n: np.asarray(a) for n, a in method.baseline.items()}))
+    if isinstance(method, BaselineMethod) and isinstance(method.baseline, Mapping):
+        method = method.against(short({n: np.asarray(a) for n, a in method.baseline.items()}))
     return replace(piece, inputs=short(piece.inputs)), method
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from lstm_explain.engine import Engine
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.methods import Gradient
 from lstm_explain.plan.compile import Purpose, compile_plan
 from lstm_explain.plan.live import live_values, reach
 from lstm_explain.plan.wiring import BODIES
 from lstm_explain.program.program import Program
 from lstm_explain.rules import TABLE, Lane
 from lstm_explain.rules.recurrent import Keep
-from lstm_explain.spec.method import Gradient
 
 
 @dataclass(frozen=True)

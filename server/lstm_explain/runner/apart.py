@@ -10,10 +10,10 @@ import numpy as np
 from lstm_explain.errors import Error, MethodError
 from lstm_explain.graph.ir import Array
 from lstm_explain.ledger import Ledger
-from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.study import Found, Scores, Task
+from lstm_explain.methods.base import BaselineMethod, Method
 from lstm_explain.program.propagation import Answer, judged_together
-from lstm_explain.spec.method import IntegratedGradients, Method, Occlusion, ShapleySampling, SmoothGrad
+from lstm_explain.runner.baselines import given_baselines
+from lstm_explain.runner.study import Found, Scores, Task
 from lstm_explain.target import Target, of_samples
 from lstm_explain.watch import watched
 
@@ -55,8 +55,7 @@ def too_many(method: Method, samples: int, most: int, why: str = "") -> MethodEr
 
 def _check_samples(method: Method, batch: int) -> None:
     """That the whole batch goes through the model for each of its samples shows only now."""
-    steps = method.steps if isinstance(method, IntegratedGradients) else 1
-    samples = batch * batch * (method.samples if isinstance(method, SmoothGrad) else steps)
+    samples = batch * batch * method.fixed_runs
     watch = watched()
     if watch is not None and watch.most_samples is not None and samples > watch.most_samples:
         why = f": the model mixes the {batch} samples of a batch, and each of them takes all to be explained"
@@ -69,10 +68,10 @@ def cut(task: Task, method: Method, scores: Scores, rows: Rows) -> tuple[Task, M
     target, selection = task.target, scores.selection
     fixed = replace(target, index=selection.index, contrast=selection.contrast)
     inputs = {name: _taken(task, name, array, at, scores.batch) for name, array in task.inputs.items()}
-    if isinstance(method, (IntegratedGradients, Occlusion, ShapleySampling)) and method.baseline is not None:
+    if isinstance(method, BaselineMethod) and method.baseline is not None:
         given = given_baselines(method.baseline, task.inputs, task.study.reachable(task.head.value))
         baseline = {name: _taken(task, name, array, at, scores.batch) for name, array in given.items()}
-        method = replace(method, baseline=baseline)
+        method = method.against(baseline)
     return Task(task.study, inputs, task.output, task.head, of_samples(fixed, at)), method
 
 

@@ -15,9 +15,7 @@ import numpy as np
 
 from lstm_explain.errors import MethodError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.methods.players import Board
-from lstm_explain.methods.stacking import MOST_BYTES, chunks
-from lstm_explain.methods.study import Found, Scores, Task, found
+from lstm_explain.methods.gradient import Gradient
 from lstm_explain.plan.live import Stop, live_values, path
 from lstm_explain.plan.tracing import trace
 from lstm_explain.program.passes import ForwardPass
@@ -25,7 +23,9 @@ from lstm_explain.program.program import Program
 from lstm_explain.program.propagation import explain_one, lanes_of
 from lstm_explain.rules import Kind, Lane, LaneLost
 from lstm_explain.rules.origins import NOWHERE
-from lstm_explain.spec.method import ContextualDecomposition, Gradient
+from lstm_explain.runner.players import Board
+from lstm_explain.runner.stacking import MOST_BYTES, chunks
+from lstm_explain.runner.study import Found, Scores, Task, found
 from lstm_explain.target import Selection
 from lstm_explain.watch import checkpoint
 
@@ -37,7 +37,7 @@ STEPWISE = {  # of which each step's output depends on that step's input alone
 }  # fmt: skip
 
 
-def explain_by_decomposition(task: Task, method: ContextualDecomposition) -> Found:
+def decomposed(task: Task) -> Found:
     """The ledger's `absorbed` is the readout's constant; the residual is what time steps do together."""
     scores = Scores(task)
     readout = _readout(task, scores)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.padding import kept_cells
-from lstm_explain.methods.study import Scores
+from lstm_explain.methods.base import Baseline, Players
 from lstm_explain.plan.axes import Axes
-from lstm_explain.spec.method import Baseline, Players
+from lstm_explain.runner.baselines import given_baselines
+from lstm_explain.runner.padding import kept_cells
+from lstm_explain.runner.study import Scores
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import memory
-from lstm_explain.methods.baselines import given_baselines
-from lstm_explain.methods.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
-from lstm_explain.methods.study import Scores, Task
+from lstm_explain.methods import Gradient
+from lstm_explain.methods.base import Baseline
 from lstm_explain.plan.account import per_sample
 from lstm_explain.plan.tracing import trace
 from lstm_explain.program.passes import ForwardPass, bytes_of
 from lstm_explain.program.propagation import explain_one, lanes_of
 from lstm_explain.rules import Lane, LaneLost
-from lstm_explain.spec.method import Baseline, Gradient
+from lstm_explain.runner.baselines import given_baselines
+from lstm_explain.runner.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
+from lstm_explain.runner.study import Scores, Task
 from lstm_explain.target import Selection
 
 Points = Callable[[str, range], Array]
@@ -131,6 +132,12 @@ class Field:
     def beside(self, name: str, numbers: Array) -> Array:
         """[n, batch] with the axes of the entry's rows behind the first."""
         return numbers[:, None, : self.rows[name][1], None]
+
+    def on_line(self, name: str, start: Array, way: Array, places: Array) -> Array:
+        """start + place * way for every one of `places`, [n, batch], in the entry's type."""
+        moved = times(self.beside(name, places), way)
+        points = memory.maker(moved.shape, self.at[name].dtype)()
+        return np.add(moved, start, out=points, casting="same_kind")
 
     def score_at(self, on_line: Callable[[str, Array], Array], places: Array) -> Array:
         """The explained value at `places`, [n, batch] like these."""

@@ -1,0 +1,35 @@
+"""Contextual decomposition, which has no parameters. How it computes is in `runner/decomposition.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lstm_explain.methods.base import Batching, Method, Promise
+
+if TYPE_CHECKING:
+    from lstm_explain.runner.cost import Cost
+    from lstm_explain.runner.study import Found
+    from lstm_explain.runner.tools import Tools
+
+IN_FLOAT64, IN_PHRASES = 8 * 4, 8 * 24  # bytes per unit and step: what comes in; all phrases
+
+
+@dataclass(frozen=True)
+class ContextualDecomposition(Method):
+    """What each time step alone contributes, in an LSTM with a linear readout.
+
+    Murdoch et al. 2018 (arXiv 1801.05453), section 3: the part beta of the output, with the time step as the phrase.
+    """
+
+    name: ClassVar[str] = "contextual_decomposition"
+    promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
+    batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS
+    before_activation: ClassVar[bool] = True
+
+    def memory(self, cost: Cost) -> float:
+        cells = cost.batch * cost.steps * cost.units
+        return cost.one + IN_FLOAT64 * cells + min(cost.most, IN_PHRASES * cells)
+
+    def explain(self, tools: Tools) -> Found:
+        return tools.decomposed()

@@ -1,0 +1,108 @@
+"""Shapley values by sampling orders of players."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from lstm_explain.methods.base import (
+    MOST_RUNS,
+    Baseline,
+    BaselineMethod,
+    Batching,
+    CountPlayers,
+    Players,
+    Promise,
+    one_of,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from lstm_explain.graph.ir import Array
+    from lstm_explain.runner.cost import Cost
+    from lstm_explain.runner.players import Board
+    from lstm_explain.runner.study import Found
+    from lstm_explain.runner.tools import Tools
+
+
+@dataclass(frozen=True, eq=False)
+class ShapleySampling(BaselineMethod):
+    """Shapley values, estimated over random orders (Castro et al. 2009, doi 10.1016/j.cor.2008.04.004).
+
+    Every second order is the reverse of the one before it (Mitchell et al. 2022, arXiv 2104.12199, section 2.2).
+
+    permutations: orders drawn. over: who plays: time steps, features (for all of time), or every cell for itself.
+    """
+
+    name: ClassVar[str] = "shapley_sampling"
+    promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
+    batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add players
+    standard_error: ClassVar[bool] = True
+    permutations: int = 25
+    seed: int = 0
+    baseline: Baseline = None
+    over: Players = "steps"
+
+    def __post_init__(self) -> None:
+        whole(self, "permutations", 1, MOST_RUNS)
+        whole(self, "seed", 0)
+        one_of(self, "over", Players)
+
+    def runs(self, players: CountPlayers) -> int:
+        return self.permutations * max(1, sum(players(self.over)))
+
+    def memory(self, cost: Cost) -> float:
+        return cost.of_predictions()
+
+    def cheapest(self) -> Self:
+        return replace(self, permutations=1)
+
+    def explain(self, tools: Tools) -> Found:
+        """Players join one by one in random order; each order's gains add up to the whole difference, and so does
+        their mean."""
+        scores = tools.scores()
+        board = tools.board(scores, self.baseline, self.over)
+        orders = draw_orders(board.count, self.permutations, self.seed)
+        ends = board.nobody()
+        gains = np.stack([_gains(board, order, ends) for order in orders])  # [orders, batch, players]
+        mean, error = estimate(gains)
+        return tools.found(scores, board.relevance(mean), mean.sum(axis=1), ends, board.relevance(error))
+
+
+def draw_orders(players: int, count: int, seed: int) -> Array:
+    """[count, players]; every second order is the reverse of the one before it."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.permutation(players) for _ in range((count + 1) // 2)]
+    return np.array([o for order in drawn for o in (order, order[::-1])][:count]).reshape(count, players)
+
+
+def _gains(board: Board, order: Array, nobody: Array) -> Array:
+    """[batch, players]: what each adds to those who came before it."""
+    place = np.empty(board.count, int)
+    place[order] = np.arange(board.count)
+
+    def joined(ids: range) -> Array:
+        return place <= np.asarray(ids)[:, None]  # after 1, 2, … players
+
+    values = np.vstack([nobody, board.coalitions(board.count - 1, joined), board.scores.explained])
+    gains = np.empty((board.scores.batch, board.count))
+    gains[:, order] = np.diff(values, axis=0).T
+    return gains
+
+
+def estimate(gains: Array) -> tuple[Array, Array]:
+    """Mean over the orders and its standard error, [batch, players] each.
+
+    An order and its reverse depend on each other: the error comes from the spread between pairs. NaN: one pair tells
+    nothing.
+    """
+    mean = gains.mean(axis=0)
+    pairs = [gains[i : i + 2] for i in range(0, len(gains), 2)]
+    n = len(pairs)
+    if n == 1:
+        return mean, np.full(mean.shape, np.nan)
+    weights = np.array([len(p) for p in pairs]) / len(gains)
+    spread = sum(w**2 * (p.mean(axis=0) - mean) ** 2 for w, p in zip(weights, pairs, strict=True))
+    return mean, np.sqrt(spread * n / (n - 1))

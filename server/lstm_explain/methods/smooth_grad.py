@@ -1,0 +1,92 @@
+"""SmoothGrad: the mean gradient over noisy copies of the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lstm_explain.errors import MethodError
+from lstm_explain.methods.base import MOST_RUNS, Batching, Method, Promise, at_least, whole
+from lstm_explain.methods.gradient import Gradient
+
+if TYPE_CHECKING:
+    from lstm_explain.graph.ir import Array
+    from lstm_explain.runner.cost import Cost
+    from lstm_explain.runner.field import Field, Rows
+    from lstm_explain.runner.study import Found
+    from lstm_explain.runner.tools import Tools
+
+PLACED = (
+    "noise depends on a sample's place in the batch: its size is fixed, and the graph does not show where in it a "
+    "sample's vectors lie"
+)
+
+
+@dataclass(frozen=True)
+class SmoothGrad(Method):
+    """Gradients averaged over noisy copies of the input (Smilkov et al. 2017, arXiv 1706.03825).
+
+    samples: noisy copies. noise: standard deviation, as a share of the sample's range (largest minus smallest entry).
+    """
+
+    name: ClassVar[str] = "smooth_grad"
+    promises: ClassVar[frozenset[Promise]] = frozenset()
+    batching: ClassVar[Batching] = Batching.NONE  # it has not been tried
+    samples: int = 25
+    noise: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole(self, "samples", 1, MOST_RUNS)
+        at_least(self, "noise", 0.0)
+        whole(self, "seed", 0)
+
+    @property
+    def fixed_runs(self) -> int:
+        return self.samples
+
+    @property
+    def walk(self) -> Method:
+        return Gradient()
+
+    def memory(self, cost: Cost) -> float:
+        return cost.of_gradients()
+
+    def not_finite(self) -> MethodError:
+        return MethodError(
+            f"smooth_grad: noise of {self.noise} moves the inputs to where the model's gradient is not finite; "
+            "set a smaller noise",
+            field="method.noise",
+        )
+
+    def explain(self, tools: Tools) -> Found:
+        """The mean gradient around x; a token gets the norm of its vector's, as under Gradient.
+
+        All samples of a batch meet the same noise, each scaled to its own range: nothing depends on the rest of the
+        batch, nor on a sample's place in it. Where the graph does not show the places, a note says so.
+        """
+        field = tools.field()
+        places = {name: field.noise_rows(name) for name in field.at}
+
+        def points(name: str, ids: range) -> Array:
+            at = field.at[name]
+            rows = places[name] or field.rows[name]
+            samples = at.reshape(rows)
+            noise = np.stack([_noise(field, name, rows, (self.seed, copy)) for copy in ids])
+            moved = samples + self.noise * np.ptp(samples, axis=(0, 2), keepdims=True) * noise
+            return moved.reshape(-1, *at.shape)
+
+        weights = np.full((self.samples, field.scores.batch), 1 / self.samples)
+        mean = field.mean_gradient(points, weights)
+        relevance = field.by_input(mean, norms=True)
+        answer = tools.found(field.scores, relevance, field.total(relevance))
+        return answer if all(places.values()) else replace(answer, notes=(PLACED,))
+
+
+def _noise(field: Field, name: str, rows: Rows, seed: tuple[int, ...]) -> Array:
+    """Standard normal, [before, 1, after] as in these rows: the same for every sample."""
+    before, _, after = rows
+    entry = list(field.at).index(name)
+    return np.random.default_rng((*seed, entry)).standard_normal((before, 1, after))

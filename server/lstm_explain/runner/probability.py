@@ -1,0 +1,46 @@
+"""Scores of an output as a probability, whatever the model ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lstm_explain.errors import MethodError
+from lstm_explain.graph.ir import Array, Graph
+from lstm_explain.plan.head import Head, head_of
+from lstm_explain.runner.study import Scores, Task
+
+
+def probabilities(task: Task, method: str) -> Scores:
+    """Scores of the output itself where it is a probability, else of its Softmax. method: its name, for the MethodError
+    where the output has no classes.
+    """
+    head = Head(task.output, ())
+    whole = Task(task.study, task.inputs, task.output, head, task.target)
+    last = task.study.once(_last, task.study.engine.graph, task.output)
+    return Scores(whole, _link(last, task.output, task.target.batch_axis, method))
+
+
+def _last(graph: Graph, output: str) -> str:
+    """The operator of the output's activation; empty where it has none."""
+    before = head_of(graph, output)
+    made = before.views[-1].inputs[0] if before.views else output
+    return graph.producers()[made].op if before.value != output else ""
+
+
+def _link(last: str, output: str, batch_axis: int | None, method: str) -> Callable[[Array], Array] | None:
+    """From the output's values to probabilities; None where they are some already, everything else takes Softmax."""
+    if last in ("Softmax", "Sigmoid"):
+        return None
+    if last:  # LogSoftmax, or Log of Softmax
+        return np.exp
+    return lambda value: _softmax(value, output, batch_axis, method)
+
+
+def _softmax(value: Array, output: str, batch_axis: int | None, method: str) -> Array:
+    choices = value.ndim > 0 and value.shape[-1] > 1 and batch_axis not in (-1, value.ndim - 1)
+    if not choices:
+        raise MethodError(f"{method}: output {output!r} is no probability and has no classes", field="method.of")
+    powers = np.exp(value - value.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)

@@ -1,1 +1,0 @@
-"""What a caller asks for: methods with their parameters, and composites of rules by layer."""

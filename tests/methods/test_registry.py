@@ -1,0 +1,74 @@
+"""The registry of methods, against all that a method has to be in: the package, the wire, the documentation."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.methods import METHODS
+from lstm_explain.methods.base import BaselineMethod, Batching, Promise
+from lstm_explain.service.wire.methods import default_method, from_method, to_method
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
+
+FIELDS = method_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields
+DOCS = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+by_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+def test_the_wire_has_the_methods_of_the_registry() -> None:
+    assert {field.name for field in FIELDS} == set(METHODS)
+
+
+@by_method
+def test_a_message_has_the_parameters_of_the_class(method: type[lx.Method]) -> None:
+    (message,) = (field.message_type for field in FIELDS if field.name == method.name)
+    assert {field.name for field in message.fields} == set(method().parameters())
+
+
+@by_method
+def test_the_wire_gives_back_what_it_was_given(method: type[lx.Method]) -> None:
+    assert to_method(default_method(method(), ["x"])) == method()
+    if issubclass(method, BaselineMethod):
+        given = method().against({"x": np.ones((2, 3), np.float32)})
+        assert to_method(from_method(given)) == given
+
+
+@by_method
+def test_a_method_is_a_file_of_its_name_and_in_the_package_s_face(method: type[lx.Method]) -> None:
+    assert getattr(import_module(f"lstm_explain.methods.{method.name}"), method.__name__) is method
+    assert method.__name__ in lx.__all__
+    assert getattr(lx, method.__name__) is method
+
+
+@by_method
+def test_a_method_declares_what_nothing_can_be_assumed_of(method: type[lx.Method]) -> None:
+    assert isinstance(vars(method)["batching"], Batching)
+    assert vars(method)["promises"] <= set(Promise)
+    assert method.propagates or "explain" in vars(method)
+
+
+@by_method
+def test_the_documentation_has_its_parameters(method: type[lx.Method]) -> None:
+    row = next(line for line in DOCS.splitlines() if line.startswith(f"| `{method.__name__}` |"))
+    assert re.findall(r"`(\w+)`", row.split("|")[2]) == list(method().parameters())
+
+
+@by_method
+def test_a_method_can_be_sent_to_another_process(method: type[lx.Method]) -> None:
+    assert pickle.loads(pickle.dumps(method())) == method()
+
+
+def test_methods_can_be_made_without_the_engine() -> None:
+    code = (
+        "import sys, lstm_explain as lx; lx.method_from_name('occlusion'), lx.LRP();"
+        "print([m for m in ('onnx', 'onnxruntime', 'numba') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
