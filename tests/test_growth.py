@@ -11,6 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
+from lstm_explain.graph import inference
+from lstm_explain.graph.inference import infer_shapes
+from lstm_explain.graph.read import read
 
 OPSET = helper.make_opsetid("", 17)
 
@@ -53,6 +56,37 @@ def branches(count: int) -> onnx.ModelProto:
     return model(nodes, count)
 
 
+def bodies(count: int) -> onnx.ModelProto:
+    """An If on an input after the other. Both branches read a constant of their own; 89 times as many nobody reads."""
+    values = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
+
+    def body(op: str, i: int) -> onnx.GraphProto:
+        nodes = [helper.make_node(op, [values[i]], [f"{op}{i}"]), helper.make_node("Add", [f"{op}{i}", f"c{i}"], ["z"])]
+        return helper.make_graph(nodes, op, [], [floats("z")])
+
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["yes"], to=9),
+    ]
+    nodes += [
+        helper.make_node("If", ["yes"], [values[i + 1]], then_branch=body("Relu", i), else_branch=body("Tanh", i))
+        for i in range(count)
+    ]
+    return model(nodes, 90 * count)
+
+
+def inside_a_body(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """All of it in a branch of an If."""
+    outer = model([])
+    then = helper.make_graph(proto.graph.node, "then", [], [floats("y_then")], proto.graph.initializer)
+    then.node[-1].output[0] = "y_then"
+    other = helper.make_graph([helper.make_node("Relu", ["x"], ["y_else"])], "else", [], [floats("y_else")])
+    some = helper.make_node("ReduceSum", ["x"], ["outer_sum"], keepdims=0)
+    cast = helper.make_node("Cast", ["outer_sum"], ["outer"], to=9)
+    outer.graph.node.extend([some, cast, helper.make_node("If", ["outer"], ["y"], then_branch=then, else_branch=other)])
+    return outer
+
+
 def recurrent(count: int) -> onnx.ModelProto:
     """An RNN after the other, each a step of a plan, and what stands between them."""
     values = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
@@ -89,6 +123,7 @@ GROWING: dict[str, tuple[Callable[[int], onnx.ModelProto], int]] = {
     "inputs": (many_inputs, 1000),
     "outputs": (many_outputs, 3500),
     "branches": (branches, 100),
+    "bodies over constants": (bodies, 120),
     "recurrent": (recurrent, 40),
 }
 
@@ -108,6 +143,31 @@ def test_four_times_the_nodes_take_about_four_times_as_long(name: str) -> None:
             assert name == "chain of one name"  # which ONNX Runtime refuses
         times.append(time.process_time() - start)
     assert times[1] < 9 * times[0] + 0.5, times
+
+
+def test_inference_knows_what_onnx_does_in_time_that_grows_with_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = []
+    for size in (100, 400):
+        proto = bodies(size)
+        start = time.process_time()
+        came = infer_shapes(proto)
+        times.append(time.process_time() - start)
+    assert times[1] < 9 * times[0] + 0.5, times
+    monkeypatch.setattr(inference, "MOST_COPIED", 100)
+    proto = bodies(40)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    wanted = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    came = infer_shapes(proto)
+    assert list(came.graph.node) == list(wanted.graph.node)
+    assert list(came.graph.output) == list(wanted.graph.output)
+    assert {v.name: v for v in came.graph.value_info} == {v.name: v for v in wanted.graph.value_info}
+
+
+def test_initializers_that_nobody_reads_go() -> None:
+    names = [t.name for t in read(inside_a_body(bodies(2))).graph.node[-1].attribute[1].g.initializer]
+    assert [t.name for t in read(bodies(2)).graph.initializer] == names == ["c0", "c1"]
 
 
 # --- what is too large -------------------------------------------------------------------------------------------
@@ -155,6 +215,7 @@ TOO_LARGE = {
     "nodes": (lambda: chain(60_000), "60000 nodes, at most LSTM_EXPLAIN_MAX_NODES=50000"),
     "constants": (lambda: model([helper.make_node("Relu", ["x"], ["y"])], 60_000), "60000 initializers"),
     "bodies": (lambda: branches(600), "1200 bodies"),
+    "bodies in a body": (lambda: inside_a_body(bodies(150)), "too many values around bodies"),
     "functions": (lambda: doubling(18), f"{1 << 17} nodes, at most"),  # of which a file may write out far more
     "bytes": (large_in_functions, "bytes once its functions are inlined"),
     "depth": (lambda: doubling(40, deeper=True), "39 deep"),

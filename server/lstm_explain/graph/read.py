@@ -12,6 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.external import load_external_data
+from lstm_explain.graph.inference import infer_shapes
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
 from lstm_explain.graph.missing import check_required
 from lstm_explain.graph.order import names_read, put_in_order
@@ -46,7 +47,17 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
     except Exception as error:  # the checker and the inliner raise several types, all about the file
         raise ModelError(f"not a valid ONNX model: {first_line(error)}") from error
     check_required(model)
+    _forget_unread(model)
     return model
+
+
+def _forget_unread(model: ModelProto) -> None:
+    """Initializers that nothing reads go: for each body, ONNX Runtime copies the names of all that is around it."""
+    for graph in graphs_of(model):
+        read = {name for node in graph.node for name in names_read(node)}
+        read |= {value.name for value in (*graph.output, *graph.input)}
+        graph.initializer.sort(key=lambda tensor: tensor.name not in read)  # in place, where a copy may be large
+        del graph.initializer[sum(tensor.name in read for tensor in graph.initializer) :]
 
 
 # ONNX Runtime runs these, though ONNX's checker does not know them (any more).
@@ -104,7 +115,7 @@ def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | 
 def infer(model: ModelProto) -> ModelProto:
     """Types and shapes as far as ONNX can tell them; the model itself where inference gives up."""
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return infer_shapes(model)
     except Exception:  # inference is a help, not a check: the model has passed the checker
         return model
 

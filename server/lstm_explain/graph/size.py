@@ -6,7 +6,7 @@ Each function that calls the one before it twice doubles what there is to inline
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +18,7 @@ from lstm_explain.graph.protos import bodies_of
 MOST_NODES = 50_000  # and as many initializers; a second of loading for every few thousand
 MOST_BODIES = 1_000  # each is compiled apart, and has sessions of its own
 MOST_DEPTH = 32  # of bodies inside bodies: readers of models go down them one call inside the other
+MOST_NAMES = 2_000_000  # a microsecond each, in ONNX: inference.py takes only the outermost graph apart
 MOST_COPIED = 1 << 28  # bytes that inlining adds to the file's own
 
 Key = tuple[str, str, str]
@@ -25,12 +26,15 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Size:
-    """nodes, bodies: those inside bodies too. depth: of bodies inside bodies. copied: bytes of nodes."""
+    """nodes, bodies: those inside bodies too. depth: of bodies inside bodies. copied: bytes of nodes. names: for each
+    body, of the values in the bodies and functions around it.
+    """
 
     nodes: int = 0
     bodies: int = 0
     depth: int = 0
     copied: int = 0
+    names: int = 0
 
 
 @cache
@@ -52,6 +56,8 @@ def check_size(model: ModelProto) -> None:
         raise ModelError(f"the model has {size.bodies} bodies of If, Loop and Scan, at most {MOST_BODIES} are loaded")
     if size.depth > MOST_DEPTH:
         raise ModelError(f"the model's bodies are {size.depth} deep inside each other, at most {MOST_DEPTH} are loaded")
+    if size.names > MOST_NAMES:
+        raise ModelError(f"bodies of the model, and its functions, have too many values around bodies ({size.names})")
     if model.functions and size.copied > model.ByteSize() + MOST_COPIED:
         raise ModelError(f"the model has {size.copied} bytes once its functions are inlined")
 
@@ -61,30 +67,34 @@ class _Sizes:
         functions = {(f.domain, f.name, f.overload): f.node for f in model.functions}
         self.known: dict[Key, Size] = {}
         for key in _callees_first(functions):
-            self.known[key] = self.of(functions[key])
+            self.known[key] = self.of(functions[key], len(functions[key]))
 
-    def of(self, nodes: Iterable[NodeProto]) -> Size:
-        total, bodies, depth, copied = 0, 0, 0, 0
-        waiting = [(node, 0) for node in nodes]
+    def of(self, nodes: Iterable[NodeProto], around: int = 0) -> Size:
+        """around: values that are known around the bodies of `nodes`, and that each of them is told of."""
+        total, bodies, depth, copied, names = 0, 0, 0, 0, 0
+        waiting = [(node, 0, around) for node in nodes]
         while waiting:
-            node, level = waiting.pop()
+            node, level, around = waiting.pop()
             inside = bodies_of(node)
             called = self.known.get(_key(node))
             if called is not None:
                 total, bodies, copied = total + called.nodes, bodies + called.bodies, copied + called.copied
-                depth = max(depth, level + called.depth)
+                depth, names = max(depth, level + called.depth), names + called.names + called.bodies * around
             else:
                 total, bodies, depth = total + 1, bodies + len(inside), max(depth, level)
                 copied += 0 if inside else node.ByteSize()
-            waiting += [(inner, level + 1) for body in inside for inner in body.node]
-        return Size(total, bodies, depth, copied)
+                names += len(inside) * around
+            for body in inside:
+                known = around + len(body.node) + len(body.initializer)
+                waiting += [(inner, level + 1, known) for inner in body.node]
+        return Size(total, bodies, depth, copied, names)
 
 
 def _key(node: NodeProto) -> Key:
     return node.domain, node.op_type, node.overload
 
 
-def _callees_first(functions: dict[Key, Iterable[NodeProto]]) -> Iterator[Key]:
+def _callees_first(functions: dict[Key, Sequence[NodeProto]]) -> Iterator[Key]:
     """In an order in which all that a function calls comes before it."""
     done: set[Key] = set()
     for first in functions:

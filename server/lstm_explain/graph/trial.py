@@ -1,7 +1,7 @@
 """Tries ONNX's own code on a model in another process: a damaged model can end the process that reads it.
 
-ONNX and ONNX Runtime infer shapes by the same code, whose assertions abort. The other process is this file, run as a
-script that imports ONNX alone; it waits for models on stdin and leaves when none comes for a while.
+ONNX and ONNX Runtime infer shapes by the same code, whose assertions abort. The other process runs this module, which
+imports ONNX and nothing else of size; it waits for models on stdin and leaves when none comes for a while.
 
 The service goes further: it loads and runs a whole model in a process that may crash (service/trying.py), and what has
 come through that needs no such trial of its parts: see `tried`.
@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 LENGTH = struct.Struct("<Q")
 SURVIVED = b"."
@@ -67,10 +68,11 @@ def _answer(process: Process) -> bytes:
 
 
 def _start() -> Process:
-    command = [sys.executable, "-P", __file__]
-    return subprocess.Popen(
-        command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-P", "-m", __spec__.name]
+    own = str(Path(__file__).parents[2])  # this package, however it has been found
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([own, *filter(None, sys.path)])}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, bufsize=0, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
 
 def _give(process: Process, model: bytes) -> bool:
@@ -112,7 +114,8 @@ def _main() -> None:
     import resource
 
     import onnx.inliner
-    import onnx.shape_inference
+
+    from lstm_explain.graph.inference import infer_shapes
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
@@ -122,9 +125,9 @@ def _main() -> None:
             return
         data = sys.stdin.buffer.read(*LENGTH.unpack(head))
         try:
-            model = onnx.shape_inference.infer_shapes(onnx.ModelProto.FromString(data), data_prop=True)
+            model = infer_shapes(onnx.ModelProto.FromString(data))
             model = onnx.inliner.inline_local_functions(model)
-            onnx.shape_inference.infer_shapes(model, data_prop=True)
+            infer_shapes(model)
         except MemoryError:
             return
         except Exception:
