@@ -107,8 +107,7 @@ def test_an_input_that_samples_share_gets_the_sum_of_what_each_gives_it(method: 
         return
     alone = [free.explain({**feeds, "x": feeds["x"][[b]]}, method, lx.Target(index=1)) for b in range(3)]
     np.testing.assert_allclose(whole.relevance["x"], [e.relevance["x"][0] for e in alone], rtol=1e-4, atol=1e-6)
-    if not isinstance(method, lx.ShapleySampling):  # where samples share a player, it joins for all of them at once
-        np.testing.assert_allclose(whole.ledger.inputs, [e.ledger.inputs[0] for e in alone], rtol=1e-5)
+    np.testing.assert_allclose(whole.ledger.inputs, [e.ledger.inputs[0] for e in alone], rtol=1e-5)
     np.testing.assert_allclose(whole.relevance["s"], sum(e.relevance["s"] for e in alone), rtol=1e-4, atol=1e-6)
     assert not any("axes are a guess" in warning for warning in whole.warnings)
 
