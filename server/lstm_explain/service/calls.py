@@ -7,6 +7,8 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -20,6 +22,7 @@ from lstm_explain.service.beside import Beside
 from lstm_explain.service.errors import TooLate
 from lstm_explain.service.gate import Call
 from lstm_explain.service.metrics import Metrics
+from lstm_explain.service.wire.counted import MOST_PARTS, has_too_many_parts
 
 # Answered by grpc's own servicer, which does its own bookkeeping, and asked every few seconds by every prober.
 _HEALTH = "/grpc.health.v1.Health/"
@@ -29,11 +32,18 @@ _LEFT = (asyncio.CancelledError, grpc.aio.BaseError)
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
+@dataclass(frozen=True)
 class Malformed:
-    """Stands for bytes that are no message; see `tolerant` of Calls."""
+    """Stands for bytes that are no message, or none that is read; see `tolerant` of Calls."""
+
+    problem: str
 
 
-MALFORMED = Malformed()
+MALFORMED = Malformed("the request is not a valid protobuf message")
+TOO_MANY = Malformed(f"the request has more than {MOST_PARTS} fields and numbers outside of tensors' data")
+
+# Bytes of the message that is at work in this context. Asking the message itself takes as long as writing it again.
+received: ContextVar[int] = ContextVar("received", default=0)
 
 
 class Calls(grpc.aio.ServerInterceptor):
@@ -42,7 +52,7 @@ class Calls(grpc.aio.ServerInterceptor):
     A servicer's coroutines run in asyncio's loop, where they must not hold up the others; its plain functions run in
     threads beside it. Both get a gate.Call in the place of gRPC's context.
 
-    tolerant: streaming methods, by full name, that see MALFORMED in the place of a request that is no message; of the
+    tolerant: streaming methods, by full name, that see a Malformed in the place of a request that is no message; of the
     others such a request ends the call.
     """
 
@@ -136,7 +146,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
 
 def _tolerating(handler: Any) -> Any:
-    """The handler, which sees MALFORMED in the place of bytes that are no message."""
+    """The handler, which sees a Malformed in the place of bytes that are no message."""
     return handler._replace(request_deserializer=_lenient(handler.request_deserializer))
 
 
@@ -144,8 +154,12 @@ def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], An
     """grpc answers bytes that are no message with INTERNAL; they are the caller's fault."""
     if deserialise is None:
         return None
+    kind = deserialise.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # of the class whose FromString it is
 
     def attempt(data: bytes) -> Any:
+        received.set(len(data))
+        if has_too_many_parts(data, kind):
+            return TOO_MANY
         try:
             return deserialise(data)
         except DecodeError:
@@ -155,8 +169,8 @@ def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 
 
 def _refuse(request: object, call: Call) -> None:
-    if request is MALFORMED:
-        raise InputError("the request is not a valid protobuf message")
+    if isinstance(request, Malformed):
+        raise InputError(request.problem)
     if call.end is not None and time.monotonic() >= call.end:
         raise TooLate("the deadline passed before the work began")
 
@@ -164,8 +178,8 @@ def _refuse(request: object, call: Call) -> None:
 def _strict(behaviour: Callable[[Any, Call], Any]) -> Callable[[Any, Call], Any]:
     async def checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for request in requests:
-            if request is MALFORMED:
-                raise InputError("a request is not a valid protobuf message")
+            if isinstance(request, Malformed):
+                raise InputError(request.problem)
             yield request
 
     if inspect.iscoroutinefunction(behaviour):

@@ -11,7 +11,7 @@ from google.rpc import code_pb2, status_pb2
 
 from lstm_explain.errors import Error, InputError, drop_tracebacks
 from lstm_explain.service import stream, tracing
-from lstm_explain.service.calls import Malformed
+from lstm_explain.service.calls import Malformed, received
 from lstm_explain.service.errors import internal, status_of
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
@@ -50,7 +50,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
     async def _answer(self, request: pb.ExplainRequest, call: Call) -> pb.ExplainResponse:
         served = await self._explainer.found(self._repository, request.model, request.version, call)
         return await self._explainer.explain(
-            served, partial(to_query, request, served), from_answer, call, request.ByteSize()
+            served, partial(to_query, request, served), from_answer, call, received.get()
         )
 
     async def _item(
@@ -63,7 +63,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
 
     async def _answered(self, item: pb.ExplainStreamRequest | Malformed, call: Call) -> pb.ExplainStreamResponse:
         if isinstance(item, Malformed):
-            return _refusal("", status_of(InputError("the request is not a valid protobuf message")), "")
+            return _refusal("", status_of(InputError(item.problem)), "")
         try:
             return pb.ExplainStreamResponse(id=item.id, response=await self._answer(item.request, call))
         except Error as error:

@@ -71,7 +71,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
 async def _check_message(request: pb.HealthCheckRequest | Malformed, context: Context) -> None:
     if isinstance(request, Malformed):
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a valid protobuf message")
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, request.problem)
 
 
 async def _not_found(context: Context) -> NoReturn:

@@ -12,6 +12,7 @@ from google.rpc import code_pb2
 
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.service import stream, tracing
+from lstm_explain.service.calls import received
 from lstm_explain.service.errors import NotFound, NotReady, Unimplemented, internal, status_of
 from lstm_explain.service.explain import Explainer
 from lstm_explain.service.gate import Call, Doors
@@ -123,11 +124,9 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         if wants_explanation(request):
             read = partial(to_inference_query, request, served)
             write = partial(from_inference_answer, request)
-            return await self._explainer.explain(served, read, write, call, request.ByteSize())
+            return await self._explainer.explain(served, read, write, call, received.get())
         written = partial(from_prediction, request, served)
-        return await self._explainer.predict(
-            served, partial(to_inputs, request, served), written, call, request.ByteSize()
-        )
+        return await self._explainer.predict(served, partial(to_inputs, request, served), written, call, received.get())
 
     async def _item(self, request: pb.ModelInferRequest, call: Call, span: Span) -> pb.ModelStreamInferResponse:
         with self._explainer.item("ModelStreamInfer", span) as record:

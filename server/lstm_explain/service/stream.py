@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lstm_explain.errors import Error
+from lstm_explain.service.calls import received
 from lstm_explain.service.errors import Idle
 from lstm_explain.service.gate import Places, Streams
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
+
+
+LARGE = 1 << 20  # bytes of a request that is done before the next of its stream is read
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ async def answers(
     places: Places | None = None,
     streams: Streams | None = None,
 ) -> AsyncGenerator[Answer, None]:
-    """Yields work(request) for each, at most `window` requests read ahead of their answers.
+    """Yields work(request) for each, at most `window` requests read ahead of their answers, behind a large one none.
 
     in_order: answers in the order of the requests; else as they are ready. places: each request takes one of them,
     beside all other streams, before it is worked on. streams: what ends this one when it waits for its caller too long.
@@ -95,8 +99,10 @@ class _Flow(Generic[Request, Answer]):
                 await self.room.acquire()
                 if self._places is not None:
                     await self._places.take()
-                self._begin(request)
+                task = self._begin(request)
                 count += 1
+                if received.get() > LARGE:
+                    await asyncio.wait([task])
         except asyncio.CancelledError:
             if self._ended is None:
                 raise
@@ -134,12 +140,13 @@ class _Flow(Generic[Request, Answer]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: Request) -> asyncio.Task[Answer]:
         task = asyncio.create_task(self._work(request))
         self._at_work.add(task)
         task.add_done_callback(self._done)
         if self._in_order:
             self.next.put_nowait(task)
+        return task
 
     def _done(self, task: asyncio.Task[Answer]) -> None:
         self._at_work.discard(task)
