@@ -125,6 +125,25 @@ def infer_changed(model: ModelProto) -> ModelProto:
     return infer(model) if survives(without_weights(model)) else model
 
 
+# Element types of which ONNX Runtime makes no NumPy array.
+NO_ARRAYS = {"BFLOAT16", "INT4", "UINT4", "INT2", "UINT2", "COMPLEX64", "COMPLEX128"}
+NO_ARRAYS |= {"FLOAT4E2M1", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"}
+ARRAYS = "tensors of float16, float32, float64, float8e4m3fn, integers of 8 bits or more, bool or text"
+
+
+def check_outputs(proto: ModelProto) -> None:
+    """Raises ModelError for an output that nobody can be given: no tensor, or of a type that no array has."""
+    for output in proto.graph.output:
+        held = output.type.WhichOneof("value")
+        if held not in (None, "tensor_type"):
+            what = f"is {'an' if held.startswith('o') else 'a'} {held.removesuffix('_type').replace('_', ' ')}"
+        elif (kind := onnx.TensorProto.DataType.Name(output.type.tensor_type.elem_type)) in NO_ARRAYS:
+            what = f"holds {kind.lower()}"
+        else:
+            continue
+        raise ModelError(f"output {output.name!r} {what}: outputs have to be {ARRAYS}; leave it out, or cast it")
+
+
 def build(model: ModelProto) -> Graph:
     """The graph of a checked model."""
     opsets = {o.domain: o.version for o in model.opset_import}

@@ -14,20 +14,23 @@ from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.lists import without_lists
 from lstm_explain.graph.operands import check_operands
 from lstm_explain.graph.protos import nodes_of
-from lstm_explain.graph.read import build, infer, infer_changed
+from lstm_explain.graph.read import build, check_outputs, infer, infer_changed
 from lstm_explain.graph.session import open_session, runtime_message
 from lstm_explain.graph.single import with_single_elements
 from lstm_explain.graph.types import try_inference
 from lstm_explain.graph.unsigned import reads_signed_weights, with_unsigned_weights
+from lstm_explain.graph.windows import with_bounded_windows
 
 
 def prepared(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Graph]:
     """The model, with what ends a process taken out of it, and its graph: spelled out, folded, checked."""
     typed = infer(proto)
-    changes = [without_traps(typed), with_single_elements(typed)]
+    changes = [without_traps(typed), with_single_elements(typed), with_bounded_windows(typed)]
     safe = infer_changed(typed) if any(changes) else typed
     spelled = without_lists(expanded(safe))
-    graph = build(safe if spelled is safe else infer_changed(spelled))
+    typed = safe if spelled is safe else infer_changed(spelled)
+    check_outputs(typed)
+    graph = build(typed)
     check_operands(graph)
     graph = canonical(fold(graph))
     check_operands(graph, folded=True)  # folding and spelling have made more of them known
