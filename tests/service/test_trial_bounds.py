@@ -116,6 +116,35 @@ def test_a_slow_trial_makes_way_once_others_are_slow_too(folder: Path) -> None:
     assert all("others came after it" in one.reason for one in came.values())
 
 
+@pytest.mark.parametrize("why", ["the process that tries models is killed", "nobody waits for it"])
+def test_a_trial_goes_on_for_nobody(folder: Path, why: str) -> None:
+    write_version(folder, "endless", hostile.endless())
+    tried, over = Trials(Bounds(MEMORY, NEVER, NEVER)), threading.Event()
+    (source,) = find_sources(folder)
+
+    def ask() -> None:
+        with suppress(TimeoutError):
+            tried.verdict(source, fingerprint(source), source.size(), check=lambda: over.is_set() and gives_up())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    fork = _fork(tried)
+    if why == "nobody waits for it":
+        over.set()
+    else:
+        os.kill(tried._process.pid, signal.SIGKILL)
+    try:
+        end = time.monotonic() + SECONDS / 2
+        while (state := _state(fork)) not in ("Z", ""):
+            assert time.monotonic() < end, f"the trial goes on, in state {state!r}"
+            time.sleep(0.05)
+    finally:
+        over.set()
+        asking.join()
+        with suppress(ProcessLookupError):
+            os.kill(fork, signal.SIGKILL)
+
+
 def _fork(tried: Trials) -> int:
     """The process of the one trial, once there is one."""
     end = time.monotonic() + SECONDS
