@@ -281,6 +281,15 @@ def test_an_activation_that_multiplies_a_value_by_a_function_of_it(name: str) ->
     assert_alike([Net(24).model(fused), Net(24).model(spelled)])
 
 
+@pytest.mark.parametrize("op", ["Sigmoid", "Softsign", "LeakyRelu", "Elu", "Atan", "Gelu", "Softmax"])
+def test_a_value_times_any_function_of_its_elements_is_an_activation(op: str) -> None:
+    """Softmax is no such function: each element depends on the others."""
+    one = np.array(1.0)
+    model = Net(20).model(lambda n, x: n.op("Mul", x, n.op(op, n.op("Add", x, n.const(one)))))
+    rules = {node.op: node.rule for node in lx.load(model).report().nodes}
+    assert rules["Mul"] == ("product rule" if op == "Softmax" else "relevance stays")
+
+
 def test_instance_normalization() -> None:
     fused = Net().model(lambda n, x: channels_last(n, x, "InstanceNormalization", SCALE, SHIFT, epsilon=1e-3))
 

@@ -43,6 +43,11 @@ def viewed(g: GraphBuilder, z: str) -> str:
     return g.op("Transpose", [g.op("Softmax", [z], axis=-1)], perm=[1, 0])
 
 
+def retyped(g: GraphBuilder, z: str) -> str:
+    """As a function of PyTorch's exporter does it."""
+    return g.op("CastLike", [g.op("Softmax", [z], axis=-1), g.constant(np.zeros(1), "like")])
+
+
 ENDINGS = {
     "plain": (plain, "output", Z),
     "Softmax": (by("Softmax"), "logit", softmax(Z)),
@@ -50,6 +55,8 @@ ENDINGS = {
     "LogSoftmax": (by("LogSoftmax"), "score", np.log(softmax(Z))),
     "Log of Softmax": (by("Softmax", "Log"), "score", np.log(softmax(Z))),
     "Softmax, then transposed": (viewed, "logit", softmax(Z)),
+    "Softmax, then in another type": (retyped, "logit", softmax(Z)),
+    "Softmax, then Dropout": (by("Softmax", "Dropout"), "logit", softmax(Z)),
     "Tanh": (by("Tanh"), "output", np.tanh(Z)),
 }
 METHODS = [lx.LRP(), lx.LRP("half"), lx.Gradient(), lx.IntegratedGradients(steps=2), lx.Occlusion()]

@@ -26,8 +26,8 @@ from lstm_explain.methods import Method
 from lstm_explain.plan.head import Head
 from lstm_explain.program.passes import ForwardPass, Iterations
 from lstm_explain.program.propagation import walked_back
-from lstm_explain.rules import Kind
-from lstm_explain.rules.recurrent import STATE_SLOTS, Tape
+from lstm_explain.rules import TABLE, Kind, Trait
+from lstm_explain.rules.recurrent import Tape
 from lstm_explain.target import Target, select
 from lstm_explain.watch import checkpoint
 
@@ -146,18 +146,6 @@ def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mappi
 
 # --- what is needed for a moment ---------------------------------------------------------------------------------
 
-# Outputs that are their input under another shape, and those that are never written over an input of the same size.
-VIEWS = frozenset(("Squeeze", "Unsqueeze", "Reshape", "Flatten", "Identity"))
-NEVER_IN_PLACE = STATE_SLOTS.keys() | {
-    "MatMul",
-    "Gemm",
-    "Conv",
-    "ConvTranspose",
-    "Einsum",
-    "Transpose",
-    "Concat",
-    "Gather",
-}
 # ONNX Runtime takes nodes in an order of its own, and its arena has gaps.
 SLACK = 1.2
 
@@ -184,7 +172,8 @@ def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
     graph = engine.graph
     root = {name: name for name in (*graph.inputs, *graph.constants)}
     for node in graph.nodes:
-        root.update((o, root[node.inputs[0]] if node.op in VIEWS else o) for o in node.outputs if o)
+        views = Trait.SAME_MEMORY in TABLE.traits(node.op)
+        root.update((o, root[node.inputs[0]] if views else o) for o in node.outputs if o)
     last = {root[name]: i for i, node in enumerate(graph.nodes) for name in (*node.inputs, *node.captured) if name}
     last.update(dict.fromkeys((root[name] for name in graph.outputs), len(graph.nodes)))
     known = {root.get(name, name) for name in kept} | set(graph.constants) | set(graph.inputs)
@@ -193,7 +182,7 @@ def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
     for i, node in enumerate(graph.nodes):
         ending = {name for name in live if last.get(name, -1) <= i}
         made = {root[o] for o in node.outputs if o} - known - live
-        in_place = node.op not in NEVER_IN_PLACE and ending
+        in_place = Trait.OWN_MEMORY not in TABLE.traits(node.op) and ending
         moments.append([*(live - ending if in_place else live), *made, f"inside {node.name}"])
         live = (live - ending) | {name for name in made if last.get(name, -1) > i}
     return moments

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import lstm_explain as lx
@@ -63,6 +64,40 @@ def test_many_steps_are_taken_in_parts(monkeypatch: Any) -> None:
     whole = model.explain(feeds, method, target).relevance["x"]
     monkeypatch.setattr("lstm_explain.runner.decomposition.MOST_BYTES", 1)
     np.testing.assert_allclose(model.explain(feeds, method, target).relevance["x"], whole)
+
+
+@pytest.mark.parametrize("op", ["Relu", "LeakyRelu", "Elu", "Gelu", "Dropout"])
+def test_functions_of_single_elements_may_come_before_the_lstm(op: str) -> None:
+    """None of them changes a large number; each time step stays what it was."""
+    built, rng = recurrent_model(np.random.default_rng(55)), np.random.default_rng(56)
+    feeds = {name: np.abs(x) + 8 for name, x in built.feeds(rng, T=4, B=2).items()}
+    changed = onnx.ModelProto.FromString(built.model.SerializeToString())
+    changed.opset_import[0].version = 20  # which brought Gelu
+    nodes = [onnx.helper.make_node(op, ["x"], ["before"], name="before"), *changed.graph.node]
+    lstm = next(node for node in nodes if node.op_type == "LSTM")
+    lstm.input[0] = "before"
+    del changed.graph.node[:]
+    changed.graph.node.extend(nodes)
+    method, target = lx.ContextualDecomposition(), lx.Target(index=1)
+    came, wanted = (lx.load(model).explain(feeds, method, target) for model in (changed, built.model))
+    np.testing.assert_allclose(came.relevance["x"], wanted.relevance["x"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_running_sum_of_whole_numbers_mixes_time_steps() -> None:
+    built = recurrent_model(np.random.default_rng(55), D=2)
+    changed = onnx.ModelProto.FromString(built.model.SerializeToString())
+    changed.graph.initializer.append(onnx.numpy_helper.from_array(np.int64(0), "axis"))
+    changed.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    nodes = [
+        onnx.helper.make_node("CumSum", ["x", "axis"], ["sums"], name="sums"),
+        onnx.helper.make_node("Cast", ["sums"], ["before"], name="cast", to=onnx.TensorProto.FLOAT),
+        *changed.graph.node,
+    ]
+    next(node for node in nodes if node.op_type == "LSTM").input[0] = "before"
+    del changed.graph.node[:]
+    changed.graph.node.extend(nodes)
+    with pytest.raises(lx.UnsupportedOperator, match="sums"):
+        lx.load(changed).explain({"x": np.ones((4, 3, 2), np.int64)}, lx.ContextualDecomposition(), lx.Target(index=1))
 
 
 REFUSED = {

@@ -8,11 +8,11 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
+from lstm_explain.graph.operands import CELLS
 from lstm_explain.graph.rewrite import make, renamed
 from lstm_explain.graph.session import session_of
 from lstm_explain.graph.unfold import unfolded
 
-OURS = ("LSTM", "GRU", "RNN", "com.microsoft::DynamicQuantizeLSTM")
 SINGLE = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
@@ -34,7 +34,7 @@ def double(graph: Graph, *, unfold: bool = True) -> Graph:
 def _nodes(graph: Graph, node: Node, *, unfold: bool) -> list[Node]:
     """What takes the node's place in the graph that is already of float64."""
     own = _node(node, unfold=unfold)
-    if node.op in OURS or node.bodies or _runs(graph, own):
+    if node.op in CELLS or node.bodies or _runs(graph, own):
         return [own]
     windows = (
         unfolded(graph, own) if node.opset >= 11 and (unfold or not _pads(node)) else None

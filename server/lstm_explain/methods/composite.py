@@ -124,8 +124,7 @@ def rule_from_name(name: str, *values: Any, **parameters: Any) -> Rule:
         ) from None
 
 
-# Kinds of layers by the names that a composite may use.
-LAYERS = {"dense": ("MatMul", "Gemm"), "convolution": ("Conv", "ConvTranspose")}
+LAYERS = ("dense", "convolution")  # kinds of layers, as the table of operators names them
 
 
 @dataclass(frozen=True)
@@ -154,11 +153,10 @@ class Composite:
         rules = {**self.rules, **({} if self.first is None else {"first": self.first})}
         return "; ".join(f"{key}={rule}" for key, rule in rules.items())
 
-    def rule_of(self, name: str, op: str, *, is_first: bool) -> Rule | None:
-        """None: LRP's own."""
+    def rule_of(self, name: str, op: str, layer: str, *, is_first: bool) -> Rule | None:
+        """Of a node, by its name, its operator and the kind of layer that this is; None: LRP's own."""
         if name in self.rules:
             return self.rules[name]
         if is_first and self.first is not None:
             return self.first
-        kinds = [kind for kind, ops in LAYERS.items() if op in ops]
-        return next((self.rules[key] for key in (op, *kinds) if key in self.rules), None)
+        return next((self.rules[key] for key in (op, layer) if key in self.rules), None)

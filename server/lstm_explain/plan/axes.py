@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.plan.steps import stepped_axes
 from lstm_explain.plan.tracing import Trace, trace
+from lstm_explain.rules import TABLE
+from lstm_explain.rules.op import SAME_PLACES
 from lstm_explain.rules.origins import Labels, Origins
-from lstm_explain.rules.recurrent import STATE_SLOTS
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ def find_lengths(graph: Graph) -> dict[str, str]:
     labels, made_by = trace(graph).labels, {o: node for node in graph.nodes for o in node.outputs}
     found: dict[str, set[str]] = {}
     for node in graph.nodes:
-        if node.op not in STATE_SLOTS:
+        if not TABLE.states(node.op):
             continue
         value = node.input(4)
-        while value in made_by and (made_by[value].op in ("Cast", "Identity") or _sorts(made_by[value], value)):
+        while value in made_by and (SAME_PLACES in TABLE.traits(made_by[value].op) or _sorts(made_by[value], value)):
             value = made_by[value].inputs[0]
         if value in graph.inputs and (graph.type_of(value).rank or 0) == 1:
             found.setdefault(value, set()).update(name for name, _ in time_of(node, labels))

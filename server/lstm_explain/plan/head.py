@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.rules import TABLE, Lane, Site
+from lstm_explain.rules import TABLE, Lane, Site, Trait
 from lstm_explain.rules.op import shape_tap
-
-# What the value before an activation is called; the output itself is the "output".
-BEFORE = {"Softmax": "logit", "Sigmoid": "logit", "LogSoftmax": "score"}
-VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast"}
 
 
 @dataclass(frozen=True)
 class Head:
     """value: what is explained. views: nodes between the output's activation and the output, last first. quantity: what
-    `value` is of the output, "output" or one of BEFORE.
+    `value` is of the output, "output" or what the table calls it.
     """
 
     value: str
@@ -66,11 +62,14 @@ def head_of(graph: Graph, output: str, producers: Mapping[str, Node] | None = No
         node = producers.get(value)
         if node is None:
             return Head(output, ())
-        if node.op in BEFORE:
-            return Head(node.inputs[0], tuple(views), BEFORE[node.op])
+        op = TABLE.get(node.op)
+        if op is None:
+            return Head(output, ())
+        if op.before:
+            return Head(node.inputs[0], tuple(views), op.before)
         if node.op == "Log" and (before := producers.get(node.inputs[0])) is not None and before.op == "Softmax":
-            return Head(before.inputs[0], tuple(views), BEFORE["LogSoftmax"])
-        if node.op not in VIEWS:
+            return Head(before.inputs[0], tuple(views), TABLE.ops["LogSoftmax"].before)
+        if Trait.VIEW not in op.traits or op.check(node):
             return Head(output, ())
         views.append(node)
         value = node.inputs[0]

@@ -13,19 +13,14 @@ import numpy as np
 from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.plan.wiring import BODIES, entries, wiring_of
-from lstm_explain.rules import TABLE, Kind, Op, Site
+from lstm_explain.rules import TABLE, Kind, Op, Trait
 from lstm_explain.rules.cells import needs_constants
 from lstm_explain.rules.gates import complement_slot, gates_constant
-from lstm_explain.rules.op import unbroadcast
+from lstm_explain.rules.op import aligned, equal_parts
 from lstm_explain.rules.scales import Scales
 
-
-def _equal_parts(site: Site, slot: int, r: Array) -> Array:
-    return unbroadcast(r, site.shape(slot)) / len(site.live)
-
-
 # Arithmetic on token ids (offsets, wrapped negatives) computes an address, not a value: no share of it is larger.
-ADDRESS = Op(Kind.ROUTING, _equal_parts, reads=("s",))
+ADDRESS = Op(Kind.ROUTING, equal_parts, lane=aligned, reads=("s",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +171,7 @@ def stop_at(node: Node, reached: Reach, scales: Scales) -> Stop:
     dtypes = [graph.type_of(name).dtype for name in (node.outputs[0], *(node.inputs[i] for i in slots))]
     arithmetic = kind in (Kind.SUM, Kind.SCALE, Kind.PRODUCT, Kind.ACTIVATION, Kind.MAP)
     if arithmetic and all(d is not None and d.kind in "iu" for d in dtypes):
-        return Stop(node, ADDRESS, Kind.ROUTING, slots)
+        return Stop(node, replace(ADDRESS, traits=op.traits), Kind.ROUTING, slots)
     if kind is Kind.SUM and slots == (complement_slot(graph, producers, node),):
         return Stop(node, replace(op, lrp_reads=("s",)), Kind.ACTIVATION, slots)
     if kind is Kind.SCALE and scales.activated_slot(node) in slots:
@@ -219,16 +214,13 @@ def linear_values(stops: Sequence[Stop], given: Iterable[str] = ()) -> frozenset
     return frozenset(linear)
 
 
-PARTS = {"Slice", "Split", "Gather"}  # each use takes elements of its own, as cells cut their gates apart
-
-
 def _uses(stops: Sequence[Stop]) -> Counter[str]:
     """By value, how many operators make something of it, behind whatever views."""
     whole, parts = Counter[str](), Counter[str]()
     for stop in reversed(stops):
         made = max((whole[o] + parts[o] for o in stop.node.outputs), default=0) if stop.kind is Kind.ROUTING else 1
         for name in (stop.node.inputs[i] for i in stop.live):
-            if stop.node.op in PARTS:
+            if Trait.PART in stop.op.traits:
                 parts[name] = max(parts[name], made)
             else:
                 whole[name] += made

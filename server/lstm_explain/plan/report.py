@@ -14,6 +14,7 @@ from lstm_explain.plan.live import Reach, live_values, path, reach, stop_at, why
 from lstm_explain.plan.wiring import BODIES, entered
 from lstm_explain.rules import TABLE, Kind
 from lstm_explain.rules.gates import gate_slot
+from lstm_explain.rules.op import SAME_PLACES
 from lstm_explain.rules.scales import Scales
 
 
@@ -170,4 +171,4 @@ def _reads_first(graph: Graph, node: Node, axis: int) -> bool:
         return (0, 1, axis) in zip(start, end, along, strict=False)
     if node.op == "Transpose" and node.attribute("perm"):
         return _only_first(graph, node.outputs[0], list(node.attribute("perm")).index(axis))
-    return node.op in ("Identity", "Cast", "Dropout") and _only_first(graph, node.outputs[0], axis)
+    return SAME_PLACES in TABLE.traits(node.op) and _only_first(graph, node.outputs[0], axis)

@@ -10,7 +10,6 @@ from lstm_explain.graph.ir import Graph, Node, ValueType
 from lstm_explain.plan.wiring import BODIES, wiring_of
 from lstm_explain.rules import TABLE
 from lstm_explain.rules.origins import NOWHERE, Labels, Origins, same_extents
-from lstm_explain.rules.recurrent import STATE_SLOTS
 
 MOST_ORIGINS = 64  # of one axis: a sum over very many inputs would take memory that grows with their square
 ROUNDS = 2  # of a body: what its states hold at the end is what they hold at the next beginning
@@ -65,16 +64,26 @@ class _Tracer:
                 if counting.intersection(node.inputs):
                     counting.update(o for o in node.outputs if _is_whole(graph, o))
             labels.update((o, x) for o, x in zip(node.outputs, self._outputs(graph, node, labels), strict=False) if o)
-            self.traced.roles += _roles(node, labels)
-            self.traced.hints += _hints(graph, node, labels)
+            self._look_at(graph, node, labels)
         return read
+
+    def _look_at(self, graph: Graph, node: Node, labels: Mapping[str, Labels]) -> None:
+        """What the operator shows of its operands' axes."""
+        op = TABLE.get(node.op)
+        if op is None:
+            return
+        for role, origins in op.roles(graph, node, [labels.get(name, ()) for name in node.inputs]):
+            if role == "hint":
+                self.traced.hints.append(origins)
+            else:
+                self.traced.roles.append((role, origins))
 
     def _outputs(self, graph: Graph, node: Node, labels: Mapping[str, Labels]) -> list[Labels]:
         if node.op in BODIES:
             made = self._branches(node, labels) if node.op == "If" else self._iterations(graph, node, labels)
         elif any(labels.get(name) for name in node.inputs):
             op = TABLE.get(node.op)
-            rule = same_extents if op is None or op.axes is None else op.axes
+            rule = same_extents if op is None else op.axes
             came = rule(graph, node, [labels.get(name, ()) for name in node.inputs])
             made = came if isinstance(came, list) else [came] * len(node.outputs)
         else:
@@ -141,35 +150,6 @@ def _of_rank(label: Labels, rank: int | None) -> Labels:
 
 def _axis(label: Labels, axis: int) -> Origins:
     return label[axis] if -len(label) <= axis < len(label) else NOWHERE
-
-
-# --- operators that say which axis is which ----------------------------------------------------------------------
-
-
-def _roles(node: Node, labels: Mapping[str, Labels]) -> list[tuple[str, Origins]]:
-    def at(slot: int, axis: int) -> Origins:
-        return _axis(labels.get(node.input(slot), ()), axis)
-
-    if node.op in STATE_SLOTS:
-        batch_first = node.attribute("layout", 0) == 1
-        states = [(slot, 0 if batch_first else 1) for slot in STATE_SLOTS[node.op]]
-        batches = [(0, 0 if batch_first else 1), (4, 0), *states]
-        begins = [("state", NOWHERE.union(*labels.get(node.input(slot), ()))) for slot in STATE_SLOTS[node.op]]
-        return [*(("batch", at(*place)) for place in batches), ("time", at(0, 1 if batch_first else 0)), *begins]
-    if node.op == "ReverseSequence":
-        time, batch = node.attribute("time_axis", 0), node.attribute("batch_axis", 1)
-        return [("batch", at(0, batch)), ("batch", at(1, 0)), ("time", at(0, time))]
-    return []
-
-
-def _hints(graph: Graph, node: Node, labels: Mapping[str, Labels]) -> list[Origins]:
-    """A running sum, and what a convolution or pooling in one dimension moves along."""
-    label = labels.get(node.input(0), ())
-    if node.op == "CumSum" and node.input(1) in graph.constants:
-        return [_axis(label, int(graph.constants[node.input(1)].reshape(-1)[0]))]
-    if node.op in ("Conv", "MaxPool", "AveragePool") and len(label) == 3:
-        return [label[2]]
-    return []
 
 
 # --- hand-written loops ------------------------------------------------------------------------------------------

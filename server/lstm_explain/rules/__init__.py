@@ -9,6 +9,7 @@ from lstm_explain.rules import (
     control,
     convolution,
     elementwise,
+    functions,
     indexing,
     linear,
     normalisation,
@@ -16,8 +17,9 @@ from lstm_explain.rules import (
     reductions,
     resizing,
     routing,
+    views,
 )
-from lstm_explain.rules.op import TABLE, Kind, Lane, LaneLost, Op, Site
+from lstm_explain.rules.op import TABLE, Kind, Lane, LaneLost, Op, Site, Trait
 
 __all__ = [
     "TABLE",
@@ -26,11 +28,13 @@ __all__ = [
     "LaneLost",
     "Op",
     "Site",
+    "Trait",
     "cells",
     "contraction",
     "control",
     "convolution",
     "elementwise",
+    "functions",
     "indexing",
     "linear",
     "normalisation",
@@ -38,4 +42,5 @@ __all__ = [
     "reductions",
     "resizing",
     "routing",
+    "views",
 ]

@@ -12,9 +12,8 @@ from lstm_explain.kernels.product import pack
 from lstm_explain.kernels.scalar import CODES
 from lstm_explain.methods import LRP
 from lstm_explain.rules import origins
-from lstm_explain.rules.op import Kind, Op, add
+from lstm_explain.rules.op import TABLE, Kind, Op, Trait, add
 from lstm_explain.rules.recurrent import (
-    STATE_SLOTS,
     Direction,
     DirectionBack,
     DirectionRun,
@@ -125,7 +124,7 @@ class LSTMDirection(Direction):
 
 
 class LSTM(Recurrent):
-    gates, states = 4, 2
+    gates, state_slots = 4, (5, 6)
     default_activations = ("sigmoid", "tanh", "tanh")
     direction = LSTMDirection
 
@@ -199,7 +198,7 @@ class GRUDirection(Direction):
 
 
 class GRU(Recurrent):
-    gates, states = 3, 1
+    gates, state_slots = 3, (5,)
     default_activations = ("sigmoid", "tanh")
     direction = GRUDirection
 
@@ -260,12 +259,9 @@ class RNNDirection(Direction):
 
 
 class RNN(Recurrent):
-    gates, states = 1, 1
+    gates, state_slots = 1, (5,)
     default_activations = ("tanh",)
     direction = RNNDirection
-
-
-CELLS: dict[str, type[Recurrent]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 
 
 def check(node: Node) -> str:
@@ -277,9 +273,13 @@ def check(node: Node) -> str:
 
 def cells_of(graph: Graph) -> dict[str, Recurrent]:
     """The kernels of every recurrent node whose weights are constants, by node name; those inside bodies too."""
-    ours = [n for n in graph.nodes if n.op in CELLS and not check(n)]
-    ours = [n for n in ours if all(name in graph.constants for name in needs_constants(n))]
-    cells = {n.name: CELLS[n.op](n, graph) for n in ours}
+    cells = {}
+    for node in graph.nodes:
+        op = TABLE.get(node.op)
+        if op is None or op.cell is None or op.check(node):
+            continue
+        if all(name in graph.constants for name in needs_constants(node)):
+            cells[node.name] = op.cell(node, graph)
     for body in (body for node in graph.nodes for body in node.bodies.values()):
         cells |= cells_of(body)
     return cells
@@ -291,7 +291,23 @@ def needs_constants(node: Node) -> list[str]:
     return [node.input(slot) for slot in slots if node.input(slot)]
 
 
-for _name in ("LSTM", "GRU", "RNN"):
-    _options: dict[str, Any] = {"carries": (0, *STATE_SLOTS[_name]), "ignores": (4,), "check": check}
-    _options["axes"] = origins.recurrent(STATE_SLOTS[_name])
-    add(_name, Op(Kind.RECURRENT, **_options))
+def recurrent(cell: type[Recurrent], note: str = "") -> Op:
+    """The entry of an operator whose kernels are these."""
+    slots = cell.state_slots
+    return Op(
+        Kind.RECURRENT,
+        traits=Trait.OWN_MEMORY,
+        carries=(0, *slots),
+        ignores=(4,),
+        axes=origins.recurrent(slots),
+        roles=origins.recurrent_roles(slots),
+        states=slots,
+        cell=cell,
+        check=check,
+        note=note,
+    )
+
+
+add("LSTM", recurrent(LSTM))
+add("GRU", recurrent(GRU))
+add("RNN", recurrent(RNN))

@@ -15,7 +15,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.methods import LRP
 from lstm_explain.rules import origins
-from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, Trait, add, unbroadcast
 from lstm_explain.rules.shares import settle, shared
 
 Shape = tuple[int, ...]
@@ -227,6 +227,7 @@ add(
     Op(
         _einsum_kind,
         _einsum,
+        Trait.OWN_MEMORY,
         reads=("s", "shapes", "others"),
         spread=lambda s, slot, amount: _on_diagonal(s, slot, _contraction(s).spread(slot, amount)),
         fan_in=lambda s, slot: _contraction(s).fan_in(slot),

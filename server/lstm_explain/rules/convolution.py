@@ -14,7 +14,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.rules import origins
-from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, Trait, add
 
 Shape = tuple[int, ...]
 Index = tuple[Any, ...]
@@ -177,6 +177,7 @@ add(
     Op(
         Kind.MAP,
         _conv,
+        Trait.OWN_MEMORY,
         carries=(0,),
         reads=("s", "others"),
         bias=_bias,
@@ -184,6 +185,8 @@ add(
         fan_in=_conv_fan_in,
         lane=batch_lane,
         axes=origins.channels_mixed,
+        roles=origins.moved_along,
+        layer="convolution",
     ),
 )
 
@@ -236,6 +239,7 @@ add(
     Op(
         Kind.MAP,
         _conv_transpose,
+        Trait.OWN_MEMORY,
         carries=(0,),
         reads=("s", "others"),
         bias=_bias,
@@ -243,6 +247,7 @@ add(
         fan_in=_conv_transpose_fan_in,
         lane=batch_lane,
         axes=origins.channels_mixed,
+        layer="convolution",
     ),
 )
 
@@ -291,6 +296,7 @@ add(
         fan_in=_pool_fan_in,
         lane=_channel_lane,
         axes=origins.first,
+        roles=origins.moved_along,
     ),
 )
 
@@ -305,6 +311,7 @@ add(
     Op(
         Kind.MAP,
         _global_mean,
+        Trait.AVERAGE,
         carries=(0,),
         reads=("s",),
         spread=_global_mean,
@@ -340,5 +347,6 @@ def _global_max(s: Site, slot: int, g: Array) -> Array:
 
 
 _MAXIMUM = {"carries": (0,), "reads": ("x", "s"), "lane": _channel_lane, "picks": True, "note": "the first winner"}
-add("MaxPool", Op(Kind.ROUTING, _max_pool, outputs=(0,), axes=origins.first, **_MAXIMUM))  # type: ignore[arg-type]
+_WINDOWS = {**_MAXIMUM, "axes": origins.first, "roles": origins.moved_along}
+add("MaxPool", Op(Kind.ROUTING, _max_pool, outputs=(0,), **_WINDOWS))  # type: ignore[arg-type]
 add("GlobalMaxPool", Op(Kind.ROUTING, _global_max, axes=origins.pooled_whole, **_MAXIMUM))  # type: ignore[arg-type]

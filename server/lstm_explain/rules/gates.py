@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.rules.op import TABLE, Trait
 
 if TYPE_CHECKING:
     from lstm_explain.plan.live import Stop
 
-GATES = {"Sigmoid", "HardSigmoid", "Softmax"}
-# Operators behind which a gate is still the same gate.
-VIEWS = {
-    "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Cast", "Slice", "Split", "Gather", "Expand",
-    "Concat", "Dropout", "Tile", "Pad", "CastLike",
-}  # fmt: skip
+# Behind which a gate is still the same gate.
+MOVES = Trait.VIEW | Trait.COPIES | Trait.PART | Trait.JOINS
 
 
 def gate_slot(graph: Graph, producers: dict[str, Node], stop: Stop, overrides: Mapping[str, int | None]) -> int | None:
@@ -62,7 +59,7 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
         node = producers.get(value)
         if node is None:
             return False
-        if node.op in GATES or _clips_to_unit(graph, node):
+        if Trait.GATE in TABLE.traits(node.op) or _clips_to_unit(graph, node):
             return True
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
             value = node.inputs[1]
@@ -71,7 +68,7 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
             and len(branches := [n for n in node.inputs[1:] if not _is_fixed(graph, producers, n)]) == 1
         ):
             value = branches[0]  # a mask
-        elif node.op in VIEWS:
+        elif TABLE.traits(node.op) & MOVES:
             value = node.inputs[0]
         else:
             return False

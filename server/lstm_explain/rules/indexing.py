@@ -357,5 +357,6 @@ add(
         reads=("steer1",),
         lane=_reverse_lane,
         axes=origins.first,
+        roles=origins.reversed_along,
     ),
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstm_explain.graph.ir import Array, Node
+from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels import sums
+from lstm_explain.kernels.product import dense, pack
 from lstm_explain.rules import origins
 from lstm_explain.rules.contraction import share_matmul
-from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, unbroadcast
+from lstm_explain.rules.evaluation import MOST_ELEMENTS, Evaluation, Function
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, Trait, add, unbroadcast
 
 Shape = tuple[int, ...]
 SMALL = 1 << 14  # weights: beyond, BLAS is worth its sums, which depend on how many rows there are
@@ -74,17 +76,50 @@ def _matmul_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch
     return Lane(axis, lane.inner)
 
 
+def _times(matrix: Array, bias: Array | None) -> Function | None:
+    """Not by BLAS, whose sums depend on how many rows there are: a sample gets one answer in any company.
+
+    None for a bias of another shape than a row's.
+    """
+    packed = pack(matrix)
+    units, columns = matrix.shape
+    if bias is not None and bias.size != 1 and bias.shape not in ((columns,), (1, columns)):
+        return None
+    added = np.ascontiguousarray(np.broadcast_to(np.zeros(1, matrix.dtype) if bias is None else bias.ravel(), columns))
+
+    def times(x: Array) -> Array:
+        rows = x if x.ndim == 2 and x.flags.c_contiguous else np.ascontiguousarray(x).reshape(-1, units)
+        out = np.empty((len(rows), columns), x.dtype)
+        dense(rows, packed, added, out)
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], columns)
+
+    return times
+
+
+def _is_small(weights: Array | None) -> bool:
+    return weights is not None and weights.ndim == 2 and weights.size <= MOST_ELEMENTS
+
+
+def _matmul_function(node: Node, graph: Graph) -> Function | None:
+    weights = graph.constants.get(node.input(1))
+    return None if weights is None or not _is_small(weights) else _times(weights, None)
+
+
+DENSE = Trait.STEPWISE | Trait.OWN_MEMORY
 add(
     "MatMul",
     Op(
         _matrix_kind,
         _matmul,
+        DENSE,
         reads=("s", "others"),
         spread=_matmul_spread,
         fan_in=_matmul_fan_in,
         lane=_matmul_lane,
         axes=origins.multiplied,
         share=share_matmul,
+        layer="dense",
+        evaluation=Evaluation(_matmul_function),
         note="of two live values: epsilon rule over the terms, product rule on each",
     ),
 )
@@ -141,16 +176,30 @@ def _gemm_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: 
     return Lane(1 - slot if flipped else slot, lane.inner)
 
 
+def _gemm_function(node: Node, graph: Graph) -> Function | None:
+    weights, bias = graph.constants.get(node.input(1)), graph.constants.get(node.input(2))
+    plain = all(
+        node.attribute(name, default) == default for name, default in (("alpha", 1), ("beta", 1), ("transA", 0))
+    )
+    if not plain or not _is_small(weights) or (node.input(2) and bias is None):
+        return None
+    assert weights is not None
+    return _times(weights.T if node.attribute("transB", 0) else weights, bias)
+
+
 add(
     "Gemm",
     Op(
         Kind.MAP,
         _gemm,
+        DENSE,
         reads=("s", "others"),
         bias=_gemm_bias,
         spread=_gemm_spread,
         fan_in=_gemm_fan_in,
         lane=_gemm_lane,
         axes=origins.gemm,
+        layer="dense",
+        evaluation=Evaluation(_gemm_function),
     ),
 )

@@ -7,7 +7,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.rules import origins
 from lstm_explain.rules.convolution import batch_lane
-from lstm_explain.rules.op import Kind, Op, Site, add
+from lstm_explain.rules.op import Kind, Op, Site, Trait, add
 
 
 def _channels(s: Site, a: Array) -> Array:
@@ -40,6 +40,7 @@ add(
     Op(
         Kind.SUM,
         _batch_norm,
+        Trait.ELEMENTWISE,
         carries=(0,),
         reads=("s", "others"),
         bias=_batch_norm_shift,

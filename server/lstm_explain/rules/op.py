@@ -5,13 +5,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.rules import origins
-from lstm_explain.rules.origins import AxesRule
+from lstm_explain.rules.evaluation import Evaluation
+from lstm_explain.rules.origins import AxesRule, RolesRule
+
+if TYPE_CHECKING:
+    from lstm_explain.rules.recurrent import Recurrent
 
 
 class Kind(enum.Enum):
@@ -29,6 +33,27 @@ class Kind(enum.Enum):
     RECURRENT = "recurrent"  # LSTM, GRU, RNN: a kernel of their own
     CONTROL = "control flow"  # If, Loop, Scan: the body's rules, every iteration
     NONE = "none"  # no relevance: comparisons, shapes, positions
+
+
+class Trait(enum.Flag):
+    """What else holds of an operator, whatever its kind. What looks for patterns in a graph asks for traits."""
+
+    NONE = 0
+    ELEMENTWISE = enum.auto()  # each element is a function of the operands' elements in its place, after broadcasting
+    VIEW = enum.auto()  # every element once, in whatever order, shape and type
+    COPIES = enum.auto()  # elements are repeated
+    PART = enum.auto()  # some of the elements: each use takes its own, as cells cut their gates apart
+    JOINS = enum.auto()  # elements beside others, of other operands or of the operator's own
+    STEPWISE = enum.auto()  # not element by element, yet a time step's output depends on that step's input alone
+    GATE = enum.auto()  # from 0 to 1: what it multiplies passes in this part
+    MULTIPLE = enum.auto()  # of its one live operand, where the others are constants
+    ADJUSTS = enum.auto()  # with constants: epsilon added, a floor under it, n - 1 in place of n
+    AVERAGE = enum.auto()  # a sum or mean along axes
+    SAME_MEMORY = enum.auto()  # ONNX Runtime makes no array for the output: it is the input under another shape
+    OWN_MEMORY = enum.auto()  # ONNX Runtime never writes the output over an input of the same size
+
+
+SAME_PLACES = Trait.VIEW | Trait.ELEMENTWISE  # the same elements in the same places, in another type perhaps
 
 
 @dataclass(frozen=True)
@@ -126,16 +151,22 @@ def no_lane(site: Site, slot: int, lane: Lane, out: tuple[int, ...], shape: tupl
     raise LaneLost
 
 
+def not_stated(*_: Any) -> Any:
+    """Stands in an entry for what it does not say; `Table.add` refuses the entry if its kind needs it."""
+    raise AssertionError("an operator's entry lacks a rule")
+
+
 def no_bias(site: Site) -> Array | None:
     return None
 
 
 @dataclass(frozen=True)
 class Op:
-    """One operator.
+    """One operator: all that depends on it stands here.
 
     kind: or a function of the node and its live slots.
     vjp: see VJP. None for kinds that do without.
+    traits: see Trait.
     carries: slots through which relevance may pass; None: every one.
     ignores: slots that steer (indices, shapes, lengths) and never carry; a live value in any other slot is refused.
     alone: slots that carry only where no other slot does: indices, which steer unless they pick from constants.
@@ -145,19 +176,25 @@ class Op:
     spread, fan_in: for bias_factor: hands an amount at each output unit in equal parts to the units that feed it, and
         how many those are.
     distribute: how an ACTIVATION of many elements shares out relevance among them; default: each keeps what it has.
-    lane: where the samples of an input lie, given where those of the output lie.
-    axes: which axes of the inputs the outputs' axes run along; has to be said of an operator that is not known, by its
-        kind, to work element by element.
+    lane: where the samples of an input lie, given where those of the output lie. May be left out of element-wise ones.
+    axes: which axes of the inputs the outputs' axes run along. May be left out of element-wise ones.
+    roles: axes that the operator shows to be of samples or of time steps.
     gate: the operand of a PRODUCT that is always the gate.
     drops: a ROUTING operator that puts elements of its own among those it moves.
     picks: a ROUTING operator whose choice depends on the elements: what it hands on is no sum, even where they are.
     outputs: outputs that carry; None: every one.
     share: the product rule of a PRODUCT whose operands do not meet element by element.
+    before: what the value before it is called, where it ends an output: that value is explained instead.
+    layer: the kind of layer that a composite knows it by.
+    states, cell: of a RECURRENT operator, the slots of initial states, and what runs its kernels.
+    evaluation: how NumPy evaluates it where arrays are small; None: ONNX Runtime always does.
     check: why this node of the operator has no rule; empty if it has.
+    note: for docs/operators.md.
     """
 
     kind: Kind | Callable[[Node, tuple[int, ...]], Kind]
     vjp: VJP | None = None
+    traits: Trait = Trait.NONE
     carries: tuple[int, ...] | None = None
     ignores: tuple[int, ...] = ()
     alone: tuple[int, ...] = ()
@@ -165,22 +202,23 @@ class Op:
     lrp_reads: tuple[str, ...] | None = None
     bias: Callable[[Site], Array | None] = no_bias
     spread: VJP | None = None
-    fan_in: Callable[[Site, int], float] = lambda site, slot: 1.0
+    fan_in: Callable[[Site, int], float] = not_stated
     distribute: VJP | None = None
-    lane: LaneRule = aligned
-    axes: AxesRule | None = None
+    lane: LaneRule = not_stated
+    axes: AxesRule = not_stated
+    roles: RolesRule = origins.no_roles
     gate: int | None = None
     drops: bool = False
     picks: bool = False
     outputs: tuple[int, ...] | None = None
     share: Callable[..., tuple[list[Array], Array]] | None = None
+    before: str = ""
+    layer: str = ""
+    states: tuple[int, ...] = ()
+    cell: Callable[[Node, Graph], Recurrent] | None = None
+    evaluation: Evaluation | None = None
     check: Callable[[Node], str] = lambda node: ""
     note: str = ""
-
-    @property
-    def elementwise(self) -> bool:
-        kinds = (Kind.SUM, Kind.SCALE, Kind.PRODUCT, Kind.ACTIVATION)
-        return self.lane is aligned and (self.kind in kinds or not isinstance(self.kind, Kind))
 
     def kind_of(self, node: Node, live: tuple[int, ...]) -> Kind:
         return self.kind if isinstance(self.kind, Kind) else self.kind(node, live)
@@ -193,15 +231,53 @@ class Table:
     ops: dict[str, Op] = field(default_factory=dict)
 
     def add(self, names: str, op: Op) -> None:
-        if op.axes is None:
-            assert op.elementwise, f"{names}: it is not said which axes its outputs' axes run along"
-            op = replace(op, axes=origins.aligned)
+        op = completed(op)
         for name in names.split():
             assert name not in self.ops, f"{name} is there already"
+            missing = lacks(op)
+            assert not missing, f"{name}: its entry does not say {', '.join(missing)}"
             self.ops[name] = op
 
     def get(self, name: str) -> Op | None:
         return self.ops.get(name)
+
+    def traits(self, name: str) -> Trait:
+        """None for an operator that is not in the table."""
+        op = self.ops.get(name)
+        return Trait.NONE if op is None else op.traits
+
+    def states(self, name: str) -> tuple[int, ...]:
+        """The slots of a recurrent operator's initial states; none for any other."""
+        op = self.ops.get(name)
+        return () if op is None else op.states
+
+
+def completed(op: Op) -> Op:
+    """What follows from the kind and from working element by element need not be written down."""
+    if op.kind is Kind.SUM and op.fan_in is not_stated:
+        op = replace(op, fan_in=lambda site, slot: 1.0)
+    if Trait.ELEMENTWISE in op.traits:
+        lane = aligned if op.lane is not_stated else op.lane
+        op = replace(op, lane=lane, axes=origins.aligned if op.axes is not_stated else op.axes)
+    return op
+
+
+def lacks(op: Op) -> list[str]:
+    """What an entry has to say for its kind, and does not. One whose kind depends on the node may be of any kind that
+    passes relevance."""
+    kind = op.kind if isinstance(op.kind, Kind) else None
+    silent = kind in (Kind.NONE, Kind.CONTROL)
+    own = kind is Kind.RECURRENT  # its kernels have the rules
+    found = {
+        "its vector-Jacobian product (vjp)": not (silent or own) and op.vjp is None,
+        "where samples lie (lane)": not (silent or own) and op.lane is not_stated,
+        "which axes its outputs' axes run along (axes)": op.axes is not_stated,
+        "how an amount is spread (spread)": kind in (Kind.SUM, Kind.MAP) and op.spread is None,
+        "how many units feed one of its own (fan_in)": kind is Kind.MAP and op.fan_in is not_stated,
+        "the slots of its states (states)": own and not op.states,
+        "its kernels (cell)": own and op.cell is None,
+    }
+    return [what for what, is_missing in found.items() if is_missing]
 
 
 TABLE = Table()
@@ -215,3 +291,8 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     extra = g.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
     return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g.reshape(shape)
+
+
+def equal_parts(site: Site, slot: int, r: Array) -> Array:
+    """To the live operands of arithmetic on addresses: no share of it is larger."""
+    return unbroadcast(r, site.shape(slot)) / len(site.live)

@@ -18,6 +18,11 @@ NOWHERE: Origins = frozenset()
 AxesRule = Callable[[Graph, Node, Sequence[Labels]], "Labels | list[Labels]"]
 
 
+# (graph, node, labels by slot) -> what the operator shows of axes: "batch", "time", "state", of a recurrent node's
+# initial state; "hint", of time where nothing shows it
+RolesRule = Callable[[Graph, Node, Sequence[Labels]], "list[tuple[str, Origins]]"]
+
+
 def unknown(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
     """Nothing of the output's axes comes from an input's."""
     return ()
@@ -224,6 +229,45 @@ def recurrent(states: Sequence[int]) -> AxesRule:
     return rule
 
 
+# --- what an operator shows of axes ------------------------------------------------------------------------------
+
+
+def no_roles(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
+    return []
+
+
+def recurrent_roles(states: Sequence[int]) -> RolesRule:
+    """LSTM and its like; `states`: slots of initial states."""
+
+    def rule(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
+        batch_first = node.attribute("layout", 0) == 1
+        batch = 0 if batch_first else 1
+        batches = [(0, batch), (4, 0), *((slot, batch) for slot in states)]
+        begins = [NOWHERE.union(*inputs[slot]) if slot < len(inputs) else NOWHERE for slot in states]
+        found = [("batch", _at(inputs, *place)) for place in batches]
+        return [*found, ("time", _at(inputs, 0, 1 - batch)), *(("state", origins) for origins in begins)]
+
+    return rule
+
+
+def reversed_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
+    """ReverseSequence, within the length of each sample."""
+    time, batch = node.attribute("time_axis", 0), node.attribute("batch_axis", 1)
+    places = [("batch", 0, batch), ("batch", 1, 0), ("time", 0, time)]
+    return [(role, _at(inputs, slot, axis)) for role, slot, axis in places]
+
+
+def summed_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
+    """A running sum."""
+    axis = graph.constants.get(node.input(1))
+    return [] if axis is None else [("hint", _at(inputs, 0, int(axis.reshape(-1)[0])))]
+
+
+def moved_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
+    """A convolution or pooling in one dimension."""
+    return [("hint", inputs[0][2])] if len(inputs[0]) == 3 else []
+
+
 # --- helpers -----------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +275,11 @@ def _whole(graph: Graph, node: Node, inputs: Sequence[Labels], slot: int) -> Lab
     """The label of an operand, with an entry for each of its axes even where none is known."""
     known = inputs[slot] if slot < len(inputs) else ()
     return known or (NOWHERE,) * (graph.type_of(node.input(slot)).rank or 0)
+
+
+def _at(inputs: Sequence[Labels], slot: int, axis: int) -> Origins:
+    label = inputs[slot] if slot < len(inputs) else ()
+    return label[axis] if -len(label) <= axis < len(label) else NOWHERE
 
 
 def _axes_of(graph: Graph, node: Node, rank: int) -> list[int] | None:

@@ -16,12 +16,10 @@ import onnxruntime as ort
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
 from lstm_explain.graph.session import run_session, session_of
-from lstm_explain.rules import origins
-from lstm_explain.rules.cells import CELLS, LSTM, check
-from lstm_explain.rules.op import Kind, Op, add
-from lstm_explain.rules.recurrent import STATE_SLOTS, Keep, Lengths, Run, Tape
+from lstm_explain.rules.cells import LSTM, recurrent
+from lstm_explain.rules.op import add
+from lstm_explain.rules.recurrent import Keep, Lengths, Run, Tape
 
-NAME = "com.microsoft::DynamicQuantizeLSTM"
 SINGLE = np.dtype(np.float32)
 
 
@@ -67,15 +65,5 @@ class QuantisedLSTM(LSTM):
         return predicted
 
 
-CELLS[NAME] = QuantisedLSTM
-add(
-    NAME,
-    Op(
-        Kind.RECURRENT,
-        carries=(0, *STATE_SLOTS[NAME]),
-        ignores=(4,),
-        axes=origins.recurrent(STATE_SLOTS[NAME]),
-        check=check,
-        note="as the LSTM of the weights that the levels mean; predicted by ONNX Runtime",
-    ),
-)
+_NOTE = "as the LSTM of the weights that the levels mean; predicted by ONNX Runtime"
+add("com.microsoft::DynamicQuantizeLSTM", recurrent(QuantisedLSTM, _NOTE))

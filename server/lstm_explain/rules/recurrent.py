@@ -19,7 +19,6 @@ from lstm_explain.methods import LRP
 from lstm_explain.threads import in_threads, threads
 
 T = TypeVar("T")
-STATE_SLOTS = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,), "com.microsoft::DynamicQuantizeLSTM": (5, 6)}
 
 
 class Keep(enum.Enum):
@@ -111,7 +110,7 @@ class Recurrent(ABC):
     """One recurrent node. Directions are run one after the other, each by the kernels of `Direction`."""
 
     gates: ClassVar[int]
-    states: ClassVar[int]
+    state_slots: ClassVar[tuple[int, ...]]  # inputs that hold initial states
 
     def __init__(self, node: Node, graph: Graph) -> None:
         weights = [graph.constants[node.inputs[slot]] for slot in (1, 2)]
@@ -121,7 +120,6 @@ class Recurrent(ABC):
         self.hidden = rows // self.gates
         B = np.zeros((directions, 2 * rows)) if not node.input(3) else graph.constants[node.inputs[3]]
         self.node = node
-        self.state_slots = STATE_SLOTS[node.op]
         self.given = tuple(slot for slot in self.state_slots if node.input(slot))
         self.reads = tuple(slot for slot in (0, 4, *self.state_slots) if node.input(slot))
         self.named = [(slot, name) for slot, name in enumerate(node.outputs) if name]
@@ -229,7 +227,8 @@ class Recurrent(ABC):
         """`backward` for passes like this one: as a function of their tapes, and of what arrives."""
         lens, dtype, steps = tapes[0].lens, tapes[0].dtype, len(tapes[0].x)
         backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
-        nothing, outputs, batch_first = _nothing((0, 0, 0), dtype), range(1, 1 + self.states), self.batch_first
+        nothing, batch_first = _nothing((0, 0, 0), dtype), self.batch_first
+        outputs = range(1, 1 + len(self.state_slots))
         spreads = lrp is not None and lrp.bias_factor > 0  # else nothing comes to states that start from zeros
         states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lstm_explain.graph.ir import Array, Node
+from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.rules import origins
-from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add
+from lstm_explain.rules.evaluation import Function, constant_integers, of_integers
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, Trait, add
 
 Shape = tuple[int, ...]
 
@@ -51,9 +52,15 @@ def reduced_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch
     return Lane(kept[lane.axis], lane.inner)
 
 
+def _summed(node: Node, graph: Graph) -> Function | None:
+    axes, keeps = constant_integers(node, graph, 1, "axes"), bool(node.attribute("keepdims", 1))
+    return None if not axes else lambda x: x.sum(tuple(axes), x.dtype, keepdims=keeps)
+
+
 _REDUCES = {"carries": (0,), "ignores": (1,), "reads": ("s", "steer1"), "lane": reduced_lane, "axes": origins.reduced}
-add("ReduceSum", Op(Kind.MAP, _reduce_sum, spread=_reduce_mean, fan_in=_reduced_count, **_REDUCES))  # type: ignore[arg-type]
-add("ReduceMean", Op(Kind.MAP, _reduce_mean, spread=_reduce_mean, fan_in=_reduced_count, **_REDUCES))  # type: ignore[arg-type]
+_AVERAGE = {**_REDUCES, "traits": Trait.AVERAGE, "spread": _reduce_mean, "fan_in": _reduced_count}
+add("ReduceSum", Op(Kind.MAP, _reduce_sum, evaluation=of_integers(_summed), **_AVERAGE))  # type: ignore[arg-type]
+add("ReduceMean", Op(Kind.MAP, _reduce_mean, **_AVERAGE))  # type: ignore[arg-type]
 
 # --- the largest or smallest -------------------------------------------------------------------------------------
 
@@ -195,6 +202,16 @@ def _cumsum_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch
     return lane
 
 
+def _running_sum(node: Node, graph: Graph) -> Function | None:
+    axes = constant_integers(node, graph, 1, "axis")
+    if axes is None or node.attribute("exclusive", 0):
+        return None
+    (axis,) = axes
+    if not node.attribute("reverse", 0):
+        return lambda x: x.cumsum(axis, x.dtype)
+    return lambda x: np.flip(np.flip(x, axis).cumsum(axis, x.dtype), axis)
+
+
 add(
     "CumSum",
     Op(
@@ -207,5 +224,7 @@ add(
         fan_in=lambda s, slot: float(s.shape(0)[_running_axis(s)]),
         lane=_cumsum_lane,
         axes=origins.first,
+        roles=origins.summed_along,
+        evaluation=of_integers(_running_sum),
     ),
 )

@@ -1,4 +1,4 @@
-"""Operators that move, copy or drop elements without changing them."""
+"""Operators that move, copy or drop elements without changing them; those that move none are in views.py."""
 
 from __future__ import annotations
 
@@ -7,64 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from lstm_explain.graph.ir import Array, Node
+from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.rules import origins
-from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, add, aligned, unbroadcast
+from lstm_explain.rules.evaluation import Function, of_integers
+from lstm_explain.rules.op import Kind, Lane, LaneLost, Op, Site, Trait, add, aligned, unbroadcast
 
 Shape = tuple[int, ...]
 
-# --- the same elements in the same order -------------------------------------------------------------------------
-
-
-def _reshape(s: Site, slot: int, g: Array) -> Array:
-    return g.reshape(s.shape(0))
-
-
-def reshaped_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
-    """The row-major order stays, so the number of elements behind each sample's does."""
-    behind = lane.inner * math.prod(out[lane.axis + 1 :])
-    for axis in range(len(shape)):
-        rest = math.prod(shape[axis + 1 :])
-        if behind % max(rest, 1) == 0 and 0 < rest <= behind and shape[axis] % (batch * (behind // rest)) == 0:
-            return Lane(axis, behind // rest)
-    raise LaneLost
-
-
-def _same(s: Site, slot: int, g: Array) -> Array:
-    return g
-
-
-def _dropout_check(node: Node) -> str:
-    return "in training mode it drops elements at random" if node.input(2) else ""  # off for good: taken away before
-
-
-_VIEW = {"carries": (0,), "ignores": (1,), "reads": ("s",), "lane": reshaped_lane}
-add("Reshape", Op(Kind.ROUTING, _reshape, axes=origins.reshaped, **_VIEW))  # type: ignore[arg-type]
-add("Squeeze", Op(Kind.ROUTING, _reshape, axes=origins.squeezed, **_VIEW))  # type: ignore[arg-type]
-add("Unsqueeze", Op(Kind.ROUTING, _reshape, axes=origins.unsqueezed, **_VIEW))  # type: ignore[arg-type]
-add("Flatten", Op(Kind.ROUTING, _reshape, carries=(0,), reads=("s",), lane=reshaped_lane, axes=origins.reshaped))
-add("Identity Cast", Op(Kind.ROUTING, _same, carries=(0,), axes=origins.first))
-_DROPOUT = {"outputs": (0,), "check": _dropout_check, "axes": origins.first}
-add("Dropout", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1, 2), **_DROPOUT))  # type: ignore[arg-type]
-add("CastLike", Op(Kind.ROUTING, _same, carries=(0,), ignores=(1,), axes=origins.first))
-
-# --- the same elements elsewhere ---------------------------------------------------------------------------------
-
-
-def _permutation(s: Site, ndim: int) -> list[int]:
-    return list(s.attribute("perm") or range(ndim)[::-1])
-
-
-def _transpose(s: Site, slot: int, g: Array) -> Array:
-    places = _permutation(s, g.ndim)
-    return g.transpose([places.index(axis) for axis in range(g.ndim)])
-
-
-def _transposed_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
-    return Lane(_permutation(s, len(out))[lane.axis], lane.inner)
-
-
-add("Transpose", Op(Kind.ROUTING, _transpose, carries=(0,), lane=_transposed_lane, axes=origins.transposed))
+# --- beside one another ------------------------------------------------------------------------------------------
 
 
 def _concat(s: Site, slot: int, g: Array) -> Array:
@@ -82,7 +32,8 @@ def _moved_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch:
     return lane
 
 
-add("Concat", Op(Kind.ROUTING, _concat, reads=("s", "shapes"), lane=_moved_lane, axes=origins.aligned))
+_JOINED = {"traits": Trait.JOINS | Trait.OWN_MEMORY, "lane": _moved_lane, "axes": origins.aligned}
+add("Concat", Op(Kind.ROUTING, _concat, reads=("s", "shapes"), **_JOINED))  # type: ignore[arg-type]
 
 
 def _split(s: Site, slot: int, g: tuple[Array | None, ...]) -> Array:
@@ -100,7 +51,7 @@ def _split(s: Site, slot: int, g: tuple[Array | None, ...]) -> Array:
     return np.concatenate(parts, axis=axis)
 
 
-_PARTS = {"carries": (0,), "lane": _moved_lane, "axes": origins.first}
+_PARTS = {"traits": Trait.PART, "carries": (0,), "lane": _moved_lane, "axes": origins.first}
 add("Split", Op(Kind.ROUTING, _split, ignores=(1,), reads=("s", "steer1"), **_PARTS))  # type: ignore[arg-type]
 
 # --- some of the elements ----------------------------------------------------------------------------------------
@@ -145,7 +96,16 @@ def _sliced_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch
 _STEERS = ("s", "steer1", "steer2", "steer3", "steer4")
 add(
     "Slice",
-    Op(Kind.ROUTING, _slice, ignores=(1, 2, 3, 4), reads=_STEERS, carries=(0,), lane=_sliced_lane, axes=origins.first),
+    Op(
+        Kind.ROUTING,
+        _slice,
+        Trait.PART,
+        carries=(0,),
+        ignores=(1, 2, 3, 4),
+        reads=_STEERS,
+        lane=_sliced_lane,
+        axes=origins.first,
+    ),
 )
 
 
@@ -201,16 +161,25 @@ def _any_gather(s: Site, slot: int, g: Array) -> Array:
     return _sum_of_vectors(s, slot, g) if slot == 1 else _gather(s, slot, g)
 
 
+def _looked_up(node: Node, graph: Graph) -> Function | None:
+    table = graph.constants.get(node.input(0))
+    if table is None or node.attribute("axis", 0) != 0:
+        return None
+    return lambda indices: table.take(indices, 0)
+
+
 _LOOKUP = "from constants: a lookup"
 add(
     "Gather",
     Op(
         _gather_kind,
         _any_gather,
+        Trait.PART | Trait.STEPWISE | Trait.OWN_MEMORY,
         alone=(1,),
         reads=("s", "steer1", "shapes"),
         lane=_any_gather_lane,
         axes=origins.gathered,
+        evaluation=of_integers(_looked_up, source=1),
         note=_LOOKUP,
     ),
 )
@@ -271,7 +240,7 @@ def _pad_check(node: Node) -> str:
     return "" if node.attribute("mode", "constant") in modes else f"mode {node.attribute('mode')!r} has no rule"
 
 
-_COPIES = {"carries": (0,), "ignores": (1,), "reads": ("s",)}
+_COPIES = {"traits": Trait.COPIES, "carries": (0,), "ignores": (1,), "reads": ("s",)}
 add("Expand", Op(Kind.ROUTING, _expand, lane=aligned, axes=origins.expanded, **_COPIES))  # type: ignore[arg-type]
 add("Tile", Op(Kind.ROUTING, _tile, lane=_moved_lane, axes=origins.first, **_COPIES))  # type: ignore[arg-type]
 add(
@@ -279,6 +248,7 @@ add(
     Op(
         Kind.ROUTING,
         _pad,
+        Trait.JOINS,
         carries=(0,),
         ignores=(1, 2, 3),
         reads=("s", "steer1", "steer3"),
@@ -297,7 +267,14 @@ def _trilu(s: Site, slot: int, g: Array) -> Array:
     return (np.triu if s.attribute("upper", 1) else np.tril)(g, offset)
 
 
-_TRIANGLE = {"carries": (0,), "ignores": (1,), "reads": ("steer1",), "drops": True, "axes": origins.first}
+_TRIANGLE = {
+    "carries": (0,),
+    "ignores": (1,),
+    "reads": ("steer1",),
+    "drops": True,
+    "lane": aligned,
+    "axes": origins.first,
+}
 add("Trilu", Op(Kind.ROUTING, _trilu, **_TRIANGLE))  # type: ignore[arg-type]
 
 # --- blocks ------------------------------------------------------------------------------------------------------

@@ -13,19 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.rules.op import TABLE, Trait
 
-# Operators behind which a scale is still the same scale: views, and copies along broadcast axes.
-VIEWS = {"Identity", "Cast", "CastLike", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Tile"}
-# With a constant: epsilon added, a floor under it, n - 1 in place of n.
-ADJUSTMENTS = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Where", "Sum"}
-# Operators that multiply by a constant, and those that work element by element.
-MULTIPLES = {"Identity", "Cast", "Mul", "Div", "Neg"}
-FUNCTIONS = MULTIPLES | {
-    "Add", "Sub", "Sum", "Pow", "Sigmoid", "Tanh", "Erf", "Exp", "Log", "Softplus", "HardSigmoid", "Relu", "Clip",
-    "Sqrt", "Reciprocal", "Abs", "Min", "Max",
-}  # fmt: skip
 MOST_NODES = 30  # of a function
-AVERAGES = {"ReduceMean", "ReduceSum", "GlobalAveragePool"}
+# Behind which a scale is still the same scale, copies along broadcast axes included.
+MOVES = Trait.VIEW | Trait.COPIES
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,11 @@ class Scales:
     def _multiple_of(self, value: str) -> set[str]:
         """The value, and those that it is a constant multiple of."""
         found = {value}
-        while (node := self.producers.get(value)) is not None and node.op in MULTIPLES and not self._inverts(node):
+        while (
+            (node := self.producers.get(value)) is not None
+            and Trait.MULTIPLE in _traits(node)
+            and not self._inverts(node)
+        ):
             sources = self._live_inputs(node)
             if len(sources) != 1:
                 break
@@ -83,7 +79,7 @@ class Scales:
                 continue
             seen.add(name)
             node = self.producers.get(name)
-            if node is None or node.op not in FUNCTIONS or len(seen) > MOST_NODES:
+            if node is None or Trait.ELEMENTWISE not in _traits(node) or len(seen) > MOST_NODES:
                 return False
             waiting += self._live_inputs(node)
         return True
@@ -94,7 +90,7 @@ class Scales:
             if pattern(node):
                 return True
             sources = self._live_inputs(node)
-            kept = node.op in VIEWS or (node.op in ADJUSTMENTS and not self._inverts(node))
+            kept = bool(_traits(node) & MOVES) or (Trait.ADJUSTS in _traits(node) and not self._inverts(node))
             if len(sources) != 1 or not kept:
                 return False
             value = sources[0]
@@ -118,7 +114,7 @@ class Scales:
             return self._matches(node.inputs[0], self._is_power)
         if node.op == "Mul":
             return all(self._matches(name, self._is_size) for name in node.inputs)
-        magnitudes = node.op in AVERAGES and self._matches(node.inputs[0], lambda n: n.op == "Abs")
+        magnitudes = Trait.AVERAGE in _traits(node) and self._matches(node.inputs[0], lambda n: n.op == "Abs")
         return magnitudes or node.op in ("ReduceL1", "ReduceL2")
 
     def _is_power(self, node: Node) -> bool:
@@ -126,7 +122,7 @@ class Scales:
         if node.op == "Sub":
             left, right = node.inputs
             return self._matches(left, self._is_power) and self._matches(right, self._is_square)
-        averaged = node.op in AVERAGES and self._matches(node.inputs[0], self._is_square)
+        averaged = Trait.AVERAGE in _traits(node) and self._matches(node.inputs[0], self._is_square)
         return averaged or node.op == "ReduceSumSquare"
 
     def _is_square(self, node: Node) -> bool:
@@ -137,3 +133,7 @@ class Scales:
         if constant is None or constant.size == 0 or not np.all(constant == constant.reshape(-1)[0]):
             return None
         return float(constant.reshape(-1)[0])
+
+
+def _traits(node: Node) -> Trait:
+    return TABLE.traits(node.op)

@@ -21,7 +21,7 @@ from lstm_explain.plan.tracing import trace
 from lstm_explain.program.passes import ForwardPass
 from lstm_explain.program.program import Program
 from lstm_explain.program.propagation import explain_one, lanes_of
-from lstm_explain.rules import Kind, Lane, LaneLost
+from lstm_explain.rules import Kind, Lane, LaneLost, Trait
 from lstm_explain.rules.origins import NOWHERE
 from lstm_explain.runner.players import Board
 from lstm_explain.runner.stacking import MOST_BYTES, chunks
@@ -31,10 +31,7 @@ from lstm_explain.watch import checkpoint
 
 LINEAR = {Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ROUTING}
 PLAIN = ["sigmoid", "tanh", "tanh"]
-STEPWISE = {  # of which each step's output depends on that step's input alone
-    "Gather", "Transpose", "Identity", "Cast", "Dropout", "Squeeze", "Unsqueeze", "Reshape", "Add", "Sub", "Mul", "Div",
-    "Neg", "MatMul", "Gemm", "Tanh", "Sigmoid", "Relu", "BatchNormalization",
-}  # fmt: skip
+STEPWISE = Trait.ELEMENTWISE | Trait.STEPWISE  # each step's output depends on that step's input alone
 
 
 def decomposed(task: Task) -> Found:
@@ -222,7 +219,7 @@ def _source(graph: Graph, node: Node, stops: list[Stop]) -> tuple[str, int]:
     for stop in reversed(stops):
         if not needed.intersection(stop.node.outputs):
             continue
-        if stop.node.op not in STEPWISE:
+        if not stop.op.traits & STEPWISE:
             reason = "contextual decomposition needs an LSTM whose steps are those of the input"
             raise UnsupportedOperator(stop.node.name, stop.node.op, reason)
         needed.update(stop.node.inputs[i] for i in stop.live)

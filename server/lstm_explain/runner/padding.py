@@ -19,7 +19,7 @@ from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.methods.base import BaselineMethod, Method
 from lstm_explain.plan.axes import find_lengths, time_of
 from lstm_explain.plan.tracing import Trace, trace
-from lstm_explain.rules.recurrent import STATE_SLOTS
+from lstm_explain.rules import TABLE
 from lstm_explain.runner.apart import SAME, Part, batch_axis, cut, joined
 from lstm_explain.runner.study import Found, Scores, Study, Task
 
@@ -108,7 +108,7 @@ def _sources(graph: Graph) -> Sources:
     traced = trace(graph)
     computed: dict[str, str] = {}
     for node in graph.nodes:
-        value = node.input(4) if node.op in STATE_SLOTS else ""
+        value = node.input(4) if TABLE.states(node.op) else ""
         of = {name for name, _ in time_of(node, traced.labels)} if value else set()
         if len(of) == 1 and value not in graph.constants and len(computed) < MOST_COMPUTED:
             computed[value] = next(iter(of))
@@ -138,7 +138,7 @@ def _session_for(graph: Graph, value: str) -> ort.InferenceSession | None:
     needed, nodes = {value}, []
     for node in reversed(graph.nodes):
         if needed.intersection(node.outputs):
-            if node.op in STATE_SLOTS:
+            if TABLE.states(node.op):
                 return None  # lengths that a recurrence finds are no lengths of its inputs
             nodes.append(node)
             needed.update((*node.inputs, *node.captured))

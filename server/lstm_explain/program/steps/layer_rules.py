@@ -177,7 +177,7 @@ def layer_steps(plan: Plan, lrp: LRP) -> dict[str, BackwardStep]:
     firsts = _firsts(plan)
     for stop in plan.stops:
         node = stop.node
-        rule = composite.rule_of(node.name, node.op, is_first=node.name in firsts)
+        rule = composite.rule_of(node.name, node.op, stop.op.layer, is_first=node.name in firsts)
         if rule is None or (stop.kind is Kind.RECURRENT and isinstance(rule, Epsilon)):
             continue
         reader = behind.get(node.outputs[0])
@@ -203,13 +203,13 @@ def settings_of(lrp: LRP, node: Node) -> LRP:
     """LRP as a recurrent node takes it."""
     if lrp.composite is None:
         return lrp
-    rule = lrp.composite.rule_of(node.name, node.op, is_first=False)
+    rule = lrp.composite.rule_of(node.name, node.op, "", is_first=False)
     return replace(lrp, epsilon=rule.epsilon) if isinstance(rule, Epsilon) else lrp
 
 
 def _layer(graph: Graph, stop: Stop, rule: Rule, added: Array | None) -> Layer:
     node = stop.node
-    if stop.kind is not Kind.MAP or len(stop.live) != 1 or not any(node.op in ops for ops in LAYERS.values()):
+    if stop.kind is not Kind.MAP or len(stop.live) != 1 or not stop.op.layer:
         problem = "is no dense or convolutional layer with constant weights"
         raise MethodError(f"composite: node {node.name!r} ({node.op}) {problem}", field="method.composite")
     (slot,) = stop.live
@@ -248,7 +248,7 @@ def _firsts(plan: Plan) -> set[str]:
     late: set[str] = set()
     firsts = set()
     for stop in plan.stops:
-        layer = stop.kind is Kind.RECURRENT or any(stop.node.op in ops for ops in LAYERS.values())
+        layer = stop.kind is Kind.RECURRENT or bool(stop.op.layer)
         is_late = any(name in late for name in (*(stop.node.inputs[i] for i in stop.live), *stop.captured))
         if layer and not is_late and stop.kind is Kind.MAP:
             firsts.add(stop.node.name)

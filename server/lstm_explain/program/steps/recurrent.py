@@ -11,7 +11,7 @@ from lstm_explain.plan.live import Stop, values_by_slot
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.steps.base import BackwardStep, Shape
 from lstm_explain.rules import Lane, LaneLost
-from lstm_explain.rules.recurrent import STATE_SLOTS, Back, Flow, Recurrent, Run, Tape
+from lstm_explain.rules.recurrent import Back, Flow, Recurrent, Run, Tape
 
 
 class RecurrentForward:
@@ -64,7 +64,7 @@ class RecurrentBackward(BackwardStep):
     def __init__(self, stop: Stop, cell: Recurrent, lrp: LRP | None) -> None:
         super().__init__(stop)
         self.cell, self.lrp = cell, lrp
-        self.state_slots, self.names = STATE_SLOTS[stop.node.op], dict(self.live)
+        self.state_slots, self.names = stop.op.states, dict(self.live)
 
     def __call__(self, back: BackwardPass) -> None:
         messages = self.messages(back)
