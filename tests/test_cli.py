@@ -14,6 +14,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.cli import main
+from lstm_explain.methods import METHODS
 from tests.builders import CALM, CANCELLING, diverging_model
 from tests.service.models import lstm, outside_its_folder, without_rule
 from tests.service.running import command
@@ -233,6 +234,11 @@ def test_serve_explains_its_settings() -> None:
         assert word in done.stdout
     for name in ("worker", "gently", "no-gently", "parent", "bulletin"):  # from a server to its own processes
         assert not re.search(rf"--{name}\b(?!-)", done.stdout)
+
+
+def test_the_help_names_every_method() -> None:
+    said = run("explain", "--help").stdout
+    assert all(name in said for name in METHODS)
 
 
 def test_help_and_no_command() -> None:

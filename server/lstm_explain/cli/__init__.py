@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 try:
     import typer
@@ -42,12 +42,24 @@ app.command()(health)
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line; every error is one line on stderr."""
     command = typer.main.get_command(app)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        if "explain" in arguments and "--help" in arguments:
+            _name_methods(command)
         sys.exit(command.main(args=arguments, prog_name="lstm-explain", standalone_mode=False) or OK)
     except typer.Abort:
         fail("aborted", NOT_POSSIBLE)
     except Exception as error:
         fail(*_told(error))
+
+
+def _name_methods(command: Any) -> None:
+    """The registry of methods needs NumPy, which takes too long for everything but the help that names them."""
+    from lstm_explain.methods import METHODS
+
+    for parameter in command.commands["explain"].params:
+        if parameter.name == "method":
+            parameter.help = f"{', '.join(METHODS)}."
 
 
 def _told(error: Exception) -> tuple[str, int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def explain(
     model: ModelFile,
     inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input; repeat for more.")],
-    method: Annotated[str, typer.Option(help="lrp, gradient, gradient_times_input, …")] = "lrp",
+    method: Annotated[str, typer.Option(help="A method's name.")] = "lrp",
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
     baseline: Annotated[
         list[str] | None,
