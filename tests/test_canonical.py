@@ -281,6 +281,20 @@ def test_an_activation_that_multiplies_a_value_by_a_function_of_it(name: str) ->
     assert_alike([Net(24).model(fused), Net(24).model(spelled)])
 
 
+def test_a_fourier_transform_is_a_matrix_product() -> None:
+    """Over time; its real part."""
+    cosines = np.cos(np.outer(np.arange(TIME), np.arange(TIME)) * (2 * np.pi / TIME))
+
+    def transformed(net: Net, x: str) -> str:
+        waves = net.op("DFT", net.op("Unsqueeze", x, net.const(np.array([3]))), axis=1)
+        return net.op("Gather", waves, net.const(np.array(0)), axis=3)
+
+    def spelled(net: Net, x: str) -> str:
+        return net.op("MatMul", net.const(cosines), x)
+
+    assert_alike([Net().model(transformed), Net().model(spelled)])
+
+
 @pytest.mark.parametrize("op", ["Sigmoid", "Softsign", "LeakyRelu", "Elu", "Atan", "Gelu", "Softmax"])
 def test_a_value_times_any_function_of_its_elements_is_an_activation(op: str) -> None:
     """Softmax is no such function: each element depends on the others."""

@@ -112,6 +112,7 @@ REFUSED = [
     Case("ScatterElements", [x34, ints(1, 0, 2).reshape(3, 1), x34[:, :1]], {"axis": 1, "reduction": "mul"}, 18),
     Case("ReduceL2", [x34], {"noop_with_empty_axes": 1}, 18),
     Case("Det", [normal(BATCH, 4, 4)]),
+    Case("DFT", [normal(BATCH, 4, 2)], {"inverse": 1, "onesided": 1}, 20, batch=False),
     Case("Dropout", [x345, np.float32(0.0), np.bool_(True)], opset=13),
 ]
 

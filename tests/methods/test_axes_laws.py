@@ -19,7 +19,7 @@ from lstm_explain.rules.origins import aligned, first
 from tests import cases
 from tests.builders import GraphBuilder
 from tests.operators import CASES
-from tests.operators.case import Case
+from tests.operators.case import Case, normal
 
 FEATURES, UNITS, STEPS = 4, 3, 5
 BATCH_FIRST, TIME_FIRST = lx.Axes(0, 1), lx.Axes(1, 0)
@@ -45,6 +45,21 @@ def test_where_an_axis_goes_is_where_changes_along_it_show(case: Case) -> None:
                 assert said or case.op in VIEWS or len(shown) > 1, f"{name}: axis {axis} goes to {shown}"
 
 
+@pytest.mark.parametrize(
+    ("case", "transformed"),
+    [
+        (Case("DFT", [normal(3, 6, 4, 1)]), 1),
+        (Case("DFT", [normal(3, 6, 4, 1)], {"axis": 2}), 2),
+        (Case("DFT", [normal(3, 6, 4, 1)], opset=20), 2),
+        (Case("DFT", [normal(3, 6, 4, 1), None, np.int64(1)], opset=20), 1),
+    ],
+    ids=str,
+)
+def test_frequencies_are_no_time_steps(case: Case, transformed: int) -> None:
+    label = trace(lx.load(case.model()).study.engine.graph).labels["y"]
+    assert label == tuple(frozenset({("x0", a)} if a not in (transformed, 3) else ()) for a in range(4))
+
+
 VIEWS = {"Reshape", "Flatten", "ScatterND", "GatherND"}  # which places stay together depends on more than extents
 
 
@@ -62,10 +77,6 @@ def follows(session: Any, feeds: dict[str, Any], name: str, axis: int, other: in
         if places.tolist() not in ([], [place]):
             return False
     return bool(changed.any())
-
-
-def test_every_operator_says_where_its_axes_go() -> None:
-    assert all(op.axes is not None for op in TABLE.ops.values())
 
 
 # --- every operator that keeps its axes, in front of a network ------------------------------------------------------

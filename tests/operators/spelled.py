@@ -14,7 +14,15 @@ TURNED = {"transBatchA": 1, "transBatchB": 1, "transB": 0}
 
 def spectra() -> list[Case]:
     signal, window, step = normal(BATCH, 20), np.hanning(8).astype(np.float32), np.int64(3)
+    real, waves = normal(BATCH, 6, 1), normal(BATCH, 5, 4, 2, seed=1)
     return [
+        Case("DFT", [real]),
+        Case("DFT", [real], {"onesided": 1}),
+        Case("DFT", [real, np.int64(9)], {"onesided": 1}),
+        Case("DFT", [real, np.int64(4)], opset=20),
+        Case("DFT", [waves, None, np.int64(1)], opset=20),
+        Case("DFT", [waves], {"axis": 2, "inverse": 1}),
+        Case("DFT", [waves, np.int64(7)], {"inverse": 1}, opset=20),
         Case("STFT", [signal, step, window]),
         Case("STFT", [signal, step, window, np.int64(8)], {"onesided": 0}),
         Case("STFT", [signal[..., None], step, None, np.int64(8)]),

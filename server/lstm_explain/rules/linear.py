@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
@@ -201,5 +203,84 @@ add(
         axes=origins.gemm,
         layer="dense",
         evaluation=Evaluation(_gemm_function),
+    ),
+)
+
+# --- the Fourier transform -----------------------------------------------------------------------------------------
+
+
+def _dft_axis(s: Site) -> int:
+    """An attribute before opset 20."""
+    if s.node.opset < 20:
+        return int(s.attribute("axis", 1)) % len(s.shape(0))
+    return (int(s.x(2).reshape(-1)[0]) if s.has(2) else -2) % len(s.shape(0))
+
+
+def _dft_length(s: Site) -> int:
+    return int(s.x(1).reshape(-1)[0]) if s.has(1) else s.shape(0)[_dft_axis(s)]
+
+
+def _of_extent(array: Array, axis: int, extent: int) -> Array:
+    """Cut off, or filled up with zeros, as the transform itself does to a signal."""
+    kept = array[(*[slice(None)] * axis, slice(extent))]
+    return np.pad(kept, [(0, extent - kept.shape[axis] if i == axis else 0) for i in range(array.ndim)])
+
+
+def _dft(s: Site, slot: int, g: Array) -> Array:
+    """The transform with conjugate weights. Frequencies that a one-sided transform leaves out have no gradient."""
+    shape, axis, length = s.shape(0), _dft_axis(s), _dft_length(s)
+    whole = _of_extent(g[..., 0] + 1j * g[..., 1], axis, length)
+    inverse = bool(s.attribute("inverse", 0))
+    back = np.fft.fft(whole, axis=axis) / length if inverse else np.fft.ifft(whole, axis=axis) * length
+    back = _of_extent(back, axis, shape[axis])
+    return np.stack([back.real, back.imag], axis=-1)[..., : shape[-1]].astype(g.dtype)
+
+
+def _dft_fan_in(s: Site, slot: int) -> float:
+    return float(min(s.shape(0)[_dft_axis(s)], _dft_length(s)) * s.shape(0)[-1])
+
+
+def _dft_spread(s: Site, slot: int, amount: Array) -> Array:
+    """Numbers that are cut off feed nothing."""
+    shape, axis = s.shape(0), _dft_axis(s)
+    part = amount.sum(axis=(axis, amount.ndim - 1), keepdims=True) / _dft_fan_in(s, slot)
+    used = np.broadcast_to(part, [min(n, _dft_length(s)) if i == axis else n for i, n in enumerate(shape)])
+    return _of_extent(used, axis, shape[axis]).astype(amount.dtype)
+
+
+def _dft_lane(s: Site, slot: int, lane: Lane, out: Shape, shape: Shape, batch: int) -> Lane:
+    if lane.axis in (_dft_axis(s), len(shape) - 1):
+        raise LaneLost
+    return lane
+
+
+def _dft_axes(graph: Graph, node: Node, inputs: Sequence[origins.Labels]) -> origins.Labels:
+    """Frequencies are no time steps. Before opset 20 the axis is an attribute."""
+    axis = graph.constants.get(node.input(2)) if node.input(2) else node.attribute("axis", 1 if node.opset < 20 else -2)
+    if axis is None:
+        return ()
+    gone = (int(np.reshape(axis, -1)[0]) % max(len(inputs[0]), 1), len(inputs[0]) - 1)
+    return tuple(origins.NOWHERE if i in gone else x for i, x in enumerate(inputs[0]))
+
+
+def _dft_check(node: Node) -> str:
+    both = node.attribute("inverse", 0) and node.attribute("onesided", 0)
+    return "an inverse that is one-sided has no rule" if both else ""
+
+
+add(
+    "DFT",
+    Op(
+        Kind.MAP,
+        _dft,
+        Trait.OWN_MEMORY,
+        carries=(0,),
+        ignores=(1, 2),
+        reads=("s", "steer1", "steer2"),
+        spread=_dft_spread,
+        fan_in=_dft_fan_in,
+        lane=_dft_lane,
+        axes=_dft_axes,
+        check=_dft_check,
     ),
 )
