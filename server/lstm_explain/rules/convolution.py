@@ -172,23 +172,17 @@ def _conv_fan_in(s: Site, slot: int) -> float:
     return float(math.prod(s.x(1).shape[1:]))
 
 
-add(
-    "Conv",
-    Op(
-        Kind.MAP,
-        _conv,
-        Trait.OWN_MEMORY,
-        carries=(0,),
-        reads=("s", "others"),
-        bias=_bias,
-        spread=_conv_spread,
-        fan_in=_conv_fan_in,
-        lane=batch_lane,
-        axes=origins.channels_mixed,
-        roles=origins.moved_along,
-        layer="convolution",
-    ),
-)
+_WEIGHTED = {
+    "traits": Trait.OWN_MEMORY,
+    "carries": (0,),
+    "reads": ("s", "others"),
+    "bias": _bias,
+    "lane": batch_lane,
+    "axes": origins.channels_mixed,
+    "layer": "convolution",
+}
+_CONV = {"spread": _conv_spread, "fan_in": _conv_fan_in, "roles": origins.moved_along, **_WEIGHTED}
+add("Conv", Op(Kind.MAP, _conv, **_CONV))  # type: ignore[arg-type]
 
 # --- transposed convolution --------------------------------------------------------------------------------------
 
@@ -234,22 +228,8 @@ def _conv_transpose_fan_in(s: Site, slot: int) -> float:
     return float(s.x(1).shape[0] // s.attribute("group", 1))
 
 
-add(
-    "ConvTranspose",
-    Op(
-        Kind.MAP,
-        _conv_transpose,
-        Trait.OWN_MEMORY,
-        carries=(0,),
-        reads=("s", "others"),
-        bias=_bias,
-        spread=_conv_transpose_spread,
-        fan_in=_conv_transpose_fan_in,
-        lane=batch_lane,
-        axes=origins.channels_mixed,
-        layer="convolution",
-    ),
-)
+_TRANSPOSED = {"spread": _conv_transpose_spread, "fan_in": _conv_transpose_fan_in, **_WEIGHTED}
+add("ConvTranspose", Op(Kind.MAP, _conv_transpose, **_TRANSPOSED))  # type: ignore[arg-type]
 
 # --- pooling: a mean over each window ----------------------------------------------------------------------------
 
