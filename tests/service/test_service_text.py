@@ -85,7 +85,7 @@ def test_megabytes_of_text_are_refused_before_they_are_tokenised(server: Running
         assert code == "INVALID_ARGUMENT"
         assert "8000000 characters of text, at most 262144 are allowed" in message
     assert peak(server) - before < 400_000_000  # five messages of 8 MB and 11 MB, where tokens took 3.8 GB
-    for code, message in told(server, "sentiment", *["a, b"] * 70_000):
+    for code, message in told(server, "sentiment", *["a, b"] * 60_000):
         assert code == "INVALID_ARGUMENT"
         assert "samples, at most 4096" in message
     for code, _ in told(server, "sentiment", *["a" * 100] * 3000):
@@ -96,7 +96,8 @@ def test_megabytes_of_text_are_refused_before_they_are_tokenised(server: Running
 def test_millions_of_empty_texts_are_not_even_read(server: Running) -> None:
     for code, message in told(server, "words", *[""] * 1_100_000)[:4]:  # above what the page takes as JSON
         assert code == "INVALID_ARGUMENT"
-        assert "1100000 strings in one tensor, at most 1048576" in message
+        known = ("1100000 strings in one tensor, at most 1048576", "more than 65536 fields")  # in data, or as fields
+        assert any(reason in message for reason in known)
 
 
 def test_a_long_text_is_answered(server: Running) -> None:
