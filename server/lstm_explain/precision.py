@@ -14,12 +14,12 @@ from lstm_explain.engine import Engine, Passes, Question, in_double
 from lstm_explain.graph.double import double
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods import LRP, Method
+from lstm_explain.plan.account import rows_of
 from lstm_explain.plan.axes import Axes
 from lstm_explain.program.passes import ForwardPass, bytes_of
 from lstm_explain.program.program import Program
 from lstm_explain.program.propagation import Answer, joined
 from lstm_explain.rules import Lane
-from lstm_explain.runner.stacking import rows_of
 from lstm_explain.target import Selection, Target, of_samples
 from lstm_explain.watch import lengthy
 

@@ -18,7 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import Array, graph_proto_values
-from lstm_explain.graph.protos import bodies_of, nodes_of
+from lstm_explain.graph.protos import bodies_of, nodes_of, opset_of, put_nodes
 from lstm_explain.graph.session import open_session
 from lstm_explain.graph.tensors import array_of, constant_of
 
@@ -35,7 +35,7 @@ def without_traps(model: ModelProto) -> bool:
     """Changes the model where a division could trap, in bodies too; tells whether there was one. Raises ModelError."""
     if not any(_divides(node) for node in nodes_of(model)):
         return False
-    opset = next((o.version for o in model.opset_import if o.domain in OWN_DOMAIN), 1)
+    opset = opset_of(model)
     return _Guard(model, opset).graph(model.graph, ChainMap(), ChainMap())
 
 
@@ -63,9 +63,7 @@ class _Guard:
                 nodes.append(node)
         if len(nodes) == len(graph.node):
             return changed
-        copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        put_nodes(graph, nodes)
         return True
 
     def _element(self, node: NodeProto, types: Types) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Set
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from lstm_explain.graph.protos import bodies_of
+from lstm_explain.graph.protos import bodies_of, opset_of, put_nodes
 
 # By operator, a shape for X: 0 stands for the extent as it is, -1 for what is left, for which no other may be 0.
 SAME_SHAPE = {"LSTM": (-1, 0, 0), "com.microsoft::DynamicQuantizeLSTM": (-1, 0, 0), "GRU": (0, 0, -1)}
@@ -26,7 +26,7 @@ def may_hold_nothing(model: ModelProto) -> bool:
 
 def without_empty_sequences(model: ModelProto, known: Set[str] = frozenset()) -> None:
     """Changes the model. known: values that hold something."""
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     if opset >= OLDEST:
         _put(model.graph, known)
 
@@ -57,6 +57,4 @@ def _put(graph: GraphProto, known: Set[str]) -> None:
             node.input[0] = name
         nodes.append(node)
     if len(nodes) > len(graph.node):
-        copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        put_nodes(graph, nodes)

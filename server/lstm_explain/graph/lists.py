@@ -12,8 +12,9 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, helper, numpy_helper
 
+from lstm_explain.graph.protos import bodies_of, opset_of, put_nodes
 from lstm_explain.graph.read import infer_changed
 from lstm_explain.graph.sequences import READING
 
@@ -24,21 +25,17 @@ def without_lists(model: ModelProto) -> ModelProto:
         return model
     changed = ModelProto()
     changed.CopyFrom(model)
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     _stack_what_loops_append([changed.graph], opset)
     changed = infer_changed(changed)
     _read_from_the_whole([changed.graph], {})
     return infer_changed(changed)
 
 
-def _bodies(node: NodeProto) -> list[GraphProto]:
-    return [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
-
-
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
     for node in graph.node:
         yield node
-        for body in _bodies(node):
+        for body in bodies_of(node):
             yield from _nodes(body)
 
 
@@ -47,7 +44,7 @@ def _readers(graph: GraphProto, name: str) -> list[NodeProto | None]:
     found: list[NodeProto | None] = [None for output in graph.output if output.name == name]
     for node in graph.node:
         found += [node for read in node.input if read == name]
-        for body in _bodies(node):
+        for body in bodies_of(node):
             if all(name != given.name for given in body.input):
                 found += _readers(body, name)
     return found
@@ -104,7 +101,7 @@ def _stack_what_loops_append(scopes: list[GraphProto], opset: int) -> None:
     graph, nodes = scopes[-1], list[NodeProto]()
     makers = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
-        for body in _bodies(node):
+        for body in bodies_of(node):
             _stack_what_loops_append([*scopes, body], opset)
         nodes.append(node)
         if node.op_type != "Loop":
@@ -119,7 +116,7 @@ def _stack_what_loops_append(scopes: list[GraphProto], opset: int) -> None:
 
 def _stacked(loop: NodeProto, slot: int, start: NodeProto, scopes: list[GraphProto], opset: int) -> list[NodeProto]:
     """Changes the loop, and returns what makes the list out of its new output; nothing, if it does more than append."""
-    (body,) = _bodies(loop)
+    (body,) = bodies_of(loop)
     before, after = body.input[slot].name, body.output[slot - 1]
     insert = next((n for n in body.node if after.name in n.output), None)
     if insert is None or insert.op_type != "SequenceInsert" or insert.input[0] != before:
@@ -234,7 +231,7 @@ def _read_from_the_whole(scopes: list[GraphProto], around: dict[str, TypeProto])
             lists[node.output[0]] = parts
     _rewrite(graph, lists)
     for node in graph.node:
-        for body in _bodies(node):
+        for body in bodies_of(node):
             _read_from_the_whole([*scopes, body], types)
 
 
@@ -267,8 +264,6 @@ def _rewrite(graph: GraphProto, lists: dict[str, Parts]) -> None:
             nodes += parts.write(node) or [node]
         elif node.op_type != "SplitToSequence" or node.output[0] not in lists:
             nodes.append(node)
-        for body in _bodies(node):
+        for body in bodies_of(node):
             _rewrite(body, lists)
-    nodes = [NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    put_nodes(graph, nodes)

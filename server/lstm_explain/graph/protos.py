@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
@@ -14,6 +14,18 @@ def bodies_of(node: NodeProto) -> list[GraphProto]:
         return []
     single = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
     return single + [g for a in node.attribute if a.type == AttributeProto.GRAPHS for g in a.graphs]
+
+
+def opset_of(model: ModelProto) -> int:
+    """Of ONNX's own operators."""
+    return next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 1)
+
+
+def put_nodes(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
+    """In place of those that the graph has, some of which may be among them."""
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def graphs_of(model: ModelProto) -> Iterator[GraphProto]:

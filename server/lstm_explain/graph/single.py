@@ -15,7 +15,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import graph_proto_values
-from lstm_explain.graph.protos import bodies_of, nodes_of
+from lstm_explain.graph.protos import bodies_of, nodes_of, opset_of, put_nodes
 from lstm_explain.graph.tensors import constant_of
 
 READ = {"Loop": ((0, "trip count"), (1, "condition")), "If": ((0, "condition"),)}
@@ -28,7 +28,7 @@ def with_single_elements(model: ModelProto) -> bool:
 
     Raises ModelError for one that surely does.
     """
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    opset = opset_of(model)
     if opset < OLDEST or not any(node.op_type in READ for node in nodes_of(model)):
         return False
     return _changed(model.graph, ChainMap())
@@ -51,9 +51,7 @@ def _changed(graph: GraphProto, around: ChainMap[str, int | None]) -> bool:
                 changed = True
         nodes.append(node)
     if len(nodes) > len(graph.node):
-        copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        put_nodes(graph, nodes)
     return changed
 
 

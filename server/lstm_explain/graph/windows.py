@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from lstm_explain.graph.protos import bodies_of, nodes_of
+from lstm_explain.graph.protos import bodies_of, nodes_of, put_nodes
 
 MOST_VALUES = 1 << 22  # of one window; they take less than half a second
 # By operator, the operands whose product is the size, and those that have to stay of one type with them.
@@ -45,9 +45,7 @@ def _bounded(graph: GraphProto, around: frozenset[str]) -> bool:
         nodes += _Spelled(node).nodes if free else [node]
     if len(nodes) == len(graph.node):
         return changed
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+    put_nodes(graph, nodes)
     return True
 
 

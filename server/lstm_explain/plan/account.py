@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -78,12 +79,19 @@ def add_per_sample(amounts: Array, lane: Lane | None, total: Array) -> None:
         sums.add_per_sample(_by_sample(amounts, lane, len(total)), total)
 
 
+def rows_of(shape: Sequence[int], lane: Lane | None, batch: int) -> tuple[int, int, int]:
+    """The shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
+
+    lane: where they lie; None: all samples share the array.
+    """
+    if lane is None:
+        return 1, 1, math.prod(shape)
+    before = math.prod(shape[: lane.axis]) * (shape[lane.axis] // (batch * lane.inner))
+    return before, batch, lane.inner * math.prod(shape[lane.axis + 1 :])
+
+
 def _by_sample(amounts: Array, lane: Lane | None, batch: int) -> Array:
     """[before, batch, after]"""
     if amounts.dtype.char not in "fd":
         amounts = amounts.astype(np.float64)
-    if lane is None:
-        return amounts.ravel().reshape(1, 1, -1)
-    extents, axis, inner = amounts.shape, lane.axis, lane.inner
-    before = math.prod(extents[:axis]) * (extents[axis] // (batch * inner))
-    return amounts.ravel().reshape(before, batch, inner * math.prod(extents[axis + 1 :]))
+    return amounts.ravel().reshape(rows_of(amounts.shape, lane, batch))

@@ -11,13 +11,13 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import memory
 from lstm_explain.methods import Gradient
 from lstm_explain.methods.base import Baseline
-from lstm_explain.plan.account import per_sample
+from lstm_explain.plan.account import per_sample, rows_of
 from lstm_explain.plan.tracing import trace
 from lstm_explain.program.passes import ForwardPass, bytes_of
 from lstm_explain.program.propagation import explain_one, lanes_of
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.runner.baselines import given_baselines
-from lstm_explain.runner.stacking import chunks, copies_for, give_back, rows_of, stack, tile, unstack
+from lstm_explain.runner.stacking import chunks, copies_for, give_back, stack, tile, unstack
 from lstm_explain.runner.study import Scores, Task
 from lstm_explain.target import Selection
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,23 +9,11 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import shrink_arena
 from lstm_explain.kernels import memory
-from lstm_explain.rules import Lane
 from lstm_explain.watch import checkpoint
 
 ENOUGH_BYTES, MOST_BYTES = 24 << 20, 128 << 20  # of one pass over copies: of many, and of a few
 FEW = 4  # copies that share most of what reading the weights costs; more of long sequences would leave the cache
 MOST_COPIES = 256
-
-
-def rows_of(shape: Sequence[int], lane: Lane | None, batch: int) -> tuple[int, int, int]:
-    """The shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
-
-    lane: where they lie; None: all samples share the array.
-    """
-    if lane is None:
-        return 1, 1, math.prod(shape)
-    before = math.prod(shape[: lane.axis]) * (shape[lane.axis] // (batch * lane.inner))
-    return before, batch, lane.inner * math.prod(shape[lane.axis + 1 :])
 
 
 def stack(copies: Array, shape: Sequence[int], axis: int) -> Array:

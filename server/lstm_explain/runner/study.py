@@ -17,7 +17,7 @@ from lstm_explain.graph.rewrite import make
 from lstm_explain.graph.session import run_session, runtime_message, session_of
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods import Gradient, GradientTimesInput
-from lstm_explain.plan.account import largest_per_sample, per_sample
+from lstm_explain.plan.account import largest_per_sample, per_sample, rows_of
 from lstm_explain.plan.axes import Axes, find_axes
 from lstm_explain.plan.head import Head
 from lstm_explain.plan.live import live_values, path
@@ -26,7 +26,7 @@ from lstm_explain.program.propagation import Answer
 from lstm_explain.rules import Lane, LaneLost
 from lstm_explain.rules.shares import in_single
 from lstm_explain.runner.opened import Opened, open_graph
-from lstm_explain.runner.stacking import chunks, copies_for, give_back, rows_of, stack, tile
+from lstm_explain.runner.stacking import chunks, copies_for, give_back, stack, tile
 from lstm_explain.target import Selection, Target, select
 from lstm_explain.watch import lengthy, part
 

@@ -46,6 +46,11 @@ class BackwardStep(ABC):
             return None
         return step
 
+    def messages(self, back: BackwardPass) -> list[Message | None]:
+        """What has arrived at each of the outputs that carry relevance."""
+        arrived = back.messages.get
+        return [arrived(name) for name in self.carrying]
+
     def site(self, back: BackwardPass) -> Site:
         return back.site(self.stop) if self.fixed is None else self.fixed
 

@@ -82,10 +82,6 @@ class RecurrentBackward(BackwardStep):
         for (back, messages), flow in zip(came, flows, strict=True):
             self._hand_on(back, messages, flow)
 
-    def messages(self, back: BackwardPass) -> list[Message | None]:
-        arrived = back.messages.get
-        return [arrived(name) for name in self.carrying]
-
     def _arriving(self, messages: Sequence[Message | None]) -> list[Array | None]:
         if self.lrp is None:
             return [None if m is None else m.density for m in messages]

@@ -23,7 +23,7 @@ class Routing(DensityStep):
     """Elements change places, are copied or dropped: relevance goes with them."""
 
     def __call__(self, back: BackwardPass) -> None:
-        messages = [back.messages.get(name) for name in self.carrying]
+        messages = self.messages(back)
         message = next((m for m in messages if m is not None), None)
         if message is None:
             return
@@ -60,8 +60,6 @@ class Routing(DensityStep):
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         step = self.with_fixed_site(back)
-        if step is None:
-            return self
         return self if step is None else _view(step, back) or step
 
 
@@ -69,7 +67,7 @@ class ChainRule(BackwardStep):
     """Gradients are densities everywhere; relevance is on its way back through the addresses of a lookup."""
 
     def __call__(self, back: BackwardPass) -> None:
-        messages = [back.messages.get(name) for name in self.carrying]
+        messages = self.messages(back)
         message = next((m for m in messages if m is not None), None)
         if message is None:
             return
