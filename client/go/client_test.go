@@ -142,9 +142,9 @@ func TestAnAnswerCarriesItsWarningsAndOneOfAnOlderServerHasNone(t *testing.T) {
 	if err != nil || len(older.Warnings) != 0 || older.ExplainedQuantity != "" {
 		t.Errorf("%v, %v", older, err)
 	}
-	told := []string{"relevance diverges", "and more"}
-	came, err := decodeResult(&pb.ExplainResponse{Warnings: told, ExplainedQuantity: "logit"})
-	if err != nil || !slices.Equal(came.Warnings, told) || came.ExplainedQuantity != "logit" {
+	warned := []string{"relevance diverges", "and more"}
+	came, err := decodeResult(&pb.ExplainResponse{Warnings: warned, ExplainedQuantity: "logit"})
+	if err != nil || !slices.Equal(came.Warnings, warned) || came.ExplainedQuantity != "logit" {
 		t.Errorf("%v, %v", came, err)
 	}
 }

@@ -130,8 +130,8 @@ function checkResult(came: Result, wanted: Json): void {
     }
   }
   if (wanted.warnings !== undefined) {
-    const told = came.warnings.map((warning, i) => warning.slice(0, wanted.warnings[i]?.length));
-    same(`the beginnings of ${JSON.stringify(came.warnings)}`, told, wanted.warnings);
+    const beginnings = came.warnings.map((warning, i) => warning.slice(0, wanted.warnings[i]?.length));
+    same(`the beginnings of ${JSON.stringify(came.warnings)}`, beginnings, wanted.warnings);
   }
   if (wanted.explained_quantity !== undefined) {
     same("explained_quantity", came.explainedQuantity, wanted.explained_quantity);

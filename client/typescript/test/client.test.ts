@@ -47,7 +47,7 @@ test("what cannot travel is refused with its field", () => {
   }
 });
 
-test("damaged answers are told", () => {
+test("a damaged answer is an error", () => {
   const float = { name: "x", dtype: DataType.DATA_TYPE_FLOAT32, shape: [2n], data: Buffer.alloc(7) };
   const words = { name: "x", dtype: DataType.DATA_TYPE_STRING, shape: [1n], data: Buffer.from([9, 0, 0, 0, 97]) };
   for (const message of [float, words, { ...float, dtype: 99 as DataType }, { ...float, shape: [-2n] }]) {
@@ -112,7 +112,7 @@ test("an aborted signal sends nothing", async () => {
 test("an answer carries its warnings, and one of an older server has none", () => {
   const older = ExplainResponse.decode(ExplainResponse.encode(ExplainResponse.fromPartial({ model: "m" })).finish());
   assert.deepEqual([fromResponse(older).warnings, fromResponse(older).explainedQuantity], [[], ""]);
-  const told = { warnings: ["relevance diverges", "and more"], explainedQuantity: "logit" };
-  const answer = fromResponse(ExplainResponse.decode(ExplainResponse.encode(ExplainResponse.fromPartial(told)).finish()));
-  assert.deepEqual({ warnings: answer.warnings, explainedQuantity: answer.explainedQuantity }, told);
+  const given = { warnings: ["relevance diverges", "and more"], explainedQuantity: "logit" };
+  const answer = fromResponse(ExplainResponse.decode(ExplainResponse.encode(ExplainResponse.fromPartial(given)).finish()));
+  assert.deepEqual({ warnings: answer.warnings, explainedQuantity: answer.explainedQuantity }, given);
 });
