@@ -26,10 +26,11 @@ SECONDS_TO_START = 90
 
 def listens(process: int) -> bool:
     """Whether it has a TCP port on which it takes connections."""
-    try:
-        inodes = {os.readlink(fd) for fd in Path(f"/proc/{process}/fd").iterdir()}
-    except OSError:
-        return False
+    inodes = set()
+    with suppress(OSError):  # the process has ended
+        for fd in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):  # it has just been closed
+                inodes.add(os.readlink(fd))
     tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     rows = [line.split() for table in tables for line in table]
     return any(row[3] == "0A" and f"socket:[{row[9]}]" in inodes for row in rows)

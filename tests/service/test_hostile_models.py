@@ -89,7 +89,7 @@ def test_lying_operands_in_the_folder(tmp_path: Path, workers: str) -> None:
         end = time.monotonic() + SECONDS
         while len(listed(server)) <= len(names):
             assert time.monotonic() < end, "they were not found"
-            assert alive(server, before)
+            assert alive(server, before), (before, server.workers(), server.logged())
             time.sleep(0.1)
         models = listed(server)
         assert models.pop("good") == (model_pb2.MODEL_STATE_READY, "")

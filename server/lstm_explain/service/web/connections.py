@@ -26,6 +26,18 @@ class Connection(H11Protocol):
         self._since = time.monotonic()
         self._stalled = False
 
+    @property
+    def limit_concurrency(self) -> int | None:
+        """What uvicorn holds connections and tasks against: where connections do not reach it there is none.
+
+        The task of a connection that was ended goes on for a moment, which must not keep anyone out.
+        """
+        return self._limit if self._limit is not None and len(self.connections) >= self._limit else None
+
+    @limit_concurrency.setter
+    def limit_concurrency(self, limit: int | None) -> None:
+        self._limit = limit
+
     def waits_since(self) -> float | None:
         """When its client had last done its part; None while it is our turn."""
         cycle = self.cycle
