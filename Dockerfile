@@ -25,11 +25,11 @@ COPY proto/python proto/python
 RUN pip wheel --no-deps --wheel-dir wheels . && \
     pip install --no-deps wheels/*.whl
 
-# Kernels for the processors that the image may run on; see lstm_explain/kernel_cache.py.
+# Kernels for the processors that the image may run on; see lstm_explain/kernels/cache.py.
 ARG KERNEL_CPUS="x86-64-v3 x86-64-v4"
 ENV NUMBA_CACHE_DIR=/opt/lstm-explain/kernels
-RUN if [ "$(uname -m)" = x86_64 ]; then python -m lstm_explain.kernel_cache ${KERNEL_CPUS}; \
-    else python -m lstm_explain.kernel_cache; fi
+RUN if [ "$(uname -m)" = x86_64 ]; then python -m lstm_explain.kernels.cache ${KERNEL_CPUS}; \
+    else python -m lstm_explain.kernels.cache; fi
 
 # What a server never uses: a copy of ONNX Runtime for callers from C, a client of a model hub that is never asked,
 # tests, sources of C. Then everything is compiled, for nothing can be written at run time.

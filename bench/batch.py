@@ -29,10 +29,10 @@ from rich.console import Console
 
 import lstm_explain as lx
 from bench.__main__ import machine
-from lstm_explain.batch.command import Request, cluster, prepare
+from lstm_explain.batch.command import JobRequest, cluster, prepare
 from lstm_explain.batch.shard import Worker
 from lstm_explain_client import Client
-from tests.service.running import serving
+from tests.serving.running import serving
 
 MODEL, SHORTEST, LONGEST, FEATURES = Path("models/discharge"), 20, 200, 5
 LOOP_ROWS = 5000  # of the plain loop
@@ -69,7 +69,7 @@ def job(path: Path, workers: int) -> dict[str, float]:
     """start: seconds until the first shard was done. rate: rows a second after that."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        work, served = prepare(Request(MODEL, path, Path(folder) / "out", shard_rows=SHARD_ROWS))
+        work, served = prepare(JobRequest(MODEL, path, Path(folder) / "out", shard_rows=SHARD_ROWS))
         shards = list(range(len(work.shards)))
         if workers == 0:
             worker = Worker(work, served)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.conformance.runners import ROOT, RUNNERS, Runner
-from tests.service.running import serving
+from tests.serving.running import serving
 
 
 def run(console: Console, *, calls: int = 300, rounds: int = 3) -> list[dict[str, Any]]:

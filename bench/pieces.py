@@ -13,16 +13,16 @@ from rich.console import Console
 from bench.engine import METHODS, TARGET, Pair
 from bench.models import GRID, Shape, inputs_of
 from bench.timing import compare
-from lstm_explain.kernels.product import WIDTH, multiply, pack
+from lstm_explain.kernels.recurrent_matmul import WIDTH, multiply, pack
 
 CALLS = 500
 Places = tuple[tuple[str, str], ...]
 # label, and where in which module it is; a method goes by one of several places, or by none
 PIECES: tuple[tuple[str, Places], ...] = (
     ("input checks", (("lstm_explain.model", "check_inputs"),)),
-    ("forward pass", (("lstm_explain.engine", "Engine.forward"),)),
+    ("forward pass", (("lstm_explain.program.engine", "Engine.forward"),)),
     ("· its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
-    ("way back", (("lstm_explain.engine", "explain_one"),)),
+    ("way back", (("lstm_explain.program.engine", "explain_one"),)),
     (
         "· its kernel",
         tuple(("lstm_explain.kernels.lstm_relevance", n) for n in ("relevance_all", "relevance_shared")),

@@ -12,15 +12,15 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
-from lstm_explain.service.access import Access
-from lstm_explain.service.beside import Beside
-from lstm_explain.service.calls import Calls
-from lstm_explain.service.explain import Answer, Explainer, read_text
-from lstm_explain.service.explanation_servicer import ExplanationServicer
-from lstm_explain.service.gate import Doors, Limit, Places, Slots
-from lstm_explain.service.metrics import Metrics
-from lstm_explain.service.repository import Repository
-from lstm_explain.service.wire import from_answer, probe_request, to_query
+from lstm_explain.serving.calls import Calls
+from lstm_explain.serving.execution.explainer import Explainer, ExplainResult, read_text
+from lstm_explain.serving.models.manager import ModelManager
+from lstm_explain.serving.observability.metrics import Metrics
+from lstm_explain.serving.scheduling.admission import Admission, ConcurrencyLimit, Slots, StreamPermits
+from lstm_explain.serving.scheduling.background import BackgroundThreads
+from lstm_explain.serving.security.access import Access
+from lstm_explain.serving.servicers.explanation import ExplanationServicer
+from lstm_explain.serving.wire import from_answer, probe_request, to_query
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 ROUNDS, TIMES, WORDS = 40, 25, 18
@@ -40,12 +40,12 @@ class _Context:
         return None
 
 
-def explain_handler(models: Path) -> tuple[Repository, Any]:
+def explain_handler(models: Path) -> tuple[ModelManager, Any]:
     """Explain as the server has it, of the models in a folder: gRPC's handler, with all that a call goes through."""
-    repository = Repository(models)
+    repository = ModelManager(models)
     repository.load()
-    metrics, limit = Metrics(CollectorRegistry()), Limit(MOST, "requests")
-    doors, beside = Doors(limit, limit, Places(limit, 1), 1), Beside(1)
+    metrics, limit = Metrics(CollectorRegistry()), ConcurrencyLimit(MOST, "requests")
+    doors, beside = Admission(limit, limit, StreamPermits(limit, 1), 1), BackgroundThreads(1)
     servicer = ExplanationServicer(repository, Explainer(Slots(MOST), metrics, beside), doors)
     handler = grpc.unary_unary_rpc_method_handler(
         servicer.Explain,
@@ -83,7 +83,7 @@ def pieces(models: Path, message: bytes) -> dict[str, float]:
     query = to_query(request, served)
     inputs = read_text(served, query.inputs, {})
     method, target = query.method or served.default_method, query.target or served.default_target
-    answer = Answer(served, served.model.explain(inputs, method, target), {})
+    answer = ExplainResult(served, served.model.explain(inputs, method, target), {})
     least = _least(
         {
             "all": lambda: wrapped.response_serializer(

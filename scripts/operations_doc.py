@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import Gauge, Histogram, MetricWrapperBase
 from pydantic.fields import FieldInfo
 
-from lstm_explain.service.metrics import Children, Metrics
-from lstm_explain.service.processes import Processes
-from lstm_explain.service.settings import ENV_PREFIX, Settings
+from lstm_explain.serving.observability.metrics import Children, Metrics
+from lstm_explain.serving.observability.process_metrics import ProcessMetrics
+from lstm_explain.serving.settings import ENV_PREFIX, Settings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operations.md"
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
@@ -86,7 +86,7 @@ def metrics() -> Iterator[str]:
         name = metric._name + ("_total" if kind == "counter" else "")
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         yield f"| `{name}` | {kind} | {labels} | {metric._documentation} |"
-    for family in Processes(list).collect():
+    for family in ProcessMetrics(list).collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         yield f"| `{name}` | {family.type} |  | {family.documentation} |"
 

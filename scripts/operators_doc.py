@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT / "server"))
 
 from lstm_explain.graph.canonical import FUNCTIONS, SPELLINGS  # noqa: E402
 from lstm_explain.graph.ir import Node, node_from_proto  # noqa: E402
-from lstm_explain.plan.report import RULES  # noqa: E402
-from lstm_explain.rules import TABLE, Kind, Op  # noqa: E402
+from lstm_explain.operators import TABLE, Kind, Operator  # noqa: E402
+from lstm_explain.program.report import RULES  # noqa: E402
 
 PAGE = ROOT / "docs" / "operators.md"
 
@@ -67,7 +67,7 @@ def example(name: str, **attributes: str) -> Node:
     return node_from_proto(helper.make_node(op, [], [], domain=domain, **attributes), op, 17, {})
 
 
-def kinds(name: str, op: Op) -> list[Kind]:
+def kinds(name: str, op: Operator) -> list[Kind]:
     nodes = [example(name), example(name, reduction="add")]
     return list(dict.fromkeys(op.kind_of(n, live) for n in nodes for live in ((0,), (1,), (0, 1))))
 
@@ -84,7 +84,7 @@ def named(name: str, slots: tuple[int, ...]) -> str:
     return ", ".join(f"`{names[i]}`" if i < len(names) else f"input {i}" for i in slots)
 
 
-def row(name: str, op: Op) -> str:
+def row(name: str, op: Operator) -> str:
     notes = [f"steers: {named(name, op.ignores)}"] if op.ignores and op.kind is not Kind.CONTROL else []
     notes += [f"steers beside live data: {named(name, op.alone)}"] if op.alone else []
     notes += [f"gate: {named(name, (op.gate,))}"] if op.gate is not None else []

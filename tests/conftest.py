@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.models import fill
-from tests.service.running import Running, serving
+from tests.serving.models import fill
+from tests.serving.running import Running, serving
 
-# A spare worker doubles what a start costs. `tests/service/test_workers.py` asks for it.
+# A spare worker doubles what a start costs. `tests/serving/test_workers.py` asks for it.
 os.environ.setdefault("LSTM_EXPLAIN_SPARE", "false")
 
 
@@ -21,12 +21,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compiles the kernels before several processes begin: two that compile at once spoil each other's cache."""
     several = config.getoption("numprocesses", default=None)
     if several and not hasattr(config, "workerinput"):
-        subprocess.run([sys.executable, "-m", "lstm_explain.kernel_cache"], check=True)
+        subprocess.run([sys.executable, "-m", "lstm_explain.kernels.cache"], check=True)
 
 
 @pytest.fixture(scope="session")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """See tests.service.models.fill."""
+    """See tests.serving.models.fill."""
     folder = tmp_path_factory.mktemp("repository")
     fill(folder)
     return folder

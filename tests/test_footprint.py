@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.catalogue.limits import Limits, estimate
+from lstm_explain.cancellation import Deferred
 from lstm_explain.footprint import law_of
-from lstm_explain.watch import Later
+from lstm_explain.repository.request_limits import Limits, estimate
 from tests.memory_models import MODELS
 
 FACTOR = 1.5
@@ -85,7 +85,7 @@ def test_a_request_for_arrays_of_time_by_time_is_refused_before_they_are_made() 
 
 def test_what_takes_long_to_find_out_is_not_found_out_in_passing() -> None:
     model, x = lx.load(MODELS["attention"]()), {"x": np.zeros((1, 1000, 16), np.float32)}
-    with pytest.raises(Later):
+    with pytest.raises(Deferred):
         Limits().check(model, x, lx.LRP(), brief=True)
     Limits().check(model, {"x": np.zeros((1, 100, 16), np.float32)}, lx.LRP(), brief=True)
     Limits().check(model, x, lx.LRP())
@@ -113,7 +113,7 @@ def _measure(name: str) -> None:
     import gc
 
     from lstm_explain.graph.session import shrink_arena
-    from lstm_explain.kernels import memory
+    from lstm_explain.kernels import buffer_pool
 
     model = lx.load(MODELS[name]())
 
@@ -125,7 +125,7 @@ def _measure(name: str) -> None:
         for word in methods.split():
             work(inputs_of(model, 2, 8), METHODS[word])  # compiles kernels and prepares sessions
             gc.collect()
-            memory.give_back()
+            buffer_pool.give_back()
             shrink_arena()
             ctypes.CDLL(None).malloc_trim(0)
             before = _status("VmRSS")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.catalogue.together import Request, Together
+from lstm_explain.repository.batching import BatchableRequest, RequestBatching
 from lstm_explain.verdict import FLOOR, MOST_ABSORBED, MOST_ENTRY
 from tests import zoo
 from tests.builders import GraphBuilder
@@ -144,8 +144,8 @@ def test_a_specialised_program_warns_alike() -> None:
 
 def test_requests_that_ran_together_get_their_own_warnings() -> None:
     model = lx.load(steep())
-    together, rows = Together(model, {}), [[CALM], [LOUD, CALM], [LOUD]]
-    requests = [Request({"x": np.array(row, np.float32)}, lx.LRP(), lx.Target(index=0)) for row in rows]
+    together, rows = RequestBatching(model, {}), [[CALM], [LOUD, CALM], [LOUD]]
+    requests = [BatchableRequest({"x": np.array(row, np.float32)}, lx.LRP(), lx.Target(index=0)) for row in rows]
     alone = [model.explain(r.inputs, lx.LRP(), r.target) for r in requests]
     merged = together.merged(requests)
     whole = model.explain(merged.inputs, merged.method, merged.target)  # type: ignore[arg-type]

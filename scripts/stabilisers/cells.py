@@ -1,6 +1,6 @@
 """LSTM and GRU in float64 NumPy, forward and LRP-all backward, for a batch of sequences of one length.
 
-Written for this study alone: it shares no code with the engine, and `tests/test_stabiliser_study.py` holds the two
+Written for this study alone: it shares no code with the engine, and `tests/docs/test_stabiliser_study.py` holds the two
 against each other under the absolute stabiliser.
 
 The ceiling bounds the *density* of relevance at the cell, d_t = R_t / c_t, which is what a linear recurrence carries

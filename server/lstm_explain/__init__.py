@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
     from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec
-    from lstm_explain.plan.axes import Axes
+    from lstm_explain.program.axes import Axes
     from lstm_explain.runner.baselines import mean_baseline
     from lstm_explain.target import Target
 
@@ -77,7 +77,7 @@ __all__ = [
 _HOMES = {
     "errors": ["Error", "InputError", "MethodError", "ModelError", "TargetError", "UnsupportedOperator"],
     "ledger": ["Ledger"],
-    "plan.axes": ["Axes"],
+    "program.axes": ["Axes"],
     "runner.baselines": ["mean_baseline"],
     "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
     "loading": ["load"],

@@ -14,8 +14,8 @@ from lstm_explain.errors import InputError
 from lstm_explain.inputs import TensorSpec
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.base import Method
-from lstm_explain.program.propagation import Answer
-from lstm_explain.rules.shares import in_dtype, in_single
+from lstm_explain.operators.formulas import in_dtype, in_single
+from lstm_explain.program.propagation import Attribution
 from lstm_explain.target import Selection, Target
 from lstm_explain.verdict import Finding, judge
 
@@ -63,7 +63,7 @@ class Explanation:
 
 
 def explanation_of(
-    answer: Answer,
+    answer: Attribution,
     specs: Mapping[str, TensorSpec],
     values: Mapping[str, npt.NDArray[Any]],
     method: Method,
@@ -104,7 +104,7 @@ def from_bits(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]
     return array.view(dtype) if bits else array
 
 
-def _not_finite(method: Method, answer: Answer) -> str:
+def _not_finite(method: Method, answer: Attribution) -> str:
     """Which samples, and what is not finite of them."""
 
     def samples(bad: npt.NDArray[np.bool_]) -> str:

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_explain.engine import Engine, in_double
+from lstm_explain.cancellation import checkpoint
 from lstm_explain.errors import InputError
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.methods import Method
-from lstm_explain.plan.head import Head
+from lstm_explain.operators import TABLE, Kind, Trait
+from lstm_explain.operators.recurrent import Tape
+from lstm_explain.program.engine import Engine, in_float64
+from lstm_explain.program.head import Head
 from lstm_explain.program.passes import ForwardPass, Iterations
 from lstm_explain.program.propagation import walked_back
-from lstm_explain.rules import TABLE, Kind, Trait
-from lstm_explain.rules.recurrent import Tape
 from lstm_explain.target import Target, select
-from lstm_explain.watch import checkpoint
 
 if TYPE_CHECKING:
     from lstm_explain.model import Model
@@ -126,7 +126,7 @@ class Holdings:
 def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mapping[str, Array], double: bool) -> Sizes:
     """By the walk of an explanation, when it is done."""
     program = engine.program(head, method)
-    done = engine.forward(program, in_double(inputs) if double else inputs)
+    done = engine.forward(program, in_float64(inputs) if double else inputs)
     # One way back for all samples: which of them is explained does not change what is kept.
     back = walked_back(program, done, select(Target(), done.values[output], output))
     holdings = Holdings()
@@ -136,11 +136,11 @@ def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mappi
     for name, message in back.messages.items():
         holdings.add(f"message {name}", [message.relevance, message.density, message.amount])
     passing = {}
-    for stop in program.plan.stops:
-        arrived = [m for name in stop.carrying if (m := back.messages.get(name)) is not None]
+    for backward_node in program.plan.backward_nodes:
+        arrived = [m for name in backward_node.carrying if (m := back.messages.get(name)) is not None]
         sizes = [a.nbytes for m in arrived for a in (m.relevance, m.density) if a is not None]
-        times = (TEMPORARY_OF_GRADIENTS if program.plan.gradient else TEMPORARY).get(stop.kind, 0.0)
-        passing[f"passing {stop.node.name}"] = int(times * sum(sizes))
+        times = (TEMPORARY_OF_GRADIENTS if program.plan.gradient else TEMPORARY).get(backward_node.kind, 0.0)
+        passing[f"passing {backward_node.node.name}"] = int(times * sum(sizes))
     return holdings.sizes | passing
 
 
@@ -284,7 +284,7 @@ class Footprint:
             if method is not None:
                 head = model.head_of(model.default_output)
                 held.append(_held(engine, head, model.default_output, method, inputs, double))
-            values.append(_values(engine, in_double(inputs) if double else inputs))
+            values.append(_values(engine, in_float64(inputs) if double else inputs))
         at = tuple(extents.values())
         laws, passing = _laws(at, values), _laws(at, held)
         kept = {name: passing.pop(name) for name in list(passing) if not name.startswith("passing ")}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import InputError
-from lstm_explain.kernels import sums
+from lstm_explain.kernels import reductions
 
 ALIGNMENT = 16  # bytes, of what malloc gives
 
@@ -68,10 +68,10 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
 
 def _is_sound(spec: TensorSpec, array: Any) -> bool:
     """Whether `_check` would hand on this array as it is; no, if it is not sure. Takes a fifth of the time."""
-    known = type(array) is np.ndarray and array.dtype == spec.dtype and array.dtype.char in sums.SOUND
+    known = type(array) is np.ndarray and array.dtype == spec.dtype and array.dtype.char in reductions.SOUND
     if not known or not array.flags.c_contiguous or not array.size or not _fits(array.shape, spec.shape):
         return False
-    return bool(sums.sound(array.reshape(-1), ALIGNMENT))
+    return bool(reductions.sound(array.reshape(-1), ALIGNMENT))
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
@@ -90,14 +90,14 @@ def _as_laid_out(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     an answer would depend on what its question happened to lie in.
     """
     array = np.ascontiguousarray(array) if array.ndim else array
-    place = sums.address(array.ravel()) if array.dtype.char in "fd" else array.__array_interface__["data"][0]
+    place = reductions.address(array.ravel()) if array.dtype.char in "fd" else array.__array_interface__["data"][0]
     return array if place % ALIGNMENT == 0 else array.copy()
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
     if array.dtype.char not in "fd":
         return bool(np.isfinite(array).all())
-    return bool(sums.all_finite(array.ravel()))
+    return bool(reductions.all_finite(array.ravel()))
 
 
 def probe_inputs(specs: Mapping[str, TensorSpec], size: int = 3) -> dict[str, npt.NDArray[Any]]:

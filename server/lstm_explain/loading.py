@@ -10,13 +10,13 @@ import onnx
 
 from lstm_explain.errors import Error, ModelError, UnsupportedOperator
 from lstm_explain.graph.ir import Graph
+from lstm_explain.graph.preparation import with_node
 from lstm_explain.graph.read import read
 from lstm_explain.graph.session import runtime_message
-from lstm_explain.graph.whole import with_node
 from lstm_explain.inputs import probe_inputs
 from lstm_explain.methods import LRP
 from lstm_explain.model import Model
-from lstm_explain.plan.compile import Purpose, compile_plan
+from lstm_explain.program.compile import Purpose, compile_plan
 from lstm_explain.program.program import Program
 
 

@@ -13,22 +13,22 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from lstm_explain.engine import Engine, Question, shapes_agree
 from lstm_explain.errors import InputError, MethodError, TargetError
 from lstm_explain.explanation import Explanation, explanation_of, from_bits, used
 from lstm_explain.footprint import Footprint
 from lstm_explain.graph.ir import Graph
+from lstm_explain.graph.preparation import prepared, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
-from lstm_explain.graph.whole import prepared, whole_session
 from lstm_explain.inputs import TensorSpec, check_inputs
 from lstm_explain.methods import LRP, Method
-from lstm_explain.plan.axes import Axes, doubts, find_lengths
-from lstm_explain.plan.head import Head, default_output, explainable, head_of
-from lstm_explain.plan.report import NodeReport, Report, report
-from lstm_explain.precision import Precision
+from lstm_explain.program.axes import Axes, doubts, find_lengths
+from lstm_explain.program.engine import Engine, Question, shapes_agree
+from lstm_explain.program.head import Head, default_output, explainable, head_of
+from lstm_explain.program.precision import Precision
 from lstm_explain.program.program import Program
-from lstm_explain.runner.dispatch import as_used, explain_by_study
-from lstm_explain.runner.study import Study, Task
+from lstm_explain.program.report import NodeReport, Report, report
+from lstm_explain.runner.dispatch import as_used, explain_by_runs
+from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
 from lstm_explain.target import Target
 
 MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and targets to programs
@@ -54,7 +54,7 @@ class Model:
         single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
-        self._study = Study(self._engine)
+        self._study = ModelRunner(self._engine)
         self._precision = Precision(self._engine, self._study.axes, single=single)
         self._routes: dict[Hashable, tuple[str, Program]] = {}
         self.footprint = Footprint(self)
@@ -65,7 +65,7 @@ class Model:
         return self._proto
 
     @property
-    def study(self) -> Study:
+    def runner(self) -> ModelRunner:
         """What the methods that run the model many times share; for `lstm_explain.evaluate`."""
         return self._study
 
@@ -268,9 +268,9 @@ class Model:
     ) -> Explanation:
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
-        task = Task(self._study, inputs, output, head, target)
+        task = ExplainTask(self._study, inputs, output, head, target)
         with np.errstate(all="ignore"), shapes_agree():
-            found = explain_by_study(task, method)
+            found = explain_by_runs(task, method)
         return explanation_of(
             found.answer,
             self.outputs,

@@ -1,9 +1,8 @@
 """Whether an answer can be acted on: judged sample by sample, against fixed limits.
 
 Every check is a row of `CHECKS`: what it measures, in units of the sample's reference value, and the most that passes.
-The reference is the magnitude of the explained value, but at least FLOOR of the sample's scale (see `plan/terms.py`):
-where an output crosses zero, its relevance does not, and nothing is wrong with that. docs/methods.md gives the reasons
-for each limit.
+The reference is the magnitude of the explained value, but at least FLOOR of the sample's scale (`program/terms.py`):
+where an output crosses zero, its relevance need not. docs/methods.md gives the reasons for each limit.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.methods.base import Method, Promise
-from lstm_explain.program.propagation import Answer
+from lstm_explain.program.propagation import Attribution
 
 MOST_ENTRY = 10.0  # magnitude of one element's relevance
 MOST_LEFT = 0.05  # residual of a method that promises to account for the whole value
@@ -93,7 +92,7 @@ def _list(samples: Sequence[int]) -> str:
     return f"sample{'s' if len(samples) > 1 else ''} {named}{f' and {more} more' if more > 0 else ''}"
 
 
-def judge(method: Method, answer: Answer) -> tuple[Finding, ...]:
+def judge(method: Method, answer: Attribution) -> tuple[Finding, ...]:
     """What speaks against the answer. The usual request, of one sample that passes, costs a few comparisons."""
     if not method.promises:
         return ()
@@ -117,7 +116,7 @@ def judge(method: Method, answer: Answer) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _judge_one(method: Method, answer: Answer) -> tuple[Finding, ...]:
+def _judge_one(method: Method, answer: Attribution) -> tuple[Finding, ...]:
     """The same for one sample, without arrays: NumPy takes ten times as long over single numbers."""
     value, peaks, ledger = answer.explained.item(), answer.peaks, answer.ledger
     largest = max([peak[0] for peak in peaks.values()], default=0.0)

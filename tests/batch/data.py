@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from tests.service.running import command
+from tests.serving.running import command
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra [ray]")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra [ray]")

@@ -95,7 +95,7 @@ def test_a_window_that_minds_padding_after_all_is_done_again(tmp_path: Path) -> 
     from lstm_explain.batch.explain import Explainer, Padding
     from lstm_explain.batch.feed import feed_of
     from lstm_explain.batch.job import find_model
-    from lstm_explain.catalogue.served import load_served
+    from lstm_explain.repository.served_model import load_served
 
     served = load_served(find_model(MODEL))
     feed = feed_of(served, {}, ["weather"])

@@ -14,7 +14,7 @@ import pytest
 from lstm_explain_client import Client
 from tests.batch.data import DISCHARGE, batch, check_rows, check_same, pa, pq, results, weather, write
 from tests.batch.test_batch_resume import parts
-from tests.service.running import command, serving
+from tests.serving.running import command, serving
 
 pytest.importorskip("ray", reason="needs the extra [ray]")
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.batch.data import DISCHARGE, batch, in_this_process, pq, results, weather, write
 from tests.builders import CALM, CANCELLING, diverging_model
-from tests.service.models import write_version
+from tests.serving.models import write_version
 
 FEATURES = ["prcp", "srad", "tmax", "tmin", "vp"]
 

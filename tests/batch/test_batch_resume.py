@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.batch.data import DISCHARGE, MODEL, batch, check_rows, in_this_process, weather, write
-from tests.service.running import command
+from tests.serving.running import command
 
 
 def parts(output: Path) -> dict[str, int]:
@@ -100,14 +100,14 @@ def test_data_that_has_changed_is_another_job(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_model_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     """By every worker, as it loads it."""
-    from lstm_explain.batch.command import Request, prepare
+    from lstm_explain.batch.command import JobRequest, prepare
     from lstm_explain.batch.shard import Worker
     from lstm_explain.errors import ModelError
 
     model = tmp_path / "mine.onnx"
     model.write_bytes(MODEL.read_bytes())
     write(tmp_path / "in.parquet", weather(5))
-    job, _ = prepare(Request(model, tmp_path / "in.parquet", tmp_path / "out"))
+    job, _ = prepare(JobRequest(model, tmp_path / "in.parquet", tmp_path / "out"))
     model.write_bytes(MODEL.read_bytes() + b"\x0a\x00")
     with pytest.raises(ModelError, match="has changed"):
         Worker(job)

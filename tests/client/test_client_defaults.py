@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lstm_explain_client import AsyncClient, Client, Request, Result
-from tests.service.running import Running, serving
+from tests.serving.running import Running, serving
 
 MODELS = Path(__file__).parents[2] / "models"
 

@@ -22,8 +22,8 @@ from tests.conformance.cases import EXPLAINER, MANAGER
 from tests.conformance.generate import HERE, generate
 from tests.conformance.runners import ROOT, RUNNERS, Runner
 from tests.conformance.unsteady import unsteady
-from tests.service.certificates import Authority, Files
-from tests.service.running import serving
+from tests.serving.certificates import Authority, Files
+from tests.serving.running import serving
 
 TRANSPORTS = ("plain", "tls", "unsteady")
 OVER = {"plain": "plain", "tls": "tls", "unsteady": "plain"}  # what a case calls it

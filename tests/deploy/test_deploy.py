@@ -10,10 +10,10 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from lstm_explain.budget import BEYOND_ESTIMATE, LEAST_REQUEST, at_rest, budget
-from lstm_explain.service.metrics import Metrics
-from lstm_explain.service.processes import Processes
-from lstm_explain.service.settings import ENV_PREFIX, Settings
+from lstm_explain.memory_budget import BEYOND_ESTIMATE, LEAST_REQUEST, bytes_when_idle, memory_budget
+from lstm_explain.serving.observability.metrics import Metrics
+from lstm_explain.serving.observability.process_metrics import ProcessMetrics
+from lstm_explain.serving.settings import ENV_PREFIX, Settings
 from tests.deploy.manifests import DEPLOY, LABEL, OVERLAYS, ROOT, base, built, read, settings_of
 
 
@@ -126,15 +126,15 @@ def test_what_a_server_may_take_by_default_fits_the_container() -> None:
         assert "request_bytes" not in named, "a limit of the file's own: hold it against the container's memory here"
         number, unit = re.fullmatch(r"(\d+)([a-zA-Z]+)", limit).groups()
         memory = int(number) << {"g": 30, "gi": 30, "m": 20, "mi": 20}[unit.lower()]
-        share = budget(1, slots, 64, memory)
-        assert at_rest(1) + share.parallel * BEYOND_ESTIMATE * share.request <= memory
+        share = memory_budget(1, slots, 64, memory)
+        assert bytes_when_idle(1) + share.parallel * BEYOND_ESTIMATE * share.request <= memory
         assert share.request > 2 * LEAST_REQUEST or slots is None
 
 
 def test_alerts_watch_metrics_that_exist_and_have_their_lines_in_the_runbook() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
-    registry.register(Processes(list))
+    registry.register(ProcessMetrics(list))
     families = {f.name: f for f in registry.collect()}
     known = {name + ending for name, f in families.items() for ending in _endings(f.type)}
     runbook = (ROOT / "docs/operations.md").read_text()

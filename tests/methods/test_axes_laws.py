@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
-from lstm_explain.plan.tracing import MOST_ORIGINS, trace
-from lstm_explain.rules import TABLE, Kind
-from lstm_explain.rules.origins import aligned, first
+from lstm_explain.operators import TABLE, Kind
+from lstm_explain.operators.axis_rules import aligned, first
+from lstm_explain.program.axis_tracing import MOST_ORIGINS, trace
 from tests import cases
 from tests.builders import GraphBuilder
 from tests.operators import CASES
@@ -31,7 +31,7 @@ BATCH_FIRST, TIME_FIRST = lx.Axes(0, 1), lx.Axes(1, 0)
 def test_where_an_axis_goes_is_where_changes_along_it_show(case: Case) -> None:
     """Another number at one place of an input's axis changes one place of the output's axis that belongs to it."""
     model = lx.load(case.model())
-    label = trace(model.study.engine.graph).labels.get("y", ())
+    label = trace(model.runner.engine.graph).labels.get("y", ())
     feeds = case.feeds()
     session = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
     for name, x in feeds.items():
@@ -56,7 +56,7 @@ def test_where_an_axis_goes_is_where_changes_along_it_show(case: Case) -> None:
     ids=str,
 )
 def test_frequencies_are_no_time_steps(case: Case, transformed: int) -> None:
-    label = trace(lx.load(case.model()).study.engine.graph).labels["y"]
+    label = trace(lx.load(case.model()).runner.engine.graph).labels["y"]
     assert label == tuple(frozenset({("x0", a)} if a not in (transformed, 3) else ()) for a in range(4))
 
 
@@ -338,6 +338,6 @@ def test_a_sum_over_very_many_inputs_is_followed_no_further() -> None:
     for number in range(1, 200):
         total = g.op("Add", [total, g.input(f"x{number}", ["B", 3])])
     model = lx.load(g.model(total, ["B", 3]))
-    labels = trace(model.study.engine.graph).labels
+    labels = trace(model.runner.engine.graph).labels
     assert max(len(origins) for label in labels.values() for origins in label) == MOST_ORIGINS
     assert set(model.axes.values()) == {lx.Axes(0, 1)}

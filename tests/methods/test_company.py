@@ -11,7 +11,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain import explanation
-from lstm_explain.runner import field, study
+from lstm_explain.runner import gradient_points, model_runner
 from tests import cases, zoo
 from tests.builders import GraphBuilder, recurrent_model
 
@@ -305,15 +305,15 @@ def test_numbers_beyond_float32_leave_the_others_rounded_as_they_are_without_the
 
 def test_places_are_found_once_for_inputs_of_a_shape(monkeypatch: Any) -> None:
     traced: list[int] = []
-    original = field.lanes_of
+    original = gradient_points.lanes_of
 
     def counted(*args: Any) -> Any:
         traced.append(1)
         return original(*args)
 
-    monkeypatch.setattr(field, "lanes_of", counted)
+    monkeypatch.setattr(gradient_points, "lanes_of", counted)
     case = cases.load("han/legacy")
     for _ in range(3):
         case.model.explain(case.inputs, lx.IntegratedGradients(steps=5), lx.Target(index=0))
     assert len(traced) == 1
-    assert isinstance(case.model.study, study.Study)
+    assert isinstance(case.model.runner, model_runner.ModelRunner)

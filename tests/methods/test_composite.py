@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.catalogue.notation import parse_composite
+from lstm_explain.repository.text_notation import parse_composite
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
 

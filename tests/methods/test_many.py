@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.engine import Engine
+from lstm_explain.program.engine import Engine
 from tests import zoo
 from tests.builders import Head, Op, recurrent_model
 

@@ -15,7 +15,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.methods import METHODS
 from lstm_explain.methods.base import BaselineMethod, Batching, Promise
-from lstm_explain.service.wire.methods import default_method, from_method, to_method
+from lstm_explain.serving.wire.methods import default_method, from_method, to_method
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 FIELDS = method_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields

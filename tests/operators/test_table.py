@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_explain.graph import operands
+from lstm_explain.graph import recurrent_operands
 from lstm_explain.methods.composite import LAYERS
-from lstm_explain.rules import TABLE, Kind, Op, Trait
-from lstm_explain.rules.op import Table, aligned, lacks, not_stated
+from lstm_explain.operators import TABLE, Kind, Operator, Trait
+from lstm_explain.operators.operator import Table, aligned, lacks, not_stated
 from tests.operators import CASES
 from tests.operators.case import Case, outputs_of
 
 INCOMPLETE = {
     "Relu without a derivative": ("Relu", {"vjp": None}, "vjp"),
-    "Softmax that does not say where samples lie": ("Softmax", {"lane": not_stated}, "lane"),
+    "Softmax that does not say where samples lie": ("Softmax", {"layout": not_stated}, "layout"),
     "Softmax that does not say where axes run": ("Softmax", {"axes": not_stated}, "axes"),
-    "Tile that does not say where samples lie": ("Tile", {"lane": not_stated}, "lane"),
-    "Gather, whose kind depends on the node": ("Gather", {"lane": not_stated}, "lane"),
+    "Tile that does not say where samples lie": ("Tile", {"layout": not_stated}, "layout"),
+    "Gather, whose kind depends on the node": ("Gather", {"layout": not_stated}, "layout"),
     "Add that spreads nothing": ("Add", {"spread": None}, "spread"),
     "Conv that spreads nothing": ("Conv", {"spread": None}, "spread"),
     "Conv that does not count its units": ("Conv", {"fan_in": not_stated}, "fan_in"),
@@ -42,8 +42,8 @@ def test_an_entry_that_lacks_what_its_kind_needs_is_refused(name: str) -> None:
 
 def test_element_wise_operators_need_not_say_where_anything_lies() -> None:
     table = Table()
-    table.add("Mine", Op(Kind.ACTIVATION, TABLE.ops["Relu"].vjp, Trait.ELEMENTWISE))
-    assert table.ops["Mine"].lane is aligned
+    table.add("Mine", Operator(Kind.ACTIVATION, TABLE.ops["Relu"].vjp, Trait.ELEMENTWISE))
+    assert table.ops["Mine"].layout is aligned
     with pytest.raises(AssertionError, match="Mine is there already"):
         table.add("Mine", table.ops["Mine"])
 
@@ -54,7 +54,7 @@ def test_every_entry_is_whole() -> None:
 
 def test_entries_agree_with_what_the_layers_below_know() -> None:
     """Reading a file comes before the table, and a composite is written without it."""
-    assert operands.CELLS.keys() == {name for name, op in TABLE.ops.items() if op.kind is Kind.RECURRENT}
+    assert recurrent_operands.CELLS.keys() == {name for name, op in TABLE.ops.items() if op.kind is Kind.RECURRENT}
     assert {op.layer for op in TABLE.ops.values()} - {""} == set(LAYERS)
 
 
@@ -76,7 +76,7 @@ def disturbed(case: Case, slot: int) -> tuple[Any, Any]:
     return np.array(changes), np.array(places)
 
 
-def entry_of(case: Case) -> Op | None:
+def entry_of(case: Case) -> Operator | None:
     return TABLE.get(f"{case.domain}::{case.op}" if case.domain else case.op)
 
 

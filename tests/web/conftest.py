@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-from tests.service.running import Running, serving
+from tests.serving.running import Running, serving
 from tests.web.page import MOST_STEPS, Page
 
 MODELS = Path(__file__).resolve().parents[2] / "models"

@@ -14,8 +14,8 @@ from selenium.webdriver.support.select import Select
 
 import lstm_explain_client
 from lstm_explain_client.render.scale import number
-from tests.service.models import lstm, write_version
-from tests.service.running import Running, serving
+from tests.serving.models import lstm, write_version
+from tests.serving.running import Running, serving
 from tests.web.page import MOST_STEPS, Page
 
 SENTENCE = "The jokes are not funny and the story is a mess, yet I enjoyed it."

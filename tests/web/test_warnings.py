@@ -9,8 +9,8 @@ import pytest
 from selenium import webdriver
 
 from tests.builders import CALM, CANCELLING, diverging_model
-from tests.service.models import write_version
-from tests.service.running import Running, serving
+from tests.serving.models import write_version
+from tests.serving.running import Running, serving
 from tests.web.page import Page
 
 CLASSES = (
@@ -103,7 +103,7 @@ def test_an_answer_of_an_older_server_is_read(shown: Page) -> None:
 def test_the_words_are_those_of_the_client(shown: Page) -> None:
     from lstm_explain_client.naming import WORDS
 
-    script = (Path(__file__).parents[2] / "server/lstm_explain/service/web/static/naming.js").read_text()
+    script = (Path(__file__).parents[2] / "server/lstm_explain/serving/web/static/naming.js").read_text()
     for quantity, words in WORDS.items():
         assert words.one.removesuffix(" {}") in script
         code = "return (await load('naming.js')).mark({quantity: args[0]})"

@@ -14,10 +14,10 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lstm_explain import kernel_cache
 from lstm_explain.batch.job import Job
 from lstm_explain.batch.shard import Done, Worker
 from lstm_explain.errors import Error
+from lstm_explain.kernels import cache
 
 ATTEMPTS = 3  # rounds without a single shard done, before it is taken for hopeless
 ONE_THREAD = ("LSTM_EXPLAIN_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -99,7 +99,7 @@ class _Actor:
     """What is wrong with the job comes back as a row: an exception would be taken for a worker's death."""
 
     def __init__(self, job: Job) -> None:
-        kernel_cache.use()
+        cache.use()
         self._job = job
         self._worker: Worker | None = None
 

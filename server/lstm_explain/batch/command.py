@@ -30,10 +30,10 @@ from lstm_explain.batch.shard import Done, Worker, finished, windows
 from lstm_explain.batch.show import Total, follow
 from lstm_explain.batch.source import DataFile, find_data, open_data
 from lstm_explain.batch.stats import merged
-from lstm_explain.catalogue.notation import method_from_text, parse_target
-from lstm_explain.catalogue.served import ServedModel, load_served
 from lstm_explain.errors import InputError, TargetError
 from lstm_explain.methods import Method, method_from_name
+from lstm_explain.repository.served_model import ServedModel, load_served
+from lstm_explain.repository.text_notation import method_from_text, parse_target
 from lstm_explain.target import Target
 
 LOCK, REPORT, SUMMARY = ".lock", "report.html", "summary.json"
@@ -41,7 +41,7 @@ PROBED = 16  # rows that are tried before anything begins
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """What the command line asks for. None: the model's own default, or ours."""
 
     model: Path
@@ -55,7 +55,7 @@ class Request:
     shard_rows: int | None = None
 
 
-def prepare(request: Request) -> tuple[Job, ServedModel]:
+def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
     """The job with its manifest written; as it was begun, if it was. Raises Error, OSError."""
     source = find_model(request.model)
     served = load_served(source)
@@ -150,7 +150,7 @@ def _alone(output: Path) -> Iterator[None]:
         yield
 
 
-def _method(request: Request, served: ServedModel) -> Method:
+def _method(request: JobRequest, served: ServedModel) -> Method:
     if request.method is not None:
         return method_from_text(request.method, request.parameters or {})
     default = served.default_method
@@ -160,7 +160,7 @@ def _method(request: Request, served: ServedModel) -> Method:
     return method_from_name(default.name, {**default.parameters(), **{k: changed[k] for k in request.parameters}})
 
 
-def _target(request: Request, served: ServedModel) -> Target:
+def _target(request: JobRequest, served: ServedModel) -> Target:
     if request.target is None:
         return served.default_target
     output, index = parse_target(request.target, served.model.outputs)

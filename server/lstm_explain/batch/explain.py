@@ -10,10 +10,10 @@ import numpy as np
 
 from lstm_explain.batch.cells import Array, Unusable
 from lstm_explain.batch.feed import Feed, Row
-from lstm_explain.catalogue.limits import estimate
 from lstm_explain.errors import Error, MethodError, ModelError, UnsupportedOperator
 from lstm_explain.methods import Method
 from lstm_explain.model import Explanation, Model
+from lstm_explain.repository.request_limits import estimate
 from lstm_explain.target import Target
 
 MOST_ROWS = 64  # of a batch; more are no faster (docs/batch.md)
@@ -22,7 +22,7 @@ SAME = 1e-5  # by how much of the largest relevance a row in company may differ 
 
 
 @dataclass(frozen=True)
-class Answer:
+class RowResult:
     """One row's part of an Explanation. target: the position explained, if it was one. quantity: what `explained` is of
     the target's output, see Explanation.
     """
@@ -64,9 +64,9 @@ class Explainer:
     outputs: Mapping[str, int | None]
     padding: Padding = Padding()
 
-    def explain(self, rows: Sequence[Row]) -> list[Answer | Unusable]:
+    def explain(self, rows: Sequence[Row]) -> list[RowResult | Unusable]:
         """An answer or a reason for each row. Raises Error where no row can be explained, whatever it holds."""
-        found: list[Answer | Unusable] = [Unusable(row.problem) for row in rows]
+        found: list[RowResult | Unusable] = [Unusable(row.problem) for row in rows]
         usable = [i for i, row in enumerate(rows) if not row.problem]
         most_padded: tuple[int, int] = (0, -1)
         for batch in self._batches(rows, usable):
@@ -78,8 +78,8 @@ class Explainer:
             return replace(self, padding=Padding()).explain(rows)  # the model minds padding after all
         return found
 
-    def _alone(self, row: Row) -> Answer | Unusable:
-        found: list[Answer | Unusable] = [Unusable("")]
+    def _alone(self, row: Row) -> RowResult | Unusable:
+        found: list[RowResult | Unusable] = [Unusable("")]
         self._explain([row], [0], found)
         return found[0]
 
@@ -104,7 +104,7 @@ class Explainer:
         one = estimate(self.model, self.feed.stack([longest]), self.method)
         return max(1, min(MOST_ROWS, MOST_BYTES // one))
 
-    def _explain(self, rows: Sequence[Row], batch: Sequence[int], found: list[Answer | Unusable]) -> None:
+    def _explain(self, rows: Sequence[Row], batch: Sequence[int], found: list[RowResult | Unusable]) -> None:
         """Fills in the batch's answers. Halves it where it fails, until it is known which row is at fault."""
         company = [rows[i] for i in batch]
         company += company[-1:] * ((self.feed.fixed_batch or 0) - len(batch))
@@ -125,9 +125,9 @@ class Explainer:
         self._explain(rows, batch[:middle], found)
         self._explain(rows, batch[middle:], found)
 
-    def _part(self, of: Explanation, at: int, row: Row) -> Answer:
+    def _part(self, of: Explanation, at: int, row: Row) -> RowResult:
         ledger, index = of.ledger, of.target.index
-        return Answer(
+        return RowResult(
             self._inputs(of.relevance, at, row),
             {name: self._output(name, of.outputs[name], at, row) for name in self.outputs},
             None if index is None else [int(n) for n in np.asarray(index)[at]],
@@ -159,7 +159,7 @@ def _sample(array: Array, axis: int | None, at: int) -> Array:
     return array if axis is None else array.take(at, axis)
 
 
-def same(a: Answer | Unusable, b: Answer | Unusable) -> bool:
+def same(a: RowResult | Unusable, b: RowResult | Unusable) -> bool:
     """Whether two answers to one row are one, up to rounding."""
     if isinstance(a, Unusable) or isinstance(b, Unusable):
         return type(a) is type(b)
@@ -187,11 +187,11 @@ def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
         whole = explainer._alone(row)
         if not pieces or isinstance(whole, Unusable) or any(isinstance(a, Unusable) for a in alone.values()):
             continue
-        trims = _time_axes(whole, steps, {n: a for n, a in alone.items() if isinstance(a, Answer)})
+        trims = _time_axes(whole, steps, {n: a for n, a in alone.items() if isinstance(a, RowResult)})
         if trims is None:
             return Padding()
         padded = replace(explainer, padding=Padding(True, trims))
-        found: list[Answer | Unusable] = [Unusable("")] * (1 + len(pieces))
+        found: list[RowResult | Unusable] = [Unusable("")] * (1 + len(pieces))
         padded._explain([row, *pieces.values()], range(len(found)), found)
         if not all(map(same, found, [whole, *alone.values()])):
             return Padding()
@@ -199,7 +199,7 @@ def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
     return best
 
 
-def _time_axes(whole: Answer, steps: int, cut: Mapping[int, Answer]) -> dict[str, int] | None:
+def _time_axes(whole: RowResult, steps: int, cut: Mapping[int, RowResult]) -> dict[str, int] | None:
     """By output, the axis that is as long as the row; None where an output depends on the length in another way."""
     found = {}
     for name, output in whole.outputs.items():

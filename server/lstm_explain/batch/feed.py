@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from lstm_explain.batch.cells import Array, Cell, Unusable, cells, kind_of
 from lstm_explain.batch.source import Columns
-from lstm_explain.catalogue.served import ServedModel
-from lstm_explain.catalogue.text import TextInput
 from lstm_explain.errors import Error, InputError
 from lstm_explain.inputs import TensorSpec
-from lstm_explain.plan.axes import Axes
+from lstm_explain.program.axes import Axes
+from lstm_explain.repository.served_model import ServedModel
+from lstm_explain.repository.text_inputs import TextInput
 
 PADDING = 0
 

@@ -18,10 +18,10 @@ import onnx
 from lstm_explain.batch.explain import Explainer, Padding
 from lstm_explain.batch.feed import feed_of
 from lstm_explain.batch.files import write_text
-from lstm_explain.catalogue.layout import MODEL, VERSION, Source, find_sources, source_in
-from lstm_explain.catalogue.served import ServedModel, load_served
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.methods import Method
+from lstm_explain.repository.model_folder import MODEL, VERSION, Source, find_sources, source_in
+from lstm_explain.repository.served_model import ServedModel, load_served
 from lstm_explain.target import Target
 
 MANIFEST, ROWS, ERRORS, STATISTICS = "manifest.json", "rows", "errors", "statistics"

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_explain.batch.cells import Unusable
-from lstm_explain.batch.explain import Answer
+from lstm_explain.batch.explain import RowResult
 from lstm_explain.batch.feed import Feed, Row
 from lstm_explain.batch.files import atomically
 from lstm_explain.batch.job import ERRORS, ROWS, STATISTICS, Job
 from lstm_explain.batch.source import DataFile, open_data
 from lstm_explain.batch.stats import Stats, add_row
 from lstm_explain.batch.table import Key, format_of
-from lstm_explain.catalogue.served import ServedModel
 from lstm_explain.errors import InputError
+from lstm_explain.repository.served_model import ServedModel
 
 WINDOW_ROWS, WINDOW_BYTES = 2048, 32 << 20  # of inputs in memory at a time, sorted by length among each other
 OWN = b"lstm_explain"  # key of our metadata in a file of rows
@@ -114,7 +114,7 @@ class Worker:
         for at, values, rows in windows(data, explainer.feed, job.key, start, stop):
             key = Key(job.names[file], range(at, at + len(rows)), values)
             found = explainer.explain(rows)
-            good = {i: answer for i, answer in enumerate(found) if isinstance(answer, Answer)}
+            good = {i: answer for i, answer in enumerate(found) if isinstance(answer, RowResult)}
             bad = {i: answer for i, answer in enumerate(found) if isinstance(answer, Unusable)}
             writer.write_table(made.answer_table(key, list(good), [rows[i] for i in good], list(good.values())))
             if bad:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from lstm_explain.batch.cells import Array, Unusable
-from lstm_explain.batch.explain import Answer, Explainer
+from lstm_explain.batch.explain import Explainer, RowResult
 from lstm_explain.batch.feed import Row
 
 LEDGER = ("inputs", "initial_states", "absorbed", "residual")
@@ -40,7 +40,7 @@ class Format:
     answers: pa.Schema
     failures: pa.Schema
 
-    def answer_table(self, key: Key, at: Sequence[int], rows: Sequence[Row], answers: Sequence[Answer]) -> pa.Table:
+    def answer_table(self, key: Key, at: Sequence[int], rows: Sequence[Row], answers: Sequence[RowResult]) -> pa.Table:
         """rows, answers: one for each of `at`, the places in `key`."""
         columns: dict[str, Any] = key.take(at)
         columns["target"] = pa.array([a.target for a in answers], pa.list_(pa.int64()))

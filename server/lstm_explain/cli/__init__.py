@@ -19,8 +19,8 @@ except ImportError:  # told by main()
 from lstm_explain.cli.batch import batch
 from lstm_explain.cli.evaluate import evaluate
 from lstm_explain.cli.explain import explain
-from lstm_explain.cli.given import NOT_POSSIBLE, OK, USAGE, fail
 from lstm_explain.cli.inspect import inspect
+from lstm_explain.cli.options import NOT_POSSIBLE, OK, USAGE, fail
 from lstm_explain.cli.serve import health, serve
 
 app = typer.Typer(

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from lstm_explain import kernel_cache
-from lstm_explain.cli.given import NOT_POSSIBLE, SOME_FAILED, THREAD_VARIABLES, AsJson, fail, pair
+from lstm_explain.cli.options import NOT_POSSIBLE, SOME_FAILED, THREAD_VARIABLES, AsJson, fail, pair
+from lstm_explain.kernels import cache
 
 
 def batch(
@@ -46,7 +46,7 @@ def batch(
     """
     for variable in ("LSTM_EXPLAIN_THREADS", *THREAD_VARIABLES):
         os.environ.setdefault(variable, "1")
-    kernel_cache.use()
+    cache.use()
     try:
         from lstm_explain.batch import command as job
     except ImportError as error:
@@ -57,7 +57,7 @@ def batch(
 
     pairs = dict(pair(text, "--param") for text in param or ())
     columns = dict(pair(text, "--column") for text in column or ())
-    request = job.Request(model, data, output, method, pairs, target, columns, key, shard_rows)
+    request = job.JobRequest(model, data, output, method, pairs, target, columns, key, shard_rows)
     total = job.run(*job.prepare(request), workers, address, reference)
     if as_json:
         print(json.dumps(total.as_json()))

@@ -8,8 +8,8 @@ from typing import Annotated, get_args
 
 import typer
 
-from lstm_explain import kernel_cache
-from lstm_explain.cli.given import AsJson, ModelFile, array_of, method_of, pair, target_of
+from lstm_explain.cli.options import AsJson, ModelFile, array_of, method_of, pair, target_of
+from lstm_explain.kernels import cache
 
 
 def evaluate(
@@ -30,12 +30,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measures methods: deletion and insertion curves, conservation, agreement, randomised weights."""
-    kernel_cache.use()
-    from lstm_explain.catalogue.notation import split_parameters
+    cache.use()
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import split, summarise, work
     from lstm_explain.loading import load
     from lstm_explain.methods.base import Players
+    from lstm_explain.repository.text_notation import split_parameters
 
     players = next((p for p in get_args(Players) if p == over), None)
     if players is None:

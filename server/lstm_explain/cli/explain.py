@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_explain import kernel_cache
-from lstm_explain.cli.given import AsJson, ModelFile, array_of, method_of, pair, target_of
+from lstm_explain.cli.options import AsJson, ModelFile, array_of, method_of, pair, target_of
+from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
     from lstm_explain.methods import Method
@@ -40,7 +40,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Explains one batch. Exit code: 1 if the method cannot pass through the model, 2 if something given is wrong."""
-    kernel_cache.use()
+    cache.use()
     from lstm_explain.loading import load
 
     arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
@@ -60,7 +60,7 @@ def explain(
 def _against(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
     """The method with baselines from files, if there are any."""
     from lstm_explain.methods.base import BaselineMethod
-    from lstm_explain.plan.axes import Axes
+    from lstm_explain.program.axes import Axes
     from lstm_explain.runner.baselines import mean_baseline
 
     if not baselines and not means:
@@ -102,7 +102,7 @@ def _write_npz(path: Path, explanation: Explanation) -> None:
 
 def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
     """The client's pictures, through the same message that a client would get."""
-    from lstm_explain.service.wire import from_explanation
+    from lstm_explain.serving.wire import from_explanation
     from lstm_explain_client.wire import read_result
 
     result = read_result(from_explanation(explanation, name, "", {}), inputs)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from lstm_explain import kernel_cache
-from lstm_explain.cli.given import NOT_POSSIBLE, AsJson, ModelFile, fail
+from lstm_explain.cli.options import NOT_POSSIBLE, AsJson, ModelFile, fail
+from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
     from lstm_explain.model import Model, TensorSpec
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def inspect(model: ModelFile, as_json: AsJson = False) -> None:
     """Shows what LRP does at every node. Exit code: 0 all supported, 1 LRP is not possible, 2 unreadable."""
-    kernel_cache.use()
+    cache.use()
     from lstm_explain.loading import load
 
     loaded = load(model)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from lstm_explain import kernel_cache
-from lstm_explain.cli.given import NOT_POSSIBLE, OK, THREAD_VARIABLES, USAGE, fail
+from lstm_explain.cli.options import NOT_POSSIBLE, OK, THREAD_VARIABLES, USAGE, fail
+from lstm_explain.kernels import cache
 
 
 def allow_threads(count: int) -> None:
@@ -24,8 +24,9 @@ def serve(context: typer.Context) -> None:
     from pydantic import ValidationError
     from pydantic_settings import CliApp, SettingsError
 
-    from lstm_explain.service import logs, trials
-    from lstm_explain.service.settings import Settings, complete, explain_problem
+    from lstm_explain.serving.observability import logs
+    from lstm_explain.serving.settings import Settings, complete, explain_problem
+    from lstm_explain.serving.trials import trials
 
     if logs.asked_for(context.args) == "json":
         sys.stderr = logs.Wrapped(sys.stderr)
@@ -40,13 +41,13 @@ def serve(context: typer.Context) -> None:
     os.environ["LSTM_EXPLAIN_MAX_NODES"] = str(settings.max_nodes)
 
     if settings.worker is None:
-        from lstm_explain.service import parent
+        from lstm_explain.serving.processes import parent
 
         parent.run(settings)
     else:
-        kernel_cache.use()
+        cache.use()
         trials.begin_early(settings.models, settings.verdicts)
-        from lstm_explain.service import worker
+        from lstm_explain.serving.processes import worker
 
         worker.run(settings)
     # Leaving in the usual way would wait for explanations that were not done when the grace period ended.
@@ -67,7 +68,7 @@ def health(
     """Asks a server whether it serves. Exit code: 0 it does, 1 it does not or does not answer."""
     import grpc
 
-    from lstm_explain.service.probe import ask
+    from lstm_explain.serving.health_probe import ask
 
     files = [None if path is None else path.read_bytes() for path in (ca, key, certificate)]
     credentials = None if ca is None else grpc.ssl_channel_credentials(*files)

@@ -35,10 +35,10 @@ def agreement(
     named = labelled(methods)
     correlations = []
     for batch in batches(data):
-        board = board_of(model, batch, target, over=over)
+        player_set = board_of(model, batch, target, over=over)
         found = []
         for name, method in named.items():
-            relevance = board.of(model.explain(batch, method, target).relevance)
+            relevance = player_set.of(model.explain(batch, method, target).relevance)
             found.append(np.abs(relevance) if absolute else relevance)
             progress(name)
         correlations.append(np.array([[rank_correlation(a, b) for b in found] for a in found]))

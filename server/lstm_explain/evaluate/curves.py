@@ -13,7 +13,7 @@ import numpy as np
 from lstm_explain.evaluate.data import Array, Data, Progress, batches, board_of, labelled, nothing
 from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
-from lstm_explain.runner.players import Board
+from lstm_explain.runner.players import PlayerSet
 from lstm_explain.target import Target
 
 
@@ -110,17 +110,17 @@ def _curves(
     rows: dict[str, list[Array]] = {}
     rng = np.random.default_rng(seed)
     for batch in batches(data):
-        board = board_of(model, batch, target, baseline, over)
-        chosen = board.scores.selection
+        player_set = board_of(model, batch, target, baseline, over)
+        chosen = player_set.scores.selection
         fixed = replace(target, index=chosen.index, contrast=chosen.contrast)
         for name, method in methods.items():
-            relevance = board.of(model.explain(batch, method, fixed).relevance)
-            rows.setdefault(name, []).append(curve(board, relevance, fractions, insert=insert))
-            rows.setdefault(f"reverse {name}", []).append(curve(board, -relevance, fractions, insert=insert))
+            relevance = player_set.of(model.explain(batch, method, fixed).relevance)
+            rows.setdefault(name, []).append(curve(player_set, relevance, fractions, insert=insert))
+            rows.setdefault(f"reverse {name}", []).append(curve(player_set, -relevance, fractions, insert=insert))
             progress(name)
-        noise = [rng.standard_normal((board.scores.batch, board.count)) for _ in range(draws)]
+        noise = [rng.standard_normal((player_set.scores.batch, player_set.count)) for _ in range(draws)]
         rows.setdefault("random", []).append(
-            np.mean([curve(board, n, fractions, insert=insert) for n in noise], axis=0)
+            np.mean([curve(player_set, n, fractions, insert=insert) for n in noise], axis=0)
         )
         progress("random")
     made = {name: Curve(np.concatenate(parts)) for name, parts in rows.items()}
@@ -128,18 +128,18 @@ def _curves(
     return Curves(fractions, {name: made[name] for name in methods}, made["random"], reverse)
 
 
-def curve(board: Board, relevance: Array, fractions: Array, *, insert: bool = False) -> Array:
+def curve(player_set: PlayerSet, relevance: Array, fractions: Array, *, insert: bool = False) -> Array:
     """[batch, points]: the score with this share of the most relevant players gone (or come).
 
     relevance: [batch, players]; ties go by the player's number.
     """
     rank = np.empty(relevance.shape, int)
     order = np.argsort(-relevance, axis=1, kind="stable")
-    np.put_along_axis(rank, order, np.broadcast_to(np.arange(board.count), rank.shape), axis=1)
-    counts = np.rint(fractions * board.count).astype(int)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(player_set.count), rank.shape), axis=1)
+    counts = np.rint(fractions * player_set.count).astype(int)
 
     def present(ids: range) -> Array:
         touched = rank < counts[ids.start : ids.stop, None, None]
         return touched if insert else ~touched
 
-    return board.coalitions(len(counts), present).T
+    return player_set.coalitions(len(counts), present).T

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
-from lstm_explain.plan.head import head_of
-from lstm_explain.runner.players import Board, board_for
-from lstm_explain.runner.study import Scores, Task
+from lstm_explain.program.head import head_of
+from lstm_explain.runner.model_runner import ExplainTask, Scores
+from lstm_explain.runner.players import PlayerSet, player_set
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]
@@ -31,11 +31,13 @@ def nothing(what: str) -> None:
     """Nobody follows the progress."""
 
 
-def board_of(model: Model, batch: Batch, target: Target, baseline: Baseline = None, over: Players = "steps") -> Board:
+def board_of(
+    model: Model, batch: Batch, target: Target, baseline: Baseline = None, over: Players = "steps"
+) -> PlayerSet:
     """The players of a batch, for the target that the whole inputs have."""
     output = model.default_output if target.output is None else target.output
-    head = head_of(model.study.engine.graph, output)
-    return board_for(Scores(Task(model.study, dict(batch), output, head, target)), baseline, over)
+    head = head_of(model.runner.engine.graph, output)
+    return player_set(Scores(ExplainTask(model.runner, dict(batch), output, head, target)), baseline, over)
 
 
 def labelled(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Method]:

@@ -13,13 +13,13 @@ import numpy as np
 import onnx.inliner
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from lstm_explain.graph import fused, pipelines, quantised, spectra
+from lstm_explain.graph import fused_operators, quantised, sklearn_pipelines, spectra
 from lstm_explain.graph.ir import Graph, Node, ValueType
-from lstm_explain.graph.recognise import recognised
-from lstm_explain.graph.rewrite import make
-from lstm_explain.graph.sequences import without_sequences
-from lstm_explain.graph.spelling import Spelling
-from lstm_explain.graph.types import learned
+from lstm_explain.graph.node_editing import make
+from lstm_explain.graph.node_writer import Spelling
+from lstm_explain.graph.pattern_recognition import recognised
+from lstm_explain.graph.tensor_sequences import without_sequences
+from lstm_explain.graph.type_inference import learned
 
 
 def _trailing(s: Spelling) -> list[int] | None:
@@ -158,10 +158,10 @@ SPELLINGS: dict[str, Callable[[Spelling], bool]] = {
     "LpNormalization": _lp_normalization,
     "Gemm": _gemm,
     "Dropout": _dropout,
-    **fused.SPELLINGS,
+    **fused_operators.SPELLINGS,
     **quantised.SPELLINGS,
     **spectra.SPELLINGS,
-    **pipelines.SPELLINGS,
+    **sklearn_pipelines.SPELLINGS,
 }
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from lstm_explain.graph.ir import UNKNOWN, ValueType
-from lstm_explain.graph.rewrite import make
-from lstm_explain.graph.spelling import Spelling
+from lstm_explain.graph.node_editing import make
+from lstm_explain.graph.node_writer import Spelling
 
 FLOAT = np.dtype(np.float32)
 

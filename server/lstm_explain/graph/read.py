@@ -11,17 +11,17 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from lstm_explain.errors import ModelError
-from lstm_explain.graph.external import load_external_data
-from lstm_explain.graph.inference import infer_shapes
+from lstm_explain.graph.external_data import load_external_data
+from lstm_explain.graph.input_ranks import give_ranks
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType, graph_proto_values, node_from_proto, value_type
-from lstm_explain.graph.missing import check_required
-from lstm_explain.graph.order import names_read, put_in_order
+from lstm_explain.graph.model_size import check_size
 from lstm_explain.graph.protos import graphs_of, without_weights
-from lstm_explain.graph.ranks import give_ranks
-from lstm_explain.graph.size import check_size
-from lstm_explain.graph.sparse import fill
+from lstm_explain.graph.required_operands import check_required
+from lstm_explain.graph.sandbox import survives
+from lstm_explain.graph.shape_inference import infer_shapes
+from lstm_explain.graph.sparse_tensors import fill
 from lstm_explain.graph.tensors import array_of, constant_of, first_line
-from lstm_explain.graph.trial import survives
+from lstm_explain.graph.topological_order import names_read, put_in_order
 
 CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or needs too much"
 

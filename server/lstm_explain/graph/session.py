@@ -12,12 +12,12 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from lstm_explain.budget import available_memory
-from lstm_explain.graph.empty import without_empty_sequences
+from lstm_explain.cancellation import current_scope, may_take_long
+from lstm_explain.graph.empty_sequences import without_empty_sequences
 from lstm_explain.graph.ir import Graph, Node
-from lstm_explain.graph.unsigned import with_unsigned_weights
+from lstm_explain.graph.unsigned_weights import with_unsigned_weights
+from lstm_explain.memory_budget import available_memory
 from lstm_explain.threads import threads
-from lstm_explain.watch import lengthy, watched
 
 OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")  # ONNX Runtime's words
 
@@ -107,7 +107,7 @@ def session_of(
 
 def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession:
     """Optimised where ONNX Runtime can: its own optimisations refuse some valid models (Relu and Clip of float64)."""
-    lengthy()
+    may_take_long()
     try:
         return ort.InferenceSession(model, session_options(optimise=optimise), providers=["CPUExecutionProvider"])
     except Exception:  # ONNX Runtime's own types are not public
@@ -118,7 +118,7 @@ def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession
 
 def run_session(session: ort.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
     """What `session.run` returns; whoever watches can end it between two nodes. Raises as that does, and Stopped."""
-    watch = watched()
+    watch = current_scope()
     if watch is None:
         return session.run(outputs, feeds)
     if watch.options is None:
@@ -141,7 +141,7 @@ def runtime_message(error: Exception) -> str:
     """ONNX Runtime's message without its source locations."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
-        watch = watched()
+        watch = current_scope()
         if watch is not None:
             watch.out_of_memory = True
         return f"it takes more memory than there is, or than LSTM_EXPLAIN_MAX_RUNTIME_BYTES={most_bytes()} allows"

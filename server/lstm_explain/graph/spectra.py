@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import ValueType
-from lstm_explain.graph.spelling import Spelling
+from lstm_explain.graph.node_writer import Spelling
 
 MOST_WEIGHTS = 1 << 24
 

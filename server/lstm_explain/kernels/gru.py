@@ -10,9 +10,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import LOOP, activate, exp, multiply_by_slope, tanh
-from lstm_explain.kernels.steps import gather, place, state_before, steps_at_once, to_gradient
+from lstm_explain.kernels.recurrent_matmul import multiply, width_of
+from lstm_explain.kernels.scalar_functions import LOOP, activate, exp, multiply_by_slope, tanh
+from lstm_explain.kernels.time_steps import gather, place, state_before, steps_at_once, to_gradient
 
 
 @nb.njit(**LOOP)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import LOOP, STEADY, STEP, settle, share
-from lstm_explain.kernels.steps import place, state_before, steps_at_once, to_inputs
+from lstm_explain.kernels.recurrent_matmul import multiply, width_of
+from lstm_explain.kernels.scalar_functions import LOOP, STEADY, STEP, settle, share
+from lstm_explain.kernels.time_steps import place, state_before, steps_at_once, to_inputs
 
 
 @nb.njit(**{**LOOP, "fastmath": STEADY})

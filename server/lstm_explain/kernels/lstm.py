@@ -13,9 +13,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import LOOP, STEP, activate, exp, tanh
-from lstm_explain.kernels.steps import HERE, gather, place, steps_at_once
+from lstm_explain.kernels.recurrent_matmul import multiply, width_of
+from lstm_explain.kernels.scalar_functions import LOOP, STEP, activate, exp, tanh
+from lstm_explain.kernels.time_steps import HERE, gather, place, steps_at_once
 
 
 @nb.njit(**HERE)

@@ -6,9 +6,9 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.lstm import is_plain
-from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import LOOP, STEP, multiply_by_slope
-from lstm_explain.kernels.steps import place, state_before, steps_at_once, to_gradient
+from lstm_explain.kernels.recurrent_matmul import multiply, width_of
+from lstm_explain.kernels.scalar_functions import LOOP, STEP, multiply_by_slope
+from lstm_explain.kernels.time_steps import place, state_before, steps_at_once, to_gradient
 
 
 @nb.njit(**LOOP)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from lstm_explain.kernels.product import multiply, width_of
-from lstm_explain.kernels.scalar import LOOP, activate, multiply_by_slope, settle, tanh
-from lstm_explain.kernels.steps import gather, place, steps_at_once, through_hidden, to_gradient, to_inputs
+from lstm_explain.kernels.recurrent_matmul import multiply, width_of
+from lstm_explain.kernels.scalar_functions import LOOP, activate, multiply_by_slope, settle, tanh
+from lstm_explain.kernels.time_steps import gather, place, steps_at_once, through_hidden, to_gradient, to_inputs
 
 
 @nb.njit(**LOOP)

@@ -20,8 +20,8 @@ from lstm_explain.errors import MethodError
 
 if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
-    from lstm_explain.runner.study import Found
-    from lstm_explain.runner.tools import Tools
+    from lstm_explain.runner.method_tools import MethodTools
+    from lstm_explain.runner.model_runner import MethodResult
 
 Players = Literal["steps", "features", "cells"]
 Baseline = float | npt.NDArray[Any] | Mapping[str, float | npt.NDArray[Any]] | None
@@ -70,8 +70,8 @@ class Method:
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def explain(self, tools: Tools) -> Found:
-        """The answer to one question, by running the model as often as it takes. Raises LaneLost where that takes
+    def explain(self, tools: MethodTools) -> MethodResult:
+        """The answer to one question, by running the model as often as it takes. Raises SamplesMixed where that takes
         every sample of the batch by itself.
         """
         raise MethodError(f"{self!r} is no method of this engine", field="method")

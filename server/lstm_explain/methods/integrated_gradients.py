@@ -15,9 +15,9 @@ from lstm_explain.methods.gradient import Gradient
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
     from lstm_explain.runner.cost import Cost
-    from lstm_explain.runner.field import Field
-    from lstm_explain.runner.study import Found
-    from lstm_explain.runner.tools import Tools
+    from lstm_explain.runner.gradient_points import GradientPoints
+    from lstm_explain.runner.method_tools import MethodTools
+    from lstm_explain.runner.model_runner import MethodResult
 
 PANEL = 5  # points between two edges
 FEWEST = 4 * PANEL  # steps from which on it pays to look where the score changes
@@ -55,7 +55,7 @@ class IntegratedGradients(BaselineMethod):
     def advice(self, broken: Promise) -> str:
         return f"set steps above {self.steps}" if broken is Promise.COMPLETE else super().advice(broken)
 
-    def explain(self, tools: Tools) -> Found:
+    def explain(self, tools: MethodTools) -> MethodResult:
         """(x - x') times the mean gradient on the line from x' to x."""
         field = tools.field()
         start, end = field.start(self.baseline), field.at
@@ -67,7 +67,7 @@ class IntegratedGradients(BaselineMethod):
         places, weights = quadrature(_edges(field, on_line, self.steps), self.steps)
         mean = field.mean_gradient(lambda name, ids: on_line(name, places[ids.start : ids.stop]), weights)
         relevance = field.by_input({name: way[name] * gradient for name, gradient in mean.items()})
-        return tools.found(field.scores, relevance, field.total(relevance), field.score(start))
+        return tools.method_result(field.scores, relevance, field.total(relevance), field.score(start))
 
 
 # --- where on the line -------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def _gauss_legendre(count: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(count)
 
 
-def _edges(field: Field, on_line: Callable[[str, Array], Array], steps: int) -> Array:
+def _edges(field: GradientPoints, on_line: Callable[[str, Array], Array], steps: int) -> Array:
     """[panels + 1, batch]: edges close together where the score changes fast.
 
     Gates that open at some point of the line can put all of the change into a thousandth of it. Two rounds of scores

@@ -12,8 +12,8 @@ from lstm_explain.methods.base import Baseline, BaselineMethod, Batching, CountP
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
     from lstm_explain.runner.cost import Cost
-    from lstm_explain.runner.study import Found
-    from lstm_explain.runner.tools import Tools
+    from lstm_explain.runner.method_tools import MethodTools
+    from lstm_explain.runner.model_runner import MethodResult
 
 Quantity = Literal["score", "probability"]
 
@@ -45,31 +45,31 @@ class Occlusion(BaselineMethod):
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
 
-    def explain(self, tools: Tools) -> Found:
+    def explain(self, tools: MethodTools) -> MethodResult:
         """One run per window, and one with everything replaced, for the ledger."""
         scores = tools.scores() if self.of == "score" else tools.probabilities(self.name)
-        board = tools.board(scores, self.baseline, "steps")
-        of_inputs = [_windows(players.reshape(-1), self.window) for players in board.players.values()]
+        player_set = tools.player_set(scores, self.baseline, "steps")
+        of_inputs = [_windows(players.reshape(-1), self.window) for players in player_set.players.values()]
         windows = [window for own in of_inputs for window in own]
         first = [number == 0 for own in of_inputs for number in range(len(own))]
 
         def present(ids: range) -> Array:
-            rows = np.ones((len(ids), board.count), bool)
+            rows = np.ones((len(ids), player_set.count), bool)
             for row, window in zip(rows, windows[ids.start : ids.stop], strict=True):
                 row[window] = False
             return rows
 
-        falls = scores.explained - board.coalitions(len(windows), present)  # [windows, batch]
-        real = board.present()
+        falls = scores.explained - player_set.coalitions(len(windows), present)  # [windows, batch]
+        real = player_set.present()
         counted = [_inside(real[:, window], alone=alone) for window, alone in zip(windows, first, strict=True)]
-        covering = np.zeros((scores.batch, board.count))
+        covering = np.zeros((scores.batch, player_set.count))
         for window, inside in zip(windows, counted, strict=True):
             covering[:, window] += inside
-        by_player = np.zeros((scores.batch, board.count))
+        by_player = np.zeros((scores.batch, player_set.count))
         for window, inside, fall in zip(windows, counted, falls, strict=True):
             shares = inside.sum(axis=1, keepdims=True) * covering[:, window]
             by_player[:, window] += inside * fall[:, None] / np.maximum(shares, 1)
-        return tools.found(scores, board.relevance(by_player), by_player.sum(axis=1), board.nobody())
+        return tools.method_result(scores, player_set.relevance(by_player), by_player.sum(axis=1), player_set.nobody())
 
 
 def _inside(real: Array, *, alone: bool) -> Array:

@@ -22,9 +22,9 @@ from lstm_explain.methods.base import (
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
     from lstm_explain.runner.cost import Cost
-    from lstm_explain.runner.players import Board
-    from lstm_explain.runner.study import Found
-    from lstm_explain.runner.tools import Tools
+    from lstm_explain.runner.method_tools import MethodTools
+    from lstm_explain.runner.model_runner import MethodResult
+    from lstm_explain.runner.players import PlayerSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +59,17 @@ class ShapleySampling(BaselineMethod):
     def cheapest(self) -> Self:
         return replace(self, permutations=1)
 
-    def explain(self, tools: Tools) -> Found:
+    def explain(self, tools: MethodTools) -> MethodResult:
         """Players join one by one in random order; each order's gains add up to the whole difference, and so does
         their mean."""
         scores = tools.scores()
-        board = tools.board(scores, self.baseline, self.over)
-        orders = draw_orders(board.count, self.permutations, self.seed)
-        ends = board.nobody()
-        gains = np.stack([_gains(board, order, ends) for order in orders])  # [orders, batch, players]
+        player_set = tools.player_set(scores, self.baseline, self.over)
+        orders = draw_orders(player_set.count, self.permutations, self.seed)
+        ends = player_set.nobody()
+        gains = np.stack([_gains(player_set, order, ends) for order in orders])  # [orders, batch, players]
         mean, error = estimate(gains)
-        return tools.found(scores, board.relevance(mean), mean.sum(axis=1), ends, board.relevance(error))
+        standard_error = player_set.relevance(error)
+        return tools.method_result(scores, player_set.relevance(mean), mean.sum(axis=1), ends, standard_error)
 
 
 def draw_orders(players: int, count: int, seed: int) -> Array:
@@ -78,16 +79,16 @@ def draw_orders(players: int, count: int, seed: int) -> Array:
     return np.array([o for order in drawn for o in (order, order[::-1])][:count]).reshape(count, players)
 
 
-def _gains(board: Board, order: Array, nobody: Array) -> Array:
+def _gains(player_set: PlayerSet, order: Array, nobody: Array) -> Array:
     """[batch, players]: what each adds to those who came before it."""
-    place = np.empty(board.count, int)
-    place[order] = np.arange(board.count)
+    place = np.empty(player_set.count, int)
+    place[order] = np.arange(player_set.count)
 
     def joined(ids: range) -> Array:
         return place <= np.asarray(ids)[:, None]  # after 1, 2, … players
 
-    values = np.vstack([nobody, board.coalitions(board.count - 1, joined), board.scores.explained])
-    gains = np.empty((board.scores.batch, board.count))
+    values = np.vstack([nobody, player_set.coalitions(player_set.count - 1, joined), player_set.scores.explained])
+    gains = np.empty((player_set.scores.batch, player_set.count))
     gains[:, order] = np.diff(values, axis=0).T
     return gains
 

@@ -14,9 +14,9 @@ from lstm_explain.methods.gradient import Gradient
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
     from lstm_explain.runner.cost import Cost
-    from lstm_explain.runner.field import Field, Rows
-    from lstm_explain.runner.study import Found
-    from lstm_explain.runner.tools import Tools
+    from lstm_explain.runner.gradient_points import GradientPoints, Rows
+    from lstm_explain.runner.method_tools import MethodTools
+    from lstm_explain.runner.model_runner import MethodResult
 
 PLACED = (
     "noise depends on a sample's place in the batch: its size is fixed, and the graph does not show where in it a "
@@ -61,7 +61,7 @@ class SmoothGrad(Method):
             field="method.noise",
         )
 
-    def explain(self, tools: Tools) -> Found:
+    def explain(self, tools: MethodTools) -> MethodResult:
         """The mean gradient around x; a token gets the norm of its vector's, as under Gradient.
 
         All samples of a batch meet the same noise, each scaled to its own range: nothing depends on the rest of the
@@ -81,11 +81,11 @@ class SmoothGrad(Method):
         weights = np.full((self.samples, field.scores.batch), 1 / self.samples)
         mean = field.mean_gradient(points, weights)
         relevance = field.by_input(mean, norms=True)
-        answer = tools.found(field.scores, relevance, field.total(relevance))
+        answer = tools.method_result(field.scores, relevance, field.total(relevance))
         return answer if all(places.values()) else replace(answer, notes=(PLACED,))
 
 
-def _noise(field: Field, name: str, rows: Rows, seed: tuple[int, ...]) -> Array:
+def _noise(field: GradientPoints, name: str, rows: Rows, seed: tuple[int, ...]) -> Array:
     """Standard normal, [before, 1, after] as in these rows: the same for every sample."""
     before, _, after = rows
     entry = list(field.at).index(name)

@@ -15,11 +15,11 @@ import numpy as np
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
+from lstm_explain.operators import BatchLayout
+from lstm_explain.operators.cells import LSTM, LSTMDirection
+from lstm_explain.operators.formulas import settle, shared
+from lstm_explain.operators.recurrent import Recurrent, SavedTensors, Tape
 from lstm_explain.program.steps.layer_rules import settings_of
-from lstm_explain.rules import Lane
-from lstm_explain.rules.cells import LSTM, LSTMDirection
-from lstm_explain.rules.recurrent import Keep, Recurrent, Tape
-from lstm_explain.rules.shares import settle, shared
 
 if TYPE_CHECKING:
     from lstm_explain.program.passes import BackwardPass
@@ -40,7 +40,7 @@ def inner_names(cells: Mapping[str, Recurrent]) -> list[str]:
     return [f"{node}.{view}" for node, cell in cells.items() if isinstance(cell, LSTM) for view in VIEWS]
 
 
-def inner_relevance(program: Program, back: BackwardPass, node: str, view: str) -> tuple[Array, Lane | None]:
+def inner_relevance(program: Program, back: BackwardPass, node: str, view: str) -> tuple[Array, BatchLayout | None]:
     """Of one view, when the pass is over; and where the samples lie in it."""
     cell, tapes = program.cells[node], back.done.tapes.get(node)
     if tapes is None:
@@ -55,13 +55,13 @@ def inner_relevance(program: Program, back: BackwardPass, node: str, view: str) 
     for d, (direction, tape) in enumerate(zip(cell.directions, tapes, strict=True)):
         assert isinstance(direction, LSTMDirection)
         if "gates" not in tape.kept:
-            tape, _ = direction.forward(tape.x, [tape.h0, tape.kept["c0"]], tape.lens, Keep.EVERYTHING)
+            tape, _ = direction.forward(tape.x, [tape.h0, tape.kept["c0"]], tape.lens, SavedTensors.EVERYTHING)
         r_y = np.zeros(tape.hidden.shape) if y is None else y[:, d]
         parts.append(_direction(direction, tape, r_y, [None if e is None else e[d] for e in ends], lrp)[view])
     whole = np.stack(parts, axis=1)
-    given = next((m.lane for m in arrived if m is not None), None)
-    lane = None if given is None else Lane(0 if cell.batch_first else 2, given.inner)
-    return whole.transpose(2, 0, 1, 3) if cell.batch_first else whole, lane
+    given = next((m.layout for m in arrived if m is not None), None)
+    layout = None if given is None else BatchLayout(0 if cell.batch_first else 2, given.inner)
+    return whole.transpose(2, 0, 1, 3) if cell.batch_first else whole, layout
 
 
 def _direction(

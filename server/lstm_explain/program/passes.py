@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.plan.account import Account
-from lstm_explain.plan.compile import Plan
-from lstm_explain.plan.live import Stop
-from lstm_explain.rules import Lane, LaneLost, Site
-from lstm_explain.rules.recurrent import Tape
-from lstm_explain.rules.shares import in_dtype
+from lstm_explain.operators import BatchLayout, NodeContext, SamplesMixed
+from lstm_explain.operators.formulas import in_dtype
+from lstm_explain.operators.recurrent import Tape
+from lstm_explain.program.account import RelevanceAccount
+from lstm_explain.program.compile import Plan
+from lstm_explain.program.reachability import BackwardNode
 
 
 @dataclass
@@ -55,13 +55,13 @@ class Message:
     relevance: Array | None = None
     density: Array | None = None
     amount: Array | None = None
-    lane: Lane | None = None
+    layout: BatchLayout | None = None
 
     def at(self, axis: int, position: int) -> Message:
         """The message to one slice of the value."""
         channels = (self.relevance, self.density, self.amount)
         relevance, density, amount = (None if a is None else a.take(position, axis) for a in channels)
-        return Message(relevance, density, amount, sliced_lane(self.lane, axis))
+        return Message(relevance, density, amount, sliced_layout(self.layout, axis))
 
     def some(self) -> Array:
         array = self.relevance if self.relevance is not None else self.density
@@ -79,7 +79,7 @@ class BackwardPass:
     weights, lane: of the value explained, where the pass starts at one.
     """
 
-    __slots__ = ("account", "batch", "done", "dtype", "fan_in", "lane", "messages", "plan", "sites", "weights")
+    __slots__ = ("account", "batch", "contexts", "done", "dtype", "fan_in", "layout", "messages", "plan", "weights")
 
     def __init__(
         self,
@@ -87,29 +87,29 @@ class BackwardPass:
         done: ForwardPass,
         batch: int,
         dtype: np.dtype[np.floating],
-        account: Account | None = None,
+        account: RelevanceAccount | None = None,
     ) -> None:
         self.plan, self.done, self.batch, self.dtype = plan, done, batch, dtype
-        self.account = Account(batch) if account is None else account
+        self.account = RelevanceAccount(batch) if account is None else account
         self.messages: dict[str, Message] = {}
-        self.sites: dict[str, Site] = {}
+        self.contexts: dict[str, NodeContext] = {}
         self.weights: Array = NOTHING
-        self.lane: Lane | None = None
+        self.layout: BatchLayout | None = None
         self.fan_in: dict[str, float] = {}  # units that feed a value linearly; filled where amounts are spread
 
     def send(
         self,
         value: str,
-        lane: Lane | None,
+        layout: BatchLayout | None,
         relevance: Array | None = None,
         density: Array | None = None,
         amount: Array | None = None,
     ) -> None:
         earlier = self.messages.get(value)
         if earlier is None:
-            self.messages[value] = Message(relevance, density, amount, lane)
+            self.messages[value] = Message(relevance, density, amount, layout)
             return
-        earlier.lane = lane
+        earlier.layout = layout
         earlier.relevance = plus(earlier.relevance, relevance)
         earlier.density = plus(earlier.density, density)
         earlier.amount = plus(earlier.amount, amount)
@@ -117,25 +117,25 @@ class BackwardPass:
     def receive(self, value: str, message: Message | None) -> None:
         """`send`, of a whole message."""
         if message is not None:
-            self.send(value, message.lane, message.relevance, message.density, message.amount)
+            self.send(value, message.layout, message.relevance, message.density, message.amount)
 
     def value(self, name: str) -> Array:
         """A kept value that is no constant, in the arithmetic of this pass."""
         array = self.done.values[name]
         return array if array.dtype is self.dtype else in_dtype(array, self.dtype)
 
-    def site(self, stop: Stop) -> Site:
-        site = self.sites.get(stop.node.name)
-        if site is None:
-            site = Site(stop.node, self.plan.graph, stop.live, self.done.values, self.dtype)
-            self.sites[stop.node.name] = site
-        return site
+    def context(self, backward_node: BackwardNode) -> NodeContext:
+        context = self.contexts.get(backward_node.node.name)
+        if context is None:
+            context = NodeContext(backward_node.node, self.plan.graph, backward_node.live, self.done.values, self.dtype)
+            self.contexts[backward_node.node.name] = context
+        return context
 
     def keep_initial_state(self, message: Message) -> None:
         """Relevance of a state that starts from a constant."""
         for array in (message.relevance, message.amount):
             if array is not None:
-                self.account.keep_initial_state(array, message.lane)
+                self.account.keep_initial_state(array, message.layout)
 
 
 def plus(a: Array | None, b: Array | None) -> Array | None:
@@ -144,10 +144,10 @@ def plus(a: Array | None, b: Array | None) -> Array | None:
     return a if b is None else a + b
 
 
-def sliced_lane(lane: Lane | None, axis: int) -> Lane | None:
+def sliced_layout(layout: BatchLayout | None, axis: int) -> BatchLayout | None:
     """Where samples lie once `axis` is gone."""
-    if lane is None:
+    if layout is None:
         return None
-    if lane.axis == axis:
-        raise LaneLost
-    return Lane(lane.axis - (lane.axis > axis), lane.inner)
+    if layout.axis == axis:
+        raise SamplesMixed
+    return BatchLayout(layout.axis - (layout.axis > axis), layout.inner)

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lstm_explain.cancellation import checking, checkpoint
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP, GradientTimesInput, Method
-from lstm_explain.plan.compile import Plan, Segment
-from lstm_explain.plan.head import Head
-from lstm_explain.plan.live import Stop
-from lstm_explain.plan.terms import Terms
+from lstm_explain.operators import Kind
+from lstm_explain.operators.recurrent import Recurrent
+from lstm_explain.program.compile import Plan, Segment
+from lstm_explain.program.head import Head
 from lstm_explain.program.passes import BackwardPass, ForwardPass, plus
+from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.control_flow import ControlFlowBackward, ControlFlowForward
 from lstm_explain.program.steps.layer_rules import check_keys, layer_steps, settings_of
@@ -29,9 +31,7 @@ from lstm_explain.program.steps.product import Product
 from lstm_explain.program.steps.recurrent import RecurrentBackward, RecurrentForward
 from lstm_explain.program.steps.routing import ChainRule, Routing, merged
 from lstm_explain.program.steps.segment import SegmentForward
-from lstm_explain.rules import Kind
-from lstm_explain.rules.recurrent import Recurrent
-from lstm_explain.watch import checking, checkpoint
+from lstm_explain.program.terms import Terms
 
 MOST_SHAPES = 512  # sequences of so many lengths, by one method
 ForwardStep = Callable[[ForwardPass], None]
@@ -65,7 +65,10 @@ class Program:
         }
         self._forward = [self._forward_step(step) for step in plan.steps]
         layers = layer_steps(plan, self.lrp)
-        self._back = [layers.get(stop.node.name) or self._backward_step(stop) for stop in reversed(plan.stops)]
+        self._back = [
+            layers.get(backward_node.node.name) or self._backward_step(backward_node)
+            for backward_node in reversed(plan.backward_nodes)
+        ]
 
     @property
     def quantity(self) -> str:
@@ -88,7 +91,7 @@ class Program:
             done.values[name] = self.plan.graph.constants[name]
         return done
 
-    def _forward_step(self, step: Segment | Stop) -> SegmentForward | RecurrentForward | ControlFlowForward:
+    def _forward_step(self, step: Segment | BackwardNode) -> SegmentForward | RecurrentForward | ControlFlowForward:
         if isinstance(step, Segment):
             return SegmentForward(step)
         name = step.node.name
@@ -107,7 +110,7 @@ class Program:
         return BackwardPass(self.plan, done, batch, dtype)
 
     def backward(self, back: BackwardPass) -> None:
-        """Walks back from what has been sent to the targets. Raises LaneLost where samples cannot be told apart."""
+        """Walks back from what has been sent to the targets. Raises SamplesMixed where samples cannot be told apart."""
         check = checking()
         for step in self._back:
             check()
@@ -134,29 +137,29 @@ class Program:
             density = density * back.done.values[value]
         return plus(plus(message.relevance, density), message.amount)
 
-    def _backward_step(self, stop: Stop) -> BackwardStep:
-        plan, lrp, kind = self.plan, self.lrp, stop.kind
+    def _backward_step(self, backward_node: BackwardNode) -> BackwardStep:
+        plan, lrp, kind = self.plan, self.lrp, backward_node.kind
         match kind:
             case Kind.RECURRENT:
-                settings = None if plan.gradient else settings_of(lrp, stop.node)
-                return RecurrentBackward(stop, self.cells[stop.node.name], settings)
+                settings = None if plan.gradient else settings_of(lrp, backward_node.node)
+                return RecurrentBackward(backward_node, self.cells[backward_node.node.name], settings)
             case Kind.CONTROL:
-                return ControlFlowBackward(stop, self._bodies[stop.node.name])
+                return ControlFlowBackward(backward_node, self._bodies[backward_node.node.name])
             case Kind.LOOKUP:
-                return Lookup(stop, squares=not isinstance(self.method, GradientTimesInput))
+                return Lookup(backward_node, squares=not isinstance(self.method, GradientTimesInput))
         if plan.gradient:
-            return ChainRule(stop)
+            return ChainRule(backward_node)
         match kind:
             case Kind.SUM | Kind.MAP:
-                return Neuron(stop, plan, lrp)
+                return Neuron(backward_node, plan, lrp)
             case Kind.SCALE:
-                return Scale(stop, plan)
+                return Scale(backward_node, plan)
             case Kind.ACTIVATION:
-                return Activation(stop)
+                return Activation(backward_node)
             case Kind.ROUTING:
-                return Routing(stop, plan)
+                return Routing(backward_node, plan)
             case Kind.PRODUCT:
-                return Product(stop, plan.gates[stop.node.name], lrp)
+                return Product(backward_node, plan.gates[backward_node.node.name], lrp)
         raise AssertionError(f"no step for {kind}")
 
     # --- specialised for shapes ---------------------------------------------------------------------------------
@@ -174,8 +177,12 @@ class Program:
 
     def _open_shapes(self, done: ForwardPass) -> list[tuple[str, tuple[int, ...]]]:
         """Shapes of what the way back looks at, where the model leaves them open."""
-        graph, values, stops = self.plan.graph, done.values, self.plan.stops
-        names = dict.fromkeys(name for stop in stops for name in (*stop.node.inputs, *stop.node.outputs))
+        graph, values, backward_nodes = self.plan.graph, done.values, self.plan.backward_nodes
+        names = dict.fromkeys(
+            name
+            for backward_node in backward_nodes
+            for name in (*backward_node.node.inputs, *backward_node.node.outputs)
+        )
         segments = [step for step in self.plan.steps if isinstance(step, Segment)]
         inner = {o for s in segments for _, _, o in s.small or ()}.difference(*[s.outputs for s in segments])
         open_ones = [n for n in names if n in values and n not in inner and graph.type_of(n).static_shape is None]

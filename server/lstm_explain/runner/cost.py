@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lstm_explain.runner.model_runner import bytes_per_copy
 from lstm_explain.runner.stacking import MOST_BYTES, copies_for
-from lstm_explain.runner.study import bytes_a_copy
 
 TRIED_COPIES = 3  # of the batch, one and then two to find out whether it can be stacked, in memory of their own
 
@@ -32,5 +32,5 @@ class Cost:
 
     def of_predictions(self) -> float:
         """Bytes of forward passes over stacked copies of the batch."""
-        copies = min(self.runs, copies_for(bytes_a_copy(self.batch, self.steps, self.units, self.given)))
+        copies = min(self.runs, copies_for(bytes_per_copy(self.batch, self.steps, self.units, self.given)))
         return (self.one + 2 * self.given) * (copies + TRIED_COPIES)

@@ -13,36 +13,38 @@ from typing import Any
 
 import numpy as np
 
+from lstm_explain.cancellation import checkpoint
 from lstm_explain.errors import MethodError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.gradient import Gradient
-from lstm_explain.plan.live import Stop, live_values, path
-from lstm_explain.plan.tracing import trace
+from lstm_explain.operators import BatchLayout, Kind, SamplesMixed, Trait
+from lstm_explain.operators.axis_rules import NOWHERE
+from lstm_explain.program.axis_tracing import trace
 from lstm_explain.program.passes import ForwardPass
 from lstm_explain.program.program import Program
-from lstm_explain.program.propagation import explain_one, lanes_of
-from lstm_explain.rules import Kind, Lane, LaneLost, Trait
-from lstm_explain.rules.origins import NOWHERE
-from lstm_explain.runner.players import Board
+from lstm_explain.program.propagation import explain_one, layouts_of
+from lstm_explain.program.reachability import BackwardNode, live_values, path
+from lstm_explain.runner.model_runner import ExplainTask, MethodResult, Scores, method_result
+from lstm_explain.runner.players import PlayerSet
 from lstm_explain.runner.stacking import MOST_BYTES, chunks
-from lstm_explain.runner.study import Found, Scores, Task, found
 from lstm_explain.target import Selection
-from lstm_explain.watch import checkpoint
 
 LINEAR = {Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ROUTING}
 PLAIN = ["sigmoid", "tanh", "tanh"]
 STEPWISE = Trait.ELEMENTWISE | Trait.STEPWISE  # each step's output depends on that step's input alone
 
 
-def decomposed(task: Task) -> Found:
+def decomposed(task: ExplainTask) -> MethodResult:
     """The ledger's `absorbed` is the readout's constant; the residual is what time steps do together."""
     scores = Scores(task)
     readout = _readout(task, scores)
     parts = sum((_parts(direction) for direction in readout.directions), np.zeros(()))  # [steps, batch]
     name, axis = readout.source
     steps = np.arange(parts.shape[0]).reshape([-1 if i == axis else 1 for i in range(task.inputs[name].ndim)])
-    board = Board(scores, {name: steps}, {name: np.zeros_like(task.inputs[name])}, parts.shape[0])
-    return found(scores, board.relevance(parts.T), parts.sum(axis=0), scores.explained - readout.linear_part)
+    player_set = PlayerSet(scores, {name: steps}, {name: np.zeros_like(task.inputs[name])}, parts.shape[0])
+    return method_result(
+        scores, player_set.relevance(parts.T), parts.sum(axis=0), scores.explained - readout.linear_part
+    )
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,10 @@ def _sigmoid(x: Array) -> Array:
 # --- where it applies --------------------------------------------------------------------------------------------
 
 
-def _readout(task: Task, scores: Scores) -> Readout:
+def _readout(task: ExplainTask, scores: Scores) -> Readout:
     """Raises UnsupportedOperator where the model is not an LSTM over the steps of one input with a linear readout."""
-    engine, graph = task.study.engine, task.study.engine.graph
-    node, source = task.study.once(_place, graph, task.head.value)
+    engine, graph = task.runner.engine, task.runner.engine.graph
+    node, source = task.runner.once(_place, graph, task.head.value)
     outputs = tuple(o for o in node.outputs if o)
     program = engine.program(task.head, Gradient(), (node.inputs[0], *outputs))
     done = engine.forward(program, task.inputs)
@@ -159,8 +161,10 @@ def _readout(task: Task, scores: Scores) -> Readout:
     return Readout(_directions(graph, node, done.tapes[node.name], arrays), source, linear)
 
 
-def _check_places(task: Task, scores: Scores, program: Program, done: ForwardPass, node: Node, source: str) -> None:
-    """Raises LaneLost where the LSTM's samples may not be those of the input and of the output, in their order, and
+def _check_places(
+    task: ExplainTask, scores: Scores, program: Program, done: ForwardPass, node: Node, source: str
+) -> None:
+    """Raises SamplesMixed where the LSTM's samples may not be those of the input and of the output, in their order, and
     UnsupportedOperator where they cannot be.
     """
     first = node.attribute("layout", 0) == 1
@@ -169,19 +173,19 @@ def _check_places(task: Task, scores: Scores, program: Program, done: ForwardPas
     if scores.batch == 1 or task.target.batch_axis is None:
         return
     named = [o for o in node.outputs if o]
-    lanes = lanes_of(program, done, scores.selection, task.target.batch_axis, [*named, source])
-    own = {o: Lane(0 if first else 2 if o == node.outputs[0] else 1) for o in named}
-    own[source] = Lane(task.study.axes[source].batch or 0)
-    if any(lane != own[name] for name, lane in lanes.items()):
-        raise LaneLost
+    layouts = layouts_of(program, done, scores.selection, task.target.batch_axis, [*named, source])
+    own = {o: BatchLayout(0 if first else 2 if o == node.outputs[0] else 1) for o in named}
+    own[source] = BatchLayout(task.runner.axes[source].batch or 0)
+    if any(layout != own[name] for name, layout in layouts.items()):
+        raise SamplesMixed
 
 
 def _place(graph: Graph, value: str) -> tuple[Node, tuple[str, int]]:
     """The LSTM, and the input with its time axis. Raises UnsupportedOperator."""
-    stops = path(graph, live_values(graph, graph.inputs), [value])
-    node = _only_lstm(stops)
-    source = _source(graph, node, stops)
-    _check_after(node, stops)
+    backward_nodes = path(graph, live_values(graph, graph.inputs), [value])
+    node = _only_lstm(backward_nodes)
+    source = _source(graph, node, backward_nodes)
+    _check_after(node, backward_nodes)
     return node, source
 
 
@@ -190,14 +194,14 @@ def _sum_over(array: Array, batch_axis: int, node: Node) -> Array:
     return np.moveaxis(array.astype(np.float64), axis, 0).reshape(array.shape[axis], -1).sum(axis=1)
 
 
-def _only_lstm(stops: list[Stop]) -> Node:
-    recurrent = [s.node for s in stops if s.kind in (Kind.RECURRENT, Kind.CONTROL)]
+def _only_lstm(backward_nodes: list[BackwardNode]) -> Node:
+    recurrent = [s.node for s in backward_nodes if s.kind in (Kind.RECURRENT, Kind.CONTROL)]
     for node in recurrent[1:] if recurrent and recurrent[0].op == "LSTM" else recurrent:
         raise UnsupportedOperator(node.name, node.op, "contextual decomposition is for one LSTM with a linear readout")
-    if not stops:
+    if not backward_nodes:
         raise MethodError("contextual decomposition is for an LSTM, and no input reaches this output", field="method")
     if not recurrent:
-        last = stops[-1].node
+        last = backward_nodes[-1].node
         raise UnsupportedOperator(last.name, last.op, "contextual decomposition is for an LSTM, and there is none")
     node = recurrent[0]
     names = [n.lower() for n in node.attribute("activations") or []]
@@ -213,16 +217,16 @@ def _only_lstm(stops: list[Stop]) -> Node:
     return node
 
 
-def _source(graph: Graph, node: Node, stops: list[Stop]) -> tuple[str, int]:
+def _source(graph: Graph, node: Node, backward_nodes: list[BackwardNode]) -> tuple[str, int]:
     """The input, and its axis, whose positions are the LSTM's time steps, one by one."""
     needed = {node.inputs[0]}
-    for stop in reversed(stops):
-        if not needed.intersection(stop.node.outputs):
+    for backward_node in reversed(backward_nodes):
+        if not needed.intersection(backward_node.node.outputs):
             continue
-        if not stop.op.traits & STEPWISE:
+        if not backward_node.op.traits & STEPWISE:
             reason = "contextual decomposition needs an LSTM whose steps are those of the input"
-            raise UnsupportedOperator(stop.node.name, stop.node.op, reason)
-        needed.update(stop.node.inputs[i] for i in stop.live)
+            raise UnsupportedOperator(backward_node.node.name, backward_node.node.op, reason)
+        needed.update(backward_node.node.inputs[i] for i in backward_node.live)
     label = trace(graph).labels.get(node.inputs[0], ())
     axis = 1 if node.attribute("layout", 0) == 1 else 0
     origins = label[axis] if label else NOWHERE
@@ -231,17 +235,17 @@ def _source(graph: Graph, node: Node, stops: list[Stop]) -> tuple[str, int]:
     return next(iter(origins))
 
 
-def _check_after(node: Node, stops: list[Stop]) -> None:
+def _check_after(node: Node, backward_nodes: list[BackwardNode]) -> None:
     after = {o for o in node.outputs if o}
-    for stop in stops:
-        read = {stop.node.inputs[i] for i in stop.live}
-        if stop.node is node or not read & after:
+    for backward_node in backward_nodes:
+        read = {backward_node.node.inputs[i] for i in backward_node.live}
+        if backward_node.node is node or not read & after:
             continue
-        chooses = stop.kind is Kind.ROUTING and {"x", "y"} & set(stop.op.reads)
-        if stop.kind not in LINEAR or chooses or not read <= after:
+        chooses = backward_node.kind is Kind.ROUTING and {"x", "y"} & set(backward_node.op.reads)
+        if backward_node.kind not in LINEAR or chooses or not read <= after:
             reason = "contextual decomposition needs a linear readout of the LSTM alone"
-            raise UnsupportedOperator(stop.node.name, stop.node.op, reason)
-        after.update(stop.node.outputs)
+            raise UnsupportedOperator(backward_node.node.name, backward_node.node.op, reason)
+        after.update(backward_node.node.outputs)
 
 
 def _directions(graph: Graph, node: Node, tapes: list[Any], weights: list[Array | None]) -> list[DirectionOf]:

@@ -17,11 +17,11 @@ from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.methods.base import BaselineMethod, Method
-from lstm_explain.plan.axes import find_lengths, time_of
-from lstm_explain.plan.tracing import Trace, trace
-from lstm_explain.rules import TABLE
-from lstm_explain.runner.apart import SAME, Part, batch_axis, cut, joined
-from lstm_explain.runner.study import Found, Scores, Study, Task
+from lstm_explain.operators import TABLE
+from lstm_explain.program.axes import find_lengths, time_of
+from lstm_explain.program.axis_tracing import Trace, trace
+from lstm_explain.runner.model_runner import ExplainTask, MethodResult, ModelRunner, Scores
+from lstm_explain.runner.per_sample import SAME, SampleGroup, batch_axis, cut, joined
 
 Ends = dict[str, Array]  # by input, [batch]: how many time steps each sample has
 MOST_BESIDE = 16  # axes that meet in one
@@ -31,7 +31,9 @@ DEPENDS = (
 )
 
 
-def without_padding(task: Task, method: Method, explain: Callable[[Task, Method], Found]) -> Found:
+def without_padding(
+    task: ExplainTask, method: Method, explain: Callable[[ExplainTask, Method], MethodResult]
+) -> MethodResult:
     """The method's answer for every sample at its own length.
 
     Where padding cannot be cut away (the model takes one length only), or the prediction depends on it, the answer is
@@ -45,14 +47,16 @@ def without_padding(task: Task, method: Method, explain: Callable[[Task, Method]
     if not all(_same_scores(scores, piece, rows) for rows, piece, _ in pieces):
         found = explain(task, method)
         return replace(found, notes=(*found.notes, DEPENDS))
-    return joined(task, scores, [Part(rows, _lengthened(task, explain(piece, how))) for rows, piece, how in pieces])
+    return joined(
+        task, scores, [SampleGroup(rows, _lengthened(task, explain(piece, how))) for rows, piece, how in pieces]
+    )
 
 
-def kept_cells(task: Task) -> dict[str, Array]:
+def kept_cells(task: ExplainTask) -> dict[str, Array]:
     """By input, which of its cells are padding: for methods that replace cells, which leave these alone."""
     kept = {}
     for name, ends in ends_of(task).items():
-        axes, shape = task.study.axes[name], task.inputs[name].shape
+        axes, shape = task.runner.axes[name], task.inputs[name].shape
         assert axes.time is not None
         steps = np.arange(shape[axes.time]).reshape([-1 if i == axes.time else 1 for i in range(len(shape))])
         own = ends if axes.batch is None else ends.reshape([-1 if i == axes.batch else 1 for i in range(len(shape))])
@@ -63,26 +67,26 @@ def kept_cells(task: Task) -> dict[str, Array]:
 # --- where sequences end ---------------------------------------------------------------------------------------------
 
 
-def ends_of(task: Task) -> Ends:
+def ends_of(task: ExplainTask) -> Ends:
     """Of inputs of which some sample is padded; of none where nothing tells."""
-    study, batch = task.study, _batch(task)
-    sources = study.once(_sources, study.engine.graph)
-    if batch is None or not (sources.any or study.padding):
+    runner, batch = task.runner, _batch(task)
+    sources = runner.once(_sources, runner.engine.graph)
+    if batch is None or not (sources.any or runner.padding):
         return {}
     found: Ends = {}
     for name, lengths in [
         *((of, task.inputs[lengths]) for lengths, of in sources.lengths.items()),
-        *((of, _computed(study, value, task.inputs)) for value, of in sources.computed),
+        *((of, _computed(runner, value, task.inputs)) for value, of in sources.computed),
         *((name, _last(task, name, task.inputs[name] != 0, batch)) for name in sources.masks if _is_mask(task, name)),
-        *((name, _last(task, name, task.inputs[name] != value, batch)) for name, value in study.padding.items()),
+        *((name, _last(task, name, task.inputs[name] != value, batch)) for name, value in runner.padding.items()),
     ]:
         if lengths is not None and lengths.shape == (batch,) and name not in found and _has_rows(task, name, batch):
-            steps = task.inputs[name].shape[study.axes[name].time or 0]
+            steps = task.inputs[name].shape[runner.axes[name].time or 0]
             found[name] = np.clip(lengths.astype(np.int64), 1, steps)
     for name, other in sources.beside:
         if other in found and name not in found and _has_rows(task, name, batch) and _steps(task, name, other):
             found[name] = found[other]
-    padded = any((ends < task.inputs[name].shape[study.axes[name].time or 0]).any() for name, ends in found.items())
+    padded = any((ends < task.inputs[name].shape[runner.axes[name].time or 0]).any() for name, ends in found.items())
     return found if padded else {}
 
 
@@ -123,9 +127,9 @@ def _beside(traced: Trace) -> list[tuple[str, str]]:
     return list(dict.fromkeys((a, b) for met in few for a, _ in met for b, _ in met if a != b))
 
 
-def _computed(study: Study, value: str, inputs: Mapping[str, Array]) -> Array | None:
+def _computed(runner: ModelRunner, value: str, inputs: Mapping[str, Array]) -> Array | None:
     """A value of the graph; None where ONNX Runtime cannot compute it."""
-    session = study.once(_session_for, study.engine.graph, value)
+    session = runner.once(_session_for, runner.engine.graph, value)
     if session is None:
         return None
     try:
@@ -148,14 +152,14 @@ def _session_for(graph: Graph, value: str) -> ort.InferenceSession | None:
         return None
 
 
-def _is_mask(task: Task, name: str) -> bool:
+def _is_mask(task: ExplainTask, name: str) -> bool:
     array = task.inputs[name]
     return array.dtype.kind in "biuf" and bool(np.isin(array, (0, 1)).all())
 
 
-def _last(task: Task, name: str, real: Array, batch: int) -> Array | None:
+def _last(task: ExplainTask, name: str, real: Array, batch: int) -> Array | None:
     """[batch]: time steps up to the last at which something is real."""
-    axes = task.study.axes.get(name)
+    axes = task.runner.axes.get(name)
     if axes is None or axes.time is None or axes.batch is None or not _has_rows(task, name, batch):
         return None
     others = tuple(i for i in range(real.ndim) if i not in (axes.batch, axes.time))
@@ -164,36 +168,36 @@ def _last(task: Task, name: str, real: Array, batch: int) -> Array | None:
     return np.where(steps.any(axis=1), steps.shape[1] - np.argmax(steps[:, ::-1], axis=1), 0)
 
 
-def _batch(task: Task) -> int | None:
+def _batch(task: ExplainTask) -> int | None:
     """Samples, as the inputs that have time steps agree on them."""
     if task.target.batch_axis is None:
         return None
     extents = set()
-    for name, axes in task.study.axes.items():
+    for name, axes in task.runner.axes.items():
         array = task.inputs[name]
         if axes.time is not None and axes.batch is not None and axes.batch < array.ndim:
             extents.add(array.shape[axes.batch])
     return extents.pop() if len(extents) == 1 else None
 
 
-def _has_rows(task: Task, name: str, batch: int) -> bool:
-    axes, shape = task.study.axes[name], task.inputs[name].shape
+def _has_rows(task: ExplainTask, name: str, batch: int) -> bool:
+    axes, shape = task.runner.axes[name], task.inputs[name].shape
     return axes.time is not None and axes.time < len(shape) and batch_axis(task, name, batch) is not None
 
 
-def _steps(task: Task, name: str, other: str) -> bool:
+def _steps(task: ExplainTask, name: str, other: str) -> bool:
     """Whether two inputs have as many time steps."""
-    a, b = (task.inputs[n].shape[task.study.axes[n].time or 0] for n in (name, other))
+    a, b = (task.inputs[n].shape[task.runner.axes[n].time or 0] for n in (name, other))
     return a == b
 
 
 # --- cut away, and put back ------------------------------------------------------------------------------------------
 
 
-def _can_be_cut(task: Task, ends: Ends) -> bool:
-    graph = task.study.engine.graph
+def _can_be_cut(task: ExplainTask, ends: Ends) -> bool:
+    graph = task.runner.engine.graph
     shapes = {name: graph.type_of(name).shape for name in ends}
-    return all(s is None or not isinstance(s[task.study.axes[n].time or 0], int) for n, s in shapes.items())
+    return all(s is None or not isinstance(s[task.runner.axes[n].time or 0], int) for n, s in shapes.items())
 
 
 def _by_length(ends: Ends) -> list[list[int]]:
@@ -203,7 +207,9 @@ def _by_length(ends: Ends) -> list[list[int]]:
     return list(groups.values())
 
 
-def _shortened(task: Task, piece: Task, method: Method, ends: Ends, rows: list[int]) -> tuple[Task, Method]:
+def _shortened(
+    task: ExplainTask, piece: ExplainTask, method: Method, ends: Ends, rows: list[int]
+) -> tuple[ExplainTask, Method]:
     """piece: the task for these samples, which have one length."""
 
     def short(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -214,11 +220,11 @@ def _shortened(task: Task, piece: Task, method: Method, ends: Ends, rows: list[i
     return replace(piece, inputs=short(piece.inputs)), method
 
 
-def _first(task: Task, name: str, array: Array, steps: int) -> Array:
-    return np.ascontiguousarray(array[(slice(None),) * (task.study.axes[name].time or 0) + (slice(steps),)])
+def _first(task: ExplainTask, name: str, array: Array, steps: int) -> Array:
+    return np.ascontiguousarray(array[(slice(None),) * (task.runner.axes[name].time or 0) + (slice(steps),)])
 
 
-def _same_scores(scores: Scores, piece: Task, rows: list[int]) -> bool:
+def _same_scores(scores: Scores, piece: ExplainTask, rows: list[int]) -> bool:
     try:
         came = Scores(piece).explained
     except InputError:
@@ -227,11 +233,11 @@ def _same_scores(scores: Scores, piece: Task, rows: list[int]) -> bool:
     return bool(np.allclose(came, scores.explained[rows], rtol=SAME, atol=SAME * largest))
 
 
-def _lengthened(task: Task, found: Found) -> Found:
+def _lengthened(task: ExplainTask, found: MethodResult) -> MethodResult:
     def long(arrays: Mapping[str, Array]) -> dict[str, Array]:
         made = {}
         for name, array in arrays.items():
-            time, whole = task.study.axes[name].time, task.inputs[name].shape
+            time, whole = task.runner.axes[name].time, task.inputs[name].shape
             made[name] = array
             if time is not None and array.shape[time] < whole[time]:
                 behind = [(0, whole[i] - n if i == time else 0) for i, n in enumerate(array.shape)]

@@ -10,14 +10,14 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.base import Baseline, Players
-from lstm_explain.plan.axes import Axes
+from lstm_explain.program.axes import Axes
 from lstm_explain.runner.baselines import given_baselines
+from lstm_explain.runner.model_runner import Scores
 from lstm_explain.runner.padding import kept_cells
-from lstm_explain.runner.study import Scores
 
 
 @dataclass(frozen=True)
-class Board:
+class PlayerSet:
     """The players of all inputs.
 
     players: by input, the number of the player that every cell belongs to; of the input's rank, with extents of 1 where
@@ -111,24 +111,24 @@ class Board:
 
     def _batch_axis(self, name: str) -> int | None:
         task = self.scores.task
-        axis = task.study.axes[name].batch
+        axis = task.runner.axes[name].batch
         fits = axis is not None and task.inputs[name].shape[axis] == self.scores.batch
         return axis if task.target.batch_axis is not None and fits else None
 
 
-def board_for(scores: Scores, baseline: Baseline, over: Players) -> Board:
+def player_set(scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
     """All players of the inputs on which the explained value depends, numbered through."""
     task = scores.task
-    names = task.study.reachable(task.head.value)
+    names = task.runner.reachable(task.head.value)
     given = given_baselines(baseline, task.inputs, names)
     players, count = {}, 0
     for name in names:
-        x, axes = task.inputs[name], task.study.axes[name]
+        x, axes = task.inputs[name], task.runner.axes[name]
         shape = player_shape(x.shape, axes if task.target.batch_axis is not None else Axes(None, axes.time), over)
         players[name] = np.arange(count, count + math.prod(shape)).reshape(shape)
         count += math.prod(shape)
     baselines = {name: given.get(name, np.zeros_like(task.inputs[name])) for name in names}
-    return Board(scores, players, baselines, count, kept_cells(task))
+    return PlayerSet(scores, players, baselines, count, kept_cells(task))
 
 
 def player_shape(shape: Sequence[int], axes: Axes, over: Players) -> tuple[int, ...]:

@@ -8,17 +8,17 @@ import numpy as np
 
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph
-from lstm_explain.plan.head import Head, head_of
-from lstm_explain.runner.study import Scores, Task
+from lstm_explain.program.head import Head, head_of
+from lstm_explain.runner.model_runner import ExplainTask, Scores
 
 
-def probabilities(task: Task, method: str) -> Scores:
+def probabilities(task: ExplainTask, method: str) -> Scores:
     """Scores of the output itself where it is a probability, else of its Softmax. method: its name, for the MethodError
     where the output has no classes.
     """
     head = Head(task.output, ())
-    whole = Task(task.study, task.inputs, task.output, head, task.target)
-    last = task.study.once(_last, task.study.engine.graph, task.output)
+    whole = ExplainTask(task.runner, task.inputs, task.output, head, task.target)
+    last = task.runner.once(_last, task.runner.engine.graph, task.output)
     return Scores(whole, _link(last, task.output, task.target.batch_axis, method))
 
 

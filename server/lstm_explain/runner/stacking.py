@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from lstm_explain.cancellation import checkpoint
 from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import shrink_arena
-from lstm_explain.kernels import memory
-from lstm_explain.watch import checkpoint
+from lstm_explain.kernels import buffer_pool
 
 ENOUGH_BYTES, MOST_BYTES = 24 << 20, 128 << 20  # of one pass over copies: of many, and of a few
 FEW = 4  # copies that share most of what reading the weights costs; more of long sequences would leave the cache
@@ -41,7 +41,7 @@ def copies_for(bytes_a_copy: int) -> int:
 def give_back(tried: int) -> None:
     """After a trial that took so many bytes, in arrays of other sizes than what follows will need."""
     if tried > ENOUGH_BYTES:
-        memory.give_back()
+        buffer_pool.give_back()
         shrink_arena()
 
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Self
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.plan.live import Stop
+from lstm_explain.operators import BatchLayout, NodeContext
 from lstm_explain.program.passes import BackwardPass, Message
-from lstm_explain.rules import Lane, Site
+from lstm_explain.program.reachability import BackwardNode
 
 Shape = tuple[int, ...]
 
@@ -22,15 +22,15 @@ class BackwardStep(ABC):
     fixed: the node's values, where the step looks at constants and shapes only and those are known.
     """
 
-    def __init__(self, stop: Stop) -> None:
-        self.stop, self.name = stop, stop.node.name
-        self.carrying = stop.carrying
-        self.live = [(slot, stop.node.inputs[slot]) for slot in stop.live]
-        self.fixed: Site | None = None
+    def __init__(self, backward_node: BackwardNode) -> None:
+        self.backward_node, self.name = backward_node, backward_node.node.name
+        self.carrying = backward_node.carrying
+        self.live = [(slot, backward_node.node.inputs[slot]) for slot in backward_node.live]
+        self.fixed: NodeContext | None = None
 
     @abstractmethod
     def __call__(self, back: BackwardPass) -> None:
-        """Raises LaneLost where samples cannot be told apart behind the node."""
+        """Raises SamplesMixed where samples cannot be told apart behind the node."""
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         """The step for passes of the same shapes as this one, which has gone through it."""
@@ -39,7 +39,7 @@ class BackwardStep(ABC):
     def with_fixed_site(self, back: BackwardPass) -> Self | None:
         """A copy that makes its site once; None where the step looks at values of the pass."""
         step = copy.copy(self)
-        step.fixed = _FixedSite(back, self.stop)
+        step.fixed = _FixedNodeContext(back, self.backward_node)
         try:
             step(_rehearsal(back, self.carrying))
         except _LooksAtValues:
@@ -51,33 +51,35 @@ class BackwardStep(ABC):
         arrived = back.messages.get
         return [arrived(name) for name in self.carrying]
 
-    def site(self, back: BackwardPass) -> Site:
-        return back.site(self.stop) if self.fixed is None else self.fixed
+    def context(self, back: BackwardPass) -> NodeContext:
+        return back.context(self.backward_node) if self.fixed is None else self.fixed
 
-    def lane(self, back: BackwardPass, slot: int, message: Message, shape: Shape) -> Lane | None:
+    def layout(self, back: BackwardPass, slot: int, message: Message, shape: Shape) -> BatchLayout | None:
         """Where the samples lie in the input at `slot`, whose array is of this shape."""
         if back.batch == 1:
             return None
-        assert message.lane is not None
-        return self.stop.op.lane(self.site(back), slot, message.lane, message.some().shape, shape, back.batch)
+        assert message.layout is not None
+        return self.backward_node.op.layout(
+            self.context(back), slot, message.layout, message.some().shape, shape, back.batch
+        )
 
 
 class _LooksAtValues(Exception):  # noqa: N818 - a fact, not a fault
     """A step asks a fixed site for a value of the pass."""
 
 
-class _FixedSite(Site):
+class _FixedNodeContext(NodeContext):
     """A site that knows constants and shapes only, and so is the same for all passes of these shapes."""
 
     __slots__ = ("_shapes",)
 
-    def __init__(self, back: BackwardPass, stop: Stop) -> None:
-        super().__init__(stop.node, back.plan.graph, stop.live, {}, back.dtype)
-        site = back.site(stop)
+    def __init__(self, back: BackwardPass, backward_node: BackwardNode) -> None:
+        super().__init__(backward_node.node, back.plan.graph, backward_node.live, {}, back.dtype)
+        context = back.context(backward_node)
         self._shapes: dict[int, Shape] = {}
-        for slot, name in enumerate(stop.node.inputs):
+        for slot, name in enumerate(backward_node.node.inputs):
             with suppress(AssertionError):  # not kept, since nothing asks for it
-                self._shapes[slot] = site.shape(slot) if name else ()
+                self._shapes[slot] = context.shape(slot) if name else ()
 
     def _value(self, name: str) -> Array:
         if name not in self._constants:

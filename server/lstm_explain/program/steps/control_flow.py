@@ -7,16 +7,16 @@ from typing import Protocol
 
 import numpy as np
 
+from lstm_explain.cancellation import checkpoint, current_scope
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.graph.session import most_bytes
-from lstm_explain.plan.compile import Plan
-from lstm_explain.plan.live import Stop
-from lstm_explain.plan.wiring import BODIES, Sliced, Wiring, wiring_of
+from lstm_explain.operators import BatchLayout
+from lstm_explain.program.body_wiring import BODIES, Sliced, Wiring, wiring_of
+from lstm_explain.program.compile import Plan
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Iterations, Message
+from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
-from lstm_explain.rules import Lane
-from lstm_explain.watch import checkpoint, watched
 
 BYTES_AN_ITERATION, BYTES_AN_ARRAY = 1024, 1024  # of what holds them: half of it measured, and as much on the way back
 
@@ -36,8 +36,8 @@ class Body(Protocol):
 class ControlFlowForward:
     """bodies: by name. Keeps `Iterations` for the way back."""
 
-    def __init__(self, stop: Stop, plan: Plan, bodies: Mapping[str, Body]) -> None:
-        self.node, self.plan, self.bodies = stop.node, plan, bodies
+    def __init__(self, backward_node: BackwardNode, plan: Plan, bodies: Mapping[str, Body]) -> None:
+        self.node, self.plan, self.bodies = backward_node.node, plan, bodies
 
     def __call__(self, done: ForwardPass) -> None:
         known = _Known(self.plan, done.values)
@@ -113,7 +113,7 @@ def _size(done: ForwardPass, given: Mapping[str, Array]) -> int:
 
 def _most_kept() -> int:
     """What the iterations of a loop may keep: a loop may go on for ever."""
-    watch = watched()
+    watch = current_scope()
     return most_bytes() if watch is None or watch.most_bytes is None else watch.most_bytes
 
 
@@ -145,8 +145,8 @@ def _stacked(plan: Plan, written: Sliced, passes: list[ForwardPass]) -> Array:
 class ControlFlowBackward(BackwardStep):
     """Walks back through the iterations, last to first, and hands on what arrives at the body's inputs."""
 
-    def __init__(self, stop: Stop, bodies: Mapping[str, Body]) -> None:
-        super().__init__(stop)
+    def __init__(self, backward_node: BackwardNode, bodies: Mapping[str, Body]) -> None:
+        super().__init__(backward_node)
         self.bodies = bodies
 
     def __call__(self, back: BackwardPass) -> None:
@@ -155,9 +155,9 @@ class ControlFlowBackward(BackwardStep):
             return
         record: Iterations = back.done.tapes[self.name]
         body = self.bodies[record.body]
-        if self.stop.node.op == "If":
+        if self.backward_node.node.op == "If":
             inner = _inside(back, body, record.passes[0])
-            for outer, name in zip(self.stop.node.outputs, body.plan.graph.outputs, strict=True):
+            for outer, name in zip(self.backward_node.node.outputs, body.plan.graph.outputs, strict=True):
                 inner.receive(name, arrived.get(outer))
             body.backward(inner)
             self._hand_out(back, inner)
@@ -168,7 +168,7 @@ class ControlFlowBackward(BackwardStep):
         return self
 
     def _loop(self, back: BackwardPass, body: Body, record: Iterations, arrived: dict[str, Message | None]) -> None:
-        wiring = wiring_of(self.stop.node)
+        wiring = wiring_of(self.backward_node.node)
         state = {c.entry: arrived.get(c.output) for c in wiring.carried}
         read: dict[str, list[Message | None]] = {s.inner: [] for s in wiring.read}
         count = len(record.passes)
@@ -187,13 +187,13 @@ class ControlFlowBackward(BackwardStep):
                 read[sliced.inner].append(inner.messages.get(sliced.inner))
             self._hand_out(back, inner)
         for carried in wiring.carried:
-            _give_start(back, self.stop.node.inputs[carried.slot], state[carried.entry])
+            _give_start(back, self.backward_node.node.inputs[carried.slot], state[carried.entry])
         for sliced in wiring.read:
             _give_sequence(back, sliced, read[sliced.inner])
 
     def _hand_out(self, back: BackwardPass, inner: BackwardPass) -> None:
         """To the values around the body."""
-        for name in self.stop.captured:
+        for name in self.backward_node.captured:
             back.receive(name, inner.messages.get(name))
 
 
@@ -214,13 +214,13 @@ def _give_sequence(back: BackwardPass, sliced: Sliced, parts: list[Message | Non
     some = next((p for p in parts if p is not None), None)
     if some is None or sliced.outer not in back.plan.live:
         return
-    lane = some.lane
-    if lane is not None:
-        lane = Lane(lane.axis + (lane.axis >= sliced.axis), lane.inner)
+    layout = some.layout
+    if layout is not None:
+        layout = BatchLayout(layout.axis + (layout.axis >= sliced.axis), layout.inner)
     ordered = parts if sliced.backwards else parts[::-1]
     for channel in ("relevance", "density", "amount"):
         arrays = [None if p is None else getattr(p, channel) for p in ordered]
         known = next((a for a in arrays if a is not None), None)
         if known is not None:
             row = np.stack([np.zeros_like(known) if a is None else a for a in arrays], axis=sliced.axis)
-            back.send(sliced.outer, lane, **{channel: row})
+            back.send(sliced.outer, layout, **{channel: row})

@@ -18,12 +18,12 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.methods import LRP
 from lstm_explain.methods.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
-from lstm_explain.plan.compile import Plan
-from lstm_explain.plan.live import Stop
+from lstm_explain.operators import TABLE, Kind, NodeContext
+from lstm_explain.operators.formulas import settle
+from lstm_explain.program.compile import Plan
 from lstm_explain.program.passes import BackwardPass, Message
+from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
-from lstm_explain.rules import TABLE, Kind, Site
-from lstm_explain.rules.shares import settle
 
 Part = tuple[Array, Array]
 
@@ -80,8 +80,8 @@ class Layer:
 class LayerRule(BackwardStep):
     """A layer to which the composite gives a rule of its own."""
 
-    def __init__(self, stop: Stop, layer: Layer, lrp: LRP) -> None:
-        super().__init__(stop)
+    def __init__(self, backward_node: BackwardNode, layer: Layer, lrp: LRP) -> None:
+        super().__init__(backward_node)
         self.layer = layer
         self.epsilon = layer.rule.epsilon if isinstance(layer.rule, Epsilon) else lrp.epsilon
 
@@ -89,10 +89,10 @@ class LayerRule(BackwardStep):
         message = back.messages.get(self.carrying[0])
         if message is None:
             return
-        layer, site, graph = self.layer, back.site(self.stop), back.plan.graph
-        y = site.y() if layer.added is None else site.y() + layer.added
-        r = _all(message, site.y())
-        x, w = site.x(layer.slot), site.x(1 if layer.weights == self.stop.node.input(1) else 0)
+        layer, context, graph = self.layer, back.context(self.backward_node), back.plan.graph
+        y = context.y() if layer.added is None else context.y() + layer.added
+        r = _all(message, context.y())
+        x, w = context.x(layer.slot), context.x(1 if layer.weights == self.backward_node.node.input(1) else 0)
         b = self._bias(back)
         given = np.zeros(x.shape, back.dtype)
         for term in terms_of(layer.rule, x, w, b, y):
@@ -101,22 +101,22 @@ class LayerRule(BackwardStep):
             density = settle(term.factor * share, (z + term.bias).astype(back.dtype), self.epsilon)[0]
             for xp, wp in term.parts:
                 given += xp * self._back(back, wp, density.astype(back.dtype))
-        lane = self.lane(back, layer.slot, message, given.shape)
-        back.account.absorb(self.name, r, message.lane)
-        back.account.absorb(self.name, -given, lane)
-        back.send(self.stop.node.inputs[layer.slot], lane, given)
+        layout = self.layout(back, layer.slot, message, given.shape)
+        back.account.absorb(self.name, r, message.layout)
+        back.account.absorb(self.name, -given, layout)
+        back.send(self.backward_node.node.inputs[layer.slot], layout, given)
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         return self
 
     def _bias(self, back: BackwardPass) -> Array:
-        own, added = self.stop.op.bias(back.site(self.stop)), self.layer.added
+        own, added = self.backward_node.op.bias(back.context(self.backward_node)), self.layer.added
         total = np.zeros((), back.dtype) if own is None else own
         return np.asarray(total if added is None else total + added, back.dtype)
 
     def _forward(self, graph: Graph, x: Array, w: Array) -> Array:
         """The layer's map with other inputs and weights and no bias."""
-        layer, node = self.layer, self.stop.node
+        layer, node = self.layer, self.backward_node.node
         feeds = {node.inputs[layer.slot]: x, layer.weights: w}
         if layer.bias:
             feeds[layer.bias] = np.zeros_like(graph.constants[layer.bias])
@@ -126,11 +126,11 @@ class LayerRule(BackwardStep):
 
     def _back(self, back: BackwardPass, w: Array, density: Array) -> Array:
         """The vector-Jacobian product with other weights."""
-        graph, stop = back.plan.graph, self.stop
+        graph, backward_node = back.plan.graph, self.backward_node
         other = replace(graph, constants={**graph.constants, self.layer.weights: w})
-        assert stop.op.vjp is not None
-        site = Site(stop.node, other, stop.live, back.done.values, back.dtype)
-        given: Array = stop.op.vjp(site, self.layer.slot, density)
+        assert backward_node.op.vjp is not None
+        context = NodeContext(backward_node.node, other, backward_node.live, back.done.values, back.dtype)
+        given: Array = backward_node.op.vjp(context, self.layer.slot, density)
         return given
 
 
@@ -142,8 +142,8 @@ class PassOn(BackwardStep):
         if message is None:
             return
         ((slot, name),) = self.live
-        r = _all(message, back.site(self.stop).y())
-        back.send(name, self.lane(back, slot, message, r.shape), r)
+        r = _all(message, back.context(self.backward_node).y())
+        back.send(name, self.layout(back, slot, message, r.shape), r)
 
 
 def _all(message: Message, y: Array) -> Array:
@@ -175,14 +175,14 @@ def layer_steps(plan: Plan, lrp: LRP) -> dict[str, BackwardStep]:
     steps: dict[str, BackwardStep] = {}
     behind = _sole_readers(plan)
     firsts = _firsts(plan)
-    for stop in plan.stops:
-        node = stop.node
-        rule = composite.rule_of(node.name, node.op, stop.op.layer, is_first=node.name in firsts)
-        if rule is None or (stop.kind is Kind.RECURRENT and isinstance(rule, Epsilon)):
+    for backward_node in plan.backward_nodes:
+        node = backward_node.node
+        rule = composite.rule_of(node.name, node.op, backward_node.op.layer, is_first=node.name in firsts)
+        if rule is None or (backward_node.kind is Kind.RECURRENT and isinstance(rule, Epsilon)):
             continue
         reader = behind.get(node.outputs[0])
         added = None if reader is None else _constant(plan.graph, reader)
-        steps[node.name] = LayerRule(stop, _layer(plan.graph, stop, rule, added), lrp)
+        steps[node.name] = LayerRule(backward_node, _layer(plan.graph, backward_node, rule, added), lrp)
         if reader is not None and added is not None:
             steps[reader.node.name] = PassOn(reader)
     return steps
@@ -207,29 +207,29 @@ def settings_of(lrp: LRP, node: Node) -> LRP:
     return replace(lrp, epsilon=rule.epsilon) if isinstance(rule, Epsilon) else lrp
 
 
-def _layer(graph: Graph, stop: Stop, rule: Rule, added: Array | None) -> Layer:
-    node = stop.node
-    if stop.kind is not Kind.MAP or len(stop.live) != 1 or not stop.op.layer:
+def _layer(graph: Graph, backward_node: BackwardNode, rule: Rule, added: Array | None) -> Layer:
+    node = backward_node.node
+    if backward_node.kind is not Kind.MAP or len(backward_node.live) != 1 or not backward_node.op.layer:
         problem = "is no dense or convolutional layer with constant weights"
         raise MethodError(f"composite: node {node.name!r} ({node.op}) {problem}", field="method.composite")
-    (slot,) = stop.live
+    (slot,) = backward_node.live
     weights = node.inputs[1 - slot]
     if weights not in graph.constants:
         raise MethodError(f"composite: the weights of node {node.name!r} are no constants", field="method.composite")
     return Layer(rule, slot, weights, node.input(2), added)
 
 
-def _sole_readers(plan: Plan) -> dict[str, Stop]:
+def _sole_readers(plan: Plan) -> dict[str, BackwardNode]:
     """By value that a single node reads, and which no output or capture of the graph is: that node's stop."""
     readers: dict[str, int] = {}
     for node in plan.graph.nodes:
         for name in (*node.inputs, *node.captured):
             readers[name] = readers.get(name, 0) + 1
     alone = {name for name, count in readers.items() if count == 1 and name not in plan.graph.outputs}
-    return {s.node.inputs[i]: s for s in plan.stops for i in s.live if s.node.inputs[i] in alone}
+    return {s.node.inputs[i]: s for s in plan.backward_nodes for i in s.live if s.node.inputs[i] in alone}
 
 
-def _constant(graph: Graph, reader: Stop) -> Array | None:
+def _constant(graph: Graph, reader: BackwardNode) -> Array | None:
     """The bias that an Add adds to its one live operand, whose shape it leaves."""
     if reader.node.op != "Add" or len(reader.live) != 1:
         return None
@@ -247,11 +247,14 @@ def _firsts(plan: Plan) -> set[str]:
         return set()
     late: set[str] = set()
     firsts = set()
-    for stop in plan.stops:
-        layer = stop.kind is Kind.RECURRENT or bool(stop.op.layer)
-        is_late = any(name in late for name in (*(stop.node.inputs[i] for i in stop.live), *stop.captured))
-        if layer and not is_late and stop.kind is Kind.MAP:
-            firsts.add(stop.node.name)
+    for backward_node in plan.backward_nodes:
+        layer = backward_node.kind is Kind.RECURRENT or bool(backward_node.op.layer)
+        is_late = any(
+            name in late
+            for name in (*(backward_node.node.inputs[i] for i in backward_node.live), *backward_node.captured)
+        )
+        if layer and not is_late and backward_node.kind is Kind.MAP:
+            firsts.add(backward_node.node.name)
         if layer or is_late:
-            late.update(stop.node.outputs)
+            late.update(backward_node.node.outputs)
     return firsts

@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.kernels import sums
+from lstm_explain.kernels import reductions
 from lstm_explain.methods import LRP
-from lstm_explain.plan.compile import Plan, constant_tap
-from lstm_explain.plan.live import Stop
+from lstm_explain.operators import Kind, NodeContext
+from lstm_explain.operators.formulas import in_dtype, settle, settle_all, times
+from lstm_explain.program.compile import Plan, constant_value
 from lstm_explain.program.passes import BackwardPass, Message, plus
+from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
-from lstm_explain.rules import Kind, Site
-from lstm_explain.rules.shares import in_dtype, settle, settle_all, times
 
 MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
 PROBES = 16  # vectors by which that is tried
@@ -23,9 +23,11 @@ PROBES = 16  # vectors by which that is tried
 class DensityStep(BackwardStep):
     """A step that hands on densities: as they are where the input is a sum itself, as relevance elsewhere."""
 
-    def __init__(self, stop: Stop, plan: Plan) -> None:
-        super().__init__(stop)
-        self.open = [(slot, name, stop.kind is not Kind.MAP and name in plan.linear) for slot, name in self.live]
+    def __init__(self, backward_node: BackwardNode, plan: Plan) -> None:
+        super().__init__(backward_node)
+        self.open = [
+            (slot, name, backward_node.kind is not Kind.MAP and name in plan.linear) for slot, name in self.live
+        ]
 
     def hand_on(
         self,
@@ -37,18 +39,18 @@ class DensityStep(BackwardStep):
         density: Array,
         amount: Array | None,
     ) -> None:
-        lane = self.lane(back, slot, message, density.shape)
+        layout = self.layout(back, slot, message, density.shape)
         if is_sum:
-            back.send(name, lane, None, density, amount)
+            back.send(name, layout, None, density, amount)
         else:
-            back.send(name, lane, plus(times(density, back.value(name)), amount))
+            back.send(name, layout, plus(times(density, back.value(name)), amount))
 
 
 class Neuron(DensityStep):
     """A sum or linear map. What its bias and stabiliser keep is absorbed, but for the bias factor's part of it."""
 
-    def __init__(self, stop: Stop, plan: Plan, lrp: LRP) -> None:
-        super().__init__(stop, plan)
+    def __init__(self, backward_node: BackwardNode, plan: Plan, lrp: LRP) -> None:
+        super().__init__(backward_node, plan)
         self.epsilon, self.bias_factor = lrp.epsilon, lrp.bias_factor
         (self.out,) = self.carrying
 
@@ -56,20 +58,20 @@ class Neuron(DensityStep):
         message = back.messages.get(self.out)
         if message is None:
             return
-        site, vjp = self.site(back), self.stop.op.vjp
+        context, vjp = self.context(back), self.backward_node.op.vjp
         assert vjp is not None
-        density, amount = self._settled(back, site, message)
-        units = _units(back, self.stop) if amount is not None else {}
+        density, amount = self._settled(back, context, message)
+        units = _units(back, self.backward_node) if amount is not None else {}
         for slot, name, is_sum in self.open:
             part = None
             if amount is not None:
-                assert self.stop.op.spread is not None
-                part = self.stop.op.spread(site, slot, amount * (units[slot] / sum(units.values())))
-            self.hand_on(back, slot, name, is_sum, message, vjp(site, slot, density), part)
+                assert self.backward_node.op.spread is not None
+                part = self.backward_node.op.spread(context, slot, amount * (units[slot] / sum(units.values())))
+            self.hand_on(back, slot, name, is_sum, message, vjp(context, slot, density), part)
 
-    def _settled(self, back: BackwardPass, site: Site, message: Message) -> tuple[Array, Array | None]:
+    def _settled(self, back: BackwardPass, context: NodeContext, message: Message) -> tuple[Array, Array | None]:
         """The density at the sum, and the amount to be spread over its units."""
-        density, amount, bias = message.density, message.amount, self.stop.op.bias(site)
+        density, amount, bias = message.density, message.amount, self.backward_node.op.bias(context)
         if message.relevance is not None:
             if back.batch == 1 and density is None and amount is None and not self.bias_factor:
                 settled = settle_all(message.relevance, back.value(self.out), bias, self.epsilon)
@@ -77,14 +79,14 @@ class Neuron(DensityStep):
                     back.account.keep(self.name, settled[1])
                     return settled[0], None
             own, kept = settle(message.relevance, back.value(self.out), self.epsilon)
-            back.account.absorb(self.name, self._rest(kept), message.lane)
+            back.account.absorb(self.name, self._rest(kept), message.layout)
             if self.bias_factor:
-                constant = back.value(constant_tap(self.out))
+                constant = back.value(constant_value(self.out))
                 amount = plus(amount, self.bias_factor * (kept + times(own, constant)))
             density = own if density is None else density + own
         assert density is not None
         if bias is not None and self.bias_factor != 1:
-            back.account.absorb(self.name, self._rest(times(density, bias)), message.lane)
+            back.account.absorb(self.name, self._rest(times(density, bias)), message.layout)
         return density, amount
 
     def _rest(self, kept: Array) -> Array:
@@ -97,7 +99,7 @@ class Neuron(DensityStep):
             return self
         message = back.messages[self.out]
         only_relevance = message.density is None and message.amount is None and not self.bias_factor
-        if back.batch == 1 and only_relevance and self.stop.kind is Kind.MAP and len(self.live) == 1:
+        if back.batch == 1 and only_relevance and self.backward_node.kind is Kind.MAP and len(self.live) == 1:
             return _dense(step, message.some(), step.fixed) or step
         return step
 
@@ -106,7 +108,7 @@ class Dense(BackwardStep):
     """`Neuron` of a small linear map and one sample, by a matrix of all that it does. shape: of the input."""
 
     def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
-        super().__init__(neuron.stop)
+        super().__init__(neuron.backward_node)
         self.out, self.epsilon, self.weights, self.bias, self.shape = neuron.out, neuron.epsilon, weights, bias, shape
         ((_, self.source),) = self.live
 
@@ -115,26 +117,28 @@ class Dense(BackwardStep):
         assert r is not None
         z, x = back.value(self.out), back.value(self.source)
         kept, given = np.zeros(1), np.empty(self.shape, back.dtype)
-        sums.dense_back(r.ravel(), z.ravel(), self.bias, self.epsilon, self.weights, x.ravel(), given.ravel(), kept)
+        reductions.dense_back(
+            r.ravel(), z.ravel(), self.bias, self.epsilon, self.weights, x.ravel(), given.ravel(), kept
+        )
         back.account.keep(self.name, kept)
         back.send(self.source, None, given)
 
 
-def _dense(neuron: Neuron, r: Array, site: Site) -> Dense | None:
+def _dense(neuron: Neuron, r: Array, context: NodeContext) -> Dense | None:
     """None where the map is large, or rounds otherwise than the product with its matrix does."""
-    (slot, _), vjp, bias = neuron.live[0], neuron.stop.op.vjp, neuron.stop.op.bias(site)
-    size, there = r.size, site.shape(slot)
+    (slot, _), vjp, bias = neuron.live[0], neuron.backward_node.op.vjp, neuron.backward_node.op.bias(context)
+    size, there = r.size, context.shape(slot)
     if not 0 < size * math.prod(there) <= MOST_WEIGHTS or size > MOST_ROWS:
         return None
     if bias is not None and bias.shape != r.shape[r.ndim - bias.ndim :]:
         return None
     assert vjp is not None
     dtype = r.dtype
-    weights = np.array([vjp(site, slot, one.reshape(r.shape)).ravel() for one in np.eye(size, dtype=dtype)])
+    weights = np.array([vjp(context, slot, one.reshape(r.shape)).ravel() for one in np.eye(size, dtype=dtype)])
     for probe in np.random.default_rng(0).standard_normal((PROBES, 1, size)).astype(dtype):
         product = np.empty((1, weights.shape[1]), dtype)
-        sums.rows_times(probe, weights, product)
-        if not np.array_equal(product.ravel(), vjp(site, slot, probe.reshape(r.shape)).ravel()):
+        reductions.rows_times(probe, weights, product)
+        if not np.array_equal(product.ravel(), vjp(context, slot, probe.reshape(r.shape)).ravel()):
             return None
     return Dense(neuron, weights, np.zeros(0, dtype) if bias is None else in_dtype(bias, dtype).ravel(), there)
 
@@ -146,38 +150,38 @@ class Scale(DensityStep):
         message = back.messages.get(self.carrying[0])
         if message is None:
             return
-        site, op = self.site(back), self.stop.op
+        context, op = self.context(back), self.backward_node.op
         ((slot, name, is_sum),) = self.open
         assert op.spread is not None
-        amount = None if message.amount is None else op.spread(site, slot, message.amount)
+        amount = None if message.amount is None else op.spread(context, slot, message.amount)
         if message.relevance is not None:
-            kept = op.spread(site, slot, message.relevance)
-            back.send(name, self.lane(back, slot, message, kept.shape), kept)
+            kept = op.spread(context, slot, message.relevance)
+            back.send(name, self.layout(back, slot, message, kept.shape), kept)
         if message.density is not None:
             assert op.vjp is not None
-            self.hand_on(back, slot, name, is_sum, message, op.vjp(site, slot, message.density), amount)
+            self.hand_on(back, slot, name, is_sum, message, op.vjp(context, slot, message.density), amount)
 
 
 # --- how many units feed a value, for the bias factor ---------------------------------------------------------------
 
 
-def _units(back: BackwardPass, stop: Stop) -> dict[int, float]:
+def _units(back: BackwardPass, backward_node: BackwardNode) -> dict[int, float]:
     """Units behind each live slot of a sum or linear map."""
-    if stop.kind is Kind.MAP:
-        return {slot: stop.op.fan_in(back.site(stop), slot) for slot in stop.live}
+    if backward_node.kind is Kind.MAP:
+        return {slot: backward_node.op.fan_in(back.context(backward_node), slot) for slot in backward_node.live}
     known = back.fan_in or _fill_fan_in(back)
-    return {slot: known.get(stop.node.inputs[slot], 1.0) for slot in stop.live}
+    return {slot: known.get(backward_node.node.inputs[slot], 1.0) for slot in backward_node.live}
 
 
 def _fill_fan_in(back: BackwardPass) -> dict[str, float]:
-    for stop in back.plan.stops:  # inputs first, so that every operand is known before its sum
-        if back.plan.linear.intersection(stop.node.outputs):
-            back.fan_in.update(dict.fromkeys(stop.node.outputs, _fan_in_of(back, stop)))
+    for backward_node in back.plan.backward_nodes:  # inputs first, so that every operand is known before its sum
+        if back.plan.linear.intersection(backward_node.node.outputs):
+            back.fan_in.update(dict.fromkeys(backward_node.node.outputs, _fan_in_of(back, backward_node)))
     return back.fan_in
 
 
-def _fan_in_of(back: BackwardPass, stop: Stop) -> float:
-    if stop.kind is Kind.MAP:
-        return sum(stop.op.fan_in(back.site(stop), slot) for slot in stop.live)
-    feeding = [back.fan_in.get(stop.node.inputs[slot], 1.0) for slot in stop.live]
-    return sum(feeding) if stop.kind is Kind.SUM else max(feeding)
+def _fan_in_of(back: BackwardPass, backward_node: BackwardNode) -> float:
+    if backward_node.kind is Kind.MAP:
+        return sum(backward_node.op.fan_in(back.context(backward_node), slot) for slot in backward_node.live)
+    feeding = [back.fan_in.get(backward_node.node.inputs[slot], 1.0) for slot in backward_node.live]
+    return sum(feeding) if backward_node.kind is Kind.SUM else max(feeding)

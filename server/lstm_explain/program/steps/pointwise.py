@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.plan.live import Stop
 from lstm_explain.program.passes import BackwardPass, plus
+from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 
 
@@ -15,11 +15,11 @@ class Activation(BackwardStep):
         message = back.messages.get(self.carrying[0])
         if message is None:
             return
-        relevance, distribute = message.relevance, self.stop.op.distribute
+        relevance, distribute = message.relevance, self.backward_node.op.distribute
         assert relevance is not None
         for slot, name in self.live:
-            kept = relevance if distribute is None else distribute(self.site(back), slot, relevance)
-            back.send(name, self.lane(back, slot, message, kept.shape), kept)
+            kept = relevance if distribute is None else distribute(self.context(back), slot, relevance)
+            back.send(name, self.layout(back, slot, message, kept.shape), kept)
 
 
 class Lookup(BackwardStep):
@@ -28,24 +28,24 @@ class Lookup(BackwardStep):
     squares: of a plain gradient, so that an index gets its L2 norm.
     """
 
-    def __init__(self, stop: Stop, *, squares: bool) -> None:
-        super().__init__(stop)
+    def __init__(self, backward_node: BackwardNode, *, squares: bool) -> None:
+        super().__init__(backward_node)
         self.squares = squares
 
     def __call__(self, back: BackwardPass) -> None:
         message = back.messages.get(self.carrying[0])
         if message is None:
             return
-        vjp, site, value = self.stop.op.vjp, self.site(back), message.relevance
+        vjp, context, value = self.backward_node.op.vjp, self.context(back), message.relevance
         assert vjp is not None
         if message.density is not None:
             value = plus(value, self._saliency(back, message.density))
         assert value is not None
         ((slot, name),) = self.live
-        relevance = vjp(site, slot, value)
+        relevance = vjp(context, slot, value)
         if message.density is not None and self.squares:
             relevance = np.sqrt(relevance)
-        back.send(name, self.lane(back, slot, message, relevance.shape), relevance)
+        back.send(name, self.layout(back, slot, message, relevance.shape), relevance)
 
     def _saliency(self, back: BackwardPass, g: Array) -> Array:
         return g * g if self.squares else g * back.value(self.carrying[0])

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
-from lstm_explain.plan.compile import Plan
-from lstm_explain.plan.live import Stop, values_by_slot
+from lstm_explain.operators import BatchLayout, SamplesMixed
+from lstm_explain.operators.recurrent import Back, BackwardResult, Recurrent, Run, Tape
+from lstm_explain.program.compile import Plan
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
+from lstm_explain.program.reachability import BackwardNode, values_by_slot
 from lstm_explain.program.steps.base import BackwardStep, Shape
-from lstm_explain.rules import Lane, LaneLost
-from lstm_explain.rules.recurrent import Back, Flow, Recurrent, Run, Tape
 
 
 class RecurrentForward:
     """Runs the node's kernels, and keeps their tapes."""
 
-    def __init__(self, stop: Stop, plan: Plan, cell: Recurrent) -> None:
-        self.node, self.graph, self.keep, self.cell = stop.node, plan.graph, plan.keep, cell
+    def __init__(self, backward_node: BackwardNode, plan: Plan, cell: Recurrent) -> None:
+        self.node, self.graph, self.keep, self.cell = backward_node.node, plan.graph, plan.keep, cell
 
     def __call__(self, done: ForwardPass) -> None:
         values = values_by_slot(self.node, self.graph, done.values, self.cell.reads)
@@ -61,10 +61,10 @@ class FromZeros:
 class RecurrentBackward(BackwardStep):
     """lrp: as the node takes it; None: gradients."""
 
-    def __init__(self, stop: Stop, cell: Recurrent, lrp: LRP | None) -> None:
-        super().__init__(stop)
+    def __init__(self, backward_node: BackwardNode, cell: Recurrent, lrp: LRP | None) -> None:
+        super().__init__(backward_node)
         self.cell, self.lrp = cell, lrp
-        self.state_slots, self.names = stop.op.states, dict(self.live)
+        self.state_slots, self.names = backward_node.op.states, dict(self.live)
 
     def __call__(self, back: BackwardPass) -> None:
         messages = self.messages(back)
@@ -87,34 +87,34 @@ class RecurrentBackward(BackwardStep):
             return [None if m is None else m.density for m in messages]
         return [None if m is None else m.relevance for m in messages]
 
-    def _hand_on(self, back: BackwardPass, messages: Sequence[Message | None], flow: Flow) -> None:
-        lane, live, lrp = self._lane_of_inputs(back, messages), self.names, self.lrp
+    def _hand_on(self, back: BackwardPass, messages: Sequence[Message | None], flow: BackwardResult) -> None:
+        layout, live, lrp = self._lane_of_inputs(back, messages), self.names, self.lrp
         for slot, array in flow.inputs.items():
             name = live.get(slot)
             if name is None:
                 if lrp is not None and slot in self.state_slots:
-                    back.account.keep_initial_state(array, lane)
+                    back.account.keep_initial_state(array, layout)
             elif lrp is None:
-                back.send(name, lane, None, array)
+                back.send(name, layout, None, array)
             else:
-                back.send(name, lane, array)
+                back.send(name, layout, array)
         if lrp is None:
             return
         if flow.absorbed.shape == (back.batch,):
             back.account.keep(self.name, flow.absorbed)
         else:
-            back.account.absorb(self.name, flow.absorbed, None if lane is None else Lane(0, lane.inner))
+            back.account.absorb(self.name, flow.absorbed, None if layout is None else BatchLayout(0, layout.inner))
 
-    def _lane_of_inputs(self, back: BackwardPass, messages: Sequence[Message | None]) -> Lane | None:
+    def _lane_of_inputs(self, back: BackwardPass, messages: Sequence[Message | None]) -> BatchLayout | None:
         """The operator's batch axis, which is the same in every input."""
         if back.batch == 1:
             return None
         batch_first = self.cell.batch_first
         output, message = next((i, m) for i, m in enumerate(messages) if m is not None)
         axis = 0 if batch_first else (2 if output == 0 else 1)
-        if message.lane is None or message.lane.axis != axis:
-            raise LaneLost
-        return Lane(0 if batch_first else 1, message.lane.inner)
+        if message.layout is None or message.layout.axis != axis:
+            raise SamplesMixed
+        return BatchLayout(0 if batch_first else 1, message.layout.inner)
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         return _OfShape(self, back.done.tapes[self.name])
@@ -124,7 +124,7 @@ class _OfShape(RecurrentBackward):
     """For tapes as long as these; sequences of several lengths go through the step itself."""
 
     def __init__(self, step: RecurrentBackward, tapes: list[Tape]) -> None:
-        super().__init__(step.stop, step.cell, step.lrp)
+        super().__init__(step.backward_node, step.cell, step.lrp)
         self.back: Back = step.cell.ready_back(tapes, step.lrp)
         self.whole, self.shape = tapes[0].lens.whole, tapes[0].x.shape
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from lstm_explain.graph.ir import Array
-from lstm_explain.plan.live import Stop
+from lstm_explain.operators import Kind, NodeContext
 from lstm_explain.program.passes import BackwardPass, Message
+from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.linear import DensityStep
-from lstm_explain.rules import Kind, Site
 
 MOST_PLACES = 1 << 12  # of a view that is kept as a list of places
 CHANNELS = ("relevance", "density", "amount")
@@ -27,25 +27,25 @@ class Routing(DensityStep):
         message = next((m for m in messages if m is not None), None)
         if message is None:
             return
-        site, vjp = self.site(back), self.stop.op.vjp
+        context, vjp = self.context(back), self.backward_node.op.vjp
         assert vjp is not None
-        if message.density is None and len(messages) == len(self.live) == 1 and not self.stop.drops:
+        if message.density is None and len(messages) == len(self.live) == 1 and not self.backward_node.drops:
             assert message.relevance is not None
             ((slot, name),) = self.live
-            moved = vjp(site, slot, message.relevance)
-            back.send(name, self.lane(back, slot, message, moved.shape), moved)
+            moved = vjp(context, slot, message.relevance)
+            back.send(name, self.layout(back, slot, message, moved.shape), moved)
             return
         relevance, density, amount = (channel(messages, name) for name in CHANNELS)
         landed: list[Array] = []
         for slot, name, is_sum in self.open:
             if relevance is not None:
-                moved = vjp(site, slot, relevance)
-                back.send(name, self.lane(back, slot, message, moved.shape), moved)
+                moved = vjp(context, slot, relevance)
+                back.send(name, self.layout(back, slot, message, moved.shape), moved)
                 landed.append(moved)
             if density is not None:
-                spread = None if amount is None else vjp(site, slot, amount)
-                self.hand_on(back, slot, name, is_sum, message, vjp(site, slot, density), spread)
-        if self.stop.drops and message.relevance is not None:
+                spread = None if amount is None else vjp(context, slot, amount)
+                self.hand_on(back, slot, name, is_sum, message, vjp(context, slot, density), spread)
+        if self.backward_node.drops and message.relevance is not None:
             self._absorb(back, message, messages, landed)
 
     def _absorb(
@@ -54,9 +54,9 @@ class Routing(DensityStep):
         """What has landed on no input."""
         for arrived in messages:
             if arrived is not None and arrived.relevance is not None:
-                back.account.absorb(self.name, arrived.relevance, arrived.lane)
+                back.account.absorb(self.name, arrived.relevance, arrived.layout)
         for (slot, _), moved in zip(self.live, landed, strict=True):
-            back.account.absorb(self.name, -moved, self.lane(back, slot, message, moved.shape))
+            back.account.absorb(self.name, -moved, self.layout(back, slot, message, moved.shape))
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         step = self.with_fixed_site(back)
@@ -71,22 +71,22 @@ class ChainRule(BackwardStep):
         message = next((m for m in messages if m is not None), None)
         if message is None:
             return
-        site, vjp = self.site(back), self.stop.op.vjp
+        context, vjp = self.context(back), self.backward_node.op.vjp
         assert vjp is not None
         density, relevance = channel(messages, "density"), channel(messages, "relevance")
         for slot, name in self.live:
             if density is not None:
-                array = vjp(site, slot, density)
-                back.send(name, self.lane(back, slot, message, array.shape), None, array)
+                array = vjp(context, slot, density)
+                back.send(name, self.layout(back, slot, message, array.shape), None, array)
             if relevance is not None:
-                array = vjp(site, slot, relevance)
-                back.send(name, self.lane(back, slot, message, array.shape), array)
+                array = vjp(context, slot, relevance)
+                back.send(name, self.layout(back, slot, message, array.shape), array)
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         step = self.with_fixed_site(back)
         if step is None:
             return self
-        return (_view(step, back) if self.stop.kind is Kind.ROUTING else None) or step
+        return (_view(step, back) if self.backward_node.kind is Kind.ROUTING else None) or step
 
 
 def channel(messages: Sequence[Message | None], name: str) -> Array | tuple[Array | None, ...] | None:
@@ -107,9 +107,16 @@ class View(BackwardStep):
     """
 
     def __init__(
-        self, stop: Stop, source: str, target: str, places: Array, shape: tuple[int, ...], *, density: bool
+        self,
+        backward_node: BackwardNode,
+        source: str,
+        target: str,
+        places: Array,
+        shape: tuple[int, ...],
+        *,
+        density: bool,
     ) -> None:
-        super().__init__(stop)
+        super().__init__(backward_node)
         self.source, self.target, self.places, self.shape, self.density = source, target, places, shape, density
         first, self.size = int(places[0]), math.prod(shape)
         in_a_row = np.array_equal(places, np.arange(first, first + len(places)))
@@ -134,34 +141,36 @@ class View(BackwardStep):
     def then(self, view: View) -> View:
         """Both, where this one alone feeds the other."""
         places = view.places[self.places]
-        return View(view.stop, self.source, view.target, places, view.shape, density=self.density)
+        return View(view.backward_node, self.source, view.target, places, view.shape, density=self.density)
 
 
 def _view(step: Routing | ChainRule, back: BackwardPass) -> View | None:
     """What a routing operator does to an array, if that is small, and no element is added to another."""
     message = back.messages.get(step.carrying[0])
-    if back.batch > 1 or message is None or len(step.live) != 1 or len(step.carrying) != 1 or step.stop.drops:
+    if back.batch > 1 or message is None or len(step.live) != 1 or len(step.carrying) != 1 or step.backward_node.drops:
         return None
     if (message.relevance is None) == (message.density is None) or message.amount is not None:
         return None
     if message.density is not None and isinstance(step, Routing) and not step.open[0][2]:
         return None
     ((slot, name),) = step.live
-    shape, site = message.some().shape, step.fixed
-    assert site is not None
-    found = _places(step.stop, site, slot, shape)
+    shape, context = message.some().shape, step.fixed
+    assert context is not None
+    found = _places(step.backward_node, context, slot, shape)
     if found is None:
         return None
-    return View(step.stop, step.carrying[0], name, *found, density=message.density is not None)
+    return View(step.backward_node, step.carrying[0], name, *found, density=message.density is not None)
 
 
-def _places(stop: Stop, site: Site, slot: int, shape: tuple[int, ...]) -> tuple[Array, tuple[int, ...]] | None:
-    size, vjp = math.prod(shape), stop.op.vjp
+def _places(
+    backward_node: BackwardNode, context: NodeContext, slot: int, shape: tuple[int, ...]
+) -> tuple[Array, tuple[int, ...]] | None:
+    size, vjp = math.prod(shape), backward_node.op.vjp
     if not 0 < size <= MOST_PLACES:
         return None
     assert vjp is not None
-    numbers = np.arange(1.0, size + 1, dtype=site.dtype)
-    moved = vjp(site, slot, numbers.reshape(shape))
+    numbers = np.arange(1.0, size + 1, dtype=context.dtype)
+    moved = vjp(context, slot, numbers.reshape(shape))
     flat = moved.ravel()
     at = np.flatnonzero(flat)
     if len(at) != size or not np.array_equal(np.sort(flat[at]), numbers):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lstm_explain.graph.session import run_session
-from lstm_explain.plan.compile import Segment
-from lstm_explain.plan.small import fits, shaped
+from lstm_explain.program.compile import Segment
+from lstm_explain.program.numpy_segments import fits, shaped
 from lstm_explain.program.passes import ForwardPass
 
 

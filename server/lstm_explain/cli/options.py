@@ -1,0 +1,62 @@
+"""What several commands are given, and how they end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from lstm_explain.methods import Method
+    from lstm_explain.model import Model
+    from lstm_explain.target import Target
+
+OK, NOT_POSSIBLE, USAGE, SOME_FAILED = 0, 1, 2, 3
+# Libraries that would start threads of their own beside those that `--threads` allows; they read these on import.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model's file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    print(f"lstm-explain: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"{option} {text!r} is not NAME=VALUE")
+    return name, value
+
+
+def array_of(path: str) -> Any:
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise typer.BadParameter(f"{path} is not a NumPy .npy file of numbers: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise typer.BadParameter(f"{path} holds several arrays, a .npy file with one is wanted")
+    return array
+
+
+def method_of(name: str, parameters: Sequence[str]) -> Method:
+    from lstm_explain.repository.text_notation import method_from_text
+
+    return method_from_text(name, dict(pair(text, "--param") for text in parameters))
+
+
+def target_of(text: str | None, batch_axis: str, model: Model) -> Target:
+    from lstm_explain.repository.text_notation import parse_target
+    from lstm_explain.target import Target
+
+    output, index = (None, None) if text is None else parse_target(text, model.outputs)
+    if batch_axis != "none" and not batch_axis.isdigit():
+        raise typer.BadParameter(f"--batch-axis {batch_axis!r} is neither a number nor none")
+    return Target(output=output, index=index, batch_axis=None if batch_axis == "none" else int(batch_axis))

@@ -1,0 +1,60 @@
+"""Inputs that declare no shape get the one rank that the operators which read them admit."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import ModelProto, NodeProto, ValueInfoProto
+
+from lstm_explain.errors import ModelError
+from lstm_explain.graph.protos import without_weights
+from lstm_explain.graph.sandbox import survives
+
+MOST = 6
+RECURRENT = {0: 3, 4: 1, 5: 3, 6: 3}  # by slot: X, sequence_lens, initial states
+
+
+def give_ranks(model: ModelProto) -> None:
+    """Raises ModelError where none fits, or several do."""
+    given = {t.name for t in model.graph.initializer}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or kind.HasField("shape") or value.name in given:
+            continue
+        fitting = [rank for rank in range(MOST + 1) if _fits(model, value, rank)]
+        if len(fitting) != 1:
+            said = f"ranks {fitting[0]} to {fitting[-1]} fit" if fitting else "no rank fits its readers"
+            raise ModelError(f"input {value.name!r} declares no shape, and {said}")
+        _declare(value, fitting[0])
+
+
+def _declare(value: ValueInfoProto, rank: int) -> None:
+    shape = value.type.tensor_type.shape
+    shape.SetInParent()
+    for _ in range(rank):
+        shape.dim.add()
+
+
+def _fits(model: ModelProto, value: ValueInfoProto, rank: int) -> bool:
+    """Whether its readers, and ONNX's own inference, have nothing against it."""
+    wanted = {_wanted(node, slot) for node in model.graph.node for slot, n in enumerate(node.input) if n == value.name}
+    if wanted - {None, rank}:
+        return False
+    _declare(value, rank)
+    try:
+        bare = without_weights(model)
+        if not survives(bare):
+            return False
+        onnx.shape_inference.infer_shapes(bare, strict_mode=True)
+    except Exception:  # of several types, all about shapes
+        return False
+    finally:
+        value.type.tensor_type.ClearField("shape")
+    return True
+
+
+def _wanted(node: NodeProto, slot: int) -> int | None:
+    """The rank at this slot, where inference does not look at it."""
+    if node.op_type in ("LSTM", "GRU", "RNN"):
+        return RECURRENT.get(slot)
+    orders = [len(a.ints) for a in node.attribute if a.name == "perm"]
+    return orders[0] if node.op_type == "Transpose" and orders else None

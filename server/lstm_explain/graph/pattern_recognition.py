@@ -1,0 +1,128 @@
+"""The way back from primitives: what exporters spell out, and the rules know as one operator.
+
+A node that ends such a spelling is replaced by the operator; the nodes before it stay for whatever else reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.node_editing import make
+
+Producers = Mapping[str, Node]
+Pattern = Callable[[Graph, Producers, Node], "Node | None"]
+
+
+def recognised(graph: Graph, producers: Producers, node: Node) -> Node:
+    """The operator that this node ends the spelling of; the node itself where it ends none."""
+    for pattern in PATTERNS.get(node.op, ()):
+        found = pattern(graph, producers, node)
+        if found is not None:
+            return found
+    return node
+
+
+def _softmax(graph: Graph, producers: Producers, node: Node) -> Node | None:
+    """Exponentials divided by their sum. Its scores get relevance as those of any Softmax, and it can be a gate."""
+    exponentials, total = (producers.get(name) for name in node.inputs)
+    if exponentials is None or total is None or (exponentials.op, total.op) != ("Exp", "ReduceSum"):
+        return None
+    axes = _reduced_axes(graph, total)
+    if total.inputs[0] != node.inputs[0] or len(axes) != 1 or not total.attribute("keepdims", 1):
+        return None
+    scores, rank = exponentials.inputs[0], graph.type_of(node.inputs[0]).rank
+    if node.opset < 13 and axes[0] not in (-1, None if rank is None else rank - 1):
+        return None  # Softmax of old normalises everything behind its axis too
+    shifted = producers.get(scores)
+    if shifted is not None and shifted.op == "Sub":
+        largest = producers.get(shifted.inputs[1])
+        same = largest is not None and largest.op == "ReduceMax" and largest.inputs[0] == shifted.inputs[0]
+        if same and largest is not None and _reduced_axes(graph, largest) == axes and largest.attribute("keepdims", 1):
+            scores = shifted.inputs[0]
+    return make("Softmax", [scores], [node.outputs[0]], node.opset, node.name, axis=axes[0])
+
+
+def _reduced_axes(graph: Graph, node: Node) -> list[int]:
+    constant = graph.constants.get(node.input(1))
+    return list(node.attribute("axes", [])) if constant is None else [int(a) for a in constant.reshape(-1)]
+
+
+def _sigmoid(graph: Graph, producers: Producers, node: Node) -> Node | None:
+    """1 / (1 + exp(-x)), which is a gate."""
+    if node.op == "Div" and not _is(graph, node.inputs[0], 1, beside=node.inputs[1]):
+        return None
+    exponential = _one_plus_exp(graph, producers, node.inputs[-1])
+    x = None if exponential is None else _negated(graph, producers, exponential.inputs[0])
+    return None if x is None else make("Sigmoid", [x], [node.outputs[0]], node.opset, node.name)
+
+
+def _softplus(graph: Graph, producers: Producers, node: Node) -> Node | None:
+    """log(1 + exp(x)), where ONNX Runtime has the operator."""
+    exponential = _one_plus_exp(graph, producers, node.inputs[0])
+    if exponential is None or graph.type_of(node.outputs[0]).dtype != np.float32:
+        return None
+    return make("Softplus", exponential.inputs[:1], [node.outputs[0]], node.opset, node.name)
+
+
+def _complement(graph: Graph, producers: Producers, node: Node) -> Node | None:
+    """1 + (-x), which is 1 - x: of a gate it is the other gate, and no sum with a bias."""
+    for one, other in (node.inputs, node.inputs[::-1]):
+        constant, x = graph.constants.get(one), _negated(graph, producers, other)
+        if constant is not None and constant.size and (constant == 1).all() and x is not None:
+            return make("Sub", [one, x], [node.outputs[0]], node.opset, node.name)
+    return None
+
+
+def _relu(graph: Graph, producers: Producers, node: Node) -> Node | None:
+    """max(x, 0)"""
+    if len(node.inputs) != 2 or node.opset < 14:  # before, Relu is of floating-point numbers only
+        return None
+    for zero, x in (node.inputs, node.inputs[::-1]):
+        if x not in graph.constants and _is(graph, zero, 0, beside=x):
+            return make("Relu", [x], [node.outputs[0]], node.opset, node.name)
+    return None
+
+
+def _one_plus_exp(graph: Graph, producers: Producers, name: str) -> Node | None:
+    """The Exp in it."""
+    total = producers.get(name)
+    if total is None or total.op != "Add":
+        return None
+    for one, other in (total.inputs, total.inputs[::-1]):
+        exponential = producers.get(other)
+        if exponential is not None and exponential.op == "Exp" and _is(graph, one, 1, beside=other):
+            return exponential
+    return None
+
+
+def _negated(graph: Graph, producers: Producers, name: str) -> str | None:
+    """x, where the value is -x or x times -1."""
+    node = producers.get(name)
+    if node is None or node.op not in ("Neg", "Mul"):
+        return None
+    if node.op == "Neg":
+        return node.inputs[0]
+    for factor, x in (node.inputs, node.inputs[::-1]):
+        if _is(graph, factor, -1, beside=x):
+            return x
+    return None
+
+
+def _is(graph: Graph, name: str, number: float, *, beside: str) -> bool:
+    """Whether the value is this constant, and no operand that makes `beside` any larger."""
+    constant, rank = graph.constants.get(name), graph.type_of(beside).rank
+    if constant is None or constant.size != 1 or constant.reshape(-1)[0] != number:
+        return False
+    return constant.ndim == 0 or (rank is not None and constant.ndim <= rank)
+
+
+PATTERNS: dict[str, tuple[Pattern, ...]] = {
+    "Div": (_softmax, _sigmoid),
+    "Reciprocal": (_sigmoid,),
+    "Log": (_softplus,),
+    "Add": (_complement,),
+    "Max": (_relu,),
+}

@@ -1,0 +1,165 @@
+"""Compiled kernels that come with a container image: compiled when it is built, found when it runs.
+
+`python -m lstm_explain.kernels.cache CPU…` fills the folder NUMBA_CACHE_DIR for this machine's processor and for those
+named (LLVM's names: x86-64-v3, x86-64-v4). The image is built on one processor and runs on others, so `use()` names
+the best of LSTM_EXPLAIN_KERNEL_CPUS that this one is. Numba also insists on a folder that it can write to; on a
+read-only file system it gets a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
+
+from lstm_explain.errors import Error
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import onnx
+
+FOLDER, CPU, FEATURES = "NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"
+COMPILED_FOR = "LSTM_EXPLAIN_KERNEL_CPUS"
+NEEDS = {  # best first
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    "x86-64-v3": {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"},
+}
+ONLY = ["--only-compile"]
+WRITABLE_WHERE_NOTHING_ELSE_IS = "/dev/shm"
+
+
+def use() -> None:
+    """To be called before Numba is imported; imports no NumPy, whose number of threads is yet to be told."""
+    _choose_cpu()
+    folder = os.environ.get(FOLDER)
+    if folder and Path(folder).is_dir() and not os.access(folder, os.W_OK):
+        os.environ[FOLDER] = str(_copy_of(folder))
+
+
+def _copy_of(folder: str) -> Path:
+    """In a place that can be written: an earlier copy of ours, or a new one. Raises Error where nothing can be."""
+    name = f"lstm-explain-kernels-{os.geteuid()}"
+    for place in (None, WRITABLE_WHERE_NOTHING_ELSE_IS):
+        try:
+            parent = Path(tempfile.gettempdir() if place is None else place)
+            copy = parent / name
+            if not _is_ours(copy):
+                new = tempfile.mkdtemp(prefix=f"{name}-", dir=parent)
+                shutil.copytree(folder, new, dirs_exist_ok=True)
+                copy = _renamed(Path(new), copy)
+        except OSError:
+            continue
+        return copy
+    raise Error("compiled kernels need a folder that can be written: mount one at /tmp")
+
+
+def _is_ours(folder: Path) -> bool:
+    """What Numba finds there it runs: nobody else may have put it there."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _renamed(new: Path, wanted: Path) -> Path:
+    try:
+        return new.rename(wanted)
+    except OSError:  # taken meanwhile
+        return new
+
+
+def _choose_cpu() -> None:
+    compiled = os.environ.get(COMPILED_FOR, "").split()
+    if not compiled or CPU in os.environ or platform.machine() != "x86_64":
+        return
+    from llvmlite import binding
+
+    has = {name for name, present in binding.get_host_cpu_features().items() if present}
+    for name, needs in NEEDS.items():
+        if name in compiled and needs <= has:
+            os.environ.update({CPU: name, FEATURES: ""})
+            return
+
+
+def fill(cpus: Sequence[str]) -> None:
+    """Compiles every kernel for every type that explanations call it with."""
+    _explain_small_models()
+    calls = pickle.dumps([(k.__module__, k.__name__, k.signatures) for k in _kernels()])
+    for cpu in cpus:  # compiled, but not run: this machine may be of another kind
+        environment = {**os.environ, CPU: cpu, FEATURES: "", COMPILED_FOR: ""}
+        subprocess.run(
+            [sys.executable, "-m", "lstm_explain.kernels.cache", *ONLY], env=environment, input=calls, check=True
+        )
+
+
+def _compile(calls: bytes) -> None:
+    for module, name, signatures in pickle.loads(calls):
+        kernel = getattr(import_module(module), name)
+        for signature in signatures:
+            if signature not in kernel.signatures:  # some name their types, and are compiled when they are imported
+                kernel.compile(signature)
+
+
+def _kernels() -> list[Any]:
+    """Every compiled function, where it is defined."""
+    from lstm_explain import kernels
+
+    found = []
+    for name in (m.name for m in iter_modules(kernels.__path__)):
+        module = import_module(f"{kernels.__name__}.{name}")
+        found += [v for v in vars(module).values() if hasattr(v, "signatures") and v.__module__ == module.__name__]
+    return found
+
+
+def _explain_small_models() -> None:
+    import numpy as np
+
+    from lstm_explain import LRP, Gradient, Method, Target, load
+
+    methods: list[Method] = [LRP(product_rule="all"), LRP(product_rule="abs"), Gradient()]
+    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        # float64 over weights that float32 holds: what is repeated where float32 was not enough
+        for dtype, held in ((np.float32, np.float32), (np.float64, np.float64), (np.float64, np.float32)):
+            model = load(_small_model(op, gates, dtype, held))
+            x = np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 2, 2)
+            for method in methods:
+                model.explain({"x": x}, method, Target(index=(0, 1), batch_axis=1))
+
+
+def _small_model(op: str, gates: int, dtype: npt.DTypeLike, held: npt.DTypeLike) -> onnx.ModelProto:
+    """One recurrent node of three units over two features, with weights that `held` holds exactly."""
+    import numpy as np
+    import onnx
+
+    rng = np.random.default_rng(0)
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    shapes = {"W": (1, 3 * gates, 2), "R": (1, 3 * gates, 3), "B": (1, 6 * gates)}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(op, ["x", *shapes], ["", "last"], hidden_size=3)],
+        "small",
+        [onnx.helper.make_tensor_value_info("x", element, ["T", "B", 2])],
+        [onnx.helper.make_tensor_value_info("last", element, [1, "B", 3])],
+        [
+            onnx.numpy_helper.from_array(rng.normal(size=shape).astype(held).astype(dtype), name)
+            for name, shape in shapes.items()
+        ],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ONLY:
+        _compile(sys.stdin.buffer.read())
+    else:
+        fill(sys.argv[1:])

@@ -1,0 +1,225 @@
+"""The recurrent product of the time loops: a few vectors, one a sample, times one matrix that is packed once.
+
+BLAS lays out the matrix anew at every call, so of every step, and a loop over the matrix is held up by the sums that it
+reads and writes. Here sums stay in registers: tiles of WIDTH columns times a few vectors, written in LLVM's own
+vectors since no loop is turned into this. The matrix is packed in the order in which it is read: GROUP tiles side by
+side, row by row, since one vector alone waits for weights, and one long stream of them comes faster than several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+from llvmlite import binding, ir
+from numba.extending import intrinsic
+
+from lstm_explain.kernels.scalar_functions import BARE, FAST
+
+WIDTH, GROUP = 16, 4
+LINE = 64  # bytes of a cache line
+INT = ir.IntType(64)
+
+
+def pack(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """[K, N] to ceil(N / WIDTH) tiles of K rows, zeros past N: [tiles, K, WIDTH] by its size.
+
+    GROUP tiles lie together, [K, GROUP, WIDTH], then those left over, [K, as many, WIDTH]. In float32 where that
+    holds every weight exactly, whatever the arithmetic: each step reads all of them, and takes as long as they take to
+    come from the cache.
+    """
+    single = matrix.astype(np.float32)
+    lean = single if np.array_equal(single, matrix) else matrix
+    K, N = lean.shape
+    tiles = -(-N // WIDTH)
+    padded = np.zeros((K, tiles * WIDTH), lean.dtype)
+    padded[:, :N] = lean
+    groups = [padded[:, at : at + GROUP * WIDTH].ravel() for at in range(0, tiles * WIDTH, GROUP * WIDTH)]
+    packed = _aligned(padded.size, lean.dtype)
+    np.concatenate(groups, out=packed)
+    return packed.reshape(tiles, K, WIDTH)
+
+
+def _aligned(size: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Room that begins with a cache line, so that no vector of weights lies in two."""
+    room = np.empty(size * dtype.itemsize + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + size * dtype.itemsize].view(dtype)
+
+
+def _has_32_registers() -> bool:
+    """Of the processor that is compiled for (see kernel_cache)."""
+    if nb.config.CPU_NAME:
+        return bool(nb.config.CPU_NAME == "x86-64-v4")
+    return bool(binding.get_host_cpu_features().get("avx512f", False))
+
+
+def _tile(rows: int, tiles: int) -> Callable[..., None]:
+    """out[first : first + rows, columns of the tiles] = vectors[first : first + rows] @ their columns of packed.
+
+    The tiles from number `index` on, in a group that holds `size` and begins with tile `group`. Each number is one sum,
+    in the order of k, however many rows and tiles are at work at once: the product of a sample is the same, to the last
+    bit, in any company.
+    """
+    places = [(r, t) for r in range(rows) for t in range(tiles)]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vectors, packed, out = (
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args[:3], arguments[:3], strict=True)
+        )
+        first, group, size, index = arguments[3:]
+        given, weight, number = (context.get_value_type(kind.dtype) for kind in signature.args[:3])
+        vector, weights = ir.VectorType(number, WIDTH), ir.VectorType(weight, WIDTH)
+        every = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+        K = builder.extract_value(builder.load(packed._get_ptr_by_name("shape")), 1)
+        stride = builder.extract_value(builder.load(out._get_ptr_by_name("shape")), 1)
+        width = ir.Constant(INT, WIDTH)
+        before = builder.add(builder.mul(group, K), builder.sub(index, group))
+        weights_from = builder.gep(packed.data, [builder.mul(before, width)])
+        line = builder.mul(size, width)
+        lines = [builder.add(first, ir.Constant(INT, r)) for r in range(rows)]
+        starts = [builder.gep(vectors.data, [builder.mul(line, K)]) for line in lines]
+
+        def read(k: Any, t: int) -> Any:
+            at = builder.gep(weights_from, [builder.add(builder.mul(k, line), ir.Constant(INT, t * WIDTH))])
+            w = builder.load(builder.bitcast(at, weights.as_pointer()), align=4)
+            return w if weight == number else builder.fpext(w, vector)
+
+        def spread(start: Any, k: Any) -> Any:
+            value = builder.load(builder.gep(start, [k]))
+            if given != number:
+                value = builder.fpext(value, number)
+            single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+            return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), every)
+
+        def step(k: Any, sums: list[Any]) -> list[Any]:
+            ws, values = [read(k, t) for t in range(tiles)], [spread(start, k) for start in starts]
+            terms = [builder.fmul(values[r], ws[t], flags=("contract",)) for r, t in places]
+            return [builder.fadd(total, x, flags=("contract",)) for total, x in zip(sums, terms, strict=True)]
+
+        zero = ir.Constant(vector, [0.0] * WIDTH)
+        sums = _loop(builder, ir.Constant(INT, 0), K, 1, [zero] * len(places), step)
+        for (r, t), total in zip(places, sums, strict=True):
+            column = builder.mul(builder.add(index, ir.Constant(INT, t)), width)
+            at = builder.gep(out.data, [builder.add(builder.mul(lines[r], stride), column)])
+            builder.store(total, builder.bitcast(at, vector.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(typing: Any, vectors: Any, packed: Any, out: Any, first: Any, group: Any, size: Any, index: Any) -> Any:
+        return nb.types.none(vectors, packed, out, *[nb.types.int64] * 4), generate
+
+    return tile
+
+
+def _loop(
+    builder: Any, start: Any, end: Any, by: int, values: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+) -> list[Any]:
+    """for k in range(start, end, by): values = body(k, values). Returns the last values."""
+    before = builder.block
+    inside, behind = builder.append_basic_block("inside"), builder.append_basic_block("behind")
+    builder.cbranch(builder.icmp_signed("<", start, end), inside, behind)
+    builder.position_at_end(inside)
+    k = builder.phi(INT)
+    held = [builder.phi(value.type) for value in values]
+    made = body(k, held)
+    after = builder.add(k, ir.Constant(INT, by))
+    k.add_incoming(start, before)
+    k.add_incoming(after, builder.block)
+    for phi, first, later in zip(held, values, made, strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, builder.block)
+    last = builder.block
+    builder.cbranch(builder.icmp_signed("<", after, end), inside, behind)
+    builder.position_at_end(behind)
+    results = []
+    for first, later in zip(values, made, strict=True):
+        phi = builder.phi(first.type)
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, last)
+        results.append(phi)
+    return results
+
+
+# Named by rows and tiles. Eight sums are at work at once where there are as many: an addition takes four cycles.
+_8x1, _4x2, _4x1, _2x4, _2x2, _2x1 = (_tile(r, t) for r, t in ((8, 1), (4, 2), (4, 1), (2, 4), (2, 2), (2, 1)))
+_1x4, _1x3, _1x2, _1x1 = (_tile(1, t) for t in (4, 3, 2, 1))
+EIGHT = _has_32_registers()
+
+
+def _types(given: nb.types.Type, weight: nb.types.Type, number: nb.types.Type) -> Any:
+    """Inputs may be read-only."""
+    vectors, packed = nb.types.Array(given, 2, "C", readonly=True), nb.types.Array(weight, 3, "C", readonly=True)
+    return nb.void(vectors, packed, number[:, ::1], nb.int64, nb.int64)
+
+
+_32, _64 = nb.float32, nb.float64
+
+
+@nb.njit(
+    [_types(_32, _32, _32), _types(_32, _32, _64), _types(_64, _32, _64), _types(_64, _64, _64)],
+    **BARE,
+)
+def multiply(vectors, packed, out, count, step):
+    """out[:count] = vectors[:count] @ matrix. vectors [B, K], packed as by `pack`, out [B, N padded]; contiguous.
+
+    The arithmetic is that of `out`. Every other `step` goes through the groups of the matrix from the last to the
+    first: those that the step before read last are still in a cache, also where it does not hold them all.
+    """
+    eights = count // 8 * 8 if EIGHT else 0
+    fours = eights + (count - eights) // 4 * 4
+    groups = (packed.shape[0] + GROUP - 1) // GROUP
+    for n in range(groups):
+        group = GROUP * (groups - 1 - n if step % 2 else n)
+        size = min(GROUP, packed.shape[0] - group)
+        end, pairs = group + size, group + size // 2 * 2
+        for index in range(group, end if eights else group):
+            for b in range(0, eights, 8):
+                _8x1(vectors, packed, out, b, group, size, index)
+        for b in range(eights, fours, 4):
+            for index in range(group, pairs, 2):
+                _4x2(vectors, packed, out, b, group, size, index)
+            if pairs < end:
+                _4x1(vectors, packed, out, b, group, size, pairs)
+        if count - fours >= 2:
+            if size == GROUP:
+                _2x4(vectors, packed, out, fours, group, size, group)
+            else:
+                if pairs > group:
+                    _2x2(vectors, packed, out, fours, group, size, group)
+                if pairs < end:
+                    _2x1(vectors, packed, out, fours, group, size, pairs)
+        if count % 2:
+            if size == GROUP:
+                _1x4(vectors, packed, out, count - 1, group, size, group)
+            elif size == 3:
+                _1x3(vectors, packed, out, count - 1, group, size, group)
+            elif size == 2:
+                _1x2(vectors, packed, out, count - 1, group, size, group)
+            else:
+                _1x1(vectors, packed, out, count - 1, group, size, group)
+
+
+@nb.njit(**{**FAST, "cache": False, "inline": "always"})
+def width_of(packed):
+    """Columns of a product with `packed`, padding included."""
+    return packed.shape[0] * packed.shape[2]
+
+
+def _dense_types(given: nb.types.Type, weight: nb.types.Type) -> Any:
+    vectors, packed = nb.types.Array(given, 2, "C", readonly=True), nb.types.Array(weight, 3, "C", readonly=True)
+    return nb.void(vectors, packed, nb.types.Array(given, 1, "C", readonly=True), given[:, ::1])
+
+
+@nb.njit([_dense_types(_32, _32), _dense_types(_64, _32), _dense_types(_64, _64)], **FAST)
+def dense(vectors, packed, bias, out):
+    """out [B, N] = vectors [B, K] @ matrix + bias [N]; packed: the matrix, as by `pack`. Contiguous."""
+    product = np.empty((out.shape[0], width_of(packed)), out.dtype)
+    multiply(vectors, packed, product, out.shape[0], 0)
+    for b in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[b, j] = product[b, j] + bias[j]

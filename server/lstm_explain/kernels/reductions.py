@@ -1,0 +1,180 @@
+"""Small arithmetic of the walk that NumPy would take five calls for, each dearer than the sums of a small model.
+
+Compiled on import for both precisions, for arrays that may be read-only. Results go into arrays of the caller's, since
+handing out a new one costs more than most of these sums. Unlike in the time loops, infinities and NaN keep their
+meaning here: they tell that a relevance has overflown.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from lstm_explain.kernels.scalar_functions import BARE
+
+FINITE = {**BARE, "fastmath": {"reassoc", "nsz", "contract"}}
+
+
+def _read(kind: nb.types.Type, ndim: int) -> nb.types.Array:
+    return nb.types.Array(kind, ndim, "C", readonly=True)
+
+
+_KINDS = (nb.float32, nb.float64)
+
+
+@nb.njit([nb.void(_read(kind, 3), nb.float64[::1]) for kind in _KINDS], **FINITE)
+def add_per_sample(amounts, total):
+    """total [batch] += the sum of amounts [before, batch, after], in float64."""
+    before, batch, after = amounts.shape
+    for i in range(before):
+        for b in range(batch):
+            part = 0.0
+            for j in range(after):
+                part += amounts[i, b, j]
+            total[b] += part
+
+
+@nb.njit([nb.void(_read(kind, 3), nb.float64[::1]) for kind in _KINDS], **FINITE)
+def largest_per_sample(amounts, found):
+    """found [batch]: at least the largest magnitude of amounts [before, batch, after], NaN left out."""
+    before, batch, after = amounts.shape
+    for i in range(before):
+        for b in range(batch):
+            most = amounts.dtype.type(0)
+            for j in range(after):
+                size = abs(amounts[i, b, j])
+                most = size if size > most else most
+            found[b] = max(found[b], most)
+
+
+@nb.njit([nb.float64(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def total(amounts):
+    """The sum of amounts [N], in float64."""
+    part = 0.0
+    for j in range(amounts.size):
+        part += amounts[j]
+    return part
+
+
+@nb.njit([nb.float64(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def largest(values):
+    """The largest magnitude among values [N], NaN left out; 0 where there are none."""
+    found = values.dtype.type(0)
+    for j in range(values.size):
+        size = abs(values[j])
+        found = size if size > found else found
+    return found
+
+
+@nb.njit([nb.float64(_read(kind, 1), _read(kind, 1)) for kind in _KINDS], **FINITE)
+def magnitude(left, right):
+    """The sum of |left * right| [N], in float64, where a left factor of zero leaves nothing."""
+    part = 0.0
+    for j in range(left.size):
+        if left[j] != 0:
+            part += abs(left[j] * right[j])
+    return part
+
+
+@nb.njit(
+    [nb.void(_read(kind, 1), _read(kind, 1), nb.float64, kind[::1], kind[::1]) for kind in _KINDS],
+    **FINITE,
+)
+def settle(r, z, epsilon, density, kept):
+    """The epsilon rule, element by element: density = r / stab(z), and what the stabiliser keeps of r; all [N].
+
+    stab(z) = z + epsilon * sign(z), sign(0) = 1. Without a stabiliser a sum of zero keeps everything. So does an
+    infinite one, which a mask makes.
+    """
+    zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
+    for j in range(r.size):
+        signed = eps if z[j] >= zero else -eps
+        safe = z[j] + signed
+        divides = safe != zero and abs(safe) != most
+        share = r[j] / safe if divides else zero
+        density[j] = share
+        kept[j] = signed * share if divides else r[j]
+
+
+@nb.njit(
+    [nb.void(*(_read(kind, 1),) * 3, nb.float64, kind[::1], nb.float64[::1]) for kind in _KINDS],
+    **FINITE,
+)
+def settle_all(r, z, bias, epsilon, density, lost):
+    """As `settle`; lost [1] += what bias and stabiliser keep. bias: of the last axes of r, or of length 0 for none."""
+    zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
+    part, at = 0.0, 0
+    for j in range(r.size):
+        signed = eps if z[j] >= zero else -eps
+        safe = z[j] + signed
+        divides = safe != zero and abs(safe) != most
+        share = r[j] / safe if divides else zero
+        density[j] = share
+        if not divides:
+            part += r[j]
+        elif share != zero:
+            part += signed * share  # the two apart, rounded as they are for a batch
+            if bias.size:
+                part += bias[at] * share
+        at = at + 1 if at + 1 < bias.size else 0
+    lost[0] += part
+
+
+@nb.njit([nb.void(_read(kind, 2), _read(kind, 2), kind[:, ::1]) for kind in _KINDS], **FINITE)
+def rows_times(rows, weights, out):
+    """out [B, M] = rows [B, N] @ weights [N, M]. Unlike BLAS's, sums of a row do not depend on how many there are."""
+    for b in range(rows.shape[0]):
+        for j in range(out.shape[1]):
+            out[b, j] = 0
+        for k in range(rows.shape[1]):
+            for j in range(out.shape[1]):
+                out[b, j] += rows[b, k] * weights[k, j]
+
+
+@nb.njit(
+    [
+        nb.void(*(_read(kind, 1),) * 3, nb.float64, _read(kind, 2), _read(kind, 1), kind[::1], nb.float64[::1])
+        for kind in _KINDS
+    ],
+    **{**FINITE, "_nrt": True},
+)
+def dense_back(r, z, bias, epsilon, weights, x, out, lost):
+    """Relevance out [M] of a dense layer's inputs x [M], from that of its outputs z [N]: r. weights [N, M].
+
+    As `settle_all`, then the product with the weights and the inputs, where a density of zero leaves nothing.
+    """
+    density, zero = np.empty((1, r.size), out.dtype), out.dtype.type(0)
+    settle_all(r, z, bias, epsilon, density[0], lost)
+    rows_times(density, weights, out.reshape((1, out.size)))
+    for j in range(out.size):
+        out[j] = zero if out[j] == zero else out[j] * x[j]
+
+
+@nb.njit([nb.intp(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def address(values):
+    """Where values [N] begin; NumPy tells in a dictionary that it makes for it."""
+    return values.ctypes.data
+
+
+@nb.njit([nb.boolean(_read(kind, 1)) for kind in _KINDS], **FINITE)
+def all_finite(values):
+    """Whether there is no infinity and no NaN in values [N]."""
+    total = values.dtype.type(0)
+    for j in range(values.size):
+        total += values[j] * values.dtype.type(0)
+    return total == 0
+
+
+SOUND = "fdil"  # NumPy's letters for what `sound` is for
+
+
+@nb.njit(
+    [nb.boolean(_read(kind, 1), nb.intp) for kind in (*_KINDS, nb.int32, nb.int64)],
+    **FINITE,
+)
+def sound(values, alignment):
+    """Whether values [N] begin at a multiple of `alignment` bytes, and there is no infinity and no NaN among them."""
+    total = values.dtype.type(0)
+    for j in range(values.size):
+        total += values[j] * values.dtype.type(0)
+    return total == 0 and values.ctypes.data % alignment == 0

@@ -1,0 +1,46 @@
+"""Every operator, its kind and its vector-Jacobian product, in one table.
+
+Importing this package fills the table: one module a family.
+"""
+
+from lstm_explain.operators import (
+    cells,
+    contraction,
+    control_flow,
+    convolution,
+    elementwise,
+    functions,
+    indexing,
+    linear,
+    normalisation,
+    quantised,
+    reductions,
+    resizing,
+    routing,
+    views,
+)
+from lstm_explain.operators.operator import TABLE, BatchLayout, Kind, NodeContext, Operator, SamplesMixed, Trait
+
+__all__ = [
+    "TABLE",
+    "BatchLayout",
+    "Kind",
+    "NodeContext",
+    "Operator",
+    "SamplesMixed",
+    "Trait",
+    "cells",
+    "contraction",
+    "control_flow",
+    "convolution",
+    "elementwise",
+    "functions",
+    "indexing",
+    "linear",
+    "normalisation",
+    "quantised",
+    "reductions",
+    "resizing",
+    "routing",
+    "views",
+]

@@ -1,0 +1,313 @@
+"""The cells LSTM, GRU and RNN: their weights as the kernels want them, and their kernels, forward and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.kernels import gru, gru_relevance, lstm, lstm_gradient, lstm_relevance, rnn
+from lstm_explain.kernels.recurrent_matmul import pack
+from lstm_explain.kernels.scalar_functions import CODES
+from lstm_explain.methods import LRP
+from lstm_explain.operators import axis_rules
+from lstm_explain.operators.operator import TABLE, Kind, Operator, Trait, add
+from lstm_explain.operators.recurrent import (
+    Direction,
+    DirectionBack,
+    DirectionRun,
+    Lengths,
+    Recurrent,
+    SavedTensors,
+    Tape,
+)
+from lstm_explain.threads import in_threads
+
+RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}
+
+
+class LSTMDirection(Direction):
+    def prepare(self) -> None:
+        H = self.hidden
+        self.bias = self.B[: 4 * H] + self.B[4 * H :]
+        self.Wt, self.W_all, self.W_c = pack(self.W.T), pack(self.W), pack(self.W[3 * H :])
+        self.Rt, self.R_all, self.R_c = pack(self.R.T), pack(self.R), pack(self.R[3 * H :])
+        self.b_c = self.bias[3 * H :].copy()
+        self.none = np.zeros((0, 0, 0), self.dtype)
+        usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"], CODES["tanh"]]
+        self.slopes_from_z = not usual or self.clip > 0
+
+    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
+        shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 4 * self.hidden)
+        finer, none = self.sums_in(keep), self.none
+        if keep is SavedTensors.SIGNALS:
+            four = self.room(lens, (4, *shape))
+
+            def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
+                block = four()
+                pre, old, new, hidden = block[0], block[1], block[2], block[3]  # quicker than to go through them
+                kept = {"pre": pre, "old": old, "new": new}
+                return kept, (pre, old, new, none, none, none, none, hidden), hidden
+        else:
+            has_z = keep is SavedTensors.EVERYTHING or self.slopes_from_z
+            none = none.astype(finer)
+            z = self.room(lens, wide, finer) if has_z else lambda: none
+            gates, cells, squashed = self.room(lens, wide), self.room(lens, shape, finer), self.room(lens, shape)
+
+            def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
+                kept = {"z": z(), "gates": gates(), "cells": cells(), "squashed": squashed()}
+                hidden = squashed()
+                return kept, (self.none, self.none, self.none, *kept.values(), hidden), hidden
+
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            h0, c0 = states
+            c0 = c0 if c0.dtype is finer else c0.astype(finer)
+            c, (kept, filled, hidden) = c0.copy(), arrays()
+            in_threads(
+                lambda order: lstm.forward(
+                    x, self.Wt, self.Rt, self.bias, self.P, c, h0, lens.steps, order, self.reverse, self.codes,
+                    self.params, self.clip, self.coupled, *filled,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            last = c.astype(x.dtype, copy=False)
+            if not lens.whole:
+                last = last * (lens.steps > 0)[:, None].astype(x.dtype)
+            kept["c0"] = c0
+            return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens), last]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        if lrp is None:
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: lstm_gradient.gradient(
+                        kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], lens.steps, order,
+                        self.reverse, self.codes, self.params, self.clip, self.coupled, self.R_all, self.W_all, self.P,
+                        r_y, r_h, r_c, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h, r_c]
+
+            return gradient
+        number, rule = dtype.type, RULES[lrp.product_rule]
+        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
+            if rule == 0:
+                in_threads(
+                    lambda order: lstm_relevance.relevance_all(
+                        tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
+                        self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+            else:
+                in_threads(
+                    lambda order: lstm_relevance.relevance_shared(
+                        rule, tape.x, kept["z"], kept["gates"], kept["cells"], kept["squashed"], tape.hidden, tape.h0,
+                        kept["c0"], lens.steps, order, self.reverse, self.coupled, self.bias, self.R_all, self.W_all,
+                        self.P, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+            return [r_x, lost, r_h, r_c]
+
+        return relevance
+
+
+class LSTM(Recurrent):
+    gates, state_slots = 4, (5, 6)
+    default_activations = ("sigmoid", "tanh", "tanh")
+    direction = LSTMDirection
+
+
+class GRUDirection(Direction):
+    def prepare(self) -> None:
+        H = self.hidden
+        R_zr, R_h = self.R[: 2 * H], self.R[2 * H :]
+        self.Wt, self.W_all, self.W_h = pack(self.W.T), pack(self.W), pack(self.W[2 * H :])
+        self.Rt_zr, self.Rt_h, self.R_zr, self.R_h = pack(R_zr.T), pack(R_h.T), pack(R_zr), pack(R_h)
+        self.bias = self.B[: 3 * H] + self.B[3 * H :]
+        self.Rb_h = self.B[5 * H :].copy()
+        if self.linear_before_reset:  # the reset gate scales this bias too
+            self.bias[2 * H :] = self.B[2 * H : 3 * H]
+        usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"]]
+        self.slopes_from_z = not usual or self.clip > 0
+
+    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
+        shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 3 * self.hidden)
+        finer, has_z = self.sums_in(keep), keep is not SavedTensors.SLOPES or self.slopes_from_z
+        gates_of, hidden_of, inner_of = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
+        z_of = self.room(lens, wide if has_z else (0, 0, 0), finer)
+
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            (h0,), z, gates, inner, hidden = states, z_of(), gates_of(), inner_of(), hidden_of()
+            in_threads(
+                lambda order: gru.forward(
+                    x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
+                    self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            kept = {"z": z, "gates": gates, "inner": inner}
+            return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        if lrp is None:
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: gru.gradient(
+                        kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
+                        self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all,
+                        r_y, r_h, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h]
+
+            return gradient
+        rule, number = RULES[lrp.product_rule], dtype.type
+        W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon), number(lrp.bias_factor)
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
+            in_threads(
+                lambda order: gru_relevance.relevance(
+                    rule, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order,
+                    self.reverse, self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, eps, delta,
+                    r_y, r_h, r_x, lost,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return [r_x, lost, r_h]
+
+        return relevance
+
+
+class GRU(Recurrent):
+    gates, state_slots = 3, (5,)
+    default_activations = ("sigmoid", "tanh")
+    direction = GRUDirection
+
+
+class RNNDirection(Direction):
+    def prepare(self) -> None:
+        self.Wt, self.W_all, self.Rt, self.R_all = pack(self.W.T), pack(self.W), pack(self.R.T), pack(self.R)
+        self.bias = self.B[: self.hidden] + self.B[self.hidden :]
+
+    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
+        shape, finer = (steps, len(lens.steps), self.hidden), self.sums_in(keep)
+        z_of, hidden_of = self.room(lens, shape, finer), self.room(lens, shape)
+
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            (h0,), z, hidden = states, z_of(), hidden_of()
+            in_threads(
+                lambda order: rnn.forward(
+                    x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
+                    self.clip, z, hidden,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        if lrp is None:
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: rnn.gradient(
+                        z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
+                        self.W_all, r_y, r_h, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h]
+
+            return gradient
+        number = dtype.type
+        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
+            in_threads(
+                lambda order: rnn.relevance(
+                    tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
+                    eps, delta, unit, r_y, r_h, r_x, lost,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return [r_x, lost, r_h]
+
+        return relevance
+
+
+class RNN(Recurrent):
+    gates, state_slots = 1, (5,)
+    default_activations = ("tanh",)
+    direction = RNNDirection
+
+
+def check(node: Node) -> str:
+    if node.attribute("direction", "forward") not in ("forward", "reverse", "bidirectional"):
+        return f"direction {node.attribute('direction')!r} has no rule"
+    unknown = [n for n in node.attribute("activations") or [] if n.lower() not in CODES]
+    return f"activation {unknown[0]!r} has no rule" if unknown else ""
+
+
+def cells_of(graph: Graph) -> dict[str, Recurrent]:
+    """The kernels of every recurrent node whose weights are constants, by node name; those inside bodies too."""
+    cells = {}
+    for node in graph.nodes:
+        op = TABLE.get(node.op)
+        if op is None or op.cell is None or op.check(node):
+            continue
+        if all(name in graph.constants for name in needs_constants(node)):
+            cells[node.name] = op.cell(node, graph)
+    for body in (body for node in graph.nodes for body in node.bodies.values()):
+        cells |= cells_of(body)
+    return cells
+
+
+def needs_constants(node: Node) -> list[str]:
+    """Weights, which have to be constants of the model."""
+    slots = (1, 2, 3, *range(7, len(node.inputs)))  # LSTM: peepholes; where quantised, scales and zero points
+    return [node.input(slot) for slot in slots if node.input(slot)]
+
+
+def recurrent(cell: type[Recurrent], note: str = "") -> Operator:
+    """The entry of an operator whose kernels are these."""
+    slots = cell.state_slots
+    return Operator(
+        Kind.RECURRENT,
+        traits=Trait.OWN_MEMORY,
+        carries=(0, *slots),
+        ignores=(4,),
+        axes=axis_rules.recurrent(slots),
+        roles=axis_rules.recurrent_roles(slots),
+        states=slots,
+        cell=cell,
+        check=check,
+        note=note,
+    )
+
+
+add("LSTM", recurrent(LSTM))
+add("GRU", recurrent(GRU))
+add("RNN", recurrent(RNN))

@@ -1,0 +1,248 @@
+"""Products of two arrays summed over shared axes, both depending on the inputs (attention), and Einsum.
+
+A contraction is written with a label for each axis, as in Einsum: `ik,kj->ij`. Every term of a sum is a product a * s,
+so relevance is first shared out among the terms by the epsilon rule, then between the factors by the product rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Node
+from lstm_explain.methods import LRP
+from lstm_explain.operators import axis_rules
+from lstm_explain.operators.formulas import settle, shared
+from lstm_explain.operators.operator import (
+    BatchLayout,
+    Kind,
+    NodeContext,
+    Operator,
+    SamplesMixed,
+    Trait,
+    add,
+    unbroadcast,
+)
+
+Shape = tuple[int, ...]
+MOST_TERMS = 1 << 21  # terms looked at at once, where they have to be looked at one by one
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Labels of the axes of each operand and of the output, and their extents."""
+
+    operands: tuple[str, ...]
+    out: str
+    extents: Mapping[str, int]
+
+    def vjp(self, slot: int, g: Array, others: list[Array | None]) -> Array:
+        """Gradient of one operand, given the others (None in its own place)."""
+        given = [(labels, x) for labels, x in zip(self.operands, others, strict=True) if x is not None]
+        known = set(self.out).union(*(labels for labels, _ in given))
+        wanted = self.operands[slot]
+        reached = "".join(c for c in wanted if c in known)
+        equation = f"{','.join([self.out, *(labels for labels, _ in given)])}->{reached}"
+        r = np.einsum(equation, g, *(x for _, x in given), optimize=True)
+        return self.widened(r, reached, wanted)
+
+    def spread(self, slot: int, amount: Array) -> Array:
+        """Equal parts to the units of one operand that feed each output."""
+        wanted = self.operands[slot]
+        reached = "".join(c for c in wanted if c in self.out)
+        r = np.einsum(f"{self.out}->{reached}", amount)
+        return self.widened(r, reached, wanted) / self.fan_in(slot)
+
+    def fan_in(self, slot: int) -> float:
+        return float(math.prod(self.extents[c] for c in self.operands[slot] if c not in self.out))
+
+    def _extent(self, label: str) -> int:
+        return self.extents.get(label, 1)
+
+    def widened(self, r: Array, labels: str, wanted: str) -> Array:
+        """Copied along the axes that it lacks."""
+        index = tuple(slice(None) if c in labels else None for c in wanted)
+        return np.broadcast_to(r[index], tuple(self.extents[c] for c in wanted))
+
+    def shares(self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+        """Relevance of both operands, and what the output's stabiliser and those of the terms absorb."""
+        density, kept = settle(r, p, lrp.epsilon)
+        summed = [c for c in self.extents if c not in self.out] or ["_"]  # one term each, on an axis of extent 1
+        each = kept * (lrp.bias_factor / math.prod(self._extent(c) for c in summed))  # a term's part of the stabiliser
+        absorbed = kept * (1 - lrp.bias_factor)
+        if lrp.product_rule in ("all", "half"):
+            return self._fixed_shares(density, each, a, s, gate, lrp), absorbed
+        parts, lost_in_terms = self._shares_by_term(summed, density, each, (a, s), gate, lrp)
+        return parts, absorbed + lost_in_terms
+
+    def _fixed_shares(self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> list[Array]:
+        """The same share of every term: no term has to be looked at alone."""
+        weight = [0.5, 0.5] if lrp.product_rule == "half" or gate is None else [float(gate == 1), float(gate == 0)]
+        parts = []
+        for slot, (x, other) in enumerate(((a, s), (s, a))):
+            others: list[Array | None] = [None, other] if slot == 0 else [other, None]
+            if weight[slot] == 0:
+                parts.append(np.zeros_like(x))
+                continue
+            terms = x * self.vjp(slot, density, others)
+            if lrp.bias_factor:
+                terms = terms + self.vjp(slot, each, [None if o is None else np.ones_like(o) for o in others])
+            parts.append(terms * x.dtype.type(weight[slot]))
+        return parts
+
+    def _shares_by_term(
+        self, summed: list[str], density: Array, each: Array, factors: tuple[Array, Array], gate: int | None, lrp: LRP
+    ) -> tuple[list[Array], Array]:
+        """Each term's product shared between its own two factors, a part of the summed axes at a time."""
+        labels = "".join(summed) + self.out
+        views = [self._aligned(x, own, labels) for x, own in zip(factors, self.operands, strict=True)]
+        extents = [self._extent(c) for c in summed]
+        count = math.prod(extents)
+        rows = max(1, MOST_TERMS // max(density.size, 1))
+        totals, absorbed = [np.zeros(x.shape, x.dtype) for x in factors], np.zeros_like(density)
+        for start in range(0, count, rows):
+            places = np.unravel_index(np.arange(start, min(start + rows, count)), extents)
+            picked = [v[tuple(at % n for at, n in zip(places, v.shape, strict=False))] for v in views]
+            parts, lost = shared(lrp, picked[0] * picked[1] * density + each, picked[0], picked[1], gate)
+            absorbed = absorbed + lost.sum(axis=0)
+            for total, part, own in zip(totals, parts, self.operands, strict=True):
+                self._add(total, part, own, summed, places)
+        return totals, absorbed
+
+    def _aligned(self, x: Array, own: str, labels: str) -> Array:
+        """A view with every label's axis in its place, of extent 1 where the operand lacks it."""
+        order = [own.index(c) for c in labels if c in own]
+        return x.transpose(order)[tuple(slice(None) if c in own else None for c in labels)]
+
+    def _add(self, total: Array, part: Array, own: str, summed: list[str], places: tuple[Array, ...]) -> None:
+        """Adds parts of terms [places, *out] to the operand whose elements they come from."""
+        kept = "".join(c for c in self.out if c in own)
+        axes = tuple(1 + i for i, c in enumerate(self.out) if c not in own)
+        part = part.sum(axis=axes)
+        inner = [c for c in summed if c in own]
+        view = total.transpose([own.index(c) for c in [*inner, *kept]])
+        where = tuple(at for at, c in zip(places, summed, strict=True) if c in own)
+        if where:
+            np.add.at(view, where, part)
+        else:
+            view += part.sum(axis=0)
+
+
+# --- MatMul of two live values -----------------------------------------------------------------------------------
+
+
+class Matrices(Contraction):
+    """`...ik,...kj->...ij`"""
+
+    def vjp(self, slot: int, g: Array, others: list[Array | None]) -> Array:
+        other = others[1 - slot]
+        assert other is not None
+        turned = np.swapaxes(other, -1, -2)
+        return np.asarray(g @ turned if slot == 0 else turned @ g)
+
+
+def share_matmul(s: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+    """Vectors are completed to matrices and batch axes made alike, as np.matmul does."""
+    a, b = s.x(0), s.x(1)
+    left, right = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    labels = "".join(chr(ord("A") + i) for i in range(len(batch)))
+    extents = dict(zip(f"{labels}ikj", (*batch, *left.shape[-2:], right.shape[-1]), strict=True))
+    matrices = Matrices((f"{labels}ik", f"{labels}kj"), f"{labels}ij", extents)
+    out = (*batch, left.shape[-2], right.shape[-1])
+    factors = [np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (left, right)]
+    parts, absorbed = matrices.shares(r.reshape(out), s.y().reshape(out), factors[0], factors[1], gate, lrp)
+    narrow = [unbroadcast(part, x.shape) for part, x in zip(parts, (left, right), strict=True)]
+    return [narrow[0].reshape(a.shape), narrow[1].reshape(b.shape)], absorbed.reshape(r.shape)
+
+
+# --- Einsum ------------------------------------------------------------------------------------------------------
+
+
+def _labels(equation: str, ranks: list[int]) -> tuple[tuple[str, ...], str]:
+    """Labels of every axis: an ellipsis becomes letters of its own, an absent output the labels that occur once."""
+    left, arrow, out = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = "".join(chr(c) for c in range(ord("\N{GREEK SMALL LETTER ALPHA}"), ord("\N{GREEK SMALL LETTER ALPHA}") + 9))
+    widths = [
+        rank - len(term.replace("...", "")) if "..." in term else 0 for term, rank in zip(terms, ranks, strict=True)
+    ]
+    most = max(widths)
+    operands = tuple(term.replace("...", spare[most - width : most]) for term, width in zip(terms, widths, strict=True))
+    if arrow:
+        return operands, out.replace("...", spare[:most])
+    once = sorted({c for c in "".join(operands) if "".join(operands).count(c) == 1 and c not in spare})
+    return operands, spare[:most] + "".join(once)
+
+
+def _contraction(s: NodeContext) -> Contraction:
+    """The equation over ASCII letters, which is what NumPy takes; of a label that an operand repeats, the diagonal."""
+    labels, out = _written(s)
+    shapes = [s.shape(i) for i in range(len(labels))]
+    extents = {c: n for term, shape in zip(labels, shapes, strict=True) for c, n in zip(term, shape, strict=True)}
+    return Contraction(tuple("".join(dict.fromkeys(term)) for term in labels), out, extents)
+
+
+def _written(s: NodeContext) -> tuple[tuple[str, ...], str]:
+    operands, out = _labels(s.attribute("equation"), [len(s.shape(i)) for i in range(len(s.node.inputs))])
+    names = {c: chr(ord("a") + i) for i, c in enumerate(dict.fromkeys("".join(operands)))}
+    return tuple("".join(names[c] for c in term) for term in operands), "".join(names[c] for c in out)
+
+
+def _diagonal(s: NodeContext, slot: int, x: Array) -> Array:
+    """Where all axes of a repeated label have the same place; a view."""
+    labels = _written(s)[0][slot]
+    kept = "".join(dict.fromkeys(labels))
+    return x if kept == labels else np.einsum(f"{labels}->{kept}", x)
+
+
+def _on_diagonal(s: NodeContext, slot: int, r: Array) -> Array:
+    """Back to the operand, which has zeros elsewhere."""
+    if r.ndim == len(s.shape(slot)):
+        return r
+    whole = np.zeros(s.shape(slot), r.dtype)
+    _diagonal(s, slot, whole)[...] = r
+    return whole
+
+
+def _einsum_kind(node: Node, live: tuple[int, ...]) -> Kind:
+    return Kind.PRODUCT if len(live) > 1 else Kind.MAP
+
+
+def _einsum(s: NodeContext, slot: int, g: Array) -> Array:
+    others = [None if i == slot else _diagonal(s, i, s.x(i)) for i in range(len(s.node.inputs))]
+    return _on_diagonal(s, slot, _contraction(s).vjp(slot, g, others))
+
+
+def _einsum_share(s: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+    factors = [_diagonal(s, i, s.x(i)) for i in (0, 1)]
+    parts, absorbed = _contraction(s).shares(r, s.y(), factors[0], factors[1], gate, lrp)
+    return [_on_diagonal(s, i, part) for i, part in enumerate(parts)], absorbed
+
+
+def _einsum_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+    operands, written = _written(s)
+    label, own = written[layout.axis], operands[slot]
+    if label not in own:
+        raise SamplesMixed
+    return BatchLayout(own.index(label), layout.inner)
+
+
+add(
+    "Einsum",
+    Operator(
+        _einsum_kind,
+        _einsum,
+        Trait.OWN_MEMORY,
+        reads=("s", "shapes", "others"),
+        spread=lambda s, slot, amount: _on_diagonal(s, slot, _contraction(s).spread(slot, amount)),
+        fan_in=lambda s, slot: _contraction(s).fan_in(slot),
+        layout=_einsum_layout,
+        axes=axis_rules.contracted,
+        share=_einsum_share,
+        note="two operands at a time; two live ones as in MatMul",
+    ),
+)

@@ -1,0 +1,16 @@
+"""Control flow: the bodies' own operators have the rules. See program/steps/control_flow.py and program/axes.py."""
+
+from __future__ import annotations
+
+from lstm_explain.graph.ir import Node
+from lstm_explain.operators import axis_rules
+from lstm_explain.operators.operator import Kind, Operator, add
+
+
+def _check_scan(node: Node) -> str:
+    return "" if node.opset >= 9 else "the Scan of opset 8, with its own batch axis, has no rule"
+
+
+add("If", Operator(Kind.CONTROL, ignores=(0,), axes=axis_rules.unknown, note="the branch taken"))
+add("Loop", Operator(Kind.CONTROL, ignores=(0, 1), axes=axis_rules.unknown, note="every iteration, last to first"))
+add("Scan", Operator(Kind.CONTROL, check=_check_scan, axes=axis_rules.unknown, note="every iteration, last to first"))

@@ -1,0 +1,94 @@
+"""Formulas that several rules share: division by a stabilised sum, and the product rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import reductions
+from lstm_explain.methods import LRP
+from lstm_explain.operators.operator import NodeContext, unbroadcast
+
+MOST_SINGLE = float(np.finfo(np.float32).max)
+
+
+def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
+    """The epsilon rule at sums z of relevance r, of one shape: r / stab(z), and what the stabiliser keeps."""
+    density, kept = np.empty(r.shape, r.dtype), np.empty(r.shape, r.dtype)
+    reductions.settle(
+        np.ascontiguousarray(r).reshape(-1), np.ascontiguousarray(z, r.dtype).reshape(-1), eps, density.reshape(-1),
+        kept.reshape(-1),
+    )  # fmt: skip
+    return density, kept
+
+
+def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Array, Array] | None:
+    """As `settle`, but [1]: all that bias and stabiliser keep. None where the bias is not one for the last axes."""
+    if bias is None:
+        bias = np.zeros(0, r.dtype)
+    elif bias.shape != r.shape[r.ndim - bias.ndim :]:
+        return None
+    density, kept = np.empty(r.size, r.dtype), np.zeros(1)
+    reductions.settle_all(r.ravel(), in_dtype(z, r.dtype).ravel(), in_dtype(bias, r.dtype).ravel(), eps, density, kept)
+    return density.reshape(r.shape), kept
+
+
+def in_dtype(array: Array, dtype: np.dtype[Any]) -> Array:
+    """As `astype` without a copy, but quick where nothing is to be done."""
+    return array if array.dtype == dtype else array.astype(dtype)
+
+
+def in_single(array: Array) -> Array:
+    """In float32; an array that it cannot hold (LRP-prop can come to that) stays in float64, with every number rounded
+    that float32 holds: what one sample is given must not depend on whether another one overflows.
+    """
+    if _holds(array):
+        return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        rounded = array.astype(np.float32)
+    return np.where(np.isfinite(rounded), rounded, array)
+
+
+def _holds(array: Array) -> bool:
+    """Whether float32 can hold these numbers."""
+    if array.dtype == np.float32:
+        return True
+    flat = array.ravel() if array.dtype.char == "d" else array.astype(np.float64).ravel()
+    return bool(reductions.largest(flat) <= MOST_SINGLE)
+
+
+def times(density: Array, value: Array) -> Array:
+    """density * value, where a density of zero at an infinite value (a mask) leaves nothing."""
+    product = np.asarray(density * value)
+    return (
+        product
+        if reductions.all_finite(product.ravel())
+        else np.where(density == 0, np.zeros((), product.dtype), product)
+    )
+
+
+def shares_of_product(context: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+    """Relevance of both operands of an elementwise product, and what is absorbed (of r's shape)."""
+    shapes = [context.shape(0), context.shape(1)]
+    parts, absorbed = shared(lrp, r, context.x(0), context.x(1), gate)
+    return [unbroadcast(p, s) for p, s in zip(parts, shapes, strict=True)], absorbed
+
+
+def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> tuple[list[Array], Array]:
+    """The product rules (Arras et al. 2019, section 3), before anything broadcast is summed up.
+
+    Without a gate, "all" has no signal to give everything to: one half each.
+    """
+    nothing = np.zeros_like(r)
+    rule = lrp.product_rule
+    if rule == "all" and gate is not None:
+        return ([nothing, r] if gate == 0 else [r, nothing]), nothing
+    if rule in ("all", "half"):
+        return [r / 2, r / 2], nothing
+    if rule == "abs":
+        left, right = np.abs(left), np.abs(right)
+    density, kept = settle(r, np.asarray(left + right), lrp.epsilon)
+    part = kept * (lrp.bias_factor / 2)
+    return [left * density + part, right * density + part], kept * (1 - lrp.bias_factor)

@@ -1,0 +1,101 @@
+"""Which operand of a product is the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.operators.operator import TABLE, Trait
+
+if TYPE_CHECKING:
+    from lstm_explain.program.reachability import BackwardNode
+
+# Behind which a gate is still the same gate.
+MOVES = Trait.VIEW | Trait.COPIES | Trait.PART | Trait.JOINS
+
+
+def gate_slot(
+    graph: Graph, producers: dict[str, Node], backward_node: BackwardNode, overrides: Mapping[str, int | None]
+) -> int | None:
+    """Slot of the gate of a PRODUCT; None where neither operand, or both, come from a gate's activation.
+
+    overrides: by node name, where the caller knows better.
+    """
+    if backward_node.node.name in overrides:
+        return overrides[backward_node.node.name]
+    if backward_node.op.gate is not None:
+        return backward_node.op.gate
+    gates = [slot for slot in backward_node.live if is_gate(graph, producers, backward_node.node.inputs[slot])]
+    return gates[0] if len(gates) == 1 else None
+
+
+def complement_slot(graph: Graph, producers: dict[str, Node], node: Node) -> int | None:
+    """Slot of z in a node that computes 1 - z of a gate z: a function of the gate, not a sum with a bias."""
+    is_complement = node.op == "Sub" and _is_one(graph, node.inputs[0]) and is_gate(graph, producers, node.inputs[1])
+    return 1 if is_complement else None
+
+
+def gates_constant(
+    graph: Graph, producers: dict[str, Node], live: Set[str], node: Node, slots: tuple[int, ...]
+) -> bool:
+    """Whether a gate multiplies a constant signal: what a cell's first step does to a bias or a state of its own.
+
+    Only beside another live term of the same sum. Elsewhere (a head that scales its sigmoid, say) the gate is all there
+    is to explain.
+    """
+    if node.op != "Mul" or len(slots) != 1 or not is_gate(graph, producers, node.inputs[slots[0]]):
+        return False
+    extents = graph.type_of(node.inputs[1 - slots[0]]).shape
+    if extents is None or all(n == 1 for n in extents):
+        return False
+    sums = [n for n in producers.values() if n.op in ("Add", "Sum") and node.outputs[0] in n.inputs]
+    return bool(sums) and all(any(i in live and i != node.outputs[0] for i in n.inputs) for n in sums)
+
+
+def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
+    """Whether the value lies in [0, 1] because a gate's activation made it so."""
+    for _ in range(len(producers)):
+        node = producers.get(value)
+        if node is None:
+            return False
+        if Trait.GATE in TABLE.traits(node.op) or _clips_to_unit(graph, node):
+            return True
+        if node.op == "Sub" and _is_one(graph, node.inputs[0]):
+            value = node.inputs[1]
+        elif (
+            node.op == "Where"
+            and len(branches := [n for n in node.inputs[1:] if not _is_fixed(graph, producers, n)]) == 1
+        ):
+            value = branches[0]  # a mask
+        elif TABLE.traits(node.op) & MOVES:
+            value = node.inputs[0]
+        else:
+            return False
+    return False
+
+
+def _is_fixed(graph: Graph, producers: dict[str, Node], name: str) -> bool:
+    """A constant, or one in another type or extent."""
+    node = producers.get(name)
+    if node is None or node.op not in ("Cast", "CastLike", "Expand"):
+        return name in graph.constants
+    return _is_fixed(graph, producers, node.inputs[0])
+
+
+def _is_one(graph: Graph, name: str) -> bool:
+    constant = graph.constants.get(name)
+    return constant is not None and constant.size > 0 and bool(np.all(constant == 1))
+
+
+def _clips_to_unit(graph: Graph, node: Node) -> bool:
+    """A hard sigmoid as exporters spell it out: Clip to [0, 1]."""
+    if node.op != "Clip":
+        return False
+    bounds = []
+    for slot, attribute in ((1, "min"), (2, "max")):
+        constant = graph.constants.get(node.input(slot))
+        bounds.append(node.attribute(attribute) if constant is None else float(constant.reshape(-1)[0]))
+    return bounds == [0.0, 1.0]

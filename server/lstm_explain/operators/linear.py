@@ -1,0 +1,295 @@
+"""Linear maps: units times constant weights, added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.kernels import reductions
+from lstm_explain.kernels.recurrent_matmul import dense, pack
+from lstm_explain.operators import axis_rules
+from lstm_explain.operators.contraction import share_matmul
+from lstm_explain.operators.numpy_evaluation import MOST_ELEMENTS, Evaluation, Function
+from lstm_explain.operators.operator import (
+    BatchLayout,
+    Kind,
+    NodeContext,
+    Operator,
+    SamplesMixed,
+    Trait,
+    add,
+    unbroadcast,
+)
+
+Shape = tuple[int, ...]
+SMALL = 1 << 14  # weights: beyond, BLAS is worth its sums, which depend on how many rows there are
+
+# --- matrix products ---------------------------------------------------------------------------------------------
+
+
+def _matrix_kind(node: Node, live: tuple[int, ...]) -> Kind:
+    return Kind.PRODUCT if {0, 1} <= set(live) else Kind.MAP
+
+
+def matmul_vjp(a: Array, b: Array, slot: int, g: Array) -> Array:
+    """Gradient of one operand of np.matmul(a, b), whose vectors NumPy completes to matrices."""
+    if b.ndim == 1:
+        g = np.expand_dims(g, -1)
+    if a.ndim == 1:
+        g = np.expand_dims(g, -2)
+    a2 = a[None, :] if a.ndim == 1 else a
+    b2 = b[:, None] if b.ndim == 1 else b
+    if slot == 0:
+        return unbroadcast(g @ np.swapaxes(b2, -1, -2), a2.shape).reshape(a.shape)
+    return unbroadcast(np.swapaxes(a2, -1, -2) @ g, b2.shape).reshape(b.shape)
+
+
+def _dense(g: Array, weights: Array) -> Array:
+    """g [B, N] @ weights [N, M]."""
+    if not (
+        g.ndim == weights.ndim == 2 and g.dtype == weights.dtype and weights.size <= SMALL and g.dtype.char in "fd"
+    ):
+        return np.asarray(g @ weights)
+    out = np.empty((len(g), weights.shape[1]), g.dtype)
+    reductions.rows_times(np.ascontiguousarray(g), np.ascontiguousarray(weights), out)
+    return out
+
+
+def _matmul(s: NodeContext, slot: int, g: Array) -> Array:
+    other = s.x(1 - slot)
+    if slot == 0 and other.ndim == 2:  # the common case: a dense layer
+        return _dense(g, other.T).reshape(s.shape(0))
+    own = np.broadcast_to(np.zeros((), g.dtype), s.shape(slot))
+    return matmul_vjp(own, other, 0, g) if slot == 0 else matmul_vjp(other, own, 1, g)
+
+
+def _matmul_spread(s: NodeContext, slot: int, amount: Array) -> Array:
+    other = s.x(1 - slot)
+    ones = np.ones_like(other)
+    own = np.broadcast_to(np.zeros((), amount.dtype), s.shape(slot))
+    amount = amount / s.shape(slot)[-1 if slot == 0 or own.ndim == 1 else -2]
+    return matmul_vjp(own, ones, 0, amount) if slot == 0 else matmul_vjp(ones, own, 1, amount)
+
+
+def _matmul_fan_in(s: NodeContext, slot: int) -> float:
+    shape = s.shape(slot)
+    return shape[-1 if slot == 0 or len(shape) == 1 else -2]
+
+
+def _matmul_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+    """Batch axes and the rows (columns, for the right operand) keep their place counted from the back."""
+    axis = layout.axis - len(out) + len(shape)
+    contracted = len(shape) - 1 if slot == 0 else len(shape) - 2
+    if len(shape) < 2 or axis < 0 or axis == contracted or shape[axis] != out[layout.axis]:
+        raise SamplesMixed
+    return BatchLayout(axis, layout.inner)
+
+
+def _times(matrix: Array, bias: Array | None) -> Function | None:
+    """Not by BLAS, whose sums depend on how many rows there are: a sample gets one answer in any company.
+
+    None for a bias of another shape than a row's.
+    """
+    packed = pack(matrix)
+    units, columns = matrix.shape
+    if bias is not None and bias.size != 1 and bias.shape not in ((columns,), (1, columns)):
+        return None
+    added = np.ascontiguousarray(np.broadcast_to(np.zeros(1, matrix.dtype) if bias is None else bias.ravel(), columns))
+
+    def times(x: Array) -> Array:
+        rows = x if x.ndim == 2 and x.flags.c_contiguous else np.ascontiguousarray(x).reshape(-1, units)
+        out = np.empty((len(rows), columns), x.dtype)
+        dense(rows, packed, added, out)
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], columns)
+
+    return times
+
+
+def _is_small(weights: Array | None) -> bool:
+    return weights is not None and weights.ndim == 2 and weights.size <= MOST_ELEMENTS
+
+
+def _matmul_function(node: Node, graph: Graph) -> Function | None:
+    weights = graph.constants.get(node.input(1))
+    return None if weights is None or not _is_small(weights) else _times(weights, None)
+
+
+DENSE = Trait.STEPWISE | Trait.OWN_MEMORY
+add(
+    "MatMul",
+    Operator(
+        _matrix_kind,
+        _matmul,
+        DENSE,
+        reads=("s", "others"),
+        spread=_matmul_spread,
+        fan_in=_matmul_fan_in,
+        layout=_matmul_layout,
+        axes=axis_rules.multiplied,
+        share=share_matmul,
+        layer="dense",
+        evaluation=Evaluation(_matmul_function),
+        note="of two live values: epsilon rule over the terms, product rule on each",
+    ),
+)
+
+
+def _gemm(s: NodeContext, slot: int, g: Array) -> Array:
+    if slot == 2:
+        return _scaled(unbroadcast(g, s.shape(2)), s.attribute("beta", 1.0))
+    return _scaled(_gemm_product(s, slot, g, s.x(1 - slot)), s.attribute("alpha", 1.0))
+
+
+def _scaled(array: Array, factor: float) -> Array:
+    return array if factor == 1 else array * factor
+
+
+def _gemm_product(s: NodeContext, slot: int, g: Array, other: Array) -> Array:
+    """Gradient of A' @ B' for A (slot 0) or B (slot 1), where a prime is a transposition if the attribute says so."""
+    own_transposed = s.attribute("transA" if slot == 0 else "transB", 0)
+    other = other.T if s.attribute("transB" if slot == 0 else "transA", 0) else other
+    result = _dense(g, other.T) if slot == 0 else other.T @ g
+    return result.T if own_transposed else result
+
+
+def _gemm_bias(s: NodeContext) -> Array | None:
+    if not s.has(2) or 2 in s.live:
+        return None
+    return _scaled(s.x(2), s.attribute("beta", 1.0))
+
+
+def _gemm_units(s: NodeContext, slot: int) -> int:
+    shape = s.shape(slot)
+    return shape[0 if bool(s.attribute("transA" if slot == 0 else "transB", 0)) == (slot == 0) else 1]
+
+
+def _gemm_fan_in(s: NodeContext, slot: int) -> float:
+    return 1.0 if slot == 2 else _gemm_units(s, slot)
+
+
+def _gemm_spread(s: NodeContext, slot: int, amount: Array) -> Array:
+    if slot == 2:
+        return unbroadcast(amount, s.shape(2))
+    return _gemm_product(s, slot, amount / _gemm_units(s, slot), np.ones_like(s.x(1 - slot)))
+
+
+def _gemm_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+    if slot == 2:
+        axis = layout.axis - 2 + len(shape)
+        if axis < 0 or shape[axis] != out[layout.axis]:
+            raise SamplesMixed
+        return BatchLayout(axis, layout.inner)
+    if layout.axis != slot:
+        raise SamplesMixed
+    flipped = bool(s.attribute("transA" if slot == 0 else "transB", 0))
+    return BatchLayout(1 - slot if flipped else slot, layout.inner)
+
+
+def _gemm_function(node: Node, graph: Graph) -> Function | None:
+    weights, bias = graph.constants.get(node.input(1)), graph.constants.get(node.input(2))
+    plain = all(
+        node.attribute(name, default) == default for name, default in (("alpha", 1), ("beta", 1), ("transA", 0))
+    )
+    if not plain or not _is_small(weights) or (node.input(2) and bias is None):
+        return None
+    assert weights is not None
+    return _times(weights.T if node.attribute("transB", 0) else weights, bias)
+
+
+add(
+    "Gemm",
+    Operator(
+        Kind.MAP,
+        _gemm,
+        DENSE,
+        reads=("s", "others"),
+        bias=_gemm_bias,
+        spread=_gemm_spread,
+        fan_in=_gemm_fan_in,
+        layout=_gemm_layout,
+        axes=axis_rules.gemm,
+        layer="dense",
+        evaluation=Evaluation(_gemm_function),
+    ),
+)
+
+# --- the Fourier transform -----------------------------------------------------------------------------------------
+
+
+def _dft_axis(s: NodeContext) -> int:
+    """An attribute before opset 20."""
+    if s.node.opset < 20:
+        return int(s.attribute("axis", 1)) % len(s.shape(0))
+    return (int(s.x(2).reshape(-1)[0]) if s.has(2) else -2) % len(s.shape(0))
+
+
+def _dft_length(s: NodeContext) -> int:
+    return int(s.x(1).reshape(-1)[0]) if s.has(1) else s.shape(0)[_dft_axis(s)]
+
+
+def _of_extent(array: Array, axis: int, extent: int) -> Array:
+    """Cut off, or filled up with zeros, as the transform itself does to a signal."""
+    kept = array[(*[slice(None)] * axis, slice(extent))]
+    return np.pad(kept, [(0, extent - kept.shape[axis] if i == axis else 0) for i in range(array.ndim)])
+
+
+def _dft(s: NodeContext, slot: int, g: Array) -> Array:
+    """The transform with conjugate weights. Frequencies that a one-sided transform leaves out have no gradient."""
+    shape, axis, length = s.shape(0), _dft_axis(s), _dft_length(s)
+    whole = _of_extent(g[..., 0] + 1j * g[..., 1], axis, length)
+    inverse = bool(s.attribute("inverse", 0))
+    back = np.fft.fft(whole, axis=axis) / length if inverse else np.fft.ifft(whole, axis=axis) * length
+    back = _of_extent(back, axis, shape[axis])
+    return np.stack([back.real, back.imag], axis=-1)[..., : shape[-1]].astype(g.dtype)
+
+
+def _dft_fan_in(s: NodeContext, slot: int) -> float:
+    return float(min(s.shape(0)[_dft_axis(s)], _dft_length(s)) * s.shape(0)[-1])
+
+
+def _dft_spread(s: NodeContext, slot: int, amount: Array) -> Array:
+    """Numbers that are cut off feed nothing."""
+    shape, axis = s.shape(0), _dft_axis(s)
+    part = amount.sum(axis=(axis, amount.ndim - 1), keepdims=True) / _dft_fan_in(s, slot)
+    used = np.broadcast_to(part, [min(n, _dft_length(s)) if i == axis else n for i, n in enumerate(shape)])
+    return _of_extent(used, axis, shape[axis]).astype(amount.dtype)
+
+
+def _dft_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+    if layout.axis in (_dft_axis(s), len(shape) - 1):
+        raise SamplesMixed
+    return layout
+
+
+def _dft_axes(graph: Graph, node: Node, inputs: Sequence[axis_rules.Labels]) -> axis_rules.Labels:
+    """Frequencies are no time steps. Before opset 20 the axis is an attribute."""
+    axis = graph.constants.get(node.input(2)) if node.input(2) else node.attribute("axis", 1 if node.opset < 20 else -2)
+    if axis is None:
+        return ()
+    gone = (int(np.reshape(axis, -1)[0]) % max(len(inputs[0]), 1), len(inputs[0]) - 1)
+    return tuple(axis_rules.NOWHERE if i in gone else x for i, x in enumerate(inputs[0]))
+
+
+def _dft_check(node: Node) -> str:
+    both = node.attribute("inverse", 0) and node.attribute("onesided", 0)
+    return "an inverse that is one-sided has no rule" if both else ""
+
+
+add(
+    "DFT",
+    Operator(
+        Kind.MAP,
+        _dft,
+        Trait.OWN_MEMORY,
+        carries=(0,),
+        ignores=(1, 2),
+        reads=("s", "steer1", "steer2"),
+        spread=_dft_spread,
+        fan_in=_dft_fan_in,
+        layout=_dft_layout,
+        axes=_dft_axes,
+        check=_dft_check,
+    ),
+)

@@ -1,0 +1,302 @@
+"""What an operator tells the engine: its kind and its vector-Jacobian product; the rest follows from the kind."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.operators import axis_rules
+from lstm_explain.operators.axis_rules import AxesRule, RolesRule
+from lstm_explain.operators.numpy_evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from lstm_explain.operators.recurrent import Recurrent
+
+
+class Kind(enum.Enum):
+    """How relevance passes an operator."""
+
+    __hash__ = object.__hash__  # members are single; Enum's own hash is Python code, called at every node
+
+    SUM = "sum"  # terms that are added, one unit of each: the epsilon rule; takes the linear maps that feed it along
+    MAP = "linear"  # units times constant weights, added: the epsilon rule
+    SCALE = "scale"  # one live operand times what is constant for this pass: relevance stays
+    ACTIVATION = "activation"  # a function of one live operand, element by element: relevance stays
+    ROUTING = "routing"  # elements change places, are copied or dropped: relevance goes with them
+    PRODUCT = "product"  # two live operands multiplied: the product rule
+    LOOKUP = "lookup"  # integer indices pick constant vectors: an index gets the sum over its vector
+    RECURRENT = "recurrent"  # LSTM, GRU, RNN: a kernel of their own
+    CONTROL = "control flow"  # If, Loop, Scan: the body's rules, every iteration
+    NONE = "none"  # no relevance: comparisons, shapes, positions
+
+
+class Trait(enum.Flag):
+    """What else holds of an operator, whatever its kind. What looks for patterns in a graph asks for traits."""
+
+    NONE = 0
+    ELEMENTWISE = enum.auto()  # each element is a function of the operands' elements in its place, after broadcasting
+    VIEW = enum.auto()  # every element once, in whatever order, shape and type
+    COPIES = enum.auto()  # elements are repeated
+    PART = enum.auto()  # some of the elements: each use takes its own, as cells cut their gates apart
+    JOINS = enum.auto()  # elements beside others, of other operands or of the operator's own
+    STEPWISE = enum.auto()  # not element by element, yet a time step's output depends on that step's input alone
+    GATE = enum.auto()  # from 0 to 1: what it multiplies passes in this part
+    MULTIPLE = enum.auto()  # of its one live operand, where the others are constants
+    ADJUSTS = enum.auto()  # with constants: epsilon added, a floor under it, n - 1 in place of n
+    AVERAGE = enum.auto()  # a sum or mean along axes
+    SAME_MEMORY = enum.auto()  # ONNX Runtime makes no array for the output: it is the input under another shape
+    OWN_MEMORY = enum.auto()  # ONNX Runtime never writes the output over an input of the same size
+
+
+SAME_PLACES = Trait.VIEW | Trait.ELEMENTWISE  # the same elements in the same places, in another type perhaps
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """Where the samples lie in an array: position o * (batch * inner) + b * inner + i on `axis` belongs to sample b."""
+
+    axis: int
+    inner: int = 1
+
+
+class SamplesMixed(Exception):  # noqa: N818 - a fact, not a fault
+    """Samples cannot be told apart behind this operator; the caller explains them one by one."""
+
+
+class NodeContext:
+    """One node during one pass: its values by slot."""
+
+    __slots__ = ("_constants", "_static", "_values", "dtype", "live", "node")
+
+    def __init__(
+        self, node: Node, graph: Graph, live: tuple[int, ...], values: Mapping[str, Array], dtype: np.dtype[Any]
+    ) -> None:
+        self.node = node
+        self.dtype = dtype  # of the arithmetic: values of another floating type are converted
+        self.live = live
+        self._values = values
+        self._constants = graph.constants
+        self._static = graph.types
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.node.attributes.get(name, default)
+
+    def has(self, slot: int) -> bool:
+        return bool(self.node.input(slot))
+
+    def x(self, slot: int) -> Array:
+        return self._value(self.node.inputs[slot])
+
+    def y(self, slot: int = 0) -> Array:
+        return self._value(self.node.outputs[slot])
+
+    def _value(self, name: str) -> Array:
+        constant = self._constants.get(name)
+        array = self._values[name] if constant is None else constant
+        if array.dtype is self.dtype:
+            return array
+        return array.astype(self.dtype) if array.dtype.kind == "f" and array.dtype != self.dtype else array
+
+    def shape(self, slot: int) -> tuple[int, ...]:
+        name = self.node.inputs[slot]
+        if name in self._constants:
+            return tuple(self._constants[name].shape)
+        if name in self._values:
+            return tuple(self._values[name].shape)
+        tapped = self._values.get(shape_value(name))
+        if tapped is not None:
+            return tuple(tapped.tolist())
+        kind = self._static.get(name)
+        static = None if kind is None else kind.static_shape
+        assert static is not None, f"shape of {name} was not planned for"
+        return static
+
+    def ints(self, slot: int, attribute: str, default: list[int] | None = None) -> list[int] | None:
+        """A list of integers that older opsets keep as an attribute and newer ones as an input."""
+        if attribute in self.node.attributes:
+            value = self.node.attributes[attribute]
+            return list(value) if isinstance(value, (list, tuple)) else [value]
+        if self.has(slot):
+            return [int(v) for v in self.x(slot).reshape(-1)]
+        return default
+
+
+SHAPE = "::shape"
+
+
+def shape_value(name: str) -> str:
+    """Name of the extra output that carries only the shape of a value."""
+    return f"{name}{SHAPE}"
+
+
+# (site, slot, gradient of the output, or a tuple of one or None an output) -> gradient of the input at slot
+VJP = Callable[[NodeContext, int, Any], Array]
+LaneRule = Callable[[NodeContext, int, BatchLayout, tuple[int, ...], tuple[int, ...], int], BatchLayout]
+
+
+def aligned(
+    context: NodeContext, slot: int, layout: BatchLayout, out: tuple[int, ...], shape: tuple[int, ...], batch: int
+) -> BatchLayout:
+    """Same places after broadcasting, which aligns the last axes."""
+    axis = layout.axis - len(out) + len(shape)
+    if axis < 0 or shape[axis] != out[layout.axis]:
+        raise SamplesMixed
+    return BatchLayout(axis, layout.inner)
+
+
+def no_layout(
+    context: NodeContext, slot: int, layout: BatchLayout, out: tuple[int, ...], shape: tuple[int, ...], batch: int
+) -> BatchLayout:
+    raise SamplesMixed
+
+
+def not_stated(*_: Any) -> Any:
+    """Stands in an entry for what it does not say; `Table.add` refuses the entry if its kind needs it."""
+    raise AssertionError("an operator's entry lacks a rule")
+
+
+def no_bias(context: NodeContext) -> Array | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator: all that depends on it stands here.
+
+    kind: or a function of the node and its live slots.
+    vjp: see VJP. None for kinds that do without.
+    traits: see Trait.
+    carries: slots through which relevance may pass; None: every one.
+    ignores: slots that steer (indices, shapes, lengths) and never carry; a live value in any other slot is refused.
+    alone: slots that carry only where no other slot does: indices, which steer unless they pick from constants.
+    reads: what vjp looks at: "x" the slot's own value, "s" its shape, "others" the other operands, "y" the output.
+    lrp_reads: the same where the kind's rule does not call vjp; default: `reads`.
+    bias: the constant part of a SUM or MAP, of a shape that broadcasts to the output.
+    spread, fan_in: for bias_factor: hands an amount at each output unit in equal parts to the units that feed it, and
+        how many those are.
+    distribute: how an ACTIVATION of many elements shares out relevance among them; default: each keeps what it has.
+    lane: where the samples of an input lie, given where those of the output lie. May be left out of element-wise ones.
+    axes: which axes of the inputs the outputs' axes run along. May be left out of element-wise ones.
+    roles: axes that the operator shows to be of samples or of time steps.
+    gate: the operand of a PRODUCT that is always the gate.
+    drops: a ROUTING operator that puts elements of its own among those it moves.
+    picks: a ROUTING operator whose choice depends on the elements: what it hands on is no sum, even where they are.
+    outputs: outputs that carry; None: every one.
+    share: the product rule of a PRODUCT whose operands do not meet element by element.
+    before: what the value before it is called, where it ends an output: that value is explained instead.
+    layer: the kind of layer that a composite knows it by.
+    states, cell: of a RECURRENT operator, the slots of initial states, and what runs its kernels.
+    evaluation: how NumPy evaluates it where arrays are small; None: ONNX Runtime always does.
+    check: why this node of the operator has no rule; empty if it has.
+    note: for docs/operators.md.
+    """
+
+    kind: Kind | Callable[[Node, tuple[int, ...]], Kind]
+    vjp: VJP | None = None
+    traits: Trait = Trait.NONE
+    carries: tuple[int, ...] | None = None
+    ignores: tuple[int, ...] = ()
+    alone: tuple[int, ...] = ()
+    reads: tuple[str, ...] = ()
+    lrp_reads: tuple[str, ...] | None = None
+    bias: Callable[[NodeContext], Array | None] = no_bias
+    spread: VJP | None = None
+    fan_in: Callable[[NodeContext, int], float] = not_stated
+    distribute: VJP | None = None
+    layout: LaneRule = not_stated
+    axes: AxesRule = not_stated
+    roles: RolesRule = axis_rules.no_roles
+    gate: int | None = None
+    drops: bool = False
+    picks: bool = False
+    outputs: tuple[int, ...] | None = None
+    share: Callable[..., tuple[list[Array], Array]] | None = None
+    before: str = ""
+    layer: str = ""
+    states: tuple[int, ...] = ()
+    cell: Callable[[Node, Graph], Recurrent] | None = None
+    evaluation: Evaluation | None = None
+    check: Callable[[Node], str] = lambda node: ""
+    note: str = ""
+
+    def kind_of(self, node: Node, live: tuple[int, ...]) -> Kind:
+        return self.kind if isinstance(self.kind, Kind) else self.kind(node, live)
+
+
+@dataclass
+class Table:
+    """All operators by name."""
+
+    ops: dict[str, Operator] = field(default_factory=dict)
+
+    def add(self, names: str, op: Operator) -> None:
+        op = completed(op)
+        for name in names.split():
+            assert name not in self.ops, f"{name} is there already"
+            missing = lacks(op)
+            assert not missing, f"{name}: its entry does not say {', '.join(missing)}"
+            self.ops[name] = op
+
+    def get(self, name: str) -> Operator | None:
+        return self.ops.get(name)
+
+    def traits(self, name: str) -> Trait:
+        """None for an operator that is not in the table."""
+        op = self.ops.get(name)
+        return Trait.NONE if op is None else op.traits
+
+    def states(self, name: str) -> tuple[int, ...]:
+        """The slots of a recurrent operator's initial states; none for any other."""
+        op = self.ops.get(name)
+        return () if op is None else op.states
+
+
+def completed(op: Operator) -> Operator:
+    """What follows from the kind and from working element by element need not be written down."""
+    if op.kind is Kind.SUM and op.fan_in is not_stated:
+        op = replace(op, fan_in=lambda context, slot: 1.0)
+    if Trait.ELEMENTWISE in op.traits:
+        layout = aligned if op.layout is not_stated else op.layout
+        op = replace(op, layout=layout, axes=axis_rules.aligned if op.axes is not_stated else op.axes)
+    return op
+
+
+def lacks(op: Operator) -> list[str]:
+    """What an entry has to say for its kind, and does not. One whose kind depends on the node may be of any kind that
+    passes relevance."""
+    kind = op.kind if isinstance(op.kind, Kind) else None
+    silent = kind in (Kind.NONE, Kind.CONTROL)
+    own = kind is Kind.RECURRENT  # its kernels have the rules
+    found = {
+        "its vector-Jacobian product (vjp)": not (silent or own) and op.vjp is None,
+        "where samples lie (lane)": not (silent or own) and op.layout is not_stated,
+        "which axes its outputs' axes run along (axes)": op.axes is not_stated,
+        "how an amount is spread (spread)": kind in (Kind.SUM, Kind.MAP) and op.spread is None,
+        "how many units feed one of its own (fan_in)": kind is Kind.MAP and op.fan_in is not_stated,
+        "the slots of its states (states)": own and not op.states,
+        "its kernels (cell)": own and op.cell is None,
+    }
+    return [what for what, is_missing in found.items() if is_missing]
+
+
+TABLE = Table()
+add = TABLE.add
+
+
+def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
+    """Sums over the axes along which an operand of `shape` was broadcast."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g.reshape(shape)
+
+
+def equal_parts(context: NodeContext, slot: int, r: Array) -> Array:
+    """To the live operands of arithmetic on addresses: no share of it is larger."""
+    return unbroadcast(r, context.shape(slot)) / len(context.live)

@@ -1,0 +1,69 @@
+"""ONNX Runtime's LSTM whose products are of whole numbers, as its tool for dynamic quantisation writes it.
+
+What it predicts is computed by ONNX Runtime: how inputs and states are rounded, step by step, is its own affair. The
+way back is that of the LSTM that it stands for, over a forward pass of our own with the weights that the levels mean:
+relevance and gradients pass straight through the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from lstm_explain.graph.ir import Array, Graph, Node, ValueType
+from lstm_explain.graph.session import run_session, session_of
+from lstm_explain.operators.cells import LSTM, recurrent
+from lstm_explain.operators.operator import add
+from lstm_explain.operators.recurrent import Lengths, Run, SavedTensors, Tape
+
+SINGLE = np.dtype(np.float32)
+
+
+def _meant(graph: Graph, node: Node, slot: int, scale: int) -> Array:
+    """Weights [directions, columns, 4 * hidden] of levels, as an LSTM has them: [directions, 4 * hidden, columns]."""
+    constants = graph.constants
+    levels, step = constants[node.inputs[slot]], constants[node.inputs[scale]]
+    zero = constants[node.inputs[scale + 1]].astype(step.dtype)
+    by_row = (len(levels), 1, -1)
+    return np.ascontiguousarray(((levels - zero.reshape(by_row)) * step.reshape(by_row)).transpose(0, 2, 1))
+
+
+def _single(array: Array) -> Array:
+    return array.astype(SINGLE) if array.dtype.kind == "f" else array
+
+
+class QuantisedLSTM(LSTM):
+    def __init__(self, node: Node, graph: Graph) -> None:
+        weights = {node.inputs[1]: _meant(graph, node, 1, 8), node.inputs[2]: _meant(graph, node, 2, 10)}
+        super().__init__(node, replace(graph, constants=graph.constants | weights))
+        self._fed = {node.inputs[slot]: slot for slot in self.reads}
+        self._session = self._made(node, graph)
+
+    def _made(self, node: Node, graph: Graph) -> ort.InferenceSession:
+        """The node alone, in float32, whatever the arithmetic around it."""
+        constants = {name: _single(graph.constants[name]) for name in node.inputs if name in graph.constants}
+        types = {n: ValueType(np.dtype(np.int32) if slot == 4 else SINGLE, None) for n, slot in self._fed.items()}
+        alone = replace(graph, constants=constants, types=types)
+        return session_of(alone, [node], [n for n in self._fed if n not in constants], [name for _, name in self.named])
+
+    def ready(self, steps: int, lens: Lengths, states: list[list[Array]], keep: SavedTensors) -> Run:
+        run = super().ready(steps, lens, states, keep)
+
+        def predicted(x: Array) -> tuple[dict[str, Array], list[Tape]]:
+            outputs, tapes = run(x)
+            given = {0: x, 4: lens.steps.astype(np.int32)}
+            given |= {slot: np.stack([s[i] for s in states]) for i, slot in enumerate(self.state_slots)}
+            wanted = {entry.name for entry in self._session.get_inputs()}
+            feeds = {name: _single(given[slot]) for name, slot in self._fed.items() if name in wanted}
+            came: Mapping[str, Any] = dict(zip(outputs, run_session(self._session, list(outputs), feeds), strict=True))
+            return {name: came[name].astype(self.out_dtype, copy=False) for name in outputs}, tapes
+
+        return predicted
+
+
+_NOTE = "as the LSTM of the weights that the levels mean; predicted by ONNX Runtime"
+add("com.microsoft::DynamicQuantizeLSTM", recurrent(QuantisedLSTM, _NOTE))

@@ -1,0 +1,394 @@
+"""A recurrent node: from the ONNX operator to the kernels of its cell (cells.py) and back."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from lstm_explain.errors import InputError
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.kernels import buffer_pool
+from lstm_explain.kernels.scalar_functions import CODES, DEFAULTS
+from lstm_explain.methods import LRP
+from lstm_explain.threads import in_threads, threads
+
+T = TypeVar("T")
+
+
+class SavedTensors(enum.Enum):
+    """What a forward pass keeps for the way back."""
+
+    SIGNALS = "for LRP under signal takes all"
+    EVERYTHING = "for LRP under the other rules, sums that these divide by in float64"
+    SLOPES = "for gradients"
+
+
+@dataclass(slots=True)
+class Lengths:
+    """steps [B]: of each sequence. whole: every one is as long as the array. order [B]: longest first.
+
+    parts: of `order`, one a thread.
+    """
+
+    steps: Array
+    whole: bool
+    order: Array
+    parts: list[Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = min(threads(), len(self.order))
+        self.parts = [np.ascontiguousarray(self.order[i::count]) for i in range(count)] if count > 1 else [self.order]
+
+    def over(self, total: int) -> Array:
+        """[T, B]: where a sequence is past its end."""
+        return np.arange(total)[:, None] >= self.steps
+
+
+@lru_cache(maxsize=256)
+def _all_of(steps: int, batch: int) -> Lengths:
+    """Sequences as long as the array; shared, so not to be written to."""
+    return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
+
+
+@lru_cache(maxsize=256)
+def _nothing(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """States that start from zeros; shared, so not to be written to."""
+    return np.zeros(shape, dtype)
+
+
+def _longest_first(steps: Array) -> Array:
+    return np.argsort(-steps, kind="stable")
+
+
+@dataclass
+class Tape:
+    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H].
+
+    dtype: of the way back.
+    """
+
+    x: Array
+    hidden: Array
+    h0: Array
+    lens: Lengths
+    kept: dict[str, Array]
+    dtype: np.dtype[Any]
+
+    def repeated(self, count: int) -> Tape:
+        """The same samples again and again, for so many ways back."""
+
+        def again(array: Array) -> Array:
+            return np.tile(array, (1,) * (array.ndim - 2) + (count, 1))  # [T, B, …] or [B, …]
+
+        lens, steps = self.lens, np.tile(self.lens.steps, count)
+        lens = _all_of(len(self.x), len(steps)) if lens.whole else Lengths(steps, False, _longest_first(steps))
+        kept = {name: again(array) for name, array in self.kept.items()}
+        return Tape(again(self.x), again(self.hidden), again(self.h0), lens, kept, self.dtype)
+
+
+@dataclass(slots=True)
+class BackwardResult:
+    """What the way back through a node gives: by input slot, and [batch] absorbed (LRP only)."""
+
+    inputs: dict[int, Array]
+    absorbed: Array
+
+
+Run = Callable[[Array], tuple[dict[str, Array], list[Tape]]]
+Back = Callable[[list[Tape], "list[Array | None]"], BackwardResult]
+DirectionRun = Callable[[Array, list[Array]], tuple[Tape, list[Array]]]
+DirectionBack = Callable[[Tape, Array, list[Array]], list[Array]]
+
+
+class Recurrent(ABC):
+    """One recurrent node. Directions are run one after the other, each by the kernels of `Direction`."""
+
+    gates: ClassVar[int]
+    state_slots: ClassVar[tuple[int, ...]]  # inputs that hold initial states
+
+    def __init__(self, node: Node, graph: Graph) -> None:
+        weights = [graph.constants[node.inputs[slot]] for slot in (1, 2)]
+        self.dtype = np.dtype(np.float64 if weights[0].dtype == np.float64 else np.float32)
+        W, R = (np.asarray(w, self.dtype) for w in weights)
+        directions, rows, self.features = W.shape
+        self.hidden = rows // self.gates
+        B = np.zeros((directions, 2 * rows)) if not node.input(3) else graph.constants[node.inputs[3]]
+        self.node = node
+        self.given = tuple(slot for slot in self.state_slots if node.input(slot))
+        self.reads = tuple(slot for slot in (0, 4, *self.state_slots) if node.input(slot))
+        self.named = [(slot, name) for slot, name in enumerate(node.outputs) if name]
+        self.batch_first = node.attribute("layout", 0) == 1
+        self.out_dtype = weights[0].dtype
+        names = _activations(node, self.default_activations, directions)
+        kind = node.attribute("direction", "forward")
+        self.directions = []
+        for d in range(directions):
+            peepholes = np.zeros((0, self.hidden))
+            if node.input(7):
+                peepholes = graph.constants[node.inputs[7]][d].reshape(3, self.hidden)
+            count = len(self.default_activations)
+            self.directions.append(
+                self.direction(
+                    W[d],
+                    R[d],
+                    np.asarray(B[d], self.dtype),
+                    np.asarray(peepholes, self.dtype),
+                    names[d * count : (d + 1) * count],
+                    node,
+                    reverse=kind == "reverse" or d == 1,
+                )
+            )
+
+    default_activations: ClassVar[tuple[str, ...]]
+    direction: ClassVar[type[Direction]]
+
+    def forward(self, values: Mapping[int, Array], keep: SavedTensors) -> tuple[dict[str, Array], list[Tape]]:
+        """Every output that the node names, and a tape a direction. values: the node's inputs at `reads`, by slot."""
+        x = np.asarray(values[0], self.dtype)
+        if x.ndim != 3 or x.shape[2] != self.features:
+            raise self._misfit("X", x.shape, ("time", "batch", self.features))
+        x = np.ascontiguousarray(x.swapaxes(0, 1) if self.batch_first else x)
+        x = _writable(x)
+        steps, batch, _ = x.shape
+        if not batch:
+            raise InputError(f"node {self.node.name!r} ({self.node.op}): X has shape {x.shape}, which holds no sample")
+        lens = self._lengths(values.get(4), steps, batch)
+        states = [self._state(values.get(slot), batch) for slot in self.state_slots]
+        return self.ready(steps, lens, self._by_direction(states), keep)(x)
+
+    def at_rest(self, steps: int, batch: int) -> tuple[Lengths, list[list[Array]]]:
+        """What `ready` takes for sequences of full length that start from zeros."""
+        return _all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
+
+    def _by_direction(self, states: list[Array]) -> list[list[Array]]:
+        return [[state[d] for state in states] for d in range(len(self.directions))]
+
+    def ready(self, steps: int, lens: Lengths, states: list[list[Array]], keep: SavedTensors) -> Run:
+        """`forward`, of checked arguments, as a function of x [T, B, D]: contiguous, to be written to.
+
+        states: by direction, [B, H].
+        """
+        runs = [direction.ready(steps, lens, keep) for direction in self.directions]
+        named, batch_first, kind = self.named, self.batch_first, self.out_dtype
+
+        def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
+            ran = [runs[0](x, states[0])] if len(runs) == 1 else _both(lambda d: runs[d](x, states[d]), lens)
+            outputs: dict[str, Array] = {}
+            for slot, name in named:
+                if slot == 0:
+                    value = _stack([tape.hidden for tape, _ in ran], axis=1)
+                    value = value.transpose(2, 0, 1, 3) if batch_first else value
+                else:
+                    value = _stack([last[slot - 1] for _, last in ran], axis=0)
+                    value = value.swapaxes(0, 1) if batch_first else value
+                outputs[name] = value if value.dtype is kind else value.astype(kind)
+            return outputs, [tape for tape, _ in ran]
+
+        return run
+
+    def _state(self, value: Array | None, batch: int) -> Array:
+        wanted = (len(self.directions), batch, self.hidden)
+        if value is None:
+            return _nothing(wanted, self.dtype)
+        value = np.asarray(value, self.dtype)
+        value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
+        if value.shape != wanted:
+            raise self._misfit("initial state", value.shape, wanted)
+        return np.array(value, order="C")  # a copy, that may be written to
+
+    def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
+        """The kernels do not look where they read, so what steers them is checked."""
+        if value is None:
+            return _all_of(steps, batch)
+        if value.shape != (batch,):
+            raise self._misfit("sequence_lens", value.shape, (batch,))
+        if value.min() < 0 or value.max() > steps:
+            raise InputError(
+                f"node {self.node.name!r} ({self.node.op}): sequence lengths from {value.min()} to {value.max()}, "
+                f"wanted 0 to {steps}"
+            )
+        lens = np.ascontiguousarray(value, np.int64)
+        return Lengths(lens, bool((lens == steps).all()), _longest_first(lens))
+
+    def _misfit(self, what: str, came: tuple[int, ...], wanted: tuple[object, ...]) -> InputError:
+        return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
+
+    def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> BackwardResult:
+        """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
+        return self.ready_back(tapes, lrp)(tapes, arriving)
+
+    def ready_back(self, tapes: list[Tape], lrp: LRP | None) -> Back:
+        """`backward` for passes like this one: as a function of their tapes, and of what arrives."""
+        lens, dtype, steps = tapes[0].lens, tapes[0].dtype, len(tapes[0].x)
+        backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
+        nothing, batch_first = _nothing((0, 0, 0), dtype), self.batch_first
+        outputs = range(1, 1 + len(self.state_slots))
+        spreads = lrp is not None and lrp.bias_factor > 0  # else nothing comes to states that start from zeros
+        states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
+
+        def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
+            y, ends = arriving[0], [arriving[i] if i < len(arriving) else None for i in outputs]
+            if batch_first:
+                y = None if y is None else y.transpose(1, 2, 0, 3)
+                ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
+
+            def of_direction(d: int) -> list[Array]:
+                r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
+                return backs[d](tapes[d], r_y, [self._end(e, d, lens, dtype) for e in ends])
+
+            parts = [of_direction(0)] if len(backs) == 1 else _both(of_direction, lens)
+            inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
+            for slot, at in states:
+                inputs[slot] = _stack([p[at] for p in parts], axis=0)
+            if batch_first:
+                inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
+            absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
+            return BackwardResult(inputs, absorbed if lens.whole else absorbed + self._past_the_end(y, ends, lens))
+
+        return back
+
+    def backward_together(
+        self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None
+    ) -> list[BackwardResult]:
+        """`backward` from several targets: side by side, as more samples would be."""
+        count, batch = len(arriving), len(tapes[0].lens.steps)
+        if count == 1:
+            return [self.backward(tapes, arriving[0], lrp)]
+        stacked = [self._side_by_side(parts, output) for output, parts in enumerate(zip(*arriving, strict=True))]
+        flow = self.backward([tape.repeated(count) for tape in tapes], stacked, lrp)
+        before = (slice(None),) * (0 if self.batch_first else 1)
+        parts = [slice(start, start + batch) for start in range(0, count * batch, batch)]
+        return [
+            BackwardResult({slot: a[(*before, p)] for slot, a in flow.inputs.items()}, flow.absorbed[p]) for p in parts
+        ]
+
+    def _side_by_side(self, parts: Sequence[Array | None], output: int) -> Array | None:
+        """What arrives at one output, of all targets."""
+        there = [part for part in parts if part is not None]
+        if not there:
+            return None
+        axis = 0 if self.batch_first else (2 if output == 0 else 1)
+        return np.concatenate([np.zeros_like(there[0]) if part is None else part for part in parts], axis)
+
+    def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
+        """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
+        lost = np.zeros(len(lens.steps), self.dtype)
+        if y is not None:
+            lost += np.where(lens.over(len(y)), y.sum(axis=(1, 3)), 0).sum(axis=0)
+        for end in ends:
+            if end is not None:
+                lost += np.where(lens.steps == 0, end.sum(axis=(0, 2)), 0)
+        return lost
+
+    def _end(self, end: Array | None, d: int, lens: Lengths, dtype: np.dtype[Any]) -> Array:
+        """An array that a kernel may write to."""
+        if end is None:
+            return np.zeros((len(lens.steps), self.hidden), dtype)
+        return np.array(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None], dtype, order="C")
+
+
+def _both(work: Callable[[int], T], lens: Lengths) -> list[T]:
+    """Of both directions, at once where the samples leave a thread idle."""
+    return in_threads(work, range(2)) if len(lens.parts) == 1 else [work(0), work(1)]
+
+
+def _writable(array: Array) -> Array:
+    """Kernels are compiled for arrays that may be written to."""
+    return array if array.flags.writeable else array.copy()
+
+
+def _stack(parts: list[Array], axis: int) -> Array:
+    """np.stack, which takes twice as long, and copies even where there is one part only."""
+    if len(parts) == 1:
+        return parts[0][None] if axis == 0 else parts[0][:, None]
+    return np.concatenate([part[None] if axis == 0 else part[:, None] for part in parts], axis)
+
+
+class Direction(ABC):
+    """One direction of one node: its weights as the kernels want them."""
+
+    def __init__(
+        self,
+        W: Array,
+        R: Array,
+        B: Array,
+        P: Array,
+        names: list[tuple[str, float, float]],
+        node: Node,
+        *,
+        reverse: bool,
+    ) -> None:
+        self.W, self.R, self.P = W, R, P
+        self.B = B
+        self.dtype = W.dtype
+        self.reverse = reverse
+        self.codes = np.array([CODES[name] for name, _, _ in names], np.int64)
+        self.params = np.array([(alpha, beta) for _, alpha, beta in names], W.dtype)
+        self.scalar = W.dtype.type
+        self.clip = self.scalar(node.attribute("clip", 0.0))
+        self.coupled = bool(node.attribute("input_forget", 0))
+        self.linear_before_reset = bool(node.attribute("linear_before_reset", 0))
+        self.hidden = R.shape[1]
+        self.units = W.shape[1] + R.shape[1]
+        self.prepare()
+
+    def prepare(self) -> None:  # noqa: B027 - not every cell needs it
+        """Lays out what depends on the weights alone."""
+
+    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors) -> tuple[Tape, list[Array]]:
+        """The tape and the last states, [B, H] each."""
+        return self.ready(len(x), lens, keep)(x, states)
+
+    @abstractmethod
+    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
+        """`forward`, for arrays of so many steps: what does not depend on their numbers is done."""
+
+    @abstractmethod
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        """The way back as a function of a tape, r_y and r_ends, which it writes to; all in `dtype`.
+
+        r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps. Gives relevance of x [T, B, D], absorbed [B],
+        relevance of each initial state [B, H].
+        """
+
+    def sums_in(self, keep: SavedTensors) -> np.dtype[Any]:
+        """The arithmetic of sums that the way back divides by, and so of the way back."""
+        return np.dtype(np.float64) if keep is SavedTensors.EVERYTHING else self.dtype
+
+    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Callable[[], Array]:
+        """Makes arrays for a kernel to fill; zero where it will not come, past the end of shorter sequences."""
+        return (buffer_pool.maker if lens.whole else buffer_pool.maker_of_zeros)(
+            shape, self.dtype if dtype is None else dtype
+        )
+
+    def last(self, sequence: Array, lens: Lengths) -> Array:
+        """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
+        if lens.whole:
+            return sequence[0 if self.reverse else -1]
+        steps = lens.steps
+        at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
+        return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)
+
+
+def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:
+    """Name, alpha and beta of each activation, for all directions in a row.
+
+    ONNX lists alphas and betas for those activations only that take one, in order.
+    """
+    names = [n.lower() for n in node.attribute("activations") or default * directions]
+    alphas, betas = (list(node.attribute(a) or []) for a in ("activation_alpha", "activation_beta"))
+    result = []
+    for name in names:
+        alpha, beta = DEFAULTS.get(name, (0.0, 0.0))
+        if name in DEFAULTS and alphas:
+            alpha = alphas.pop(0)
+        if name in ("affine", "scaledtanh", "hardsigmoid") and betas:
+            beta = betas.pop(0)
+        result.append((name, float(alpha), float(beta)))
+    return result

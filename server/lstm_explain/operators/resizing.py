@@ -1,0 +1,221 @@
+"""Resize and Upsample: along each axis, every output is a weighted mean of few inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Node
+from lstm_explain.operators import axis_rules
+from lstm_explain.operators.operator import BatchLayout, Kind, NodeContext, Operator, SamplesMixed, add
+
+Shape = tuple[int, ...]
+MODES = {"nearest": 0, "linear": 1, "cubic": 2}  # and how far their filters reach
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Of one axis: which inputs each output looks at, and their weights. places, weights: [outputs, taps].
+
+    inside [outputs]: False where the output is the extrapolation value instead.
+    """
+
+    places: Array
+    weights: Array
+    inside: Array
+
+    def back(self, g: Array, axis: int, size: int) -> Array:
+        """The transposed map, along `axis`."""
+        g = np.moveaxis(g, axis, 0)
+        result = np.zeros((size, *g.shape[1:]), g.dtype)
+        column = (-1, *(1,) * (g.ndim - 1))
+        for place, weight in zip(self.places.T, self.weights.T, strict=True):
+            np.add.at(result, place, g * weight.astype(g.dtype).reshape(column))
+        return np.moveaxis(result, 0, axis)
+
+    def even(self) -> Taps:
+        """The same inputs in equal parts; those at the border, where the output looks at none."""
+        used = ((self.weights != 0) | ~self.inside[:, None]).astype(np.float64)
+        return Taps(self.places, used / used.sum(axis=1, keepdims=True), self.inside)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis that changes: its sizes, the scale, and the part that is looked at (for tf_crop_and_resize)."""
+
+    axis: int
+    size: int
+    out: int
+    scale: float
+    roi: tuple[float, float]
+
+    def taps(self, s: NodeContext) -> Taps:
+        x = self._coordinates(s)
+        cropped = _crops(s.node)
+        inside = (x >= 0) & (x <= self.size - 1) if cropped else np.ones(self.out, bool)
+        mode = _mode(s.node)
+        if mode == "nearest":
+            places = self._nearest(s, x)[:, None]
+            weights = np.ones(places.shape)
+        else:
+            places, weights = self._filtered(s, x, mode)
+        return Taps(places.clip(0, self.size - 1), weights * inside[:, None], inside)
+
+    def _coordinates(self, s: NodeContext) -> Array:
+        """Where each output lies among the inputs. In float32, as ONNX Runtime reckons: it decides what is nearest."""
+        at, scale = np.arange(self.out, dtype=np.float32), np.float32(self.scale)
+        half = np.float32(0.5)
+        match s.attribute("coordinate_transformation_mode", "half_pixel") if s.node.opset >= 11 else "asymmetric":
+            case "asymmetric":
+                x = at / scale
+            case "align_corners":
+                x = at * np.float32(self.size - 1) / np.float32(max(self.out - 1, 1))
+            case "tf_half_pixel_for_nn":
+                x = (at + half) / scale
+            case "pytorch_half_pixel":
+                x = (at + half) / scale - half if self.out > 1 else 0 * at
+            case "half_pixel_symmetric":
+                centre = np.float32(self.size) / 2
+                x = centre * (1 - np.float32(self.out) / (scale * self.size)) + (at + half) / scale - half
+            case "tf_crop_and_resize":
+                start, end = self.roi
+                last = self.size - 1
+                x = at * np.float32((end - start) * last / max(self.out - 1, 1)) + np.float32(start * last)
+                x = x if self.out > 1 else 0 * at + np.float32((start + end) * last / 2)
+            case _:
+                x = (at + half) / scale - half
+        return np.asarray(x, np.float32)
+
+    def _nearest(self, s: NodeContext, x: Array) -> Array:
+        if s.node.opset < 11:
+            x = np.ceil(x) if self.scale < 1 else np.trunc(x)
+        else:
+            match s.attribute("nearest_mode", "round_prefer_floor"):
+                case "round_prefer_ceil":
+                    x = np.floor(x + np.float32(0.5))
+                case "floor":
+                    x = np.floor(x)
+                case "ceil":
+                    x = np.ceil(x)
+                case _:
+                    x = np.ceil(x - np.float32(0.5))
+        return x.astype(np.int64)
+
+    def _filtered(self, s: NodeContext, x: Array, mode: str) -> tuple[Array, Array]:
+        """Inputs under a filter around each place; widened where antialias shrinks, so that none is passed over."""
+        wide = max(1.0, 1 / self.scale) if s.attribute("antialias", 0) else 1.0
+        reach = MODES[mode] * wide
+        first = np.floor(x - np.float32(reach)).astype(np.int64) + 1
+        places = first[:, None] + np.arange(math.ceil(2 * reach))
+        distance = np.abs(places - x[:, None].astype(np.float64)) / wide
+        weights = (
+            np.maximum(1 - distance, 0) if mode == "linear" else _cubic(distance, s.attribute("cubic_coeff_a", -0.75))
+        )
+        if s.attribute("exclude_outside", 0):
+            weights = np.where((places >= 0) & (places < self.size), weights, 0)
+        return places, weights / weights.sum(axis=1, keepdims=True)
+
+
+def _cubic(distance: Array, a: float) -> Array:
+    """Keys' kernel (1981), equation 4."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+
+
+def _mode(node: Node) -> str:
+    mode = str(node.attribute("mode", "nearest"))
+    return "linear" if mode == "bilinear" else mode  # its name in Upsample 1
+
+
+def _crops(node: Node) -> bool:
+    return bool(node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize")
+
+
+def _axes(s: NodeContext, out: Shape) -> Iterator[Axis]:
+    """Those that change, or that are looked at in part."""
+    shape = s.shape(0)
+    axes = [int(a) % len(shape) for a in s.attribute("axes") or range(len(shape))]
+    scales = _scales(s, [shape[a] for a in axes], [out[a] for a in axes])
+    region = s.x(1).reshape(2, -1).T.tolist() if _crops(s.node) else [(0.0, 1.0)] * len(axes)
+    for axis, scale, (start, end) in zip(axes, scales, region, strict=True):
+        if scale != 1 or out[axis] != shape[axis] or (start, end) != (0.0, 1.0):
+            yield Axis(axis, shape[axis], out[axis], scale, (start, end))
+
+
+def _scales(s: NodeContext, sizes: list[int], out: list[int]) -> list[float]:
+    given = s.attribute("scales")
+    slot = 2 if s.node.op == "Resize" and s.node.opset >= 11 else 1
+    if given is None and s.has(slot) and s.x(slot).size:
+        given = s.x(slot).reshape(-1).tolist()
+    if given is not None:
+        return list(given)
+    policy = s.attribute("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
+        return [o / n for o, n in zip(out, sizes, strict=True)]
+    wanted = [w / n for w, n in zip(s.x(3).reshape(-1).tolist(), sizes, strict=True)]
+    return [min(wanted) if policy == "not_larger" else max(wanted)] * len(sizes)
+
+
+def _resize(s: NodeContext, slot: int, g: Array) -> Array:
+    for axis in _axes(s, g.shape):
+        g = axis.taps(s).back(g, axis.axis, axis.size)
+    return g
+
+
+def _spread(s: NodeContext, slot: int, amount: Array) -> Array:
+    for axis in _axes(s, amount.shape):
+        amount = axis.taps(s).even().back(amount, axis.axis, axis.size)
+    return amount
+
+
+def _fan_in(s: NodeContext, slot: int) -> float:
+    return float(math.prod(axis.taps(s).places.shape[1] for axis in _axes(s, s.y().shape)))
+
+
+def _extrapolated(s: NodeContext) -> Array | None:
+    """What outputs outside the region are."""
+    value = s.attribute("extrapolation_value", 0.0)
+    if not _crops(s.node) or not value:
+        return None
+    out = s.y().shape
+    inside = np.ones(out, bool)
+    for axis in _axes(s, out):
+        inside &= axis.taps(s).inside.reshape([-1 if i == axis.axis else 1 for i in range(len(out))])
+    return np.where(inside, 0, value).astype(s.dtype)
+
+
+def _layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+    if any(axis.axis == layout.axis for axis in _axes(s, out)):
+        raise SamplesMixed
+    return layout
+
+
+def _kind(node: Node, live: tuple[int, ...]) -> Kind:
+    return Kind.ROUTING if _mode(node) == "nearest" and not _crops(node) else Kind.MAP
+
+
+def _check(node: Node) -> str:
+    return "" if _mode(node) in MODES else f"mode {node.attribute('mode')!r} has no rule"
+
+
+add(
+    "Resize Upsample",
+    Operator(
+        _kind,
+        _resize,
+        carries=(0,),
+        ignores=(1, 2, 3),
+        reads=("s", "steer1", "steer2", "steer3"),
+        bias=_extrapolated,
+        spread=_spread,
+        fan_in=_fan_in,
+        layout=_layout,
+        axes=axis_rules.first,
+        check=_check,
+        note="nearest: routing; linear and cubic: epsilon rule",
+    ),
+)

@@ -1,0 +1,139 @@
+"""The same elements under another shape, type or order of axes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.operators import axis_rules
+from lstm_explain.operators.numpy_evaluation import Function, constant_integers, of_any, of_integers
+from lstm_explain.operators.operator import (
+    SAME_PLACES,
+    BatchLayout,
+    Kind,
+    NodeContext,
+    Operator,
+    SamplesMixed,
+    Trait,
+    add,
+)
+
+Shape = tuple[int, ...]
+
+# --- the same elements in the same order -------------------------------------------------------------------------
+
+
+def _reshape(s: NodeContext, slot: int, g: Array) -> Array:
+    return g.reshape(s.shape(0))
+
+
+def reshaped_layout(
+    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    """The row-major order stays, so the number of elements behind each sample's does."""
+    behind = layout.inner * math.prod(out[layout.axis + 1 :])
+    for axis in range(len(shape)):
+        rest = math.prod(shape[axis + 1 :])
+        if behind % max(rest, 1) == 0 and 0 < rest <= behind and shape[axis] % (batch * (behind // rest)) == 0:
+            return BatchLayout(axis, behind // rest)
+    raise SamplesMixed
+
+
+def _same(s: NodeContext, slot: int, g: Array) -> Array:
+    return g
+
+
+def _dropout_check(node: Node) -> str:
+    return "in training mode it drops elements at random" if node.input(2) else ""  # off for good: taken away before
+
+
+def _squeezed(node: Node, graph: Graph) -> Function | None:
+    axes = constant_integers(node, graph, 1, "axes")
+    return None if axes is None else lambda x: x.squeeze(tuple(axes))
+
+
+def _unsqueezed(node: Node, graph: Graph) -> Function | None:
+    axes = constant_integers(node, graph, 1, "axes")
+    return None if axes is None else lambda x: np.expand_dims(x, tuple(axes))
+
+
+def _reshaped(node: Node, graph: Graph) -> Function | None:
+    shape = constant_integers(node, graph, 1, "shape")
+    if shape is None or node.attribute("allowzero", 0):
+        return None
+    if 0 not in shape:
+        return lambda x: x.reshape(shape)
+    return lambda x: x.reshape([x.shape[i] if n == 0 else n for i, n in enumerate(shape)])
+
+
+def _flattened(node: Node, graph: Graph) -> Function:
+    axis = node.attribute("axis", 1)
+
+    def flatten(x: Array) -> Array:
+        split = axis if axis >= 0 else axis + x.ndim
+        return x.reshape(math.prod(x.shape[:split]), -1)
+
+    return flatten
+
+
+def _cast(node: Node, graph: Graph) -> Function | None:
+    kind = graph.type_of(node.outputs[0]).dtype
+    return (lambda x: x.astype(kind)) if kind in (np.int32, np.int64, np.float32) else None
+
+
+SHAPED = Trait.VIEW | Trait.SAME_MEMORY
+_VIEW = {"carries": (0,), "ignores": (1,), "reads": ("s",), "layout": reshaped_layout}
+_STEPS = {**_VIEW, "traits": SHAPED | Trait.STEPWISE}
+add("Reshape", Operator(Kind.ROUTING, _reshape, axes=axis_rules.reshaped, evaluation=of_any(_reshaped), **_STEPS))  # type: ignore[arg-type]
+add("Squeeze", Operator(Kind.ROUTING, _reshape, axes=axis_rules.squeezed, evaluation=of_any(_squeezed), **_STEPS))  # type: ignore[arg-type]
+add("Unsqueeze", Operator(Kind.ROUTING, _reshape, axes=axis_rules.unsqueezed, evaluation=of_any(_unsqueezed), **_STEPS))  # type: ignore[arg-type]
+_FLAT = {**_VIEW, "ignores": (), "traits": SHAPED}
+add("Flatten", Operator(Kind.ROUTING, _reshape, axes=axis_rules.reshaped, evaluation=of_any(_flattened), **_FLAT))  # type: ignore[arg-type]
+
+# --- the same elements in the same places ------------------------------------------------------------------------
+
+SAME = SAME_PLACES | Trait.MULTIPLE
+_SAME = {"carries": (0,), "axes": axis_rules.first}
+_NOTHING_DONE = of_any(lambda node, graph: lambda x: x)
+add("Identity", Operator(Kind.ROUTING, _same, SAME | Trait.SAME_MEMORY, evaluation=_NOTHING_DONE, **_SAME))  # type: ignore[arg-type]
+add("Cast", Operator(Kind.ROUTING, _same, SAME, evaluation=of_integers(_cast), **_SAME))  # type: ignore[arg-type]
+add("CastLike", Operator(Kind.ROUTING, _same, SAME, ignores=(1,), **_SAME))  # type: ignore[arg-type]
+add("Dropout", Operator(Kind.ROUTING, _same, SAME, ignores=(1, 2), outputs=(0,), check=_dropout_check, **_SAME))  # type: ignore[arg-type]
+
+# --- the same elements elsewhere ---------------------------------------------------------------------------------
+
+
+def _permutation(s: NodeContext, ndim: int) -> list[int]:
+    return list(s.attribute("perm") or range(ndim)[::-1])
+
+
+def _transpose(s: NodeContext, slot: int, g: Array) -> Array:
+    places = _permutation(s, g.ndim)
+    return g.transpose([places.index(axis) for axis in range(g.ndim)])
+
+
+def _transposed_layout(
+    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    return BatchLayout(_permutation(s, len(out))[layout.axis], layout.inner)
+
+
+def _transposed(node: Node, graph: Graph) -> Function:
+    perm = node.attribute("perm")
+    return lambda x: x.transpose(perm)
+
+
+add(
+    "Transpose",
+    Operator(
+        Kind.ROUTING,
+        _transpose,
+        Trait.VIEW | Trait.STEPWISE | Trait.OWN_MEMORY,
+        carries=(0,),
+        layout=_transposed_layout,
+        axes=axis_rules.transposed,
+        evaluation=of_any(_transposed),
+    ),
+)

@@ -1,1 +1,0 @@
-"""What runs where, what is kept, how relevance walks back: compiled once per model, explained value and method."""

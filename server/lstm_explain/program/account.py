@@ -1,0 +1,97 @@
+"""Adds up, per sample, where relevance went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import reductions
+from lstm_explain.operators import BatchLayout
+from lstm_explain.operators.formulas import in_dtype
+
+OWN_AXIS = BatchLayout(0)
+DOUBLE = np.dtype(np.float64)
+
+
+class RelevanceAccount:
+    """Relevance kept at nodes and given to constant initial states, [batch] each, in float64."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.by_node: dict[str, Array] = {}
+        self.initial_states: Array = np.zeros(batch)
+
+    def keep(self, node: str, amounts: Array) -> None:
+        """What a node keeps of all that came to it, [batch]: an array that nobody else looks at."""
+        earlier = self.by_node.get(node)
+        self.by_node[node] = in_dtype(amounts, DOUBLE) if earlier is None else earlier + amounts
+
+    def absorb(self, node: str, amounts: Array, layout: BatchLayout | None) -> None:
+        """A part of what a node keeps, in the shape in which it came."""
+        total = self.by_node.get(node)
+        own = amounts.shape == (self.batch,) and (layout is None or layout == OWN_AXIS)
+        if total is None and own:
+            self.by_node[node] = amounts.astype(np.float64)
+            return
+        if total is None:
+            total = self.by_node[node] = np.zeros(self.batch)
+        if own:
+            total += amounts
+        else:
+            add_per_sample(amounts, layout, total)
+
+    def keep_initial_state(self, amounts: Array, layout: BatchLayout | None) -> None:
+        """Relevance of a state that starts from a constant."""
+        add_per_sample(amounts, layout, self.initial_states)
+
+    def absorbed(self) -> Array:
+        total = np.zeros(self.batch)
+        for amounts in self.by_node.values():
+            total += amounts
+        return total
+
+
+def per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
+    """Sums an array over everything but its samples: [batch], float64."""
+    if batch == 1 and amounts.dtype.char in "fd":
+        return np.array((reductions.total(amounts.ravel()),))
+    total = np.zeros(batch)
+    add_per_sample(amounts, layout, total)
+    return total
+
+
+def largest_per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
+    """The largest magnitude over everything but the samples, NaN left out: [batch], float64."""
+    if batch == 1 and amounts.dtype.char in "fd":
+        return np.array((reductions.largest(amounts.ravel()),), np.float64)
+    found = np.zeros(batch)
+    reductions.largest_per_sample(_by_sample(amounts, layout, batch), found)
+    return found
+
+
+def add_per_sample(amounts: Array, layout: BatchLayout | None, total: Array) -> None:
+    if len(total) == 1 and amounts.dtype.char in "fd":
+        total[0] += reductions.total(amounts.ravel())
+    else:
+        reductions.add_per_sample(_by_sample(amounts, layout, len(total)), total)
+
+
+def rows_of(shape: Sequence[int], layout: BatchLayout | None, batch: int) -> tuple[int, int, int]:
+    """The shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
+
+    lane: where they lie; None: all samples share the array.
+    """
+    if layout is None:
+        return 1, 1, math.prod(shape)
+    before = math.prod(shape[: layout.axis]) * (shape[layout.axis] // (batch * layout.inner))
+    return before, batch, layout.inner * math.prod(shape[layout.axis + 1 :])
+
+
+def _by_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
+    """[before, batch, after]"""
+    if amounts.dtype.char not in "fd":
+        amounts = amounts.astype(np.float64)
+    return amounts.ravel().reshape(rows_of(amounts.shape, layout, batch))

@@ -1,0 +1,312 @@
+"""Makes a plan: the parts of the graph that ONNX Runtime runs, the nodes that we run, and the values kept for later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import onnxruntime as ort
+
+from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.node_editing import make
+from lstm_explain.graph.session import session_of
+from lstm_explain.operators import Kind
+from lstm_explain.operators.gates import gate_slot
+from lstm_explain.operators.operator import SHAPE, shape_value
+from lstm_explain.operators.recurrent import SavedTensors
+from lstm_explain.program.body_wiring import BODIES, entered, wiring_of
+from lstm_explain.program.numpy_segments import Step, small
+from lstm_explain.program.reachability import BackwardNode, linear_values, live_values, path
+
+OWN = (Kind.RECURRENT, Kind.CONTROL)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part that ONNX Runtime runs in one call. small: the same in NumPy, where arrays are small."""
+
+    session: ort.InferenceSession
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    small: list[Step] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """steps: in order, a Segment or a BackwardNode that is ours to run. stops: what relevance passes, inputs first.
+
+    live: values that relevance may reach. linear: values that a sum which they feed looks through. gates: the gate's
+    slot of each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name and attribute.
+    keep: what recurrent nodes keep for the way back. entries: for a body, its own
+    inputs, without those that it reads from around it.
+    """
+
+    graph: Graph
+    steps: list[Segment | BackwardNode]
+    backward_nodes: list[BackwardNode]
+    live: frozenset[str]
+    linear: frozenset[str]
+    gates: dict[str, int | None]
+    bodies: dict[str, dict[str, Plan]]
+    gradient: bool
+    keep: SavedTensors
+    entries: tuple[str, ...] = ()
+
+    @cached_property
+    def constant_outputs(self) -> list[str]:
+        return [name for name in self.graph.outputs if name in self.graph.constants]
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a plan is for.
+
+    gradient: vector-Jacobian products rather than relevance. keep: of recurrent nodes, for the way back.
+    constants_too: the constant part of every sum is computed
+    too (for a bias_factor other than 0). gates: the gate's slot (None: no gate) by node name, where the caller knows
+    better.
+    """
+
+    gradient: bool = False
+    keep: SavedTensors = SavedTensors.SIGNALS
+    constants_too: bool = False
+    gates: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def compile_plan(graph: Graph, targets: Sequence[str], purpose: Purpose, keep: Iterable[str] = ()) -> Plan:
+    """A plan that yields the graph's outputs and can walk back from `targets`.
+
+    keep: further values to return. Raises UnsupportedOperator.
+    """
+    return _compile(graph, targets, purpose, keep, frozenset(graph.inputs), frozenset())
+
+
+def _compile(
+    graph: Graph,
+    targets: Iterable[str],
+    purpose: Purpose,
+    keep: Iterable[str],
+    sources: frozenset[str],
+    linear_sources: frozenset[str],
+    entries: Sequence[str] = (),
+) -> Plan:
+    """sources: inputs that carry relevance. linear_sources: those of them that are sums of weighted units."""
+    live = live_values(graph, sources)
+    targets = list(targets)
+    backward_nodes = path(graph, live, targets, gradient=purpose.gradient, told=purpose.gates)
+    linear = frozenset[str]() if purpose.gradient else linear_values(backward_nodes, linear_sources)
+    producers, products = graph.producers(), [s for s in backward_nodes if s.kind is Kind.PRODUCT]
+    gates = {s.node.name: gate_slot(graph, producers, s, purpose.gates) for s in products}
+    saved_values = (
+        _saved_values(graph, backward_nodes, linear, gradient=purpose.gradient)
+        | dict.fromkeys(keep)
+        | dict.fromkeys(targets)
+    )
+    extra: list[Node] = []
+    if purpose.constants_too:
+        extra = constant_parts(graph, backward_nodes, linear)
+        saved_values |= dict.fromkeys(
+            constant_value(o) for s in backward_nodes if s.kind in (Kind.SUM, Kind.MAP) for o in s.node.outputs
+        )
+    bodies = {s.node.name: _bodies(s, purpose, linear) for s in backward_nodes if s.kind is Kind.CONTROL}
+    known = {*saved_values, *graph.inputs, *(o for s in backward_nodes if s.kind in OWN for o in s.node.outputs)}
+    saved_values = {
+        name: None for name in saved_values if not (name.endswith(SHAPE) and name.removesuffix(SHAPE) in known)
+    }
+    steps = _steps(graph, extra, backward_nodes, saved_values)
+    return Plan(
+        graph,
+        steps,
+        backward_nodes,
+        frozenset(live),
+        linear,
+        gates,
+        bodies,
+        purpose.gradient,
+        purpose.keep,
+        tuple(entries),
+    )
+
+
+def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str]) -> dict[str, Plan]:
+    """A plan for every body of a control-flow node, from its outputs back to what it reads."""
+    node = backward_node.node
+    around = frozenset(backward_node.captured)
+    # The constant part of a sum outside is not known inside.
+    looked_through = frozenset[str]() if purpose.constants_too else linear & around
+    if node.op in ("Loop", "Scan") and not purpose.constants_too:
+        looked_through |= {s.inner for s in wiring_of(node).read if s.outer in linear}
+    plans = {}
+    for name in BODIES[node.op]:
+        body = node.bodies[name]
+        sources = backward_node.entries | around
+        targets = [o for o in body.outputs if o in live_values(body, sources)]
+        plans[name] = _compile(entered(body), targets, purpose, (), sources, looked_through, body.inputs)
+    return plans
+
+
+# --- what is kept ------------------------------------------------------------------------------------------------
+
+
+OF_ALL = {"y", "others", "constants", "shapes"}  # the same, whichever slot asks; "others" with two slots are all
+
+
+def _saved_values(
+    graph: Graph, backward_nodes: list[BackwardNode], linear: frozenset[str], *, gradient: bool
+) -> dict[str, None]:
+    """Names of the values (and, by `shape_value`, shapes) that the way back will look at."""
+    saved_values: dict[str, None] = {}
+    for backward_node in backward_nodes:
+        node, op = backward_node.node, backward_node.op
+        if backward_node.kind in OWN:
+            continue
+        reads = op.reads if gradient or op.lrp_reads is None else op.lrp_reads
+        if not gradient:
+            reads += _lrp_reads(backward_node)
+            if backward_node.kind is Kind.PRODUCT:
+                reads += ("x", "others", "y")
+        elif backward_node.kind is Kind.LOOKUP:
+            reads += ("y",)
+        for slot in backward_node.live:
+            for token in reads:
+                if slot == backward_node.live[0] or token not in OF_ALL:
+                    _request(graph, node, slot, token, backward_node.live, saved_values)
+            if not gradient and _needs_value(backward_node, node.inputs[slot], linear):
+                _request(graph, node, slot, "x", backward_node.live, saved_values)
+    return saved_values
+
+
+def _lrp_reads(backward_node: BackwardNode) -> tuple[str, ...]:
+    return ("y",) if backward_node.kind in (Kind.SUM, Kind.MAP) else ()
+
+
+def _needs_value(backward_node: BackwardNode, name: str, linear: frozenset[str]) -> bool:
+    """Whether a density arriving at the node becomes relevance of this input."""
+    if backward_node.kind is Kind.MAP:
+        return True
+    return name not in linear and (
+        backward_node.kind in (Kind.SUM, Kind.SCALE)
+        or (backward_node.kind is Kind.ROUTING and bool(linear.intersection(backward_node.node.outputs)))
+    )
+
+
+def _request(
+    graph: Graph, node: Node, slot: int, token: str, live: tuple[int, ...], saved_values: dict[str, None]
+) -> None:
+    match token:
+        case "x":
+            names = [node.inputs[slot]]
+        case "y":
+            names = list(node.outputs[:1])
+        case "others":
+            names = [name for i, name in enumerate(node.inputs) if i != slot]
+            names += [node.inputs[slot]] if len(live) > 1 else []
+        case "constants":
+            names = [name for i, name in enumerate(node.inputs) if i not in live]
+        case "s":
+            names = [_shape_name(graph, node.inputs[slot])]
+        case "shapes":
+            names = [_shape_name(graph, name) for name in node.inputs if name]
+        case _:
+            names = [node.input(int(token.removeprefix("steer")))]
+    saved_values.update((name, None) for name in names if name and name not in graph.constants)
+
+
+def _shape_name(graph: Graph, name: str) -> str:
+    """What to keep so that the shape is known: nothing where it is fixed."""
+    return "" if graph.type_of(name).static_shape is not None else shape_value(name)
+
+
+# --- the constant part of sums ------------------------------------------------------------------------------------
+
+
+def constant_value(name: str) -> str:
+    """Name of the extra value: what `name` is when all that feeds it linearly is zero, its biases that is."""
+    return f"{name}::constant"
+
+
+def constant_parts(graph: Graph, backward_nodes: list[BackwardNode], linear: frozenset[str]) -> list[Node]:
+    """Nodes that compute `constant_value` of every sum and linear value: the same operators over zeros."""
+    nodes: list[Node] = []
+    for backward_node in backward_nodes:
+        if backward_node.kind not in (Kind.SUM, Kind.MAP) and not linear.intersection(backward_node.node.outputs):
+            continue
+        inputs = list(backward_node.node.inputs)
+        for slot in backward_node.live:
+            source = inputs[slot]
+            inputs[slot] = constant_value(source)
+            if backward_node.kind is Kind.MAP or source not in linear:
+                inputs[slot] = f"{backward_node.node.name}::zero{slot}"
+                nodes.append(make("Sub", [source, source], [inputs[slot]], backward_node.node.opset))
+        proto = type(backward_node.node.proto)()
+        proto.CopyFrom(backward_node.node.proto)
+        proto.name = f"{backward_node.node.name}::constant"
+        proto.input[:] = inputs
+        proto.output[:] = [constant_value(o) if o else "" for o in backward_node.node.outputs]
+        nodes.append(
+            Node(
+                proto.name,
+                backward_node.node.op,
+                tuple(inputs),
+                tuple(proto.output),
+                backward_node.node.attributes,
+                backward_node.node.opset,
+                proto,
+            )
+        )
+    return nodes
+
+
+# --- what runs where ---------------------------------------------------------------------------------------------
+
+
+def _steps(
+    graph: Graph, extra: list[Node], backward_nodes: list[BackwardNode], saved_values: dict[str, None]
+) -> list[Segment | BackwardNode]:
+    """Cuts the graph at the nodes that are ours: everything that can run before the first, the first, and so on."""
+    own = {id(s.node): s for s in backward_nodes if s.kind in OWN}
+    shapes = [name for name in saved_values if name.endswith(SHAPE)]
+    shape_nodes = [make("Shape", [n.removesuffix(SHAPE)], [n], 13) for n in shapes]
+    nodes = _needed([*graph.nodes, *extra, *shape_nodes], [*graph.outputs, *saved_values], set(graph.inputs))
+    level: dict[str, int] = {}
+    ours: dict[int, list[BackwardNode]] = {}
+    theirs: dict[int, list[Node]] = {}
+    for node in nodes:
+        depth = max((level.get(name, 0) for name in (*node.inputs, *node.captured)), default=0)
+        if id(node) in own:
+            ours.setdefault(depth, []).append(own[id(node)])
+        else:
+            theirs.setdefault(depth, []).append(node)
+        level.update((o, depth + (id(node) in own)) for o in node.outputs)
+    readers: dict[str, set[int]] = {}  # by value, the depths of the segments that read it; -1 for nodes that are ours
+    for depth, part in [*theirs.items(), (-1, [s.node for group in ours.values() for s in group])]:
+        for name in (name for node in part for name in (*node.inputs, *node.captured)):
+            readers.setdefault(name, set()).add(depth)
+    wanted = {*graph.outputs, *saved_values}
+    steps: list[Segment | BackwardNode] = []
+    for depth in range(max([*ours, *theirs], default=-1) + 1):
+        if depth in theirs:
+            made = [o for n in theirs[depth] for o in n.outputs if o]
+            outputs = tuple(o for o in made if o in wanted or readers.get(o, set()) - {depth})
+            steps.append(_segment(graph, theirs[depth], outputs))
+        steps += ours.get(depth, [])
+    return steps
+
+
+def _needed(nodes: list[Node], wanted: Iterable[str], known: set[str]) -> list[Node]:
+    """The nodes without which `wanted` cannot be computed, in order."""
+    needed = set(wanted) - known
+    kept = []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            kept.append(node)
+            needed.update((*node.inputs, *node.captured))
+    return kept[::-1]
+
+
+def _segment(graph: Graph, nodes: list[Node], outputs: tuple[str, ...]) -> Segment:
+    made = {o for n in nodes for o in n.outputs if o}
+    read = dict.fromkeys(name for n in nodes for name in (*n.inputs, *n.captured) if name)
+    inputs = tuple(name for name in read if name not in made and name not in graph.constants)
+    return Segment(session_of(graph, nodes, inputs, outputs), inputs, outputs, small(graph, nodes))

@@ -1,0 +1,75 @@
+"""The activation at the end of an output, and the value before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.operators import TABLE, BatchLayout, NodeContext, Trait
+from lstm_explain.operators.operator import shape_value
+
+
+@dataclass(frozen=True)
+class Head:
+    """value: what is explained. views: nodes between the output's activation and the output, last first. quantity: what
+    `value` is of the output, "output" or what the table calls it.
+    """
+
+    value: str
+    views: tuple[Node, ...]
+    quantity: str = "output"
+
+    def keep(self, graph: Graph) -> list[str]:
+        """What `through` looks at."""
+        return [shape_value(n.inputs[0]) for n in self.views if graph.type_of(n.inputs[0]).static_shape is None]
+
+    def through(
+        self, graph: Graph, values: dict[str, Array], weights: Array, layout: BatchLayout | None, batch: int
+    ) -> tuple[Array, BatchLayout | None]:
+        """Weights on the output to weights on `value`; the activation itself is passed over."""
+        for node in self.views:
+            op = TABLE.ops[node.op]
+            context = NodeContext(node, graph, (0,), values, weights.dtype)
+            assert op.vjp is not None
+            moved = op.vjp(context, 0, weights)
+            if layout is not None:
+                layout = op.layout(context, 0, layout, weights.shape, moved.shape, batch)
+            weights = moved
+        return weights, layout
+
+
+def explainable(graph: Graph, output: str) -> bool:
+    """Whether the output holds numbers that relevance can be of: floating point, or a type that is not known."""
+    dtype = graph.type_of(output).dtype
+    return dtype is None or dtype.kind == "f"
+
+
+def default_output(graph: Graph) -> str:
+    """The first that can be explained; the first, where none can."""
+    return next((o for o in graph.outputs if explainable(graph, o)), graph.outputs[0])
+
+
+def head_of(graph: Graph, output: str, producers: Mapping[str, Node] | None = None) -> Head:
+    """The value before the activation that `output` ends in; the output itself where it ends in none.
+
+    producers: those of the graph, where the caller has them.
+    """
+    producers = graph.producers() if producers is None else producers
+    views: list[Node] = []
+    value = output
+    while True:
+        node = producers.get(value)
+        if node is None:
+            return Head(output, ())
+        op = TABLE.get(node.op)
+        if op is None:
+            return Head(output, ())
+        if op.before:
+            return Head(node.inputs[0], tuple(views), op.before)
+        if node.op == "Log" and (before := producers.get(node.inputs[0])) is not None and before.op == "Softmax":
+            return Head(before.inputs[0], tuple(views), TABLE.ops["LogSoftmax"].before)
+        if Trait.VIEW not in op.traits or op.check(node):
+            return Head(output, ())
+        views.append(node)
+        value = node.inputs[0]

@@ -1,0 +1,243 @@
+"""Which values the model's inputs reach, and by which operators relevance can walk back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from lstm_explain.errors import UnsupportedOperator
+from lstm_explain.graph.ir import Array, Graph, Node
+from lstm_explain.operators import TABLE, Kind, Operator, Trait
+from lstm_explain.operators.cells import needs_constants
+from lstm_explain.operators.gates import complement_slot, gates_constant
+from lstm_explain.operators.operator import aligned, equal_parts
+from lstm_explain.operators.scales import Scales
+from lstm_explain.program.body_wiring import BODIES, entries, wiring_of
+
+# Arithmetic on token ids (offsets, wrapped negatives) computes an address, not a value: no share of it is larger.
+ADDRESS = Operator(Kind.ROUTING, equal_parts, layout=aligned, reads=("s",))
+
+
+@dataclass(frozen=True, eq=False)
+class BackwardNode:
+    """One node as relevance passes it: its rule and the slots that lead back to an input.
+
+    captured: values around a body that lead there. entries: inputs of a body that carry relevance.
+    """
+
+    node: Node
+    op: Operator
+    kind: Kind
+    live: tuple[int, ...]
+    captured: tuple[str, ...] = ()
+    entries: frozenset[str] = frozenset()
+
+    @cached_property
+    def carrying(self) -> tuple[str, ...]:
+        """Outputs that carry relevance."""
+        outputs = self.node.outputs
+        return outputs if self.op.outputs is None else tuple(outputs[i] for i in self.op.outputs)
+
+    @cached_property
+    def drops(self) -> bool:
+        """Whether relevance can land on constants of a routing operator: padding, or operands that no input reaches."""
+        steering = {*self.op.ignores, *self.op.alone}
+        operands = [i for i, name in enumerate(self.node.inputs) if name and i not in steering]
+        return self.op.drops or len(operands) > len(self.live)
+
+
+@dataclass(frozen=True)
+class Reachability:
+    """How live values enter and leave a node. entries: for Loop and Scan, the body's inputs that carry relevance."""
+
+    slots: tuple[int, ...]
+    captured: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    entries: frozenset[str] = frozenset()
+
+
+def live_values(graph: Graph, sources: Iterable[str]) -> set[str]:
+    """Every value through which relevance may reach one of `sources`."""
+    live = set(sources)
+    for node in graph.nodes:
+        live |= {o for o in reach(node, live).outputs if not _is_bool(graph, o)}
+    return live
+
+
+# By node with bodies and the live values that it reads. Bodies inside bodies are asked for at every level above them,
+# and once more for every state of a loop that becomes live.
+_REACHED: WeakKeyDictionary[Node, dict[frozenset[str], Reachability]] = WeakKeyDictionary()
+
+
+def reach(node: Node, live: Set[str]) -> Reachability:
+    op = TABLE.get(node.op)
+    if node.op in BODIES:
+        known = _REACHED.setdefault(node, {})
+        key = frozenset(name for name in (*node.inputs, *node.captured) if name in live)
+        if key not in known:
+            known[key] = _reach_inside(node, live)
+        return known[key]
+    ignored = () if op is None else op.ignores
+    slots = range(len(node.inputs)) if op is None or op.carries is None else op.carries
+    slots = tuple(i for i in slots if i not in ignored and node.input(i) in live)
+    if not slots:
+        return Reachability(())
+    if op is not None:
+        slots = tuple(i for i in slots if i not in op.alone) or slots
+    chosen = None if op is None else op.outputs
+    outputs = node.outputs if chosen is None else [node.outputs[i] for i in chosen if i < len(node.outputs)]
+    return Reachability(slots, (), tuple(o for o in outputs if o))
+
+
+def _reach_inside(node: Node, live: Set[str]) -> Reachability:
+    captured = tuple(name for name in node.captured if name in live)
+    if node.op == "If":
+        alive = [live_values(node.bodies[b], captured) for b in BODIES["If"]]
+        bodies = [node.bodies[b].outputs for b in BODIES["If"]]
+        pairs = zip(node.outputs, *bodies, strict=True)
+        outputs = tuple(o for o, yes, no in pairs if o and (yes in alive[0] or no in alive[1]))
+        return Reachability((), captured if outputs else (), outputs)
+    wiring, body = wiring_of(node), node.bodies["body"]
+    inside = entries(node, live)
+    while True:  # a state that starts from a constant becomes live once the body writes to it
+        alive_inside = live_values(body, {*inside, *captured})
+        more = {c.entry for c in wiring.carried if c.exit in alive_inside} - inside
+        if not more:
+            break
+        inside |= more
+    outputs = tuple(c.output for c in wiring.carried if c.output and c.exit in alive_inside)
+    outputs += tuple(w.outer for w in wiring.written if w.outer and w.inner in alive_inside)
+    slots = tuple(c.slot for c in wiring.carried if node.inputs[c.slot] in live)
+    slots += tuple(r.slot for r in wiring.read if r.outer in live)
+    return Reachability(slots, captured, outputs, frozenset(inside))
+
+
+def _is_bool(graph: Graph, value: str) -> bool:
+    return graph.type_of(value).dtype == np.dtype(bool)
+
+
+def without_scale(reached: Reachability, node: Node, scales: Scales) -> Reachability:
+    """No relevance goes to the scale of a normalisation beside what it scales, nor to f(x) beside x."""
+    if len(reached.slots) < 2:
+        return reached
+    slot = scales.scaled_slot(node)
+    slot = scales.activated_slot(node) if slot is None else slot
+    return reached if slot is None else replace(reached, slots=(slot,))
+
+
+def path(
+    graph: Graph,
+    live: set[str],
+    targets: Iterable[str],
+    *,
+    gradient: bool = False,
+    strict: bool = True,
+    told: Container[str] = (),
+) -> list[BackwardNode]:
+    """The nodes between the inputs and `targets` that relevance (or the gradient) passes, in topological order.
+
+    told: names of the nodes whose gate the caller knows.
+    Raises UnsupportedOperator for the first that has no rule, if `strict`.
+    """
+    wanted = {t for t in targets if t in live}
+    backward_nodes: list[BackwardNode] = []
+    scales = Scales(graph, graph.producers(), live, told)
+    for node in reversed(graph.nodes):
+        reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
+        if wanted.isdisjoint(reached.outputs):
+            continue
+        backward_nodes.append(backward_node_at(node, reached, scales))
+        wanted |= {node.inputs[i] for i in reached.slots} | set(reached.captured)
+    backward_nodes.reverse()
+    for backward_node in backward_nodes:
+        reason = why_not(graph, backward_node.node, live)
+        if reason and strict:
+            raise UnsupportedOperator(backward_node.node.name, backward_node.node.op, reason)
+    return backward_nodes
+
+
+def backward_node_at(node: Node, reached: Reachability, scales: Scales) -> BackwardNode:
+    """A node as relevance passes it."""
+    graph, producers = scales.graph, scales.producers
+    op, slots = TABLE.get(node.op), reached.slots
+    if op is None:
+        return BackwardNode(node, Operator(Kind.NONE), Kind.NONE, slots)
+    kind = op.kind_of(node, slots)
+    dtypes = [graph.type_of(name).dtype for name in (node.outputs[0], *(node.inputs[i] for i in slots))]
+    arithmetic = kind in (Kind.SUM, Kind.SCALE, Kind.PRODUCT, Kind.ACTIVATION, Kind.MAP)
+    if arithmetic and all(d is not None and d.kind in "iu" for d in dtypes):
+        return BackwardNode(node, replace(ADDRESS, traits=op.traits), Kind.ROUTING, slots)
+    if kind is Kind.SUM and slots == (complement_slot(graph, producers, node),):
+        return BackwardNode(node, replace(op, lrp_reads=("s",)), Kind.ACTIVATION, slots)
+    if kind is Kind.SCALE and scales.activated_slot(node) in slots:
+        return BackwardNode(node, replace(op, lrp_reads=("s",), distribute=op.spread), Kind.ACTIVATION, slots)
+    if kind is Kind.SCALE and gates_constant(graph, producers, scales.live, node, slots):
+        return BackwardNode(node, op, Kind.PRODUCT, slots)
+    return BackwardNode(node, op, kind, slots, reached.captured, reached.entries)
+
+
+def why_not(graph: Graph, node: Node, live: set[str]) -> str:
+    """Why relevance cannot pass the node; empty if it can."""
+    op = TABLE.get(node.op)
+    if op is None:
+        return "there is no rule for this operator"
+    steering = {*op.ignores, *op.alone, *reach(node, live).slots}
+    for slot, name in enumerate(node.inputs):
+        if name in live and slot not in steering:
+            return f"its input {slot} ({name!r}) depends on the model's inputs, and no rule covers that"
+    if op.kind is Kind.RECURRENT:
+        for name in needs_constants(node):
+            if name not in graph.constants:
+                return f"its weights {name!r} are not constants of the model"
+    return op.check(node)
+
+
+def linear_values(backward_nodes: Sequence[BackwardNode], given: Iterable[str] = ()) -> frozenset[str]:
+    """Values that are sums of weighted units: a sum that they feed counts those units as its own.
+
+    So MatMul and Add are one neuron, as Gemm is, whatever views (Reshape, Split, Transpose) stand in between. A value
+    that others use as well (the cell of an LSTM without a forget gate, a residual stream) is a neuron of its own.
+    """
+    used = _uses(backward_nodes)
+    linear = set(given)
+    for backward_node in backward_nodes:
+        inputs = {backward_node.node.inputs[i] for i in backward_node.live}
+        moved = (
+            backward_node.kind is Kind.ROUTING
+            and not backward_node.op.picks
+            and not backward_node.drops
+            and bool(inputs & linear)
+        )
+        summed = backward_node.kind in (Kind.SUM, Kind.MAP, Kind.SCALE) and used[backward_node.node.outputs[0]] < 2
+        if moved or summed:
+            linear.update(backward_node.node.outputs)
+    return frozenset(linear)
+
+
+def _uses(backward_nodes: Sequence[BackwardNode]) -> Counter[str]:
+    """By value, how many operators make something of it, behind whatever views."""
+    whole, parts = Counter[str](), Counter[str]()
+    for backward_node in reversed(backward_nodes):
+        made = (
+            max((whole[o] + parts[o] for o in backward_node.node.outputs), default=0)
+            if backward_node.kind is Kind.ROUTING
+            else 1
+        )
+        for name in (backward_node.node.inputs[i] for i in backward_node.live):
+            if Trait.PART in backward_node.op.traits:
+                parts[name] = max(parts[name], made)
+            else:
+                whole[name] += made
+    return whole + parts
+
+
+def values_by_slot(node: Node, graph: Graph, values: Mapping[str, Array], slots: Iterable[int]) -> dict[int, Array]:
+    """Those of the node's inputs at `slots` that there are."""
+    constants = graph.constants
+    named = [(slot, node.input(slot)) for slot in slots]
+    return {slot: constants[name] if name in constants else values[name] for slot, name in named if name}

@@ -1,0 +1,319 @@
+"""Several requests as one batch: which may be one, how they become one, and the answer taken apart again.
+
+What one caller is told must not depend on who else calls. So the first batch of a kind is computed both ways, and only
+kinds whose batches give what each request alone gives (see SAME) are batched from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.errors import TargetError
+from lstm_explain.ledger import Ledger
+from lstm_explain.methods.base import Batching, Method
+from lstm_explain.model import Explanation, Model
+from lstm_explain.target import Target
+
+Array = npt.NDArray[Any]
+log = logging.getLogger(__name__)
+
+# Share of the largest number by which a batch may differ from each request alone. Sums in another order differ by more
+# in float32, and LRP may magnify that a thousandfold: so it says whether the order depends on the batch, not how much
+# some inputs happen to suffer. In float64 as much is left of rounding.
+SAME = 1e-9
+PATIENCE = 8  # batches that may come to nothing before it is asked whether more did than not
+MOST_KINDS = 256  # callers choose methods' parameters freely
+
+
+@dataclass(frozen=True, eq=False)
+class BatchableRequest:
+    """What one caller wants, in the engine's words. method: None for a prediction."""
+
+    inputs: Mapping[str, Array]
+    method: Method | None = None
+    target: Target = Target()  # noqa: RUF009 - frozen
+    capture: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BatchedInputs:
+    """By output, the axis of samples and that of time, where there are such."""
+
+    samples: dict[str, int | None]
+    time: dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class BatchKey:
+    """Requests with equal kinds may be one batch. manner: all but the shapes; a trial of one batch speaks for it."""
+
+    manner: Hashable
+    shapes: Hashable
+
+
+@dataclass
+class Record:
+    """What is known of batches of one kind. layout: None: none has been tried with success. refused: none is to be.
+
+    won, lost: batches that answered their requests, that came to nothing.
+    """
+
+    layout: BatchedInputs | None = None
+    refused: bool = False
+    won: int = 0
+    lost: int = 0
+
+
+@dataclass(eq=False)
+class RequestBatching:
+    """How requests to one version of a model go together. padding: by input, what may stand behind a sequence's end."""
+
+    model: Model
+    padding: Mapping[str, float]
+    _known: dict[Hashable, Record] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def kind(self, request: BatchableRequest) -> BatchKey | None:
+        """None: the request runs alone."""
+        target, method = request.target, request.method
+        if request.capture or target.weights is not None or target.batch_axis is None:
+            return None
+        if method is None or method.batching is Batching.NONE or not method.plain:
+            return None
+        places = (_width(target.index), _width(target.contrast))
+        manner = (method, target.output, target.batch_axis, target.pre_activation, places)
+        refused = [r for r in (False, True) if (known := self._known.get((manner, r))) and known.refused]
+        padded = bool(self.padding) and method.batching is Batching.PADDED and True not in refused
+        shapes = self._shapes(request.inputs, padded)
+        return None if shapes is None or False in refused else BatchKey(manner, shapes)
+
+    def samples(self, inputs: Mapping[str, Array]) -> int:
+        """Of inputs that have a kind."""
+        name, array = next(iter(inputs.items()))
+        return array.shape[self._batch_axis(name)]
+
+    def record(self, kind: BatchKey, requests: Sequence[BatchableRequest]) -> Record:
+        with self._lock:
+            if len(self._known) >= MOST_KINDS:
+                self._known.clear()
+            return self._known.setdefault((kind.manner, self._ragged(requests)), Record())
+
+    def count(self, record: Record, *, won: bool) -> None:
+        """What became of a batch. Where more is lost than won, it is the last one."""
+        with self._lock:
+            record.won, record.lost = record.won + won, record.lost + (not won)
+            record.refused = record.lost > max(PATIENCE, record.won)
+
+    def merged(self, requests: Sequence[BatchableRequest]) -> BatchableRequest:
+        inputs = {name: self._joined(name, [r.inputs[name] for r in requests]) for name in requests[0].inputs}
+        target, counts = requests[0].target, [self.samples(r.inputs) for r in requests]
+        one = Target(
+            target.output,
+            _rows([r.target.index for r in requests], counts),
+            target.batch_axis,
+            _rows([r.target.contrast for r in requests], counts),
+            None,
+            target.pre_activation,
+        )
+        return BatchableRequest(inputs, requests[0].method, one)
+
+    def parted(
+        self, whole: Explanation, requests: Sequence[BatchableRequest], layout: BatchedInputs
+    ) -> list[Explanation]:
+        """The answer to each."""
+        parts, start = [], 0
+        for request in requests:
+            end = start + self.samples(request.inputs)
+            parts.append(self._part(whole, request, slice(start, end), layout))
+            start = end
+        return parts
+
+    def learn(
+        self, record: Record, requests: Sequence[BatchableRequest], alone: Sequence[Explanation], whole: Explanation
+    ) -> None:
+        """From one batch computed both ways."""
+        layout = self._layout(requests, alone, whole)
+        problem = "outputs do not show where their samples lie" if layout is None else ""
+        if layout is not None:
+            apart = max(map(_difference, self.parted(whole, requests, layout), alone))
+            problem = "" if apart <= SAME else f"a batch differs by {apart:.1e} from its requests alone"
+        if problem:
+            log.info("%s: requests are not batched: %s", whole.method.name, problem)
+        record.layout, record.refused = layout, bool(problem)
+
+    def _ragged(self, requests: Sequence[BatchableRequest]) -> bool:
+        return len({self._length(r.inputs) for r in requests}) > 1
+
+    def _shapes(self, inputs: Mapping[str, Array], padded: bool) -> Hashable | None:
+        """Of a sample of each input; of lengths that may differ only how long they are, within a factor of two."""
+        shapes, counts = [], set()
+        for name, array in inputs.items():
+            axes, extents = self.model.axes[name], self.model.inputs[name].shape
+            if axes.batch is None or not isinstance(extents[axes.batch], str):
+                return None
+            counts.add(array.shape[axes.batch])
+            shape: list[int | str] = list(array.shape)
+            shape[axes.batch] = "samples"
+            if padded and name in self.padding and axes.time is not None:
+                shape[axes.time] = f"up to {1 << array.shape[axes.time].bit_length()}"
+            shapes.append((name, *shape))
+        return tuple(shapes) if len(counts) == 1 else None
+
+    def _joined(self, name: str, arrays: Sequence[Array]) -> Array:
+        axis, time = self._batch_axis(name), self.model.axes[name].time
+        if name in self.padding and time is not None:
+            longest = max(a.shape[time] for a in arrays)
+            arrays = [_lengthened(a, time, longest, self.padding[name]) for a in arrays]
+        return np.concatenate(arrays, axis)
+
+    def _part(self, whole: Explanation, request: BatchableRequest, rows: slice, layout: BatchedInputs) -> Explanation:
+        length = self._length(request.inputs)
+
+        def of_inputs(arrays: Mapping[str, Array]) -> dict[str, Array]:
+            cut = {name: self._batch_axis(name) for name in arrays}
+            return {
+                n: _cut(a, {cut[n]: rows, self.model.axes[n].time: slice(request.inputs[n].shape[t])})
+                if (t := self.model.axes[n].time) is not None
+                else _cut(a, {cut[n]: rows})
+                for n, a in arrays.items()
+            }
+
+        outputs = {
+            n: _cut(a, {layout.samples[n]: rows, layout.time[n]: slice(length)}) for n, a in whole.outputs.items()
+        }
+        ledger, target = whole.ledger, whole.target
+        share = Ledger(
+            ledger.inputs[rows],
+            ledger.initial_states[rows],
+            ledger.absorbed[rows],
+            ledger.residual[rows],
+            {node: absorbed[rows] for node, absorbed in ledger.by_node.items()},
+        )
+        own = Target(
+            target.output,
+            None if target.index is None else np.asarray(target.index)[rows],  # as used: one place a sample
+            target.batch_axis,
+            None if target.contrast is None else np.asarray(target.contrast)[rows],
+            target.weights,
+            target.pre_activation,
+        )
+        return Explanation(
+            of_inputs(whole.relevance), outputs, whole.explained[rows], {}, share, whole.method, own,
+            of_inputs(whole.standard_error), whole.explained_quantity,
+            whole.findings_of(rows.start, rows.stop), whole.notes,
+        )  # fmt: skip
+
+    def _layout(
+        self, requests: Sequence[BatchableRequest], alone: Sequence[Explanation], whole: Explanation
+    ) -> BatchedInputs | None:
+        """Where samples and time lie in the outputs, from the shapes that came; None where that is not to be told."""
+        counts, lengths = [self.samples(r.inputs) for r in requests], [self._length(r.inputs) for r in requests]
+        samples: dict[str, int | None] = {}
+        time: dict[str, int | None] = {}
+        for name, array in whole.outputs.items():
+            samples[name] = time[name] = None
+            for axis, extent in enumerate(array.shape):
+                own = [e.outputs[name].shape[axis] for e in alone]
+                if own == counts and extent == sum(counts) and samples[name] is None:
+                    samples[name] = axis
+                elif own == lengths and extent == max(lengths, key=lambda n: n or 0):
+                    time[name] = axis
+                elif any(n != extent for n in own):
+                    return None
+        return BatchedInputs(samples, time)
+
+    def _batch_axis(self, name: str) -> int:
+        axis = self.model.axes[name].batch
+        assert axis is not None  # or the request has no kind
+        return axis
+
+    def _length(self, inputs: Mapping[str, Array]) -> int | None:
+        """Time steps of inputs that may be padded."""
+        axes = {name: self.model.axes[name].time for name in self.padding}
+        return max((inputs[n].shape[t] for n, t in axes.items() if t is not None), default=None)
+
+
+def _width(index: Any) -> int:
+    """How many numbers make one position; 0: the largest entry is meant."""
+    if index is None:
+        return 0
+    shape = np.shape(index)
+    if isinstance(index, np.ndarray) and index.ndim:
+        return shape[1] if len(shape) > 1 else 1
+    return shape[0] if shape else 1
+
+
+def _rows(indices: Sequence[Any], counts: Sequence[int]) -> Array | None:
+    """One position a sample, [samples, numbers]. Raises TargetError."""
+    if indices[0] is None:
+        return None
+    width = _width(indices[0])
+    rows = []
+    for index, count in zip(indices, counts, strict=True):
+        array = np.asarray(index)
+        if isinstance(index, np.ndarray) and index.ndim:
+            if len(array) != count:
+                raise TargetError(f"{len(array)} positions for {count} samples", field="target.index")
+            rows.append(array.reshape(count, width))
+        else:
+            rows.append(np.broadcast_to(array.reshape(1, width), (count, width)))
+    return np.concatenate(rows)
+
+
+def _lengthened(array: Array, axis: int, length: int, fill: float) -> Array:
+    missing = length - array.shape[axis]
+    if not missing:
+        return array
+    return np.pad(array, [(0, missing if a == axis else 0) for a in range(array.ndim)], constant_values=fill)
+
+
+def _cut(array: Array, places: Mapping[int | None, slice]) -> Array:
+    """A copy, which does not keep the whole batch in memory."""
+    return array[tuple(places.get(axis, slice(None)) for axis in range(array.ndim))].copy()
+
+
+def _difference(part: Explanation, alone: Explanation) -> float:
+    """The largest, as a share of the largest number of its array; infinite where they differ in more than that."""
+    mine, theirs = _arrays(part), _arrays(alone)
+    if mine.keys() != theirs.keys() or _flaws(part) != _flaws(alone):
+        return math.inf
+    return max(_apart(mine[name], theirs[name]) for name in mine)
+
+
+def _flaws(e: Explanation) -> list[object]:
+    """Which checks which samples do not pass; by how much is rounded otherwise in a batch."""
+    return [*[(finding.check, finding.samples) for finding in e.findings], *e.notes]
+
+
+def _arrays(e: Explanation) -> dict[str, Array]:
+    """The ledger's rest is rounding, and compared by what it is the rest of."""
+    positions = {"index": e.target.index, "contrast": e.target.contrast}
+    return {
+        **{f"relevance {n}": a for n, a in e.relevance.items()},
+        **{f"output {n}": a for n, a in e.outputs.items()},
+        **{f"error {n}": a for n, a in e.standard_error.items()},
+        **{f"node {n}": np.append(a, e.explained) for n, a in e.ledger.by_node.items()},
+        "explained": e.explained,
+        "ledger inputs": np.append(e.ledger.inputs, e.explained),
+        **{name: np.asarray(a) for name, a in positions.items() if a is not None},
+    }
+
+
+def _apart(a: Array, b: Array) -> float:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return math.inf
+    if a.dtype.kind != "f":
+        return 0.0 if np.array_equal(a, b) else math.inf
+    known = np.isfinite(b)
+    if not np.array_equal(known, np.isfinite(a)):
+        return math.inf
+    largest = float(np.abs(b[known], dtype=np.float64).max(initial=0.0))
+    return float(np.abs(a[known] - b[known], dtype=np.float64).max(initial=0.0)) / (largest or 1.0)

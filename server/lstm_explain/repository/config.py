@@ -1,0 +1,326 @@
+"""model.yaml: what a model's owner says about it. Errors name the file, the line and the key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lstm_explain.errors import Error, MethodError, ModelError, TargetError
+from lstm_explain.methods import LRP, Method
+from lstm_explain.model import TensorSpec
+from lstm_explain.program.axes import Axes
+from lstm_explain.repository.request_limits import Limits
+from lstm_explain.repository.text_notation import method_from_text
+from lstm_explain.repository.yaml_reader import read_yaml
+from lstm_explain.target import Target, select
+
+Path_ = tuple[int | str, ...]
+LONGEST_FILE_NAME = 255  # bytes
+LONGEST_KEY = 200  # characters of one that an error repeats
+Axis = Annotated[int, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class MethodConfig(BaseModel):
+    """A method's name; its parameters stand beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+
+class TargetConfig(_Strict):
+    """See lstm_explain.Target; the batch axis is the model's."""
+
+    output: str | None = None
+    index: int | list[int] | None = None
+    contrast: int | list[int] | None = None
+    pre_activation: bool = True
+
+
+class TokenizerConfig(_Strict):
+    """`input` may be sent as text; `file` is a `tokenizers` JSON file in the model's folder. Padding has the id 0."""
+
+    file: str
+    input: str
+
+    @field_validator("file")
+    @classmethod
+    def _stays_inside(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
+            raise ValueError("has to be a file in the model's folder")
+        if not value.isprintable() or max(len(part.encode()) for part in path.parts) > LONGEST_FILE_NAME:
+            raise ValueError(f"has to be a file's name: printable, of at most {LONGEST_FILE_NAME} bytes")
+        return value
+
+
+class LimitsConfig(_Strict):
+    """How much one request to this model may ask for: as the server's settings of these names, and never more."""
+
+    max_batch: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    max_elements: int | None = Field(default=None, ge=1)
+    max_samples: int | None = Field(default=None, ge=1)
+    max_request_bytes_estimate: int | None = Field(default=None, ge=1)
+    max_characters: int | None = Field(default=None, ge=1)
+
+    def limits(self) -> Limits:
+        return Limits(
+            self.max_batch,
+            self.max_steps,
+            self.max_elements,
+            self.max_samples,
+            self.max_request_bytes_estimate,
+            self.max_characters,
+        )
+
+
+class BatchingConfig(_Strict):
+    """Requests of one kind that wait for a slot run as one batch, of up to `max_batch` samples.
+
+    max_delay_ms: how long a request waits for others even though a slot is free.
+    padding: by input, what may stand behind the end of a shorter sequence: of models that do not look there.
+    """
+
+    max_batch: int = Field(ge=2, le=4096)
+    max_delay_ms: float = Field(default=0.0, ge=0, le=1000)
+    padding: dict[str, float] = {}
+
+
+class ModelConfig(_Strict):
+    """What model.yaml may say; everything has a default.
+
+    batch_axis: axis of inputs and outputs along which samples lie, or one by input or output where they differ; null
+        for a model that takes one sample. What is not said here of an input is found in the graph.
+    time_axis: by input, the axis along which time runs.
+    gates: by node (a product), which operand is the gate: 0, 1, or null for neither; for what the graph does not show.
+    classes, features: by output or input, the names of the entries of the last axis.
+    units: by output or input, the unit of all entries, or one for each entry of the last axis.
+    batching: None: every request runs alone.
+    """
+
+    description: str = ""
+    method: MethodConfig | None = None
+    target: TargetConfig = TargetConfig()
+    batch_axis: Axis | dict[str, Axis | None] | None = 0
+    time_axis: dict[str, int] = {}
+    gates: dict[str, Annotated[int, Field(ge=0, le=1)] | None] = {}
+    classes: dict[str, list[str]] = {}
+    features: dict[str, list[str]] = {}
+    units: dict[str, str | list[str]] = {}
+    tokenizer: TokenizerConfig | None = None
+    limits: LimitsConfig = LimitsConfig()
+    batching: BatchingConfig | None = None
+
+    def default_method(self) -> Method:
+        """Raises MethodError."""
+        return LRP() if self.method is None else method_from_text(self.method.name, self.method.model_extra or {})
+
+    def batch_axis_of(self, name: str) -> int | None:
+        """Of an input or output; what is not said is 0."""
+        return self.batch_axis.get(name, 0) if isinstance(self.batch_axis, dict) else self.batch_axis
+
+    def says_batch_axis(self, name: str, rank: int) -> bool:
+        """Whether the owner has said where the samples of an input of that rank lie."""
+        said, axis = "batch_axis" in self.model_fields_set, self.batch_axis
+        return said and (name in axis if isinstance(axis, dict) else axis is None or axis < rank)
+
+    def default_target(self, first_output: str) -> Target:
+        """`first_output`: the one that is explained where nothing else is said."""
+
+        def position(index: int | list[int] | None) -> int | tuple[int, ...] | None:
+            return tuple(index) if isinstance(index, list) else index
+
+        chosen = self.target
+        return Target(
+            output=chosen.output,
+            index=position(chosen.index),
+            batch_axis=self.batch_axis_of(chosen.output or first_output),
+            contrast=position(chosen.contrast),
+            pre_activation=chosen.pre_activation,
+        )
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A configuration together with where each of its keys stands."""
+
+    config: ModelConfig = field(default_factory=ModelConfig)
+    name: str = "model.yaml"
+    lines: dict[Path_, int] = field(default_factory=dict)
+
+    def error(self, path: Path_, problem: str) -> ModelError:
+        """An error at the key `path`, or at the nearest key above that is written down."""
+        known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), ())
+        key = ".".join(str(p) for p in path)
+        if len(key) > LONGEST_KEY:
+            key = f"{key[:LONGEST_KEY]}…"
+        return ModelError(f"{self.name}:{self.lines.get(known, 1)}: {key + ': ' if key else ''}{problem}")
+
+    def check(self, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> None:
+        """Raises ModelError at the first key that does not fit the model."""
+        config = self.config
+        if config.target.output is not None:
+            self._known(("target", "output"), config.target.output, outputs)
+        self._check_position(outputs)
+        for name, axis in config.time_axis.items():
+            self._known(("time_axis", name), name, inputs)
+            self._is_axis(("time_axis", name), axis, inputs[name])
+            if config.says_batch_axis(name, len(inputs[name].shape)) and axis == config.batch_axis_of(name):
+                raise self.error(("time_axis", name), f"axis {axis} is the batch axis")
+        for name, samples in (config.batch_axis if isinstance(config.batch_axis, dict) else {}).items():
+            self._known(("batch_axis", name), name, inputs | outputs)
+            if samples is not None:
+                self._is_axis(("batch_axis", name), samples, (inputs | outputs)[name])
+        for key, names, specs in (("classes", config.classes, outputs), ("features", config.features, inputs)):
+            for name, values in names.items():
+                self._known((key, name), name, specs)
+                self._fits((key, name), values, specs[name])
+        for name, unit in config.units.items():
+            self._known(("units", name), name, inputs | outputs)
+            if isinstance(unit, list):
+                self._fits(("units", name), unit, (inputs | outputs)[name])
+        if config.tokenizer is not None:
+            self._known(("tokenizer", "input"), config.tokenizer.input, inputs)
+
+    def check_nodes(self, nodes: Iterable[str]) -> None:
+        """Raises ModelError where the configuration speaks of a node that the model does not have."""
+        there = set(nodes)
+        for name in self.config.gates:
+            if name not in there:
+                raise self.error(("gates", name), f"the model has no node {name!r}")
+
+    def check_padding(self, axes: Mapping[str, Axes], inputs: Mapping[str, TensorSpec]) -> None:
+        """Raises ModelError where an input cannot be padded."""
+        padding = {} if self.config.batching is None else self.config.batching.padding
+        for name, value in padding.items():
+            path: Path_ = ("batching", "padding", name)
+            self._known(path, name, dict(inputs))
+            spec, time = inputs[name], axes[name].time
+            if time is None or not isinstance(spec.shape[time], str):
+                raise self.error(path, "the input has no time axis of free length")
+            if spec.dtype.kind != "f" and not value.is_integer():
+                raise self.error(path, f"the input takes {spec.dtype}, {value} came")
+
+    def axes(self, found: Mapping[str, Axes], ranks: Mapping[str, int]) -> dict[str, Axes]:
+        """By input, where samples and time steps lie: as said here, else as found in the graph.
+
+        Where one of the two is said to be what was found to be the other, they change places.
+        """
+        axes = {}
+        for name, old in found.items():
+            says_batch = self.config.says_batch_axis(name, ranks[name])
+            batch = self.config.batch_axis_of(name) if says_batch else old.batch
+            time = self.config.time_axis.get(name, old.time)
+            if batch is not None and batch == time:
+                batch, time = (batch, old.batch) if says_batch else (old.time, time)
+            said = Axes(batch, None if time == batch else time)
+            told = says_batch or name in self.config.time_axis
+            axes[name] = said if told or said != old else old
+        return axes
+
+    def _check_position(self, outputs: dict[str, TensorSpec]) -> None:
+        """Raises ModelError where the output, if its extents are known, does not have what is to be explained."""
+        chosen, floats = self.config.target, (n for n, spec in outputs.items() if spec.dtype.kind == "f")
+        name = chosen.output or next(floats, None)
+        if name is None or (chosen.index is None and chosen.contrast is None):
+            return
+        target = self.config.default_target(name)
+        shape = [1 if axis == target.batch_axis else extent for axis, extent in enumerate(outputs[name].shape)]
+        known = [extent for extent in shape if isinstance(extent, int)]
+        if len(known) == len(shape):
+            try:
+                select(target, np.zeros(known), name)
+            except TargetError as error:
+                raise self.error(tuple(error.field.split(".")), str(error)) from error
+
+    def _is_axis(self, path: Path_, axis: int, spec: TensorSpec) -> None:
+        if not 0 <= axis < len(spec.shape):
+            raise self.error(path, f"it has the axes 0 to {len(spec.shape) - 1}")
+
+    def _known(self, path: Path_, name: str, specs: dict[str, TensorSpec]) -> None:
+        if name not in specs:
+            raise self.error(path, f"the model has no {name!r}, it has {', '.join(specs)}")
+
+    def _fits(self, path: Path_, values: list[str], spec: TensorSpec) -> None:
+        extent = spec.shape[-1] if spec.shape else 1
+        if isinstance(extent, int) and len(values) != extent:
+            raise self.error(path, f"{len(values)} names for {extent} entries")
+
+
+def read_config(path: Path) -> ConfigFile:
+    """The configuration in `path`, the defaults where there is no such file. Raises ModelError."""
+    if not os.path.lexists(path):
+        return ConfigFile(name=path.name)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not a file"
+        raise ModelError(f"{path.name}: is {what}, wanted a file")
+    try:
+        written = path.read_bytes()
+        return parse_config(written.decode(), path.name)
+    except OSError as error:
+        raise ModelError(f"{path.name}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = written.count(b"\n", 0, error.start) + 1
+        raise ModelError(f"{path.name}:{line}: not UTF-8: {error.reason}") from error
+
+
+def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
+    """Raises ModelError with file name, line and key."""
+    lines: dict[Path_, int] = {}
+    file = ConfigFile(name=name, lines=lines)
+    root, content = read_yaml(text, name)
+    if root is not None and (twice := _mark(root, (), lines)) is not None:
+        raise file.error(twice, "given twice")
+    try:
+        config = ModelConfig.model_validate({} if content is None else content)
+    except ValidationError as error:
+        raise _first(file, error) from error
+    return _with_method(ConfigFile(config, name, lines))
+
+
+def _with_method(file: ConfigFile) -> ConfigFile:
+    try:
+        file.config.default_method()
+    except MethodError as error:
+        # The engine names `method` or `method.<parameter>`.
+        raise file.error(tuple(error.field.split(".")), str(error)) from error
+    except Error as error:
+        raise file.error(("method",), str(error)) from error
+    return file
+
+
+def _first(file: ConfigFile, error: ValidationError) -> ModelError:
+    """The first of pydantic's errors that stands at a key of the file (a union reports each of its members)."""
+    found: dict[str, Any] = dict(error.errors(include_url=False)[0])
+    path: Path_ = tuple(found["loc"])
+    while path and path not in file.lines and found["type"] != "missing":
+        path = path[:-1]
+    problem = "unknown key" if found["type"] == "extra_forbidden" else str(found["msg"]).removeprefix("Value error, ")
+    return file.error(path, problem[:1].lower() + problem[1:])
+
+
+def _mark(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> Path_ | None:
+    """Notes the line of every key and list entry below `node`; a key that is there twice, if any is."""
+    twice = None
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            own = (*path, str(key.value))
+            twice = twice or (own if own in lines else None)
+            lines[own] = key.start_mark.line + 1
+            twice = twice or _mark(value, own, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            twice = twice or _mark(value, (*path, i), lines)
+    return twice

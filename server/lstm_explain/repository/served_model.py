@@ -1,0 +1,189 @@
+"""One version of a model as it is served: the engine's model with what its owner said about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from lstm_explain.errors import Error
+from lstm_explain.inputs import TensorSpec, probe_inputs
+from lstm_explain.loading import load
+from lstm_explain.methods import Method
+from lstm_explain.model import Model, Report
+from lstm_explain.program.axes import Axes
+from lstm_explain.repository.batching import RequestBatching
+from lstm_explain.repository.config import ConfigFile, ModelConfig, read_config
+from lstm_explain.repository.latency import LatencyEstimate
+from lstm_explain.repository.model_folder import Source, Tag, fingerprint
+from lstm_explain.repository.request_limits import Limits
+from lstm_explain.repository.text_inputs import PADDING, TextInput, load_text_input
+from lstm_explain.target import Target
+
+log = logging.getLogger(__name__)
+
+
+# Measured with LSTMs of 20 and 80 MB: 5.3 and 4.2 bytes of memory for each byte of the file after loading, explaining
+# and predicting (ONNX Runtime, the graph and the kernels each keep the weights in a form of their own).
+MEMORY_PER_BYTE = 5
+LEAST_MEMORY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is told of a version. It is small, and stays when the model leaves memory.
+
+    axes: by input, where samples and time steps lie. text_inputs: those that have a tokenizer. memory: bytes that the
+    model takes in memory, estimated. problem: why newer files could not be loaded, where that is so. files: the
+    fingerprint of those that were loaded.
+    """
+
+    name: str
+    version: int
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    axes: dict[str, Axes]
+    report: Report
+    config: ModelConfig
+    default_method: Method
+    default_target: Target
+    text_inputs: tuple[str, ...]
+    memory: int
+    problem: str = ""
+    files: str = ""
+
+
+@dataclass(frozen=True)
+class Carded:
+    """What has a card, and answers to the name and version on it."""
+
+    card: Card
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def version(self) -> int:
+        return self.card.version
+
+
+@dataclass(frozen=True)
+class ServedModel(Carded):
+    """A version in memory; a request keeps the one that it began with.
+
+    together: where its requests may be batched. pace: of its runs so far.
+    """
+
+    model: Model
+    text_inputs: dict[str, TextInput]
+    limits: Limits
+    request_batching: RequestBatching | None = None
+    latency: LatencyEstimate = field(default_factory=LatencyEstimate)
+
+    @cached_property
+    def tag(self) -> Tag:
+        return Tag(self.card.name, self.card.version, self.card.files)
+
+    @cached_property
+    def mark(self) -> bytes:
+        """The tag, for shared memory."""
+        return self.tag.encoded()
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.card.config
+
+    @property
+    def default_method(self) -> Method:
+        return self.card.default_method
+
+    @property
+    def default_target(self) -> Target:
+        return self.card.default_target
+
+
+def memory_of(size: int) -> int:
+    """Bytes that a model whose files have `size` bytes takes in memory, estimated."""
+    return LEAST_MEMORY + MEMORY_PER_BYTE * size
+
+
+def load_served(source: Source) -> ServedModel:
+    """Loads and warms up. Raises lstm_explain.Error, OSError."""
+    files = fingerprint(source.state())
+    written = read_config(source.config_file)
+    config = written.config
+    model = load(source.model_file, gates=config.gates)
+    written.check(model.inputs, model.outputs)
+    model.axes.update(written.axes(model.axes, {name: len(spec.shape) for name, spec in model.inputs.items()}))
+    written.check_padding(model.axes, model.inputs)
+    report = model.report()
+    written.check_nodes(node.name for node in report.nodes)
+    texts = _text_inputs(written, model, source)
+    card = Card(
+        name=source.name,
+        version=source.version,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        axes=dict(model.axes),
+        report=report,
+        config=config,
+        default_method=config.default_method(),
+        default_target=config.default_target(model.default_output),
+        text_inputs=tuple(texts),
+        memory=memory_of(source.size()),
+        files=files,
+    )
+    batching = config.batching
+    model.padding.update(dict.fromkeys(texts, PADDING) | ({} if batching is None else batching.padding))
+    request_batching = None if batching is None else RequestBatching(model, batching.padding)
+    served = ServedModel(card, model, texts, config.limits.limits(), request_batching)
+    _warm_up(served)
+    return served
+
+
+def run_once(served: ServedModel, texts: Sequence[str]) -> None:
+    """What requests will ask for, once: a prediction, each text as tokens, and these explained. For a trial: a model
+    that does not take what is made up here passes.
+    """
+    probe = probe_inputs(served.model.inputs)
+    with suppress(Error):
+        served.model.predict(probe)
+    target = Target(output=served.default_target.output, batch_axis=served.default_target.batch_axis)
+    for name, text in served.text_inputs.items():
+        for line in texts:
+            with suppress(Error):
+                ids, _ = text.encode(np.array([line], dtype=object))
+                served.model.explain({**probe, name: ids}, served.default_method, target)
+
+
+def _text_inputs(written: ConfigFile, model: Model, source: Source) -> dict[str, TextInput]:
+    chosen = written.config.tokenizer
+    if chosen is None:
+        return {}
+    own = source.model_file.parent / chosen.file
+    try:
+        text = load_text_input(
+            own if own.is_file() else source.folder / chosen.file,
+            chosen.input,
+            model.inputs[chosen.input].dtype,
+            written.config.limits.limits(),
+        )
+    except Error as error:
+        raise written.error(("tokenizer", "file"), str(error)) from error
+    return {chosen.input: text}
+
+
+def _warm_up(served: ServedModel) -> None:
+    """Explains something small, so that no caller waits for what happens on the first run only."""
+    inputs = probe_inputs(served.model.inputs)
+    target = Target(output=served.default_target.output, batch_axis=served.default_target.batch_axis)
+    try:
+        served.model.explain(inputs, served.default_method, target)
+    except Error as error:
+        # Not every model takes what is made up here (inputs may depend on each other).
+        log.info("model %s version %d is not warmed up: %s", served.name, served.version, error)

@@ -1,0 +1,55 @@
+"""What a method has at hand to explain with: it lets the file of a method do without the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.methods.base import Baseline, Players
+from lstm_explain.runner.decomposition import decomposed
+from lstm_explain.runner.gradient_points import GradientPoints
+from lstm_explain.runner.model_runner import ExplainTask, MethodResult, Scores, method_result
+from lstm_explain.runner.players import PlayerSet, player_set
+from lstm_explain.runner.probability import probabilities
+
+
+@dataclass(frozen=True)
+class MethodTools:
+    """For one task: a batch of inputs and the value that is explained."""
+
+    task: ExplainTask
+
+    def scores(self) -> Scores:
+        """The explained value of changed inputs."""
+        return Scores(self.task)
+
+    def probabilities(self, method: str) -> Scores:
+        """The same of the output as a probability. method: its name, for the MethodError where the output is none."""
+        return probabilities(self.task, method)
+
+    def player_set(self, scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
+        """The parts of the inputs that can be replaced by the baseline."""
+        return player_set(scores, baseline, over)
+
+    def field(self) -> GradientPoints:
+        """Gradients at any place. Raises SamplesMixed where the graph mixes the samples of the batch."""
+        return GradientPoints(self.task)
+
+    def decomposed(self) -> MethodResult:
+        """The answer by contextual decomposition."""
+        return decomposed(self.task)
+
+    def method_result(
+        self,
+        scores: Scores,
+        relevance: Mapping[str, Array],
+        total: Array,
+        baseline: Array | None = None,
+        standard_error: Mapping[str, Array] | None = None,
+    ) -> MethodResult:
+        """The answer, with its ledger.
+
+        relevance: by input. total: [batch], all of it. baseline: [batch], what the baseline scores, where there is one.
+        """
+        return method_result(scores, relevance, total, baseline, standard_error)

@@ -1,0 +1,202 @@
+"""What every call goes through, of whichever service: who may call, errors as statuses, what is counted and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from lstm_explain.errors import Error, InputError
+from lstm_explain.serving.call_record import CallRecord, Context
+from lstm_explain.serving.errors import TooLate
+from lstm_explain.serving.observability.metrics import Metrics
+from lstm_explain.serving.scheduling.admission import PendingCall
+from lstm_explain.serving.scheduling.background import BackgroundThreads
+from lstm_explain.serving.security.access import NEEDED, Access
+from lstm_explain.serving.wire.counted import MOST_PARTS, has_too_many_parts
+
+# Answered by grpc's own servicer, which does its own bookkeeping, and asked every few seconds by every prober.
+_HEALTH = "/grpc.health.v1.Health/"
+# How asyncio's gRPC says that the caller has gone: by ending the task, or by refusing to read and write.
+_LEFT = (asyncio.CancelledError, grpc.aio.BaseError)
+
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """Stands for bytes that are no message, or none that is read; see `tolerant` of Calls."""
+
+    problem: str
+
+
+MALFORMED = Malformed("the request is not a valid protobuf message")
+TOO_MANY = Malformed(f"the request has more than {MOST_PARTS} fields and numbers outside of tensors' data")
+
+# Bytes of the message that is at work in this context. Asking the message itself takes as long as writing it again.
+received: ContextVar[int] = ContextVar("received", default=0)
+
+
+class Calls(grpc.aio.ServerInterceptor):
+    """Wraps the handlers of every service.
+
+    A servicer's coroutines run in asyncio's loop, where they must not hold up the others; its plain functions run in
+    threads beside it. Both get a gate.Call in the place of gRPC's context.
+
+    tolerant: streaming methods, by full name, that see a Malformed in the place of a request that is no message; of the
+    others such a request ends the call.
+    """
+
+    def __init__(
+        self, metrics: Metrics, access: Access, background: BackgroundThreads, tolerant: tuple[str, ...] = ()
+    ) -> None:
+        self._metrics = metrics
+        self._access = access
+        self._beside = background
+        self._tolerant = tolerant
+        self._wrapped: dict[tuple[str, str], tuple[Any, Any]] = {}  # by method and caller; as many as tokens, at most
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        method = handler_call_details.method
+        rpc = method.rsplit("/", 1)[-1] if method in NEEDED else "unknown"
+        try:
+            caller = self._access.check(method, handler_call_details.invocation_metadata)
+        except Error as error:
+            # As a stream, whatever the method is: so not even one message is read.
+            return grpc.stream_stream_rpc_method_handler(self._stream(rpc, _raising(error), ""))
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        if method.startswith(_HEALTH):
+            return _tolerating(handler)
+        name = caller.name if caller is not None else ""
+        known = self._wrapped.get((method, name))
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method, name] = handler, self._wrap(handler, method, rpc, name)
+        return known[1]
+
+    def _wrap(self, handler: Any, method: str, rpc: str, name: str) -> Any:
+        coding = {
+            "request_deserializer": _lenient(handler.request_deserializer),
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary, name), **coding)
+        if handler.stream_unary:
+            behaviour = _strict(handler.stream_unary)
+            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, behaviour, name), **coding)
+        if handler.stream_stream:
+            tolerant = method in self._tolerant
+            behaviour = handler.stream_stream if tolerant else _strict(handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(self._stream(rpc, behaviour, name), **coding)
+        raise TypeError(f"{method}: calls of this kind are not wrapped")
+
+    def _unary(self, rpc: str, behaviour: Callable[[Any, PendingCall], Any], caller: str) -> Handler:
+        if not inspect.iscoroutinefunction(behaviour):
+            behaviour = self._in_thread(behaviour)
+
+        async def answer(request: Any, context: Context) -> Any:
+            with CallRecord(rpc, context, self._metrics, caller) as account:
+                call = PendingCall(context.time_remaining(), account.request_id)
+                try:
+                    _refuse(request, call)
+                    return await behaviour(request, call)
+                except _LEFT:
+                    raise account.left(call) from None
+                except Exception as error:
+                    account.fail(error, request)
+            del request  # gRPC keeps this frame, by the traceback of what `abort` raises, until a collection
+            await account.abort()
+
+        return answer
+
+    def _stream(
+        self, rpc: str, behaviour: Callable[[Any, PendingCall], AsyncGenerator[Any, None]], caller: str
+    ) -> Handler:
+        async def answers(requests: Any, context: Context) -> None:
+            with CallRecord(rpc, context, self._metrics, caller) as account:
+                call = PendingCall(context.time_remaining(), account.request_id)
+                try:
+                    async with aclosing(behaviour(requests, call)) as coming:
+                        async for answer in coming:
+                            await context.write(answer)
+                    return
+                except _LEFT:
+                    raise account.left(call) from None
+                except Exception as error:
+                    account.fail(error, None)
+            await account.abort()
+
+        return answers
+
+    def _in_thread(self, behaviour: Callable[[Any, PendingCall], Any]) -> Callable[[Any, PendingCall], Awaitable[Any]]:
+        async def background(request: Any, call: PendingCall) -> Any:
+            return await self._beside.do(partial(behaviour, request, call), call)
+
+        return background
+
+
+def _tolerating(handler: Any) -> Any:
+    """The handler, which sees a Malformed in the place of bytes that are no message."""
+    return handler._replace(request_deserializer=_lenient(handler.request_deserializer))
+
+
+def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """grpc answers bytes that are no message with INTERNAL; they are the caller's fault."""
+    if deserialise is None:
+        return None
+    kind = deserialise.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # of the class whose FromString it is
+
+    def attempt(data: bytes) -> Any:
+        received.set(len(data))
+        if has_too_many_parts(data, kind):
+            return TOO_MANY
+        try:
+            return deserialise(data)
+        except DecodeError:
+            return MALFORMED
+
+    return attempt
+
+
+def _refuse(request: object, call: PendingCall) -> None:
+    if isinstance(request, Malformed):
+        raise InputError(request.problem)
+    if call.end is not None and time.monotonic() >= call.end:
+        raise TooLate("the deadline passed before the work began")
+
+
+def _strict(behaviour: Callable[[Any, PendingCall], Any]) -> Callable[[Any, PendingCall], Any]:
+    async def checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            if isinstance(request, Malformed):
+                raise InputError(request.problem)
+            yield request
+
+    if inspect.iscoroutinefunction(behaviour):
+
+        async def one(requests: AsyncIterator[Any], call: PendingCall) -> Any:
+            return await behaviour(checked(requests), call)
+
+        return one
+    return lambda requests, call: behaviour(checked(requests), call)
+
+
+def _raising(error: Error) -> Callable[[Any, PendingCall], NoReturn]:
+    def refused(requests: object, call: PendingCall) -> NoReturn:
+        raise error
+
+    return refused

@@ -1,0 +1,209 @@
+"""Requests of one kind that wait for a slot go in together: they are one batch, and one run of the engine.
+
+The first request of a kind leads: its thread waits for the slot, and whatever of the same kind comes meanwhile follows
+it. So nothing waits for company while a slot is free, unless the model's owner allows a delay.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lstm_explain.cancellation import Cancelled, Timing
+from lstm_explain.errors import Error
+from lstm_explain.repository.batching import BatchableRequest, BatchKey
+from lstm_explain.repository.served_model import ServedModel
+from lstm_explain.serving.errors import TooLate
+from lstm_explain.serving.scheduling.admission import AT_WORK, WAITING, CallDeadline, PendingCall, Slots
+
+
+@dataclass(frozen=True)
+class BatchCapacity:
+    """What one batch may hold: samples, and by kind of cost what a run may cost. delay: seconds to wait for company."""
+
+    samples: int
+    costs: tuple[float, ...] = ()
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class RequestLoad:
+    """What a request brings. costs: of one sample, in the order of Room's."""
+
+    samples: int
+    costs: tuple[float, ...] = ()
+
+
+class Job:
+    """One request on its way. Its own thread takes `answer`, or raises `error`, once it is done.
+
+    kind: jobs of the same may run together; None: it runs alone. asked, began: time.time_ns(). answer: an Explanation,
+    or the outputs of a prediction. parts: of the run that answered it. company: requests in that run. units: of work,
+    see Limits.check. short: over in next to no time. heavy: takes much memory. most_bytes: what a loop may keep.
+    most_samples: on which the model may be run.
+    """
+
+    request: BatchableRequest
+
+    def __init__(self, served: ServedModel, call: PendingCall, most_seconds: float | None = None) -> None:
+        self.served, self._call = served, call
+        self.kind: BatchKey | None = None
+        self.deadline = CallDeadline(call, most_seconds)
+        self.asked, self.began = time.time_ns(), 0
+        self.parts: dict[str, Timing] = {}
+        self.company, self.units, self.short, self.heavy = 1, 1, False, False
+        self.most_bytes: int | None = None
+        self.most_samples: int | None = None
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self._done: threading.Lock | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.answer is not None or self.error is not None
+
+    def about(self) -> str:
+        """For the log."""
+        named = f" of request {self._call.request_id}" if self._call.request_id else ""
+        return f"the work{named} on model {self.served.name} version {self.served.version}"
+
+    def begin(self) -> None:
+        """There is a slot for it, or nobody waits for it any more: then `error` says so."""
+        self.deadline.begin()
+        self.began, self.error = time.time_ns(), self.deadline.over(WAITING)
+
+    def follow(self) -> None:
+        """Another thread will do it. To be called before that one can."""
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def finish(self) -> None:
+        """Wakes the thread that waits for it. For the one that does the work to call, as often as it likes."""
+        if self._done is not None and self._done.locked():
+            self._done.release()
+
+    def wait(self) -> None:
+        """Of a job that follows."""
+        assert self._done is not None
+        left = self.deadline.left()
+        if not self._done.acquire(timeout=-1 if left is None else left):
+            raise TooLate(f"the deadline passed {AT_WORK if self.began else WAITING}")
+
+
+@dataclass(eq=False)
+class Group:
+    """Jobs that will run together, the leader first."""
+
+    room: BatchCapacity
+    jobs: list[Job] = field(default_factory=list)
+    samples: int = 0
+    costs: tuple[float, ...] = ()
+    full: threading.Event = field(default_factory=threading.Event)
+
+    def add(self, job: Job, load: RequestLoad) -> None:
+        self.jobs.append(job)
+        self.samples += load.samples
+        self.costs = self._costliest(load)
+        if self.samples >= self.room.samples:
+            self.full.set()
+
+    def takes(self, load: RequestLoad) -> bool:
+        """Each sample may cost as much as the costliest: shorter sequences take the memory of the longest."""
+        samples = self.samples + load.samples
+        costs = zip(self._costliest(load), self.room.costs, strict=True)
+        return samples <= self.room.samples and all(samples * cost <= most for cost, most in costs)
+
+    def _costliest(self, load: RequestLoad) -> tuple[float, ...]:
+        return tuple(map(max, self.costs or load.costs, load.costs))
+
+    def left(self) -> float | None:
+        """Seconds for which somebody waits."""
+        each = [job.deadline.left() for job in self.jobs]
+        return None if None in each else max((s for s in each if s is not None), default=0.0)
+
+
+def check_callers_wait(jobs: Iterable[Job]) -> None:
+    """The checkpoint of a batch: it goes on as long as one caller waits for it. Raises Cancelled."""
+    over: Error | None = None
+    for job in jobs:
+        over = job.deadline.over(AT_WORK)
+        if over is None:
+            return
+    if over is not None:
+        raise Cancelled(over)
+
+
+class Batcher:
+    """work: answers jobs, several only if they are of one kind."""
+
+    def __init__(self, work: Callable[[list[Job]], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._open: dict[Hashable, Group] = {}
+
+    def do(self, job: Job, room: BatchCapacity, load: RequestLoad, slots: Slots) -> None:
+        """Returns when the job is settled. Raises TooLate. slots: where the run takes its own, if this job leads it."""
+        if job.kind is None:
+            self._alone(job, slots)
+            return
+        key = (id(job.served), job.kind)
+        group = self._join(job, key, room, load)
+        if group.jobs[0] is job:
+            self._lead(group, key, slots)
+        else:
+            job.wait()
+
+    def _alone(self, job: Job, slots: Slots) -> None:
+        taken = slots.take(job.deadline.left())
+        try:
+            job.begin()
+            if not taken:
+                job.error = job.error or TooLate(f"the deadline passed {WAITING}")
+            if job.error is None:
+                self._work([job])
+        finally:
+            if taken:
+                slots.give_back()
+
+    def _join(self, job: Job, key: Hashable, room: BatchCapacity, load: RequestLoad) -> Group:
+        with self._lock:
+            group = self._open.get(key)
+            if group is None or not group.takes(load):
+                group = self._open[key] = Group(room)
+            else:
+                job.follow()
+            group.add(job, load)
+            return group
+
+    def _lead(self, group: Group, key: Hashable, slots: Slots) -> None:
+        if group.room.delay:
+            left = group.jobs[0].deadline.left()
+            group.full.wait(min(group.room.delay, math.inf if left is None else left))
+        while not (taken := slots.take(group.left())) and group.left() != 0.0:
+            pass  # somebody with more patience has joined meanwhile
+        jobs: list[Job] = []
+        try:
+            jobs = self._close(group, key)
+            for job in jobs:
+                job.begin()
+            waiting = [job for job in jobs if job.error is None]
+            if waiting and taken:
+                self._work(waiting)
+        finally:
+            if taken:
+                slots.give_back()
+            for job in jobs:
+                if not job.settled:
+                    job.error = TooLate(f"the deadline passed {WAITING}") if not taken else RuntimeError("not answered")
+                job.finish()
+
+    def _close(self, group: Group, key: Hashable) -> list[Job]:
+        """Nobody joins any more."""
+        with self._lock:
+            if self._open.get(key) is group:
+                del self._open[key]
+            return group.jobs

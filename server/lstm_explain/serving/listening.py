@@ -1,0 +1,64 @@
+"""What the port is like: encryption, gRPC's own settings, the address."""
+
+from __future__ import annotations
+
+import grpc
+
+from lstm_explain.errors import Error
+from lstm_explain.serving import connections
+from lstm_explain.serving.security.tls import Certificates, TLSFiles
+from lstm_explain.serving.settings import Settings
+
+# Calls of one connection beside those that compute: health, lists of models, short calls that wait, and
+# refused ones. Calls that are opened and reset at once count until gRPC's core has let go of them. So this bounds the
+# memory that a flood of them takes, and keeps one connection from filling the core's queue, which ends others' calls as
+# CANCELLED from 1,000 on. Beyond it a caller's stream is refused, which is UNAVAILABLE.
+OTHER_CALLS = 420
+
+
+def options(settings: Settings) -> list[tuple[str, int]]:
+    """gRPC's channel arguments."""
+    chosen = [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", settings.max_concurrent + settings.max_streams + OTHER_CALLS),
+        # By default grpc lets a second server take the same port without a word.
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_allowed_incoming_connections", connections.most(settings)),  # to each port, the page's door too
+        ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle)),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.keepalive_timeout)),
+        ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(settings.min_ping_interval)),
+    ]
+    if settings.max_connection_age is not None:
+        chosen.append(("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age)))
+        chosen.append(("grpc.max_connection_age_grace_ms", _milliseconds(settings.grace_period)))
+    return chosen
+
+
+def bind(server: grpc.aio.Server, settings: Settings) -> int:
+    """The port that was taken. Raises Error."""
+    credentials = _credentials(settings)
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(settings.listen)
+        else:
+            port = server.add_secure_port(settings.listen, credentials)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise Error(f"cannot listen on {settings.listen}: the port is taken or the address is not ours")
+    return port
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """None: without encryption. Raises Error."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)).credentials()
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))

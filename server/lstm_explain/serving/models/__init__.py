@@ -1,0 +1,1 @@
+"""The models that a server has: found, loaded, imported, taken out, quarantined."""

@@ -1,0 +1,112 @@
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from lstm_explain.model import Explanation
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+PARTS = {
+    "forward": "The engine's time forward, a run",
+    "backward": "The engine's time backward, a run",
+    "encode": "From arrays to the message, a request",
+}
+TINY = float(np.finfo(np.float32).tiny)
+RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+
+
+class Children(dict[Any, Any]):
+    """A metric's children by their labels, each asked for once: prometheus_client takes a lock and makes texts of them
+    every time."""
+
+    def __init__(self, metric: Any) -> None:
+        super().__init__()
+        self.metric = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        child = self[labels] = self.metric.labels(*labels)
+        return child
+
+
+class Metrics:
+    """One set for a process. Those with labels that every call counts are Children."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.calls = Children(Counter("lstm_explain_calls", "Calls answered.", ["rpc", "code"], registry=registry))
+        self.seconds = Children(
+            Histogram(
+                "lstm_explain_call_seconds", "From request to answer.", ["rpc"], buckets=SECONDS, registry=registry
+            )
+        )
+        self.waiting = Histogram(
+            "lstm_explain_queue_seconds", "Wait for a slot to compute.", buckets=SECONDS, registry=registry
+        )
+        self.parts = {
+            part: Histogram(f"lstm_explain_{part}_seconds", f"{what}.", buckets=SECONDS, registry=registry)
+            for part, what in PARTS.items()
+        }
+        engine = "The engine's time, forward and backward, a run."
+        self.engine = Children(
+            Histogram("lstm_explain_engine_seconds", engine, ["model", "method"], buckets=SECONDS, registry=registry)
+        )
+        self.batch = Histogram("lstm_explain_batch_size", "Samples a request.", buckets=SIZES, registry=registry)
+        self.request_batching = Histogram(
+            "lstm_explain_requests_together", "Requests that one run answered, where it was several.", buckets=SIZES,
+            registry=registry,
+        )  # fmt: skip
+        residual = "Largest residual of the ledger, relative to the explained value."
+        self.residual = Children(
+            Histogram("lstm_explain_residual", residual, ["method"], buckets=RESIDUALS, registry=registry)
+        )
+        self.items = Children(
+            Counter("lstm_explain_stream_items", "Requests in streams answered.", ["rpc", "code"], registry=registry)
+        )
+        self.web_refusals = Counter(
+            "lstm_explain_web_refusals", "Requests of the page's kind that became no call.", ["why"], registry=registry
+        )
+        self.at_work = Gauge(
+            "lstm_explain_calls_at_work", "Calls not answered yet.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.models = Gauge(
+            "lstm_explain_models",
+            "Model versions by state.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def expect(self, rpc: str, model: str, method: str) -> None:
+        """Calls of this kind will be counted: from 0, and without having to make the children first."""
+        _ = self.calls[rpc, "OK"], self.seconds[(rpc,)], self.engine[model, method], self.residual[(method,)]
+
+    def explained(self, explanation: Explanation) -> None:
+        explained, residual = explanation.explained.tolist(), explanation.ledger.residual.tolist()
+        self.batch.observe(len(explained))
+        shares = (abs(left) / max(abs(whole), TINY) for left, whole in zip(residual, explained, strict=True))
+        self.residual[(explanation.method.name,)].observe(max(shares, default=0.0))
+
+
+class _Forgets:
+    """Whatever is done to it."""
+
+    def __getattr__(self, _: str) -> Any:
+        return self
+
+    def __getitem__(self, _: object) -> Any:
+        return self
+
+    def __call__(self, *_: object) -> Any:
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+# Of work that is nobody's. A registry of its own would not do: processes that share metrics share them by name.
+FORGOTTEN = cast(Metrics, _Forgets())

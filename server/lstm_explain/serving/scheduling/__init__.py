@@ -1,0 +1,1 @@
+"""How much runs at once, in which thread, and what ends it."""

@@ -1,0 +1,1 @@
+"""The gRPC services: each message in, each answer out."""

@@ -1,0 +1,79 @@
+"""grpc.health.v1.Health in asyncio's loop.
+
+grpcio-health-checking has one, too; there all who watch a service are forgotten when one of them leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+from grpc_health.v1 import health_pb2_grpc
+
+from lstm_explain.serving.calls import Malformed
+
+SERVING, NOT_SERVING = pb.HealthCheckResponse.SERVING, pb.HealthCheckResponse.NOT_SERVING
+UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Everything here runs in the loop's thread, where the object is made, too."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, int] = {}
+        self._ended = self._closed = False
+        self._changed = asyncio.Event()  # set at the next change, and then another one takes its place
+
+    def set(self, statuses: Mapping[str, int]) -> None:
+        """By service; those that are not named stay as they are."""
+        if not self._ended:
+            self._statuses |= statuses
+            self._tell()
+
+    def end(self) -> None:
+        """From now on nothing is served, whatever `set` says. Who watches is told."""
+        self._ended = True
+        self._statuses = dict.fromkeys(self._statuses, NOT_SERVING)
+        self._tell()
+
+    def close(self) -> None:
+        """Nobody watches any more: a server that stops would wait for them."""
+        self._closed = True
+        self._tell()
+
+    async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:  # noqa: N802
+        await _check_message(request, context)
+        status = self._statuses.get(request.service, UNKNOWN)
+        if status == UNKNOWN:
+            await _not_found(context)
+        return pb.HealthCheckResponse(status=status)
+
+    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # noqa: N802
+        await _check_message(request, context)
+        told: int | None = None
+        while True:
+            status, changed = self._statuses.get(request.service, UNKNOWN), self._changed
+            if status != told:
+                await context.write(pb.HealthCheckResponse(status=status))
+                told = status
+            if self._closed:
+                return
+            await changed.wait()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+async def _check_message(request: pb.HealthCheckRequest | Malformed, context: Context) -> None:
+    if isinstance(request, Malformed):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, request.problem)
+
+
+async def _not_found(context: Context) -> NoReturn:
+    await context.abort(grpc.StatusCode.NOT_FOUND)
+    raise AssertionError("abort raises")

@@ -1,0 +1,1 @@
+"""Models are tried in a process of their own before they are served."""

@@ -1,0 +1,83 @@
+"""Requests and answers of the explanation service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.inputs import probe_inputs
+from lstm_explain.ledger import Ledger
+from lstm_explain.model import Explanation
+from lstm_explain.repository.served_model import ServedModel
+from lstm_explain.serving.execution.explainer import ExplainQuery, ExplainResult
+from lstm_explain.serving.wire.methods import default_method, from_method, to_method
+from lstm_explain.serving.wire.targets import default_target, from_target, to_target
+from lstm_explain.serving.wire.tensors import Array, to_arrays, to_fields
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+
+
+def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> ExplainQuery:
+    """Raises InputError, MethodError, TargetError."""
+    target = None
+    if request.HasField("target"):
+        target = to_target(request.target, served.default_target, served.model.outputs)
+    return ExplainQuery(
+        inputs=to_arrays(request.inputs, "inputs"),
+        method=to_method(request.method) if request.HasField("method") else None,
+        target=target,
+        capture=tuple(request.capture),
+    )
+
+
+def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainRequest:
+    """Something small that the model may take: so many words, or the engine's probe; method and target spelled out."""
+    probe = probe_inputs(served.model.inputs, 1)
+    inputs = {n: np.array(["a " * words], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
+    fields: dict[str, Any] = {"inputs": _tensors(inputs)}
+    return explanation_pb2.ExplainRequest(
+        model=served.name,
+        method=default_method(served.default_method, served.model.inputs),
+        target=default_target(served.default_target),
+        **fields,
+    )
+
+
+def from_answer(answer: ExplainResult) -> explanation_pb2.ExplainResponse:
+    return from_explanation(answer.explanation, answer.served.name, str(answer.served.version), answer.tokens)
+
+
+def from_explanation(
+    explanation: Explanation, model: str, version: str, tokens: Mapping[str, Array]
+) -> explanation_pb2.ExplainResponse:
+    fields: dict[str, Any] = {
+        "model": model,
+        "version": version,
+        "outputs": _tensors(explanation.outputs),
+        "explained": to_fields(explanation.explained),
+        "relevance": _tensors(explanation.relevance),
+        "captured": _tensors(explanation.captured),
+        "ledger": _ledger(explanation.ledger),
+        "method": from_method(explanation.method),
+        "target": from_target(explanation.target, len(explanation.explained)),
+        "tokens": _tensors(tokens),
+        "standard_error": _tensors(explanation.standard_error),
+        "warnings": explanation.warnings,
+        "explained_quantity": explanation.explained_quantity,
+    }
+    return explanation_pb2.ExplainResponse(**fields)
+
+
+def _ledger(ledger: Ledger) -> dict[str, Any]:
+    return {
+        "inputs": to_fields(ledger.inputs),
+        "initial_states": to_fields(ledger.initial_states),
+        "absorbed": to_fields(ledger.absorbed),
+        "residual": to_fields(ledger.residual),
+        "by_node": [{"node": node, "absorbed": to_fields(share)} for node, share in ledger.by_node.items()],
+    }
+
+
+def _tensors(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
+    return [to_fields(array, name) for name, array in arrays.items()]

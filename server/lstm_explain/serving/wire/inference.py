@@ -1,0 +1,203 @@
+"""Requests and answers of the Open Inference Protocol. The parameters of a request that are ours:
+
+explain                 a method's name; without it a request is for a prediction only
+explain_target          a whole number, or text: `3`, `1,0`, `logits`, `logits:1,0`
+explain_contrast        a whole number, or text: `3`, `1,0`
+explain_batch_axis      a whole number, or `none`
+explain_pre_activation  true or false
+explain_<parameter>     a parameter of the method; as text too, for clients that cannot send a float, and for what
+                        takes more than one number: `[0, 0.5]`, `dense=gamma(0.25); first=z_box(-1, 1)`
+
+And those of an answer that explains, both of them strings:
+
+warnings                a JSON list of strings: why the answer should not be relied on; `[]`: it can be acted on
+explained_quantity      what `explained` is of the target's output, as in lstm_explain.v1.ExplainResponse
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+
+from lstm_explain.errors import Error, InputError, MethodError, TargetError
+from lstm_explain.methods import Method
+from lstm_explain.repository.served_model import Card, ServedModel
+from lstm_explain.repository.text_notation import method_from_text, parse_target, parse_value
+from lstm_explain.serving.errors import short
+from lstm_explain.serving.execution.explainer import ExplainQuery, ExplainResult
+from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Ready, Unloaded
+from lstm_explain.serving.wire.inference_tensors import add_outputs, to_arrays, to_metadata
+from lstm_explain.serving.wire.models import version_of
+from lstm_explain.target import Target
+from lstm_explain_proto.inference import grpc_service_pb2 as pb
+
+Array = npt.NDArray[Any]
+
+EXPLAIN, PREFIX = "explain", "explain_"
+PLATFORM = "onnx_onnxv1"
+RELEVANCE, TOKENS, LEDGER, EXPLAINED = "relevance:", "tokens:", "ledger:", "explained"
+STANDARD_ERROR = "standard_error:"
+WARNINGS, QUANTITY = "warnings", "explained_quantity"
+LEDGER_PARTS = ("inputs", "initial_states", "absorbed", "residual")
+_TARGET = ("target", "contrast", "batch_axis", "pre_activation")
+
+
+def wants_explanation(request: pb.ModelInferRequest) -> bool:
+    """Raises MethodError where the parameters say how to explain and not that."""
+    if EXPLAIN in request.parameters:
+        return True
+    alone = next((key for key in request.parameters if key.startswith(PREFIX)), None)
+    if alone is not None:
+        raise MethodError(f"{alone} without {EXPLAIN}, which names the method", field=f"method.{_rest(alone)}")
+    return False
+
+
+def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> ExplainQuery:
+    """Raises InputError, MethodError, TargetError."""
+    values = {_rest(key): _value(key, p) for key, p in request.parameters.items() if key.startswith(PREFIX)}
+    query = ExplainQuery(
+        inputs=to_arrays(request),
+        method=_method(_value(EXPLAIN, request.parameters[EXPLAIN]), values),
+        target=_target(values, served),
+    )
+    given = [name for name, array in query.inputs.items() if array.dtype == object]
+    explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in given)]
+    ledger = [LEDGER + part for part in LEDGER_PARTS]
+    if query.method is not None and query.method.standard_error:
+        explanation += [STANDARD_ERROR + name for name in served.model.inputs]
+    _check_outputs(request, [*served.model.outputs, *explanation, *ledger])
+    return query
+
+
+def to_inputs(request: pb.ModelInferRequest, served: ServedModel) -> dict[str, Array]:
+    """What a prediction takes. Raises InputError."""
+    _check_outputs(request, served.model.outputs)
+    return to_arrays(request)
+
+
+def from_prediction(
+    request: pb.ModelInferRequest, served: ServedModel, outputs: Mapping[str, Array]
+) -> pb.ModelInferResponse:
+    """The answer with the outputs that the request asks for, in its own form: raw or typed."""
+    response = pb.ModelInferResponse(model_name=served.name, model_version=str(served.version), id=request.id)
+    wanted = {o.name: outputs[o.name] for o in request.outputs} if request.outputs else outputs
+    add_outputs(response, wanted, raw=bool(request.raw_input_contents))
+    return response
+
+
+def from_inference_answer(request: pb.ModelInferRequest, answer: ExplainResult) -> pb.ModelInferResponse:
+    """As `from_prediction`, with the explanation. The ledger comes only where it is asked for."""
+    explanation, ledger = answer.explanation, answer.explanation.ledger
+    outputs = {
+        **explanation.outputs,
+        **{RELEVANCE + name: array for name, array in explanation.relevance.items()},
+        EXPLAINED: explanation.explained,
+        **{STANDARD_ERROR + name: array for name, array in explanation.standard_error.items()},
+        **{TOKENS + name: array for name, array in answer.tokens.items()},
+    }
+    if request.outputs:
+        outputs |= {LEDGER + part: getattr(ledger, part) for part in LEDGER_PARTS}
+    response = from_prediction(request, answer.served, outputs)
+    response.parameters[WARNINGS].string_param = json.dumps(explanation.warnings, ensure_ascii=False)
+    response.parameters[QUANTITY].string_param = explanation.explained_quantity
+    return response
+
+
+def to_model_metadata(card: Card, versions: Iterable[Entry]) -> pb.ModelMetadataResponse:
+    """What the model itself takes and gives: the outputs of an explanation are there only for who asks for one."""
+    return pb.ModelMetadataResponse(
+        name=card.name,
+        versions=[str(entry.version) for entry in versions if isinstance(entry, Ready)],
+        platform=PLATFORM,
+        inputs=to_metadata(card.inputs),
+        outputs=to_metadata(card.outputs, sent=True),
+    )
+
+
+def to_index(entry: Entry) -> pb.RepositoryIndexResponse.ModelIndex:
+    index = pb.RepositoryIndexResponse.ModelIndex(name=entry.name, version=version_of(entry), state="UNAVAILABLE")
+    if isinstance(entry, Failed):
+        index.reason = short(entry.reason)
+    elif isinstance(entry, Unloaded):
+        index.reason = "unloaded"
+    elif isinstance(entry, InTrial):
+        index.state, index.reason = "LOADING", "on trial"
+    else:
+        index.state, index.reason = "READY", short(entry.card.problem)
+    return index
+
+
+def _rest(key: str) -> str:
+    return key.removeprefix(PREFIX)
+
+
+def _value(key: str, parameter: pb.InferParameter) -> Any:
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind is None:
+        raise MethodError(f"the parameter {key} has no value", field=f"method.{_rest(key)}")
+    return getattr(parameter, kind)
+
+
+def _method(name: Any, values: Mapping[str, Any]) -> Method:
+    if not isinstance(name, str):
+        raise MethodError(f"{EXPLAIN} is {name!r}, wanted a method's name", field="method")
+    parameters = {key: value for key, value in values.items() if key not in _TARGET}
+    return method_from_text(name, parameters)
+
+
+def _target(values: Mapping[str, Any], served: ServedModel) -> Target:
+    """The model's own target, but for what the parameters say. Raises TargetError."""
+    target = served.default_target
+    if "target" in values:
+        output, index = _position("target", values["target"], served)
+        target = replace(target, output=output or target.output, index=index, contrast=None)
+    if "contrast" in values:
+        output, index = _position("contrast", values["contrast"], served)
+        if output is not None or index is None:
+            raise TargetError(f"explain_contrast {values['contrast']!r} is not an index", field="target.contrast")
+        target = replace(target, contrast=index)
+    if "batch_axis" in values:
+        target = replace(target, batch_axis=_axis(values["batch_axis"]))
+    if "pre_activation" in values:
+        target = replace(target, pre_activation=_flag(values["pre_activation"]))
+    return target
+
+
+def _position(name: str, value: Any, served: ServedModel) -> tuple[str | None, int | tuple[int, ...] | None]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return None, value
+    if not isinstance(value, str):
+        raise TargetError(f"{PREFIX}{name} is {value!r}, wanted a whole number or text", field=f"target.{name}")
+    try:
+        return parse_target(value, served.model.outputs)
+    except Error as error:
+        raise TargetError(str(error), field=f"target.{name}") from None
+
+
+def _axis(value: Any) -> int | None:
+    number = parse_value(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or (not isinstance(number, int) and number != "none"):
+        raise TargetError(f"explain_batch_axis is {value!r}, wanted a whole number or none", field="target.batch_axis")
+    return number if isinstance(number, int) else None
+
+
+def _flag(value: Any) -> bool:
+    flag = parse_value(value) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise TargetError(f"explain_pre_activation is {value!r}, wanted true or false", field="target.pre_activation")
+    return flag
+
+
+def _check_outputs(request: pb.ModelInferRequest, there: Iterable[str]) -> None:
+    known = list(there)
+    for i, output in enumerate(request.outputs):
+        if output.name not in known:
+            problem = f"there is no output {output.name!r}, there are {', '.join(known)}"
+            raise InputError(problem, field=f"outputs[{i}].name")
+        for key in ("shared_memory_region", "classification"):
+            if key in output.parameters:
+                raise InputError(f"output {output.name!r}: {key} is not offered", field=f"outputs[{i}].parameters")

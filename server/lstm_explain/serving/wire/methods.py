@@ -1,0 +1,129 @@
+"""Methods of the wire and of the engine.
+
+The oneof's members are named as the engine's methods and their fields as the methods' parameters, so that a new method
+needs a message and nothing here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from lstm_explain.errors import MethodError
+from lstm_explain.methods import Method, method_from_name
+from lstm_explain.methods.base import BaselineMethod
+from lstm_explain.methods.composite import Composite, Rule, rule_from_name
+from lstm_explain.runner.baselines import by_input
+from lstm_explain.serving.wire.tensors import to_arrays, to_tensor
+from lstm_explain_proto.lstm_explain.v1 import method_pb2
+
+Field = FieldDescriptor
+LONGEST_KNOWN = 64  # bytes
+
+
+def to_method(message: method_pb2.Method) -> Method | None:
+    """The engine's method, None if none is set. Raises MethodError, and InputError for a bad baseline."""
+    data = message.SerializeToString()
+    return _known(data) if len(data) <= LONGEST_KNOWN else _read(message)
+
+
+@functools.lru_cache(maxsize=256)
+def _known(data: bytes) -> Method | None:
+    """Few are asked for again and again."""
+    return _read(method_pb2.Method.FromString(data))
+
+
+def _read(message: method_pb2.Method) -> Method | None:
+    name = message.WhichOneof("method")
+    if name is None:
+        return None
+    chosen: Message = getattr(message, name)
+    return method_from_name(name, {f.name: _value(f, value, f"method.{name}") for f, value in chosen.ListFields()})
+
+
+def from_method(method: Method) -> method_pb2.Method:
+    """The message with every parameter set. Not to be changed."""
+    return _known_message(method) if method.plain else _message(method)
+
+
+def default_method(method: Method, inputs: Iterable[str]) -> method_pb2.Method:
+    """The message for a model's default, whose baseline may be one for all `inputs` and of plain numbers."""
+    if isinstance(method, BaselineMethod):
+        given = by_input(method.baseline, list(inputs))
+        method = method.against({name: np.asarray(value) for name, value in given.items()})
+    return from_method(method)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_message(method: Method) -> method_pb2.Method:
+    return _message(method)
+
+
+def _message(method: Method) -> method_pb2.Method:
+    message = method_pb2.Method()
+    chosen = getattr(message, method.name)
+    chosen.SetInParent()
+    for field in chosen.DESCRIPTOR.fields:
+        value = method.parameters().get(field.name)
+        if value is None:
+            continue
+        if field.enum_type is not None:
+            setattr(chosen, field.name, field.enum_type.values_by_name[_prefix(field) + str(value).upper()].number)
+        elif isinstance(value, Composite):
+            _write_composite(getattr(chosen, field.name), value)
+        elif isinstance(value, Mapping):
+            getattr(chosen, field.name).extend(to_tensor(array, name) for name, array in value.items())
+        else:
+            setattr(chosen, field.name, value)
+    return message
+
+
+def _value(field: Field, value: Any, path: str) -> Any:
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_number.get(value)
+        return value if known is None else known.name.removeprefix(_prefix(field)).lower()
+    if field.message_type is method_pb2.Composite.DESCRIPTOR:
+        return _read_composite(value)
+    if field.message_type is not None:
+        return to_arrays(value, f"{path}.{field.name}")
+    return value
+
+
+def _read_composite(message: method_pb2.Composite) -> Composite:
+    """Rules are named and take parameters as those of the engine do."""
+    rules = {key: _read_rule(key, rule) for key, rule in message.rules.items()}
+    return Composite(rules, _read_rule("first", message.first) if message.HasField("first") else None)
+
+
+def _read_rule(key: str, message: method_pb2.Rule) -> Rule:
+    name = message.WhichOneof("rule")
+    if name is None:
+        raise MethodError(f"composite: no rule is set for {key!r}", field="method.composite")
+    return rule_from_name(name, **{f.name: value for f, value in getattr(message, name).ListFields()})
+
+
+def _write_composite(message: method_pb2.Composite, composite: Composite) -> None:
+    message.SetInParent()
+    for key, rule in composite.rules.items():
+        _write_rule(message.rules[key], rule)
+    if composite.first is not None:
+        _write_rule(message.first, composite.first)
+
+
+def _write_rule(message: method_pb2.Rule, rule: Rule) -> None:
+    chosen = getattr(message, rule.name)
+    chosen.SetInParent()
+    for name, value in rule.parameters().items():
+        setattr(chosen, name, value)
+
+
+def _prefix(field: Field) -> str:
+    """What the names of an enumeration's values start with, by protobuf's style: its own name."""
+    assert field.enum_type is not None
+    words = "".join(f"_{c}" if c.isupper() else c for c in field.enum_type.name).strip("_")
+    return words.upper() + "_"

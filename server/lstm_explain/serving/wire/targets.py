@@ -1,0 +1,84 @@
+"""Targets of the wire and of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.errors import TargetError
+from lstm_explain.model import TensorSpec
+from lstm_explain.serving.wire.tensors import to_array, to_tensor
+from lstm_explain.target import Target
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+
+Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | None
+
+
+def to_target(message: explanation_pb2.Target, default: Target, outputs: Mapping[str, TensorSpec]) -> Target:
+    """The engine's target. Output and batch axis default to those of `default`; an index that is not given is the
+    largest entry's. Raises TargetError.
+    """
+    output = message.output or default.output or next(iter(outputs))
+    if output not in outputs:
+        raise TargetError(f"there is no output {output!r}, there are {', '.join(outputs)}", field="target.output")
+    batch_axis = message.batch_axis if message.HasField("batch_axis") else default.batch_axis
+    if message.no_batch_axis:
+        batch_axis = None
+    axes = len(outputs[output].shape) - (batch_axis is not None)
+    return Target(
+        output=output,
+        index=_index(message.indices, axes, "target.indices"),
+        batch_axis=batch_axis,
+        contrast=_index(message.contrast_indices, axes, "target.contrast_indices"),
+        weights=to_array(message.weights, "target.weights") if message.HasField("weights") else None,
+        pre_activation=message.pre_activation if message.HasField("pre_activation") else default.pre_activation,
+    )
+
+
+def from_target(target: Target, batch: int) -> explanation_pb2.Target:
+    """The message for a target as used, with one position a sample."""
+    message = explanation_pb2.Target(
+        output=target.output or "",
+        indices=_positions(target.index, batch),
+        contrast_indices=_positions(target.contrast, batch),
+        batch_axis=target.batch_axis,
+        no_batch_axis=target.batch_axis is None,
+        pre_activation=target.pre_activation,
+    )
+    if target.weights is not None:
+        message.weights.CopyFrom(to_tensor(np.asarray(target.weights)))
+    return message
+
+
+def default_target(target: Target) -> explanation_pb2.Target:
+    """The message for a model's default, which knows no batch yet."""
+    message = from_target(replace(target, index=None, contrast=None), 0)
+    message.indices.extend(_positions(target.index, 1))
+    message.contrast_indices.extend(_positions(target.contrast, 1))
+    return message
+
+
+def _index(indices: Sequence[int], axes: int, field: str) -> Index:
+    """`indices` hold one position (as many as there are axes) or one a sample (a multiple of that)."""
+    if not indices:
+        return None
+    if axes <= 0:  # no axes to index, or their number is not known: the engine's to judge
+        return tuple(indices)
+    if len(indices) % axes:
+        raise TargetError(f"{len(indices)} indices came, a position in this output takes {axes}", field=field)
+    if len(indices) == axes:
+        return int(indices[0]) if axes == 1 else tuple(indices)
+    positions = np.array(indices, np.int64)
+    return positions if axes == 1 else positions.reshape(-1, axes)
+
+
+def _positions(index: Index, batch: int) -> list[int]:
+    if index is None:
+        return []
+    positions: list[int] = np.asarray(index).ravel().tolist()
+    each_sample = isinstance(index, np.ndarray) and index.ndim > 0
+    return positions if each_sample else positions * batch

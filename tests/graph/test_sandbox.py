@@ -1,0 +1,41 @@
+"""The process that tries models: what it says when it is just leaving, or is ended by a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bench.models import Shape, model_of
+from lstm_explain.graph.sandbox import Trier
+
+GOOD = model_of(Shape(2, 3)).SerializeToString()
+
+
+def reading_only(then: str) -> subprocess.Popen[bytes]:
+    """Takes the beginning of a model and does not answer."""
+    script = f"import os, sys; sys.stdin.buffer.read(1); {then}"
+    return subprocess.Popen([sys.executable, "-c", script], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_a_good_model_survives_again_and_again() -> None:
+    trier = Trier()
+    assert trier.survives(GOOD)
+    first = trier._process
+    assert trier.survives(GOOD)
+    assert trier._process is first
+
+
+def test_a_process_that_was_just_leaving_is_no_verdict() -> None:
+    trier = Trier()
+    trier._process = reading_only("os._exit(0)")
+    assert trier.survives(GOOD)
+
+
+@pytest.mark.parametrize("end", ["os.abort()", "os._exit(1)"])
+def test_a_process_that_the_model_ends_is_one(end: str) -> None:
+    trier = Trier()
+    trier._process = reading_only(end)
+    assert not trier.survives(GOOD)
+    assert trier.survives(GOOD)

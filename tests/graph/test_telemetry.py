@@ -1,0 +1,18 @@
+"""ONNX Runtime is kept from reporting what it runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LOAD = "import lstm_explain as lx; lx.load('models/addition/1/model.onnx')"
+ROOT = Path(__file__).parents[2]
+
+
+def test_nothing_is_collected(tmp_path: Path) -> None:
+    """Where it collects, it leaves an identifier of the device and a store of events in the home folder."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY") and "XDG" not in k}
+    subprocess.run([sys.executable, "-c", LOAD], cwd=ROOT, env={**kept, "HOME": str(tmp_path)}, check=True, timeout=120)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []

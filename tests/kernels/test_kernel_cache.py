@@ -1,0 +1,122 @@
+"""Kernels compiled when an image is built are found when it runs, on a read-only file system too."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.kernels import cache
+from tests import zoo
+
+METHODS = [lx.LRP(), lx.LRP("prop"), lx.LRP(bias_factor=1.0), lx.Gradient(), lx.Occlusion()]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (cache.FOLDER, cache.CPU, cache.FEATURES, cache.COMPILED_FOR):
+        monkeypatch.setenv(name, "")  # so that what use() sets is undone
+        monkeypatch.delenv(name)
+
+
+def test_without_a_folder_nothing_is_done() -> None:
+    before = dict(os.environ)
+    cache.use()
+    assert dict(os.environ) == before
+
+
+def test_a_folder_that_cannot_be_written_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "one.nbi").write_bytes(b"1")
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "kernels"))
+    cache.use()
+    assert os.environ[cache.FOLDER] == str(tmp_path / "kernels")
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
+    cache.use()
+    copy = Path(os.environ[cache.FOLDER])
+    assert copy.parent == tmp_path
+    assert (copy / "one.nbi").read_bytes() == b"1"
+
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "kernels"))
+    cache.use()
+    assert os.environ[cache.FOLDER] == str(copy), "the first copy serves again"
+    copy.chmod(0o777)  # now others can have written there
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path / "kernels"))
+    cache.use()
+    assert os.environ[cache.FOLDER] != str(copy)
+
+
+def test_where_nothing_can_be_written_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path))
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(cache.tempfile, "tempdir", "/no/such/folder")
+    monkeypatch.setattr(cache, "WRITABLE_WHERE_NOTHING_ELSE_IS", "/no/such/folder/either")
+    with pytest.raises(lx.Error, match="/tmp"):
+        cache.use()
+
+
+@pytest.mark.parametrize(
+    ("compiled", "has", "chosen"),
+    [
+        ("x86-64-v3 x86-64-v4", cache.NEEDS["x86-64-v3"] | cache.NEEDS["x86-64-v4"], "x86-64-v4"),
+        ("x86-64-v3 x86-64-v4", cache.NEEDS["x86-64-v3"], "x86-64-v3"),
+        ("x86-64-v4", cache.NEEDS["x86-64-v3"], None),
+        ("x86-64-v3 x86-64-v4", {"sse2"}, None),
+    ],
+)
+def test_the_best_that_was_compiled_and_that_the_processor_is(
+    compiled: str, has: set[str], chosen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llvmlite import binding
+
+    monkeypatch.setenv(cache.COMPILED_FOR, compiled)
+    monkeypatch.setattr(cache.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: dict.fromkeys(has, True))
+    cache.use()
+    assert os.environ.get(cache.CPU) == chosen
+
+
+def test_kernels_are_compiled_without_being_run() -> None:
+    """For another processor; here for this one, from the cache."""
+    cache._explain_small_models()
+    calls = pickle.dumps([(k.__module__, k.__name__, k.signatures) for k in cache._kernels()])
+    command = [sys.executable, "-m", "lstm_explain.kernels.cache", *cache.ONLY]
+    done = subprocess.run(command, input=calls, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_no_model_needs_other_kernels_than_the_small_ones(name: str) -> None:
+    """What they leave uncompiled, the first caller would wait for. Inputs are read-only, as those of a message are."""
+    cache._explain_small_models()
+    before = {kernel: list(kernel.signatures) for kernel in cache._kernels()}
+    case = zoo.load(name)
+    model, inputs = (
+        lx.load(case.path),
+        {k: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for k, a in case.inputs.items()},
+    )
+    for method in METHODS:
+        with suppress(lx.Error):
+            model.explain(inputs, method)
+    assert {kernel: list(kernel.signatures) for kernel in cache._kernels()} == before
+
+
+@pytest.mark.slow
+def test_what_fill_compiles_is_all_that_explanations_need(tmp_path: Path) -> None:
+    """Compiled as for an image, and found again on the processor that was named."""
+    environment = {**os.environ, cache.FOLDER: str(tmp_path)}
+    subprocess.run([sys.executable, "-m", "lstm_explain.kernels.cache", "x86-64-v3"], env=environment, check=True)
+    compiled = {p.name for p in tmp_path.rglob("*.nbc")}
+    script = "from lstm_explain import kernel_cache; kernel_cache._explain_small_models()"
+    of_image = {**environment, cache.COMPILED_FOR: "x86-64-v3"}
+    subprocess.run([sys.executable, "-c", script], env=of_image, check=True)
+    assert compiled
+    assert {p.name for p in tmp_path.rglob("*.nbc")} == compiled

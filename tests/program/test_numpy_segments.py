@@ -1,0 +1,102 @@
+"""Small parts of a graph that NumPy evaluates give what ONNX Runtime gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.program.compile import Purpose, Segment, compile_plan
+from lstm_explain.program.numpy_segments import shaped
+from lstm_explain.program.program import Program
+
+FLOATS = np.array([[1.5, -2.0, 3.0], [0.5, 4.0, -1.0]], np.float32)
+TOKENS = np.array([[3, 1, 0], [2, -1, 4]], np.int64)
+
+CASES: dict[str, tuple[str, npt.NDArray[Any], str]] = {
+    "gemm": ("y = Gemm(x, w, b)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {0.5, -1}"),
+    "gemm, one bias": ("y = Gemm(x, w, b)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[1] b = {0.5}"),
+    "gemm, a bias a row": ("y = Gemm(x, w, b)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2, 1] b = {5, 7}"),
+    "gemm, transposed": ("y = Gemm<transB = 1>(x, w, b)", FLOATS, "float[1, 3] w = {1, 2, 3}, float[1] b = {1}"),
+    "matmul": ("y = MatMul(x, w)", FLOATS, "float[3, 2] w = {1, 2, 3, 4, 5, 6}"),
+    "add": ("y = Add(x, b)", FLOATS, "float[3] b = {0.5, -1, 2}"),
+    "sub": ("y = Sub(x, b)", FLOATS, "float[3] b = {0.5, -1, 2}"),
+    "mul": ("y = Mul(x, b)", FLOATS, "float[2, 1] b = {0.5, -1}"),
+    "div": ("y = Div(x, b)", FLOATS, "float b = {3}"),
+    "flatten": ("y = Flatten<axis = -1>(x)", FLOATS, ""),
+    "transpose": ("y = Transpose<perm = [1, 0]>(x)", FLOATS, ""),
+    "unsqueeze": ("y = Unsqueeze(x, a)", FLOATS, "int64[2] a = {0, -1}"),
+    "reshape": ("y = Reshape(x, s)", FLOATS, "int64[2] s = {0, -1}"),
+    "lookup": ("y = Gather(w, x)", TOKENS, "float[5, 2] w = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}"),
+    "sign": ("t = Sign(x) y = Cast<to = 1>(t)", TOKENS, ""),
+    "cumsum": ("t = CumSum(x, a) y = Cast<to = 1>(t)", TOKENS, "int64 a = {1}"),
+    "cumsum, from the end": ("t = CumSum<reverse = 1>(x, a) y = Cast<to = 1>(t)", TOKENS, "int64 a = {-1}"),
+    "sum": ("t = ReduceSum<keepdims = 0>(x, a) y = Cast<to = 1>(t)", TOKENS, "int64[1] a = {1}"),
+    "sum, kept": ("t = ReduceSum(x, a) y = Cast<to = 1>(t)", TOKENS, "int64[1] a = {-2}"),
+    "integers": ("t = Cast<to = 6>(x) y = Cast<to = 1>(t)", TOKENS, ""),
+    "views in a row": (
+        "t = Unsqueeze(x, a) u = Flatten(t) y = Add(u, b)", FLOATS, "int64[1] a = {0}, float[6] b = {1, 2, 3, 4, 5, 6}"
+    ),
+    "views that move elements": (
+        "t = Transpose<perm = [1, 0]>(x) u = Flatten<axis = 0>(t) y = Add(u, b)", FLOATS, "float b = {1}"
+    ),
+    "views of what is made": ("t = Add(x, b) u = Flatten<axis = 0>(t) y = Unsqueeze(u, a)", FLOATS,
+                              "int64[1] a = {0}, float b = {1}"),
+}  # fmt: skip
+LEFT_ALONE = {"gemm, a bias a row"}
+
+
+def loaded(name: str) -> lx.Model:
+    code, x, constants = CASES[name]
+    of = "float" if x.dtype == np.float32 else "int64"
+    kept = f"<{constants}>" if constants else ""
+    text = f"""<ir_version: 8, opset_import: ["": 17]> small ({of}[2, 3] x) => (float y) {kept} {{ {code} }}"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    return lx.load(proto)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_are_the_runtimes(name: str) -> None:
+    model, x = loaded(name), CASES[name][1]
+    plan = compile_plan(model._engine.graph, ["y"], Purpose(gradient=True))
+    segments = [step for step in plan.steps if isinstance(step, Segment)]
+    assert [segment.small is None for segment in segments] == [name in LEFT_ALONE]
+    (wanted,) = model.predict({"x": x}).values()
+    came = Program(plan, {}, lx.Gradient()).forward({"x": x}).values["y"]
+    assert came.dtype == wanted.dtype
+    np.testing.assert_array_equal(came, wanted)
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - LEFT_ALONE))
+def test_steps_for_one_shape_give_the_same(name: str) -> None:
+    model, x = loaded(name), CASES[name][1]
+    plan = compile_plan(model._engine.graph, ["y"], Purpose(gradient=True))
+    (segment,) = [step for step in plan.steps if isinstance(step, Segment)]
+    assert segment.small is not None
+    steps = shaped(segment.small, {"x": x[::-1].copy()}, segment.outputs)
+    values = {"x": x}
+    for function, source, output in steps:
+        values[output] = function(values[source])
+    np.testing.assert_array_equal(values["y"], model.predict({"x": x})["y"])
+    assert set(segment.outputs) <= set(values)
+
+
+def test_views_in_a_row_are_one() -> None:
+    chain = "t = Unsqueeze(x, a) u = Flatten(t) v = Transpose<perm = [0, 1]>(u) y = Add(v, b)"
+    text = f"""<ir_version: 8, opset_import: ["": 17]> small (float[2, 3] x) => (float[1, 6] y)
+        <int64[1] a = {{0}}, float b = {{1}}> {{ {chain} }}"""
+    plan = compile_plan(lx.load(onnx.parser.parse_model(text))._engine.graph, ["y"], Purpose(gradient=True))
+    (segment,) = [step for step in plan.steps if isinstance(step, Segment)]
+    assert segment.small is not None
+    assert len(segment.small) == 4
+    assert len(shaped(segment.small, {"x": FLOATS}, ["y"])) == 2
+
+
+def test_a_token_that_the_table_has_not_is_refused() -> None:
+    with pytest.raises(lx.InputError, match="cannot run on these inputs"):
+        loaded("lookup").explain({"x": TOKENS + 3}, lx.GradientTimesInput(), lx.Target(index=(0, 0)))

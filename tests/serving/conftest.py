@@ -1,0 +1,34 @@
+"""The server whose page the tests of the gateway call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.serving.models import fill, lstm, write_version
+from tests.serving.running import Running, serving
+from tests.serving.web import MOST
+
+
+@pytest.fixture(scope="session")
+def web_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    fill(folder)
+    write_version(folder, "heavy", lstm(hidden=128))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def web_server(web_models: Path) -> Iterator[Running]:
+    metrics = ("--metrics-listen", "127.0.0.1:0")
+    with serving(
+        web_models, "--web", "127.0.0.1:0", "--max-message-bytes", str(MOST), "--parallel", "1", *metrics
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def page(web_server: Running) -> str:
+    return web_server.page()

@@ -1,0 +1,60 @@
+"""Real crashes of a worker, by request, and of a trial: what a fault of native code does to a process.
+
+The product has no such fault to offer. So these processes find a `sitecustomize` that adds one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
+from tests.serving.calling import request, tensor
+from tests.serving.models import FEATURES
+
+SEGFAULT, STANDSTILL, OUT = 6661.0, 6662.0, 6663.0
+SITECUSTOMIZE = f"""
+import os
+if "LSTM_EXPLAIN_WORKER" in os.environ:
+    import ctypes
+    from lstm_explain.model import Model
+    explain = Model.explain
+    def crashing(self, inputs, *arguments, **more):
+        first = inputs["x"].flat[0]
+        if first == {SEGFAULT}:
+            ctypes.string_at(0)
+        if first == {STANDSTILL}:
+            ctypes.PyDLL(None).sleep(1000)  # and does not let go of the interpreter
+        if first == {OUT}:
+            os._exit(77)
+        return explain(self, inputs, *arguments, **more)
+    Model.explain = crashing
+"""
+
+# What the process that tries models does before it loads one whose name begins like that.
+IN_TRIAL = {
+    "crash": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "sleep": "time.sleep(1000)",
+    "reserve": "numpy.empty(1 << 30, numpy.uint8)",  # and touches none of it
+    # As a file that is mapped: none of the process's own data.
+    "share": "a = numpy.frombuffer(mmap.mmap(-1, 1 << 29), numpy.uint8); a.fill(1); time.sleep(1000)",
+}
+TRIAL_SITECUSTOMIZE = f"""
+import sys
+if "lstm_explain.serving.trials.trial_process" in sys.orig_argv:
+    import mmap, os, signal, time
+    import numpy
+    from lstm_explain.repository import served
+    real = served.load_served
+    def load_served(source):
+        for name, fault in {IN_TRIAL!r}.items():
+            if source.name.startswith(name):
+                exec(fault)
+        return real(source)
+    served.load_served = load_served
+"""
+
+
+def fatal(model: str, how: float) -> explanation_pb2.ExplainRequest:
+    x = np.zeros((1, 3, FEATURES), np.float32)
+    x.flat[0] = how
+    return request(model, inputs=[tensor("x", x)])

@@ -1,0 +1,136 @@
+"""What would hold up the loop goes on in threads beside it, and is heard of there when its caller leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from lstm_explain.errors import drop_tracebacks
+from lstm_explain.serving.loop import Loop
+from lstm_explain.serving.scheduling.admission import PendingCall
+from lstm_explain.serving.scheduling.background import BackgroundThreads
+
+WHOSE: ContextVar[str] = ContextVar("whose", default="nobody's")
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 10))
+
+
+def test_the_work_has_the_tasks_context_and_the_loop_goes_on() -> None:
+    async def asked() -> None:
+        WHOSE.set("ours")
+        background, turns = BackgroundThreads(1), threading.Event()
+
+        def work() -> str:
+            assert turns.wait(5)
+            return WHOSE.get()
+
+        at_work = asyncio.ensure_future(background.do(work, PendingCall(None)))
+        await asyncio.sleep(0.01)
+        turns.set()
+        assert await at_work == "ours"
+        background.shut_down()
+
+    run(asked())
+
+
+def test_what_the_work_raises_is_raised() -> None:
+    def work() -> None:
+        raise KeyError("x")
+
+    async def asked() -> None:
+        with pytest.raises(KeyError):
+            await BackgroundThreads(1).do(work, PendingCall(None))
+
+    run(asked())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_work_whose_caller_leaves_is_told_and_waited_for(fails: bool) -> None:
+    async def asked() -> None:
+        call, done = PendingCall(None), threading.Event()
+        troubles: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
+
+        def work() -> None:
+            while call.waited_for:
+                time.sleep(0.001)
+            done.set()
+            if fails:
+                raise KeyError("nobody asks")
+
+        at_work = asyncio.ensure_future(BackgroundThreads(1).do(work, call))
+        await asyncio.sleep(0.01)
+        assert not done.is_set()
+        at_work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await at_work
+        assert done.is_set()
+        assert troubles == []
+
+    run(asked())
+
+
+def test_a_loop_keeps_the_order_of_what_it_is_told() -> None:
+    loop, told = Loop(), []
+
+    async def ended() -> list[int]:
+        return told
+
+    for number in range(100):
+        loop.soon(lambda number=number: told.append(number))  # type: ignore[misc]
+    assert loop.run(ended()) == list(range(100))
+    loop.close()
+
+
+class Held:
+    """Stands for an array."""
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_failed_work_keeps_nothing_even_without_a_collection(stays: bool) -> None:
+    """A job keeps its error, whose traceback has the frame that knows the job: a cycle, unless it is taken apart."""
+    held: list[weakref.ref[Held]] = []
+
+    class Job:
+        error: Exception
+
+    def work() -> None:
+        array, job = Held(), Job()
+        held.append(weakref.ref(array))
+        job.error = KeyError("x")
+        while not (stays or ended.is_set()):
+            time.sleep(0.01)
+        raise job.error
+
+    async def asked() -> None:
+        at_work = asyncio.ensure_future(BackgroundThreads(1).do(work, PendingCall(None)))
+        if stays:
+            try:
+                await at_work
+            except KeyError as error:
+                drop_tracebacks(error)
+            return
+        await asyncio.sleep(0.05)
+        at_work.cancel()
+        ended.set()
+        with pytest.raises(asyncio.CancelledError):
+            await at_work
+
+    ended = threading.Event()
+    gc.collect()
+    gc.disable()
+    try:
+        run(asked())
+        assert held[0]() is None
+    finally:
+        gc.enable()

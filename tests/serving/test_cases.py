@@ -1,0 +1,104 @@
+"""Models of public reports on a real server: what the engine says of them reaches every caller."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
+from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
+from tests import cases
+from tests.serving.calling import array_of, refusal, request, stub, tensor
+from tests.serving.running import serving
+
+REPLACING = {
+    "integrated_gradients": method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=8)),
+    "occlusion": method_pb2.Method(occlusion=method_pb2.Occlusion()),
+    "shapley_sampling": method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=4)),
+}
+
+
+def served(name: str) -> str:
+    """The model's name on the server."""
+    return name.replace("/", "-")
+
+
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+    folder: Path = tmp_path_factory.mktemp("models")
+    for name in cases.names():
+        case, _, export = name.partition("/")
+        version = folder / served(name) / "1"
+        version.mkdir(parents=True)
+        shutil.copy(cases.HERE / case / f"model.{export}.onnx", version / "model.onnx")
+    with serving(folder) as server, server.channel() as channel:
+        yield channel
+
+
+def asked(name: str, inputs: dict[str, np.ndarray], method: method_pb2.Method) -> pb.ExplainRequest:
+    tensors = [tensor(i, array) for i, array in inputs.items()]
+    return request(served(name), inputs=tensors, method=method, target=pb.Target(indices=[0]))
+
+
+MASKED = [name for name in cases.names() if name.startswith("manual_bidir_flip")]
+
+
+@pytest.mark.parametrize("method", REPLACING)
+@pytest.mark.parametrize("name", MASKED)
+def test_a_baseline_that_the_model_cannot_take_is_named(channel: grpc.Channel, name: str, method: str) -> None:
+    """A mask of zeros, by which the model divides: the caller is told which input it is, and what to set."""
+    inputs = cases.load(name).inputs
+    with pytest.raises(grpc.RpcError) as raised:
+        stub(channel).Explain(asked(name, inputs, REPLACING[method]), timeout=60)
+    told = refusal(raised.value)
+    assert told.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert told.field == f"method.{method}.baseline"
+    assert "input 'mask' is replaced by the baseline of zeros" in told.message
+    assert "'mask': …" in told.message
+    chosen = method_pb2.Method.FromString(REPLACING[method].SerializeToString())
+    getattr(chosen, method).baseline.append(tensor("mask", inputs["mask"]))
+    answer = stub(channel).Explain(asked(name, inputs, chosen), timeout=60)
+    relevance = {r.name: array_of(r) for r in answer.relevance}
+    assert relevance["x"].any()
+    assert not relevance["mask"].any()
+    assert all(np.isfinite(array).all() for array in relevance.values())
+
+
+@pytest.mark.parametrize("name", [name for name in cases.names() if name.startswith("lstmp_icefall")])
+def test_time_of_a_hand_written_loop(channel: grpc.Channel, name: str) -> None:
+    """It comes first, and occlusion replaces steps: each step's features share its fall, whatever the sample."""
+    detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name=served(name))).model
+    assert (dict(detail.batch_axes), dict(detail.time_axes)) == ({"x": 1}, {"x": 0})
+    answer = stub(channel).Explain(asked(name, cases.load(name).inputs, REPLACING["occlusion"]), timeout=60)
+    relevance = array_of(answer.relevance[0])  # [time, batch, features]
+    np.testing.assert_array_equal(relevance, np.broadcast_to(relevance[:, :, :1], relevance.shape))
+    assert len(np.unique(relevance[:, 0, 0])) > len(relevance) / 2
+
+
+COMPANY = {
+    "integrated_gradients": REPLACING["integrated_gradients"],
+    "smooth_grad": method_pb2.Method(smooth_grad=method_pb2.SmoothGrad(samples=3)),
+}
+
+
+@pytest.mark.parametrize("method", COMPANY)
+@pytest.mark.parametrize("name", ["han/legacy", "han/dynamo", "packed_bilstm_sorted/legacy"])
+def test_a_samples_answer_is_its_own(channel: grpc.Channel, name: str, method: str) -> None:
+    """Where a graph sorts samples, or folds words into the batch: the answer and its ledger are those of it alone."""
+    inputs = cases.load(name).inputs
+    whole = stub(channel).Explain(asked(name, inputs, COMPANY[method]), timeout=60)
+    for row in range(3):
+        own = {i: array[[row]] for i, array in inputs.items()}
+        alone = stub(channel).Explain(asked(name, own, COMPANY[method]), timeout=60)
+        for there, came in zip(whole.relevance, alone.relevance, strict=True):
+            wanted = array_of(came)[0]
+            np.testing.assert_allclose(array_of(there)[row], wanted, atol=1e-5 * np.abs(wanted).max(initial=1e-30))
+        spread = sum(np.abs(array_of(r)).sum() for r in alone.relevance)
+        found = array_of(whole.ledger.inputs)[row]
+        assert abs(found - array_of(alone.ledger.inputs)[0]) <= 1e-5 * spread
+        assert abs(found - sum(array_of(r)[row].astype(np.float64).sum() for r in whole.relevance)) <= 1e-5 * spread

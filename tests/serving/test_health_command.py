@@ -1,0 +1,43 @@
+"""`lstm-explain health`, against the running server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.serving.running import Running
+
+
+def health(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lstm_explain.cli", "health", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize("service", ["", "lstm_explain.v1.ExplanationService", "model/lstm"])
+def test_a_server_that_serves(running: Running, service: str) -> None:
+    told = health("--address", running.address, "--service", service)
+    assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
+
+
+@pytest.mark.parametrize("every", ["127.0.0.1", "0.0.0.0"])
+def test_it_asks_the_server_that_the_environment_sets_up(running: Running, every: str) -> None:
+    """As HEALTHCHECK in a container, whose settings are environment variables."""
+    listen = f"{every}:{running.address.rsplit(':', 1)[1]}"
+    told = health(LSTM_EXPLAIN_LISTEN=listen)
+    assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
+
+
+def test_what_is_not_there_is_told_in_one_line(running: Running) -> None:
+    for arguments, word in (
+        (("--address", running.address, "--service", "model/none"), "NOT_FOUND"),
+        (("--address", "127.0.0.1:1", "--timeout", "1"), "UNAVAILABLE"),
+        (("--address", running.address, "--ca", "/no/such/file"), "/no/such/file"),
+    ):
+        told = health(*arguments)
+        assert told.returncode != 0
+        assert told.stderr.startswith("lstm-explain: ")
+        assert word in told.stderr
+        assert told.stderr.count("\n") == 1

@@ -1,0 +1,301 @@
+"""Models that come, go and change while the server answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import onnx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import lstm_explain as lx
+from lstm_explain.repository.served_model import memory_of
+from lstm_explain_client import Client
+from lstm_explain_proto.inference import grpc_service_pb2 as pb
+from lstm_explain_proto.inference import grpc_service_pb2_grpc
+from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
+from tests.serving.calling import array_of, refusal, request, sequence, stub, tensor
+from tests.serving.models import lstm, write_version
+from tests.serving.running import Running, serving
+
+READY, FAILED, UNLOADED = (
+    model_pb2.MODEL_STATE_READY,
+    model_pb2.MODEL_STATE_FAILED,
+    model_pb2.MODEL_STATE_UNLOADED,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_version(tmp_path, "a", lstm(0))
+    write_version(tmp_path, "b", lstm(1))
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Running]:
+    with serving(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def channel(server: Running) -> Iterator[grpc.Channel]:
+    with server.channel() as channel:
+        yield channel
+
+
+def inference(channel: grpc.Channel) -> Any:
+    return grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+def load(channel: grpc.Channel, name: str) -> None:
+    inference(channel).RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name), timeout=30)
+
+
+def unload(channel: grpc.Channel, name: str) -> None:
+    inference(channel).RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=name), timeout=30)
+
+
+def listed(channel: grpc.Channel) -> dict[tuple[str, str], model_pb2.ModelSummary]:
+    models = model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest()).models
+    return {(m.name, m.version): m for m in models}
+
+
+def relevance(channel: grpc.Channel, name: str, version: str = "") -> np.ndarray:
+    return array_of(stub(channel).Explain(request(name, version=version), timeout=30).relevance[0])
+
+
+def wanted(seed: int) -> np.ndarray:
+    return lx.load(lstm(seed)).explain({"x": sequence()}).relevance["x"]
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def replace(folder: Path, name: str, content: bytes, version: int = 1) -> None:
+    """As an operator would: written beside, then renamed."""
+    file = folder / name / str(version) / "model.onnx"
+    background = file.with_suffix(".new")
+    background.write_bytes(content)
+    background.rename(file)
+
+
+def test_unload_and_load(channel: grpc.Channel) -> None:
+    unload(channel, "a")
+    assert listed(channel)["a", "1"].state == UNLOADED
+    with pytest.raises(grpc.RpcError) as raised:
+        relevance(channel, "a")
+    told = refusal(raised.value)
+    assert (told.code, told.message) == (grpc.StatusCode.FAILED_PRECONDITION, "model 'a' version 1 is unloaded")
+    assert not inference(channel).ModelReady(pb.ModelReadyRequest(name="a")).ready
+    (index,) = [m for m in inference(channel).RepositoryIndex(pb.RepositoryIndexRequest()).models if m.name == "a"]
+    assert (index.state, index.reason) == ("UNAVAILABLE", "unloaded")
+    assert [m.name for m in inference(channel).RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models] == ["b"]
+    assert health(channel, "model/a") == health_pb2.HealthCheckResponse.NOT_SERVING
+    np.testing.assert_array_equal(relevance(channel, "b"), wanted(1))
+    load(channel, "a")
+    np.testing.assert_array_equal(relevance(channel, "a"), wanted(0))
+    assert health(channel, "model/a") == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_who_watches_hears_of_it_whoever_else_has_left(channel: grpc.Channel) -> None:
+    serving, gone = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    asked = health_pb2.HealthCheckRequest(service="model/b")
+    first, second = (health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=20) for _ in range(2))
+    assert [next(first).status, next(second).status] == [serving, serving]
+    first.cancel()
+    unload(channel, "b")
+    assert next(second).status == gone
+    load(channel, "b")
+    assert next(second).status == serving
+    second.cancel()
+
+
+def test_who_watches_is_told_of_the_end_and_does_not_delay_it(folder: Path) -> None:
+    grace = 60
+    with serving(folder, "--grace-period", str(grace)) as server, server.channel() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=grace)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        assert server.stop() == 0  # within the 30 seconds that are given to a process here
+        assert [told.status for told in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+
+
+def health(channel: grpc.Channel, service: str) -> int:
+    asked = health_pb2.HealthCheckRequest(service=service)
+    return health_pb2_grpc.HealthStub(channel).Check(asked, timeout=5).status
+
+
+def test_load_brings_what_is_new_and_changed(channel: grpc.Channel, folder: Path) -> None:
+    write_version(folder, "a", lstm(5), 2)
+    replace(folder, "a", lstm(6).SerializeToString())
+    write_version(folder, "c", lstm(7))
+    np.testing.assert_array_equal(relevance(channel, "a"), wanted(0))  # not before it is told to
+    load(channel, "a")
+    load(channel, "c")
+    np.testing.assert_array_equal(relevance(channel, "a"), wanted(5))
+    np.testing.assert_array_equal(relevance(channel, "a", "1"), wanted(6))
+    np.testing.assert_array_equal(relevance(channel, "c"), wanted(7))
+
+
+def test_a_load_that_fails_leaves_the_older_version_and_says_why(channel: grpc.Channel, folder: Path) -> None:
+    replace(folder, "a", b"not a model")
+    write_version(folder, "a", lstm(3), 2, "colour: red\n")
+    with pytest.raises(grpc.RpcError) as raised:
+        load(channel, "a")
+    told = refusal(raised.value)
+    assert told.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "version 2 failed to load: model.yaml:1: colour: unknown key" in told.message
+    assert str(folder) not in told.message
+    entries = listed(channel)
+    assert (entries["a", "1"].state, entries["a", "2"].state) == (READY, FAILED)
+    assert entries["a", "1"].reason
+    np.testing.assert_array_equal(relevance(channel, "a"), wanted(0))
+    np.testing.assert_array_equal(relevance(channel, "b"), wanted(1))
+    (folder / "a" / "model.yaml").unlink()
+    replace(folder, "a", lstm(4).SerializeToString())
+    load(channel, "a")
+    assert {entry.reason for entry in listed(channel).values()} == {""}
+    np.testing.assert_array_equal(relevance(channel, "a", "1"), wanted(4))
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "../a", "a/1", "..", ".", "a\0", "/etc", "a\n"])
+def test_what_is_not_there_is_neither_loaded_nor_unloaded(channel: grpc.Channel, name: str) -> None:
+    for call in (load, unload):
+        with pytest.raises(grpc.RpcError) as raised:
+            call(channel, name)
+        told = refusal(raised.value)
+        assert (told.code, told.message) == (grpc.StatusCode.NOT_FOUND, f"there is no model {name!r}")
+
+
+def test_a_model_that_is_gone_from_the_folder(channel: grpc.Channel, folder: Path) -> None:
+    (folder / "a").rename(folder / ".a")
+    with pytest.raises(grpc.RpcError) as raised:
+        load(channel, "a")
+    assert raised.value.code() == grpc.StatusCode.NOT_FOUND
+    assert ("a", "1") not in listed(channel)
+
+
+def test_parameters_of_a_load_are_refused(channel: grpc.Channel) -> None:
+    message = pb.RepositoryModelLoadRequest(model_name="a")
+    message.parameters["config"].string_param = "{}"
+    with pytest.raises(grpc.RpcError) as raised:
+        inference(channel).RepositoryModelLoad(message)
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_request_ends_on_the_version_that_it_began_with(tmp_path: Path) -> None:
+    write_version(tmp_path, "a", lstm(0, hidden=96))
+    x = sequence(8, 3000)
+    slow = request("a", inputs=[tensor("x", x)])
+    with serving(tmp_path, "--parallel", "1") as server, server.channel() as channel:
+        calls = [stub(channel).Explain.future(slow) for _ in range(3)]
+        time.sleep(0.3)
+        replace(tmp_path, "a", lstm(1, hidden=96).SerializeToString())
+        load(channel, "a")
+        np.testing.assert_array_equal(relevance(channel, "a"), wanted_of(lstm(1, hidden=96), sequence()))
+        before = wanted_of(lstm(0, hidden=96), x)
+        for call in calls:
+            np.testing.assert_array_equal(array_of(call.result(timeout=60).relevance[0]), before)
+
+
+def wanted_of(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return lx.load(model).explain({"x": x}).relevance["x"]
+
+
+def test_polling(folder: Path) -> None:
+    with serving(folder, "--poll-seconds", "0.1") as server, server.channel() as channel:
+        write_version(folder, "c", lstm(2))
+        until(lambda: ("c", "1") in listed(channel))
+        np.testing.assert_array_equal(relevance(channel, "c"), wanted(2))
+        replace(folder, "c", b"broken")
+        until(lambda: listed(channel)["c", "1"].reason != "")
+        np.testing.assert_array_equal(relevance(channel, "c"), wanted(2))
+        replace(folder, "c", lstm(3).SerializeToString())
+        until(lambda: listed(channel)["c", "1"].reason == "")
+        np.testing.assert_array_equal(relevance(channel, "c"), wanted(3))
+        unload(channel, "b")
+        (folder / "a").rename(folder / ".a")
+        until(lambda: ("a", "1") not in listed(channel))
+        assert listed(channel)["b", "1"].state == UNLOADED  # polling does not undo what somebody asked for
+
+
+def test_least_recently_used_models_leave_memory_and_come_back(tmp_path: Path) -> None:
+    for number, name in enumerate("abcd"):
+        write_version(tmp_path, name, lstm(number))
+    size = (tmp_path / "a" / "1" / "model.onnx").stat().st_size
+    two = str(2 * memory_of(size) + 10)
+    with serving(tmp_path, "--max-loaded-bytes", two) as server, server.channel() as channel:
+        assert {m.state for m in listed(channel).values()} == {READY}
+        for number, name in list(enumerate("abcd")) * 3:
+            np.testing.assert_array_equal(relevance(channel, name), wanted(number))
+        detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name="a")).model
+        assert detail.inputs[0].name == "x"
+        log = server.logged()
+        assert log.count("model a version 1 leaves memory") == 4  # at the start, and after each of its turns
+
+        wrong: list[str] = []
+
+        def caller(offset: int) -> None:
+            for turn in range(8):
+                number = (turn * 3 + offset) % 4
+                if not np.array_equal(relevance(channel, "abcd"[number]), wanted(number)):
+                    wrong.append("abcd"[number])
+
+        threads = [threading.Thread(target=caller, args=(offset,)) for offset in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
+def test_models_that_are_too_large(folder: Path) -> None:
+    write_version(folder, "large", lstm(2, hidden=64))
+    size = (folder / "large" / "1" / "model.onnx").stat().st_size
+    with serving(folder, "--max-model-bytes", str(size - 1)) as server, server.channel() as channel:
+        large = listed(channel)["large", "1"]
+        assert large.state == FAILED
+        assert f"{size} bytes, more than --max-model-bytes allows ({size - 1})" in large.reason
+        assert listed(channel)["a", "1"].state == READY
+    with serving(folder, "--max-loaded-bytes", str(memory_of(size) - 1)) as server, server.channel() as channel:
+        large = listed(channel)["large", "1"]
+        assert large.state == FAILED
+        assert "--max-loaded-bytes" in large.reason
+
+
+def test_what_one_process_is_told_all_do(folder: Path) -> None:
+    """Every channel reaches one of the processes; with twelve of them all are asked."""
+    data = lstm(9).SerializeToString()
+    with serving(folder, "--workers", "2", "--allow-import") as server, ExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [stack.enter_context(grpc.insecure_channel(server.address, options)) for _ in range(12)]
+        client = stack.enter_context(Client(server.address))
+        client.import_model("c", data)
+        for channel in channels:  # at once: who does not know the model looks for news
+            assert inference(channel).ModelReady(pb.ModelReadyRequest(name="c")).ready
+            np.testing.assert_array_equal(relevance(channel, "c"), wanted(9))
+        unload(channels[0], "a")
+        until(lambda: all(listed(channel)["a", "1"].state == UNLOADED for channel in channels))
+        load(channels[1], "a")
+        until(lambda: all(listed(channel)["a", "1"].state == READY for channel in channels))
+        unload(channels[2], "b")
+        client.delete_model("c")
+        until(lambda: all(("c", "1") not in listed(channel) for channel in channels))
+        workers = server.workers()
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: len(server.workers()) == 2 and len(set(server.workers()) - set(workers)) == 1)
+        fresh = [stack.enter_context(grpc.insecure_channel(server.address, options)) for _ in range(12)]
+        until(lambda: all(listed(channel)["b", "1"].state == UNLOADED for channel in fresh))  # the new one knows

@@ -1,0 +1,294 @@
+"""Logs as data: whatever happens, every line that the server writes is one JSON object."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from lstm_explain.serving.observability import native_output, output_capture
+from lstm_explain.serving.observability.logs import JsonFormatter, asked_for, formatter
+from tests.serving.calling import request, stub
+from tests.serving.certificates import Authority, Files, secure_channel
+from tests.serving.crashing import SEGFAULT, SITECUSTOMIZE, fatal
+from tests.serving.models import lstm, write_version
+from tests.serving.running import Running, command, free_address, serving
+
+LEVELS = {"debug", "info", "warning", "error", "critical"}
+JSON = ("--log-format", "json")
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_version(folder, "lstm", lstm())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Running]:
+    """Its metrics are on the port METRICS."""
+    with serving(folder, *JSON, "--log-level", "debug", "--metrics-listen", METRICS) as server:
+        yield server
+
+
+METRICS = free_address()
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    """The lines, which have to be records. The last one may be on its way."""
+    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    for line in lines:
+        assert isinstance(line, dict)
+        assert line["level"] in LEVELS
+        assert isinstance(line["message"], str)
+        assert isinstance(line["logger"], str)
+    return lines
+
+
+def foreign(server: Running) -> list[dict[str, Any]]:
+    """Records of what was written past Python's logging."""
+    return [line for line in records(server.logged()) if line["logger"] == output_capture.LOGGER]
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def reset(address: str, data: bytes = b"") -> None:
+    """A connection that ends in a reset after these bytes."""
+    host, port = address.rsplit(":", 1)
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    with suppress(OSError):
+        connection.sendall(data)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def answered(server: Running) -> bool:
+    with server.channel() as channel:
+        return bool(stub(channel).Explain(request(), timeout=SECONDS).model == "lstm")
+
+
+def test_the_ready_line_is_a_record_too(server: Running) -> None:
+    (line,) = records(Path(server.out.name).read_text())
+    assert line["message"] == f"lstm-explain ready on {server.address}"
+
+
+def test_connections_that_are_reset(server: Running) -> None:
+    before = len(server.logged().splitlines())
+    for _ in range(100):
+        reset(METRICS, b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        reset(METRICS, b"GET /met")
+        reset(server.address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+        reset(server.address, b"GET / HTTP/1.1\r\n\r\n")
+    assert answered(server)
+    told = records(server.logged())[before:]
+    assert not [line for line in told if line["level"] not in ("debug", "info")]
+
+
+def test_metadata_beyond_measure(server: Running) -> None:
+    for size in (70_000, 700_000):
+        with server.channel() as channel, pytest.raises(grpc.RpcError):
+            stub(channel).Explain(request(), metadata=(("x-big", "a" * size),), timeout=SECONDS)
+    assert answered(server)
+    records(server.logged())
+
+
+def test_a_client_that_is_told_to_go_away(folder: Path) -> None:
+    """For asking too often whether the connection is alive."""
+    with serving(folder, *JSON, "--min-ping-interval", "3000") as server:
+        for _ in range(3):
+            with socket.create_connection(server.address.split(":"), timeout=10) as connection:
+                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+                with suppress(OSError):
+                    for _ in range(50):
+                        connection.sendall(bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + bytes(8))
+                    while connection.recv(4096):
+                        pass
+        assert answered(server)
+        records(server.logged())
+
+
+def test_handshakes_that_fail(folder: Path, tmp_path: Path) -> None:
+    """One line each at the most, at a level that wakes nobody; and of many the number."""
+    files, authority = Files(tmp_path), Authority("servers")
+    files.write(authority.sign("server"))
+    with serving(folder, *JSON, *files.flags) as server:
+        for _ in range(60):
+            reset(server.address, b"GET / HTTP/1.1\r\n\r\n")
+            reset(server.address, b"\x16\x03\x01\x00\x05hello")
+        with secure_channel(server.address, authority.certificate) as channel:
+            assert stub(channel).Explain(request(), timeout=SECONDS).model == "lstm"
+        assert server.stop() == 0
+        told = foreign(server)
+        assert len(told) <= 60
+        assert {line["level"] for line in told} <= {"info", "warning"}
+        assert all("left out" in line["message"] for line in told if line["level"] == "warning")
+
+
+def test_a_process_without_file_descriptors(folder: Path) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+
+    with serving(folder, *JSON, before=limited) as server:
+        host, port = server.address.rsplit(":", 1)
+        connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(150)]
+        until(lambda: "as many as there may be" in server.logged() or "descriptor" in server.logged())
+        time.sleep(1)
+        for connection in connections:
+            connection.close()
+        assert answered(server)
+        assert len(foreign(server)) < 50  # gRPC says it again and again
+
+
+def test_the_last_words_of_a_process(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    python_path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with serving(folder, *JSON, PYTHONPATH=python_path) as server:
+        (worker,) = server.workers()
+        with server.channel() as channel, pytest.raises(grpc.RpcError):
+            stub(channel).Explain(fatal("lstm", SEGFAULT), timeout=SECONDS)
+        until(lambda: "ended with SIGSEGV" in server.logged())
+        until(lambda: any(line["message"].startswith("Fatal Python error: Seg") for line in foreign(server)))
+        (first,) = (line for line in foreign(server) if line["message"].startswith("Fatal Python error"))
+        assert (first["level"], first["process_id"]) == ("error", worker)
+
+
+@pytest.mark.parametrize("wanted", [JSON, ("--log-format=json",), ()])
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--workers", "none"), "--workers"),
+        (("--nonsense",), "nonsense"),
+        (("--models", "/nowhere"), "/nowhere is not a folder"),
+        (("--listen", "192.0.2.1:1", "--insecure-listen"), "cannot listen on 192.0.2.1:1"),
+    ],
+)
+def test_errors_at_the_start(folder: Path, wanted: tuple[str, ...], flags: tuple[str, ...], told: str) -> None:
+    environment = {**os.environ, **({} if wanted else {"LSTM_EXPLAIN_LOG_FORMAT": "json"})}
+    arguments = command("serve", "--models", str(folder), "--listen", "127.0.0.1:0", *wanted, *flags)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    assert told in records(done.stderr)[-1]["message"]
+
+
+def test_what_python_says_by_itself() -> None:
+    """Warnings, exceptions that nobody catches, in threads too, and what is printed."""
+    program = """
+import sys, threading, warnings
+from lstm_explain.serving import logs
+with logs.collecting("info", "json"):
+    warnings.warn("beware", stacklevel=1)
+    print("printed", file=sys.stderr, flush=True)
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    1 / 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
+    told = records(done.stderr)
+    assert [line["logger"] for line in told if "beware" in line["message"]] == ["py.warnings"]
+    assert [line["message"] for line in told if line["logger"] == output_capture.LOGGER] == ["printed"]
+    assert [line["exception"].splitlines()[-1] for line in told if "exception" in line] == [
+        "ZeroDivisionError: division by zero"
+    ] * 2
+
+
+def test_lines_are_made_of_whatever_comes(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+b") as out:
+        collected = output_capture.OutputCapture(out.fileno(), JsonFormatter(), logging.INFO)
+        reading, writing = os.pipe()
+        collected.read(reading, 7)
+        os.write(writing, b"\xff\xfe no text\nin two")
+        os.write(writing, b" parts\r\n\n   \n" + b"long " * 10_000 + b"\nthe end")
+        os.close(writing)
+        collected.close()
+        out.seek(0)
+        first, second, third, last = records(out.read().decode())
+    assert first["message"] == r"\xff\xfe no text"
+    assert second["message"] == "in two parts"
+    assert len(third["message"]) < output_capture.LONGEST_LINE + 100
+    assert third["message"].endswith(f"and {50_000 - output_capture.LONGEST_LINE} more bytes")
+    assert (last["message"], last["level"], last["process_id"]) == ("the end", "warning", 7)
+
+
+def test_a_flood_is_counted() -> None:
+    now = 0.0
+    flood = native_output.LineLimiter(lambda: now)
+    line = native_output.parse_line(
+        b"E0000 00:00:1764300000.123456   12345 tcp_posix.cc:7] File descriptor limit reached"
+    )
+    other = native_output.parse_line(
+        b"E0000 00:00:1764300001.000000   12345 tcp_posix.cc:7] File descriptor limit reached 2"
+    )
+    assert [flood.admits(line if i % 2 else other) for i in range(40)].count(True) == native_output.MOST_OF_A_KIND
+    assert list(flood.left_out()) == []
+    now = native_output.SECONDS
+    assert list(flood.left_out()) == [("tcp_posix.cc:7", 40 - native_output.MOST_OF_A_KIND)]
+    assert flood.admits(line)
+    assert sum(flood.admits(native_output.parse_line(b"%d" % i)) for i in range(10 * native_output.MOST_KINDS)) < 1010
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "text"),
+    [
+        ("E0000 00:00:17.1 9 ssl_transport_security.cc:1884] Handshake failed", "info", "Handshake failed"),
+        ("E0000 00:00:17.1 9 server_call.cc:12] broken", "error", "broken"),
+        ("I0000 00:00:17.1 9 init.cc:12] begun", "info", "begun"),
+        ("2026-01-01 00:00:00.1 [W:onnxruntime:, graph.cc:1 Run] odd", "warning", "odd"),
+        ("\x1b[0;93m2026-01-01 00:00:00.1 [E:onnxruntime:x, graph.cc:1 Run] bad\x1b[m", "error", "bad"),
+        ("free(): invalid next size (fast)", "error", "free(): invalid next size (fast)"),
+        ("anything", "warning", "anything"),
+    ],
+)
+def test_levels_of_foreign_lines(line: str, level: str, text: str) -> None:
+    found = native_output.parse_line(line.encode())
+    assert found.level == level
+    assert found.text.endswith(text)
+
+
+def test_nothing_in_a_message_ends_its_line() -> None:
+    ends = "a\nb\rc\x0bd\x0ce\x1cf\x85g\u2028h\u2029i\ud800j"
+    line = formatter("json").format(logging.LogRecord("x", logging.INFO, "", 0, ends, None, None))
+    assert len(line.encode("utf-8", "backslashreplace").decode().splitlines()) == 1
+    assert json.loads(line)["message"] == ends
+
+
+def test_the_format_is_known_before_the_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked_for(["--log-format", "json"]) == asked_for(["--log-format=json"]) == "json"
+    assert asked_for([]) == asked_for(["--log-format"]) == "text"
+    monkeypatch.setenv("LSTM_EXPLAIN_LOG_FORMAT", "json")
+    assert asked_for([]) == "json"
+    assert asked_for(["--log-format", "text"]) == "text"
+
+
+def test_a_log_that_nobody_reads_stops_nothing(folder: Path) -> None:
+    """The reader of the pipe is gone; and the parent, whose pipe the workers write to, is stopped."""
+    with serving(folder, *JSON, "--log-level", "debug") as server:
+        os.kill(server.process.pid, signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                assert answered(server)
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+        assert answered(server)

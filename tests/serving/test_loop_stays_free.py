@@ -1,0 +1,58 @@
+"""What takes long inside a short request happens beside the event loop, whichever request it is that needs it first."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tests.serving.calling import array_of, request, stub, tensor
+from tests.serving.models import write_version
+from tests.serving.running import serving
+
+SUM = """<ir_version: 8, opset_import: ["": 17]>
+sum (float[batch, 4] x) => (float[batch, 1] y) <float[4, 1] W = {1.0, 1.0, 1.0, 1.0}> { y = MatMul (x, W) }"""
+MILD, CANCELLING = (
+    [1.0, 2.0, 3.0, 4.0],
+    [12345.678, -12344.321, 0.123, 0.377],
+)  # what float32 leaves over of the second needs float64
+# Writes down, each time a graph is copied in float64, whether an event loop runs in the thread that does it.
+SITECUSTOMIZE = """
+import os
+if "LSTM_EXPLAIN_WORKER" in os.environ:
+    import asyncio
+    from lstm_explain import precision
+    copied = precision.double
+    def double(graph, **more):
+        try:
+            asyncio.get_running_loop()
+            where = "in the loop"
+        except RuntimeError:
+            where = "beside it"
+        with open({log!r}, "a") as log:
+            print(where, file=log)
+        return copied(graph, **more)
+    precision.double = double
+"""
+
+
+def test_a_copy_in_float64_is_made_beside_the_loop(tmp_path: Path) -> None:
+    log, models = tmp_path / "copies", tmp_path / "models"
+    write_version(models, "sum", onnx.parser.parse_model(SUM))
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE.format(log=str(log)))
+    python_path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with serving(models, PYTHONPATH=python_path) as server, server.channel() as channel:
+
+        def explain(row: list[float]) -> float:
+            answer = stub(channel).Explain(
+                request("sum", inputs=[tensor("x", np.array([row], np.float32))]), timeout=60
+            )
+            return float(array_of(answer.ledger.residual)[0])
+
+        for _ in range(20):  # until such requests are known to be short, and answered in the loop
+            explain(MILD)
+        assert not log.exists()
+        assert abs(explain(CANCELLING)) < 1e-9
+        assert log.read_text().splitlines() == ["beside it"]

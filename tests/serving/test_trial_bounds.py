@@ -1,0 +1,165 @@
+"""Each bound of a trial by itself: what would get past the others ends at this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lstm_explain.repository.model_folder import find_sources
+from lstm_explain.serving.trials import trials
+from lstm_explain.serving.trials.limits import TrialLimits, TrialResult
+from lstm_explain.serving.trials.results import fingerprint
+from lstm_explain.serving.trials.trials import Trials
+from tests import hostile
+from tests.serving.crashing import TRIAL_SITECUSTOMIZE
+from tests.serving.models import lstm, write_version
+
+SECONDS = 60  # until a bound has to be felt, on a machine with much else to do
+MEMORY, NEVER = 256 << 20, 10_000.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The process that tries models finds a `sitecustomize` here."""
+    (tmp_path / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
+    monkeypatch.setattr(trials.sys, "path", [str(tmp_path), *trials.sys.path])
+    return tmp_path
+
+
+def gives_up() -> None:
+    raise TimeoutError("no bound has ended the trial")
+
+
+def verdict(folder: Path, tried: Trials) -> TrialResult:
+    """Of the one model that is there. Raises TimeoutError where nothing ends its trial."""
+    (source,) = find_sources(folder)
+    end = time.monotonic() + SECONDS
+    return tried.verdict(source, fingerprint(source), source.size(), check=lambda: time.monotonic() < end or gives_up())
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "told"),
+    [
+        ("reserve", TrialLimits(MEMORY, NEVER, NEVER), "(--trial-memory)"),
+        ("share", TrialLimits(MEMORY, NEVER, NEVER), "(--trial-memory)"),
+        ("sleep", TrialLimits(MEMORY, NEVER, 2.0), "(--trial-seconds)"),
+    ],
+)
+def test_memory_that_is_only_reserved_or_shared_and_time_that_takes_no_processor(
+    folder: Path, name: str, bounds: TrialLimits, told: str
+) -> None:
+    write_version(folder, name, lstm())
+    came = verdict(folder, Trials(bounds))
+    assert not came.passed
+    assert came.of_trial
+    assert told in came.reason
+
+
+def test_processor_time_by_itself(folder: Path) -> None:
+    write_version(folder, "endless", hostile.endless())
+    came = verdict(folder, Trials(TrialLimits(MEMORY, 2.0, NEVER)))
+    assert (came.passed, came.of_trial) == (False, True)
+    assert "(--trial-cpu-seconds)" in came.reason
+
+
+def test_processor_time_while_nobody_looks(folder: Path) -> None:
+    """The kernel ends the fork though the process that tries models is stopped."""
+    write_version(folder, "endless", hostile.endless())
+    tried, came = Trials(TrialLimits(MEMORY, 2.0, NEVER)), list[TrialResult]()
+    asking = threading.Thread(target=lambda: came.append(verdict(folder, tried)))
+    asking.start()
+    fork = _fork(tried)
+    os.kill(tried._process.pid, signal.SIGSTOP)
+    try:
+        end = time.monotonic() + SECONDS
+        while (state := _state(fork)) not in ("Z", ""):
+            assert time.monotonic() < end, f"the trial goes on, in state {state!r}"
+            time.sleep(0.05)
+    finally:
+        os.kill(tried._process.pid, signal.SIGCONT)
+        asking.join()
+    assert "--trial-cpu-seconds" in came[0].reason
+
+
+def test_a_slow_trial_makes_way_once_others_are_slow_too(folder: Path) -> None:
+    """Two may go on beside the others, the oldest goes: or a few such models would hold up all that come later."""
+    for name in "abc":
+        write_version(folder, name, hostile.endless())
+    tried, came = Trials(TrialLimits(MEMORY, NEVER, NEVER, slow=0.5)), dict[str, TrialResult]()
+    over = threading.Event()
+
+    def check() -> None:
+        if over.is_set():
+            gives_up()
+
+    def ask(name: str) -> None:
+        (source,) = find_sources(folder, name)
+        with suppress(TimeoutError):
+            came[name] = tried.verdict(source, fingerprint(source), source.size(), check=check)
+
+    asking = [threading.Thread(target=ask, args=(name,)) for name in "abc"]
+    for thread in asking:
+        thread.start()
+    end = time.monotonic() + SECONDS
+    while not came and time.monotonic() < end:
+        time.sleep(0.05)
+    over.set()
+    for thread in asking:
+        thread.join()
+    assert len(came) == 1
+    assert all("others came after it" in one.reason for one in came.values())
+
+
+@pytest.mark.parametrize("why", ["the process that tries models is killed", "nobody waits for it"])
+def test_a_trial_goes_on_for_nobody(folder: Path, why: str) -> None:
+    write_version(folder, "endless", hostile.endless())
+    tried, over = Trials(TrialLimits(MEMORY, NEVER, NEVER)), threading.Event()
+    (source,) = find_sources(folder)
+
+    def ask() -> None:
+        with suppress(TimeoutError):
+            tried.verdict(source, fingerprint(source), source.size(), check=lambda: over.is_set() and gives_up())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    fork = _fork(tried)
+    if why == "nobody waits for it":
+        over.set()
+    else:
+        os.kill(tried._process.pid, signal.SIGKILL)
+    try:
+        end = time.monotonic() + SECONDS / 2
+        while (state := _state(fork)) not in ("Z", ""):
+            assert time.monotonic() < end, f"the trial goes on, in state {state!r}"
+            time.sleep(0.05)
+    finally:
+        over.set()
+        asking.join()
+        with suppress(ProcessLookupError):
+            os.kill(fork, signal.SIGKILL)
+
+
+def _fork(tried: Trials) -> int:
+    """The process of the one trial, once there is one."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        if tried._process is not None:
+            children = Path(f"/proc/{tried._process.pid}/task/{tried._process.pid}/children").read_text().split()
+            if children:
+                return int(children[0])
+        time.sleep(0.02)
+    raise AssertionError("no trial has begun")
+
+
+def _state(pid: int) -> str:
+    """As /proc has it; empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

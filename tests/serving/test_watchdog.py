@@ -1,0 +1,163 @@
+"""What looks at no checkpoint is ended from outside, and what may take long does not begin where it must not."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstm_explain as lx
+from lstm_explain.cancellation import Cancelled, CancelScope, Deferred, cancel_scope
+from lstm_explain.graph.data_dependent_sizes import sizes_are_fixed
+from lstm_explain.graph.ir import Graph
+from lstm_explain.serving.scheduling.watchdog import Watchdog
+from tests import hostile
+from tests.serving.models import lstm
+
+ONCE = {"x": np.zeros((1, 2), np.float32)}
+FOREVER = {"x": np.full((1, 2), 200, np.float32)}
+X = np.random.default_rng(0).standard_normal((1, 5, 4)).astype(np.float32)
+GIVEN_UP: list[float] = []
+SECONDS = 30  # until what is to be ended has ended, on a machine with much else to do
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watchdog() -> Iterator[None]:
+    watchdog = Watchdog(0.5, lambda: GIVEN_UP.append(time.monotonic()))
+    watchdog.start()
+    yield
+    watchdog.stop()
+
+
+class Deadline:
+    """Wants no more after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self.end:
+            raise Cancelled(TimeoutError("late"))
+
+
+def outcome(watch: CancelScope, work: Callable[[], object]) -> BaseException | None:
+    """What the work raises while it is watched. In a thread of its own: what nothing ends must not keep the test."""
+    came: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            with cancel_scope(watch):
+                work()
+        except BaseException as error:
+            came.append(error)
+        else:
+            came.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    assert came, "the work goes on although nobody wants it any more"
+    return came[0]
+
+
+@pytest.fixture(scope="module")
+def loop() -> lx.Model:
+    return lx.load(hostile.endless(guarded=True))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda model: model.predict(FOREVER),  # within one call of ONNX Runtime
+        lambda model: model.explain(FOREVER),  # in our own walk through the iterations
+        lambda model: model.explain(FOREVER, lx.Occlusion()),
+        lambda model: model.explain(FOREVER, lx.IntegratedGradients(steps=3)),
+    ],
+    ids=["predict", "lrp", "occlusion", "ig"],
+)
+def test_a_loop_without_end_is_ended(loop: lx.Model, work: Callable[[lx.Model], object]) -> None:
+    assert isinstance(outcome(CancelScope(Deadline(0.3)), lambda: work(loop)), Cancelled)
+    np.testing.assert_array_equal(loop.predict(ONCE)["y"], ONCE["x"])  # and nothing is left of it
+
+
+def test_loops_in_loops_are_ended() -> None:
+    assert isinstance(outcome(CancelScope(Deadline(1.0)), lambda: lx.load(hostile.endless(nested=True))), Cancelled)
+
+
+def test_what_iterations_keep_is_bounded() -> None:
+    model = lx.load(hostile.endless(guarded=True, growing=100_000))
+    came = outcome(CancelScope(Deadline(SECONDS), most_bytes=1 << 26), lambda: model.explain(FOREVER))
+    assert isinstance(came, lx.InputError)
+    assert "node 'forever'" in str(came)
+
+
+def test_iterations_are_counted_with_all_that_holds_their_arrays() -> None:
+    """Numbers are few here, and what is kept of an iteration takes kilobytes all the same."""
+    model, most = lx.load(hostile.counted()), 100 << 20
+    model.explain({**ONCE, "n": np.array(3)}, lx.Gradient())
+    before, taken = resident(), [0]
+
+    def check() -> None:
+        taken[0] = max(taken[0], resident() - before)
+
+    came = outcome(
+        CancelScope(check, most_bytes=most), lambda: model.explain({**ONCE, "n": np.array(1 << 40)}, lx.Gradient())
+    )
+    assert f"more than the {most} bytes" in str(came)
+    assert taken[0] < most
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_what_does_not_stop_is_given_up() -> None:
+    GIVEN_UP.clear()
+    with cancel_scope(CancelScope(Deadline(0.0), about=lambda: "a call that looks at nothing")):
+        end = time.monotonic() + 30
+        while not GIVEN_UP and time.monotonic() < end:
+            time.sleep(0.05)
+    assert GIVEN_UP
+
+
+def test_a_brief_watch_lets_nothing_be_compiled() -> None:
+    model = lx.load(lstm())
+    brief = CancelScope(lambda: None, brief=True)
+    for method in (lx.LRP(), lx.Gradient(), lx.IntegratedGradients(steps=2), lx.Occlusion()):
+        with cancel_scope(brief), pytest.raises(Deferred):
+            model.explain({"x": X}, method)
+    plain = model.explain({"x": X})
+    with cancel_scope(brief):  # it is prepared now
+        np.testing.assert_array_equal(model.explain({"x": X[:, :4]}).relevance["x"].shape, (1, 4, 4))
+    with cancel_scope(brief), pytest.raises(Deferred):  # for shapes that come twice, the program is specialised
+        model.explain({"x": X})
+    model.explain({"x": X})
+    with cancel_scope(brief):
+        np.testing.assert_array_equal(model.explain({"x": X}).relevance["x"], plain.relevance["x"])
+
+
+def test_a_brief_watch_lets_nothing_be_repeated_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lx.load(lstm())
+    model.explain({"x": X})
+    monkeypatch.setattr("lstm_explain.program.precision.wanting", lambda *_: np.array([0]))
+    model.explain({"x": X[:, :3]})  # the copy in float64 is there
+    with cancel_scope(CancelScope(lambda: None, brief=True)), pytest.raises(Deferred):
+        model.explain({"x": X[:, :4]})
+
+
+def graph_of(model: lx.Model) -> Graph:
+    return model._engine.graph
+
+
+def test_models_whose_values_decide_how_much_there_is_to_compute(loop: lx.Model) -> None:
+    assert not loop.steady
+    assert not sizes_are_fixed(graph_of(loop))
+    assert lx.load(lstm()).steady
+    for op, named in (("Expand", ["x", "n"]), ("Tile", ["x", "n"]), ("ConstantOfShape", ["n"])):
+        assert not lx.load(hostile.sized_by_input(op, named)).steady
+        assert lx.load(hostile.sized_by_input(op, named, by_shape=True)).steady
