@@ -1,6 +1,6 @@
 """Which model brought a worker down: the parent's view of it.
 
-A worker marks what it runs in shared memory (shared_board.py), where its parent reads it after a crash. Every model that
+A worker marks what it runs in shared memory (shared_board.py), where its parent reads it after a crash. Any model that
 was running then is a suspect: its requests wait until another worker is ready to take over, and no two suspects run at
 once in one process (quarantine.py). So the next crash has at most one suspect. For that model it is the second strike:
 it is quarantined, and the models that merely ran beside it are cleared.
