@@ -1,4 +1,4 @@
-"""The GRU forward, and back-propagation through it. Conventions: steps.py; gate order is ONNX's: z, r, h.
+"""The GRU forward, and back-propagation through it. Conventions: time_steps.py; gate order is ONNX's: z, r, h.
 
 Per step (the ONNX operator GRU, "after" being linear_before_reset = 0, "before" 1):
     z, r = s(x W + h_prev R + b),  u = h_prev R_h + Rb_h,

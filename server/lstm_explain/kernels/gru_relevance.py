@@ -1,4 +1,4 @@
-"""LRP backward through the GRU. Conventions: steps.py; what is kept: gru.py."""
+"""LRP backward through the GRU. Conventions: time_steps.py; what is kept: gru.py."""
 
 from __future__ import annotations
 

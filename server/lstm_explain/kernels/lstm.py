@@ -1,4 +1,4 @@
-"""The LSTM forward, with what the way back needs. Conventions: steps.py. Gate order is ONNX's: i, o, f, c.
+"""The LSTM forward, with what the way back needs. Conventions: time_steps.py. Gate order is ONNX's: i, o, f, c.
 
 Under "half", "prop" and "abs" pre-activations and cells have float64 where all else may have float32: these rules
 divide by both. Then c is in float64, and so are the products that c's type stands for.

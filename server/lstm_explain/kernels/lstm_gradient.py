@@ -1,4 +1,4 @@
-"""Back-propagation through the LSTM. Conventions: steps.py; what is kept: lstm.py."""
+"""Back-propagation through the LSTM. Conventions: time_steps.py; what is kept: lstm.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LRP backward through the LSTM. Conventions: steps.py; what is kept: lstm.py."""
+"""LRP backward through the LSTM. Conventions: time_steps.py; what is kept: lstm.py."""
 
 from __future__ import annotations
 

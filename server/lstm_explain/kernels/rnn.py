@@ -1,4 +1,4 @@
-"""The time loops of the plain recurrent cell, h = f(x W + h_prev R + b). Conventions: steps.py."""
+"""The time loops of the plain recurrent cell, h = f(x W + h_prev R + b). Conventions: time_steps.py."""
 
 from __future__ import annotations
 
