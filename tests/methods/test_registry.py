@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import pickle
 import re
 import subprocess
@@ -14,7 +16,8 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.methods import METHODS
-from lstm_explain.methods.base import BaselineMethod, Batching, Promise
+from lstm_explain.methods.base import BaselineMethod, Batching, Promise, Words
+from lstm_explain.methods.parameters import parameter_of
 from lstm_explain.serving.wire.methods import default_method, from_method, to_method
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
@@ -52,7 +55,26 @@ def test_a_method_is_a_file_of_its_name_and_in_the_package_s_face(method: type[l
 def test_a_method_declares_what_nothing_can_be_assumed_of(method: type[lx.Method]) -> None:
     assert isinstance(vars(method)["batching"], Batching)
     assert vars(method)["promises"] <= set(Promise)
+    assert isinstance(vars(method)["words"], Words)
     assert method.propagates or "explain" in vars(method)
+
+
+@by_method
+def test_a_parameter_out_of_bounds_is_an_error_that_names_it(method: type[lx.Method]) -> None:
+    for own in dataclasses.fields(method):
+        about = parameter_of(own)
+        if about is None:
+            continue
+        wrong = ["neither", None] if about.choices else [about.least - 1, math.nan, True, "1"]
+        wrong += [] if about.most == math.inf else [about.most + 1]
+        wrong += [0.5 + own.default] if isinstance(own.default, int) else []
+        for value in wrong:
+            with pytest.raises(lx.MethodError, match=own.name) as caught:
+                method(**{own.name: value})
+            assert caught.value.field == f"method.{own.name}"
+        right = list(about.choices) or [v for v in (about.least, about.most) if v != math.inf]
+        for value in right:
+            assert getattr(method(**{own.name: value}), own.name) == value
 
 
 @by_method

@@ -7,16 +7,16 @@ imported without the engine, which comes to a hook as an argument.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.parameters import check
 
 if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
@@ -46,10 +46,27 @@ class Batching(Enum):
 
 
 @dataclass(frozen=True)
+class Words:
+    """What people read of a method. The clients, the page and docs/methods.md are generated from it.
+
+    label, hint: what the page calls it, and one clause on what it does.
+    absorbed, residual: what these two entries of the ledger hold under it.
+    relevance, runs: its row in docs/methods.md: what relevance is, and how often it runs the model.
+    """
+
+    label: str
+    hint: str
+    absorbed: str
+    residual: str
+    relevance: str
+    runs: str
+
+
+@dataclass(frozen=True)
 class Method:
     """Base of all methods. `name` is how the command line and the wire call it.
 
-    promises, batching: every method declares them.
+    words, promises, batching: every method declares them.
     propagates: whether it is one forward pass and one walk back (`program/propagation.py`); all others
         implement `explain`.
     before_activation: whether it can explain only the value before an output's Softmax, LogSoftmax or Sigmoid.
@@ -59,6 +76,7 @@ class Method:
     """
 
     name: ClassVar[str] = ""
+    words: ClassVar[Words]
     promises: ClassVar[frozenset[Promise]]
     batching: ClassVar[Batching]
     propagates: ClassVar[bool] = False
@@ -66,6 +84,9 @@ class Method:
     gates: ClassVar[bool] = False
     standard_error: ClassVar[bool] = False
     on_overflow: ClassVar[str] = "occlusion may do, which takes predictions alone"
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -161,29 +182,3 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
     return type(a) is type(b) and (np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b)
-
-
-# --- bounds of parameters --------------------------------------------------------------------------------------------
-
-
-def at_least(method: Method, name: str, least: float, most: float = math.inf) -> None:
-    value = getattr(method, name)
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not least <= value <= most:
-        wanted = f"a number of at least {least}" if most == math.inf else f"a number from {least} to {most}"
-        raise MethodError(f"{method.name}: {name} is {value!r}, wanted {wanted}", field=f"method.{name}")
-
-
-def whole(method: Method, name: str, least: int, most: float = math.inf) -> None:
-    value = getattr(method, name)
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value <= most:
-        wanted = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise MethodError(f"{method.name}: {name} is {value!r}, wanted a whole number {wanted}", field=f"method.{name}")
-
-
-def one_of(method: Method, name: str, choices: Any) -> None:
-    if getattr(method, name) not in get_args(choices):
-        raise MethodError(
-            f"{method.name}: {name} is {getattr(method, name)!r}, wanted one of {', '.join(get_args(choices))}",
-            field=f"method.{name}",
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lstm_explain.methods.base import Batching, Method, Promise
+from lstm_explain.methods.base import Batching, Method, Promise, Words
 
 if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
@@ -23,6 +23,14 @@ class ContextualDecomposition(Method):
     """
 
     name: ClassVar[str] = "contextual_decomposition"
+    words: ClassVar[Words] = Words(
+        label="Contextual decomposition",
+        hint="parts of an LSTM's state, followed forward",
+        absorbed="constant of the readout",
+        residual="what steps do together",
+        relevance="what a time step alone contributes, by Murdoch et al. 2018",
+        runs="1, and a NumPy pass a step",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS
     before_activation: ClassVar[bool] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lstm_explain.methods.base import Batching, Method, Promise
+from lstm_explain.methods.base import Batching, Method, Promise, Words
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,14 @@ class Gradient(Method):
     """Partial derivatives of the explained value."""
 
     name: ClassVar[str] = "gradient"
+    words: ClassVar[Words] = Words(
+        label="Gradient",
+        hint="derivatives alone; no shares",
+        absorbed="kept by nothing",
+        residual="not explained: derivatives are no shares",
+        relevance="partial derivatives; a token gets the norm over its vector",
+        runs="1 and a walk back",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset()
     batching: ClassVar[Batching] = Batching.PADDED
     propagates: ClassVar[bool] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lstm_explain.methods.base import Batching, Method, Promise
+from lstm_explain.methods.base import Batching, Method, Promise, Words
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,14 @@ class GradientTimesInput(Method):
     """Partial derivatives times the input."""
 
     name: ClassVar[str] = "gradient_times_input"
+    words: ClassVar[Words] = Words(
+        label="Gradient × input",
+        hint="derivatives times the input",
+        absorbed="kept by nothing",
+        residual="what is not linear",
+        relevance="derivative times input; a token gets the sum over its vector",
+        runs="1 and a walk back",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.PADDED
     propagates: ClassVar[bool] = True

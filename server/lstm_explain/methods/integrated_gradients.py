@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lstm_explain.methods.base import MOST_RUNS, Baseline, BaselineMethod, Batching, Method, Promise, whole
+from lstm_explain.methods.base import MOST_RUNS, Baseline, BaselineMethod, Batching, Method, Promise, Words
 from lstm_explain.methods.gradient import Gradient
+from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
@@ -33,13 +34,19 @@ class IntegratedGradients(BaselineMethod):
     """
 
     name: ClassVar[str] = "integrated_gradients"
+    words: ClassVar[Words] = Words(
+        label="Integrated gradients",
+        hint="gradients along the way from a baseline",
+        absorbed="score of the baseline",
+        residual="error of the integral (convergence delta)",
+        relevance="mean gradient on the line from the baseline, times the difference; "
+        "points lie closer where the score changes",
+        runs="`steps`, each with a walk back, and as many to find where the score changes",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.PADDED
-    steps: int = 50
+    steps: int = parameter(50, "Steps", least=1, most=MOST_RUNS)
     baseline: Baseline = None
-
-    def __post_init__(self) -> None:
-        whole(self, "steps", 1, MOST_RUNS)
 
     @property
     def fixed_runs(self) -> int:

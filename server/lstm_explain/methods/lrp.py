@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.base import Batching, Method, Promise, at_least, one_of
+from lstm_explain.methods.base import Batching, Method, Promise, Words
 from lstm_explain.methods.composite import Composite
+from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
@@ -31,21 +32,36 @@ class LRP(Method):
     """
 
     name: ClassVar[str] = "lrp"
+    words: ClassVar[Words] = Words(
+        label="LRP",
+        hint="passes the prediction back, layer by layer; accounts for all of it",
+        absorbed="kept by biases and stabilisers",
+        residual="rounding",
+        relevance="the explained value, handed back layer by layer",
+        runs="1 and a walk back",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE, Promise.MOST_ARRIVES})
     batching: ClassVar[Batching] = Batching.PADDED
     propagates: ClassVar[bool] = True
     before_activation: ClassVar[bool] = True  # a share of a probability depends on the other classes' logits
     gates: ClassVar[bool] = True
     on_overflow: ClassVar[str] = "a larger epsilon damps it"
-    product_rule: ProductRule = "all"
-    epsilon: float = 1e-3
-    bias_factor: float = 0.0
+    product_rule: ProductRule = parameter(
+        "all",
+        "Gate and signal",
+        choices={
+            "all": "all to the signal",
+            "half": "half each",
+            "prop": "in proportion",
+            "abs": "in absolute proportion",
+        },
+    )
+    epsilon: float = parameter(1e-3, "Stabiliser ε", least=0.0)
+    bias_factor: float = parameter(0.0, "Bias factor", least=0.0, most=1.0)
     composite: Composite | None = None
 
     def __post_init__(self) -> None:
-        one_of(self, "product_rule", ProductRule)
-        at_least(self, "epsilon", 0.0)
-        at_least(self, "bias_factor", 0.0, 1.0)
+        super().__post_init__()
         if self.composite is not None and not isinstance(self.composite, Composite):
             raise MethodError(
                 f"lrp: composite is {self.composite!r}, wanted a Composite or None", field="method.composite"

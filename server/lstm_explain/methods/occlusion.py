@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from lstm_explain.methods.base import Baseline, BaselineMethod, Batching, CountPlayers, Promise, one_of, whole
+from lstm_explain.methods.base import Baseline, BaselineMethod, Batching, CountPlayers, Promise, Words
+from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
@@ -29,15 +30,19 @@ class Occlusion(BaselineMethod):
     """
 
     name: ClassVar[str] = "occlusion"
+    words: ClassVar[Words] = Words(
+        label="Occlusion",
+        hint="what the prediction loses without a step",
+        absorbed="score of the baseline",
+        residual="what steps do together",
+        relevance="fall of the score (or of the probability) when time steps are replaced",
+        runs="one a window",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add windows
-    window: int = 1
+    window: int = parameter(1, "Window, in steps", least=1)
     baseline: Baseline = None
-    of: Quantity = "score"
-
-    def __post_init__(self) -> None:
-        whole(self, "window", 1)
-        one_of(self, "of", Quantity)
+    of: Quantity = parameter("score", "Fall of", choices={"score": "the score", "probability": "the probability"})
 
     def runs(self, players: CountPlayers) -> int:
         return sum(max(1, count - self.window + 1) for count in players("steps"))

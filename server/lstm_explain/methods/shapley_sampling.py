@@ -15,9 +15,9 @@ from lstm_explain.methods.base import (
     CountPlayers,
     Players,
     Promise,
-    one_of,
-    whole,
+    Words,
 )
+from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
@@ -37,18 +37,25 @@ class ShapleySampling(BaselineMethod):
     """
 
     name: ClassVar[str] = "shapley_sampling"
+    words: ClassVar[Words] = Words(
+        label="Shapley values",
+        hint="fair shares over random orders",
+        absorbed="score of the baseline",
+        residual="rounding",
+        relevance="mean gain when a step (feature, cell) joins those before it",
+        runs="permutations × players",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add players
     standard_error: ClassVar[bool] = True
-    permutations: int = 25
-    seed: int = 0
+    permutations: int = parameter(25, "Orders", least=1, most=MOST_RUNS)
+    seed: int = parameter(0, "Seed", least=0)
     baseline: Baseline = None
-    over: Players = "steps"
-
-    def __post_init__(self) -> None:
-        whole(self, "permutations", 1, MOST_RUNS)
-        whole(self, "seed", 0)
-        one_of(self, "over", Players)
+    over: Players = parameter(
+        "steps",
+        "Between",
+        choices={"steps": "time steps", "features": "features", "cells": "features of every step"},
+    )
 
     def runs(self, players: CountPlayers) -> int:
         return self.permutations * max(1, sum(players(self.over)))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.base import MOST_RUNS, Batching, Method, Promise, at_least, whole
+from lstm_explain.methods.base import MOST_RUNS, Batching, Method, Promise, Words
 from lstm_explain.methods.gradient import Gradient
+from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
@@ -32,16 +33,19 @@ class SmoothGrad(Method):
     """
 
     name: ClassVar[str] = "smooth_grad"
+    words: ClassVar[Words] = Words(
+        label="SmoothGrad",
+        hint="gradients averaged over noise; no shares",
+        absorbed="kept by nothing",
+        residual="not explained: derivatives are no shares",
+        relevance="mean gradient over noisy copies",
+        runs="`samples`, each with a walk back",
+    )
     promises: ClassVar[frozenset[Promise]] = frozenset()
     batching: ClassVar[Batching] = Batching.NONE  # it has not been tried
-    samples: int = 25
-    noise: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        whole(self, "samples", 1, MOST_RUNS)
-        at_least(self, "noise", 0.0)
-        whole(self, "seed", 0)
+    samples: int = parameter(25, "Noisy copies", least=1, most=MOST_RUNS)
+    noise: float = parameter(0.1, "Noise, as a share of the range", least=0.0)
+    seed: int = parameter(0, "Seed", least=0)
 
     @property
     def fixed_runs(self) -> int:

@@ -1,0 +1,82 @@
+"""Parameters of methods: their bounds, and what the page calls them. Clients and page are generated from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from lstm_explain.errors import MethodError
+
+if TYPE_CHECKING:
+    from lstm_explain.methods.base import Method
+
+_KEY = "parameter"  # in a field's metadata
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What there is to know of a parameter besides its name, its type and its default.
+
+    label: what the page calls it.
+    least, most: bounds, both inclusive.
+    choices: the words that it takes, with what the page calls each; empty for a number.
+    """
+
+    label: str
+    least: float = -math.inf
+    most: float = math.inf
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+
+def parameter(
+    default: _T,
+    label: str,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    choices: Mapping[str, str] | None = None,
+) -> _T:
+    """A field of a method: a whole number where `default` is an int, a number where it is a float, else a choice."""
+    about = Parameter(label, least, most, choices or {})
+    own: _T = field(default=default, metadata={_KEY: about})
+    return own
+
+
+def parameter_of(own: Field[Any]) -> Parameter | None:
+    """What a field of a method says of itself; None for one that is neither a number nor a choice."""
+    return own.metadata.get(_KEY)
+
+
+def check(method: Method) -> None:
+    """Raises MethodError where a parameter is out of bounds."""
+    for own in fields(method):
+        about = parameter_of(own)
+        if about is None:
+            continue
+        value = getattr(method, own.name)
+        if about.choices:
+            valid, expected = value in tuple(about.choices), f"one of {', '.join(about.choices)}"
+        elif isinstance(own.default, int):
+            valid, expected = _whole(value), f"a whole number {_bounds(about)}"
+        else:
+            valid, expected = _number(value), f"a number {_bounds(about)}"
+        if not valid or not (about.choices or about.least <= value <= about.most):
+            message = f"{method.name}: {own.name} is {value!r}, wanted {expected}"
+            raise MethodError(message, field=f"method.{own.name}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return _whole(value) or (isinstance(value, (float, np.floating)) and math.isfinite(value))
+
+
+def _bounds(about: Parameter) -> str:
+    return f"of at least {about.least}" if about.most == math.inf else f"from {about.least} to {about.most}"
