@@ -21,25 +21,26 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What is explained: a scalar a sample, taken from one output of the model.
+// What to explain: one scalar per sample, taken from one output of the model.
 type Target struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the output. Default: the model's default (model.yaml), else its first output.
+	// Name of the output. Default: the default of the model (model.yaml), otherwise its first output.
 	Output string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
-	// Positions in one sample's output (the output without its batch axis), row-major: either one position for the whole
-	// batch (`indices` has as many entries as the output has non-batch axes) or one a sample (batch times as many).
-	// Empty, with `weights` unset: for each sample the position of the largest entry on the last axis.
+	// Positions in the output of one sample (the output without its batch axis), row-major. Either one position for the
+	// whole batch (`indices` has as many entries as the output has non-batch axes) or one position per sample (batch
+	// times as many entries). If empty, and `weights` is unset, each sample uses the largest entry on the last axis.
 	Indices []int64 `protobuf:"varint,2,rep,packed,name=indices,proto3" json:"indices,omitempty"`
-	// If not empty, output[indices] - output[contrast_indices] is explained. Same form as `indices`.
+	// If not empty, the explained value is output[indices] - output[contrast_indices]. Has the same form as `indices`.
 	ContrastIndices []int64 `protobuf:"varint,3,rep,packed,name=contrast_indices,json=contrastIndices,proto3" json:"contrast_indices,omitempty"`
-	// Explains the linear combination sum(weights * output); shape of one sample's output. Excludes `indices`.
+	// Explains the linear combination sum(weights * output). Has the shape of the output of one sample. Cannot be
+	// combined with `indices`.
 	Weights *Tensor `protobuf:"bytes,4,opt,name=weights,proto3" json:"weights,omitempty"`
-	// Axis of the output along which samples lie. Default: the model's default (model.yaml), else 0.
+	// Batch axis of the output. Default: the default of the model (model.yaml), otherwise 0.
 	BatchAxis *int32 `protobuf:"varint,5,opt,name=batch_axis,json=batchAxis,proto3,oneof" json:"batch_axis,omitempty"`
-	// The model takes one sample and has no batch axis; batch axes of size 1 are then assumed everywhere.
+	// True if the model takes one sample and has no batch axis. A batch of size 1 is then assumed everywhere.
 	NoBatchAxis bool `protobuf:"varint,6,opt,name=no_batch_axis,json=noBatchAxis,proto3" json:"no_batch_axis,omitempty"`
-	// If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true. LRP
-	// and contextual decomposition explain nothing else: false is INVALID_ARGUMENT there.
+	// If true and the output ends in Softmax, LogSoftmax or Sigmoid, the value before that activation is explained.
+	// Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
 	PreActivation *bool `protobuf:"varint,7,opt,name=pre_activation,json=preActivation,proto3,oneof" json:"pre_activation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -128,14 +129,16 @@ type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the model, as listed by ModelService.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	// Empty: the newest version that is ready.
+	// Version of the model. If empty, the newest version that is ready.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// One tensor for every input of the model, by name. For an input with a tokenizer, a STRING tensor of shape [batch]
-	// may be given instead of ids.
+	// One tensor for each input of the model, by name. An input with a tokenizer also accepts a STRING tensor of shape
+	// [batch] instead of token ids.
 	Inputs []*Tensor `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"`
-	Target *Target   `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
-	Method *Method   `protobuf:"bytes,5,opt,name=method,proto3" json:"method,omitempty"`
-	// Names of inner values (as in the ONNX graph) whose relevance is wanted too.
+	// What to explain. Fields that are unset take the defaults of the model.
+	Target *Target `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	// How to explain it. If unset, the default method of the model.
+	Method *Method `protobuf:"bytes,5,opt,name=method,proto3" json:"method,omitempty"`
+	// Names of inner values of the ONNX graph whose relevance the response also contains.
 	Capture       []string `protobuf:"bytes,6,rep,name=capture,proto3" json:"capture,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -213,21 +216,22 @@ func (x *ExplainRequest) GetCapture() []string {
 	return nil
 }
 
-// Accounts for the whole explained value, for every sample:
+// Accounts for the whole explained value of each sample:
 // explained = inputs + initial_states + absorbed + residual.
-// Every tensor has shape [batch] and is FLOAT32 or FLOAT64, as the method computes.
+// Every tensor has shape [batch]. Its type is FLOAT32 or FLOAT64, depending on the precision of the computation.
 type Ledger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sum of the relevance of all inputs that the caller supplied.
 	Inputs *Tensor `protobuf:"bytes,1,opt,name=inputs,proto3" json:"inputs,omitempty"`
 	// Relevance of initial states that are constants of the model.
 	InitialStates *Tensor `protobuf:"bytes,2,opt,name=initial_states,json=initialStates,proto3" json:"initial_states,omitempty"`
-	// With LRP: what biases, constants and stabilisers kept. With a method that has a baseline: what the baseline scores.
+	// For LRP, the relevance that biases, constants and stabilisers absorb. For a method with a baseline, the value of
+	// the baseline.
 	Absorbed *Tensor `protobuf:"bytes,3,opt,name=absorbed,proto3" json:"absorbed,omitempty"`
-	// What is left. With LRP: rounding. With IntegratedGradients: the convergence delta. With other methods: by how much
-	// their relevance misses the explained value.
+	// The rest. For LRP, rounding errors. For IntegratedGradients, the convergence delta. For other methods, the amount
+	// by which the relevance misses the explained value.
 	Residual *Tensor `protobuf:"bytes,4,opt,name=residual,proto3" json:"residual,omitempty"`
-	// `absorbed`, a node each.
+	// `absorbed`, split by node.
 	ByNode        []*NodeShare `protobuf:"bytes,5,rep,name=by_node,json=byNode,proto3" json:"by_node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -298,11 +302,12 @@ func (x *Ledger) GetByNode() []*NodeShare {
 	return nil
 }
 
-// What one node of the graph absorbed.
+// The relevance that one node of the graph absorbed.
 type NodeShare struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	// Shape [batch].
+	// Name of the node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Has shape [batch].
 	Absorbed      *Tensor `protobuf:"bytes,2,opt,name=absorbed,proto3" json:"absorbed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -352,32 +357,40 @@ func (x *NodeShare) GetAbsorbed() *Tensor {
 	return nil
 }
 
+// An explanation of one batch, with the prediction that it explains.
 type ExplainResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Model   string                 `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
-	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// The model's prediction, every output.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the model that answered.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Version of the model that answered.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The prediction: all outputs of the model.
 	Outputs []*Tensor `protobuf:"bytes,3,rep,name=outputs,proto3" json:"outputs,omitempty"`
-	// The explained scalars, shape [batch], FLOAT32 or FLOAT64.
+	// The explained values. Has shape [batch] and type FLOAT32 or FLOAT64.
 	Explained *Tensor `protobuf:"bytes,4,opt,name=explained,proto3" json:"explained,omitempty"`
-	// One tensor an input, of the input's shape; for integer inputs (token ids) one number a token.
+	// The relevance of each input, in the shape of the input. For integer inputs (token ids), one number per token.
 	Relevance []*Tensor `protobuf:"bytes,5,rep,name=relevance,proto3" json:"relevance,omitempty"`
-	// Relevance of the inner values asked for by `capture`.
+	// The relevance of the inner values that `capture` names.
 	Captured []*Tensor `protobuf:"bytes,6,rep,name=captured,proto3" json:"captured,omitempty"`
-	Ledger   *Ledger   `protobuf:"bytes,7,opt,name=ledger,proto3" json:"ledger,omitempty"`
-	// The method with every parameter as used.
+	// Accounts for the explained values.
+	Ledger *Ledger `protobuf:"bytes,7,opt,name=ledger,proto3" json:"ledger,omitempty"`
+	// The method that was used, with all its parameters.
 	Method *Method `protobuf:"bytes,8,opt,name=method,proto3" json:"method,omitempty"`
-	// The target as used; `indices` has one position a sample.
+	// The target that was used. `indices` has one position per sample.
 	Target *Target `protobuf:"bytes,9,opt,name=target,proto3" json:"target,omitempty"`
-	// For inputs sent as text: the tokens, STRING, of the shape of that input's relevance; padding is the empty string.
+	// For inputs sent as text, the tokens as a STRING tensor in the shape of the input's relevance. Padding is the empty
+	// string.
 	Tokens []*Tensor `protobuf:"bytes,10,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	// ShapleySampling: the standard error of `relevance`, one tensor an input, of its shape; NaN after one pair of orders.
+	// For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. NaN after a
+	// single pair of permutations.
 	StandardError []*Tensor `protobuf:"bytes,11,rep,name=standard_error,json=standardError,proto3" json:"standard_error,omitempty"`
-	// Why the answer should not be relied on, a sentence each: relevance that diverges, say. Empty: it can be acted on.
+	// Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer
+	// can be acted on.
 	Warnings []string `protobuf:"bytes,12,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	// What `explained` is of the target's output. `output`: the output itself. `logit`: the value before the Softmax or
-	// Sigmoid that the output ends in. `score`: the value before its LogSoftmax. `probability`: the output made one
-	// (Occlusion of the probability, where the output is none). Empty: the server is older than this field.
+	// How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
+	// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax. `probability`: it is the
+	// output converted to a probability (Occlusion of the probability, for an output that is not one). Empty: the server
+	// is older than this field.
 	ExplainedQuantity string `protobuf:"bytes,13,opt,name=explained_quantity,json=explainedQuantity,proto3" json:"explained_quantity,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -506,7 +519,7 @@ func (x *ExplainResponse) GetExplainedQuantity() string {
 
 type ExplainStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the caller; comes back with the answer.
+	// An id that the caller chooses. The response carries the same id.
 	Id            string          `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Request       *ExplainRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -559,7 +572,8 @@ func (x *ExplainStreamRequest) GetRequest() *ExplainRequest {
 
 type ExplainStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The id of the request.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Types that are valid to be assigned to Result:
 	//
 	//	*ExplainStreamResponse_Response
@@ -647,13 +661,13 @@ func (*ExplainStreamResponse_Response) isExplainStreamResponse_Result() {}
 
 func (*ExplainStreamResponse_Error) isExplainStreamResponse_Result() {}
 
-// Why one request of a stream failed; the stream itself goes on.
+// Why one request of a stream failed. The stream itself continues.
 type ItemError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A google.rpc.Code, as the unary call would have ended with.
+	// The google.rpc.Code that the unary call would return.
 	Code    int32  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// Path of the field of ExplainRequest that was wrong, if one was: for example `inputs[0].shape`.
+	// Path of the invalid field of ExplainRequest, if there is one; for example `inputs[0].shape`.
 	Field         string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

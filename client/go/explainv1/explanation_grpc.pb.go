@@ -27,15 +27,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Predicts and says why: how much of the predicted value every element of the input accounts for.
+// Predicts and explains the prediction: how much each element of the input contributes to the predicted value.
 type ExplanationServiceClient interface {
-	// One batch in, its relevance out.
+	// Explains one batch.
 	//
-	// Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field), NOT_FOUND (model or version),
-	// FAILED_PRECONDITION (the model has an operator that the method cannot pass through), RESOURCE_EXHAUSTED.
+	// Errors: INVALID_ARGUMENT (a google.rpc.BadRequest names the field), NOT_FOUND (model or version),
+	// FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
-	// Many requests over one stream. Answers come as they are ready, in any order, each with the id of its request.
-	// A request that fails is answered by its own error; the stream goes on.
+	// Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
+	// id of its request. A request that fails gets an error of its own, and the stream continues.
 	ExplainStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExplainStreamRequest, ExplainStreamResponse], error)
 }
 
@@ -74,15 +74,15 @@ type ExplanationService_ExplainStreamClient = grpc.BidiStreamingClient[ExplainSt
 // All implementations must embed UnimplementedExplanationServiceServer
 // for forward compatibility.
 //
-// Predicts and says why: how much of the predicted value every element of the input accounts for.
+// Predicts and explains the prediction: how much each element of the input contributes to the predicted value.
 type ExplanationServiceServer interface {
-	// One batch in, its relevance out.
+	// Explains one batch.
 	//
-	// Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field), NOT_FOUND (model or version),
-	// FAILED_PRECONDITION (the model has an operator that the method cannot pass through), RESOURCE_EXHAUSTED.
+	// Errors: INVALID_ARGUMENT (a google.rpc.BadRequest names the field), NOT_FOUND (model or version),
+	// FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
-	// Many requests over one stream. Answers come as they are ready, in any order, each with the id of its request.
-	// A request that fails is answered by its own error; the stream goes on.
+	// Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
+	// id of its request. A request that fails gets an error of its own, and the stream continues.
 	ExplainStream(grpc.BidiStreamingServer[ExplainStreamRequest, ExplainStreamResponse]) error
 	mustEmbedUnimplementedExplanationServiceServer()
 }

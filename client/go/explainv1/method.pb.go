@@ -21,19 +21,19 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a gate and its signal receive of the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
+// How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
 type ProductRule int32
 
 const (
-	// The server's default: ALL.
+	// The default of the server, which is ALL.
 	ProductRule_PRODUCT_RULE_UNSPECIFIED ProductRule = 0
-	// "Signal takes all": the gate receives nothing.
+	// "Signal takes all": the signal receives all relevance, the gate none.
 	ProductRule_PRODUCT_RULE_ALL ProductRule = 1
-	// One half each.
+	// Gate and signal receive one half each.
 	ProductRule_PRODUCT_RULE_HALF ProductRule = 2
-	// In proportion to the two values.
+	// Gate and signal share relevance in proportion to their values.
 	ProductRule_PRODUCT_RULE_PROP ProductRule = 3
-	// In proportion to the two absolute values.
+	// Gate and signal share relevance in proportion to their absolute values.
 	ProductRule_PRODUCT_RULE_ABS ProductRule = 4
 )
 
@@ -82,15 +82,15 @@ func (ProductRule) EnumDescriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{0}
 }
 
-// What an occlusion lowers.
+// The quantity whose change Occlusion measures.
 type Quantity int32
 
 const (
-	// The server's default: SCORE.
+	// The default of the server, which is SCORE.
 	Quantity_QUANTITY_UNSPECIFIED Quantity = 0
 	// The explained value.
 	Quantity_QUANTITY_SCORE Quantity = 1
-	// The output itself if it ends in Softmax or Sigmoid, else Softmax of it.
+	// The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.
 	Quantity_QUANTITY_PROBABILITY Quantity = 2
 )
 
@@ -135,15 +135,15 @@ func (Quantity) EnumDescriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{1}
 }
 
-// Between whom a Shapley value is shared.
+// The parts of the input that receive Shapley values.
 type Players int32
 
 const (
-	// The server's default: STEPS.
+	// The default of the server, which is STEPS.
 	Players_PLAYERS_UNSPECIFIED Players = 0
 	// Time steps.
 	Players_PLAYERS_STEPS Players = 1
-	// Features, each for all of time.
+	// Features, each over all time steps.
 	Players_PLAYERS_FEATURES Players = 2
 	// Every feature of every time step.
 	Players_PLAYERS_CELLS Players = 3
@@ -192,8 +192,8 @@ func (Players) EnumDescriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{2}
 }
 
-// How relevance is computed. Exactly one method is set; a request without a method gets the model's own default
-// (model.yaml), and without one there, LRP with its defaults.
+// How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
+// default, the request uses LRP with its default parameters.
 type Method struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Method:
@@ -376,11 +376,12 @@ func (*Method_ContextualDecomposition) isMethod_Method() {}
 type Lrp struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ProductRule ProductRule            `protobuf:"varint,1,opt,name=product_rule,json=productRule,proto3,enum=lstm_explain.v1.ProductRule" json:"product_rule,omitempty"`
-	// The stabiliser: relevance is divided by z + epsilon * sign(z). Not negative. Default 0.001.
+	// The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
 	Epsilon *float64 `protobuf:"fixed64,2,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
-	// Share of the bias and of the stabiliser that is given to the inputs of a sum, in [0, 1]. Default 0: they absorb it.
+	// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
+	// Default: 0, so that bias and stabiliser absorb it.
 	BiasFactor *float64 `protobuf:"fixed64,3,opt,name=bias_factor,json=biasFactor,proto3,oneof" json:"bias_factor,omitempty"`
-	// Other rules for some dense and convolutional layers. Default: none.
+	// Different rules for some dense and convolutional layers. Default: none.
 	Composite     *Composite `protobuf:"bytes,4,opt,name=composite,proto3,oneof" json:"composite,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -444,13 +445,14 @@ func (x *Lrp) GetComposite() *Composite {
 	return nil
 }
 
-// Rules by layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all else, keep Lrp's own epsilon.
+// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
+// `Lrp.epsilon`.
 type Composite struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By the name of a node, an operator (`Gemm`), or a kind of layer (`dense`: MatMul, Gemm; `convolution`: Conv,
-	// ConvTranspose). A node's name comes first, then `first`, operator, kind.
+	// The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
+	// `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the kind.
 	Rules map[string]*Rule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// For the layers that see the input before any other layer does.
+	// The rule for layers that read the input before any other layer does.
 	First         *Rule `protobuf:"bytes,2,opt,name=first,proto3,oneof" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -500,7 +502,7 @@ func (x *Composite) GetFirst() *Rule {
 	return nil
 }
 
-// What share input i of a layer gets of the relevance of its output j. Recurrent layers take Epsilon only.
+// The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
 type Rule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Rule:
@@ -724,10 +726,11 @@ func (*GradientTimesInput) Descriptor() ([]byte, []int) {
 // Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 type IntegratedGradients struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Points on the line. Default 50.
+	// Number of points on the line. Default: 50.
 	Steps *int32 `protobuf:"varint,1,opt,name=steps,proto3,oneof" json:"steps,omitempty"`
-	// The starting point, one tensor an input, by name; an input without one starts at zero. It broadcasts to the input:
-	// a scalar, one entry a feature, or the whole shape. Of token ids: the tokens whose vectors are the starting point.
+	// The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
+	// broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
+	// ids, the tokens whose embeddings are the starting point.
 	Baseline      []*Tensor `protobuf:"bytes,2,rep,name=baseline,proto3" json:"baseline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -780,11 +783,11 @@ func (x *IntegratedGradients) GetBaseline() []*Tensor {
 // Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 type SmoothGrad struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Noisy copies. Default 25.
+	// Number of noisy copies. Default: 25.
 	Samples *int32 `protobuf:"varint,1,opt,name=samples,proto3,oneof" json:"samples,omitempty"`
-	// Standard deviation of the noise, as a share of the input's range. Default 0.1.
+	// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
 	Noise *float64 `protobuf:"fixed64,2,opt,name=noise,proto3,oneof" json:"noise,omitempty"`
-	// Default 0.
+	// Seed of the random number generator. Default: 0.
 	Seed          *int64 `protobuf:"varint,3,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -841,15 +844,14 @@ func (x *SmoothGrad) GetSeed() int64 {
 	return 0
 }
 
-// Fall of the explained value when a window of time steps is replaced by the baseline.
+// How much the explained value decreases when a baseline replaces a window of time steps.
 type Occlusion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Time steps replaced together. Default 1.
+	// Number of time steps that are replaced together. Default: 1.
 	Window *int32 `protobuf:"varint,1,opt,name=window,proto3,oneof" json:"window,omitempty"`
-	// What replaces them, one tensor an input, by name, that broadcasts to the input; an input without one is replaced by
-	// zero.
+	// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
 	Baseline []*Tensor `protobuf:"bytes,2,rep,name=baseline,proto3" json:"baseline,omitempty"`
-	// Of which value the fall is taken.
+	// The quantity whose decrease is measured.
 	Of            Quantity `protobuf:"varint,3,opt,name=of,proto3,enum=lstm_explain.v1.Quantity" json:"of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -906,17 +908,17 @@ func (x *Occlusion) GetOf() Quantity {
 	return Quantity_QUANTITY_UNSPECIFIED
 }
 
-// Shapley values, estimated over random orders. Every second order is the reverse of the one before it.
+// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 type ShapleySampling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Orders drawn. Default 25.
+	// Number of permutations. Default: 25.
 	Permutations *int32 `protobuf:"varint,1,opt,name=permutations,proto3,oneof" json:"permutations,omitempty"`
-	// Default 0.
+	// Seed of the random number generator. Default: 0.
 	Seed *int64 `protobuf:"varint,2,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
-	// What stands for an absent player, one tensor an input, by name, that broadcasts to the input; an input without one:
-	// zero.
+	// The value of absent players: one tensor per input, by name, that is broadcast to the shape of the input. The
+	// default is zero.
 	Baseline []*Tensor `protobuf:"bytes,3,rep,name=baseline,proto3" json:"baseline,omitempty"`
-	// Who plays.
+	// The players.
 	Over          Players `protobuf:"varint,4,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1017,10 +1019,10 @@ func (*ContextualDecomposition) Descriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{10}
 }
 
-// x_i w_ij over the stabilised sum (Bach et al. 2015, equation 58).
+// x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58).
 type Rule_Epsilon struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The stabiliser, not negative. Default 1e-6.
+	// The stabiliser. Must not be negative. Default: 1e-6.
 	Epsilon       *float64 `protobuf:"fixed64,1,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1063,10 +1065,11 @@ func (x *Rule_Epsilon) GetEpsilon() float64 {
 	return 0
 }
 
-// The same with contributions of the output's sign raised by gamma (Montavon et al. 2019, section 10.2.3).
+// As Epsilon, but contributions with the sign of the output are increased by the factor gamma (Montavon et al. 2019,
+// section 10.2.3).
 type Rule_Gamma struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Not negative. Default 0.25.
+	// Must not be negative. Default: 0.25.
 	Gamma         *float64 `protobuf:"fixed64,1,opt,name=gamma,proto3,oneof" json:"gamma,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1109,7 +1112,7 @@ func (x *Rule_Gamma) GetGamma() float64 {
 	return 0
 }
 
-// Positive contributions only (Montavon et al. 2017, equation 12).
+// Uses positive contributions only (Montavon et al. 2017, equation 12).
 type Rule_ZPlus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1146,12 +1149,12 @@ func (*Rule_ZPlus) Descriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{3, 2}
 }
 
-// alpha times the positive share less beta times the negative one (Bach et al. 2015, equation 60).
+// alpha times the positive share minus beta times the negative share (Bach et al. 2015, equation 60).
 type Rule_AlphaBeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// alpha - beta is 1. Default 2.
+	// alpha - beta must be 1. Default: 2.
 	Alpha *float64 `protobuf:"fixed64,1,opt,name=alpha,proto3,oneof" json:"alpha,omitempty"`
-	// Not negative. Default 1.
+	// Must not be negative. Default: 1.
 	Beta          *float64 `protobuf:"fixed64,2,opt,name=beta,proto3,oneof" json:"beta,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1201,7 +1204,7 @@ func (x *Rule_AlphaBeta) GetBeta() float64 {
 	return 0
 }
 
-// Equal shares (Lapuschkin et al. 2019).
+// Distributes relevance in equal shares (Lapuschkin et al. 2019).
 type Rule_Flat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1238,12 +1241,13 @@ func (*Rule_Flat) Descriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{3, 4}
 }
 
-// For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, over their sum (Montavon et al. 2017, section 5.3).
+// For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these terms (Montavon et
+// al. 2017, section 5.3).
 type Rule_ZBox struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Lower bound of all inputs. Required.
 	Low *float64 `protobuf:"fixed64,1,opt,name=low,proto3,oneof" json:"low,omitempty"`
-	// Upper bound, above `low`. Required.
+	// Upper bound of all inputs, greater than `low`. Required.
 	High          *float64 `protobuf:"fixed64,2,opt,name=high,proto3,oneof" json:"high,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -76,6 +76,7 @@ func (ModelState) EnumDescriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_model_proto_rawDescGZIP(), []int{0}
 }
 
+// Declares an input or an output of a model.
 type TensorSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -136,7 +137,7 @@ func (x *TensorSpec) GetShape() []*Dimension {
 	return nil
 }
 
-// One axis: of fixed size, or with a symbolic name.
+// One axis of a tensor, with a fixed size or a symbolic name.
 type Dimension struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Dimension:
@@ -224,8 +225,8 @@ type ModelSummary struct {
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	State   ModelState             `protobuf:"varint,3,opt,name=state,proto3,enum=lstm_explain.v1.ModelState" json:"state,omitempty"`
-	// Why the state is FAILED. In the state READY: why newer files could not be loaded, if so; what was loaded before
-	// answers then.
+	// In the state FAILED, the reason. In the state READY, why newer files of this version could not be loaded, if that
+	// happened; the files that were loaded before then stay in service.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	Description   string `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -297,13 +298,13 @@ func (x *ModelSummary) GetDescription() string {
 	return ""
 }
 
-// What will happen at one node of the graph.
+// What LRP does at one node of the graph.
 type NodeReport struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	OpType    string                 `protobuf:"bytes,2,opt,name=op_type,json=opType,proto3" json:"op_type,omitempty"`
 	Supported bool                   `protobuf:"varint,3,opt,name=supported,proto3" json:"supported,omitempty"`
-	// The rule that LRP will use, or why there is none.
+	// The rule that LRP uses, or the reason why there is none.
 	Rule          string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -416,24 +417,25 @@ type ModelDetail struct {
 	Summary *ModelSummary          `protobuf:"bytes,1,opt,name=summary,proto3" json:"summary,omitempty"`
 	Inputs  []*TensorSpec          `protobuf:"bytes,2,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	Outputs []*TensorSpec          `protobuf:"bytes,3,rep,name=outputs,proto3" json:"outputs,omitempty"`
-	// Whether LRP can explain the model; perturbation methods always can.
+	// Whether LRP supports the model. Perturbation methods support all models.
 	LrpSupported  bool          `protobuf:"varint,4,opt,name=lrp_supported,json=lrpSupported,proto3" json:"lrp_supported,omitempty"`
 	Nodes         []*NodeReport `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	DefaultMethod *Method       `protobuf:"bytes,6,opt,name=default_method,json=defaultMethod,proto3" json:"default_method,omitempty"`
 	DefaultTarget *Target       `protobuf:"bytes,7,opt,name=default_target,json=defaultTarget,proto3" json:"default_target,omitempty"`
-	// Output name to the names of the entries of its last axis.
+	// Maps the name of an output to the names of the entries on its last axis.
 	ClassNames map[string]*Names `protobuf:"bytes,8,rep,name=class_names,json=classNames,proto3" json:"class_names,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Input name to the names of the entries of its last axis.
+	// Maps the name of an input to the names of the entries on its last axis.
 	FeatureNames map[string]*Names `protobuf:"bytes,9,rep,name=feature_names,json=featureNames,proto3" json:"feature_names,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Inputs that may be sent as text.
+	// Inputs that accept text.
 	TextInputs []string `protobuf:"bytes,10,rep,name=text_inputs,json=textInputs,proto3" json:"text_inputs,omitempty"`
-	// Input name to the axis along which its samples lie. An input without such an axis is not there.
+	// Maps the name of an input to its batch axis. Omits inputs without a batch axis.
 	BatchAxes map[string]int32 `protobuf:"bytes,11,rep,name=batch_axes,json=batchAxes,proto3" json:"batch_axes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Input name to the axis along which its time steps lie. An input without such an axis is not there.
+	// Maps the name of an input to its time axis. Omits inputs without a time axis.
 	TimeAxes map[string]int32 `protobuf:"bytes,12,rep,name=time_axes,json=timeAxes,proto3" json:"time_axes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Input or output name to its unit: one of all entries, or one for each entry of the last axis.
+	// Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis.
 	Units map[string]*Names `protobuf:"bytes,13,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Inputs of which batch_axes and time_axes are a guess: neither does the graph show them, nor model.yaml say them.
+	// Inputs whose entries in batch_axes and time_axes are guesses, because neither the graph nor model.yaml determines
+	// them.
 	GuessedAxes   []string `protobuf:"bytes,14,rep,name=guessed_axes,json=guessedAxes,proto3" json:"guessed_axes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -650,7 +652,7 @@ func (x *ListModelsResponse) GetModels() []*ModelSummary {
 type GetModelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Empty: the newest version that is ready.
+	// If empty, the newest version that is ready.
 	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -829,12 +831,12 @@ type ImportModelRequest_Start struct {
 }
 
 type ImportModelRequest_Chunk struct {
-	// Bytes of model.onnx, or of the file that was announced last, in order.
+	// The next bytes of model.onnx, or of the file that was announced last.
 	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
 }
 
 type ImportModelRequest_File struct {
-	// Another file follows; all bytes of the one before it have been sent.
+	// Announces another file. All bytes of the previous file must have been sent.
 	File *ImportModelFile `protobuf:"bytes,3,opt,name=file,proto3,oneof"`
 }
 
@@ -844,10 +846,10 @@ func (*ImportModelRequest_Chunk) isImportModelRequest_Part() {}
 
 func (*ImportModelRequest_File) isImportModelRequest_Part() {}
 
-// A file beside model.onnx: weights that are kept apart from it, or a tokenizer.
+// An additional file of the model: external weights, or a tokenizer.
 type ImportModelFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As model.onnx or model.yaml calls it; without a folder.
+	// The name by which model.onnx or model.yaml refers to the file. Must not contain a folder.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// SHA-256 of the whole file, 32 bytes.
 	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
@@ -911,13 +913,13 @@ func (x *ImportModelFile) GetSize() int64 {
 type ImportModelStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Empty: one above the newest.
+	// If empty, the newest version plus one.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// SHA-256 of the whole model.onnx, 32 bytes.
 	Sha256 []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Size of the whole model.onnx in bytes.
 	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	// Content of model.yaml, if any.
+	// Content of model.yaml. Optional.
 	ConfigYaml    string `protobuf:"bytes,5,opt,name=config_yaml,json=configYaml,proto3" json:"config_yaml,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1035,7 +1037,7 @@ func (x *ImportModelResponse) GetModel() *ModelDetail {
 type DeleteModelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Empty: every version.
+	// If empty, all versions.
 	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

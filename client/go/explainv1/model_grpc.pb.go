@@ -29,16 +29,18 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// The models that this server has, and their comings and goings.
+// Lists, describes, imports and deletes models.
 type ModelServiceClient interface {
-	// Every model and version, those that failed to load too.
+	// Lists all models and versions, including those that failed to load.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
-	// One model with its inputs, outputs, defaults, and what can be explained.
+	// Describes one model: its inputs, outputs and defaults, and what can be explained.
 	GetModel(ctx context.Context, in *GetModelRequest, opts ...grpc.CallOption) (*GetModelResponse, error)
-	// Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
-	// file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
+	// Adds a version of a model. The first message carries `start`; the following messages carry the chunks of
+	// model.onnx. For each additional file, one message with `file` announces it and messages with its chunks follow. The
+	// server refuses the call unless it is configured to allow imports.
 	ImportModel(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportModelRequest, ImportModelResponse], error)
-	// Removes a version, or the whole model. Off unless the server allows it.
+	// Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
+	// imports.
 	DeleteModel(ctx context.Context, in *DeleteModelRequest, opts ...grpc.CallOption) (*DeleteModelResponse, error)
 }
 
@@ -97,16 +99,18 @@ func (c *modelServiceClient) DeleteModel(ctx context.Context, in *DeleteModelReq
 // All implementations must embed UnimplementedModelServiceServer
 // for forward compatibility.
 //
-// The models that this server has, and their comings and goings.
+// Lists, describes, imports and deletes models.
 type ModelServiceServer interface {
-	// Every model and version, those that failed to load too.
+	// Lists all models and versions, including those that failed to load.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
-	// One model with its inputs, outputs, defaults, and what can be explained.
+	// Describes one model: its inputs, outputs and defaults, and what can be explained.
 	GetModel(context.Context, *GetModelRequest) (*GetModelResponse, error)
-	// Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
-	// file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
+	// Adds a version of a model. The first message carries `start`; the following messages carry the chunks of
+	// model.onnx. For each additional file, one message with `file` announces it and messages with its chunks follow. The
+	// server refuses the call unless it is configured to allow imports.
 	ImportModel(grpc.ClientStreamingServer[ImportModelRequest, ImportModelResponse]) error
-	// Removes a version, or the whole model. Off unless the server allows it.
+	// Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
+	// imports.
 	DeleteModel(context.Context, *DeleteModelRequest) (*DeleteModelResponse, error)
 	mustEmbedUnimplementedModelServiceServer()
 }

@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Element types of a Tensor. The width of an element in `Tensor.data` is given behind each.
+// Element types of a Tensor, with the size of one element in `Tensor.data`.
 type DataType int32
 
 const (
@@ -36,9 +36,9 @@ const (
 	DataType_DATA_TYPE_INT32 DataType = 4
 	// Two's complement, 8 bytes.
 	DataType_DATA_TYPE_INT64 DataType = 5
-	// 1 byte, 0 or 1.
+	// 1 byte, with the value 0 or 1.
 	DataType_DATA_TYPE_BOOL DataType = 6
-	// UTF-8 text; every element is a 4-byte little-endian length followed by that many bytes.
+	// UTF-8 text. Each element is a 4-byte little-endian length followed by that number of bytes.
 	DataType_DATA_TYPE_STRING DataType = 7
 )
 
@@ -96,12 +96,12 @@ func (DataType) EnumDescriptor() ([]byte, []int) {
 // A dense array.
 type Tensor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name of the model's input, output or inner value. Empty where the field that holds the tensor says what it is.
+	// The name of the input, output or inner value of the model. Empty if the field that holds the tensor identifies it.
 	Name  string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Dtype DataType `protobuf:"varint,2,opt,name=dtype,proto3,enum=lstm_explain.v1.DataType" json:"dtype,omitempty"`
-	// Extent of each axis, outermost first; empty for a scalar. No extent is negative.
+	// The size of each axis, outermost first. Empty for a scalar. Sizes must not be negative.
 	Shape []int64 `protobuf:"varint,3,rep,packed,name=shape,proto3" json:"shape,omitempty"`
-	// The elements, row-major (C order), little-endian, without padding: product(shape) times the element's width.
+	// The elements in row-major (C) order, little-endian, without padding: product(shape) times the size of one element.
 	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

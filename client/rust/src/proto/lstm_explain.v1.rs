@@ -3,19 +3,19 @@
 /// A dense array.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tensor {
-    /// The name of the model's input, output or inner value. Empty where the field that holds the tensor says what it is.
+    /// The name of the input, output or inner value of the model. Empty if the field that holds the tensor identifies it.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(enumeration = "DataType", tag = "2")]
     pub dtype: i32,
-    /// Extent of each axis, outermost first; empty for a scalar. No extent is negative.
+    /// The size of each axis, outermost first. Empty for a scalar. Sizes must not be negative.
     #[prost(int64, repeated, tag = "3")]
     pub shape: ::prost::alloc::vec::Vec<i64>,
-    /// The elements, row-major (C order), little-endian, without padding: product(shape) times the element's width.
+    /// The elements in row-major (C) order, little-endian, without padding: product(shape) times the size of one element.
     #[prost(bytes = "bytes", tag = "4")]
     pub data: ::prost::bytes::Bytes,
 }
-/// Element types of a Tensor. The width of an element in `Tensor.data` is given behind each.
+/// Element types of a Tensor, with the size of one element in `Tensor.data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum DataType {
@@ -30,9 +30,9 @@ pub enum DataType {
     Int32 = 4,
     /// Two's complement, 8 bytes.
     Int64 = 5,
-    /// 1 byte, 0 or 1.
+    /// 1 byte, with the value 0 or 1.
     Bool = 6,
-    /// UTF-8 text; every element is a 4-byte little-endian length followed by that many bytes.
+    /// UTF-8 text. Each element is a 4-byte little-endian length followed by that number of bytes.
     String = 7,
 }
 impl DataType {
@@ -67,8 +67,8 @@ impl DataType {
         }
     }
 }
-/// How relevance is computed. Exactly one method is set; a request without a method gets the model's own default
-/// (model.yaml), and without one there, LRP with its defaults.
+/// How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
+/// default, the request uses LRP with its default parameters.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Method {
     #[prost(oneof = "method::Method", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
@@ -101,31 +101,33 @@ pub mod method {
 pub struct Lrp {
     #[prost(enumeration = "ProductRule", tag = "1")]
     pub product_rule: i32,
-    /// The stabiliser: relevance is divided by z + epsilon * sign(z). Not negative. Default 0.001.
+    /// The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
     #[prost(double, optional, tag = "2")]
     pub epsilon: ::core::option::Option<f64>,
-    /// Share of the bias and of the stabiliser that is given to the inputs of a sum, in \[0, 1\]. Default 0: they absorb it.
+    /// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in \[0, 1\].
+    /// Default: 0, so that bias and stabiliser absorb it.
     #[prost(double, optional, tag = "3")]
     pub bias_factor: ::core::option::Option<f64>,
-    /// Other rules for some dense and convolutional layers. Default: none.
+    /// Different rules for some dense and convolutional layers. Default: none.
     #[prost(message, optional, tag = "4")]
     pub composite: ::core::option::Option<Composite>,
 }
-/// Rules by layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all else, keep Lrp's own epsilon.
+/// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
+/// `Lrp.epsilon`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Composite {
-    /// By the name of a node, an operator (`Gemm`), or a kind of layer (`dense`: MatMul, Gemm; `convolution`: Conv,
-    /// ConvTranspose). A node's name comes first, then `first`, operator, kind.
+    /// The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
+    /// `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the kind.
     #[prost(btree_map = "string, message", tag = "1")]
     pub rules: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         Rule,
     >,
-    /// For the layers that see the input before any other layer does.
+    /// The rule for layers that read the input before any other layer does.
     #[prost(message, optional, tag = "2")]
     pub first: ::core::option::Option<Rule>,
 }
-/// What share input i of a layer gets of the relevance of its output j. Recurrent layers take Epsilon only.
+/// The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Rule {
     #[prost(oneof = "rule::Rule", tags = "1, 2, 3, 4, 5, 6")]
@@ -133,43 +135,45 @@ pub struct Rule {
 }
 /// Nested message and enum types in `Rule`.
 pub mod rule {
-    /// x_i w_ij over the stabilised sum (Bach et al. 2015, equation 58).
+    /// x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58).
     #[derive(Clone, Copy, PartialEq, ::prost::Message)]
     pub struct Epsilon {
-        /// The stabiliser, not negative. Default 1e-6.
+        /// The stabiliser. Must not be negative. Default: 1e-6.
         #[prost(double, optional, tag = "1")]
         pub epsilon: ::core::option::Option<f64>,
     }
-    /// The same with contributions of the output's sign raised by gamma (Montavon et al. 2019, section 10.2.3).
+    /// As Epsilon, but contributions with the sign of the output are increased by the factor gamma (Montavon et al. 2019,
+    /// section 10.2.3).
     #[derive(Clone, Copy, PartialEq, ::prost::Message)]
     pub struct Gamma {
-        /// Not negative. Default 0.25.
+        /// Must not be negative. Default: 0.25.
         #[prost(double, optional, tag = "1")]
         pub gamma: ::core::option::Option<f64>,
     }
-    /// Positive contributions only (Montavon et al. 2017, equation 12).
+    /// Uses positive contributions only (Montavon et al. 2017, equation 12).
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct ZPlus {}
-    /// alpha times the positive share less beta times the negative one (Bach et al. 2015, equation 60).
+    /// alpha times the positive share minus beta times the negative share (Bach et al. 2015, equation 60).
     #[derive(Clone, Copy, PartialEq, ::prost::Message)]
     pub struct AlphaBeta {
-        /// alpha - beta is 1. Default 2.
+        /// alpha - beta must be 1. Default: 2.
         #[prost(double, optional, tag = "1")]
         pub alpha: ::core::option::Option<f64>,
-        /// Not negative. Default 1.
+        /// Must not be negative. Default: 1.
         #[prost(double, optional, tag = "2")]
         pub beta: ::core::option::Option<f64>,
     }
-    /// Equal shares (Lapuschkin et al. 2019).
+    /// Distributes relevance in equal shares (Lapuschkin et al. 2019).
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Flat {}
-    /// For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, over their sum (Montavon et al. 2017, section 5.3).
+    /// For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these terms (Montavon et
+    /// al. 2017, section 5.3).
     #[derive(Clone, Copy, PartialEq, ::prost::Message)]
     pub struct ZBox {
         /// Lower bound of all inputs. Required.
         #[prost(double, optional, tag = "1")]
         pub low: ::core::option::Option<f64>,
-        /// Upper bound, above `low`. Required.
+        /// Upper bound of all inputs, greater than `low`. Required.
         #[prost(double, optional, tag = "2")]
         pub high: ::core::option::Option<f64>,
     }
@@ -198,74 +202,74 @@ pub struct GradientTimesInput {}
 /// Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IntegratedGradients {
-    /// Points on the line. Default 50.
+    /// Number of points on the line. Default: 50.
     #[prost(int32, optional, tag = "1")]
     pub steps: ::core::option::Option<i32>,
-    /// The starting point, one tensor an input, by name; an input without one starts at zero. It broadcasts to the input:
-    /// a scalar, one entry a feature, or the whole shape. Of token ids: the tokens whose vectors are the starting point.
+    /// The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
+    /// broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
+    /// ids, the tokens whose embeddings are the starting point.
     #[prost(message, repeated, tag = "2")]
     pub baseline: ::prost::alloc::vec::Vec<Tensor>,
 }
 /// Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct SmoothGrad {
-    /// Noisy copies. Default 25.
+    /// Number of noisy copies. Default: 25.
     #[prost(int32, optional, tag = "1")]
     pub samples: ::core::option::Option<i32>,
-    /// Standard deviation of the noise, as a share of the input's range. Default 0.1.
+    /// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
     #[prost(double, optional, tag = "2")]
     pub noise: ::core::option::Option<f64>,
-    /// Default 0.
+    /// Seed of the random number generator. Default: 0.
     #[prost(int64, optional, tag = "3")]
     pub seed: ::core::option::Option<i64>,
 }
-/// Fall of the explained value when a window of time steps is replaced by the baseline.
+/// How much the explained value decreases when a baseline replaces a window of time steps.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Occlusion {
-    /// Time steps replaced together. Default 1.
+    /// Number of time steps that are replaced together. Default: 1.
     #[prost(int32, optional, tag = "1")]
     pub window: ::core::option::Option<i32>,
-    /// What replaces them, one tensor an input, by name, that broadcasts to the input; an input without one is replaced by
-    /// zero.
+    /// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
     #[prost(message, repeated, tag = "2")]
     pub baseline: ::prost::alloc::vec::Vec<Tensor>,
-    /// Of which value the fall is taken.
+    /// The quantity whose decrease is measured.
     #[prost(enumeration = "Quantity", tag = "3")]
     pub of: i32,
 }
-/// Shapley values, estimated over random orders. Every second order is the reverse of the one before it.
+/// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShapleySampling {
-    /// Orders drawn. Default 25.
+    /// Number of permutations. Default: 25.
     #[prost(int32, optional, tag = "1")]
     pub permutations: ::core::option::Option<i32>,
-    /// Default 0.
+    /// Seed of the random number generator. Default: 0.
     #[prost(int64, optional, tag = "2")]
     pub seed: ::core::option::Option<i64>,
-    /// What stands for an absent player, one tensor an input, by name, that broadcasts to the input; an input without one:
-    /// zero.
+    /// The value of absent players: one tensor per input, by name, that is broadcast to the shape of the input. The
+    /// default is zero.
     #[prost(message, repeated, tag = "3")]
     pub baseline: ::prost::alloc::vec::Vec<Tensor>,
-    /// Who plays.
+    /// The players.
     #[prost(enumeration = "Players", tag = "4")]
     pub over: i32,
 }
 /// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ContextualDecomposition {}
-/// What a gate and its signal receive of the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
+/// How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ProductRule {
-    /// The server's default: ALL.
+    /// The default of the server, which is ALL.
     Unspecified = 0,
-    /// "Signal takes all": the gate receives nothing.
+    /// "Signal takes all": the signal receives all relevance, the gate none.
     All = 1,
-    /// One half each.
+    /// Gate and signal receive one half each.
     Half = 2,
-    /// In proportion to the two values.
+    /// Gate and signal share relevance in proportion to their values.
     Prop = 3,
-    /// In proportion to the two absolute values.
+    /// Gate and signal share relevance in proportion to their absolute values.
     Abs = 4,
 }
 impl ProductRule {
@@ -294,15 +298,15 @@ impl ProductRule {
         }
     }
 }
-/// What an occlusion lowers.
+/// The quantity whose change Occlusion measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Quantity {
-    /// The server's default: SCORE.
+    /// The default of the server, which is SCORE.
     Unspecified = 0,
     /// The explained value.
     Score = 1,
-    /// The output itself if it ends in Softmax or Sigmoid, else Softmax of it.
+    /// The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.
     Probability = 2,
 }
 impl Quantity {
@@ -327,15 +331,15 @@ impl Quantity {
         }
     }
 }
-/// Between whom a Shapley value is shared.
+/// The parts of the input that receive Shapley values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Players {
-    /// The server's default: STEPS.
+    /// The default of the server, which is STEPS.
     Unspecified = 0,
     /// Time steps.
     Steps = 1,
-    /// Features, each for all of time.
+    /// Features, each over all time steps.
     Features = 2,
     /// Every feature of every time step.
     Cells = 3,
@@ -364,31 +368,32 @@ impl Players {
         }
     }
 }
-/// What is explained: a scalar a sample, taken from one output of the model.
+/// What to explain: one scalar per sample, taken from one output of the model.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Target {
-    /// Name of the output. Default: the model's default (model.yaml), else its first output.
+    /// Name of the output. Default: the default of the model (model.yaml), otherwise its first output.
     #[prost(string, tag = "1")]
     pub output: ::prost::alloc::string::String,
-    /// Positions in one sample's output (the output without its batch axis), row-major: either one position for the whole
-    /// batch (`indices` has as many entries as the output has non-batch axes) or one a sample (batch times as many).
-    /// Empty, with `weights` unset: for each sample the position of the largest entry on the last axis.
+    /// Positions in the output of one sample (the output without its batch axis), row-major. Either one position for the
+    /// whole batch (`indices` has as many entries as the output has non-batch axes) or one position per sample (batch
+    /// times as many entries). If empty, and `weights` is unset, each sample uses the largest entry on the last axis.
     #[prost(int64, repeated, tag = "2")]
     pub indices: ::prost::alloc::vec::Vec<i64>,
-    /// If not empty, output\[indices\] - output\[contrast_indices\] is explained. Same form as `indices`.
+    /// If not empty, the explained value is output\[indices\] - output\[contrast_indices\]. Has the same form as `indices`.
     #[prost(int64, repeated, tag = "3")]
     pub contrast_indices: ::prost::alloc::vec::Vec<i64>,
-    /// Explains the linear combination sum(weights * output); shape of one sample's output. Excludes `indices`.
+    /// Explains the linear combination sum(weights * output). Has the shape of the output of one sample. Cannot be
+    /// combined with `indices`.
     #[prost(message, optional, tag = "4")]
     pub weights: ::core::option::Option<Tensor>,
-    /// Axis of the output along which samples lie. Default: the model's default (model.yaml), else 0.
+    /// Batch axis of the output. Default: the default of the model (model.yaml), otherwise 0.
     #[prost(int32, optional, tag = "5")]
     pub batch_axis: ::core::option::Option<i32>,
-    /// The model takes one sample and has no batch axis; batch axes of size 1 are then assumed everywhere.
+    /// True if the model takes one sample and has no batch axis. A batch of size 1 is then assumed everywhere.
     #[prost(bool, tag = "6")]
     pub no_batch_axis: bool,
-    /// If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true. LRP
-    /// and contextual decomposition explain nothing else: false is INVALID_ARGUMENT there.
+    /// If true and the output ends in Softmax, LogSoftmax or Sigmoid, the value before that activation is explained.
+    /// Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
     #[prost(bool, optional, tag = "7")]
     pub pre_activation: ::core::option::Option<bool>,
 }
@@ -397,24 +402,26 @@ pub struct ExplainRequest {
     /// Name of the model, as listed by ModelService.
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
-    /// Empty: the newest version that is ready.
+    /// Version of the model. If empty, the newest version that is ready.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    /// One tensor for every input of the model, by name. For an input with a tokenizer, a STRING tensor of shape \[batch\]
-    /// may be given instead of ids.
+    /// One tensor for each input of the model, by name. An input with a tokenizer also accepts a STRING tensor of shape
+    /// \[batch\] instead of token ids.
     #[prost(message, repeated, tag = "3")]
     pub inputs: ::prost::alloc::vec::Vec<Tensor>,
+    /// What to explain. Fields that are unset take the defaults of the model.
     #[prost(message, optional, tag = "4")]
     pub target: ::core::option::Option<Target>,
+    /// How to explain it. If unset, the default method of the model.
     #[prost(message, optional, tag = "5")]
     pub method: ::core::option::Option<Method>,
-    /// Names of inner values (as in the ONNX graph) whose relevance is wanted too.
+    /// Names of inner values of the ONNX graph whose relevance the response also contains.
     #[prost(string, repeated, tag = "6")]
     pub capture: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Accounts for the whole explained value, for every sample:
+/// Accounts for the whole explained value of each sample:
 /// explained = inputs + initial_states + absorbed + residual.
-/// Every tensor has shape \[batch\] and is FLOAT32 or FLOAT64, as the method computes.
+/// Every tensor has shape \[batch\]. Its type is FLOAT32 or FLOAT64, depending on the precision of the computation.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ledger {
     /// Sum of the relevance of all inputs that the caller supplied.
@@ -423,70 +430,80 @@ pub struct Ledger {
     /// Relevance of initial states that are constants of the model.
     #[prost(message, optional, tag = "2")]
     pub initial_states: ::core::option::Option<Tensor>,
-    /// With LRP: what biases, constants and stabilisers kept. With a method that has a baseline: what the baseline scores.
+    /// For LRP, the relevance that biases, constants and stabilisers absorb. For a method with a baseline, the value of
+    /// the baseline.
     #[prost(message, optional, tag = "3")]
     pub absorbed: ::core::option::Option<Tensor>,
-    /// What is left. With LRP: rounding. With IntegratedGradients: the convergence delta. With other methods: by how much
-    /// their relevance misses the explained value.
+    /// The rest. For LRP, rounding errors. For IntegratedGradients, the convergence delta. For other methods, the amount
+    /// by which the relevance misses the explained value.
     #[prost(message, optional, tag = "4")]
     pub residual: ::core::option::Option<Tensor>,
-    /// `absorbed`, a node each.
+    /// `absorbed`, split by node.
     #[prost(message, repeated, tag = "5")]
     pub by_node: ::prost::alloc::vec::Vec<NodeShare>,
 }
-/// What one node of the graph absorbed.
+/// The relevance that one node of the graph absorbed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeShare {
+    /// Name of the node.
     #[prost(string, tag = "1")]
     pub node: ::prost::alloc::string::String,
-    /// Shape \[batch\].
+    /// Has shape \[batch\].
     #[prost(message, optional, tag = "2")]
     pub absorbed: ::core::option::Option<Tensor>,
 }
+/// An explanation of one batch, with the prediction that it explains.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
+    /// Name of the model that answered.
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
+    /// Version of the model that answered.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
-    /// The model's prediction, every output.
+    /// The prediction: all outputs of the model.
     #[prost(message, repeated, tag = "3")]
     pub outputs: ::prost::alloc::vec::Vec<Tensor>,
-    /// The explained scalars, shape \[batch\], FLOAT32 or FLOAT64.
+    /// The explained values. Has shape \[batch\] and type FLOAT32 or FLOAT64.
     #[prost(message, optional, tag = "4")]
     pub explained: ::core::option::Option<Tensor>,
-    /// One tensor an input, of the input's shape; for integer inputs (token ids) one number a token.
+    /// The relevance of each input, in the shape of the input. For integer inputs (token ids), one number per token.
     #[prost(message, repeated, tag = "5")]
     pub relevance: ::prost::alloc::vec::Vec<Tensor>,
-    /// Relevance of the inner values asked for by `capture`.
+    /// The relevance of the inner values that `capture` names.
     #[prost(message, repeated, tag = "6")]
     pub captured: ::prost::alloc::vec::Vec<Tensor>,
+    /// Accounts for the explained values.
     #[prost(message, optional, tag = "7")]
     pub ledger: ::core::option::Option<Ledger>,
-    /// The method with every parameter as used.
+    /// The method that was used, with all its parameters.
     #[prost(message, optional, tag = "8")]
     pub method: ::core::option::Option<Method>,
-    /// The target as used; `indices` has one position a sample.
+    /// The target that was used. `indices` has one position per sample.
     #[prost(message, optional, tag = "9")]
     pub target: ::core::option::Option<Target>,
-    /// For inputs sent as text: the tokens, STRING, of the shape of that input's relevance; padding is the empty string.
+    /// For inputs sent as text, the tokens as a STRING tensor in the shape of the input's relevance. Padding is the empty
+    /// string.
     #[prost(message, repeated, tag = "10")]
     pub tokens: ::prost::alloc::vec::Vec<Tensor>,
-    /// ShapleySampling: the standard error of `relevance`, one tensor an input, of its shape; NaN after one pair of orders.
+    /// For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. NaN after a
+    /// single pair of permutations.
     #[prost(message, repeated, tag = "11")]
     pub standard_error: ::prost::alloc::vec::Vec<Tensor>,
-    /// Why the answer should not be relied on, a sentence each: relevance that diverges, say. Empty: it can be acted on.
+    /// Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer
+    /// can be acted on.
     #[prost(string, repeated, tag = "12")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What `explained` is of the target's output. `output`: the output itself. `logit`: the value before the Softmax or
-    /// Sigmoid that the output ends in. `score`: the value before its LogSoftmax. `probability`: the output made one
-    /// (Occlusion of the probability, where the output is none). Empty: the server is older than this field.
+    /// How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
+    /// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax. `probability`: it is the
+    /// output converted to a probability (Occlusion of the probability, for an output that is not one). Empty: the server
+    /// is older than this field.
     #[prost(string, tag = "13")]
     pub explained_quantity: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamRequest {
-    /// Chosen by the caller; comes back with the answer.
+    /// An id that the caller chooses. The response carries the same id.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
@@ -494,6 +511,7 @@ pub struct ExplainStreamRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamResponse {
+    /// The id of the request.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     #[prost(oneof = "explain_stream_response::Result", tags = "2, 3")]
@@ -509,15 +527,15 @@ pub mod explain_stream_response {
         Error(super::ItemError),
     }
 }
-/// Why one request of a stream failed; the stream itself goes on.
+/// Why one request of a stream failed. The stream itself continues.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ItemError {
-    /// A google.rpc.Code, as the unary call would have ended with.
+    /// The google.rpc.Code that the unary call would return.
     #[prost(int32, tag = "1")]
     pub code: i32,
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
-    /// Path of the field of ExplainRequest that was wrong, if one was: for example `inputs\[0\].shape`.
+    /// Path of the invalid field of ExplainRequest, if there is one; for example `inputs\[0\].shape`.
     #[prost(string, tag = "3")]
     pub field: ::prost::alloc::string::String,
 }
@@ -532,7 +550,7 @@ pub mod explanation_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Predicts and says why: how much of the predicted value every element of the input accounts for.
+    /// Predicts and explains the prediction: how much each element of the input contributes to the predicted value.
     #[derive(Debug, Clone)]
     pub struct ExplanationServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -602,10 +620,10 @@ pub mod explanation_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// One batch in, its relevance out.
+        /// Explains one batch.
         ///
-        /// Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field), NOT_FOUND (model or version),
-        /// FAILED_PRECONDITION (the model has an operator that the method cannot pass through), RESOURCE_EXHAUSTED.
+        /// Errors: INVALID_ARGUMENT (a google.rpc.BadRequest names the field), NOT_FOUND (model or version),
+        /// FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
         pub async fn explain(
             &mut self,
             request: impl tonic::IntoRequest<super::ExplainRequest>,
@@ -632,8 +650,8 @@ pub mod explanation_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Many requests over one stream. Answers come as they are ready, in any order, each with the id of its request.
-        /// A request that fails is answered by its own error; the stream goes on.
+        /// Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
+        /// id of its request. A request that fails gets an error of its own, and the stream continues.
         pub async fn explain_stream(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -667,6 +685,7 @@ pub mod explanation_service_client {
         }
     }
 }
+/// Declares an input or an output of a model.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TensorSpec {
     #[prost(string, tag = "1")]
@@ -676,7 +695,7 @@ pub struct TensorSpec {
     #[prost(message, repeated, tag = "3")]
     pub shape: ::prost::alloc::vec::Vec<Dimension>,
 }
-/// One axis: of fixed size, or with a symbolic name.
+/// One axis of a tensor, with a fixed size or a symbolic name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Dimension {
     #[prost(oneof = "dimension::Dimension", tags = "1, 2")]
@@ -700,14 +719,14 @@ pub struct ModelSummary {
     pub version: ::prost::alloc::string::String,
     #[prost(enumeration = "ModelState", tag = "3")]
     pub state: i32,
-    /// Why the state is FAILED. In the state READY: why newer files could not be loaded, if so; what was loaded before
-    /// answers then.
+    /// In the state FAILED, the reason. In the state READY, why newer files of this version could not be loaded, if that
+    /// happened; the files that were loaded before then stay in service.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub description: ::prost::alloc::string::String,
 }
-/// What will happen at one node of the graph.
+/// What LRP does at one node of the graph.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeReport {
     #[prost(string, tag = "1")]
@@ -716,7 +735,7 @@ pub struct NodeReport {
     pub op_type: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
     pub supported: bool,
-    /// The rule that LRP will use, or why there is none.
+    /// The rule that LRP uses, or the reason why there is none.
     #[prost(string, tag = "4")]
     pub rule: ::prost::alloc::string::String,
 }
@@ -733,7 +752,7 @@ pub struct ModelDetail {
     pub inputs: ::prost::alloc::vec::Vec<TensorSpec>,
     #[prost(message, repeated, tag = "3")]
     pub outputs: ::prost::alloc::vec::Vec<TensorSpec>,
-    /// Whether LRP can explain the model; perturbation methods always can.
+    /// Whether LRP supports the model. Perturbation methods support all models.
     #[prost(bool, tag = "4")]
     pub lrp_supported: bool,
     #[prost(message, repeated, tag = "5")]
@@ -742,40 +761,41 @@ pub struct ModelDetail {
     pub default_method: ::core::option::Option<Method>,
     #[prost(message, optional, tag = "7")]
     pub default_target: ::core::option::Option<Target>,
-    /// Output name to the names of the entries of its last axis.
+    /// Maps the name of an output to the names of the entries on its last axis.
     #[prost(btree_map = "string, message", tag = "8")]
     pub class_names: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         Names,
     >,
-    /// Input name to the names of the entries of its last axis.
+    /// Maps the name of an input to the names of the entries on its last axis.
     #[prost(btree_map = "string, message", tag = "9")]
     pub feature_names: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         Names,
     >,
-    /// Inputs that may be sent as text.
+    /// Inputs that accept text.
     #[prost(string, repeated, tag = "10")]
     pub text_inputs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Input name to the axis along which its samples lie. An input without such an axis is not there.
+    /// Maps the name of an input to its batch axis. Omits inputs without a batch axis.
     #[prost(btree_map = "string, int32", tag = "11")]
     pub batch_axes: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         i32,
     >,
-    /// Input name to the axis along which its time steps lie. An input without such an axis is not there.
+    /// Maps the name of an input to its time axis. Omits inputs without a time axis.
     #[prost(btree_map = "string, int32", tag = "12")]
     pub time_axes: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         i32,
     >,
-    /// Input or output name to its unit: one of all entries, or one for each entry of the last axis.
+    /// Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis.
     #[prost(btree_map = "string, message", tag = "13")]
     pub units: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         Names,
     >,
-    /// Inputs of which batch_axes and time_axes are a guess: neither does the graph show them, nor model.yaml say them.
+    /// Inputs whose entries in batch_axes and time_axes are guesses, because neither the graph nor model.yaml determines
+    /// them.
     #[prost(string, repeated, tag = "14")]
     pub guessed_axes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -790,7 +810,7 @@ pub struct ListModelsResponse {
 pub struct GetModelRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Empty: the newest version that is ready.
+    /// If empty, the newest version that is ready.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
 }
@@ -810,18 +830,18 @@ pub mod import_model_request {
     pub enum Part {
         #[prost(message, tag = "1")]
         Start(super::ImportModelStart),
-        /// Bytes of model.onnx, or of the file that was announced last, in order.
+        /// The next bytes of model.onnx, or of the file that was announced last.
         #[prost(bytes, tag = "2")]
         Chunk(::prost::bytes::Bytes),
-        /// Another file follows; all bytes of the one before it have been sent.
+        /// Announces another file. All bytes of the previous file must have been sent.
         #[prost(message, tag = "3")]
         File(super::ImportModelFile),
     }
 }
-/// A file beside model.onnx: weights that are kept apart from it, or a tokenizer.
+/// An additional file of the model: external weights, or a tokenizer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportModelFile {
-    /// As model.onnx or model.yaml calls it; without a folder.
+    /// The name by which model.onnx or model.yaml refers to the file. Must not contain a folder.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// SHA-256 of the whole file, 32 bytes.
@@ -835,7 +855,7 @@ pub struct ImportModelFile {
 pub struct ImportModelStart {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Empty: one above the newest.
+    /// If empty, the newest version plus one.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
     /// SHA-256 of the whole model.onnx, 32 bytes.
@@ -844,7 +864,7 @@ pub struct ImportModelStart {
     /// Size of the whole model.onnx in bytes.
     #[prost(int64, tag = "4")]
     pub size: i64,
-    /// Content of model.yaml, if any.
+    /// Content of model.yaml. Optional.
     #[prost(string, tag = "5")]
     pub config_yaml: ::prost::alloc::string::String,
 }
@@ -857,7 +877,7 @@ pub struct ImportModelResponse {
 pub struct DeleteModelRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Empty: every version.
+    /// If empty, all versions.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
 }
@@ -909,7 +929,7 @@ pub mod model_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// The models that this server has, and their comings and goings.
+    /// Lists, describes, imports and deletes models.
     #[derive(Debug, Clone)]
     pub struct ModelServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -979,7 +999,7 @@ pub mod model_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Every model and version, those that failed to load too.
+        /// Lists all models and versions, including those that failed to load.
         pub async fn list_models(
             &mut self,
             request: impl tonic::IntoRequest<super::ListModelsRequest>,
@@ -1004,7 +1024,7 @@ pub mod model_service_client {
                 .insert(GrpcMethod::new("lstm_explain.v1.ModelService", "ListModels"));
             self.inner.unary(req, path, codec).await
         }
-        /// One model with its inputs, outputs, defaults, and what can be explained.
+        /// Describes one model: its inputs, outputs and defaults, and what can be explained.
         pub async fn get_model(
             &mut self,
             request: impl tonic::IntoRequest<super::GetModelRequest>,
@@ -1029,8 +1049,9 @@ pub mod model_service_client {
                 .insert(GrpcMethod::new("lstm_explain.v1.ModelService", "GetModel"));
             self.inner.unary(req, path, codec).await
         }
-        /// Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
-        /// file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
+        /// Adds a version of a model. The first message carries `start`; the following messages carry the chunks of
+        /// model.onnx. For each additional file, one message with `file` announces it and messages with its chunks follow. The
+        /// server refuses the call unless it is configured to allow imports.
         pub async fn import_model(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -1057,7 +1078,8 @@ pub mod model_service_client {
                 .insert(GrpcMethod::new("lstm_explain.v1.ModelService", "ImportModel"));
             self.inner.client_streaming(req, path, codec).await
         }
-        /// Removes a version, or the whole model. Off unless the server allows it.
+        /// Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
+        /// imports.
         pub async fn delete_model(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteModelRequest>,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ExplanationServiceStub(object):
-    """Predicts and says why: how much of the predicted value every element of the input accounts for.
+    """Predicts and explains the prediction: how much each element of the input contributes to the predicted value.
     """
 
     def __init__(self, channel):
@@ -48,22 +48,22 @@ class ExplanationServiceStub(object):
 
 
 class ExplanationServiceServicer(object):
-    """Predicts and says why: how much of the predicted value every element of the input accounts for.
+    """Predicts and explains the prediction: how much each element of the input contributes to the predicted value.
     """
 
     def Explain(self, request, context):
-        """One batch in, its relevance out.
+        """Explains one batch.
 
-        Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field), NOT_FOUND (model or version),
-        FAILED_PRECONDITION (the model has an operator that the method cannot pass through), RESOURCE_EXHAUSTED.
+        Errors: INVALID_ARGUMENT (a google.rpc.BadRequest names the field), NOT_FOUND (model or version),
+        FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainStream(self, request_iterator, context):
-        """Many requests over one stream. Answers come as they are ready, in any order, each with the id of its request.
-        A request that fails is answered by its own error; the stream goes on.
+        """Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
+        id of its request. A request that fails gets an error of its own, and the stream continues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +91,7 @@ def add_ExplanationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ExplanationService(object):
-    """Predicts and says why: how much of the predicted value every element of the input accounts for.
+    """Predicts and explains the prediction: how much each element of the input contributes to the predicted value.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """The models that this server has, and their comings and goings.
+    """Lists, describes, imports and deletes models.
     """
 
     def __init__(self, channel):
@@ -58,33 +58,35 @@ class ModelServiceStub(object):
 
 
 class ModelServiceServicer(object):
-    """The models that this server has, and their comings and goings.
+    """Lists, describes, imports and deletes models.
     """
 
     def ListModels(self, request, context):
-        """Every model and version, those that failed to load too.
+        """Lists all models and versions, including those that failed to load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One model with its inputs, outputs, defaults, and what can be explained.
+        """Describes one model: its inputs, outputs and defaults, and what can be explained.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportModel(self, request_iterator, context):
-        """Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
-        file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
+        """Adds a version of a model. The first message carries `start`; the following messages carry the chunks of
+        model.onnx. For each additional file, one message with `file` announces it and messages with its chunks follow. The
+        server refuses the call unless it is configured to allow imports.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Removes a version, or the whole model. Off unless the server allows it.
+        """Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
+        imports.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +124,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """The models that this server has, and their comings and goings.
+    """Lists, describes, imports and deletes models.
     """
 
     @staticmethod

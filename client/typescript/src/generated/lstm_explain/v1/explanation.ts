@@ -27,31 +27,34 @@ export const protobufPackage = "lstm_explain.v1";
 
 export const protobufFileName = "lstm_explain/v1/explanation.proto";
 
-/** What is explained: a scalar a sample, taken from one output of the model. */
+/** What to explain: one scalar per sample, taken from one output of the model. */
 export interface Target {
-  /** Name of the output. Default: the model's default (model.yaml), else its first output. */
+  /** Name of the output. Default: the default of the model (model.yaml), otherwise its first output. */
   output: string;
   /**
-   * Positions in one sample's output (the output without its batch axis), row-major: either one position for the whole
-   * batch (`indices` has as many entries as the output has non-batch axes) or one a sample (batch times as many).
-   * Empty, with `weights` unset: for each sample the position of the largest entry on the last axis.
+   * Positions in the output of one sample (the output without its batch axis), row-major. Either one position for the
+   * whole batch (`indices` has as many entries as the output has non-batch axes) or one position per sample (batch
+   * times as many entries). If empty, and `weights` is unset, each sample uses the largest entry on the last axis.
    */
   indices: bigint[];
-  /** If not empty, output[indices] - output[contrast_indices] is explained. Same form as `indices`. */
+  /** If not empty, the explained value is output[indices] - output[contrast_indices]. Has the same form as `indices`. */
   contrastIndices: bigint[];
-  /** Explains the linear combination sum(weights * output); shape of one sample's output. Excludes `indices`. */
+  /**
+   * Explains the linear combination sum(weights * output). Has the shape of the output of one sample. Cannot be
+   * combined with `indices`.
+   */
   weights:
     | Tensor
     | undefined;
-  /** Axis of the output along which samples lie. Default: the model's default (model.yaml), else 0. */
+  /** Batch axis of the output. Default: the default of the model (model.yaml), otherwise 0. */
   batchAxis?:
     | number
     | undefined;
-  /** The model takes one sample and has no batch axis; batch axes of size 1 are then assumed everywhere. */
+  /** True if the model takes one sample and has no batch axis. A batch of size 1 is then assumed everywhere. */
   noBatchAxis: boolean;
   /**
-   * If the output ends in Softmax, LogSoftmax or Sigmoid, the value before it is explained. Default true. LRP
-   * and contextual decomposition explain nothing else: false is INVALID_ARGUMENT there.
+   * If true and the output ends in Softmax, LogSoftmax or Sigmoid, the value before that activation is explained.
+   * Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
    */
   preActivation?: boolean | undefined;
 }
@@ -59,25 +62,29 @@ export interface Target {
 export interface ExplainRequest {
   /** Name of the model, as listed by ModelService. */
   model: string;
-  /** Empty: the newest version that is ready. */
+  /** Version of the model. If empty, the newest version that is ready. */
   version: string;
   /**
-   * One tensor for every input of the model, by name. For an input with a tokenizer, a STRING tensor of shape [batch]
-   * may be given instead of ids.
+   * One tensor for each input of the model, by name. An input with a tokenizer also accepts a STRING tensor of shape
+   * [batch] instead of token ids.
    */
   inputs: Tensor[];
-  target: Target | undefined;
+  /** What to explain. Fields that are unset take the defaults of the model. */
+  target:
+    | Target
+    | undefined;
+  /** How to explain it. If unset, the default method of the model. */
   method:
     | Method
     | undefined;
-  /** Names of inner values (as in the ONNX graph) whose relevance is wanted too. */
+  /** Names of inner values of the ONNX graph whose relevance the response also contains. */
   capture: string[];
 }
 
 /**
- * Accounts for the whole explained value, for every sample:
+ * Accounts for the whole explained value of each sample:
  * explained = inputs + initial_states + absorbed + residual.
- * Every tensor has shape [batch] and is FLOAT32 or FLOAT64, as the method computes.
+ * Every tensor has shape [batch]. Its type is FLOAT32 or FLOAT64, depending on the precision of the computation.
  */
 export interface Ledger {
   /** Sum of the relevance of all inputs that the caller supplied. */
@@ -88,83 +95,102 @@ export interface Ledger {
   initialStates:
     | Tensor
     | undefined;
-  /** With LRP: what biases, constants and stabilisers kept. With a method that has a baseline: what the baseline scores. */
+  /**
+   * For LRP, the relevance that biases, constants and stabilisers absorb. For a method with a baseline, the value of
+   * the baseline.
+   */
   absorbed:
     | Tensor
     | undefined;
   /**
-   * What is left. With LRP: rounding. With IntegratedGradients: the convergence delta. With other methods: by how much
-   * their relevance misses the explained value.
+   * The rest. For LRP, rounding errors. For IntegratedGradients, the convergence delta. For other methods, the amount
+   * by which the relevance misses the explained value.
    */
   residual:
     | Tensor
     | undefined;
-  /** `absorbed`, a node each. */
+  /** `absorbed`, split by node. */
   byNode: NodeShare[];
 }
 
-/** What one node of the graph absorbed. */
+/** The relevance that one node of the graph absorbed. */
 export interface NodeShare {
+  /** Name of the node. */
   node: string;
-  /** Shape [batch]. */
+  /** Has shape [batch]. */
   absorbed: Tensor | undefined;
 }
 
+/** An explanation of one batch, with the prediction that it explains. */
 export interface ExplainResponse {
+  /** Name of the model that answered. */
   model: string;
+  /** Version of the model that answered. */
   version: string;
-  /** The model's prediction, every output. */
+  /** The prediction: all outputs of the model. */
   outputs: Tensor[];
-  /** The explained scalars, shape [batch], FLOAT32 or FLOAT64. */
+  /** The explained values. Has shape [batch] and type FLOAT32 or FLOAT64. */
   explained:
     | Tensor
     | undefined;
-  /** One tensor an input, of the input's shape; for integer inputs (token ids) one number a token. */
+  /** The relevance of each input, in the shape of the input. For integer inputs (token ids), one number per token. */
   relevance: Tensor[];
-  /** Relevance of the inner values asked for by `capture`. */
+  /** The relevance of the inner values that `capture` names. */
   captured: Tensor[];
+  /** Accounts for the explained values. */
   ledger:
     | Ledger
     | undefined;
-  /** The method with every parameter as used. */
+  /** The method that was used, with all its parameters. */
   method:
     | Method
     | undefined;
-  /** The target as used; `indices` has one position a sample. */
+  /** The target that was used. `indices` has one position per sample. */
   target:
     | Target
     | undefined;
-  /** For inputs sent as text: the tokens, STRING, of the shape of that input's relevance; padding is the empty string. */
+  /**
+   * For inputs sent as text, the tokens as a STRING tensor in the shape of the input's relevance. Padding is the empty
+   * string.
+   */
   tokens: Tensor[];
-  /** ShapleySampling: the standard error of `relevance`, one tensor an input, of its shape; NaN after one pair of orders. */
+  /**
+   * For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. NaN after a
+   * single pair of permutations.
+   */
   standardError: Tensor[];
-  /** Why the answer should not be relied on, a sentence each: relevance that diverges, say. Empty: it can be acted on. */
+  /**
+   * Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer
+   * can be acted on.
+   */
   warnings: string[];
   /**
-   * What `explained` is of the target's output. `output`: the output itself. `logit`: the value before the Softmax or
-   * Sigmoid that the output ends in. `score`: the value before its LogSoftmax. `probability`: the output made one
-   * (Occlusion of the probability, where the output is none). Empty: the server is older than this field.
+   * How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
+   * before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax. `probability`: it is the
+   * output converted to a probability (Occlusion of the probability, for an output that is not one). Empty: the server
+   * is older than this field.
    */
   explainedQuantity: string;
 }
 
 export interface ExplainStreamRequest {
-  /** Chosen by the caller; comes back with the answer. */
+  /** An id that the caller chooses. The response carries the same id. */
   id: string;
   request: ExplainRequest | undefined;
 }
 
 export interface ExplainStreamResponse {
+  /** The id of the request. */
   id: string;
   result: { $case: "response"; value: ExplainResponse } | { $case: "error"; value: ItemError } | undefined;
 }
 
-/** Why one request of a stream failed; the stream itself goes on. */
+/** Why one request of a stream failed. The stream itself continues. */
 export interface ItemError {
-  /** A google.rpc.Code, as the unary call would have ended with. */
+  /** The google.rpc.Code that the unary call would return. */
   code: number;
   message: string;
-  /** Path of the field of ExplainRequest that was wrong, if one was: for example `inputs[0].shape`. */
+  /** Path of the invalid field of ExplainRequest, if there is one; for example `inputs[0].shape`. */
   field: string;
 }
 
@@ -1100,14 +1126,14 @@ export const ItemError: MessageFns<ItemError> = {
   },
 };
 
-/** Predicts and says why: how much of the predicted value every element of the input accounts for. */
+/** Predicts and explains the prediction: how much each element of the input contributes to the predicted value. */
 export type ExplanationServiceService = typeof ExplanationServiceService;
 export const ExplanationServiceService = {
   /**
-   * One batch in, its relevance out.
+   * Explains one batch.
    *
-   * Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field), NOT_FOUND (model or version),
-   * FAILED_PRECONDITION (the model has an operator that the method cannot pass through), RESOURCE_EXHAUSTED.
+   * Errors: INVALID_ARGUMENT (a google.rpc.BadRequest names the field), NOT_FOUND (model or version),
+   * FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
    */
   explain: {
     path: "/lstm_explain.v1.ExplanationService/Explain" as const,
@@ -1119,8 +1145,8 @@ export const ExplanationServiceService = {
     responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
   },
   /**
-   * Many requests over one stream. Answers come as they are ready, in any order, each with the id of its request.
-   * A request that fails is answered by its own error; the stream goes on.
+   * Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
+   * id of its request. A request that fails gets an error of its own, and the stream continues.
    */
   explainStream: {
     path: "/lstm_explain.v1.ExplanationService/ExplainStream" as const,
@@ -1136,25 +1162,25 @@ export const ExplanationServiceService = {
 
 export interface ExplanationServiceServer extends UntypedServiceImplementation {
   /**
-   * One batch in, its relevance out.
+   * Explains one batch.
    *
-   * Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field), NOT_FOUND (model or version),
-   * FAILED_PRECONDITION (the model has an operator that the method cannot pass through), RESOURCE_EXHAUSTED.
+   * Errors: INVALID_ARGUMENT (a google.rpc.BadRequest names the field), NOT_FOUND (model or version),
+   * FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
    */
   explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
   /**
-   * Many requests over one stream. Answers come as they are ready, in any order, each with the id of its request.
-   * A request that fails is answered by its own error; the stream goes on.
+   * Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
+   * id of its request. A request that fails gets an error of its own, and the stream continues.
    */
   explainStream: handleBidiStreamingCall<ExplainStreamRequest, ExplainStreamResponse>;
 }
 
 export interface ExplanationServiceClient extends Client {
   /**
-   * One batch in, its relevance out.
+   * Explains one batch.
    *
-   * Errors: INVALID_ARGUMENT (with google.rpc.BadRequest naming the field), NOT_FOUND (model or version),
-   * FAILED_PRECONDITION (the model has an operator that the method cannot pass through), RESOURCE_EXHAUSTED.
+   * Errors: INVALID_ARGUMENT (a google.rpc.BadRequest names the field), NOT_FOUND (model or version),
+   * FAILED_PRECONDITION (the model has an operator that the method does not support), RESOURCE_EXHAUSTED.
    */
   explain(
     request: ExplainRequest,
@@ -1172,8 +1198,8 @@ export interface ExplanationServiceClient extends Client {
     callback: (error: ServiceError | null, response: ExplainResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Many requests over one stream. Answers come as they are ready, in any order, each with the id of its request.
-   * A request that fails is answered by its own error; the stream goes on.
+   * Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
+   * id of its request. A request that fails gets an error of its own, and the stream continues.
    */
   explainStream(): ClientDuplexStream<ExplainStreamRequest, ExplainStreamResponse>;
   explainStream(options: Partial<CallOptions>): ClientDuplexStream<ExplainStreamRequest, ExplainStreamResponse>;

@@ -12,39 +12,39 @@ export const protobufPackage = "lstm_explain.v1";
 
 export const protobufFileName = "lstm_explain/v1/method.proto";
 
-/** What a gate and its signal receive of the relevance of their product (Arras et al. 2019, arXiv 1909.12114). */
+/** How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114). */
 export enum ProductRule {
-  /** PRODUCT_RULE_UNSPECIFIED - The server's default: ALL. */
+  /** PRODUCT_RULE_UNSPECIFIED - The default of the server, which is ALL. */
   PRODUCT_RULE_UNSPECIFIED = 0,
-  /** PRODUCT_RULE_ALL - "Signal takes all": the gate receives nothing. */
+  /** PRODUCT_RULE_ALL - "Signal takes all": the signal receives all relevance, the gate none. */
   PRODUCT_RULE_ALL = 1,
-  /** PRODUCT_RULE_HALF - One half each. */
+  /** PRODUCT_RULE_HALF - Gate and signal receive one half each. */
   PRODUCT_RULE_HALF = 2,
-  /** PRODUCT_RULE_PROP - In proportion to the two values. */
+  /** PRODUCT_RULE_PROP - Gate and signal share relevance in proportion to their values. */
   PRODUCT_RULE_PROP = 3,
-  /** PRODUCT_RULE_ABS - In proportion to the two absolute values. */
+  /** PRODUCT_RULE_ABS - Gate and signal share relevance in proportion to their absolute values. */
   PRODUCT_RULE_ABS = 4,
   UNRECOGNIZED = -1,
 }
 
-/** What an occlusion lowers. */
+/** The quantity whose change Occlusion measures. */
 export enum Quantity {
-  /** QUANTITY_UNSPECIFIED - The server's default: SCORE. */
+  /** QUANTITY_UNSPECIFIED - The default of the server, which is SCORE. */
   QUANTITY_UNSPECIFIED = 0,
   /** QUANTITY_SCORE - The explained value. */
   QUANTITY_SCORE = 1,
-  /** QUANTITY_PROBABILITY - The output itself if it ends in Softmax or Sigmoid, else Softmax of it. */
+  /** QUANTITY_PROBABILITY - The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax. */
   QUANTITY_PROBABILITY = 2,
   UNRECOGNIZED = -1,
 }
 
-/** Between whom a Shapley value is shared. */
+/** The parts of the input that receive Shapley values. */
 export enum Players {
-  /** PLAYERS_UNSPECIFIED - The server's default: STEPS. */
+  /** PLAYERS_UNSPECIFIED - The default of the server, which is STEPS. */
   PLAYERS_UNSPECIFIED = 0,
   /** PLAYERS_STEPS - Time steps. */
   PLAYERS_STEPS = 1,
-  /** PLAYERS_FEATURES - Features, each for all of time. */
+  /** PLAYERS_FEATURES - Features, each over all time steps. */
   PLAYERS_FEATURES = 2,
   /** PLAYERS_CELLS - Every feature of every time step. */
   PLAYERS_CELLS = 3,
@@ -52,8 +52,8 @@ export enum Players {
 }
 
 /**
- * How relevance is computed. Exactly one method is set; a request without a method gets the model's own default
- * (model.yaml), and without one there, LRP with its defaults.
+ * How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
+ * default, the request uses LRP with its default parameters.
  */
 export interface Method {
   method:
@@ -71,26 +71,32 @@ export interface Method {
 /** Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1). */
 export interface Lrp {
   productRule: ProductRule;
-  /** The stabiliser: relevance is divided by z + epsilon * sign(z). Not negative. Default 0.001. */
+  /** The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001. */
   epsilon?:
     | number
     | undefined;
-  /** Share of the bias and of the stabiliser that is given to the inputs of a sum, in [0, 1]. Default 0: they absorb it. */
+  /**
+   * The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
+   * Default: 0, so that bias and stabiliser absorb it.
+   */
   biasFactor?:
     | number
     | undefined;
-  /** Other rules for some dense and convolutional layers. Default: none. */
+  /** Different rules for some dense and convolutional layers. Default: none. */
   composite?: Composite | undefined;
 }
 
-/** Rules by layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all else, keep Lrp's own epsilon. */
+/**
+ * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
+ * `Lrp.epsilon`.
+ */
 export interface Composite {
   /**
-   * By the name of a node, an operator (`Gemm`), or a kind of layer (`dense`: MatMul, Gemm; `convolution`: Conv,
-   * ConvTranspose). A node's name comes first, then `first`, operator, kind.
+   * The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
+   * `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the kind.
    */
   rules: { [key: string]: Rule };
-  /** For the layers that see the input before any other layer does. */
+  /** The rule for layers that read the input before any other layer does. */
   first?: Rule | undefined;
 }
 
@@ -99,7 +105,7 @@ export interface Composite_RulesEntry {
   value: Rule | undefined;
 }
 
-/** What share input i of a layer gets of the relevance of its output j. Recurrent layers take Epsilon only. */
+/** The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon. */
 export interface Rule {
   rule:
     | { $case: "epsilon"; value: Rule_Epsilon }
@@ -111,43 +117,49 @@ export interface Rule {
     | undefined;
 }
 
-/** x_i w_ij over the stabilised sum (Bach et al. 2015, equation 58). */
+/** x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58). */
 export interface Rule_Epsilon {
-  /** The stabiliser, not negative. Default 1e-6. */
+  /** The stabiliser. Must not be negative. Default: 1e-6. */
   epsilon?: number | undefined;
 }
 
-/** The same with contributions of the output's sign raised by gamma (Montavon et al. 2019, section 10.2.3). */
+/**
+ * As Epsilon, but contributions with the sign of the output are increased by the factor gamma (Montavon et al. 2019,
+ * section 10.2.3).
+ */
 export interface Rule_Gamma {
-  /** Not negative. Default 0.25. */
+  /** Must not be negative. Default: 0.25. */
   gamma?: number | undefined;
 }
 
-/** Positive contributions only (Montavon et al. 2017, equation 12). */
+/** Uses positive contributions only (Montavon et al. 2017, equation 12). */
 export interface Rule_ZPlus {
 }
 
-/** alpha times the positive share less beta times the negative one (Bach et al. 2015, equation 60). */
+/** alpha times the positive share minus beta times the negative share (Bach et al. 2015, equation 60). */
 export interface Rule_AlphaBeta {
-  /** alpha - beta is 1. Default 2. */
+  /** alpha - beta must be 1. Default: 2. */
   alpha?:
     | number
     | undefined;
-  /** Not negative. Default 1. */
+  /** Must not be negative. Default: 1. */
   beta?: number | undefined;
 }
 
-/** Equal shares (Lapuschkin et al. 2019). */
+/** Distributes relevance in equal shares (Lapuschkin et al. 2019). */
 export interface Rule_Flat {
 }
 
-/** For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, over their sum (Montavon et al. 2017, section 5.3). */
+/**
+ * For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these terms (Montavon et
+ * al. 2017, section 5.3).
+ */
 export interface Rule_ZBox {
   /** Lower bound of all inputs. Required. */
   low?:
     | number
     | undefined;
-  /** Upper bound, above `low`. Required. */
+  /** Upper bound of all inputs, greater than `low`. Required. */
   high?: number | undefined;
 }
 
@@ -161,62 +173,60 @@ export interface GradientTimesInput {
 
 /** Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017). */
 export interface IntegratedGradients {
-  /** Points on the line. Default 50. */
+  /** Number of points on the line. Default: 50. */
   steps?:
     | number
     | undefined;
   /**
-   * The starting point, one tensor an input, by name; an input without one starts at zero. It broadcasts to the input:
-   * a scalar, one entry a feature, or the whole shape. Of token ids: the tokens whose vectors are the starting point.
+   * The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
+   * broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
+   * ids, the tokens whose embeddings are the starting point.
    */
   baseline: Tensor[];
 }
 
 /** Gradients averaged over noisy copies of the input (Smilkov et al. 2017). */
 export interface SmoothGrad {
-  /** Noisy copies. Default 25. */
+  /** Number of noisy copies. Default: 25. */
   samples?:
     | number
     | undefined;
-  /** Standard deviation of the noise, as a share of the input's range. Default 0.1. */
+  /** Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1. */
   noise?:
     | number
     | undefined;
-  /** Default 0. */
+  /** Seed of the random number generator. Default: 0. */
   seed?: bigint | undefined;
 }
 
-/** Fall of the explained value when a window of time steps is replaced by the baseline. */
+/** How much the explained value decreases when a baseline replaces a window of time steps. */
 export interface Occlusion {
-  /** Time steps replaced together. Default 1. */
+  /** Number of time steps that are replaced together. Default: 1. */
   window?:
     | number
     | undefined;
-  /**
-   * What replaces them, one tensor an input, by name, that broadcasts to the input; an input without one is replaced by
-   * zero.
-   */
+  /** The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero. */
   baseline: Tensor[];
-  /** Of which value the fall is taken. */
+  /** The quantity whose decrease is measured. */
   of: Quantity;
 }
 
-/** Shapley values, estimated over random orders. Every second order is the reverse of the one before it. */
+/** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
 export interface ShapleySampling {
-  /** Orders drawn. Default 25. */
+  /** Number of permutations. Default: 25. */
   permutations?:
     | number
     | undefined;
-  /** Default 0. */
+  /** Seed of the random number generator. Default: 0. */
   seed?:
     | bigint
     | undefined;
   /**
-   * What stands for an absent player, one tensor an input, by name, that broadcasts to the input; an input without one:
-   * zero.
+   * The value of absent players: one tensor per input, by name, that is broadcast to the shape of the input. The
+   * default is zero.
    */
   baseline: Tensor[];
-  /** Who plays. */
+  /** The players. */
   over: Players;
 }
 

@@ -37,13 +37,14 @@ export enum ModelState {
   UNRECOGNIZED = -1,
 }
 
+/** Declares an input or an output of a model. */
 export interface TensorSpec {
   name: string;
   dtype: DataType;
   shape: Dimension[];
 }
 
-/** One axis: of fixed size, or with a symbolic name. */
+/** One axis of a tensor, with a fixed size or a symbolic name. */
 export interface Dimension {
   dimension: { $case: "size"; value: bigint } | { $case: "symbol"; value: string } | undefined;
 }
@@ -53,19 +54,19 @@ export interface ModelSummary {
   version: string;
   state: ModelState;
   /**
-   * Why the state is FAILED. In the state READY: why newer files could not be loaded, if so; what was loaded before
-   * answers then.
+   * In the state FAILED, the reason. In the state READY, why newer files of this version could not be loaded, if that
+   * happened; the files that were loaded before then stay in service.
    */
   reason: string;
   description: string;
 }
 
-/** What will happen at one node of the graph. */
+/** What LRP does at one node of the graph. */
 export interface NodeReport {
   name: string;
   opType: string;
   supported: boolean;
-  /** The rule that LRP will use, or why there is none. */
+  /** The rule that LRP uses, or the reason why there is none. */
   rule: string;
 }
 
@@ -77,26 +78,29 @@ export interface ModelDetail {
   summary: ModelSummary | undefined;
   inputs: TensorSpec[];
   outputs: TensorSpec[];
-  /** Whether LRP can explain the model; perturbation methods always can. */
+  /** Whether LRP supports the model. Perturbation methods support all models. */
   lrpSupported: boolean;
   nodes: NodeReport[];
   defaultMethod: Method | undefined;
   defaultTarget:
     | Target
     | undefined;
-  /** Output name to the names of the entries of its last axis. */
+  /** Maps the name of an output to the names of the entries on its last axis. */
   classNames: { [key: string]: Names };
-  /** Input name to the names of the entries of its last axis. */
+  /** Maps the name of an input to the names of the entries on its last axis. */
   featureNames: { [key: string]: Names };
-  /** Inputs that may be sent as text. */
+  /** Inputs that accept text. */
   textInputs: string[];
-  /** Input name to the axis along which its samples lie. An input without such an axis is not there. */
+  /** Maps the name of an input to its batch axis. Omits inputs without a batch axis. */
   batchAxes: { [key: string]: number };
-  /** Input name to the axis along which its time steps lie. An input without such an axis is not there. */
+  /** Maps the name of an input to its time axis. Omits inputs without a time axis. */
   timeAxes: { [key: string]: number };
-  /** Input or output name to its unit: one of all entries, or one for each entry of the last axis. */
+  /** Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis. */
   units: { [key: string]: Names };
-  /** Inputs of which batch_axes and time_axes are a guess: neither does the graph show them, nor model.yaml say them. */
+  /**
+   * Inputs whose entries in batch_axes and time_axes are guesses, because neither the graph nor model.yaml determines
+   * them.
+   */
   guessedAxes: string[];
 }
 
@@ -134,7 +138,7 @@ export interface ListModelsResponse {
 
 export interface GetModelRequest {
   name: string;
-  /** Empty: the newest version that is ready. */
+  /** If empty, the newest version that is ready. */
   version: string;
 }
 
@@ -144,15 +148,15 @@ export interface GetModelResponse {
 
 export interface ImportModelRequest {
   part: { $case: "start"; value: ImportModelStart } | //
-  /** Bytes of model.onnx, or of the file that was announced last, in order. */
+  /** The next bytes of model.onnx, or of the file that was announced last. */
   { $case: "chunk"; value: Buffer } | //
-  /** Another file follows; all bytes of the one before it have been sent. */
+  /** Announces another file. All bytes of the previous file must have been sent. */
   { $case: "file"; value: ImportModelFile } | undefined;
 }
 
-/** A file beside model.onnx: weights that are kept apart from it, or a tokenizer. */
+/** An additional file of the model: external weights, or a tokenizer. */
 export interface ImportModelFile {
-  /** As model.onnx or model.yaml calls it; without a folder. */
+  /** The name by which model.onnx or model.yaml refers to the file. Must not contain a folder. */
   name: string;
   /** SHA-256 of the whole file, 32 bytes. */
   sha256: Buffer;
@@ -162,13 +166,13 @@ export interface ImportModelFile {
 
 export interface ImportModelStart {
   name: string;
-  /** Empty: one above the newest. */
+  /** If empty, the newest version plus one. */
   version: string;
   /** SHA-256 of the whole model.onnx, 32 bytes. */
   sha256: Buffer;
   /** Size of the whole model.onnx in bytes. */
   size: bigint;
-  /** Content of model.yaml, if any. */
+  /** Content of model.yaml. Optional. */
   configYaml: string;
 }
 
@@ -178,7 +182,7 @@ export interface ImportModelResponse {
 
 export interface DeleteModelRequest {
   name: string;
-  /** Empty: every version. */
+  /** If empty, all versions. */
   version: string;
 }
 
@@ -1896,10 +1900,10 @@ export const DeleteModelResponse: MessageFns<DeleteModelResponse> = {
   },
 };
 
-/** The models that this server has, and their comings and goings. */
+/** Lists, describes, imports and deletes models. */
 export type ModelServiceService = typeof ModelServiceService;
 export const ModelServiceService = {
-  /** Every model and version, those that failed to load too. */
+  /** Lists all models and versions, including those that failed to load. */
   listModels: {
     path: "/lstm_explain.v1.ModelService/ListModels" as const,
     requestStream: false as const,
@@ -1909,7 +1913,7 @@ export const ModelServiceService = {
     responseSerialize: (value: ListModelsResponse): Buffer => Buffer.from(ListModelsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListModelsResponse => ListModelsResponse.decode(value),
   },
-  /** One model with its inputs, outputs, defaults, and what can be explained. */
+  /** Describes one model: its inputs, outputs and defaults, and what can be explained. */
   getModel: {
     path: "/lstm_explain.v1.ModelService/GetModel" as const,
     requestStream: false as const,
@@ -1920,8 +1924,9 @@ export const ModelServiceService = {
     responseDeserialize: (value: Buffer): GetModelResponse => GetModelResponse.decode(value),
   },
   /**
-   * Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
-   * file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
+   * Adds a version of a model. The first message carries `start`; the following messages carry the chunks of
+   * model.onnx. For each additional file, one message with `file` announces it and messages with its chunks follow. The
+   * server refuses the call unless it is configured to allow imports.
    */
   importModel: {
     path: "/lstm_explain.v1.ModelService/ImportModel" as const,
@@ -1932,7 +1937,10 @@ export const ModelServiceService = {
     responseSerialize: (value: ImportModelResponse): Buffer => Buffer.from(ImportModelResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ImportModelResponse => ImportModelResponse.decode(value),
   },
-  /** Removes a version, or the whole model. Off unless the server allows it. */
+  /**
+   * Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
+   * imports.
+   */
   deleteModel: {
     path: "/lstm_explain.v1.ModelService/DeleteModel" as const,
     requestStream: false as const,
@@ -1945,21 +1953,25 @@ export const ModelServiceService = {
 } as const;
 
 export interface ModelServiceServer extends UntypedServiceImplementation {
-  /** Every model and version, those that failed to load too. */
+  /** Lists all models and versions, including those that failed to load. */
   listModels: handleUnaryCall<ListModelsRequest, ListModelsResponse>;
-  /** One model with its inputs, outputs, defaults, and what can be explained. */
+  /** Describes one model: its inputs, outputs and defaults, and what can be explained. */
   getModel: handleUnaryCall<GetModelRequest, GetModelResponse>;
   /**
-   * Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
-   * file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
+   * Adds a version of a model. The first message carries `start`; the following messages carry the chunks of
+   * model.onnx. For each additional file, one message with `file` announces it and messages with its chunks follow. The
+   * server refuses the call unless it is configured to allow imports.
    */
   importModel: handleClientStreamingCall<ImportModelRequest, ImportModelResponse>;
-  /** Removes a version, or the whole model. Off unless the server allows it. */
+  /**
+   * Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
+   * imports.
+   */
   deleteModel: handleUnaryCall<DeleteModelRequest, DeleteModelResponse>;
 }
 
 export interface ModelServiceClient extends Client {
-  /** Every model and version, those that failed to load too. */
+  /** Lists all models and versions, including those that failed to load. */
   listModels(
     request: ListModelsRequest,
     callback: (error: ServiceError | null, response: ListModelsResponse) => void,
@@ -1975,7 +1987,7 @@ export interface ModelServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListModelsResponse) => void,
   ): ClientUnaryCall;
-  /** One model with its inputs, outputs, defaults, and what can be explained. */
+  /** Describes one model: its inputs, outputs and defaults, and what can be explained. */
   getModel(
     request: GetModelRequest,
     callback: (error: ServiceError | null, response: GetModelResponse) => void,
@@ -1992,8 +2004,9 @@ export interface ModelServiceClient extends Client {
     callback: (error: ServiceError | null, response: GetModelResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Adds a version of a model. The first message carries `start`, then come the `chunk`s of model.onnx; each further
-   * file that belongs to it is announced by a `file` and followed by its chunks. Off unless the server allows it.
+   * Adds a version of a model. The first message carries `start`; the following messages carry the chunks of
+   * model.onnx. For each additional file, one message with `file` announces it and messages with its chunks follow. The
+   * server refuses the call unless it is configured to allow imports.
    */
   importModel(
     callback: (error: ServiceError | null, response: ImportModelResponse) => void,
@@ -2011,7 +2024,10 @@ export interface ModelServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ImportModelResponse) => void,
   ): ClientWritableStream<ImportModelRequest>;
-  /** Removes a version, or the whole model. Off unless the server allows it. */
+  /**
+   * Removes one version of a model, or all versions. The server refuses the call unless it is configured to allow
+   * imports.
+   */
   deleteModel(
     request: DeleteModelRequest,
     callback: (error: ServiceError | null, response: DeleteModelResponse) => void,

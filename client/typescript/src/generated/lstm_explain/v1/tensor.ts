@@ -11,7 +11,7 @@ export const protobufPackage = "lstm_explain.v1";
 
 export const protobufFileName = "lstm_explain/v1/tensor.proto";
 
-/** Element types of a Tensor. The width of an element in `Tensor.data` is given behind each. */
+/** Element types of a Tensor, with the size of one element in `Tensor.data`. */
 export enum DataType {
   DATA_TYPE_UNSPECIFIED = 0,
   /** DATA_TYPE_FLOAT32 - IEEE 754 binary32, 4 bytes. */
@@ -24,21 +24,21 @@ export enum DataType {
   DATA_TYPE_INT32 = 4,
   /** DATA_TYPE_INT64 - Two's complement, 8 bytes. */
   DATA_TYPE_INT64 = 5,
-  /** DATA_TYPE_BOOL - 1 byte, 0 or 1. */
+  /** DATA_TYPE_BOOL - 1 byte, with the value 0 or 1. */
   DATA_TYPE_BOOL = 6,
-  /** DATA_TYPE_STRING - UTF-8 text; every element is a 4-byte little-endian length followed by that many bytes. */
+  /** DATA_TYPE_STRING - UTF-8 text. Each element is a 4-byte little-endian length followed by that number of bytes. */
   DATA_TYPE_STRING = 7,
   UNRECOGNIZED = -1,
 }
 
 /** A dense array. */
 export interface Tensor {
-  /** The name of the model's input, output or inner value. Empty where the field that holds the tensor says what it is. */
+  /** The name of the input, output or inner value of the model. Empty if the field that holds the tensor identifies it. */
   name: string;
   dtype: DataType;
-  /** Extent of each axis, outermost first; empty for a scalar. No extent is negative. */
+  /** The size of each axis, outermost first. Empty for a scalar. Sizes must not be negative. */
   shape: bigint[];
-  /** The elements, row-major (C order), little-endian, without padding: product(shape) times the element's width. */
+  /** The elements in row-major (C) order, little-endian, without padding: product(shape) times the size of one element. */
   data: Buffer;
 }
 
