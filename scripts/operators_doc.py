@@ -85,10 +85,12 @@ def named(name: str, slots: tuple[int, ...]) -> str:
 
 
 def row(name: str, op: Operator) -> str:
-    notes = [f"steers: {named(name, op.ignores)}"] if op.ignores and op.kind is not Kind.CONTROL else []
-    notes += [f"steers beside live data: {named(name, op.alone)}"] if op.alone else []
+    notes = (
+        [f"steers: {named(name, op.nondifferentiable)}"] if op.nondifferentiable and op.kind is not Kind.CONTROL else []
+    )
+    notes += [f"steers beside live data: {named(name, op.lookup_slots)}"] if op.lookup_slots else []
     notes += [f"gate: {named(name, (op.gate,))}"] if op.gate is not None else []
-    notes += ["relevance of what it adds itself is absorbed"] if op.drops else []
+    notes += ["relevance of what it adds itself is absorbed"] if op.inserts_constants else []
     notes += [op.note] if op.note else []
     own = kinds(name, op)
     rules = dict.fromkeys(RULES[kind] for kind in own)

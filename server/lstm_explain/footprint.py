@@ -172,7 +172,7 @@ def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
     graph = engine.graph
     root = {name: name for name in (*graph.inputs, *graph.constants)}
     for node in graph.nodes:
-        views = Trait.SAME_MEMORY in TABLE.traits(node.op)
+        views = Trait.ALIASES_INPUT in TABLE.traits(node.op)
         root.update((o, root[node.inputs[0]] if views else o) for o in node.outputs if o)
     last = {root[name]: i for i, node in enumerate(graph.nodes) for name in (*node.inputs, *node.captured) if name}
     last.update(dict.fromkeys((root[name] for name in graph.outputs), len(graph.nodes)))
@@ -182,7 +182,7 @@ def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
     for i, node in enumerate(graph.nodes):
         ending = {name for name in live if last.get(name, -1) <= i}
         made = {root[o] for o in node.outputs if o} - known - live
-        in_place = Trait.OWN_MEMORY not in TABLE.traits(node.op) and ending
+        in_place = Trait.NOT_IN_PLACE not in TABLE.traits(node.op) and ending
         moments.append([*(live - ending if in_place else live), *made, f"inside {node.name}"])
         live = (live - ending) | {name for name in made if last.get(name, -1) > i}
     return moments

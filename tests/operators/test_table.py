@@ -11,22 +11,22 @@ import pytest
 from lstm_explain.graph import recurrent_operands
 from lstm_explain.methods.composite import LAYERS
 from lstm_explain.operators import TABLE, Kind, Operator, Trait
-from lstm_explain.operators.operator import Table, aligned, lacks, not_stated
+from lstm_explain.operators.operator import Table, aligned, missing_fields, undeclared
 from tests.operators import CASES
 from tests.operators.case import Case, outputs_of
 
 INCOMPLETE = {
     "Relu without a derivative": ("Relu", {"vjp": None}, "vjp"),
-    "Softmax that does not say where samples lie": ("Softmax", {"layout": not_stated}, "layout"),
-    "Softmax that does not say where axes run": ("Softmax", {"axes": not_stated}, "axes"),
-    "Tile that does not say where samples lie": ("Tile", {"layout": not_stated}, "layout"),
-    "Gather, whose kind depends on the node": ("Gather", {"layout": not_stated}, "layout"),
+    "Softmax that does not say where samples lie": ("Softmax", {"layout": undeclared}, "layout"),
+    "Softmax that does not say where axes run": ("Softmax", {"axes": undeclared}, "axes"),
+    "Tile that does not say where samples lie": ("Tile", {"layout": undeclared}, "layout"),
+    "Gather, whose kind depends on the node": ("Gather", {"layout": undeclared}, "layout"),
     "Add that spreads nothing": ("Add", {"spread": None}, "spread"),
     "Conv that spreads nothing": ("Conv", {"spread": None}, "spread"),
-    "Conv that does not count its units": ("Conv", {"fan_in": not_stated}, "fan_in"),
+    "Conv that does not count its units": ("Conv", {"fan_in": undeclared}, "fan_in"),
     "LSTM without kernels": ("LSTM", {"cell": None}, "cell"),
     "LSTM without states": ("LSTM", {"states": ()}, "states"),
-    "Range that does not say where axes run": ("Range", {"axes": not_stated}, "axes"),
+    "Range that does not say where axes run": ("Range", {"axes": undeclared}, "axes"),
 }
 
 
@@ -49,7 +49,7 @@ def test_element_wise_operators_need_not_say_where_anything_lies() -> None:
 
 
 def test_every_entry_is_whole() -> None:
-    assert {name: lacks(op) for name, op in TABLE.ops.items() if lacks(op)} == {}
+    assert {name: missing_fields(op) for name, op in TABLE.ops.items() if missing_fields(op)} == {}
 
 
 def test_entries_agree_with_what_the_layers_below_know() -> None:
@@ -89,7 +89,7 @@ def test_an_element_wise_operator_changes_in_the_same_place_only(case: Case) -> 
     op = entry_of(case)
     assert op is not None
     for slot in case.live:
-        if slot not in op.ignores:
+        if slot not in op.nondifferentiable:
             changes, places = disturbed(case, slot)
             assert not (changes & ~places).any()
 

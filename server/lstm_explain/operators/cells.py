@@ -296,9 +296,9 @@ def recurrent(cell: type[Recurrent], note: str = "") -> Operator:
     slots = cell.state_slots
     return Operator(
         Kind.RECURRENT,
-        traits=Trait.OWN_MEMORY,
-        carries=(0, *slots),
-        ignores=(4,),
+        traits=Trait.NOT_IN_PLACE,
+        differentiable=(0, *slots),
+        nondifferentiable=(4,),
         axes=axis_rules.recurrent(slots),
         roles=axis_rules.recurrent_roles(slots),
         states=slots,

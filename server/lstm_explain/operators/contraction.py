@@ -28,7 +28,7 @@ from lstm_explain.operators.operator import (
 )
 
 Shape = tuple[int, ...]
-MOST_TERMS = 1 << 21  # terms looked at at once, where they have to be looked at one by one
+MAX_TERMS = 1 << 21  # terms looked at at once, where they have to be looked at one by one
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Contraction:
         views = [self._aligned(x, own, labels) for x, own in zip(factors, self.operands, strict=True)]
         extents = [self._extent(c) for c in summed]
         count = math.prod(extents)
-        rows = max(1, MOST_TERMS // max(density.size, 1))
+        rows = max(1, MAX_TERMS // max(density.size, 1))
         totals, absorbed = [np.zeros(x.shape, x.dtype) for x in factors], np.zeros_like(density)
         for start in range(0, count, rows):
             places = np.unravel_index(np.arange(start, min(start + rows, count)), extents)
@@ -144,9 +144,9 @@ class Matrices(Contraction):
         return np.asarray(g @ turned if slot == 0 else turned @ g)
 
 
-def share_matmul(s: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
     """Vectors are completed to matrices and batch axes made alike, as np.matmul does."""
-    a, b = s.x(0), s.x(1)
+    a, b = ctx.x(0), ctx.x(1)
     left, right = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     labels = "".join(chr(ord("A") + i) for i in range(len(batch)))
@@ -154,7 +154,7 @@ def share_matmul(s: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[
     matrices = Matrices((f"{labels}ik", f"{labels}kj"), f"{labels}ij", extents)
     out = (*batch, left.shape[-2], right.shape[-1])
     factors = [np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (left, right)]
-    parts, absorbed = matrices.shares(r.reshape(out), s.y().reshape(out), factors[0], factors[1], gate, lrp)
+    parts, absorbed = matrices.shares(r.reshape(out), ctx.y().reshape(out), factors[0], factors[1], gate, lrp)
     narrow = [unbroadcast(part, x.shape) for part, x in zip(parts, (left, right), strict=True)]
     return [narrow[0].reshape(a.shape), narrow[1].reshape(b.shape)], absorbed.reshape(r.shape)
 
@@ -178,33 +178,33 @@ def _labels(equation: str, ranks: list[int]) -> tuple[tuple[str, ...], str]:
     return operands, spare[:most] + "".join(once)
 
 
-def _contraction(s: NodeContext) -> Contraction:
+def _contraction(ctx: NodeContext) -> Contraction:
     """The equation over ASCII letters, which is what NumPy takes; of a label that an operand repeats, the diagonal."""
-    labels, out = _written(s)
-    shapes = [s.shape(i) for i in range(len(labels))]
+    labels, out = _written(ctx)
+    shapes = [ctx.shape(i) for i in range(len(labels))]
     extents = {c: n for term, shape in zip(labels, shapes, strict=True) for c, n in zip(term, shape, strict=True)}
     return Contraction(tuple("".join(dict.fromkeys(term)) for term in labels), out, extents)
 
 
-def _written(s: NodeContext) -> tuple[tuple[str, ...], str]:
-    operands, out = _labels(s.attribute("equation"), [len(s.shape(i)) for i in range(len(s.node.inputs))])
+def _written(ctx: NodeContext) -> tuple[tuple[str, ...], str]:
+    operands, out = _labels(ctx.attribute("equation"), [len(ctx.shape(i)) for i in range(len(ctx.node.inputs))])
     names = {c: chr(ord("a") + i) for i, c in enumerate(dict.fromkeys("".join(operands)))}
     return tuple("".join(names[c] for c in term) for term in operands), "".join(names[c] for c in out)
 
 
-def _diagonal(s: NodeContext, slot: int, x: Array) -> Array:
+def _diagonal(ctx: NodeContext, slot: int, x: Array) -> Array:
     """Where all axes of a repeated label have the same place; a view."""
-    labels = _written(s)[0][slot]
+    labels = _written(ctx)[0][slot]
     kept = "".join(dict.fromkeys(labels))
     return x if kept == labels else np.einsum(f"{labels}->{kept}", x)
 
 
-def _on_diagonal(s: NodeContext, slot: int, r: Array) -> Array:
+def _on_diagonal(ctx: NodeContext, slot: int, r: Array) -> Array:
     """Back to the operand, which has zeros elsewhere."""
-    if r.ndim == len(s.shape(slot)):
+    if r.ndim == len(ctx.shape(slot)):
         return r
-    whole = np.zeros(s.shape(slot), r.dtype)
-    _diagonal(s, slot, whole)[...] = r
+    whole = np.zeros(ctx.shape(slot), r.dtype)
+    _diagonal(ctx, slot, whole)[...] = r
     return whole
 
 
@@ -212,19 +212,21 @@ def _einsum_kind(node: Node, live: tuple[int, ...]) -> Kind:
     return Kind.PRODUCT if len(live) > 1 else Kind.MAP
 
 
-def _einsum(s: NodeContext, slot: int, g: Array) -> Array:
-    others = [None if i == slot else _diagonal(s, i, s.x(i)) for i in range(len(s.node.inputs))]
-    return _on_diagonal(s, slot, _contraction(s).vjp(slot, g, others))
+def _einsum(ctx: NodeContext, slot: int, g: Array) -> Array:
+    others = [None if i == slot else _diagonal(ctx, i, ctx.x(i)) for i in range(len(ctx.node.inputs))]
+    return _on_diagonal(ctx, slot, _contraction(ctx).vjp(slot, g, others))
 
 
-def _einsum_share(s: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-    factors = [_diagonal(s, i, s.x(i)) for i in (0, 1)]
-    parts, absorbed = _contraction(s).shares(r, s.y(), factors[0], factors[1], gate, lrp)
-    return [_on_diagonal(s, i, part) for i, part in enumerate(parts)], absorbed
+def _einsum_share(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+    factors = [_diagonal(ctx, i, ctx.x(i)) for i in (0, 1)]
+    parts, absorbed = _contraction(ctx).shares(r, ctx.y(), factors[0], factors[1], gate, lrp)
+    return [_on_diagonal(ctx, i, part) for i, part in enumerate(parts)], absorbed
 
 
-def _einsum_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    operands, written = _written(s)
+def _einsum_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    operands, written = _written(ctx)
     label, own = written[layout.axis], operands[slot]
     if label not in own:
         raise SamplesMixed
@@ -236,13 +238,13 @@ add(
     Operator(
         _einsum_kind,
         _einsum,
-        Trait.OWN_MEMORY,
-        reads=("s", "shapes", "others"),
-        spread=lambda s, slot, amount: _on_diagonal(s, slot, _contraction(s).spread(slot, amount)),
-        fan_in=lambda s, slot: _contraction(s).fan_in(slot),
+        Trait.NOT_IN_PLACE,
+        saved=("shape", "shapes", "others"),
+        spread=lambda ctx, slot, amount: _on_diagonal(ctx, slot, _contraction(ctx).spread(slot, amount)),
+        fan_in=lambda ctx, slot: _contraction(ctx).fan_in(slot),
         layout=_einsum_layout,
         axes=axis_rules.contracted,
-        share=_einsum_share,
+        product_rule=_einsum_share,
         note="two operands at a time; two live ones as in MatMul",
     ),
 )

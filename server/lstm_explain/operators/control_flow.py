@@ -11,6 +11,9 @@ def _check_scan(node: Node) -> str:
     return "" if node.opset >= 9 else "the Scan of opset 8, with its own batch axis, has no rule"
 
 
-add("If", Operator(Kind.CONTROL, ignores=(0,), axes=axis_rules.unknown, note="the branch taken"))
-add("Loop", Operator(Kind.CONTROL, ignores=(0, 1), axes=axis_rules.unknown, note="every iteration, last to first"))
+add("If", Operator(Kind.CONTROL, nondifferentiable=(0,), axes=axis_rules.unknown, note="the branch taken"))
+add(
+    "Loop",
+    Operator(Kind.CONTROL, nondifferentiable=(0, 1), axes=axis_rules.unknown, note="every iteration, last to first"),
+)
 add("Scan", Operator(Kind.CONTROL, check=_check_scan, axes=axis_rules.unknown, note="every iteration, last to first"))

@@ -88,29 +88,29 @@ class Windows:
         return np.sum([ones[tap] for tap in self.taps()], axis=0)
 
 
-def _ints(s: NodeContext, name: str, rank: int, default: int) -> Shape:
-    return tuple(s.attribute(name) or (default,) * rank)
+def _ints(ctx: NodeContext, name: str, rank: int, default: int) -> Shape:
+    return tuple(ctx.attribute(name) or (default,) * rank)
 
 
-def _before(s: NodeContext, size: Shape, out: Shape, kernel: Shape, strides: Shape, dilations: Shape) -> Shape:
+def _before(ctx: NodeContext, size: Shape, out: Shape, kernel: Shape, strides: Shape, dilations: Shape) -> Shape:
     """Padding in front of each axis. `auto_pad` centres the windows and says where the odd element goes."""
-    mode = s.attribute("auto_pad", "NOTSET")
+    mode = ctx.attribute("auto_pad", "NOTSET")
     if mode == "VALID":
         return (0,) * len(size)
     if mode in ("NOTSET", ""):
-        return tuple(s.attribute("pads") or (0,) * len(size))[: len(size)]
+        return tuple(ctx.attribute("pads") or (0,) * len(size))[: len(size)]
     reach = [(o - 1) * t + (k - 1) * d + 1 for o, t, k, d in zip(out, strides, kernel, dilations, strict=True)]
     total = [max(r - n, 0) for r, n in zip(reach, size, strict=True)]
     return tuple(t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in total)
 
 
-def _windows(s: NodeContext, size: Shape, out: Shape, kernel: Shape) -> Windows:
-    strides, dilations = _ints(s, "strides", len(size), 1), _ints(s, "dilations", len(size), 1)
-    before = _before(s, size, out, kernel, strides, dilations)
+def _windows(ctx: NodeContext, size: Shape, out: Shape, kernel: Shape) -> Windows:
+    strides, dilations = _ints(ctx, "strides", len(size), 1), _ints(ctx, "dilations", len(size), 1)
+    before = _before(ctx, size, out, kernel, strides, dilations)
     return Windows(size, out, kernel, strides, dilations, before)
 
 
-def batch_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+def batch_layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
     """Channels are mixed and positions move: samples stay apart on the first axis alone."""
     if layout.axis != 0:
         raise SamplesMixed
@@ -118,7 +118,7 @@ def batch_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, sha
 
 
 def _channel_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
     if layout.axis > 1:
         raise SamplesMixed
@@ -128,36 +128,36 @@ def _channel_layout(
 # --- convolution -------------------------------------------------------------------------------------------------
 
 
-def _conv_windows(s: NodeContext, out: Shape) -> Windows:
-    return _windows(s, s.shape(0)[2:], out, s.x(1).shape[2:])
+def _conv_windows(ctx: NodeContext, out: Shape) -> Windows:
+    return _windows(ctx, ctx.shape(0)[2:], out, ctx.x(1).shape[2:])
 
 
-def _by_group(s: NodeContext, a: Array) -> Array:
+def _by_group(ctx: NodeContext, a: Array) -> Array:
     """[N, channels, ...] -> [N, groups, channels of one, positions]."""
-    groups = s.attribute("group", 1)
+    groups = ctx.attribute("group", 1)
     return a.reshape(a.shape[0], groups, a.shape[1] // groups, -1)
 
 
-def _conv_with(s: NodeContext, weights: Array, g: Array) -> Array:
+def _conv_with(ctx: NodeContext, weights: Array, g: Array) -> Array:
     """Transposed convolution of `g` [N, M, *out] with the weights [M, C / groups, *kernel]."""
-    windows, groups = _conv_windows(s, g.shape[2:]), s.attribute("group", 1)
+    windows, groups = _conv_windows(ctx, g.shape[2:]), ctx.attribute("group", 1)
     W = weights.reshape(groups, weights.shape[0] // groups, -1)
-    columns = np.swapaxes(W, 1, 2) @ _by_group(s, g)
-    return windows.fold(columns.reshape(g.shape[0], s.shape(0)[1], math.prod(windows.kernel), *windows.out))
+    columns = np.swapaxes(W, 1, 2) @ _by_group(ctx, g)
+    return windows.fold(columns.reshape(g.shape[0], ctx.shape(0)[1], math.prod(windows.kernel), *windows.out))
 
 
-def _conv(s: NodeContext, slot: int, g: Array) -> Array:
-    return _conv_with(s, s.x(1), g)
+def _conv(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _conv_with(ctx, ctx.x(1), g)
 
 
-def _conv_spread(s: NodeContext, slot: int, amount: Array) -> Array:
+def _conv_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     """Padding is no unit: at the border, fewer share."""
-    W = s.x(1)
-    windows = _conv_windows(s, amount.shape[2:])
+    W = ctx.x(1)
+    windows = _conv_windows(ctx, amount.shape[2:])
     share, orphans = _shares(amount, windows.counts() * W.shape[1])
-    by_group = _by_group(s, share).sum(axis=2).reshape(len(amount), -1, 1, *windows.out)
-    spread = np.repeat(windows.fold_same(by_group), W.shape[1], axis=2).reshape(s.shape(0))
-    return spread + orphans / math.prod(s.shape(0)[1:])
+    by_group = _by_group(ctx, share).sum(axis=2).reshape(len(amount), -1, 1, *windows.out)
+    spread = np.repeat(windows.fold_same(by_group), W.shape[1], axis=2).reshape(ctx.shape(0))
+    return spread + orphans / math.prod(ctx.shape(0)[1:])
 
 
 def _shares(amount: Array, units: Array) -> tuple[Array, Array]:
@@ -166,18 +166,18 @@ def _shares(amount: Array, units: Array) -> tuple[Array, Array]:
     return (np.where(units == 0, 0, amount) / np.maximum(units, 1)).astype(amount.dtype), orphaned
 
 
-def _bias(s: NodeContext) -> Array | None:
-    return s.x(2).reshape(1, -1, *(1,) * (len(s.shape(0)) - 2)) if s.has(2) else None
+def _bias(ctx: NodeContext) -> Array | None:
+    return ctx.x(2).reshape(1, -1, *(1,) * (len(ctx.shape(0)) - 2)) if ctx.has(2) else None
 
 
-def _conv_fan_in(s: NodeContext, slot: int) -> float:
-    return float(math.prod(s.x(1).shape[1:]))
+def _conv_fan_in(ctx: NodeContext, slot: int) -> float:
+    return float(math.prod(ctx.x(1).shape[1:]))
 
 
 _WEIGHTED = {
-    "traits": Trait.OWN_MEMORY,
-    "carries": (0,),
-    "reads": ("s", "others"),
+    "traits": Trait.NOT_IN_PLACE,
+    "differentiable": (0,),
+    "saved": ("shape", "others"),
     "bias": _bias,
     "layout": batch_layout,
     "axes": axis_rules.channels_mixed,
@@ -189,16 +189,16 @@ add("Conv", Operator(Kind.MAP, _conv, **_CONV))  # type: ignore[arg-type]
 # --- transposed convolution --------------------------------------------------------------------------------------
 
 
-def _transposed_windows(s: NodeContext, out: Shape) -> Windows:
+def _transposed_windows(ctx: NodeContext, out: Shape) -> Windows:
     """The windows lie over the output, one for each position of the input."""
-    size, kernel = s.shape(0)[2:], s.x(1).shape[2:]
+    size, kernel = ctx.shape(0)[2:], ctx.x(1).shape[2:]
     rank = len(size)
-    strides, dilations = _ints(s, "strides", rank, 1), _ints(s, "dilations", rank, 1)
-    mode = s.attribute("auto_pad", "NOTSET")
-    if mode in ("NOTSET", "") and "output_shape" not in s.node.attributes:
-        before = tuple(s.attribute("pads") or (0,) * rank)[:rank]
+    strides, dilations = _ints(ctx, "strides", rank, 1), _ints(ctx, "dilations", rank, 1)
+    mode = ctx.attribute("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "") and "output_shape" not in ctx.node.attributes:
+        before = tuple(ctx.attribute("pads") or (0,) * rank)[:rank]
     else:
-        more = _ints(s, "output_padding", rank, 0)
+        more = _ints(ctx, "output_padding", rank, 0)
         reach = [
             (n - 1) * t + (k - 1) * d + 1 + e
             for n, t, k, d, e in zip(size, strides, kernel, dilations, more, strict=True)
@@ -208,26 +208,26 @@ def _transposed_windows(s: NodeContext, out: Shape) -> Windows:
     return Windows(out, size, kernel, strides, dilations, before)
 
 
-def _conv_transpose(s: NodeContext, slot: int, g: Array) -> Array:
-    W, groups = s.x(1), s.attribute("group", 1)
-    windows = _transposed_windows(s, g.shape[2:])
+def _conv_transpose(ctx: NodeContext, slot: int, g: Array) -> Array:
+    W, groups = ctx.x(1), ctx.attribute("group", 1)
+    windows = _transposed_windows(ctx, g.shape[2:])
     columns = windows.unfold(g)  # [N, M, kernel elements, *positions of the input]
     columns = columns.reshape(g.shape[0], groups, W.shape[1] * math.prod(windows.kernel), -1)
-    return (W.reshape(groups, W.shape[0] // groups, -1) @ columns).reshape(s.shape(0))
+    return (W.reshape(groups, W.shape[0] // groups, -1) @ columns).reshape(ctx.shape(0))
 
 
-def _conv_transpose_spread(s: NodeContext, slot: int, amount: Array) -> Array:
-    W, groups = s.x(1), s.attribute("group", 1)
-    windows = _transposed_windows(s, amount.shape[2:])
+def _conv_transpose_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
+    W, groups = ctx.x(1), ctx.attribute("group", 1)
+    windows = _transposed_windows(ctx, amount.shape[2:])
     each = W.shape[0] // groups
     units = windows.fold(np.ones((math.prod(windows.kernel), *windows.out))) * each
     share, orphans = _shares(amount, units)
-    by_group = windows.unfold(_by_group(s, share).sum(axis=2).reshape(len(amount), groups, *windows.size)).sum(axis=2)
-    return np.repeat(by_group, each, axis=1).reshape(s.shape(0)) + orphans / math.prod(s.shape(0)[1:])
+    by_group = windows.unfold(_by_group(ctx, share).sum(axis=2).reshape(len(amount), groups, *windows.size)).sum(axis=2)
+    return np.repeat(by_group, each, axis=1).reshape(ctx.shape(0)) + orphans / math.prod(ctx.shape(0)[1:])
 
 
-def _conv_transpose_fan_in(s: NodeContext, slot: int) -> float:
-    return float(s.x(1).shape[0] // s.attribute("group", 1))
+def _conv_transpose_fan_in(ctx: NodeContext, slot: int) -> float:
+    return float(ctx.x(1).shape[0] // ctx.attribute("group", 1))
 
 
 _TRANSPOSED = {"spread": _conv_transpose_spread, "fan_in": _conv_transpose_fan_in, **_WEIGHTED}
@@ -236,35 +236,35 @@ add("ConvTranspose", Operator(Kind.MAP, _conv_transpose, **_TRANSPOSED))  # type
 # --- pooling: a mean over each window ----------------------------------------------------------------------------
 
 
-def _pool_windows(s: NodeContext, out: Shape) -> Windows:
-    return _windows(s, s.shape(0)[2:], out, tuple(s.attribute("kernel_shape")))
+def _pool_windows(ctx: NodeContext, out: Shape) -> Windows:
+    return _windows(ctx, ctx.shape(0)[2:], out, tuple(ctx.attribute("kernel_shape")))
 
 
-def _counted(s: NodeContext, windows: Windows) -> Array:
+def _counted(ctx: NodeContext, windows: Windows) -> Array:
     """What the mean divides by: the window's elements, with padding where the attribute says so."""
-    if not s.attribute("count_include_pad", 0):
+    if not ctx.attribute("count_include_pad", 0):
         return windows.counts()
     rank = len(windows.size)
-    behind = tuple(s.attribute("pads") or (0,) * 2 * rank)[rank:]
+    behind = tuple(ctx.attribute("pads") or (0,) * 2 * rank)[rank:]
     room = tuple(e - b - n for e, b, n in zip(windows.extent, windows.before, windows.size, strict=True))
-    if s.attribute("auto_pad", "NOTSET") in ("NOTSET", ""):
+    if ctx.attribute("auto_pad", "NOTSET") in ("NOTSET", ""):
         room = tuple(min(r, b) for r, b in zip(room, behind, strict=True))
     return windows.counts((windows.before, room))
 
 
-def _average_pool(s: NodeContext, slot: int, g: Array) -> Array:
-    windows = _pool_windows(s, g.shape[2:])
-    return windows.fold_same((g / np.maximum(_counted(s, windows), 1)).astype(g.dtype))
+def _average_pool(ctx: NodeContext, slot: int, g: Array) -> Array:
+    windows = _pool_windows(ctx, g.shape[2:])
+    return windows.fold_same((g / np.maximum(_counted(ctx, windows), 1)).astype(g.dtype))
 
 
-def _average_pool_spread(s: NodeContext, slot: int, amount: Array) -> Array:
-    windows = _pool_windows(s, amount.shape[2:])
+def _average_pool_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
+    windows = _pool_windows(ctx, amount.shape[2:])
     share, orphans = _shares(amount, windows.counts())
-    return windows.fold_same(share) + orphans / math.prod(s.shape(0)[1:])
+    return windows.fold_same(share) + orphans / math.prod(ctx.shape(0)[1:])
 
 
-def _pool_fan_in(s: NodeContext, slot: int) -> float:
-    return float(math.prod(s.attribute("kernel_shape")))
+def _pool_fan_in(ctx: NodeContext, slot: int) -> float:
+    return float(math.prod(ctx.attribute("kernel_shape")))
 
 
 add(
@@ -272,8 +272,8 @@ add(
     Operator(
         Kind.MAP,
         _average_pool,
-        carries=(0,),
-        reads=("s",),
+        differentiable=(0,),
+        saved=("shape",),
         spread=_average_pool_spread,
         fan_in=_pool_fan_in,
         layout=_channel_layout,
@@ -283,8 +283,8 @@ add(
 )
 
 
-def _global_mean(s: NodeContext, slot: int, g: Array) -> Array:
-    shape = s.shape(0)
+def _global_mean(ctx: NodeContext, slot: int, g: Array) -> Array:
+    shape = ctx.shape(0)
     return np.broadcast_to(g / math.prod(shape[2:]), shape)
 
 
@@ -293,11 +293,11 @@ add(
     Operator(
         Kind.MAP,
         _global_mean,
-        Trait.AVERAGE,
-        carries=(0,),
-        reads=("s",),
+        Trait.SUM_OR_MEAN,
+        differentiable=(0,),
+        saved=("shape",),
         spread=_global_mean,
-        fan_in=lambda s, slot: float(math.prod(s.shape(0)[2:])),
+        fan_in=lambda ctx, slot: float(math.prod(ctx.shape(0)[2:])),
         layout=_channel_layout,
         axes=axis_rules.pooled_whole,
     ),
@@ -306,10 +306,10 @@ add(
 # --- pooling: the largest of each window -------------------------------------------------------------------------
 
 
-def _max_pool(s: NodeContext, slot: int, g: Array) -> Array:
+def _max_pool(ctx: NodeContext, slot: int, g: Array) -> Array:
     """To the first of the window's largest elements."""
-    windows = _pool_windows(s, g.shape[2:])
-    x = windows.pad(s.x(0), -np.inf)
+    windows = _pool_windows(ctx, g.shape[2:])
+    x = windows.pad(ctx.x(0), -np.inf)
     best, winner = np.full(g.shape, -np.inf, x.dtype), np.zeros(g.shape, np.int32)
     for i, tap in enumerate(windows.taps()):
         better = x[tap] > best
@@ -320,15 +320,21 @@ def _max_pool(s: NodeContext, slot: int, g: Array) -> Array:
     return result[windows.inside()]
 
 
-def _global_max(s: NodeContext, slot: int, g: Array) -> Array:
-    shape = s.shape(0)
-    x = s.x(0).reshape(*shape[:2], -1)
+def _global_max(ctx: NodeContext, slot: int, g: Array) -> Array:
+    shape = ctx.shape(0)
+    x = ctx.x(0).reshape(*shape[:2], -1)
     result = np.zeros(x.shape, g.dtype)
     np.put_along_axis(result, x.argmax(axis=2)[..., None], g.reshape(*shape[:2], 1), axis=2)
     return result.reshape(shape)
 
 
-_MAXIMUM = {"carries": (0,), "reads": ("x", "s"), "layout": _channel_layout, "picks": True, "note": "the first winner"}
+_MAXIMUM = {
+    "differentiable": (0,),
+    "saved": ("x", "shape"),
+    "layout": _channel_layout,
+    "selects_by_value": True,
+    "note": "the first winner",
+}
 _WINDOWS = {**_MAXIMUM, "axes": axis_rules.first, "roles": axis_rules.moved_along}
-add("MaxPool", Operator(Kind.ROUTING, _max_pool, outputs=(0,), **_WINDOWS))  # type: ignore[arg-type]
+add("MaxPool", Operator(Kind.ROUTING, _max_pool, differentiable_outputs=(0,), **_WINDOWS))  # type: ignore[arg-type]
 add("GlobalMaxPool", Operator(Kind.ROUTING, _global_max, axes=axis_rules.pooled_whole, **_MAXIMUM))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from lstm_explain.kernels import reductions
 from lstm_explain.methods import LRP
 from lstm_explain.operators.operator import NodeContext, unbroadcast
 
-MOST_SINGLE = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
@@ -56,7 +56,7 @@ def _holds(array: Array) -> bool:
     if array.dtype == np.float32:
         return True
     flat = array.ravel() if array.dtype.char == "d" else array.astype(np.float64).ravel()
-    return bool(reductions.largest(flat) <= MOST_SINGLE)
+    return bool(reductions.largest(flat) <= FLOAT32_MAX)
 
 
 def times(density: Array, value: Array) -> Array:
@@ -69,10 +69,10 @@ def times(density: Array, value: Array) -> Array:
     )
 
 
-def shares_of_product(context: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+def shares_of_product(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
     """Relevance of both operands of an elementwise product, and what is absorbed (of r's shape)."""
-    shapes = [context.shape(0), context.shape(1)]
-    parts, absorbed = shared(lrp, r, context.x(0), context.x(1), gate)
+    shapes = [ctx.shape(0), ctx.shape(1)]
+    parts, absorbed = shared(lrp, r, ctx.x(0), ctx.x(1), gate)
     return [unbroadcast(p, s) for p, s in zip(parts, shapes, strict=True)], absorbed
 
 

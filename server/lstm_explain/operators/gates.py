@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
 
-if TYPE_CHECKING:
-    from lstm_explain.program.reachability import BackwardNode
-
 # Behind which a gate is still the same gate.
-MOVES = Trait.VIEW | Trait.COPIES | Trait.PART | Trait.JOINS
+MOVES = Trait.VIEW | Trait.REPEATS | Trait.SUBSET | Trait.CONCATENATES
 
 
 def gate_slot(
-    graph: Graph, producers: dict[str, Node], backward_node: BackwardNode, overrides: Mapping[str, int | None]
+    graph: Graph,
+    producers: dict[str, Node],
+    node: Node,
+    live: tuple[int, ...],
+    overrides: Mapping[str, int | None],
 ) -> int | None:
-    """Slot of the gate of a PRODUCT; None where neither operand, or both, come from a gate's activation.
+    """Return the slot of the gate of a PRODUCT, or None where neither operand or both come from a gate's activation.
 
-    overrides: by node name, where the caller knows better.
+    live: slots that depend on the model's inputs. overrides: the slot by node name, where the caller sets it.
     """
-    if backward_node.node.name in overrides:
-        return overrides[backward_node.node.name]
-    if backward_node.op.gate is not None:
-        return backward_node.op.gate
-    gates = [slot for slot in backward_node.live if is_gate(graph, producers, backward_node.node.inputs[slot])]
+    if node.name in overrides:
+        return overrides[node.name]
+    op = TABLE.get(node.op)
+    if op is not None and op.gate is not None:
+        return op.gate
+    gates = [slot for slot in live if is_gate(graph, producers, node.inputs[slot])]
     return gates[0] if len(gates) == 1 else None
 
 

@@ -18,7 +18,7 @@ def _read_or_look_up(node: Node, live: tuple[int, ...]) -> Kind:
     return Kind.LOOKUP if live == (1,) else Kind.ROUTING
 
 
-_READING = {"alone": (1,), "reads": ("s", "steer1", "shapes"), "note": "from constants: a lookup"}
+_READING = {"lookup_slots": (1,), "saved": ("shape", "operand1", "shapes"), "note": "from constants: a lookup"}
 
 # --- one index an element ----------------------------------------------------------------------------------------
 
@@ -30,27 +30,27 @@ def _places(shape: Shape, indices: Array, axis: int) -> tuple[Array, ...]:
     return tuple(places)
 
 
-def _gather_elements(s: NodeContext, slot: int, g: Array) -> Array:
+def _gather_elements(ctx: NodeContext, slot: int, g: Array) -> Array:
     if slot == 1:
         return g
-    r = np.zeros(s.shape(0), g.dtype)
-    np.add.at(r, _places(r.shape, s.x(1), s.attribute("axis", 0) % r.ndim), g)
+    r = np.zeros(ctx.shape(0), g.dtype)
+    np.add.at(r, _places(r.shape, ctx.x(1), ctx.attribute("axis", 0) % r.ndim), g)
     return r
 
 
 def _other_axes_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
     """Elements move along one axis only."""
-    if s.attribute("axis", 0) % len(out) == layout.axis or out[layout.axis] != shape[layout.axis]:
+    if ctx.attribute("axis", 0) % len(out) == layout.axis or out[layout.axis] != shape[layout.axis]:
         raise SamplesMixed
     return layout
 
 
 def _gather_elements_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    return layout if slot == 1 else _other_axes_layout(s, slot, layout, out, shape, batch)
+    return layout if slot == 1 else _other_axes_layout(ctx, slot, layout, out, shape, batch)
 
 
 add(
@@ -68,8 +68,8 @@ add(
 # --- one index a row: GatherND -----------------------------------------------------------------------------------
 
 
-def _batch_dims(s: NodeContext) -> int:
-    return int(s.attribute("batch_dims", 0))
+def _batch_dims(ctx: NodeContext) -> int:
+    return int(ctx.attribute("batch_dims", 0))
 
 
 def _row_places(shape: Shape, indices: Array, batch_dims: int) -> tuple[Array, ...]:
@@ -81,21 +81,21 @@ def _row_places(shape: Shape, indices: Array, batch_dims: int) -> tuple[Array, .
     return (*grid[:batch_dims], *own)
 
 
-def _gather_nd(s: NodeContext, slot: int, g: Array) -> Array:
+def _gather_nd(ctx: NodeContext, slot: int, g: Array) -> Array:
     if slot == 1:  # the vector picked, summed, in equal parts to the numbers of its index
-        *rows, depth = s.shape(1)
+        *rows, depth = ctx.shape(1)
         total = g.sum(axis=tuple(range(len(rows), g.ndim)))
         return np.repeat(total[..., None] / depth, depth, axis=-1)
-    r = np.zeros(s.shape(0), g.dtype)
-    np.add.at(r, _row_places(r.shape, s.x(1), _batch_dims(s)), g)
+    r = np.zeros(ctx.shape(0), g.dtype)
+    np.add.at(r, _row_places(r.shape, ctx.x(1), _batch_dims(ctx)), g)
     return r
 
 
 def _gather_nd_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
     """Samples stay apart on axes that data and indices share; rows of indices keep theirs too."""
-    if layout.axis < (_batch_dims(s) if slot == 0 else len(shape) - 1):
+    if layout.axis < (_batch_dims(ctx) if slot == 0 else len(shape) - 1):
         return layout
     raise SamplesMixed
 
@@ -108,13 +108,13 @@ add(
 # --- elements placed: Scatter ------------------------------------------------------------------------------------
 
 
-def _scatter_elements_places(s: NodeContext) -> tuple[Array, ...]:
-    shape = s.shape(0)
-    return _places(shape, s.x(1), s.attribute("axis", 0) % len(shape))
+def _scatter_elements_places(ctx: NodeContext) -> tuple[Array, ...]:
+    shape = ctx.shape(0)
+    return _places(shape, ctx.x(1), ctx.attribute("axis", 0) % len(shape))
 
 
-def _scatter_nd_places(s: NodeContext) -> tuple[Array, ...]:
-    return _row_places(s.shape(0), s.x(1), 0)
+def _scatter_nd_places(ctx: NodeContext) -> tuple[Array, ...]:
+    return _row_places(ctx.shape(0), ctx.x(1), 0)
 
 
 Places = Callable[[NodeContext], tuple[Array, ...]]
@@ -133,12 +133,12 @@ def _last_written(places: tuple[Array, ...], shape: Shape, updates: Shape) -> Ar
 
 
 def _scatter_vjp(places_of: Places) -> Callable[[NodeContext, int, Array], Array]:
-    def vjp(s: NodeContext, slot: int, g: Array) -> Array:
-        places = places_of(s)
+    def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
+        places = places_of(ctx)
         if slot == 2:
             taken = g[places]
-            return taken if _adds(s.node) else np.where(_last_written(places, g.shape, taken.shape), taken, 0)
-        if _adds(s.node):
+            return taken if _adds(ctx.node) else np.where(_last_written(places, g.shape, taken.shape), taken, 0)
+        if _adds(ctx.node):
             return g
         r = g.copy()
         r[places] = 0
@@ -150,29 +150,29 @@ def _scatter_vjp(places_of: Places) -> Callable[[NodeContext, int, Array], Array
 def _scatter_bias(places_of: Places) -> Callable[[NodeContext], Array | None]:
     """Of a Scatter that adds: the operand that is a constant."""
 
-    def bias(s: NodeContext) -> Array | None:
-        if 0 not in s.live:
-            return s.x(0)
-        if 2 in s.live:
+    def bias(ctx: NodeContext) -> Array | None:
+        if 0 not in ctx.live:
+            return ctx.x(0)
+        if 2 in ctx.live:
             return None
-        added = np.zeros(s.shape(0), s.x(2).dtype)
-        np.add.at(added, places_of(s), s.x(2))
+        added = np.zeros(ctx.shape(0), ctx.x(2).dtype)
+        np.add.at(added, places_of(ctx), ctx.x(2))
         return added
 
     return bias
 
 
-def _scatter_fan_in(s: NodeContext, slot: int) -> float:
+def _scatter_fan_in(ctx: NodeContext, slot: int) -> float:
     return 1.0
 
 
 def _scatter_spread(places_of: Places) -> Callable[[NodeContext, int, Array], Array]:
     """Equal parts to the terms at each place; a place without any gives its part to all updates."""
 
-    def spread(s: NodeContext, slot: int, amount: Array) -> Array:
-        places, amount = places_of(s), amount * len(s.live)  # the walk has divided by slots; terms count here
-        terms = np.full(amount.shape, float(0 in s.live))
-        if 2 in s.live:
+    def spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
+        places, amount = places_of(ctx), amount * len(ctx.live)  # the walk has divided by slots; terms count here
+        terms = np.full(amount.shape, float(0 in ctx.live))
+        if 2 in ctx.live:
             np.add.at(terms, places, 1)
         share = (np.where(terms == 0, 0, amount) / np.maximum(terms, 1)).astype(amount.dtype)
         if slot == 0:
@@ -194,21 +194,21 @@ def _scatter_check(node: Node) -> str:
 
 
 def _no_lane_if_added(rule: Callable[..., BatchLayout]) -> Callable[..., BatchLayout]:
-    def layout(s: NodeContext, slot: int, at: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-        if _adds(s.node):
+    def layout(ctx: NodeContext, slot: int, at: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+        if _adds(ctx.node):
             raise SamplesMixed
-        return rule(s, slot, at, out, shape, batch)
+        return rule(ctx, slot, at, out, shape, batch)
 
     return layout
 
 
 def _scatter_nd_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
     """Data stays in place. Updates lie where their indices say; axes behind those that are indexed stay."""
     if slot == 0:
         return layout
-    indexed = s.shape(1)[-1]
+    indexed = ctx.shape(1)[-1]
     if layout.axis < indexed:
         raise SamplesMixed
     return BatchLayout(layout.axis - len(out) + len(shape), layout.inner)
@@ -220,9 +220,9 @@ def _scatter(names: str, places_of: Places, layout: Callable[..., BatchLayout]) 
         Operator(
             _scatter_kind,
             _scatter_vjp(places_of),
-            carries=(0, 2),
-            ignores=(1,),
-            reads=("s", "steer1", "shapes", "constants"),
+            differentiable=(0, 2),
+            nondifferentiable=(1,),
+            saved=("shape", "operand1", "shapes", "constants"),
             bias=_scatter_bias(places_of),
             spread=_scatter_spread(places_of),
             fan_in=_scatter_fan_in,
@@ -235,9 +235,9 @@ def _scatter(names: str, places_of: Places, layout: Callable[..., BatchLayout]) 
 
 
 def _scatter_elements_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    return layout if slot == 0 else _other_axes_layout(s, slot, layout, out, shape, batch)
+    return layout if slot == 0 else _other_axes_layout(ctx, slot, layout, out, shape, batch)
 
 
 _scatter("Scatter ScatterElements", _scatter_elements_places, _scatter_elements_layout)
@@ -246,8 +246,8 @@ _scatter("ScatterND", _scatter_nd_places, _scatter_nd_layout)
 # --- back to where a MaxPool found them ---------------------------------------------------------------------------
 
 
-def _max_unpool(s: NodeContext, slot: int, g: Array) -> Array:
-    return g.reshape(-1)[s.x(1)]
+def _max_unpool(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return g.reshape(-1)[ctx.x(1)]
 
 
 def _max_unpool_check(node: Node) -> str:
@@ -259,9 +259,9 @@ add(
     Operator(
         Kind.ROUTING,
         _max_unpool,
-        carries=(0,),
-        ignores=(1, 2),
-        reads=("s", "steer1"),
+        differentiable=(0,),
+        nondifferentiable=(1, 2),
+        saved=("shape", "operand1"),
         layout=no_layout,
         axes=axis_rules.first,
         check=_max_unpool_check,
@@ -271,10 +271,12 @@ add(
 # --- the largest, in order ---------------------------------------------------------------------------------------
 
 
-def _top_k(s: NodeContext, slot: int, g: Array) -> Array:
+def _top_k(ctx: NodeContext, slot: int, g: Array) -> Array:
     """Pairs the chosen elements with the outputs by rank: unsorted outputs may come in any order."""
-    x, y = (a.astype(np.int64) if a.dtype.kind in "ub" else a for a in (s.x(0), s.y()))  # those have no sign to change
-    axis, sign = s.attribute("axis", -1) % x.ndim, -1 if s.attribute("largest", 1) else 1
+    x, y = (
+        a.astype(np.int64) if a.dtype.kind in "ub" else a for a in (ctx.x(0), ctx.y())
+    )  # those have no sign to change
+    axis, sign = ctx.attribute("axis", -1) % x.ndim, -1 if ctx.attribute("largest", 1) else 1
     chosen = np.take(np.argsort(sign * x, axis=axis, kind="stable"), np.arange(y.shape[axis]), axis=axis)
     r = np.zeros(x.shape, g.dtype)
     ranked = np.take_along_axis(g, np.argsort(sign * y, axis=axis, kind="stable"), axis=axis)
@@ -282,8 +284,10 @@ def _top_k(s: NodeContext, slot: int, g: Array) -> Array:
     return r
 
 
-def _top_k_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    if s.attribute("axis", -1) % len(out) == layout.axis:
+def _top_k_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    if ctx.attribute("axis", -1) % len(out) == layout.axis:
         raise SamplesMixed
     return layout
 
@@ -293,13 +297,13 @@ add(
     Operator(
         Kind.ROUTING,
         _top_k,
-        carries=(0,),
-        ignores=(1,),
-        reads=("x", "y"),
+        differentiable=(0,),
+        nondifferentiable=(1,),
+        saved=("x", "y"),
         layout=_top_k_layout,
         axes=axis_rules.first,
-        outputs=(0,),
-        picks=True,
+        differentiable_outputs=(0,),
+        selects_by_value=True,
         note="values carry, indices do not",
     ),
 )
@@ -307,39 +311,44 @@ add(
 # --- a flag an element: Compress ---------------------------------------------------------------------------------
 
 
-def _compress(s: NodeContext, slot: int, g: Array) -> Array:
-    flags = s.x(1)
-    if "axis" not in s.node.attributes:
-        flat = np.zeros(int(np.prod(s.shape(0))), g.dtype)
+def _compress(ctx: NodeContext, slot: int, g: Array) -> Array:
+    flags = ctx.x(1)
+    if "axis" not in ctx.node.attributes:
+        flat = np.zeros(int(np.prod(ctx.shape(0))), g.dtype)
         flat[np.flatnonzero(flags)] = g
-        return flat.reshape(s.shape(0))
-    r = np.zeros(s.shape(0), g.dtype)
-    np.moveaxis(r, s.attribute("axis"), 0)[np.flatnonzero(flags)] = np.moveaxis(g, s.attribute("axis"), 0)
+        return flat.reshape(ctx.shape(0))
+    r = np.zeros(ctx.shape(0), g.dtype)
+    np.moveaxis(r, ctx.attribute("axis"), 0)[np.flatnonzero(flags)] = np.moveaxis(g, ctx.attribute("axis"), 0)
     return r
 
 
 def _compress_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    if "axis" not in s.node.attributes or s.attribute("axis") % len(shape) == layout.axis:
+    if "axis" not in ctx.node.attributes or ctx.attribute("axis") % len(shape) == layout.axis:
         raise SamplesMixed
     return layout
 
 
-_FLAGGED = {"carries": (0,), "ignores": (1,), "reads": ("s", "steer1"), "axes": axis_rules.compressed}
+_FLAGGED = {
+    "differentiable": (0,),
+    "nondifferentiable": (1,),
+    "saved": ("shape", "operand1"),
+    "axes": axis_rules.compressed,
+}
 add("Compress", Operator(Kind.ROUTING, _compress, layout=_compress_layout, **_FLAGGED))  # type: ignore[arg-type]
 
 # --- one vector of flags an index: OneHot ------------------------------------------------------------------------
 
 
-def _one_hot(s: NodeContext, slot: int, r: Array) -> Array:
-    return r.sum(axis=s.attribute("axis", -1) % r.ndim)
+def _one_hot(ctx: NodeContext, slot: int, r: Array) -> Array:
+    return r.sum(axis=ctx.attribute("axis", -1) % r.ndim)
 
 
 def _one_hot_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    axis = s.attribute("axis", -1) % len(out)
+    axis = ctx.attribute("axis", -1) % len(out)
     if layout.axis == axis:
         raise SamplesMixed
     return BatchLayout(layout.axis - (layout.axis > axis), layout.inner)
@@ -347,16 +356,23 @@ def _one_hot_layout(
 
 add(
     "OneHot",
-    Operator(Kind.LOOKUP, _one_hot, carries=(0,), ignores=(1,), layout=_one_hot_layout, axes=axis_rules.one_axis_more),
+    Operator(
+        Kind.LOOKUP,
+        _one_hot,
+        differentiable=(0,),
+        nondifferentiable=(1,),
+        layout=_one_hot_layout,
+        axes=axis_rules.one_axis_more,
+    ),
 )
 
 # --- each sequence backwards -------------------------------------------------------------------------------------
 
 
-def _reverse_sequence(s: NodeContext, slot: int, g: Array) -> Array:
+def _reverse_sequence(ctx: NodeContext, slot: int, g: Array) -> Array:
     """Within its length; applied twice, nothing has changed."""
-    time, batch = s.attribute("time_axis", 0) % g.ndim, s.attribute("batch_axis", 1) % g.ndim
-    steps, lens = np.arange(g.shape[time]), s.x(1)
+    time, batch = ctx.attribute("time_axis", 0) % g.ndim, ctx.attribute("batch_axis", 1) % g.ndim
+    steps, lens = np.arange(g.shape[time]), ctx.x(1)
     order = np.where(steps[:, None] < lens, lens - 1 - steps[:, None], steps[:, None])  # [time, batch]
     order = (order if time < batch else order.T).reshape(
         [g.shape[i] if i in (time, batch) else 1 for i in range(g.ndim)]
@@ -365,9 +381,9 @@ def _reverse_sequence(s: NodeContext, slot: int, g: Array) -> Array:
 
 
 def _reverse_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    if layout.axis == s.attribute("time_axis", 0) % len(out):
+    if layout.axis == ctx.attribute("time_axis", 0) % len(out):
         raise SamplesMixed
     return layout
 
@@ -377,9 +393,9 @@ add(
     Operator(
         Kind.ROUTING,
         _reverse_sequence,
-        carries=(0,),
-        ignores=(1,),
-        reads=("steer1",),
+        differentiable=(0,),
+        nondifferentiable=(1,),
+        saved=("operand1",),
         layout=_reverse_layout,
         axes=axis_rules.first,
         roles=axis_rules.reversed_along,

@@ -11,7 +11,7 @@ from lstm_explain.kernels import reductions
 from lstm_explain.kernels.recurrent_matmul import dense, pack
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.contraction import share_matmul
-from lstm_explain.operators.numpy_evaluation import MOST_ELEMENTS, Evaluation, Function
+from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function
 from lstm_explain.operators.operator import (
     BatchLayout,
     Kind,
@@ -57,28 +57,30 @@ def _dense(g: Array, weights: Array) -> Array:
     return out
 
 
-def _matmul(s: NodeContext, slot: int, g: Array) -> Array:
-    other = s.x(1 - slot)
+def _matmul(ctx: NodeContext, slot: int, g: Array) -> Array:
+    other = ctx.x(1 - slot)
     if slot == 0 and other.ndim == 2:  # the common case: a dense layer
-        return _dense(g, other.T).reshape(s.shape(0))
-    own = np.broadcast_to(np.zeros((), g.dtype), s.shape(slot))
+        return _dense(g, other.T).reshape(ctx.shape(0))
+    own = np.broadcast_to(np.zeros((), g.dtype), ctx.shape(slot))
     return matmul_vjp(own, other, 0, g) if slot == 0 else matmul_vjp(other, own, 1, g)
 
 
-def _matmul_spread(s: NodeContext, slot: int, amount: Array) -> Array:
-    other = s.x(1 - slot)
+def _matmul_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
+    other = ctx.x(1 - slot)
     ones = np.ones_like(other)
-    own = np.broadcast_to(np.zeros((), amount.dtype), s.shape(slot))
-    amount = amount / s.shape(slot)[-1 if slot == 0 or own.ndim == 1 else -2]
+    own = np.broadcast_to(np.zeros((), amount.dtype), ctx.shape(slot))
+    amount = amount / ctx.shape(slot)[-1 if slot == 0 or own.ndim == 1 else -2]
     return matmul_vjp(own, ones, 0, amount) if slot == 0 else matmul_vjp(ones, own, 1, amount)
 
 
-def _matmul_fan_in(s: NodeContext, slot: int) -> float:
-    shape = s.shape(slot)
+def _matmul_fan_in(ctx: NodeContext, slot: int) -> float:
+    shape = ctx.shape(slot)
     return shape[-1 if slot == 0 or len(shape) == 1 else -2]
 
 
-def _matmul_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+def _matmul_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
     """Batch axes and the rows (columns, for the right operand) keep their place counted from the back."""
     axis = layout.axis - len(out) + len(shape)
     contracted = len(shape) - 1 if slot == 0 else len(shape) - 2
@@ -108,7 +110,7 @@ def _times(matrix: Array, bias: Array | None) -> Function | None:
 
 
 def _is_small(weights: Array | None) -> bool:
-    return weights is not None and weights.ndim == 2 and weights.size <= MOST_ELEMENTS
+    return weights is not None and weights.ndim == 2 and weights.size <= MAX_ELEMENTS
 
 
 def _matmul_function(node: Node, graph: Graph) -> Function | None:
@@ -116,19 +118,19 @@ def _matmul_function(node: Node, graph: Graph) -> Function | None:
     return None if weights is None or not _is_small(weights) else _times(weights, None)
 
 
-DENSE = Trait.STEPWISE | Trait.OWN_MEMORY
+DENSE = Trait.STEPWISE | Trait.NOT_IN_PLACE
 add(
     "MatMul",
     Operator(
         _matrix_kind,
         _matmul,
         DENSE,
-        reads=("s", "others"),
+        saved=("shape", "others"),
         spread=_matmul_spread,
         fan_in=_matmul_fan_in,
         layout=_matmul_layout,
         axes=axis_rules.multiplied,
-        share=share_matmul,
+        product_rule=share_matmul,
         layer="dense",
         evaluation=Evaluation(_matmul_function),
         note="of two live values: epsilon rule over the terms, product rule on each",
@@ -136,46 +138,46 @@ add(
 )
 
 
-def _gemm(s: NodeContext, slot: int, g: Array) -> Array:
+def _gemm(ctx: NodeContext, slot: int, g: Array) -> Array:
     if slot == 2:
-        return _scaled(unbroadcast(g, s.shape(2)), s.attribute("beta", 1.0))
-    return _scaled(_gemm_product(s, slot, g, s.x(1 - slot)), s.attribute("alpha", 1.0))
+        return _scaled(unbroadcast(g, ctx.shape(2)), ctx.attribute("beta", 1.0))
+    return _scaled(_gemm_product(ctx, slot, g, ctx.x(1 - slot)), ctx.attribute("alpha", 1.0))
 
 
 def _scaled(array: Array, factor: float) -> Array:
     return array if factor == 1 else array * factor
 
 
-def _gemm_product(s: NodeContext, slot: int, g: Array, other: Array) -> Array:
+def _gemm_product(ctx: NodeContext, slot: int, g: Array, other: Array) -> Array:
     """Gradient of A' @ B' for A (slot 0) or B (slot 1), where a prime is a transposition if the attribute says so."""
-    own_transposed = s.attribute("transA" if slot == 0 else "transB", 0)
-    other = other.T if s.attribute("transB" if slot == 0 else "transA", 0) else other
+    own_transposed = ctx.attribute("transA" if slot == 0 else "transB", 0)
+    other = other.T if ctx.attribute("transB" if slot == 0 else "transA", 0) else other
     result = _dense(g, other.T) if slot == 0 else other.T @ g
     return result.T if own_transposed else result
 
 
-def _gemm_bias(s: NodeContext) -> Array | None:
-    if not s.has(2) or 2 in s.live:
+def _gemm_bias(ctx: NodeContext) -> Array | None:
+    if not ctx.has(2) or 2 in ctx.live:
         return None
-    return _scaled(s.x(2), s.attribute("beta", 1.0))
+    return _scaled(ctx.x(2), ctx.attribute("beta", 1.0))
 
 
-def _gemm_units(s: NodeContext, slot: int) -> int:
-    shape = s.shape(slot)
-    return shape[0 if bool(s.attribute("transA" if slot == 0 else "transB", 0)) == (slot == 0) else 1]
+def _gemm_units(ctx: NodeContext, slot: int) -> int:
+    shape = ctx.shape(slot)
+    return shape[0 if bool(ctx.attribute("transA" if slot == 0 else "transB", 0)) == (slot == 0) else 1]
 
 
-def _gemm_fan_in(s: NodeContext, slot: int) -> float:
-    return 1.0 if slot == 2 else _gemm_units(s, slot)
+def _gemm_fan_in(ctx: NodeContext, slot: int) -> float:
+    return 1.0 if slot == 2 else _gemm_units(ctx, slot)
 
 
-def _gemm_spread(s: NodeContext, slot: int, amount: Array) -> Array:
+def _gemm_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     if slot == 2:
-        return unbroadcast(amount, s.shape(2))
-    return _gemm_product(s, slot, amount / _gemm_units(s, slot), np.ones_like(s.x(1 - slot)))
+        return unbroadcast(amount, ctx.shape(2))
+    return _gemm_product(ctx, slot, amount / _gemm_units(ctx, slot), np.ones_like(ctx.x(1 - slot)))
 
 
-def _gemm_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+def _gemm_layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
     if slot == 2:
         axis = layout.axis - 2 + len(shape)
         if axis < 0 or shape[axis] != out[layout.axis]:
@@ -183,7 +185,7 @@ def _gemm_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, sha
         return BatchLayout(axis, layout.inner)
     if layout.axis != slot:
         raise SamplesMixed
-    flipped = bool(s.attribute("transA" if slot == 0 else "transB", 0))
+    flipped = bool(ctx.attribute("transA" if slot == 0 else "transB", 0))
     return BatchLayout(1 - slot if flipped else slot, layout.inner)
 
 
@@ -204,7 +206,7 @@ add(
         Kind.MAP,
         _gemm,
         DENSE,
-        reads=("s", "others"),
+        saved=("shape", "others"),
         bias=_gemm_bias,
         spread=_gemm_spread,
         fan_in=_gemm_fan_in,
@@ -218,15 +220,15 @@ add(
 # --- the Fourier transform -----------------------------------------------------------------------------------------
 
 
-def _dft_axis(s: NodeContext) -> int:
+def _dft_axis(ctx: NodeContext) -> int:
     """An attribute before opset 20."""
-    if s.node.opset < 20:
-        return int(s.attribute("axis", 1)) % len(s.shape(0))
-    return (int(s.x(2).reshape(-1)[0]) if s.has(2) else -2) % len(s.shape(0))
+    if ctx.node.opset < 20:
+        return int(ctx.attribute("axis", 1)) % len(ctx.shape(0))
+    return (int(ctx.x(2).reshape(-1)[0]) if ctx.has(2) else -2) % len(ctx.shape(0))
 
 
-def _dft_length(s: NodeContext) -> int:
-    return int(s.x(1).reshape(-1)[0]) if s.has(1) else s.shape(0)[_dft_axis(s)]
+def _dft_length(ctx: NodeContext) -> int:
+    return int(ctx.x(1).reshape(-1)[0]) if ctx.has(1) else ctx.shape(0)[_dft_axis(ctx)]
 
 
 def _of_extent(array: Array, axis: int, extent: int) -> Array:
@@ -235,30 +237,30 @@ def _of_extent(array: Array, axis: int, extent: int) -> Array:
     return np.pad(kept, [(0, extent - kept.shape[axis] if i == axis else 0) for i in range(array.ndim)])
 
 
-def _dft(s: NodeContext, slot: int, g: Array) -> Array:
+def _dft(ctx: NodeContext, slot: int, g: Array) -> Array:
     """The transform with conjugate weights. Frequencies that a one-sided transform leaves out have no gradient."""
-    shape, axis, length = s.shape(0), _dft_axis(s), _dft_length(s)
+    shape, axis, length = ctx.shape(0), _dft_axis(ctx), _dft_length(ctx)
     whole = _of_extent(g[..., 0] + 1j * g[..., 1], axis, length)
-    inverse = bool(s.attribute("inverse", 0))
+    inverse = bool(ctx.attribute("inverse", 0))
     back = np.fft.fft(whole, axis=axis) / length if inverse else np.fft.ifft(whole, axis=axis) * length
     back = _of_extent(back, axis, shape[axis])
     return np.stack([back.real, back.imag], axis=-1)[..., : shape[-1]].astype(g.dtype)
 
 
-def _dft_fan_in(s: NodeContext, slot: int) -> float:
-    return float(min(s.shape(0)[_dft_axis(s)], _dft_length(s)) * s.shape(0)[-1])
+def _dft_fan_in(ctx: NodeContext, slot: int) -> float:
+    return float(min(ctx.shape(0)[_dft_axis(ctx)], _dft_length(ctx)) * ctx.shape(0)[-1])
 
 
-def _dft_spread(s: NodeContext, slot: int, amount: Array) -> Array:
+def _dft_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     """Numbers that are cut off feed nothing."""
-    shape, axis = s.shape(0), _dft_axis(s)
-    part = amount.sum(axis=(axis, amount.ndim - 1), keepdims=True) / _dft_fan_in(s, slot)
-    used = np.broadcast_to(part, [min(n, _dft_length(s)) if i == axis else n for i, n in enumerate(shape)])
+    shape, axis = ctx.shape(0), _dft_axis(ctx)
+    part = amount.sum(axis=(axis, amount.ndim - 1), keepdims=True) / _dft_fan_in(ctx, slot)
+    used = np.broadcast_to(part, [min(n, _dft_length(ctx)) if i == axis else n for i, n in enumerate(shape)])
     return _of_extent(used, axis, shape[axis]).astype(amount.dtype)
 
 
-def _dft_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    if layout.axis in (_dft_axis(s), len(shape) - 1):
+def _dft_layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+    if layout.axis in (_dft_axis(ctx), len(shape) - 1):
         raise SamplesMixed
     return layout
 
@@ -282,10 +284,10 @@ add(
     Operator(
         Kind.MAP,
         _dft,
-        Trait.OWN_MEMORY,
-        carries=(0,),
-        ignores=(1, 2),
-        reads=("s", "steer1", "steer2"),
+        Trait.NOT_IN_PLACE,
+        differentiable=(0,),
+        nondifferentiable=(1, 2),
+        saved=("shape", "operand1", "operand2"),
         spread=_dft_spread,
         fan_in=_dft_fan_in,
         layout=_dft_layout,

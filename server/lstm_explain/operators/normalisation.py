@@ -10,22 +10,22 @@ from lstm_explain.operators.convolution import batch_layout
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add
 
 
-def _channels(s: NodeContext, a: Array) -> Array:
-    rank = len(s.shape(0))
+def _channels(ctx: NodeContext, a: Array) -> Array:
+    rank = len(ctx.shape(0))
     return a.reshape(1, -1, *(1,) * (rank - 2)) if rank > 1 else a
 
 
-def _factor(s: NodeContext) -> Array:
-    variance = s.x(4)
-    return s.x(1) / np.sqrt(variance + variance.dtype.type(s.attribute("epsilon", 1e-5)))
+def _factor(ctx: NodeContext) -> Array:
+    variance = ctx.x(4)
+    return ctx.x(1) / np.sqrt(variance + variance.dtype.type(ctx.attribute("epsilon", 1e-5)))
 
 
-def _batch_norm(s: NodeContext, slot: int, g: Array) -> Array:
-    return g * _channels(s, _factor(s))
+def _batch_norm(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return g * _channels(ctx, _factor(ctx))
 
 
-def _batch_norm_shift(s: NodeContext) -> Array:
-    return _channels(s, s.x(2) - s.x(3) * _factor(s))
+def _batch_norm_shift(ctx: NodeContext) -> Array:
+    return _channels(ctx, ctx.x(2) - ctx.x(3) * _factor(ctx))
 
 
 def _batch_norm_check(node: Node) -> str:
@@ -41,10 +41,10 @@ add(
         Kind.SUM,
         _batch_norm,
         Trait.ELEMENTWISE,
-        carries=(0,),
-        reads=("s", "others"),
+        differentiable=(0,),
+        saved=("shape", "others"),
         bias=_batch_norm_shift,
-        spread=lambda s, slot, amount: amount,
+        spread=lambda ctx, slot, amount: amount,
         check=_batch_norm_check,
         note="one unit and a shift, as Mul and Add",
     ),
@@ -53,28 +53,28 @@ add(
 # --- by the channels around ----------------------------------------------------------------------------------------
 
 
-def _around(s: NodeContext, squares: Array, *, transposed: bool) -> Array:
+def _around(ctx: NodeContext, squares: Array, *, transposed: bool) -> Array:
     """Sums over the channels around each; transposed: over those that have it around them."""
-    size = s.attribute("size")
+    size = ctx.attribute("size")
     before, behind = (size - 1) // 2, size // 2
     before, behind = (behind, before) if transposed else (before, behind)
     sums = np.cumsum(np.pad(squares, [(0, 0), (before + 1, behind), *[(0, 0)] * (squares.ndim - 2)]), axis=1)
     return np.asarray(sums[:, size:] - sums[:, :-size])
 
 
-def _local_response(s: NodeContext, slot: int, g: Array) -> Array:
-    x, beta = s.x(0), s.attribute("beta", 0.75)
-    rate = s.attribute("alpha", 1e-4) / s.attribute("size")
-    base = s.attribute("bias", 1.0) + rate * _around(s, x * x, transposed=False)
-    inner = _around(s, g * x * base ** (-beta - 1), transposed=True)
+def _local_response(ctx: NodeContext, slot: int, g: Array) -> Array:
+    x, beta = ctx.x(0), ctx.attribute("beta", 0.75)
+    rate = ctx.attribute("alpha", 1e-4) / ctx.attribute("size")
+    base = ctx.attribute("bias", 1.0) + rate * _around(ctx, x * x, transposed=False)
+    inner = _around(ctx, g * x * base ** (-beta - 1), transposed=True)
     return (g * base**-beta - 2 * rate * beta * x * inner).astype(g.dtype)
 
 
 _NOTE = "the scale is a constant of the forward pass"
 _LRN = {
-    "carries": (0,),
-    "reads": ("x",),
-    "lrp_reads": (),
+    "differentiable": (0,),
+    "saved": ("x",),
+    "lrp_saved": (),
     "layout": batch_layout,
     "axes": axis_rules.first,
     "note": _NOTE,

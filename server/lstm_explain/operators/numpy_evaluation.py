@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 
-MOST_ELEMENTS = 1 << 15  # of each array: beyond, ONNX Runtime's threads and its own products are worth the call
+MAX_ELEMENTS = 1 << 15  # of each array: beyond, ONNX Runtime's threads and its own products are worth the call
 Function = Callable[[Array], Array]
 Maker = Callable[[Node, Graph], "Function | None"]  # None: this node of the operator is left to ONNX Runtime
 

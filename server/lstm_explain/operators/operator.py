@@ -41,16 +41,16 @@ class Trait(enum.Flag):
     NONE = 0
     ELEMENTWISE = enum.auto()  # each element is a function of the operands' elements in its place, after broadcasting
     VIEW = enum.auto()  # every element once, in whatever order, shape and type
-    COPIES = enum.auto()  # elements are repeated
-    PART = enum.auto()  # some of the elements: each use takes its own, as cells cut their gates apart
-    JOINS = enum.auto()  # elements beside others, of other operands or of the operator's own
+    REPEATS = enum.auto()  # elements are repeated
+    SUBSET = enum.auto()  # some of the elements: each use takes its own, as cells cut their gates apart
+    CONCATENATES = enum.auto()  # elements beside others, of other operands or of the operator's own
     STEPWISE = enum.auto()  # not element by element, yet a time step's output depends on that step's input alone
     GATE = enum.auto()  # from 0 to 1: what it multiplies passes in this part
-    MULTIPLE = enum.auto()  # of its one live operand, where the others are constants
+    CONSTANT_MULTIPLE = enum.auto()  # of its one live operand, where the others are constants
     ADJUSTS = enum.auto()  # with constants: epsilon added, a floor under it, n - 1 in place of n
-    AVERAGE = enum.auto()  # a sum or mean along axes
-    SAME_MEMORY = enum.auto()  # ONNX Runtime makes no array for the output: it is the input under another shape
-    OWN_MEMORY = enum.auto()  # ONNX Runtime never writes the output over an input of the same size
+    SUM_OR_MEAN = enum.auto()  # a sum or mean along axes
+    ALIASES_INPUT = enum.auto()  # ONNX Runtime makes no array for the output: it is the input under another shape
+    NOT_IN_PLACE = enum.auto()  # ONNX Runtime never writes the output over an input of the same size
 
 
 SAME_PLACES = Trait.VIEW | Trait.ELEMENTWISE  # the same elements in the same places, in another type perhaps
@@ -136,11 +136,11 @@ def shape_value(name: str) -> str:
 
 # (site, slot, gradient of the output, or a tuple of one or None an output) -> gradient of the input at slot
 VJP = Callable[[NodeContext, int, Any], Array]
-LaneRule = Callable[[NodeContext, int, BatchLayout, tuple[int, ...], tuple[int, ...], int], BatchLayout]
+LayoutRule = Callable[[NodeContext, int, BatchLayout, tuple[int, ...], tuple[int, ...], int], BatchLayout]
 
 
 def aligned(
-    context: NodeContext, slot: int, layout: BatchLayout, out: tuple[int, ...], shape: tuple[int, ...], batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: tuple[int, ...], shape: tuple[int, ...], batch: int
 ) -> BatchLayout:
     """Same places after broadcasting, which aligns the last axes."""
     axis = layout.axis - len(out) + len(shape)
@@ -150,17 +150,17 @@ def aligned(
 
 
 def no_layout(
-    context: NodeContext, slot: int, layout: BatchLayout, out: tuple[int, ...], shape: tuple[int, ...], batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: tuple[int, ...], shape: tuple[int, ...], batch: int
 ) -> BatchLayout:
     raise SamplesMixed
 
 
-def not_stated(*_: Any) -> Any:
+def undeclared(*_: Any) -> Any:
     """Stands in an entry for what it does not say; `Table.add` refuses the entry if its kind needs it."""
     raise AssertionError("an operator's entry lacks a rule")
 
 
-def no_bias(context: NodeContext) -> Array | None:
+def no_bias(ctx: NodeContext) -> Array | None:
     return None
 
 
@@ -168,55 +168,59 @@ def no_bias(context: NodeContext) -> Array | None:
 class Operator:
     """One operator: all that depends on it stands here.
 
-    kind: or a function of the node and its live slots.
-    vjp: see VJP. None for kinds that do without.
-    traits: see Trait.
-    carries: slots through which relevance may pass; None: every one.
-    ignores: slots that steer (indices, shapes, lengths) and never carry; a live value in any other slot is refused.
-    alone: slots that carry only where no other slot does: indices, which steer unless they pick from constants.
-    reads: what vjp looks at: "x" the slot's own value, "s" its shape, "others" the other operands, "y" the output.
-    lrp_reads: the same where the kind's rule does not call vjp; default: `reads`.
-    bias: the constant part of a SUM or MAP, of a shape that broadcasts to the output.
-    spread, fan_in: for bias_factor: hands an amount at each output unit in equal parts to the units that feed it, and
-        how many those are.
-    distribute: how an ACTIVATION of many elements shares out relevance among them; default: each keeps what it has.
-    lane: where the samples of an input lie, given where those of the output lie. May be left out of element-wise ones.
-    axes: which axes of the inputs the outputs' axes run along. May be left out of element-wise ones.
-    roles: axes that the operator shows to be of samples or of time steps.
-    gate: the operand of a PRODUCT that is always the gate.
-    drops: a ROUTING operator that puts elements of its own among those it moves.
-    picks: a ROUTING operator whose choice depends on the elements: what it hands on is no sum, even where they are.
-    outputs: outputs that carry; None: every one.
-    share: the product rule of a PRODUCT whose operands do not meet element by element.
-    before: what the value before it is called, where it ends an output: that value is explained instead.
-    layer: the kind of layer that a composite knows it by.
-    states, cell: of a RECURRENT operator, the slots of initial states, and what runs its kernels.
-    evaluation: how NumPy evaluates it where arrays are small; None: ONNX Runtime always does.
-    check: why this node of the operator has no rule; empty if it has.
-    note: for docs/operators.md.
+    kind: How relevance passes the operator, or a function of the node and its live slots.
+    vjp: See `VJP`. None for kinds that have none.
+    traits: See `Trait`.
+    differentiable: Slots through which relevance and gradients may pass; None for all.
+    nondifferentiable: Slots of operands such as indices, shapes and lengths, through which nothing passes. A live value
+        in a slot that is neither differentiable nor nondifferentiable is refused.
+    lookup_slots: Slots of indices, which pass relevance only where no other slot is live: a lookup in a constant table.
+    saved: What the backward pass has to save for `vjp`: "x", the operand's value; "shape", its shape; "shapes", those
+        of all operands; "others", the other operands; "constants", the operands that are not live; "operand1", the
+        operand at slot 1; "y", the first output.
+    lrp_saved: The same where the LRP rule of the kind does not call `vjp`. Default: `saved`.
+    bias: The constant part of a SUM or MAP, of a shape that broadcasts to the output.
+    spread: For `bias_factor`: distributes an amount at each output unit equally over the units that feed it.
+    fan_in: For `bias_factor`: how many units of the slot feed one output unit.
+    distribute: How an ACTIVATION of several elements distributes relevance over them. Default: element by element.
+    layout: Where the samples lie in an operand, from where they lie in the output. Element-wise operators may omit it.
+    axes: Which axes of the operands each axis of the outputs runs along. Element-wise operators may omit it.
+    roles: Axes that the operator identifies as batch or time axes.
+    gate: The slot of a PRODUCT that always holds the gate.
+    inserts_constants: A ROUTING operator that inserts elements of its own, as Pad does.
+    selects_by_value: A ROUTING operator that selects elements by their values, as Max does: its output is not linear in
+        its operands.
+    differentiable_outputs: Outputs that pass relevance and gradients; None for all.
+    product_rule: The product rule of a PRODUCT whose operands do not meet element by element.
+    pre_activation: The name of the value that is explained instead where the operator ends a model's output.
+    layer: The kind of layer that a composite knows the operator by.
+    states, cell: The slots of initial states of a RECURRENT operator, and the object that runs its kernels.
+    evaluation: How NumPy evaluates the operator on small arrays; None where ONNX Runtime always does.
+    check: Returns why a node of the operator has no rule, or an empty string.
+    note: A remark for docs/operators.md.
     """
 
     kind: Kind | Callable[[Node, tuple[int, ...]], Kind]
     vjp: VJP | None = None
     traits: Trait = Trait.NONE
-    carries: tuple[int, ...] | None = None
-    ignores: tuple[int, ...] = ()
-    alone: tuple[int, ...] = ()
-    reads: tuple[str, ...] = ()
-    lrp_reads: tuple[str, ...] | None = None
+    differentiable: tuple[int, ...] | None = None
+    nondifferentiable: tuple[int, ...] = ()
+    lookup_slots: tuple[int, ...] = ()
+    saved: tuple[str, ...] = ()
+    lrp_saved: tuple[str, ...] | None = None
     bias: Callable[[NodeContext], Array | None] = no_bias
     spread: VJP | None = None
-    fan_in: Callable[[NodeContext, int], float] = not_stated
+    fan_in: Callable[[NodeContext, int], float] = undeclared
     distribute: VJP | None = None
-    layout: LaneRule = not_stated
-    axes: AxesRule = not_stated
+    layout: LayoutRule = undeclared
+    axes: AxesRule = undeclared
     roles: RolesRule = axis_rules.no_roles
     gate: int | None = None
-    drops: bool = False
-    picks: bool = False
-    outputs: tuple[int, ...] | None = None
-    share: Callable[..., tuple[list[Array], Array]] | None = None
-    before: str = ""
+    inserts_constants: bool = False
+    selects_by_value: bool = False
+    differentiable_outputs: tuple[int, ...] | None = None
+    product_rule: Callable[..., tuple[list[Array], Array]] | None = None
+    pre_activation: str = ""
     layer: str = ""
     states: tuple[int, ...] = ()
     cell: Callable[[Node, Graph], Recurrent] | None = None
@@ -235,10 +239,10 @@ class Table:
     ops: dict[str, Operator] = field(default_factory=dict)
 
     def add(self, names: str, op: Operator) -> None:
-        op = completed(op)
+        op = with_defaults(op)
         for name in names.split():
             assert name not in self.ops, f"{name} is there already"
-            missing = lacks(op)
+            missing = missing_fields(op)
             assert not missing, f"{name}: its entry does not say {', '.join(missing)}"
             self.ops[name] = op
 
@@ -256,17 +260,17 @@ class Table:
         return () if op is None else op.states
 
 
-def completed(op: Operator) -> Operator:
+def with_defaults(op: Operator) -> Operator:
     """What follows from the kind and from working element by element need not be written down."""
-    if op.kind is Kind.SUM and op.fan_in is not_stated:
-        op = replace(op, fan_in=lambda context, slot: 1.0)
+    if op.kind is Kind.SUM and op.fan_in is undeclared:
+        op = replace(op, fan_in=lambda ctx, slot: 1.0)
     if Trait.ELEMENTWISE in op.traits:
-        layout = aligned if op.layout is not_stated else op.layout
-        op = replace(op, layout=layout, axes=axis_rules.aligned if op.axes is not_stated else op.axes)
+        layout = aligned if op.layout is undeclared else op.layout
+        op = replace(op, layout=layout, axes=axis_rules.aligned if op.axes is undeclared else op.axes)
     return op
 
 
-def lacks(op: Operator) -> list[str]:
+def missing_fields(op: Operator) -> list[str]:
     """What an entry has to say for its kind, and does not. One whose kind depends on the node may be of any kind that
     passes relevance."""
     kind = op.kind if isinstance(op.kind, Kind) else None
@@ -274,10 +278,10 @@ def lacks(op: Operator) -> list[str]:
     own = kind is Kind.RECURRENT  # its kernels have the rules
     found = {
         "its vector-Jacobian product (vjp)": not (silent or own) and op.vjp is None,
-        "where samples lie (lane)": not (silent or own) and op.layout is not_stated,
-        "which axes its outputs' axes run along (axes)": op.axes is not_stated,
+        "where samples lie (layout)": not (silent or own) and op.layout is undeclared,
+        "which axes its outputs' axes run along (axes)": op.axes is undeclared,
         "how an amount is spread (spread)": kind in (Kind.SUM, Kind.MAP) and op.spread is None,
-        "how many units feed one of its own (fan_in)": kind is Kind.MAP and op.fan_in is not_stated,
+        "how many units feed one of its own (fan_in)": kind is Kind.MAP and op.fan_in is undeclared,
         "the slots of its states (states)": own and not op.states,
         "its kernels (cell)": own and op.cell is None,
     }
@@ -297,6 +301,6 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g.reshape(shape)
 
 
-def equal_parts(context: NodeContext, slot: int, r: Array) -> Array:
+def equal_parts(ctx: NodeContext, slot: int, r: Array) -> Array:
     """To the live operands of arithmetic on addresses: no share of it is larger."""
-    return unbroadcast(r, context.shape(slot)) / len(context.live)
+    return unbroadcast(r, ctx.shape(slot)) / len(ctx.live)

@@ -16,36 +16,38 @@ Shape = tuple[int, ...]
 # --- sums and means ----------------------------------------------------------------------------------------------
 
 
-def reduced_axes(s: NodeContext, ndim: int) -> tuple[int, ...]:
-    axes = s.ints(1, "axes")
+def reduced_axes(ctx: NodeContext, ndim: int) -> tuple[int, ...]:
+    axes = ctx.ints(1, "axes")
     if not axes:
-        return () if s.attribute("noop_with_empty_axes", 0) else tuple(range(ndim))
+        return () if ctx.attribute("noop_with_empty_axes", 0) else tuple(range(ndim))
     return tuple(sorted(a % ndim for a in axes))
 
 
-def _reduced_shape(s: NodeContext) -> tuple[Shape, Shape, tuple[int, ...]]:
+def _reduced_shape(ctx: NodeContext) -> tuple[Shape, Shape, tuple[int, ...]]:
     """Shape of the input, shape of the output with its reduced axes kept, and those axes."""
-    shape = s.shape(0)
-    axes = reduced_axes(s, len(shape))
+    shape = ctx.shape(0)
+    axes = reduced_axes(ctx, len(shape))
     return shape, tuple(1 if i in axes else n for i, n in enumerate(shape)), axes
 
 
-def _reduced_count(s: NodeContext, slot: int = 0) -> float:
-    shape, kept, _ = _reduced_shape(s)
+def _reduced_count(ctx: NodeContext, slot: int = 0) -> float:
+    shape, kept, _ = _reduced_shape(ctx)
     return float(np.prod(shape)) / max(float(np.prod(kept)), 1.0)
 
 
-def _reduce_sum(s: NodeContext, slot: int, g: Array) -> Array:
-    shape, kept, _ = _reduced_shape(s)
+def _reduce_sum(ctx: NodeContext, slot: int, g: Array) -> Array:
+    shape, kept, _ = _reduced_shape(ctx)
     return np.broadcast_to(g.reshape(kept), shape)
 
 
-def _reduce_mean(s: NodeContext, slot: int, g: Array) -> Array:
-    return _reduce_sum(s, slot, g / _reduced_count(s))
+def _reduce_mean(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _reduce_sum(ctx, slot, g / _reduced_count(ctx))
 
 
-def reduced_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    axes = reduced_axes(s, len(shape))
+def reduced_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    axes = reduced_axes(ctx, len(shape))
     if len(out) == len(shape):
         return layout
     kept = [i for i in range(len(shape)) if i not in axes]
@@ -58,22 +60,22 @@ def _summed(node: Node, graph: Graph) -> Function | None:
 
 
 _REDUCES = {
-    "carries": (0,),
-    "ignores": (1,),
-    "reads": ("s", "steer1"),
+    "differentiable": (0,),
+    "nondifferentiable": (1,),
+    "saved": ("shape", "operand1"),
     "layout": reduced_layout,
     "axes": axis_rules.reduced,
 }
-_AVERAGE = {**_REDUCES, "traits": Trait.AVERAGE, "spread": _reduce_mean, "fan_in": _reduced_count}
+_AVERAGE = {**_REDUCES, "traits": Trait.SUM_OR_MEAN, "spread": _reduce_mean, "fan_in": _reduced_count}
 add("ReduceSum", Operator(Kind.MAP, _reduce_sum, evaluation=of_integers(_summed), **_AVERAGE))  # type: ignore[arg-type]
 add("ReduceMean", Operator(Kind.MAP, _reduce_mean, **_AVERAGE))  # type: ignore[arg-type]
 
 # --- the largest or smallest -------------------------------------------------------------------------------------
 
 
-def _rows(s: NodeContext, array: Array) -> tuple[Array, tuple[int, ...]]:
+def _rows(ctx: NodeContext, array: Array) -> tuple[Array, tuple[int, ...]]:
     """[kept axes, everything reduced], and the order of axes that made it so."""
-    axes = reduced_axes(s, array.ndim)
+    axes = reduced_axes(ctx, array.ndim)
     order = (*(i for i in range(array.ndim) if i not in axes), *axes)
     kept = array.ndim - len(axes)
     moved = array.transpose(order)
@@ -85,37 +87,37 @@ def _from_rows(rows: Array, order: tuple[int, ...], shape: Shape) -> Array:
 
 
 def _extreme(arg: Callable[..., Array]) -> Callable[[NodeContext, int, Array], Array]:
-    def vjp(s: NodeContext, slot: int, g: Array) -> Array:
+    def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
         """To the first of the winners."""
-        rows, order = _rows(s, s.x(0))
+        rows, order = _rows(ctx, ctx.x(0))
         result = np.zeros(rows.shape, g.dtype)
         winners = arg(rows, axis=-1)[..., None]
         np.put_along_axis(result, winners, g.reshape(winners.shape), axis=-1)
-        return _from_rows(result, order, s.shape(0))
+        return _from_rows(result, order, ctx.shape(0))
 
     return vjp
 
 
-_CHOICE = {**_REDUCES, "reads": ("x", "s", "steer1"), "picks": True}
+_CHOICE = {**_REDUCES, "saved": ("x", "shape", "operand1"), "selects_by_value": True}
 add("ReduceMax", Operator(Kind.ROUTING, _extreme(np.argmax), note="the first winner", **_CHOICE))  # type: ignore[arg-type]
 add("ReduceMin", Operator(Kind.ROUTING, _extreme(np.argmin), note="the first winner", **_CHOICE))  # type: ignore[arg-type]
 
 # --- functions of many -------------------------------------------------------------------------------------------
 
 
-def _kept(s: NodeContext, array: Array) -> Array:
+def _kept(ctx: NodeContext, array: Array) -> Array:
     """The output's array with the reduced axes in place."""
-    return array.reshape(_reduced_shape(s)[1])
+    return array.reshape(_reduced_shape(ctx)[1])
 
 
 def _by_contribution(contribution: Callable[[NodeContext], Array]) -> Callable[[NodeContext, int, Array], Array]:
     """Relevance in proportion to what each element adds to the sum inside; in equal parts, where that is zero."""
 
-    def distribute(s: NodeContext, slot: int, r: Array) -> Array:
-        parts = contribution(s)
-        total = parts.sum(axis=reduced_axes(s, parts.ndim), keepdims=True)
-        share = np.where(total == 0, 1 / _reduced_count(s), parts / np.where(total == 0, 1, total))
-        return (share * _kept(s, r)).astype(r.dtype)
+    def distribute(ctx: NodeContext, slot: int, r: Array) -> Array:
+        parts = contribution(ctx)
+        total = parts.sum(axis=reduced_axes(ctx, parts.ndim), keepdims=True)
+        share = np.where(total == 0, 1 / _reduced_count(ctx), parts / np.where(total == 0, 1, total))
+        return (share * _kept(ctx, r)).astype(r.dtype)
 
     return distribute
 
@@ -125,18 +127,18 @@ def _reduced(
 ) -> None:
     """slope: dy/dx, given the output with its reduced axes in place."""
 
-    def vjp(s: NodeContext, slot: int, g: Array) -> Array:
-        return np.broadcast_to(_kept(s, g) * slope(s, _kept(s, s.y())), s.shape(0)).astype(g.dtype)
+    def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
+        return np.broadcast_to(_kept(ctx, g) * slope(ctx, _kept(ctx, ctx.y())), ctx.shape(0)).astype(g.dtype)
 
     add(
         name,
         Operator(
             Kind.ACTIVATION,
             vjp,
-            carries=(0,),
-            ignores=(1,),
-            reads=("x", "s", "y", "steer1"),
-            lrp_reads=("x", "s", "y", "steer1") if name == "ReduceLogSumExp" else ("x", "s", "steer1"),
+            differentiable=(0,),
+            nondifferentiable=(1,),
+            saved=("x", "shape", "y", "operand1"),
+            lrp_saved=("x", "shape", "y", "operand1") if name == "ReduceLogSumExp" else ("x", "shape", "operand1"),
             distribute=_by_contribution(contribution),
             layout=reduced_layout,
             axes=axis_rules.reduced,
@@ -155,55 +157,59 @@ def _safe(y: Array) -> Array:
     return np.where(y == 0, 1, y)
 
 
-def _softmax_inside(s: NodeContext) -> Array:
-    return np.exp(s.x(0) - _kept(s, s.y()))
+def _softmax_inside(ctx: NodeContext) -> Array:
+    return np.exp(ctx.x(0) - _kept(ctx, ctx.y()))
 
 
-def _product_of_others(s: NodeContext, y: Array) -> Array:
-    rows, order = _rows(s, s.x(0))
+def _product_of_others(ctx: NodeContext, y: Array) -> Array:
+    rows, order = _rows(ctx, ctx.x(0))
     ones = np.ones((*rows.shape[:-1], 1), rows.dtype)
     before = np.cumprod(np.concatenate([ones, rows[..., :-1]], axis=-1), axis=-1)
     after = np.cumprod(np.concatenate([ones, rows[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
-    return _from_rows(before * after, order, s.shape(0))
+    return _from_rows(before * after, order, ctx.shape(0))
 
 
-_reduced("ReduceL1", lambda s, y: np.sign(s.x(0)), lambda s: np.abs(s.x(0)), "in proportion to abs x")
-_reduced("ReduceL2", lambda s, y: s.x(0) / _safe(y), lambda s: s.x(0) ** 2, "in proportion to x^2")
-_reduced("ReduceSumSquare", lambda s, y: 2 * s.x(0), lambda s: s.x(0) ** 2, "in proportion to x^2")
-_reduced("ReduceLogSum", lambda s, y: np.exp(-y), lambda s: s.x(0), "in proportion to x")
-_reduced("ReduceLogSumExp", lambda s, y: _softmax_inside(s), _softmax_inside, "in proportion to exp x")
-_reduced("ReduceProd", _product_of_others, lambda s: np.ones_like(s.x(0)), "in equal parts")
+_reduced("ReduceL1", lambda ctx, y: np.sign(ctx.x(0)), lambda ctx: np.abs(ctx.x(0)), "in proportion to abs x")
+_reduced("ReduceL2", lambda ctx, y: ctx.x(0) / _safe(y), lambda ctx: ctx.x(0) ** 2, "in proportion to x^2")
+_reduced("ReduceSumSquare", lambda ctx, y: 2 * ctx.x(0), lambda ctx: ctx.x(0) ** 2, "in proportion to x^2")
+_reduced("ReduceLogSum", lambda ctx, y: np.exp(-y), lambda ctx: ctx.x(0), "in proportion to x")
+_reduced("ReduceLogSumExp", lambda ctx, y: _softmax_inside(ctx), _softmax_inside, "in proportion to exp x")
+_reduced("ReduceProd", _product_of_others, lambda ctx: np.ones_like(ctx.x(0)), "in equal parts")
 
 # --- running sums ------------------------------------------------------------------------------------------------
 
 
-def _running_axis(s: NodeContext) -> int:
-    return int(s.x(1).reshape(-1)[0]) % len(s.shape(0))
+def _running_axis(ctx: NodeContext) -> int:
+    return int(ctx.x(1).reshape(-1)[0]) % len(ctx.shape(0))
 
 
-def _cumulate(s: NodeContext, g: Array, *, transposed: bool) -> Array:
+def _cumulate(ctx: NodeContext, g: Array, *, transposed: bool) -> Array:
     """The operator itself, or its transpose, which sums from the other end."""
-    axis = _running_axis(s)
-    backwards = bool(s.attribute("reverse", 0)) != transposed
+    axis = _running_axis(ctx)
+    backwards = bool(ctx.attribute("reverse", 0)) != transposed
     g = np.flip(g, axis) if backwards else g
     total = np.cumsum(g, axis=axis, dtype=g.dtype)
-    total = total - g if s.attribute("exclusive", 0) else total
+    total = total - g if ctx.attribute("exclusive", 0) else total
     return np.flip(total, axis) if backwards else total
 
 
-def _cumsum(s: NodeContext, slot: int, g: Array) -> Array:
-    return _cumulate(s, g, transposed=True)
+def _cumsum(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _cumulate(ctx, g, transposed=True)
 
 
-def _cumsum_spread(s: NodeContext, slot: int, amount: Array) -> Array:
+def _cumsum_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     """The one sum of an exclusive CumSum that is empty has no units: its part goes to all."""
-    units = _cumulate(s, np.ones_like(amount), transposed=False)
-    orphans = np.where(units == 0, amount, 0).sum(axis=_running_axis(s), keepdims=True) / s.shape(0)[_running_axis(s)]
-    return _cumulate(s, np.where(units == 0, 0, amount) / np.maximum(units, 1), transposed=True) + orphans
+    units = _cumulate(ctx, np.ones_like(amount), transposed=False)
+    orphans = (
+        np.where(units == 0, amount, 0).sum(axis=_running_axis(ctx), keepdims=True) / ctx.shape(0)[_running_axis(ctx)]
+    )
+    return _cumulate(ctx, np.where(units == 0, 0, amount) / np.maximum(units, 1), transposed=True) + orphans
 
 
-def _cumsum_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    if layout.axis == _running_axis(s):
+def _cumsum_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    if layout.axis == _running_axis(ctx):
         raise SamplesMixed
     return layout
 
@@ -223,11 +229,11 @@ add(
     Operator(
         Kind.MAP,
         _cumsum,
-        carries=(0,),
-        ignores=(1,),
-        reads=("s", "steer1"),
+        differentiable=(0,),
+        nondifferentiable=(1,),
+        saved=("shape", "operand1"),
         spread=_cumsum_spread,
-        fan_in=lambda s, slot: float(s.shape(0)[_running_axis(s)]),
+        fan_in=lambda ctx, slot: float(ctx.shape(0)[_running_axis(ctx)]),
         layout=_cumsum_layout,
         axes=axis_rules.first,
         roles=axis_rules.summed_along,

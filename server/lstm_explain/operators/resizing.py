@@ -52,23 +52,23 @@ class Axis:
     scale: float
     roi: tuple[float, float]
 
-    def taps(self, s: NodeContext) -> Taps:
-        x = self._coordinates(s)
-        cropped = _crops(s.node)
+    def taps(self, ctx: NodeContext) -> Taps:
+        x = self._coordinates(ctx)
+        cropped = _crops(ctx.node)
         inside = (x >= 0) & (x <= self.size - 1) if cropped else np.ones(self.out, bool)
-        mode = _mode(s.node)
+        mode = _mode(ctx.node)
         if mode == "nearest":
-            places = self._nearest(s, x)[:, None]
+            places = self._nearest(ctx, x)[:, None]
             weights = np.ones(places.shape)
         else:
-            places, weights = self._filtered(s, x, mode)
+            places, weights = self._filtered(ctx, x, mode)
         return Taps(places.clip(0, self.size - 1), weights * inside[:, None], inside)
 
-    def _coordinates(self, s: NodeContext) -> Array:
+    def _coordinates(self, ctx: NodeContext) -> Array:
         """Where each output lies among the inputs. In float32, as ONNX Runtime reckons: it decides what is nearest."""
         at, scale = np.arange(self.out, dtype=np.float32), np.float32(self.scale)
         half = np.float32(0.5)
-        match s.attribute("coordinate_transformation_mode", "half_pixel") if s.node.opset >= 11 else "asymmetric":
+        match ctx.attribute("coordinate_transformation_mode", "half_pixel") if ctx.node.opset >= 11 else "asymmetric":
             case "asymmetric":
                 x = at / scale
             case "align_corners":
@@ -89,11 +89,11 @@ class Axis:
                 x = (at + half) / scale - half
         return np.asarray(x, np.float32)
 
-    def _nearest(self, s: NodeContext, x: Array) -> Array:
-        if s.node.opset < 11:
+    def _nearest(self, ctx: NodeContext, x: Array) -> Array:
+        if ctx.node.opset < 11:
             x = np.ceil(x) if self.scale < 1 else np.trunc(x)
         else:
-            match s.attribute("nearest_mode", "round_prefer_floor"):
+            match ctx.attribute("nearest_mode", "round_prefer_floor"):
                 case "round_prefer_ceil":
                     x = np.floor(x + np.float32(0.5))
                 case "floor":
@@ -104,17 +104,17 @@ class Axis:
                     x = np.ceil(x - np.float32(0.5))
         return x.astype(np.int64)
 
-    def _filtered(self, s: NodeContext, x: Array, mode: str) -> tuple[Array, Array]:
+    def _filtered(self, ctx: NodeContext, x: Array, mode: str) -> tuple[Array, Array]:
         """Inputs under a filter around each place; widened where antialias shrinks, so that none is passed over."""
-        wide = max(1.0, 1 / self.scale) if s.attribute("antialias", 0) else 1.0
+        wide = max(1.0, 1 / self.scale) if ctx.attribute("antialias", 0) else 1.0
         reach = MODES[mode] * wide
         first = np.floor(x - np.float32(reach)).astype(np.int64) + 1
         places = first[:, None] + np.arange(math.ceil(2 * reach))
         distance = np.abs(places - x[:, None].astype(np.float64)) / wide
         weights = (
-            np.maximum(1 - distance, 0) if mode == "linear" else _cubic(distance, s.attribute("cubic_coeff_a", -0.75))
+            np.maximum(1 - distance, 0) if mode == "linear" else _cubic(distance, ctx.attribute("cubic_coeff_a", -0.75))
         )
-        if s.attribute("exclude_outside", 0):
+        if ctx.attribute("exclude_outside", 0):
             weights = np.where((places >= 0) & (places < self.size), weights, 0)
         return places, weights / weights.sum(axis=1, keepdims=True)
 
@@ -135,61 +135,61 @@ def _crops(node: Node) -> bool:
     return bool(node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize")
 
 
-def _axes(s: NodeContext, out: Shape) -> Iterator[Axis]:
+def _axes(ctx: NodeContext, out: Shape) -> Iterator[Axis]:
     """Those that change, or that are looked at in part."""
-    shape = s.shape(0)
-    axes = [int(a) % len(shape) for a in s.attribute("axes") or range(len(shape))]
-    scales = _scales(s, [shape[a] for a in axes], [out[a] for a in axes])
-    region = s.x(1).reshape(2, -1).T.tolist() if _crops(s.node) else [(0.0, 1.0)] * len(axes)
+    shape = ctx.shape(0)
+    axes = [int(a) % len(shape) for a in ctx.attribute("axes") or range(len(shape))]
+    scales = _scales(ctx, [shape[a] for a in axes], [out[a] for a in axes])
+    region = ctx.x(1).reshape(2, -1).T.tolist() if _crops(ctx.node) else [(0.0, 1.0)] * len(axes)
     for axis, scale, (start, end) in zip(axes, scales, region, strict=True):
         if scale != 1 or out[axis] != shape[axis] or (start, end) != (0.0, 1.0):
             yield Axis(axis, shape[axis], out[axis], scale, (start, end))
 
 
-def _scales(s: NodeContext, sizes: list[int], out: list[int]) -> list[float]:
-    given = s.attribute("scales")
-    slot = 2 if s.node.op == "Resize" and s.node.opset >= 11 else 1
-    if given is None and s.has(slot) and s.x(slot).size:
-        given = s.x(slot).reshape(-1).tolist()
+def _scales(ctx: NodeContext, sizes: list[int], out: list[int]) -> list[float]:
+    given = ctx.attribute("scales")
+    slot = 2 if ctx.node.op == "Resize" and ctx.node.opset >= 11 else 1
+    if given is None and ctx.has(slot) and ctx.x(slot).size:
+        given = ctx.x(slot).reshape(-1).tolist()
     if given is not None:
         return list(given)
-    policy = s.attribute("keep_aspect_ratio_policy", "stretch")
+    policy = ctx.attribute("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return [o / n for o, n in zip(out, sizes, strict=True)]
-    wanted = [w / n for w, n in zip(s.x(3).reshape(-1).tolist(), sizes, strict=True)]
+    wanted = [w / n for w, n in zip(ctx.x(3).reshape(-1).tolist(), sizes, strict=True)]
     return [min(wanted) if policy == "not_larger" else max(wanted)] * len(sizes)
 
 
-def _resize(s: NodeContext, slot: int, g: Array) -> Array:
-    for axis in _axes(s, g.shape):
-        g = axis.taps(s).back(g, axis.axis, axis.size)
+def _resize(ctx: NodeContext, slot: int, g: Array) -> Array:
+    for axis in _axes(ctx, g.shape):
+        g = axis.taps(ctx).back(g, axis.axis, axis.size)
     return g
 
 
-def _spread(s: NodeContext, slot: int, amount: Array) -> Array:
-    for axis in _axes(s, amount.shape):
-        amount = axis.taps(s).even().back(amount, axis.axis, axis.size)
+def _spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
+    for axis in _axes(ctx, amount.shape):
+        amount = axis.taps(ctx).even().back(amount, axis.axis, axis.size)
     return amount
 
 
-def _fan_in(s: NodeContext, slot: int) -> float:
-    return float(math.prod(axis.taps(s).places.shape[1] for axis in _axes(s, s.y().shape)))
+def _fan_in(ctx: NodeContext, slot: int) -> float:
+    return float(math.prod(axis.taps(ctx).places.shape[1] for axis in _axes(ctx, ctx.y().shape)))
 
 
-def _extrapolated(s: NodeContext) -> Array | None:
+def _extrapolated(ctx: NodeContext) -> Array | None:
     """What outputs outside the region are."""
-    value = s.attribute("extrapolation_value", 0.0)
-    if not _crops(s.node) or not value:
+    value = ctx.attribute("extrapolation_value", 0.0)
+    if not _crops(ctx.node) or not value:
         return None
-    out = s.y().shape
+    out = ctx.y().shape
     inside = np.ones(out, bool)
-    for axis in _axes(s, out):
-        inside &= axis.taps(s).inside.reshape([-1 if i == axis.axis else 1 for i in range(len(out))])
-    return np.where(inside, 0, value).astype(s.dtype)
+    for axis in _axes(ctx, out):
+        inside &= axis.taps(ctx).inside.reshape([-1 if i == axis.axis else 1 for i in range(len(out))])
+    return np.where(inside, 0, value).astype(ctx.dtype)
 
 
-def _layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    if any(axis.axis == layout.axis for axis in _axes(s, out)):
+def _layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+    if any(axis.axis == layout.axis for axis in _axes(ctx, out)):
         raise SamplesMixed
     return layout
 
@@ -207,9 +207,9 @@ add(
     Operator(
         _kind,
         _resize,
-        carries=(0,),
-        ignores=(1, 2, 3),
-        reads=("s", "steer1", "steer2", "steer3"),
+        differentiable=(0,),
+        nondifferentiable=(1, 2, 3),
+        saved=("shape", "operand1", "operand2", "operand3"),
         bias=_extrapolated,
         spread=_spread,
         fan_in=_fan_in,

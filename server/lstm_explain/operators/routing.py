@@ -27,32 +27,34 @@ Shape = tuple[int, ...]
 # --- beside one another ------------------------------------------------------------------------------------------
 
 
-def _concat(s: NodeContext, slot: int, g: Array) -> Array:
-    axis = s.attribute("axis", 1) % g.ndim
-    start = sum(s.shape(i)[axis] for i in range(slot))
+def _concat(ctx: NodeContext, slot: int, g: Array) -> Array:
+    axis = ctx.attribute("axis", 1) % g.ndim
+    start = sum(ctx.shape(i)[axis] for i in range(slot))
     index = [slice(None)] * g.ndim
-    index[axis] = slice(start, start + s.shape(slot)[axis])
+    index[axis] = slice(start, start + ctx.shape(slot)[axis])
     return g[tuple(index)]
 
 
-def _moved_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+def _moved_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
     """The axis keeps its place; samples stay where their axis keeps its extent."""
     if len(out) != len(shape) or out[layout.axis] != shape[layout.axis]:
         raise SamplesMixed
     return layout
 
 
-_JOINED = {"traits": Trait.JOINS | Trait.OWN_MEMORY, "layout": _moved_layout, "axes": axis_rules.aligned}
-add("Concat", Operator(Kind.ROUTING, _concat, reads=("s", "shapes"), **_JOINED))  # type: ignore[arg-type]
+_JOINED = {"traits": Trait.CONCATENATES | Trait.NOT_IN_PLACE, "layout": _moved_layout, "axes": axis_rules.aligned}
+add("Concat", Operator(Kind.ROUTING, _concat, saved=("shape", "shapes"), **_JOINED))  # type: ignore[arg-type]
 
 
-def _split(s: NodeContext, slot: int, g: tuple[Array | None, ...]) -> Array:
-    shape = s.shape(0)
-    axis = s.attribute("axis", 0) % len(shape)
+def _split(ctx: NodeContext, slot: int, g: tuple[Array | None, ...]) -> Array:
+    shape = ctx.shape(0)
+    axis = ctx.attribute("axis", 0) % len(shape)
     known = next(part for part in g if part is not None)
-    sizes = s.ints(1, "split")
+    sizes = ctx.ints(1, "split")
     if sizes is None:
-        count = len(s.node.outputs)
+        count = len(ctx.node.outputs)
         size = -(-shape[axis] // count)
         sizes = [min(size, shape[axis] - i * size) for i in range(count)]
     parts = []
@@ -61,19 +63,19 @@ def _split(s: NodeContext, slot: int, g: tuple[Array | None, ...]) -> Array:
     return np.concatenate(parts, axis=axis)
 
 
-_PARTS = {"traits": Trait.PART, "carries": (0,), "layout": _moved_layout, "axes": axis_rules.first}
-add("Split", Operator(Kind.ROUTING, _split, ignores=(1,), reads=("s", "steer1"), **_PARTS))  # type: ignore[arg-type]
+_PARTS = {"traits": Trait.SUBSET, "differentiable": (0,), "layout": _moved_layout, "axes": axis_rules.first}
+add("Split", Operator(Kind.ROUTING, _split, nondifferentiable=(1,), saved=("shape", "operand1"), **_PARTS))  # type: ignore[arg-type]
 
 # --- some of the elements ----------------------------------------------------------------------------------------
 
 
-def _slices(s: NodeContext) -> tuple[slice, ...]:
-    shape = s.shape(0)
-    starts, ends = s.ints(1, "starts"), s.ints(2, "ends")
+def _slices(ctx: NodeContext) -> tuple[slice, ...]:
+    shape = ctx.shape(0)
+    starts, ends = ctx.ints(1, "starts"), ctx.ints(2, "ends")
     assert starts is not None
     assert ends is not None
-    axes = s.ints(3, "axes") or list(range(len(starts)))
-    steps = s.ints(4, "steps") or [1] * len(starts)
+    axes = ctx.ints(3, "axes") or list(range(len(starts)))
+    steps = ctx.ints(4, "steps") or [1] * len(starts)
     index = [slice(None)] * len(shape)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         index[axis] = _onnx_slice(start, end, step, shape[axis])
@@ -90,43 +92,45 @@ def _onnx_slice(start: int, end: int, step: int, size: int) -> slice:
     return slice(start, None if end < 0 else end, step)
 
 
-def _slice(s: NodeContext, slot: int, g: Array) -> Array:
-    r = np.zeros(s.shape(0), g.dtype)
-    r[_slices(s)] = g
+def _slice(ctx: NodeContext, slot: int, g: Array) -> Array:
+    r = np.zeros(ctx.shape(0), g.dtype)
+    r[_slices(ctx)] = g
     return r
 
 
-def _sliced_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+def _sliced_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
     """Samples that are turned round are as many as before, in other places."""
-    if _slices(s)[layout.axis].indices(shape[layout.axis]) != (0, shape[layout.axis], 1):
+    if _slices(ctx)[layout.axis].indices(shape[layout.axis]) != (0, shape[layout.axis], 1):
         raise SamplesMixed
     return layout
 
 
-_STEERS = ("s", "steer1", "steer2", "steer3", "steer4")
+_STEERS = ("shape", "operand1", "operand2", "operand3", "operand4")
 add(
     "Slice",
     Operator(
         Kind.ROUTING,
         _slice,
-        Trait.PART,
-        carries=(0,),
-        ignores=(1, 2, 3, 4),
-        reads=_STEERS,
+        Trait.SUBSET,
+        differentiable=(0,),
+        nondifferentiable=(1, 2, 3, 4),
+        saved=_STEERS,
         layout=_sliced_layout,
         axes=axis_rules.first,
     ),
 )
 
 
-def _gather_axis(s: NodeContext, ndim: int) -> int:
-    return int(s.attribute("axis", 0)) % ndim
+def _gather_axis(ctx: NodeContext, ndim: int) -> int:
+    return int(ctx.attribute("axis", 0)) % ndim
 
 
-def _gather(s: NodeContext, slot: int, g: Array) -> Array:
-    shape = s.shape(0)
-    axis = _gather_axis(s, len(shape))
-    indices = s.x(1) % shape[axis]
+def _gather(ctx: NodeContext, slot: int, g: Array) -> Array:
+    shape = ctx.shape(0)
+    axis = _gather_axis(ctx, len(shape))
+    indices = ctx.x(1) % shape[axis]
     r = np.zeros(shape, g.dtype)
     if indices.ndim == 0:
         r[(slice(None),) * axis + (int(indices),)] = g
@@ -136,16 +140,20 @@ def _gather(s: NodeContext, slot: int, g: Array) -> Array:
     return r
 
 
-def _gather_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    axis = _gather_axis(s, len(shape))
+def _gather_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    axis = _gather_axis(ctx, len(shape))
     ranks = len(out) - len(shape) + 1
     if axis <= layout.axis < axis + ranks:
         raise SamplesMixed
     return layout if layout.axis < axis else BatchLayout(layout.axis - ranks + 1, layout.inner)
 
 
-def _lookup_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    axis = _gather_axis(s, len(s.shape(0)))
+def _lookup_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    axis = _gather_axis(ctx, len(ctx.shape(0)))
     if not axis <= layout.axis < axis + len(shape):
         raise SamplesMixed
     return BatchLayout(layout.axis - axis, layout.inner)
@@ -155,22 +163,22 @@ def _gather_kind(node: Node, live: tuple[int, ...]) -> Kind:
     return Kind.LOOKUP if live == (1,) else Kind.ROUTING
 
 
-def _sum_of_vectors(s: NodeContext, slot: int, r: Array) -> Array:
+def _sum_of_vectors(ctx: NodeContext, slot: int, r: Array) -> Array:
     """Relevance of each index: the sum over the vector that it picked."""
-    ranks = len(s.shape(1))
-    axis = _gather_axis(s, len(s.shape(0)))
+    ranks = len(ctx.shape(1))
+    axis = _gather_axis(ctx, len(ctx.shape(0)))
     axes = tuple(range(axis)) + tuple(range(axis + ranks, r.ndim))
     return r.sum(axis=axes)
 
 
 def _any_gather_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    return (_lookup_layout if slot == 1 else _gather_layout)(s, slot, layout, out, shape, batch)
+    return (_lookup_layout if slot == 1 else _gather_layout)(ctx, slot, layout, out, shape, batch)
 
 
-def _any_gather(s: NodeContext, slot: int, g: Array) -> Array:
-    return _sum_of_vectors(s, slot, g) if slot == 1 else _gather(s, slot, g)
+def _any_gather(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _sum_of_vectors(ctx, slot, g) if slot == 1 else _gather(ctx, slot, g)
 
 
 def _looked_up(node: Node, graph: Graph) -> Function | None:
@@ -186,9 +194,9 @@ add(
     Operator(
         _gather_kind,
         _any_gather,
-        Trait.PART | Trait.STEPWISE | Trait.OWN_MEMORY,
-        alone=(1,),
-        reads=("s", "steer1", "shapes"),
+        Trait.SUBSET | Trait.STEPWISE | Trait.NOT_IN_PLACE,
+        lookup_slots=(1,),
+        saved=("shape", "operand1", "shapes"),
         layout=_any_gather_layout,
         axes=axis_rules.gathered,
         evaluation=of_integers(_looked_up, source=1),
@@ -199,32 +207,32 @@ add(
 # --- copies ------------------------------------------------------------------------------------------------------
 
 
-def _expand(s: NodeContext, slot: int, g: Array) -> Array:
-    return unbroadcast(g, s.shape(0))
+def _expand(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return unbroadcast(g, ctx.shape(0))
 
 
-def _tile(s: NodeContext, slot: int, g: Array) -> Array:
-    shape = s.shape(0)
+def _tile(ctx: NodeContext, slot: int, g: Array) -> Array:
+    shape = ctx.shape(0)
     split: list[int] = []
     for total, size in zip(g.shape, shape, strict=True):
         split += [total // size if size else 1, size]
     return g.reshape(split).sum(axis=tuple(range(0, 2 * len(shape), 2)))
 
 
-def _pad_widths(s: NodeContext) -> list[tuple[int, int]]:
-    ndim = len(s.shape(0))
-    pads = s.ints(1, "pads") or s.ints(1, "paddings")
+def _pad_widths(ctx: NodeContext) -> list[tuple[int, int]]:
+    ndim = len(ctx.shape(0))
+    pads = ctx.ints(1, "pads") or ctx.ints(1, "paddings")
     assert pads is not None
-    axes = [int(a) % ndim for a in s.x(3).reshape(-1)] if s.has(3) else list(range(ndim))
+    axes = [int(a) % ndim for a in ctx.x(3).reshape(-1)] if ctx.has(3) else list(range(ndim))
     widths = [(0, 0)] * ndim
     for i, axis in enumerate(axes):
         widths[axis] = (pads[i], pads[i + len(axes)])
     return widths
 
 
-def _pad(s: NodeContext, slot: int, g: Array) -> Array:
-    shape, widths = s.shape(0), _pad_widths(s)
-    if s.attribute("mode", "constant") == "constant":
+def _pad(ctx: NodeContext, slot: int, g: Array) -> Array:
+    shape, widths = ctx.shape(0), _pad_widths(ctx)
+    if ctx.attribute("mode", "constant") == "constant":
         r = np.zeros(shape, g.dtype)
         kept: list[Any] = []
         source: list[Any] = []
@@ -235,14 +243,16 @@ def _pad(s: NodeContext, slot: int, g: Array) -> Array:
         return r
     # The other modes copy elements: the same copying, done to positions, tells where each came from.
     positions = np.arange(math.prod(shape)).reshape(shape)
-    origin = np.pad(positions, widths, mode=s.attribute("mode"))
+    origin = np.pad(positions, widths, mode=ctx.attribute("mode"))
     flat = np.bincount(origin.reshape(-1), g.reshape(-1).astype(np.float64), minlength=positions.size)
     return flat.reshape(shape).astype(g.dtype)
 
 
-def _padded_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+def _padded_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
     """Samples of which one is cut off at an end and one added at the other are as many as before, in other places."""
-    if _pad_widths(s)[layout.axis] != (0, 0):
+    if _pad_widths(ctx)[layout.axis] != (0, 0):
         raise SamplesMixed
     return layout
 
@@ -252,7 +262,7 @@ def _pad_check(node: Node) -> str:
     return "" if node.attribute("mode", "constant") in modes else f"mode {node.attribute('mode')!r} has no rule"
 
 
-_COPIES = {"traits": Trait.COPIES, "carries": (0,), "ignores": (1,), "reads": ("s",)}
+_COPIES = {"traits": Trait.REPEATS, "differentiable": (0,), "nondifferentiable": (1,), "saved": ("shape",)}
 add("Expand", Operator(Kind.ROUTING, _expand, layout=aligned, axes=axis_rules.expanded, **_COPIES))  # type: ignore[arg-type]
 add("Tile", Operator(Kind.ROUTING, _tile, layout=_moved_layout, axes=axis_rules.first, **_COPIES))  # type: ignore[arg-type]
 add(
@@ -260,13 +270,13 @@ add(
     Operator(
         Kind.ROUTING,
         _pad,
-        Trait.JOINS,
-        carries=(0,),
-        ignores=(1, 2, 3),
-        reads=("s", "steer1", "steer3"),
+        Trait.CONCATENATES,
+        differentiable=(0,),
+        nondifferentiable=(1, 2, 3),
+        saved=("shape", "operand1", "operand3"),
         layout=_padded_layout,
         axes=axis_rules.first,
-        drops=True,
+        inserts_constants=True,
         check=_pad_check,
     ),
 )
@@ -274,16 +284,16 @@ add(
 # --- a triangle kept ---------------------------------------------------------------------------------------------
 
 
-def _trilu(s: NodeContext, slot: int, g: Array) -> Array:
-    offset = int(s.x(1).reshape(-1)[0]) if s.has(1) else 0
-    return (np.triu if s.attribute("upper", 1) else np.tril)(g, offset)
+def _trilu(ctx: NodeContext, slot: int, g: Array) -> Array:
+    offset = int(ctx.x(1).reshape(-1)[0]) if ctx.has(1) else 0
+    return (np.triu if ctx.attribute("upper", 1) else np.tril)(g, offset)
 
 
 _TRIANGLE = {
-    "carries": (0,),
-    "ignores": (1,),
-    "reads": ("steer1",),
-    "drops": True,
+    "differentiable": (0,),
+    "nondifferentiable": (1,),
+    "saved": ("operand1",),
+    "inserts_constants": True,
     "layout": aligned,
     "axes": axis_rules.first,
 }
@@ -307,15 +317,17 @@ def _into_space(g: Array, block: int) -> Array:
     return split.transpose(0, 3, 4, 1, 5, 2).reshape(n, depth // block**2, height * block, width * block)
 
 
-def _depth_to_space(s: NodeContext, slot: int, g: Array) -> Array:
-    return _into_depth(g, s.attribute("blocksize"), columns_first=s.attribute("mode", "DCR") == "CRD")
+def _depth_to_space(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _into_depth(g, ctx.attribute("blocksize"), columns_first=ctx.attribute("mode", "DCR") == "CRD")
 
 
-def _space_to_depth(s: NodeContext, slot: int, g: Array) -> Array:
-    return _into_space(g, s.attribute("blocksize"))
+def _space_to_depth(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _into_space(g, ctx.attribute("blocksize"))
 
 
-def _first_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
+def _first_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
     if layout.axis != 0:
         raise SamplesMixed
     return layout
@@ -323,9 +335,9 @@ def _first_layout(s: NodeContext, slot: int, layout: BatchLayout, out: Shape, sh
 
 add(
     "DepthToSpace",
-    Operator(Kind.ROUTING, _depth_to_space, carries=(0,), layout=_first_layout, axes=axis_rules.batch_only),
+    Operator(Kind.ROUTING, _depth_to_space, differentiable=(0,), layout=_first_layout, axes=axis_rules.batch_only),
 )
 add(
     "SpaceToDepth",
-    Operator(Kind.ROUTING, _space_to_depth, carries=(0,), layout=_first_layout, axes=axis_rules.batch_only),
+    Operator(Kind.ROUTING, _space_to_depth, differentiable=(0,), layout=_first_layout, axes=axis_rules.batch_only),
 )

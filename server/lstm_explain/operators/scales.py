@@ -15,26 +15,26 @@ import numpy as np
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
 
-MOST_NODES = 30  # of a function
+MAX_NODES = 30  # of a function
 # Behind which a scale is still the same scale, copies along broadcast axes included.
-MOVES = Trait.VIEW | Trait.COPIES
+MOVES = Trait.VIEW | Trait.REPEATS
 
 
 @dataclass(frozen=True)
 class Scales:
     """Recognises scales in one graph, by what computes them.
 
-    live: the values that depend on the inputs. told: names of the nodes whose gate the caller knows; products, then.
+    live: values that depend on the inputs. overridden: names of nodes whose gate the caller sets; these are products.
     """
 
     graph: Graph
     producers: dict[str, Node]
     live: set[str]
-    told: Container[str] = ()
+    overridden: Container[str] = ()
 
     def scaled_slot(self, node: Node) -> int | None:
         """The slot of what is scaled, where the other operand is a scale."""
-        if node.name in self.told:
+        if node.name in self.overridden:
             return None
         if node.op == "Div" and self._matches(node.inputs[1], self._is_size):
             return 0
@@ -45,7 +45,7 @@ class Scales:
 
     def activated_slot(self, node: Node) -> int | None:
         """The slot of x in x * f(x)."""
-        if node.op != "Mul" or node.name in self.told or len(self._live_inputs(node)) < 2:
+        if node.op != "Mul" or node.name in self.overridden or len(self._live_inputs(node)) < 2:
             return None
         for slot in (0, 1):
             if self._is_function(node.inputs[1 - slot], self._multiple_of(node.inputs[slot])):
@@ -60,7 +60,7 @@ class Scales:
         found = {value}
         while (
             (node := self.producers.get(value)) is not None
-            and Trait.MULTIPLE in _traits(node)
+            and Trait.CONSTANT_MULTIPLE in _traits(node)
             and not self._inverts(node)
         ):
             sources = self._live_inputs(node)
@@ -79,7 +79,7 @@ class Scales:
                 continue
             seen.add(name)
             node = self.producers.get(name)
-            if node is None or Trait.ELEMENTWISE not in _traits(node) or len(seen) > MOST_NODES:
+            if node is None or Trait.ELEMENTWISE not in _traits(node) or len(seen) > MAX_NODES:
                 return False
             waiting += self._live_inputs(node)
         return True
@@ -114,7 +114,7 @@ class Scales:
             return self._matches(node.inputs[0], self._is_power)
         if node.op == "Mul":
             return all(self._matches(name, self._is_size) for name in node.inputs)
-        magnitudes = Trait.AVERAGE in _traits(node) and self._matches(node.inputs[0], lambda n: n.op == "Abs")
+        magnitudes = Trait.SUM_OR_MEAN in _traits(node) and self._matches(node.inputs[0], lambda n: n.op == "Abs")
         return magnitudes or node.op in ("ReduceL1", "ReduceL2")
 
     def _is_power(self, node: Node) -> bool:
@@ -122,7 +122,7 @@ class Scales:
         if node.op == "Sub":
             left, right = node.inputs
             return self._matches(left, self._is_power) and self._matches(right, self._is_square)
-        averaged = Trait.AVERAGE in _traits(node) and self._matches(node.inputs[0], self._is_square)
+        averaged = Trait.SUM_OR_MEAN in _traits(node) and self._matches(node.inputs[0], self._is_square)
         return averaged or node.op == "ReduceSumSquare"
 
     def _is_square(self, node: Node) -> bool:

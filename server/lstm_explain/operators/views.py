@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,12 +26,12 @@ Shape = tuple[int, ...]
 # --- the same elements in the same order -------------------------------------------------------------------------
 
 
-def _reshape(s: NodeContext, slot: int, g: Array) -> Array:
-    return g.reshape(s.shape(0))
+def _reshape(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return g.reshape(ctx.shape(0))
 
 
 def reshaped_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
     """The row-major order stays, so the number of elements behind each sample's does."""
     behind = layout.inner * math.prod(out[layout.axis + 1 :])
@@ -41,7 +42,7 @@ def reshaped_layout(
     raise SamplesMixed
 
 
-def _same(s: NodeContext, slot: int, g: Array) -> Array:
+def _same(ctx: NodeContext, slot: int, g: Array) -> Array:
     return g
 
 
@@ -83,41 +84,58 @@ def _cast(node: Node, graph: Graph) -> Function | None:
     return (lambda x: x.astype(kind)) if kind in (np.int32, np.int64, np.float32) else None
 
 
-SHAPED = Trait.VIEW | Trait.SAME_MEMORY
-_VIEW = {"carries": (0,), "ignores": (1,), "reads": ("s",), "layout": reshaped_layout}
-_STEPS = {**_VIEW, "traits": SHAPED | Trait.STEPWISE}
-add("Reshape", Operator(Kind.ROUTING, _reshape, axes=axis_rules.reshaped, evaluation=of_any(_reshaped), **_STEPS))  # type: ignore[arg-type]
-add("Squeeze", Operator(Kind.ROUTING, _reshape, axes=axis_rules.squeezed, evaluation=of_any(_squeezed), **_STEPS))  # type: ignore[arg-type]
-add("Unsqueeze", Operator(Kind.ROUTING, _reshape, axes=axis_rules.unsqueezed, evaluation=of_any(_unsqueezed), **_STEPS))  # type: ignore[arg-type]
-_FLAT = {**_VIEW, "ignores": (), "traits": SHAPED}
-add("Flatten", Operator(Kind.ROUTING, _reshape, axes=axis_rules.reshaped, evaluation=of_any(_flattened), **_FLAT))  # type: ignore[arg-type]
+_FLATTEN = Operator(
+    Kind.ROUTING,
+    _reshape,
+    Trait.VIEW | Trait.ALIASES_INPUT,
+    differentiable=(0,),
+    saved=("shape",),
+    layout=reshaped_layout,
+    axes=axis_rules.reshaped,
+    evaluation=of_any(_flattened),
+)
+_RESHAPE = replace(
+    _FLATTEN,
+    traits=_FLATTEN.traits | Trait.STEPWISE,
+    nondifferentiable=(1,),
+    evaluation=of_any(_reshaped),
+)
+add("Flatten", _FLATTEN)
+add("Reshape", _RESHAPE)
+add("Squeeze", replace(_RESHAPE, axes=axis_rules.squeezed, evaluation=of_any(_squeezed)))
+add("Unsqueeze", replace(_RESHAPE, axes=axis_rules.unsqueezed, evaluation=of_any(_unsqueezed)))
 
 # --- the same elements in the same places ------------------------------------------------------------------------
 
-SAME = SAME_PLACES | Trait.MULTIPLE
-_SAME = {"carries": (0,), "axes": axis_rules.first}
-_NOTHING_DONE = of_any(lambda node, graph: lambda x: x)
-add("Identity", Operator(Kind.ROUTING, _same, SAME | Trait.SAME_MEMORY, evaluation=_NOTHING_DONE, **_SAME))  # type: ignore[arg-type]
-add("Cast", Operator(Kind.ROUTING, _same, SAME, evaluation=of_integers(_cast), **_SAME))  # type: ignore[arg-type]
-add("CastLike", Operator(Kind.ROUTING, _same, SAME, ignores=(1,), **_SAME))  # type: ignore[arg-type]
-add("Dropout", Operator(Kind.ROUTING, _same, SAME, ignores=(1, 2), outputs=(0,), check=_dropout_check, **_SAME))  # type: ignore[arg-type]
+_SAME = Operator(
+    Kind.ROUTING,
+    _same,
+    SAME_PLACES | Trait.CONSTANT_MULTIPLE,
+    differentiable=(0,),
+    axes=axis_rules.first,
+)
+_IDENTITY = of_any(lambda node, graph: lambda x: x)
+add("Identity", replace(_SAME, traits=_SAME.traits | Trait.ALIASES_INPUT, evaluation=_IDENTITY))
+add("Cast", replace(_SAME, evaluation=of_integers(_cast)))
+add("CastLike", replace(_SAME, nondifferentiable=(1,)))
+add("Dropout", replace(_SAME, nondifferentiable=(1, 2), differentiable_outputs=(0,), check=_dropout_check))
 
 # --- the same elements elsewhere ---------------------------------------------------------------------------------
 
 
-def _permutation(s: NodeContext, ndim: int) -> list[int]:
-    return list(s.attribute("perm") or range(ndim)[::-1])
+def _permutation(ctx: NodeContext, ndim: int) -> list[int]:
+    return list(ctx.attribute("perm") or range(ndim)[::-1])
 
 
-def _transpose(s: NodeContext, slot: int, g: Array) -> Array:
-    places = _permutation(s, g.ndim)
+def _transpose(ctx: NodeContext, slot: int, g: Array) -> Array:
+    places = _permutation(ctx, g.ndim)
     return g.transpose([places.index(axis) for axis in range(g.ndim)])
 
 
 def _transposed_layout(
-    s: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    return BatchLayout(_permutation(s, len(out))[layout.axis], layout.inner)
+    return BatchLayout(_permutation(ctx, len(out))[layout.axis], layout.inner)
 
 
 def _transposed(node: Node, graph: Graph) -> Function:
@@ -130,8 +148,8 @@ add(
     Operator(
         Kind.ROUTING,
         _transpose,
-        Trait.VIEW | Trait.STEPWISE | Trait.OWN_MEMORY,
-        carries=(0,),
+        Trait.VIEW | Trait.STEPWISE | Trait.NOT_IN_PLACE,
+        differentiable=(0,),
         layout=_transposed_layout,
         axes=axis_rules.transposed,
         evaluation=of_any(_transposed),

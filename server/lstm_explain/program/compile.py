@@ -94,10 +94,10 @@ def _compile(
     """sources: inputs that carry relevance. linear_sources: those of them that are sums of weighted units."""
     live = live_values(graph, sources)
     targets = list(targets)
-    backward_nodes = path(graph, live, targets, gradient=purpose.gradient, told=purpose.gates)
+    backward_nodes = path(graph, live, targets, gradient=purpose.gradient, overridden=purpose.gates)
     linear = frozenset[str]() if purpose.gradient else linear_values(backward_nodes, linear_sources)
     producers, products = graph.producers(), [s for s in backward_nodes if s.kind is Kind.PRODUCT]
-    gates = {s.node.name: gate_slot(graph, producers, s, purpose.gates) for s in products}
+    gates = {s.node.name: gate_slot(graph, producers, s.node, s.live, purpose.gates) for s in products}
     saved_values = (
         _saved_values(graph, backward_nodes, linear, gradient=purpose.gradient)
         | dict.fromkeys(keep)
@@ -161,15 +161,15 @@ def _saved_values(
         node, op = backward_node.node, backward_node.op
         if backward_node.kind in OWN:
             continue
-        reads = op.reads if gradient or op.lrp_reads is None else op.lrp_reads
+        saved = op.saved if gradient or op.lrp_saved is None else op.lrp_saved
         if not gradient:
-            reads += _lrp_reads(backward_node)
+            saved += _lrp_saved(backward_node)
             if backward_node.kind is Kind.PRODUCT:
-                reads += ("x", "others", "y")
+                saved += ("x", "others", "y")
         elif backward_node.kind is Kind.LOOKUP:
-            reads += ("y",)
+            saved += ("y",)
         for slot in backward_node.live:
-            for token in reads:
+            for token in saved:
                 if slot == backward_node.live[0] or token not in OF_ALL:
                     _request(graph, node, slot, token, backward_node.live, saved_values)
             if not gradient and _needs_value(backward_node, node.inputs[slot], linear):
@@ -177,7 +177,7 @@ def _saved_values(
     return saved_values
 
 
-def _lrp_reads(backward_node: BackwardNode) -> tuple[str, ...]:
+def _lrp_saved(backward_node: BackwardNode) -> tuple[str, ...]:
     return ("y",) if backward_node.kind in (Kind.SUM, Kind.MAP) else ()
 
 
@@ -204,12 +204,12 @@ def _request(
             names += [node.inputs[slot]] if len(live) > 1 else []
         case "constants":
             names = [name for i, name in enumerate(node.inputs) if i not in live]
-        case "s":
+        case "shape":
             names = [_shape_name(graph, node.inputs[slot])]
         case "shapes":
             names = [_shape_name(graph, name) for name in node.inputs if name]
         case _:
-            names = [node.input(int(token.removeprefix("steer")))]
+            names = [node.input(int(token.removeprefix("operand")))]
     saved_values.update((name, None) for name in names if name and name not in graph.constants)
 
 

@@ -65,10 +65,10 @@ def head_of(graph: Graph, output: str, producers: Mapping[str, Node] | None = No
         op = TABLE.get(node.op)
         if op is None:
             return Head(output, ())
-        if op.before:
-            return Head(node.inputs[0], tuple(views), op.before)
+        if op.pre_activation:
+            return Head(node.inputs[0], tuple(views), op.pre_activation)
         if node.op == "Log" and (before := producers.get(node.inputs[0])) is not None and before.op == "Softmax":
-            return Head(before.inputs[0], tuple(views), TABLE.ops["LogSoftmax"].before)
+            return Head(before.inputs[0], tuple(views), TABLE.ops["LogSoftmax"].pre_activation)
         if Trait.VIEW not in op.traits or op.check(node):
             return Head(output, ())
         views.append(node)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import TABLE
-from lstm_explain.operators.numpy_evaluation import MOST_ELEMENTS, Function
+from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Function
 from lstm_explain.operators.operator import shape_value
 
 MOST_NODES = 8
@@ -73,6 +73,6 @@ def _in_order(view: Function, shape: tuple[int, ...]) -> bool:
 
 def fits(values: Mapping[str, Array], names: Sequence[str]) -> bool:
     for name in names:  # noqa: SIM110 - twice as fast as `all`
-        if values[name].size > MOST_ELEMENTS:
+        if values[name].size > MAX_ELEMENTS:
             return False
     return True

@@ -20,7 +20,7 @@ from lstm_explain.operators.scales import Scales
 from lstm_explain.program.body_wiring import BODIES, entries, wiring_of
 
 # Arithmetic on token ids (offsets, wrapped negatives) computes an address, not a value: no share of it is larger.
-ADDRESS = Operator(Kind.ROUTING, equal_parts, layout=aligned, reads=("s",))
+ADDRESS = Operator(Kind.ROUTING, equal_parts, layout=aligned, saved=("shape",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,18 @@ class BackwardNode:
     def carrying(self) -> tuple[str, ...]:
         """Outputs that carry relevance."""
         outputs = self.node.outputs
-        return outputs if self.op.outputs is None else tuple(outputs[i] for i in self.op.outputs)
+        return (
+            outputs
+            if self.op.differentiable_outputs is None
+            else tuple(outputs[i] for i in self.op.differentiable_outputs)
+        )
 
     @cached_property
-    def drops(self) -> bool:
+    def absorbs(self) -> bool:
         """Whether relevance can land on constants of a routing operator: padding, or operands that no input reaches."""
-        steering = {*self.op.ignores, *self.op.alone}
+        steering = {*self.op.nondifferentiable, *self.op.lookup_slots}
         operands = [i for i, name in enumerate(self.node.inputs) if name and i not in steering]
-        return self.op.drops or len(operands) > len(self.live)
+        return self.op.inserts_constants or len(operands) > len(self.live)
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,14 @@ def reach(node: Node, live: Set[str]) -> Reachability:
         if key not in known:
             known[key] = _reach_inside(node, live)
         return known[key]
-    ignored = () if op is None else op.ignores
-    slots = range(len(node.inputs)) if op is None or op.carries is None else op.carries
+    ignored = () if op is None else op.nondifferentiable
+    slots = range(len(node.inputs)) if op is None or op.differentiable is None else op.differentiable
     slots = tuple(i for i in slots if i not in ignored and node.input(i) in live)
     if not slots:
         return Reachability(())
     if op is not None:
-        slots = tuple(i for i in slots if i not in op.alone) or slots
-    chosen = None if op is None else op.outputs
+        slots = tuple(i for i in slots if i not in op.lookup_slots) or slots
+    chosen = None if op is None else op.differentiable_outputs
     outputs = node.outputs if chosen is None else [node.outputs[i] for i in chosen if i < len(node.outputs)]
     return Reachability(slots, (), tuple(o for o in outputs if o))
 
@@ -137,16 +141,16 @@ def path(
     *,
     gradient: bool = False,
     strict: bool = True,
-    told: Container[str] = (),
+    overridden: Container[str] = (),
 ) -> list[BackwardNode]:
     """The nodes between the inputs and `targets` that relevance (or the gradient) passes, in topological order.
 
-    told: names of the nodes whose gate the caller knows.
+    overridden: names of the nodes whose gate the caller sets.
     Raises UnsupportedOperator for the first that has no rule, if `strict`.
     """
     wanted = {t for t in targets if t in live}
     backward_nodes: list[BackwardNode] = []
-    scales = Scales(graph, graph.producers(), live, told)
+    scales = Scales(graph, graph.producers(), live, overridden)
     for node in reversed(graph.nodes):
         reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
         if wanted.isdisjoint(reached.outputs):
@@ -173,9 +177,9 @@ def backward_node_at(node: Node, reached: Reachability, scales: Scales) -> Backw
     if arithmetic and all(d is not None and d.kind in "iu" for d in dtypes):
         return BackwardNode(node, replace(ADDRESS, traits=op.traits), Kind.ROUTING, slots)
     if kind is Kind.SUM and slots == (complement_slot(graph, producers, node),):
-        return BackwardNode(node, replace(op, lrp_reads=("s",)), Kind.ACTIVATION, slots)
+        return BackwardNode(node, replace(op, lrp_saved=("shape",)), Kind.ACTIVATION, slots)
     if kind is Kind.SCALE and scales.activated_slot(node) in slots:
-        return BackwardNode(node, replace(op, lrp_reads=("s",), distribute=op.spread), Kind.ACTIVATION, slots)
+        return BackwardNode(node, replace(op, lrp_saved=("shape",), distribute=op.spread), Kind.ACTIVATION, slots)
     if kind is Kind.SCALE and gates_constant(graph, producers, scales.live, node, slots):
         return BackwardNode(node, op, Kind.PRODUCT, slots)
     return BackwardNode(node, op, kind, slots, reached.captured, reached.entries)
@@ -186,7 +190,7 @@ def why_not(graph: Graph, node: Node, live: set[str]) -> str:
     op = TABLE.get(node.op)
     if op is None:
         return "there is no rule for this operator"
-    steering = {*op.ignores, *op.alone, *reach(node, live).slots}
+    steering = {*op.nondifferentiable, *op.lookup_slots, *reach(node, live).slots}
     for slot, name in enumerate(node.inputs):
         if name in live and slot not in steering:
             return f"its input {slot} ({name!r}) depends on the model's inputs, and no rule covers that"
@@ -209,8 +213,8 @@ def linear_values(backward_nodes: Sequence[BackwardNode], given: Iterable[str] =
         inputs = {backward_node.node.inputs[i] for i in backward_node.live}
         moved = (
             backward_node.kind is Kind.ROUTING
-            and not backward_node.op.picks
-            and not backward_node.drops
+            and not backward_node.op.selects_by_value
+            and not backward_node.absorbs
             and bool(inputs & linear)
         )
         summed = backward_node.kind in (Kind.SUM, Kind.MAP, Kind.SCALE) and used[backward_node.node.outputs[0]] < 2
@@ -229,7 +233,7 @@ def _uses(backward_nodes: Sequence[BackwardNode]) -> Counter[str]:
             else 1
         )
         for name in (backward_node.node.inputs[i] for i in backward_node.live):
-            if Trait.PART in backward_node.op.traits:
+            if Trait.SUBSET in backward_node.op.traits:
                 parts[name] = max(parts[name], made)
             else:
                 whole[name] += made

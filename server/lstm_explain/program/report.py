@@ -79,7 +79,7 @@ class _Reporter:
         self.scales = Scales(graph, self.producers, self.live, gates)
 
     def nodes(self, targets: Iterable[str]) -> Iterable[NodeReport]:
-        on_path = {s.node.name for s in path(self.graph, self.live, targets, strict=False, told=self.gates)}
+        on_path = {s.node.name for s in path(self.graph, self.live, targets, strict=False, overridden=self.gates)}
         for node in self.graph.nodes:
             reached = without_scale(reach(node, self.live), node, self.scales)
             yield self._node(node, reached, on_path=node.name in on_path)
@@ -96,7 +96,7 @@ class _Reporter:
         backward_node = backward_node_at(node, reached, self.scales)
         if backward_node.kind is not Kind.PRODUCT:
             return NodeReport(name, node.op, True, RULES[backward_node.kind], on_path)
-        gate = gate_slot(self.graph, self.producers, backward_node, self.gates)
+        gate = gate_slot(self.graph, self.producers, node, backward_node.live, self.gates)
         if gate is None:
             return NodeReport(
                 name, node.op, True, f"{RULES[backward_node.kind]}; no gate found, halves under all", on_path
@@ -141,7 +141,7 @@ def _taken_for_constants(graph: Graph, passed: Set[str]) -> list[str]:
     for node in graph.nodes:
         op = TABLE.get(node.op)
         if (op is None or op.kind is not Kind.NONE) and following.intersection(node.inputs):
-            own = op is not None and op.outputs is not None and node.name in passed
+            own = op is not None and op.differentiable_outputs is not None and node.name in passed
             following.update(reach(node, live).outputs if own else node.outputs)
         if node.name not in passed or node.op in BODIES:
             continue

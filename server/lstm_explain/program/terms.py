@@ -125,6 +125,6 @@ def terms(
 
 def _steady(graph: Graph, backward_node: BackwardNode) -> bool:
     """Whether the way back through this node is the same for all inputs of these shapes."""
-    read = set(backward_node.op.reads) - {"s", "shapes"}
+    read = set(backward_node.op.saved) - {"shape", "shapes"}
     others = [name for i, name in enumerate(backward_node.node.inputs) if name and i not in backward_node.live]
     return not read or (not read & {"x", "y"} and all(name in graph.constants for name in others))

@@ -241,7 +241,7 @@ def _check_after(node: Node, backward_nodes: list[BackwardNode]) -> None:
         read = {backward_node.node.inputs[i] for i in backward_node.live}
         if backward_node.node is node or not read & after:
             continue
-        chooses = backward_node.kind is Kind.ROUTING and {"x", "y"} & set(backward_node.op.reads)
+        chooses = backward_node.kind is Kind.ROUTING and {"x", "y"} & set(backward_node.op.saved)
         if backward_node.kind not in LINEAR or chooses or not read <= after:
             reason = "contextual decomposition needs a linear readout of the LSTM alone"
             raise UnsupportedOperator(backward_node.node.name, backward_node.node.op, reason)

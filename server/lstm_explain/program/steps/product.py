@@ -15,7 +15,7 @@ class Product(BackwardStep):
     def __init__(self, backward_node: BackwardNode, gate: int | None, lrp: LRP) -> None:
         super().__init__(backward_node)
         self.gate, self.lrp = gate, lrp
-        self.share = backward_node.op.share or shares_of_product
+        self.product_rule = backward_node.op.product_rule or shares_of_product
 
     def __call__(self, back: BackwardPass) -> None:
         message = back.messages.get(self.carrying[0])
@@ -23,7 +23,7 @@ class Product(BackwardStep):
             return
         relevance = message.relevance
         assert relevance is not None
-        parts, absorbed = self.share(self.context(back), relevance, self.gate, self.lrp)
+        parts, absorbed = self.product_rule(self.context(back), relevance, self.gate, self.lrp)
         constant = len(self.live) == 1  # what falls to a constant operand stays here, as the stabiliser's part does
         back.account.absorb(self.name, relevance if constant else absorbed, message.layout)
         for slot, name in self.live:

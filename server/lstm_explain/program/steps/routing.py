@@ -29,7 +29,7 @@ class Routing(DensityStep):
             return
         context, vjp = self.context(back), self.backward_node.op.vjp
         assert vjp is not None
-        if message.density is None and len(messages) == len(self.live) == 1 and not self.backward_node.drops:
+        if message.density is None and len(messages) == len(self.live) == 1 and not self.backward_node.absorbs:
             assert message.relevance is not None
             ((slot, name),) = self.live
             moved = vjp(context, slot, message.relevance)
@@ -45,7 +45,7 @@ class Routing(DensityStep):
             if density is not None:
                 spread = None if amount is None else vjp(context, slot, amount)
                 self.hand_on(back, slot, name, is_sum, message, vjp(context, slot, density), spread)
-        if self.backward_node.drops and message.relevance is not None:
+        if self.backward_node.absorbs and message.relevance is not None:
             self._absorb(back, message, messages, landed)
 
     def _absorb(
@@ -147,7 +147,13 @@ class View(BackwardStep):
 def _view(step: Routing | ChainRule, back: BackwardPass) -> View | None:
     """What a routing operator does to an array, if that is small, and no element is added to another."""
     message = back.messages.get(step.carrying[0])
-    if back.batch > 1 or message is None or len(step.live) != 1 or len(step.carrying) != 1 or step.backward_node.drops:
+    if (
+        back.batch > 1
+        or message is None
+        or len(step.live) != 1
+        or len(step.carrying) != 1
+        or step.backward_node.absorbs
+    ):
         return None
     if (message.relevance is None) == (message.density is None) or message.amount is not None:
         return None
