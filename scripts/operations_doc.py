@@ -1,6 +1,6 @@
 """Fills in the tables of docs/operations.md from the settings and metrics of the code.
 
-With --check, only tells by its exit code whether the page is stale.
+With --check, the script writes nothing; its exit code says whether the page is stale.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lstm_explain.serving.settings import ENV_PREFIX, Settings
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operations.md"
 BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 # Set by the server for its own workers.
-INTERNAL = ("reuse_port", "worker", "gently", "parent", "bulletin")
-# What flags take whose type does not say it.
+INTERNAL = ("reuse_port", "worker", "gently", "parent", "announcements")
+# The values of flags whose type does not determine them.
 VALUES = {"web": " [HOST:PORT]", "web_hosts": " NAME[,NAME]", "require_models": " N\\|NAME[,NAME]"}
 
 
 def page(text: str) -> str:
-    """`text` with every block made anew."""
+    """Return `text` with every generated block replaced."""
     tables = {"settings": "\n".join(settings()), "metrics": "\n".join(metrics())}
     return BLOCK.sub(lambda found: f"{found[1]}{tables[found[2]]}\n{found[3]}", text)
 
@@ -49,7 +49,7 @@ def settings() -> Iterator[str]:
 
 
 def _value(annotation: Any) -> str:
-    """What the flag takes."""
+    """Return the placeholder for the value of the flag."""
     plain = [a for a in get_args(annotation) if a is not NoneType] if _is_union(annotation) else [annotation]
     if plain == [bool]:
         return ""
