@@ -11,7 +11,7 @@ from onnx import helper
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "server"))
 
-from lstm_explain.graph.canonical import FUNCTIONS, SPELLINGS  # noqa: E402
+from lstm_explain.graph.canonical import FUNCTIONS, REWRITES  # noqa: E402
 from lstm_explain.graph.ir import Node, node_from_proto  # noqa: E402
 from lstm_explain.operators import TABLE, Kind, Operator  # noqa: E402
 from lstm_explain.program.report import RULES  # noqa: E402
@@ -101,7 +101,7 @@ def page() -> str:
     ops = dict(sorted(TABLE.ops.items()))
     return TEXT.format(
         rows="\n".join(row(name, op) for name, op in ops.items() if op.kind is not Kind.NONE),
-        spelled=", ".join(sorted(set(SPELLINGS) - set(ops))),
+        spelled=", ".join(sorted(set(REWRITES) - set(ops))),
         functions=", ".join(sorted(FUNCTIONS)),
         silent=", ".join(name for name, op in ops.items() if op.kind is Kind.NONE),
     )

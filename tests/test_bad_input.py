@@ -384,7 +384,7 @@ def test_many_tensors_of_the_same_bytes_are_refused(tmp_path: Path) -> None:
         proto.graph.initializer[-1].dims[:] = [2500]
     path = place(tmp_path, proto)
     (tmp_path / "weights.bin").write_bytes(bytes(10_000))
-    with pytest.raises(lx.ModelError, match="101 tensors take 1010000 bytes of files that hold 10000"):
+    with pytest.raises(lx.ModelError, match="101 tensors need 1010000 bytes, their files have 10000"):
         lx.load(path)
 
 

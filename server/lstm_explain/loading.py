@@ -10,7 +10,7 @@ import onnx
 
 from lstm_explain.errors import Error, ModelError, UnsupportedOperator
 from lstm_explain.graph.ir import Graph
-from lstm_explain.graph.preparation import with_node
+from lstm_explain.graph.preparation import message_with_node
 from lstm_explain.graph.read import read
 from lstm_explain.graph.session import runtime_message
 from lstm_explain.inputs import probe_inputs
@@ -38,7 +38,7 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
     except ModelError:
         raise
     except Exception as error:  # a valid file may still be one that no runtime can prepare
-        raise ModelError(f"the model cannot be prepared: {with_node(proto, error)}") from error
+        raise ModelError(f"the model cannot be prepared: {message_with_node(proto, error)}") from error
     return model
 
 

@@ -17,7 +17,7 @@ from lstm_explain.errors import InputError, MethodError, TargetError
 from lstm_explain.explanation import Explanation, explanation_of, from_bits, used
 from lstm_explain.footprint import Footprint
 from lstm_explain.graph.ir import Graph
-from lstm_explain.graph.preparation import prepared, whole_session
+from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
 from lstm_explain.inputs import TensorSpec, check_inputs
 from lstm_explain.methods import LRP, Method
@@ -42,7 +42,7 @@ class Model:
     """
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
-        self._proto, graph = prepared(proto)
+        self._proto, graph = prepare(proto)
         self._engine = Engine(graph, gates)
         self.inputs = {name: _spec(graph, name) for name in graph.inputs}
         self.outputs = {name: _spec(graph, name) for name in graph.outputs}

@@ -94,8 +94,8 @@ def test_inspect_names_the_nodes_without_a_rule(folder: Path) -> None:
         ("missing.onnx", "No such file"),
         ("truncated.onnx", "truncated"),
         ("a/b/outside.onnx", "secret.bin"),
-        ("short.onnx", "node 'cell' (LSTM): W has the shape [1, 15, 3], hidden_size 4"),
-        ("zero.onnx", "node 'divide' (Div): its divisor 'b' holds 0"),
+        ("short.onnx", "node 'cell' (LSTM): W has shape [1, 15, 3], hidden_size 4"),
+        ("zero.onnx", "node 'divide' (Div): its divisor 'b' contains 0"),
         (".", ""),
     ],
 )

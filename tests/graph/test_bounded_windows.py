@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
-from lstm_explain.graph.bounded_windows import MOST_VALUES
+from lstm_explain.graph.bounded_windows import MAX_VALUES
 
 WINDOWS = ["BlackmanWindow", "HammingWindow", "HannWindow"]
 
@@ -47,9 +47,9 @@ def test_a_size_by_request_gives_onnx_runtimes_numbers(op: str, kind: Any) -> No
 @pytest.mark.parametrize("op", [*WINDOWS, "MelWeightMatrix"])
 def test_a_size_beyond_the_limit_is_refused_before_it_is_computed(op: str, method: lx.Method | None) -> None:
     """The smallest that is refused: it would be answered otherwise."""
-    model, size = lx.load(scaled_by(op)), 2049 if op == "MelWeightMatrix" else MOST_VALUES + 1
+    model, size = lx.load(scaled_by(op)), 2049 if op == "MelWeightMatrix" else MAX_VALUES + 1
     feeds = {"x": np.ones((1, 3), np.float32), "n": np.array(size)}
-    with pytest.raises(lx.InputError, match=f"made: {op} of more than {MOST_VALUES} values"):
+    with pytest.raises(lx.InputError, match=f"made: {op} of more than {MAX_VALUES} values"):
         model.predict(feeds) if method is None else model.explain(feeds, method)
 
 

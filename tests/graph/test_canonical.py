@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
-from lstm_explain.graph.canonical import canonical
+from lstm_explain.graph.canonical import canonicalise
 from lstm_explain.graph.read import build
 from lstm_explain.graph.session import session_of
 
@@ -386,7 +386,7 @@ def test_simplified_layer_normalization_of_onnx_runtime() -> None:
         helper.make_graph([node], "g", [info], outputs, [scale]), opset_imports=opsets, ir_version=8
     )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    graph = canonical(build(model))
+    graph = canonicalise(build(model))
     assert "SimplifiedLayerNormalization" not in {n.op for n in graph.nodes}
     came = session_of(graph, graph.nodes, ["x"], ["y", "inverse"]).run(None, {"x": x})
     for a, b in zip(came, session.run(None, {"x": x}), strict=True):

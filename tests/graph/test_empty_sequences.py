@@ -81,5 +81,5 @@ def test_a_trip_count_that_holds_nothing_is_refused_when_it_is_loaded() -> None:
     text = (
         READERS["trip count"].replace("bool yes", "int64[0] none = {}, bool yes").replace("(count, yes", "(none, yes")
     )
-    with pytest.raises(lx.ModelError, match="its trip count 'none' holds 0 elements, expected 1"):
+    with pytest.raises(lx.ModelError, match="its trip count 'none' has 0 elements, expected 1"):
         lx.load(onnx.parser.parse_model(text))

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
 from lstm_explain.graph.constant_folding import fold_constants
-from lstm_explain.graph.im2col import convolutions_as_im2col
+from lstm_explain.graph.im2col import convolution_as_im2col
 from lstm_explain.graph.read import build, infer, read
 from lstm_explain.graph.session import session_of
 from tests import zoo
@@ -44,7 +44,7 @@ def test_an_unfolded_convolution_equals_onnx_runtimes(rank: int, groups: int, sl
     x = rng.standard_normal((2, 6, *(9,) * rank)).astype(np.float32)
     wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
     read_in = fold_constants(build(infer(read(proto))))
-    nodes = convolutions_as_im2col(read_in, read_in.nodes[0])
+    nodes = convolution_as_im2col(read_in, read_in.nodes[0])
     assert nodes is not None
     came = session_of(read_in, nodes, ["x"], ["y"]).run(None, {"x": x})[0]
     np.testing.assert_allclose(came, wanted, atol=1e-5)

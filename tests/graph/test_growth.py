@@ -155,7 +155,7 @@ def test_inference_knows_what_onnx_does_in_time_that_grows_with_the_model(
         came = infer_shapes(proto)
         times.append(time.process_time() - start)
     assert times[1] < 9 * times[0] + 0.5, times
-    monkeypatch.setattr(shape_inference, "MOST_COPIED", 100)
+    monkeypatch.setattr(shape_inference, "MAX_COPIED", 100)
     proto = bodies(40)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     wanted = onnx.shape_inference.infer_shapes(proto, data_prop=True)
@@ -215,11 +215,11 @@ TOO_LARGE = {
     "nodes": (lambda: chain(60_000), "60000 nodes, at most LSTM_EXPLAIN_MAX_NODES=50000"),
     "constants": (lambda: model([helper.make_node("Relu", ["x"], ["y"])], 60_000), "60000 initializers"),
     "bodies": (lambda: branches(600), "1200 bodies"),
-    "bodies in a body": (lambda: inside_a_body(bodies(150)), "too many values around bodies"),
+    "bodies in a body": (lambda: inside_a_body(bodies(150)), "too many values enclose the bodies"),
     "functions": (lambda: doubling(18), f"{1 << 17} nodes, at most"),  # of which a file may write out far more
-    "bytes": (large_in_functions, "bytes once its functions are inlined"),
+    "bytes": (large_in_functions, "bytes with its functions inlined"),
     "depth": (lambda: doubling(40, deeper=True), "39 deep"),
-    "recursion": (calling_itself, "calls itself"),
+    "recursion": (calling_itself, "is recursive"),
 }
 
 

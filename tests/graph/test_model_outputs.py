@@ -28,7 +28,7 @@ def cast_to(kind: Any) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("name", ["BFLOAT16", "INT4", "UINT4", "FLOAT8E5M2"])
 def test_types_without_arrays(name: str) -> None:
-    with pytest.raises(lx.ModelError, match=f"output 'y' holds {name.lower()}: outputs have to be tensors of float16"):
+    with pytest.raises(lx.ModelError, match=f"output 'y' holds {name.lower()}: outputs must be tensors of float16"):
         lx.load(cast_to(TensorProto.DataType.Value(name)))
 
 
@@ -40,11 +40,11 @@ def test_types_with_arrays_are_given_out(name: str) -> None:
 
 def test_a_sequence() -> None:
     sequence = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
-    with pytest.raises(lx.ModelError, match="output 'y' is a sequence: outputs have to be tensors"):
+    with pytest.raises(lx.ModelError, match="output 'y' is a sequence: outputs must be tensors"):
         lx.load(beside_an_ordinary_one(helper.make_node("SplitToSequence", ["x"], ["y"], axis=0), sequence))
 
 
 def test_an_optional() -> None:
     kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, ["B", 3]))
-    with pytest.raises(lx.ModelError, match="output 'y' is an optional: outputs have to be tensors"):
+    with pytest.raises(lx.ModelError, match="output 'y' is an optional: outputs must be tensors"):
         lx.load(beside_an_ordinary_one(helper.make_node("Optional", ["x"], ["y"]), helper.make_value_info("y", kind)))

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench.models import Shape, model_of
-from lstm_explain.graph.sandbox import Trier
+from lstm_explain.graph.sandbox import Sandbox
 
 GOOD = model_of(Shape(2, 3)).SerializeToString()
 
@@ -20,22 +20,22 @@ def reading_only(then: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_good_model_survives_again_and_again() -> None:
-    trier = Trier()
-    assert trier.survives(GOOD)
-    first = trier._process
-    assert trier.survives(GOOD)
-    assert trier._process is first
+    sandbox = Sandbox()
+    assert sandbox.survives(GOOD)
+    first = sandbox._process
+    assert sandbox.survives(GOOD)
+    assert sandbox._process is first
 
 
 def test_a_process_that_was_just_leaving_is_no_verdict() -> None:
-    trier = Trier()
-    trier._process = reading_only("os._exit(0)")
-    assert trier.survives(GOOD)
+    sandbox = Sandbox()
+    sandbox._process = reading_only("os._exit(0)")
+    assert sandbox.survives(GOOD)
 
 
 @pytest.mark.parametrize("end", ["os.abort()", "os._exit(1)"])
 def test_a_process_that_the_model_ends_is_one(end: str) -> None:
-    trier = Trier()
-    trier._process = reading_only(end)
-    assert not trier.survives(GOOD)
-    assert trier.survives(GOOD)
+    sandbox = Sandbox()
+    sandbox._process = reading_only(end)
+    assert not sandbox.survives(GOOD)
+    assert sandbox.survives(GOOD)

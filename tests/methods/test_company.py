@@ -305,13 +305,13 @@ def test_numbers_beyond_float32_leave_the_others_rounded_as_they_are_without_the
 
 def test_places_are_found_once_for_inputs_of_a_shape(monkeypatch: Any) -> None:
     traced: list[int] = []
-    original = gradient_points.lanes_of
+    original = gradient_points.layouts_of
 
     def counted(*args: Any) -> Any:
         traced.append(1)
         return original(*args)
 
-    monkeypatch.setattr(gradient_points, "lanes_of", counted)
+    monkeypatch.setattr(gradient_points, "layouts_of", counted)
     case = cases.load("han/legacy")
     for _ in range(3):
         case.model.explain(case.inputs, lx.IntegratedGradients(steps=5), lx.Target(index=0))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.graph.canonical import SPELLINGS
+from lstm_explain.graph.canonical import REWRITES
 from lstm_explain.operators import TABLE, Kind
 from tests.operators import CASES
 from tests.operators.case import BATCH, Case, differences, full_weights, ints, normal, outputs_of, target_of
@@ -69,7 +69,7 @@ def test_every_operator_of_the_table_has_a_case() -> None:
         if op.kind in (Kind.NONE, Kind.RECURRENT, Kind.CONTROL)  # nothing passes; whole-model tests
     }
     assert set(TABLE.ops) - elsewhere - alone <= tested
-    assert tested - set(TABLE.ops) <= set(SPELLINGS)
+    assert tested - set(TABLE.ops) <= set(REWRITES)
 
 
 def test_the_page_of_operators_is_current() -> None:

@@ -1,1 +1,1 @@
-"""An ONNX file becomes a checked, inlined, folded graph whose live values are known."""
+"""Turns an ONNX file into a checked, inlined and folded graph in the operators that the rules know."""

@@ -1,4 +1,4 @@
-"""Evaluates what no input reaches, once, and takes the branch of an If whose condition is known."""
+"""Evaluates expressions that no input reaches, and replaces an If by its branch where the condition is constant."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from lstm_explain.graph.node_editing import make, renamed
 from lstm_explain.graph.read import node_of
 from lstm_explain.graph.session import session_of
 
-# Larger results stay in the graph and are computed when asked for: a file of a few bytes must not fill the memory.
-MOST_ELEMENTS = 1 << 24
+# Larger results are not folded and are computed when they are needed: a file of a few bytes must not fill the memory.
+MAX_ELEMENTS = 1 << 24
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Pad", "OneHot", "EyeLike", "Upsample"}
 
-FRAMES = {"STFT"}  # checked before it runs, see recurrent_operands.py
-SEQUENCES = {"SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SplitToSequence"}  # no arrays
+FRAMES = {"STFT"}  # recurrent_operands.py checks these before they run.
+SEQUENCES = {
+    "SequenceEmpty",
+    "SequenceConstruct",
+    "SequenceInsert",
+    "SequenceErase",
+    "SplitToSequence",
+}  # their results are not arrays
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """The same graph with every constant expression turned into a constant, in its bodies too."""
+    """Turns every constant expression of the graph and its bodies into a constant, in place."""
     while True:
         _fold_nodes(graph)
         if not _take_known_branches(graph):
@@ -42,14 +48,14 @@ def _fold_nodes(graph: Graph) -> None:
             known.update(o for o in node.outputs if o)
     if not foldable:
         return
-    wanted = [o for n in foldable for o in n.outputs if o]
+    outputs = [o for n in foldable for o in n.outputs if o]
     try:
-        values = session_of(graph, foldable, [], wanted, optimise=False).run(None, {})
-    except Exception:  # an operator that this runtime lacks stays in the graph and is reported where it is needed
+        values = session_of(graph, foldable, [], outputs, optimise=False).run(None, {})
+    except Exception:  # An operator that this runtime lacks stays in the graph and is reported where it is needed.
         return
-    graph.constants.update((name, np.asarray(value)) for name, value in zip(wanted, values, strict=True))
-    gone = set(map(id, foldable))
-    graph.nodes = [n for n in graph.nodes if id(n) not in gone]
+    graph.constants.update((name, np.asarray(value)) for name, value in zip(outputs, values, strict=True))
+    folded = set(map(id, foldable))
+    graph.nodes = [n for n in graph.nodes if id(n) not in folded]
 
 
 def _is_foldable(graph: Graph, node: Node, known: set[str]) -> bool:
@@ -64,11 +70,13 @@ def _is_foldable(graph: Graph, node: Node, known: set[str]) -> bool:
     if node.op not in GROWING:
         return True
     sizes = [graph.type_of(o).static_shape for o in node.outputs if o]
-    return all(s is not None and math.prod(s) <= MOST_ELEMENTS for s in sizes)
+    return all(s is not None and math.prod(s) <= MAX_ELEMENTS for s in sizes)
 
 
 def _take_known_branches(graph: Graph) -> bool:
-    """Replaces each If on a constant by the nodes of the branch it takes; tells whether there was one."""
+    """Replaces each If with a constant condition by the nodes of the branch that it takes. Returns whether there was
+    one.
+    """
     nodes: list[Node] = []
     changed = False
     for node in graph.nodes:
@@ -83,7 +91,7 @@ def _take_known_branches(graph: Graph) -> bool:
 
 
 def _inlined(graph: Graph, node: Node, body: Graph) -> list[Node]:
-    """The body's nodes, its own values renamed so that they cannot meet those of the graph."""
+    """The nodes of the body. Its own values are renamed so that they do not collide with those of the graph."""
     own_constants = [name for name in body.constants if body.constants[name] is not graph.constants.get(name)]
     own = [o for n in body.nodes for o in n.outputs if o] + own_constants
     names = {name: f"{node.name}/{name}" for name in own}

@@ -1,11 +1,11 @@
-"""Whether the values of inputs decide how much there is to compute."""
+"""Finds out whether the amount of computation depends on the values of inputs and not only on their shapes."""
 
 from __future__ import annotations
 
 from lstm_explain.graph.ir import Graph
 
-# By operator, the inputs whose values set the size of what it makes. What only ever makes less is not here: a slice, a
-# selection, the k largest.
+# By operator, the inputs whose values set the size of the output. Operators whose output is never larger than their
+# input are not listed: a slice, a selection, the k largest.
 SIZES = {
     "AffineGrid": (1,),
     "BlackmanWindow": (0,),
@@ -28,26 +28,26 @@ SIZES = {
     "Tile": (1,),
     "Upsample": (1,),
 }
-SHAPES = {"Shape", "Size"}  # of whose inputs only the shape counts
-# Go on for as long as a value in them says. (A Scan has as many steps as its sequence.)
-ENDLESS = {"Loop", "BeamSearch", "GreedySearch", "Sampling"}
+SHAPES = {"Shape", "Size"}  # These read only the shapes of their inputs.
+# These run for as long as a value tells them to. (A Scan has as many steps as its sequence.)
+VALUE_CONTROLLED = {"Loop", "BeamSearch", "GreedySearch", "Sampling"}
 
 
 def sizes_are_fixed(graph: Graph) -> bool:
-    """Whether the shapes of the inputs alone decide. A loop is taken for one that its values keep going."""
-    return _steady(graph, set(graph.inputs))
+    """Whether the shapes of the inputs alone decide. Every loop counts as one that values control."""
+    return _are_fixed(graph, set(graph.inputs))
 
 
-def _steady(graph: Graph, from_values: set[str]) -> bool:
-    """from_values: names of what depends on the values of inputs; added to."""
+def _are_fixed(graph: Graph, data_dependent: set[str]) -> bool:
+    """data_dependent: names of the values that depend on the values of inputs; the function adds to it."""
     for node in graph.nodes:
         name = node.op.removeprefix("com.microsoft::")
-        if name in ENDLESS or any(node.input(slot) in from_values for slot in SIZES.get(name, ())):
+        if name in VALUE_CONTROLLED or any(node.input(slot) in data_dependent for slot in SIZES.get(name, ())):
             return False
-        depends = any(n in from_values for n in (*node.inputs, *node.captured))
+        depends = any(n in data_dependent for n in (*node.inputs, *node.captured))
         for body in node.bodies.values():
-            if not _steady(body, from_values | (set(body.inputs) if depends else set())):
+            if not _are_fixed(body, data_dependent | (set(body.inputs) if depends else set())):
                 return False
         if depends and name not in SHAPES:
-            from_values.update(o for o in node.outputs if o)
+            data_dependent.update(o for o in node.outputs if o)
     return True

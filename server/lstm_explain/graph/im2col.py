@@ -1,4 +1,4 @@
-"""A convolution as a matrix product over its windows, for arithmetic in which ONNX Runtime has no convolution."""
+"""Rewrites a convolution as a matrix product over its windows (im2col), for types in which ONNX Runtime has no Conv."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import numpy as np
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.node_editing import make
 
-TO_THE_END = np.iinfo(np.int64).max
+LAST = np.iinfo(np.int64).max
 
 
-def convolutions_as_im2col(graph: Graph, node: Node) -> list[Node] | None:
-    """Pad, Slice, MatMul and Add that compute a Conv; None where its padding is not written out or weights not known.
+def convolution_as_im2col(graph: Graph, node: Node) -> list[Node] | None:
+    """The Pad, Slice, MatMul and Add nodes that compute a Conv, or None where the padding is automatic or the weights
+    vary.
 
-    The product keeps the Conv's name, the others have it as their prefix.
+    The product keeps the name of the Conv; the other names begin with it.
     """
     weights = graph.constants.get(node.input(1))
     if node.op != "Conv" or weights is None or node.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return None
-    return _Unfolding(graph, node, weights).nodes()
+    return _Im2col(graph, node, weights).nodes()
 
 
-class _Unfolding:
+class _Im2col:
     def __init__(self, graph: Graph, node: Node, weights: Array) -> None:
         self.graph, self.node, self.weights = graph, node, weights
         self.kernel = weights.shape[2:]
         self.rank = len(self.kernel)
-        self.made: list[Node] = []
+        self.new_nodes: list[Node] = []
 
     def nodes(self) -> list[Node]:
         columns = self._columns(self._padded())
         groups, (outputs, inputs) = self.node.attribute("group", 1), self.weights.shape[:2]
         units = inputs * int(np.prod(self.kernel))
         matrix = self.weights.reshape(groups, outputs // groups, units).transpose(0, 2, 1)
-        same = [0] * (1 + self.rank)  # Reshape: as it was
+        same = [0] * (1 + self.rank)  # Reshape keeps these extents.
         rows = self._reshape("rows", columns, [*same, groups, 1, units])
         product = self._value("product")
         self._add("MatMul", [rows, self._constant("matrix", matrix)], product, self.node.name)
@@ -47,7 +48,7 @@ class _Unfolding:
         if biased:
             bias = self.graph.constants[biased].reshape(-1, *(1,) * self.rank)
             self._add("Add", [moved, self._constant("bias", bias)], self.node.outputs[0])
-        return self.made
+        return self.new_nodes
 
     def _padded(self) -> str:
         pads = list(self.node.attribute("pads") or [0] * (2 * self.rank))
@@ -65,10 +66,10 @@ class _Unfolding:
         axes = self._constant("axes", range(2, 2 + self.rank))
         steps = self._constant("steps", strides)
         two = self._constant("two", [2])
-        taps = []
+        columns_of_taps = []
         for i, at in enumerate(np.ndindex(*self.kernel)):
             starts = [a * d for a, d in zip(at, dilations, strict=True)]
-            ends = [(a + 1 - k) * d or TO_THE_END for a, k, d in zip(at, self.kernel, dilations, strict=True)]
+            ends = [(a + 1 - k) * d or LAST for a, k, d in zip(at, self.kernel, dilations, strict=True)]
             tap, column = self._value(f"tap{i}"), self._value(f"column{i}")
             where = [self._constant(f"starts{i}", starts), self._constant(f"ends{i}", ends), axes, steps]
             self._add("Slice", [source, *where], tap)
@@ -76,9 +77,9 @@ class _Unfolding:
                 self._add("Unsqueeze", [tap, two], column)
             else:
                 self._add("Unsqueeze", [tap], column, axes=[2])
-            taps.append(column)
+            columns_of_taps.append(column)
         together, columns = self._value("together"), self._value("columns")
-        self._add("Concat", taps, together, axis=2)
+        self._add("Concat", columns_of_taps, together, axis=2)
         self._add("Transpose", [together], columns, perm=[0, *range(3, 3 + self.rank), 1, 2])
         return columns
 
@@ -99,4 +100,4 @@ class _Unfolding:
         return target
 
     def _add(self, op: str, inputs: list[str], output: str, name: str = "", **attributes: object) -> None:
-        self.made.append(make(op, inputs, [output], self.node.opset, name or f"{output}/{op}", **attributes))
+        self.new_nodes.append(make(op, inputs, [output], self.node.opset, name or f"{output}/{op}", **attributes))

@@ -1,4 +1,4 @@
-"""Inputs that declare no shape get the one rank that the operators which read them admit."""
+"""Finds the rank of inputs that declare no shape, from the operators that read them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from lstm_explain.errors import ModelError
 from lstm_explain.graph.protos import without_weights
 from lstm_explain.graph.sandbox import survives
 
-MOST = 6
-RECURRENT = {0: 3, 4: 1, 5: 3, 6: 3}  # by slot: X, sequence_lens, initial states
+MAX_RANK = 6
+RECURRENT = {0: 3, 4: 1, 5: 3, 6: 3}  # By slot: X, sequence_lens, initial states.
 
 
 def give_ranks(model: ModelProto) -> None:
-    """Raises ModelError where none fits, or several do."""
-    given = {t.name for t in model.graph.initializer}
+    """Declares the only rank that fits. Raises ModelError where none or several fit."""
+    initialised = {t.name for t in model.graph.initializer}
     for value in model.graph.input:
         kind = value.type.tensor_type
-        if not value.type.HasField("tensor_type") or kind.HasField("shape") or value.name in given:
+        if not value.type.HasField("tensor_type") or kind.HasField("shape") or value.name in initialised:
             continue
-        fitting = [rank for rank in range(MOST + 1) if _fits(model, value, rank)]
+        fitting = [rank for rank in range(MAX_RANK + 1) if _fits(model, value, rank)]
         if len(fitting) != 1:
-            said = f"ranks {fitting[0]} to {fitting[-1]} fit" if fitting else "no rank fits its readers"
-            raise ModelError(f"input {value.name!r} declares no shape, and {said}")
+            found = f"ranks {fitting[0]} to {fitting[-1]} fit" if fitting else "no rank fits the nodes that read it"
+            raise ModelError(f"input {value.name!r} declares no shape, and {found}")
         _declare(value, fitting[0])
 
 
@@ -35,9 +35,11 @@ def _declare(value: ValueInfoProto, rank: int) -> None:
 
 
 def _fits(model: ModelProto, value: ValueInfoProto, rank: int) -> bool:
-    """Whether its readers, and ONNX's own inference, have nothing against it."""
-    wanted = {_wanted(node, slot) for node in model.graph.node for slot, n in enumerate(node.input) if n == value.name}
-    if wanted - {None, rank}:
+    """Whether the nodes that read the value, and ONNX's own inference, accept this rank."""
+    required = {
+        _required_rank(node, slot) for node in model.graph.node for slot, n in enumerate(node.input) if n == value.name
+    }
+    if required - {None, rank}:
         return False
     _declare(value, rank)
     try:
@@ -45,15 +47,15 @@ def _fits(model: ModelProto, value: ValueInfoProto, rank: int) -> bool:
         if not survives(bare):
             return False
         onnx.shape_inference.infer_shapes(bare, strict_mode=True)
-    except Exception:  # of several types, all about shapes
+    except Exception:  # Several types, all about shapes.
         return False
     finally:
         value.type.tensor_type.ClearField("shape")
     return True
 
 
-def _wanted(node: NodeProto, slot: int) -> int | None:
-    """The rank at this slot, where inference does not look at it."""
+def _required_rank(node: NodeProto, slot: int) -> int | None:
+    """The rank that the operator requires in this slot, where ONNX's inference does not check it."""
     if node.op_type in ("LSTM", "GRU", "RNN"):
         return RECURRENT.get(slot)
     orders = [len(a.ints) for a in node.attribute if a.name == "perm"]

@@ -1,56 +1,57 @@
-"""Spells integer division so that no operand ends the process.
+"""Rewrites integer division so that no operand can end the process.
 
-The smallest integer divided by -1 has no quotient of its type: the processor traps (SIGFPE), and ONNX Runtime (1.32)
-divides as the processor does, when it folds constants and when it runs. Where the divisor may be -1 and the dividend
-the smallest integer, Div and Mod divide by 1 instead, and the quotient changes its sign: it wraps around as in NumPy.
-Division by zero is an error of ONNX Runtime's that names the node.
+The smallest integer divided by -1 has no quotient of its type: the processor traps (SIGFPE), and so does ONNX Runtime
+(1.32), both when it folds constants and when it runs. Where the divisor may be -1 and the dividend the smallest
+integer, Div and Mod divide by 1 instead and the quotient is negated, so that it wraps around as in NumPy. For a
+division by zero, ONNX Runtime reports an error that names the node.
 """
 
 from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import MutableMapping
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import Array, graph_proto_values
-from lstm_explain.graph.protos import bodies_of, nodes_of, opset_of, put_nodes
+from lstm_explain.graph.node_editing import ReplacementNodes
+from lstm_explain.graph.protos import bodies_of, copy_of, is_standard, label_of, nodes_of, opset_of, put_nodes
 from lstm_explain.graph.session import open_session
 from lstm_explain.graph.tensors import array_of, constant_of
 
 DIVISIONS = {"Div", "Mod"}
-TRAPPING = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}  # narrower integers are divided as these
-OWN_DOMAIN = ("", "ai.onnx")
-CAST_LIKE = 15  # the opset that brought it
+TRAPPING = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}  # narrower integers are widened first
+CAST_LIKE = 15  # the opset that introduced CastLike
 
 Types = MutableMapping[str, int]
 Constants = MutableMapping[str, Array]
 
 
-def without_traps(model: ModelProto) -> bool:
-    """Changes the model where a division could trap, in bodies too; tells whether there was one. Raises ModelError."""
+def guard_divisions(model: ModelProto) -> bool:
+    """Rewrites every division, in bodies too, that could trap. Returns whether the model changed. Raises ModelError."""
     if not any(_divides(node) for node in nodes_of(model)):
         return False
-    opset = opset_of(model)
-    return _Guard(model, opset).graph(model.graph, ChainMap(), ChainMap())
+    return _Guard(model, opset_of(model)).graph(model.graph, ChainMap(), ChainMap())
 
 
 def _divides(node: NodeProto) -> bool:
-    return node.op_type in DIVISIONS and node.domain in OWN_DOMAIN
+    return node.op_type in DIVISIONS and is_standard(node)
 
 
 class _Guard:
     def __init__(self, model: ModelProto, opset: int) -> None:
         self.opset = opset
-        self.found = _types_by_runtime(model, opset)
+        self.runtime_types = _types_by_runtime(model, opset)
 
-    def graph(self, graph: GraphProto, outer: ChainMap[str, int], around: ChainMap[str, Array]) -> bool:
-        """Types and constants of enclosing graphs: seen inside, unless hidden by the same name."""
-        types, constants = outer.new_child(_types(graph) | self.found), around.new_child(_integers(graph))
+    def graph(self, graph: GraphProto, outer_types: ChainMap[str, int], outer_constants: ChainMap[str, Array]) -> bool:
+        """Rewrites one graph. A body sees the types and constants of enclosing graphs, unless it redefines a name."""
+        types, constants = (
+            outer_types.new_child(_types(graph) | self.runtime_types),
+            outer_constants.new_child(_integers(graph)),
+        )
         nodes: list[NodeProto] = []
         changed = False
         for node in graph.node:
@@ -58,7 +59,7 @@ class _Guard:
                 changed |= self.graph(body, types, constants)
             element = self._element(node, types) if _divides(node) else None
             if element is not None and _may_trap(node, constants):
-                nodes += _Spelled(node, element).nodes
+                nodes += _guarded(node, element)
             else:
                 nodes.append(node)
         if len(nodes) == len(graph.node):
@@ -68,7 +69,7 @@ class _Guard:
 
     def _element(self, node: NodeProto, types: Types) -> int | None:
         """The element type of a division that may trap, UNDEFINED where only the runtime knows it; None for others."""
-        if self.opset < 7:  # ONNX Runtime does not run it
+        if self.opset < 7:  # ONNX Runtime does not support it
             return None
         known = next((types[name] for name in (*node.input, *node.output) if types.get(name)), TensorProto.UNDEFINED)
         if known == TensorProto.UNDEFINED:
@@ -82,21 +83,20 @@ def _types(graph: GraphProto) -> dict[str, int]:
 
 
 def _types_by_runtime(model: ModelProto, opset: int) -> dict[str, int]:
-    """By name, element types that only ONNX Runtime can tell, since operators of its own stand in front of a division.
+    """Element types, by name, that only ONNX Runtime can infer: those that operators of its own compute.
 
-    A session that optimises nothing computes nothing.
+    The session does not optimise, so that it does not fold, and with that evaluate, a division.
     """
     types = _types(model.graph)
     operands = [name for node in model.graph.node if _divides(node) for name in node.input[:1]]
     unknown = [name for name in dict.fromkeys(operands) if not types.get(name)]
     if not unknown or opset < 7:
         return {}
-    asked = ModelProto()
-    asked.CopyFrom(model)
-    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
+    probed = copy_of(model)
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
     try:
-        outputs = open_session(asked.SerializeToString(), optimise=False).get_outputs()
-    except Exception:  # ONNX Runtime's own types are not public; what it cannot load it will not run either
+        outputs = open_session(probed.SerializeToString(), optimise=False).get_outputs()
+    except Exception:  # ONNX Runtime's exception types are not public; what it cannot load it cannot run either
         return {}
     names = {"float": "FLOAT", "float16": "FLOAT16", "double": "DOUBLE"}
     kinds = {o.name: o.type.removeprefix("tensor(").removesuffix(")") for o in outputs}
@@ -104,7 +104,7 @@ def _types_by_runtime(model: ModelProto, opset: int) -> dict[str, int]:
 
 
 def _integers(graph: GraphProto) -> dict[str, Array]:
-    """Constants that are no floating-point numbers."""
+    """Constants of integer types, by name."""
     arrays = {t.name: array_of(t) for t in graph.initializer if t.data_type in TRAPPING}
     for node in graph.node:
         constant = constant_of(node) if node.output else None
@@ -118,8 +118,7 @@ def _may_trap(node: NodeProto, constants: Constants) -> bool:
     dividend, divisor = (constants.get(name) for name in node.input)
     if divisor is not None:
         if not divisor.all():
-            named = node.name or next(iter(node.output), "")
-            raise ModelError(f"node {named!r} ({node.op_type}): its divisor {node.input[1]!r} holds 0")
+            raise ModelError(f"node {label_of(node)!r} ({node.op_type}): its divisor {node.input[1]!r} contains 0")
         return bool((divisor == -1).any()) and not _never_smallest(dividend)
     return not _never_smallest(dividend)
 
@@ -128,37 +127,28 @@ def _never_smallest(dividend: Array | None) -> bool:
     return dividend is not None and not (dividend == np.iinfo(dividend.dtype).min).any()
 
 
-class _Spelled:
-    """The nodes that stand for one division. The node that divides keeps its name."""
-
-    def __init__(self, node: NodeProto, element: int) -> None:
-        self.nodes: list[NodeProto] = []
-        divisor, output = node.input[1], node.output[0]
-        self.name = output  # unlike a node's own name, no other has it
-        if element == TensorProto.UNDEFINED:
-            wide = self._op("Cast", divisor, to=TensorProto.DOUBLE)
-            is_minus_one = self._op("CastLike", self._op("Equal", wide, self._number(-1.0)), divisor)
-            one, two = (self._op("CastLike", self._number(value), divisor) for value in (1.0, 2.0))
-        else:
-            kind = TRAPPING[element]
-            is_minus_one = self._op("Cast", self._op("Equal", divisor, self._number(kind(-1))), to=element)
-            one, two = self._number(kind(1)), self._number(kind(2))
-        twice = self._op("Mul", is_minus_one, two)
-        safe = self._op("Add", divisor, twice)
-        own = NodeProto()
-        own.CopyFrom(node)
-        own.input[1] = safe
-        self.nodes.append(own)
-        if node.op_type == "Div":
-            own.output[0] = f"{self.name}/quotient"
-            sign = self._op("Sub", one, twice)
-            self.nodes.append(helper.make_node("Mul", [own.output[0], sign], [output], name=f"{self.name}/sign"))
-
-    def _op(self, op: str, *inputs: str, **attributes: Any) -> str:
-        output = f"{self.name}/{op}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
-        return output
-
-    def _number(self, value: Any) -> str:
-        """value: a NumPy number, or one of Python's for float64."""
-        return self._op("Constant", value=numpy_helper.from_array(np.asarray(value)))
+def _guarded(node: NodeProto, element: int) -> list[NodeProto]:
+    """The nodes that replace one division. The node that divides keeps its name."""
+    replacement = ReplacementNodes(node)
+    op, constant, divisor = replacement.op, replacement.constant, node.input[1]
+    if element == TensorProto.UNDEFINED:
+        wide = op("Cast", divisor, to=TensorProto.DOUBLE)
+        is_minus_one = op("CastLike", op("Equal", wide, constant(-1.0)), divisor)
+        one, two = (op("CastLike", constant(value), divisor) for value in (1.0, 2.0))
+    else:
+        dtype = TRAPPING[element]
+        is_minus_one = op("Cast", op("Equal", divisor, constant(dtype(-1))), to=element)
+        one, two = constant(dtype(1)), constant(dtype(2))
+    twice = op("Mul", is_minus_one, two)
+    division = copy_of(node)
+    division.input[1] = op("Add", divisor, twice)
+    nodes = [*replacement.nodes, division]
+    if node.op_type == "Div":
+        output = node.output[0]
+        division.output[0] = f"{output}/quotient"
+        sign = op("Sub", one, twice)
+        nodes += [
+            replacement.nodes[-1],
+            helper.make_node("Mul", [division.output[0], sign], [output], name=f"{output}/sign"),
+        ]
+    return nodes

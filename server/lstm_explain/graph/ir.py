@@ -1,4 +1,4 @@
-"""The graph as the engine sees it: nodes in topological order, constants as arrays, types by value name."""
+"""The engine's representation of a graph: nodes in topological order, constants as arrays, types by value name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ValueType:
-    """Element type, and shape with str for symbolic and None for unknown extents; shape None: rank unknown."""
+    """An element type and a shape.
+
+    An extent is a str where it is symbolic and None where it is unknown; a shape of None means that the rank is
+    unknown.
+    """
 
     dtype: np.dtype[Any] | None
     shape: tuple[int | str | None, ...] | None
@@ -39,7 +43,7 @@ UNKNOWN = ValueType(None, None)
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator. `op` is the type, with its domain in front where that is not ONNX's own."""
+    """One operator. `op` is its type, prefixed with the domain where that is not ONNX's own."""
 
     name: str
     op: str
@@ -54,12 +58,12 @@ class Node:
         return self.attributes.get(name, default)
 
     def input(self, slot: int) -> str:
-        """Name of the value at `slot`; empty where it is absent."""
+        """The name of the value in `slot`; empty where it is absent."""
         return self.inputs[slot] if slot < len(self.inputs) else ""
 
     @property
     def captured(self) -> list[str]:
-        """Values of the enclosing graph that the bodies read and that it computes, in order of appearance."""
+        """Values that the bodies read and the enclosing graph computes, in order of appearance."""
         if not self.bodies:
             return []
         return list(dict.fromkeys(name for body in self.bodies.values() for name in body.captured))
@@ -67,10 +71,10 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """A graph or the body of a control-flow operator.
+    """A graph, or the body of a control-flow operator.
 
-    inputs: what the caller supplies. constants: initializers, Constant nodes and all that could be folded.
-    captured: for a body, the values of enclosing graphs that it reads.
+    inputs: values that the caller supplies. constants: initializers, Constant nodes and everything that could be
+    folded. captured: for a body, the values of enclosing graphs that it reads.
     """
 
     inputs: list[str]
@@ -92,7 +96,7 @@ class Graph:
         return {output: node for node in self.nodes for output in node.outputs if output}
 
     def all_nodes(self) -> Iterator[Node]:
-        """Every node, those of the bodies too."""
+        """Every node, including those of the bodies."""
         for node in self.nodes:
             yield node
             for body in node.bodies.values():
@@ -100,7 +104,7 @@ class Graph:
 
 
 def dtype_of(elem_type: int) -> np.dtype[Any] | None:
-    """NumPy's name for an ONNX element type; None for those NumPy lacks."""
+    """NumPy's type for an ONNX element type; None where NumPy has none."""
     try:
         return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
     except (KeyError, TypeError, ValueError):
@@ -128,7 +132,8 @@ def node_from_proto(proto: NodeProto, name: str, opset: int, bodies: Mapping[str
         if attribute.type not in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
             attributes[attribute.name] = _attribute_value(attribute)
     op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}::{proto.op_type}"
-    op = "Scan-8" if op == "Scan" and opset < 9 else op  # another operator: it runs over the samples too
+    # Scan of opset 8 is another operator, which runs over samples too.
+    op = "Scan-8" if op == "Scan" and opset < 9 else op
     return Node(name, op, tuple(proto.input), tuple(proto.output), attributes, opset, proto, bodies)
 
 

@@ -1,4 +1,4 @@
-"""Writes the nodes that stand for one node of a graph."""
+"""Writes the nodes that replace one node of a graph, with helpers for frequent combinations of operators."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from onnx import helper
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
 from lstm_explain.graph.node_editing import make
 
-AXES_AS_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceL1": 18, "ReduceL2": 18}  # attributes before
+# the opset in which the axes became an input
+AXES_AS_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceL1": 18, "ReduceL2": 18}
 
 
-class Spelling:
-    """New nodes and values are named after the node that they stand for."""
+class NodeWriter:
+    """Collects the nodes that replace `node`; their names, and those of new values, begin with its name."""
 
     def __init__(self, graph: Graph, node: Node) -> None:
         self.graph, self.node = graph, node
@@ -35,7 +36,9 @@ class Spelling:
         return self.constant(np.asarray(value, self.graph.type_of(like).dtype or np.float32))
 
     def op(self, op: str, *inputs: str, output: str = "", kind: ValueType | None = None, **attributes: Any) -> str:
-        """Adds a node and returns its output's name. kind: the output's type; default: the first input's."""
+        """Adds a node and returns the name of its output. kind: the type of the output; default: that of the first
+        input.
+        """
         output = output or self.name(op)
         self.graph.types.setdefault(output, kind or self.graph.type_of(inputs[0]))
         self.nodes.append(make(op, inputs, [output], self.node.opset, self.name(op), **attributes))
@@ -50,7 +53,7 @@ class Spelling:
         return self.op("Cast", x, output=output, kind=ValueType(dtype, kind.shape), to=element)
 
     def reduced(self, op: str, x: str, axes: Sequence[int], output: str = "") -> str:
-        """A reduction that keeps its axes, with extent 1."""
+        """A reduction that keeps the reduced axes with extent 1."""
         kind = self.graph.type_of(x)
         if self.node.opset >= AXES_AS_INPUT[op]:
             inputs, attributes = [x, self.constant(np.array(axes, np.int64))], {}

@@ -1,6 +1,6 @@
-"""The way back from primitives: what exporters spell out, and the rules know as one operator.
+"""Recognises patterns of primitives that stand for one operator: Softmax, Sigmoid, Softplus, 1 - x, Relu.
 
-A node that ends such a spelling is replaced by the operator; the nodes before it stay for whatever else reads them.
+The last node of a pattern is replaced by the operator; the nodes before it stay in case something else reads them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Producers = Mapping[str, Node]
 Pattern = Callable[[Graph, Producers, Node], "Node | None"]
 
 
-def recognised(graph: Graph, producers: Producers, node: Node) -> Node:
-    """The operator that this node ends the spelling of; the node itself where it ends none."""
+def recognise_pattern(graph: Graph, producers: Producers, node: Node) -> Node:
+    """The operator whose pattern ends at this node, or the node itself where it ends none."""
     for pattern in PATTERNS.get(node.op, ()):
         found = pattern(graph, producers, node)
         if found is not None:
@@ -26,7 +26,7 @@ def recognised(graph: Graph, producers: Producers, node: Node) -> Node:
 
 
 def _softmax(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """Exponentials divided by their sum. Its scores get relevance as those of any Softmax, and it can be a gate."""
+    """Exponentials divided by their sum. As a Softmax, its scores receive relevance and it can be a gate."""
     exponentials, total = (producers.get(name) for name in node.inputs)
     if exponentials is None or total is None or (exponentials.op, total.op) != ("Exp", "ReduceSum"):
         return None
@@ -35,12 +35,17 @@ def _softmax(graph: Graph, producers: Producers, node: Node) -> Node | None:
         return None
     scores, rank = exponentials.inputs[0], graph.type_of(node.inputs[0]).rank
     if node.opset < 13 and axes[0] not in (-1, None if rank is None else rank - 1):
-        return None  # Softmax of old normalises everything behind its axis too
+        return None  # Until opset 13, Softmax normalises over all axes from this one on.
     shifted = producers.get(scores)
     if shifted is not None and shifted.op == "Sub":
         largest = producers.get(shifted.inputs[1])
-        same = largest is not None and largest.op == "ReduceMax" and largest.inputs[0] == shifted.inputs[0]
-        if same and largest is not None and _reduced_axes(graph, largest) == axes and largest.attribute("keepdims", 1):
+        shifts_by_max = largest is not None and largest.op == "ReduceMax" and largest.inputs[0] == shifted.inputs[0]
+        if (
+            shifts_by_max
+            and largest is not None
+            and _reduced_axes(graph, largest) == axes
+            and largest.attribute("keepdims", 1)
+        ):
             scores = shifted.inputs[0]
     return make("Softmax", [scores], [node.outputs[0]], node.opset, node.name, axis=axes[0])
 
@@ -51,8 +56,8 @@ def _reduced_axes(graph: Graph, node: Node) -> list[int]:
 
 
 def _sigmoid(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """1 / (1 + exp(-x)), which is a gate."""
-    if node.op == "Div" and not _is(graph, node.inputs[0], 1, beside=node.inputs[1]):
+    """1 / (1 + exp(-x)), which can be a gate."""
+    if node.op == "Div" and not _is(graph, node.inputs[0], 1, like=node.inputs[1]):
         return None
     exponential = _one_plus_exp(graph, producers, node.inputs[-1])
     x = None if exponential is None else _negated(graph, producers, exponential.inputs[0])
@@ -60,7 +65,7 @@ def _sigmoid(graph: Graph, producers: Producers, node: Node) -> Node | None:
 
 
 def _softplus(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """log(1 + exp(x)), where ONNX Runtime has the operator."""
+    """log(1 + exp(x)), in the type in which ONNX Runtime has the operator."""
     exponential = _one_plus_exp(graph, producers, node.inputs[0])
     if exponential is None or graph.type_of(node.outputs[0]).dtype != np.float32:
         return None
@@ -68,7 +73,7 @@ def _softplus(graph: Graph, producers: Producers, node: Node) -> Node | None:
 
 
 def _complement(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """1 + (-x), which is 1 - x: of a gate it is the other gate, and no sum with a bias."""
+    """1 + (-x), which is 1 - x: applied to a gate it is the opposite gate, not a sum with a bias."""
     for one, other in (node.inputs, node.inputs[::-1]):
         constant, x = graph.constants.get(one), _negated(graph, producers, other)
         if constant is not None and constant.size and (constant == 1).all() and x is not None:
@@ -78,22 +83,22 @@ def _complement(graph: Graph, producers: Producers, node: Node) -> Node | None:
 
 def _relu(graph: Graph, producers: Producers, node: Node) -> Node | None:
     """max(x, 0)"""
-    if len(node.inputs) != 2 or node.opset < 14:  # before, Relu is of floating-point numbers only
+    if len(node.inputs) != 2 or node.opset < 14:  # Relu of integers exists since opset 14.
         return None
     for zero, x in (node.inputs, node.inputs[::-1]):
-        if x not in graph.constants and _is(graph, zero, 0, beside=x):
+        if x not in graph.constants and _is(graph, zero, 0, like=x):
             return make("Relu", [x], [node.outputs[0]], node.opset, node.name)
     return None
 
 
 def _one_plus_exp(graph: Graph, producers: Producers, name: str) -> Node | None:
-    """The Exp in it."""
+    """The Exp node in 1 + exp(x); None for other values."""
     total = producers.get(name)
     if total is None or total.op != "Add":
         return None
     for one, other in (total.inputs, total.inputs[::-1]):
         exponential = producers.get(other)
-        if exponential is not None and exponential.op == "Exp" and _is(graph, one, 1, beside=other):
+        if exponential is not None and exponential.op == "Exp" and _is(graph, one, 1, like=other):
             return exponential
     return None
 
@@ -106,14 +111,14 @@ def _negated(graph: Graph, producers: Producers, name: str) -> str | None:
     if node.op == "Neg":
         return node.inputs[0]
     for factor, x in (node.inputs, node.inputs[::-1]):
-        if _is(graph, factor, -1, beside=x):
+        if _is(graph, factor, -1, like=x):
             return x
     return None
 
 
-def _is(graph: Graph, name: str, number: float, *, beside: str) -> bool:
-    """Whether the value is this constant, and no operand that makes `beside` any larger."""
-    constant, rank = graph.constants.get(name), graph.type_of(beside).rank
+def _is(graph: Graph, name: str, number: float, *, like: str) -> bool:
+    """Whether the value is this constant, and does not enlarge `like` by broadcasting."""
+    constant, rank = graph.constants.get(name), graph.type_of(like).rank
     if constant is None or constant.size != 1 or constant.reshape(-1)[0] != number:
         return False
     return constant.ndim == 0 or (rank is not None and constant.ndim <= rank)

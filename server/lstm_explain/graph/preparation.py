@@ -1,4 +1,4 @@
-"""A model as it is read becomes the graph that is explained, and ONNX Runtime's session over the whole."""
+"""Prepares a model: computes the graph that is explained, and opens ONNX Runtime's session over the whole model."""
 
 from __future__ import annotations
 
@@ -6,56 +6,54 @@ import onnx
 import onnxruntime as ort
 
 from lstm_explain.errors import ModelError
-from lstm_explain.graph.bounded_windows import with_bounded_windows
-from lstm_explain.graph.canonical import canonical, expanded
+from lstm_explain.graph.bounded_windows import bound_windows
+from lstm_explain.graph.canonical import canonicalise, expand_functions
 from lstm_explain.graph.constant_folding import fold_constants
-from lstm_explain.graph.control_operands import with_single_elements
-from lstm_explain.graph.empty_sequences import may_hold_nothing, without_empty_sequences
-from lstm_explain.graph.integer_division import without_traps
+from lstm_explain.graph.control_operands import require_single_elements
+from lstm_explain.graph.empty_sequences import guard_empty_sequences, may_be_empty
+from lstm_explain.graph.integer_division import guard_divisions
 from lstm_explain.graph.ir import Graph
-from lstm_explain.graph.protos import nodes_of
+from lstm_explain.graph.protos import copy_of, label_of, nodes_of
 from lstm_explain.graph.read import build, check_outputs, infer, infer_changed
 from lstm_explain.graph.recurrent_operands import check_operands
 from lstm_explain.graph.session import open_session, runtime_message
-from lstm_explain.graph.tensor_lists import without_lists
+from lstm_explain.graph.tensor_lists import remove_lists
 from lstm_explain.graph.type_inference import try_inference
-from lstm_explain.graph.unsigned_weights import reads_signed_weights, with_unsigned_weights
+from lstm_explain.graph.unsigned_weights import make_weights_unsigned, reads_signed_weights
 
 
-def prepared(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Graph]:
-    """The model, with what ends a process taken out of it, and its graph: spelled out, folded, checked."""
+def prepare(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Graph]:
+    """The model without what could end the process, and its graph: rewritten, folded and checked."""
     typed = infer(proto)
-    changes = [without_traps(typed), with_single_elements(typed), with_bounded_windows(typed)]
+    changes = [guard_divisions(typed), require_single_elements(typed), bound_windows(typed)]
     safe = infer_changed(typed) if any(changes) else typed
-    spelled = without_lists(expanded(safe))
-    typed = safe if spelled is safe else infer_changed(spelled)
+    rewritten = remove_lists(expand_functions(safe))
+    typed = safe if rewritten is safe else infer_changed(rewritten)
     check_outputs(typed)
     graph = build(typed)
     check_operands(graph)
-    graph = canonical(fold_constants(graph))
-    check_operands(graph, folded=True)  # folding and spelling have made more of them known
+    graph = canonicalise(fold_constants(graph))
+    check_operands(graph, folded=True)  # Folding and rewriting have made more operands constant.
     try_inference(graph)
     return safe, graph
 
 
 def whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
-    if may_hold_nothing(proto) or reads_signed_weights(proto):
-        guarded = onnx.ModelProto()
-        guarded.CopyFrom(proto)
-        without_empty_sequences(guarded, {value.name for value in proto.graph.input})
-        with_unsigned_weights(guarded)
-        proto = guarded
+    if may_be_empty(proto) or reads_signed_weights(proto):
+        inputs = {value.name for value in proto.graph.input}
+        proto = copy_of(proto)
+        guard_empty_sequences(proto, inputs)
+        make_weights_unsigned(proto)
     try:
         return open_session(proto.SerializeToString())
-    except Exception as error:  # ONNX Runtime's own types are not public
-        raise ModelError(f"ONNX Runtime cannot run the model: {with_node(proto, error)}") from error
+    except Exception as error:  # ONNX Runtime's exception types are not public.
+        raise ModelError(f"ONNX Runtime cannot run the model: {message_with_node(proto, error)}") from error
 
 
-def with_node(proto: onnx.ModelProto, error: Exception) -> str:
-    """ONNX Runtime's message, which tells of an operator that it lacks, but not which node that is."""
+def message_with_node(proto: onnx.ModelProto, error: Exception) -> str:
+    """ONNX Runtime's message; where it reports an operator that it lacks, the name of the node is added."""
     message = runtime_message(error)
     for node in nodes_of(proto):
         if f"{node.domain or 'ai.onnx'}:{node.op_type}(" in message:
-            name = node.name or next(iter(node.output), "")
-            return f"node {name!r} ({node.domain}{'::' if node.domain else ''}{node.op_type}): {message}"
+            return f"node {label_of(node)!r} ({node.domain}{'::' if node.domain else ''}{node.op_type}): {message}"
     return message

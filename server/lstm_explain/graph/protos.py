@@ -1,12 +1,32 @@
-"""Everything of one sort in a model as it is read: graphs, nodes and tensors, those of bodies and functions too."""
+"""Walks the protobuf messages of a model: its graphs, nodes and tensors, including those of bodies and functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 LARGE = 1 << 16  # bytes
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+Message = TypeVar("Message", bound=Any)  # a protobuf message; mypy does not see their base class
+
+
+def copy_of(message: Message) -> Message:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def is_standard(node: NodeProto) -> bool:
+    """Whether the operator is one of ONNX's own."""
+    return node.domain in STANDARD_DOMAINS
+
+
+def label_of(node: NodeProto) -> str:
+    """The name by which error messages refer to the node: its own, or else that of its first output."""
+    return node.name or next(iter(node.output), "")
 
 
 def bodies_of(node: NodeProto) -> list[GraphProto]:
@@ -17,13 +37,13 @@ def bodies_of(node: NodeProto) -> list[GraphProto]:
 
 
 def opset_of(model: ModelProto) -> int:
-    """Of ONNX's own operators."""
-    return next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 1)
+    """The version of ONNX's own operators."""
+    return next((opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS), 1)
 
 
 def put_nodes(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
-    """In place of those that the graph has, some of which may be among them."""
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    """Replaces the nodes of the graph. Some of them may be among `nodes`."""
+    copies = [copy_of(node) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
 
@@ -56,7 +76,7 @@ def tensors_of(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def without_weights(model: ModelProto) -> bytes:
-    """The model's bytes, large tensors empty: their values say nothing of shapes."""
+    """The serialised model without the data of large tensors, which say nothing about shapes."""
     large = [(t, t.raw_data) for t in tensors_of(model) if len(t.raw_data) > LARGE]
     for tensor, _ in large:
         tensor.raw_data = b""

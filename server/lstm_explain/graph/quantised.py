@@ -1,6 +1,7 @@
-"""Products of integers, as quantised models have them: the same sums in floating point, then what they are rounded to.
+"""Rewrites operators on integers, as quantised models use them: the same sums in floating point, followed by the
+rounding.
 
-A value is (level - zero point) * scale. Relevance and gradients pass straight through the rounding; scales that were
+A value is (level - zero point) * scale. Relevance and gradients pass through the rounding unchanged; scales that are
 measured on the input (DynamicQuantizeLinear) are constants of the forward pass.
 """
 
@@ -12,195 +13,199 @@ import numpy as np
 
 from lstm_explain.graph.ir import UNKNOWN, ValueType
 from lstm_explain.graph.node_editing import make
-from lstm_explain.graph.node_writer import Spelling
+from lstm_explain.graph.node_writer import NodeWriter
 
 FLOAT = np.dtype(np.float32)
 
 
-def _values(s: Spelling, levels: str, scale: str, zero: str, axis: int = -1) -> str:
-    """What the levels stand for: computed here where they are constants, by channel on `axis` if need be."""
-    constants = s.graph.constants
+def _values(w: NodeWriter, levels: str, scale: str, zero: str, axis: int = -1) -> str:
+    """The values that the levels represent; computed at once where they are constant. axis: the axis of scales per
+    channel.
+    """
+    constants = w.graph.constants
     known = all(name in constants for name in (levels, scale, zero) if name)
     if not known:
         inputs = [name for name in (levels, scale, zero) if name]
-        kind = ValueType(FLOAT, s.graph.type_of(levels).shape)
-        return s.op("DequantizeLinear", *inputs, kind=kind)
+        kind = ValueType(FLOAT, w.graph.type_of(levels).shape)
+        return w.op("DequantizeLinear", *inputs, kind=kind)
     array = constants[levels]
     shape = [-1 if i == axis % array.ndim else 1 for i in range(array.ndim)]
     shift = constants[zero].astype(FLOAT) if zero else np.zeros((), FLOAT)
     step = constants[scale]
     shift, step = (v.reshape(shape) if v.size > 1 else v.reshape(()) for v in (shift, step))
-    return s.constant((array.astype(FLOAT) - shift) * step)
+    return w.constant((array.astype(FLOAT) - shift) * step)
 
 
-def _one(s: Spelling) -> str:
-    return s.constant(np.ones((), FLOAT))
+def _one(w: NodeWriter) -> str:
+    return w.constant(np.ones((), FLOAT))
 
 
-def _rounded(s: Spelling, x: str, scale: str, zero: str) -> None:
-    kind = ValueType(s.graph.type_of(zero).dtype if zero else np.dtype(np.uint8), s.graph.type_of(x).shape)
-    s.op("QuantizeLinear", x, scale, *([zero] if zero else []), output=s.node.outputs[0], kind=kind)
+def _rounded(w: NodeWriter, x: str, scale: str, zero: str) -> None:
+    kind = ValueType(w.graph.type_of(zero).dtype if zero else np.dtype(np.uint8), w.graph.type_of(x).shape)
+    w.op("QuantizeLinear", x, scale, *([zero] if zero else []), output=w.node.outputs[0], kind=kind)
 
 
-def _by_row(s: Spelling, zero: str) -> bool:
-    """Whether the left operand has a zero point a row, or one that may be so."""
-    return bool(zero) and s.graph.type_of(zero).static_shape not in ((), (1,))
+def _by_row(w: NodeWriter, zero: str) -> bool:
+    """Whether the left operand has, or may have, one zero point per row."""
+    return bool(zero) and w.graph.type_of(zero).static_shape not in ((), (1,))
 
 
-def _matmul_integer(s: Spelling) -> bool:
-    left, right, shift_left, shift_right = (s.node.input(i) for i in range(4))
-    weights = all(name in s.graph.constants for name in (right, shift_right) if name)
-    if _by_row(s, shift_left) or not weights:
+def _matmul_integer(w: NodeWriter) -> bool:
+    left, right, shift_left, shift_right = (w.node.input(i) for i in range(4))
+    weights = all(name in w.graph.constants for name in (right, shift_right) if name)
+    if _by_row(w, shift_left) or not weights:
         return False
-    product = s.op("MatMul", _values(s, left, _one(s), shift_left), _values(s, right, _one(s), shift_right))
-    s.cast(product, np.dtype(np.int32), s.node.outputs[0])
+    product = w.op("MatMul", _values(w, left, _one(w), shift_left), _values(w, right, _one(w), shift_right))
+    w.cast(product, np.dtype(np.int32), w.node.outputs[0])
     return True
 
 
-def _conv_integer(s: Spelling) -> bool:
-    x, weights, shift, shift_weights = (s.node.input(i) for i in range(4))
-    if any(name not in s.graph.constants for name in (weights, shift_weights) if name):
+def _conv_integer(w: NodeWriter) -> bool:
+    x, weights, shift, shift_weights = (w.node.input(i) for i in range(4))
+    if any(name not in w.graph.constants for name in (weights, shift_weights) if name):
         return False
-    inputs = [_values(s, x, _one(s), shift), _values(s, weights, _one(s), shift_weights, axis=0)]
-    s.cast(s.op("Conv", *inputs, **s.node.attributes), np.dtype(np.int32), s.node.outputs[0])
+    inputs = [_values(w, x, _one(w), shift), _values(w, weights, _one(w), shift_weights, axis=0)]
+    w.cast(w.op("Conv", *inputs, **w.node.attributes), np.dtype(np.int32), w.node.outputs[0])
     return True
 
 
-def _qlinear_matmul(s: Spelling) -> bool:
+def _qlinear_matmul(w: NodeWriter) -> bool:
     (a, a_scale, a_zero), (b, b_scale, b_zero), (scale, zero) = (
-        s.node.inputs[:3],
-        s.node.inputs[3:6],
-        s.node.inputs[6:8],
+        w.node.inputs[:3],
+        w.node.inputs[3:6],
+        w.node.inputs[6:8],
     )
-    if _by_row(s, a_zero):
+    if _by_row(w, a_zero):
         return False
-    _rounded(s, s.op("MatMul", _values(s, a, a_scale, a_zero), _values(s, b, b_scale, b_zero)), scale, zero)
+    _rounded(w, w.op("MatMul", _values(w, a, a_scale, a_zero), _values(w, b, b_scale, b_zero)), scale, zero)
     return True
 
 
-def _qlinear_conv(s: Spelling) -> bool:
-    (x, x_scale, x_zero), (w, w_scale, w_zero), (scale, zero) = (
-        s.node.inputs[:3],
-        s.node.inputs[3:6],
-        s.node.inputs[6:8],
+def _qlinear_conv(w: NodeWriter) -> bool:
+    (x, x_scale, x_zero), (weight, weight_scale, weight_zero), (scale, zero) = (
+        w.node.inputs[:3],
+        w.node.inputs[3:6],
+        w.node.inputs[6:8],
     )
-    bias, constants = s.node.input(8), s.graph.constants
-    if any(name not in constants for name in (x_scale, w, w_scale, w_zero, bias) if name):
+    bias, constants = w.node.input(8), w.graph.constants
+    if any(name not in constants for name in (x_scale, weight, weight_scale, weight_zero, bias) if name):
         return False
-    inputs = [_values(s, x, x_scale, x_zero), _values(s, w, w_scale, w_zero, axis=0)]
-    if bias:  # in units of both scales
-        inputs.append(s.constant((constants[bias] * constants[x_scale] * constants[w_scale]).astype(FLOAT)))
-    _rounded(s, s.op("Conv", *inputs, **s.node.attributes), scale, zero)
+    inputs = [_values(w, x, x_scale, x_zero), _values(w, weight, weight_scale, weight_zero, axis=0)]
+    if bias:  # The unit of the bias is the product of both scales.
+        inputs.append(w.constant((constants[bias] * constants[x_scale] * constants[weight_scale]).astype(FLOAT)))
+    _rounded(w, w.op("Conv", *inputs, **w.node.attributes), scale, zero)
     return True
 
 
-# --- ONNX Runtime's own: an operator between values that are read from levels and written as levels -------------------
+# --- ONNX Runtime's own operators, whose inputs and outputs are levels -----------------------------------------------
 
 DOMAIN = "com.microsoft"
-OF_ONE = {
+UNARY = {
     "QLinearSigmoid": "Sigmoid",
     "QLinearLeakyRelu": "LeakyRelu",
     "QLinearSoftmax": "Softmax",
     "QLinearAveragePool": "AveragePool",
     "QLinearGlobalAveragePool": "GlobalAveragePool",
 }
-OF_TWO = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
-OF_THEIRS = ("opset", "channels_last")  # attributes that say how to read the others
+BINARY = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
+META_ATTRIBUTES = ("opset", "channels_last")  # attributes that say how to read the other ones
 
 
-def _plain(s: Spelling, op: str, values: list[str], scale: str, zero: str) -> bool:
-    """The operator in floating point, then levels (none where no scale is given)."""
-    node, kind = s.node, s.graph.type_of(s.node.outputs[0])
-    attributes = {k: v for k, v in node.attributes.items() if k not in OF_THEIRS}
+def _in_floating_point(w: NodeWriter, op: str, values: list[str], scale: str, zero: str) -> bool:
+    """The operator in floating point, followed by rounding to levels where a scale is given."""
+    node, kind = w.node, w.graph.type_of(w.node.outputs[0])
+    attributes = {k: v for k, v in node.attributes.items() if k not in META_ATTRIBUTES}
     old = op == "Softmax" and node.attribute("opset", 13) < 13 and node.attribute("axis", -1) != -1
     if old or node.attribute("channels_last", 0):
         return False
-    made = s.op(op, *values, output="" if scale else node.outputs[0], kind=ValueType(FLOAT, kind.shape), **attributes)
+    output = w.op(op, *values, output="" if scale else node.outputs[0], kind=ValueType(FLOAT, kind.shape), **attributes)
     if scale:
-        _rounded(s, made, scale, zero)
+        _rounded(w, output, scale, zero)
     return True
 
 
-def _operand(s: Spelling, slot: int) -> str:
-    """Levels, scale and zero point, one after the other."""
-    return _values(s, s.node.input(slot), s.node.input(slot + 1), s.node.input(slot + 2))
+def _operand(w: NodeWriter, slot: int) -> str:
+    """The value whose levels, scale and zero point are in three consecutive slots."""
+    return _values(w, w.node.input(slot), w.node.input(slot + 1), w.node.input(slot + 2))
 
 
-def _of(op: str, count: int) -> Callable[[Spelling], bool]:
-    """So many operands, then scale and zero point of what comes out."""
+def _rewrite_to(op: str, count: int) -> Callable[[NodeWriter], bool]:
+    """Rewrites an operator with `count` operands, followed by the scale and the zero point of the output."""
 
-    def write(s: Spelling) -> bool:
-        values = [_operand(s, 3 * i) for i in range(count)]
-        return _plain(s, op, values, s.node.input(3 * count), s.node.input(3 * count + 1))
+    def rewrite(w: NodeWriter) -> bool:
+        values = [_operand(w, 3 * i) for i in range(count)]
+        return _in_floating_point(w, op, values, w.node.input(3 * count), w.node.input(3 * count + 1))
 
-    return write
-
-
-def _concat(s: Spelling) -> bool:
-    values = [_operand(s, slot) for slot in range(2, len(s.node.inputs), 3)]
-    return _plain(s, "Concat", values, s.node.input(0), s.node.input(1))
+    return rewrite
 
 
-def _where(s: Spelling) -> bool:
-    values = [s.node.input(0), _operand(s, 1), _operand(s, 4)]
-    return _plain(s, "Where", values, s.node.input(7), s.node.input(8))
+def _concat(w: NodeWriter) -> bool:
+    values = [_operand(w, slot) for slot in range(2, len(w.node.inputs), 3)]
+    return _in_floating_point(w, "Concat", values, w.node.input(0), w.node.input(1))
 
 
-def _gemm(s: Spelling) -> bool:
-    """The bias is counted in both scales; without a scale for what comes out, that is floating point."""
-    (a, a_scale, a_zero, b, b_scale, b_zero), constants = s.node.inputs[:6], s.graph.constants
-    bias, scale, zero = (s.node.input(i) for i in (6, 7, 8))
+def _where(w: NodeWriter) -> bool:
+    values = [w.node.input(0), _operand(w, 1), _operand(w, 4)]
+    return _in_floating_point(w, "Where", values, w.node.input(7), w.node.input(8))
+
+
+def _gemm(w: NodeWriter) -> bool:
+    """The unit of the bias is the product of both scales. Without a scale for the output, the output is in floating
+    point.
+    """
+    (a, a_scale, a_zero, b, b_scale, b_zero), constants = w.node.inputs[:6], w.graph.constants
+    bias, scale, zero = (w.node.input(i) for i in (6, 7, 8))
     if any(name not in constants for name in (a_scale, b, b_scale, b_zero, bias) if name):
         return False
-    axis = 0 if s.node.attribute("transB", 0) else 1
-    values = [_values(s, a, a_scale, a_zero), _values(s, b, b_scale, b_zero, axis)]
+    axis = 0 if w.node.attribute("transB", 0) else 1
+    values = [_values(w, a, a_scale, a_zero), _values(w, b, b_scale, b_zero, axis)]
     if bias:
-        values.append(s.constant((constants[bias] * constants[a_scale] * constants[b_scale]).astype(FLOAT)))
-    return _plain(s, "Gemm", values, scale, zero)
+        values.append(w.constant((constants[bias] * constants[a_scale] * constants[b_scale]).astype(FLOAT)))
+    return _in_floating_point(w, "Gemm", values, scale, zero)
 
 
-def _matmul_to_float(s: Spelling) -> bool:
-    a, b, a_scale, b_scale, a_zero, b_zero, bias = (s.node.input(i) for i in range(7))
-    return _dequantised_product(s, _values(s, a, a_scale, a_zero), b, b_scale, b_zero, bias)
+def _matmul_to_float(w: NodeWriter) -> bool:
+    a, b, a_scale, b_scale, a_zero, b_zero, bias = (w.node.input(i) for i in range(7))
+    return _dequantised_product(w, _values(w, a, a_scale, a_zero), b, b_scale, b_zero, bias)
 
 
-def _dynamic_matmul(s: Spelling) -> bool:
-    """The left operand is brought to levels that span its own range."""
-    a, b, b_scale, b_zero, bias = (s.node.input(i) for i in range(5))
-    levels, scale, zero = (s.name(what) for what in ("levels", "scale", "zero"))
-    shape = s.graph.type_of(a).shape
+def _dynamic_matmul(w: NodeWriter) -> bool:
+    """Quantises the left operand to levels that span its own range."""
+    a, b, b_scale, b_zero, bias = (w.node.input(i) for i in range(5))
+    levels, scale, zero = (w.name(what) for what in ("levels", "scale", "zero"))
+    shape = w.graph.type_of(a).shape
     byte = np.dtype(np.uint8)
-    s.graph.types |= {levels: ValueType(byte, shape), scale: ValueType(FLOAT, ()), zero: ValueType(byte, ())}
-    s.nodes.append(make("DynamicQuantizeLinear", [a], [levels, scale, zero], s.node.opset, s.name("Quantize")))
-    return _dequantised_product(s, _values(s, levels, scale, zero), b, b_scale, b_zero, bias)
+    w.graph.types |= {levels: ValueType(byte, shape), scale: ValueType(FLOAT, ()), zero: ValueType(byte, ())}
+    w.nodes.append(make("DynamicQuantizeLinear", [a], [levels, scale, zero], w.node.opset, w.name("Quantize")))
+    return _dequantised_product(w, _values(w, levels, scale, zero), b, b_scale, b_zero, bias)
 
 
-def _dequantised_product(s: Spelling, a: str, b: str, scale: str, zero: str, bias: str) -> bool:
-    if any(name not in s.graph.constants for name in (b, scale, zero) if name):
+def _dequantised_product(w: NodeWriter, a: str, b: str, scale: str, zero: str, bias: str) -> bool:
+    if any(name not in w.graph.constants for name in (b, scale, zero) if name):
         return False
-    product = s.op("MatMul", a, _values(s, b, scale, zero), kind=ValueType(FLOAT, None))
-    s.op(*(["Add", product, bias] if bias else ["Identity", product]), output=s.node.outputs[0])
+    product = w.op("MatMul", a, _values(w, b, scale, zero), kind=ValueType(FLOAT, None))
+    w.op(*(["Add", product, bias] if bias else ["Identity", product]), output=w.node.outputs[0])
     return True
 
 
-def _dynamic_lstm(s: Spelling) -> bool:
-    """Stays as it is; ONNX does not know of what shape its outputs are."""
-    node, types = s.node, s.graph.types
+def _dynamic_lstm(w: NodeWriter) -> bool:
+    """Keeps the node, and adds the shapes of its outputs, which ONNX does not infer."""
+    node, types = w.node, w.graph.types
     steps, batch = (types.get(node.inputs[0], UNKNOWN).shape or (None,) * 3)[:2]
-    levels = s.graph.type_of(node.inputs[2]).shape or (None,) * 3
+    levels = w.graph.type_of(node.inputs[2]).shape or (None,) * 3
     shapes = [(steps, levels[0], batch, levels[1])] + [(levels[0], batch, levels[1])] * 2
     types |= {name: ValueType(FLOAT, shape) for name, shape in zip(node.outputs, shapes, strict=False) if name}
-    s.nodes.append(node)
+    w.nodes.append(node)
     return True
 
 
-SPELLINGS = {
+REWRITES = {
     "MatMulInteger": _matmul_integer,
     "ConvInteger": _conv_integer,
     "QLinearMatMul": _qlinear_matmul,
     "QLinearConv": _qlinear_conv,
-    **{f"{DOMAIN}::{name}": _of(op, 1) for name, op in OF_ONE.items()},
-    **{f"{DOMAIN}::{name}": _of(op, 2) for name, op in OF_TWO.items()},
+    **{f"{DOMAIN}::{name}": _rewrite_to(op, 1) for name, op in UNARY.items()},
+    **{f"{DOMAIN}::{name}": _rewrite_to(op, 2) for name, op in BINARY.items()},
     f"{DOMAIN}::QLinearConcat": _concat,
     f"{DOMAIN}::QLinearWhere": _where,
     f"{DOMAIN}::QGemm": _gemm,

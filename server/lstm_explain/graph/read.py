@@ -1,4 +1,4 @@
-"""From a path, bytes or a ModelProto to a Graph: read, check, inline, infer, fold."""
+"""Reads a model from a path, bytes or a ModelProto, checks it, inlines its functions and builds its Graph."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from lstm_explain.graph.protos import graphs_of, without_weights
 from lstm_explain.graph.required_operands import check_required
 from lstm_explain.graph.sandbox import survives
 from lstm_explain.graph.shape_inference import infer_shapes
-from lstm_explain.graph.sparse_tensors import fill
+from lstm_explain.graph.sparse_tensors import densify
 from lstm_explain.graph.tensors import array_of, constant_of, first_line
-from lstm_explain.graph.topological_order import names_read, put_in_order
+from lstm_explain.graph.topological_order import names_read, sort_nodes
 
-CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or needs too much"
+CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or needs too many resources"
 
 
 def read(source: str | Path | bytes | ModelProto) -> ModelProto:
-    """The checked model, functions inlined, weights in memory, shapes inferred; raises ModelError."""
+    """The checked model, with inlined functions, all weights in memory and inferred shapes. Raises ModelError."""
     model, folder = _parse(source)
     check_size(model)
     load_external_data(model, folder)
-    fill(model)
-    put_in_order(model)
-    _forget_negative_extents(model)
+    densify(model)
+    sort_nodes(model)
+    _remove_negative_extents(model)
     give_ranks(model)
     if not survives(without_weights(model)):
         raise ModelError(CRASHES)
@@ -44,28 +44,32 @@ def read(source: str | Path | bytes | ModelProto) -> ModelProto:
         model = onnx.inliner.inline_local_functions(model)
     except ModelError:
         raise
-    except Exception as error:  # the checker and the inliner raise several types, all about the file
+    except Exception as error:  # The checker and the inliner raise several types, all about the file.
         raise ModelError(f"not a valid ONNX model: {first_line(error)}") from error
     check_required(model)
-    _forget_unread(model)
+    _remove_unread_initializers(model)
     return model
 
 
-def _forget_unread(model: ModelProto) -> None:
-    """Initializers that nothing reads go: for each body, ONNX Runtime copies the names of all that is around it."""
+def _remove_unread_initializers(model: ModelProto) -> None:
+    """Removes initializers that nothing reads: ONNX Runtime copies, for each body, the names of all values around
+    it.
+    """
     for graph in graphs_of(model):
         read = {name for node in graph.node for name in names_read(node)}
         read |= {value.name for value in (*graph.output, *graph.input)}
-        graph.initializer.sort(key=lambda tensor: tensor.name not in read)  # in place, where a copy may be large
+        graph.initializer.sort(key=lambda tensor: tensor.name not in read)  # Sorts in place: a copy may be large.
         del graph.initializer[sum(tensor.name in read for tensor in graph.initializer) :]
 
 
-# ONNX Runtime runs these, though ONNX's checker does not know them (any more).
-BEYOND_THE_CHECKER = ("SimplifiedLayerNormalization", "LayerNormalization", "GroupNormalization")
+# ONNX Runtime runs these, but ONNX's checker does not know them (or no longer does).
+UNKNOWN_TO_CHECKER = ("SimplifiedLayerNormalization", "LayerNormalization", "GroupNormalization")
 
 
 def _check(model: ModelProto) -> None:
-    """Outputs whose shape nobody knows get one for as long as this takes: the checker wants it, runtimes do without."""
+    """Runs ONNX's checker. It demands a shape for every output, which runtimes do not, so outputs get one
+    temporarily.
+    """
     bare = [v.type.tensor_type for v in model.graph.output if v.type.HasField("tensor_type")]
     bare = [tensor for tensor in bare if not tensor.HasField("shape")]
     for tensor in bare:
@@ -73,15 +77,15 @@ def _check(model: ModelProto) -> None:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        if not any(op in first_line(error) for op in BEYOND_THE_CHECKER):
+        if not any(op in first_line(error) for op in UNKNOWN_TO_CHECKER):
             raise
     finally:
         for tensor in bare:
             tensor.ClearField("shape")
 
 
-def _forget_negative_extents(model: ModelProto) -> None:
-    """Some exporters write -1 for an extent that is not known."""
+def _remove_negative_extents(model: ModelProto) -> None:
+    """Removes extents of -1, which some exporters write where the extent is unknown."""
     for graph in graphs_of(model):
         for value in graph_proto_values(graph):
             for extent in value.type.tensor_type.shape.dim:
@@ -113,51 +117,53 @@ def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | 
 
 
 def infer(model: ModelProto) -> ModelProto:
-    """Types and shapes as far as ONNX can tell them; the model itself where inference gives up."""
+    """The model with the types and shapes that ONNX can infer, or the model itself where inference fails."""
     try:
         return infer_shapes(model)
-    except Exception:  # inference is a help, not a check: the model has passed the checker
+    except Exception:  # Inference helps but is not a check: the model has passed the checker.
         return model
 
 
 def infer_changed(model: ModelProto) -> ModelProto:
-    """`infer`, of a model that is no longer the one that was read, and so was not tried."""
+    """`infer` for a model that was changed since it was read, so that the sandbox has not tried it yet."""
     return infer(model) if survives(without_weights(model)) else model
 
 
-# Element types of which ONNX Runtime makes no NumPy array.
-NO_ARRAYS = {"BFLOAT16", "INT4", "UINT4", "INT2", "UINT2", "COMPLEX64", "COMPLEX128"}
-NO_ARRAYS |= {"FLOAT4E2M1", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"}
-ARRAYS = "tensors of float16, float32, float64, float8e4m3fn, integers of 8 bits or more, bool or text"
+# Element types that ONNX Runtime cannot convert to a NumPy array.
+TYPES_WITHOUT_ARRAY = {"BFLOAT16", "INT4", "UINT4", "INT2", "UINT2", "COMPLEX64", "COMPLEX128"}
+TYPES_WITHOUT_ARRAY |= {"FLOAT4E2M1", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"}
+SUPPORTED_OUTPUTS = "tensors of float16, float32, float64, float8e4m3fn, integers of at least 8 bits, bool or strings"
 
 
 def check_outputs(proto: ModelProto) -> None:
-    """Raises ModelError for an output that nobody can be given: no tensor, or of a type that no array has."""
+    """Raises ModelError for an output that cannot be returned as an array: not a tensor, or of a type that NumPy
+    lacks.
+    """
     for output in proto.graph.output:
         held = output.type.WhichOneof("value")
         if held not in (None, "tensor_type"):
             what = f"is {'an' if held.startswith('o') else 'a'} {held.removesuffix('_type').replace('_', ' ')}"
-        elif (kind := onnx.TensorProto.DataType.Name(output.type.tensor_type.elem_type)) in NO_ARRAYS:
+        elif (kind := onnx.TensorProto.DataType.Name(output.type.tensor_type.elem_type)) in TYPES_WITHOUT_ARRAY:
             what = f"holds {kind.lower()}"
         else:
             continue
-        raise ModelError(f"output {output.name!r} {what}: outputs have to be {ARRAYS}; leave it out, or cast it")
+        raise ModelError(f"output {output.name!r} {what}: outputs must be {SUPPORTED_OUTPUTS}; remove it or cast it")
 
 
 def build(model: ModelProto) -> Graph:
-    """The graph of a checked model."""
+    """The Graph of a checked model."""
     opsets = {o.domain: o.version for o in model.opset_import}
     builder = _Builder(opsets.get("", opsets.get("ai.onnx", 1)), list(model.opset_import), model.ir_version)
     graph = builder.graph(model.graph, {}, {})
     if not graph.outputs:
         raise ModelError("the model has no outputs")
-    if graph.captured:  # what a body would take from around it; around a model there is nothing
-        raise ModelError(f"nothing computes {graph.captured[0]!r}")
+    if graph.captured:  # A body could capture this from an enclosing graph; a model has none.
+        raise ModelError(f"no node computes {graph.captured[0]!r}")
     return graph
 
 
 def node_of(graph: Graph, proto: NodeProto) -> Node:
-    """A node of `graph` made from its proto, bodies included."""
+    """The Node of `graph` for a proto, bodies included."""
     builder = _Builder(next(o.version for o in graph.opsets if o.domain in ("", "ai.onnx")), graph.opsets, 0)
     return builder.node(proto, 0, graph.types, graph.constants)
 
@@ -173,7 +179,7 @@ class _Builder:
             kind = value_type(value.type)
             if value.type.ByteSize() and not (
                 kind.shape is None and value.name in types
-            ):  # what says less adds nothing
+            ):  # A type without a rank adds nothing.
                 types[value.name] = kind
         constants = dict(outer_constants)
         for tensor in proto.initializer:
@@ -199,7 +205,7 @@ class _Builder:
     def node(self, proto: NodeProto, index: int, types: dict[str, ValueType], constants: dict[str, Array]) -> Node:
         bodies = {}
         if any(a.type == AttributeProto.GRAPH for a in proto.attribute):
-            read = set(names_read(proto))  # a body has no use for all else, and there may be many bodies
+            read = set(names_read(proto))  # A body needs nothing else, and there may be many bodies.
             types = {name: types[name] for name in read if name in types}
             constants = {name: constants[name] for name in read if name in constants}
             bodies = {
@@ -208,7 +214,7 @@ class _Builder:
         return node_from_proto(proto, self._unique(proto, index), self.opset, bodies)
 
     def _unique(self, proto: NodeProto, index: int) -> str:
-        """The node's name, numbered where others have it too."""
+        """The node's name, numbered where other nodes have the same name."""
         plain = name = proto.name or f"{proto.op_type}_{next((o for o in proto.output if o), index)}"
         while name in self.names:
             self.names[plain] += 1

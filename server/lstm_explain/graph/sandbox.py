@@ -1,10 +1,10 @@
-"""Tries ONNX's own code on a model in another process: a damaged model can end the process that reads it.
+"""Runs ONNX's shape inference on a model in another process, because a damaged model can end the process that reads it.
 
-ONNX and ONNX Runtime infer shapes by the same code, whose assertions abort. The other process runs this module, which
-imports ONNX and nothing else of size; it waits for models on stdin and leaves when none comes for a while.
+ONNX and ONNX Runtime infer shapes with the same code, whose assertions abort. The other process runs this module, which
+imports little besides ONNX. It waits for models on stdin and exits when none arrives for a while.
 
-The server goes further: it loads and runs a whole model in a process that may crash
-(serving/trials/trial_process.py). A model that passed there skips the sandbox: see `tried`.
+The server goes further: it loads and runs a whole model in a process that may crash (serving/trials/trial_process.py).
+A model that passed there skips the sandbox: see `skip_sandbox`.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from pathlib import Path
 LENGTH = struct.Struct("<Q")
 SURVIVED = b"."
 IDLE_SECONDS = 20.0
-MOST_SECONDS = 30.0
-MOST_MEMORY = 2 << 30  # the models come without their weights
+MAX_SECONDS = 30.0
+MAX_MEMORY = 2 << 30  # The models arrive without their weights.
 
 Process = subprocess.Popen[bytes]
 
 
-class Trier:
-    """One other process for all models, started when there is none."""
+class Sandbox:
+    """One process for all models, started when it is needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: Process | None = None
 
     def survives(self, model: bytes) -> bool:
-        """Whether ONNX comes to an end with this model: with a result or with an error, and soon."""
-        if not sys.executable:  # Python inside another program: nothing can be started
+        """Whether ONNX finishes with this model in time, with a result or with an error."""
+        if not sys.executable:  # Python is embedded in another program, so no process can be started.
             return True
         with self._lock:
-            waiting = self._process
-            if waiting is not None and waiting.poll() is None and _give(waiting, model):
-                answer = _answer(waiting)
-                if answer or waiting.wait() != 0:  # else it was leaving at that very moment, and has not looked
-                    return self._told(waiting, answer)
+            running = self._process
+            if running is not None and running.poll() is None and _send(running, model):
+                answer = _receive(running)
+                if answer or running.wait() != 0:  # Otherwise it was just exiting and has not seen the model.
+                    return self._outcome(running, answer)
             process = self._process = _start()
-            _give(process, model)
-            return self._told(process, _answer(process))
+            _send(process, model)
+            return self._outcome(process, _receive(process))
 
-    def _told(self, process: Process, answer: bytes) -> bool:
+    def _outcome(self, process: Process, answer: bytes) -> bool:
         if answer == SURVIVED:
             return True
         process.kill()
@@ -59,24 +59,24 @@ class Trier:
         return False
 
 
-def _answer(process: Process) -> bytes:
-    """Empty: it has ended, by itself or because it took too long."""
+def _receive(process: Process) -> bytes:
+    """The reply; empty where the process has ended, by itself or because it took too long."""
     assert process.stdout is not None
-    if not select.select([process.stdout], [], [], MOST_SECONDS)[0]:
+    if not select.select([process.stdout], [], [], MAX_SECONDS)[0]:
         process.kill()
     return process.stdout.read(1)
 
 
 def _start() -> Process:
     command = [sys.executable, "-P", "-m", __spec__.name]
-    own = str(Path(__file__).parents[2])  # this package, however it has been found
+    own = str(Path(__file__).parents[2])  # the folder from which this package was imported
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([own, *filter(None, sys.path)])}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, bufsize=0, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
 
-def _give(process: Process, model: bytes) -> bool:
-    """False: nobody takes it any more."""
+def _send(process: Process, model: bytes) -> bool:
+    """Whether the process accepted the model."""
     assert process.stdin is not None
     try:
         process.stdin.write(LENGTH.pack(len(model)))
@@ -88,23 +88,25 @@ def _give(process: Process, model: bytes) -> bool:
     return True
 
 
-_trier = Trier()
-_is_tried: ContextVar[bool] = ContextVar("lstm_explain_is_tried", default=False)
+_sandbox = Sandbox()
+_is_skipped: ContextVar[bool] = ContextVar("lstm_explain_skip_sandbox", default=False)
 
 
 @contextmanager
-def tried() -> Iterator[None]:
-    """Inside, this thread takes models to survive: they have been tried, or this process may crash."""
-    token = _is_tried.set(True)
+def skip_sandbox() -> Iterator[None]:
+    """Within this context, `survives` is always True in this thread: the models have been tried, or this process may
+    crash.
+    """
+    token = _is_skipped.set(True)
     try:
         yield
     finally:
-        _is_tried.reset(token)
+        _is_skipped.reset(token)
 
 
 def survives(model: bytes) -> bool:
-    """See Trier.survives."""
-    return _is_tried.get() or _trier.survives(model)
+    """Whether ONNX finishes with this model; see Sandbox.survives."""
+    return _is_skipped.get() or _sandbox.survives(model)
 
 
 # --- the other process -----------------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def _main() -> None:
     from lstm_explain.graph.shape_inference import infer_shapes
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     while select.select([sys.stdin], [], [], IDLE_SECONDS)[0]:
         head = sys.stdin.buffer.read(LENGTH.size)
         if len(head) < LENGTH.size:

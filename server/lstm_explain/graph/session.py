@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions over parts of a graph."""
+"""Opens and runs ONNX Runtime sessions over a whole model or parts of a graph, with a limit on memory."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from lstm_explain.cancellation import current_scope, may_take_long
-from lstm_explain.graph.empty_sequences import without_empty_sequences
+from lstm_explain.graph.empty_sequences import guard_empty_sequences
 from lstm_explain.graph.ir import Graph, Node
-from lstm_explain.graph.unsigned_weights import with_unsigned_weights
+from lstm_explain.graph.unsigned_weights import make_weights_unsigned
 from lstm_explain.memory_budget import available_memory
 from lstm_explain.threads import threads
 
-OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")  # ONNX Runtime's words
+# Phrases of ONNX Runtime's messages.
+OUT_OF_MEMORY = ("bfc_arena", "Failed to allocate memory", "bad_alloc", "bad allocation")
 
-ort.set_default_logger_severity(4)  # what goes wrong is raised and told by us
+ort.set_default_logger_severity(4)  # Errors are raised, and we report them.
 
 
 @cache
-def most_bytes() -> int:
-    """What ONNX Runtime may hold in this process, weights included: by default half of what the machine or container
-    has.
+def max_runtime_bytes() -> int:
+    """How many bytes ONNX Runtime may hold in this process, weights included; by default half of the available
+    memory.
     """
-    asked = os.environ.get("LSTM_EXPLAIN_MAX_RUNTIME_BYTES")
-    return int(asked) if asked else available_memory() // 2
+    setting = os.environ.get("LSTM_EXPLAIN_MAX_RUNTIME_BYTES")
+    return int(setting) if setting else available_memory() // 2
 
 
 @cache
 def _limit_memory() -> None:
-    """One arena for all sessions: a file of a few bytes can ask for any amount."""
+    """Registers one arena with a limit for all sessions: a file of a few bytes can request any amount."""
     kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    # It grows by what is asked for rather than to the next power of two, and so that `shrink_arena` can give it back.
-    config = {"max_mem": most_bytes(), "arena_extend_strategy": 1}
+    # The arena grows by the amount requested rather than to the next power of two, and `shrink_arena` can release it.
+    config = {"max_mem": max_runtime_bytes(), "arena_extend_strategy": 1}
     ort.create_and_register_allocator(kind, ort.OrtArenaCfg(config))
 
 
 @cache
 def _shrinker() -> tuple[ort.InferenceSession, ort.RunOptions]:
-    """The smallest session, and options under which a run gives back what the arena holds and nobody uses."""
+    """The smallest possible session, and options under which a run releases the unused memory of the arena."""
     one = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "shrink", one[:1], one[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
@@ -54,7 +55,7 @@ def _shrinker() -> tuple[ort.InferenceSession, ort.RunOptions]:
 
 
 def shrink_arena() -> None:
-    """Gives the system back what ONNX Runtime's arena holds and no session uses at the moment."""
+    """Returns to the system the memory of ONNX Runtime's arena that no session currently uses."""
     session, options = _shrinker()
     session.run(None, {"x": np.zeros(1, np.float32)}, options)
 
@@ -63,24 +64,25 @@ def session_options(*, optimise: bool = True) -> ort.SessionOptions:
     _limit_memory()
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # Between DequantizeLinear and QuantizeLinear a model computes in floating point. ONNX Runtime would do so in whole
-    # numbers, but only where no value in between is asked for: an answer would depend on what else is.
+    # Between DequantizeLinear and QuantizeLinear a model computes in floating point. ONNX Runtime would use integers
+    # there, but only where no value in between is requested: the answer would depend on what else is requested.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    # On processors without VNNI, ONNX Runtime adds two products of bytes in 16 bits, which saturate, by default. With
-    # this, sums are what they are on all others, and what our own arithmetic makes of them.
+    # On processors without VNNI, ONNX Runtime by default adds products of bytes in 16 bits, which saturate. With this
+    # option, sums are the same as on other processors and as in our own arithmetic.
     options.add_session_config_entry("session.x64quantprecision", "1")
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     levels = ort.GraphOptimizationLevel
-    # All but the last level, where there is one: it ends the process on a float16 Transpose before a MatMul (1.32).
-    most = getattr(levels, "ORT_ENABLE_LAYOUT", levels.ORT_ENABLE_ALL)
-    options.graph_optimization_level = most if optimise else levels.ORT_DISABLE_ALL
+    # All levels but the last, where the version has them: the last one ends the process on a float16 Transpose before a
+    # MatMul (1.32).
+    highest = getattr(levels, "ORT_ENABLE_LAYOUT", levels.ORT_ENABLE_ALL)
+    options.graph_optimization_level = highest if optimise else levels.ORT_DISABLE_ALL
     return options
 
 
 def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str]) -> onnx.ModelProto:
-    """A model of `nodes` alone, with the constants that they read."""
+    """A model that consists of `nodes` and the constants that they read."""
     read = dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.captured) if name)
     inputs, outputs = list(inputs), list(outputs)
     made = {o for n in nodes for o in n.outputs}
@@ -92,7 +94,7 @@ def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs:
         [onnx.ValueInfoProto(name=name) for name in outputs],
         [numpy_helper.from_array(graph.constants[name], name) for name in dict.fromkeys(constants)],
     )
-    # Checked as a whole on reading; ONNX Runtime checks again.
+    # The whole model was checked when it was read; ONNX Runtime checks again.
     return helper.make_model(proto, opset_imports=graph.opsets, ir_version=max(graph.ir_version, 4))
 
 
@@ -100,34 +102,38 @@ def session_of(
     graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str], *, optimise: bool = True
 ) -> ort.InferenceSession:
     part = part_of(graph, nodes, inputs, outputs)
-    without_empty_sequences(part)
-    with_unsigned_weights(part)
+    guard_empty_sequences(part)
+    make_weights_unsigned(part)
     return open_session(part.SerializeToString(), optimise=optimise)
 
 
 def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession:
-    """Optimised where ONNX Runtime can: its own optimisations refuse some valid models (Relu and Clip of float64)."""
+    """A session with ONNX Runtime's optimisations, or without where they reject a valid model (Relu and Clip of
+    float64).
+    """
     may_take_long()
     try:
         return ort.InferenceSession(model, session_options(optimise=optimise), providers=["CPUExecutionProvider"])
-    except Exception:  # ONNX Runtime's own types are not public
+    except Exception:  # ONNX Runtime's exception types are not public
         if not optimise:
             raise
         return open_session(model, optimise=False)
 
 
 def run_session(session: ort.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
-    """What `session.run` returns; whoever watches can end it between two nodes. Raises as that does, and Stopped."""
-    watch = current_scope()
-    if watch is None:
+    """What `session.run` returns. A CancelScope can end it between two nodes. Raises what `session.run` raises, and
+    Cancelled.
+    """
+    scope = current_scope()
+    if scope is None:
         return session.run(outputs, feeds)
-    if watch.options is None:
-        watch.options = ort.RunOptions()
+    if scope.options is None:
+        scope.options = ort.RunOptions()
     try:
-        return session.run(outputs, feeds, watch.options)
+        return session.run(outputs, feeds, scope.options)
     except Exception:
-        if watch.stopped is not None:
-            raise watch.stopped from None
+        if scope.stopped is not None:
+            raise scope.stopped from None
         raise
 
 
@@ -141,8 +147,10 @@ def runtime_message(error: Exception) -> str:
     """ONNX Runtime's message without its source locations."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
-        watch = current_scope()
-        if watch is not None:
-            watch.out_of_memory = True
-        return f"it takes more memory than there is, or than LSTM_EXPLAIN_MAX_RUNTIME_BYTES={most_bytes()} allows"
+        scope = current_scope()
+        if scope is not None:
+            scope.out_of_memory = True
+        return (
+            f"it needs more memory than available, or than LSTM_EXPLAIN_MAX_RUNTIME_BYTES={max_runtime_bytes()} allows"
+        )
     return text.split(" onnxruntime::", 1)[0][:500] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Sparse tensors of a model, filled up with the zeros that they leave out."""
+"""Converts the sparse tensors of a model to dense ones."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from lstm_explain.errors import ModelError
 from lstm_explain.graph.protos import graphs_of, nodes_of
 from lstm_explain.graph.tensors import array_of
 
-MOST_ELEMENTS = 1 << 27  # a file of a few bytes must not fill the memory
+MAX_ELEMENTS = 1 << 27  # A file of a few bytes must not densify the memory.
 
 
-def fill(model: ModelProto) -> None:
-    """Sparse initializers and constants become plain ones. Raises ModelError."""
+def densify(model: ModelProto) -> None:
+    """Makes sparse initializers and constants dense. Raises ModelError."""
     for graph in graphs_of(model):
-        graph.initializer.extend(_filled(tensor) for tensor in graph.sparse_initializer)
+        graph.initializer.extend(_dense(tensor) for tensor in graph.sparse_initializer)
         del graph.sparse_initializer[:]
     for node in nodes_of(model):
         if node.op_type == "Constant" and [a.name for a in node.attribute] == ["sparse_value"]:
-            node.attribute[0].CopyFrom(helper.make_attribute("value", _filled(node.attribute[0].sparse_tensor)))
+            node.attribute[0].CopyFrom(helper.make_attribute("value", _dense(node.attribute[0].sparse_tensor)))
 
 
-def _filled(tensor: SparseTensorProto) -> TensorProto:
-    """Indices are places in the flat array, or one row of coordinates a value."""
+def _dense(tensor: SparseTensorProto) -> TensorProto:
+    """The indices are positions in the flat array, or one row of coordinates per value."""
     name, shape = tensor.values.name, tuple(tensor.dims)
     if uses_external_data(tensor.values) or uses_external_data(tensor.indices):
-        raise ModelError(f"sparse tensor {name!r} is kept in another file, wanted in the model")
-    if not all(extent >= 0 for extent in shape) or math.prod(shape) > MOST_ELEMENTS:
-        raise ModelError(f"sparse tensor {name!r} has shape {shape}: more than {MOST_ELEMENTS} elements")
+        raise ModelError(f"sparse tensor {name!r} is stored in another file, expected inside the model")
+    if not all(extent >= 0 for extent in shape) or math.prod(shape) > MAX_ELEMENTS:
+        raise ModelError(f"sparse tensor {name!r} has shape {shape}: more than {MAX_ELEMENTS} elements")
     values, indices = array_of(tensor.values), array_of(tensor.indices)
     full = np.zeros(shape, values.dtype)
     try:

@@ -1,7 +1,8 @@
-"""Takes away lists of tensors whose length is not known before the model runs, as PyTorch writes them for Python lists.
+"""Removes lists of tensors whose length is known only at run time, which PyTorch writes for Python lists.
 
 What a loop appends becomes an output that the loop stacks, and what is read from a tensor split into a list is read
-from the tensor. On the file's own nodes, before the graph is built; lists of known length: tensor_sequences.py.
+from the tensor. This works on the nodes of the file, before the graph is built; tensor_sequences.py removes lists of
+known length.
 """
 
 from __future__ import annotations
@@ -14,38 +15,30 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, helper, numpy_helper
 
-from lstm_explain.graph.protos import bodies_of, opset_of, put_nodes
+from lstm_explain.graph.protos import bodies_of, copy_of, nodes_of, opset_of, put_nodes
 from lstm_explain.graph.read import infer_changed
-from lstm_explain.graph.tensor_sequences import READING
+from lstm_explain.graph.tensor_sequences import SEQUENCE_READERS
 
 
-def without_lists(model: ModelProto) -> ModelProto:
-    """The model without them, shapes inferred; as it is where there are none, or none that is understood."""
-    if not any(node.op_type in ("SequenceInsert", "SplitToSequence") for node in _nodes(model.graph)):
+def remove_lists(model: ModelProto) -> ModelProto:
+    """The model without such lists, with inferred shapes; the model itself where there are none."""
+    if not any(node.op_type in ("SequenceInsert", "SplitToSequence") for node in nodes_of(model)):
         return model
-    changed = ModelProto()
-    changed.CopyFrom(model)
+    changed = copy_of(model)
     opset = opset_of(model)
-    _stack_what_loops_append([changed.graph], opset)
+    _stack_appended_values([changed.graph], opset)
     changed = infer_changed(changed)
-    _read_from_the_whole([changed.graph], {})
+    _read_from_whole_tensors([changed.graph], {})
     return infer_changed(changed)
 
 
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for body in bodies_of(node):
-            yield from _nodes(body)
-
-
 def _readers(graph: GraphProto, name: str) -> list[NodeProto | None]:
-    """Nodes that read a value, those of bodies too; None for each graph that hands it out."""
+    """The nodes that read a value, including those of bodies, and None for appended graph that returns it."""
     found: list[NodeProto | None] = [None for output in graph.output if output.name == name]
     for node in graph.node:
         found += [node for read in node.input if read == name]
         for body in bodies_of(node):
-            if all(name != given.name for given in body.input):
+            if all(name != value.name for value in body.input):
                 found += _readers(body, name)
     return found
 
@@ -55,7 +48,7 @@ def _attribute(node: NodeProto, name: str, default: int) -> int:
 
 
 def _constant(scopes: Sequence[GraphProto], name: str) -> np.ndarray | None:
-    """scopes: a graph, and those that it is in, from outside to inside."""
+    """scopes: a graph, preceded by the graphs that enclose it, outermost first."""
     for graph in reversed(scopes):
         for tensor in graph.initializer:
             if tensor.name == name:
@@ -68,9 +61,9 @@ def _constant(scopes: Sequence[GraphProto], name: str) -> np.ndarray | None:
 
 @dataclass
 class Writer:
-    """Nodes in a row; values that nobody has named yet are called after `prefix`, and all nodes after their values.
+    """Collects nodes in order. Unnamed values are named after `prefix`, and nodes after their values.
 
-    replaced: the node whose output, and so whose name, the last of them takes over.
+    replaced: a node whose output, and therefore name, the last new node takes over.
     """
 
     prefix: str
@@ -93,16 +86,18 @@ class Writer:
         return self.op("Constant", value=numpy_helper.from_array(np.array(value, np.int64)))
 
 
-# --- what a loop appends -----------------------------------------------------------------------------------------
+# --- values that a loop appends ------------------------------------------------------------------------------------
 
 
-def _stack_what_loops_append(scopes: list[GraphProto], opset: int) -> None:
-    """In place of a list that grows, a loop hands out what it appends, stacked; it is split into the list behind it."""
+def _stack_appended_values(scopes: list[GraphProto], opset: int) -> None:
+    """Instead of a growing list, a loop returns the values that it appends as one stacked output, which is split behind
+    it.
+    """
     graph, nodes = scopes[-1], list[NodeProto]()
     makers = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
         for body in bodies_of(node):
-            _stack_what_loops_append([*scopes, body], opset)
+            _stack_appended_values([*scopes, body], opset)
         nodes.append(node)
         if node.op_type != "Loop":
             continue
@@ -115,7 +110,9 @@ def _stack_what_loops_append(scopes: list[GraphProto], opset: int) -> None:
 
 
 def _stacked(loop: NodeProto, slot: int, start: NodeProto, scopes: list[GraphProto], opset: int) -> list[NodeProto]:
-    """Changes the loop, and returns what makes the list out of its new output; nothing, if it does more than append."""
+    """Changes the loop and returns the nodes that split its new output; returns nothing if the loop does more than
+    append.
+    """
     (body,) = bodies_of(loop)
     before, after = body.input[slot].name, body.output[slot - 1]
     insert = next((n for n in body.node if after.name in n.output), None)
@@ -124,13 +121,13 @@ def _stacked(loop: NodeProto, slot: int, start: NodeProto, scopes: list[GraphPro
     if _readers(body, before) != [insert] or _readers(body, after.name) != [None]:
         return []
     position = insert.input[2] if len(insert.input) > 2 else ""
-    place = None if not position else _constant([*scopes, body], position)
-    if position and (place is None or place.any()):
+    index = None if not position else _constant([*scopes, body], position)
+    if position and (index is None or index.any()):
         return []
-    each = f"{after.name}::each"
-    kept = [n for n in body.node if n is not insert] + [helper.make_node("Identity", [insert.input[1]], [each])]
+    appended = f"{after.name}::appended"
+    kept = [n for n in body.node if n is not insert] + [helper.make_node("Identity", [insert.input[1]], [appended])]
     kind = after.type.sequence_type.elem_type
-    outputs = [o for o in body.output if o is not after] + [ValueInfoProto(name=each, type=kind)]
+    outputs = [o for o in body.output if o is not after] + [ValueInfoProto(name=appended, type=kind)]
     inputs = [i for i in body.input if i.name != before]
     for part, values in ((body.node, kept), (body.input, inputs), (body.output, outputs)):
         values = [type(v).FromString(v.SerializeToString()) for v in values]
@@ -141,12 +138,12 @@ def _stacked(loop: NodeProto, slot: int, start: NodeProto, scopes: list[GraphPro
     stack = f"{name}::stack"
     del loop.input[slot], loop.output[:]
     loop.output.extend([*names, stack])
-    return _listed(Writer(name, opset), name, stack, list(start.input), in_front=bool(position))
+    return _listed(Writer(name, opset), name, stack, list(start.input), prepends=bool(position))
 
 
-def _listed(writer: Writer, name: str, stack: str, items: list[str], *, in_front: bool) -> list[NodeProto]:
-    """From what was appended to what the list began with, in order, to the list."""
-    if in_front:
+def _listed(writer: Writer, name: str, stack: str, items: list[str], *, prepends: bool) -> list[NodeProto]:
+    """Nodes that make the list: the items that it began with and the appended ones, in order."""
+    if prepends:
         last, past = writer.ints(-1), writer.ints(np.iinfo(np.int64).min)
         stack = writer.op("Slice", stack, last, past, writer.ints(0), last)
     if items:
@@ -154,19 +151,20 @@ def _listed(writer: Writer, name: str, stack: str, items: list[str], *, in_front
             items = [writer.op("Unsqueeze", item, writer.ints(0)) for item in items]
         else:
             items = [writer.op("Unsqueeze", item, axes=[0]) for item in items]
-        stack = writer.op("Concat", *([stack, *items] if in_front else [*items, stack]), axis=0)
+        stack = writer.op("Concat", *([stack, *items] if prepends else [*items, stack]), axis=0)
     writer.op("SplitToSequence", stack, output=name, axis=0, keepdims=0)
     return writer.nodes
 
 
-# --- what is read from a list --------------------------------------------------------------------------------------
+# --- values that are read from a list ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A tensor of which a list holds the parts: of `size` places along `axis` each; size 0: of one, without the axis.
+    """A tensor whose parts form a list: `size` positions along `axis` each, or for size 0 one position without the
+    axis.
 
-    rank: of the whole; None where it is not known.
+    rank: of the whole tensor; None where it is not known.
     """
 
     whole: str
@@ -175,7 +173,7 @@ class Parts:
     rank: int | None
 
     def write(self, node: NodeProto) -> list[NodeProto] | None:
-        """Nodes that read from the whole what `node` reads from the list; None where that is not known."""
+        """Nodes that read from the whole tensor what `node` reads from the list; None where that is not possible."""
         writer = Writer(node.output[0], replaced=node)
         if node.op_type == "ConcatFromSequence":
             return self._concatenated(writer, node)
@@ -219,9 +217,9 @@ class Parts:
         return writer.nodes
 
 
-def _read_from_the_whole(scopes: list[GraphProto], around: dict[str, TypeProto]) -> None:
-    """around: types of the values of the graphs that this one is in."""
-    graph, types = scopes[-1], dict(around)
+def _read_from_whole_tensors(scopes: list[GraphProto], outer_types: dict[str, TypeProto]) -> None:
+    """outer_types: types of the values of the enclosing graphs."""
+    graph, types = scopes[-1], dict(outer_types)
     types |= {v.name: v.type for v in (*graph.input, *graph.value_info, *graph.output)}
     lists = {}
     for node in graph.node:
@@ -232,11 +230,11 @@ def _read_from_the_whole(scopes: list[GraphProto], around: dict[str, TypeProto])
     _rewrite(graph, lists)
     for node in graph.node:
         for body in bodies_of(node):
-            _read_from_the_whole([*scopes, body], types)
+            _read_from_whole_tensors([*scopes, body], types)
 
 
 def _reads(parts: Parts, reader: NodeProto | None, name: str) -> bool:
-    known = reader is not None and reader.op_type in READING and reader.input[0] == name
+    known = reader is not None and reader.op_type in SEQUENCE_READERS and reader.input[0] == name
     return known and parts.write(reader) is not None
 
 
@@ -248,7 +246,7 @@ def _parts(scopes: list[GraphProto], node: NodeProto, types: dict[str, TypeProto
     if axis < 0 and rank is None:
         return None
     axis = axis % rank if rank else axis
-    if len(node.input) > 1 and node.input[1]:  # and keepdims means nothing
+    if len(node.input) > 1 and node.input[1]:  # keepdims has no effect then.
         sizes = _constant(scopes, node.input[1])
         if sizes is None or sizes.ndim or sizes < 1:
             return None
@@ -259,7 +257,7 @@ def _parts(scopes: list[GraphProto], node: NodeProto, types: dict[str, TypeProto
 def _rewrite(graph: GraphProto, lists: dict[str, Parts]) -> None:
     nodes: list[NodeProto] = []
     for node in graph.node:
-        parts = lists.get(node.input[0]) if node.op_type in READING else None
+        parts = lists.get(node.input[0]) if node.op_type in SEQUENCE_READERS else None
         if parts is not None:
             nodes += parts.write(node) or [node]
         elif node.op_type != "SplitToSequence" or node.output[0] not in lists:

@@ -1,6 +1,6 @@
-"""Takes away sequences of tensors whose length is known, as PyTorch writes them for lists.
+"""Removes sequences of tensors whose length is known, which PyTorch writes for lists.
 
-What is put into one and what is taken out are the same values.
+A value that is read from such a sequence is the value that was put into it.
 """
 
 from __future__ import annotations
@@ -9,29 +9,31 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lstm_explain.graph.constant_folding import SEQUENCES as MAKING
+from lstm_explain.graph.constant_folding import SEQUENCES as SEQUENCE_MAKERS
 from lstm_explain.graph.ir import Graph, Node, ValueType
-from lstm_explain.graph.node_writer import Spelling
+from lstm_explain.graph.node_writer import NodeWriter
 
-MOST_PARTS = 10_000
-Sequence = list[Callable[[Spelling], str]]  # each item: writes the nodes that compute it, and names it
+MAX_PARTS = 10_000
+Sequence = list[Callable[[NodeWriter], str]]  # Each item writes the nodes that compute it and returns its name.
 
-READING = {"SequenceAt", "SequenceLength", "ConcatFromSequence"}
+SEQUENCE_READERS = {"SequenceAt", "SequenceLength", "ConcatFromSequence"}
 
 
-def without_sequences(graph: Graph) -> list[Node]:
-    """The nodes, with those on sequences replaced; what is not understood stays, and what that reads."""
+def remove_sequences(graph: Graph) -> list[Node]:
+    """The nodes, with reads from sequences replaced. Nodes that cannot be replaced stay, with the sequences that they
+    read.
+    """
     known: dict[str, Sequence] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        spelling = Spelling(graph, node)
-        if node.op in MAKING:
-            made = _made(graph, node, known)
-            if made is not None:
-                known[node.outputs[0]] = made
+        writer = NodeWriter(graph, node)
+        if node.op in SEQUENCE_MAKERS:
+            sequence = _sequence(graph, node, known)
+            if sequence is not None:
+                known[node.outputs[0]] = sequence
             nodes.append(node)
-        elif node.op in READING and node.inputs[0] in known and _read(spelling, known[node.inputs[0]]):
-            nodes += spelling.nodes
+        elif node.op in SEQUENCE_READERS and node.inputs[0] in known and _read(writer, known[node.inputs[0]]):
+            nodes += writer.nodes
         else:
             nodes.append(node)
     return _still_read(graph, nodes)
@@ -40,13 +42,13 @@ def without_sequences(graph: Graph) -> list[Node]:
 def _still_read(graph: Graph, nodes: list[Node]) -> list[Node]:
     read, kept = set(graph.outputs), []
     for node in reversed(nodes):
-        if node.op not in MAKING or read.intersection(node.outputs):
+        if node.op not in SEQUENCE_MAKERS or read.intersection(node.outputs):
             kept.append(node)
             read.update((*node.inputs, *node.captured))
     return kept[::-1]
 
 
-def _made(graph: Graph, node: Node, known: dict[str, Sequence]) -> Sequence | None:
+def _sequence(graph: Graph, node: Node, known: dict[str, Sequence]) -> Sequence | None:
     if node.op == "SequenceEmpty":
         return []
     if node.op == "SequenceConstruct":
@@ -64,16 +66,16 @@ def _made(graph: Graph, node: Node, known: dict[str, Sequence]) -> Sequence | No
     return [*items[:at], _value(node.inputs[1]), *items[at:]]
 
 
-def _value(name: str) -> Callable[[Spelling], str]:
-    return lambda spelling: name
+def _value(name: str) -> Callable[[NodeWriter], str]:
+    return lambda writer: name
 
 
 def _parts(graph: Graph, node: Node) -> Sequence | None:
-    """A part each step (without the axis, if so asked), or of the sizes given."""
+    """The items of a split: one per step (without the axis, if so requested), or parts of the given sizes."""
     kind, axis = graph.type_of(node.inputs[0]), node.attribute("axis", 0)
     extent = None if kind.shape is None else kind.shape[axis]
     sizes = graph.constants.get(node.input(1))
-    if not isinstance(extent, int) or extent > MOST_PARTS or (node.input(1) and sizes is None):
+    if not isinstance(extent, int) or extent > MAX_PARTS or (node.input(1) and sizes is None):
         return None
     if sizes is None:
         whole = node.attribute("keepdims", 1)
@@ -83,37 +85,37 @@ def _parts(graph: Graph, node: Node) -> Sequence | None:
     return [_step(node.inputs[0], axis, np.arange(a, b)) for a, b in zip(starts, ends.tolist(), strict=True)]
 
 
-def _step(source: str, axis: int, index: np.ndarray) -> Callable[[Spelling], str]:
-    def write(s: Spelling) -> str:
-        kind = s.graph.type_of(source)
+def _step(source: str, axis: int, index: np.ndarray) -> Callable[[NodeWriter], str]:
+    def write(w: NodeWriter) -> str:
+        kind = w.graph.type_of(source)
         rank = (kind.rank or 0) - 1 + index.ndim
-        return s.op("Gather", source, s.constant(index), kind=ValueType(kind.dtype, (None,) * rank), axis=axis)
+        return w.op("Gather", source, w.constant(index), kind=ValueType(kind.dtype, (None,) * rank), axis=axis)
 
     return write
 
 
-def _read(s: Spelling, items: Sequence) -> bool:
-    node, output = s.node, s.node.outputs[0]
+def _read(w: NodeWriter, items: Sequence) -> bool:
+    node, output = w.node, w.node.outputs[0]
     if node.op == "SequenceLength":
-        s.graph.constants[output] = np.array(len(items), np.int64)
+        w.graph.constants[output] = np.array(len(items), np.int64)
         return True
     if node.op == "SequenceAt":
-        place = s.graph.constants.get(node.inputs[1])
+        place = w.graph.constants.get(node.inputs[1])
         if place is None or not -len(items) <= int(place.item()) < len(items):
             return False
-        s.op("Identity", items[int(place.item())](s), output=output)
+        w.op("Identity", items[int(place.item())](w), output=output)
         return True
-    axis, kind = node.attribute("axis"), s.graph.type_of(output)
-    names = [item(s) for item in items]
+    axis, kind = node.attribute("axis"), w.graph.type_of(output)
+    names = [item(w) for item in items]
     if node.attribute("new_axis", 0):
-        if s.node.opset < 13:
-            names = [s.op("Unsqueeze", name, axes=[axis], kind=_wider(s, name)) for name in names]
+        if w.node.opset < 13:
+            names = [w.op("Unsqueeze", name, axes=[axis], kind=_wider(w, name)) for name in names]
         else:
-            names = [s.op("Unsqueeze", n, s.constant(np.array([axis])), kind=_wider(s, n)) for n in names]
-    s.op("Concat", *names, output=output, kind=kind, axis=axis)
+            names = [w.op("Unsqueeze", n, w.constant(np.array([axis])), kind=_wider(w, n)) for n in names]
+    w.op("Concat", *names, output=output, kind=kind, axis=axis)
     return bool(names)
 
 
-def _wider(s: Spelling, name: str) -> ValueType:
-    kind = s.graph.type_of(name)
+def _wider(w: NodeWriter, name: str) -> ValueType:
+    kind = w.graph.type_of(name)
     return ValueType(kind.dtype, None if kind.rank is None else (None,) * (kind.rank + 1))

@@ -1,4 +1,4 @@
-"""Arrays out of a model's tensors."""
+"""Reads the arrays of a model's tensors and Constant nodes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import Array
+from lstm_explain.graph.protos import is_standard
 
 
 def array_of(tensor: TensorProto) -> Array:
-    """Raises ModelError."""
+    """The array that the tensor holds. Raises ModelError."""
     try:
         array = numpy_helper.to_array(tensor)
-    except Exception as error:  # sizes and types that do not fit their bytes surface as several types
+    except Exception as error:  # Data that does not fit the size or type surfaces as several exception types.
         raise ModelError(f"initializer {tensor.name!r} cannot be read: {first_line(error)}") from error
     return array
 
 
 def constant_of(node: NodeProto) -> Array | None:
-    """What a Constant node holds; None for others, and for what no array can hold."""
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
+    """The value of a Constant node; None for other nodes, and for values that no array can hold."""
+    if node.op_type != "Constant" or not is_standard(node) or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
     match attribute.name:

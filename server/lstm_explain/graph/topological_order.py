@@ -1,4 +1,4 @@
-"""Nodes in the order in which they can run. ONNX asks for it; runtimes do without, and so do tools that add nodes."""
+"""Sorts nodes topologically. ONNX demands this order, but runtimes do not, and tools that add nodes violate it."""
 
 from __future__ import annotations
 
@@ -8,47 +8,43 @@ from typing import Any
 
 from onnx import ModelProto, NodeProto
 
-from lstm_explain.graph.protos import bodies_of, graphs_of
+from lstm_explain.graph.protos import bodies_of, copy_of, graphs_of
 
 
-def put_in_order(model: ModelProto) -> None:
-    """Those of bodies and functions too. Where values depend on each other in a circle, nothing changes."""
+def sort_nodes(model: ModelProto) -> None:
+    """Sorts the nodes of every graph, body and function, in place. Cyclic graphs stay as they are."""
     for part in (*graphs_of(model), *model.functions):
         _sort(part.node)
 
 
 def _sort(nodes: Any) -> None:
-    """nodes: a repeated field. Of those that can run, the one that came first comes first."""
-    makers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    before = [{makers[name] for name in names_read(node) if name in makers} - {i} for i, node in enumerate(nodes)]
-    if all(maker < i for i, needed in enumerate(before) for maker in needed):
+    """nodes: a repeated field. Among the nodes that can run, the first one stays first."""
+    producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    dependencies = [{producers[name] for name in names_read(n) if name in producers} - {i} for i, n in enumerate(nodes)]
+    if all(producer < i for i, needed in enumerate(dependencies) for producer in needed):
         return
-    behind: dict[int, list[int]] = {}
-    for i, needed in enumerate(before):
-        for maker in needed:
-            behind.setdefault(maker, []).append(i)
-    ready = [i for i, needed in enumerate(before) if not needed]
+    consumers: dict[int, list[int]] = {}
+    for i, needed in enumerate(dependencies):
+        for producer in needed:
+            consumers.setdefault(producer, []).append(i)
+    ready = [i for i, needed in enumerate(dependencies) if not needed]
     order: list[int] = []
     while ready:
         order.append(heapq.heappop(ready))
-        for i in behind.get(order[-1], []):
-            before[i].discard(order[-1])
-            if not before[i]:
+        for i in consumers.get(order[-1], []):
+            dependencies[i].discard(order[-1])
+            if not dependencies[i]:
                 heapq.heappush(ready, i)
     if len(order) == len(nodes):
-        sorted_nodes = [_copy(nodes[i]) for i in order]
+        sorted_nodes = [copy_of(nodes[i]) for i in order]
         del nodes[:]
         nodes.extend(sorted_nodes)
 
 
-def _copy(node: NodeProto) -> NodeProto:
-    copy = NodeProto()
-    copy.CopyFrom(node)
-    return copy
-
-
 def names_read(node: NodeProto) -> Iterator[str]:
-    """What the node reads, in its bodies too; names that a body makes itself hide those around it."""
+    """The names that the node and its bodies read. A name that a body defines itself hides the one in an enclosing
+    graph.
+    """
     yield from node.input
     for body in bodies_of(node):
         own = {v.name for v in body.input} | {t.name for t in body.initializer}

@@ -144,10 +144,10 @@ class Precision:
 
     def _in_float64(self, method: Method) -> Engine:
         with self._lock:
-            unfold = not (isinstance(method, LRP) and method.bias_factor)
-            if unfold not in self._double:
-                self._double[unfold] = Engine(to_float64(self.engine.graph, unfold=unfold), self.engine.gates)
-            return self._double[unfold]
+            im2col = not (isinstance(method, LRP) and method.bias_factor)
+            if im2col not in self._double:
+                self._double[im2col] = Engine(to_float64(self.engine.graph, im2col=im2col), self.engine.gates)
+            return self._double[im2col]
 
 
 def wanting(method: Method, answer: Attribution) -> Rows:

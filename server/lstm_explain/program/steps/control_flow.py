@@ -10,7 +10,7 @@ import numpy as np
 from lstm_explain.cancellation import checkpoint, current_scope
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Node
-from lstm_explain.graph.session import most_bytes
+from lstm_explain.graph.session import max_runtime_bytes
 from lstm_explain.operators import BatchLayout
 from lstm_explain.program.body_wiring import BODIES, Sliced, Wiring, wiring_of
 from lstm_explain.program.compile import Plan
@@ -114,7 +114,7 @@ def _size(done: ForwardPass, given: Mapping[str, Array]) -> int:
 def _most_kept() -> int:
     """What the iterations of a loop may keep: a loop may go on for ever."""
     watch = current_scope()
-    return most_bytes() if watch is None or watch.most_bytes is None else watch.most_bytes
+    return max_runtime_bytes() if watch is None or watch.most_bytes is None else watch.most_bytes
 
 
 def _trip_count(node: Node, wiring: Wiring, known: _Known) -> int | None:

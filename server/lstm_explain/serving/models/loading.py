@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 from lstm_explain.cancellation import Cancelled, CancelScope, cancel_scope
 from lstm_explain.errors import Error, ModelError
-from lstm_explain.graph.sandbox import tried
+from lstm_explain.graph.sandbox import skip_sandbox
 from lstm_explain.repository.model_folder import Source, State
 from lstm_explain.repository.served_model import ServedModel, load_served, memory_of
 from lstm_explain.serving.errors import Dropped
@@ -140,7 +140,7 @@ def _loaded(source: Source, trials: Trials, size: int) -> ServedModel:
 
     about = f"loading model {source.name} version {source.version}"
     try:
-        with tried(), cancel_scope(CancelScope(check, about=lambda: about)):
+        with skip_sandbox(), cancel_scope(CancelScope(check, about=lambda: about)):
             return load_served(source)
     except Cancelled as stopped:
         raise stopped.cause from None

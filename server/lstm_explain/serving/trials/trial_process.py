@@ -352,14 +352,14 @@ def _own_data() -> int:
 def _attempt(task: TrialTask) -> TrialResult:
     from lstm_explain.cancellation import CancelScope, cancel_scope
     from lstm_explain.errors import Error
-    from lstm_explain.graph.sandbox import tried
+    from lstm_explain.graph.sandbox import skip_sandbox
     from lstm_explain.repository.model_folder import Source
     from lstm_explain.repository.served_model import load_served, run_once
 
     source = Source(task.name, task.version, Path(task.model_file), Path(task.config_file), Path(task.folder))
     watch, problem = CancelScope(lambda: None), ""
     try:
-        with tried(), cancel_scope(watch):
+        with skip_sandbox(), cancel_scope(watch):
             run_once(load_served(source), TEXTS)
     except Error as error:
         problem = str(error)
