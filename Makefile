@@ -14,7 +14,7 @@ help:
 	@echo 'make bench   measure the engine and the service against ONNX Runtime'
 	@echo 'make results repeat the papers'\'' experiments and write docs/results.md'
 	@echo 'make lint    formatter, linters, type checker'
-	@echo 'make proto   regenerate the stubs from proto/'
+	@echo 'make proto   regenerate the stubs, and the methods of all clients'
 	@echo 'make format  format the Python sources'
 	@echo 'make clean   remove $(VENV), $(VENV)-deploy and what tools left behind'
 
@@ -59,6 +59,7 @@ results: $(VENV)/.server
 
 proto: $(VENV)/.dev
 	$(BIN)/python scripts/generate_stubs.py
+	$(BIN)/python -m scripts.generate_methods
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check

@@ -20,10 +20,12 @@ from lstm_explain_client import (
     Epsilon,
     Flat,
     Gamma,
+    Gradient,
     IntegratedGradients,
     InvalidRequest,
     Request,
     Retry,
+    SmoothGrad,
     Target,
     ZBox,
     ZPlus,
@@ -136,8 +138,8 @@ def test_every_method_of_the_wire_has_a_type():
     [
         LRP("prop", 0.5, 0.25),
         LRP(composite=Composite({"dense": AlphaBeta(3, 2), "a/b": ZPlus()}, Epsilon())),
-        methods.SmoothGrad(1, 0.5, 3),
-        methods.Gradient(),
+        SmoothGrad(1, 0.5, 3),
+        Gradient(),
     ],
 )
 def test_methods_come_back_as_they_went(method):

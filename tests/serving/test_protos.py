@@ -1,4 +1,4 @@
-"""The protos pass buf's lint and break nobody, and the committed stubs are what they generate."""
+"""The protos pass buf's lint and break nobody, and the committed stubs and methods are what they generate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.generate_methods import generated
 from scripts.generate_stubs import LANGUAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,22 @@ def stubs(folder: Path) -> dict[Path, str]:
     """Every generated file by its place in the folder."""
     files = (p for p in folder.rglob("*.*") if p.is_file() and p.suffix != ".pyc")
     return {p.relative_to(folder): p.read_text() for p in files}
+
+
+def test_committed_methods_are_not_stale() -> None:
+    """Those of every client, of the page and of the documentation."""
+    stale = [path for path, text in generated().items() if not _holds(ROOT / path, text)]
+    assert not stale, "run `make proto`"
+
+
+def test_generated_methods_are_marked() -> None:
+    marked = (ROOT / ".gitattributes").read_text().splitlines()
+    code = [path for path in generated() if not path.endswith(".md")]
+    assert [path for path in code if f"{path} linguist-generated" not in marked] == []
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 def test_buf_lint() -> None:

@@ -5,10 +5,9 @@ with Client("127.0.0.1:50051") as client:
     result.print()
 """
 
-from lstm_explain_client import render
+from lstm_explain_client import method_types, render
 from lstm_explain_client.aio import AsyncClient
 from lstm_explain_client.client import Client
-from lstm_explain_client.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, ZBox, ZPlus
 from lstm_explain_client.connection import TLS, Retry
 from lstm_explain_client.errors import (
     AlreadyExists,
@@ -27,41 +26,22 @@ from lstm_explain_client.errors import (
     Unavailable,
     Unimplemented,
 )
-from lstm_explain_client.methods import (
-    LRP,
-    ContextualDecomposition,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    Method,
-    Occlusion,
-    ShapleySampling,
-    SmoothGrad,
-)
+from lstm_explain_client.method_base import Method
+from lstm_explain_client.method_types import *  # noqa: F403
 from lstm_explain_client.models import ModelDetail, ModelSummary, NodeReport, TensorSpec
 from lstm_explain_client.result import Ledger, Result
 from lstm_explain_client.target import Target
 from lstm_explain_client.wire import Answer, Request
 
 __all__ = [
-    "LRP",
     "TLS",
-    "AlphaBeta",
     "AlreadyExists",
     "Answer",
     "AsyncClient",
     "Cancelled",
     "Client",
-    "Composite",
-    "ContextualDecomposition",
     "DeadlineExceeded",
-    "Epsilon",
     "ExplainError",
-    "Flat",
-    "Gamma",
-    "Gradient",
-    "GradientTimesInput",
-    "IntegratedGradients",
     "InvalidRequest",
     "Ledger",
     "MalformedResponse",
@@ -71,22 +51,18 @@ __all__ = [
     "ModelSummary",
     "NodeReport",
     "NotExplainable",
-    "Occlusion",
     "Overloaded",
     "PermissionDenied",
     "Request",
     "Result",
     "Retry",
     "ServerFault",
-    "ShapleySampling",
-    "SmoothGrad",
     "Target",
     "TensorSpec",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
-    "ZBox",
-    "ZPlus",
     "render",
 ]
+__all__ += method_types.__all__

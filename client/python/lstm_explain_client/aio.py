@@ -12,7 +12,7 @@ import grpc.aio
 
 from lstm_explain_client import errors, models, wire
 from lstm_explain_client.client import BaseClient
-from lstm_explain_client.methods import Method
+from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelSummary
 from lstm_explain_client.result import Result
 from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request, TargetLike

@@ -1,150 +1,24 @@
-"""The methods as types. A parameter left at None takes the server's default; an answer has every parameter set."""
+"""Methods by name, to and from their messages, whose fields the types of method_types.py have.
+
+Bounds are the server's to check; types and names are checked here.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import fields
+from typing import Any, cast
 
-from lstm_explain_client.composite import Composite, read_composite, write_composite
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.message import Message
+
 from lstm_explain_client.errors import InvalidRequest
+from lstm_explain_client.method_base import Method, Parameters
+from lstm_explain_client.method_types import METHODS, TYPES
 from lstm_explain_client.tensors import as_array, from_wire, to_wire
-from lstm_explain_proto.lstm_explain.v1 import method_pb2
-
-ProductRule = Literal["all", "half", "prop", "abs"]
-Quantity = Literal["score", "probability"]
-Players = Literal["steps", "features", "cells"]
-
-
-def _numbers(enum: Any, prefix: str, choices: Any) -> dict[str, int]:
-    return {choice: enum.Value(f"{prefix}_{choice.upper()}") for choice in get_args(choices)}
-
-
-# Parameters that take one of a few words, as the wire numbers them.
-_CHOICES: dict[str, dict[str, int]] = {
-    "product_rule": _numbers(method_pb2.ProductRule, "PRODUCT_RULE", ProductRule),
-    "of": _numbers(method_pb2.Quantity, "QUANTITY", Quantity),
-    "over": _numbers(method_pb2.Players, "PLAYERS", Players),
-}
-
-
-@dataclass(frozen=True)
-class Method:
-    """Base of all methods. `name` is what `explain(method=…)` calls it."""
-
-    name: ClassVar[str] = ""
-
-    def parameters(self) -> dict[str, Any]:
-        """The parameters that are set."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {key: value for key, value in values.items() if value is not None}
-
-    def __str__(self) -> str:
-        shown = (
-            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in self.parameters().items()
-            if key != "baseline"
-        )
-        return ", ".join([self.name, *shown])
-
-
-@dataclass(frozen=True)
-class LRP(Method):
-    """Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, 2019).
-
-    product_rule: what a gate and its signal receive: "all" (the signal takes all; the default), "half", "prop", "abs".
-    epsilon: the stabiliser, not negative; default 0.001.
-    bias_factor: share of bias and stabiliser given to a sum's inputs, in [0, 1]; default 0.
-    composite: other rules for some dense and convolutional layers; default none.
-    """
-
-    name: ClassVar[str] = "lrp"
-    product_rule: ProductRule | None = None
-    epsilon: float | None = None
-    bias_factor: float | None = None
-    composite: Composite | None = None
-
-
-@dataclass(frozen=True)
-class Gradient(Method):
-    """Partial derivatives of the explained value."""
-
-    name: ClassVar[str] = "gradient"
-
-
-@dataclass(frozen=True)
-class GradientTimesInput(Method):
-    """Partial derivatives times the input."""
-
-    name: ClassVar[str] = "gradient_times_input"
-
-
-@dataclass(frozen=True, eq=False)
-class IntegratedGradients(Method):
-    """Gradients averaged along the line from `baseline` (input name to array; default zero) in `steps` (50) points."""
-
-    name: ClassVar[str] = "integrated_gradients"
-    steps: int | None = None
-    baseline: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class SmoothGrad(Method):
-    """Gradients averaged over `samples` (25) copies with `noise` (0.1: a share of the input's range); `seed` (0)."""
-
-    name: ClassVar[str] = "smooth_grad"
-    samples: int | None = None
-    noise: float | None = None
-    seed: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Occlusion(Method):
-    """Fall of the explained value when `window` (1) time steps become `baseline` (input name to array; zero).
-
-    of: "score" (the default), or "probability".
-    """
-
-    name: ClassVar[str] = "occlusion"
-    window: int | None = None
-    baseline: Mapping[str, Any] | None = None
-    of: Quantity | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ShapleySampling(Method):
-    """Shapley values over `permutations` (25) orders; `seed` (0); `baseline` for what is absent.
-
-    over: who plays: "steps" (the default), "features" (each for all of time), "cells".
-    """
-
-    name: ClassVar[str] = "shapley_sampling"
-    permutations: int | None = None
-    seed: int | None = None
-    baseline: Mapping[str, Any] | None = None
-    over: Players | None = None
-
-
-@dataclass(frozen=True)
-class ContextualDecomposition(Method):
-    """Contextual decomposition of LSTMs (Murdoch et al. 2018)."""
-
-    name: ClassVar[str] = "contextual_decomposition"
-
-
-METHODS: dict[str, type[Method]] = {
-    cls.name: cls
-    for cls in (
-        LRP,
-        Gradient,
-        GradientTimesInput,
-        IntegratedGradients,
-        SmoothGrad,
-        Occlusion,
-        ShapleySampling,
-        ContextualDecomposition,
-    )
-}
+from lstm_explain_proto.lstm_explain.v1 import method_pb2, tensor_pb2
 
 
 def resolve(method: str | Method, parameters: Mapping[str, Any] | None) -> Method:
@@ -165,50 +39,95 @@ def resolve(method: str | Method, parameters: Mapping[str, Any] | None) -> Metho
 
 
 def to_wire_method(method: Method) -> method_pb2.Method:
-    """The message for a method. Bounds are the server's to check; types and names are checked here."""
+    """The message for a method; raises InvalidRequest."""
     message = method_pb2.Method()
-    body = getattr(message, method.name)
-    body.SetInParent()
+    body = _body(message, method)
     for key, value in method.parameters().items():
         try:
             _set(body, key, value)
+        except InvalidRequest:
+            raise
         except (TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, InvalidRequest):
-                raise
             raise InvalidRequest(f"{method.name}: {key} is {value!r}: {error}", field=f"method.{key}") from error
     return message
 
 
-def _set(body: Any, key: str, value: Any) -> None:
-    if key in _CHOICES:
-        if value not in _CHOICES[key]:
-            wanted = ", ".join(_CHOICES[key])
-            raise InvalidRequest(f"{key} is {value!r}, wanted one of {wanted}", field=f"method.{key}")
-        setattr(body, key, _CHOICES[key][value])
-    elif key == "composite":
-        write_composite(body.composite, value)
-    elif key == "baseline":
-        if not isinstance(value, Mapping):
-            raise InvalidRequest("baseline: wanted a dict of input name to array", field="method.baseline")
-        body.baseline.extend(to_wire(as_array(array, f"method.baseline.{name}"), name) for name, array in value.items())
-    else:
-        setattr(body, key, value)
-
-
 def from_wire_method(message: method_pb2.Method) -> Method | None:
     """The typed method of a message; None where no method is set, or one that this client does not know."""
-    name = message.WhichOneof("method")
-    if name not in METHODS:
-        return None
-    body = getattr(message, name)
-    return METHODS[name](**{f.name: _get(body, f.name) for f in fields(METHODS[name])})
+    return cast(Method | None, _read(message))
+
+
+def _set(body: Any, key: str, value: Any) -> None:
+    """Raises TypeError, ValueError or OverflowError where the field takes no such value."""
+    field = body.DESCRIPTOR.fields_by_name[key]
+    if field.enum_type is not None:
+        words = _words(field.enum_type)
+        if value not in words:
+            raise ValueError(f"it takes {', '.join(words)}")
+        setattr(body, key, words[value])
+    elif field.message_type is None:
+        setattr(body, key, value)
+    elif field.message_type is tensor_pb2.Tensor.DESCRIPTOR:
+        arrays = _entries(value).items()
+        body_tensors = getattr(body, key)
+        body_tensors.extend(to_wire(as_array(array, f"method.{key}.{name}"), name) for name, array in arrays)
+    elif field.message_type.GetOptions().map_entry:
+        for name, entry in _entries(value).items():
+            _write(getattr(body, key)[name], entry)
+    else:
+        _write(getattr(body, key), value)
+
+
+def _write(message: Message, value: Parameters) -> None:
+    body = _body(message, value)
+    for key, part in value.parameters().items():
+        _set(body, key, part)
+
+
+def _body(message: Message, value: Parameters) -> Any:
+    """The message with the fields of `value`: the one for it, or its place in the oneof; marked as present."""
+    name = message.DESCRIPTOR.name
+    if not isinstance(value, TYPES[name]):
+        raise TypeError(f"it takes a {name}, not {value!r}")
+    body = getattr(message, value.name) if value.name else message
+    body.SetInParent()
+    return body
+
+
+def _entries(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError("it takes a dict by name")
+    return value
+
+
+def _read(message: Message) -> Parameters | None:
+    """None where nothing is set in the oneof, or something that this client does not know."""
+    types: tuple[type[Parameters], ...] = TYPES[message.DESCRIPTOR.name]
+    cls, body = types[0], message
+    if cls.name:
+        name = message.WhichOneof(message.DESCRIPTOR.oneofs[0].name)
+        known = {cls.name: cls for cls in types}
+        if name not in known:
+            return None
+        cls, body = known[name], getattr(message, name)
+    return cls(**{f.name: _get(body, f.name) for f in fields(cls)})
 
 
 def _get(body: Any, key: str) -> Any:
-    if key in _CHOICES:
-        return next((word for word, number in _CHOICES[key].items() if number == getattr(body, key)), None)
-    if key == "baseline":
-        return {tensor.name: from_wire(tensor) for tensor in body.baseline} or None
+    field, value = body.DESCRIPTOR.fields_by_name[key], getattr(body, key)
+    if field.enum_type is not None:
+        return next((word for word, number in _words(field.enum_type).items() if number == value), None)
+    if field.message_type is tensor_pb2.Tensor.DESCRIPTOR:
+        return {tensor.name: from_wire(tensor) for tensor in value} or None
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return {name: read for name, entry in value.items() if (read := _read(entry)) is not None}
     if not body.HasField(key):
         return None
-    return read_composite(body.composite) if key == "composite" else getattr(body, key)
+    return value if field.message_type is None else _read(value)
+
+
+@functools.cache
+def _words(enum: EnumDescriptor) -> dict[str, int]:
+    """The numbers of an enum by their words: PRODUCT_RULE_ALL is "all". Zero, the server's default, has none."""
+    prefix = re.sub(r"(?<=.)(?=[A-Z])", "_", enum.name).upper() + "_"
+    return {value.name.removeprefix(prefix).lower(): value.number for value in enum.values if value.number}

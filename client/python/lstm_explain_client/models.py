@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from lstm_explain_client.methods import Method, from_wire_method
+from lstm_explain_client.method_base import Method
+from lstm_explain_client.methods import from_wire_method
 from lstm_explain_client.target import Target, from_wire_target
 from lstm_explain_client.tensors import NAMES
 from lstm_explain_proto.lstm_explain.v1 import model_pb2

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain_client import views
-from lstm_explain_client.methods import Method
+from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail
 from lstm_explain_client.target import Target
 

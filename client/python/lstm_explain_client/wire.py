@@ -12,7 +12,7 @@ from typing import Any
 
 from lstm_explain_client import methods, target
 from lstm_explain_client.errors import ExplainError, InvalidRequest, from_number
-from lstm_explain_client.methods import Method
+from lstm_explain_client.method_base import Method
 from lstm_explain_client.result import Ledger, Result
 from lstm_explain_client.target import Index, Target
 from lstm_explain_client.tensors import Array, as_array, from_wire, to_wire

@@ -28,8 +28,8 @@ class ContextualDecomposition(Method):
         hint="parts of an LSTM's state, followed forward",
         absorbed="constant of the readout",
         residual="what steps do together",
-        relevance="what a time step alone contributes, by Murdoch et al. 2018",
-        runs="1, and a NumPy pass a step",
+        relevance="what a time step contributes by itself (Murdoch et al. 2018)",
+        runs="1, and a NumPy pass per step",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS

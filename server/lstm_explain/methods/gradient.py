@@ -18,8 +18,8 @@ class Gradient(Method):
         hint="derivatives alone; no shares",
         absorbed="kept by nothing",
         residual="not explained: derivatives are no shares",
-        relevance="partial derivatives; a token gets the norm over its vector",
-        runs="1 and a walk back",
+        relevance="partial derivatives; for a token, the norm over its embedding",
+        runs="1, and one backward pass",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset()
     batching: ClassVar[Batching] = Batching.PADDED

@@ -18,8 +18,8 @@ class GradientTimesInput(Method):
         hint="derivatives times the input",
         absorbed="kept by nothing",
         residual="what is not linear",
-        relevance="derivative times input; a token gets the sum over its vector",
-        runs="1 and a walk back",
+        relevance="derivative times input; for a token, the sum over its embedding",
+        runs="1, and one backward pass",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.PADDED

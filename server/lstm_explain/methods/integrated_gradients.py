@@ -40,8 +40,8 @@ class IntegratedGradients(BaselineMethod):
         absorbed="score of the baseline",
         residual="error of the integral (convergence delta)",
         relevance="mean gradient on the line from the baseline, times the difference; "
-        "points lie closer where the score changes",
-        runs="`steps`, each with a walk back, and as many to find where the score changes",
+        "points are denser where the score changes",
+        runs="`steps`, each with a backward pass, and as many forward passes to find where the score changes",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.PADDED

@@ -37,8 +37,8 @@ class LRP(Method):
         hint="passes the prediction back, layer by layer; accounts for all of it",
         absorbed="kept by biases and stabilisers",
         residual="rounding",
-        relevance="the explained value, handed back layer by layer",
-        runs="1 and a walk back",
+        relevance="the explained value, propagated back layer by layer",
+        runs="1, and one backward pass",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE, Promise.MOST_ARRIVES})
     batching: ClassVar[Batching] = Batching.PADDED

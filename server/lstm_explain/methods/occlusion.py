@@ -35,8 +35,8 @@ class Occlusion(BaselineMethod):
         hint="what the prediction loses without a step",
         absorbed="score of the baseline",
         residual="what steps do together",
-        relevance="fall of the score (or of the probability) when time steps are replaced",
-        runs="one a window",
+        relevance="decrease of the score (or of the probability) when time steps are replaced",
+        runs="one per window",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add windows

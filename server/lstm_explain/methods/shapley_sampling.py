@@ -42,7 +42,7 @@ class ShapleySampling(BaselineMethod):
         hint="fair shares over random orders",
         absorbed="score of the baseline",
         residual="rounding",
-        relevance="mean gain when a step (feature, cell) joins those before it",
+        relevance="mean gain when a step (feature, cell) joins the previous ones",
         runs="permutations × players",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})

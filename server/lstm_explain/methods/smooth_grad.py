@@ -39,7 +39,7 @@ class SmoothGrad(Method):
         absorbed="kept by nothing",
         residual="not explained: derivatives are no shares",
         relevance="mean gradient over noisy copies",
-        runs="`samples`, each with a walk back",
+        runs="`samples`, each with a backward pass",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset()
     batching: ClassVar[Batching] = Batching.NONE  # it has not been tried

@@ -1,0 +1,50 @@
+"""What the types of method_types.py have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Base of all types with parameters. `name`: its name among the alternatives; empty where there are none."""
+
+    name: ClassVar[str] = ""
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that are set."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Method(Parameters):
+    """Base of all methods. `name` is what `explain(method=…)` calls it.
+
+    absorbed, residual: what these two entries of the ledger hold under the method.
+    """
+
+    absorbed: ClassVar[str] = "absorbed"
+    residual: ClassVar[str] = "residual"
+
+    def __str__(self) -> str:
+        shown = (
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in self.parameters().items()
+            if key != "baseline"
+        )
+        return ", ".join([self.name, *shown])
+
+
+@dataclass(frozen=True)
+class Record(Parameters):
+    """Base of the parameters that have parameters of their own."""
+
+    def __str__(self) -> str:
+        parts = []
+        for key, value in self.parameters().items():
+            entries = value if isinstance(value, Mapping) else {key: value}
+            parts += [f"{name} {getattr(entry, 'name', entry)}" for name, entry in entries.items()]
+        return "; ".join(parts)

@@ -1,0 +1,274 @@
+"""The methods as types. A parameter at None takes the server's default; an answer has every parameter set.
+
+Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from lstm_explain_client.method_base import Method, Parameters, Record
+
+# How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
+# "all" (the default): "Signal takes all": the signal receives all relevance, the gate none.
+# "half": Gate and signal receive one half each.
+# "prop": Gate and signal share relevance in proportion to their values.
+# "abs": Gate and signal share relevance in proportion to their absolute values.
+ProductRule = Literal["all", "half", "prop", "abs"]
+# The quantity whose change Occlusion measures.
+# "score" (the default): The explained value.
+# "probability": The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.
+Quantity = Literal["score", "probability"]
+# The parts of the input that receive Shapley values.
+# "steps" (the default): Time steps.
+# "features": Features, each over all time steps.
+# "cells": Every feature of every time step.
+Players = Literal["steps", "features", "cells"]
+
+
+@dataclass(frozen=True)
+class Rule(Parameters):
+    """The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only
+    Epsilon.
+    """
+
+
+@dataclass(frozen=True)
+class Epsilon(Rule):
+    """x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58).
+
+    epsilon: The stabiliser. Must not be negative. Default: 1e-6.
+    """
+
+    name: ClassVar[str] = "epsilon"
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True)
+class Gamma(Rule):
+    """As Epsilon, but contributions with the sign of the output are increased by the factor gamma (Montavon et al.
+    2019, section 10.2.3).
+
+    gamma: Must not be negative. Default: 0.25.
+    """
+
+    name: ClassVar[str] = "gamma"
+    gamma: float | None = None
+
+
+@dataclass(frozen=True)
+class ZPlus(Rule):
+    """Uses positive contributions only (Montavon et al. 2017, equation 12)."""
+
+    name: ClassVar[str] = "z_plus"
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    """alpha times the positive share minus beta times the negative share (Bach et al. 2015, equation 60).
+
+    alpha: alpha - beta must be 1. Default: 2.
+    beta: Must not be negative. Default: 1.
+    """
+
+    name: ClassVar[str] = "alpha_beta"
+    alpha: float | None = None
+    beta: float | None = None
+
+
+@dataclass(frozen=True)
+class Flat(Rule):
+    """Distributes relevance in equal shares (Lapuschkin et al. 2019)."""
+
+    name: ClassVar[str] = "flat"
+
+
+@dataclass(frozen=True)
+class ZBox(Rule):
+    """For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these terms (Montavon et
+    al. 2017, section 5.3).
+
+    low: Lower bound of all inputs. Required.
+    high: Upper bound of all inputs, greater than `low`. Required.
+    """
+
+    name: ClassVar[str] = "z_box"
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Composite(Record):
+    """Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
+    `Lrp.epsilon`.
+
+    rules: The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
+        `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the
+        kind.
+    first: The rule for layers that read the input before any other layer does.
+    """
+
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    first: Rule | None = None
+
+
+@dataclass(frozen=True)
+class LRP(Method):
+    """Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1).
+
+    product_rule: How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
+        Default: "all".
+    epsilon: The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
+    bias_factor: The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum,
+        in [0, 1]. Default: 0, so that bias and stabiliser absorb it.
+    composite: Different rules for some dense and convolutional layers. Default: none.
+    """
+
+    name: ClassVar[str] = "lrp"
+    absorbed: ClassVar[str] = "kept by biases and stabilisers"
+    residual: ClassVar[str] = "rounding"
+    product_rule: ProductRule | None = None
+    epsilon: float | None = None
+    bias_factor: float | None = None
+    composite: Composite | None = None
+
+
+@dataclass(frozen=True)
+class Gradient(Method):
+    """Partial derivatives of the explained value."""
+
+    name: ClassVar[str] = "gradient"
+    absorbed: ClassVar[str] = "kept by nothing"
+    residual: ClassVar[str] = "not explained: derivatives are no shares"
+
+
+@dataclass(frozen=True)
+class GradientTimesInput(Method):
+    """Partial derivatives times the input."""
+
+    name: ClassVar[str] = "gradient_times_input"
+    absorbed: ClassVar[str] = "kept by nothing"
+    residual: ClassVar[str] = "what is not linear"
+
+
+@dataclass(frozen=True, eq=False)
+class IntegratedGradients(Method):
+    """Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
+
+    steps: Number of points on the line. Default: 50.
+    baseline: The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
+        broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For
+        token ids, the tokens whose embeddings are the starting point.
+    """
+
+    name: ClassVar[str] = "integrated_gradients"
+    absorbed: ClassVar[str] = "score of the baseline"
+    residual: ClassVar[str] = "error of the integral (convergence delta)"
+    steps: int | None = None
+    baseline: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class SmoothGrad(Method):
+    """Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
+
+    samples: Number of noisy copies. Default: 25.
+    noise: Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
+    seed: Seed of the random number generator. Default: 0.
+    """
+
+    name: ClassVar[str] = "smooth_grad"
+    absorbed: ClassVar[str] = "kept by nothing"
+    residual: ClassVar[str] = "not explained: derivatives are no shares"
+    samples: int | None = None
+    noise: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion(Method):
+    """How much the explained value decreases when a baseline replaces a window of time steps.
+
+    window: Number of time steps that are replaced together. Default: 1.
+    baseline: The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default
+        is zero.
+    of: The quantity whose decrease is measured. Default: "score".
+    """
+
+    name: ClassVar[str] = "occlusion"
+    absorbed: ClassVar[str] = "score of the baseline"
+    residual: ClassVar[str] = "what steps do together"
+    window: int | None = None
+    baseline: Mapping[str, Any] | None = None
+    of: Quantity | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ShapleySampling(Method):
+    """Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
+
+    permutations: Number of permutations. Default: 25.
+    seed: Seed of the random number generator. Default: 0.
+    baseline: The value of absent players: one tensor per input, by name, that is broadcast to the shape of the input.
+        The default is zero.
+    over: The players. Default: "steps".
+    """
+
+    name: ClassVar[str] = "shapley_sampling"
+    absorbed: ClassVar[str] = "score of the baseline"
+    residual: ClassVar[str] = "rounding"
+    permutations: int | None = None
+    seed: int | None = None
+    baseline: Mapping[str, Any] | None = None
+    over: Players | None = None
+
+
+@dataclass(frozen=True)
+class ContextualDecomposition(Method):
+    """Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453)."""
+
+    name: ClassVar[str] = "contextual_decomposition"
+    absorbed: ClassVar[str] = "constant of the readout"
+    residual: ClassVar[str] = "what steps do together"
+
+
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls
+    for cls in (
+        LRP,
+        Gradient,
+        GradientTimesInput,
+        IntegratedGradients,
+        SmoothGrad,
+        Occlusion,
+        ShapleySampling,
+        ContextualDecomposition,
+    )
+}
+# The classes that a message stands for: one, or those of its oneof.
+TYPES: dict[str, tuple[type[Parameters], ...]] = {
+    "Method": tuple(METHODS.values()),
+    "Rule": (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox),
+    "Composite": (Composite,),
+}
+
+__all__ = [
+    "LRP",
+    "AlphaBeta",
+    "Composite",
+    "ContextualDecomposition",
+    "Epsilon",
+    "Flat",
+    "Gamma",
+    "Gradient",
+    "GradientTimesInput",
+    "IntegratedGradients",
+    "Occlusion",
+    "Rule",
+    "ShapleySampling",
+    "SmoothGrad",
+    "ZBox",
+    "ZPlus",
+]

@@ -1,0 +1,108 @@
+// Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
+
+/**
+ * The methods, as lstm_explain/v1/method.proto has them in JSON; last those whose numbers are no shares of
+ * the explained value. held: what the ledger's `absorbed` and `residual` are under the method.
+ */
+export const METHODS = [
+  {
+    key: "lrp",
+    name: "LRP",
+    hint: "passes the prediction back, layer by layer; accounts for all of it",
+    held: ["kept by biases and stabilisers", "rounding"],
+    parameters: [
+      {
+        key: "productRule",
+        label: "Gate and signal",
+        kind: "choice",
+        options: [
+          ["PRODUCT_RULE_ALL", "all to the signal"],
+          ["PRODUCT_RULE_HALF", "half each"],
+          ["PRODUCT_RULE_PROP", "in proportion"],
+          ["PRODUCT_RULE_ABS", "in absolute proportion"],
+        ],
+      },
+      { key: "epsilon", label: "Stabiliser ε", kind: "number", step: "any", min: 0, initial: 0.001 },
+      { key: "biasFactor", label: "Bias factor", kind: "number", step: "any", min: 0, max: 1, initial: 0 },
+    ],
+  },
+  {
+    key: "gradientTimesInput",
+    name: "Gradient × input",
+    hint: "derivatives times the input",
+    held: ["kept by nothing", "what is not linear"],
+    parameters: [],
+  },
+  {
+    key: "integratedGradients",
+    name: "Integrated gradients",
+    hint: "gradients along the way from a baseline",
+    held: ["score of the baseline", "error of the integral (convergence delta)"],
+    parameters: [
+      { key: "steps", label: "Steps", kind: "number", step: 1, min: 1, initial: 50 },
+    ],
+  },
+  {
+    key: "occlusion",
+    name: "Occlusion",
+    hint: "what the prediction loses without a step",
+    held: ["score of the baseline", "what steps do together"],
+    parameters: [
+      { key: "window", label: "Window, in steps", kind: "number", step: 1, min: 1, initial: 1 },
+      {
+        key: "of",
+        label: "Fall of",
+        kind: "choice",
+        options: [
+          ["QUANTITY_SCORE", "the score"],
+          ["QUANTITY_PROBABILITY", "the probability"],
+        ],
+      },
+    ],
+  },
+  {
+    key: "shapleySampling",
+    name: "Shapley values",
+    hint: "fair shares over random orders",
+    held: ["score of the baseline", "rounding"],
+    parameters: [
+      { key: "permutations", label: "Orders", kind: "number", step: 1, min: 1, initial: 25 },
+      { key: "seed", label: "Seed", kind: "number", step: 1, min: 0, initial: 0 },
+      {
+        key: "over",
+        label: "Between",
+        kind: "choice",
+        options: [
+          ["PLAYERS_STEPS", "time steps"],
+          ["PLAYERS_FEATURES", "features"],
+          ["PLAYERS_CELLS", "features of every step"],
+        ],
+      },
+    ],
+  },
+  {
+    key: "contextualDecomposition",
+    name: "Contextual decomposition",
+    hint: "parts of an LSTM's state, followed forward",
+    held: ["constant of the readout", "what steps do together"],
+    parameters: [],
+  },
+  {
+    key: "gradient",
+    name: "Gradient",
+    hint: "derivatives alone; no shares",
+    held: ["kept by nothing", "not explained: derivatives are no shares"],
+    parameters: [],
+  },
+  {
+    key: "smoothGrad",
+    name: "SmoothGrad",
+    hint: "gradients averaged over noise; no shares",
+    held: ["kept by nothing", "not explained: derivatives are no shares"],
+    parameters: [
+      { key: "samples", label: "Noisy copies", kind: "number", step: 1, min: 1, initial: 25 },
+      { key: "noise", label: "Noise, as a share of the range", kind: "number", step: "any", min: 0, initial: 0.1 },
+      { key: "seed", label: "Seed", kind: "number", step: 1, min: 0, initial: 0 },
+    ],
+  },
+];
