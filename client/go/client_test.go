@@ -94,7 +94,7 @@ func TestMethodsComeBackAsTheyWere(t *testing.T) {
 		Occlusion{Window: Set[int32](2), Baseline: none, Of: Probability},
 		ShapleySampling{Permutations: Set[int32](2), Seed: Set[int64](9), Baseline: none, Over: Cells},
 	} {
-		message, err := method.encode()
+		message, err := encodeRequested(method)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,9 +106,10 @@ func TestMethodsComeBackAsTheyWere(t *testing.T) {
 		if err := proto.Unmarshal(encoded, again); err != nil {
 			t.Fatal(err)
 		}
-		came, err := decodeMethod(again)
-		if err != nil || !reflect.DeepEqual(came, method) {
-			t.Errorf("%#v became %#v, %v", method, came, err)
+		var r reader
+		came := decodeMethod(again, &r)
+		if r.err != nil || !reflect.DeepEqual(came, method) {
+			t.Errorf("%#v became %#v, %v", method, came, r.err)
 		}
 	}
 }

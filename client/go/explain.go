@@ -192,9 +192,7 @@ func (r Request) encode() (*pb.ExplainRequest, error) {
 		return nil, err
 	}
 	out := &pb.ExplainRequest{Model: r.Model, Version: r.Version, Inputs: inputs, Target: target, Capture: r.Capture}
-	if r.Method != nil {
-		out.Method, err = r.Method.encode()
-	}
+	out.Method, err = encodeRequested(r.Method)
 	return out, err
 }
 
@@ -229,8 +227,6 @@ func decodeResult(response *pb.ExplainResponse) (*Result, error) {
 	for _, share := range ledger.GetByNode() {
 		byNode[share.GetNode()] = r.floats(share.GetAbsorbed())
 	}
-	method, err := decodeMethod(response.GetMethod())
-	r.note(err)
 	target, err := decodeTarget(response.GetTarget())
 	r.note(err)
 	out := &Result{
@@ -249,7 +245,7 @@ func decodeResult(response *pb.ExplainResponse) (*Result, error) {
 			Residual:      r.floats(ledger.GetResidual()),
 			ByNode:        byNode,
 		},
-		Method:            method,
+		Method:            decodeMethod(response.GetMethod(), &r),
 		Target:            target,
 		Warnings:          response.GetWarnings(),
 		ExplainedQuantity: response.GetExplainedQuantity(),

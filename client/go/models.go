@@ -193,12 +193,12 @@ func decodeDetail(message *pb.ModelDetail) (*ModelDetail, error) {
 		report := NodeReport{node.GetName(), node.GetOpType(), node.GetSupported(), node.GetRule()}
 		out.Nodes = append(out.Nodes, report)
 	}
+	var r reader
+	out.DefaultMethod = decodeMethod(message.GetDefaultMethod(), &r)
 	var err error
-	if out.DefaultMethod, err = decodeMethod(message.GetDefaultMethod()); err != nil {
-		return nil, err
-	}
 	out.DefaultTarget, err = decodeTarget(message.GetDefaultTarget())
-	return out, err
+	r.note(err)
+	return out, r.err
 }
 
 func decodeSpecs(messages []*pb.TensorSpec) map[string]TensorSpec {

@@ -7,10 +7,10 @@ one in each language.
 
 from __future__ import annotations
 
-from scripts.generate_methods import docs, page, python
+from scripts.generate_methods import docs, go, page, python
 from scripts.generate_methods.description import read
 
-TEMPLATES = (python, page, docs)
+TEMPLATES = (python, go, page, docs)
 
 
 def generated() -> dict[str, str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from scripts.generate_methods.description import Enum, Field
 
-HEADER = "Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit."
+SOURCES = "proto/lstm_explain/v1/method.proto and the server's registry"
+HEADER = f"Generated from {SOURCES} by `make proto`; do not edit."
 
 
 def wrapped(doc: str, prefix: str, width: int = 120, *, following: str | None = None) -> list[str]:
@@ -20,11 +21,6 @@ def wrapped(doc: str, prefix: str, width: int = 120, *, following: str | None = 
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def lower_first(doc: str) -> str:
-    """A sentence that goes on where another begins; a name in capitals stays."""
-    return doc if doc[1:2].isupper() or not doc else doc[0].lower() + doc[1:]
 
 
 def doc_of(field: Field, enums: Iterable[Enum]) -> str:

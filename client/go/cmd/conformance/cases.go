@@ -360,17 +360,6 @@ func (r request) build(id string) (lx.Request, error) {
 	return out, nil
 }
 
-var methods = map[string]reflect.Type{
-	"lrp":                      reflect.TypeFor[lx.LRP](),
-	"gradient":                 reflect.TypeFor[lx.Gradient](),
-	"gradient_times_input":     reflect.TypeFor[lx.GradientTimesInput](),
-	"integrated_gradients":     reflect.TypeFor[lx.IntegratedGradients](),
-	"smooth_grad":              reflect.TypeFor[lx.SmoothGrad](),
-	"occlusion":                reflect.TypeFor[lx.Occlusion](),
-	"shapley_sampling":         reflect.TypeFor[lx.ShapleySampling](),
-	"contextual_decomposition": reflect.TypeFor[lx.ContextualDecomposition](),
-}
-
 // field is the name of a parameter in Go: bias_factor is BiasFactor.
 func field(parameter string) string {
 	parts := strings.Split(parameter, "_")
