@@ -1,7 +1,7 @@
-"""The demo: a real server, real models, and explanations of sentences and of a year of weather.
+"""The demo explains sentences and a year of weather with a real server and real models.
 
-Starts `lstm-explain serve` with the models in models/, asks it through the Python client, shows heatmaps and the ledger
-in the terminal, writes demo.html, and stops the server.
+It starts `lstm-explain serve` with the models in models/, calls it with the Python client, shows heatmaps and ledgers in
+the terminal, writes demo.html, and stops the server.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from lstm_explain_client import Client, Result, render
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "demo.html"
 READY = "lstm-explain ready on "
-SECONDS_TO_START = 120  # on the very first run the kernels are compiled
+SECONDS_TO_START = 120  # the first run compiles the kernels
 SECONDS_TO_STOP = 30
+LEGEND = (
+    "Words marked + (red) raise the explained value, words marked − (blue) lower it; more marks mean more relevance. "
+    "The table below each heatmap is the ledger: it accounts for the whole explained value."
+)
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """`positive` is what a reader would say, `shows` why the sentence is here."""
+    """A sentence to explain. positive: what a reader would say. shows: what the sentence demonstrates."""
 
     text: str
     positive: bool
@@ -61,12 +65,12 @@ def main() -> None:
         sections = [*sentences(client, console), *weather(client, console)]
     PAGE.write_text(render.page(sections, "What the model looked at"), encoding="utf-8")
     took = time.monotonic() - started
-    console.print(f"\nWrote {PAGE.name}. The server has stopped. {took:.1f} s in all.", highlight=False)
+    console.print(f"\nWrote {PAGE.name}. The server has stopped. The demo took {took:.1f} s.", highlight=False)
 
 
 @contextmanager
 def server() -> Iterator[str]:
-    """A server on a free port of this machine; its address. Stopped by SIGTERM, and its exit code checked."""
+    """Run a server on a free port and yield its address. Stop it by SIGTERM and check its exit code."""
     command = [sys.executable, "-m", "lstm_explain.cli", "serve", "--models", str(ROOT / "models")]
     arguments = [*command, "--listen", "127.0.0.1:0", "--log-level", "warning"]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
@@ -77,7 +81,7 @@ def server() -> Iterator[str]:
         line = process.stdout.readline()
         too_long.cancel()
         if not line.startswith(READY):
-            sys.exit("the server did not start; what it said stands above")
+            sys.exit("the server did not start; its output is above")
         yield line.removeprefix(READY).strip()
         process.send_signal(signal.SIGTERM)
         if code := process.wait(timeout=SECONDS_TO_STOP):
@@ -89,8 +93,9 @@ def server() -> Iterator[str]:
 
 
 def sentences(client: Client, console: Console) -> Iterator[tuple[str, str]]:
-    """Shows every sentence; a heading and a picture for the page, each."""
+    """Show every sentence, and yield a heading and a picture of each for the page."""
     console.rule("Sentences: which words speak for the class that the model chose")
+    console.print(LEGEND, highlight=False)
     result = client.explain("sentiment", {"tokens": [s.text for s in SENTENCES]}).with_names(client.model("sentiment"))
     (output,) = result.outputs.values()
     classes = result.detail.class_names["logits"] if result.detail else ()
@@ -105,17 +110,17 @@ def sentences(client: Client, console: Console) -> Iterator[tuple[str, str]]:
 
 
 def weather(client: Client, console: Console) -> Iterator[tuple[str, str]]:
-    """Shows the year; a heading and a picture for the page."""
-    console.rule("A made-up year of weather: which days the river's discharge comes from")
+    """Show the year, and yield a heading and a picture for the page."""
+    console.rule("A made-up year of weather: which days explain the discharge of the river")
     steps = [(LAST_DAY - timedelta(days=DAYS - 1 - day)).isoformat() for day in range(DAYS)]
     result = client.explain("discharge", {"weather": synthetic_year()[np.newaxis]})
     result = result.with_names(client.model("discharge"))
     discharge = float(next(iter(result.outputs.values())).ravel()[0])
-    heading = f"Discharge on {LAST_DAY.isoformat()}: {discharge:.1f} mm a day"
+    heading = f"Discharge on {LAST_DAY.isoformat()}: {discharge:.1f} mm per day"
     console.print(f"\n[bold]{heading}[/bold]", highlight=False)
     result.print()
     recent = recent_share(result)
-    console.print(f"The last 30 days carry {recent:.0%} of the relevance, by absolute value.", highlight=False)
+    console.print(f"The last 30 days hold {recent:.0%} of the absolute relevance.", highlight=False)
     yield heading, result.sample_html(0, steps=steps)
 
 
