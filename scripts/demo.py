@@ -1,7 +1,7 @@
 """The demo explains sentences and a year of weather with a real server and real models.
 
-It starts `lstm-explain serve` with the models in models/, calls it with the Python client, shows heatmaps and ledgers in
-the terminal, writes demo.html, and stops the server.
+It starts `lstm-explain serve` with the models in models/, calls it with the Python client, shows heatmaps and ledgers
+in the terminal, writes demo.html, and stops the server.
 """
 
 from __future__ import annotations
