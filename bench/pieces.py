@@ -22,12 +22,12 @@ PIECES: tuple[tuple[str, Places], ...] = (
     ("input checks", (("lstm_explain.model", "check_inputs"),)),
     ("forward pass", (("lstm_explain.program.engine", "Engine.forward"),)),
     ("· its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
-    ("way back", (("lstm_explain.program.engine", "explain_one"),)),
+    ("backward pass", (("lstm_explain.program.engine", "explain_one"),)),
     (
         "· its kernel",
         tuple(("lstm_explain.kernels.lstm_relevance", n) for n in ("relevance_all", "relevance_shared")),
     ),
-    ("what the caller gets", (("lstm_explain.model", "explanation_of"),)),
+    ("answer object", (("lstm_explain.model", "explanation_of"),)),
 )
 SHAPES = ((GRID[0], 30), (GRID[2], 100), (GRID[3], 100))
 PROFILED = ("lrp all", "lrp half")

@@ -1,4 +1,4 @@
-"""What is told of the service's figures: on the terminal, and in docs/performance.md."""
+"""Show the figures of the service in the terminal and in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 CLIENTS = ("1", "4", "16", "64")
 HEADS = ("1 caller", *(f"{count} callers" for count in CLIENTS[1:]))
-WANTED = 0.6  # of the echo's rate
+GOAL = 0.6  # of the rate of the echo server
 NAMES = {
     "echo threads": "bare echo, threads",
     "echo asyncio": "bare echo, asyncio",
@@ -25,7 +25,7 @@ NAMES = {
 
 
 def tell(console: Console, figures: dict[str, Any]) -> None:
-    table = Table(title="calls a second, p50 and p99 in ms, by callers")
+    table = Table(title="calls per second, p50 and p99 in ms, by number of callers")
     for column in ("work", "call", *CLIENTS):
         table.add_column(column)
     for work in figures["works"]:
@@ -42,7 +42,7 @@ def _cell(figure: dict[str, float]) -> str:
 
 
 def page(figures: dict[str, Any]) -> str:
-    """The part of docs/performance.md that comes from the figures."""
+    """Return the part of docs/performance.md that is generated from the figures."""
     lines = [f"| | | {' | '.join(HEADS)} |", "|---|---|" + "---|" * len(HEADS)]
     for work in figures["works"]:
         for name, by_clients in work["calls"].items():
@@ -64,16 +64,16 @@ def _starts(starts: list[dict[str, float]]) -> str:
     ratios = sorted(s["first_ms"] / s["median_ms"] for s in starts)
     return (
         f"{len(starts)} starts: ready after {ready:.1f} s (median); the first call of a connection took "
-        f"{connection:.1f} ms, the first explanation took {float(np.median(ratios)):.1f} times the median of those "
-        f"after it ({ratios[0]:.1f} to {ratios[-1]:.1f})."
+        f"{connection:.1f} ms, the first explanation took {float(np.median(ratios)):.1f} times the median of the "
+        f"following ones ({ratios[0]:.1f} to {ratios[-1]:.1f})."
     )
 
 
 def _way(way: dict[str, float]) -> list[str]:
     pieces = sorted((piece for piece in way.items() if piece[0] != "all"), key=lambda piece: -piece[1])
     rows = [f"| {name} | {value:.0f} |" for name, value in pieces]
-    title = "`Explain` of one sentence without gRPC, in one thread, everything in the cache"
-    return [f"| {title} | µs |", "|---|---:|", *rows, f"| together | {way['all']:.0f} |"]
+    title = "`Explain` of one sentence without gRPC, in one thread, with everything in the cache"
+    return [f"| {title} | µs |", "|---|---:|", *rows, f"| total | {way['all']:.0f} |"]
 
 
 def _processor(works: list[dict[str, Any]]) -> list[str]:
@@ -83,23 +83,27 @@ def _processor(works: list[dict[str, Any]]) -> list[str]:
             label = NAMES[name] if name.startswith("echo") else f"{NAMES[name]}, {work['name']}"
             cells = " | ".join(f"{by_clients[c]['processor_us']:,.0f}" for c in CLIENTS)
             rows.append(f"| {label} | {cells} |")
-    return [f"| the server's processor time a call, µs | {' | '.join(HEADS)} |", "|---|" + "---:|" * len(HEADS), *rows]
+    return [
+        f"| processor time of the server per call, µs | {' | '.join(HEADS)} |",
+        "|---|" + "---:|" * len(HEADS),
+        *rows,
+    ]
 
 
 def _beside_the_echo(figures: dict[str, Any], work: dict[str, Any]) -> str:
     ratios, (sent, received) = work["ratios"], work["bytes"]
     echo = figures["cores"] / work["calls"]["echo threads"]["16"]["rate"] * 1e6
     return (
-        f"Beside the echo of the same sizes ({sent} bytes in, {received} out) Explain of `sentiment` has "
-        f"{ratios['echo rate']['median']:.0%} of the call rate at 16 callers in one process, "
-        f"{ratios['echoes rate']['median']:.0%} of the two echoing processes' in two, and "
-        f"{ratios['echo p50']['median']:.1f} times the p50 at one. At 16 callers an echo takes {echo:.0f} µs of the "
-        f"{figures['cores']} processors at most, the caller's part included. {WANTED:.0%} of its rate would leave "
-        f"Explain {echo / WANTED - echo:.0f} µs of them for all that it does beside; without the wire, one call after "
-        f"the other, that takes {figures['way']['all']:.0f}."
+        f"Compared with an echo server for messages of the same size ({sent} bytes in, {received} out), Explain of "
+        f"`sentiment` reaches {ratios['echo rate']['median']:.0%} of the call rate at 16 callers in one process, "
+        f"{ratios['echoes rate']['median']:.0%} of the rate of two echo processes in two processes, and "
+        f"{ratios['echo p50']['median']:.1f} times the p50 at one caller. At 16 callers, an echo takes at most "
+        f"{echo:.0f} µs of the {figures['cores']} processors, including the caller's part. {GOAL:.0%} of its rate "
+        f"would leave Explain {echo / GOAL - echo:.0f} µs of them for all its own work; without the wire, one call "
+        f"after another, that work takes {figures['way']['all']:.0f} µs."
     )
 
 
 def told(ratio: dict[str, float]) -> str:
-    """Median and quartiles."""
+    """Format the median and the quartiles."""
     return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"

@@ -1,8 +1,9 @@
-"""Puts the figures of docs/performance.json into docs/performance.md, between its markers.
+"""Write the figures of docs/performance.json into docs/performance.md, between its markers.
 
     make bench ARGS="--json docs/performance.json" && .venv/bin/python scripts/performance_doc.py
 
-A part that was never measured stays as it is. With --check, only tells by its exit code whether the page is stale.
+Parts that were never measured stay as they are. With --check, the script writes nothing; its exit code says whether the
+page is stale.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def means(figures: dict[str, Any]) -> str:
 
 
 def cells(figures: dict[str, Any]) -> str:
-    """Medians, all batches of a model and length in one row."""
+    """Return a table of medians, with all batch sizes of a model and length in one row."""
     rows, chosen = figures["cells"], ("lrp all", "lrp half", "gradient × input")
     batches = sorted({row["batch"] for row in rows})
     by_line: dict[tuple[str, str], dict[int, Row]] = {}
@@ -116,7 +117,7 @@ def cells(figures: dict[str, Any]) -> str:
 
 
 def targets(figures: dict[str, Any]) -> str:
-    return _table(["", "wanted", "measured", "reached"], performance_targets.lines(figures))
+    return _table(["quantity", "goal", "measured", "met"], performance_targets.lines(figures))
 
 
 def growth(figures: dict[str, Any]) -> str:
@@ -181,7 +182,7 @@ AGAINST = {
     "Captum IntegratedGradients, 50 steps": "integrated gradients, 50 steps",
     "Captum GradientShap, 50 samples": "integrated gradients, 50 steps",
 }
-# By the name of a place on the page: the part of the figures that it shows, and how.
+# Maps the name of a marker on the page to the part of the figures that it shows, and the function that formats it.
 PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "machine": ("commits", machine),
     "targets": ("engine", targets),

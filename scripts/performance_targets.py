@@ -1,4 +1,4 @@
-"""The table of what was to be reached and what was measured, from the figures of docs/performance.json."""
+"""Write the table of goals and measurements from the figures of docs/performance.json."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from bench.timing import spread
 
 Figures = dict[str, Any]
-# what, at most (or "at least"), measured, whether it is reached
+# the quantity, its bound ("at most" or "at least"), the measured value, and whether it meets the bound
 Line = tuple[str, str, str, str]
-YES, NO, CHANCE = "yes", "**no**", "within chance"
+YES, NO, CHANCE = "yes", "**no**", "within noise"
 OTHERS = ("lrp half", "lrp prop", "lrp abs", "gradient × input")
 IG = "integrated gradients, 50 steps"
 
@@ -34,8 +34,10 @@ def _least(what: str, bound: float, measured: float | Figures, form: str = "{:.2
 
 
 def _judged(measured: float | Figures, kept: Callable[[float], bool]) -> tuple[str, str]:
-    """As it is shown: in hundredths. Of a median that misses the bound by less than its quartiles are apart from it,
-    nobody can tell."""
+    """Format a value in hundredths, as the table shows it, and judge it.
+
+    If the median misses the bound but a quartile meets it, the difference is within noise.
+    """
     if isinstance(measured, float | int):
         return f"{measured:.2f}", YES if kept(round(measured, 2)) else NO
     median, low, high = (round(measured[name], 2) for name in ("median", "low", "high"))
@@ -50,13 +52,13 @@ def of_engine(figures: Figures) -> Iterator[Line]:
         ("H ≥ 128", 1.4, [row for row in one if row["model"]["H"] >= 128]),
         ("H < 128", 2.0, [row for row in one if row["model"]["H"] < 128]),
     ):
-        yield _most(f"LRP-all, batch 1, {label}, the highest", bound, max(medians(chosen, "lrp all")))
+        yield _most(f"LRP-all, batch 1, {label}, maximum", bound, max(medians(chosen, "lrp all")))
     yield _most("LRP-all, batch 1, geometric mean", 1.5, geometric(medians(one, "lrp all")))
     if many:
         yield _most("LRP-all, batch 32, geometric mean", 2.0, geometric(medians(many, "lrp all")))
     for method in OTHERS:
         yield _most(f"{method}, batch 1, geometric mean", 2.5, geometric(medians(one, method)))
-    yield _most(f"{IG}, batch 1, the highest", 100, max(medians(one, IG, "many")), "{:.0f}")
+    yield _most(f"{IG}, batch 1, maximum", 100, max(medians(one, IG, "many")), "{:.0f}")
 
 
 def of_peers(figures: Figures) -> Iterator[Line]:
@@ -64,15 +66,15 @@ def of_peers(figures: Figures) -> Iterator[Line]:
     theirs = f"Captum IntegratedGradients{IG.removeprefix('integrated gradients')}"
     if theirs in ratios[0]:
         worst = max(r[IG]["median"] / r[theirs]["median"] for r in ratios)
-        yield _most(f"{IG} ÷ Captum's, the highest", 1.0, worst)
+        yield _most(f"{IG} ÷ Captum's, maximum", 1.0, worst)
 
 
 def of_growth(figures: Figures) -> Iterator[Line]:
     fits = figures["scaling"]["exponents"]
     for size in ("T", "batch"):
-        yield _most(f"exponent of {size}, the highest", 1.05, max(fit["exponent"] for fit in fits[size].values()))
+        yield _most(f"exponent of {size}, maximum", 1.05, max(fit["exponent"] for fit in fits[size].values()))
     memory = [found["explanation_mb"] for found in figures["scaling"]["memory"].values() if "error" not in found]
-    yield _most("memory of T = 10,000, H = 256, MB, the highest", 1000, max(memory), "{:,.0f}")
+    yield _most("memory of T = 10,000, H = 256, MB, maximum", 1000, max(memory), "{:,.0f}")
 
 
 def of_service(figures: Figures) -> Iterator[Line]:
@@ -83,15 +85,15 @@ def of_service(figures: Figures) -> Iterator[Line]:
             what = f"Explain p50 ÷ (ModelInfer p50 + engine), {work['name']}"
             yield _most(what, 1.5, work["ratios"]["predict"])
     gains = sorted((work["ratios"]["batching"] for work in works), key=lambda ratio: ratio["median"])
-    yield _least("rate with batching ÷ without, 16 callers, the lowest", 1.0, gains[0])
-    yield _least("rate with batching ÷ without, 16 callers, the highest", 1.3, gains[-1])
+    yield _least("rate with batching ÷ without, 16 callers, minimum", 1.0, gains[0])
+    yield _least("rate with batching ÷ without, 16 callers, maximum", 1.3, gains[-1])
     yield _most("wrong answers under load", 0, sum(work["wrong"] for work in works), "{:.0f}")
     for ratios in (work["ratios"] for work in works if "echo rate" in work["ratios"]):
         yield _least("Explain ÷ echo, rate, 16 callers", 0.6, ratios["echo rate"])
         yield _most("Explain ÷ echo, p50, 1 caller", 1.5, ratios["echo p50"])
-    yield _most("seconds until ready, the longest", 10, max(start["ready_s"] for start in starts), "{:.1f}")
+    yield _most("seconds until ready, maximum", 10, max(start["ready_s"] for start in starts), "{:.1f}")
     first = spread([start["first_ms"] for start in starts], [start["median_ms"] for start in starts])
-    yield _most("first explanation ÷ median of those after it", 2.0, first)
+    yield _most("first explanation ÷ median of the following ones", 2.0, first)
 
 
 PARTS: dict[str, Callable[[Figures], Iterator[Line]]] = {
@@ -103,5 +105,5 @@ PARTS: dict[str, Callable[[Figures], Iterator[Line]]] = {
 
 
 def lines(figures: Figures) -> list[list[str]]:
-    """A row each: what, wanted, measured, reached."""
+    """Return one row per goal: quantity, goal, measured, met."""
     return [list(line) for part, tell in PARTS.items() if part in figures for line in tell(figures)]
