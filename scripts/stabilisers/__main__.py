@@ -1,8 +1,8 @@
-"""Compares stabilisers for LRP-all and writes docs/stabilisers.md.
+"""Compare stabilisers for LRP-all and write docs/stabilisers.md.
 
     python -m scripts.stabilisers [--only SECTION]
 
-Needs the data and cases that lie beside the repository; sections whose inputs are absent say so.
+The script reads data and cases from the folder next to the repository. Sections whose inputs are missing say so.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ RULES = [
     DEFAULT,
     bounded(0.15),
 ]
-LENGTHS = [(1, 120, 100), (4, 80, 0), (12, 40, 0)]  # sentences joined, texts, orders for Shapley values
+LENGTHS = [(1, 120, 100), (4, 80, 0), (12, 40, 0)]  # joined sentences, number of texts, permutations for Shapley values
 BORDER = (0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
-ABSENT = "Skipped: the data was not there.\n"
+ABSENT = "Skipped because the data is missing.\n"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -66,7 +66,7 @@ def toy_section(progress: Callable[[str], None]) -> str:
 
 
 def judged(source: Callable[[], Iterator[Inputs]]) -> tuple[dict[str, Figures], list[float], int]:
-    """Figures by rule, Occlusion's own falls, and the number of time steps on average."""
+    """Return the figures by rule, the falls of Occlusion's own order, and the mean number of time steps."""
     found, own, steps = {rule.name: Figures() for rule in RULES}, list[float](), list[int]()
     for inputs in source():
         own += inputs.own_fall
@@ -83,7 +83,7 @@ def text_section(progress: Callable[[str], None]) -> str:
         progress(f"texts of {joined} sentences")
         if not own:
             return ABSENT
-        head = ["rule", "size: median / worst", "above 10 times", "fall", "rank corr. with Occlusion"]
+        head = ["rule", "size: median / maximum", "above 10 times", "fall", "rank corr. with Occlusion"]
         rows = []
         for name, f in found.items():
             row = [name, size(f.size), f"{f.too_large():.0f} %", f"{np.mean(f.fall) / np.mean(own):.3f}"]
@@ -108,13 +108,13 @@ def series_section(progress: Callable[[str], None]) -> str:
             hits = [f"{np.mean(f.hits):.2f}"] if f.hits else []
             fall = f"{np.mean(f.fall) / np.mean(own):.3f}"
             rows.append([rule, size(f.size), f"{f.too_large():.0f} %", *hits, fall, f"{np.median(f.absorbed):.2f}"])
-        head = ["rule", "size: median / worst", "above 10 times", *(["hits"] if found[PAPER.name].hits else [])]
+        head = ["rule", "size: median / maximum", "above 10 times", *(["hits"] if found[PAPER.name].hits else [])]
         parts.append(f"### {name}; {len(own)} inputs\n\n{table([*head, 'fall', 'absorbed'], rows)}")
     return "\n".join(parts)
 
 
 def border_section(progress: Callable[[str], None]) -> str:
-    """The exponent: growth of the density per step back, over the older four fifths of the steps."""
+    """Compute the exponent: the growth of the density per backward step, over the older four fifths of the steps."""
     named: dict[str, list[Inputs]] = {
         "`sentiment`, 12 sentences": list(texts(12, 8, 0)),
         "motif pair": list(SERIES["motif pair, LSTM, T = 400"]()),
@@ -139,7 +139,7 @@ def _exponent(some: list[Inputs], beta: float) -> float:
 
 
 def sentence_section(progress: Callable[[str], None]) -> str:
-    """Every test sentence; deletion against Occlusion, paired, where the classification is right."""
+    """Judge every test sentence, and compare deletion with Occlusion, paired, on those classified correctly."""
     network, found = sentiment(), {rule.name: ([], []) for rule in (PAPER, DEFAULT)}
     gains: dict[str, list[float]] = {"occlusion": [], **{name: [] for name in found}}
     for ids, label in zip(ids_of(sentences("test")), labels("test"), strict=True):
@@ -165,10 +165,10 @@ def sentence_section(progress: Callable[[str], None]) -> str:
     for name, (sizes, absorbed) in found.items():
         over, whole = np.mean(np.array(sizes) > 10), np.mean(np.array(absorbed) > 1)
         rows.append([name, size(sizes), f"{100 * over:.1f} %", f"{100 * whole:.1f} %", _paired(gains, name)])
-    head = ["rule", "size: median / worst", "above 10 times", "absorbs more than all", "fall − Occlusion's, paired"]
+    head = ["rule", "size: median / maximum", "above 10 times", "absorbs more than 100 %", "fall − Occlusion's, paired"]
     own = np.mean(gains["occlusion"])
-    right_ones = f"{len(gains['occlusion'])} of 10 words or more are classified correctly"
-    return f"{len(sizes)} sentences; {right_ones}, where Occlusion's own fall is {own:.3f}.\n\n{table(head, rows)}"
+    right_ones = f"{len(gains['occlusion'])} of those with 10 words or more are classified correctly"
+    return f"{len(sizes)} sentences; {right_ones}. Occlusion's own fall on these is {own:.3f}.\n\n{table(head, rows)}"
 
 
 def _paired(gains: dict[str, list[float]], name: str) -> str:
