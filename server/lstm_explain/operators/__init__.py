@@ -1,6 +1,6 @@
 """Every operator, its kind and its vector-Jacobian product, in one table.
 
-Importing this package fills the table: one module a family.
+Importing this package fills the table, from one module per family of operators.
 """
 
 from lstm_explain.operators import (
@@ -13,10 +13,13 @@ from lstm_explain.operators import (
     indexing,
     linear,
     normalisation,
+    pooling,
     quantised,
     reductions,
     resizing,
     routing,
+    scatter,
+    selection,
     views,
 )
 from lstm_explain.operators.operator import TABLE, BatchLayout, Kind, NodeContext, Operator, SamplesMixed, Trait
@@ -38,9 +41,12 @@ __all__ = [
     "indexing",
     "linear",
     "normalisation",
+    "pooling",
     "quantised",
     "reductions",
     "resizing",
     "routing",
+    "scatter",
+    "selection",
     "views",
 ]

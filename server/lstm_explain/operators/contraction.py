@@ -15,6 +15,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.methods import LRP
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import einsum, gather_at, namespace, scatter_add
 from lstm_explain.operators.formulas import settle, shared
 from lstm_explain.operators.operator import (
     BatchLayout,
@@ -46,14 +47,14 @@ class Contraction:
         wanted = self.operands[slot]
         reached = "".join(c for c in wanted if c in known)
         equation = f"{','.join([self.out, *(labels for labels, _ in given)])}->{reached}"
-        r = np.einsum(equation, g, *(x for _, x in given), optimize=True)
+        r = einsum(equation, g, *(x for _, x in given), optimize=True)
         return self.widened(r, reached, wanted)
 
     def spread(self, slot: int, amount: Array) -> Array:
         """Equal parts to the units of one operand that feed each output."""
         wanted = self.operands[slot]
         reached = "".join(c for c in wanted if c in self.out)
-        r = np.einsum(f"{self.out}->{reached}", amount)
+        r = einsum(f"{self.out}->{reached}", amount)
         return self.widened(r, reached, wanted) / self.fan_in(slot)
 
     def fan_in(self, slot: int) -> float:
@@ -65,7 +66,7 @@ class Contraction:
     def widened(self, r: Array, labels: str, wanted: str) -> Array:
         """Copied along the axes that it lacks."""
         index = tuple(slice(None) if c in labels else None for c in wanted)
-        return np.broadcast_to(r[index], tuple(self.extents[c] for c in wanted))
+        return namespace(r).broadcast_to(r[index], tuple(self.extents[c] for c in wanted))
 
     def shares(self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
         """Relevance of both operands, and what the output's stabiliser and those of the terms absorb."""
@@ -81,16 +82,16 @@ class Contraction:
     def _fixed_shares(self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> list[Array]:
         """The same share of every term: no term has to be looked at alone."""
         weight = [0.5, 0.5] if lrp.product_rule == "half" or gate is None else [float(gate == 1), float(gate == 0)]
-        parts = []
+        parts, xp = [], namespace(density)
         for slot, (x, other) in enumerate(((a, s), (s, a))):
             others: list[Array | None] = [None, other] if slot == 0 else [other, None]
             if weight[slot] == 0:
-                parts.append(np.zeros_like(x))
+                parts.append(xp.zeros_like(x))
                 continue
             terms = x * self.vjp(slot, density, others)
             if lrp.bias_factor:
-                terms = terms + self.vjp(slot, each, [None if o is None else np.ones_like(o) for o in others])
-            parts.append(terms * x.dtype.type(weight[slot]))
+                terms = terms + self.vjp(slot, each, [None if o is None else xp.ones_like(o) for o in others])
+            parts.append(terms * weight[slot])
         return parts
 
     def _shares_by_term(
@@ -102,12 +103,13 @@ class Contraction:
         extents = [self._extent(c) for c in summed]
         count = math.prod(extents)
         rows = max(1, MAX_TERMS // max(density.size, 1))
-        totals, absorbed = [np.zeros(x.shape, x.dtype) for x in factors], np.zeros_like(density)
+        xp = namespace(density)
+        totals, absorbed = [xp.zeros(x.shape, dtype=x.dtype) for x in factors], xp.zeros_like(density)
         for start in range(0, count, rows):
             places = np.unravel_index(np.arange(start, min(start + rows, count)), extents)
-            picked = [v[tuple(at % n for at, n in zip(places, v.shape, strict=False))] for v in views]
+            picked = [gather_at(v, tuple(at % n for at, n in zip(places, v.shape, strict=False))) for v in views]
             parts, lost = shared(lrp, picked[0] * picked[1] * density + each, picked[0], picked[1], gate)
-            absorbed = absorbed + lost.sum(axis=0)
+            absorbed = absorbed + xp.sum(lost, axis=0)
             for total, part, own in zip(totals, parts, self.operands, strict=True):
                 self._add(total, part, own, summed, places)
         return totals, absorbed
@@ -115,20 +117,21 @@ class Contraction:
     def _aligned(self, x: Array, own: str, labels: str) -> Array:
         """A view with every label's axis in its place, of extent 1 where the operand lacks it."""
         order = [own.index(c) for c in labels if c in own]
-        return x.transpose(order)[tuple(slice(None) if c in own else None for c in labels)]
+        return namespace(x).permute_dims(x, tuple(order))[tuple(slice(None) if c in own else None for c in labels)]
 
     def _add(self, total: Array, part: Array, own: str, summed: list[str], places: tuple[Array, ...]) -> None:
         """Adds parts of terms [places, *out] to the operand whose elements they come from."""
         kept = "".join(c for c in self.out if c in own)
         axes = tuple(1 + i for i, c in enumerate(self.out) if c not in own)
-        part = part.sum(axis=axes)
+        xp = namespace(part)
+        part = xp.sum(part, axis=axes)
         inner = [c for c in summed if c in own]
-        view = total.transpose([own.index(c) for c in [*inner, *kept]])
+        view = xp.permute_dims(total, tuple(own.index(c) for c in [*inner, *kept]))
         where = tuple(at for at, c in zip(places, summed, strict=True) if c in own)
         if where:
-            np.add.at(view, where, part)
+            scatter_add(view, where, part)
         else:
-            view += part.sum(axis=0)
+            view += xp.sum(part, axis=0)
 
 
 # --- MatMul of two live values -----------------------------------------------------------------------------------
@@ -140,8 +143,7 @@ class Matrices(Contraction):
     def vjp(self, slot: int, g: Array, others: list[Array | None]) -> Array:
         other = others[1 - slot]
         assert other is not None
-        turned = np.swapaxes(other, -1, -2)
-        return np.asarray(g @ turned if slot == 0 else turned @ g)
+        return g @ other.mT if slot == 0 else other.mT @ g
 
 
 def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
@@ -153,10 +155,11 @@ def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tupl
     extents = dict(zip(f"{labels}ikj", (*batch, *left.shape[-2:], right.shape[-1]), strict=True))
     matrices = Matrices((f"{labels}ik", f"{labels}kj"), f"{labels}ij", extents)
     out = (*batch, left.shape[-2], right.shape[-1])
-    factors = [np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (left, right)]
-    parts, absorbed = matrices.shares(r.reshape(out), ctx.y().reshape(out), factors[0], factors[1], gate, lrp)
+    xp = namespace(r)
+    factors = [xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (left, right)]
+    parts, absorbed = matrices.shares(xp.reshape(r, out), xp.reshape(ctx.y(), out), factors[0], factors[1], gate, lrp)
     narrow = [unbroadcast(part, x.shape) for part, x in zip(parts, (left, right), strict=True)]
-    return [narrow[0].reshape(a.shape), narrow[1].reshape(b.shape)], absorbed.reshape(r.shape)
+    return [xp.reshape(narrow[0], a.shape), xp.reshape(narrow[1], b.shape)], xp.reshape(absorbed, r.shape)
 
 
 # --- Einsum ------------------------------------------------------------------------------------------------------
@@ -196,14 +199,14 @@ def _diagonal(ctx: NodeContext, slot: int, x: Array) -> Array:
     """Where all axes of a repeated label have the same place; a view."""
     labels = _written(ctx)[0][slot]
     kept = "".join(dict.fromkeys(labels))
-    return x if kept == labels else np.einsum(f"{labels}->{kept}", x)
+    return x if kept == labels else einsum(f"{labels}->{kept}", x)
 
 
 def _on_diagonal(ctx: NodeContext, slot: int, r: Array) -> Array:
     """Back to the operand, which has zeros elsewhere."""
     if r.ndim == len(ctx.shape(slot)):
         return r
-    whole = np.zeros(ctx.shape(slot), r.dtype)
+    whole = namespace(r).zeros(ctx.shape(slot), dtype=r.dtype)
     _diagonal(ctx, slot, whole)[...] = r
     return whole
 
@@ -245,6 +248,7 @@ add(
         layout=_einsum_layout,
         axes=axis_rules.contracted,
         product_rule=_einsum_share,
+        numpy_only=("einsum",),
         note="two operands at a time; two live ones as in MatMul",
     ),
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import cast, namespace
 from lstm_explain.operators.numpy_evaluation import Evaluation, of_any, with_constant
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add, aligned, equal_parts, unbroadcast
 
@@ -36,11 +39,17 @@ def _sum(
     def spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
         return unbroadcast(amount, ctx.shape(slot))
 
-    reads = ("shape", "constants")
-    traits |= Trait.ELEMENTWISE
     add(
         names,
-        Operator(Kind.SUM, vjp, traits, saved=reads, bias=_constant_terms(sign), spread=spread, evaluation=evaluation),
+        Operator(
+            Kind.SUM,
+            vjp,
+            traits | Trait.ELEMENTWISE,
+            saved=("shape", "constants"),
+            bias=_constant_terms(sign),
+            spread=spread,
+            evaluation=evaluation,
+        ),
     )
 
 
@@ -78,87 +87,116 @@ def _keep(ctx: NodeContext, slot: int, amount: Array) -> Array:
 
 
 def _pow(ctx: NodeContext, slot: int, g: Array) -> Array:
-    x, exponent = ctx.x(0), ctx.x(1)
+    x, exponent, xp = ctx.x(0), ctx.x(1), namespace(g)
+    exponent = exponent if xp.isdtype(exponent.dtype, "real floating") else cast(exponent, xp.float64)
     if slot == 0:
-        return unbroadcast(g * exponent * x ** (exponent - 1), ctx.shape(0)).astype(g.dtype)
-    return unbroadcast(g * x**exponent * np.log(np.maximum(x, np.finfo(g.dtype).tiny)), ctx.shape(1)).astype(g.dtype)
+        return cast(unbroadcast(g * exponent * x ** (exponent - 1), ctx.shape(0)), g.dtype)
+    logarithm = xp.log(xp.maximum(x, xp.finfo(g.dtype).smallest_normal))
+    return cast(unbroadcast(g * x**exponent * logarithm, ctx.shape(1)), g.dtype)
 
 
 def _pow_kind(node: Node, live: tuple[int, ...]) -> Kind:
     return Kind.PRODUCT if len(live) > 1 else Kind.ACTIVATION
 
 
-_FACTOR = Trait.ELEMENTWISE | Trait.CONSTANT_MULTIPLE | Trait.ADJUSTS
-_PRODUCT = {"saved": ("shape", "others"), "spread": _keep, "evaluation": with_constant(np.multiply)}
-add("Mul", Operator(_product_kind, _mul, _FACTOR, **_PRODUCT))  # type: ignore[arg-type]
-_QUOTIENT = {
-    "saved": ("shape", "x", "others"),
-    "lrp_saved": ("shape", "others"),
-    "spread": _keep,
-    "distribute": _keep,
-    "gate": 1,
-}
-add("Div", Operator(_division_kind, _div, _FACTOR, evaluation=with_constant(np.true_divide), **_QUOTIENT))  # type: ignore[arg-type]
-_POWER = {"saved": ("x", "others"), "lrp_saved": ("shape",), "distribute": _keep}
-add("Pow", Operator(_pow_kind, _pow, Trait.ELEMENTWISE, **_POWER))  # type: ignore[arg-type]
+_MULTIPLY = Operator(
+    _product_kind,
+    _mul,
+    Trait.ELEMENTWISE | Trait.CONSTANT_MULTIPLE | Trait.ADJUSTS,
+    saved=("shape", "others"),
+    spread=_keep,
+    evaluation=with_constant(np.multiply),
+)
+_DIVIDE = replace(
+    _MULTIPLY,
+    kind=_division_kind,
+    vjp=_div,
+    saved=("shape", "x", "others"),
+    lrp_saved=("shape", "others"),
+    distribute=_keep,
+    gate=1,
+    evaluation=with_constant(np.true_divide),
+)
+add("Mul", _MULTIPLY)
+add("Div", _DIVIDE)
+add(
+    "Pow",
+    Operator(_pow_kind, _pow, Trait.ELEMENTWISE, saved=("x", "others"), lrp_saved=("shape",), distribute=_keep),
+)
 
 
 def _mod(ctx: NodeContext, slot: int, g: Array) -> Array:
     """a - b * whole part of a / b: rounded towards zero for fmod."""
     if slot == 0:
         return unbroadcast(g, ctx.shape(0))
-    whole = (np.trunc if ctx.attribute("fmod", 0) else np.floor)(ctx.x(0) / ctx.x(1))
+    xp = namespace(g)
+    whole = (xp.trunc if ctx.attribute("fmod", 0) else xp.floor)(ctx.x(0) / ctx.x(1))
     return unbroadcast(-g * whole, ctx.shape(1))
 
 
-add("Mod", Operator(_division_kind, _mod, Trait.ELEMENTWISE, **_QUOTIENT))  # type: ignore[arg-type]
-_SHIFT = {"differentiable": (0,), "saved": ("shape",), "note": "integers: as arithmetic on addresses"}
-add("BitShift", Operator(Kind.ROUTING, equal_parts, Trait.ELEMENTWISE, **_SHIFT))  # type: ignore[arg-type]
+add("Mod", replace(_DIVIDE, vjp=_mod, traits=Trait.ELEMENTWISE, evaluation=None))
+add(
+    "BitShift",
+    Operator(
+        Kind.ROUTING,
+        equal_parts,
+        Trait.ELEMENTWISE,
+        differentiable=(0,),
+        saved=("shape",),
+        note="integers: as arithmetic on addresses",
+    ),
+)
 
 # --- rounding to few levels ----------------------------------------------------------------------------------------
 
 
-def _levels(ctx: NodeContext, per_level: Array) -> Array:
-    """Steps by channel, on the axis that the attribute names."""
-    if per_level.size == 1:
-        return per_level.reshape(())
+def _scale(xp: Any, ctx: NodeContext) -> Array:
+    """The scale, aligned with the axis that the attribute names where there is one per channel."""
+    scale = ctx.x(1)
+    if scale.size == 1:
+        return xp.reshape(scale, ())
     rank = len(ctx.shape(0))
-    return per_level.reshape([-1 if i == ctx.attribute("axis", 1) % rank else 1 for i in range(rank)])
+    return xp.reshape(scale, tuple(-1 if i == ctx.attribute("axis", 1) % rank else 1 for i in range(rank)))
 
 
 def _quantize(ctx: NodeContext, slot: int, g: Array) -> Array:
-    """Straight through the rounding; nothing beyond the first and last level."""
-    y = ctx.y()
-    inside = (y > np.iinfo(y.dtype).min) & (y < np.iinfo(y.dtype).max)
-    return np.where(inside, g / _levels(ctx, ctx.x(1)), 0).astype(g.dtype)
+    """Pass straight through the rounding, and pass nothing where the value saturates."""
+    y, xp = ctx.y(), namespace(g)
+    levels = xp.iinfo(y.dtype)
+    inside = (y > levels.min) & (y < levels.max)
+    return cast(xp.where(inside, g / _scale(xp, ctx), 0), g.dtype)
 
 
 def _dequantize(ctx: NodeContext, slot: int, g: Array) -> Array:
-    return (g * _levels(ctx, ctx.x(1))).astype(g.dtype)
+    return cast(g * _scale(namespace(g), ctx), g.dtype)
 
 
 def _check_levels(node: Node) -> str:
     return "steps by block have no rule" if node.attribute("block_size", 0) else ""
 
 
-_LEVELS = {
-    "traits": Trait.ELEMENTWISE,
-    "differentiable": (0,),
-    "nondifferentiable": (1, 2),
-    "saved": ("shape", "others", "y"),
-    "lrp_saved": (),
-    "check": _check_levels,
-}
-_STRAIGHT = "gradients pass straight through the rounding; a scale that was measured is a constant of the forward pass"
-add("QuantizeLinear", Operator(Kind.ACTIVATION, _quantize, note=_STRAIGHT, **_LEVELS))  # type: ignore[arg-type]
-add("DequantizeLinear", Operator(Kind.ACTIVATION, _dequantize, **_LEVELS))  # type: ignore[arg-type]
+_STRAIGHT_THROUGH = (
+    "gradients pass straight through the rounding; a scale that was measured is a constant of the forward pass"
+)
+_DEQUANTIZE = Operator(
+    Kind.ACTIVATION,
+    _dequantize,
+    Trait.ELEMENTWISE,
+    differentiable=(0,),
+    nondifferentiable=(1, 2),
+    saved=("shape", "others", "y"),
+    lrp_saved=(),
+    check=_check_levels,
+)
+add("QuantizeLinear", replace(_DEQUANTIZE, vjp=_quantize, note=_STRAIGHT_THROUGH))
+add("DequantizeLinear", _DEQUANTIZE)
 
 
 def _dynamic_quantize(ctx: NodeContext, slot: int, g: Array) -> Array:
-    """The levels span the input's own range, and 0: a constant of the forward pass."""
-    x = ctx.x(0)
-    span = max(x.max(), 0) - min(x.min(), 0)
-    return (g * (255 / span if span else 0)).astype(g.dtype)
+    """The levels span the input's own range and 0; the scale counts as a constant of the forward pass."""
+    x, xp = ctx.x(0), namespace(g)
+    span = xp.maximum(xp.max(x), 0) - xp.minimum(xp.min(x), 0)
+    return cast(g * xp.where(span == 0, 0, 255 / xp.where(span == 0, 1, span)), g.dtype)
 
 
 add(
@@ -171,7 +209,7 @@ add(
         layout=aligned,
         axes=axis_rules.aligned,
         differentiable_outputs=(0,),
-        note=_STRAIGHT,
+        note=_STRAIGHT_THROUGH,
     ),
 )
 
@@ -179,17 +217,17 @@ add(
 
 
 def _winner(ctx: NodeContext, slot: int, g: Array) -> Array:
-    """To the first operand that equals the result."""
+    """Route to the first operand that equals the result."""
     y = ctx.y()
-    won = np.broadcast_to(ctx.x(slot), y.shape) == y
+    won = ctx.x(slot) == y
     for earlier in range(slot):
-        won = won & (np.broadcast_to(ctx.x(earlier), y.shape) != y)
-    return unbroadcast(np.where(won, g, np.zeros((), g.dtype)), ctx.shape(slot))
+        won = won & (ctx.x(earlier) != y)
+    return unbroadcast(namespace(g).where(won, g, 0), ctx.shape(slot))
 
 
 def _where(ctx: NodeContext, slot: int, g: Array) -> Array:
-    chosen = ctx.x(0) if slot == 1 else ~ctx.x(0)
-    return unbroadcast(np.where(chosen, g, np.zeros((), g.dtype)), ctx.shape(slot))
+    condition, xp = ctx.x(0), namespace(g)
+    return unbroadcast(xp.where(condition, g, 0) if slot == 1 else xp.where(condition, 0, g), ctx.shape(slot))
 
 
 add(
@@ -203,14 +241,19 @@ add(
         note="the first winner",
     ),
 )
-_CHOSEN = {
-    "differentiable": (1, 2),
-    "nondifferentiable": (0,),
-    "saved": ("shape", "operand0"),
-    "layout": aligned,
-    "axes": axis_rules.aligned,
-}
-add("Where", Operator(Kind.ROUTING, _where, Trait.ADJUSTS, **_CHOSEN))  # type: ignore[arg-type]
+add(
+    "Where",
+    Operator(
+        Kind.ROUTING,
+        _where,
+        Trait.ADJUSTS,
+        differentiable=(1, 2),
+        nondifferentiable=(0,),
+        saved=("shape", "operand0"),
+        layout=aligned,
+        axes=axis_rules.aligned,
+    ),
+)
 
 # --- nothing passes ----------------------------------------------------------------------------------------------
 

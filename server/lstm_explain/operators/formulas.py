@@ -9,6 +9,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import reductions
 from lstm_explain.methods import LRP
+from lstm_explain.operators.array_api import cast, is_numpy, namespace
 from lstm_explain.operators.operator import NodeContext, unbroadcast
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -16,12 +17,25 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
     """The epsilon rule at sums z of relevance r, of one shape: r / stab(z), and what the stabiliser keeps."""
+    if not is_numpy(r):
+        return _settled(r, z, eps)
     density, kept = np.empty(r.shape, r.dtype), np.empty(r.shape, r.dtype)
     reductions.settle(
         np.ascontiguousarray(r).reshape(-1), np.ascontiguousarray(z, r.dtype).reshape(-1), eps, density.reshape(-1),
         kept.reshape(-1),
     )  # fmt: skip
     return density, kept
+
+
+def _settled(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
+    """`settle` without its Numba kernel, in the array API."""
+    xp = namespace(r)
+    z = cast(z, r.dtype)
+    signed = xp.where(z >= 0, xp.full_like(z, eps), -eps)
+    safe = z + signed
+    divides = (safe != 0) & ~xp.isinf(safe)
+    density = xp.where(divides, r / xp.where(divides, safe, 1), 0)
+    return density, xp.where(divides, signed * density, r)
 
 
 def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Array, Array] | None:
@@ -61,12 +75,11 @@ def _holds(array: Array) -> bool:
 
 def times(density: Array, value: Array) -> Array:
     """density * value, where a density of zero at an infinite value (a mask) leaves nothing."""
-    product = np.asarray(density * value)
-    return (
-        product
-        if reductions.all_finite(product.ravel())
-        else np.where(density == 0, np.zeros((), product.dtype), product)
-    )
+    xp = namespace(density)
+    product = xp.asarray(density * value)
+    if is_numpy(product) and reductions.all_finite(product.ravel()):
+        return product
+    return xp.where(density == 0, 0, product)
 
 
 def shares_of_product(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
@@ -81,14 +94,15 @@ def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> t
 
     Without a gate, "all" has no signal to give everything to: one half each.
     """
-    nothing = np.zeros_like(r)
+    xp = namespace(r)
+    nothing = xp.zeros_like(r)
     rule = lrp.product_rule
     if rule == "all" and gate is not None:
         return ([nothing, r] if gate == 0 else [r, nothing]), nothing
     if rule in ("all", "half"):
         return [r / 2, r / 2], nothing
     if rule == "abs":
-        left, right = np.abs(left), np.abs(right)
-    density, kept = settle(r, np.asarray(left + right), lrp.epsilon)
+        left, right = xp.abs(left), xp.abs(right)
+    density, kept = settle(r, xp.asarray(left + right), lrp.epsilon)
     part = kept * (lrp.bias_factor / 2)
     return [left * density + part, right * density + part], kept * (1 - lrp.bias_factor)

@@ -4,138 +4,169 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import cast, erf, namespace
 from lstm_explain.operators.numpy_evaluation import of_integers
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add, aligned
 
 # --- functions of one operand: name, derivative ------------------------------------------------------------------
 
 
+Derivative = Callable[[Any, NodeContext], Array]
+
+
 def _function(
     names: str,
-    derivative: Callable[[NodeContext], Array],
-    reads: str,
+    derivative: Derivative,
+    saved: str,
     traits: Trait = Trait.ELEMENTWISE,
-    **more: object,
+    **more: Any,
 ) -> None:
-    """A function of its first operand; `derivative` gives dy/dx element by element."""
+    """Add a function of the first operand. derivative: dy/dx element by element, from the namespace and the node."""
 
     def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
-        return g * derivative(ctx)
+        return g * derivative(namespace(g), ctx)
 
-    add(names, Operator(Kind.ACTIVATION, vjp, traits, differentiable=(0,), saved=(reads,), lrp_saved=(), **more))  # type: ignore[arg-type]
-
-
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    add(names, Operator(Kind.ACTIVATION, vjp, traits, differentiable=(0,), saved=(saved,), lrp_saved=(), **more))
 
 
-def _erf_derivative(x: Array) -> Array:
-    return (2 / math.sqrt(math.pi)) * np.exp(-x * x)
+def _indicator(xp: Any, condition: Array, x: Array) -> Array:
+    """1 where the condition holds, in the type of x."""
+    return xp.astype(xp.asarray(condition), x.dtype)
 
 
-def _normal_cdf(x: Array) -> Array:
-    return (0.5 * (1 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2)))).astype(x.dtype)
+def _sigmoid(xp: Any, x: Array) -> Array:
+    return 0.5 * (1 + xp.tanh(0.5 * x))
 
 
-def _gelu(ctx: NodeContext) -> Array:
+def _erf_derivative(xp: Any, x: Array) -> Array:
+    return (2 / math.sqrt(math.pi)) * xp.exp(-x * x)
+
+
+def _relu(xp: Any, ctx: NodeContext) -> Array:
+    return _indicator(xp, ctx.x(0) > 0, ctx.x(0))
+
+
+def _leaky_relu(xp: Any, ctx: NodeContext) -> Array:
+    x = ctx.x(0)
+    return xp.where(x >= 0, xp.ones_like(x), ctx.attribute("alpha", 0.01))
+
+
+def _thresholded_relu(xp: Any, ctx: NodeContext) -> Array:
+    return _indicator(xp, ctx.x(0) > ctx.attribute("alpha", 1.0), ctx.x(0))
+
+
+def _elu(xp: Any, ctx: NodeContext) -> Array:
+    x = ctx.x(0)
+    return xp.where(x > 0, 1, ctx.attribute("alpha", 1.0) * xp.exp(xp.minimum(x, 0)))
+
+
+def _celu(xp: Any, ctx: NodeContext) -> Array:
+    return xp.exp(xp.minimum(ctx.x(0), 0) / ctx.attribute("alpha", 1.0))
+
+
+def _selu(xp: Any, ctx: NodeContext) -> Array:
+    alpha, gamma = ctx.attribute("alpha", 1.67326319217681884765625), ctx.attribute("gamma", 1.05070102214813232421875)
+    x = ctx.x(0)
+    return gamma * xp.where(x > 0, 1, alpha * xp.exp(xp.minimum(x, 0)))
+
+
+def _gelu(xp: Any, ctx: NodeContext) -> Array:
     x = ctx.x(0)
     if ctx.attribute("approximate", "none") == "tanh" or ctx.node.op == "com.microsoft::FastGelu":
         k = math.sqrt(2 / math.pi)
-        t = np.tanh(k * (x + 0.044715 * x**3))
+        t = xp.tanh(k * (x + 0.044715 * x**3))
         return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x)
-    return _normal_cdf(x) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    normal_cdf = cast(0.5 * (1 + erf(x / math.sqrt(2))), x.dtype)
+    return normal_cdf + x * xp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-def _selu(ctx: NodeContext) -> Array:
-    alpha, gamma = ctx.attribute("alpha", 1.67326319217681884765625), ctx.attribute("gamma", 1.05070102214813232421875)
-    x = ctx.x(0)
-    return gamma * np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))
-
-
-def _hard_sigmoid(ctx: NodeContext) -> Array:
+def _hard_sigmoid(xp: Any, ctx: NodeContext) -> Array:
     slope, offset = ctx.attribute("alpha", 0.2), ctx.attribute("beta", 0.5)
     inner = slope * ctx.x(0) + offset
-    return slope * ((inner > 0) & (inner < 1))
+    return slope * _indicator(xp, (inner > 0) & (inner < 1), inner)
 
 
-def _hard_swish(ctx: NodeContext) -> Array:
+def _hard_swish(xp: Any, ctx: NodeContext) -> Array:
     x = ctx.x(0)
-    return np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + 0.5)).astype(x.dtype)
+    return xp.where(x <= -3, 0, xp.where(x >= 3, 1, x / 3 + 0.5))
 
 
-def _mish(ctx: NodeContext) -> Array:
+def _mish(xp: Any, ctx: NodeContext) -> Array:
     x = ctx.x(0)
-    t = np.tanh(np.logaddexp(0, x))
-    return t + x * (1 - t * t) * _sigmoid(x)
+    t = xp.tanh(xp.logaddexp(xp.zeros_like(x), x))
+    return t + x * (1 - t * t) * _sigmoid(xp, x)
 
 
-def _swish(ctx: NodeContext) -> Array:
+def _swish(xp: Any, ctx: NodeContext) -> Array:
     x, alpha = ctx.x(0), ctx.attribute("alpha", 1.702 if ctx.node.op == "com.microsoft::QuickGelu" else 1.0)
-    g = _sigmoid(alpha * x)
+    g = _sigmoid(xp, alpha * x)
     return g + alpha * x * g * (1 - g)
 
 
-def _clip(ctx: NodeContext) -> Array:
-    low = ctx.x(1) if ctx.has(1) else ctx.attribute("min", -np.inf)
-    high = ctx.x(2) if ctx.has(2) else ctx.attribute("max", np.inf)
+def _clip(xp: Any, ctx: NodeContext) -> Array:
+    low = ctx.x(1) if ctx.has(1) else ctx.attribute("min", -math.inf)
+    high = ctx.x(2) if ctx.has(2) else ctx.attribute("max", math.inf)
     x = ctx.x(0)
-    return ((x >= low) & (x <= high)).astype(x.dtype)
+    return _indicator(xp, (x >= low) & (x <= high), x)
 
 
-def _shrink(ctx: NodeContext) -> Array:
-    return (np.abs(ctx.x(0)) > ctx.attribute("lambd", 0.5)).astype(ctx.x(0).dtype)
+def _shrink(xp: Any, ctx: NodeContext) -> Array:
+    return _indicator(xp, xp.abs(ctx.x(0)) > ctx.attribute("lambd", 0.5), ctx.x(0))
+
+
+def _zero(xp: Any, ctx: NodeContext) -> Array:
+    return xp.zeros_like(ctx.x(0))
 
 
 _GATE = Trait.ELEMENTWISE | Trait.GATE
-_function("Tanh", lambda ctx: 1 - ctx.y() ** 2, "y")
-_function("Sigmoid", lambda ctx: ctx.y() * (1 - ctx.y()), "y", _GATE, pre_activation="logit")
-_function("Relu", lambda ctx: (ctx.x(0) > 0).astype(ctx.x(0).dtype), "x")
-_function("LeakyRelu", lambda ctx: np.where(ctx.x(0) >= 0, 1, ctx.attribute("alpha", 0.01)), "x")
-_function("ThresholdedRelu", lambda ctx: (ctx.x(0) > ctx.attribute("alpha", 1.0)).astype(ctx.x(0).dtype), "x")
-_function(
-    "Elu", lambda ctx: np.where(ctx.x(0) > 0, 1, ctx.attribute("alpha", 1.0) * np.exp(np.minimum(ctx.x(0), 0))), "x"
-)
-_function("Celu", lambda ctx: np.exp(np.minimum(ctx.x(0), 0) / ctx.attribute("alpha", 1.0)), "x")
+_function("Tanh", lambda xp, ctx: 1 - ctx.y() ** 2, "y")
+_function("Sigmoid", lambda xp, ctx: ctx.y() * (1 - ctx.y()), "y", _GATE, pre_activation="logit")
+_function("Relu", _relu, "x")
+_function("LeakyRelu", _leaky_relu, "x")
+_function("ThresholdedRelu", _thresholded_relu, "x")
+_function("Elu", _elu, "x")
+_function("Celu", _celu, "x")
 _function("Selu", _selu, "x")
 _function("HardSigmoid", _hard_sigmoid, "x", _GATE)
 _function("HardSwish", _hard_swish, "x")
-_function("Softplus", lambda ctx: _sigmoid(ctx.x(0)), "x")
-_function("Softsign", lambda ctx: (1 + np.abs(ctx.x(0))) ** -2, "x")
-_function("Gelu com.microsoft::Gelu com.microsoft::FastGelu", _gelu, "x")
+_function("Softplus", lambda xp, ctx: _sigmoid(xp, ctx.x(0)), "x")
+_function("Softsign", lambda xp, ctx: (1 + xp.abs(ctx.x(0))) ** -2, "x")
+_function("Gelu com.microsoft::Gelu", _gelu, "x", numpy_only=("erf",))
+_function("com.microsoft::FastGelu", _gelu, "x")
 _function("Mish", _mish, "x")
 _function("Swish com.microsoft::QuickGelu", _swish, "x")
-_function("Erf", lambda ctx: _erf_derivative(ctx.x(0)), "x")
-_function("Exp", lambda ctx: ctx.y(), "y")
-_function("Log", lambda ctx: 1 / ctx.x(0), "x")
-_function("Sqrt", lambda ctx: 0.5 / ctx.y(), "y")
-_function("Reciprocal", lambda ctx: -(ctx.y() ** 2), "y")
-_function("Abs", lambda ctx: np.sign(ctx.x(0)), "x")
-_function("Sin", lambda ctx: np.cos(ctx.x(0)), "x")
-_function("Cos", lambda ctx: -np.sin(ctx.x(0)), "x")
-_function("Tan", lambda ctx: 1 + ctx.y() ** 2, "y")
-_function("Sinh", lambda ctx: np.cosh(ctx.x(0)), "x")
-_function("Cosh", lambda ctx: np.sinh(ctx.x(0)), "x")
-_function("Asinh", lambda ctx: (1 + ctx.x(0) ** 2) ** -0.5, "x")
-_function("Acosh", lambda ctx: (ctx.x(0) ** 2 - 1) ** -0.5, "x")
-_function("Atanh", lambda ctx: 1 / (1 - ctx.x(0) ** 2), "x")
-_function("Asin", lambda ctx: (1 - ctx.x(0) ** 2) ** -0.5, "x")
-_function("Acos", lambda ctx: -((1 - ctx.x(0) ** 2) ** -0.5), "x")
-_function("Atan", lambda ctx: 1 / (1 + ctx.x(0) ** 2), "x")
+_function("Erf", lambda xp, ctx: _erf_derivative(xp, ctx.x(0)), "x")
+_function("Exp", lambda xp, ctx: ctx.y(), "y")
+_function("Log", lambda xp, ctx: 1 / ctx.x(0), "x")
+_function("Sqrt", lambda xp, ctx: 0.5 / ctx.y(), "y")
+_function("Reciprocal", lambda xp, ctx: -(ctx.y() ** 2), "y")
+_function("Abs", lambda xp, ctx: xp.sign(ctx.x(0)), "x")
+_function("Sin", lambda xp, ctx: xp.cos(ctx.x(0)), "x")
+_function("Cos", lambda xp, ctx: -xp.sin(ctx.x(0)), "x")
+_function("Tan", lambda xp, ctx: 1 + ctx.y() ** 2, "y")
+_function("Sinh", lambda xp, ctx: xp.cosh(ctx.x(0)), "x")
+_function("Cosh", lambda xp, ctx: xp.sinh(ctx.x(0)), "x")
+_function("Asinh", lambda xp, ctx: (1 + ctx.x(0) ** 2) ** -0.5, "x")
+_function("Acosh", lambda xp, ctx: (ctx.x(0) ** 2 - 1) ** -0.5, "x")
+_function("Atanh", lambda xp, ctx: 1 / (1 - ctx.x(0) ** 2), "x")
+_function("Asin", lambda xp, ctx: (1 - ctx.x(0) ** 2) ** -0.5, "x")
+_function("Acos", lambda xp, ctx: -((1 - ctx.x(0) ** 2) ** -0.5), "x")
+_function("Atan", lambda xp, ctx: 1 / (1 + ctx.x(0) ** 2), "x")
 _function("Clip", _clip, "x", Trait.ELEMENTWISE | Trait.ADJUSTS)
 _function("Shrink", _shrink, "x")
-_function("Floor Ceil Round", lambda ctx: np.zeros_like(ctx.x(0)), "x")
-_SIGN = of_integers(lambda node, graph: np.sign)
-_function("Sign", lambda ctx: np.zeros_like(ctx.x(0)), "x", evaluation=_SIGN)
+_function("Floor Ceil Round", _zero, "x")
+_function("Sign", _zero, "x", evaluation=of_integers(lambda node, graph: np.sign))
 
 
 def _prelu(ctx: NodeContext, slot: int, g: Array) -> Array:
-    x = ctx.x(0)
-    return np.where(x >= 0, g, ctx.x(1) * g)
+    return namespace(g).where(ctx.x(0) >= 0, g, ctx.x(1) * g)
 
 
 add(
@@ -155,20 +186,24 @@ def _softmax_axes(ctx: NodeContext, ndim: int) -> tuple[int, ...]:
 
 def _softmax(ctx: NodeContext, slot: int, g: Array) -> Array:
     y = ctx.y()
-    return y * (g - (g * y).sum(axis=_softmax_axes(ctx, y.ndim), keepdims=True))
+    return y * (g - namespace(g).sum(g * y, axis=_softmax_axes(ctx, y.ndim), keepdims=True))
 
 
 def _log_softmax(ctx: NodeContext, slot: int, g: Array) -> Array:
-    y = ctx.y()
-    return g - np.exp(y) * g.sum(axis=_softmax_axes(ctx, y.ndim), keepdims=True)
+    y, xp = ctx.y(), namespace(g)
+    return g - xp.exp(y) * xp.sum(g, axis=_softmax_axes(ctx, y.ndim), keepdims=True)
 
 
-_SCORES = {
-    "saved": ("y",),
-    "lrp_saved": (),
-    "layout": aligned,
-    "axes": axis_rules.aligned,
-    "note": "each score keeps the relevance of its weight",
-}
-add("Softmax", Operator(Kind.ACTIVATION, _softmax, Trait.GATE, pre_activation="logit", **_SCORES))  # type: ignore[arg-type]
-add("LogSoftmax", Operator(Kind.ACTIVATION, _log_softmax, pre_activation="score", **_SCORES))  # type: ignore[arg-type]
+_SOFTMAX = Operator(
+    Kind.ACTIVATION,
+    _softmax,
+    Trait.GATE,
+    saved=("y",),
+    lrp_saved=(),
+    layout=aligned,
+    axes=axis_rules.aligned,
+    pre_activation="logit",
+    note="each score keeps the relevance of its weight",
+)
+add("Softmax", _SOFTMAX)
+add("LogSoftmax", replace(_SOFTMAX, vjp=_log_softmax, traits=Trait.NONE, pre_activation="score"))

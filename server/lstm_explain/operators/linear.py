@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels import reductions
 from lstm_explain.kernels.recurrent_matmul import dense, pack
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import cast, is_numpy, namespace, pad_zeros
 from lstm_explain.operators.contraction import share_matmul
 from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Evaluation, Function
 from lstm_explain.operators.operator import (
@@ -34,24 +36,30 @@ def _matrix_kind(node: Node, live: tuple[int, ...]) -> Kind:
 
 
 def matmul_vjp(a: Array, b: Array, slot: int, g: Array) -> Array:
-    """Gradient of one operand of np.matmul(a, b), whose vectors NumPy completes to matrices."""
+    """Return the gradient of one operand of matmul(a, b), which extends vectors to matrices."""
+    xp = namespace(g)
     if b.ndim == 1:
-        g = np.expand_dims(g, -1)
+        g = xp.expand_dims(g, axis=-1)
     if a.ndim == 1:
-        g = np.expand_dims(g, -2)
+        g = xp.expand_dims(g, axis=-2)
     a2 = a[None, :] if a.ndim == 1 else a
     b2 = b[:, None] if b.ndim == 1 else b
     if slot == 0:
-        return unbroadcast(g @ np.swapaxes(b2, -1, -2), a2.shape).reshape(a.shape)
-    return unbroadcast(np.swapaxes(a2, -1, -2) @ g, b2.shape).reshape(b.shape)
+        return xp.reshape(unbroadcast(g @ b2.mT, a2.shape), a.shape)
+    return xp.reshape(unbroadcast(a2.mT @ g, b2.shape), b.shape)
+
+
+def _placeholder(like: Array, shape: Shape) -> Array:
+    """An operand of which only the shape counts."""
+    xp = namespace(like)
+    return xp.broadcast_to(xp.zeros((), dtype=like.dtype), shape)
 
 
 def _dense(g: Array, weights: Array) -> Array:
-    """g [B, N] @ weights [N, M]."""
-    if not (
-        g.ndim == weights.ndim == 2 and g.dtype == weights.dtype and weights.size <= SMALL and g.dtype.char in "fd"
-    ):
-        return np.asarray(g @ weights)
+    """g [B, N] @ weights [N, M]. On NumPy arrays, a Numba kernel replaces BLAS where the weights are few."""
+    small = g.ndim == weights.ndim == 2 and g.dtype == weights.dtype and weights.size <= SMALL
+    if not (small and is_numpy(g) and g.dtype.char in "fd"):
+        return g @ weights
     out = np.empty((len(g), weights.shape[1]), g.dtype)
     reductions.rows_times(np.ascontiguousarray(g), np.ascontiguousarray(weights), out)
     return out
@@ -60,15 +68,15 @@ def _dense(g: Array, weights: Array) -> Array:
 def _matmul(ctx: NodeContext, slot: int, g: Array) -> Array:
     other = ctx.x(1 - slot)
     if slot == 0 and other.ndim == 2:  # the common case: a dense layer
-        return _dense(g, other.T).reshape(ctx.shape(0))
-    own = np.broadcast_to(np.zeros((), g.dtype), ctx.shape(slot))
+        return namespace(g).reshape(_dense(g, other.T), ctx.shape(0))
+    own = _placeholder(g, ctx.shape(slot))
     return matmul_vjp(own, other, 0, g) if slot == 0 else matmul_vjp(other, own, 1, g)
 
 
 def _matmul_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     other = ctx.x(1 - slot)
-    ones = np.ones_like(other)
-    own = np.broadcast_to(np.zeros((), amount.dtype), ctx.shape(slot))
+    ones = namespace(amount).ones_like(other)
+    own = _placeholder(amount, ctx.shape(slot))
     amount = amount / ctx.shape(slot)[-1 if slot == 0 or own.ndim == 1 else -2]
     return matmul_vjp(own, ones, 0, amount) if slot == 0 else matmul_vjp(ones, own, 1, amount)
 
@@ -118,13 +126,13 @@ def _matmul_function(node: Node, graph: Graph) -> Function | None:
     return None if weights is None or not _is_small(weights) else _times(weights, None)
 
 
-DENSE = Trait.STEPWISE | Trait.NOT_IN_PLACE
+_DENSE = Trait.STEPWISE | Trait.NOT_IN_PLACE
 add(
     "MatMul",
     Operator(
         _matrix_kind,
         _matmul,
-        DENSE,
+        _DENSE,
         saved=("shape", "others"),
         spread=_matmul_spread,
         fan_in=_matmul_fan_in,
@@ -174,7 +182,7 @@ def _gemm_fan_in(ctx: NodeContext, slot: int) -> float:
 def _gemm_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     if slot == 2:
         return unbroadcast(amount, ctx.shape(2))
-    return _gemm_product(ctx, slot, amount / _gemm_units(ctx, slot), np.ones_like(ctx.x(1 - slot)))
+    return _gemm_product(ctx, slot, amount / _gemm_units(ctx, slot), namespace(amount).ones_like(ctx.x(1 - slot)))
 
 
 def _gemm_layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
@@ -205,7 +213,7 @@ add(
     Operator(
         Kind.MAP,
         _gemm,
-        DENSE,
+        _DENSE,
         saved=("shape", "others"),
         bias=_gemm_bias,
         spread=_gemm_spread,
@@ -224,27 +232,29 @@ def _dft_axis(ctx: NodeContext) -> int:
     """An attribute before opset 20."""
     if ctx.node.opset < 20:
         return int(ctx.attribute("axis", 1)) % len(ctx.shape(0))
-    return (int(ctx.x(2).reshape(-1)[0]) if ctx.has(2) else -2) % len(ctx.shape(0))
+    return ctx.integer(2, -2) % len(ctx.shape(0))
 
 
 def _dft_length(ctx: NodeContext) -> int:
-    return int(ctx.x(1).reshape(-1)[0]) if ctx.has(1) else ctx.shape(0)[_dft_axis(ctx)]
+    return ctx.integer(1) if ctx.has(1) else ctx.shape(0)[_dft_axis(ctx)]
 
 
 def _of_extent(array: Array, axis: int, extent: int) -> Array:
-    """Cut off, or filled up with zeros, as the transform itself does to a signal."""
-    kept = array[(*[slice(None)] * axis, slice(extent))]
-    return np.pad(kept, [(0, extent - kept.shape[axis] if i == axis else 0) for i in range(array.ndim)])
+    """Truncate or zero-pad one axis, as the transform itself does to a signal."""
+    index: tuple[Any, ...] = (*(slice(None),) * axis, slice(min(extent, array.shape[axis])), ...)
+    kept = array[index]
+    return pad_zeros(kept, axis, 0, extent - kept.shape[axis])
 
 
 def _dft(ctx: NodeContext, slot: int, g: Array) -> Array:
     """The transform with conjugate weights. Frequencies that a one-sided transform leaves out have no gradient."""
-    shape, axis, length = ctx.shape(0), _dft_axis(ctx), _dft_length(ctx)
-    whole = _of_extent(g[..., 0] + 1j * g[..., 1], axis, length)
+    shape, axis, length, xp = ctx.shape(0), _dft_axis(ctx), _dft_length(ctx), namespace(g)
+    kind = xp.complex64 if g.dtype == xp.float32 else xp.complex128
+    whole = _of_extent(xp.astype(g[..., 0], kind) + 1j * xp.astype(g[..., 1], kind), axis, length)
     inverse = bool(ctx.attribute("inverse", 0))
-    back = np.fft.fft(whole, axis=axis) / length if inverse else np.fft.ifft(whole, axis=axis) * length
+    back = xp.fft.fft(whole, axis=axis) / length if inverse else xp.fft.ifft(whole, axis=axis) * length
     back = _of_extent(back, axis, shape[axis])
-    return np.stack([back.real, back.imag], axis=-1)[..., : shape[-1]].astype(g.dtype)
+    return cast(xp.stack([xp.real(back), xp.imag(back)], axis=-1)[..., : shape[-1]], g.dtype)
 
 
 def _dft_fan_in(ctx: NodeContext, slot: int) -> float:
@@ -253,10 +263,10 @@ def _dft_fan_in(ctx: NodeContext, slot: int) -> float:
 
 def _dft_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     """Numbers that are cut off feed nothing."""
-    shape, axis = ctx.shape(0), _dft_axis(ctx)
-    part = amount.sum(axis=(axis, amount.ndim - 1), keepdims=True) / _dft_fan_in(ctx, slot)
-    used = np.broadcast_to(part, [min(n, _dft_length(ctx)) if i == axis else n for i, n in enumerate(shape)])
-    return _of_extent(used, axis, shape[axis]).astype(amount.dtype)
+    shape, axis, xp = ctx.shape(0), _dft_axis(ctx), namespace(amount)
+    part = xp.sum(amount, axis=(axis, amount.ndim - 1), keepdims=True) / _dft_fan_in(ctx, slot)
+    used = xp.broadcast_to(part, tuple(min(n, _dft_length(ctx)) if i == axis else n for i, n in enumerate(shape)))
+    return cast(_of_extent(used, axis, shape[axis]), amount.dtype)
 
 
 def _dft_layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:

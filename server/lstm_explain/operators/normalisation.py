@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.operators import axis_rules
-from lstm_explain.operators.convolution import batch_layout
+from lstm_explain.operators.array_api import cast, namespace, pad_zeros
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add
+from lstm_explain.operators.windows import batch_layout
 
 
 def _channels(ctx: NodeContext, a: Array) -> Array:
     rank = len(ctx.shape(0))
-    return a.reshape(1, -1, *(1,) * (rank - 2)) if rank > 1 else a
+    return namespace(a).reshape(a, (1, -1, *(1,) * (rank - 2))) if rank > 1 else a
 
 
 def _factor(ctx: NodeContext) -> Array:
     variance = ctx.x(4)
-    return ctx.x(1) / np.sqrt(variance + variance.dtype.type(ctx.attribute("epsilon", 1e-5)))
+    return ctx.x(1) / namespace(variance).sqrt(variance + ctx.attribute("epsilon", 1e-5))
 
 
 def _batch_norm(ctx: NodeContext, slot: int, g: Array) -> Array:
@@ -58,8 +57,8 @@ def _around(ctx: NodeContext, squares: Array, *, transposed: bool) -> Array:
     size = ctx.attribute("size")
     before, behind = (size - 1) // 2, size // 2
     before, behind = (behind, before) if transposed else (before, behind)
-    sums = np.cumsum(np.pad(squares, [(0, 0), (before + 1, behind), *[(0, 0)] * (squares.ndim - 2)]), axis=1)
-    return np.asarray(sums[:, size:] - sums[:, :-size])
+    sums = namespace(squares).cumulative_sum(pad_zeros(squares, 1, before + 1, behind), axis=1)
+    return sums[:, size:, ...] - sums[:, :-size, ...]
 
 
 def _local_response(ctx: NodeContext, slot: int, g: Array) -> Array:
@@ -67,16 +66,19 @@ def _local_response(ctx: NodeContext, slot: int, g: Array) -> Array:
     rate = ctx.attribute("alpha", 1e-4) / ctx.attribute("size")
     base = ctx.attribute("bias", 1.0) + rate * _around(ctx, x * x, transposed=False)
     inner = _around(ctx, g * x * base ** (-beta - 1), transposed=True)
-    return (g * base**-beta - 2 * rate * beta * x * inner).astype(g.dtype)
+    return cast(g * base**-beta - 2 * rate * beta * x * inner, g.dtype)
 
 
-_NOTE = "the scale is a constant of the forward pass"
-_LRN = {
-    "differentiable": (0,),
-    "saved": ("x",),
-    "lrp_saved": (),
-    "layout": batch_layout,
-    "axes": axis_rules.first,
-    "note": _NOTE,
-}
-add("LRN", Operator(Kind.ACTIVATION, _local_response, **_LRN))  # type: ignore[arg-type]
+add(
+    "LRN",
+    Operator(
+        Kind.ACTIVATION,
+        _local_response,
+        differentiable=(0,),
+        saved=("x",),
+        lrp_saved=(),
+        layout=batch_layout,
+        axes=axis_rules.first,
+        note="the scale is a constant of the forward pass",
+    ),
+)

@@ -11,6 +11,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.axis_rules import AxesRule, RolesRule
 from lstm_explain.operators.numpy_evaluation import Evaluation
 
@@ -121,9 +122,15 @@ class NodeContext:
         if attribute in self.node.attributes:
             value = self.node.attributes[attribute]
             return list(value) if isinstance(value, (list, tuple)) else [value]
-        if self.has(slot):
-            return [int(v) for v in self.x(slot).reshape(-1)]
-        return default
+        return self.concrete(slot).reshape(-1).tolist() if self.has(slot) else default
+
+    def concrete(self, slot: int) -> Array:
+        """The operand as a NumPy array whatever the namespace of the others: its values decide shapes and axes."""
+        return NodeContext._value(self, self.node.inputs[slot])
+
+    def integer(self, slot: int, default: int = 0) -> int:
+        """An operand of one integer, such as an axis."""
+        return int(self.concrete(slot).reshape(-1)[0]) if self.has(slot) else default
 
 
 SHAPE = "::shape"
@@ -197,6 +204,8 @@ class Operator:
     states, cell: The slots of initial states of a RECURRENT operator, and the object that runs its kernels.
     evaluation: How NumPy evaluates the operator on small arrays; None where ONNX Runtime always does.
     check: Returns why a node of the operator has no rule, or an empty string.
+    numpy_only: Functions of array_api.py that the rules call, and that keep them from running on other arrays than
+        NumPy's.
     note: A remark for docs/operators.md.
     """
 
@@ -226,6 +235,7 @@ class Operator:
     cell: Callable[[Node, Graph], Recurrent] | None = None
     evaluation: Evaluation | None = None
     check: Callable[[Node], str] = lambda node: ""
+    numpy_only: tuple[str, ...] = ()
     note: str = ""
 
     def kind_of(self, node: Node, live: tuple[int, ...]) -> Kind:
@@ -298,7 +308,8 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
         return g
     extra = g.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
-    return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g.reshape(shape)
+    xp = namespace(g)
+    return xp.reshape(xp.sum(g, axis=axes, keepdims=True) if axes else g, shape)
 
 
 def equal_parts(ctx: NodeContext, slot: int, r: Array) -> Array:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import cast, namespace
 from lstm_explain.operators.numpy_evaluation import Function, constant_integers, of_integers
 from lstm_explain.operators.operator import BatchLayout, Kind, NodeContext, Operator, SamplesMixed, Trait, add
 
 Shape = tuple[int, ...]
+Contribution = Callable[[Any, NodeContext], Array]
 
 # --- sums and means ----------------------------------------------------------------------------------------------
 
@@ -32,12 +37,13 @@ def _reduced_shape(ctx: NodeContext) -> tuple[Shape, Shape, tuple[int, ...]]:
 
 def _reduced_count(ctx: NodeContext, slot: int = 0) -> float:
     shape, kept, _ = _reduced_shape(ctx)
-    return float(np.prod(shape)) / max(float(np.prod(kept)), 1.0)
+    return float(math.prod(shape)) / max(float(math.prod(kept)), 1.0)
 
 
 def _reduce_sum(ctx: NodeContext, slot: int, g: Array) -> Array:
     shape, kept, _ = _reduced_shape(ctx)
-    return np.broadcast_to(g.reshape(kept), shape)
+    xp = namespace(g)
+    return xp.broadcast_to(xp.reshape(g, kept), shape)
 
 
 def _reduce_mean(ctx: NodeContext, slot: int, g: Array) -> Array:
@@ -59,76 +65,97 @@ def _summed(node: Node, graph: Graph) -> Function | None:
     return None if not axes else lambda x: x.sum(tuple(axes), x.dtype, keepdims=keeps)
 
 
-_REDUCES = {
-    "differentiable": (0,),
-    "nondifferentiable": (1,),
-    "saved": ("shape", "operand1"),
-    "layout": reduced_layout,
-    "axes": axis_rules.reduced,
-}
-_AVERAGE = {**_REDUCES, "traits": Trait.SUM_OR_MEAN, "spread": _reduce_mean, "fan_in": _reduced_count}
-add("ReduceSum", Operator(Kind.MAP, _reduce_sum, evaluation=of_integers(_summed), **_AVERAGE))  # type: ignore[arg-type]
-add("ReduceMean", Operator(Kind.MAP, _reduce_mean, **_AVERAGE))  # type: ignore[arg-type]
+_REDUCE_MEAN = Operator(
+    Kind.MAP,
+    _reduce_mean,
+    Trait.SUM_OR_MEAN,
+    differentiable=(0,),
+    nondifferentiable=(1,),
+    saved=("shape", "operand1"),
+    spread=_reduce_mean,
+    fan_in=_reduced_count,
+    layout=reduced_layout,
+    axes=axis_rules.reduced,
+)
+add("ReduceMean", _REDUCE_MEAN)
+add("ReduceSum", replace(_REDUCE_MEAN, vjp=_reduce_sum, evaluation=of_integers(_summed)))
 
 # --- the largest or smallest -------------------------------------------------------------------------------------
 
 
 def _rows(ctx: NodeContext, array: Array) -> tuple[Array, tuple[int, ...]]:
-    """[kept axes, everything reduced], and the order of axes that made it so."""
+    """Return the array as [*kept axes, reduced elements], and the order of its axes in it."""
     axes = reduced_axes(ctx, array.ndim)
     order = (*(i for i in range(array.ndim) if i not in axes), *axes)
     kept = array.ndim - len(axes)
-    moved = array.transpose(order)
-    return moved.reshape(*moved.shape[:kept], -1), order
+    xp = namespace(array)
+    moved = xp.permute_dims(array, order)
+    return xp.reshape(moved, (*moved.shape[:kept], math.prod(moved.shape[kept:]))), order
 
 
 def _from_rows(rows: Array, order: tuple[int, ...], shape: Shape) -> Array:
-    return rows.reshape([shape[i] for i in order]).transpose(np.argsort(order))
+    xp = namespace(rows)
+    inverse = tuple(order.index(axis) for axis in range(len(order)))
+    return xp.permute_dims(xp.reshape(rows, tuple(shape[i] for i in order)), inverse)
 
 
-def _extreme(arg: Callable[..., Array]) -> Callable[[NodeContext, int, Array], Array]:
+def _extreme(arg: str) -> Callable[[NodeContext, int, Array], Array]:
+    """arg: the function of the namespace that finds the first of the extreme elements."""
+
     def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
-        """To the first of the winners."""
         rows, order = _rows(ctx, ctx.x(0))
-        result = np.zeros(rows.shape, g.dtype)
-        winners = arg(rows, axis=-1)[..., None]
-        np.put_along_axis(result, winners, g.reshape(winners.shape), axis=-1)
-        return _from_rows(result, order, ctx.shape(0))
+        xp = namespace(g)
+        winners = getattr(xp, arg)(rows, axis=-1, keepdims=True)
+        chosen = xp.arange(rows.shape[-1], dtype=winners.dtype) == winners
+        return _from_rows(xp.where(chosen, xp.reshape(g, winners.shape), 0), order, ctx.shape(0))
 
     return vjp
 
 
-_CHOICE = {**_REDUCES, "saved": ("x", "shape", "operand1"), "selects_by_value": True}
-add("ReduceMax", Operator(Kind.ROUTING, _extreme(np.argmax), note="the first winner", **_CHOICE))  # type: ignore[arg-type]
-add("ReduceMin", Operator(Kind.ROUTING, _extreme(np.argmin), note="the first winner", **_CHOICE))  # type: ignore[arg-type]
+_REDUCE_MAX = Operator(
+    Kind.ROUTING,
+    _extreme("argmax"),
+    differentiable=(0,),
+    nondifferentiable=(1,),
+    saved=("x", "shape", "operand1"),
+    layout=reduced_layout,
+    axes=axis_rules.reduced,
+    selects_by_value=True,
+    note="the first winner",
+)
+add("ReduceMax", _REDUCE_MAX)
+add("ReduceMin", replace(_REDUCE_MAX, vjp=_extreme("argmin")))
 
 # --- functions of many -------------------------------------------------------------------------------------------
 
 
 def _kept(ctx: NodeContext, array: Array) -> Array:
     """The output's array with the reduced axes in place."""
-    return array.reshape(_reduced_shape(ctx)[1])
+    return namespace(array).reshape(array, _reduced_shape(ctx)[1])
 
 
-def _by_contribution(contribution: Callable[[NodeContext], Array]) -> Callable[[NodeContext, int, Array], Array]:
+def _by_contribution(contribution: Contribution) -> Callable[[NodeContext, int, Array], Array]:
     """Relevance in proportion to what each element adds to the sum inside; in equal parts, where that is zero."""
 
     def distribute(ctx: NodeContext, slot: int, r: Array) -> Array:
-        parts = contribution(ctx)
-        total = parts.sum(axis=reduced_axes(ctx, parts.ndim), keepdims=True)
-        share = np.where(total == 0, 1 / _reduced_count(ctx), parts / np.where(total == 0, 1, total))
-        return (share * _kept(ctx, r)).astype(r.dtype)
+        xp = namespace(r)
+        parts = contribution(xp, ctx)
+        total = xp.sum(parts, axis=reduced_axes(ctx, parts.ndim), keepdims=True)
+        share = xp.where(total == 0, 1 / _reduced_count(ctx), parts / xp.where(total == 0, 1, total))
+        return cast(share * _kept(ctx, r), r.dtype)
 
     return distribute
 
 
 def _reduced(
-    name: str, slope: Callable[[NodeContext, Array], Array], contribution: Callable[[NodeContext], Array], note: str
+    name: str, slope: Callable[[Any, NodeContext, Array], Array], contribution: Contribution, note: str
 ) -> None:
-    """slope: dy/dx, given the output with its reduced axes in place."""
+    """slope: dy/dx, from the namespace, the node and the output with its reduced axes kept."""
 
     def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
-        return np.broadcast_to(_kept(ctx, g) * slope(ctx, _kept(ctx, ctx.y())), ctx.shape(0)).astype(g.dtype)
+        xp = namespace(g)
+        slopes = slope(xp, ctx, _kept(ctx, ctx.y()))
+        return cast(xp.broadcast_to(_kept(ctx, g) * slopes, ctx.shape(0)), g.dtype)
 
     add(
         name,
@@ -153,44 +180,48 @@ def _check_axes(node: Node) -> str:
     return "noop_with_empty_axes without axes has no rule" if nothing else ""
 
 
-def _safe(y: Array) -> Array:
-    return np.where(y == 0, 1, y)
+def _unit_vector(xp: Any, ctx: NodeContext, y: Array) -> Array:
+    return ctx.x(0) / xp.where(y == 0, 1, y)
 
 
-def _softmax_inside(ctx: NodeContext) -> Array:
-    return np.exp(ctx.x(0) - _kept(ctx, ctx.y()))
+def _softmax(xp: Any, ctx: NodeContext) -> Array:
+    return xp.exp(ctx.x(0) - _kept(ctx, ctx.y()))
 
 
-def _product_of_others(ctx: NodeContext, y: Array) -> Array:
+def _product_of_others(xp: Any, ctx: NodeContext, y: Array) -> Array:
     rows, order = _rows(ctx, ctx.x(0))
-    ones = np.ones((*rows.shape[:-1], 1), rows.dtype)
-    before = np.cumprod(np.concatenate([ones, rows[..., :-1]], axis=-1), axis=-1)
-    after = np.cumprod(np.concatenate([ones, rows[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
+    before = xp.cumulative_prod(rows, axis=-1, include_initial=True)[..., :-1]
+    after = xp.flip(xp.cumulative_prod(xp.flip(rows, axis=-1), axis=-1, include_initial=True)[..., :-1], axis=-1)
     return _from_rows(before * after, order, ctx.shape(0))
 
 
-_reduced("ReduceL1", lambda ctx, y: np.sign(ctx.x(0)), lambda ctx: np.abs(ctx.x(0)), "in proportion to abs x")
-_reduced("ReduceL2", lambda ctx, y: ctx.x(0) / _safe(y), lambda ctx: ctx.x(0) ** 2, "in proportion to x^2")
-_reduced("ReduceSumSquare", lambda ctx, y: 2 * ctx.x(0), lambda ctx: ctx.x(0) ** 2, "in proportion to x^2")
-_reduced("ReduceLogSum", lambda ctx, y: np.exp(-y), lambda ctx: ctx.x(0), "in proportion to x")
-_reduced("ReduceLogSumExp", lambda ctx, y: _softmax_inside(ctx), _softmax_inside, "in proportion to exp x")
-_reduced("ReduceProd", _product_of_others, lambda ctx: np.ones_like(ctx.x(0)), "in equal parts")
+def _square(xp: Any, ctx: NodeContext) -> Array:
+    return ctx.x(0) ** 2
+
+
+_reduced("ReduceL1", lambda xp, ctx, y: xp.sign(ctx.x(0)), lambda xp, ctx: xp.abs(ctx.x(0)), "in proportion to abs x")
+_reduced("ReduceL2", _unit_vector, _square, "in proportion to x^2")
+_reduced("ReduceSumSquare", lambda xp, ctx, y: 2 * ctx.x(0), _square, "in proportion to x^2")
+_reduced("ReduceLogSum", lambda xp, ctx, y: xp.exp(-y), lambda xp, ctx: ctx.x(0), "in proportion to x")
+_reduced("ReduceLogSumExp", lambda xp, ctx, y: _softmax(xp, ctx), _softmax, "in proportion to exp x")
+_reduced("ReduceProd", _product_of_others, lambda xp, ctx: xp.ones_like(ctx.x(0)), "in equal parts")
 
 # --- running sums ------------------------------------------------------------------------------------------------
 
 
 def _running_axis(ctx: NodeContext) -> int:
-    return int(ctx.x(1).reshape(-1)[0]) % len(ctx.shape(0))
+    return ctx.integer(1) % len(ctx.shape(0))
 
 
 def _cumulate(ctx: NodeContext, g: Array, *, transposed: bool) -> Array:
     """The operator itself, or its transpose, which sums from the other end."""
     axis = _running_axis(ctx)
     backwards = bool(ctx.attribute("reverse", 0)) != transposed
-    g = np.flip(g, axis) if backwards else g
-    total = np.cumsum(g, axis=axis, dtype=g.dtype)
+    xp = namespace(g)
+    g = xp.flip(g, axis=axis) if backwards else g
+    total = xp.cumulative_sum(g, axis=axis, dtype=g.dtype)
     total = total - g if ctx.attribute("exclusive", 0) else total
-    return np.flip(total, axis) if backwards else total
+    return xp.flip(total, axis=axis) if backwards else total
 
 
 def _cumsum(ctx: NodeContext, slot: int, g: Array) -> Array:
@@ -199,11 +230,10 @@ def _cumsum(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 def _cumsum_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     """The one sum of an exclusive CumSum that is empty has no units: its part goes to all."""
-    units = _cumulate(ctx, np.ones_like(amount), transposed=False)
-    orphans = (
-        np.where(units == 0, amount, 0).sum(axis=_running_axis(ctx), keepdims=True) / ctx.shape(0)[_running_axis(ctx)]
-    )
-    return _cumulate(ctx, np.where(units == 0, 0, amount) / np.maximum(units, 1), transposed=True) + orphans
+    xp, axis = namespace(amount), _running_axis(ctx)
+    units = _cumulate(ctx, xp.ones_like(amount), transposed=False)
+    orphans = xp.sum(xp.where(units == 0, amount, 0), axis=axis, keepdims=True) / ctx.shape(0)[axis]
+    return _cumulate(ctx, xp.where(units == 0, 0, amount) / xp.maximum(units, 1), transposed=True) + orphans
 
 
 def _cumsum_layout(

@@ -10,6 +10,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import namespace, scatter_add
 from lstm_explain.operators.operator import BatchLayout, Kind, NodeContext, Operator, SamplesMixed, add
 
 Shape = tuple[int, ...]
@@ -29,12 +30,13 @@ class Taps:
 
     def back(self, g: Array, axis: int, size: int) -> Array:
         """The transposed map, along `axis`."""
-        g = np.moveaxis(g, axis, 0)
-        result = np.zeros((size, *g.shape[1:]), g.dtype)
+        xp = namespace(g)
+        g = xp.moveaxis(g, axis, 0)
+        result = xp.zeros((size, *g.shape[1:]), dtype=g.dtype)
         column = (-1, *(1,) * (g.ndim - 1))
         for place, weight in zip(self.places.T, self.weights.T, strict=True):
-            np.add.at(result, place, g * weight.astype(g.dtype).reshape(column))
-        return np.moveaxis(result, 0, axis)
+            scatter_add(result, place, g * xp.asarray(weight.reshape(column), dtype=g.dtype))
+        return xp.moveaxis(result, 0, axis)
 
     def even(self) -> Taps:
         """The same inputs in equal parts; those at the border, where the output looks at none."""
@@ -140,7 +142,7 @@ def _axes(ctx: NodeContext, out: Shape) -> Iterator[Axis]:
     shape = ctx.shape(0)
     axes = [int(a) % len(shape) for a in ctx.attribute("axes") or range(len(shape))]
     scales = _scales(ctx, [shape[a] for a in axes], [out[a] for a in axes])
-    region = ctx.x(1).reshape(2, -1).T.tolist() if _crops(ctx.node) else [(0.0, 1.0)] * len(axes)
+    region = ctx.concrete(1).reshape(2, -1).T.tolist() if _crops(ctx.node) else [(0.0, 1.0)] * len(axes)
     for axis, scale, (start, end) in zip(axes, scales, region, strict=True):
         if scale != 1 or out[axis] != shape[axis] or (start, end) != (0.0, 1.0):
             yield Axis(axis, shape[axis], out[axis], scale, (start, end))
@@ -149,14 +151,14 @@ def _axes(ctx: NodeContext, out: Shape) -> Iterator[Axis]:
 def _scales(ctx: NodeContext, sizes: list[int], out: list[int]) -> list[float]:
     given = ctx.attribute("scales")
     slot = 2 if ctx.node.op == "Resize" and ctx.node.opset >= 11 else 1
-    if given is None and ctx.has(slot) and ctx.x(slot).size:
-        given = ctx.x(slot).reshape(-1).tolist()
+    if given is None and ctx.has(slot) and ctx.concrete(slot).size:
+        given = ctx.concrete(slot).reshape(-1).tolist()
     if given is not None:
         return list(given)
     policy = ctx.attribute("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return [o / n for o, n in zip(out, sizes, strict=True)]
-    wanted = [w / n for w, n in zip(ctx.x(3).reshape(-1).tolist(), sizes, strict=True)]
+    wanted = [w / n for w, n in zip(ctx.concrete(3).reshape(-1).tolist(), sizes, strict=True)]
     return [min(wanted) if policy == "not_larger" else max(wanted)] * len(sizes)
 
 
@@ -185,7 +187,8 @@ def _extrapolated(ctx: NodeContext) -> Array | None:
     inside = np.ones(out, bool)
     for axis in _axes(ctx, out):
         inside &= axis.taps(ctx).inside.reshape([-1 if i == axis.axis else 1 for i in range(len(out))])
-    return np.where(inside, 0, value).astype(ctx.dtype)
+    y = ctx.y()
+    return namespace(y).asarray(np.where(inside, 0, value), dtype=y.dtype)
 
 
 def _layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
@@ -216,6 +219,7 @@ add(
         layout=_layout,
         axes=axis_rules.first,
         check=_check,
+        numpy_only=("scatter_add",),
         note="nearest: routing; linear and cubic: epsilon rule",
     ),
 )

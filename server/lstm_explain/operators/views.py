@@ -1,4 +1,4 @@
-"""The same elements under another shape, type or order of axes."""
+"""Operators whose output holds every element of the input once: another shape, type or order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.numpy_evaluation import Function, constant_integers, of_any, of_integers
 from lstm_explain.operators.operator import (
     SAME_PLACES,
@@ -27,7 +28,7 @@ Shape = tuple[int, ...]
 
 
 def _reshape(ctx: NodeContext, slot: int, g: Array) -> Array:
-    return g.reshape(ctx.shape(0))
+    return namespace(g).reshape(g, ctx.shape(0))
 
 
 def reshaped_layout(
@@ -129,7 +130,7 @@ def _permutation(ctx: NodeContext, ndim: int) -> list[int]:
 
 def _transpose(ctx: NodeContext, slot: int, g: Array) -> Array:
     places = _permutation(ctx, g.ndim)
-    return g.transpose([places.index(axis) for axis in range(g.ndim)])
+    return namespace(g).permute_dims(g, tuple(places.index(axis) for axis in range(g.ndim)))
 
 
 def _transposed_layout(
@@ -154,4 +155,51 @@ add(
         axes=axis_rules.transposed,
         evaluation=of_any(_transposed),
     ),
+)
+
+# --- blocks of channels and positions -----------------------------------------------------------------------------
+
+
+def _into_depth(g: Array, block: int, *, columns_first: bool) -> Array:
+    """[N, C, H * block, W * block] -> [N, C * block^2, H, W]."""
+    n, channels, height, width = g.shape
+    xp = namespace(g)
+    split = xp.reshape(g, (n, channels, height // block, block, width // block, block))
+    order = (0, 1, 3, 5, 2, 4) if columns_first else (0, 3, 5, 1, 2, 4)
+    depth = channels * block * block
+    return xp.reshape(xp.permute_dims(split, order), (n, depth, height // block, width // block))
+
+
+def _into_space(g: Array, block: int) -> Array:
+    """[N, block^2 * C, H, W] -> [N, C, H * block, W * block], blocks outermost in the channels."""
+    n, depth, height, width = g.shape
+    xp = namespace(g)
+    split = xp.reshape(g, (n, block, block, depth // block**2, height, width))
+    space = xp.permute_dims(split, (0, 3, 4, 1, 5, 2))
+    return xp.reshape(space, (n, depth // block**2, height * block, width * block))
+
+
+def _depth_to_space(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _into_depth(g, ctx.attribute("blocksize"), columns_first=ctx.attribute("mode", "DCR") == "CRD")
+
+
+def _space_to_depth(ctx: NodeContext, slot: int, g: Array) -> Array:
+    return _into_space(g, ctx.attribute("blocksize"))
+
+
+def _first_layout(
+    ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
+) -> BatchLayout:
+    if layout.axis != 0:
+        raise SamplesMixed
+    return layout
+
+
+add(
+    "DepthToSpace",
+    Operator(Kind.ROUTING, _depth_to_space, differentiable=(0,), layout=_first_layout, axes=axis_rules.batch_only),
+)
+add(
+    "SpaceToDepth",
+    Operator(Kind.ROUTING, _space_to_depth, differentiable=(0,), layout=_first_layout, axes=axis_rules.batch_only),
 )
