@@ -1,4 +1,4 @@
-// Package lstmexplain asks an explanation server for predictions with their reasons.
+// Package lstmexplain requests predictions and their explanations from an explanation server.
 //
 //	client, err := lstmexplain.Connect("127.0.0.1:50051")
 //	result, err := client.Explain(ctx, lstmexplain.Request{
@@ -24,15 +24,15 @@ import (
 	pb "lstmexplain/explainv1"
 )
 
-// Published with the protos for clients of every language: which calls may be sent again, when, and at which codes.
+// The retry policy that is published with the protos for all clients: which calls to retry, when, and for which codes.
 //
 //go:embed explainv1/service_config.json
 var serviceConfig string
 
-// DefaultMaxMessageBytes is the limit for one message, either way, unless WithMaxMessageBytes says another.
+// DefaultMaxMessageBytes is the default limit for one message in either direction; WithMaxMessageBytes changes it.
 const DefaultMaxMessageBytes = 64 << 20
 
-// Client asks an explanation server. It is safe for use by several goroutines.
+// Client calls an explanation server. Several goroutines can use it at the same time.
 type Client struct {
 	connection   *grpc.ClientConn
 	explanations pb.ExplanationServiceClient
@@ -51,7 +51,7 @@ type options struct {
 	more         []grpc.DialOption
 }
 
-// WithTLS encrypts the connection. A nil config trusts the authorities of the system.
+// WithTLS encrypts the connection. With a nil config, the client trusts the authorities of the system.
 func WithTLS(config *tls.Config) Option {
 	return func(o *options) error {
 		if config == nil {
@@ -62,8 +62,8 @@ func WithTLS(config *tls.Config) Option {
 	}
 }
 
-// WithTLSFiles encrypts the connection with PEM files: the authority that signed the server's certificate (empty: those
-// of the system) and, for mutual TLS, the client's own certificate and key.
+// WithTLSFiles encrypts the connection with PEM files: the authority that signed the server's certificate (if empty,
+// those of the system) and, for mutual TLS, the client's own certificate and key.
 func WithTLSFiles(authority, certificate, key string) Option {
 	return func(o *options) error {
 		o.tls = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -91,7 +91,7 @@ func WithToken(token string) Option {
 	return WithTokenSource(func(context.Context) (string, error) { return token, nil })
 }
 
-// WithTokenSource asks source for the bearer token of every call.
+// WithTokenSource calls source for the bearer token of every call.
 func WithTokenSource(source func(context.Context) (string, error)) Option {
 	return func(o *options) error { o.token = source; return nil }
 }
@@ -101,22 +101,23 @@ func WithPlaintextToken() Option {
 	return func(o *options) error { o.plainToken = true; return nil }
 }
 
-// WithoutRetries never sends a call again. By default calls that change nothing are, as the published service config says.
+// WithoutRetries turns retries off. By default, the client retries read-only calls as the published service config
+// specifies.
 func WithoutRetries() Option {
 	return func(o *options) error { o.retries = false; return nil }
 }
 
-// WithMaxMessageBytes limits one message, either way.
+// WithMaxMessageBytes limits the size of one message in either direction.
 func WithMaxMessageBytes(bytes int) Option {
 	return func(o *options) error { o.messageBytes = bytes; return nil }
 }
 
-// WithDialOptions adds options of gRPC's own; they win.
+// WithDialOptions adds gRPC options, which take precedence.
 func WithDialOptions(more ...grpc.DialOption) Option {
 	return func(o *options) error { o.more = append(o.more, more...); return nil }
 }
 
-// Connect makes a client for host:port. Nothing is sent before the first call.
+// Connect creates a client for host:port. It sends nothing before the first call.
 func Connect(address string, chosen ...Option) (*Client, error) {
 	o := options{retries: true, messageBytes: DefaultMaxMessageBytes}
 	for _, option := range chosen {
@@ -144,7 +145,7 @@ func (o options) dialOptions() []grpc.DialOption {
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(o.messageBytes),
 			grpc.MaxCallSendMsgSize(o.messageBytes),
-			grpc.MaxRetryRPCBufferSize(o.messageBytes), // of a larger request there would be no copy to send again
+			grpc.MaxRetryRPCBufferSize(o.messageBytes), // gRPC keeps no copy of a larger request to retry
 		),
 	}
 	if o.token != nil {
@@ -158,7 +159,7 @@ func (o options) dialOptions() []grpc.DialOption {
 	return append(out, o.more...)
 }
 
-// Close closes the connection; calls under way are cancelled.
+// Close closes the connection and cancels running calls.
 func (c *Client) Close() error { return c.connection.Close() }
 
 type bearer func(context.Context) (string, error)
@@ -168,7 +169,7 @@ func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	return map[string]string{"authorization": "Bearer " + token}, err
 }
 
-// RequireTransportSecurity is false: Connect has looked already, and loopback is safe without.
+// RequireTransportSecurity is false because Connect has already checked, and loopback is safe without encryption.
 func (bearer) RequireTransportSecurity() bool { return false }
 
 func isLoopback(address string) bool {

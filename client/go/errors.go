@@ -12,26 +12,26 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Error is what every call returns when it fails. Compare with errors.Is and the Err values, or look inside:
+// Error is the error that every failed call returns. Compare it with errors.Is and the Err values, or inspect it:
 //
 //	var failed *lstmexplain.Error
 //	if errors.As(err, &failed) { log.Print(failed.Field) }
 type Error struct {
 	// Code is the gRPC status.
 	Code codes.Code
-	// Message is what the server, or this client, said.
+	// Message is the message of the server or of this client.
 	Message string
-	// Field is the path of the field of the request that was wrong, for example inputs[0].shape, or empty.
+	// Field is the path of the invalid field of the request, for example inputs[0].shape, or empty.
 	Field string
-	// Node and Op name the node without a rule, if that is why a model cannot be explained.
+	// Node and Op name the unsupported node, if that is the reason for the failure.
 	Node, Op string
-	// RetryAfter is when an overloaded server asked to come back, or 0.
+	// RetryAfter is the time after which an overloaded server asks for a retry, or 0.
 	RetryAfter time.Duration
 
 	cause error
 }
 
-// What can go wrong, for errors.Is.
+// The kinds of errors, for errors.Is.
 var (
 	ErrInvalidRequest   = errors.New("something in the request is wrong")
 	ErrTooLarge         = errors.New("a message is larger than one side allows")
@@ -73,9 +73,9 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-// Is says whether the error is of the kind of one of the Err values, context.DeadlineExceeded or context.Canceled.
+// Is reports whether the error is of the kind of one of the Err values, context.DeadlineExceeded or context.Canceled.
 func (e *Error) Is(target error) bool {
-	// gRPC uses the code of an overload for messages beyond the limit; only its wording tells them apart.
+	// gRPC uses the same code for an overload and for a message above the limit; only the message text differs.
 	if e.Code == codes.ResourceExhausted && strings.Contains(e.Message, "larger than max") {
 		return target == ErrTooLarge || target == ErrInvalidRequest
 	}
@@ -94,7 +94,7 @@ func malformed(format string, arguments ...any) *Error {
 	return &Error{Code: codes.DataLoss, Message: fmt.Sprintf(format, arguments...)}
 }
 
-// fromCall makes the typed error of what gRPC returned; nil stays nil.
+// fromCall converts an error of gRPC to an Error; nil stays nil.
 func fromCall(err error) error {
 	if err == nil {
 		return nil

@@ -12,62 +12,63 @@ import (
 	pb "lstmexplain/explainv1"
 )
 
-// Inputs are a batch: a tensor for every input of the model, with the batch axis that the model has. For an input with a
-// tokenizer it may be Text.
+// Inputs are a batch: one tensor for each input of the model, including the batch axis. An input with a tokenizer also
+// accepts Text.
 type Inputs map[string]Tensor
 
-// Request is one explanation to ask for.
+// Request asks for one explanation.
 type Request struct {
 	Model string
-	// Version is the newest that is ready where it is empty.
+	// Version selects the version; if empty, the newest version that is ready.
 	Version string
 	Inputs  Inputs
-	// Method and Target are the model's defaults where they are nil.
+	// Method and Target are the defaults of the model if they are nil.
 	Method Method
 	Target *Target
-	// Capture are names of inner values whose relevance is wanted too.
+	// Capture names inner values whose relevance the result also contains.
 	Capture []string
-	// ID comes back with the answer of a stream; by default the request's place in it, from "0".
+	// ID identifies the answer in a stream. By default, it is the position of the request in the stream, from "0".
 	ID string
 }
 
-// Result is one batch, explained.
+// Result is the explanation of one batch.
 type Result struct {
-	// Model and Version answered.
+	// Model and Version name the model that answered.
 	Model, Version string
-	// Relevance is by input, of the input's shape; for token ids and text one number a token.
+	// Relevance maps the name of each input to its relevance, in the shape of the input. For token ids and text, it has
+	// one number per token.
 	Relevance map[string]Tensor
-	// Outputs are what the model predicted.
+	// Outputs are the prediction, by output name.
 	Outputs map[string]Tensor
-	// Explained is the scalar explained, a sample each.
+	// Explained holds the explained value of each sample.
 	Explained []float64
-	// Captured is the relevance of the inner values asked for.
+	// Captured is the relevance of the inner values that the request captures.
 	Captured map[string]Tensor
-	// Tokens are the words of inputs sent as text, of the shape of their relevance; padding is the empty string.
+	// Tokens are the tokens of inputs sent as text, in the shape of their relevance. Padding is the empty string.
 	Tokens map[string]Tensor
-	// StandardError is that of the relevance, with ShapleySampling.
+	// StandardError is the standard error of the relevance, for ShapleySampling.
 	StandardError map[string]Tensor
-	// Ledger says where all of Explained went.
+	// Ledger accounts for all of Explained.
 	Ledger Ledger
-	// Method and Target are as the server used them.
+	// Method and Target are those that the server used.
 	Method Method
 	Target *Target
-	// Warnings say why the answer should not be relied on, a sentence each. Without any it can be acted on.
+	// Warnings are reasons not to rely on the answer, one sentence each. If there are none, the answer can be acted on.
 	Warnings []string
-	// ExplainedQuantity is what Explained is of the target's output: "output", the output itself; "logit" or "score", the
-	// value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. It is empty
-	// where the server is older than this field.
+	// ExplainedQuantity says how Explained relates to the output of the target: "output" (the output itself), "logit" (the
+	// value before its Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output
+	// converted to a probability). It is empty if the server is older than this field.
 	ExplainedQuantity string
 }
 
 // Ledger accounts for the explained value of every sample: explained = Inputs + InitialStates + Absorbed + Residual.
 type Ledger struct {
 	Inputs, InitialStates, Absorbed, Residual []float64
-	// ByNode is Absorbed, a node each.
+	// ByNode splits Absorbed by node.
 	ByNode map[string][]float64
 }
 
-// Explain predicts one batch and says why. The context's deadline travels to the server.
+// Explain predicts one batch and explains the prediction. The server also observes the deadline of the context.
 func (c *Client) Explain(ctx context.Context, request Request) (*Result, error) {
 	message, err := request.encode()
 	if err != nil {
@@ -80,16 +81,16 @@ func (c *Client) Explain(ctx context.Context, request Request) (*Result, error) 
 	return decodeResult(response)
 }
 
-// Answer is what a stream gives back for one request: a result, or why there is none.
+// Answer is the answer to one request of a stream: a result or an error.
 type Answer struct {
 	ID     string
 	Result *Result
 	Err    error
 }
 
-// ExplainStream sends many requests over one stream. Answers come as they are ready, in any order. A request that fails
-// is answered by its own Err and the stream goes on; the second value is not nil only if the stream itself breaks, and is
-// then the last. Leaving the loop cancels what has not been answered.
+// ExplainStream sends many requests over one stream. Answers arrive as soon as they are ready, in any order. A request
+// that fails gets its own Err, and the stream continues. The second value is not nil only if the stream itself breaks;
+// that pair is the last one. Leaving the loop cancels all unanswered requests.
 //
 //	for answer, err := range client.ExplainStream(ctx, slices.Values(requests)) { … }
 func (c *Client) ExplainStream(ctx context.Context, requests iter.Seq[Request]) iter.Seq2[Answer, error] {
@@ -196,7 +197,7 @@ func (r Request) encode() (*pb.ExplainRequest, error) {
 	return out, err
 }
 
-// reader decodes one part after another and keeps the first error.
+// reader decodes one part after another and records the first error.
 type reader struct{ err error }
 
 func (r *reader) tensors(messages []*pb.Tensor) map[string]Tensor {

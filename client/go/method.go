@@ -7,7 +7,7 @@ import (
 	pb "lstmexplain/explainv1"
 )
 
-// Set makes a parameter out of its value. A parameter that is nil or empty takes the server's default.
+// Set returns a parameter with the given value. For a parameter that is nil or empty, the server uses its default.
 func Set[T any](value T) *T { return &value }
 
 func encodeRequested(method Method) (*pb.Method, error) {
@@ -15,7 +15,7 @@ func encodeRequested(method Method) (*pb.Method, error) {
 	return encodeMethod(method, &w), w.err
 }
 
-// writer encodes one part after another and keeps the first error.
+// writer encodes one part after another and records the first error.
 type writer struct{ err error }
 
 func (w *writer) tensors(tensors map[string]Tensor, where string) []*pb.Tensor {
@@ -55,7 +55,7 @@ func mapped[V, M any](entries map[string]V, convert func(V) M) map[string]M {
 	return out
 }
 
-// encodeAll takes tensors in the order of their names, so that the same request is the same message.
+// encodeAll encodes tensors in the order of their names, so that equal requests become equal messages.
 func encodeAll(tensors map[string]Tensor, where string) ([]*pb.Tensor, error) {
 	var out []*pb.Tensor
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {

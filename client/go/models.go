@@ -20,17 +20,18 @@ const chunkBytes = 1 << 20
 // ModelSummary is one version of a model.
 type ModelSummary struct {
 	Name, Version string
-	// State is loading, ready, failed or unloaded; Reason says why it failed.
+	// State is loading, ready, failed or unloaded. Reason says why it failed.
 	State, Reason, Description string
 }
 
-// TensorSpec is an input or output: its type by NumPy's name, or string, and each axis's size or symbolic name.
+// TensorSpec declares an input or an output: its type (by NumPy's name, or string), and the size or symbolic name of
+// each axis.
 type TensorSpec struct {
 	Type  string
 	Shape []string
 }
 
-// NodeReport is one node of the graph: the rule that LRP uses there, or why there is none.
+// NodeReport describes one node of the graph: the rule that LRP uses, or the reason why there is none.
 type NodeReport struct {
 	Name, OpType string
 	Supported    bool
@@ -41,24 +42,25 @@ type NodeReport struct {
 type ModelDetail struct {
 	ModelSummary
 	Inputs, Outputs map[string]TensorSpec
-	// LRPSupported says whether LRP can explain the model; perturbation methods always can.
+	// LRPSupported says whether LRP supports the model. Perturbation methods support all models.
 	LRPSupported  bool
 	Nodes         []NodeReport
 	DefaultMethod Method
 	DefaultTarget *Target
-	// ClassNames and FeatureNames are names of the entries of the last axis, by output and input.
+	// ClassNames and FeatureNames are the names of the entries on the last axis, by output and by input.
 	ClassNames, FeatureNames map[string][]string
-	// TextInputs may be sent as text.
+	// TextInputs are the inputs that accept text.
 	TextInputs []string
-	// BatchAxes and TimeAxes are by input; one without such an axis is not there.
+	// BatchAxes and TimeAxes map the name of an input to its batch axis and time axis. They omit inputs without that axis.
 	BatchAxes, TimeAxes map[string]int
-	// GuessedAxes are the inputs for which these two are a guess, to be set in model.yaml.
+	// GuessedAxes are the inputs whose batch and time axes are guesses; set them in model.yaml.
 	GuessedAxes []string
-	// Units are by input or output: one of all entries, or one for each entry of the last axis.
+	// Units map the name of an input or output to its unit: one unit for all entries, or one for each entry on the last
+	// axis.
 	Units map[string][]string
 }
 
-// Models lists every model and version, those that failed to load too.
+// Models lists all models and versions, including those that failed to load.
 func (c *Client) Models(ctx context.Context) ([]ModelSummary, error) {
 	response, err := c.models.ListModels(ctx, &pb.ListModelsRequest{})
 	if err != nil {
@@ -71,7 +73,7 @@ func (c *Client) Models(ctx context.Context) ([]ModelSummary, error) {
 	return out, nil
 }
 
-// Model describes one model. An empty version is the newest that is ready.
+// Model describes one model. An empty version selects the newest version that is ready.
 func (c *Client) Model(ctx context.Context, name, version string) (*ModelDetail, error) {
 	response, err := c.models.GetModel(ctx, &pb.GetModelRequest{Name: name, Version: version})
 	if err != nil {
@@ -80,22 +82,22 @@ func (c *Client) Model(ctx context.Context, name, version string) (*ModelDetail,
 	return decodeDetail(response.GetModel())
 }
 
-// Import is a model to add to the server.
+// Import describes a model to add to the server.
 type Import struct {
 	Name string
-	// Version is one above the newest where it is empty.
+	// Version is the version to add; if empty, the newest version plus one.
 	Version string
 	// Path is the file of the model.
 	Path string
-	// Config is the text of a model.yaml, if any.
+	// Config is the content of model.yaml. Optional.
 	Config string
-	// Files lie beside the model: weights kept apart from it, a tokenizer.
+	// Files are additional files of the model: external weights, or a tokenizer.
 	Files []string
 }
 
-// ImportModel adds a version of a model. The server has to allow imports.
+// ImportModel adds a version of a model. The server must allow imports.
 func (c *Client) ImportModel(ctx context.Context, model Import) (*ModelDetail, error) {
-	ctx, cancel := context.WithCancel(ctx) // an import that is given up must not stay half sent
+	ctx, cancel := context.WithCancel(ctx) // an abandoned import must not remain half sent
 	defer cancel()
 	sum, size, err := digest(model.Path)
 	if err != nil {
@@ -116,7 +118,7 @@ func (c *Client) ImportModel(ctx context.Context, model Import) (*ModelDetail, e
 			err = send(stream, &pb.ImportModelRequest{Part: &pb.ImportModelRequest_File{File: file}}, model.Files[i])
 		}
 	}
-	if err != nil && !errors.Is(err, io.EOF) { // after io.EOF the server's answer says why it stopped listening
+	if err != nil && !errors.Is(err, io.EOF) { // after io.EOF, the server's answer says why it stopped reading
 		return nil, err
 	}
 	response, err := stream.CloseAndRecv()
@@ -126,7 +128,7 @@ func (c *Client) ImportModel(ctx context.Context, model Import) (*ModelDetail, e
 	return decodeDetail(response.GetModel())
 }
 
-// DeleteModel removes a version, or with an empty version the whole model. The server has to allow it.
+// DeleteModel removes a version, or all versions if version is empty. The server must allow it.
 func (c *Client) DeleteModel(ctx context.Context, name, version string) error {
 	_, err := c.models.DeleteModel(ctx, &pb.DeleteModelRequest{Name: name, Version: version})
 	return fromCall(err)

@@ -2,26 +2,28 @@ package lstmexplain
 
 import pb "lstmexplain/explainv1"
 
-// Target is what is explained: one scalar a sample, taken from one output. What is left out is the model's default.
+// Target selects what to explain: one scalar per sample, taken from one output. Fields that are omitted take the
+// defaults of the model.
 type Target struct {
-	// Output is the output's name.
+	// Output is the name of the output.
 	Output string
-	// Indices is a position in one sample's output, one number for each of its axes, or one such position after another
-	// for every sample. Default: the largest entry on the last axis.
+	// Indices is a position in the output of one sample, with one number per axis, or the concatenated positions of all
+	// samples. Default: the largest entry on the last axis.
 	Indices []int64
-	// Contrast is a second position: output[Indices] - output[Contrast] is explained.
+	// Contrast is a second position. The explained value is output[Indices] - output[Contrast].
 	Contrast []int64
-	// Weights explains the sum of weights times output; it has the shape of one sample's output and excludes Indices.
+	// Weights explains the sum of weights times output. It has the shape of the output of one sample and cannot be
+	// combined with Indices.
 	Weights *Tensor
-	// BatchAxis is the axis of the output along which samples lie.
+	// BatchAxis is the batch axis of the output.
 	BatchAxis *int32
 	// NoBatchAxis is for a model of one sample without a batch axis.
 	NoBatchAxis bool
-	// PreActivation explains the value before a Softmax, LogSoftmax or Sigmoid at the output's end; default true.
+	// PreActivation selects the value before a final Softmax, LogSoftmax or Sigmoid of the output. Default: true.
 	PreActivation *bool
 }
 
-// At is the target at one position of the default output.
+// At returns the target at one position of the default output.
 func At(indices ...int64) *Target { return &Target{Indices: indices} }
 
 func (t *Target) encode() (*pb.Target, error) {

@@ -8,15 +8,15 @@ import (
 	pb "lstmexplain/explainv1"
 )
 
-// Float16 is an IEEE 754 binary16 number by its bits; Go has no such type.
+// Float16 holds the bits of an IEEE 754 binary16 number, because Go has no such type.
 type Float16 uint16
 
-// Element is what a Tensor can hold.
+// Element is an element type of a Tensor.
 type Element interface {
 	float32 | float64 | Float16 | int32 | int64 | bool | string
 }
 
-// Tensor is a dense array: its elements in row-major order and the extent of each axis.
+// Tensor is a dense array: its elements in row-major order, and the size of each axis.
 type Tensor struct {
 	// Shape is empty for a scalar.
 	Shape []int
@@ -32,16 +32,16 @@ func Array[T Element](data []T, shape ...int) Tensor {
 	return Tensor{Shape: shape, Data: data}
 }
 
-// Text makes a tensor of texts, one a sample, for a model with a tokenizer.
+// Text makes a tensor of texts, one per sample, for a model with a tokenizer.
 func Text(texts ...string) Tensor { return Array(texts) }
 
-// Of returns the elements if they are of type T, else nil.
+// Of returns the elements if they are of type T, otherwise nil.
 func Of[T Element](t Tensor) []T {
 	data, _ := t.Data.([]T)
 	return data
 }
 
-// Floats returns the elements of a tensor of float32, float64, int32 or int64 as float64; nil for the others.
+// Floats returns the elements of a tensor of float32, float64, int32 or int64 as float64, and nil for other types.
 func (t Tensor) Floats() []float64 {
 	switch data := t.Data.(type) {
 	case []float64:
@@ -64,7 +64,7 @@ func converted[T float32 | int32 | int64](data []T) []float64 {
 	return out
 }
 
-// encode makes the message; where says which argument the tensor is, for the error.
+// encode builds the message. where names the argument for the error.
 func (t Tensor) encode(name, where string) (*pb.Tensor, error) {
 	message := &pb.Tensor{Name: name, Shape: make([]int64, len(t.Shape))}
 	count := 1

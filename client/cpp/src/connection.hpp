@@ -14,7 +14,7 @@
 
 namespace lstm_explain {
 
-/// Published with the protos for clients of every language: which calls may be sent again, when, and at which codes.
+/// The retry policy that is published with the protos for all clients: which calls to retry, when, and for which codes.
 extern const char* const SERVICE_CONFIG;
 
 struct Connection {

@@ -26,7 +26,7 @@ const char* name(StatusCode code) {
 Error::Error(Failure failure) : std::runtime_error(sentence(failure)), failure_(std::move(failure)) {}
 
 void Error::raise() const {
-  // gRPC has one code for an overload and for a message beyond the limit; only its wording tells them apart.
+  // gRPC uses the same code for an overload and for a message above the limit; only the message text differs.
   const bool too_large = message().find("larger than max") != std::string::npos;
   switch (code()) {
     case StatusCode::invalid_argument:

@@ -20,7 +20,7 @@ void encode(const Tensor& tensor, const std::string& name, v1::Tensor* out);
 Tensor decode(const v1::Tensor& message);
 
 void encode(const Method& method, v1::Method* out);
-/// None where no method is set, or one that this client does not know.
+/// None if no method is set, or if this client does not know it.
 std::optional<Method> decode(const v1::Method& message);
 
 void encode(const Target& target, v1::Target* out);

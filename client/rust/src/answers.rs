@@ -12,19 +12,20 @@ use tonic::{Status, Streaming};
 use crate::explanation::{Explanation, missing};
 use crate::{error::Error, proto, proto::explain_stream_response::Result as Item};
 
-/// What a stream gives back for one request.
+/// The answer to one request of a stream.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The request's id.
+    /// The id of the request.
     pub id: String,
-    /// The explanation, or why there is none; other requests of the stream do not mind.
+    /// The explanation or an error. An error does not affect other requests of the stream.
     pub result: Result<Explanation, Error>,
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Streaming<proto::ExplainStreamResponse>, Status>> + Send>>;
 
-/// Answers as they are ready, in any order. An `Err` is the stream's own end; dropping this cancels what is left.
+/// Answers in the order in which they become ready. An `Err` means that the stream itself broke.
+/// Dropping the stream cancels all unanswered requests.
 #[must_use = "nothing is sent before the first answer is asked for"]
 pub struct Answers(State);
 
@@ -39,7 +40,7 @@ impl Answers {
         Self(State::Opening(opening))
     }
 
-    /// The next answer; `None` after the last.
+    /// Returns the next answer, or `None` after the last one.
     pub async fn next(&mut self) -> Option<Result<Answer, Error>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }

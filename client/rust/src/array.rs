@@ -56,7 +56,7 @@ element!(f32 => F32, f64 => F64, i32 => I32, i64 => I64, bool => Bool, String =>
 impl Array {
     /// An array of this shape out of its elements in row-major order.
     ///
-    /// Fails with [`ErrorKind::InvalidRequest`] where their number is not the product of the extents.
+    /// Fails with [`ErrorKind::InvalidRequest`] if their number is not the product of the sizes.
     pub fn new<T: Element>(shape: impl Into<Vec<usize>>, values: impl Into<Vec<T>>) -> Result<Self, Error> {
         Self::from_data(shape.into(), T::wrap(values.into()))
     }
@@ -72,7 +72,7 @@ impl Array {
         Ok(Self { shape, data })
     }
 
-    /// The extent of each axis, outermost first.
+    /// The size of each axis, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }

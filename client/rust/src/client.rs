@@ -21,7 +21,8 @@ use crate::retry::Retry;
 
 type Authorized = InterceptedService<Channel, Authorization>;
 
-/// Asks an explanation server. Clones share one connection; a call is cancelled by dropping its future.
+/// Calls an explanation server. Clones share one connection; a call is cancelled by dropping its
+/// future.
 #[derive(Clone)]
 pub struct Client {
     explanations: ExplanationServiceClient<Authorized>,
@@ -61,7 +62,7 @@ impl Client {
         }
     }
 
-    /// Predicts one batch and says why.
+    /// Predicts one batch and explains the prediction.
     pub async fn explain(&self, request: Explain) -> Result<Explanation, Error> {
         let call = |message| {
             let mut stub = self.explanations.clone();
@@ -70,7 +71,8 @@ impl Client {
         self.unary("Explain", request.message, request.timeout, call).await?.try_into()
     }
 
-    /// Many requests over one stream; each is answered by its id. `timeout` is for the whole stream.
+    /// Sends many requests over one stream. Each answer carries the id of its request. `timeout`
+    /// applies to the whole stream.
     pub fn explain_stream<S>(&self, requests: S, timeout: Option<Duration>) -> Answers
     where
         S: Stream<Item = Explain> + Send + 'static,
@@ -89,7 +91,7 @@ impl Client {
         Answers::new(Box::pin(async move { Ok(stub.explain_stream(call).await?.into_inner()) }))
     }
 
-    /// Every model and version, those that failed to load too.
+    /// Lists all models and versions, including those that failed to load.
     pub async fn models(&self) -> Result<Vec<ModelSummary>, Error> {
         let call = |message| {
             let mut stub = self.models.clone();
@@ -98,12 +100,13 @@ impl Client {
         Ok(self.unary("ListModels", proto::ListModelsRequest {}, None, call).await?.models)
     }
 
-    /// The newest version of a model that is ready: its inputs, outputs, defaults, and what can be explained.
+    /// Describes the newest version of a model that is ready: its inputs, outputs and defaults, and
+    /// what can be explained.
     pub async fn model(&self, name: impl Into<String>) -> Result<ModelDetail, Error> {
         self.model_version(name, "").await
     }
 
-    /// The same of one version.
+    /// Describes one version of a model.
     pub async fn model_version(
         &self,
         name: impl Into<String>,
@@ -117,14 +120,15 @@ impl Client {
         self.unary("GetModel", request, None, call).await?.model.ok_or_else(|| missing("model"))
     }
 
-    /// Adds a model. Needs a server that allows imports.
+    /// Adds a model. The server must allow imports.
     pub async fn import_model(&self, import: Import) -> Result<ModelDetail, Error> {
         let parts = tokio_stream::iter(import.messages());
         let response = self.models.clone().import_model(parts).await?.into_inner();
         response.model.ok_or_else(|| missing("model"))
     }
 
-    /// Removes a version of a model; an empty `version` is every version. Needs a server that allows it.
+    /// Removes a version of a model, or all versions if `version` is empty. The server must allow
+    /// it.
     pub async fn delete_model(&self, name: impl Into<String>, version: impl Into<String>) -> Result<(), Error> {
         let request = proto::DeleteModelRequest { name: name.into(), version: version.into() };
         let call = |message| {

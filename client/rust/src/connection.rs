@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::retry::Retry;
 use crate::retry_policy::MAX_ATTEMPTS;
 
-/// An encrypted connection. Certificates and keys are PEM.
+/// Settings of an encrypted connection. Certificates and keys are PEM.
 #[derive(Clone, Debug)]
 pub struct Tls(ClientTlsConfig);
 
@@ -28,7 +28,7 @@ impl Tls {
         Self(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
     }
 
-    /// The client's own certificate and its key, for mutual TLS.
+    /// The certificate and key of the client, for mutual TLS.
     pub fn identity(self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
         Self(self.0.identity(Identity::from_pem(certificate, key)))
     }
@@ -89,19 +89,20 @@ impl Builder {
         self
     }
 
-    /// For calls that set none of their own; default one minute; `None`: wait for ever. Streams and imports have none.
+    /// The time limit of calls without a limit of their own. Default: one minute; `None` means no
+    /// limit. Streams and imports have no default limit.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// Limit for one message, either way; default 64 MiB.
+    /// Size limit for one message in either direction; default 64 MiB.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
     }
 
-    /// How often a call that changes nothing is tried in all, 1 to 5; default 5.
+    /// How often to try a read-only call in total, 1 to 5. Default: 5.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self

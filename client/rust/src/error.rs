@@ -1,4 +1,4 @@
-//! Everything that can go wrong.
+//! The errors of this client.
 
 use std::{fmt, time::Duration};
 
@@ -18,37 +18,37 @@ struct Inner {
     status: Option<Status>,
 }
 
-/// What sort of thing went wrong.
+/// The kinds of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Something in the request is wrong; [`Error::field`] says what. Sending it again cannot help.
+    /// The request is invalid; [`Error::field`] names the field. A retry cannot help.
     InvalidRequest,
-    /// A message is larger than one side allows.
+    /// A message is larger than the client or the server allows.
     TooLarge,
-    /// There is no such model, or no such version of it.
+    /// The model or the version does not exist.
     ModelNotFound,
-    /// The version that was to be imported is there already.
+    /// The imported version already exists.
     AlreadyExists,
-    /// The method cannot pass through the model, or the model failed to load; see [`Error::node`].
+    /// The method does not support the model, or the model failed to load; see [`Error::node`].
     NotExplainable,
-    /// The server has too much to do; see [`Error::retry_after`].
+    /// The server is overloaded; see [`Error::retry_after`].
     Overloaded,
     /// The token or certificate is missing or not accepted.
     Unauthenticated,
-    /// The caller is known and may not do this.
+    /// The caller lacks the permission for this call.
     PermissionDenied,
-    /// The answer did not come in time.
+    /// The answer did not arrive in time.
     DeadlineExceeded,
     /// The server cancelled the call.
     Cancelled,
-    /// The server cannot be reached, after every retry.
+    /// The server could not be reached, even with retries.
     Unavailable,
-    /// The server does not know the call, or has it turned off.
+    /// The server does not know the call, or the call is turned off.
     Unimplemented,
-    /// Something went wrong inside the server.
+    /// An internal error of the server.
     ServerFault,
-    /// The answer came and cannot be read: client and server do not fit together.
+    /// The answer cannot be read, because client and server are incompatible.
     MalformedResponse,
 }
 
@@ -64,22 +64,22 @@ impl Error {
         error
     }
 
-    /// What sort of thing went wrong.
+    /// The kinds of errors.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What the server, or this client, said.
+    /// The message of the server or of this client.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// Path of the field of the request that was wrong, for example `inputs[0].shape`, or empty.
+    /// Path of the invalid field of the request, for example `inputs[0].shape`, or empty.
     pub fn field(&self) -> &str {
         &self.0.field
     }
 
-    /// How long to wait before the next try, as the server asked.
+    /// How long to wait before the next try, as the server requests.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -89,12 +89,12 @@ impl Error {
         self.0.status.as_ref()
     }
 
-    /// Name of the node that the method cannot pass through, if that is why.
+    /// Name of the unsupported node, if that is the reason for the failure.
     pub fn node(&self) -> Option<String> {
         self.info("node")
     }
 
-    /// Operator of the node that the method cannot pass through, if that is why.
+    /// Operator of the unsupported node, if that is the reason for the failure.
     pub fn op(&self) -> Option<String> {
         self.info("op")
     }
@@ -127,7 +127,8 @@ impl From<Status> for Error {
 fn kind(status: &Status) -> ErrorKind {
     match status.code() {
         Code::InvalidArgument => ErrorKind::InvalidRequest,
-        // tonic's and gRPC's own words for messages beyond the limit; only they tell these from overload.
+        // The texts of tonic and gRPC for messages above the limit; only the text distinguishes
+        // these from an overload.
         Code::OutOfRange | Code::ResourceExhausted
             if ["message length too large", "larger than max"].iter().any(|words| status.message().contains(words)) =>
         {

@@ -1,11 +1,11 @@
-//! What to ask for.
+//! A request for one explanation.
 
 use std::time::Duration;
 
 use crate::proto::{self, method, rule};
 use crate::{array::Array, target::Target};
 
-/// One explanation to ask for.
+/// A request for one explanation.
 ///
 /// ```
 /// use lstm_explain_client::{Explain, Lrp, ProductRule, Target};
@@ -23,49 +23,52 @@ pub struct Explain {
 }
 
 impl Explain {
-    /// By the newest version of this model that is ready.
+    /// Requests an explanation by the newest version of this model that is ready.
     pub fn new(model: impl Into<String>) -> Self {
         let message = proto::ExplainRequest { model: model.into(), ..Default::default() };
         Self { message, id: None, timeout: None }
     }
 
-    /// By this version.
+    /// Selects the version of the model.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.message.version = version.into();
         self
     }
 
-    /// An input of the model, with the batch axis that the model has. An input with a tokenizer takes text too.
+    /// An input of the model, including the batch axis. An input with a tokenizer also accepts
+    /// text.
     pub fn input(mut self, name: impl Into<String>, array: impl Into<Array>) -> Self {
         self.message.inputs.push(array.into().to_tensor(name));
         self
     }
 
-    /// How relevance is computed; default: as the model's settings say, else by LRP.
+    /// How to compute relevance. Default: the default of the model (model.yaml), otherwise LRP.
     pub fn method(mut self, method: impl Into<method::Method>) -> Self {
         self.message.method = Some(proto::Method { method: Some(method.into()) });
         self
     }
 
-    /// What is explained: a [`Target`], or an index; default: the model's.
+    /// What to explain: a [`Target`] or an index. Default: the default of the model.
     pub fn target(mut self, target: impl Into<Target>) -> Self {
         self.message.target = Some(target.into().0);
         self
     }
 
-    /// An inner value of the graph whose relevance is wanted too.
+    /// An inner value of the graph whose relevance the result also contains.
     pub fn capture(mut self, name: impl Into<String>) -> Self {
         self.message.capture.push(name.into());
         self
     }
 
-    /// How long to wait for the answer, retries included; in a stream, the client's own timeout holds.
+    /// How long to wait for the answer, including retries. In a stream, the timeout of the stream
+    /// applies instead.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// What the answer in a stream is called; default: the request's place in it, from "0".
+    /// Identifies the answer in a stream. By default, the position of the request in the stream,
+    /// from "0".
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self

@@ -1,41 +1,44 @@
-//! What comes back.
+//! The explanation of one batch.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::{array::Array, proto};
 
-/// One batch, explained.
+/// The explanation of one batch.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Which model answered.
+    /// Model and version that answered.
     pub model: String,
-    /// And which version of it.
+    /// Version of the model that answered.
     pub version: String,
-    /// Input name to relevance, of the input's shape; for token ids and text one number a token.
+    /// Maps the name of each input to its relevance, in the shape of the input. For token ids and
+    /// text, it has one number per token.
     pub relevance: BTreeMap<String, Array>,
-    /// Output name to what the model predicted.
+    /// The prediction, by output name.
     pub outputs: BTreeMap<String, Array>,
-    /// The scalars explained, shape `[batch]`.
+    /// The explained values, in shape `[batch]`.
     pub explained: Array,
-    /// Relevance of the inner values asked for.
+    /// Relevance of the inner values that the request captures.
     pub captured: BTreeMap<String, Array>,
-    /// Where all of `explained` went.
+    /// Accounts for all of `explained`.
     pub ledger: Ledger,
-    /// For inputs sent as text: the tokens, of the relevance's shape; padding is the empty string.
+    /// The tokens of inputs sent as text, in the shape of their relevance. Padding is the empty
+    /// string.
     pub tokens: BTreeMap<String, Array>,
-    /// Where the method draws samples: the standard error of the relevance, of its shape.
+    /// For methods that draw samples, the standard error of the relevance, in its shape.
     pub standard_error: BTreeMap<String, Array>,
-    /// The method with every parameter as used.
+    /// The method that the server used, with all parameters.
     pub method: Option<proto::method::Method>,
-    /// The target as used, with one position a sample.
+    /// The target that the server used, with one position per sample.
     pub target: Option<proto::Target>,
-    /// Why the answer should not be relied on, a sentence each; empty: it can be acted on.
+    /// Reasons not to rely on the answer, one sentence each. If empty, the answer can be acted on.
     pub warnings: Vec<String>,
-    /// What `explained` is of the target's output: `output`, the output itself; `logit` or `score`, the value before its
-    /// Softmax or Sigmoid, or before its LogSoftmax; `probability`, the output made one. Empty: the server is older
-    /// than this field.
+    /// How `explained` relates to the output of the target: `output` (the output itself), `logit`
+    /// (the value before its Softmax or Sigmoid), `score` (the value before its LogSoftmax) or
+    /// `probability` (the output converted to a probability). Empty if the server is older than
+    /// this field.
     pub explained_quantity: String,
 }
 
@@ -47,11 +50,13 @@ pub struct Ledger {
     pub inputs: Array,
     /// Relevance of initial states that are constants of the model.
     pub initial_states: Array,
-    /// With LRP what biases, constants and stabilisers kept; with a method that has a baseline, what that scores.
+    /// For LRP, the relevance that biases, constants and stabilisers absorb. For a method with a
+    /// baseline, the value of the baseline.
     pub absorbed: Array,
-    /// What is left: with LRP rounding, else by how much the relevance misses the explained value.
+    /// The rest. For LRP, rounding; for other methods, the amount by which the relevance misses the
+    /// explained value.
     pub residual: Array,
-    /// `absorbed`, a node each.
+    /// `absorbed`, split by node.
     pub by_node: BTreeMap<String, Array>,
 }
 

@@ -8,7 +8,7 @@ use crate::proto::{ImportModelFile, ImportModelRequest, ImportModelStart};
 
 const CHUNK: usize = 1 << 20;
 
-/// A model to add.
+/// A model to add to the server.
 #[derive(Clone, Debug)]
 pub struct Import {
     start: ImportModelStart,
@@ -17,7 +17,7 @@ pub struct Import {
 }
 
 impl Import {
-    /// A version of the model `name`, one above the newest, out of the bytes of an ONNX file.
+    /// Imports the bytes of an ONNX file as the newest version of the model `name` plus one.
     pub fn new(name: impl Into<String>, model: impl Into<Vec<u8>>) -> Self {
         let model = Bytes::from(model.into());
         let start = ImportModelStart {
@@ -29,20 +29,20 @@ impl Import {
         Self { start, model, files: Vec::new() }
     }
 
-    /// As this version.
+    /// Selects the version.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.start.version = version.into();
         self
     }
 
-    /// The text of a model.yaml.
+    /// The content of model.yaml.
     pub fn config(mut self, yaml: impl Into<String>) -> Self {
         self.start.config_yaml = yaml.into();
         self
     }
 
-    /// A file that lies beside the model (weights that are kept apart from it, a tokenizer), by the name that the model
-    /// or its config calls it.
+    /// Adds another file of the model (external weights, or a tokenizer) under the name by which
+    /// the model or its config refers to it.
     pub fn file(mut self, name: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
         let content = Bytes::from(content.into());
         let sha256 = sha256(&content);

@@ -1,4 +1,4 @@
-//! Client of the explanation server: ask for a prediction and get it with its reasons.
+//! Client of the explanation server, which returns predictions together with their explanations.
 //!
 //! ```no_run
 //! # #[tokio::main]

@@ -2,8 +2,9 @@
 
 use crate::{array::Array, proto};
 
-/// The scalar that is explained, one a sample, taken from one output of the model. Everything left out takes the
-/// model's default; its index is the largest entry on the last axis.
+/// Selects what to explain: one scalar per sample, taken from one output of the model. Parts that
+/// are omitted take the defaults of the model; the default index is the largest entry on the last
+/// axis.
 ///
 /// ```
 /// use lstm_explain_client::Target;
@@ -14,17 +15,18 @@ use crate::{array::Array, proto};
 pub struct Target(pub(crate) proto::Target);
 
 impl Target {
-    /// One position for the whole batch, on the output's only axis beside the batch.
+    /// One position for the whole batch, on the only axis of the output besides the batch axis.
     pub fn index(index: i64) -> Self {
         Self::indices([index])
     }
 
-    /// A position in one sample's output, one number an axis; or one position a sample, one after the other.
+    /// A position in the output of one sample, with one number per axis, or the concatenated
+    /// positions of all samples.
     pub fn indices(indices: impl Into<Vec<i64>>) -> Self {
         Self(proto::Target { indices: indices.into(), ..Default::default() })
     }
 
-    /// Explains sum(weights * output); `weights` has the shape of one sample's output.
+    /// Explains sum(weights * output); `weights` has the shape of the output of one sample.
     pub fn weights(weights: impl Into<Array>) -> Self {
         Self(proto::Target { weights: Some(weights.into().to_tensor("")), ..Default::default() })
     }
@@ -46,14 +48,14 @@ impl Target {
         self
     }
 
-    /// The output's axis along which samples lie; `None` for a model without one.
+    /// The batch axis of the output; `None` for a model without one.
     pub fn batch_axis(mut self, axis: impl Into<Option<i32>>) -> Self {
         self.0.batch_axis = axis.into();
         self.0.no_batch_axis = self.0.batch_axis.is_none();
         self
     }
 
-    /// Whether the value before a Softmax, LogSoftmax or Sigmoid at the output's end is explained.
+    /// Whether to explain the value before a final Softmax, LogSoftmax or Sigmoid of the output.
     pub fn pre_activation(mut self, before: bool) -> Self {
         self.0.pre_activation = Some(before);
         self

@@ -14,30 +14,33 @@ import { fromResponse, type Result } from "./result.js";
 import { type Target, toWire as targetToWire } from "./target.js";
 import { allToWire, type TensorLike } from "./tensor.js";
 
-/** One explanation to ask for. */
+/** A request for one explanation. */
 export interface Request {
   model: string;
-  /** Default: the newest that is ready. */
+  /** Default: the newest version that is ready. */
   version?: string;
-  /** By input, with the batch axis that the model has; for an input with a tokenizer also texts, one a sample. */
+  /**
+   * One tensor for each input, by name, including the batch axis. An input with a tokenizer also accepts texts, one per
+   * sample.
+   */
   inputs: Record<string, TensorLike>;
-  /** Default: the model's. */
+  /** Default: the default of the model. */
   method?: Method;
-  /** A number is a position in the default output. Default: the model's. */
+  /** A number is a position in the default output. Default: the default of the model. */
   target?: Target | number;
-  /** Names of inner values whose relevance is wanted too. */
+  /** Names of inner values whose relevance the result also contains. */
   capture?: readonly string[];
-  /** Comes back with the answer of a stream; default: the request's place in it, from "0". */
+  /** Identifies the answer in a stream. By default, the position of the request in the stream, from "0". */
   id?: string;
 }
 
-/** How long a call may take, and how to cancel it. */
+/** The time limit of a call, and its cancellation. */
 export interface Options {
   timeoutMs?: number;
   signal?: AbortSignal;
 }
 
-/** What a stream gives back for one request: a result, or why there is none. */
+/** The answer to one request of a stream: a result or an error. */
 export type Answer = { id: string; result: Result; error?: undefined } | { id: string; error: ExplainError; result?: undefined };
 
 interface Cancellable {
@@ -52,7 +55,7 @@ type Unary<Q, R> = (
 ) => ClientUnaryCall;
 
 /**
- * Asks an explanation server; nothing is sent before the first call. Every call rejects with an ExplainError.
+ * Calls an explanation server; nothing is sent before the first call. Every call rejects with an ExplainError.
  *
  * ```ts
  * using client = new Client("127.0.0.1:50051");
@@ -72,15 +75,16 @@ export class Client implements Disposable {
     this.#models = new modelStubs.ModelServiceClient(address, secured, shared);
   }
 
-  /** Predicts one batch and says why. */
+  /** Predicts one batch and explains the prediction. */
   async explain(request: Request, options: Options = {}): Promise<Result> {
     const message = toMessage(request);
     return fromResponse(await this.#unary(this.#explanations.explain, this.#explanations, message, options));
   }
 
   /**
-   * Many requests over one stream. Answers come as they are ready, in any order. A request that fails is answered by its
-   * own error and the stream goes on; this throws only if the stream itself breaks. Leaving the loop cancels the rest.
+   * Sends many requests over one stream. Answers arrive as soon as they are ready, in any order. A request that fails
+   * gets its own error, and the stream continues. This method throws only if the stream itself breaks. Leaving the loop
+   * cancels all unanswered requests.
    */
   async *explainStream(
     requests: Iterable<Request> | AsyncIterable<Request>,
@@ -106,19 +110,19 @@ export class Client implements Disposable {
     }
   }
 
-  /** Every model and version, those that failed to load too. */
+  /** Lists all models and versions, including those that failed to load. */
   async models(options: Options = {}): Promise<ModelSummary[]> {
     const response = await this.#unary(this.#models.listModels, this.#models, {}, options);
     return response.models.map(summary);
   }
 
-  /** One model with its inputs, outputs, defaults, and what can be explained. */
+  /** Describes one model: its inputs, outputs and defaults, and what can be explained. */
   async model(name: string, version = "", options: Options = {}): Promise<ModelDetail> {
     const response = await this.#unary(this.#models.getModel, this.#models, { name, version }, options);
     return detail(response.model);
   }
 
-  /** Adds a version of a model. The server has to allow imports. */
+  /** Adds a version of a model. The server must allow imports. */
   async importModel(model: Import, options: Options = {}): Promise<ModelDetail> {
     const metadata = await this.#metadata();
     return await new Promise((resolve, reject) => {
@@ -142,7 +146,7 @@ export class Client implements Disposable {
     });
   }
 
-  /** Removes a version, or every version of a model. The server has to allow it. */
+  /** Removes one version or all versions of a model. The server must allow it. */
   async deleteModel(name: string, version = "", options: Options = {}): Promise<void> {
     await this.#unary(this.#models.deleteModel, this.#models, { name, version }, options);
   }
@@ -176,7 +180,7 @@ export class Client implements Disposable {
     });
   }
 
-  /** Requests that cannot even be built are answered here, as the server would. */
+  /** The client itself answers requests that cannot be built, as the server would. */
   async #send(
     call: { write(message: explanations.ExplainStreamRequest): boolean; end(): void } & NodeJS.EventEmitter,
     requests: Iterable<Request> | AsyncIterable<Request>,

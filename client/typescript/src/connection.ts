@@ -6,18 +6,18 @@ import { type ChannelCredentials, type ClientOptions, credentials } from "@grpc/
 
 import serviceConfig from "./generated/lstm_explain/v1/service_config.js";
 
-/** An encrypted connection. Each part is PEM: bytes, or the path of a file. */
+/** Settings of an encrypted connection. Each part is PEM, as bytes or as the path of a file. */
 export interface Tls {
-  /** Who may have signed the server's certificate; default: the authorities that Node trusts. */
+  /** The authorities that may sign the server's certificate. Default: those that Node trusts. */
   rootCertificates?: Uint8Array | string;
-  /** The client's own, for mutual TLS. */
+  /** The certificate and key of the client, for mutual TLS. */
   certificate?: Uint8Array | string;
   key?: Uint8Array | string;
   /** The name expected in the server's certificate, if it is not the host of the address. */
   serverName?: string;
 }
 
-/** A bearer token, or what is asked for one before every call. */
+/** A bearer token, or a function that returns one before every call. */
 export type Token = string | (() => string | Promise<string>);
 
 /** How a client connects. */
@@ -27,19 +27,22 @@ export interface ConnectOptions {
   token?: Token;
   /** Allow a token over an unencrypted connection that leaves this machine. */
   plaintextToken?: boolean;
-  /** Send calls that change nothing again, as the published service config says; default true. */
+  /** Whether to retry read-only calls as the published service config specifies. Default: true. */
   retry?: boolean;
-  /** Limit for one message, either way; default 64 MiB. */
+  /** Size limit for one message in either direction; default 64 MiB. */
   maxMessageBytes?: number;
-  /** Milliseconds for a call that sets none of its own; default 60,000. Streams and imports have no default. */
+  /**
+   * Time limit in milliseconds of calls without a limit of their own. Default: 60,000. Streams and imports have no
+   * default limit.
+   */
   timeoutMs?: number;
-  /** Further channel options of grpc-js; they win. */
+  /** Additional channel options of grpc-js, which take precedence. */
   channelOptions?: ClientOptions;
 }
 
 const LOOPBACK = /^(127(\.\d{1,3}){3}:\d+$|localhost:\d+$|\[::1\]:\d+$|unix:)/;
 
-/** Throws where a token would go over the net in the open. */
+/** Throws if a token would be sent unencrypted over the network. */
 export function channelCredentials(address: string, options: ConnectOptions): ChannelCredentials {
   const { tls = false, token, plaintextToken } = options;
   if (token !== undefined && !tls && !plaintextToken && !LOOPBACK.test(address)) {
@@ -59,7 +62,7 @@ export function clientOptions(options: ConnectOptions): ClientOptions {
     "grpc.max_receive_message_length": maxMessageBytes,
     "grpc.max_send_message_length": maxMessageBytes,
     "grpc.enable_retries": retry ? 1 : 0,
-    // Of a larger request there would be no copy to send again.
+    // gRPC keeps no copy of a larger request to retry.
     ...(retry ? { "grpc.service_config": JSON.stringify(serviceConfig), "grpc.per_rpc_retry_buffer_size": maxMessageBytes } : {}),
     ...(name ? { "grpc.ssl_target_name_override": name } : {}),
     ...options.channelOptions,

@@ -1,25 +1,25 @@
 /**
- * Everything that the client throws on purpose: an ExplainError, or one of the classes below for what a caller may want
- * to treat by itself.
+ * The errors that the client throws: ExplainError, and subclasses for errors that callers may want to handle
+ * separately.
  */
 
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { type ServiceError, status as Status } from "@grpc/grpc-js";
 
-/** What an error knows beside its message. */
+/** The details of an error besides its message. */
 export interface Facts {
   code?: Status;
-  /** Path of the field of the request that was wrong, for example `inputs[0].shape`, or empty. */
+  /** Path of the invalid field of the request, for example `inputs[0].shape`, or empty. */
   field?: string;
-  /** Name and operator of the node without a rule, if that is why a model cannot be explained. */
+  /** Name and operator of the unsupported node, if that is the reason for the failure. */
   node?: string;
   op?: string;
-  /** Milliseconds after which an overloaded server asked to be tried again. */
+  /** Milliseconds after which an overloaded server asks for a retry. */
   retryAfterMs?: number;
   cause?: unknown;
 }
 
-/** Base class. `code` is the gRPC status, `field` the path of the field of the request that was wrong, or empty. */
+/** Base class. `code` is the gRPC status, `field` is the path of the invalid field of the request, or empty. */
 export class ExplainError extends Error {
   readonly code: Status;
   readonly field: string;
@@ -38,37 +38,37 @@ export class ExplainError extends Error {
   }
 }
 
-/** Something in the request is wrong; `field` says what. */
+/** The request is invalid; `field` names the field. */
 export class InvalidRequest extends ExplainError {
   constructor(message: string, facts: Facts = {}) {
     super(message, { code: Status.INVALID_ARGUMENT, ...facts });
   }
 }
-/** A message is larger than one side allows. */
+/** A message is larger than the client or the server allows. */
 export class TooLarge extends InvalidRequest {}
-/** There is no such model, or no such version of it. */
+/** The model or the version does not exist. */
 export class ModelNotFound extends ExplainError {}
-/** The version that was to be imported is there already. */
+/** The imported version already exists. */
 export class AlreadyExists extends ExplainError {}
-/** The method cannot pass through the model (see `node` and `op`), or the model failed to load. */
+/** The method does not support the model (see `node` and `op`), or the model failed to load. */
 export class NotExplainable extends ExplainError {}
-/** The server has too much to do; see `retryAfterMs`. */
+/** The server is overloaded; see `retryAfterMs`. */
 export class Overloaded extends ExplainError {}
-/** Who is calling is not known. */
+/** The caller is not authenticated. */
 export class Unauthenticated extends ExplainError {}
-/** Who is calling may not do this. */
+/** The caller lacks the permission for this call. */
 export class PermissionDenied extends ExplainError {}
-/** The answer did not come in time. */
+/** The answer did not arrive in time. */
 export class DeadlineExceeded extends ExplainError {}
 /** The call was cancelled. */
 export class Cancelled extends ExplainError {}
-/** The server cannot be reached, after every retry. */
+/** The server could not be reached, even with retries. */
 export class Unavailable extends ExplainError {}
-/** The server does not know the call, or has it turned off. */
+/** The server does not know the call, or the call is turned off. */
 export class Unimplemented extends ExplainError {}
-/** Something went wrong inside the server. */
+/** An internal error of the server. */
 export class ServerFault extends ExplainError {}
-/** The answer came and cannot be read. */
+/** The answer cannot be read. */
 export class MalformedResponse extends ExplainError {
   constructor(message: string) {
     super(message, { code: Status.DATA_LOSS });
@@ -94,15 +94,15 @@ const CLASSES: Partial<Record<Status, typeof ExplainError>> = {
   [Status.DATA_LOSS]: ServerFault,
 };
 
-/** The typed error of a status. */
+/** Converts a status to a typed error. */
 export function typed(code: Status, message: string, facts: Facts = {}): ExplainError {
-  // gRPC uses the code of an overload for messages beyond the limit; only its wording tells them apart.
+  // gRPC uses the same code for an overload and for a message above the limit; only the message text differs.
   const size = code === Status.RESOURCE_EXHAUSTED && /larger than max/i.test(message);
   const kind = size ? TooLarge : (CLASSES[code] ?? ExplainError);
   return new kind(message || Status[code] || "unknown", { ...facts, code });
 }
 
-/** The typed error of what gRPC threw; anything else comes back as it is. */
+/** Converts an error of gRPC to a typed error; returns any other error unchanged. */
 export function fromCall(error: unknown): unknown {
   if (!(error instanceof Error) || !("code" in error) || !("details" in error)) {
     return error;

@@ -1,4 +1,4 @@
-/** Asks an explanation server for predictions with their reasons. */
+/** Requests predictions and their explanations from an explanation server. */
 
 export * from "./client.js";
 export type { ConnectOptions, Tls, Token } from "./connection.js";

@@ -1,31 +1,40 @@
-/** The methods as types. A parameter that is left out takes the server's default. */
+/** The methods as types. For a parameter that is omitted, the server uses its default. */
 
 import { InvalidRequest } from "./errors.js";
 import * as wire from "./generated/lstm_explain/v1/method.js";
 import { allFromWire, allToWire, type TensorLike } from "./tensor.js";
 
-/** What stands for absent inputs, by name; zero where there is none. */
+/** The value of absent inputs, by name. The default is zero. */
 export type Baseline = Record<string, TensorLike>;
-/** What a gate and its signal receive of their product's relevance; the default "all" gives the signal everything. */
+/**
+ * How a gate and its signal share the relevance of their product; with the default "all", the signal receives all of
+ * it.
+ */
 export type ProductRule = "all" | "half" | "prop" | "abs";
 
 /** Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, 2019). */
 export interface Lrp {
   name: "lrp";
   productRule?: ProductRule;
-  /** The stabiliser, not negative; default 0.001. */
+  /** The stabiliser. Must not be negative. Default: 0.001. */
   epsilon?: number;
-  /** Share of bias and stabiliser given to a sum's inputs, in [0, 1]; default 0. */
+  /**
+   * The share of the relevance of bias and stabiliser that is distributed to the inputs of a sum, in [0, 1]. Default:
+   * 0.
+   */
   biasFactor?: number;
-  /** Other rules for some dense and convolutional layers. */
+  /** Different rules for some dense and convolutional layers. */
   composite?: Composite;
 }
-/** Rules by a node's name, an operator (`Gemm`) or a kind of layer (`dense`, `convolution`); `first` sees the input. */
+/**
+ * Rules by the name of a node, of an operator (`Gemm`) or of a kind of layer (`dense`, `convolution`); `first` is for
+ * the layers that read the input.
+ */
 export interface Composite {
   rules: Record<string, Rule>;
   first?: Rule;
 }
-/** What an input of a layer gets of the relevance of its output. */
+/** The share of the relevance of a layer's output that an input receives. */
 export type Rule =
   | { name: "epsilon"; epsilon?: number }
   | { name: "gamma"; gamma?: number }
@@ -54,28 +63,28 @@ export interface SmoothGrad {
   noise?: number;
   seed?: number | bigint;
 }
-/** Fall of the explained value when `window` (1) time steps become the baseline. */
+/** How much the explained value decreases when the baseline replaces `window` (1) time steps. */
 export interface Occlusion {
   name: "occlusion";
   window?: number;
   baseline?: Baseline;
-  /** Of which value the fall is taken; default "score". */
+  /** The quantity whose decrease is measured. Default: "score". */
   of?: "score" | "probability";
 }
-/** Shapley values over `permutations` (25) orders. */
+/** Shapley values, estimated over `permutations` (25) random permutations. */
 export interface ShapleySampling {
   name: "shapleySampling";
   permutations?: number;
   seed?: number | bigint;
   baseline?: Baseline;
-  /** Who plays; default "steps". */
+  /** The players. Default: "steps". */
   over?: "steps" | "features" | "cells";
 }
 /** Contextual decomposition of LSTMs (Murdoch et al. 2018). */
 export interface ContextualDecomposition {
   name: "contextualDecomposition";
 }
-/** How relevance is computed. */
+/** How to compute relevance. */
 export type Method =
   | Lrp
   | Gradient
@@ -137,7 +146,7 @@ export function toWire(method: Method): wire.Method {
   }
 }
 
-/** The method of a message; undefined where there is none, or one that this client does not know. */
+/** Returns the method of a message, or undefined if there is none or this client does not know it. */
 export function fromWire(message: wire.Method | undefined): Method | undefined {
   const said = message?.method;
   switch (said?.$case) {

@@ -9,7 +9,7 @@ import { fromWire as methodFromWire, type Method } from "./method.js";
 import { fromWire as targetFromWire, type Target } from "./target.js";
 import { dtypeName } from "./tensor.js";
 
-/** One version of a model. `reason` says why a state is "failed". */
+/** One version of a model. `reason` says why the state is "failed". */
 export interface ModelSummary {
   name: string;
   version: string;
@@ -24,7 +24,7 @@ export interface TensorSpec {
   shape: (number | string)[];
 }
 
-/** One node of the graph: the rule that LRP uses there, or why there is none. */
+/** Describes one node of the graph: the rule that LRP uses, or the reason why there is none. */
 export interface NodeReport {
   name: string;
   opType: string;
@@ -36,35 +36,37 @@ export interface NodeReport {
 export interface ModelDetail extends ModelSummary {
   inputs: Record<string, TensorSpec>;
   outputs: Record<string, TensorSpec>;
-  /** Whether LRP can explain the model; perturbation methods always can. */
+  /** Whether LRP supports the model. Perturbation methods support all models. */
   lrpSupported: boolean;
   nodes: NodeReport[];
   defaultMethod: Method | undefined;
   defaultTarget: Target | undefined;
-  /** Names of the entries of the last axis, by output and by input. */
+  /** Names of the entries on the last axis, by output and by input. */
   classNames: Record<string, string[]>;
   featureNames: Record<string, string[]>;
-  /** Inputs that may be sent as text. */
+  /** Inputs that accept text. */
   textInputs: string[];
-  /** By input, the axis along which samples, or time steps, lie; no entry, no such axis. */
+  /** Map the name of an input to its batch axis and its time axis. Inputs without that axis are omitted. */
   batchAxes: Record<string, number>;
   timeAxes: Record<string, number>;
-  /** Inputs for which these two are a guess, to be set in model.yaml. */
+  /** Inputs whose batch and time axes are guesses; set them in model.yaml. */
   guessedAxes: string[];
-  /** By input or output: one unit of all entries, or one for each entry of the last axis. */
+  /**
+   * Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis.
+   */
   units: Record<string, string[]>;
 }
 
 /** A model to add to the server. */
 export interface Import {
   name: string;
-  /** Default: one above the newest. */
+  /** Default: the newest version plus one. */
   version?: string;
   /** The model's file. */
   path: string;
-  /** The text of a model.yaml. */
+  /** The content of model.yaml. */
   config?: string;
-  /** What lies beside the model: weights kept apart from it, a tokenizer. */
+  /** Additional files of the model: external weights, or a tokenizer. */
   files?: readonly string[];
 }
 

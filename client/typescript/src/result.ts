@@ -1,4 +1,4 @@
-/** What comes back for a request. */
+/** The answer to a request. */
 
 import { MalformedResponse } from "./errors.js";
 import type * as wire from "./generated/lstm_explain/v1/explanation.js";
@@ -15,38 +15,41 @@ export interface Ledger {
   initialStates: Floats;
   absorbed: Floats;
   residual: Floats;
-  /** `absorbed`, a node each. */
+  /** `absorbed`, split by node. */
   byNode: Record<string, Floats>;
 }
 
-/** One batch, explained. */
+/** The explanation of one batch. */
 export interface Result {
-  /** Which model answered. */
+  /** Model and version that answered. */
   model: string;
   version: string;
-  /** By input, of the input's shape; for token ids and text one number a token. */
+  /**
+   * Maps the name of each input to its relevance, in the shape of the input. For token ids and text, it has one number
+   * per token.
+   */
   relevance: Record<string, Tensor>;
-  /** What the model predicted. */
+  /** The prediction, by output name. */
   outputs: Record<string, Tensor>;
-  /** The scalar explained, a sample each. */
+  /** The explained value of each sample. */
   explained: Floats;
-  /** Relevance of the inner values asked for. */
+  /** Relevance of the inner values that the request captures. */
   captured: Record<string, Tensor>;
-  /** The words of inputs sent as text, of the shape of their relevance; padding is the empty string. */
+  /** The tokens of inputs sent as text, in the shape of their relevance. Padding is the empty string. */
   tokens: Record<string, Tensor>;
-  /** Standard error of the relevance, with ShapleySampling. */
+  /** Standard error of the relevance, for ShapleySampling. */
   standardError: Record<string, Tensor>;
-  /** Where all of `explained` went. */
+  /** Accounts for all of `explained`. */
   ledger: Ledger;
-  /** Method and target as the server used them. */
+  /** The method and the target that the server used. */
   method: Method | undefined;
   target: Target | undefined;
-  /** Why the answer should not be relied on, a sentence each; empty: it can be acted on. */
+  /** Reasons not to rely on the answer, one sentence each. If empty, the answer can be acted on. */
   warnings: string[];
   /**
-   * What `explained` is of the target's output: "output", the output itself; "logit" or "score", the value before its
-   * Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. Empty: the server is older than
-   * this field.
+   * How `explained` relates to the output of the target: "output" (the output itself), "logit" (the value before its
+   * Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output converted to a
+   * probability). Empty if the server is older than this field.
    */
   explainedQuantity: string;
 }

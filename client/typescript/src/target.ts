@@ -1,24 +1,30 @@
-/** What is explained: one scalar a sample. */
+/** What to explain: one scalar per sample. */
 
 import * as wire from "./generated/lstm_explain/v1/explanation.js";
 import { fromWire as tensorFromWire, toWire as tensorToWire, type TensorLike } from "./tensor.js";
 
-/** A scalar a sample, taken from one output of the model. What is left out is the model's default. */
+/**
+ * Selects what to explain: one scalar per sample, taken from one output of the model. Fields that are omitted take the
+ * defaults of the model.
+ */
 export interface Target {
   /** The output's name. */
   output?: string;
   /**
-   * A position in one sample's output, one number for each of its axes, or one such position after another for every
-   * sample. Default: the largest entry on the last axis.
+   * A position in the output of one sample, with one number per axis, or the concatenated positions of all samples.
+   * Default: the largest entry on the last axis.
    */
   indices?: readonly (number | bigint)[];
-  /** A second position: output[indices] - output[contrast] is explained. */
+  /** A second position. The explained value is output[indices] - output[contrast]. */
   contrast?: readonly (number | bigint)[];
-  /** Explains the sum of weights times output; of the shape of one sample's output. Excludes `indices`. */
+  /**
+   * Explains the sum of weights times output. Has the shape of the output of one sample. Cannot be combined with
+   * `indices`.
+   */
   weights?: TensorLike;
-  /** The output's axis along which samples lie; null for a model of one sample without such an axis. */
+  /** The batch axis of the output; null for a model of one sample without a batch axis. */
   batchAxis?: number | null;
-  /** Explain the value before a Softmax, LogSoftmax or Sigmoid at the output's end; default true. */
+  /** Explains the value before a final Softmax, LogSoftmax or Sigmoid of the output. Default: true. */
   preActivation?: boolean;
 }
 

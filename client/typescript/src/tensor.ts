@@ -19,10 +19,10 @@ export interface Arrays {
   string: string[];
 }
 
-/** A dense array: its elements in row-major order, and the extent of each axis (none for a scalar). */
+/** A dense array: its elements in row-major order, and the size of each axis (none for a scalar). */
 export type Tensor = { [D in Dtype]: { dtype: D; shape: number[]; data: Arrays[D] } }[Dtype];
 
-/** What may stand for a tensor: texts, one a sample, or a typed array of one axis. */
+/** Arguments that are accepted as a tensor: texts, one per sample, or a typed array with one axis. */
 export type TensorLike = Tensor | string | string[] | Float32Array | Float64Array | Int32Array | BigInt64Array;
 
 type Numbers = Float32Array | Float64Array | Uint16Array | Int32Array | BigInt64Array;
@@ -46,7 +46,7 @@ export function tensor(data: Numbers | boolean[] | string[], shape: readonly num
   return { dtype: dtypeOf(data), shape: [...shape], data } as Tensor;
 }
 
-/** A tensor of texts, one a sample, for a model with a tokenizer. */
+/** Makes a tensor of texts, one per sample, for a model with a tokenizer. */
 export function text(...texts: string[]): Tensor {
   return tensor(texts);
 }

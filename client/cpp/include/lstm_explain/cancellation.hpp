@@ -1,5 +1,4 @@
-/// @file
-/// Ends calls from another thread.
+/// @file Cancels calls from another thread.
 #pragma once
 
 #include <functional>
@@ -7,7 +6,7 @@
 
 namespace lstm_explain {
 
-/// Copies share one state. Give one to a call, and cancel() ends that call with Cancelled, from any thread.
+/// Copies share one state. Pass one to a call; cancel() then ends that call with Cancelled, from any thread.
 ///
 ///     lstm_explain::CancellationToken token;
 ///     std::thread watcher([token] { wait_for_the_user(); token.cancel(); });
@@ -16,7 +15,7 @@ class CancellationToken {
  public:
   CancellationToken();
 
-  /// Ends all calls that have the token, and all that will.
+  /// Cancels all current and future calls with this token.
   void cancel() const;
   bool cancelled() const;
 

@@ -26,16 +26,16 @@
 
 namespace lstm_explain {
 
-/// An encrypted connection. Each part is the text of a PEM file; read_pem reads one.
+/// Settings of an encrypted connection. Each part is the text of a PEM file; read_pem reads one.
 struct Tls {
-  /// Who may have signed the server's certificate; default: the authorities that gRPC trusts.
+  /// The authorities that may sign the server's certificate. Default: those that gRPC trusts.
   std::string authority{};
-  /// The client's own, for mutual TLS.
+  /// The certificate and key of the client, for mutual TLS.
   std::string certificate{}, key{};
   /// The name expected in the server's certificate, if it is not the host of the address.
   std::string server_name{};
 
-  /// @throws InvalidRequest where a file cannot be read. An empty path leaves that part out.
+  /// @throws InvalidRequest if a file cannot be read. An empty path omits that part.
   static Tls from_files(const std::string& authority, const std::string& certificate = {}, const std::string& key = {});
 };
 
@@ -43,58 +43,59 @@ struct Tls {
 struct ConnectOptions {
   /// Default: plain text.
   std::optional<Tls> tls{};
-  /// A bearer token that goes with every call. For one that changes: token_source.
+  /// A bearer token for every call. If the token changes, use token_source.
   std::string token{};
-  /// Asked for the bearer token of every call, by the thread that calls.
+  /// Returns the bearer token of every call; runs in the thread of the caller.
   std::function<std::string()> token_source{};
   /// Allow a token over an unencrypted connection that leaves this machine.
   bool plaintext_token = false;
-  /// Send calls that change nothing again, as the published service config says.
+  /// Whether to retry read-only calls as the published service config specifies.
   bool retry = true;
-  /// Limit for one message, either way.
+  /// Size limit for one message in either direction.
   std::size_t max_message_bytes = 64U << 20U;
-  /// For an explanation, a listing, a description or a deletion that sets none of its own, retries included. Streams
-  /// and imports have no default.
+  /// The time limit of calls without a limit of their own, including retries. Streams and imports have no default
+  /// limit.
   std::chrono::milliseconds timeout = std::chrono::minutes(1);
-  /// Further channel arguments of gRPC; they win.
+  /// Additional channel arguments of gRPC, which take precedence.
   std::map<std::string, std::variant<int, std::string>> channel_arguments{};
 };
 
-/// What one call may take, and what ends it.
+/// The time limit of one call, and its cancellation.
 struct CallOptions {
-  /// Travels to the server.
+  /// The server observes it too.
   std::optional<std::chrono::milliseconds> timeout{};
   std::optional<CancellationToken> cancellation{};
 };
 
-/// Asks an explanation server. Safe for use by several threads. Every call throws a subclass of Error when it fails.
+/// Calls an explanation server. Several threads can use it at the same time. Every call throws a subclass of Error when
+/// it fails.
 class Client {
  public:
-  /// Connects to host:port. Nothing is sent before the first call.
-  /// @throws InvalidRequest where a token would go over the net in the open.
+  /// Connects to host:port. The client sends nothing before the first call.
+  /// @throws InvalidRequest if a token would be sent unencrypted over the network.
   explicit Client(const std::string& address, ConnectOptions options = {});
   ~Client();
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
 
-  /// Predicts one batch and says why.
+  /// Predicts one batch and explains the prediction.
   Result explain(const Request& request, const CallOptions& options = {}) const;
 
-  /// Sends the requests that `next` returns, until it returns none, over one stream; see AnswerStream.
+  /// Sends the requests that `next` returns over one stream, until it returns none; see AnswerStream.
   AnswerStream explain_stream(std::function<std::optional<Request>()> next, const CallOptions& options = {}) const;
-  /// The same for requests that are there already.
+  /// Does the same for existing requests.
   AnswerStream explain_stream(std::vector<Request> requests, const CallOptions& options = {}) const;
 
-  /// Every model and version, those that failed to load too.
+  /// Lists all models and versions, including those that failed to load.
   std::vector<ModelSummary> models(const CallOptions& options = {}) const;
 
-  /// One model. An empty version is the newest that is ready.
+  /// One model. An empty version selects the newest version that is ready.
   ModelDetail model(const std::string& name, const std::string& version = {}, const CallOptions& options = {}) const;
 
-  /// Adds a version of a model. The server has to allow imports.
+  /// Adds a version of a model. The server must allow imports.
   ModelDetail import_model(const Import& model, const CallOptions& options = {}) const;
 
-  /// Removes a version, or with an empty version the whole model. The server has to allow it.
+  /// Removes a version, or all versions if the version is empty. The server must allow it.
   void delete_model(const std::string& name, const std::string& version = {}, const CallOptions& options = {}) const;
 
  private:

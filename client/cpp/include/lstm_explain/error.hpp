@@ -1,5 +1,4 @@
-/// @file
-/// Everything that can go wrong.
+/// @file The errors of this client.
 ///
 ///     Error
 ///     ├── InvalidRequest        something in the request is wrong; field() says what
@@ -49,20 +48,20 @@ enum class StatusCode {
 /// gRPC's name of a code: "INVALID_ARGUMENT".
 const char* name(StatusCode code);
 
-/// What is known of a failure.
+/// The details of a failure.
 struct Failure {
   StatusCode code = StatusCode::unknown;
-  /// What the server, or this client, said.
+  /// The message of the server or of this client.
   std::string message{};
-  /// Path of the field of the request that was wrong, for example `inputs[0].shape`, or empty.
+  /// Path of the invalid field of the request, for example `inputs[0].shape`, or empty.
   std::string field{};
-  /// The node without a rule and its operator, if that is why a model cannot be explained.
+  /// The unsupported node and its operator, if that is the reason for the failure.
   std::string node{}, op{};
-  /// When an overloaded server asked to come back.
+  /// The time after which an overloaded server asks for a retry.
   std::optional<std::chrono::milliseconds> retry_after{};
 };
 
-/// A call that failed, or a request that could not be built. What is thrown is one of its subclasses.
+/// A call that failed, or a request that could not be built. The client always throws a subclass.
 class Error : public std::runtime_error {
  public:
   /// what() is the message, and the field if the message does not name it.
@@ -75,7 +74,7 @@ class Error : public std::runtime_error {
   const std::string& op() const { return failure_.op; }
   std::optional<std::chrono::milliseconds> retry_after() const { return failure_.retry_after; }
 
-  /// Throws itself as the subclass that its code names.
+  /// Throws this error as the subclass for its code.
   [[noreturn]] void raise() const;
 
  private:

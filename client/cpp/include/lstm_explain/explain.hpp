@@ -1,5 +1,4 @@
-/// @file
-/// What is asked, and what comes back.
+/// @file Requests and results.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +13,24 @@
 
 namespace lstm_explain {
 
-/// What is explained: one scalar a sample, taken from one output. What is left out is the model's default.
+/// Selects what to explain: one scalar per sample, taken from one output. Parts that are omitted take the defaults of
+/// the model.
 struct Target {
   /// Name of the output.
   std::string output{};
-  /// A position in one sample's output, a number for each of its axes; or one such position after another for every
-  /// sample. Default: the largest entry on the last axis.
+  /// A position in the output of one sample, with one number per axis, or the concatenated positions of all samples.
+  /// Default: the largest entry on the last axis.
   std::vector<std::int64_t> indices{};
-  /// A second position: output[indices] - output[contrast] is explained.
+  /// A second position. The explained value is output[indices] - output[contrast].
   std::vector<std::int64_t> contrast{};
-  /// Explains the sum of weights times output; of the shape of one sample's output. Excludes indices.
+  /// Explains the sum of weights times output. Has the shape of the output of one sample. Cannot be combined with
+  /// indices.
   std::optional<Tensor> weights{};
-  /// The output's axis along which samples lie.
+  /// The batch axis of the output.
   std::optional<std::int32_t> batch_axis{};
   /// The model takes one sample and has no batch axis.
   bool no_batch_axis = false;
-  /// Explain the value before a Softmax, LogSoftmax or Sigmoid at the output's end; default true.
+  /// Explains the value before a final Softmax, LogSoftmax or Sigmoid of the output. Default: true.
   std::optional<bool> pre_activation{};
 
   /// One position of an output.
@@ -41,64 +42,66 @@ struct Target {
   }
 };
 
-/// One explanation to ask for.
+/// A request for one explanation.
 struct Request {
   /// Name of the model.
   std::string model{};
-  /// A tensor for every input, with the batch axis that the model has. An input with a tokenizer may be text.
+  /// One tensor for each input, by name, including the batch axis. An input with a tokenizer also accepts text.
   Tensors inputs{};
-  /// Default: the model's own, else LRP.
+  /// Default: the default of the model, otherwise LRP.
   std::optional<Method> method{};
-  /// Default: the model's own, else the largest entry of its first output.
+  /// Default: the default of the model, otherwise the largest entry of its first output.
   std::optional<Target> target{};
   /// Default: the newest version that is ready.
   std::string version{};
-  /// Names of inner values (as in the ONNX graph) whose relevance is wanted too.
+  /// Names of inner values of the ONNX graph whose relevance the result also contains.
   std::vector<std::string> capture{};
-  /// Comes back with the answer of a stream; default: the request's place in it, from "0".
+  /// Identifies the answer in a stream. By default, the position of the request in the stream, from "0".
   std::string id{};
 };
 
-/// Where all of the explained value went: for every sample,
-/// explained = inputs + initial_states + absorbed + residual. Each has one number a sample.
+/// Accounts for the whole explained value of each sample: explained = inputs + initial_states + absorbed + residual.
+/// Each has one number per sample.
 struct Ledger {
   /// Sum of the relevance of all inputs.
   std::vector<double> inputs;
   /// Relevance of initial states that are constants of the model.
   std::vector<double> initial_states;
-  /// LRP: what biases and stabilisers kept. A method with a baseline: what the baseline scores.
+  /// For LRP, the relevance that biases, constants and stabilisers absorb. For a method with a baseline, the value of
+  /// the baseline.
   std::vector<double> absorbed;
-  /// What is left. With LRP: rounding.
+  /// The rest. For LRP, rounding.
   std::vector<double> residual;
-  /// `absorbed`, by node.
+  /// `absorbed`, split by node.
   std::map<std::string, std::vector<double>> by_node;
 };
 
-/// One batch, explained.
+/// The explanation of one batch.
 struct Result {
-  /// Which model answered.
+  /// Model and version that answered.
   std::string model, version;
-  /// By input, of the input's shape; for token ids and text one number a token.
+  /// Maps the name of each input to its relevance, in the shape of the input. For token ids and text, it has one number
+  /// per token.
   Tensors relevance;
-  /// What the model predicted, by output.
+  /// The prediction, by output name.
   Tensors outputs;
-  /// The scalar explained, one a sample.
+  /// The explained value of each sample.
   std::vector<double> explained;
   Ledger ledger;
-  /// Relevance of the inner values asked for.
+  /// Relevance of the inner values that the request captures.
   Tensors captured;
-  /// The words of inputs sent as text, of the shape of their relevance; padding is the empty string.
+  /// The tokens of inputs sent as text, in the shape of their relevance. Padding is the empty string.
   Tensors tokens;
-  /// With ShapleySampling: the standard error of the relevance, by input.
+  /// For ShapleySampling, the standard error of the relevance, by input.
   Tensors standard_error;
-  /// As the server used them, with every parameter.
+  /// The method and the target that the server used, with all parameters.
   std::optional<Method> method;
   std::optional<Target> target;
-  /// Why the answer should not be relied on, a sentence each; empty: it can be acted on.
+  /// Reasons not to rely on the answer, one sentence each. If empty, the answer can be acted on.
   std::vector<std::string> warnings;
-  /// What `explained` is of the target's output: "output", the output itself; "logit" or "score", the value before its
-  /// Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. Empty: the server is older than
-  /// this field.
+  /// How `explained` relates to the output of the target: "output" (the output itself), "logit" (the value before its
+  /// Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output converted to a
+  /// probability). Empty if the server is older than this field.
   std::string explained_quantity;
 };
 

@@ -1,5 +1,4 @@
-/// @file
-/// How relevance is computed. A parameter that is not set takes the server's default.
+/// @file How relevance is computed. For a parameter that is not set, the server uses its default.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +11,7 @@
 
 namespace lstm_explain {
 
-/// What a gate and its signal receive of the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
+/// How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
 enum class ProductRule {
   all = 1,   ///< "Signal takes all" (the default): the gate receives nothing.
   half = 2,  ///< One half each.
@@ -20,36 +19,36 @@ enum class ProductRule {
   abs = 4,   ///< In proportion to the two absolute values.
 };
 
-/// What an occlusion lowers.
+/// The quantity whose change Occlusion measures.
 enum class Quantity {
   score = 1,        ///< The explained value (the default).
   probability = 2,  ///< The output after Softmax or Sigmoid.
 };
 
-/// Between whom a Shapley value is shared.
+/// The parts of the input that receive Shapley values.
 enum class Players {
   steps = 1,     ///< Time steps (the default).
   features = 2,  ///< Features, each for all of time.
   cells = 3,     ///< Every feature of every time step.
 };
 
-/// What an input of a layer gets of the relevance of the layer's output.
+/// The share of the relevance of a layer's output that an input receives.
 namespace rule {
-/// The rule of LRP with a stabiliser of its own (default 1e-6).
+/// The epsilon rule with its own stabiliser (default 1e-6).
 struct Epsilon {
   std::optional<double> epsilon{};
 };
-/// Raises contributions of the output's sign by gamma (default 0.25).
+/// Increases contributions that have the sign of the output by the factor gamma (default 0.25).
 struct Gamma {
   std::optional<double> gamma{};
 };
-/// Positive contributions only.
+/// Uses positive contributions only.
 struct ZPlus {};
-/// alpha (2) times the positive share less beta (1) times the negative one; alpha - beta is 1.
+/// alpha (2) times the positive share minus beta (1) times the negative share; alpha - beta must be 1.
 struct AlphaBeta {
   std::optional<double> alpha{}, beta{};
 };
-/// Equal shares.
+/// Distributes relevance in equal shares.
 struct Flat {};
 /// For layers whose inputs lie between two bounds.
 struct ZBox {
@@ -58,22 +57,23 @@ struct ZBox {
 }  // namespace rule
 using Rule = std::variant<rule::Epsilon, rule::Gamma, rule::ZPlus, rule::AlphaBeta, rule::Flat, rule::ZBox>;
 
-/// Rules of LRP by layer.
+/// LRP rules per layer.
 struct Composite {
-  /// By a node's name, an operator ("Gemm"), or a kind of layer ("dense", "convolution").
+  /// The rules by the name of a node, of an operator ("Gemm"), or of a kind of layer ("dense", "convolution").
   std::map<std::string, Rule> rules{};
-  /// For the layers that see the input before any other layer does.
+  /// The rule for layers that read the input before any other layer does.
   std::optional<Rule> first{};
 };
 
 /// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206).
 struct Lrp {
   std::optional<ProductRule> product_rule{};
-  /// The stabiliser, not negative; default 0.001.
+  /// The stabiliser. Must not be negative. Default: 0.001.
   std::optional<double> epsilon{};
-  /// Share of bias and stabiliser given to a sum's inputs, in [0, 1]; default 0.
+  /// The share of the relevance of bias and stabiliser that is distributed to the inputs of a sum, in [0, 1]. Default:
+  /// 0.
   std::optional<double> bias_factor{};
-  /// Other rules for some dense and convolutional layers.
+  /// Different rules for some dense and convolutional layers.
   std::optional<Composite> composite{};
 };
 
@@ -85,41 +85,41 @@ struct GradientTimesInput {};
 
 /// Gradients averaged along the line from a baseline to the input (Sundararajan et al. 2017).
 struct IntegratedGradients {
-  /// Points on the line; default 50.
+  /// Number of points on the line. Default: 50.
   std::optional<std::int32_t> steps{};
-  /// By input; zero where there is none.
+  /// The baseline of each input, by name. The default is zero.
   Tensors baseline{};
 };
 
 /// Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 struct SmoothGrad {
-  /// Noisy copies; default 25.
+  /// Number of noisy copies. Default: 25.
   std::optional<std::int32_t> samples{};
-  /// Standard deviation as a share of the input's range; default 0.1.
+  /// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
   std::optional<double> noise{};
   /// Default 0.
   std::optional<std::int64_t> seed{};
 };
 
-/// Fall of the explained value when time steps are replaced by a baseline.
+/// How much the explained value decreases when a baseline replaces time steps.
 struct Occlusion {
-  /// Time steps replaced together; default 1.
+  /// Number of time steps that are replaced together. Default: 1.
   std::optional<std::int32_t> window{};
-  /// By input; zero where there is none.
+  /// The baseline of each input, by name. The default is zero.
   Tensors baseline{};
-  /// The value whose fall is taken.
+  /// The quantity whose decrease is measured.
   std::optional<Quantity> of{};
 };
 
-/// Shapley values, estimated over random orders.
+/// Shapley values, estimated over random permutations.
 struct ShapleySampling {
-  /// Orders drawn; default 25.
+  /// Number of permutations. Default: 25.
   std::optional<std::int32_t> permutations{};
   /// Default 0.
   std::optional<std::int64_t> seed{};
-  /// What stands for an absent player, by input; zero where there is none.
+  /// The value of absent players, by input name. The default is zero.
   Tensors baseline{};
-  /// Who plays.
+  /// The players.
   std::optional<Players> over{};
 };
 

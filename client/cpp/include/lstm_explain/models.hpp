@@ -23,7 +23,7 @@ const char* name(ModelState state);
 struct ModelSummary {
   std::string name, version;
   ModelState state = ModelState::unspecified;
-  /// Why the state is failed; if it is ready, why newer files could not be loaded.
+  /// In the state failed, the reason. In the state ready, why newer files could not be loaded, if that happened.
   std::string reason;
   std::string description;
 };
@@ -37,11 +37,11 @@ struct TensorSpec {
   std::vector<Dimension> shape;
 };
 
-/// What will happen at one node of the graph.
+/// What LRP does at one node of the graph.
 struct NodeReport {
   std::string name, op_type;
   bool supported = false;
-  /// The rule that LRP will use, or why there is none.
+  /// The rule that LRP uses, or the reason why there is none.
   std::string rule;
 };
 
@@ -51,20 +51,20 @@ using Names = std::map<std::string, std::vector<std::string>>;
 /// A model with its inputs, outputs and defaults.
 struct ModelDetail : ModelSummary {
   std::map<std::string, TensorSpec> inputs, outputs;
-  /// Whether LRP can explain the model; perturbation methods always can.
+  /// Whether LRP supports the model. Perturbation methods support all models.
   bool lrp_supported = false;
   std::vector<NodeReport> nodes;
   std::optional<Method> default_method;
   std::optional<Target> default_target;
-  /// Names of the entries of the last axis, by output and by input.
+  /// Names of the entries on the last axis, by output and by input.
   Names class_names, feature_names;
-  /// Inputs that may be sent as text.
+  /// Inputs that accept text.
   std::vector<std::string> text_inputs;
-  /// By input, the axis of samples and that of time steps; an input without such an axis is not there.
+  /// Map the name of an input to its batch axis and its time axis. Inputs without that axis are omitted.
   std::map<std::string, std::int32_t> batch_axes, time_axes;
-  /// Inputs for which these two are a guess, to be set in model.yaml.
+  /// Inputs whose batch and time axes are guesses; set them in model.yaml.
   std::vector<std::string> guessed_axes;
-  /// By input or output: one unit of all entries, or one for each entry of the last axis.
+  /// Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis.
   Names units;
 };
 
@@ -73,11 +73,11 @@ struct Import {
   std::string name{};
   /// The file of the model.
   std::filesystem::path path{};
-  /// Files that lie beside it: weights that are kept apart, a tokenizer.
+  /// Additional files of the model: external weights, or a tokenizer.
   std::vector<std::filesystem::path> files{};
-  /// Content of a model.yaml, if any.
+  /// The content of model.yaml. Optional.
   std::string config{};
-  /// Default: one above the newest.
+  /// Default: the newest version plus one.
   std::string version{};
 };
 

@@ -14,18 +14,18 @@
 
 namespace lstm_explain {
 
-/// What came back for one request: a result, or why there is none.
+/// The answer to one request: a result or an error.
 class Answer {
  public:
   Answer(std::string id, Result result) : id_(std::move(id)), result_(std::move(result)) {}
   Answer(std::string id, Error error) : id_(std::move(id)), error_(std::move(error)) {}
 
-  /// That of the request.
+  /// The id of the request.
   const std::string& id() const { return id_; }
   bool ok() const { return !error_; }
-  /// Why there is no result, or null.
+  /// The error, or null.
   const Error* error() const { return error_ ? &*error_ : nullptr; }
-  /// @throws the error, as the unary call would have, where there is no result.
+  /// @throws the error that the unary call would throw, if there is no result.
   const Result& result() const {
     if (error_) error_->raise();
     return *result_;
@@ -37,14 +37,14 @@ class Answer {
   std::optional<Error> error_;
 };
 
-/// Answers as they are ready, in any order. A request that fails has an answer of its own and the stream goes on; an
-/// exception means that the stream broke.
+/// Answers in the order in which they become ready. A request that fails has an answer with its error, and the stream
+/// continues. An exception means that the stream itself broke.
 ///
 ///     for (const Answer& answer : client.explain_stream(requests)) { … }
 ///
-/// One answer is kept until it is asked for; while nobody asks, the server, and then the source of requests, has to
-/// wait. The source runs in a thread of the stream's own, and what it throws comes out of next(). Destruction cancels
-/// what has not been answered, and waits for the source to return.
+/// The stream buffers one answer. While nobody reads it, the server waits, and then the source of requests. The source
+/// runs in a thread of the stream; next() rethrows what it throws. The destructor cancels all unanswered requests and
+/// waits for the source to return.
 class AnswerStream {
  public:
   struct Calls;
@@ -53,7 +53,7 @@ class AnswerStream {
   AnswerStream(AnswerStream&&) noexcept;
   AnswerStream& operator=(AnswerStream&&) noexcept;
 
-  /// The next answer; none after the last.
+  /// Returns the next answer, or none after the last one.
   std::optional<Answer> next();
 
   /// An input iterator: one pass, from one thread.

@@ -14,7 +14,7 @@
 
 namespace lstm_explain {
 
-/// An IEEE 754 binary16 number by its bits; C++17 has no such type.
+/// The bits of an IEEE 754 binary16 number, because C++17 has no such type.
 struct Half {
   std::uint16_t bits = 0;
   explicit operator double() const;
@@ -79,7 +79,7 @@ class View {
   std::size_t size_;
 };
 
-/// The extent of each axis, outermost first; empty for a scalar.
+/// The size of each axis, outermost first; empty for a scalar.
 using Shape = std::vector<std::int64_t>;
 
 /// A dense array: a shape, and the elements in row-major order. It owns them.
@@ -90,7 +90,7 @@ class Tensor {
 
   /// Copies the elements of a range that lies in one piece (std::vector, std::array, std::span, View, …), whose
   /// elements are float, double, Half, std::int32_t, std::int64_t, bool or std::string.
-  /// @throws InvalidRequest where their number is not the product of the extents.
+  /// @throws InvalidRequest if their number is not the product of the sizes.
   template <class Range, class T = detail::ElementOf<Range>, DType type = detail::DTypeOf<T>::value>
   Tensor(Shape shape, const Range& values) : Tensor(std::move(shape), type, std::data(values), std::size(values)) {}
 
@@ -119,8 +119,8 @@ class Tensor {
   /// How many elements there are.
   std::size_t size() const;
 
-  /// The elements in row-major order; valid as long as the tensor is.
-  /// @throws std::logic_error where they are not of type T.
+  /// The elements in row-major order; valid as long as the tensor exists.
+  /// @throws std::logic_error if they are not of type T.
   template <class T>
   View<T> values() const {
     return {static_cast<const T*>(elements(detail::DTypeOf<T>::value)), size()};

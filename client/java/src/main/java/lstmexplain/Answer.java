@@ -1,15 +1,15 @@
 package lstmexplain;
 
 /**
- * What a stream gives back for one request: a result, or why there is none.
+ * The answer to one request of a stream: a result or an error.
  *
- * @param id the request's
+ * @param id the id of the request
  * @param result null if there is an error
  * @param error null if there is a result
  */
 public record Answer(String id, Result result, ExplainException error) {
 
-  /** The result. Throws the error, if there is one. */
+  /** Returns the result, or throws the error. */
   public Result orThrow() {
     if (error != null) {
       throw error;

@@ -24,7 +24,7 @@ import lstmexplain.v1.ListModelsRequest;
 import lstmexplain.v1.ModelServiceGrpc;
 
 /**
- * Asks an explanation server. Many threads may use one client at once.
+ * Calls an explanation server. Several threads can use one client at the same time.
  *
  * <p>Every failure of a call is an {@link ExplainException}. A blocking call whose thread is
  * interrupted is cancelled, on the server too, and so is one whose {@link io.grpc.Context} is.
@@ -40,35 +40,41 @@ public final class Client implements AutoCloseable {
     this.timeout = timeout;
   }
 
-  /** A client of the server at host:port, unencrypted. Nothing is sent before the first call. */
+  /**
+   * Creates a client of the server at host:port, unencrypted. The client sends nothing before the
+   * first call.
+   */
   public static Client connect(String address) {
     return builder(address).build();
   }
 
-  /** For a client with TLS, a token, or other limits. */
+  /** Builds a client with TLS, a token, or other limits. */
   public static ClientBuilder builder(String address) {
     return new ClientBuilder(address);
   }
 
-  /** Predicts one batch and says why. */
+  /** Predicts one batch and explains the prediction. */
   public Result explain(Request request) {
     return explain(request, timeout);
   }
 
-  /** Predicts one batch and says why; the server, too, gives up when the time is over. */
+  /**
+   * Predicts one batch and explains the prediction. The server also stops when the time limit
+   * passes.
+   */
   public Result explain(Request request, Duration timeout) {
     return Wire.decode(
         call(ExplanationServiceGrpc.getExplainMethod(), Wire.encode(request), timeout));
   }
 
-  /** The same without waiting. */
+  /** Does the same without waiting. */
   public CompletableFuture<Result> explainAsync(Request request) {
     return explainAsync(request, timeout);
   }
 
   /**
-   * The same without waiting. Cancelling the future that is returned cancels the call; an {@link
-   * ExplainException} is the cause of what the future throws.
+   * Does the same without waiting. Cancelling the returned future cancels the call. If the call
+   * fails, the future throws an exception whose cause is an {@link ExplainException}.
    */
   public CompletableFuture<Result> explainAsync(Request request, Duration timeout) {
     ClientCall<ExplainRequest, ExplainResponse> call =
@@ -106,13 +112,13 @@ public final class Client implements AutoCloseable {
   }
 
   /**
-   * Sends many requests over one stream. Answers come as they are ready, in any order; a request
-   * that fails is answered by its own error, and the stream goes on. If the stream itself breaks,
-   * taking the next answer throws an {@link ExplainException}.
+   * Sends many requests over one stream. Answers arrive as soon as they are ready, in any order. A
+   * request that fails gets its own error, and the stream continues. If the stream itself breaks,
+   * reading the next answer throws an {@link ExplainException}.
    *
-   * <p>Requests are taken by another thread, no faster than the server reads them, and answers are
-   * fetched no faster than they are taken. Close the stream: that cancels what has not been
-   * answered.
+   * <p>Another thread takes the requests, no faster than the server reads them, and the client
+   * fetches answers no faster than the caller reads them. Close the stream to cancel all unanswered
+   * requests.
    *
    * <pre>{@code
    * try (Stream<Answer> answers = client.explainStream(requests)) {
@@ -124,14 +130,14 @@ public final class Client implements AutoCloseable {
     return explainStream(requests, null);
   }
 
-  /** The same with a time by which the last answer has to be there; null: there is none. */
+  /** Does the same with a time limit for the whole stream; null means no limit. */
   public Stream<Answer> explainStream(Iterable<Request> requests, Duration timeout) {
     return AnswerStream.open(
         requests,
         new Exchange<>(channel, ExplanationServiceGrpc.getExplainStreamMethod(), within(timeout)));
   }
 
-  /** Every model and version, those that failed to load too. */
+  /** Lists all models and versions, including those that failed to load. */
   public List<ModelSummary> models() {
     var request = ListModelsRequest.getDefaultInstance();
     return call(ModelServiceGrpc.getListModelsMethod(), request, timeout).getModelsList().stream()
@@ -139,12 +145,12 @@ public final class Client implements AutoCloseable {
         .toList();
   }
 
-  /** One model, in its newest version that is ready. */
+  /** Describes the newest version of a model that is ready. */
   public ModelDetail model(String name) {
     return model(name, "");
   }
 
-  /** One model in this version; empty: the newest that is ready. */
+  /** Describes this version of a model; if empty, the newest version that is ready. */
   public ModelDetail model(String name, String version) {
     var request = GetModelRequest.newBuilder().setName(name).setVersion(version).build();
     return ModelWire.decode(
@@ -152,7 +158,7 @@ public final class Client implements AutoCloseable {
   }
 
   /**
-   * Adds a version of a model, without a limit of time. The server has to allow imports.
+   * Adds a version of a model, without a limit of time. The server must allow imports.
    *
    * @throws IOException if a file cannot be read; the server then keeps nothing
    */
@@ -161,7 +167,7 @@ public final class Client implements AutoCloseable {
   }
 
   /**
-   * Adds a version of a model. The server has to allow imports.
+   * Adds a version of a model. The server must allow imports.
    *
    * @param timeout null: there is none
    * @throws IOException if a file cannot be read; the server then keeps nothing
@@ -180,18 +186,21 @@ public final class Client implements AutoCloseable {
     }
   }
 
-  /** Removes every version of a model. The server has to allow it. */
+  /** Removes all versions of a model. The server must allow it. */
   public void deleteModel(String name) {
     deleteModel(name, "");
   }
 
-  /** Removes a version of a model; empty: every version. The server has to allow it. */
+  /**
+   * Removes a version of a model, or all versions if the version is empty. The server must allow
+   * it.
+   */
   public void deleteModel(String name, String version) {
     var request = DeleteModelRequest.newBuilder().setName(name).setVersion(version).build();
     call(ModelServiceGrpc.getDeleteModelMethod(), request, timeout);
   }
 
-  /** Closes the connection; calls under way are cancelled. */
+  /** Closes the connection and cancels running calls. */
   @Override
   public void close() {
     channel.shutdownNow();

@@ -28,10 +28,12 @@ import java.util.regex.Pattern;
 
 /** How a {@link Client} connects: {@code Client.builder("host:443").tls().token("…").build()}. */
 public final class ClientBuilder {
-  /** The limit for one message, either way, unless {@link #maxMessageBytes} says another. */
+  /** The default limit for one message in either direction; {@link #maxMessageBytes} changes it. */
   public static final int DEFAULT_MAX_MESSAGE_BYTES = 64 << 20;
 
-  /** For how long a call waits, retries included, unless it or {@link #timeout} says another. */
+  /**
+   * The default time limit of a call, including retries; the call or {@link #timeout} changes it.
+   */
   public static final Duration DEFAULT_TIMEOUT = Duration.ofMinutes(1);
 
   private static final Pattern LOOPBACK =
@@ -51,14 +53,14 @@ public final class ClientBuilder {
     this.address = Objects.requireNonNull(address, "address");
   }
 
-  /** Encrypts the connection; trusts the authorities that Java trusts. */
+  /** Encrypts the connection and trusts the authorities that Java trusts. */
   public ClientBuilder tls() {
     tls = tls == null ? TlsChannelCredentials.newBuilder() : tls;
     return this;
   }
 
   /**
-   * Encrypts the connection; trusts this authority.
+   * Encrypts the connection and trusts this authority.
    *
    * @param pem its certificate
    */
@@ -68,7 +70,7 @@ public final class ClientBuilder {
   }
 
   /**
-   * Encrypts the connection and shows the server who is calling: mutual TLS.
+   * Encrypts the connection and authenticates the client by a certificate (mutual TLS).
    *
    * @param certificate the client's own chain, PEM
    * @param key its private key, PEM in the form PKCS #8
@@ -78,7 +80,7 @@ public final class ClientBuilder {
     return this;
   }
 
-  /** Connects with these, in the place of what {@code tls}, authority and identity say. */
+  /** Connects with these credentials, instead of those from {@code tls}, authority and identity. */
   public ClientBuilder credentials(ChannelCredentials chosen) {
     credentials = chosen;
     return this;
@@ -90,7 +92,7 @@ public final class ClientBuilder {
     return token(() -> fixed);
   }
 
-  /** Asks for the bearer token of every call; it may block. */
+  /** Calls the supplier for the bearer token of every call. The supplier may block. */
   public ClientBuilder token(Supplier<String> source) {
     token = source;
     return this;
@@ -103,37 +105,36 @@ public final class ClientBuilder {
   }
 
   /**
-   * Whether calls that change nothing are sent again, as the published service config says; they
-   * are by default.
+   * Whether to retry read-only calls as the published service config specifies. Default: true.
    */
   public ClientBuilder retries(boolean wanted) {
     retries = wanted;
     return this;
   }
 
-  /** Limits one message, either way. */
+  /** Limits the size of one message in either direction. */
   public ClientBuilder maxMessageBytes(int limit) {
     maxMessageBytes = limit;
     return this;
   }
 
   /**
-   * How long a call may take that is given no time of its own, retries included; null: forever. It
-   * does not limit streams and imports.
+   * The time limit of calls without a limit of their own, including retries; null means no limit.
+   * It does not apply to streams and imports.
    */
   public ClientBuilder timeout(Duration limit) {
     timeout = limit;
     return this;
   }
 
-  /** Sets options of gRPC's own; they win. */
+  /** Sets gRPC options, which take precedence. */
   public ClientBuilder channel(Consumer<ManagedChannelBuilder<?>> options) {
     more = more.andThen(options);
     return this;
   }
 
   /**
-   * Makes the client. Nothing is sent before the first call.
+   * Creates the client. The client sends nothing before the first call.
    *
    * @throws IllegalStateException if a token would leave this machine unencrypted
    */
@@ -151,7 +152,7 @@ public final class ClientBuilder {
     ManagedChannelBuilder<?> channel =
         Grpc.newChannelBuilder(address, chosen)
             .maxInboundMessageSize(maxMessageBytes)
-            // Of a larger request there would be no copy to send again.
+            // gRPC keeps no copy of a larger request to retry.
             .perRpcBufferLimit(maxMessageBytes)
             .retryBufferSize(4L * maxMessageBytes);
     if (retries) {
@@ -167,7 +168,7 @@ public final class ClientBuilder {
     return new Client(channel.build(), options, timeout);
   }
 
-  /** Published with the protos for clients of every language. */
+  /** The retry policy that is published with the protos for all clients. */
   static Map<String, ?> serviceConfig() {
     try (InputStream file = ClientBuilder.class.getResourceAsStream("service_config.json")) {
       return new Gson()

@@ -7,7 +7,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 
-/** What the elements of a {@link Tensor} are, and the Java type that holds one. */
+/** The element types of a {@link Tensor}, and the Java type of each. */
 public enum DataType {
   /** {@code float}. */
   FLOAT32(float.class, 4) {
@@ -33,7 +33,7 @@ public enum DataType {
       from.asDoubleBuffer().get((double[]) data);
     }
   },
-  /** {@code short}: the bits of an IEEE 754 binary16 number, for Java has no such type. */
+  /** {@code short}, with the bits of an IEEE 754 binary16 number, because Java has no such type. */
   FLOAT16(short.class, 2) {
     @Override
     void put(ByteBuffer to, Object data) {

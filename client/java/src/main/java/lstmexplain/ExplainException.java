@@ -16,8 +16,8 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * Why a call failed: this, or one of the classes below, of which a caller may want to treat some by
- * themselves.
+ * The error of a failed call: this class, or a subclass for errors that callers may want to handle
+ * separately.
  *
  * <pre>
  * ExplainException
@@ -41,7 +41,7 @@ public class ExplainException extends RuntimeException {
   private final Code code;
   private final Facts facts;
 
-  /** What an error knows besides its message. */
+  /** The details of an error besides its message. */
   private record Facts(String field, String node, String op, Duration retryAfter)
       implements Serializable {
     static final Facts NONE = new Facts("", "", "", null);
@@ -58,12 +58,12 @@ public class ExplainException extends RuntimeException {
     return code;
   }
 
-  /** The path of the field of the request that was wrong, {@code inputs[0].shape}, or empty. */
+  /** The path of the invalid field of the request, such as {@code inputs[0].shape}, or empty. */
   public String field() {
     return facts.field;
   }
 
-  /** The node without a rule, if that is why a model cannot be explained, or empty. */
+  /** The unsupported node, if that is the reason for the failure, or empty. */
   public String node() {
     return facts.node;
   }
@@ -73,68 +73,68 @@ public class ExplainException extends RuntimeException {
     return facts.op;
   }
 
-  /** When an overloaded server asked to come back. */
+  /** The time after which an overloaded server asks for a retry. */
   public Optional<Duration> retryAfter() {
     return Optional.ofNullable(facts.retryAfter);
   }
 
-  /** Something in the request is wrong; {@code field()} says what. */
+  /** The request is invalid; {@code field()} names the field. */
   public static class InvalidRequest extends ExplainException {
     InvalidRequest(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** A message is larger than one side allows. */
+  /** A message is larger than the client or the server allows. */
   public static final class TooLarge extends InvalidRequest {
     TooLarge(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** There is no such model, or no such version of it. */
+  /** The model or the version does not exist. */
   public static final class ModelNotFound extends ExplainException {
     ModelNotFound(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** The version that was to be imported is there already. */
+  /** The imported version already exists. */
   public static final class AlreadyExists extends ExplainException {
     AlreadyExists(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** The method cannot pass through the model, or the model failed to load. */
+  /** The method does not support the model, or the model failed to load. */
   public static final class NotExplainable extends ExplainException {
     NotExplainable(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** The server has too much to do. */
+  /** The server is overloaded. */
   public static final class Overloaded extends ExplainException {
     Overloaded(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** Who is calling is not known. */
+  /** The caller is not authenticated. */
   public static final class Unauthenticated extends ExplainException {
     Unauthenticated(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** Who is calling may not do this. */
+  /** The caller lacks the permission for this call. */
   public static final class PermissionDenied extends ExplainException {
     PermissionDenied(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** The answer did not come in time. */
+  /** The answer did not arrive in time. */
   public static final class DeadlineExceeded extends ExplainException {
     DeadlineExceeded(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
@@ -148,28 +148,28 @@ public class ExplainException extends RuntimeException {
     }
   }
 
-  /** The server cannot be reached, after every retry. */
+  /** The server could not be reached, even with retries. */
   public static final class Unavailable extends ExplainException {
     Unavailable(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** The server does not know the call, or has it turned off. */
+  /** The server does not know the call, or the call is turned off. */
   public static final class Unimplemented extends ExplainException {
     Unimplemented(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** Something went wrong inside the server. */
+  /** An internal error of the server. */
   public static final class ServerFault extends ExplainException {
     ServerFault(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
     }
   }
 
-  /** The answer came and cannot be read. */
+  /** The answer cannot be read. */
   public static final class MalformedResponse extends ExplainException {
     MalformedResponse(Code code, String message, Facts facts, Throwable cause) {
       super(code, message, facts, cause);
@@ -224,8 +224,8 @@ public class ExplainException extends RuntimeException {
   }
 
   private static ExplainException of(Code code, String message, Facts facts, Throwable cause) {
-    // gRPC uses the code of an overload for messages beyond a limit; only its wording tells them
-    // apart.
+    // gRPC uses the same code for an overload and for a message above a limit; only the message
+    // text differs.
     if (code == Code.RESOURCE_EXHAUSTED
         && message.matches("(?is).*(larger than max|exceeds maximum size|message too large).*")) {
       return new TooLarge(code, message, facts, cause);

@@ -8,10 +8,10 @@ import java.util.Map;
  *
  * @param inputs the sum of the relevance of all inputs
  * @param initialStates the relevance of initial states that are constants of the model
- * @param absorbed with LRP: what biases, constants and stabilisers kept; with a method that has a
- *     baseline: what the baseline scores
- * @param residual what is left; with LRP: rounding
- * @param byNode {@code absorbed}, a node each
+ * @param absorbed for LRP, the relevance that biases, constants and stabilisers absorb; for a
+ *     method with a baseline, the value of the baseline
+ * @param residual the rest; for LRP, rounding
+ * @param byNode {@code absorbed}, split by node
  */
 public record Ledger(
     Tensor inputs,

@@ -4,7 +4,7 @@ import java.util.Map;
 import java.util.Objects;
 
 /**
- * How relevance is computed. A parameter that is null takes the server's default.
+ * How relevance is computed. For a parameter that is null, the server uses its default.
  *
  * <pre>{@code
  * new Method.Lrp().productRule(Method.ProductRule.HALF).epsilon(0.01)
@@ -12,19 +12,19 @@ import java.util.Objects;
  */
 public sealed interface Method {
 
-  /** What a gate and its signal receive of the relevance of their product. */
+  /** How a gate and its signal share the relevance of their product. */
   enum ProductRule {
-    /** "Signal takes all": the gate receives nothing (the default). */
+    /** "Signal takes all": the signal receives all relevance, the gate none (the default). */
     ALL,
-    /** One half each. */
+    /** Gate and signal receive one half each. */
     HALF,
-    /** In proportion to the two values. */
+    /** Gate and signal share relevance in proportion to their values. */
     PROP,
-    /** In proportion to the two absolute values. */
+    /** Gate and signal share relevance in proportion to their absolute values. */
     ABS
   }
 
-  /** What an occlusion lowers. */
+  /** The quantity whose change Occlusion measures. */
   enum Quantity {
     /** The explained value (the default). */
     SCORE,
@@ -32,11 +32,11 @@ public sealed interface Method {
     PROBABILITY
   }
 
-  /** Between whom a Shapley value is shared. */
+  /** The parts of the input that receive Shapley values. */
   enum Players {
     /** Time steps (the default). */
     STEPS,
-    /** Features, each for all of time. */
+    /** Features, each over all time steps. */
     FEATURES,
     /** Every feature of every time step. */
     CELLS
@@ -46,45 +46,46 @@ public sealed interface Method {
    * Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, 2019).
    *
    * @param productRule default: ALL
-   * @param epsilon the stabiliser, not negative; default 0.001
-   * @param biasFactor the share of bias and stabiliser given to a sum's inputs, in [0, 1]; default
-   *     0
-   * @param composite other rules for some dense and convolutional layers; default: none
+   * @param epsilon the stabiliser; must not be negative; default 0.001
+   * @param biasFactor the share of the relevance of bias and stabiliser that is distributed to the
+   *     inputs of a sum, in [0, 1]; default 0
+   * @param composite different rules for some dense and convolutional layers; default: none
    */
   record Lrp(ProductRule productRule, Double epsilon, Double biasFactor, Composite composite)
       implements Method {
 
-    /** With the server's defaults. */
+    /** Creates the method with the defaults of the server. */
     public Lrp() {
       this(null, null, null, null);
     }
 
-    /** The same with another product rule. */
+    /** Returns a copy with this product rule. */
     public Lrp productRule(ProductRule rule) {
       return new Lrp(rule, epsilon, biasFactor, composite);
     }
 
-    /** The same with another stabiliser. */
+    /** Returns a copy with this stabiliser. */
     public Lrp epsilon(double value) {
       return new Lrp(productRule, value, biasFactor, composite);
     }
 
-    /** The same with another share of the bias. */
+    /** Returns a copy with this share of the bias. */
     public Lrp biasFactor(double value) {
       return new Lrp(productRule, epsilon, value, composite);
     }
 
-    /** The same with rules by layer. */
+    /** Returns a copy with these rules per layer. */
     public Lrp composite(Composite rules) {
       return new Lrp(productRule, epsilon, biasFactor, rules);
     }
   }
 
   /**
-   * Rules of LRP by layer (Anders et al. 2021).
+   * LRP rules per layer (Anders et al. 2021).
    *
-   * @param rules by a node's name, an operator (Gemm), or a kind of layer (dense, convolution)
-   * @param first for the layers that see the input before any other layer does; or null
+   * @param rules by the name of a node, of an operator (Gemm), or of a kind of layer (dense,
+   *     convolution)
+   * @param first the rule for layers that read the input before any other layer does; or null
    */
   record Composite(Map<String, Rule> rules, Rule first) {
     /** Copies the rules. */
@@ -102,8 +103,8 @@ public sealed interface Method {
   /**
    * Gradients averaged along the line from a baseline to the input (Sundararajan et al. 2017).
    *
-   * @param steps points on the line; default 50
-   * @param baseline by input; zero where there is none
+   * @param steps the number of points on the line; default 50
+   * @param baseline the baseline of each input, by name; the default is zero
    */
   record IntegratedGradients(Integer steps, Map<String, Tensor> baseline) implements Method {
     /** Copies the baseline. */
@@ -111,17 +112,17 @@ public sealed interface Method {
       baseline = Wire.copy(baseline);
     }
 
-    /** With the server's defaults. */
+    /** Creates the method with the defaults of the server. */
     public IntegratedGradients() {
       this(null, Map.of());
     }
 
-    /** The same with so many steps. */
+    /** Returns a copy with this number of steps. */
     public IntegratedGradients steps(int count) {
       return new IntegratedGradients(count, baseline);
     }
 
-    /** The same from another starting point. */
+    /** Returns a copy with this starting point. */
     public IntegratedGradients baseline(Map<String, Tensor> byInput) {
       return new IntegratedGradients(steps, byInput);
     }
@@ -130,38 +131,39 @@ public sealed interface Method {
   /**
    * Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
    *
-   * @param samples noisy copies; default 25
-   * @param noise its standard deviation as a share of the input's range; default 0.1
-   * @param seed default 0
+   * @param samples the number of noisy copies; default 25
+   * @param noise the standard deviation of the noise, as a fraction of the range of the input;
+   *     default 0.1
+   * @param seed the seed of the random number generator; default 0
    */
   record SmoothGrad(Integer samples, Double noise, Long seed) implements Method {
-    /** With the server's defaults. */
+    /** Creates the method with the defaults of the server. */
     public SmoothGrad() {
       this(null, null, null);
     }
 
-    /** The same with so many copies. */
+    /** Returns a copy with this number of copies. */
     public SmoothGrad samples(int count) {
       return new SmoothGrad(count, noise, seed);
     }
 
-    /** The same with another noise. */
+    /** Returns a copy with this noise. */
     public SmoothGrad noise(double share) {
       return new SmoothGrad(samples, share, seed);
     }
 
-    /** The same with another seed. */
+    /** Returns a copy with this seed. */
     public SmoothGrad seed(long value) {
       return new SmoothGrad(samples, noise, value);
     }
   }
 
   /**
-   * The fall of the explained value when time steps are replaced by a baseline.
+   * How much the explained value decreases when a baseline replaces time steps.
    *
-   * @param window how many time steps are replaced together; default 1
-   * @param baseline by input; zero where there is none
-   * @param of the value whose fall is taken; default: SCORE
+   * @param window the number of time steps that are replaced together; default 1
+   * @param baseline the baseline of each input, by name; the default is zero
+   * @param of the quantity whose decrease is measured; default: SCORE
    */
   record Occlusion(Integer window, Map<String, Tensor> baseline, Quantity of) implements Method {
     /** Copies the baseline. */
@@ -169,34 +171,34 @@ public sealed interface Method {
       baseline = Wire.copy(baseline);
     }
 
-    /** With the server's defaults. */
+    /** Creates the method with the defaults of the server. */
     public Occlusion() {
       this(null, Map.of(), null);
     }
 
-    /** The same with so many steps at once. */
+    /** Returns a copy that replaces this number of steps together. */
     public Occlusion window(int steps) {
       return new Occlusion(steps, baseline, of);
     }
 
-    /** The same with other replacements. */
+    /** Returns a copy with these replacements. */
     public Occlusion baseline(Map<String, Tensor> byInput) {
       return new Occlusion(window, byInput, of);
     }
 
-    /** The same of another value. */
+    /** Returns a copy that measures this quantity. */
     public Occlusion of(Quantity quantity) {
       return new Occlusion(window, baseline, quantity);
     }
   }
 
   /**
-   * Shapley values, estimated over random orders.
+   * Shapley values, estimated over random permutations.
    *
-   * @param permutations orders drawn; default 25
-   * @param seed default 0
-   * @param baseline what stands for an absent player, by input; zero where there is none
-   * @param over who plays; default: STEPS
+   * @param permutations the number of permutations; default 25
+   * @param seed the seed of the random number generator; default 0
+   * @param baseline the value of absent players, by input name; the default is zero
+   * @param over the players; default: STEPS
    */
   record ShapleySampling(
       Integer permutations, Long seed, Map<String, Tensor> baseline, Players over)
@@ -206,27 +208,27 @@ public sealed interface Method {
       baseline = Wire.copy(baseline);
     }
 
-    /** With the server's defaults. */
+    /** Creates the method with the defaults of the server. */
     public ShapleySampling() {
       this(null, null, Map.of(), null);
     }
 
-    /** The same with so many orders. */
+    /** Returns a copy with this number of permutations. */
     public ShapleySampling permutations(int count) {
       return new ShapleySampling(count, seed, baseline, over);
     }
 
-    /** The same with another seed. */
+    /** Returns a copy with this seed. */
     public ShapleySampling seed(long value) {
       return new ShapleySampling(permutations, value, baseline, over);
     }
 
-    /** The same with other stand-ins. */
+    /** Returns a copy with these values for absent players. */
     public ShapleySampling baseline(Map<String, Tensor> byInput) {
       return new ShapleySampling(permutations, seed, byInput, over);
     }
 
-    /** The same with other players. */
+    /** Returns a copy with these players. */
     public ShapleySampling over(Players players) {
       return new ShapleySampling(permutations, seed, baseline, players);
     }
@@ -235,34 +237,36 @@ public sealed interface Method {
   /** Contextual decomposition of LSTMs (Murdoch et al. 2018). */
   record ContextualDecomposition() implements Method {}
 
-  /** What an input of a layer gets of the relevance of its output, for {@link Composite}. */
+  /**
+   * The share of the relevance of a layer's output that an input receives, for {@link Composite}.
+   */
   sealed interface Rule {
     /**
-     * LRP's own rule with another stabiliser.
+     * The epsilon rule with its own stabiliser.
      *
-     * @param epsilon not negative; default 1e-6
+     * @param epsilon the stabiliser; must not be negative; default 1e-6
      */
     record Epsilon(Double epsilon) implements Rule {}
 
     /**
-     * Raises contributions of the output's sign.
+     * Increases contributions that have the sign of the output.
      *
-     * @param gamma not negative; default 0.25
+     * @param gamma must not be negative; default 0.25
      */
     record Gamma(Double gamma) implements Rule {}
 
-    /** Positive contributions only. */
+    /** Uses positive contributions only. */
     record ZPlus() implements Rule {}
 
     /**
-     * Alpha times the positive share less beta times the negative one.
+     * Alpha times the positive share minus beta times the negative share.
      *
-     * @param alpha beta and one; default 2
-     * @param beta not negative; default 1
+     * @param alpha must be beta plus one; default 2
+     * @param beta must not be negative; default 1
      */
     record AlphaBeta(Double alpha, Double beta) implements Rule {}
 
-    /** Equal shares. */
+    /** Distributes relevance in equal shares. */
     record Flat() implements Rule {}
 
     /**
@@ -272,7 +276,7 @@ public sealed interface Method {
      * @param high the upper bound
      */
     record ZBox(Double low, Double high) implements Rule {
-      /** Wants both bounds. */
+      /** Requires both bounds. */
       public ZBox {
         Objects.requireNonNull(low, "low");
         Objects.requireNonNull(high, "high");

@@ -62,7 +62,7 @@ final class MethodWire {
     return out.build();
   }
 
-  /** Null where no method is set, or one that this client does not know. */
+  /** Null if no method is set, or if this client does not know it. */
   static Method decode(lstmexplain.v1.Method message) {
     return switch (message.getMethodCase()) {
       case LRP -> decode(message.getLrp());

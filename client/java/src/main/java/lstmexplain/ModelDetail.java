@@ -9,18 +9,18 @@ import java.util.Map;
  * @param summary its name, version and state
  * @param inputs by name
  * @param outputs by name
- * @param lrpSupported whether LRP can explain the model; perturbation methods always can
+ * @param lrpSupported whether LRP supports the model; perturbation methods support all models
  * @param nodes what happens at each node of the graph
  * @param defaultMethod used by a request without a method; or null
  * @param defaultTarget used by a request without a target
- * @param classNames output name to the names of the entries of its last axis
- * @param featureNames input name to the names of the entries of its last axis
- * @param textInputs inputs that may be sent as text
- * @param batchAxes input name to the axis of its samples; an input without one is not there
- * @param timeAxes input name to the axis of its time steps; an input without one is not there
- * @param guessedAxes inputs for which these two are a guess, to be set in model.yaml
- * @param units input or output name to its unit: one of all entries, or one for each entry of the
- *     last axis
+ * @param classNames maps the name of an output to the names of the entries on its last axis
+ * @param featureNames maps the name of an input to the names of the entries on its last axis
+ * @param textInputs the inputs that accept text
+ * @param batchAxes maps the name of an input to its batch axis; omits inputs without one
+ * @param timeAxes maps the name of an input to its time axis; omits inputs without one
+ * @param guessedAxes the inputs whose batch and time axes are guesses; set them in model.yaml
+ * @param units maps the name of an input or output to its unit: one unit for all entries, or one
+ *     for each entry on the last axis
  */
 public record ModelDetail(
     ModelSummary summary,
@@ -39,10 +39,10 @@ public record ModelDetail(
     Map<String, List<String>> units) {
 
   /**
-   * What a tensor of the model has to be.
+   * The declaration of an input or output of the model.
    *
-   * @param type what its elements are; null if this client does not know it
-   * @param shape an axis each: its size, or its symbolic name
+   * @param type the element type; null if this client does not know it
+   * @param shape the size or symbolic name of each axis
    */
   public record TensorSpec(DataType type, List<String> shape) {}
 
@@ -51,8 +51,8 @@ public record ModelDetail(
    *
    * @param name its name
    * @param opType its operator
-   * @param supported whether LRP can pass through it
-   * @param rule the rule that LRP uses there, or why there is none
+   * @param supported whether LRP supports it
+   * @param rule the rule that LRP uses, or the reason why there is none
    */
   public record NodeReport(String name, String opType, boolean supported, String rule) {}
 }

@@ -9,15 +9,15 @@ import java.util.Objects;
  * A model to add to the server: {@code ModelImport.of("mine", Path.of("model.onnx"))}.
  *
  * @param name the model's name
- * @param version empty: one above the newest
+ * @param version the version; if empty, the newest version plus one
  * @param model the file of the model
  * @param config the text of a model.yaml, or empty
- * @param files what lies beside the model: weights kept apart from it, a tokenizer
+ * @param files additional files of the model: external weights, or a tokenizer
  */
 public record ModelImport(
     String name, String version, Path model, String config, List<Path> files) {
 
-  /** Checks and copies what is given. */
+  /** Checks and copies the arguments. */
   public ModelImport {
     Objects.requireNonNull(name, "name");
     Objects.requireNonNull(version, "version");
@@ -26,22 +26,22 @@ public record ModelImport(
     files = List.copyOf(files);
   }
 
-  /** A model of one file, as a version above the newest. */
+  /** Creates the import of a model of one file, as the newest version plus one. */
   public static ModelImport of(String name, Path model) {
     return new ModelImport(name, "", model, "", List.of());
   }
 
-  /** The same as this version. */
+  /** Returns a copy with this version. */
   public ModelImport version(String wanted) {
     return new ModelImport(name, wanted, model, config, files);
   }
 
-  /** The same with this text as its model.yaml. */
+  /** Returns a copy with this text as its model.yaml. */
   public ModelImport config(String yaml) {
     return new ModelImport(name, version, model, yaml, files);
   }
 
-  /** The same with another file beside it. */
+  /** Returns a copy with another file. */
   public ModelImport file(Path more) {
     List<Path> all = new ArrayList<>(files);
     all.add(more);

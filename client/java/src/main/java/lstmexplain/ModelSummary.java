@@ -4,23 +4,24 @@ package lstmexplain;
  * One version of a model.
  *
  * @param name the model's name
- * @param version the version's
+ * @param version the name of the version
  * @param state null if this client does not know it
- * @param reason why it failed; or, of a model that is ready, why newer files could not be loaded
- * @param description what the model is
+ * @param reason why the version failed to load; for a model that is ready, why newer files could
+ *     not be loaded
+ * @param description a description of the model
  */
 public record ModelSummary(
     String name, String version, ModelState state, String reason, String description) {
 
-  /** What a version of a model is doing. */
+  /** The state of a version of a model. */
   public enum ModelState {
-    /** It is being read. */
+    /** The version is being loaded. */
     LOADING,
-    /** It answers. */
+    /** The version answers requests. */
     READY,
-    /** It could not be loaded. */
+    /** The version could not be loaded. */
     FAILED,
-    /** It is there and not in use. */
+    /** The version exists but is not in service. */
     UNLOADED
   }
 }

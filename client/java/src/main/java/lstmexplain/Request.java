@@ -7,20 +7,21 @@ import java.util.Map;
 import java.util.Objects;
 
 /**
- * One explanation to ask for; every method returns another request and leaves this one as it is.
+ * A request for one explanation. Each method returns a new request and leaves this one unchanged.
  *
  * <pre>{@code
  * Request.of("sentiment").input("tokens", "not a bad film").target(Target.at(0))
  * }</pre>
  *
  * @param model the model's name
- * @param version empty: the newest that is ready
- * @param inputs a tensor for every input of the model, with the batch axis that the model has; sent
- *     in the order of the map
- * @param method null: the model's default
- * @param target null: the model's default
- * @param capture names of inner values whose relevance is wanted too
- * @param id comes back with the answer of a stream; empty: the request's place in it, from "0"
+ * @param version the version; if empty, the newest version that is ready
+ * @param inputs one tensor for each input of the model, including the batch axis; sent in the order
+ *     of the map
+ * @param method if null, the default of the model
+ * @param target if null, the default of the model
+ * @param capture names of inner values whose relevance the result also contains
+ * @param id identifies the answer in a stream; if empty, the position of the request in the stream,
+ *     from "0"
  */
 public record Request(
     String model,
@@ -31,7 +32,7 @@ public record Request(
     List<String> capture,
     String id) {
 
-  /** Checks and copies what is given. */
+  /** Checks and copies the arguments. */
   public Request {
     Objects.requireNonNull(model, "model");
     Objects.requireNonNull(version, "version");
@@ -40,12 +41,12 @@ public record Request(
     capture = List.copyOf(capture);
   }
 
-  /** A request to this model, as yet without inputs. */
+  /** Creates a request to this model, without inputs. */
   public static Request of(String model) {
     return new Request(model, "", Map.of(), null, null, List.of(), "");
   }
 
-  /** Asks this version of the model. */
+  /** Selects the version of the model. */
   public Request version(String wanted) {
     return new Request(model, wanted, inputs, method, target, capture, id);
   }
@@ -57,29 +58,29 @@ public record Request(
     return new Request(model, version, more, method, target, capture, id);
   }
 
-  /** Adds an input of texts, one a sample, for a model with a tokenizer. */
+  /** Adds an input of texts, one per sample, for a model with a tokenizer. */
   public Request input(String name, String... texts) {
     return input(name, Tensor.text(texts));
   }
 
-  /** Computes relevance by this method. */
+  /** Selects the method. */
   public Request method(Method wanted) {
     return new Request(model, version, inputs, wanted, target, capture, id);
   }
 
-  /** Explains this. */
+  /** Selects the target. */
   public Request target(Target wanted) {
     return new Request(model, version, inputs, method, wanted, capture, id);
   }
 
-  /** Asks for the relevance of inner values too. */
+  /** Requests the relevance of inner values too. */
   public Request capture(String... names) {
     List<String> more = new ArrayList<>(capture);
     more.addAll(List.of(names));
     return new Request(model, version, inputs, method, target, more, id);
   }
 
-  /** Names the request; its answer in a stream has the same id. */
+  /** Sets the id of the request. Its answer in a stream has the same id. */
   public Request id(String chosen) {
     return new Request(model, version, inputs, method, target, capture, chosen);
   }

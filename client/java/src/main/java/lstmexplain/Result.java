@@ -4,25 +4,28 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * One batch, explained.
+ * The explanation of one batch.
  *
  * @param model the model that answered
  * @param version the version that answered
- * @param relevance by input, of the input's shape; for token ids and text one number a token
- * @param outputs what the model predicted
- * @param explained the scalar explained, a sample each: shape [batch]
- * @param captured the relevance of the inner values asked for
- * @param tokens the words of inputs sent as text, of the shape of their relevance; padding is the
+ * @param relevance maps the name of each input to its relevance, in the shape of the input; for
+ *     token ids and text, one number per token
+ * @param outputs the prediction, by output name
+ * @param explained the explained value of each sample, in shape [batch]
+ * @param captured the relevance of the inner values that the request captures
+ * @param tokens the tokens of inputs sent as text, in the shape of their relevance; padding is the
  *     empty string
- * @param standardError that of the relevance, with {@link Method.ShapleySampling}
- * @param ledger where all of {@code explained} went
- * @param method as the server used it, with every parameter; null if this client does not know it
- * @param target as the server used it
- * @param warnings why the answer should not be relied on, a sentence each; empty: it can be acted
- *     on
- * @param explainedQuantity what {@code explained} is of the target's output: "output", the output
- *     itself; "logit" or "score", the value before its Softmax or Sigmoid, or before its
- *     LogSoftmax; "probability", the output made one. Empty: the server is older than this field
+ * @param standardError the standard error of the relevance, for {@link Method.ShapleySampling}
+ * @param ledger accounts for all of {@code explained}
+ * @param method the method that the server used, with all parameters; null if this client does not
+ *     know it
+ * @param target the target that the server used
+ * @param warnings reasons not to rely on the answer, one sentence each; if empty, the answer can be
+ *     acted on
+ * @param explainedQuantity how {@code explained} relates to the output of the target: "output" (the
+ *     output itself), "logit" (the value before its Softmax or Sigmoid), "score" (the value before
+ *     its LogSoftmax) or "probability" (the output converted to a probability); empty if the server
+ *     is older than this field
  */
 public record Result(
     String model,

@@ -5,19 +5,20 @@ import java.util.List;
 import java.util.Objects;
 
 /**
- * What is explained: one scalar a sample, taken from one output. What is left out is the model's
- * default.
+ * Selects what to explain: one scalar per sample, taken from one output. Parts that are omitted
+ * take the defaults of the model.
  *
  * @param output the output's name, or empty
- * @param indices a position in one sample's output, one number for each of its axes, or one such
- *     position after another for every sample; empty: the largest entry on the last axis
- * @param contrast a second position, or empty: output[indices] - output[contrast] is explained
- * @param weights explains the sum of weights times output; of the shape of one sample's output;
- *     excludes indices; or null
- * @param batchAxis the axis of the output along which samples lie, or null
+ * @param indices a position in the output of one sample, with one number per axis, or the
+ *     concatenated positions of all samples; if empty, the largest entry on the last axis
+ * @param contrast a second position, or empty; the explained value is output[indices] -
+ *     output[contrast]
+ * @param weights explains the sum of weights times output; has the shape of the output of one
+ *     sample; cannot be combined with indices; or null
+ * @param batchAxis the batch axis of the output, or null
  * @param noBatchAxis for a model of one sample without a batch axis
- * @param preActivation false: explains a Softmax, LogSoftmax or Sigmoid at the output's end itself,
- *     not the value before it; or null
+ * @param preActivation false explains the result of a final Softmax, LogSoftmax or Sigmoid of the
+ *     output, not the value before it; or null
  */
 public record Target(
     String output,
@@ -28,7 +29,7 @@ public record Target(
     boolean noBatchAxis,
     Boolean preActivation) {
 
-  /** Checks and copies what is given. */
+  /** Checks and copies the arguments. */
   public Target {
     Objects.requireNonNull(output, "output");
     indices = List.copyOf(indices);
@@ -51,28 +52,31 @@ public record Target(
     return new Target("", List.of(), List.of(), weights, null, false, null);
   }
 
-  /** The same of another output. */
+  /** Returns a copy for another output. */
   public Target output(String name) {
     return new Target(name, indices, contrast, weights, batchAxis, noBatchAxis, preActivation);
   }
 
-  /** How much more than the value at these indices. */
+  /** Returns a copy that explains the difference from the value at these indices. */
   public Target contrast(long... other) {
     return new Target(output, indices, list(other), weights, batchAxis, noBatchAxis, preActivation);
   }
 
-  /** With samples along this axis of the output. */
+  /** Returns a copy with this batch axis of the output. */
   public Target batchAxis(int axis) {
     return new Target(output, indices, contrast, weights, axis, false, preActivation);
   }
 
-  /** Of a model of one sample without a batch axis. */
+  /** Returns a copy for a model of one sample without a batch axis. */
   public Target noBatchAxis(boolean none) {
     return new Target(
         output, indices, contrast, weights, none ? null : batchAxis, none, preActivation);
   }
 
-  /** Before (true) or after (false) an activation at the output's end. */
+  /**
+   * Returns a copy that explains the value before (true) or after (false) a final activation of the
+   * output.
+   */
   public Target preActivation(boolean before) {
     return new Target(output, indices, contrast, weights, batchAxis, noBatchAxis, before);
   }

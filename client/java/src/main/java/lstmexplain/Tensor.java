@@ -7,7 +7,7 @@ import java.util.Locale;
 import java.util.Objects;
 
 /**
- * A dense array: its elements in row-major order and the extent of each axis. It does not change.
+ * A dense array: its elements in row-major order, and the size of each axis. It does not change.
  *
  * <pre>{@code
  * Tensor.of(new float[][] {{0.5f, 1}, {2, 3}});   // float32, shape [2, 2]
@@ -71,7 +71,7 @@ public final class Tensor {
    * Makes a tensor of elements in row-major order.
    *
    * @param data copied
-   * @param shape the extent of each axis; without one: a scalar
+   * @param shape the size of each axis; without one, a scalar
    * @throws IllegalArgumentException if the shape has another number of elements
    */
   public static Tensor of(float[] data, int... shape) {
@@ -132,7 +132,7 @@ public final class Tensor {
     return new Tensor(DataType.FLOAT16, bits.clone(), shape.clone());
   }
 
-  /** Makes a tensor of texts, one a sample, for a model with a tokenizer. */
+  /** Makes a tensor of texts, one per sample, for a model with a tokenizer. */
   public static Tensor text(String... texts) {
     return of(texts, texts.length);
   }
@@ -142,7 +142,7 @@ public final class Tensor {
     return type;
   }
 
-  /** The extent of each axis; empty for a scalar. */
+  /** The size of each axis; empty for a scalar. */
   public int[] shape() {
     return shape.clone();
   }

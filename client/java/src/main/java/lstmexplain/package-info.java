@@ -1,5 +1,5 @@
 /**
- * Asks an explanation server for predictions with their reasons.
+ * Requests predictions and their explanations from an explanation server.
  *
  * <pre>{@code
  * try (Client client = Client.connect("127.0.0.1:50051")) {
