@@ -1,4 +1,4 @@
-"""Client of the explanation server: ask for a prediction and get it with its reasons.
+"""Client of the explanation server, which returns predictions together with their explanations.
 
 with Client("127.0.0.1:50051") as client:
     result = client.explain("sentiment", {"tokens": "not a bad film"})

@@ -1,4 +1,4 @@
-"""The client for asyncio: the same calls as `Client`, awaited."""
+"""The client for asyncio has the same calls as `Client`, as coroutines."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Requests = Iterable[Request | Mapping[str, Any]] | AsyncIterable[Request | Mappi
 
 
 class AsyncClient(BaseClient):
-    """Asks an explanation server from asyncio. Options, calls and errors are those of `Client`; each call is awaited.
+    """Calls an explanation server from asyncio. Options, calls and errors are those of `Client`; calls are coroutines.
 
-    To be made and used inside one event loop. Cancelling the awaiting task cancels the call.
+    Create and use it inside one event loop. Cancelling the awaiting task cancels the call.
     """
 
     _grpc = grpc.aio
@@ -38,7 +38,7 @@ class AsyncClient(BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; calls under way are cancelled."""
+        """Close the connection and cancel running calls."""
         await self._channel.close()
 
     async def explain(
@@ -52,14 +52,14 @@ class AsyncClient(BaseClient):
         version: str = "",
         timeout: float | None = None,
     ) -> Result:
-        """Predicts one batch and says why; see Client.explain."""
+        """Predict one batch and explain the prediction; see Client.explain."""
         request = Request(model, inputs, method, target, parameters, capture, version)
         arrays = request.arrays()
         response = await self._call(self._explanations.Explain, request.message(arrays), timeout)
         return wire.read_result(response, arrays)
 
     async def explain_stream(self, requests: Requests, timeout: float | None = None) -> AsyncIterator[Answer]:
-        """Many requests over one stream, from an iterable or an async one; see Client.explain_stream."""
+        """Send many requests, from an iterable or an async iterable, over one stream; see Client.explain_stream."""
         stream = wire.Stream()
         broken: list[Exception] = []
 
@@ -88,12 +88,12 @@ class AsyncClient(BaseClient):
             raise broken[0]
 
     async def models(self) -> list[ModelSummary]:
-        """Every model and version; see Client.models."""
+        """List all models and versions; see Client.models."""
         response = await self._call(self._models.ListModels, model_pb2.ListModelsRequest())
         return [models.summary(message) for message in response.models]
 
     async def model(self, name: str, version: str = "") -> ModelDetail:
-        """One model; see Client.model."""
+        """Describe one model; see Client.model."""
         response = await self._call(self._models.GetModel, model_pb2.GetModelRequest(name=name, version=version))
         return models.detail(response.model)
 
@@ -106,13 +106,13 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         files: Files = (),
     ) -> ModelDetail:
-        """Adds a model from a file or its bytes; see Client.import_model."""
+        """Import a model from a file or its bytes; see Client.import_model."""
         plan = await asyncio.to_thread(wire.import_plan, name, path, version, config, files)
         response = await self._call(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)
         return models.detail(response.model)
 
     async def delete_model(self, name: str, version: str = "") -> None:
-        """Removes a version, or every version of a model; see Client.delete_model."""
+        """Delete one version or all versions of a model; see Client.delete_model."""
         await self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
 
     async def _call(

@@ -1,4 +1,4 @@
-"""The client for ordinary code. `aio` has the same for asyncio; both build and read messages in `wire`."""
+"""The synchronous client. `aio` has the client for asyncio; both use `wire` to build and read messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ModelStub: Callable[[Any], Any] = model_pb2_grpc.ModelServiceStub
 
 
 class BaseClient:
-    """What both clients share: the connection. The options are described at Client."""
+    """Base class of both clients, which holds the connection. Client describes the options."""
 
     _grpc: Any = grpc
 
@@ -45,25 +45,25 @@ class BaseClient:
         self._models = _ModelStub(self._channel)
 
     def _start(self, method: Callable[..., Any], request: Any, timeout: float | None, *, unary: bool = True) -> Any:
-        """Starts a call, with the default deadline if it is unary."""
+        """Start a call, with the default deadline if it is unary."""
         if timeout is None and unary:
             timeout = self._connection.timeout
         return method(request, timeout=timeout, metadata=self._connection.metadata())
 
 
 class Client(BaseClient):
-    """Asks an explanation server. Safe to use from several threads.
+    """Calls an explanation server. Several threads can use it at the same time.
 
-    address: "host:port". Nothing is sent before the first call.
+    address: "host:port". The client sends nothing before the first call.
     tls: False for plain text, True for TLS with the authorities that gRPC ships, or a TLS object.
-    token: sent as a bearer token with every call; a function is asked anew for every call.
-    timeout: seconds for a call that sets none of its own; None: wait for ever. Streams and imports have no default.
-    max_message_bytes: limit for one message, either way.
-    retry: when calls that change nothing are sent again; None: never.
-    channel_options: further gRPC channel arguments.
+    token: sent as a bearer token with every call; a function is called for every call.
+    timeout: default time limit of a call in seconds, or None for no limit. Streams and imports have no default.
+    max_message_bytes: size limit for one message in either direction.
+    retry: when to retry read-only calls; None turns retries off.
+    channel_options: additional gRPC channel arguments.
     plaintext_token: allow a token over an unencrypted connection that leaves this machine.
 
-    Every call raises a subclass of ExplainError; the tree is in `lstm_explain_client.errors`.
+    Every failed call raises a subclass of ExplainError; `lstm_explain_client.errors` shows the class hierarchy.
     """
 
     def __enter__(self) -> Self:
@@ -75,7 +75,7 @@ class Client(BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; calls under way are cancelled."""
+        """Close the connection and cancel running calls."""
         self._channel.close()
 
     def explain(
@@ -89,17 +89,17 @@ class Client(BaseClient):
         version: str = "",
         timeout: float | None = None,
     ) -> Result:
-        """Predicts one batch and says why.
+        """Predict one batch and explain the prediction.
 
-        model, version: as listed by `models()`; an empty version is the newest that is ready.
+        model, version: as `models()` lists them; an empty version selects the newest one that is ready.
         inputs: input name to ndarray or nested lists (floats become float32, ints int64), with the batch axis that
-            the model has; for an input with a tokenizer also a str, or a list of str, one a sample.
-        method: a name with its `parameters`, or an object such as LRP(product_rule="half"). None: the model's default
-            (its model.yaml), else LRP.
-        target: which scalar of the output is explained: an int, a tuple over the non-batch axes, an array or list
-            with one position a sample, or a Target or dict for the rest. None: the model's default.
-        capture: names of inner values whose relevance is wanted too.
-        timeout: seconds.
+            the model has; an input with a tokenizer also accepts a str, or a list with one str per sample.
+        method: a name with its `parameters`, or an object such as LRP(product_rule="half"). None: the default of the
+            model (model.yaml), otherwise LRP.
+        target: the scalar of the output to explain: an int, a tuple over the non-batch axes, an array or list
+            with one position per sample, or a Target or dict. None: the default of the model.
+        capture: names of inner values whose relevance the result also contains.
+        timeout: time limit in seconds.
         """
         request = Request(model, inputs, method, target, parameters, capture, version)
         arrays = request.arrays()
@@ -109,7 +109,7 @@ class Client(BaseClient):
     def explain_stream(
         self, requests: Iterable[Request | Mapping[str, Any]], timeout: float | None = None
     ) -> Iterator[Answer]:
-        """Many requests over one stream: Request objects, or dicts of the arguments of `explain`.
+        """Send many requests over one stream: Request objects, or dicts of the arguments of `explain`.
 
         Answers come as they are ready, in any order, each with its request's id. A request that fails is answered by
         its error and the stream goes on; this raises only if the stream itself breaks, or `requests` does.
@@ -139,12 +139,12 @@ class Client(BaseClient):
             raise broken[0]
 
     def models(self) -> list[ModelSummary]:
-        """Every model and version, those that failed to load too."""
+        """List all models and versions, including those that failed to load."""
         response = self._call(self._models.ListModels, model_pb2.ListModelsRequest())
         return [models.summary(message) for message in response.models]
 
     def model(self, name: str, version: str = "") -> ModelDetail:
-        """One model with its inputs, outputs, defaults, and what can be explained."""
+        """Describe one model: its inputs, outputs and defaults, and what can be explained."""
         response = self._call(self._models.GetModel, model_pb2.GetModelRequest(name=name, version=version))
         return models.detail(response.model)
 
@@ -157,7 +157,7 @@ class Client(BaseClient):
         timeout: float | None = None,
         files: Files = (),
     ) -> ModelDetail:
-        """Adds a model from a file or its bytes.
+        """Import a model from a file or its bytes.
 
         version: default: one above the newest. config: the text of a model.yaml. files: what lies beside the model
         (weights that are kept apart from it, a tokenizer), as paths, or by the name that the model or its config calls
@@ -168,7 +168,7 @@ class Client(BaseClient):
         return models.detail(response.model)
 
     def delete_model(self, name: str, version: str = "") -> None:
-        """Removes a version, or every version of a model. Needs a server that allows it."""
+        """Delete one version or all versions of a model. The server must allow it."""
         self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
 
     def _call(

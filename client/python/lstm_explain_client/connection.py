@@ -1,4 +1,4 @@
-"""How a channel is opened: security, limits, retries. Both clients use it."""
+"""Opens channels with security, limits and retries, for both clients."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _LOOPBACK = re.compile(r"(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+|unix:.*")
 
 @dataclass(frozen=True)
 class TLS:
-    """An encrypted connection. Certificates and keys are PEM: bytes, or the path of a file.
+    """Settings of an encrypted connection. Certificates and keys are PEM, as bytes or as the path of a file.
 
-    root_certificates: who may have signed the server's certificate; default: the authorities that gRPC ships.
-    certificate, key: the client's own, for mutual TLS.
+    root_certificates: the authorities that may sign the server's certificate; default: those that gRPC ships.
+    certificate, key: certificate and key of the client, for mutual TLS.
     server_name: the name expected in the server's certificate, if it is not the host of the address.
     """
 
@@ -43,7 +43,7 @@ class TLS:
             raise ValueError("mutual TLS takes both a certificate and its key")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """gRPC's own form; raises OSError where a file cannot be read."""
+        """Return gRPC credentials; raise OSError if a file cannot be read."""
         return grpc.ssl_channel_credentials(
             root_certificates=_pem(self.root_certificates),
             private_key=_pem(self.key),
@@ -57,7 +57,7 @@ def _pem(certificate: Certificate | None) -> bytes | None:
 
 @dataclass(frozen=True)
 class Retry:
-    """When a call that changes nothing is sent again; by default as the published service config says.
+    """When to retry read-only calls; by default as the published service config specifies.
 
     attempts: how often in all, 1 (never again) to 5. initial_backoff, max_backoff: seconds. A server that says when
     to come back is obeyed. CANCELLED is what a server that stops says of calls that it had not begun (grpc/grpc issue
@@ -75,7 +75,7 @@ class Retry:
             raise ValueError(f"attempts is {self.attempts}, wanted 1 to 5")
 
     def service_config(self) -> str:
-        """The JSON that gRPC reads."""
+        """Return the service config as JSON for gRPC."""
         policy = {
             "maxAttempts": self.attempts,
             "initialBackoff": f"{self.initial_backoff:g}s",
@@ -92,7 +92,7 @@ DEFAULT_RETRY = Retry()
 
 @dataclass(frozen=True)
 class Connection:
-    """Everything that both clients need to open a channel and to make a call; see Client for the meaning."""
+    """The options that both clients need to open a channel and to make a call; Client describes them."""
 
     address: str
     tls: TLS | bool = False
@@ -115,7 +115,7 @@ class Connection:
         return TLS() if self.tls is True else self.tls or None
 
     def options(self) -> list[tuple[str, Any]]:
-        """gRPC's channel arguments; the caller's own come last and win."""
+        """Return gRPC's channel arguments; those of the caller come last and take precedence."""
         retrying = self.retry is not None and self.retry.attempts > 1
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", self.max_message_bytes),
@@ -132,13 +132,13 @@ class Connection:
         return [*options, *self.channel_options]
 
     def open(self, kind: Any) -> Any:
-        """A channel of `kind`: the module `grpc` or `grpc.aio`."""
+        """Open a channel of `kind`, which is the module `grpc` or `grpc.aio`."""
         if self.security:
             return kind.secure_channel(self.address, self.security.credentials(), options=self.options())
         return kind.insecure_channel(self.address, options=self.options())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call."""
+        """Return the metadata of every call."""
         if self.token is None:
             return ()
         token = self.token() if callable(self.token) else self.token

@@ -1,19 +1,19 @@
-"""Everything that the client raises on purpose.
+"""The errors that the client raises.
 
 ExplainError
-├── InvalidRequest      something in the request is wrong; `field` says what (also a ValueError)
-│   └── TooLarge        a message is larger than one side allows
-├── ModelNotFound       there is no such model or version
-├── AlreadyExists       the version that was to be imported is there
-├── NotExplainable      the method cannot pass through the model
-├── Overloaded          the server has too much to do; `retry_after` says when to come back
-├── Unauthenticated     who is calling is not known
-├── PermissionDenied    who is calling may not do this
-├── DeadlineExceeded    the answer did not come in time
+├── InvalidRequest      the request is invalid; `field` names the field (also a ValueError)
+│   └── TooLarge        a message is larger than the client or the server allows
+├── ModelNotFound       the model or version does not exist
+├── AlreadyExists       the imported version already exists
+├── NotExplainable      the method does not support the model
+├── Overloaded          the server is overloaded; `retry_after` says when to retry
+├── Unauthenticated     the caller is not authenticated
+├── PermissionDenied    the caller lacks the permission for this call
+├── DeadlineExceeded    the answer did not arrive in time
 ├── Cancelled           the call was cancelled
 ├── Unavailable         the server cannot be reached
 ├── Unimplemented       the server does not know the call
-├── ServerFault         something went wrong inside the server
+├── ServerFault         an internal error of the server
 └── MalformedResponse   the answer cannot be read
 """
 
@@ -46,10 +46,10 @@ _KNOWN_DETAILS: tuple[Any, ...] = (
 class ExplainError(Exception):
     """Base class.
 
-    message: what the server, or this client, said.
+    message: the message of the server or of this client.
     code: the gRPC status.
-    field: path of the field of the request that was wrong, for example `inputs[0].shape`, or empty.
-    details: the google.rpc messages that came along (BadRequest, RetryInfo, …).
+    field: path of the invalid field of the request, for example `inputs[0].shape`, or empty.
+    details: the google.rpc messages of the error (BadRequest, RetryInfo, …).
     """
 
     default_code = grpc.StatusCode.UNKNOWN
@@ -74,7 +74,7 @@ class ExplainError(Exception):
 
 
 class InvalidRequest(ExplainError, ValueError):
-    """Something in the request is wrong; `field` says what. Sending it again cannot help."""
+    """The request is invalid; `field` names the field. A retry cannot help."""
 
     default_code = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -86,21 +86,21 @@ class TooLarge(InvalidRequest):
 
 
 class ModelNotFound(ExplainError):
-    """There is no such model, or no such version of it."""
+    """The model or the version does not exist."""
 
     default_code = grpc.StatusCode.NOT_FOUND
 
 
 class AlreadyExists(ExplainError):
-    """The version that was to be imported is there already."""
+    """The imported version already exists."""
 
     default_code = grpc.StatusCode.ALREADY_EXISTS
 
 
 class NotExplainable(ExplainError):
-    """The method cannot pass through the model, or the model failed to load.
+    """The method does not support the model, or the model failed to load.
 
-    node, op: name and operator of the node without a rule, if that is why.
+    node, op: name and operator of the unsupported node, if that is the reason.
     """
 
     default_code = grpc.StatusCode.FAILED_PRECONDITION
@@ -115,7 +115,7 @@ class NotExplainable(ExplainError):
 
 
 class Overloaded(ExplainError):
-    """The server has too much to do. `retry_after`: seconds to wait, as the server asked, or None."""
+    """The server is overloaded. `retry_after`: seconds to wait, as the server requests, or None."""
 
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
     retry_after: float | None = None
@@ -128,13 +128,13 @@ class Unauthenticated(ExplainError):
 
 
 class PermissionDenied(ExplainError):
-    """The caller is known and may not do this."""
+    """The caller lacks the permission for this call."""
 
     default_code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class DeadlineExceeded(ExplainError):
-    """The answer did not come within `timeout` seconds."""
+    """The answer did not arrive within `timeout` seconds."""
 
     default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -146,25 +146,25 @@ class Cancelled(ExplainError):
 
 
 class Unavailable(ExplainError):
-    """The server cannot be reached, after every retry."""
+    """The server could not be reached, even with retries."""
 
     default_code = grpc.StatusCode.UNAVAILABLE
 
 
 class Unimplemented(ExplainError):
-    """The server does not know the call, or has it turned off."""
+    """The server does not know the call, or the call is turned off."""
 
     default_code = grpc.StatusCode.UNIMPLEMENTED
 
 
 class ServerFault(ExplainError):
-    """Something went wrong inside the server."""
+    """An internal error of the server."""
 
     default_code = grpc.StatusCode.INTERNAL
 
 
 class MalformedResponse(ExplainError):
-    """The answer came and cannot be read: client and server do not fit together."""
+    """The answer cannot be read, because client and server are incompatible."""
 
     default_code = grpc.StatusCode.DATA_LOSS
 
@@ -196,7 +196,7 @@ _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.S
 
 
 def from_call(call: Any) -> ExplainError:
-    """The typed error for a failed call: a grpc.RpcError that is a grpc.Call, or a grpc.aio.AioRpcError."""
+    """Convert a failed call (a grpc.RpcError that is a grpc.Call, or a grpc.aio.AioRpcError) to a typed error."""
     metadata = dict(call.trailing_metadata() or ())
     error = _typed(call.code(), call.details() or "", _unpacked(metadata.get(_DETAILS_KEY)))
     if isinstance(error, Overloaded) and error.retry_after is None:
@@ -205,7 +205,7 @@ def from_call(call: Any) -> ExplainError:
 
 
 def from_number(number: int, message: str, field: str = "") -> ExplainError:
-    """The typed error for a google.rpc.Code, as a stream answers a single request with."""
+    """Convert a google.rpc.Code, with which a stream answers a single request, to a typed error."""
     error = _typed(_BY_NUMBER.get(number, grpc.StatusCode.UNKNOWN), message, ())
     error.field = field
     return error
@@ -222,7 +222,7 @@ def _typed(code: grpc.StatusCode, message: str, details: Sequence[Message]) -> E
 
 
 def _is_about_size(message: str) -> bool:
-    """gRPC itself uses the code of an overload for messages beyond the limit; only its wording tells them apart."""
+    """gRPC uses the same code for an overload and for a message above the limit; only the message text differs."""
     return "larger than max" in message
 
 

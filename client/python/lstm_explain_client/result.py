@@ -1,4 +1,4 @@
-"""What comes back: arrays, the account of them, and pictures."""
+"""Results: arrays, the ledger that accounts for them, and pictures."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Array = npt.NDArray[Any]
 class Ledger:
     """explained = inputs + initial_states + absorbed + residual, for every sample. Every array has shape [batch].
 
-    inputs: relevance of all inputs of the request. initial_states: of initial states that are constants of the model.
-    absorbed: with LRP what biases, constants and stabilisers kept, with a method that has a baseline what the baseline
-    scores. residual: what is left; with LRP rounding, else by how much the relevance misses the explained value.
-    by_node: `absorbed`, a node each.
+    inputs: relevance of all inputs of the request. initial_states: relevance of constant initial states.
+    absorbed: for LRP, the relevance that biases, constants and stabilisers absorb; for a method with a baseline, the
+    value of the baseline. residual: for LRP, rounding; otherwise, what the relevance misses of the explained value.
+    by_node: `absorbed`, split by node.
     """
 
     inputs: Array
@@ -41,34 +41,34 @@ class Ledger:
     by_node: dict[str, Array] = field(default_factory=dict)
 
     def sample(self, index: int) -> dict[str, float]:
-        """The four shares of one sample, by name."""
+        """Return the four entries of one sample, by name."""
         names = ("inputs", "initial_states", "absorbed", "residual")
         return {name: float(getattr(self, name)[index]) for name in names if getattr(self, name).size > index}
 
     def nodes(self, index: int) -> dict[str, float]:
-        """What each node absorbed of one sample."""
+        """Return what each node absorbed of one sample."""
         return {name: float(share[index]) for name, share in self.by_node.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One batch, explained.
+    """The explanation of one batch.
 
-    relevance: input name to an array of the input's shape; for token ids (and text) one number a token.
-    outputs: output name to what the model predicted.
-    explained: [batch] the scalar explained, a sample each.
-    captured: relevance of the inner values asked for.
-    ledger: where all of `explained` went.
-    standard_error: of the relevance, of its shape, where the method draws samples (ShapleySampling).
-    warnings: why the answer should not be relied on, a sentence each; empty: it can be acted on.
-    explained_quantity: what `explained` is of the target's output: "output", the output itself; "logit" or "score", the
-        value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one. Empty: the
-        server is older than this field.
-    tokens: for inputs sent as text: the tokens, of the relevance's shape; padding is the empty string.
-    method, target: as the server used them. model, version: which model answered.
-    inputs: the arrays that were sent. detail: the model's description, if `with_names` was given one.
-    batch_axes: input name to the axis along which samples lie, or None. `with_names` fills it in; without an entry the
-        first axis of the batch's size is taken.
+    relevance: input name to an array in the shape of the input; for token ids and text, one number per token.
+    outputs: output name to the prediction.
+    explained: [batch] the explained value of each sample.
+    captured: relevance of the inner values that the request captures.
+    ledger: accounts for all of `explained`.
+    standard_error: standard error of the relevance, in its shape, for methods that draw samples (ShapleySampling).
+    warnings: reasons not to rely on the answer, one sentence each; if empty, the answer can be acted on.
+    explained_quantity: how `explained` relates to the output of the target: "output" (the output itself), "logit" (the
+        value before its Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output
+        converted to a probability). Empty if the server is older than this field.
+    tokens: the tokens of inputs sent as text, in the shape of the relevance; padding is the empty string.
+    method, target: those that the server used. model, version: the model that answered.
+    inputs: the arrays that were sent. detail: the description of the model, from `with_names`.
+    batch_axes: input name to the batch axis, or None. `with_names` fills it in; without an entry, the first axis of
+        the size of the batch is used.
     """
 
     relevance: dict[str, Array]
@@ -99,32 +99,32 @@ class Result:
         )
 
     def with_names(self, detail: ModelDetail) -> Result:
-        """The same with the model's names, units and axes, which pictures and frames then use."""
+        """Return a copy with the model's names, units and axes, which pictures and data frames then use."""
         told = {name: detail.batch_axes.get(name) for name in self.relevance} if detail.batch_axes else {}
         return replace(self, detail=detail, batch_axes={**told, **self.batch_axes})
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row for each element of each input: sample, input, step, feature, token, value, relevance.
+        """Return a data frame with a row per input element: sample, input, step, feature, token, value, relevance.
 
-        Needs pandas (ImportError without).
+        Raises ImportError without pandas.
         """
         return views.frame(self)
 
     def plot(self, sample: int = 0, *, steps: Sequence[Any] | None = None) -> Figure:
-        """One sample as a matplotlib figure; `steps` labels the time axis. Needs matplotlib (ImportError without)."""
+        """Plot one sample with matplotlib; `steps` labels the time axis. Raises ImportError without matplotlib."""
         return views.figure(self, sample, steps)
 
     def to_html(
         self, path: str | os.PathLike[str] | None = None, *, title: str = "", steps: Sequence[Any] | None = None
     ) -> str:
-        """A complete page with every sample; also written to `path`. `steps`: dates or labels of the time axis."""
+        """Return a page with all samples, and write it to `path`. `steps`: dates or labels of the time axis."""
         page = views.page(self, title, steps)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
 
     def sample_html(self, sample: int = 0, *, steps: Sequence[Any] | None = None) -> str:
-        """One sample as an HTML fragment: prediction, heatmaps, ledger."""
+        """Return one sample as an HTML fragment: prediction, heatmaps, ledger."""
         return views.sample_html(self, sample, steps)
 
     def _repr_html_(self) -> str:
@@ -134,7 +134,7 @@ class Result:
         return views.terminal(self)
 
     def print(self, sample: int | None = None) -> None:
-        """Every sample, or one, in the terminal."""
+        """Print all samples, or one, in the terminal."""
         from rich.console import Console
 
         Console().print(views.terminal(self, sample))

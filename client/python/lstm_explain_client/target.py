@@ -1,4 +1,4 @@
-"""What is explained: one scalar a sample."""
+"""What to explain: one scalar per sample."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | list[int] | list[
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A scalar a sample, taken from one output of the model. Everything left out takes the model's default.
+    """Selects one scalar per sample from one output of the model. Omitted fields take the defaults of the model.
 
-    output: the output's name; default the model's, else its first.
-    index: a position in one sample's output (the output without its batch axis): an int, or a tuple over the
-        non-batch axes; or an array or list with one position a sample, shape [batch] or [batch, non-batch axes].
+    output: the name of the output; default: that of the model, otherwise its first output.
+    index: a position in the output of one sample (the output without its batch axis): an int, or a tuple over the
+        non-batch axes; or an array or list with one position per sample, shape [batch] or [batch, non-batch axes].
         Default: the largest entry on the last axis.
-    contrast: a second position, same forms; output[index] - output[contrast] is explained.
-    weights: shape of one sample's output; sum(weights * output) is explained. Excludes `index`.
-    batch_axis: the output's axis along which samples lie; None for a model without one.
-    pre_activation: where the output ends in Softmax, LogSoftmax or Sigmoid, explain the value before it.
+    contrast: a second position in the same form; the explained value is output[index] - output[contrast].
+    weights: explains sum(weights * output); has the shape of the output of one sample. Excludes `index`.
+    batch_axis: the batch axis of the output; None for a model without one.
+    pre_activation: explain the value before a final Softmax, LogSoftmax or Sigmoid of the output.
     """
 
     output: str | None = None
@@ -39,7 +39,7 @@ class Target:
 
 
 def resolve(target: Target | Index | Mapping[str, Any] | None) -> Target | None:
-    """The Target for everything that `explain(target=…)` takes; InvalidRequest for what it does not."""
+    """Convert the argument of `explain(target=…)` to a Target; raise InvalidRequest if that is impossible."""
     if target is None or isinstance(target, Target):
         return target
     if not isinstance(target, Mapping):
@@ -52,7 +52,7 @@ def resolve(target: Target | Index | Mapping[str, Any] | None) -> Target | None:
 
 
 def to_wire_target(target: Target) -> explanation_pb2.Target:
-    """The message for a target."""
+    """Convert a target to its message."""
     message = explanation_pb2.Target(
         output=target.output or "",
         indices=_flat(target.index, "target.index"),
@@ -81,7 +81,7 @@ def _flat(index: Index | None, field: str) -> list[int]:
 
 
 def from_wire_target(message: explanation_pb2.Target, batch: int) -> Target:
-    """The target as the server used it: `index` and `contrast` are arrays of shape [batch] or [batch, axes].
+    """Return the target that the server used: `index` and `contrast` are arrays of shape [batch] or [batch, axes].
 
     A batch of 0 stands for a default that knows no batch yet: they are then an int or a tuple.
     """

@@ -1,4 +1,4 @@
-"""Arrays to the wire's tensors and back."""
+"""Converts arrays to tensors of the wire and back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES: dict[int, str] = {
 
 
 def as_array(value: Any, field: str) -> Array:
-    """An array that can travel, out of an ndarray, nested lists, a number, a str or a list of str.
+    """Convert an ndarray, nested lists, a number, a str or a list of str to an array that can be sent.
 
     An ndarray keeps its type. Python's own numbers become float32 (with any float among them), int64 or bool. A str
     becomes a batch of one, shape [1]. Raises InvalidRequest, with `field`, for what has no type on the wire.

@@ -1,4 +1,4 @@
-"""A result as a page, a terminal picture, a figure, a data frame. How each is drawn is in `render`."""
+"""Shows a result as a page, a terminal picture, a figure or a data frame. `render` draws them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _features(result: Result, name: str, relevance: Array) -> list[str]:
 
 
 def page(result: Result, title: str, steps: Sequence[Any] | None) -> str:
-    """A complete document with every sample, and above them what speaks against the answer."""
+    """Return a complete document with all samples, and the warnings above them."""
     title = title or f"{result.model}: why"
     sections = [(naming.heading(result, i), _sample_html(result, i, steps)) for i in range(len(result))]
     alerts = [render.warnings(result.warnings)] if result.warnings else []
@@ -126,7 +126,7 @@ def notebook(result: Result) -> str:
 
 
 def sample_html(result: Result, sample: int, steps: Sequence[Any] | None = None) -> str:
-    """One sample: what speaks against the answer, prediction, heatmap of every input, ledger."""
+    """Return one sample: warnings, prediction, heatmap of every input, ledger."""
     return render.warnings(result.warnings) + _sample_html(result, sample, steps)
 
 
@@ -196,7 +196,7 @@ def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
 
 
 def frame(result: Result) -> pandas.DataFrame:
-    """A row an element; see Result.to_frame."""
+    """Return one row per element; see Result.to_frame."""
     import pandas
 
     columns: dict[str, list[Any]] = {
@@ -222,7 +222,7 @@ def _rows(view: View) -> Iterator[tuple[Any, ...]]:
 
 
 def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
-    """A panel an input; see Result.plot. Made without pyplot, so that nothing global changes."""
+    """Draw one panel per input; see Result.plot. Made without pyplot, so that nothing global changes."""
     from matplotlib.figure import Figure
 
     views = list(inputs(result, sample))
@@ -240,7 +240,7 @@ def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
 
 
 def _plot_words(axes: Any, view: View, scale: float, steps: Sequence[Any] | None) -> None:
-    """Bars up for, down against, a word each."""
+    """Draw one bar per word: upward for, downward against."""
     pairs = [(t, float(r)) for t, r in zip(view.tokens or [], view.relevance.ravel(), strict=True) if t]
     heights = [value for _, value in pairs]
     axes.bar(range(len(pairs)), heights, color=["#b2182b" if value > 0 else "#1b5ca8" for value in heights])

@@ -1,4 +1,4 @@
-"""Requests out of arguments, results out of responses. Nothing here talks to a server."""
+"""Builds requests from arguments and results from responses, without calling a server."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ TargetLike = Target | Index | Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One explanation to ask for; the fields are the arguments of `Client.explain`.
+    """A request for one explanation. The fields are the arguments of `Client.explain`.
 
-    id: comes back with the answer in a stream; default: the request's place in it, from "0".
+    id: identifies the answer in a stream; default: the position of the request in the stream, from "0".
     """
 
     model: str
@@ -44,7 +44,7 @@ class Request:
         """What goes over the wire, with `arrays` from `self.arrays()`; raises InvalidRequest."""
         if not isinstance(self.model, str) or not self.model:
             raise InvalidRequest(f"model is {self.model!r}, wanted a name", field="model")
-        if isinstance(self.capture, str):  # would be taken as a list of letters
+        if isinstance(self.capture, str):  # would be read as a list of letters
             raise InvalidRequest("capture is a str, wanted a list of names", field="capture")
         resolved = target.resolve(self.target)
         return explanation_pb2.ExplainRequest(
@@ -76,14 +76,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a stream gives back for one request: a result, or why there is none."""
+    """The answer to one request of a stream: a result or an error."""
 
     id: str
     result: Result | None = None
     error: ExplainError | None = None
 
     def get(self) -> Result:
-        """The result; raises the error."""
+        """Return the result, or raise the error."""
         if self.error is not None:
             raise self.error
         assert self.result is not None  # one of the two is always set
@@ -91,7 +91,7 @@ class Answer:
 
 
 def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, Array]) -> Result:
-    """The result that a response holds; `inputs` are the arrays that were sent."""
+    """Read the result from a response; `inputs` are the arrays that were sent."""
     explained = from_wire(response.explained)
     return Result(
         relevance=_arrays(response.relevance),
@@ -129,7 +129,7 @@ def _ledger(message: explanation_pb2.Ledger) -> Ledger:
 class Stream:
     """The bookkeeping of one ExplainStream: which request belongs to which answer.
 
-    A request that cannot even be built is answered by its own error, as the server would.
+    A request that cannot be built is answered by its own error, as the server would.
     """
 
     failed: deque[Answer] = field(default_factory=deque)

@@ -18,7 +18,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """relevance: [time, rows]. values: [time, rows] or None; names: a row each. steps: a label a step, or None.
+    """relevance: [time, rows]. values: [time, rows] or None. names: one per row. steps: a label per step, or None.
 
     kept: how many of the rows are features; one more may sum up the others and has no values.
     every: steps in one column.

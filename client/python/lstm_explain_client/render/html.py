@@ -90,10 +90,10 @@ def beside(*fragments: str) -> str:
 
 
 def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | None = None, legend: bool = True) -> str:
-    """A sentence with the relevance of each word, as an HTML fragment.
+    """Return a sentence with the relevance of each word, as an HTML fragment.
 
     tokens: [words]; empty ones (padding) are left out. relevance: [words]. scale: the magnitude with full colour;
-    default the largest. Raises ValueError where the two do not fit.
+    default the largest. Raises ValueError if the two do not match.
     """
     values = np.asarray(relevance, dtype=np.float64)
     if values.shape != (len(tokens),):
@@ -133,7 +133,7 @@ def _side(part: float) -> str:
 
 
 def warnings(messages: Iterable[str]) -> str:
-    """What speaks against an answer, as an HTML fragment; empty where nothing does."""
+    """Return the warnings of an answer as an HTML fragment, or an empty string if there are none."""
     items = "".join(f"<li><b>Warning:</b> {text(message)}</li>" for message in messages)
     return fragment(f'<ul class="lx-warnings">{items}</ul>', label="Warnings") if items else ""
 
@@ -149,7 +149,7 @@ def legend_bar(scale: float) -> str:
 
 
 def page(sections: Iterable[str | tuple[str, str]], title: str) -> str:
-    """A complete HTML document, readable on light and dark ground, which loads nothing from anywhere.
+    """Return a complete HTML document, readable on light and dark backgrounds, that loads no other files.
 
     sections: fragments, or pairs of a heading (plain text) and a fragment (HTML). title: plain text.
     """

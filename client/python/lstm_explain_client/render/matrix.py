@@ -30,13 +30,12 @@ def matrix(
     most_features: int = 16,
     legend: bool = True,
 ) -> str:
-    """The relevance of every feature at every time step, as an HTML fragment.
+    """Return the relevance of every feature at every time step, as an HTML fragment.
 
-    relevance: [time, features] or [time]. features: a name each. values: the input, same shape, drawn above each row.
-    steps: a label (date, str or int) each step; dates give an axis in months. scale: the magnitude with full colour;
-    default the largest. Of more than `most_features` features the smallest are summed into one row, with a
-    scale of its own; of more than 740
-    steps spans of equal length are summed. Raises ValueError where shapes do not fit.
+    relevance: [time, features] or [time]. features: the names. values: the input in this shape, shown above each row.
+    steps: a label (date, str or int) per step; dates give an axis in months. scale: the magnitude with full colour;
+    default the largest. Beyond `most_features` features, the smallest ones are summed into one row with its own scale;
+    beyond 740 steps, spans of equal length are summed. Raises ValueError if shapes do not match.
     """
     table = grid(relevance, features, values, steps, most_features, _PLOT)
     top = scale if scale and table.every == 1 else largest(table.relevance[:, : table.kept])

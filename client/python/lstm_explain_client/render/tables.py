@@ -20,7 +20,7 @@ def ledger(
     method: str = "lrp",
     most_nodes: int = 12,
 ) -> str:
-    """Where the explained value of one sample went, as an HTML fragment.
+    """Return the ledger of one sample as an HTML fragment.
 
     shares: the four entries of the ledger by name; by_node: what each node absorbed, the largest are shown. method: by
     its name, for what to call the entries.

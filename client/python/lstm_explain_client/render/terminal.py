@@ -1,4 +1,4 @@
-"""The same pictures for the terminal, as rich renderables.
+"""Draws the same pictures for the terminal, as rich renderables.
 
 Colours are for terminals that have them; the marks + and − (more of them the larger the value) are always there, so
 that output without colour (NO_COLOR, a file, a pipe) reads the same.
@@ -37,7 +37,7 @@ def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | Non
 
 
 def warnings(messages: Iterable[str]) -> Text:
-    """What speaks against an answer, a line each."""
+    """Return the warnings of an answer, one per line."""
     lines = (Text("Warning: ", "bold yellow").append(clean(message), "not bold") for message in messages)
     return Text("\n").join(lines)
 
@@ -135,7 +135,7 @@ def ledger(
     method: str = "lrp",
     most_nodes: int = 6,
 ) -> Table:
-    """Where the explained value of one sample went; arguments as `render.ledger`."""
+    """Return the ledger of one sample; arguments as `render.ledger`."""
     table = Table(box=box.SIMPLE, pad_edge=False, title_justify="left", show_footer=True)
     table.add_column("where the explained value went", Text("explained value"))
     table.add_column("", Text(number(explained)), justify="right")
