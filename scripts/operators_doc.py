@@ -1,4 +1,4 @@
-"""Writes docs/operators.md from the rule table. With --check, only tells by its exit code whether the page is stale."""
+"""Write docs/operators.md from the table of operators. With --check, exit with 1 where the page is stale."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ sys.path.insert(0, str(ROOT / "server"))
 from lstm_explain.graph.canonical import FUNCTIONS, REWRITES  # noqa: E402
 from lstm_explain.graph.ir import Node, node_from_proto  # noqa: E402
 from lstm_explain.operators import TABLE, Kind, Operator  # noqa: E402
+from lstm_explain.operators.array_api import NUMPY_ONLY  # noqa: E402
 from lstm_explain.program.report import RULES  # noqa: E402
 
 PAGE = ROOT / "docs" / "operators.md"
 
 TEXT = """# Operators
 
-Generated from the rule table by `python scripts/operators_doc.py`; a test fails when this page is stale.
+Generated from the table of operators by `python scripts/operators_doc.py`; a test fails when this page is stale.
 
 Every operator has a vector-Jacobian product, which is its gradient, and a kind, which is its LRP rule. An operator with
 several kinds takes them by which of its operands depend on the model's inputs: a product only where two do. Opsets 7 to
-the newest that ONNX Runtime runs. "Steers": the value decides where relevance goes and gets none of it.
+the newest that ONNX Runtime runs. "Nondifferentiable": the operand (indices, a shape, lengths) decides where relevance
+goes and gets none of it.
 
 | operator | kind | rule | notes |
 |---|---|---|---|
@@ -34,14 +36,13 @@ the newest that ONNX Runtime runs. "Steers": the value decides where relevance g
 
 Rewritten into the operators above, so that fused and decomposed graphs are explained alike: {spelled}.
 So is Gemm, where neither operand is a constant, and by ONNX's own definitions: {functions}. Exponentials divided by
-their sum are taken for the Softmax that they are, and a value times a function of itself, element by element, for the
-activation that it is (Gelu, Swish, Mish). Sequences of tensors (Python lists of steps, say) are taken away:
-what is put in and what is taken out are the same values. Where its length is not known before the model runs, a
-sequence is one that a loop appends to (or puts in front of), or parts of one size of a tensor.
+their sum are recognised as Softmax, and a value times an element-wise function of itself as an activation (Gelu, Swish,
+Mish). Sequences of tensors (Python lists of steps, for example) are removed:
+the values that are put in and taken out are the same. Where its length is not known before the model runs, a
+sequence is one that a loop appends or prepends to, or a tensor split into parts of one size.
 
-Products of integers, as quantised models have them, are explained as the products that they stand for. A level that
-lies next to the border of rounding may come out one off from ONNX Runtime's own kernel for QLinearConv and
-QLinearMatMul.
+Products of integers, as in quantised models, are explained as the real products that they represent. Near a rounding
+border, a level may differ by one from ONNX Runtime's own kernel for QLinearConv and QLinearMatMul.
 
 A normalisation's scale (a deviation, root mean square or norm that something is divided by, however it is spelled) is a
 constant of the forward pass: what is scaled takes all relevance (Ali et al. 2022), under every product rule. Gradients
@@ -51,14 +52,26 @@ flow through both.
 
 {silent}.
 
+## NumPy only
+
+Rules call the functions of the [Python array API](https://data-apis.org/array-api/latest/) on the namespace of their
+operands, so that the same rule runs on any such namespace (`tests/operators/test_array_api.py` runs them on
+array_api_strict). These functions of `operators/array_api.py` run on NumPy arrays only:
+
+| function | reason | operators |
+|---|---|---|
+{numpy_only}
+
+Numba kernels replace some rules on NumPy arrays: the recurrences of LSTM, GRU and RNN, which exist as kernels only, and
+products with few weights and divisions by stabilised sums, which other arrays get from the array API.
+
 ## What is refused
 
-LRP and gradients refuse a node on the explained path, by name and with the reason, if its operator is not on this page,
-if a value that depends on the model's inputs comes in where no rule covers it (weights of Conv or LSTM, the slope of
-PRelu, the bounds of Clip), or if an attribute asks for what has no rule (BatchNormalization in training mode, Scatter
-that multiplies or keeps the largest, Dropout in training mode, quantisation by block, Pad of an unknown mode, Scan of
-opset 8).
-Methods that only need predictions still work.
+LRP and gradients refuse a node on the explained path, with its name and the reason, if its operator is not on this
+page, if an operand without a rule depends on the model's inputs (weights of Conv or LSTM, the slope of PRelu, the
+bounds of Clip), or if an attribute has no rule (BatchNormalization in training mode, Scatter with a reduction other
+than add, Dropout in training mode, quantisation by block, Pad of an unknown mode, Scan of opset 8).
+Methods that need predictions only still work.
 """
 
 
@@ -85,16 +98,20 @@ def named(name: str, slots: tuple[int, ...]) -> str:
 
 
 def row(name: str, op: Operator) -> str:
-    notes = (
-        [f"steers: {named(name, op.nondifferentiable)}"] if op.nondifferentiable and op.kind is not Kind.CONTROL else []
-    )
-    notes += [f"steers beside live data: {named(name, op.lookup_slots)}"] if op.lookup_slots else []
+    listed = op.nondifferentiable and op.kind is not Kind.CONTROL
+    notes = [f"nondifferentiable: {named(name, op.nondifferentiable)}"] if listed else []
+    notes += [f"nondifferentiable where data is live: {named(name, op.lookup_slots)}"] if op.lookup_slots else []
     notes += [f"gate: {named(name, (op.gate,))}"] if op.gate is not None else []
-    notes += ["relevance of what it adds itself is absorbed"] if op.inserts_constants else []
+    notes += ["relevance of the elements that it inserts is absorbed"] if op.inserts_constants else []
     notes += [op.note] if op.note else []
     own = kinds(name, op)
     rules = dict.fromkeys(RULES[kind] for kind in own)
     return f"| {name} | {', '.join(k.value for k in own)} | {'; or '.join(rules)} | {'; '.join(notes)} |"
+
+
+def numpy_only_row(function: str) -> str:
+    names = sorted(name for name, op in TABLE.ops.items() if function in op.numpy_only)
+    return f"| `{function}` | {NUMPY_ONLY[function]} | {', '.join(names)} |"
 
 
 def page() -> str:
@@ -103,6 +120,7 @@ def page() -> str:
         rows="\n".join(row(name, op) for name, op in ops.items() if op.kind is not Kind.NONE),
         spelled=", ".join(sorted(set(REWRITES) - set(ops))),
         functions=", ".join(sorted(FUNCTIONS)),
+        numpy_only="\n".join(numpy_only_row(function) for function in NUMPY_ONLY),
         silent=", ".join(name for name, op in ops.items() if op.kind is Kind.NONE),
     )
 

@@ -1,4 +1,4 @@
-"""What an entry of the table has to say, and whether what it says of the operator is so."""
+"""Entries of the table are complete, and what they claim of their operators is true."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.operators.case import Case, outputs_of
 
 INCOMPLETE = {
     "Relu without a derivative": ("Relu", {"vjp": None}, "vjp"),
-    "Softmax that does not say where samples lie": ("Softmax", {"layout": undeclared}, "layout"),
-    "Softmax that does not say where axes run": ("Softmax", {"axes": undeclared}, "axes"),
-    "Tile that does not say where samples lie": ("Tile", {"layout": undeclared}, "layout"),
+    "Softmax without a layout": ("Softmax", {"layout": undeclared}, "layout"),
+    "Softmax without axes": ("Softmax", {"axes": undeclared}, "axes"),
+    "Tile without a layout": ("Tile", {"layout": undeclared}, "layout"),
     "Gather, whose kind depends on the node": ("Gather", {"layout": undeclared}, "layout"),
-    "Add that spreads nothing": ("Add", {"spread": None}, "spread"),
-    "Conv that spreads nothing": ("Conv", {"spread": None}, "spread"),
-    "Conv that does not count its units": ("Conv", {"fan_in": undeclared}, "fan_in"),
+    "Add without spread": ("Add", {"spread": None}, "spread"),
+    "Conv without spread": ("Conv", {"spread": None}, "spread"),
+    "Conv without fan_in": ("Conv", {"fan_in": undeclared}, "fan_in"),
     "LSTM without kernels": ("LSTM", {"cell": None}, "cell"),
     "LSTM without states": ("LSTM", {"states": ()}, "states"),
-    "Range that does not say where axes run": ("Range", {"axes": undeclared}, "axes"),
+    "Range without axes": ("Range", {"axes": undeclared}, "axes"),
 }
 
 
@@ -35,25 +35,25 @@ def test_an_entry_that_lacks_what_its_kind_needs_is_refused(name: str) -> None:
     operator, without, what = INCOMPLETE[name]
     entry, table = TABLE.ops[operator], Table()
     table.add("Whole", entry)
-    with pytest.raises(AssertionError, match=rf"Mine: its entry does not say .*\({what}\)"):
+    with pytest.raises(AssertionError, match=rf"Mine: its entry lacks .*\({what}\)"):
         table.add("Mine", replace(entry, **without))
     assert "Mine" not in table.ops
 
 
-def test_element_wise_operators_need_not_say_where_anything_lies() -> None:
+def test_element_wise_operators_may_omit_layout_and_axes() -> None:
     table = Table()
     table.add("Mine", Operator(Kind.ACTIVATION, TABLE.ops["Relu"].vjp, Trait.ELEMENTWISE))
     assert table.ops["Mine"].layout is aligned
-    with pytest.raises(AssertionError, match="Mine is there already"):
+    with pytest.raises(AssertionError, match="Mine is already in the table"):
         table.add("Mine", table.ops["Mine"])
 
 
-def test_every_entry_is_whole() -> None:
+def test_every_entry_is_complete() -> None:
     assert {name: missing_fields(op) for name, op in TABLE.ops.items() if missing_fields(op)} == {}
 
 
-def test_entries_agree_with_what_the_layers_below_know() -> None:
-    """Reading a file comes before the table, and a composite is written without it."""
+def test_entries_agree_with_the_lists_of_lower_layers() -> None:
+    """Reading a file and writing a composite work without the table, so they have lists of their own."""
     assert recurrent_operands.CELLS.keys() == {name for name, op in TABLE.ops.items() if op.kind is Kind.RECURRENT}
     assert {op.layer for op in TABLE.ops.values()} - {""} == set(LAYERS)
 
@@ -62,8 +62,10 @@ def test_entries_agree_with_what_the_layers_below_know() -> None:
 
 
 def disturbed(case: Case, slot: int) -> tuple[Any, Any]:
-    """[elements of the operand, elements of the output]: which output changes with which element; and which lies in
-    its place."""
+    """Return two masks [elements of the operand, elements of the output].
+
+    The first says which output elements change with an element, the second which lie at its position.
+    """
     feeds, name = case.feeds(), f"x{slot}"
     x, y = feeds[name], outputs_of(case, feeds)
     changes, places = [], []
@@ -85,7 +87,7 @@ MIXING = [c for c in CASES if (op := entry_of(c)) is not None and op.kind is Kin
 
 
 @pytest.mark.parametrize("case", ELEMENTWISE, ids=str)
-def test_an_element_wise_operator_changes_in_the_same_place_only(case: Case) -> None:
+def test_an_element_wise_operator_changes_at_the_same_position_only(case: Case) -> None:
     op = entry_of(case)
     assert op is not None
     for slot in case.live:
@@ -95,8 +97,8 @@ def test_an_element_wise_operator_changes_in_the_same_place_only(case: Case) -> 
 
 
 @pytest.mark.parametrize("op", sorted({case.op for case in MIXING}))
-def test_an_activation_that_is_not_called_element_wise_is_not(op: str) -> None:
-    """So that no function of one element is forgotten where x * f(x) is looked for."""
+def test_activations_without_the_element_wise_trait_mix_elements(op: str) -> None:
+    """Otherwise the recognition of x * f(x) would miss a function of one element."""
     assert any(
         changes.shape[0] != changes.shape[1] or (changes & ~places).any()
         for case in MIXING
@@ -128,6 +130,6 @@ def test_a_gate_lies_between_0_and_1(case: Case) -> None:
     assert y.max() <= 1
 
 
-def test_a_trait_is_none_of_an_operator_that_is_not_there() -> None:
-    assert TABLE.traits("Unheard") is Trait.NONE
-    assert TABLE.states("Unheard") == ()
+def test_an_unknown_operator_has_no_traits() -> None:
+    assert TABLE.traits("Unknown") is Trait.NONE
+    assert TABLE.states("Unknown") == ()

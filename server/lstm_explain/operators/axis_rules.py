@@ -1,8 +1,7 @@
-"""Which axis of an operator's output runs along which axis of which input of the model.
+"""Rules for axes: along which axes of the model's inputs each axis of an operator's output runs.
 
-An operator's entry in the table says how axes pass it, from the shapes that the graph declares: nothing is run. An axis
-"runs along" another where its positions come in the same order, be there as many or not: behind a convolution, a
-pooling or a slice, time is still time.
+The rules use the shapes that the graph declares; nothing is executed. An axis runs along another where its positions
+have the same order, even if their numbers differ: after a convolution, a pooling or a slice, time is still time.
 """
 
 from __future__ import annotations
@@ -14,22 +13,21 @@ from lstm_explain.graph.ir import Graph, Node
 Origins = frozenset[tuple[str, int]]  # the inputs' axes that one axis of a value runs along
 Labels = tuple[Origins, ...]
 NOWHERE: Origins = frozenset()
-# (graph, node, labels by slot, empty where nothing is known) -> labels of every output, or those of each
+# (graph, node, labels by slot, empty where unknown) -> labels of the output, or a list with those of each output
 AxesRule = Callable[[Graph, Node, Sequence[Labels]], "Labels | list[Labels]"]
 
-
-# (graph, node, labels by slot) -> what the operator shows of axes: "batch", "time", "state", of a recurrent node's
-# initial state; "hint", of time where nothing shows it
+# (graph, node, labels by slot) -> roles that the operator assigns to axes: "batch", "time", "state" for axes of a
+# recurrent node's initial state, "hint" for a time axis where no operator says "time"
 RolesRule = Callable[[Graph, Node, Sequence[Labels]], "list[tuple[str, Origins]]"]
 
 
 def unknown(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """Nothing of the output's axes comes from an input's."""
+    """No axis of the output runs along an axis of an input."""
     return ()
 
 
 def first(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """The axes stay those of the first operand."""
+    """The axes are those of the first operand."""
     return inputs[0]
 
 
@@ -41,7 +39,7 @@ def aligned(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def expanded(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """Broadcasting to a shape: the last axes stay."""
+    """Broadcasting to a shape keeps the last axes."""
     rank = graph.type_of(node.outputs[0]).rank
     return (NOWHERE,) * max(0, (rank or 0) - len(inputs[0])) + tuple(inputs[0])
 
@@ -54,7 +52,7 @@ def transposed(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 def squeezed(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
     gone = _axes_of(graph, node, len(inputs[0]) or 1)
-    if gone is None:  # all of extent 1
+    if gone is None:  # all axes of extent 1
         shape = graph.type_of(node.inputs[0]).shape
         gone = [axis for axis, extent in enumerate(shape or ()) if extent == 1]
     return tuple(x for axis, x in enumerate(inputs[0]) if axis not in gone)
@@ -68,18 +66,18 @@ def unsqueezed(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def reshaped(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """Axes at the front and at the back whose extents stay the same."""
+    """Leading and trailing axes keep their labels while their extents stay the same."""
     before, after = graph.type_of(node.inputs[0]).shape, graph.type_of(node.outputs[0]).shape
     if before is None or after is None or len(before) != len(inputs[0]):
         return ()
-    front = _shared(before, after)
-    back = min(_shared(before[::-1], after[::-1]), min(len(before), len(after)) - front)
+    front = _common_prefix(before, after)
+    back = min(_common_prefix(before[::-1], after[::-1]), min(len(before), len(after)) - front)
     middle = (NOWHERE,) * (len(after) - front - back)
     return (*inputs[0][:front], *middle, *inputs[0][len(before) - back :])
 
 
 def same_extents(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """Of an operator that is not in the table: axes that have their extents at the same places."""
+    """For an operator that is not in the table: axes whose extents are the same in input and output."""
     before, after = graph.type_of(node.input(0)).shape, graph.type_of(node.outputs[0]).shape
     if before is None or after is None or not len(before) == len(after) == len(inputs[0]):
         return ()
@@ -88,7 +86,7 @@ def same_extents(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def gathered(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """The axes of the indices take the place of the one that they pick from."""
+    """The axes of the indices replace the axis that they index."""
     data, indices = _whole(graph, node, inputs, 0), _whole(graph, node, inputs, 1)
     axis = node.attribute("axis", 0) % max(len(data), 1)
     return (*data[:axis], *indices, *data[axis + 1 :])
@@ -100,7 +98,7 @@ def gathered_elements(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Lab
 
 
 def gathered_rows(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """GatherND: the last axis of the indices is spent."""
+    """GatherND: the last axis of the indices disappears."""
     data, indices = _whole(graph, node, inputs, 0), _whole(graph, node, inputs, 1)
     depth, shared = _depth(graph, node), int(node.attribute("batch_dims", 0))
     if depth is None or not indices:
@@ -110,7 +108,7 @@ def gathered_rows(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def scattered(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """Data, with updates along the axes that they share with it: the last ones."""
+    """The axes of the data; the last axes also run along those of the updates."""
     data, updates = _whole(graph, node, inputs, 0), _whole(graph, node, inputs, 2)
     depth = _depth(graph, node) if node.op == "ScatterND" else 0
     if depth is None:
@@ -120,19 +118,19 @@ def scattered(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
     return tuple(a | b for a, b in zip(data, padded, strict=True))
 
 
-def one_axis_more(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """OneHot."""
+def one_hot(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
+    """OneHot inserts an axis."""
     axis = node.attribute("axis", -1) % (len(inputs[0]) + 1)
     return (*inputs[0][:axis], NOWHERE, *inputs[0][axis:])
 
 
 def batch_only(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """The first axis stays, all others are new."""
+    """The first axis stays; all others are new."""
     return (*inputs[0][:1], *(NOWHERE,) * (len(inputs[0]) - 1))
 
 
 def channels_mixed(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """Of a convolution; one with a group for each channel keeps them apart."""
+    """A convolution mixes the channels, unless each channel is a group of its own."""
     weights = graph.type_of(node.input(1)).shape
     if node.op == "Conv" and weights is not None and weights[0] == node.attribute("group", 1) and weights[1] == 1:
         return inputs[0]
@@ -144,7 +142,7 @@ def pooled_whole(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def multiplied(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """MatMul: rows of the left operand, columns of the right one, the axes before broadcast."""
+    """MatMul: rows of the left operand, columns of the right one; leading axes broadcast."""
     a, b = _whole(graph, node, inputs, 0), _whole(graph, node, inputs, 1)
     if not a or not b:
         return (*a[:-1], NOWHERE) if len(a) > 1 and not b else ()
@@ -165,7 +163,7 @@ def gemm(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def contracted(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """Einsum: by its letters; an ellipsis stands for axes that are aligned at their end."""
+    """Einsum: axes with the same letter; the axes of an ellipsis are aligned at the end."""
     text = str(node.attribute("equation", "")).replace(" ", "")
     left, arrow, out = text.partition("->")
     terms = left.split(",")
@@ -187,7 +185,7 @@ def contracted(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def _letters(term: str, rank: int) -> list[str]:
-    """A name an axis; those of an ellipsis are numbered from their end, with two digits."""
+    """Return a name per axis; axes of an ellipsis are numbered from the end, with two digits."""
     before, ellipsis, after = term.partition("...")
     count = max(0, rank - len(before) - len(after)) if ellipsis else 0
     return [*before, *(f"...{k:02d}" for k in reversed(range(count))), *after]
@@ -196,14 +194,14 @@ def _letters(term: str, rank: int) -> list[str]:
 def reduced(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
     gone = _axes_of(graph, node, len(inputs[0]) or 1)
     if gone is None:
-        if node.input(1):  # axes that are computed
+        if node.input(1):  # the axes are computed
             return ()
         gone = [] if node.attribute("noop_with_empty_axes", 0) else list(range(len(inputs[0])))
     return _without(inputs[0], gone, keep=bool(node.attribute("keepdims", 1)))
 
 
 def chosen_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
-    """ArgMax: one position of an axis."""
+    """ArgMax reduces one axis."""
     gone = [node.attribute("axis", 0) % max(len(inputs[0]), 1)]
     return _without(inputs[0], gone, keep=bool(node.attribute("keepdims", 1)))
 
@@ -213,7 +211,7 @@ def compressed(graph: Graph, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 
 def recurrent(states: Sequence[int]) -> AxesRule:
-    """LSTM and its like; `states`: slots of initial states."""
+    """Recurrent operators. states: slots of initial states."""
 
     def rule(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[Labels]:
         batch_first = node.attribute("layout", 0) == 1
@@ -229,7 +227,7 @@ def recurrent(states: Sequence[int]) -> AxesRule:
     return rule
 
 
-# --- what an operator shows of axes ------------------------------------------------------------------------------
+# --- roles of axes -----------------------------------------------------------------------------------------------
 
 
 def no_roles(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
@@ -237,7 +235,7 @@ def no_roles(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[s
 
 
 def recurrent_roles(states: Sequence[int]) -> RolesRule:
-    """LSTM and its like; `states`: slots of initial states."""
+    """Recurrent operators. states: slots of initial states."""
 
     def rule(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
         batch_first = node.attribute("layout", 0) == 1
@@ -251,20 +249,20 @@ def recurrent_roles(states: Sequence[int]) -> RolesRule:
 
 
 def reversed_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
-    """ReverseSequence, within the length of each sample."""
+    """ReverseSequence names a time axis and a batch axis."""
     time, batch = node.attribute("time_axis", 0), node.attribute("batch_axis", 1)
     places = [("batch", 0, batch), ("batch", 1, 0), ("time", 0, time)]
     return [(role, _at(inputs, slot, axis)) for role, slot, axis in places]
 
 
 def summed_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
-    """A running sum."""
+    """A running sum probably runs along time."""
     axis = graph.constants.get(node.input(1))
     return [] if axis is None else [("hint", _at(inputs, 0, int(axis.reshape(-1)[0])))]
 
 
 def moved_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
-    """A convolution or pooling in one dimension."""
+    """A convolution or pooling in one dimension probably runs along time."""
     return [("hint", inputs[0][2])] if len(inputs[0]) == 3 else []
 
 
@@ -272,7 +270,7 @@ def moved_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tupl
 
 
 def _whole(graph: Graph, node: Node, inputs: Sequence[Labels], slot: int) -> Labels:
-    """The label of an operand, with an entry for each of its axes even where none is known."""
+    """Return the labels of an operand, with an entry per axis even where nothing is known."""
     known = inputs[slot] if slot < len(inputs) else ()
     return known or (NOWHERE,) * (graph.type_of(node.input(slot)).rank or 0)
 
@@ -290,7 +288,7 @@ def _axes_of(graph: Graph, node: Node, rank: int) -> list[int] | None:
 
 
 def _depth(graph: Graph, node: Node) -> int | None:
-    """How many axes a row of indices goes through."""
+    """Return how many axes a row of indices addresses."""
     shape = graph.type_of(node.input(1)).shape
     last = shape[-1] if shape else None
     return last if isinstance(last, int) else None
@@ -302,7 +300,7 @@ def _without(label: Labels, gone: Sequence[int], *, keep: bool) -> Labels:
     return tuple(x for axis, x in enumerate(label) if axis not in gone)
 
 
-def _shared(a: Sequence[int | str | None], b: Sequence[int | str | None]) -> int:
+def _common_prefix(a: Sequence[int | str | None], b: Sequence[int | str | None]) -> int:
     count = 0
     while count < min(len(a), len(b)) and a[count] is not None and a[count] == b[count]:
         count += 1

@@ -1,7 +1,7 @@
-"""Products of two arrays summed over shared axes, both depending on the inputs (attention), and Einsum.
+"""Contractions of two live operands, as in attention, and Einsum.
 
-A contraction is written with a label for each axis, as in Einsum: `ik,kj->ij`. Every term of a sum is a product a * s,
-so relevance is first shared out among the terms by the epsilon rule, then between the factors by the product rule.
+A contraction has a label per axis, as in Einsum: `ik,kj->ij`. Every term of a sum is a product a * s: the epsilon rule
+distributes relevance over the terms, then the product rule divides each term's relevance between its factors.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from lstm_explain.operators.operator import (
 )
 
 Shape = tuple[int, ...]
-MAX_TERMS = 1 << 21  # terms looked at at once, where they have to be looked at one by one
+MAX_TERMS = 1 << 21  # terms in memory at once, where the rule needs each term by itself
 
 
 @dataclass(frozen=True)
 class Contraction:
-    """Labels of the axes of each operand and of the output, and their extents."""
+    """Labels of the axes of the operands and of the output, and their extents."""
 
     operands: tuple[str, ...]
     out: str
     extents: Mapping[str, int]
 
     def vjp(self, slot: int, g: Array, others: list[Array | None]) -> Array:
-        """Gradient of one operand, given the others (None in its own place)."""
+        """Return the gradient of one operand, given the others, with None in its own place."""
         given = [(labels, x) for labels, x in zip(self.operands, others, strict=True) if x is not None]
         known = set(self.out).union(*(labels for labels, _ in given))
         wanted = self.operands[slot]
         reached = "".join(c for c in wanted if c in known)
         equation = f"{','.join([self.out, *(labels for labels, _ in given)])}->{reached}"
         r = einsum(equation, g, *(x for _, x in given), optimize=True)
-        return self.widened(r, reached, wanted)
+        return self.broadcast(r, reached, wanted)
 
     def spread(self, slot: int, amount: Array) -> Array:
-        """Equal parts to the units of one operand that feed each output."""
+        """Distribute each output's amount equally over the units of one operand that feed it."""
         wanted = self.operands[slot]
         reached = "".join(c for c in wanted if c in self.out)
         r = einsum(f"{self.out}->{reached}", amount)
-        return self.widened(r, reached, wanted) / self.fan_in(slot)
+        return self.broadcast(r, reached, wanted) / self.fan_in(slot)
 
     def fan_in(self, slot: int) -> float:
         return float(math.prod(self.extents[c] for c in self.operands[slot] if c not in self.out))
@@ -63,16 +63,16 @@ class Contraction:
     def _extent(self, label: str) -> int:
         return self.extents.get(label, 1)
 
-    def widened(self, r: Array, labels: str, wanted: str) -> Array:
-        """Copied along the axes that it lacks."""
+    def broadcast(self, r: Array, labels: str, wanted: str) -> Array:
+        """Broadcast along the axes that the array lacks."""
         index = tuple(slice(None) if c in labels else None for c in wanted)
         return namespace(r).broadcast_to(r[index], tuple(self.extents[c] for c in wanted))
 
     def shares(self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-        """Relevance of both operands, and what the output's stabiliser and those of the terms absorb."""
+        """Return the relevance of both operands, and what the stabilisers of the output and of the terms absorb."""
         density, kept = settle(r, p, lrp.epsilon)
-        summed = [c for c in self.extents if c not in self.out] or ["_"]  # one term each, on an axis of extent 1
-        each = kept * (lrp.bias_factor / math.prod(self._extent(c) for c in summed))  # a term's part of the stabiliser
+        summed = [c for c in self.extents if c not in self.out] or ["_"]  # without summed axes, one of extent 1
+        each = kept * (lrp.bias_factor / math.prod(self._extent(c) for c in summed))  # per term
         absorbed = kept * (1 - lrp.bias_factor)
         if lrp.product_rule in ("all", "half"):
             return self._fixed_shares(density, each, a, s, gate, lrp), absorbed
@@ -80,7 +80,7 @@ class Contraction:
         return parts, absorbed + lost_in_terms
 
     def _fixed_shares(self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> list[Array]:
-        """The same share of every term: no term has to be looked at alone."""
+        """Compute shares that are the same fraction of every term, without the terms themselves."""
         weight = [0.5, 0.5] if lrp.product_rule == "half" or gate is None else [float(gate == 1), float(gate == 0)]
         parts, xp = [], namespace(density)
         for slot, (x, other) in enumerate(((a, s), (s, a))):
@@ -97,7 +97,7 @@ class Contraction:
     def _shares_by_term(
         self, summed: list[str], density: Array, each: Array, factors: tuple[Array, Array], gate: int | None, lrp: LRP
     ) -> tuple[list[Array], Array]:
-        """Each term's product shared between its own two factors, a part of the summed axes at a time."""
+        """Divide each term between its two factors, for a block of the summed axes at a time."""
         labels = "".join(summed) + self.out
         views = [self._aligned(x, own, labels) for x, own in zip(factors, self.operands, strict=True)]
         extents = [self._extent(c) for c in summed]
@@ -106,28 +106,28 @@ class Contraction:
         xp = namespace(density)
         totals, absorbed = [xp.zeros(x.shape, dtype=x.dtype) for x in factors], xp.zeros_like(density)
         for start in range(0, count, rows):
-            places = np.unravel_index(np.arange(start, min(start + rows, count)), extents)
-            picked = [gather_at(v, tuple(at % n for at, n in zip(places, v.shape, strict=False))) for v in views]
+            indices = np.unravel_index(np.arange(start, min(start + rows, count)), extents)
+            picked = [gather_at(v, tuple(at % n for at, n in zip(indices, v.shape, strict=False))) for v in views]
             parts, lost = shared(lrp, picked[0] * picked[1] * density + each, picked[0], picked[1], gate)
             absorbed = absorbed + xp.sum(lost, axis=0)
             for total, part, own in zip(totals, parts, self.operands, strict=True):
-                self._add(total, part, own, summed, places)
+                self._add(total, part, own, summed, indices)
         return totals, absorbed
 
     def _aligned(self, x: Array, own: str, labels: str) -> Array:
-        """A view with every label's axis in its place, of extent 1 where the operand lacks it."""
+        """Return a view with an axis per label in their order, of extent 1 where the operand lacks the label."""
         order = [own.index(c) for c in labels if c in own]
         return namespace(x).permute_dims(x, tuple(order))[tuple(slice(None) if c in own else None for c in labels)]
 
-    def _add(self, total: Array, part: Array, own: str, summed: list[str], places: tuple[Array, ...]) -> None:
-        """Adds parts of terms [places, *out] to the operand whose elements they come from."""
+    def _add(self, total: Array, part: Array, own: str, summed: list[str], indices: tuple[Array, ...]) -> None:
+        """Add parts of terms [indices, *out] to the elements of the operand that they come from."""
         kept = "".join(c for c in self.out if c in own)
         axes = tuple(1 + i for i, c in enumerate(self.out) if c not in own)
         xp = namespace(part)
         part = xp.sum(part, axis=axes)
         inner = [c for c in summed if c in own]
         view = xp.permute_dims(total, tuple(own.index(c) for c in [*inner, *kept]))
-        where = tuple(at for at, c in zip(places, summed, strict=True) if c in own)
+        where = tuple(at for at, c in zip(indices, summed, strict=True) if c in own)
         if where:
             scatter_add(view, where, part)
         else:
@@ -147,7 +147,7 @@ class Matrices(Contraction):
 
 
 def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-    """Vectors are completed to matrices and batch axes made alike, as np.matmul does."""
+    """The product rule of MatMul: vectors become matrices and batch axes broadcast, as in np.matmul."""
     a, b = ctx.x(0), ctx.x(1)
     left, right = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
@@ -166,7 +166,7 @@ def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tupl
 
 
 def _labels(equation: str, ranks: list[int]) -> tuple[tuple[str, ...], str]:
-    """Labels of every axis: an ellipsis becomes letters of its own, an absent output the labels that occur once."""
+    """Return labels of every axis, with letters for an ellipsis; the default output has the labels that occur once."""
     left, arrow, out = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     spare = "".join(chr(c) for c in range(ord("\N{GREEK SMALL LETTER ALPHA}"), ord("\N{GREEK SMALL LETTER ALPHA}") + 9))
@@ -182,28 +182,29 @@ def _labels(equation: str, ranks: list[int]) -> tuple[tuple[str, ...], str]:
 
 
 def _contraction(ctx: NodeContext) -> Contraction:
-    """The equation over ASCII letters, which is what NumPy takes; of a label that an operand repeats, the diagonal."""
-    labels, out = _written(ctx)
+    """Return the contraction without repeated labels in an operand, whose diagonal takes the operand's place."""
+    labels, out = _ascii_labels(ctx)
     shapes = [ctx.shape(i) for i in range(len(labels))]
     extents = {c: n for term, shape in zip(labels, shapes, strict=True) for c, n in zip(term, shape, strict=True)}
     return Contraction(tuple("".join(dict.fromkeys(term)) for term in labels), out, extents)
 
 
-def _written(ctx: NodeContext) -> tuple[tuple[str, ...], str]:
+def _ascii_labels(ctx: NodeContext) -> tuple[tuple[str, ...], str]:
+    """Return the labels as ASCII letters, which NumPy requires."""
     operands, out = _labels(ctx.attribute("equation"), [len(ctx.shape(i)) for i in range(len(ctx.node.inputs))])
     names = {c: chr(ord("a") + i) for i, c in enumerate(dict.fromkeys("".join(operands)))}
     return tuple("".join(names[c] for c in term) for term in operands), "".join(names[c] for c in out)
 
 
 def _diagonal(ctx: NodeContext, slot: int, x: Array) -> Array:
-    """Where all axes of a repeated label have the same place; a view."""
-    labels = _written(ctx)[0][slot]
+    """Return a view of the elements where all axes of a repeated label have the same index."""
+    labels = _ascii_labels(ctx)[0][slot]
     kept = "".join(dict.fromkeys(labels))
     return x if kept == labels else einsum(f"{labels}->{kept}", x)
 
 
 def _on_diagonal(ctx: NodeContext, slot: int, r: Array) -> Array:
-    """Back to the operand, which has zeros elsewhere."""
+    """Write the diagonal back to an operand of zeros."""
     if r.ndim == len(ctx.shape(slot)):
         return r
     whole = namespace(r).zeros(ctx.shape(slot), dtype=r.dtype)
@@ -229,8 +230,8 @@ def _einsum_share(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tup
 def _einsum_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    operands, written = _written(ctx)
-    label, own = written[layout.axis], operands[slot]
+    operands, out_labels = _ascii_labels(ctx)
+    label, own = out_labels[layout.axis], operands[slot]
     if label not in own:
         raise SamplesMixed
     return BatchLayout(own.index(label), layout.inner)

@@ -1,4 +1,4 @@
-"""Which operand of a product is the gate."""
+"""Recognise gates: which operand of a product is the gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
 
-# Behind which a gate is still the same gate.
+# A gate remains the same gate through these.
 MOVES = Trait.VIEW | Trait.REPEATS | Trait.SUBSET | Trait.CONCATENATES
 
 
@@ -34,7 +34,7 @@ def gate_slot(
 
 
 def complement_slot(graph: Graph, producers: dict[str, Node], node: Node) -> int | None:
-    """Slot of z in a node that computes 1 - z of a gate z: a function of the gate, not a sum with a bias."""
+    """Return the slot of z in a node that computes 1 - z of a gate z: a function of the gate, not a sum with a bias."""
     is_complement = node.op == "Sub" and _is_one(graph, node.inputs[0]) and is_gate(graph, producers, node.inputs[1])
     return 1 if is_complement else None
 
@@ -42,10 +42,10 @@ def complement_slot(graph: Graph, producers: dict[str, Node], node: Node) -> int
 def gates_constant(
     graph: Graph, producers: dict[str, Node], live: Set[str], node: Node, slots: tuple[int, ...]
 ) -> bool:
-    """Whether a gate multiplies a constant signal: what a cell's first step does to a bias or a state of its own.
+    """Return whether a gate multiplies a constant signal, as the first step of a cell does with a bias or a state.
 
-    Only beside another live term of the same sum. Elsewhere (a head that scales its sigmoid, say) the gate is all there
-    is to explain.
+    Only where the product is added to another live term. Elsewhere, for example in a head that scales its sigmoid, the
+    gate is all that can be explained.
     """
     if node.op != "Mul" or len(slots) != 1 or not is_gate(graph, producers, node.inputs[slots[0]]):
         return False
@@ -57,7 +57,7 @@ def gates_constant(
 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
-    """Whether the value lies in [0, 1] because a gate's activation made it so."""
+    """Return whether the value comes from an activation with values in [0, 1], moved or complemented at most."""
     for _ in range(len(producers)):
         node = producers.get(value)
         if node is None:
@@ -79,7 +79,7 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
 
 
 def _is_fixed(graph: Graph, producers: dict[str, Node], name: str) -> bool:
-    """A constant, or one in another type or extent."""
+    """Return whether the value is a constant, perhaps cast or expanded."""
     node = producers.get(name)
     if node is None or node.op not in ("Cast", "CastLike", "Expand"):
         return name in graph.constants
@@ -92,7 +92,7 @@ def _is_one(graph: Graph, name: str) -> bool:
 
 
 def _clips_to_unit(graph: Graph, node: Node) -> bool:
-    """A hard sigmoid as exporters spell it out: Clip to [0, 1]."""
+    """Return whether the node clips to [0, 1], as exporters write a hard sigmoid."""
     if node.op != "Clip":
         return False
     bounds = []

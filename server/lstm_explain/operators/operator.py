@@ -1,4 +1,4 @@
-"""What an operator tells the engine: its kind and its vector-Jacobian product; the rest follows from the kind."""
+"""The entry of an operator in the table: its kind, its vector-Jacobian product and what else the engine has to know."""
 
 from __future__ import annotations
 
@@ -20,57 +20,61 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """How relevance passes an operator."""
+    """How relevance passes an operator. The value is its name in docs/operators.md."""
 
-    __hash__ = object.__hash__  # members are single; Enum's own hash is Python code, called at every node
+    __hash__ = object.__hash__  # Enum's own hash is Python code, and it is called at every node
 
-    SUM = "sum"  # terms that are added, one unit of each: the epsilon rule; takes the linear maps that feed it along
-    MAP = "linear"  # units times constant weights, added: the epsilon rule
-    SCALE = "scale"  # one live operand times what is constant for this pass: relevance stays
-    ACTIVATION = "activation"  # a function of one live operand, element by element: relevance stays
-    ROUTING = "routing"  # elements change places, are copied or dropped: relevance goes with them
-    PRODUCT = "product"  # two live operands multiplied: the product rule
-    LOOKUP = "lookup"  # integer indices pick constant vectors: an index gets the sum over its vector
-    RECURRENT = "recurrent"  # LSTM, GRU, RNN: a kernel of their own
-    CONTROL = "control flow"  # If, Loop, Scan: the body's rules, every iteration
-    NONE = "none"  # no relevance: comparisons, shapes, positions
+    SUM = "sum"  # adds terms: the epsilon rule, over the units of the linear maps that feed it too
+    MAP = "linear"  # adds units times constant weights: the epsilon rule
+    SCALE = "scale"  # multiplies its one live operand by constants of this pass: relevance stays
+    ACTIVATION = "activation"  # an element-wise function of one live operand: relevance stays
+    ROUTING = "routing"  # moves, repeats or drops elements: relevance follows them
+    PRODUCT = "product"  # multiplies two live operands: the product rule
+    LOOKUP = "lookup"  # reads constant vectors at live indices: an index gets the sum over its vector
+    RECURRENT = "recurrent"  # LSTM, GRU, RNN: kernels of their own
+    CONTROL = "control flow"  # If, Loop, Scan: the rules of the body, every iteration
+    NONE = "none"  # passes no relevance: comparisons, shapes, positions
 
 
 class Trait(enum.Flag):
-    """What else holds of an operator, whatever its kind. What looks for patterns in a graph asks for traits."""
+    """Properties of an operator besides its kind, which pattern recognition in the graph asks for."""
 
     NONE = 0
-    ELEMENTWISE = enum.auto()  # each element is a function of the operands' elements in its place, after broadcasting
-    VIEW = enum.auto()  # every element once, in whatever order, shape and type
-    REPEATS = enum.auto()  # elements are repeated
-    SUBSET = enum.auto()  # some of the elements: each use takes its own, as cells cut their gates apart
-    CONCATENATES = enum.auto()  # elements beside others, of other operands or of the operator's own
-    STEPWISE = enum.auto()  # not element by element, yet a time step's output depends on that step's input alone
-    GATE = enum.auto()  # from 0 to 1: what it multiplies passes in this part
-    CONSTANT_MULTIPLE = enum.auto()  # of its one live operand, where the others are constants
-    ADJUSTS = enum.auto()  # with constants: epsilon added, a floor under it, n - 1 in place of n
-    SUM_OR_MEAN = enum.auto()  # a sum or mean along axes
-    ALIASES_INPUT = enum.auto()  # ONNX Runtime makes no array for the output: it is the input under another shape
-    NOT_IN_PLACE = enum.auto()  # ONNX Runtime never writes the output over an input of the same size
+    ELEMENTWISE = enum.auto()  # an output element depends on the operands' elements at its position, after broadcasting
+    VIEW = enum.auto()  # the output holds every element once, in any order, shape and type
+    REPEATS = enum.auto()  # repeats elements
+    SUBSET = enum.auto()  # selects some elements, as an LSTM cell splits its gates
+    CONCATENATES = enum.auto()  # puts elements next to others, of other operands or of its own
+    STEPWISE = enum.auto()  # a time step's output depends on that step's input alone, though not element-wise
+    GATE = enum.auto()  # lies between 0 and 1: the fraction of what it multiplies that passes
+    CONSTANT_MULTIPLE = enum.auto()  # a constant multiple of its one live operand, where the others are constants
+    ADJUSTS = enum.auto()  # with constants, adjusts a value slightly: adds epsilon, bounds it, corrects n to n - 1
+    SUM_OR_MEAN = enum.auto()  # sums or averages along axes
+    ALIASES_INPUT = enum.auto()  # ONNX Runtime returns the input's memory under another shape
+    NOT_IN_PLACE = enum.auto()  # ONNX Runtime never writes the output to the memory of an input
 
 
-SAME_PLACES = Trait.VIEW | Trait.ELEMENTWISE  # the same elements in the same places, in another type perhaps
+SAME_PLACES = Trait.VIEW | Trait.ELEMENTWISE  # the same elements at the same positions, perhaps in another type
 
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """Where the samples lie in an array: position o * (batch * inner) + b * inner + i on `axis` belongs to sample b."""
+    """Where the samples lie in an array: index o * (batch * inner) + b * inner + i on `axis` belongs to sample b."""
 
     axis: int
     inner: int = 1
 
 
-class SamplesMixed(Exception):  # noqa: N818 - a fact, not a fault
-    """Samples cannot be told apart behind this operator; the caller explains them one by one."""
+class SamplesMixed(Exception):  # noqa: N818 - not an error: the caller has another way
+    """Samples cannot be distinguished in an operand of this operator; the caller explains them one by one."""
 
 
 class NodeContext:
-    """One node during one pass: its values by slot."""
+    """One node during one pass, with its values by slot.
+
+    dtype: of the arithmetic; floating-point values of another type are converted to it. live: slots that depend on the
+    model's inputs.
+    """
 
     __slots__ = ("_constants", "_static", "_values", "dtype", "live", "node")
 
@@ -78,7 +82,7 @@ class NodeContext:
         self, node: Node, graph: Graph, live: tuple[int, ...], values: Mapping[str, Array], dtype: np.dtype[Any]
     ) -> None:
         self.node = node
-        self.dtype = dtype  # of the arithmetic: values of another floating type are converted
+        self.dtype = dtype
         self.live = live
         self._values = values
         self._constants = graph.constants
@@ -109,27 +113,27 @@ class NodeContext:
             return tuple(self._constants[name].shape)
         if name in self._values:
             return tuple(self._values[name].shape)
-        tapped = self._values.get(shape_value(name))
-        if tapped is not None:
-            return tuple(tapped.tolist())
+        saved = self._values.get(shape_value(name))
+        if saved is not None:
+            return tuple(saved.tolist())
         kind = self._static.get(name)
         static = None if kind is None else kind.static_shape
-        assert static is not None, f"shape of {name} was not planned for"
+        assert static is not None, f"the plan does not save the shape of {name}"
         return static
 
     def ints(self, slot: int, attribute: str, default: list[int] | None = None) -> list[int] | None:
-        """A list of integers that older opsets keep as an attribute and newer ones as an input."""
+        """Return a list of integers that is an attribute in older opsets and an input in newer ones."""
         if attribute in self.node.attributes:
             value = self.node.attributes[attribute]
             return list(value) if isinstance(value, (list, tuple)) else [value]
         return self.concrete(slot).reshape(-1).tolist() if self.has(slot) else default
 
     def concrete(self, slot: int) -> Array:
-        """The operand as a NumPy array whatever the namespace of the others: its values decide shapes and axes."""
+        """Return an operand whose values decide shapes or axes, as a NumPy array in any array namespace."""
         return NodeContext._value(self, self.node.inputs[slot])
 
     def integer(self, slot: int, default: int = 0) -> int:
-        """An operand of one integer, such as an axis."""
+        """Return an operand of one integer, such as an axis."""
         return int(self.concrete(slot).reshape(-1)[0]) if self.has(slot) else default
 
 
@@ -137,19 +141,20 @@ SHAPE = "::shape"
 
 
 def shape_value(name: str) -> str:
-    """Name of the extra output that carries only the shape of a value."""
+    """Return the name of the extra output that holds only the shape of a value."""
     return f"{name}{SHAPE}"
 
 
-# (site, slot, gradient of the output, or a tuple of one or None an output) -> gradient of the input at slot
+# (node, slot, gradient of the output, or a tuple with a gradient or None per output) -> gradient of the operand
 VJP = Callable[[NodeContext, int, Any], Array]
+# (node, slot, layout of the output, shape of the output, shape of the operand, samples) -> layout of the operand
 LayoutRule = Callable[[NodeContext, int, BatchLayout, tuple[int, ...], tuple[int, ...], int], BatchLayout]
 
 
 def aligned(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: tuple[int, ...], shape: tuple[int, ...], batch: int
 ) -> BatchLayout:
-    """Same places after broadcasting, which aligns the last axes."""
+    """Samples keep their positions through broadcasting, which aligns the last axes."""
     axis = layout.axis - len(out) + len(shape)
     if axis < 0 or shape[axis] != out[layout.axis]:
         raise SamplesMixed
@@ -163,8 +168,8 @@ def no_layout(
 
 
 def undeclared(*_: Any) -> Any:
-    """Stands in an entry for what it does not say; `Table.add` refuses the entry if its kind needs it."""
-    raise AssertionError("an operator's entry lacks a rule")
+    """Default of a field without a value. `Table.add` refuses an entry whose kind needs the field."""
+    raise AssertionError("the entry of the operator lacks a rule")
 
 
 def no_bias(ctx: NodeContext) -> Array | None:
@@ -173,7 +178,7 @@ def no_bias(ctx: NodeContext) -> Array | None:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: all that depends on it stands here.
+    """All that the engine knows of one operator.
 
     kind: How relevance passes the operator, or a function of the node and its live slots.
     vjp: See `VJP`. None for kinds that have none.
@@ -244,34 +249,34 @@ class Operator:
 
 @dataclass
 class Table:
-    """All operators by name."""
+    """The operators by name; those of another domain than ONNX's own as `domain::name`."""
 
     ops: dict[str, Operator] = field(default_factory=dict)
 
     def add(self, names: str, op: Operator) -> None:
         op = with_defaults(op)
         for name in names.split():
-            assert name not in self.ops, f"{name} is there already"
+            assert name not in self.ops, f"{name} is already in the table"
             missing = missing_fields(op)
-            assert not missing, f"{name}: its entry does not say {', '.join(missing)}"
+            assert not missing, f"{name}: its entry lacks {', '.join(missing)}"
             self.ops[name] = op
 
     def get(self, name: str) -> Operator | None:
         return self.ops.get(name)
 
     def traits(self, name: str) -> Trait:
-        """None for an operator that is not in the table."""
+        """Return `Trait.NONE` for an operator that is not in the table."""
         op = self.ops.get(name)
         return Trait.NONE if op is None else op.traits
 
     def states(self, name: str) -> tuple[int, ...]:
-        """The slots of a recurrent operator's initial states; none for any other."""
+        """Return the slots of a recurrent operator's initial states, and no slots for any other operator."""
         op = self.ops.get(name)
         return () if op is None else op.states
 
 
 def with_defaults(op: Operator) -> Operator:
-    """What follows from the kind and from working element by element need not be written down."""
+    """Fill in the fields that follow from the kind and from `Trait.ELEMENTWISE`."""
     if op.kind is Kind.SUM and op.fan_in is undeclared:
         op = replace(op, fan_in=lambda ctx, slot: 1.0)
     if Trait.ELEMENTWISE in op.traits:
@@ -281,19 +286,21 @@ def with_defaults(op: Operator) -> Operator:
 
 
 def missing_fields(op: Operator) -> list[str]:
-    """What an entry has to say for its kind, and does not. One whose kind depends on the node may be of any kind that
-    passes relevance."""
+    """Return descriptions of the fields that the kind of an entry needs and that it lacks.
+
+    An entry whose kind depends on the node needs what every kind that passes relevance needs.
+    """
     kind = op.kind if isinstance(op.kind, Kind) else None
-    silent = kind in (Kind.NONE, Kind.CONTROL)
-    own = kind is Kind.RECURRENT  # its kernels have the rules
+    passes_nothing = kind in (Kind.NONE, Kind.CONTROL)
+    recurrent = kind is Kind.RECURRENT  # the kernels have the rules
     found = {
-        "its vector-Jacobian product (vjp)": not (silent or own) and op.vjp is None,
-        "where samples lie (layout)": not (silent or own) and op.layout is undeclared,
-        "which axes its outputs' axes run along (axes)": op.axes is undeclared,
+        "the vector-Jacobian product (vjp)": not (passes_nothing or recurrent) and op.vjp is None,
+        "where samples lie (layout)": not (passes_nothing or recurrent) and op.layout is undeclared,
+        "which axes the outputs' axes run along (axes)": op.axes is undeclared,
         "how an amount is spread (spread)": kind in (Kind.SUM, Kind.MAP) and op.spread is None,
-        "how many units feed one of its own (fan_in)": kind is Kind.MAP and op.fan_in is undeclared,
-        "the slots of its states (states)": own and not op.states,
-        "its kernels (cell)": own and op.cell is None,
+        "how many units feed an output unit (fan_in)": kind is Kind.MAP and op.fan_in is undeclared,
+        "the slots of its states (states)": recurrent and not op.states,
+        "its kernels (cell)": recurrent and op.cell is None,
     }
     return [what for what, is_missing in found.items() if is_missing]
 
@@ -303,7 +310,7 @@ add = TABLE.add
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
-    """Sums over the axes along which an operand of `shape` was broadcast."""
+    """Sum over the axes along which an operand of `shape` was broadcast."""
     if g.shape == shape:
         return g
     extra = g.ndim - len(shape)
@@ -313,5 +320,5 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 def equal_parts(ctx: NodeContext, slot: int, r: Array) -> Array:
-    """To the live operands of arithmetic on addresses: no share of it is larger."""
+    """Return equal parts for the live operands of arithmetic on indices, of which none contributes more."""
     return unbroadcast(r, ctx.shape(slot)) / len(ctx.live)

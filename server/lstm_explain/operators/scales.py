@@ -1,8 +1,8 @@
-"""Which operand of a product or quotient belongs to the other: the size of what it scales, or a function of it.
+"""Recognise products in which one operand is a normalisation's scale or a function of the other operand.
 
-The scale of a normalisation is a constant of the forward pass (Ali et al. 2022, arXiv 2202.07304): what is scaled takes
-all relevance, under every product rule. So it does in x * f(x), which is an activation spelled out (Gelu, Swish, Mish):
-a function of x, element by element, through which relevance passes. Gradients flow through both.
+The scale of a normalisation counts as a constant of the forward pass (Ali et al. 2022, arXiv 2202.07304): the scaled
+operand receives all relevance, under every product rule. So does x in x * f(x), which is an activation written in
+primitives (Gelu, Swish, Mish). Gradients flow through both operands.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
 
-MAX_NODES = 30  # of a function
-# Behind which a scale is still the same scale, copies along broadcast axes included.
+MAX_NODES = 30  # of a function f
+# A scale remains the same scale through these.
 MOVES = Trait.VIEW | Trait.REPEATS
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Recognises scales in one graph, by what computes them.
+    """Recognise scales in one graph by the nodes that compute them.
 
     live: values that depend on the inputs. overridden: names of nodes whose gate the caller sets; these are products.
     """
@@ -33,7 +33,7 @@ class Scales:
     overridden: Container[str] = ()
 
     def scaled_slot(self, node: Node) -> int | None:
-        """The slot of what is scaled, where the other operand is a scale."""
+        """Return the slot of the scaled operand, or None where the other operand is not a scale."""
         if node.name in self.overridden:
             return None
         if node.op == "Div" and self._matches(node.inputs[1], self._is_size):
@@ -44,7 +44,7 @@ class Scales:
         return None
 
     def activated_slot(self, node: Node) -> int | None:
-        """The slot of x in x * f(x)."""
+        """Return the slot of x in x * f(x), or None."""
         if node.op != "Mul" or node.name in self.overridden or len(self._live_inputs(node)) < 2:
             return None
         for slot in (0, 1):
@@ -56,7 +56,7 @@ class Scales:
         return [name for name in node.inputs if name in self.live]
 
     def _multiple_of(self, value: str) -> set[str]:
-        """The value, and those that it is a constant multiple of."""
+        """Return the value and those that it is a constant multiple of."""
         found = {value}
         while (
             (node := self.producers.get(value)) is not None
@@ -71,7 +71,7 @@ class Scales:
         return found
 
     def _is_function(self, value: str, of: set[str]) -> bool:
-        """Whether the value is computed from those values alone, element by element."""
+        """Return whether the value is an element-wise function of the values in `of` alone."""
         seen, waiting = set[str](), [value]
         while waiting:
             name = waiting.pop()
@@ -85,7 +85,7 @@ class Scales:
         return True
 
     def _matches(self, value: str, pattern: Callable[[Node], bool]) -> bool:
-        """Whether the value, but for views and adjustments by constants, comes from a node that fits the pattern."""
+        """Return whether a node of the pattern computes the value, but for views and adjustments by constants."""
         while (node := self.producers.get(value)) is not None:
             if pattern(node):
                 return True
@@ -100,7 +100,7 @@ class Scales:
         return node.op == "Div" and node.inputs[0] not in self.live
 
     def _is_inverse(self, node: Node) -> bool:
-        """One divided by a size."""
+        """Return whether the node divides one by a size."""
         exponent = self._exponent(node)
         if exponent == -0.5:
             return self._matches(node.inputs[0], self._is_power)
@@ -109,7 +109,7 @@ class Scales:
         return self._inverts(node) and self._matches(node.inputs[1], self._is_size)
 
     def _is_size(self, node: Node) -> bool:
-        """A standard deviation, a root mean square, a norm, or the product of two."""
+        """Return whether the node computes a standard deviation, a root mean square, a norm, or a product of two."""
         if node.op == "Sqrt" or self._exponent(node) == 0.5:
             return self._matches(node.inputs[0], self._is_power)
         if node.op == "Mul":
@@ -118,7 +118,7 @@ class Scales:
         return magnitudes or node.op in ("ReduceL1", "ReduceL2")
 
     def _is_power(self, node: Node) -> bool:
-        """A mean or sum of squares; also the mean of squares minus the square of the mean."""
+        """Return whether the node computes a mean or sum of squares, or the mean of squares minus the squared mean."""
         if node.op == "Sub":
             left, right = node.inputs
             return self._matches(left, self._is_power) and self._matches(right, self._is_square)

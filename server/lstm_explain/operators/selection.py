@@ -147,7 +147,7 @@ add(
         differentiable=(0,),
         nondifferentiable=(1,),
         layout=_one_hot_layout,
-        axes=axis_rules.one_axis_more,
+        axes=axis_rules.one_hot,
     ),
 )
 
