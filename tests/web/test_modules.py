@@ -16,7 +16,7 @@ from lstm_explain_client.render.tables import percent
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests.web.page import Page
 
-STATIC = Path(__file__).resolve().parents[2] / "server" / "lstm_explain" / "service" / "web" / "static"
+STATIC = Path(__file__).resolve().parents[2] / "server" / "lstm_explain" / "serving" / "web" / "static"
 METHODS = method_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields
 # Composites and baselines are written by programs.
 LEFT_OUT = {"composite", "baseline"}

@@ -144,7 +144,7 @@ def test_a_table_is_explained_as_the_client_explains_it(page: Page, served: Runn
             text,
         )
     page.until(lambda: page.text("#seen-weather"))
-    assert page.text("#seen-weather") == "90 rows of prcp, srad, tmax, tmin, vp; not for the model: day."
+    assert page.text("#seen-weather") == "90 rows of prcp, srad, tmax, tmin, vp; ignored: day."
     page.tick("integratedGradients")
     page.explain()
     with lstm_explain_client.Client(served.address) as client:
@@ -175,15 +175,15 @@ def _close(shown: str, wanted: str) -> bool:
     ("text", "told"),
     [
         ("", "Paste a table, drop a file, or choose one."),
-        ("prcp,srad,tmax,tmin,vp\n", "There is a header, and no row of numbers below it."),
-        ("prcp,srad,tmax,tmin\n1,2,3,4", "There is no column vp; the header has prcp, srad, tmax, tmin."),
-        ("prcp,srad,tmax,tmin,vp,PRCP\n1,2,3,4,5,6", "The column prcp is there twice, in 1 and 6."),
-        ("1,2,3,4\n", "The first row has 4 cells, the model takes 5 (prcp, srad, tmax, tmin, vp)."),
+        ("prcp,srad,tmax,tmin,vp\n", "The table has a header but no row of numbers."),
+        ("prcp,srad,tmax,tmin\n1,2,3,4", "The column vp is missing; the header has prcp, srad, tmax, tmin."),
+        ("prcp,srad,tmax,tmin,vp,PRCP\n1,2,3,4,5,6", "The column prcp occurs more than once, at positions 1 and 6."),
+        ("1,2,3,4\n", "The first row has 4 cells, the model requires 5 (prcp, srad, tmax, tmin, vp)."),
         ("prcp,srad,tmax,tmin,vp\n1,2,3,4,5\n\n1,2,3\n", "Row 2 (line 4) has 3 cells, the header has 5."),
-        ("prcp,srad,tmax,tmin,vp\n1,2,3,4,5\n1,2,,4,5", "Row 2 (line 3), column tmax is empty, a number is wanted."),
-        ("prcp,srad,tmax,tmin,vp\n1,2,3,4,warm", "Row 1 (line 2), column vp is “warm”, a number is wanted."),
-        ("1,2,3,4,5\n1,nan,3,4,5", "Row 2 (line 2), column srad is “nan”, a number is wanted."),
-        ('prcp,srad,tmax,tmin,vp\n1,2,"3,4,5', "A quotation mark that opens in line 2 is never closed."),
+        ("prcp,srad,tmax,tmin,vp\n1,2,3,4,5\n1,2,,4,5", "Row 2 (line 3), column tmax is empty; enter a number."),
+        ("prcp,srad,tmax,tmin,vp\n1,2,3,4,warm", "Row 1 (line 2), column vp is “warm” instead of a number."),
+        ("1,2,3,4,5\n1,nan,3,4,5", "Row 2 (line 2), column srad is “nan” instead of a number."),
+        ('prcp,srad,tmax,tmin,vp\n1,2,"3,4,5', "The quotation mark in line 2 has no closing mark."),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told_by_row_and_column(page: Page, text: str, told: str) -> None:

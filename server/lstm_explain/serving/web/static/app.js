@@ -1,4 +1,4 @@
-// The page: what is chosen, what is asked, what is shown.
+// The page: reads the form, calls the server, and shows the results.
 
 import { Methods, Target } from "./choices.js";
 import { byId, el, tell } from "./dom.js";
@@ -14,8 +14,8 @@ const target = new Target(byId("target-fields"));
 let models = [];
 let detail = null;
 let fields = [];
-let running = null; // the AbortController of what is asked
-let asked = null; // the same for the model that is being looked up
+let running = null; // the AbortController of the running calls
+let asked = null; // the AbortController of the call that describes the model
 
 async function enter() {
   try {
@@ -41,7 +41,7 @@ function askForToken(problem) {
 }
 
 function listModels() {
-  const before = decodeURIComponent(location.hash.slice(1)); // chooseModel puts the name there
+  const before = decodeURIComponent(location.hash.slice(1)); // chooseModel writes the name there
   const several = (name) => models.filter((model) => model.name === name).length > 1;
   const options = models.map((model, i) => {
     const version = several(model.name) ? `, version ${model.version}` : "";
@@ -49,10 +49,10 @@ function listModels() {
   });
   byId("model").replaceChildren(...options);
   byId("model").value = Math.max(0, models.findIndex((model) => model.name === before));
-  if (!models.length) tell(byId("problem"), "The server has no model that is ready.");
+  if (!models.length) tell(byId("problem"), "The server has no ready model.");
 }
 
-/** Whoever misses a model finds out why. */
+/** Shows why other models are not ready. */
 function listUnready(others) {
   const place = byId("unready");
   place.hidden = !others.length;
@@ -109,7 +109,7 @@ async function explain() {
   const began = performance.now();
   const signal = running.signal;
   const results = await Promise.allSettled(form.requests.map((request) => ask(request, form.given, signal)));
-  if (signal.aborted) return; // whoever stopped it has said so
+  if (signal.aborted) return; // whoever cancelled it has shown a message
   busy(null, "");
   show(form, results, performance.now() - began);
 }
@@ -120,7 +120,7 @@ async function ask(request, given, signal) {
   return readAnswer(answer, given, Math.round(performance.now() - began));
 }
 
-/** Gives up what is asked. */
+/** Cancels the running calls. */
 function stop(status) {
   if (!running) return;
   running.abort();
@@ -169,8 +169,8 @@ function trouble(error) {
 }
 
 function told(error) {
-  if (!(error instanceof CallError)) return `The page has a fault: ${error.message}`;
-  if (error.code === "permission_denied") return `This token does not allow that: ${error.message}.`;
+  if (!(error instanceof CallError)) return `Internal error of the page: ${error.message}`;
+  if (error.code === "permission_denied") return `This token does not allow this call: ${error.message}.`;
   const text = `${error.message[0]?.toUpperCase() ?? ""}${error.message.slice(1)}`;
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }

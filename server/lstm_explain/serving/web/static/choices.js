@@ -1,4 +1,4 @@
-// The parts of the form where methods and the target are chosen.
+// The parts of the form that select methods and the target.
 
 import { el, tell } from "./dom.js";
 import { METHODS, methodOf } from "./methods.js";
@@ -11,12 +11,12 @@ export class Methods {
     this.rows = [];
   }
 
-  /** For a model: its default is chosen, with the model's own parameters. */
+  /** Shows the methods for a model and selects its default method with its parameters. */
   show(detail) {
     const standard = methodOf(detail.defaultMethod) ?? METHODS[0];
     this.rows = METHODS.map((method) => {
       const own = method === standard ? detail.defaultMethod?.[method.key] : null;
-      const impossible = method.key === "lrp" && !detail.lrpSupported ? "this model has an operator without a rule" : "";
+      const impossible = method.key === "lrp" && !detail.lrpSupported ? "this model has an operator that LRP does not support" : "";
       return new MethodRow(method, own ?? {}, method === standard && !impossible, impossible, () => this.tell(""));
     });
     this.list.replaceChildren(...this.rows.map((row) => row.element));
@@ -27,7 +27,7 @@ export class Methods {
     tell(this.problem, message);
   }
 
-  /** The chosen methods as messages; null, and a message in its place, if something is wrong. */
+  /** Returns the selected methods as messages, or null after showing what is invalid. */
   read() {
     const chosen = this.rows.filter((row) => row.box.checked);
     if (!chosen.length) {
@@ -69,7 +69,7 @@ class MethodRow {
     );
   }
 
-  /** What is wrong with a parameter, after opening the place where it stands; or "". */
+  /** Returns why a parameter is invalid and opens its settings, or returns "". */
   invalid() {
     const control = this.controls.find((c) => !c.input.checkValidity());
     if (!control) return "";
@@ -133,8 +133,8 @@ export class Target {
     const only = extents.every((extent) => extent === 1);
     this.index = el("input", { id: "index", inputmode: "numeric", pattern: "\\s*(-?\\d+\\s*(,\\s*-?\\d+\\s*)*)?", placeholder: "the largest" });
     this.index.value = (standard.indices ?? []).join(", ");
-    const hint = `One number for each of the ${extents.length} axes, for example ${extents.map(() => 0).join(", ")}; empty for the largest.`;
-    const note = only ? `The one value of ${this.output.value}.` : hint;
+    const hint = `One number for each of the ${extents.length} axes, such as ${extents.map(() => 0).join(", ")}; leave it empty for the largest entry.`;
+    const note = only ? `The only value of ${this.output.value}.` : hint;
     this.rest.replaceChildren(...(only ? [] : [labelled("Position", this.index)]), el("p", { class: "note" }, note));
   }
 
@@ -156,7 +156,7 @@ function positions(text) {
   return text.split(",").map((part) => part.trim()).filter(Boolean);
 }
 
-/** Extents of an output without its batch axis; null where one is not fixed. */
+/** Returns the sizes of an output without its batch axis; null for a size that is not fixed. */
 function sampleShape(detail, name, batchAxis = 0) {
   const shape = (detail.outputs ?? []).find((output) => output.name === name)?.shape ?? [];
   const extents = shape.map((dimension) => (dimension.size === undefined ? null : Number(dimension.size)));

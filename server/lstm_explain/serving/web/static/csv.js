@@ -2,11 +2,11 @@
 
 const DELIMITERS = [",", ";", "\t"];
 
-/** Says where in the text it went wrong. */
+/** An error in a table. The message says where. */
 export class TableError extends Error {}
 
 /**
- * Rows of numbers in the order of the model's columns.
+ * Reads a table into rows of numbers, in the order of the model's columns.
  *
  * names: the columns by name, or null. count: how many columns there have to be, or null. check: what is wrong with a
  * number, or "". A column of the text that the model does not have is left out; the first of them names the rows.
@@ -15,9 +15,9 @@ export class TableError extends Error {}
 export function readTable(text, { names = null, count = null, check = () => "" }) {
   const delimiter = delimiterOf(text);
   const records = readRecords(text, delimiter);
-  if (!records.length) throw new TableError("there are no numbers");
+  if (!records.length) throw new TableError("the table contains no numbers");
   const header = isHeader(records[0].cells, delimiter, names) ? records.shift().cells : null;
-  if (!records.length) throw new TableError("there is a header, and no row of numbers below it");
+  if (!records.length) throw new TableError("the table has a header but no row of numbers");
   const columns = chosen(header, records[0].cells.length, names, count);
   const width = header?.length ?? records[0].cells.length;
   const rows = records.map((record, i) => {
@@ -36,7 +36,7 @@ export function readTable(text, { names = null, count = null, check = () => "" }
   };
 }
 
-/** The text of a table, as readTable takes it. */
+/** Formats a table as text that readTable reads. */
 export function writeTable(names, rows) {
   const lines = rows.map((row) => row.join(","));
   return [...(names ? [names.map(quoted).join(",")] : []), ...lines].join("\n") + "\n";
@@ -51,7 +51,7 @@ function chosen(header, width, names, count) {
     const wanted = names?.length ?? count;
     if (wanted !== null && width !== wanted) {
       const which = names ? ` (${names.join(", ")})` : "";
-      throw new TableError(`the first row has ${cells(width)}, the model takes ${wanted}${which}`);
+      throw new TableError(`the first row has ${cells(width)}, the model requires ${wanted}${which}`);
     }
     return Array.from({ length: width }, (_, at) => ({ at, name: names?.[at] ?? `${at + 1}` }));
   }
@@ -59,18 +59,18 @@ function chosen(header, width, names, count) {
   if (names) {
     return names.map((name) => {
       const found = said.flatMap((other, at) => (other === plain(name) ? [at] : []));
-      if (found.length > 1) throw new TableError(`the column ${name} is there twice, in ${found.map((at) => at + 1).join(" and ")}`);
-      if (!found.length) throw new TableError(`there is no column ${name}; the header has ${header.map((h) => h.trim()).join(", ")}`);
+      if (found.length > 1) throw new TableError(`the column ${name} occurs more than once, at positions ${found.map((at) => at + 1).join(" and ")}`);
+      if (!found.length) throw new TableError(`the column ${name} is missing; the header has ${header.map((h) => h.trim()).join(", ")}`);
       return { at: found[0], name };
     });
   }
   if (count !== null && header.length !== count) {
-    throw new TableError(`the header has ${cells(header.length)}, the model takes ${count}`);
+    throw new TableError(`the header has ${cells(header.length)}, the model requires ${count}`);
   }
   return header.map((name, at) => ({ at, name: name.trim() || `${at + 1}` }));
 }
 
-/** A name for comparison: without its unit, whatever its case. */
+/** Normalises a name for comparison: removes the unit and ignores case. */
 function plain(name) {
   return name.trim().replace(/\s*[([][^)\]]*[)\]]$/, "").toLowerCase();
 }
@@ -91,14 +91,14 @@ function isHeader(first, delimiter, names) {
 
 function number(cell, delimiter, check, where) {
   const value = parsed(cell, delimiter);
-  if (!cell.trim()) throw new TableError(`${where()} is empty, a number is wanted`);
-  if (!Number.isFinite(value)) throw new TableError(`${where()} is “${cell.trim().slice(0, 40)}”, a number is wanted`);
+  if (!cell.trim()) throw new TableError(`${where()} is empty; enter a number`);
+  if (!Number.isFinite(value)) throw new TableError(`${where()} is “${cell.trim().slice(0, 40)}” instead of a number`);
   const problem = check(value);
   if (problem) throw new TableError(`${where()} is ${cell.trim()}; ${problem}`);
   return value;
 }
 
-/** Where commas do not part the cells they may part the decimals. */
+/** Reads a number. If commas do not separate cells, a comma can be the decimal separator. */
 function parsed(cell, delimiter) {
   const text = cell.trim().replace("\u2212", "-");
   const decimal = delimiter === "," ? text : text.replace(",", ".");
@@ -136,7 +136,7 @@ function readRecords(text, delimiter) {
     } else if (character === "\n") end();
     else cell += character;
   }
-  if (inQuotes) throw new TableError(`a quotation mark that opens in line ${start} is never closed`);
+  if (inQuotes) throw new TableError(`the quotation mark in line ${start} has no closing mark`);
   if (cell || cells.length) end();
   return records;
 }

@@ -1,4 +1,4 @@
-// A time-by-feature table made ready to draw: features chosen, steps summed where there are too many, ticks placed.
+// Prepares a time-by-feature table for drawing: selects features, sums steps if there are too many, and places ticks.
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 

@@ -1,4 +1,4 @@
-// One part of the form for every input of a model: a sentence, or a table of numbers.
+// The part of the form for one input of a model: a sentence, or a table of numbers.
 
 import { TableError, readTable, writeTable } from "./csv.js";
 import { el, tell } from "./dom.js";
@@ -16,7 +16,7 @@ export function layout(detail, input) {
   const problem =
     isText ? ""
     : !canSend(input.dtype) ? `numbers of the type ${input.dtype.replace("DATA_TYPE_", "")}`
-    : axes.length > 2 ? `${axes.length} axes beside that of the samples`
+    : axes.length > 2 ? `${axes.length} axes besides the batch axis`
     : batch !== undefined && extents[batch] > 1 ? `${extents[batch]} samples at once`
     : "";
   const rowAxis = time ?? (axes.length === 2 ? axes[0] : undefined);
@@ -37,7 +37,7 @@ export function layout(detail, input) {
   };
 }
 
-/** Elements of one sample, in the tensor's order, as rows of columns. */
+/** Arranges the elements of one sample, in the tensor's order, as rows of columns. */
 export function rowsOf(plan, shape, values) {
   const count = plan.shape(1, 0).indexOf(0);
   const columns = count < 0 ? 1 : shape[count];
@@ -85,7 +85,7 @@ class Field {
 class UnfitField extends Field {
   constructor(plan) {
     super(plan);
-    const told = `This page cannot fill in the input ${plan.name}, which takes ${plan.problem}. A client can.`;
+    const told = `This page does not support the input ${plan.name}, which requires ${plan.problem}. Use a client instead.`;
     this.element = el("div", { class: "field" }, el("p", { class: "problem" }, told), this.problem);
   }
 
@@ -103,7 +103,7 @@ class TextField extends Field {
       { class: "field" },
       el("label", { for: this.area.id }, "Sentence"),
       this.area,
-      el("p", { class: "note", id: `note-${plan.name}` }, `Goes to the input ${plan.name}.`),
+      el("p", { class: "note", id: `note-${plan.name}` }, `The text for the input ${plan.name}.`),
       this.problem,
     );
   }
@@ -133,7 +133,7 @@ class TableField extends Field {
         { class: "row tools" },
         this.picker,
         el("label", { for: this.picker.id, class: "button" }, "Choose a CSV file"),
-        el("button", { type: "button", click: () => this.makeUp() }, "Make up numbers"),
+        el("button", { type: "button", click: () => this.makeUp() }, "Fill in random numbers"),
       ),
       el("p", { class: "note", id: `note-${plan.name}` }, this.wanted()),
       this.seen,
@@ -145,7 +145,7 @@ class TableField extends Field {
     const found = this.parse();
     const rows = found.rows;
     if (this.plan.rows !== null && rows.length !== this.plan.rows) {
-      throw new InputProblem(this, `There are ${rows.length} rows, the model takes ${this.plan.rows}.`);
+      throw new InputProblem(this, `The table has ${rows.length} rows, the model requires ${this.plan.rows}.`);
     }
     const [height, width] = [rows.length, rows[0].length];
     const values = this.plan.turned ? found.rows[0].map((_, c) => rows.map((row) => row[c])).flat() : rows.flat();
@@ -164,14 +164,14 @@ class TableField extends Field {
     }
   }
 
-  /** Says what is in the field, as soon as it is there. */
+  /** Describes the table in the field as soon as it changes. */
   look() {
     tell(this.problem, "");
     this.area.removeAttribute("aria-invalid");
     if (!this.area.value.trim()) return tell(this.seen, "");
     try {
       const { rows, names, ignored } = this.parse();
-      const left = ignored.length ? `; not for the model: ${ignored.join(", ")}` : "";
+      const left = ignored.length ? `; ignored: ${ignored.join(", ")}` : "";
       const columns = names ? names.join(", ") : `${rows[0].length} columns`;
       tell(this.seen, `${rows.length} ${rows.length === 1 ? "row" : "rows"} of ${columns}${left}.`);
     } catch (error) {
@@ -223,7 +223,7 @@ class TableField extends Field {
     const height = rows === null ? "Any number of rows" : rows === 1 ? "One row" : `${rows} rows`;
     const width = titled ? `the columns ${titled}` : columns === null ? "any number of columns" : `${columns} columns`;
     const header = names ? "; without a header, columns in this order" : "";
-    return `${height}${isTime ? ", one a time step, the oldest first" : ""}; ${width}${header}.`;
+    return `${height}${isTime ? ", one per time step, oldest first" : ""}; ${width}${header}.`;
   }
 
   example() {

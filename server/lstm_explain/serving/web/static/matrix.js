@@ -1,4 +1,4 @@
-// A time-by-feature heatmap as an SVG as wide as its place, drawn anew when that changes.
+// Draws a time-by-feature heatmap as an SVG that fills its container, and redraws it when the width changes.
 
 import { el, svg } from "./dom.js";
 import { grid, label, ticks } from "./grid.js";
@@ -10,7 +10,7 @@ const LEAST_CELL = 9; // pixels; narrower steps are drawn as a strip with bars
 const LEAST_WIDTH = 260;
 const LEVELS = 24; // shades in a strip
 
-/** table: see grid(). units: a text a feature, or null. */
+/** Draws the heatmap. table: see grid(). units: one text per feature, or null. */
 export function matrix(table, units) {
   const place = el("div", { class: "matrix" });
   let drawn = 0;
@@ -70,7 +70,7 @@ function cellRow(made, row, top, frame, units) {
   return [head + 32, [...rowLabel(made, row, head + 13, frame, units), line, cells]];
 }
 
-/** The number where it fits, else a sign that grows with the value. */
+/** Draws the number if it fits, otherwise a mark that grows with the value. */
 function mark(part, value, x, y, width) {
   if (Math.abs(part) < FAINT) return null;
   const text = number(value);

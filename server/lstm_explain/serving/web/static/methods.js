@@ -1,4 +1,4 @@
-// What the page says of methods and their parameters.
+// Describes methods and their parameters.
 
 import { METHODS } from "./method_table.js";
 

@@ -1,4 +1,4 @@
-// What the explained value is called, as the Python client calls it.
+// Names the explained value, as the Python client does.
 
 import { number } from "./scale.js";
 

@@ -1,4 +1,4 @@
-// What came back: the prediction, a card for every method, and all of them in one table.
+// Shows results: the prediction, a card for each method, and a table of all methods.
 
 import { el } from "./dom.js";
 import { rowsOf } from "./inputs.js";
@@ -74,12 +74,12 @@ export function card(detail, answer, heading, beside = null) {
   );
 }
 
-/** A card that tells why there is no explanation. */
+/** Draws a card that says why there is no explanation. */
 export function failure(method, message) {
   return el("article", { class: "card" }, el("h3", {}, method.name), el("p", { class: "problem" }, message));
 }
 
-/** All methods in one table: a row a word, or a row a feature. */
+/** Draws one table of all methods, with a row per word or per feature. */
 export function together(answers) {
   return answers[0].pictures.map((first, i) => {
     const pictures = answers.map((answer) => answer.pictures[i]);
@@ -98,7 +98,7 @@ export function together(answers) {
   }).flat();
 }
 
-/** Pearson's; null where one of the two does not vary. */
+/** Computes Pearson's correlation; null if one of the two does not vary. */
 export function correlation(a, b) {
   const mean = (x) => x.reduce((sum, value) => sum + value, 0) / x.length;
   const [ma, mb] = [mean(a), mean(b)];

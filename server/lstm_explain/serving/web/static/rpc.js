@@ -1,8 +1,8 @@
-// Calls of the services, as the Connect protocol has them: JSON over HTTP.
+// Calls the services by the Connect protocol: JSON over HTTP.
 
 const SERVICES = { models: "lstm_explain.v1.ModelService", explanations: "lstm_explain.v1.ExplanationService" };
 
-/** Why a call failed. code: as gRPC's, in lower case. field: of the request, where one was wrong. */
+/** The error of a failed call. code: the gRPC code in lower case. field: the invalid field of the request, if any. */
 export class CallError extends Error {
   constructor(code, message, field = "", requestId = "") {
     super(message);

@@ -11,12 +11,12 @@ export function largest(values) {
   return top || 1;
 }
 
-/** `value` as a share of `scale`, from -1 to 1; what is not a number counts as 0. */
+/** `value` as a share of `scale`, from -1 to 1; a value that is not a number counts as 0. */
 export function share(value, scale) {
   return Number.isFinite(value) ? Math.max(-1, Math.min(1, value / scale)) : 0;
 }
 
-/** A CSS colour for a share; the page's style sheet has the two colours, for light and for dark ground. */
+/** A CSS colour for a share; the page's style sheet has the two colours, for light and dark backgrounds. */
 export function colour(part) {
   if (Math.abs(part) < 0.005) return "transparent";
   return `rgba(var(--${part > 0 ? "for" : "against"}), ${Math.abs(part).toPrecision(3)})`;

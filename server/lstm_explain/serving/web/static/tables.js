@@ -1,4 +1,4 @@
-// Prediction, ledger, and the methods side by side, as tables.
+// Draws the prediction, the ledger, and the comparison of methods as tables.
 
 import { el } from "./dom.js";
 import { entries } from "./methods.js";
@@ -26,7 +26,7 @@ export function prediction(values, names, explained, contrast, caption, told) {
   return el("table", { class: "bars" }, el("caption", {}, caption), el("tbody", {}, rows));
 }
 
-/** Where the explained value of the sample went; `ledger` holds numbers. */
+/** Draws the ledger of one sample; `ledger` holds numbers. */
 export function ledgerTable(explained, ledger, byNode, method) {
   const top = largest([explained, ...Object.values(ledger)]);
   const rows = entries(method).map(([key, label]) => row(label, ledger[key], explained, top));
@@ -110,7 +110,7 @@ export function scrolling(table, label) {
   return el("div", { class: "scrolling", role: "region", tabindex: "0", "aria-label": label }, table);
 }
 
-/** All numbers, for whoever wants to read or hear them. rows: arrays of numbers or texts. */
+/** Draws a table of all numbers, for reading and for screen readers. rows: arrays of numbers or texts. */
 export function numbersTable(caption, head, rows, most = 400) {
   const shown = rows.slice(0, most);
   const body = shown.map(([label, ...values]) =>

@@ -1,4 +1,4 @@
-// Tensors of the wire: raw little-endian bytes in base64.
+// Encodes and decodes tensors of the wire: raw little-endian bytes in base64.
 
 const KINDS = {
   DATA_TYPE_FLOAT32: Float32Array,
@@ -17,15 +17,15 @@ export function canSend(dtype) {
   return dtype in KINDS;
 }
 
-/** What is wrong with a number for that type, or nothing. */
+/** Returns why a number does not fit a type, or "". */
 export function unfit(dtype, value) {
   if (!(dtype in LARGEST)) return "";
-  if (!Number.isInteger(value)) return "a whole number is wanted";
-  if (value > LARGEST[dtype] || value < LEAST[dtype]) return `wanted are ${LEAST[dtype]} to ${LARGEST[dtype]}`;
+  if (!Number.isInteger(value)) return "enter a whole number";
+  if (value > LARGEST[dtype] || value < LEAST[dtype]) return `enter a number from ${LEAST[dtype]} to ${LARGEST[dtype]}`;
   return "";
 }
 
-/** Shape as numbers, elements as an array of numbers or of texts. */
+/** Decodes a tensor to its shape and an array of numbers or texts. */
 export function decode(tensor) {
   const shape = (tensor.shape ?? []).map(Number);
   const bytes = fromBase64(tensor.data ?? "");
@@ -54,7 +54,7 @@ export function encodeTexts(name, values) {
 function numbers(dtype, bytes) {
   if (dtype === "DATA_TYPE_FLOAT16") return halves(bytes);
   const Kind = KINDS[dtype];
-  if (!Kind) throw new Error(`the type ${dtype} is not known here`);
+  if (!Kind) throw new Error(`this page does not support the type ${dtype}`);
   const array = new Kind(bytes.buffer);
   return Float64Array.from(array, Number);
 }
