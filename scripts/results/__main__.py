@@ -1,4 +1,4 @@
-"""Repeats the papers' experiments and writes docs/results.md."""
+"""Repeat the experiments of the papers and write docs/results.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from common import BROKEN, DATA, DOCS  # noqa: E402
 
 HEAD = """# Results
 
-The papers' experiments, repeated with the models in `models/`. Written by `make results`; not to be edited.
+This page repeats the experiments of the papers with the models in `models/`. `make results` writes it; do not edit it.
 
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
         (DOCS / "results.md").write_text(text, encoding="utf-8")
         progress("wrote docs/results.md")
     if BROKEN in text:
-        raise SystemExit("what the papers say does not come out: see what does not hold above")
+        raise SystemExit(f"some claims of the papers do not hold: search for '{BROKEN}' above")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def build(cell: Cell, rng: np.random.Generator, *, biases: bool) -> onnx.ModelPr
 
 
 def measure(cell: Cell, *, biases: bool, epsilon: float) -> lx.evaluate.Conservation:
-    """Of all draws together, LRP-all."""
+    """Measure the conservation of LRP-all over all draws together."""
     ledgers = []
     for seed in range(DRAWS):
         rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def measure(cell: Cell, *, biases: bool, epsilon: float) -> lx.evaluate.Conserva
 
 
 def run(progress: Callable[[str], None]) -> str:
-    """The section of docs/results.md."""
+    """Return the section of docs/results.md."""
     rows, leaks = [], []
     for name, cell in CELLS.items():
         progress(f"architectures: {name}")
@@ -117,17 +117,18 @@ def run(progress: Callable[[str], None]) -> str:
     head = ["cell", *(f"{entry}, {how}" for how in ("bare", "full") for entry in ("inputs", "absorbed", "residual"))]
     return f"""## Architectures made for LRP
 
-Arras et al. 2019 change the LSTM so that its relevance means more: no output gate, no forget gate, a cell input that is
-not negative, gates without connections from the input, a cell input without connections from the state. Each as one
-ONNX LSTM of {HIDDEN} units with a linear readout and random weights, {DRAWS} draws of {SAMPLES} sequences of {STEPS}
-steps each; and the `corridor` model, which was trained so (it has no biases where they would matter). LRP-all; entries
-of the ledger, sums of absolute values, in per cent of the explained values. Bare: no biases, ε = 0. Full: with biases,
+Arras et al. 2019 change the LSTM so that its relevance is more meaningful: no output gate, no forget gate, a
+nonnegative cell input, gates without connections from the input, or a cell input without connections from the state.
+Each row is one ONNX LSTM of {HIDDEN} units with a linear readout and random weights, over {DRAWS} draws of {SAMPLES}
+sequences of {STEPS} steps each. The last row is the `corridor` model, which was trained with such a cell and has no
+biases where they would matter. The method is LRP-all. Columns show the entries of the ledger, as sums of absolute
+values, in per cent of the explained values. Bare means without biases and with ε = 0; full means with biases and with
 ε = 0.001.
 
 {table(head, rows)}
 {held("without biases and stabiliser every cell conserves relevance within 0.01 %", max(leaks) <= ROUNDING)}
-What is absorbed in the full cells went to biases and ε; how much depends on how near the sums come to zero. A sigmoid
-as cell input is far from zero where its argument is near it: there relevance is magnified.
+In the full cells, biases and ε absorb relevance; how much depends on how close the sums are to zero. A sigmoid cell
+input is far from zero where its argument is close to zero, which magnifies relevance.
 """
 
 

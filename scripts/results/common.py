@@ -1,4 +1,4 @@
-"""What the experiments share: folders, methods with their names in tables, Markdown."""
+"""Shared by the experiments: folders, methods with their names in tables, and Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATA = ROOT.parent / "shared" / "data"
 
 
 def methods(epsilon: float) -> dict[str, lx.Method]:
-    """The papers' methods and ours."""
+    """Return the methods of the papers and of this project."""
     lrp = {f"LRP-{rule}": lx.LRP(rule, epsilon) for rule in ("all", "half", "prop", "abs")}
     return {
         **lrp,
@@ -35,7 +35,7 @@ BROKEN = "does not hold"
 
 
 def held(claim: str, holds: bool) -> str:
-    """The claim with its verdict; one that does not hold makes `make results` fail."""
+    """Format a claim with its verdict. A claim that does not hold makes `make results` fail."""
     return f"{claim[0].upper()}{claim[1:]}: {'holds' if holds else BROKEN}."
 
 

@@ -16,12 +16,12 @@ STEPS = (50, 300)
 
 
 def run(data_folder: Path, progress: Callable[[str], None]) -> str:
-    """The section of docs/results.md; where the data is absent, it says so."""
+    """Return the section of docs/results.md, or a note if the data is missing."""
     path = data_folder / "sst" / "fine.test.txt"
     title = "## Completeness of Integrated Gradients\n\n"
     if not path.is_file():
         progress(f"integral skipped: no {path.name} in the data folder")
-        return f"{title}Skipped: the Stanford Sentiment Treebank was not there.\n"
+        return f"{title}Skipped because the Stanford Sentiment Treebank is missing.\n"
     model = lx.load(MODELS / "sentiment" / "1" / "model.onnx")
     sentences = sorted((ids for ids, _ in words.read(path)), key=len)[::EVERY]
     rows = []
@@ -44,8 +44,8 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
             ]
         )
     head = ["steps", "within 1 %", "median", "largest", "largest, of all absolute relevance"]
-    return f"""{title}The `sentiment` model and its predicted class for one in {EVERY} of the test sentences of
-{words.SHORTEST} words or more ({len(sentences)}), by length. Convergence delta as a share of explained − baseline, in
-per cent:
+    return f"""{title}This experiment uses the `sentiment` model and its predicted class for one in {EVERY} of the
+test sentences of {words.SHORTEST} words or more ({len(sentences)} sentences), chosen by length. Columns show the
+convergence delta as a fraction of explained − baseline, in per cent:
 
 {table(head, rows)}"""

@@ -22,7 +22,7 @@ BATCH = 32
 
 
 def run(data_folder: Path, progress: Callable[[str], None]) -> str:
-    """The section of docs/results.md."""
+    """Return the section of docs/results.md."""
     sums = [{"x": batch.x} for batch in toy.draw(seed=20190912)]
     data = {
         "addition": (1e-6, sums),
@@ -44,21 +44,22 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
             else:
                 rows.append([name, label, *(percent(c.share(e)) for e in ("inputs", "absorbed", "residual"))])
     rivers = (
-        f"`discharge`: {WINDOWS} years of weather of each of four rivers that end in {HELD_OUT}, ε = 0.001, which "
-        "training left out."
+        f"`discharge` is tested on {WINDOWS} one-year windows of weather for each of four rivers. They end in "
+        f"{HELD_OUT}, a year that was not used in training (ε = 0.001)."
         if weather
-        else "`discharge` is left out: the CAMELS data was not there."
+        else "`discharge` is omitted because the CAMELS data is missing."
     )
     return f"""## Conservation over data sets
 
-The ledger of the other bundled models, as above. `addition`, `subtraction`: the {toy.SEQUENCES} sequences of the toy
-task, ε = 1e-6. `corridor`: 1000 random walks, ε = 1e-6. {rivers}
+This table shows the ledgers of the other bundled models, as above. `addition` and `subtraction` are tested on the
+{toy.SEQUENCES} sequences of the toy task (ε = 1e-6), and `corridor` on 1000 random walks (ε = 1e-6).
+{rivers}
 
 {table(["model", "method", "inputs", "absorbed", "residual"], rows)}"""
 
 
 def _weather(folder: Path) -> list[dict[str, Array]]:
-    """Years that end on days spread over the one that training left out."""
+    """Return one-year windows that end on days spread over the year that was not used in training."""
     windows = []
     for path in sorted(folder.glob("*_forcing_daymet.txt")):
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -14,12 +14,12 @@ SENTENCES = 256
 
 
 def run(data_folder: Path, progress: Callable[[str], None]) -> str:
-    """The section of docs/results.md; where the data is absent, it says so."""
+    """Return the section of docs/results.md, or a note if the data is missing."""
     path = data_folder / "sst" / "fine.test.txt"
     title = "## Conservation, agreement, randomised weights\n\n"
     if not path.is_file():
         progress(f"measures skipped: no {path.name} in the data folder")
-        return f"{title}Skipped: the Stanford Sentiment Treebank was not there.\n"
+        return f"{title}Skipped because the Stanford Sentiment Treebank is missing.\n"
     model = lx.load(MODELS / "sentiment" / "1" / "model.onnx")
     data = [{"tokens": batch.tokens} for batch in words.batches(words.read(path)[:SENTENCES])]
     named = methods(1e-3)
@@ -36,17 +36,18 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
     ]
     ranks = [[name, *(f"{v:.2f}" for v in row)] for name, row in zip(agreed.names, agreed.correlation, strict=True)]
     random = [[name, *(f"{v:.2f}" for v in values)] for name, values in changed.correlation.items()]
-    return f"""{title}The `sentiment` model and its predicted class for the first {SENTENCES} test sentences of
-{words.SHORTEST} words or more; ε = 0.001.
+    return f"""{title}These measures use the `sentiment` model and its predicted class for the first {SENTENCES}
+test sentences of {words.SHORTEST} words or more; ε = 0.001.
 
-Entries of the ledger, sums of absolute values over sentences, in per cent of the explained scores
-([what they mean for each method](methods.md)):
+The first table shows the entries of the ledger, as sums of absolute values over sentences, in per cent of the explained
+scores ([their meaning for each method](methods.md)):
 
 {table(["method", "inputs", "initial states", "absorbed", "residual"], shares)}
-Rank correlation (Spearman) between the absolute relevance of words, mean over sentences:
+The second table shows the rank correlation (Spearman) between the absolute relevance of words, as the mean over
+sentences:
 
 {table(["", *agreed.names], ranks)}
-Rank correlation with the trained model's absolute relevance after the weights of these nodes, from the output down,
-were replaced by noise (Adebayo et al. 2018); {len(data[0]["tokens"])} sentences:
+The third table shows the rank correlation with the absolute relevance of the trained model, after noise has replaced
+the weights of these nodes, from the output down (Adebayo et al. 2018); {len(data[0]["tokens"])} sentences:
 
 {table(["method", *changed.nodes], random)}"""

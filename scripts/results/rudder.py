@@ -92,14 +92,14 @@ def _succeeds(q: Array) -> bool:
 
 
 def delayed(episodes: Episodes) -> Array:
-    """As the environment pays: everything after the last step."""
+    """Return the rewards of the environment: all of it after the last step."""
     reward = np.zeros(episodes.x.shape[:2])
     reward[:, -1] = episodes.returns
     return reward
 
 
 def run(progress: Callable[[str], None]) -> str:
-    """The section of docs/results.md."""
+    """Return the section of docs/results.md."""
     model = lx.load(MODELS / "corridor" / "1" / "model.onnx")
     episodes = wander(np.random.default_rng(2019), EPISODES)
     figures = {}
@@ -109,7 +109,7 @@ def run(progress: Callable[[str], None]) -> str:
     rows = [[name, *(f"{v:.2f}" for v in values)] for name, values in figures.items()]
     learned = {}
     for name, rewards in (
-        ("as the environment pays, at the end", delayed),
+        ("from the environment, at the end", delayed),
         ("redistributed by LRP-all", lambda e: redistributed(model, METHODS["LRP-all"], e)[0]),
     ):
         progress(f"return decomposition: agents with rewards {name}")
@@ -119,23 +119,24 @@ def run(progress: Callable[[str], None]) -> str:
     with_key = float((episodes.taken < STEPS).mean())
     return f"""## Return decomposition
 
-RUDDER (Arjona-Medina et al. 2019) hands a reward that comes late to the steps that earned it: a network learns to
-predict the return of an episode, and the relevance of each step becomes that step's reward. Here an agent walks a
-corridor of {CELLS} cells for {STEPS} steps; a key lies at one end; whoever came to it is paid 1, after the last step.
-The bundled `corridor` model predicts the return from where the agent stood; it is an LSTM without forget and output
-gates, as RUDDER's, written as an ONNX LSTM. {EPISODES} episodes of an agent that moves at random, not seen in training,
-{100 * with_key:.0f} % of them with the key. In per cent: episodes with the key in which the step to it gets the most;
-that step's part of all absolute reward; the largest difference of an episode's reward from the predicted return.
+RUDDER (Arjona-Medina et al. 2019) assigns a delayed reward to the steps that earned it: a network learns to predict
+the return of an episode, and the relevance of each step becomes the reward of that step. Here, an agent walks in a
+corridor of {CELLS} cells for {STEPS} steps. A key lies at one end; an agent that reaches it receives a reward of 1
+after the last step. The bundled `corridor` model predicts the return from the positions of the agent. It is an LSTM
+without forget and output gates, as in RUDDER, written as an ONNX LSTM. The test uses {EPISODES} episodes of a
+randomly moving agent that were not used in training, {100 * with_key:.0f} % of them with the key. Columns show, in
+per cent: the episodes with the key in which the step to the key receives the most reward; the share of that step in
+all absolute reward; and the largest difference between the total reward of an episode and the predicted return.
 
 {table(["method", "key gets most", "part of the key", "sum − return"], rows)}
 {held("LRP-all's rewards sum to the predicted return within 0.1 %", figures["LRP-all"][2] <= 0.1)}
-{held("the key gets the most in 99 % of the episodes with it", figures["LRP-all"][0] >= 99)}
+{held("the key receives the most in 99 % of the episodes with it", figures["LRP-all"][0] >= 99)}
 
-An agent learns from these rewards (Q-learning, no discount, rate {RATE}, a random move in {100 * EXPLORE:.0f} % of the
-steps). Episodes until the greedy agent fetches the key; quartiles over {AGENTS} agents, at most {MOST_EPISODES}. The
-predictor behind the redistributed reward had been trained on random episodes before, which are not counted
-(`models/corridor/README.md`).
+An agent learns from these rewards (Q-learning, no discount, rate {RATE}, a random move in {100 * EXPLORE:.0f} % of
+the steps). The table shows the number of episodes until the greedy agent fetches the key, as quartiles over {AGENTS}
+agents, at most {MOST_EPISODES}. It does not count the random episodes on which the predictor of the redistributed
+reward was trained before (`models/corridor/README.md`).
 
 {table(["rewards", "25 %", "median", "75 %"], quartiles)}
-{held("redistributed reward is learned from in fewer episodes", medians[1] < medians[0])}
+{held("with redistributed reward, agents learn in fewer episodes", medians[1] < medians[0])}
 """

@@ -78,7 +78,7 @@ def trained(task: str, seeds: Path | None) -> list[Path]:
 
 
 def run(seeds: Path | None, progress: Callable[[str], None]) -> str:
-    """The section of docs/results.md."""
+    """Return the section of docs/results.md."""
     data = draw(seed=20190912)
     found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     counts = {}
@@ -107,14 +107,14 @@ def _section(found: dict[str, dict[str, list[tuple[float, float, float]]]], coun
     models = " and ".join(f"{n} for {task}" for task, n in counts.items())
     return f"""## Toy arithmetic
 
-Arras et al. 2019: sequences of numbers of which two are marked; an LSTM with one cell and a linear output learns to
-add them (or to subtract the second from the first). {SEQUENCES} test sequences of {LENGTHS[0]} to {LENGTHS[-1]} steps,
-not seen in training. The relevance of a marked number should follow the number (ρ: Pearson's correlation), and no
-other step should get any (share of absolute relevance on the two). In per cent, mean ± standard deviation over the
-trained models: {models}.
+In this task of Arras et al. 2019, two numbers of a sequence are marked. An LSTM with one cell and a linear output
+learns to add them, or to subtract the second from the first. The test uses {SEQUENCES} sequences of {LENGTHS[0]} to
+{LENGTHS[-1]} steps that were not used in training. The relevance of a marked number should follow the number (ρ:
+Pearson's correlation), and no other step should have relevance (share of absolute relevance on the two). Figures are
+in per cent, as mean ± standard deviation over the trained models: {models}.
 
-ε is 1e-6 unless said otherwise: these networks keep their cell state below 0.1, where a stabiliser of 0.001 takes a
-visible part (see `models/addition/README.md`): with it LRP-all stays below 98.
+Unless stated otherwise, ε is 1e-6. These networks keep their cell state below 0.1, where a stabiliser of 0.001
+absorbs a visible part of the relevance (see `models/addition/README.md`), so that LRP-all stays below 98.
 
 {table(head, rows)}
 {_verdict(found)}
@@ -138,7 +138,7 @@ def _verdict(found: dict[str, dict[str, list[tuple[float, float, float]]]]) -> s
     return "\n".join(
         (
             held(f"LRP-all at 98 or more in absolute value in all six columns (smallest: {least:.1f})", least >= 98),
-            held(f"Gradient × Input beside it in all six (within {alike:.1f})", alike <= 1),
+            held(f"Gradient × Input agrees with it in all six (within {alike:.1f})", alike <= 1),
             held(
                 f"LRP-half, -prop and -abs far below in all six (largest: {max(others):.1f})", max(others) < least - 30
             ),

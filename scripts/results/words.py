@@ -71,12 +71,12 @@ def order_of(relevance: Array, data: Sentences, correct: Array) -> Array:
 
 
 def run(data_folder: Path, progress: Callable[[str], None]) -> str:
-    """The section of docs/results.md; where the data is absent, it says so."""
+    """Return the section of docs/results.md, or a note if the data is missing."""
     path = data_folder / "sst" / "fine.test.txt"
     title = "## Word deletion\n\n"
     if not path.is_file():
         progress(f"word deletion skipped: no {path.name} in the data folder")
-        return f"{title}Skipped: the Stanford Sentiment Treebank was not there.\n"
+        return f"{title}Skipped because the Stanford Sentiment Treebank is missing.\n"
     model = lx.load(MODELS / "sentiment" / "1" / "model.onnx")
     rng = np.random.default_rng(2017)
     hits: dict[str, list[Array]] = {}
@@ -97,10 +97,11 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
 
 
 def _section(hits: dict[str, Array], correct: Array) -> str:
-    text = f"""The bundled `sentiment` model on the {len(correct)} test sentences of {SHORTEST} words or more of the
-Stanford Sentiment Treebank, {int(correct.sum())} of them classified correctly (five classes). Relevance is that of the
-true class; ε = 0.001. A deleted word becomes the token 0, whose embedding is zero. Accuracy in per cent after so many
-deletions, with half the 95 % confidence interval after five (the plots have all, as bands); random: mean of {DRAWS}
+    text = f"""This experiment uses the bundled `sentiment` model and the {len(correct)} test sentences of
+{SHORTEST} words or more of the Stanford Sentiment Treebank. The model classifies {int(correct.sum())} of them
+correctly (five classes). The explained value is the score of the true class; ε = 0.001. A deleted word becomes the
+token 0, whose embedding is zero. The columns show the accuracy in per cent by the number of deletions, and half the
+95 % confidence interval after five (the plots show all intervals as bands). The row random is the mean of {DRAWS}
 orders.
 """
     for right, what, better in (
