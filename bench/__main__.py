@@ -1,6 +1,7 @@
 """`python -m bench [--quick] [--part PART] [--json FILE]`: prints the tables and writes the figures.
 
-`python -m bench compare REV` holds the engine of another commit beside this one.
+`python -m bench compare REV` compares the engine with that of another commit; `python -m bench frames [--list]` counts
+the Python frames between a request and its kernels.
 
 What fails is told where it fails and once more at the end, the rest goes on, and the exit code is 1.
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import clients, engine, peers, pieces, revisions, scaling, service, service_page
+from bench import clients, engine, frames, peers, pieces, revisions, scaling, service, service_page
 from bench.machine import machine
 from bench.models import GRID, OTHER_CELLS
 
@@ -91,7 +92,8 @@ def measure(console: Console, arguments: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("command", nargs="*", metavar="compare REV", help="compare this working tree with a commit")
+    parser.add_argument("command", nargs="*", metavar="compare REV | frames", help="instead of the tables")
+    parser.add_argument("--list", action="store_true", help="frames: name them")
     parser.add_argument("--quick", action="store_true", help="a part of the grid, less time")
     parser.add_argument("--part", action="append", choices=PARTS, help="default: every part")
     parser.add_argument("--model", action="append", type=int, help="of the grid, by number; default: every one")
@@ -101,8 +103,11 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=200)
     if arguments.command:
+        if arguments.command == ["frames"]:
+            frames.run(console, listed=arguments.list)
+            return
         if arguments.command[0] != "compare" or len(arguments.command) != 2:
-            parser.error("the one command is: compare REV")
+            parser.error("the commands are: compare REV, frames")
         sys.exit(revisions.compare(console, arguments.command[1]))
     arguments.seconds = arguments.seconds or (0.15 if arguments.quick else 0.4)
     failed = measure(console, arguments)

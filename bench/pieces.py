@@ -20,7 +20,7 @@ Places = tuple[tuple[str, str], ...]
 # label, and where in which module it is; a method goes by one of several places, or by none
 PIECES: tuple[tuple[str, Places], ...] = (
     ("input checks", (("lstm_explain.model", "check_inputs"),)),
-    ("forward pass", (("lstm_explain.program.engine", "Engine.forward"),)),
+    ("forward pass", (("lstm_explain.program.program", "Program.forward"),)),
     ("· its kernel", (("lstm_explain.kernels.lstm", "forward"),)),
     ("backward pass", (("lstm_explain.program.engine", "explain_one"),)),
     (

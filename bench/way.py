@@ -28,7 +28,7 @@ MOST = 64  # requests at once
 METHOD = "/lstm_explain.v1.ExplanationService/Explain"
 
 
-class _Context:
+class Context:
     """What the service asks of grpc's."""
 
     def invocation_metadata(self) -> tuple[()]:
@@ -40,8 +40,11 @@ class _Context:
         return None
 
 
-def explain_handler(models: Path) -> tuple[ModelManager, Any]:
-    """Explain as the server has it, of the models in a folder: gRPC's handler, with all that a call goes through."""
+def explain_handler(models: Path, *, warm: bool = True) -> tuple[ModelManager, Any]:
+    """Explain as the server has it, of the models in a folder: gRPC's handler, with all that a call goes through.
+
+    warm: every model has answered often enough to be known as short.
+    """
     repository = ModelManager(models)
     repository.load()
     metrics, limit = Metrics(CollectorRegistry()), ConcurrencyLimit(MOST, "requests")
@@ -58,9 +61,9 @@ def explain_handler(models: Path) -> tuple[ModelManager, Any]:
         return handler
 
     wrapped = stepped(Calls(metrics, Access(None), beside).intercept_service(found, details))
-    for served in repository.snapshot:  # until it is known that they are short
+    for served in repository.snapshot if warm else ():
         for _ in range(TIMES):
-            asyncio.run(wrapped.unary_unary(probe_request(served, WORDS), _Context()))
+            asyncio.run(wrapped.unary_unary(probe_request(served, WORDS), Context()))
     return repository, wrapped
 
 
@@ -76,7 +79,7 @@ def stepped(work: Coroutine[Any, Any, Any]) -> Any:
 def pieces(models: Path, message: bytes) -> dict[str, float]:
     """Microseconds by piece: the least of many rounds, one call after another, so with everything in the cache."""
     repository, wrapped = explain_handler(models)
-    context = _Context()
+    context = Context()
 
     request = explanation_pb2.ExplainRequest.FromString(message)
     served = repository.ready(request.model)

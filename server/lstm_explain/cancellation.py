@@ -1,21 +1,17 @@
 """Cancels an explanation between its steps, bounds what it may take, and measures where its time goes.
 
 The engine calls `checkpoint()` before every piece of work and `may_take_long()` before work that may take long, and
-marks its parts with `timed`. The server runs it in a `cancel_scope`; without one, these calls cost next to nothing.
-Code inside ONNX Runtime has no checkpoints: the watchdog ends it (serving/scheduling/watchdog.py).
+puts its parts in `FORWARD` and `BACKWARD`. The server runs it in a `cancel_scope`; without one, these calls cost next
+to nothing. Code inside ONNX Runtime has no checkpoints: the watchdog ends it (serving/scheduling/watchdog.py).
 """
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from typing import Any
 
 
 class Cancelled(BaseException):  # as asyncio.CancelledError: no `except Exception` on its way may swallow it
@@ -56,7 +52,8 @@ class CancelScope:
     brief: bool = False
     most_bytes: int | None = None
     most_samples: int | None = None
-    inside: bool = False
+    depth: int = 0  # of timed parts within each other
+    began: float = 0.0  # of the outermost, time.perf_counter()
     options: Any = None
     out_of_memory: bool = False  # something was given up for want of it
     compiling: bool = False
@@ -70,22 +67,6 @@ class CancelScope:
             self.stopped, self.stopped_at = why, time.monotonic()
         if self.options is not None:
             self.options.terminate = True
-
-    def run(self, name: str, work: Callable[[], R]) -> R:
-        """Counts the work towards `name`; of parts within parts the outer one counts."""
-        if self.inside:
-            return work()
-        self.inside = True
-        timed = self.parts.setdefault(name, Timing())
-        timed.start = timed.start or time.time_ns()
-        began = time.perf_counter()
-        try:
-            return work()
-        finally:
-            timed.seconds += time.perf_counter() - began
-            timed.times += 1
-            timed.end = time.time_ns()
-            self.inside = False
 
 
 _watch: ContextVar[CancelScope | None] = ContextVar("lstm_explain_watch", default=None)
@@ -118,16 +99,6 @@ def checkpoint() -> None:
         watch.check()
 
 
-def checking() -> Callable[[], None]:
-    """`checkpoint` for the work at hand, which looks up who watches once."""
-    watch = _watch.get()
-    return _nobody if watch is None else watch.check
-
-
-def _nobody() -> None:
-    """Nobody watches."""
-
-
 def may_take_long() -> None:
     """To be called before what may take more than a few milliseconds: compiling, copying a graph, repeating in float64.
     Raises Deferred where only what is shorter is allowed.
@@ -137,17 +108,34 @@ def may_take_long() -> None:
         raise Deferred
 
 
-def timed(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Marks a function as a part of the work."""
+class TimedPart:
+    """A context that counts the work inside towards one part of it; of parts within parts the outermost counts."""
 
-    def mark(function: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(function)
-        def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            watch = _watch.get()
-            if watch is None:
-                return function(*args, **kwargs)
-            return watch.run(name, lambda: function(*args, **kwargs))
+    __slots__ = ("_name",)
 
-        return run
+    def __init__(self, name: str) -> None:
+        self._name = name
 
-    return mark
+    def __enter__(self) -> None:
+        watch = _watch.get()
+        if watch is None:
+            return
+        watch.depth += 1
+        if watch.depth == 1:
+            timing = watch.parts.setdefault(self._name, Timing())
+            timing.start = timing.start or time.time_ns()
+            watch.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        watch = _watch.get()
+        if watch is None:
+            return
+        watch.depth -= 1
+        if not watch.depth:
+            timing = watch.parts[self._name]
+            timing.seconds += time.perf_counter() - watch.began
+            timing.times += 1
+            timing.end = time.time_ns()
+
+
+FORWARD, BACKWARD = TimedPart("forward"), TimedPart("backward")

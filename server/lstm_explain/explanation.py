@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -15,8 +15,8 @@ from lstm_explain.inputs import TensorSpec
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.base import Method
 from lstm_explain.operators.formulas import in_dtype, in_single
-from lstm_explain.program.propagation import Attribution
-from lstm_explain.target import Selection, Target
+from lstm_explain.program.attribution import Attribution
+from lstm_explain.target import Target
 from lstm_explain.verdict import Finding, judge
 
 
@@ -24,7 +24,7 @@ from lstm_explain.verdict import Finding, judge
 class Explanation:
     """One answer, for a batch.
 
-    relevance: by input, of the input's shape; an integer (token) input gets one number a token.
+    relevance: by input, of the input's shape; an integer (token) input gets one number per token.
     outputs: by output, what the model predicted.
     explained: [batch], the scalars explained.
     captured: by tensor name, of the tensor's shape.
@@ -65,36 +65,36 @@ class Explanation:
 def explanation_of(
     answer: Attribution,
     specs: Mapping[str, TensorSpec],
-    values: Mapping[str, npt.NDArray[Any]],
     method: Method,
     target: Target,
+    output: str,
     *,
     single: bool,
-    quantity: str,
-    standard_error: dict[str, npt.NDArray[Any]] | None = None,
-    notes: Sequence[str] = (),
 ) -> Explanation:
-    """specs: of the outputs, whose values are among `values`. method, target: as used. single: whether the model is of
-    float32. quantity: what `explained` is of the target's output. notes: further warnings, for all samples. Raises
-    InputError where the relevance is not finite.
+    """specs: of the outputs. method: as used. output: the one that the target is in. single: whether relevance is
+    rounded to float32. Raises InputError where the relevance is not finite.
     """
     if not all(map(isfinite, answer.ledger.residual.tolist())):  # of all the others, the relevance's sum among them
         raise InputError(_not_finite(method, answer))
     for name, array in answer.captured.items():
         if not np.isfinite(array).all():
             raise InputError(f"the relevance of {name!r} is not finite on these inputs", field="capture")
+    selection, outputs = answer.selection, {}
+    for name, spec in specs.items():
+        array, dtype = answer.values[name], spec.dtype
+        outputs[name] = array if array.dtype is dtype else in_dtype(from_bits(array, dtype), dtype)
     return Explanation(
         _handed_out(answer.relevance, single=single),
-        {name: in_dtype(from_bits(values[name], spec.dtype), spec.dtype) for name, spec in specs.items()},
+        outputs,
         answer.explained,
         _handed_out(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
         method,
-        target,
-        standard_error or {},
-        quantity,
+        Target(output, selection.index, target.batch_axis, selection.contrast, target.weights, target.pre_activation),
+        answer.standard_error,
+        answer.quantity,
         judge(method, answer),
-        tuple(notes),
+        answer.notes,
     )
 
 
@@ -117,12 +117,6 @@ def _not_finite(method: Method, answer: Attribution) -> str:
     where = samples(~np.isfinite(answer.ledger.residual))
     problem = f"the model's inner values, or its relevance, are not finite on these inputs{where}: they overflow"
     return f"{problem}; {method.on_overflow}"
-
-
-def used(target: Target, output: str, selection: Selection) -> Target:
-    """The target as it was resolved."""
-    at = selection.index, target.batch_axis, selection.contrast
-    return Target(output, *at, target.weights, target.pre_activation)
 
 
 def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:

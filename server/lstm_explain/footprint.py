@@ -126,7 +126,7 @@ class Holdings:
 def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mapping[str, Array], double: bool) -> Sizes:
     """By the walk of an explanation, when it is done."""
     program = engine.program(head, method)
-    done = engine.forward(program, in_float64(inputs) if double else inputs)
+    done = program.forward(in_float64(inputs) if double else inputs)
     # One way back for all samples: which of them is explained does not change what is kept.
     back = walked_back(program, done, select(Target(), done.values[output], output))
     holdings = Holdings()

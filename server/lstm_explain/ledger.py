@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ class Ledger:
     initial_states: relevance of initial states that are constants of the model.
     absorbed: with LRP what biases, constants and stabilisers kept; what the baseline scores, where there is one.
     residual: what is left; with LRP rounding only, else by how much the method misses completeness.
-    by_node: `absorbed`, a node each.
+    by_node: `absorbed`, per node.
     """
 
     inputs: Array
@@ -27,3 +28,41 @@ class Ledger:
     absorbed: Array
     residual: Array
     by_node: dict[str, Array]
+
+    def take(self, rows: slice | npt.NDArray[np.intp]) -> Ledger:
+        """The account of these samples."""
+        return Ledger(
+            self.inputs[rows],
+            self.initial_states[rows],
+            self.absorbed[rows],
+            self.residual[rows],
+            {name: amounts[rows] for name, amounts in self.by_node.items()},
+        )
+
+    def replaced(self, place: Callable[[Array | None, Array | None], Array], other: Ledger) -> Ledger:
+        """place(mine, theirs) of every array; None for a node that one of the two does not name."""
+        nodes = dict.fromkeys([*self.by_node, *other.by_node])
+        return Ledger(
+            place(self.inputs, other.inputs),
+            place(self.initial_states, other.initial_states),
+            place(self.absorbed, other.absorbed),
+            place(self.residual, other.residual),
+            {name: place(self.by_node.get(name), other.by_node.get(name)) for name in nodes},
+        )
+
+    @staticmethod
+    def joined(ledgers: Sequence[Ledger], order: npt.NDArray[np.intp]) -> Ledger:
+        """The account of a batch from those of its parts: sample i is at place order[i] of all samples in a row."""
+        zeros = [np.zeros(len(ledger.inputs)) for ledger in ledgers]
+        nodes = dict.fromkeys(name for ledger in ledgers for name in ledger.by_node)
+        by_node = {
+            name: [ledger.by_node.get(name, zero) for ledger, zero in zip(ledgers, zeros, strict=True)]
+            for name in nodes
+        }
+        return Ledger(
+            np.concatenate([ledger.inputs for ledger in ledgers])[order],
+            np.concatenate([ledger.initial_states for ledger in ledgers])[order],
+            np.concatenate([ledger.absorbed for ledger in ledgers])[order],
+            np.concatenate([ledger.residual for ledger in ledgers])[order],
+            {name: np.concatenate(amounts)[order] for name, amounts in by_node.items()},
+        )

@@ -56,7 +56,7 @@ def verify(model: Model) -> None:
     probe = probe_inputs(model.inputs)
     try:
         wanted = model.predict(probe)
-        came = model.engine.forward(Program(plan, model.engine.cells, LRP()), probe).values
+        came = Program(plan, model.engine.cells, LRP()).forward(probe).values
     except Error:
         return
     relative, absolute = _rounding(model.engine.graph)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,14 @@ import onnx
 import onnxruntime as ort
 
 from lstm_explain.errors import InputError, MethodError, TargetError
-from lstm_explain.explanation import Explanation, explanation_of, from_bits, used
+from lstm_explain.explanation import Explanation, explanation_of, from_bits
 from lstm_explain.footprint import Footprint
 from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
 from lstm_explain.inputs import TensorSpec, check_inputs
 from lstm_explain.methods import LRP, Method
+from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes, doubts, find_lengths
 from lstm_explain.program.engine import Engine, Question, shapes_agree
 from lstm_explain.program.head import Head, default_output, explainable, head_of
@@ -54,8 +54,8 @@ class Model:
         single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
-        self._study = ModelRunner(self._engine)
-        self._precision = Precision(self._engine, self._study.axes, single=single)
+        self._runner = ModelRunner(self._engine)
+        self._precision = Precision(self._engine, self._runner.axes, single=single)
         self._routes: dict[Hashable, tuple[str, Program]] = {}
         self.footprint = Footprint(self)
 
@@ -67,11 +67,11 @@ class Model:
     @property
     def runner(self) -> ModelRunner:
         """What the methods that run the model many times share; for `lstm_explain.evaluate`."""
-        return self._study
+        return self._runner
 
     @property
     def axes(self) -> dict[str, Axes]:
-        return self._study.axes
+        return self._runner.axes
 
     @property
     def padding(self) -> dict[str, float]:
@@ -79,7 +79,7 @@ class Model:
 
         Methods that run the model many times leave such steps out of account; so they do where lengths or a mask tell.
         """
-        return self._study.padding
+        return self._runner.padding
 
     @property
     def lengths(self) -> dict[str, str]:
@@ -116,7 +116,7 @@ class Model:
         """
         checked = check_inputs(self.inputs, inputs)
         if not self._engine.runtime_runs:
-            values = self._study.predict(checked, Head(next(iter(self.outputs)), ()))
+            values = self._runner.predict(checked, Head(next(iter(self.outputs)), ()))
             return {name: values[name] for name in self.outputs}
         session = self.session()
         try:
@@ -150,15 +150,15 @@ class Model:
         route = None if capture else self._route(method, target)
         if route is None:
             output, head = self._explained(method, target, capture)
-            return self._noted(self._explain(checked, Question(method, output, head, (target,), capture))[0])
+            return self._answers(checked, Question(method, output, head, (target,), capture))[0]
         output, program = route
         with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
-            values, selection, answer = self._precision.explain_one(program, checked, target, output)
-        resolved, quantity = used(target, output, selection), program.quantity
-        single = self._precision.single
-        return self._noted(
-            explanation_of(answer, self.outputs, values, method, resolved, single=single, quantity=quantity)
-        )
+            answer = self._engine.explain_one(program, checked, target, output)
+            if len(rows := self._precision.wanting(method, answer)):
+                assert program.head is not None
+                question = Question(method, output, program.head, (target,), ())
+                answer = self._precision.mended(checked, question, answer, rows, {})
+        return self._explanation(answer, method, target, output)
 
     def _route(self, method: Method, target: Target) -> tuple[str, Program] | None:
         """The output that the target names, and the program that explains it; None for what is more than one walk."""
@@ -190,20 +190,8 @@ class Model:
         explanations: dict[int, Explanation] = {}
         for (output, head), numbers in at.items():
             question = Question(method, output, head, [targets[n] for n in numbers], capture)
-            found = self._explain(checked, question)
-            explanations |= zip(numbers, map(self._noted, found), strict=True)
+            explanations |= zip(numbers, self._answers(checked, question), strict=True)
         return [explanations[number] for number in range(len(targets))]
-
-    def _noted(self, found: Explanation) -> Explanation:
-        """With a warning for each guess of an input's axes: pictures and sums per step go by them under any method."""
-        for axes in self._study.axes.values():
-            if not axes.certain:
-                break
-        else:
-            return found
-        assert found.target.output is not None  # as used
-        explained = self._study.reachable(found.target.output)
-        return replace(found, notes=(*found.notes, *doubts({name: self.axes[name] for name in explained})))
 
     def _checked(self, inputs: Mapping[str, npt.NDArray[Any]], method: Method) -> dict[str, npt.NDArray[Any]]:
         """The inputs, where both are what they should be."""
@@ -238,50 +226,34 @@ class Model:
             )
         return output, Head(output, ())
 
-    def _explain(self, checked: dict[str, npt.NDArray[Any]], question: Question) -> list[Explanation]:
+    def _answers(self, checked: dict[str, npt.NDArray[Any]], question: Question) -> list[Explanation]:
+        """An explanation for each target of the question."""
         method, output, head, targets, capture = question
-        if not method.propagates:
-            return [self._explain_by_study(checked, method, output, head, target, capture) for target in targets]
-        with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
-            values, answers = self._precision.explain(checked, question)
-        return [
-            explanation_of(
-                answer,
-                self.outputs,
-                values,
-                method,
-                used(target, output, selection),
-                single=self._precision.single,
-                quantity=head.quantity,
-            )
-            for target, (selection, answer) in zip(targets, answers, strict=True)
-        ]
-
-    def _explain_by_study(
-        self,
-        inputs: dict[str, npt.NDArray[Any]],
-        method: Method,
-        output: str,
-        head: Head,
-        target: Target,
-        capture: Sequence[str],
-    ) -> Explanation:
+        if method.propagates:
+            with np.errstate(all="ignore"):
+                answers = self._precision.explain(checked, question)
+            return [self._explanation(a, method, t, output) for t, a in zip(targets, answers, strict=True)]
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
-        task = ExplainTask(self._study, inputs, output, head, target)
-        with np.errstate(all="ignore"), shapes_agree():
-            found = explain_by_runs(task, method)
-        return explanation_of(
-            found.answer,
-            self.outputs,
-            found.outputs,
-            as_used(task, method),
-            used(target, output, found.selection),
-            single=False,
-            quantity=found.quantity,
-            standard_error=found.standard_error,
-            notes=found.notes,
-        )
+        explanations = []
+        for target in targets:
+            task = ExplainTask(self._runner, checked, output, head, target)
+            with np.errstate(all="ignore"), shapes_agree:
+                answer = explain_by_runs(task, method)
+            explanations.append(self._explanation(answer, as_used(task, method), target, output))
+        return explanations
+
+    def _explanation(self, answer: Attribution, method: Method, target: Target, output: str) -> Explanation:
+        """As the caller gets it, with a note for each guess of an input's axes: pictures and sums per step go by them
+        under any method. method: as used.
+        """
+        for axes in self._runner.axes.values():
+            if not axes.certain:
+                explained = {name: self.axes[name] for name in self._runner.reachable(output)}
+                answer.notes = (*answer.notes, *doubts(explained))
+                break
+        single = self._precision.single and method.propagates
+        return explanation_of(answer, self.outputs, method, target, output, single=single)
 
     @property
     def engine(self) -> Engine:

@@ -166,6 +166,14 @@ def _position(numbers: list[int], shape: tuple[int, ...], name: str, what: str) 
     return tuple(at % size for at, size in zip(numbers, shape, strict=True))
 
 
+def weights_of_sample(weights: npt.NDArray[Any], axis: int, sample: int) -> npt.NDArray[Any]:
+    """The weights of one sample, where samples lie along `axis`; the others weigh nothing."""
+    alone = np.zeros_like(weights)
+    index = (slice(None),) * (axis % weights.ndim) + (sample,)
+    alone[index] = weights[index]
+    return alone
+
+
 def of_samples(target: Target, rows: npt.NDArray[np.intp]) -> Target:
     """The target of these samples alone; its index and contrast hold one position per sample."""
     index, contrast = (None if at is None else np.asarray(at)[rows] for at in (target.index, target.contrast))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstm_explain.methods.base import Method, Promise
-from lstm_explain.program.propagation import Attribution
+from lstm_explain.program.attribution import Attribution
 
 MOST_ENTRY = 10.0  # magnitude of one element's relevance
 MOST_LEFT = 0.05  # residual of a method that promises to account for the whole value

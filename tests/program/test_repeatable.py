@@ -38,7 +38,7 @@ def loaded(name: str) -> tuple[lx.Model, Arrays]:
 def lying(array: npt.NDArray[Any], at: int) -> npt.NDArray[Any]:
     """The array as a view of bytes that begin `at` bytes behind a multiple of 64, as one on a message's bytes may."""
     memory = np.zeros(array.nbytes + 128, np.uint8)
-    start = -buffer_pool.ctypes.data % 64 + at
+    start = -memory.ctypes.data % 64 + at
     memory[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
     return np.frombuffer(memoryview(memory)[start:], array.dtype, array.size).reshape(array.shape)
 

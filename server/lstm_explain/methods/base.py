@@ -19,9 +19,10 @@ from lstm_explain.errors import MethodError
 from lstm_explain.methods.parameters import check
 
 if TYPE_CHECKING:
+    from lstm_explain.methods.lrp import LRP
+    from lstm_explain.program.attribution import Attribution
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.method_tools import MethodTools
-    from lstm_explain.runner.model_runner import MethodResult
 
 Players = Literal["steps", "features", "cells"]
 Baseline = float | npt.NDArray[Any] | Mapping[str, float | npt.NDArray[Any]] | None
@@ -70,6 +71,7 @@ class Method:
     propagates: whether it is one forward pass and one walk back (`program/propagation.py`); all others
         implement `explain`.
     before_activation: whether it can explain only the value before an output's Softmax, LogSoftmax or Sigmoid.
+    times_value: whether the walk back reports derivatives times the value.
     gates: whether it has relevance for the cells and gates of a recurrent node.
     standard_error: whether its answers have one.
     on_overflow: what a caller can do where the model's inner values are not finite.
@@ -81,6 +83,7 @@ class Method:
     batching: ClassVar[Batching]
     propagates: ClassVar[bool] = False
     before_activation: ClassVar[bool] = False
+    times_value: ClassVar[bool] = False
     gates: ClassVar[bool] = False
     standard_error: ClassVar[bool] = False
     on_overflow: ClassVar[str] = "occlusion may do, which takes predictions alone"
@@ -91,11 +94,23 @@ class Method:
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def explain(self, tools: MethodTools) -> MethodResult:
+    def explain(self, tools: MethodTools) -> Attribution:
         """The answer to one question, by running the model as often as it takes. Raises SamplesMixed where that takes
         every sample of the batch by itself.
         """
         raise MethodError(f"{self!r} is no method of this engine", field="method")
+
+    # --- how it walks back -------------------------------------------------------------------------------------------
+
+    @property
+    def rules(self) -> LRP | None:
+        """The relevance rules of the walk back, which account for the whole value; None: derivatives."""
+        return None
+
+    @property
+    def divides_by_gates(self) -> bool:
+        """Whether the walk back divides by pre-activations of gates, which may be small, and so takes float64."""
+        return False
 
     # --- what it costs -----------------------------------------------------------------------------------------------
 

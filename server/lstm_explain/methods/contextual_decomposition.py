@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 from lstm_explain.methods.base import Batching, Method, Promise, Words
 
 if TYPE_CHECKING:
+    from lstm_explain.program.attribution import Attribution
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.method_tools import MethodTools
-    from lstm_explain.runner.model_runner import MethodResult
 
 IN_FLOAT64, IN_PHRASES = 8 * 4, 8 * 24  # bytes per unit and step: what comes in; all phrases
 
@@ -39,5 +39,5 @@ class ContextualDecomposition(Method):
         cells = cost.batch * cost.steps * cost.units
         return cost.one + IN_FLOAT64 * cells + min(cost.most, IN_PHRASES * cells)
 
-    def explain(self, tools: MethodTools) -> MethodResult:
+    def explain(self, tools: MethodTools) -> Attribution:
         return tools.decomposed()

@@ -24,3 +24,4 @@ class GradientTimesInput(Method):
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.PADDED
     propagates: ClassVar[bool] = True
+    times_value: ClassVar[bool] = True

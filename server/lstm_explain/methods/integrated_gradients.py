@@ -15,10 +15,10 @@ from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
+    from lstm_explain.program.attribution import Attribution
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.gradient_points import GradientPoints
     from lstm_explain.runner.method_tools import MethodTools
-    from lstm_explain.runner.model_runner import MethodResult
 
 PANEL = 5  # points between two edges
 FEWEST = 4 * PANEL  # steps from which on it pays to look where the score changes
@@ -62,7 +62,7 @@ class IntegratedGradients(BaselineMethod):
     def advice(self, broken: Promise) -> str:
         return f"set steps above {self.steps}" if broken is Promise.COMPLETE else super().advice(broken)
 
-    def explain(self, tools: MethodTools) -> MethodResult:
+    def explain(self, tools: MethodTools) -> Attribution:
         """(x - x') times the mean gradient on the line from x' to x."""
         field = tools.field()
         start, end = field.start(self.baseline), field.at
@@ -74,7 +74,7 @@ class IntegratedGradients(BaselineMethod):
         places, weights = quadrature(_edges(field, on_line, self.steps), self.steps)
         mean = field.mean_gradient(lambda name, ids: on_line(name, places[ids.start : ids.stop]), weights)
         relevance = field.by_input({name: way[name] * gradient for name, gradient in mean.items()})
-        return tools.method_result(field.scores, relevance, field.total(relevance), field.score(start))
+        return tools.attribution_of(field.scores, relevance, field.total(relevance), field.score(start))
 
 
 # --- where on the line -------------------------------------------------------------------------------------------

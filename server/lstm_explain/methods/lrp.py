@@ -67,6 +67,14 @@ class LRP(Method):
                 f"lrp: composite is {self.composite!r}, wanted a Composite or None", field="method.composite"
             )
 
+    @property
+    def rules(self) -> LRP:
+        return self
+
+    @property
+    def divides_by_gates(self) -> bool:
+        return self.product_rule != "all"
+
     def memory(self, cost: Cost) -> float:
         """The other product rules start in float64, and a batch's samples are mended a few at a time."""
         return cost.one * PERHAPS_AGAIN if cost.batch == 1 and self.product_rule == "all" else cost.one

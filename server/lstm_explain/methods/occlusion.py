@@ -12,9 +12,9 @@ from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
+    from lstm_explain.program.attribution import Attribution
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.method_tools import MethodTools
-    from lstm_explain.runner.model_runner import MethodResult
 
 Quantity = Literal["score", "probability"]
 
@@ -50,7 +50,7 @@ class Occlusion(BaselineMethod):
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
 
-    def explain(self, tools: MethodTools) -> MethodResult:
+    def explain(self, tools: MethodTools) -> Attribution:
         """One run per window, and one with everything replaced, for the ledger."""
         scores = tools.scores() if self.of == "score" else tools.probabilities(self.name)
         player_set = tools.player_set(scores, self.baseline, "steps")
@@ -74,7 +74,7 @@ class Occlusion(BaselineMethod):
         for window, inside, fall in zip(windows, counted, falls, strict=True):
             shares = inside.sum(axis=1, keepdims=True) * covering[:, window]
             by_player[:, window] += inside * fall[:, None] / np.maximum(shares, 1)
-        return tools.method_result(scores, player_set.relevance(by_player), by_player.sum(axis=1), player_set.nobody())
+        return tools.attribution_of(scores, player_set.relevance(by_player), by_player.sum(axis=1), player_set.nobody())
 
 
 def _inside(real: Array, *, alone: bool) -> Array:

@@ -21,9 +21,9 @@ from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
+    from lstm_explain.program.attribution import Attribution
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.method_tools import MethodTools
-    from lstm_explain.runner.model_runner import MethodResult
     from lstm_explain.runner.players import PlayerSet
 
 
@@ -66,7 +66,7 @@ class ShapleySampling(BaselineMethod):
     def cheapest(self) -> Self:
         return replace(self, permutations=1)
 
-    def explain(self, tools: MethodTools) -> MethodResult:
+    def explain(self, tools: MethodTools) -> Attribution:
         """Players join one by one in random order; each order's gains add up to the whole difference, and so does
         their mean."""
         scores = tools.scores()
@@ -76,7 +76,7 @@ class ShapleySampling(BaselineMethod):
         gains = np.stack([_gains(player_set, order, ends) for order in orders])  # [orders, batch, players]
         mean, error = estimate(gains)
         standard_error = player_set.relevance(error)
-        return tools.method_result(scores, player_set.relevance(mean), mean.sum(axis=1), ends, standard_error)
+        return tools.attribution_of(scores, player_set.relevance(mean), mean.sum(axis=1), ends, standard_error)
 
 
 def draw_orders(players: int, count: int, seed: int) -> Array:

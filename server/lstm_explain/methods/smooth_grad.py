@@ -14,10 +14,10 @@ from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
+    from lstm_explain.program.attribution import Attribution
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.gradient_points import GradientPoints, Rows
     from lstm_explain.runner.method_tools import MethodTools
-    from lstm_explain.runner.model_runner import MethodResult
 
 PLACED = (
     "noise depends on a sample's place in the batch: its size is fixed, and the graph does not show where in it a "
@@ -65,7 +65,7 @@ class SmoothGrad(Method):
             field="method.noise",
         )
 
-    def explain(self, tools: MethodTools) -> MethodResult:
+    def explain(self, tools: MethodTools) -> Attribution:
         """The mean gradient around x; a token gets the norm of its vector's, as under Gradient.
 
         All samples of a batch meet the same noise, each scaled to its own range: nothing depends on the rest of the
@@ -85,7 +85,7 @@ class SmoothGrad(Method):
         weights = np.full((self.samples, field.scores.batch), 1 / self.samples)
         mean = field.mean_gradient(points, weights)
         relevance = field.by_input(mean, norms=True)
-        answer = tools.method_result(field.scores, relevance, field.total(relevance))
+        answer = tools.attribution_of(field.scores, relevance, field.total(relevance))
         return answer if all(places.values()) else replace(answer, notes=(PLACED,))
 
 

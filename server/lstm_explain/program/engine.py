@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from lstm_explain.cancellation import current_scope, may_take_long, timed
+from lstm_explain.cancellation import may_take_long
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.data_dependent_sizes import sizes_are_fixed
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import runtime_message
-from lstm_explain.methods import LRP, GradientTimesInput, Method
+from lstm_explain.methods import Method
 from lstm_explain.operators.cells import cells_of
 from lstm_explain.operators.recurrent import SavedTensors
+from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.compile import Plan, Purpose, compile_plan
 from lstm_explain.program.head import Head
 from lstm_explain.program.inner_relevance import inner_names
-from lstm_explain.program.passes import BackwardPass, ForwardPass, bytes_of
+from lstm_explain.program.passes import BackwardPass, ForwardPass
 from lstm_explain.program.program import KnownShapes, Program, Specialised
-from lstm_explain.program.propagation import Attribution, explain_one, explain_together
+from lstm_explain.program.propagation import explain_one, explain_together
 from lstm_explain.program.terms import saved_values as saved_values_of
-from lstm_explain.target import Selection, Target, select
+from lstm_explain.target import Target, select
 
 Passes = dict[Plan, ForwardPass]
-TIMES_A_PASS = 4  # what the pass, the walk back and float64 take together
 MOST_PROGRAMS = 128  # by methods, whose parameters callers choose freely
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
 
@@ -62,34 +63,20 @@ class Engine:
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
         self._programs: OrderedDict[tuple[object, ...], Program] = OrderedDict()
 
-    @timed("forward")
-    def forward(self, program: Program, inputs: Mapping[str, Array], known: Specialised | None = None) -> ForwardPass:
-        """known: the program for the shapes of `inputs`. Raises InputError where the graph cannot run on these."""
-        try:
-            done = program.forward(inputs) if known is None else program.forward_by(known.forward, inputs)
-        except Error:
-            raise
-        except Exception as error:  # ONNX Runtime's own types are not public
-            raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
-        if not self.steady:
-            _check_amount(done)
-        return done
-
     def explain(
         self, inputs: Mapping[str, Array], question: Question, passes: Passes | None = None
-    ) -> tuple[ForwardPass, list[tuple[Selection, Attribution]]]:
-        """inputs: checked, in the graph's own types. passes: earlier forward passes on these inputs, added to."""
-        method, output, head, targets, capture = question
-        program = self.program(head, method, tuple(capture))
-        if len(targets) > 1 or capture:
-            done = self._forward(program, inputs, None, passes)
-            selections = [select(target, done.values[output], output) for target in targets]
-            asked = [(s, target.batch_axis) for s, target in zip(selections, targets, strict=True)]
-            with shapes_agree():
-                return done, list(zip(selections, explain_together(program, done, asked), strict=True))
-        (target,) = targets
-        done, selection, answer = self.explain_one(program, inputs, target, output, passes)
-        return done, [(selection, answer)]
+    ) -> list[Attribution]:
+        """The answer for each target. inputs: checked, in the graph's own types. passes: earlier forward passes on
+        these inputs, added to.
+        """
+        program = self.program(question.head, question.method, tuple(question.capture))
+        targets, output = question.targets, question.output
+        if len(targets) == 1 and not question.capture:
+            return [self.explain_one(program, inputs, targets[0], output, passes)]
+        done = _pass_of(program, inputs, None, passes)
+        selections = [select(target, done.values[output], output) for target in targets]
+        with shapes_agree:
+            return explain_together(program, done, selections, [target.batch_axis for target in targets])
 
     def explain_one(
         self,
@@ -98,32 +85,24 @@ class Engine:
         target: Target,
         output: str,
         passes: Passes | None = None,
-    ) -> tuple[ForwardPass, Selection, Attribution]:
+    ) -> Attribution:
         """As `explain`, of one target and without captures: by the program for shapes that have come before."""
         key = (program, target.batch_axis, *[array.shape for array in inputs.values()])
         known = self.known.get(key)
-        done = self._forward(program, inputs, known, passes)
+        done = program.forward(inputs, known) if passes is None else _pass_of(program, inputs, known, passes)
         selection = select(target, done.values[output], output)
         over: Callable[[BackwardPass], None] | None = None
-        if known is not None and not known.holds(done):
+        if known is None:
+            if self.known.wants(key):
+                may_take_long()
+                over = partial(self._specialise, key, program, done)
+        elif not known.holds(done):
             known = None
-        elif known is None and self.known.wants(key):
-            may_take_long()
+        with shapes_agree:
+            return explain_one(program, done, selection, target.batch_axis, known, over)
 
-            def over(back: BackwardPass) -> None:
-                self.known.add(key, program.specialised(done, back))
-
-        with shapes_agree():
-            return done, selection, explain_one(program, done, selection, target.batch_axis, known, over)
-
-    def _forward(
-        self, program: Program, inputs: Mapping[str, Array], known: Specialised | None, passes: Passes | None
-    ) -> ForwardPass:
-        if passes is None:
-            return self.forward(program, inputs, known)
-        if program.plan not in passes:
-            passes[program.plan] = self.forward(program, inputs, known)
-        return passes[program.plan]
+    def _specialise(self, key: Hashable, program: Program, done: ForwardPass, back: BackwardPass) -> None:
+        self.known.add(key, program.specialised(done, back))
 
     def program(self, head: Head, method: Method, capture: tuple[str, ...] = ()) -> Program:
         """The program for these, made when first asked for. Raises UnsupportedOperator, MethodError."""
@@ -142,19 +121,17 @@ class Engine:
 
     def _program(self, head: Head, method: Method, capture: tuple[str, ...]) -> Program:
         plan = self._plan(head, method, tuple(name for name in capture if name not in self.views))
-        return Program(plan, self.cells, method, head, tuple(self.graph.inputs), capture)
+        return Program(plan, self.cells, method, head, tuple(self.graph.inputs), capture, steady=self.steady)
 
     def _plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
-        lrp = isinstance(method, LRP)
-        spread = isinstance(method, LRP) and method.bias_factor > 0
-        keep = saved_tensors_for(method)
-        scaled = isinstance(method, GradientTimesInput)
+        rules, scaled, keep = method.rules, method.times_value, saved_tensors_for(method)
+        spread = rules is not None and rules.bias_factor > 0
         key = (head.value, keep, spread, scaled, capture)
         plan = self._plans.get(key)
         if plan is None:
             terms = saved_values_of(self.graph, head.value) if scaled else ()  # LRP keeps them without being asked
             saved_values = (*capture, *head.keep(self.graph), *terms)
-            plan = self._compiled(head, Purpose(not lrp, keep, spread, self.gates), saved_values)
+            plan = self._compiled(head, Purpose(rules is None, keep, spread, self.gates), saved_values)
             self._plans[key] = plan
             if len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
@@ -171,39 +148,42 @@ class Engine:
             raise ModelError(f"the model cannot be prepared: {runtime_message(error)}") from error
 
 
-def _check_amount(done: ForwardPass) -> None:
-    """Raises InputError where what is to follow this pass would take too much: of a model whose inputs' values decide
-    on that, nobody can tell before.
-    """
-    watch = current_scope()
-    size = TIMES_A_PASS * bytes_of(done)
-    if watch is not None and watch.most_bytes is not None and size > watch.most_bytes:
-        raise InputError(
-            f"the request would take about {size:.3g} bytes of memory, {watch.most_bytes:.3g} are allowed",
-            field="inputs",
-        )
+def _pass_of(
+    program: Program, inputs: Mapping[str, Array], known: Specialised | None, passes: Passes | None
+) -> ForwardPass:
+    """The forward pass of the program's plan, which `passes` may hold."""
+    if passes is None:
+        return program.forward(inputs, known)
+    if program.plan not in passes:
+        passes[program.plan] = program.forward(inputs, known)
+    return passes[program.plan]
 
 
-class shapes_agree:  # noqa: N801 - a context manager, and on the way of every request: contextlib's costs several times this
-    """Raises ModelError where arrays inside turn out to have other shapes than the model lets expect, InputError where
-    they would take more memory than there is.
+class _ShapesAgree:
+    """A context that raises ModelError where arrays inside turn out to have other shapes than the model lets expect,
+    InputError where they would take more memory than there is. contextlib's would cost several times as much.
     """
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, (ValueError, ArithmeticError, IndexError)):  # of shapes that it declares, or values decide
             raise ModelError(f"shapes in the model contradict each other: {error}") from error
         if isinstance(error, MemoryError):
             raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error
 
 
+shapes_agree = _ShapesAgree()
+
+
 def saved_tensors_for(method: Method) -> SavedTensors:
     """What the method looks at in recurrent nodes."""
-    if not isinstance(method, LRP):
+    if method.rules is None:
         return SavedTensors.SLOPES
-    return SavedTensors.SIGNALS if method.product_rule == "all" else SavedTensors.EVERYTHING
+    return SavedTensors.EVERYTHING if method.divides_by_gates else SavedTensors.SIGNALS
 
 
 def in_float64(inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -69,17 +69,19 @@ class Message:
         return array
 
 
-NOTHING = np.zeros(0)
+NOTHING: Array = np.zeros(0)
 
 
 class BackwardPass:
     """One way back through a forward pass.
 
-    batch: the number of samples; with more than one, lanes tell them apart in every array. dtype: of the arithmetic.
-    weights, lane: of the value explained, where the pass starts at one.
+    batch: the number of samples; with more than one, layouts tell them apart in every array. dtype: of the arithmetic.
+    weights, layout, explained: of the value explained, where the pass starts at one.
     """
 
-    __slots__ = ("account", "batch", "contexts", "done", "dtype", "fan_in", "layout", "messages", "plan", "weights")
+    __slots__ = (
+        "account", "batch", "contexts", "done", "dtype", "explained", "fan_in", "layout", "messages", "plan", "weights"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -93,7 +95,7 @@ class BackwardPass:
         self.account = RelevanceAccount(batch) if account is None else account
         self.messages: dict[str, Message] = {}
         self.contexts: dict[str, NodeContext] = {}
-        self.weights: Array = NOTHING
+        self.weights = self.explained = NOTHING
         self.layout: BatchLayout | None = None
         self.fan_in: dict[str, float] = {}  # units that feed a value linearly; filled where amounts are spread
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lstm_explain.cancellation import checking, checkpoint
+from lstm_explain.cancellation import FORWARD, checkpoint, current_scope
+from lstm_explain.errors import Error, InputError
 from lstm_explain.graph.ir import Array
-from lstm_explain.methods import LRP, GradientTimesInput, Method
+from lstm_explain.graph.session import runtime_message
+from lstm_explain.methods import LRP, Method
 from lstm_explain.operators import Kind
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.program.compile import Plan, Segment
 from lstm_explain.program.head import Head
-from lstm_explain.program.passes import BackwardPass, ForwardPass, plus
+from lstm_explain.program.passes import BackwardPass, ForwardPass, bytes_of, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.control_flow import ControlFlowBackward, ControlFlowForward
@@ -34,6 +36,7 @@ from lstm_explain.program.steps.segment import SegmentForward
 from lstm_explain.program.terms import Terms
 
 MOST_SHAPES = 512  # sequences of so many lengths, by one method
+TIMES_A_PASS = 4  # what the pass, the walk back and float64 take together
 ForwardStep = Callable[[ForwardPass], None]
 
 
@@ -41,7 +44,8 @@ class Program:
     """Runs a plan forward and walks back by one method. Safe to call from several threads.
 
     cells: our kernels by node name. head: what is explained; None where it is started otherwise. inputs, capture: the
-    values whose relevance is handed out. Raises MethodError for a composite that does not fit the graph.
+    values whose relevance is handed out. steady: whether the shapes of the inputs alone decide how much there is to
+    compute. Raises MethodError for a composite that does not fit the graph.
     """
 
     def __init__(
@@ -52,11 +56,14 @@ class Program:
         head: Head | None = None,
         inputs: Sequence[str] = (),
         capture: Sequence[str] = (),
+        *,
+        steady: bool = True,
     ) -> None:
         self.plan, self.cells, self.method = plan, cells, method
-        self.head, self.inputs, self.capture = head, inputs, capture
-        self.least = np.dtype(np.float64 if isinstance(method, LRP) and method.product_rule != "all" else np.float32)
-        self.lrp = method if isinstance(method, LRP) else LRP()
+        self.head, self.inputs, self.capture, self.steady = head, inputs, capture, steady
+        self.least = np.dtype(np.float64 if method.divides_by_gates else np.float32)
+        self.lrp = method.rules or LRP()
+        self.hands_out_densities = plan.gradient and not method.times_value
         if head is not None and self.lrp.composite is not None:  # a body has some of the nodes only
             check_keys(plan.graph, self.lrp.composite)
         self._bodies = {
@@ -77,18 +84,26 @@ class Program:
 
     # --- forward ------------------------------------------------------------------------------------------------
 
-    def forward(self, inputs: Mapping[str, Array]) -> ForwardPass:
-        """inputs: every input of the graph, checked."""
-        arrays = {name: np.asarray(a) for name, a in inputs.items()}  # ONNX Runtime takes no NumPy scalars
-        return self.forward_by(self._forward, arrays)
+    def forward(self, inputs: Mapping[str, Array], known: Specialised | None = None) -> ForwardPass:
+        """Runs the plan on every input of the graph, checked. known: the program for the shapes of these.
 
-    def forward_by(self, steps: Sequence[ForwardStep], inputs: Mapping[str, Array]) -> ForwardPass:
-        done, check = ForwardPass(dict(inputs)), checking()
-        for step in steps:
-            check()
-            step(done)
-        for name in self.plan.constant_outputs:
-            done.values[name] = self.plan.graph.constants[name]
+        Raises InputError where the graph cannot run on them, or would take more memory than the scope allows.
+        """
+        with FORWARD:
+            scope, done = current_scope(), ForwardPass(dict(inputs))
+            try:
+                for step in self._forward if known is None else known.forward:
+                    if scope is not None:
+                        scope.check()
+                    step(done)
+            except Error:
+                raise
+            except Exception as error:  # ONNX Runtime's own types are not public
+                raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
+            for name in self.plan.constant_outputs:
+                done.values[name] = self.plan.graph.constants[name]
+        if not self.steady:
+            _check_amount(done)
         return done
 
     def _forward_step(self, step: Segment | BackwardNode) -> SegmentForward | RecurrentForward | ControlFlowForward:
@@ -105,15 +120,15 @@ class Program:
         """Of the way back from this value."""
         return value.dtype if value.dtype == self.least else np.promote_types(value.dtype, self.least)
 
-    def begin(self, done: ForwardPass, batch: int, dtype: np.dtype[np.floating]) -> BackwardPass:
-        """A way back at which nothing has arrived yet."""
-        return BackwardPass(self.plan, done, batch, dtype)
+    def backward(self, back: BackwardPass, known: Specialised | None = None) -> None:
+        """Walks back from what has been sent to the targets. known: the program for the shapes of this pass.
 
-    def backward(self, back: BackwardPass) -> None:
-        """Walks back from what has been sent to the targets. Raises SamplesMixed where samples cannot be told apart."""
-        check = checking()
-        for step in self._back:
-            check()
+        Raises SamplesMixed where samples cannot be told apart.
+        """
+        scope = current_scope()
+        for step in self._back if known is None else known.back:
+            if scope is not None:
+                scope.check()
             step(back)
 
     def backward_together(self, backs: Sequence[BackwardPass]) -> None:
@@ -133,7 +148,7 @@ class Program:
         if message is None:
             return None
         density = message.density
-        if density is not None and (not self.plan.gradient or isinstance(self.method, GradientTimesInput)):
+        if density is not None and not self.hands_out_densities:
             density = density * back.done.values[value]
         return plus(plus(message.relevance, density), message.amount)
 
@@ -146,7 +161,7 @@ class Program:
             case Kind.CONTROL:
                 return ControlFlowBackward(backward_node, self._bodies[backward_node.node.name])
             case Kind.LOOKUP:
-                return Lookup(backward_node, squares=not isinstance(self.method, GradientTimesInput))
+                return Lookup(backward_node, squares=not self.method.times_value)
         if plan.gradient:
             return ChainRule(backward_node)
         match kind:
@@ -208,12 +223,6 @@ class Specialised:
                 return False
         return True
 
-    def backward(self, back: BackwardPass) -> None:
-        check = checking()
-        for step in self.back:
-            check()
-            step(back)
-
 
 class KnownShapes:
     """Specialised programs by program and shapes. They are made when a request of their shapes comes a second time."""
@@ -243,3 +252,15 @@ class KnownShapes:
 
     def count(self) -> int:
         return sum(specialised is not None for specialised in self._known.values())
+
+
+def _check_amount(done: ForwardPass) -> None:
+    """Raises InputError where what follows this pass would take too much memory, which only the values of the inputs
+    show.
+    """
+    scope, size = current_scope(), TIMES_A_PASS * bytes_of(done)
+    if scope is not None and scope.most_bytes is not None and size > scope.most_bytes:
+        raise InputError(
+            f"the request would take about {size:.3g} bytes of memory, {scope.most_bytes:.3g} are allowed",
+            field="inputs",
+        )

@@ -19,12 +19,13 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.methods.gradient import Gradient
 from lstm_explain.operators import BatchLayout, Kind, SamplesMixed, Trait
 from lstm_explain.operators.axis_rules import NOWHERE
+from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axis_tracing import trace
 from lstm_explain.program.passes import ForwardPass
 from lstm_explain.program.program import Program
 from lstm_explain.program.propagation import explain_one, layouts_of
 from lstm_explain.program.reachability import BackwardNode, live_values, path
-from lstm_explain.runner.model_runner import ExplainTask, MethodResult, Scores, method_result
+from lstm_explain.runner.model_runner import ExplainTask, Scores, attribution_of
 from lstm_explain.runner.players import PlayerSet
 from lstm_explain.runner.stacking import MOST_BYTES, chunks
 from lstm_explain.target import Selection
@@ -34,7 +35,7 @@ PLAIN = ["sigmoid", "tanh", "tanh"]
 STEPWISE = Trait.ELEMENTWISE | Trait.STEPWISE  # each step's output depends on that step's input alone
 
 
-def decomposed(task: ExplainTask) -> MethodResult:
+def decomposed(task: ExplainTask) -> Attribution:
     """The ledger's `absorbed` is the readout's constant; the residual is what time steps do together."""
     scores = Scores(task)
     readout = _readout(task, scores)
@@ -42,7 +43,7 @@ def decomposed(task: ExplainTask) -> MethodResult:
     name, axis = readout.source
     steps = np.arange(parts.shape[0]).reshape([-1 if i == axis else 1 for i in range(task.inputs[name].ndim)])
     player_set = PlayerSet(scores, {name: steps}, {name: np.zeros_like(task.inputs[name])}, parts.shape[0])
-    return method_result(
+    return attribution_of(
         scores, player_set.relevance(parts.T), parts.sum(axis=0), scores.explained - readout.linear_part
     )
 
@@ -149,7 +150,7 @@ def _readout(task: ExplainTask, scores: Scores) -> Readout:
     node, source = task.runner.once(_place, graph, task.head.value)
     outputs = tuple(o for o in node.outputs if o)
     program = engine.program(task.head, Gradient(), (node.inputs[0], *outputs))
-    done = engine.forward(program, task.inputs)
+    done = program.forward(task.inputs)
     _check_places(task, scores, program, done, node, source[0])
     selection = Selection(scores.selection.weights, 1, None, None)
     weights = explain_one(program, done, selection, None).captured

@@ -19,6 +19,7 @@ from lstm_explain.operators.recurrent import SavedTensors
 from lstm_explain.program.body_wiring import BODIES
 from lstm_explain.program.compile import Purpose, compile_plan
 from lstm_explain.program.engine import Engine
+from lstm_explain.program.passes import BackwardPass
 from lstm_explain.program.program import Program
 from lstm_explain.program.reachability import live_values, reach
 
@@ -37,7 +38,7 @@ class EmbeddingInputs:
         """The doors' values. engine: of the graph that is not opened."""
         if self.program is None:
             return {}
-        values = engine.forward(self.program, inputs).values
+        values = self.program.forward(inputs).values
         return {door: values[door] for door in self.computed_entries}
 
     def tokens(
@@ -46,9 +47,9 @@ class EmbeddingInputs:
         """Numbers of the inputs behind the doors, given numbers at the doors: sums over vectors, or their norms."""
         if self.program is None:
             return {}
-        done = engine.forward(self.program, inputs)
+        done = self.program.forward(inputs)
         dtype = np.promote_types(done.values[self.computed_entries[0]].dtype, np.float32)
-        back = self.program.begin(done, 1, dtype)
+        back = BackwardPass(self.program.plan, done, 1, dtype)
         for door in self.computed_entries:
             back.send(door, None, **{"density" if norms else "relevance": at[door].astype(dtype, copy=False)})
         self.program.backward(back)
@@ -61,8 +62,8 @@ class EmbeddingInputs:
         """Where the samples lie in the entries, given where they lie in the inputs. Raises SamplesMixed."""
         if self.program is None:
             return {}
-        done = engine.forward(self.program, inputs)
-        back = self.program.begin(done, batch, np.dtype(np.float32))
+        done = self.program.forward(inputs)
+        back = BackwardPass(self.program.plan, done, batch, np.dtype(np.float32))
         for door in self.computed_entries:
             if door in at:
                 back.send(door, at[door], np.zeros(done.values[door].shape, np.float32))

@@ -8,14 +8,15 @@ import numpy as np
 
 from lstm_explain.errors import Error, InputError, MethodError
 from lstm_explain.methods.base import BaselineMethod, Method
+from lstm_explain.program.attribution import Attribution
 from lstm_explain.runner.baselines import by_input
-from lstm_explain.runner.model_runner import ExplainTask, MethodResult, Scores
+from lstm_explain.runner.model_runner import ExplainTask, Scores
 
-Explain = Callable[[ExplainTask, Method], MethodResult]
+Explain = Callable[[ExplainTask, Method], Attribution]
 MOST_TRIED = 32  # inputs, each of which takes the method once more
 
 
-def finite(task: ExplainTask, method: Method, explain: Explain) -> MethodResult:
+def finite(task: ExplainTask, method: Method, explain: Explain) -> Attribution:
     """What `explain` finds. Raises an Error that names the cause where that is not finite, or fails for these inputs
     although the model runs on them as they are. Where the value explained itself is not finite, it is handed on.
     """
@@ -27,7 +28,7 @@ def finite(task: ExplainTask, method: Method, explain: Explain) -> MethodResult:
         raise _impossible(task, method, explain, f"the model cannot run ({error})") from error
     if _is_finite(found):
         return found
-    if not np.isfinite(found.answer.explained).all():
+    if not np.isfinite(found.explained).all():
         return found  # no fault of what the method does: refused as under any other
     own = method.not_finite()
     if own is not None:
@@ -71,9 +72,9 @@ def _works(task: ExplainTask, method: Method, explain: Explain) -> bool:
         return False
 
 
-def _is_finite(found: MethodResult) -> bool:
+def _is_finite(found: Attribution) -> bool:
     """The residual is of everything else, so that nothing else is infinite where it is finite."""
-    return bool(np.isfinite(found.answer.ledger.residual).all())
+    return bool(np.isfinite(found.ledger.residual).all())
 
 
 def _runs(task: ExplainTask) -> bool:

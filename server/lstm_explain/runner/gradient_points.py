@@ -79,7 +79,7 @@ class GradientPoints:
         inputs = {**given, **embedding_inputs.looked_up(task.runner.engine, given)}
         weights = self.scores.selection.weights
         weights, count = tile(weights, axis % weights.ndim, copies), copies * self.scores.batch
-        done = self.engine.forward(self.program, inputs)
+        done = self.program.forward(inputs)
         try:
             layouts = layouts_of(
                 self.program, done, Selection(weights, count, None, None), axis, embedding_inputs.entries
@@ -165,7 +165,7 @@ class GradientPoints:
 
     @functools.cached_property
     def _bytes_a_copy(self) -> int:
-        done = self.engine.forward(self.program, self.inputs)
+        done = self.program.forward(self.inputs)
         return 3 * bytes_of(done)
 
     def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
@@ -185,7 +185,7 @@ class GradientPoints:
             inputs = self.inputs | {n: array.reshape(self.inputs[n].shape) for n, array in entries.items()}
         else:
             inputs = {name: self._stacked(name, entries, copies) for name in self.inputs}
-        return self.engine.forward(self.program, inputs)
+        return self.program.forward(inputs)
 
     def _stacked(self, name: str, entries: Mapping[str, Array], copies: int) -> Array:
         array = self.inputs[name]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.base import Baseline, Players
+from lstm_explain.program.attribution import Attribution
 from lstm_explain.runner.decomposition import decomposed
 from lstm_explain.runner.gradient_points import GradientPoints
-from lstm_explain.runner.model_runner import ExplainTask, MethodResult, Scores, method_result
+from lstm_explain.runner.model_runner import ExplainTask, Scores, attribution_of
 from lstm_explain.runner.players import PlayerSet, player_set
 from lstm_explain.runner.probability import probabilities
 
@@ -36,20 +37,20 @@ class MethodTools:
         """Gradients at any place. Raises SamplesMixed where the graph mixes the samples of the batch."""
         return GradientPoints(self.task)
 
-    def decomposed(self) -> MethodResult:
+    def decomposed(self) -> Attribution:
         """The answer by contextual decomposition."""
         return decomposed(self.task)
 
-    def method_result(
+    def attribution_of(
         self,
         scores: Scores,
         relevance: Mapping[str, Array],
         total: Array,
         baseline: Array | None = None,
         standard_error: Mapping[str, Array] | None = None,
-    ) -> MethodResult:
+    ) -> Attribution:
         """The answer, with its ledger.
 
         relevance: by input. total: [batch], all of it. baseline: [batch], what the baseline scores, where there is one.
         """
-        return method_result(scores, relevance, total, baseline, standard_error)
+        return attribution_of(scores, relevance, total, baseline, standard_error)

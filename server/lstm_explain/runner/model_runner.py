@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnxruntime as ort
 
-from lstm_explain.cancellation import may_take_long, timed
+from lstm_explain.cancellation import FORWARD, may_take_long
 from lstm_explain.errors import Error, InputError, UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.node_editing import make
@@ -20,10 +20,10 @@ from lstm_explain.methods import Gradient, GradientTimesInput
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.operators.formulas import in_single
 from lstm_explain.program.account import largest_per_sample, per_sample, rows_of
+from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes, find_axes
 from lstm_explain.program.engine import Engine
 from lstm_explain.program.head import Head
-from lstm_explain.program.propagation import Attribution
 from lstm_explain.program.reachability import live_values, path
 from lstm_explain.program.terms import scale
 from lstm_explain.runner.embedding_inputs import EmbeddingInputs, with_embedding_inputs
@@ -63,15 +63,16 @@ class ModelRunner:
         """Inputs that `value` depends on by more than a length or a comparison, supported or not."""
         return self.once(_reachable, self.engine.graph, value)
 
-    @timed("forward")
     def predict(self, inputs: Mapping[str, Array], head: Head) -> dict[str, Array]:
         """Every output, and what is explained, by ONNX Runtime, or else by our plan. Raises InputError."""
         session = self.once(_session_of, self.engine, head)
         if session is None:
-            return self.engine.forward(self.engine.program(head, Gradient()), inputs).values
+            return self.engine.program(head, Gradient()).forward(inputs).values
         names = [o.name for o in session.get_outputs()]
         try:
-            values = run_session(session, names, {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()})
+            with FORWARD:
+                feeds = {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()}
+                values = run_session(session, names, feeds)
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return {**inputs, **dict(zip(names, values, strict=True))}
@@ -183,7 +184,7 @@ class Scores:
         layout = None if axis is None or self.batch == 1 else BatchLayout(axis % weights.ndim)
         try:
             program = task.runner.engine.program(task.head, GradientTimesInput())
-            plan, values = program.plan, task.runner.engine.forward(program, task.inputs).values
+            plan, values = program.plan, program.forward(task.inputs).values
             inside, layout = task.head.through(plan.graph, values, weights, layout, self.batch)
             return scale(plan, values, task.head.value, inside, layout, self.batch)
         except (Error, SamplesMixed):
@@ -289,25 +290,13 @@ def _one_by_one(weights: Array, axis: int) -> list[Array]:
     return alone
 
 
-@dataclass(frozen=True)
-class MethodResult:
-    """What a method found: as in Explanation."""
-
-    outputs: Mapping[str, Array]
-    selection: Selection
-    answer: Attribution
-    standard_error: dict[str, Array]
-    quantity: str
-    notes: tuple[str, ...] = ()
-
-
-def method_result(
+def attribution_of(
     scores: Scores,
     relevance: Mapping[str, Array],
     total: Array,
     baseline: Array | None,
     standard_error: Mapping[str, Array] | None = None,
-) -> MethodResult:
+) -> Attribution:
     """With a ledger: explained = inputs + what the baseline scores (absorbed) + what is missing (residual).
 
     total: [batch], all relevance. baseline: [batch], what the baseline scores, where there is one. The residual is what
@@ -331,8 +320,10 @@ def method_result(
         """What is shared out is the difference: it may be large although the score is next to nothing."""
         return np.maximum(np.abs(scores.explained - absorbed), scores.scale())
 
-    answer = Attribution(full, rounded(scores.explained), {}, ledger, peaks, scaled)
-    return MethodResult(scores.values, scores.selection, answer, errors, scores.quantity)
+    return Attribution(
+        full, rounded(scores.explained), {}, ledger, peaks, scaled, scores.selection, scores.values, scores.quantity,
+        standard_error=errors,
+    )  # fmt: skip
 
 
 def _peaks(scores: Scores, name: str, relevance: Array) -> Array:

@@ -18,9 +18,10 @@ from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.methods.base import BaselineMethod, Method
 from lstm_explain.operators import TABLE
+from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import find_lengths, time_of
 from lstm_explain.program.axis_tracing import Trace, trace
-from lstm_explain.runner.model_runner import ExplainTask, MethodResult, ModelRunner, Scores
+from lstm_explain.runner.model_runner import ExplainTask, ModelRunner, Scores
 from lstm_explain.runner.per_sample import SAME, SampleGroup, batch_axis, cut, joined
 
 Ends = dict[str, Array]  # by input, [batch]: how many time steps each sample has
@@ -32,8 +33,8 @@ DEPENDS = (
 
 
 def without_padding(
-    task: ExplainTask, method: Method, explain: Callable[[ExplainTask, Method], MethodResult]
-) -> MethodResult:
+    task: ExplainTask, method: Method, explain: Callable[[ExplainTask, Method], Attribution]
+) -> Attribution:
     """The method's answer for every sample at its own length.
 
     Where padding cannot be cut away (the model takes one length only), or the prediction depends on it, the answer is
@@ -233,7 +234,7 @@ def _same_scores(scores: Scores, piece: ExplainTask, rows: list[int]) -> bool:
     return bool(np.allclose(came, scores.explained[rows], rtol=SAME, atol=SAME * largest))
 
 
-def _lengthened(task: ExplainTask, found: MethodResult) -> MethodResult:
+def _lengthened(task: ExplainTask, found: Attribution) -> Attribution:
     def long(arrays: Mapping[str, Array]) -> dict[str, Array]:
         made = {}
         for name, array in arrays.items():
@@ -244,5 +245,4 @@ def _lengthened(task: ExplainTask, found: MethodResult) -> MethodResult:
                 made[name] = np.pad(array, behind)
         return made
 
-    answer = replace(found.answer, relevance=long(found.answer.relevance))
-    return replace(found, answer=answer, standard_error=long(found.standard_error))
+    return replace(found, relevance=long(found.relevance), standard_error=long(found.standard_error))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lstm_explain.cancellation import Cancelled, CancelScope, Deferred, Timing, cancel_scope
+from lstm_explain.cancellation import FORWARD, Cancelled, CancelScope, Deferred, Timing, cancel_scope
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.model import Explanation
 from lstm_explain.repository.batching import BatchableRequest, BatchedInputs, Record, RequestBatching
@@ -115,7 +115,8 @@ class EngineRuns:
             name = PREDICTION if wanted.method is None else wanted.method.name
             with cancel_scope(watch):
                 if wanted.method is None:
-                    answer: Any = watch.run("forward", lambda: served.model.predict(wanted.inputs))
+                    with FORWARD:
+                        answer: Any = served.model.predict(wanted.inputs)
                 else:
                     answer = served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture)
             return answer, watch.parts

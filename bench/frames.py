@@ -1,0 +1,143 @@
+"""`python -m bench frames`: how many Python frames of the package lie between a request and its kernels."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import lstm_explain as lx
+from bench.models import Shape, inputs_of, model_of
+from bench.way import Context, explain_handler
+from lstm_explain.kernels import lstm, lstm_gradient, lstm_relevance
+from lstm_explain.model import Model
+from lstm_explain.serving.servicers.explanation import ExplanationServicer
+from lstm_explain.serving.wire import probe_request
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = str(Path(lx.__file__).parent)
+FORWARD, BACK = "forward", "back"
+KERNELS = (
+    (lstm, "forward", FORWARD),
+    (lstm_relevance, "relevance_all", BACK),
+    (lstm_relevance, "relevance_shared", BACK),
+    (lstm_gradient, "gradient", BACK),
+)
+SHAPE, STEPS, WORDS, REQUESTS = Shape(16, 64), 30, 18, 40
+METHODS: dict[str, lx.Method] = {"lrp all": lx.LRP(), "lrp half": lx.LRP("half"), "gradient": lx.Gradient()}
+Stacks = dict[str, list[str]]  # by direction, the frames from the entry to the kernel
+
+
+class StackRecorder:
+    """While it is open, keeps for each direction the frames from `entry` to the latest call of a kernel.
+
+    A request that waits for a thread counts the coroutines that wait as well as the thread's frames.
+    """
+
+    def __init__(self, entry: CodeType) -> None:
+        self._entry = entry
+        self.stacks: Stacks = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[Stacks]:
+        self.stacks = {}
+        kept = [(module, name, getattr(module, name)) for module, name, _ in KERNELS]
+        for module, name, direction in KERNELS:
+            setattr(module, name, self._recorded(getattr(module, name), direction))
+        try:
+            yield self.stacks
+        finally:
+            for module, name, kernel in kept:
+                setattr(module, name, kernel)
+
+    def _recorded(self, kernel: Callable[..., Any], direction: str) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            frames = list(_outwards(sys._getframe(1)))
+            if not any(code is self._entry for code in frames):
+                frames += _waiting(self._entry)
+            end = next((at for at, code in enumerate(frames) if code is self._entry), -1)
+            inner = [code for code in frames[:end] if code.co_filename.startswith(PACKAGE)]
+            self.stacks[direction] = [f"{Path(c.co_filename).stem}.{c.co_qualname}" for c in reversed(inner)]
+            return kernel(*arguments)
+
+        return run
+
+
+def _outwards(frame: FrameType | None) -> Iterator[CodeType]:
+    while frame is not None:
+        yield frame.f_code
+        frame = frame.f_back
+
+
+def _waiting(entry: CodeType) -> list[CodeType]:
+    """The coroutines of the task that waits for this thread, innermost first."""
+    for task in asyncio.all_tasks(_LOOP[-1]) if _LOOP else ():
+        chain: list[CodeType] = []
+        coroutine: Any = task.get_coro()
+        while getattr(coroutine, "cr_code", None) is not None:
+            chain.append(coroutine.cr_code)
+            coroutine = coroutine.cr_await
+        if any(code is entry for code in chain):
+            return chain[::-1]
+    return []
+
+
+_LOOP: list[asyncio.AbstractEventLoop] = []  # the loop of the requests, which a kernel's thread does not know
+
+
+def frames_of_explain(method: lx.Method) -> dict[str, Stacks]:
+    """Of `model.explain` by its first request, which compiles, and by one whose shapes have come before."""
+    model, feeds = lx.load(model_of(SHAPE)), {"x": inputs_of(SHAPE, STEPS, 1)}
+    recorder = StackRecorder(Model.explain.__code__)
+    found = {}
+    for name, repeats in (("first", 1), ("repeated", 3)):
+        with recorder.recording():
+            for _ in range(repeats):
+                model.explain(feeds, method, lx.Target(index=2))
+        found[name] = recorder.stacks
+    return found
+
+
+def frames_of_service(models: Path) -> dict[str, Stacks]:
+    """Of Explain of `sentiment`, from the servicer's method, which gRPC calls; later requests are known to be short."""
+    recorder = StackRecorder(ExplanationServicer.Explain.__code__)
+    manager, handler = explain_handler(models, warm=False)
+    served = manager.ready("sentiment")
+
+    async def ask(times: int) -> None:
+        _LOOP.append(asyncio.get_running_loop())
+        for _ in range(times):
+            await handler.unary_unary(probe_request(served, WORDS), Context())
+
+    found = {}
+    for name, repeats in (("first", 1), ("repeated", REQUESTS)):
+        with recorder.recording():
+            asyncio.run(ask(repeats))
+        found[name] = recorder.stacks
+    return found
+
+
+def run(console: Console, *, listed: bool) -> dict[str, dict[str, dict[str, int]]]:
+    """Prints the counts, and with `listed` the frames themselves; returns the counts."""
+    found = {"Explain, sentiment": frames_of_service(ROOT / "models")}
+    with np.errstate(all="ignore"):
+        found |= {f"explain, {name}": frames_of_explain(method) for name, method in METHODS.items()}
+    table = Table(title="Python frames of the package between the call and the kernel")
+    for column in ("call", "request", FORWARD, BACK):
+        table.add_column(column, justify="right" if column in (FORWARD, BACK) else "left")
+    for call, requests in found.items():
+        for request, stacks in requests.items():
+            table.add_row(call, request, *(str(len(stacks[direction])) for direction in (FORWARD, BACK)))
+            if listed:
+                for direction, stack in stacks.items():
+                    console.print(f"{call}, {request}, {direction}: {' > '.join(stack)}", highlight=False)
+    console.print(table)
+    return {c: {r: {d: len(s) for d, s in stacks.items()} for r, stacks in rs.items()} for c, rs in found.items()}

@@ -1,0 +1,178 @@
+"""An answer for a batch on its way to the caller, and its samples: taken out, joined, replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.ledger import Ledger
+from lstm_explain.operators import BatchLayout
+from lstm_explain.program.account import rows_of
+from lstm_explain.target import Selection
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(slots=True)
+class Attribution:
+    """The answer to one target. What is not named here is as in Explanation.
+
+    peaks: by input, [batch], the largest magnitude of a sample's relevance. scale: gives [batch], what an explained
+    value counts as small beside (`program/terms.py`); asked for only where something is wrong. selection: the target
+    as it was resolved. values, tapes: of the forward pass, the model's outputs among the values. quantity: what
+    `explained` is of the output. layouts: where the samples lie in the arrays of relevance, captured ones too. apart:
+    the answer of each sample, where each was walked alone.
+    """
+
+    relevance: dict[str, Array]
+    explained: Array
+    captured: dict[str, Array]
+    ledger: Ledger
+    peaks: Mapping[str, Sequence[float] | Array]
+    scale: Callable[[], Array]
+    selection: Selection
+    values: Mapping[str, Array]
+    quantity: str
+    tapes: Mapping[str, Any] = field(default_factory=dict)
+    layouts: Mapping[str, BatchLayout | None] = field(default_factory=dict)
+    apart: Sequence[Attribution] = ()
+    standard_error: dict[str, Array] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def take_samples(arrays: Mapping[str, Array], axes: Mapping[str, int | None], rows: Rows) -> dict[str, Array]:
+    """The arrays of these samples, which lie along `axes`; an array without an axis is shared and stays whole."""
+    return {
+        name: array if (axis := axes[name]) is None else np.ascontiguousarray(array.take(rows, axis))
+        for name, array in arrays.items()
+    }
+
+
+def place_samples(shape: Sequence[int], axis: int | None, parts: Sequence[tuple[Sequence[int], Array]]) -> Array:
+    """An array of `shape` with the samples of each part in their rows. What goes to a shared array is added up."""
+    whole = np.zeros(shape, np.result_type(*[array for _, array in parts]))
+    for rows, array in parts:
+        if axis is None:
+            whole += array
+        else:
+            whole[(slice(None),) * axis + (list(rows),)] = array
+    return whole
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def joined(answers: Sequence[Attribution], selection: Selection, values: Mapping[str, Array]) -> Attribution:
+    """The answer for a batch each of whose samples was explained alone, weighed in the whole batch: relevance adds up,
+    since each sample's own lies in places of its own. selection, values: of the batch.
+    """
+
+    def added(field: str) -> dict[str, Array]:
+        first = getattr(answers[0], field)
+        return {name: sum((getattr(a, field)[name] for a in answers[1:]), first[name]) for name in first}
+
+    whole = joined_samples(answers, np.arange(len(answers)), added("relevance"), selection, values)
+    whole.captured, whole.apart = added("captured"), tuple(answers)
+    return whole
+
+
+def joined_samples(
+    answers: Sequence[Attribution],
+    order: Rows,
+    relevance: dict[str, Array],
+    selection: Selection,
+    values: Mapping[str, Array],
+) -> Attribution:
+    """The answer for a batch from those of its parts: sample i is at place order[i] of all samples in a row.
+
+    relevance, selection, values: of the batch.
+    """
+    names = dict.fromkeys(name for a in answers for name in a.peaks)
+    peaks = {n: [np.asarray(a.peaks.get(n, np.zeros(len(a.explained)))) for a in answers] for n in names}
+    scales = [a.scale for a in answers]
+    return Attribution(
+        relevance,
+        np.concatenate([a.explained for a in answers])[order],
+        {},
+        Ledger.joined([a.ledger for a in answers], order),
+        {name: np.concatenate(arrays)[order] for name, arrays in peaks.items()},
+        lambda: np.concatenate([scale() for scale in scales])[order],
+        selection,
+        values,
+        answers[-1].quantity,
+        notes=tuple(dict.fromkeys(note for a in answers for note in a.notes)),
+    )
+
+
+def with_samples(answer: Attribution, rows: Rows, other: Attribution) -> Attribution:
+    """The answer, with that of `other`, of the same batch, for the samples `rows`."""
+    if len(rows) == len(answer.explained):
+        return replace(other, selection=answer.selection, values=answer.values)
+    if answer.apart and other.apart:
+        chosen = set(rows.tolist())
+        alone = [other.apart[n] if n in chosen else one for n, one in enumerate(answer.apart)]
+        return joined(alone, answer.selection, answer.values)
+    layouts = {name: layout for name, layout in answer.layouts.items() if layout is not None}
+    return put(answer, rows, _taken(other, rows, layouts), layouts)
+
+
+def put(answer: Attribution, rows: Rows, other: Attribution, layouts: Mapping[str, BatchLayout]) -> Attribution:
+    """The answer, with that of `other`, which is of the samples `rows` alone, in their places.
+
+    Relevance in which samples have no places is zero: nothing has reached it.
+    """
+    batch = len(answer.explained)
+
+    def placed(old: Mapping[str, Array], new: Mapping[str, Array]) -> dict[str, Array]:
+        made = {}
+        for name, array in old.items():
+            made[name] = np.array(array, np.float64, order="C")
+            if name in layouts:
+                there = _by_sample(made[name], layouts[name], batch)
+                there[:, rows] = new[name].reshape(len(there), len(rows), -1)
+        return made
+
+    def in_place(old: Any, new: Any) -> Array:
+        made = np.zeros(batch) if old is None else np.array(old, np.float64)
+        made[rows] = 0.0 if new is None else new
+        return made
+
+    inputs = dict.fromkeys([*answer.peaks, *other.peaks])
+    return replace(
+        answer,
+        relevance=placed(answer.relevance, other.relevance),
+        explained=in_place(answer.explained, other.explained),
+        captured=placed(answer.captured, other.captured),
+        ledger=answer.ledger.replaced(in_place, other.ledger),
+        peaks={name: in_place(answer.peaks.get(name), other.peaks.get(name)) for name in inputs},
+    )
+
+
+def _taken(answer: Attribution, rows: Rows, layouts: Mapping[str, BatchLayout]) -> Attribution:
+    """The part of these samples."""
+
+    def few(arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {n: _by_sample(a, layouts[n], batch)[:, rows] if n in layouts else a for n, a in arrays.items()}
+
+    batch = len(answer.explained)
+    return replace(
+        answer,
+        relevance=few(answer.relevance),
+        captured=few(answer.captured),
+        explained=answer.explained[rows],
+        ledger=answer.ledger.take(rows),
+        peaks={name: np.asarray(peaks)[rows] for name, peaks in answer.peaks.items()},
+    )
+
+
+def _by_sample(array: Array, layout: BatchLayout, batch: int) -> Array:
+    """A view [before, batch, after] of a contiguous array."""
+    return array.reshape(rows_of(array.shape, layout, batch))
