@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -32,6 +34,7 @@ KERNELS = (
     (lstm_gradient, "gradient", BACK),
 )
 SHAPE, STEPS, WORDS, REQUESTS = Shape(16, 64), 30, 18, 40
+PATIENCE = 5.0  # seconds, for a task to begin to wait for its thread
 METHODS: dict[str, lx.Method] = {"lrp all": lx.LRP(), "lrp half": lx.LRP("half"), "gradient": lx.Gradient()}
 Stacks = dict[str, list[str]]  # by direction, the frames from the entry to the kernel
 
@@ -63,8 +66,11 @@ class StackRecorder:
             frames = list(_outwards(sys._getframe(1)))
             if not any(code is self._entry for code in frames):
                 frames += _waiting(self._entry)
-            end = next((at for at, code in enumerate(frames) if code is self._entry), -1)
-            inner = [code for code in frames[:end] if code.co_filename.startswith(PACKAGE)]
+            inner = [
+                code
+                for code in takewhile(lambda code: code is not self._entry, frames)
+                if code.co_filename.startswith(PACKAGE)
+            ]
             self.stacks[direction] = [f"{Path(c.co_filename).stem}.{c.co_qualname}" for c in reversed(inner)]
             return kernel(*arguments)
 
@@ -79,15 +85,23 @@ def _outwards(frame: FrameType | None) -> Iterator[CodeType]:
 
 def _waiting(entry: CodeType) -> list[CodeType]:
     """The coroutines of the task that waits for this thread, innermost first."""
-    for task in asyncio.all_tasks(_LOOP[-1]) if _LOOP else ():
-        chain: list[CodeType] = []
-        coroutine: Any = task.get_coro()
-        while getattr(coroutine, "cr_code", None) is not None:
-            chain.append(coroutine.cr_code)
-            coroutine = coroutine.cr_await
-        if any(code is entry for code in chain):
-            return chain[::-1]
-    return []
+    end = time.monotonic() + PATIENCE
+    while _LOOP and time.monotonic() < end:
+        for task in asyncio.all_tasks(_LOOP[-1]):
+            chain = _chain(task.get_coro())
+            if any(code is entry for code in chain):
+                return chain[::-1]
+        time.sleep(1e-3)  # until the task has begun to wait
+    raise RuntimeError("a kernel was called from elsewhere")
+
+
+def _chain(coroutine: Any) -> list[CodeType]:
+    """A coroutine and what it awaits, outermost first; nothing while it runs."""
+    chain: list[CodeType] = []
+    while getattr(coroutine, "cr_code", None) is not None:
+        chain.append(coroutine.cr_code)
+        coroutine = coroutine.cr_await
+    return chain if coroutine is not None else []
 
 
 _LOOP: list[asyncio.AbstractEventLoop] = []  # the loop of the requests, which a kernel's thread does not know

@@ -12,11 +12,14 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
+from lstm_explain.repository.request import ModelRequest
+from lstm_explain.repository.request_limits import Limits
 from lstm_explain.serving.calls import Calls
-from lstm_explain.serving.execution.explainer import Explainer, ExplainResult, read_text
+from lstm_explain.serving.execution.batcher import Job
+from lstm_explain.serving.execution.explainer import Explainer, read_text
 from lstm_explain.serving.models.manager import ModelManager
 from lstm_explain.serving.observability.metrics import Metrics
-from lstm_explain.serving.scheduling.admission import Admission, ConcurrencyLimit, Slots, StreamPermits
+from lstm_explain.serving.scheduling.admission import Admission, ConcurrencyLimit, PendingCall, Slots, StreamPermits
 from lstm_explain.serving.scheduling.background import BackgroundThreads
 from lstm_explain.serving.security.access import Access
 from lstm_explain.serving.servicers.explanation import ExplanationServicer
@@ -49,7 +52,7 @@ def explain_handler(models: Path, *, warm: bool = True) -> tuple[ModelManager, A
     repository.load()
     metrics, limit = Metrics(CollectorRegistry()), ConcurrencyLimit(MOST, "requests")
     doors, beside = Admission(limit, limit, StreamPermits(limit, 1), 1), BackgroundThreads(1)
-    servicer = ExplanationServicer(repository, Explainer(Slots(MOST), metrics, beside), doors)
+    servicer = ExplanationServicer(Explainer(repository, Slots(MOST), metrics, beside), doors)
     handler = grpc.unary_unary_rpc_method_handler(
         servicer.Explain,
         request_deserializer=explanation_pb2.ExplainRequest.FromString,
@@ -83,21 +86,27 @@ def pieces(models: Path, message: bytes) -> dict[str, float]:
 
     request = explanation_pb2.ExplainRequest.FromString(message)
     served = repository.ready(request.model)
-    query = to_query(request, served)
-    inputs = read_text(served, query.inputs, {})
-    method, target = query.method or served.default_method, query.target or served.default_target
-    answer = ExplainResult(served, served.model.explain(inputs, method, target), {})
+    job = Job(served, PendingCall(None))
+    job.request = to_query(request, served)
+    texts = dict(job.request.inputs)
+    read_text(served, job.request, Limits())
+    inputs, method, target = job.request.inputs, job.request.method or served.default_method, job.request.target
+    job.answer = served.model.explain(inputs, method, target)
+
+    def tokens() -> None:
+        read_text(served, ModelRequest(texts), Limits())
+
     least = _least(
         {
             "all": lambda: wrapped.response_serializer(
                 stepped(wrapped.unary_unary(wrapped.request_deserializer(message), context))
             ),
             "engine": lambda: served.model.explain(inputs, method, target),
-            "text to tokens": lambda: read_text(served, query.inputs, {}),
+            "text to tokens": tokens,
             "message to arrays, method, target": lambda: to_query(
                 explanation_pb2.ExplainRequest.FromString(message), served
             ),
-            "answer to message": lambda: from_answer(answer).SerializeToString(),
+            "answer to message": lambda: from_answer(job).SerializeToString(),
         }
     )
     rest = least["all"] - sum(value for name, value in least.items() if name != "all")

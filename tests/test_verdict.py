@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.repository.batching import BatchableRequest, RequestBatching
+from lstm_explain.repository.batching import RequestBatching
+from lstm_explain.repository.request import ModelRequest
 from lstm_explain.verdict import FLOOR, MOST_ABSORBED, MOST_ENTRY
 from tests import zoo
 from tests.builders import GraphBuilder
@@ -145,14 +146,14 @@ def test_a_specialised_program_warns_alike() -> None:
 def test_requests_that_ran_together_get_their_own_warnings() -> None:
     model = lx.load(steep())
     together, rows = RequestBatching(model, {}), [[CALM], [LOUD, CALM], [LOUD]]
-    requests = [BatchableRequest({"x": np.array(row, np.float32)}, lx.LRP(), lx.Target(index=0)) for row in rows]
+    requests = [ModelRequest({"x": np.array(row, np.float32)}, lx.LRP(), lx.Target(index=0)) for row in rows]
     alone = [model.explain(r.inputs, lx.LRP(), r.target) for r in requests]
     merged = together.merged(requests)
     whole = model.explain(merged.inputs, merged.method, merged.target)  # type: ignore[arg-type]
-    record = together.record(together.kind(requests[0]), requests)  # type: ignore[arg-type]
+    record = together.record(together.key(requests[0]), requests)  # type: ignore[arg-type]
     together.learn(record, requests, alone, whole)
     assert record.layout is not None
-    parts = together.parted(whole, requests, record.layout)
+    parts = together.split(whole, requests, record.layout)
     assert [part.warnings for part in parts] == [e.warnings for e in alone]
     assert [bool(part.warnings) for part in parts] == [False, True, True]
 

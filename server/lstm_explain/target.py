@@ -174,7 +174,7 @@ def weights_of_sample(weights: npt.NDArray[Any], axis: int, sample: int) -> npt.
     return alone
 
 
-def of_samples(target: Target, rows: npt.NDArray[np.intp]) -> Target:
+def of_samples(target: Target, rows: slice | npt.NDArray[np.intp]) -> Target:
     """The target of these samples alone; its index and contrast hold one position per sample."""
     index, contrast = (None if at is None else np.asarray(at)[rows] for at in (target.index, target.contrast))
     return replace(target, index=index, contrast=contrast)

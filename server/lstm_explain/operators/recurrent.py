@@ -178,7 +178,12 @@ class Recurrent(ABC):
         named, batch_first, kind = self.named, self.batch_first, self.out_dtype
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
-            ran = [runs[0](x, states[0])] if len(runs) == 1 else _both(lambda d: runs[d](x, states[d]), lens)
+            if len(runs) > 1 and side_by_side(lens):
+                ran = in_threads(lambda d: runs[d](x, states[d]), range(2))
+            else:
+                ran = []
+                for of_direction, state in zip(runs, states, strict=True):
+                    ran.append(of_direction(x, state))
             outputs: dict[str, Array] = {}
             for slot, name in named:
                 if slot == 0:
@@ -242,7 +247,12 @@ class Recurrent(ABC):
                 r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
                 return backs[d](tapes[d], r_y, [self._end(e, d, lens, dtype) for e in ends])
 
-            parts = [of_direction(0)] if len(backs) == 1 else _both(of_direction, lens)
+            if len(backs) > 1 and side_by_side(lens):
+                parts = in_threads(of_direction, range(2))
+            else:
+                parts = []
+                for d in range(len(backs)):
+                    parts.append(of_direction(d))
             inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
             for slot, at in states:
                 inputs[slot] = _stack([p[at] for p in parts], axis=0)
@@ -293,9 +303,9 @@ class Recurrent(ABC):
         return np.array(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None], dtype, order="C")
 
 
-def _both(work: Callable[[int], T], lens: Lengths) -> list[T]:
-    """Of both directions, at once where the samples leave a thread idle."""
-    return in_threads(work, range(2)) if len(lens.parts) == 1 else [work(0), work(1)]
+def side_by_side(lens: Lengths) -> bool:
+    """Whether both directions run at once, since the samples leave a thread idle."""
+    return threads() > 1 and len(lens.parts) == 1
 
 
 def _writable(array: Array) -> Array:

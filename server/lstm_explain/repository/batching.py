@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import TargetError
-from lstm_explain.ledger import Ledger
-from lstm_explain.methods.base import Batching, Method
+from lstm_explain.methods.base import Batching
 from lstm_explain.model import Explanation, Model
-from lstm_explain.target import Target
+from lstm_explain.repository.request import ModelRequest
+from lstm_explain.target import Target, of_samples
 
 Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
@@ -33,18 +33,8 @@ PATIENCE = 8  # batches that may come to nothing before it is asked whether more
 MOST_KINDS = 256  # callers choose methods' parameters freely
 
 
-@dataclass(frozen=True, eq=False)
-class BatchableRequest:
-    """What one caller wants, in the engine's words. method: None for a prediction."""
-
-    inputs: Mapping[str, Array]
-    method: Method | None = None
-    target: Target = Target()  # noqa: RUF009 - frozen
-    capture: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
-class BatchedInputs:
+class BatchedOutputs:
     """By output, the axis of samples and that of time, where there are such."""
 
     samples: dict[str, int | None]
@@ -53,7 +43,7 @@ class BatchedInputs:
 
 @dataclass(frozen=True)
 class BatchKey:
-    """Requests with equal kinds may be one batch. manner: all but the shapes; a trial of one batch speaks for it."""
+    """Requests with equal keys may be one batch. manner: all but the shapes; one batch that was tried speaks for it."""
 
     manner: Hashable
     shapes: Hashable
@@ -61,12 +51,11 @@ class BatchKey:
 
 @dataclass
 class Record:
-    """What is known of batches of one kind. layout: None: none has been tried with success. refused: none is to be.
-
-    won, lost: batches that answered their requests, that came to nothing.
+    """What is known of the batches of one manner. layout: None until one has been tried with success. refused: there
+    are to be none. won, lost: batches that answered their requests, and that did not.
     """
 
-    layout: BatchedInputs | None = None
+    layout: BatchedOutputs | None = None
     refused: bool = False
     won: int = 0
     lost: int = 0
@@ -81,7 +70,7 @@ class RequestBatching:
     _known: dict[Hashable, Record] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def kind(self, request: BatchableRequest) -> BatchKey | None:
+    def key(self, request: ModelRequest) -> BatchKey | None:
         """None: the request runs alone."""
         target, method = request.target, request.method
         if request.capture or target.weights is not None or target.batch_axis is None:
@@ -96,15 +85,15 @@ class RequestBatching:
         return None if shapes is None or False in refused else BatchKey(manner, shapes)
 
     def samples(self, inputs: Mapping[str, Array]) -> int:
-        """Of inputs that have a kind."""
+        """Of the inputs of a request with a key."""
         name, array = next(iter(inputs.items()))
         return array.shape[self._batch_axis(name)]
 
-    def record(self, kind: BatchKey, requests: Sequence[BatchableRequest]) -> Record:
+    def record(self, key: BatchKey, requests: Sequence[ModelRequest]) -> Record:
         with self._lock:
             if len(self._known) >= MOST_KINDS:
                 self._known.clear()
-            return self._known.setdefault((kind.manner, self._ragged(requests)), Record())
+            return self._known.setdefault((key.manner, self._ragged(requests)), Record())
 
     def count(self, record: Record, *, won: bool) -> None:
         """What became of a batch. Where more is lost than won, it is the last one."""
@@ -112,7 +101,7 @@ class RequestBatching:
             record.won, record.lost = record.won + won, record.lost + (not won)
             record.refused = record.lost > max(PATIENCE, record.won)
 
-    def merged(self, requests: Sequence[BatchableRequest]) -> BatchableRequest:
+    def merged(self, requests: Sequence[ModelRequest]) -> ModelRequest:
         inputs = {name: self._joined(name, [r.inputs[name] for r in requests]) for name in requests[0].inputs}
         target, counts = requests[0].target, [self.samples(r.inputs) for r in requests]
         one = Target(
@@ -123,11 +112,9 @@ class RequestBatching:
             None,
             target.pre_activation,
         )
-        return BatchableRequest(inputs, requests[0].method, one)
+        return ModelRequest(inputs, requests[0].method, one)
 
-    def parted(
-        self, whole: Explanation, requests: Sequence[BatchableRequest], layout: BatchedInputs
-    ) -> list[Explanation]:
+    def split(self, whole: Explanation, requests: Sequence[ModelRequest], layout: BatchedOutputs) -> list[Explanation]:
         """The answer to each."""
         parts, start = [], 0
         for request in requests:
@@ -137,19 +124,19 @@ class RequestBatching:
         return parts
 
     def learn(
-        self, record: Record, requests: Sequence[BatchableRequest], alone: Sequence[Explanation], whole: Explanation
+        self, record: Record, requests: Sequence[ModelRequest], alone: Sequence[Explanation], whole: Explanation
     ) -> None:
         """From one batch computed both ways."""
         layout = self._layout(requests, alone, whole)
         problem = "outputs do not show where their samples lie" if layout is None else ""
         if layout is not None:
-            apart = max(map(_difference, self.parted(whole, requests, layout), alone))
+            apart = max(map(_difference, self.split(whole, requests, layout), alone))
             problem = "" if apart <= SAME else f"a batch differs by {apart:.1e} from its requests alone"
         if problem:
             log.info("%s: requests are not batched: %s", whole.method.name, problem)
         record.layout, record.refused = layout, bool(problem)
 
-    def _ragged(self, requests: Sequence[BatchableRequest]) -> bool:
+    def _ragged(self, requests: Sequence[ModelRequest]) -> bool:
         return len({self._length(r.inputs) for r in requests}) > 1
 
     def _shapes(self, inputs: Mapping[str, Array], padded: bool) -> Hashable | None:
@@ -174,7 +161,7 @@ class RequestBatching:
             arrays = [_lengthened(a, time, longest, self.padding[name]) for a in arrays]
         return np.concatenate(arrays, axis)
 
-    def _part(self, whole: Explanation, request: BatchableRequest, rows: slice, layout: BatchedInputs) -> Explanation:
+    def _part(self, whole: Explanation, request: ModelRequest, rows: slice, layout: BatchedOutputs) -> Explanation:
         length = self._length(request.inputs)
 
         def of_inputs(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -189,31 +176,16 @@ class RequestBatching:
         outputs = {
             n: _cut(a, {layout.samples[n]: rows, layout.time[n]: slice(length)}) for n, a in whole.outputs.items()
         }
-        ledger, target = whole.ledger, whole.target
-        share = Ledger(
-            ledger.inputs[rows],
-            ledger.initial_states[rows],
-            ledger.absorbed[rows],
-            ledger.residual[rows],
-            {node: absorbed[rows] for node, absorbed in ledger.by_node.items()},
-        )
-        own = Target(
-            target.output,
-            None if target.index is None else np.asarray(target.index)[rows],  # as used: one place a sample
-            target.batch_axis,
-            None if target.contrast is None else np.asarray(target.contrast)[rows],
-            target.weights,
-            target.pre_activation,
-        )
         return Explanation(
-            of_inputs(whole.relevance), outputs, whole.explained[rows], {}, share, whole.method, own,
+            of_inputs(whole.relevance), outputs, whole.explained[rows], {},
+            whole.ledger.take(rows), whole.method, of_samples(whole.target, rows),
             of_inputs(whole.standard_error), whole.explained_quantity,
             whole.findings_of(rows.start, rows.stop), whole.notes,
         )  # fmt: skip
 
     def _layout(
-        self, requests: Sequence[BatchableRequest], alone: Sequence[Explanation], whole: Explanation
-    ) -> BatchedInputs | None:
+        self, requests: Sequence[ModelRequest], alone: Sequence[Explanation], whole: Explanation
+    ) -> BatchedOutputs | None:
         """Where samples and time lie in the outputs, from the shapes that came; None where that is not to be told."""
         counts, lengths = [self.samples(r.inputs) for r in requests], [self._length(r.inputs) for r in requests]
         samples: dict[str, int | None] = {}
@@ -228,11 +200,11 @@ class RequestBatching:
                     time[name] = axis
                 elif any(n != extent for n in own):
                     return None
-        return BatchedInputs(samples, time)
+        return BatchedOutputs(samples, time)
 
     def _batch_axis(self, name: str) -> int:
         axis = self.model.axes[name].batch
-        assert axis is not None  # or the request has no kind
+        assert axis is not None  # or the request has no key
         return axis
 
     def _length(self, inputs: Mapping[str, Array]) -> int | None:

@@ -183,6 +183,7 @@ class Server:
         calls = Calls(self._metrics, access, background, TOLERANT)
         server = grpc.aio.server(interceptors=[calls], options=listening.options(settings))
         explainer = Explainer(
+            self._repository,
             Slots(settings.slots),
             self._metrics,
             background,
@@ -201,7 +202,7 @@ class Server:
         )
         methods = Methods(server)
         explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ExplanationServicer(self._repository, explainer, admission), methods
+            ExplanationServicer(explainer, admission), methods
         )
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(  # type: ignore[no-untyped-call]
             InferenceServicer(self._repository, explainer, admission, settings.required), methods
@@ -218,8 +219,8 @@ class Server:
 
     def _rehearse(self) -> None:
         """A few requests to each model that is in memory, which nobody counts."""
-        own = Explainer(Slots(1), FORGOTTEN, self._beside, self._settings.limits, board=self._board)
-        servicer = ExplanationServicer(self._repository, own, self._doors)
+        own = Explainer(self._repository, Slots(1), FORGOTTEN, self._beside, self._settings.limits, board=self._board)
+        servicer = ExplanationServicer(own, self._doors)
         loaded = [entry for entry in self._repository.snapshot if isinstance(entry, ServedModel)]
         for entry in loaded:
             self._metrics.expect("Explain", entry.name, entry.default_method.name)

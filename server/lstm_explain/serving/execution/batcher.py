@@ -1,7 +1,7 @@
-"""Requests of one kind that wait for a slot go in together: they are one batch, and one run of the engine.
+"""Requests with one batch key that wait for a slot run together: they are one batch, and one run of the engine.
 
-The first request of a kind leads: its thread waits for the slot, and whatever of the same kind comes meanwhile follows
-it. So nothing waits for company while a slot is free, unless the model's owner allows a delay.
+The first request with a key leads: its thread waits for the slot, and whatever comes with the same key meanwhile
+follows it. So nothing waits for company while a slot is free, unless the model's owner allows a delay.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from lstm_explain.cancellation import Cancelled, Timing
 from lstm_explain.errors import Error
-from lstm_explain.repository.batching import BatchableRequest, BatchKey
+from lstm_explain.repository.batching import BatchKey
+from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving.errors import TooLate
 from lstm_explain.serving.scheduling.admission import AT_WORK, WAITING, CallDeadline, PendingCall, Slots
@@ -23,7 +24,7 @@ from lstm_explain.serving.scheduling.admission import AT_WORK, WAITING, CallDead
 
 @dataclass(frozen=True)
 class BatchCapacity:
-    """What one batch may hold: samples, and by kind of cost what a run may cost. delay: seconds to wait for company."""
+    """What one batch may hold: samples, and by kind of cost what a run may cost. delay: seconds to wait for others."""
 
     samples: int
     costs: tuple[float, ...] = ()
@@ -32,26 +33,31 @@ class BatchCapacity:
 
 @dataclass(frozen=True)
 class RequestLoad:
-    """What a request brings. costs: of one sample, in the order of Room's."""
+    """What a request brings. costs: of one sample, in the order of BatchCapacity's."""
 
     samples: int
     costs: tuple[float, ...] = ()
 
 
-class Job:
-    """One request on its way. Its own thread takes `answer`, or raises `error`, once it is done.
+ALONE = BatchCapacity(1), RequestLoad(1)
 
-    kind: jobs of the same may run together; None: it runs alone. asked, began: time.time_ns(). answer: an Explanation,
-    or the outputs of a prediction. parts: of the run that answered it. company: requests in that run. units: of work,
-    see Limits.check. short: over in next to no time. heavy: takes much memory. most_bytes: what a loop may keep.
-    most_samples: on which the model may be run.
+
+class Job:
+    """One request on its way, and its answer. Its own thread takes `answer`, or raises `error`, once it is done.
+
+    request, capacity, load: there once it is read. key: jobs with equal keys may run together; None: it runs alone.
+    asked, began: time.time_ns(). answer: an Explanation, or the outputs of a prediction. parts: of the run that
+    answered it. company: requests in that run. units: of work, see Limits.check. short: takes next to no time. heavy:
+    takes much memory. most_bytes: what a loop may keep. most_samples: on which the model may be run.
     """
 
-    request: BatchableRequest
+    request: ModelRequest
 
     def __init__(self, served: ServedModel, call: PendingCall, most_seconds: float | None = None) -> None:
         self.served, self._call = served, call
-        self.kind: BatchKey | None = None
+        self.is_read = False
+        self.key: BatchKey | None = None
+        self.capacity, self.load = ALONE
         self.deadline = CallDeadline(call, most_seconds)
         self.asked, self.began = time.time_ns(), 0
         self.parts: dict[str, Timing] = {}
@@ -98,24 +104,24 @@ class Job:
 class Group:
     """Jobs that will run together, the leader first."""
 
-    room: BatchCapacity
+    capacity: BatchCapacity
     jobs: list[Job] = field(default_factory=list)
     samples: int = 0
     costs: tuple[float, ...] = ()
     full: threading.Event = field(default_factory=threading.Event)
 
-    def add(self, job: Job, load: RequestLoad) -> None:
+    def add(self, job: Job) -> None:
         self.jobs.append(job)
-        self.samples += load.samples
-        self.costs = self._costliest(load)
-        if self.samples >= self.room.samples:
+        self.samples += job.load.samples
+        self.costs = self._costliest(job.load)
+        if self.samples >= self.capacity.samples:
             self.full.set()
 
     def takes(self, load: RequestLoad) -> bool:
         """Each sample may cost as much as the costliest: shorter sequences take the memory of the longest."""
         samples = self.samples + load.samples
-        costs = zip(self._costliest(load), self.room.costs, strict=True)
-        return samples <= self.room.samples and all(samples * cost <= most for cost, most in costs)
+        costs = zip(self._costliest(load), self.capacity.costs, strict=True)
+        return samples <= self.capacity.samples and all(samples * cost <= most for cost, most in costs)
 
     def _costliest(self, load: RequestLoad) -> tuple[float, ...]:
         return tuple(map(max, self.costs or load.costs, load.costs))
@@ -137,52 +143,57 @@ def check_callers_wait(jobs: Iterable[Job]) -> None:
         raise Cancelled(over)
 
 
-class Batcher:
-    """work: answers jobs, several only if they are of one kind."""
+class Runs(Protocol):
+    """Answers jobs: one, or several of one batch key."""
 
-    def __init__(self, work: Callable[[list[Job]], None]) -> None:
-        self._work = work
+    def alone(self, job: Job) -> None: ...
+
+    def together(self, jobs: list[Job]) -> None: ...
+
+
+class Batcher:
+    """runs: what answers the jobs."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
         self._lock = threading.Lock()
         self._open: dict[Hashable, Group] = {}
 
-    def do(self, job: Job, room: BatchCapacity, load: RequestLoad, slots: Slots) -> None:
+    def do(self, job: Job, slots: Slots) -> None:
         """Returns when the job is settled. Raises TooLate. slots: where the run takes its own, if this job leads it."""
-        if job.kind is None:
-            self._alone(job, slots)
+        if job.key is not None:
+            key = (id(job.served), job.key)
+            group = self._join(job, key)
+            if group.jobs[0] is job:
+                self._lead(group, key, slots)
+            else:
+                job.wait()
             return
-        key = (id(job.served), job.kind)
-        group = self._join(job, key, room, load)
-        if group.jobs[0] is job:
-            self._lead(group, key, slots)
-        else:
-            job.wait()
-
-    def _alone(self, job: Job, slots: Slots) -> None:
         taken = slots.take(job.deadline.left())
         try:
             job.begin()
             if not taken:
                 job.error = job.error or TooLate(f"the deadline passed {WAITING}")
             if job.error is None:
-                self._work([job])
+                self._runs.alone(job)
         finally:
             if taken:
                 slots.give_back()
 
-    def _join(self, job: Job, key: Hashable, room: BatchCapacity, load: RequestLoad) -> Group:
+    def _join(self, job: Job, key: Hashable) -> Group:
         with self._lock:
             group = self._open.get(key)
-            if group is None or not group.takes(load):
-                group = self._open[key] = Group(room)
+            if group is None or not group.takes(job.load):
+                group = self._open[key] = Group(job.capacity)
             else:
                 job.follow()
-            group.add(job, load)
+            group.add(job)
             return group
 
     def _lead(self, group: Group, key: Hashable, slots: Slots) -> None:
-        if group.room.delay:
+        if group.capacity.delay:
             left = group.jobs[0].deadline.left()
-            group.full.wait(min(group.room.delay, math.inf if left is None else left))
+            group.full.wait(min(group.capacity.delay, math.inf if left is None else left))
         while not (taken := slots.take(group.left())) and group.left() != 0.0:
             pass  # somebody with more patience has joined meanwhile
         jobs: list[Job] = []
@@ -192,7 +203,7 @@ class Batcher:
                 job.begin()
             waiting = [job for job in jobs if job.error is None]
             if waiting and taken:
-                self._work(waiting)
+                self._runs.together(waiting)
         finally:
             if taken:
                 slots.give_back()

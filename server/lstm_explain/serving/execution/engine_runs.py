@@ -1,4 +1,4 @@
-"""What happens in a slot: jobs are answered by the engine, each by a run of its own or several by one."""
+"""What happens in a slot: the engine answers jobs, each by a run of its own or several by one."""
 
 from __future__ import annotations
 
@@ -7,101 +7,112 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lstm_explain.cancellation import FORWARD, Cancelled, CancelScope, Deferred, Timing, cancel_scope
+from lstm_explain.cancellation import FORWARD, Cancelled, CancelScope, Deferred, cancel_scope
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.model import Explanation
-from lstm_explain.repository.batching import BatchableRequest, BatchedInputs, Record, RequestBatching
+from lstm_explain.repository.batching import BatchedOutputs, Record, RequestBatching
 from lstm_explain.serving.execution.batcher import Job, check_callers_wait
 from lstm_explain.serving.observability.metrics import Metrics
 from lstm_explain.serving.shared_board import SharedBoard
 
 log = logging.getLogger(__name__)
 
-PREDICTION = "predict"  # beside the methods' names in the metrics
+PREDICTION = "predict"  # stands next to the methods' names in the metrics
 
 
 class EngineRuns:
-    """Call it with jobs, several only if they are of one kind; each is settled then. What fails as a batch is run one
-    by one, so a request that is wrong is told so, and the others are answered.
+    """Settles jobs. Those that fail as a batch run one by one, so only a request that is wrong is refused.
 
     board: where runs are marked while they go on.
     """
 
     def __init__(self, metrics: Metrics, board: SharedBoard) -> None:
-        self._metrics = metrics
-        self._board = board
+        self.metrics = metrics
+        self.board = board
 
-    def brief(self, job: Job) -> None:
-        """One job that is to be over in next to no time. Raises watch.Later, the job not settled, if it is not."""
-        self._alone(job, brief=True)
+    def alone(self, job: Job, *, brief: bool = False) -> None:
+        """Runs the engine on one job. brief: raises Deferred, the job not settled, if the work may take long."""
+        request, model = job.request, job.served.model
+        with _Run(self, job, job.deadline, brief=brief) as run:
+            if request.method is None:
+                with FORWARD:
+                    run.answer = model.predict(request.inputs)
+            else:
+                run.answer = model.explain(request.inputs, request.method, request.target, request.capture)
+        job.parts, job.company = run.scope.parts, 1
+        job.answer, job.error = run.answer, run.error
+        if run.error is None:
+            job.served.latency.saw(request.method, job.units, run.seconds)
 
-    def __call__(self, jobs: list[Job]) -> None:
-        request_batching, kind = jobs[0].served.request_batching, jobs[0].kind
-        if len(jobs) == 1 or request_batching is None or kind is None:
+    def together(self, jobs: list[Job]) -> None:
+        """Runs the engine on several jobs of one batch key, as one batch where that is known to give what each gives
+        alone.
+        """
+        request_batching, key = jobs[0].served.request_batching, jobs[0].key
+        if len(jobs) == 1 or request_batching is None or key is None:
             self._one_by_one(jobs)
             return
-        requests = [job.request for job in jobs]
-        record = request_batching.record(kind, requests)
-        if record.refused or (
-            record.layout is not None and not self._joint(jobs, request_batching, record, record.layout)
-        ):
+        record = request_batching.record(key, [job.request for job in jobs])
+        if record.refused:
             self._one_by_one(jobs)
         elif record.layout is None:
             self._try(jobs, request_batching, record)
+        elif not self._joint(jobs, request_batching, record, record.layout):
+            self._one_by_one(jobs)
+
+    def _one_by_one(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self.alone(job)
+            job.finish()  # nobody but this thread waits for the rest
 
     def _try(self, jobs: list[Job], request_batching: RequestBatching, record: Record) -> None:
-        """Both ways; the callers get what their requests gave alone."""
+        """Answers the callers one by one, and compares a batch with that."""
         self._one_by_one(jobs)
         requests, alone = [job.request for job in jobs], [job.answer for job in jobs]
         if not all(isinstance(answer, Explanation) for answer in alone):
             return
-        whole, _ = self._run(jobs[0], lambda: request_batching.merged(requests), jobs[0].deadline)
-        if isinstance(whole, Explanation):
-            request_batching.learn(record, requests, alone, whole)
+        run = self._batch(jobs, request_batching, jobs[0].deadline)
+        if isinstance(run.answer, Explanation):
+            request_batching.learn(record, requests, alone, run.answer)
         else:
             request_batching.count(record, won=False)
 
-    def _one_by_one(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self._alone(job)
-            job.finish()  # nobody waits for what is left to do, but the thread that does it
-
-    def _alone(self, job: Job, *, brief: bool = False) -> None:
-        request = job.request
-        began = time.perf_counter()
-        came, job.parts = self._run(job, lambda: request, job.deadline, brief=brief)
-        job.company = 1
-        if isinstance(came, BaseException):
-            job.error = came
-        else:
-            job.answer = came
-            job.served.latency.saw(request.method, job.units, time.perf_counter() - began)
-
-    def _joint(self, jobs: list[Job], request_batching: RequestBatching, record: Record, layout: BatchedInputs) -> bool:
+    def _joint(
+        self, jobs: list[Job], request_batching: RequestBatching, record: Record, layout: BatchedOutputs
+    ) -> bool:
         """Whether one run has answered all of them."""
-        requests = [job.request for job in jobs]
-        whole, parts = self._run(jobs[0], lambda: request_batching.merged(requests), lambda: check_callers_wait(jobs))
-        if isinstance(whole, Exception) and all(job.deadline.over("") for job in jobs):
+        run = self._batch(jobs, request_batching, lambda: check_callers_wait(jobs))
+        if run.error is not None and all(job.deadline.over("") for job in jobs):
             for job in jobs:
-                job.error = job.deadline.over("during the work") or whole
+                job.error = job.deadline.over("during the work") or run.error
             return True
-        if not isinstance(whole, Explanation):
+        if not isinstance(run.answer, Explanation):
             return False
         request_batching.count(record, won=True)
-        for job, answer in zip(jobs, request_batching.parted(whole, requests, layout), strict=True):
-            job.answer, job.parts, job.company = answer, parts, len(jobs)
-        self._metrics.request_batching.observe(len(jobs))
+        parts = request_batching.split(run.answer, [job.request for job in jobs], layout)
+        for job, answer in zip(jobs, parts, strict=True):
+            job.answer, job.parts, job.company = answer, run.scope.parts, len(jobs)
+        self.metrics.request_batching.observe(len(jobs))
         return True
 
-    def _run(
-        self, job: Job, request: Callable[[], BatchableRequest], check: Callable[[], None], *, brief: bool = False
-    ) -> tuple[Any, dict[str, Timing]]:
-        """What the engine says, or the error, and where its time went. Stops between its steps where `check` raises.
+    def _batch(self, jobs: list[Job], request_batching: RequestBatching, check: Callable[[], None]) -> _Run:
+        with _Run(self, jobs[0], check) as run:
+            request = request_batching.merged([job.request for job in jobs])
+            assert request.method is not None  # or the requests have no key
+            run.answer = jobs[0].served.model.explain(request.inputs, request.method, request.target)
+        return run
 
-        job: the first of those that are answered. Raises watch.Later if the work is not as `brief` as it should be.
-        """
-        served, name, began, later = job.served, PREDICTION, time.perf_counter(), False
-        watch = CancelScope(
+
+class _Run:
+    """A context for one run of the engine, which stops between its steps where `check` raises.
+
+    job: the first of those that are answered. answer: for the work inside to set. error: why there is none. Deferred
+    goes on to the caller.
+    """
+
+    def __init__(self, runs: EngineRuns, job: Job, check: Callable[[], None], *, brief: bool = False) -> None:
+        self._runs, self._job = runs, job
+        self.scope = CancelScope(
             check,
             about=job.about,
             brief=brief,
@@ -109,31 +120,33 @@ class EngineRuns:
             most_samples=job.most_samples,
             compiled=job.deadline.extend,
         )
-        place = self._board.begin(served.mark)
-        try:
-            wanted = request()
-            name = PREDICTION if wanted.method is None else wanted.method.name
-            with cancel_scope(watch):
-                if wanted.method is None:
-                    with FORWARD:
-                        answer: Any = served.model.predict(wanted.inputs)
-                else:
-                    answer = served.model.explain(wanted.inputs, wanted.method, wanted.target, wanted.capture)
-            return answer, watch.parts
-        except Deferred:
-            later = True
-            raise
-        except Cancelled as stopped:
-            drop_tracebacks(stopped)
-            return stopped.cause, watch.parts
-        except Error as error:  # raised in the thread of whoever asked
+        self.answer: Any = None
+        self.error: Exception | None = None
+        self.seconds = 0.0
+
+    def __enter__(self) -> _Run:
+        self._began = time.perf_counter()
+        self._place = self._runs.board.begin(self._job.served.mark)
+        self._watching = cancel_scope(self.scope)
+        self._watching.__enter__()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> bool:
+        self._watching.__exit__()
+        self._runs.board.end(self._place)
+        if isinstance(error, Deferred):
+            return False
+        self.seconds = time.perf_counter() - self._began
+        metrics, method = self._runs.metrics, self._job.request.method
+        metrics.engine[self._job.served.name, PREDICTION if method is None else method.name].observe(self.seconds)
+        for part, timing in self.scope.parts.items():
+            metrics.parts[part].observe(timing.seconds)
+        if isinstance(error, Cancelled):
+            drop_tracebacks(error)
+            self.error = error.cause
+        elif isinstance(error, Error):  # raised in the thread of whoever asked
             drop_tracebacks(error)  # the engine's arrays must not wait for that
-            return error, watch.parts
-        except Exception as error:  # logged there, too
-            return error, watch.parts
-        finally:
-            self._board.end(place)
-            if not later:
-                self._metrics.engine[served.name, name].observe(time.perf_counter() - began)
-                for kind, done in watch.parts.items():
-                    self._metrics.parts[kind].observe(done.seconds)
+            self.error = error
+        elif isinstance(error, Exception):  # logged there, too
+            self.error = error
+        return self.error is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from functools import partial
 
@@ -14,7 +14,6 @@ from lstm_explain.serving import stream
 from lstm_explain.serving.calls import Malformed, received
 from lstm_explain.serving.errors import internal, status_of
 from lstm_explain.serving.execution.explainer import Explainer
-from lstm_explain.serving.models.manager import ModelManager
 from lstm_explain.serving.observability import tracing
 from lstm_explain.serving.observability.tracing import Span
 from lstm_explain.serving.scheduling.admission import Admission, PendingCall
@@ -28,31 +27,28 @@ log = logging.getLogger(__name__)
 class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
     """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
 
-    def __init__(self, repository: ModelManager, explainer: Explainer, admission: Admission) -> None:
-        self._repository = repository
+    def __init__(self, explainer: Explainer, admission: Admission) -> None:
         self._explainer = explainer
-        self._doors = admission
+        self._admission = admission
 
     async def Explain(self, request: pb.ExplainRequest, call: PendingCall) -> pb.ExplainResponse:  # noqa: N802
-        with self._doors.calls:
+        with self._admission.calls:
             return await self._answer(request, call)
 
     async def ExplainStream(  # noqa: N802
         self, requests: AsyncIterator[pb.ExplainStreamRequest], call: PendingCall
     ) -> AsyncGenerator[pb.ExplainStreamResponse, None]:
-        with self._doors.streams:
-            admission, work = self._doors, partial(self._item, call=call, span=tracing.current())
+        with self._admission.streams:
+            admission, work = self._admission, partial(self._item, call=call, span=tracing.current())
             async with aclosing(
                 stream.answers(requests, work, admission.window, places=admission.places, streams=admission.streams)
             ) as answers:
                 async for answer in answers:
                     yield answer
 
-    async def _answer(self, request: pb.ExplainRequest, call: PendingCall) -> pb.ExplainResponse:
-        served = await self._explainer.found(self._repository, request.model, request.version, call)
-        return await self._explainer.explain(
-            served, partial(to_query, request, served), from_answer, call, received.get()
-        )
+    def _answer(self, request: pb.ExplainRequest, call: PendingCall) -> Awaitable[pb.ExplainResponse]:
+        read, size = partial(to_query, request), received.get()
+        return self._explainer.answer(request.model, request.version, read, from_answer, call, size)
 
     async def _item(
         self, item: pb.ExplainStreamRequest | Malformed, call: PendingCall, span: Span

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -27,8 +27,8 @@ from lstm_explain.serving.wire.inference import (
     from_prediction,
     to_index,
     to_inference_query,
-    to_inputs,
     to_model_metadata,
+    to_prediction_query,
     wants_explanation,
 )
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
@@ -53,7 +53,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self._required = required
         self._repository = repository
         self._explainer = explainer
-        self._doors = admission
+        self._admission = admission
 
     async def ServerLive(self, request: pb.ServerLiveRequest, call: PendingCall) -> pb.ServerLiveResponse:  # noqa: N802
         return pb.ServerLiveResponse(live=True)
@@ -79,14 +79,14 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return to_model_metadata(card, snapshot.models[card.name].values())
 
     async def ModelInfer(self, request: pb.ModelInferRequest, call: PendingCall) -> pb.ModelInferResponse:  # noqa: N802
-        with self._doors.calls:
+        with self._admission.calls:
             return await self._answer(request, call)
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest], call: PendingCall
     ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
-        with self._doors.streams:
-            admission, work = self._doors, partial(self._item, call=call, span=tracing.current())
+        with self._admission.streams:
+            admission, work = self._admission, partial(self._item, call=call, span=tracing.current())
             coming = stream.answers(
                 requests, work, admission.window, in_order=True, places=admission.places, streams=admission.streams
             )
@@ -120,14 +120,11 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self._repository.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
-    async def _answer(self, request: pb.ModelInferRequest, call: PendingCall) -> pb.ModelInferResponse:
-        served = await self._explainer.found(self._repository, request.model_name, request.model_version, call)
-        if wants_explanation(request):
-            read = partial(to_inference_query, request, served)
-            write = partial(from_inference_answer, request)
-            return await self._explainer.explain(served, read, write, call, received.get())
-        written = partial(from_prediction, request, served)
-        return await self._explainer.predict(served, partial(to_inputs, request, served), written, call, received.get())
+    def _answer(self, request: pb.ModelInferRequest, call: PendingCall) -> Awaitable[pb.ModelInferResponse]:
+        explains = wants_explanation(request)
+        read = partial(to_inference_query if explains else to_prediction_query, request)
+        write = partial(from_inference_answer if explains else from_prediction, request)
+        return self._explainer.answer(request.model_name, request.model_version, read, write, call, received.get())
 
     async def _item(self, request: pb.ModelInferRequest, call: PendingCall, span: Span) -> pb.ModelStreamInferResponse:
         with self._explainer.item("ModelStreamInfer", span) as record:

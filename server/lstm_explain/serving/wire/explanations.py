@@ -10,22 +10,23 @@ import numpy as np
 from lstm_explain.inputs import probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.model import Explanation
+from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import ServedModel
-from lstm_explain.serving.execution.explainer import ExplainQuery, ExplainResult
+from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.wire.methods import default_method, from_method, to_method
 from lstm_explain.serving.wire.targets import default_target, from_target, to_target
 from lstm_explain.serving.wire.tensors import Array, to_arrays, to_fields
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 
-def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> ExplainQuery:
-    """Raises InputError, MethodError, TargetError."""
-    target = None
+def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> ModelRequest:
+    """The request with the model's defaults filled in. Raises InputError, MethodError, TargetError."""
+    target = served.default_target
     if request.HasField("target"):
         target = to_target(request.target, served.default_target, served.model.outputs)
-    return ExplainQuery(
+    return ModelRequest(
         inputs=to_arrays(request.inputs, "inputs"),
-        method=to_method(request.method) if request.HasField("method") else None,
+        method=to_method(request.method) if request.HasField("method") else served.default_method,
         target=target,
         capture=tuple(request.capture),
     )
@@ -44,8 +45,8 @@ def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainReq
     )
 
 
-def from_answer(answer: ExplainResult) -> explanation_pb2.ExplainResponse:
-    return from_explanation(answer.explanation, answer.served.name, str(answer.served.version), answer.tokens)
+def from_answer(job: Job) -> explanation_pb2.ExplainResponse:
+    return from_explanation(job.answer, job.served.name, str(job.served.version), job.request.tokens)
 
 
 def from_explanation(

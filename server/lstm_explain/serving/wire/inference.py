@@ -25,10 +25,12 @@ import numpy.typing as npt
 
 from lstm_explain.errors import Error, InputError, MethodError, TargetError
 from lstm_explain.methods import Method
+from lstm_explain.model import Explanation
+from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import Card, ServedModel
 from lstm_explain.repository.text_notation import method_from_text, parse_target, parse_value
 from lstm_explain.serving.errors import short
-from lstm_explain.serving.execution.explainer import ExplainQuery, ExplainResult
+from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Ready, Unloaded
 from lstm_explain.serving.wire.inference_tensors import add_outputs, to_arrays, to_metadata
 from lstm_explain.serving.wire.models import version_of
@@ -56,13 +58,13 @@ def wants_explanation(request: pb.ModelInferRequest) -> bool:
     return False
 
 
-def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> ExplainQuery:
-    """Raises InputError, MethodError, TargetError."""
+def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> ModelRequest:
+    """The request with the model's defaults filled in. Raises InputError, MethodError, TargetError."""
     values = {_rest(key): _value(key, p) for key, p in request.parameters.items() if key.startswith(PREFIX)}
-    query = ExplainQuery(
+    query = ModelRequest(
         inputs=to_arrays(request),
-        method=_method(_value(EXPLAIN, request.parameters[EXPLAIN]), values),
-        target=_target(values, served),
+        method=_method(_value(EXPLAIN, request.parameters[EXPLAIN]), values) or served.default_method,
+        target=_target(values, served) or served.default_target,
     )
     given = [name for name, array in query.inputs.items() if array.dtype == object]
     explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in given)]
@@ -73,13 +75,17 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Ex
     return query
 
 
-def to_inputs(request: pb.ModelInferRequest, served: ServedModel) -> dict[str, Array]:
-    """What a prediction takes. Raises InputError."""
+def to_prediction_query(request: pb.ModelInferRequest, served: ServedModel) -> ModelRequest:
+    """Raises InputError."""
     _check_outputs(request, served.model.outputs)
-    return to_arrays(request)
+    return ModelRequest(to_arrays(request))
 
 
-def from_prediction(
+def from_prediction(request: pb.ModelInferRequest, job: Job) -> pb.ModelInferResponse:
+    return _response(request, job.served, job.answer)
+
+
+def _response(
     request: pb.ModelInferRequest, served: ServedModel, outputs: Mapping[str, Array]
 ) -> pb.ModelInferResponse:
     """The answer with the outputs that the request asks for, in its own form: raw or typed."""
@@ -89,19 +95,20 @@ def from_prediction(
     return response
 
 
-def from_inference_answer(request: pb.ModelInferRequest, answer: ExplainResult) -> pb.ModelInferResponse:
+def from_inference_answer(request: pb.ModelInferRequest, job: Job) -> pb.ModelInferResponse:
     """As `from_prediction`, with the explanation. The ledger comes only where it is asked for."""
-    explanation, ledger = answer.explanation, answer.explanation.ledger
+    explanation: Explanation = job.answer
+    ledger = explanation.ledger
     outputs = {
         **explanation.outputs,
         **{RELEVANCE + name: array for name, array in explanation.relevance.items()},
         EXPLAINED: explanation.explained,
         **{STANDARD_ERROR + name: array for name, array in explanation.standard_error.items()},
-        **{TOKENS + name: array for name, array in answer.tokens.items()},
+        **{TOKENS + name: array for name, array in job.request.tokens.items()},
     }
     if request.outputs:
         outputs |= {LEDGER + part: getattr(ledger, part) for part in LEDGER_PARTS}
-    response = from_prediction(request, answer.served, outputs)
+    response = _response(request, job.served, outputs)
     response.parameters[WARNINGS].string_param = json.dumps(explanation.warnings, ensure_ascii=False)
     response.parameters[QUANTITY].string_param = explanation.explained_quantity
     return response

@@ -1,0 +1,29 @@
+"""A request to a model, from its message to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+from lstm_explain.methods.base import Method
+from lstm_explain.target import Target
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(eq=False)
+class ModelRequest:
+    """What one caller asks of a model.
+
+    inputs: text as object arrays of str, until it becomes tokens. method: None for a prediction. tokens: by text input,
+    the tokens in the shape of the input's relevance, as an object array of str.
+    """
+
+    inputs: Mapping[str, Array]
+    method: Method | None = None
+    target: Target = Target()  # noqa: RUF009 - frozen
+    capture: tuple[str, ...] = ()
+    tokens: dict[str, Array] = field(default_factory=dict)
