@@ -7,10 +7,10 @@ one in each language.
 
 from __future__ import annotations
 
-from scripts.generate_methods import docs, go, page, python
+from scripts.generate_methods import docs, go, page, python, rust, typescript
 from scripts.generate_methods.description import read
 
-TEMPLATES = (python, go, page, docs)
+TEMPLATES = (python, go, rust, typescript, page, docs)
 
 
 def generated() -> dict[str, str]:

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proto::{self, method, rule};
-use crate::{array::Array, target::Target};
+use crate::{array::Array, method::Method, proto, target::Target};
 
 /// A request for one explanation.
 ///
@@ -43,7 +42,7 @@ impl Explain {
     }
 
     /// How to compute relevance. Default: the default of the model (model.yaml), otherwise LRP.
-    pub fn method(mut self, method: impl Into<method::Method>) -> Self {
+    pub fn method(mut self, method: impl Into<Method>) -> Self {
         self.message.method = Some(proto::Method { method: Some(method.into()) });
         self
     }
@@ -74,34 +73,3 @@ impl Explain {
         self
     }
 }
-
-macro_rules! methods {
-    ($($method:ident),*) => {$(
-        impl From<proto::$method> for method::Method {
-            fn from(method: proto::$method) -> Self {
-                method::Method::$method(method)
-            }
-        }
-    )*};
-}
-methods!(
-    Lrp,
-    Gradient,
-    GradientTimesInput,
-    IntegratedGradients,
-    SmoothGrad,
-    Occlusion,
-    ShapleySampling,
-    ContextualDecomposition
-);
-
-macro_rules! rules {
-    ($($rule:ident),*) => {$(
-        impl From<rule::$rule> for proto::Rule {
-            fn from(rule: rule::$rule) -> Self {
-                proto::Rule { rule: Some(rule::Rule::$rule(rule)) }
-            }
-        }
-    )*};
-}
-rules!(Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox);

@@ -25,6 +25,7 @@ mod error;
 mod explain;
 mod explanation;
 mod import;
+mod method;
 mod retry;
 mod target;
 
@@ -36,11 +37,8 @@ pub use error::{Error, ErrorKind};
 pub use explain::Explain;
 pub use explanation::{Explanation, Ledger};
 pub use import::Import;
-pub use proto::{
-    Composite, ContextualDecomposition, Gradient, GradientTimesInput, IntegratedGradients, Lrp, ModelDetail,
-    ModelState, ModelSummary, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, method::Method,
-    rule,
-};
+pub use method::*;
+pub use proto::{ModelDetail, ModelState, ModelSummary};
 pub use target::Target;
 pub use tonic::{Code, Status};
 

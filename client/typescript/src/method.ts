@@ -1,90 +1,220 @@
-/** The methods as types. For a parameter that is omitted, the server uses its default. */
+// Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
+
+/** The methods as types. A parameter that is left out takes the server's default. */
 
 import { InvalidRequest } from "./errors.js";
-import * as wire from "./generated/lstm_explain/v1/method.js";
+import type * as wire from "./generated/lstm_explain/v1/method.js";
+import { choice, chosen, mapped, whole } from "./parameters.js";
 import { allFromWire, allToWire, type TensorLike } from "./tensor.js";
 
-/** The value of absent inputs, by name. The default is zero. */
+/** Tensors by the name of an input. */
 export type Baseline = Record<string, TensorLike>;
-/**
- * How a gate and its signal share the relevance of their product; with the default "all", the signal receives all of
- * it.
- */
-export type ProductRule = "all" | "half" | "prop" | "abs";
 
-/** Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, 2019). */
-export interface Lrp {
-  name: "lrp";
-  productRule?: ProductRule;
-  /** The stabiliser. Must not be negative. Default: 0.001. */
-  epsilon?: number;
-  /**
-   * The share of the relevance of bias and stabiliser that is distributed to the inputs of a sum, in [0, 1]. Default:
-   * 0.
-   */
-  biasFactor?: number;
-  /** Different rules for some dense and convolutional layers. */
-  composite?: Composite;
-}
 /**
- * Rules by the name of a node, of an operator (`Gemm`) or of a kind of layer (`dense`, `convolution`); `first` is for
- * the layers that read the input.
+ * How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
+ * - "all": "Signal takes all": the signal receives all relevance, the gate none. The default.
+ * - "half": Gate and signal receive one half each.
+ * - "prop": Gate and signal share relevance in proportion to their values.
+ * - "abs": Gate and signal share relevance in proportion to their absolute values.
+ */
+export type ProductRule = (typeof PRODUCT_RULE_WORDS)[number];
+const PRODUCT_RULE_WORDS = ["all", "half", "prop", "abs"] as const;
+
+/**
+ * The quantity whose change Occlusion measures.
+ * - "score": The explained value. The default.
+ * - "probability": The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.
+ */
+export type Quantity = (typeof QUANTITY_WORDS)[number];
+const QUANTITY_WORDS = ["score", "probability"] as const;
+
+/**
+ * The parts of the input that receive Shapley values.
+ * - "steps": Time steps. The default.
+ * - "features": Features, each over all time steps.
+ * - "cells": Every feature of every time step.
+ */
+export type Players = (typeof PLAYERS_WORDS)[number];
+const PLAYERS_WORDS = ["steps", "features", "cells"] as const;
+
+/**
+ * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
+ * `Lrp.epsilon`.
  */
 export interface Composite {
+  /**
+   * The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
+   * `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the kind.
+   */
   rules: Record<string, Rule>;
+  /** The rule for layers that read the input before any other layer does. */
   first?: Rule;
 }
-/** The share of the relevance of a layer's output that an input receives. */
-export type Rule =
-  | { name: "epsilon"; epsilon?: number }
-  | { name: "gamma"; gamma?: number }
-  | { name: "zPlus" }
-  | { name: "alphaBeta"; alpha?: number; beta?: number }
-  | { name: "flat" }
-  | { name: "zBox"; low: number; high: number };
+
+/** Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1). */
+export interface Lrp {
+  name: "lrp";
+  /**
+   * How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114). Default:
+   * "all".
+   */
+  productRule?: ProductRule;
+  /** The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001. */
+  epsilon?: number;
+  /**
+   * The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
+   * Default: 0, so that bias and stabiliser absorb it.
+   */
+  biasFactor?: number;
+  /** Different rules for some dense and convolutional layers. Default: none. */
+  composite?: Composite;
+}
+
 /** Partial derivatives of the explained value. */
 export interface Gradient {
   name: "gradient";
 }
+
 /** Partial derivatives times the input. */
 export interface GradientTimesInput {
   name: "gradientTimesInput";
 }
-/** Gradients averaged along the line from a baseline to the input, in `steps` (50) points. */
+
+/** Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017). */
 export interface IntegratedGradients {
   name: "integratedGradients";
+  /** Number of points on the line. Default: 50. */
   steps?: number;
+  /**
+   * The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
+   * broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
+   * ids, the tokens whose embeddings are the starting point.
+   */
   baseline?: Baseline;
 }
-/** Gradients averaged over `samples` (25) copies with `noise` (0.1: a share of the input's range). */
+
+/** Gradients averaged over noisy copies of the input (Smilkov et al. 2017). */
 export interface SmoothGrad {
   name: "smoothGrad";
+  /** Number of noisy copies. Default: 25. */
   samples?: number;
+  /** Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1. */
   noise?: number;
+  /** Seed of the random number generator. Default: 0. */
   seed?: number | bigint;
 }
-/** How much the explained value decreases when the baseline replaces `window` (1) time steps. */
+
+/** How much the explained value decreases when a baseline replaces a window of time steps. */
 export interface Occlusion {
   name: "occlusion";
+  /** Number of time steps that are replaced together. Default: 1. */
   window?: number;
+  /**
+   * The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
+   */
   baseline?: Baseline;
   /** The quantity whose decrease is measured. Default: "score". */
-  of?: "score" | "probability";
+  of?: Quantity;
 }
-/** Shapley values, estimated over `permutations` (25) random permutations. */
+
+/** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
 export interface ShapleySampling {
   name: "shapleySampling";
+  /** Number of permutations. Default: 25. */
   permutations?: number;
+  /** Seed of the random number generator. Default: 0. */
   seed?: number | bigint;
+  /**
+   * The value of absent players: one tensor per input, by name, that is broadcast to the shape of the input. The
+   * default is zero.
+   */
   baseline?: Baseline;
   /** The players. Default: "steps". */
-  over?: "steps" | "features" | "cells";
+  over?: Players;
 }
-/** Contextual decomposition of LSTMs (Murdoch et al. 2018). */
+
+/** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453). */
 export interface ContextualDecomposition {
   name: "contextualDecomposition";
 }
-/** How to compute relevance. */
+
+/**
+ * The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
+ */
+export type Rule =
+  // x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58).
+  | { name: "epsilon"; epsilon?: number }
+  // As Epsilon, but contributions with the sign of the output are increased by the factor gamma (Montavon et al. 2019,
+  // section 10.2.3).
+  | { name: "gamma"; gamma?: number }
+  // Uses positive contributions only (Montavon et al. 2017, equation 12).
+  | { name: "zPlus" }
+  // alpha times the positive share minus beta times the negative share (Bach et al. 2015, equation 60).
+  | { name: "alphaBeta"; alpha?: number; beta?: number }
+  // Distributes relevance in equal shares (Lapuschkin et al. 2019).
+  | { name: "flat" }
+  // For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these terms (Montavon et
+  // al. 2017, section 5.3).
+  | { name: "zBox"; low: number; high: number };
+
+/** The message of a rule. */
+function ruleToWire(rule: Rule): wire.Rule {
+  switch (rule.name) {
+    case "epsilon":
+      return { rule: { $case: "epsilon", value: { epsilon: rule.epsilon } } };
+    case "gamma":
+      return { rule: { $case: "gamma", value: { gamma: rule.gamma } } };
+    case "zPlus":
+      return { rule: { $case: "zPlus", value: {} } };
+    case "alphaBeta":
+      return { rule: { $case: "alphaBeta", value: { alpha: rule.alpha, beta: rule.beta } } };
+    case "flat":
+      return { rule: { $case: "flat", value: {} } };
+    case "zBox":
+      return { rule: { $case: "zBox", value: { low: rule.low, high: rule.high } } };
+    default:
+      throw new InvalidRequest(`there is no rule "${(rule as { name: unknown }).name}"`, { field: "method" });
+  }
+}
+
+/** The rule of a message; undefined where there is none, or one that this client does not know. */
+function ruleFromWire(message: wire.Rule | undefined): Rule | undefined {
+  const said = message?.rule;
+  switch (said?.$case) {
+    case "epsilon":
+      return {
+        name: "epsilon",
+        epsilon: said.value.epsilon,
+      };
+    case "gamma":
+      return {
+        name: "gamma",
+        gamma: said.value.gamma,
+      };
+    case "zPlus":
+      return { name: "zPlus" };
+    case "alphaBeta":
+      return {
+        name: "alphaBeta",
+        alpha: said.value.alpha,
+        beta: said.value.beta,
+      };
+    case "flat":
+      return { name: "flat" };
+    case "zBox":
+      return {
+        name: "zBox",
+        low: said.value.low ?? 0,
+        high: said.value.high ?? 0,
+      };
+  }
+  return undefined;
+}
+
+/**
+ * How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
+ * default, the request uses LRP with its default parameters.
+ */
 export type Method =
   | Lrp
   | Gradient
@@ -95,113 +225,136 @@ export type Method =
   | ShapleySampling
   | ContextualDecomposition;
 
-const PRODUCT_RULES = ["all", "half", "prop", "abs"] as const;
-const QUANTITIES = ["score", "probability"] as const;
-const PLAYERS = ["steps", "features", "cells"] as const;
-
-/** The wire numbers choices from 1; 0 is the server's default. */
-function choice<T extends string>(choices: readonly T[], value: T | undefined, field: string): number {
-  const at = value === undefined ? 0 : choices.indexOf(value) + 1;
-  if (value !== undefined && at === 0) {
-    throw new InvalidRequest(`${field} is "${value}", wanted one of ${choices.join(", ")}`, { field });
-  }
-  return at;
-}
-
 /** The message of a method. */
 export function toWire(method: Method): wire.Method {
-  const where = `method.${method.name}`;
   switch (method.name) {
-    case "lrp": {
-      const { epsilon, biasFactor, composite } = method;
-      const productRule = choice(PRODUCT_RULES, method.productRule, `${where}.product_rule`);
-      const rules = composite && compositeToWire(composite);
-      return { method: { $case: "lrp", value: { productRule, epsilon, biasFactor, composite: rules } } };
-    }
-    case "integratedGradients": {
-      const baseline = allToWire(method.baseline ?? {}, `${where}.baseline`);
-      return { method: { $case: "integratedGradients", value: { steps: method.steps, baseline } } };
-    }
-    case "smoothGrad": {
-      const { samples, noise, seed } = method;
-      return { method: { $case: "smoothGrad", value: { samples, noise, seed: whole(seed) } } };
-    }
-    case "occlusion": {
-      const baseline = allToWire(method.baseline ?? {}, `${where}.baseline`);
-      const of = choice(QUANTITIES, method.of, `${where}.of`);
-      return { method: { $case: "occlusion", value: { window: method.window, baseline, of } } };
-    }
-    case "shapleySampling": {
-      const { permutations, seed } = method;
-      const baseline = allToWire(method.baseline ?? {}, `${where}.baseline`);
-      const over = choice(PLAYERS, method.over, `${where}.over`);
-      return { method: { $case: "shapleySampling", value: { permutations, seed: whole(seed), baseline, over } } };
-    }
+    case "lrp":
+      return {
+        method: {
+          $case: "lrp",
+          value: {
+            productRule: choice(PRODUCT_RULE_WORDS, method.productRule, "method.lrp.product_rule"),
+            epsilon: method.epsilon,
+            biasFactor: method.biasFactor,
+            composite: method.composite && compositeToWire(method.composite),
+          },
+        },
+      };
     case "gradient":
+      return { method: { $case: "gradient", value: {} } };
     case "gradientTimesInput":
+      return { method: { $case: "gradientTimesInput", value: {} } };
+    case "integratedGradients":
+      return {
+        method: {
+          $case: "integratedGradients",
+          value: {
+            steps: method.steps,
+            baseline: allToWire(method.baseline ?? {}, "method.integratedGradients.baseline"),
+          },
+        },
+      };
+    case "smoothGrad":
+      return {
+        method: {
+          $case: "smoothGrad",
+          value: {
+            samples: method.samples,
+            noise: method.noise,
+            seed: whole(method.seed),
+          },
+        },
+      };
+    case "occlusion":
+      return {
+        method: {
+          $case: "occlusion",
+          value: {
+            window: method.window,
+            baseline: allToWire(method.baseline ?? {}, "method.occlusion.baseline"),
+            of: choice(QUANTITY_WORDS, method.of, "method.occlusion.of"),
+          },
+        },
+      };
+    case "shapleySampling":
+      return {
+        method: {
+          $case: "shapleySampling",
+          value: {
+            permutations: method.permutations,
+            seed: whole(method.seed),
+            baseline: allToWire(method.baseline ?? {}, "method.shapleySampling.baseline"),
+            over: choice(PLAYERS_WORDS, method.over, "method.shapleySampling.over"),
+          },
+        },
+      };
     case "contextualDecomposition":
-      return { method: { $case: method.name, value: {} } };
+      return { method: { $case: "contextualDecomposition", value: {} } };
     default:
       throw new InvalidRequest(`there is no method "${(method as { name: unknown }).name}"`, { field: "method" });
   }
 }
 
-/** Returns the method of a message, or undefined if there is none or this client does not know it. */
+/** The method of a message; undefined where there is none, or one that this client does not know. */
 export function fromWire(message: wire.Method | undefined): Method | undefined {
   const said = message?.method;
   switch (said?.$case) {
-    case "lrp": {
-      const { productRule, composite, ...rest } = said.value;
+    case "lrp":
       return {
         name: "lrp",
-        productRule: PRODUCT_RULES[productRule - 1],
-        ...rest,
-        composite: composite && compositeFromWire(composite),
+        productRule: chosen(PRODUCT_RULE_WORDS, said.value.productRule),
+        epsilon: said.value.epsilon,
+        biasFactor: said.value.biasFactor,
+        composite: compositeFromWire(said.value.composite),
       };
-    }
-    case "integratedGradients":
-      return { name: said.$case, ...said.value, baseline: allFromWire(said.value.baseline) };
-    case "smoothGrad":
-      return { name: said.$case, ...said.value };
-    case "occlusion":
-      return { name: said.$case, ...said.value, baseline: allFromWire(said.value.baseline), of: QUANTITIES[said.value.of - 1] };
-    case "shapleySampling": {
-      const { baseline, over } = said.value;
-      return { name: said.$case, ...said.value, baseline: allFromWire(baseline), over: PLAYERS[over - 1] };
-    }
     case "gradient":
+      return { name: "gradient" };
     case "gradientTimesInput":
+      return { name: "gradientTimesInput" };
+    case "integratedGradients":
+      return {
+        name: "integratedGradients",
+        steps: said.value.steps,
+        baseline: allFromWire(said.value.baseline),
+      };
+    case "smoothGrad":
+      return {
+        name: "smoothGrad",
+        samples: said.value.samples,
+        noise: said.value.noise,
+        seed: said.value.seed,
+      };
+    case "occlusion":
+      return {
+        name: "occlusion",
+        window: said.value.window,
+        baseline: allFromWire(said.value.baseline),
+        of: chosen(QUANTITY_WORDS, said.value.of),
+      };
+    case "shapleySampling":
+      return {
+        name: "shapleySampling",
+        permutations: said.value.permutations,
+        seed: said.value.seed,
+        baseline: allFromWire(said.value.baseline),
+        over: chosen(PLAYERS_WORDS, said.value.over),
+      };
     case "contextualDecomposition":
-      return { name: said.$case };
+      return { name: "contextualDecomposition" };
   }
   return undefined;
 }
 
-function whole(value: number | bigint | undefined): bigint | undefined {
-  return value === undefined ? undefined : BigInt(value);
-}
-
 function compositeToWire(composite: Composite): wire.Composite {
-  const rules = Object.entries(composite.rules).map(([key, rule]) => [key, ruleToWire(rule)]);
-  return { rules: Object.fromEntries(rules), first: composite.first && ruleToWire(composite.first) };
+  return {
+    rules: mapped(composite.rules, ruleToWire),
+    first: composite.first && ruleToWire(composite.first),
+  };
 }
 
-function ruleToWire(rule: Rule): wire.Rule {
-  const { name, ...value } = rule;
-  return { rule: { $case: name, value } as wire.Rule["rule"] };
-}
-
-function compositeFromWire(message: wire.Composite): Composite {
-  const rules: Record<string, Rule> = {};
-  for (const [key, value] of Object.entries(message.rules)) {
-    const rule = ruleFromWire(value);
-    if (rule) {
-      rules[key] = rule;
-    }
-  }
-  return { rules, first: message.first && ruleFromWire(message.first) };
-}
-
-function ruleFromWire(message: wire.Rule): Rule | undefined {
-  return message.rule && ({ name: message.rule.$case, ...message.rule.value } as Rule);
+function compositeFromWire(message: wire.Composite | undefined): Composite | undefined {
+  return message && {
+    rules: mapped(message.rules, ruleFromWire),
+    first: ruleFromWire(message.first),
+  };
 }

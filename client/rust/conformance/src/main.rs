@@ -2,6 +2,7 @@
 
 mod check;
 mod golden;
+mod method;
 mod request;
 
 use std::collections::BTreeMap;

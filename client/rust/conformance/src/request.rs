@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use lstm_explain_client::{
-    Array, Composite, ContextualDecomposition, Data, Explain, Gradient, GradientTimesInput, IntegratedGradients, Lrp,
-    Method, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, Target, proto, rule,
-};
+use lstm_explain_client::{Array, Data, Explain, Target, proto};
 use serde_json::Value;
 
 use crate::check::Failure;
+use crate::method::method;
 
 pub fn explain(request: &Value) -> Result<Explain, Failure> {
     let mut explain = Explain::new(text(&request["model"])).version(text(&request["version"]));
@@ -92,70 +90,20 @@ fn target(told: &Value) -> Result<Target, Failure> {
     Ok(target)
 }
 
-fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
-    let float = |key: &str| parameters[key].as_f64();
-    let int = |key: &str| parameters[key].as_i64();
-    let small = |key: &str| int(key).map(|n| n as i32);
-    let baseline = || -> Result<Vec<proto::Tensor>, Failure> {
-        let arrays = parameters["baseline"].as_object().into_iter().flatten();
-        arrays.map(|(name, tensor)| Ok(array(tensor)?.to_tensor(name))).collect()
-    };
-    Ok(match name {
-        "lrp" => Lrp {
-            product_rule: word::<ProductRule>(parameters, "product_rule", ProductRule::from_str_name)?,
-            epsilon: float("epsilon"),
-            bias_factor: float("bias_factor"),
-            composite: parameters["composite"].is_object().then(|| composite(&parameters["composite"])).transpose()?,
-        }
-        .into(),
-        "gradient" => Gradient {}.into(),
-        "gradient_times_input" => GradientTimesInput {}.into(),
-        "integrated_gradients" => IntegratedGradients { steps: small("steps"), baseline: baseline()? }.into(),
-        "smooth_grad" => SmoothGrad { samples: small("samples"), noise: float("noise"), seed: int("seed") }.into(),
-        "occlusion" => Occlusion {
-            window: small("window"),
-            baseline: baseline()?,
-            of: word::<Quantity>(parameters, "of", |name| Quantity::from_str_name(&name.replace("OF", "QUANTITY")))?,
-        }
-        .into(),
-        "shapley_sampling" => ShapleySampling {
-            permutations: small("permutations"),
-            seed: int("seed"),
-            baseline: baseline()?,
-            over: word::<Players>(parameters, "over", |name| Players::from_str_name(&name.replace("OVER", "PLAYERS")))?,
-        }
-        .into(),
-        "contextual_decomposition" => ContextualDecomposition {}.into(),
-        _ => return Err(Failure(format!("unknown method {name:?}"))),
-    })
+/// Fails for a parameter that is none of these.
+pub fn known(parameters: &Value, names: &[&str]) -> Result<(), Failure> {
+    match parameters.as_object().into_iter().flatten().find(|(name, _)| !names.contains(&name.as_str())) {
+        Some((name, _)) => Err(Failure(format!("unknown parameter {name:?}"))),
+        None => Ok(()),
+    }
+}
+
+pub fn tensors(arrays: &Value) -> Result<Vec<proto::Tensor>, Failure> {
+    arrays.as_object().into_iter().flatten().map(|(name, tensor)| Ok(array(tensor)?.to_tensor(name))).collect()
 }
 
 /// The number of an enum's word; 0 where there is none.
-fn word<E: Into<i32>>(parameters: &Value, key: &str, find: impl Fn(&str) -> Option<E>) -> Result<i32, Failure> {
-    let Some(word) = parameters[key].as_str() else { return Ok(0) };
-    let name = format!("{key}_{word}").to_uppercase();
-    Ok(find(&name).ok_or(format!("unknown {key} {word:?}"))?.into())
-}
-
-fn composite(told: &Value) -> Result<Composite, Failure> {
-    let rules = told["rules"].as_object().into_iter().flatten();
-    Ok(Composite {
-        rules: rules.map(|(key, value)| Ok((key.clone(), one_rule(value)?))).collect::<Result<_, Failure>>()?,
-        first: told["first"].is_object().then(|| one_rule(&told["first"])).transpose()?,
-    })
-}
-
-/// A rule as protobuf's JSON has it: `{"gamma": {"gamma": 0.25}}`.
-fn one_rule(told: &Value) -> Result<proto::Rule, Failure> {
-    let (name, parameters) = told.as_object().and_then(|rule| rule.iter().next()).ok_or("a rule without a name")?;
-    let float = |key: &str| parameters[key].as_f64();
-    Ok(match name.as_str() {
-        "epsilon" => rule::Epsilon { epsilon: float("epsilon") }.into(),
-        "gamma" => rule::Gamma { gamma: float("gamma") }.into(),
-        "z_plus" => rule::ZPlus {}.into(),
-        "alpha_beta" => rule::AlphaBeta { alpha: float("alpha"), beta: float("beta") }.into(),
-        "flat" => rule::Flat {}.into(),
-        "z_box" => rule::ZBox { low: float("low"), high: float("high") }.into(),
-        _ => return Err(Failure(format!("unknown rule {name:?}"))),
-    })
+pub fn word<E: Into<i32>>(value: &Value, prefix: &str, find: impl Fn(&str) -> Option<E>) -> Result<i32, Failure> {
+    let Some(word) = value.as_str() else { return Ok(0) };
+    Ok(find(&format!("{prefix}_{}", word.to_uppercase())).ok_or(format!("unknown choice {word:?}"))?.into())
 }

@@ -1,0 +1,76 @@
+// Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
+
+//! Methods out of the cases' JSON. No case has a parameter that has parameters of its own.
+
+use lstm_explain_client::{
+    ContextualDecomposition, Gradient, GradientTimesInput, IntegratedGradients, Lrp, Method, Occlusion, Players,
+    ProductRule, Quantity, ShapleySampling, SmoothGrad,
+};
+use serde_json::Value;
+
+use crate::check::Failure;
+use crate::request::{known, tensors, word};
+
+pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
+    Ok(match name {
+        "lrp" => {
+            known(parameters, &["product_rule", "epsilon", "bias_factor"])?;
+            Lrp {
+                product_rule: word(&parameters["product_rule"], "PRODUCT_RULE", ProductRule::from_str_name)?,
+                epsilon: parameters["epsilon"].as_f64(),
+                bias_factor: parameters["bias_factor"].as_f64(),
+                ..Default::default()
+            }
+            .into()
+        }
+        "gradient" => {
+            known(parameters, &[])?;
+            Gradient {}.into()
+        }
+        "gradient_times_input" => {
+            known(parameters, &[])?;
+            GradientTimesInput {}.into()
+        }
+        "integrated_gradients" => {
+            known(parameters, &["steps", "baseline"])?;
+            IntegratedGradients {
+                steps: parameters["steps"].as_i64().map(|n| n as i32),
+                baseline: tensors(&parameters["baseline"])?,
+            }
+            .into()
+        }
+        "smooth_grad" => {
+            known(parameters, &["samples", "noise", "seed"])?;
+            SmoothGrad {
+                samples: parameters["samples"].as_i64().map(|n| n as i32),
+                noise: parameters["noise"].as_f64(),
+                seed: parameters["seed"].as_i64(),
+            }
+            .into()
+        }
+        "occlusion" => {
+            known(parameters, &["window", "baseline", "of"])?;
+            Occlusion {
+                window: parameters["window"].as_i64().map(|n| n as i32),
+                baseline: tensors(&parameters["baseline"])?,
+                of: word(&parameters["of"], "QUANTITY", Quantity::from_str_name)?,
+            }
+            .into()
+        }
+        "shapley_sampling" => {
+            known(parameters, &["permutations", "seed", "baseline", "over"])?;
+            ShapleySampling {
+                permutations: parameters["permutations"].as_i64().map(|n| n as i32),
+                seed: parameters["seed"].as_i64(),
+                baseline: tensors(&parameters["baseline"])?,
+                over: word(&parameters["over"], "PLAYERS", Players::from_str_name)?,
+            }
+            .into()
+        }
+        "contextual_decomposition" => {
+            known(parameters, &[])?;
+            ContextualDecomposition {}.into()
+        }
+        _ => return Err(Failure(format!("unknown method {name:?}"))),
+    })
+}
