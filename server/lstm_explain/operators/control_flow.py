@@ -1,4 +1,4 @@
-"""Control flow: the bodies' own operators have the rules. See program/steps/control_flow.py and program/axes.py."""
+"""Control flow, whose rules are those of the operators in the bodies (program/steps/control_flow.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lstm_explain.operators.operator import Kind, Operator, add
 
 
 def _check_scan(node: Node) -> str:
-    return "" if node.opset >= 9 else "the Scan of opset 8, with its own batch axis, has no rule"
+    return "" if node.opset >= 9 else "Scan of opset 8, which has a batch axis, has no rule"
 
 
 add("If", Operator(Kind.CONTROL, nondifferentiable=(0,), axes=axis_rules.unknown, note="the branch taken"))

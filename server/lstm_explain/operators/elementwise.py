@@ -1,4 +1,4 @@
-"""Sums, products and choices, element by element; functions of one operand are in functions.py."""
+"""Element-wise sums, products and choices. Functions of one operand are in functions.py."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ add(
 
 
 def _mod(ctx: NodeContext, slot: int, g: Array) -> Array:
-    """a - b * whole part of a / b: rounded towards zero for fmod."""
+    """The result is a - b * q, where q is a / b rounded down, or towards zero for fmod."""
     if slot == 0:
         return unbroadcast(g, ctx.shape(0))
     xp = namespace(g)
@@ -147,7 +147,7 @@ add(
     ),
 )
 
-# --- rounding to few levels ----------------------------------------------------------------------------------------
+# --- quantisation ------------------------------------------------------------------------------------------------
 
 
 def _scale(xp: Any, ctx: NodeContext) -> Array:
@@ -172,7 +172,7 @@ def _dequantize(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 
 def _check_levels(node: Node) -> str:
-    return "steps by block have no rule" if node.attribute("block_size", 0) else ""
+    return "quantisation by block has no rule" if node.attribute("block_size", 0) else ""
 
 
 _STRAIGHT_THROUGH = (
@@ -255,7 +255,7 @@ add(
     ),
 )
 
-# --- nothing passes ----------------------------------------------------------------------------------------------
+# --- operators that pass no relevance ----------------------------------------------------------------------------
 
 add(
     "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf BitwiseAnd BitwiseOr BitwiseXor "

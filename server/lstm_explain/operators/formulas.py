@@ -1,4 +1,4 @@
-"""Formulas that several rules share: division by a stabilised sum, and the product rules."""
+"""Formulas that several steps share: division by a stabilised sum, and the product rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
-    """The epsilon rule at sums z of relevance r, of one shape: r / stab(z), and what the stabiliser keeps."""
+    """Apply the epsilon rule to relevance r at sums z of the same shape.
+
+    Returns the density r / stab(z) and what the stabiliser absorbs.
+    """
     if not is_numpy(r):
         return _settled(r, z, eps)
     density, kept = np.empty(r.shape, r.dtype), np.empty(r.shape, r.dtype)
@@ -39,7 +42,10 @@ def _settled(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
 
 
 def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Array, Array] | None:
-    """As `settle`, but [1]: all that bias and stabiliser keep. None where the bias is not one for the last axes."""
+    """As `settle`, but with the total [1] that bias and stabiliser absorb.
+
+    Returns None where the bias does not have the shape of the last axes.
+    """
     if bias is None:
         bias = np.zeros(0, r.dtype)
     elif bias.shape != r.shape[r.ndim - bias.ndim :]:
@@ -50,13 +56,15 @@ def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Arra
 
 
 def in_dtype(array: Array, dtype: np.dtype[Any]) -> Array:
-    """As `astype` without a copy, but quick where nothing is to be done."""
+    """Convert without a copy, and without the cost of `astype` where the type is the same."""
     return array if array.dtype == dtype else array.astype(dtype)
 
 
 def in_single(array: Array) -> Array:
-    """In float32; an array that it cannot hold (LRP-prop can come to that) stays in float64, with every number rounded
-    that float32 holds: what one sample is given must not depend on whether another one overflows.
+    """Convert to float32. An array that overflows, as under LRP-prop, stays in float64.
+
+    Even then, its numbers in the range of float32 are rounded: a sample's answer must not depend on whether another
+    sample overflows.
     """
     if _holds(array):
         return array.astype(np.float32, copy=False)
@@ -66,7 +74,7 @@ def in_single(array: Array) -> Array:
 
 
 def _holds(array: Array) -> bool:
-    """Whether float32 can hold these numbers."""
+    """Return whether all numbers are in the range of float32."""
     if array.dtype == np.float32:
         return True
     flat = array.ravel() if array.dtype.char == "d" else array.astype(np.float64).ravel()
@@ -74,7 +82,7 @@ def _holds(array: Array) -> bool:
 
 
 def times(density: Array, value: Array) -> Array:
-    """density * value, where a density of zero at an infinite value (a mask) leaves nothing."""
+    """Return density * value, with 0 where the density is 0 and the value infinite, as behind a mask."""
     xp = namespace(density)
     product = xp.asarray(density * value)
     if is_numpy(product) and reductions.all_finite(product.ravel()):
@@ -83,16 +91,16 @@ def times(density: Array, value: Array) -> Array:
 
 
 def shares_of_product(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-    """Relevance of both operands of an elementwise product, and what is absorbed (of r's shape)."""
+    """Return the relevance of both operands of an element-wise product, and what is absorbed (of r's shape)."""
     shapes = [ctx.shape(0), ctx.shape(1)]
     parts, absorbed = shared(lrp, r, ctx.x(0), ctx.x(1), gate)
     return [unbroadcast(p, s) for p, s in zip(parts, shapes, strict=True)], absorbed
 
 
 def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> tuple[list[Array], Array]:
-    """The product rules (Arras et al. 2019, section 3), before anything broadcast is summed up.
+    """Apply the product rule (Arras et al. 2019, section 3), before the sum over axes that were broadcast.
 
-    Without a gate, "all" has no signal to give everything to: one half each.
+    Without a gate, "all" has no signal to give everything to, so each operand gets half.
     """
     xp = namespace(r)
     nothing = xp.zeros_like(r)

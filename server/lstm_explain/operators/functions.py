@@ -1,4 +1,4 @@
-"""Functions of one operand: activations and the like, and Softmax."""
+"""Functions of one operand: activations, other element-wise functions, and Softmax."""
 
 from __future__ import annotations
 
@@ -174,11 +174,11 @@ add(
     Operator(Kind.ACTIVATION, _prelu, Trait.ELEMENTWISE, differentiable=(0,), saved=("x", "others"), lrp_saved=()),
 )
 
-# --- softmax: not element by element, yet each score keeps the relevance of its weight ---------------------------
+# --- Softmax: not element-wise, but each score keeps the relevance of its weight ---------------------------------
 
 
 def _softmax_axes(ctx: NodeContext, ndim: int) -> tuple[int, ...]:
-    """Before opset 13, all axes from `axis` on are normalised together."""
+    """Return the axes of a sum: before opset 13, all axes from `axis` on."""
     if ctx.node.opset >= 13:
         return (ctx.attribute("axis", -1) % ndim,)
     return tuple(range(ctx.attribute("axis", 1) % ndim if ndim else 0, ndim))

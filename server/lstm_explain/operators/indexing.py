@@ -58,7 +58,7 @@ def _lookup_layout(
 
 
 def _sum_of_vectors(ctx: NodeContext, slot: int, r: Array) -> Array:
-    """Relevance of each index: the sum over the vector that it picked."""
+    """Return the relevance of each index: the sum over the vector that it reads."""
     ranks = len(ctx.shape(1))
     axis = _gather_axis(ctx, len(ctx.shape(0)))
     axes = tuple(range(axis)) + tuple(range(axis + ranks, r.ndim))

@@ -1,4 +1,4 @@
-"""Linear maps: units times constant weights, added."""
+"""Linear maps: matrix products with constant weights, and the Fourier transform."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lstm_explain.operators.operator import (
 )
 
 Shape = tuple[int, ...]
-SMALL = 1 << 14  # weights: beyond, BLAS is worth its sums, which depend on how many rows there are
+SMALL = 1 << 14  # weights up to which a kernel replaces BLAS, whose sums depend on the number of rows
 
 # --- matrix products ---------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ def _matmul_fan_in(ctx: NodeContext, slot: int) -> float:
 def _matmul_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    """Batch axes and the rows (columns, for the right operand) keep their place counted from the back."""
+    """Batch axes and rows (columns, for the right operand) keep their position, counted from the last axis."""
     axis = layout.axis - len(out) + len(shape)
     contracted = len(shape) - 1 if slot == 0 else len(shape) - 2
     if len(shape) < 2 or axis < 0 or axis == contracted or shape[axis] != out[layout.axis]:
@@ -98,9 +98,9 @@ def _matmul_layout(
 
 
 def _times(matrix: Array, bias: Array | None) -> Function | None:
-    """Not by BLAS, whose sums depend on how many rows there are: a sample gets one answer in any company.
+    """Return x @ matrix + bias as a function, or None for a bias of another shape than a row's.
 
-    None for a bias of another shape than a row's.
+    A kernel replaces BLAS, whose sums depend on the number of rows: a sample's answer must not depend on its batch.
     """
     packed = pack(matrix)
     units, columns = matrix.shape
@@ -157,7 +157,7 @@ def _scaled(array: Array, factor: float) -> Array:
 
 
 def _gemm_product(ctx: NodeContext, slot: int, g: Array, other: Array) -> Array:
-    """Gradient of A' @ B' for A (slot 0) or B (slot 1), where a prime is a transposition if the attribute says so."""
+    """Return the gradient of A' @ B' for A (slot 0) or B (slot 1); a prime transposes where the attribute says so."""
     own_transposed = ctx.attribute("transA" if slot == 0 else "transB", 0)
     other = other.T if ctx.attribute("transB" if slot == 0 else "transA", 0) else other
     result = _dense(g, other.T) if slot == 0 else other.T @ g
@@ -229,7 +229,7 @@ add(
 
 
 def _dft_axis(ctx: NodeContext) -> int:
-    """An attribute before opset 20."""
+    """Return the axis, which is an attribute before opset 20."""
     if ctx.node.opset < 20:
         return int(ctx.attribute("axis", 1)) % len(ctx.shape(0))
     return ctx.integer(2, -2) % len(ctx.shape(0))
@@ -247,7 +247,7 @@ def _of_extent(array: Array, axis: int, extent: int) -> Array:
 
 
 def _dft(ctx: NodeContext, slot: int, g: Array) -> Array:
-    """The transform with conjugate weights. Frequencies that a one-sided transform leaves out have no gradient."""
+    """Apply the transform with conjugate weights. Frequencies that a one-sided transform omits have no gradient."""
     shape, axis, length, xp = ctx.shape(0), _dft_axis(ctx), _dft_length(ctx), namespace(g)
     kind = xp.complex64 if g.dtype == xp.float32 else xp.complex128
     whole = _of_extent(xp.astype(g[..., 0], kind) + 1j * xp.astype(g[..., 1], kind), axis, length)
@@ -262,7 +262,7 @@ def _dft_fan_in(ctx: NodeContext, slot: int) -> float:
 
 
 def _dft_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
-    """Numbers that are cut off feed nothing."""
+    """Distribute equally over the numbers of the signal that are not truncated."""
     shape, axis, xp = ctx.shape(0), _dft_axis(ctx), namespace(amount)
     part = xp.sum(amount, axis=(axis, amount.ndim - 1), keepdims=True) / _dft_fan_in(ctx, slot)
     used = xp.broadcast_to(part, tuple(min(n, _dft_length(ctx)) if i == axis else n for i, n in enumerate(shape)))
@@ -276,7 +276,7 @@ def _dft_layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, sh
 
 
 def _dft_axes(graph: Graph, node: Node, inputs: Sequence[axis_rules.Labels]) -> axis_rules.Labels:
-    """Frequencies are no time steps. Before opset 20 the axis is an attribute."""
+    """Frequencies do not run along time. Before opset 20, the axis is an attribute."""
     axis = graph.constants.get(node.input(2)) if node.input(2) else node.attribute("axis", 1 if node.opset < 20 else -2)
     if axis is None:
         return ()
@@ -286,7 +286,7 @@ def _dft_axes(graph: Graph, node: Node, inputs: Sequence[axis_rules.Labels]) -> 
 
 def _dft_check(node: Node) -> str:
     both = node.attribute("inverse", 0) and node.attribute("onesided", 0)
-    return "an inverse that is one-sided has no rule" if both else ""
+    return "a one-sided inverse has no rule" if both else ""
 
 
 add(

@@ -1,4 +1,4 @@
-"""Normalisation by statistics of training. The kinds that measure their own input are rewritten: graph/canonical.py."""
+"""BatchNormalization and LRN. `graph/canonical.py` rewrites other normalisations as primitive operators."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def _batch_norm_shift(ctx: NodeContext) -> Array:
 
 def _batch_norm_check(node: Node) -> str:
     if node.attribute("training_mode", 0) or len([o for o in node.outputs if o]) > 1:
-        return "it normalises by its own batch (training mode), so samples have no prediction of their own"
+        return "in training mode it normalises by the batch, so a sample has no prediction of its own"
     return "" if node.attribute("spatial", 1) else "spatial=0 has no rule"
 
 
-# Scale and shift, one unit an output: the sum that decomposed graphs write as Mul and Add.
+# A scale and a shift, with one unit per output: the sum that decomposed graphs write as Mul and Add.
 add(
     "BatchNormalization",
     Operator(
@@ -45,15 +45,15 @@ add(
         bias=_batch_norm_shift,
         spread=lambda ctx, slot, amount: amount,
         check=_batch_norm_check,
-        note="one unit and a shift, as Mul and Add",
+        note="a scale and a shift, as Mul and Add",
     ),
 )
 
-# --- by the channels around ----------------------------------------------------------------------------------------
+# --- by neighbouring channels ------------------------------------------------------------------------------------
 
 
 def _around(ctx: NodeContext, squares: Array, *, transposed: bool) -> Array:
-    """Sums over the channels around each; transposed: over those that have it around them."""
+    """Sum over the neighbouring channels of each channel; transposed: over those that it is a neighbour of."""
     size = ctx.attribute("size")
     before, behind = (size - 1) // 2, size // 2
     before, behind = (behind, before) if transposed else (before, behind)

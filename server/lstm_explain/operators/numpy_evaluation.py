@@ -1,4 +1,4 @@
-"""How NumPy evaluates an operator whose arrays are too small for ONNX Runtime (program/numpy_segments.py)."""
+"""Evaluation of operators in NumPy, for arrays too small for a call of ONNX Runtime (program/numpy_segments.py)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 
-MAX_ELEMENTS = 1 << 15  # of each array: beyond, ONNX Runtime's threads and its own products are worth the call
+MAX_ELEMENTS = 1 << 15  # per array; for larger arrays, ONNX Runtime's threads and kernels are worth the call
 Function = Callable[[Array], Array]
-Maker = Callable[[Node, Graph], "Function | None"]  # None: this node of the operator is left to ONNX Runtime
+Maker = Callable[[Node, Graph], "Function | None"]  # None: ONNX Runtime evaluates this node
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """maker: the node as a function of its one input that is not constant. source: that input's slot.
+    """How NumPy evaluates an operator.
 
-    floats, integers: what that input may hold. A sum of floats depends on the order of its terms, and ONNX Runtime's is
-    its own; a sum of integers does not.
+    maker: returns the node as a function of its one input that is not constant. source: the slot of that input.
+    floats, integers: the types that the input may have. A sum of floats depends on the order of its terms, in which
+    NumPy and ONNX Runtime differ; a sum of integers does not.
     """
 
     maker: Maker
@@ -33,7 +34,7 @@ class Evaluation:
 
 
 def of_any(maker: Maker) -> Evaluation:
-    """Of floats and integers."""
+    """Evaluate floats and integers."""
     return Evaluation(maker, integers=True)
 
 
@@ -42,7 +43,7 @@ def of_integers(maker: Maker, source: int = 0) -> Evaluation:
 
 
 def with_constant(function: Callable[[Array, Array], Array]) -> Evaluation:
-    """Of a first operand and a constant."""
+    """Evaluate a function of the first operand and a constant."""
 
     def maker(node: Node, graph: Graph) -> Function | None:
         other = graph.constants.get(node.input(1))
@@ -52,6 +53,6 @@ def with_constant(function: Callable[[Array, Array], Array]) -> Evaluation:
 
 
 def constant_integers(node: Node, graph: Graph, slot: int, attribute: str) -> list[int] | None:
-    """A list that older opsets keep as an attribute and newer ones as an input; None where it is not constant."""
+    """Return a list that is an attribute in older opsets and an input in newer ones; None where it is not constant."""
     given = graph.constants.get(node.input(slot)) if node.input(slot) else node.attribute(attribute)
     return None if given is None else np.asarray(given).reshape(-1).tolist()

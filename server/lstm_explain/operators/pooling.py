@@ -32,7 +32,7 @@ def _pool_windows(ctx: NodeContext, out: Shape) -> Windows:
 
 
 def _counted(ctx: NodeContext, windows: Windows) -> Array:
-    """What the mean divides by: the window's elements, with padding where the attribute says so."""
+    """Return the divisors of the means: elements per window, with padding where the attribute includes it."""
     if not ctx.attribute("count_include_pad", 0):
         return windows.counts()
     rank = len(windows.size)

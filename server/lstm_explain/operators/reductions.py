@@ -1,4 +1,4 @@
-"""Many elements to one: along some axes."""
+"""Reductions along axes, and running sums."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reduced_axes(ctx: NodeContext, ndim: int) -> tuple[int, ...]:
 
 
 def _reduced_shape(ctx: NodeContext) -> tuple[Shape, Shape, tuple[int, ...]]:
-    """Shape of the input, shape of the output with its reduced axes kept, and those axes."""
+    """Return the shape of the input, that of the output with reduced axes kept, and the reduced axes."""
     shape = ctx.shape(0)
     axes = reduced_axes(ctx, len(shape))
     return shape, tuple(1 if i in axes else n for i, n in enumerate(shape)), axes
@@ -126,16 +126,16 @@ _REDUCE_MAX = Operator(
 add("ReduceMax", _REDUCE_MAX)
 add("ReduceMin", replace(_REDUCE_MAX, vjp=_extreme("argmin")))
 
-# --- functions of many -------------------------------------------------------------------------------------------
+# --- norms and other functions of a sum --------------------------------------------------------------------------
 
 
 def _kept(ctx: NodeContext, array: Array) -> Array:
-    """The output's array with the reduced axes in place."""
+    """Return an array of the output's shape with the reduced axes kept."""
     return namespace(array).reshape(array, _reduced_shape(ctx)[1])
 
 
 def _by_contribution(contribution: Contribution) -> Callable[[NodeContext, int, Array], Array]:
-    """Relevance in proportion to what each element adds to the sum inside; in equal parts, where that is zero."""
+    """Distribute relevance in proportion to what each element adds to the inner sum, equally where that is zero."""
 
     def distribute(ctx: NodeContext, slot: int, r: Array) -> Array:
         xp = namespace(r)
@@ -214,7 +214,7 @@ def _running_axis(ctx: NodeContext) -> int:
 
 
 def _cumulate(ctx: NodeContext, g: Array, *, transposed: bool) -> Array:
-    """The operator itself, or its transpose, which sums from the other end."""
+    """Apply the operator, or its transpose, which sums from the other end."""
     axis = _running_axis(ctx)
     backwards = bool(ctx.attribute("reverse", 0)) != transposed
     xp = namespace(g)
@@ -229,7 +229,7 @@ def _cumsum(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 
 def _cumsum_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
-    """The one sum of an exclusive CumSum that is empty has no units: its part goes to all."""
+    """Distribute equally over the terms of each sum. An empty sum of an exclusive CumSum gives its part to all."""
     xp, axis = namespace(amount), _running_axis(ctx)
     units = _cumulate(ctx, xp.ones_like(amount), transposed=False)
     orphans = xp.sum(xp.where(units == 0, amount, 0), axis=axis, keepdims=True) / ctx.shape(0)[axis]

@@ -14,39 +14,39 @@ from lstm_explain.operators.array_api import namespace, scatter_add
 from lstm_explain.operators.operator import BatchLayout, Kind, NodeContext, Operator, SamplesMixed, add
 
 Shape = tuple[int, ...]
-MODES = {"nearest": 0, "linear": 1, "cubic": 2}  # and how far their filters reach
+MODES = {"nearest": 0, "linear": 1, "cubic": 2}  # mode to reach of its filter
 
 
 @dataclass(frozen=True)
-class Taps:
-    """Of one axis: which inputs each output looks at, and their weights. places, weights: [outputs, taps].
+class Interpolation:
+    """The inputs of each output along one axis, with their weights.
 
-    inside [outputs]: False where the output is the extrapolation value instead.
+    indices, weights: [outputs, inputs of each]. inside [outputs]: False where the output is the extrapolation value.
     """
 
-    places: Array
+    indices: Array
     weights: Array
     inside: Array
 
     def back(self, g: Array, axis: int, size: int) -> Array:
-        """The transposed map, along `axis`."""
+        """Apply the transposed map along `axis`."""
         xp = namespace(g)
         g = xp.moveaxis(g, axis, 0)
         result = xp.zeros((size, *g.shape[1:]), dtype=g.dtype)
         column = (-1, *(1,) * (g.ndim - 1))
-        for place, weight in zip(self.places.T, self.weights.T, strict=True):
-            scatter_add(result, place, g * xp.asarray(weight.reshape(column), dtype=g.dtype))
+        for index, weight in zip(self.indices.T, self.weights.T, strict=True):
+            scatter_add(result, index, g * xp.asarray(weight.reshape(column), dtype=g.dtype))
         return xp.moveaxis(result, 0, axis)
 
-    def even(self) -> Taps:
-        """The same inputs in equal parts; those at the border, where the output looks at none."""
+    def even(self) -> Interpolation:
+        """Return the same inputs with equal weights, at the border for outputs that have none."""
         used = ((self.weights != 0) | ~self.inside[:, None]).astype(np.float64)
-        return Taps(self.places, used / used.sum(axis=1, keepdims=True), self.inside)
+        return Interpolation(self.indices, used / used.sum(axis=1, keepdims=True), self.inside)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis that changes: its sizes, the scale, and the part that is looked at (for tf_crop_and_resize)."""
+    """One axis that changes: its extents, its scale, and its region of interest (for tf_crop_and_resize)."""
 
     axis: int
     size: int
@@ -54,20 +54,20 @@ class Axis:
     scale: float
     roi: tuple[float, float]
 
-    def taps(self, ctx: NodeContext) -> Taps:
+    def interpolation(self, ctx: NodeContext) -> Interpolation:
         x = self._coordinates(ctx)
         cropped = _crops(ctx.node)
         inside = (x >= 0) & (x <= self.size - 1) if cropped else np.ones(self.out, bool)
         mode = _mode(ctx.node)
         if mode == "nearest":
-            places = self._nearest(ctx, x)[:, None]
-            weights = np.ones(places.shape)
+            indices = self._nearest(ctx, x)[:, None]
+            weights = np.ones(indices.shape)
         else:
-            places, weights = self._filtered(ctx, x, mode)
-        return Taps(places.clip(0, self.size - 1), weights * inside[:, None], inside)
+            indices, weights = self._filtered(ctx, x, mode)
+        return Interpolation(indices.clip(0, self.size - 1), weights * inside[:, None], inside)
 
     def _coordinates(self, ctx: NodeContext) -> Array:
-        """Where each output lies among the inputs. In float32, as ONNX Runtime reckons: it decides what is nearest."""
+        """Return each output's coordinate among the inputs. float32, as in ONNX Runtime, decides what is nearest."""
         at, scale = np.arange(self.out, dtype=np.float32), np.float32(self.scale)
         half = np.float32(0.5)
         match ctx.attribute("coordinate_transformation_mode", "half_pixel") if ctx.node.opset >= 11 else "asymmetric":
@@ -107,18 +107,18 @@ class Axis:
         return x.astype(np.int64)
 
     def _filtered(self, ctx: NodeContext, x: Array, mode: str) -> tuple[Array, Array]:
-        """Inputs under a filter around each place; widened where antialias shrinks, so that none is passed over."""
+        """Return the inputs under a filter around each coordinate; antialiasing widens it so that it skips none."""
         wide = max(1.0, 1 / self.scale) if ctx.attribute("antialias", 0) else 1.0
         reach = MODES[mode] * wide
         first = np.floor(x - np.float32(reach)).astype(np.int64) + 1
-        places = first[:, None] + np.arange(math.ceil(2 * reach))
-        distance = np.abs(places - x[:, None].astype(np.float64)) / wide
+        indices = first[:, None] + np.arange(math.ceil(2 * reach))
+        distance = np.abs(indices - x[:, None].astype(np.float64)) / wide
         weights = (
             np.maximum(1 - distance, 0) if mode == "linear" else _cubic(distance, ctx.attribute("cubic_coeff_a", -0.75))
         )
         if ctx.attribute("exclude_outside", 0):
-            weights = np.where((places >= 0) & (places < self.size), weights, 0)
-        return places, weights / weights.sum(axis=1, keepdims=True)
+            weights = np.where((indices >= 0) & (indices < self.size), weights, 0)
+        return indices, weights / weights.sum(axis=1, keepdims=True)
 
 
 def _cubic(distance: Array, a: float) -> Array:
@@ -138,7 +138,7 @@ def _crops(node: Node) -> bool:
 
 
 def _axes(ctx: NodeContext, out: Shape) -> Iterator[Axis]:
-    """Those that change, or that are looked at in part."""
+    """Yield the axes that change or that have a region of interest."""
     shape = ctx.shape(0)
     axes = [int(a) % len(shape) for a in ctx.attribute("axes") or range(len(shape))]
     scales = _scales(ctx, [shape[a] for a in axes], [out[a] for a in axes])
@@ -158,35 +158,35 @@ def _scales(ctx: NodeContext, sizes: list[int], out: list[int]) -> list[float]:
     policy = ctx.attribute("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return [o / n for o, n in zip(out, sizes, strict=True)]
-    wanted = [w / n for w, n in zip(ctx.concrete(3).reshape(-1).tolist(), sizes, strict=True)]
-    return [min(wanted) if policy == "not_larger" else max(wanted)] * len(sizes)
+    ratios = [w / n for w, n in zip(ctx.concrete(3).reshape(-1).tolist(), sizes, strict=True)]
+    return [min(ratios) if policy == "not_larger" else max(ratios)] * len(sizes)
 
 
 def _resize(ctx: NodeContext, slot: int, g: Array) -> Array:
     for axis in _axes(ctx, g.shape):
-        g = axis.taps(ctx).back(g, axis.axis, axis.size)
+        g = axis.interpolation(ctx).back(g, axis.axis, axis.size)
     return g
 
 
 def _spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
     for axis in _axes(ctx, amount.shape):
-        amount = axis.taps(ctx).even().back(amount, axis.axis, axis.size)
+        amount = axis.interpolation(ctx).even().back(amount, axis.axis, axis.size)
     return amount
 
 
 def _fan_in(ctx: NodeContext, slot: int) -> float:
-    return float(math.prod(axis.taps(ctx).places.shape[1] for axis in _axes(ctx, ctx.y().shape)))
+    return float(math.prod(axis.interpolation(ctx).indices.shape[1] for axis in _axes(ctx, ctx.y().shape)))
 
 
 def _extrapolated(ctx: NodeContext) -> Array | None:
-    """What outputs outside the region are."""
+    """Return the extrapolation value at outputs outside the region of interest."""
     value = ctx.attribute("extrapolation_value", 0.0)
     if not _crops(ctx.node) or not value:
         return None
     out = ctx.y().shape
     inside = np.ones(out, bool)
     for axis in _axes(ctx, out):
-        inside &= axis.taps(ctx).inside.reshape([-1 if i == axis.axis else 1 for i in range(len(out))])
+        inside &= axis.interpolation(ctx).inside.reshape([-1 if i == axis.axis else 1 for i in range(len(out))])
     y = ctx.y()
     return namespace(y).asarray(np.where(inside, 0, value), dtype=y.dtype)
 

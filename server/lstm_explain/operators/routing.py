@@ -1,4 +1,4 @@
-"""Operators that move, copy or drop elements without changing them; those that move none are in views.py."""
+"""Operators that join, select or repeat elements without changing them. Views are in views.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lstm_explain.operators.operator import (
 
 Shape = tuple[int, ...]
 
-# --- beside one another ------------------------------------------------------------------------------------------
+# --- concatenation and its inverse -------------------------------------------------------------------------------
 
 
 def _concat(ctx: NodeContext, slot: int, g: Array) -> Array:
@@ -39,7 +39,7 @@ def _concat(ctx: NodeContext, slot: int, g: Array) -> Array:
 def _moved_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    """The axis keeps its place; samples stay where their axis keeps its extent."""
+    """Axes stay in place; samples do too where the extent of their axis stays."""
     if len(out) != len(shape) or out[layout.axis] != shape[layout.axis]:
         raise SamplesMixed
     return layout
@@ -89,7 +89,7 @@ add(
     ),
 )
 
-# --- some of the elements ----------------------------------------------------------------------------------------
+# --- Slice -------------------------------------------------------------------------------------------------------
 
 
 def _slices(ctx: NodeContext) -> tuple[slice, ...]:
@@ -106,7 +106,7 @@ def _slices(ctx: NodeContext) -> tuple[slice, ...]:
 
 
 def _onnx_slice(start: int, end: int, step: int, size: int) -> slice:
-    """ONNX clamps; a negative end counts from the back once, and with a negative step may mean before the first."""
+    """Convert to a Python slice: ONNX clamps, and with a negative step, an end may lie before the first element."""
     start = start + size if start < 0 else start
     end = end + size if end < 0 else end
     if step > 0:
@@ -124,7 +124,7 @@ def _slice(ctx: NodeContext, slot: int, g: Array) -> Array:
 def _sliced_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    """Samples that are turned round are as many as before, in other places."""
+    """An equal extent is not enough: reversed samples lie at other positions."""
     if _slices(ctx)[layout.axis].indices(shape[layout.axis]) != (0, shape[layout.axis], 1):
         raise SamplesMixed
     return layout
@@ -145,7 +145,7 @@ add(
 )
 
 
-# --- copies ------------------------------------------------------------------------------------------------------
+# --- repetition and padding --------------------------------------------------------------------------------------
 
 
 def _expand(ctx: NodeContext, slot: int, g: Array) -> Array:
@@ -183,7 +183,7 @@ def _pad(ctx: NodeContext, slot: int, g: Array) -> Array:
             source.append(slice(max(before, 0), max(before, 0) + size - max(-before, 0) - max(-after, 0)))
         r[tuple(kept)] = g[tuple(source)]
         return r
-    # The other modes copy elements: the same copying, done to positions, tells where each came from.
+    # The other modes copy elements. Padding the positions in the same way shows where each element comes from.
     positions = np.arange(math.prod(shape)).reshape(shape)
     origin = np.pad(positions, widths, mode=ctx.attribute("mode"))
     flat = xp.zeros((positions.size,), dtype=xp.float64)
@@ -194,7 +194,7 @@ def _pad(ctx: NodeContext, slot: int, g: Array) -> Array:
 def _padded_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    """Samples of which one is cut off at an end and one added at the other are as many as before, in other places."""
+    """An equal extent is not enough: with one sample removed and one added, samples lie at other positions."""
     if _pad_widths(ctx)[layout.axis] != (0, 0):
         raise SamplesMixed
     return layout
@@ -234,7 +234,7 @@ add(
     ),
 )
 
-# --- a triangle kept ---------------------------------------------------------------------------------------------
+# --- triangles ---------------------------------------------------------------------------------------------------
 
 
 def _trilu(ctx: NodeContext, slot: int, g: Array) -> Array:

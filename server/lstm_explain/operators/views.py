@@ -34,7 +34,7 @@ def _reshape(ctx: NodeContext, slot: int, g: Array) -> Array:
 def reshaped_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
-    """The row-major order stays, so the number of elements behind each sample's does."""
+    """Row-major order stays, and with it the number of elements between samples."""
     behind = layout.inner * math.prod(out[layout.axis + 1 :])
     for axis in range(len(shape)):
         rest = math.prod(shape[axis + 1 :])
@@ -48,7 +48,7 @@ def _same(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 
 def _dropout_check(node: Node) -> str:
-    return "in training mode it drops elements at random" if node.input(2) else ""  # off for good: taken away before
+    return "in training mode it drops elements at random" if node.input(2) else ""  # a constant False was removed
 
 
 def _squeezed(node: Node, graph: Graph) -> Function | None:
@@ -121,7 +121,7 @@ add("Cast", replace(_SAME, evaluation=of_integers(_cast)))
 add("CastLike", replace(_SAME, nondifferentiable=(1,)))
 add("Dropout", replace(_SAME, nondifferentiable=(1, 2), differentiable_outputs=(0,), check=_dropout_check))
 
-# --- the same elements elsewhere ---------------------------------------------------------------------------------
+# --- transposition -----------------------------------------------------------------------------------------------
 
 
 def _permutation(ctx: NodeContext, ndim: int) -> list[int]:

@@ -22,9 +22,10 @@ Index = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Windows:
-    """How windows lie over the spatial axes.
+    """Windows over the spatial axes.
 
-    size: of what is looked at. out: windows along each axis. before: padding in front; behind, as much as is needed.
+    size: extents of the array under the windows. out: number of windows along each axis. before: padding in front; the
+    padding behind is as long as the windows reach.
     """
 
     size: Shape
@@ -36,7 +37,7 @@ class Windows:
 
     @property
     def extent(self) -> Shape:
-        """Extent of padding and elements together, as far as windows reach or elements lie."""
+        """Extents of elements and padding together."""
         reach = ((o - 1) * s + (k - 1) * d + 1 for o, s, k, d in self._axes())
         return tuple(max(r, b + n) for r, b, n in zip(reach, self.before, self.size, strict=True))
 
@@ -44,7 +45,7 @@ class Windows:
         return zip(self.out, self.strides, self.kernel, self.dilations, strict=True)
 
     def offsets(self) -> Iterator[Index]:
-        """For each element of the kernel, where in the padded array the windows meet it."""
+        """Yield an index into the padded array per kernel element: the elements under it, in all windows."""
         for at in np.ndindex(*self.kernel):
             starts = [a * d for a, d in zip(at, self.dilations, strict=True)]
             ends = [i + (o - 1) * s + 1 for i, (o, s, _, _) in zip(starts, self._axes(), strict=True)]
@@ -60,12 +61,12 @@ class Windows:
         return padded
 
     def unfold(self, x: Array) -> Array:
-        """[..., *size] -> [..., kernel elements, *out]."""
+        """Collect the elements of each window: [..., *size] -> [..., kernel elements, *out]."""
         padded = self.pad(x)
         return namespace(x).stack([padded[at] for at in self.offsets()], axis=x.ndim - len(self.size))
 
     def fold(self, columns: Array) -> Array:
-        """[..., kernel elements, *out] -> [..., *size]: each element adds up what its windows say. Undoes no unfold."""
+        """Sum each element's windows, as the transpose of unfold: [..., kernel elements, *out] -> [..., *size]."""
         axis = columns.ndim - len(self.size) - 1
         padded = namespace(columns).zeros(columns.shape[:axis] + self.extent, dtype=columns.dtype)
         for i, at in enumerate(self.offsets()):
@@ -74,14 +75,14 @@ class Windows:
         return padded[self.inside()]
 
     def fold_same(self, g: Array) -> Array:
-        """`fold` of columns that are all `g` [..., *out]."""
+        """`fold` of columns that all equal `g` [..., *out]."""
         axis = g.ndim - len(self.out)
         shape = (*g.shape[:axis], math.prod(self.kernel), *g.shape[axis:])
         xp = namespace(g)
         return self.fold(xp.broadcast_to(xp.expand_dims(g, axis=axis), shape))
 
     def counts(self, margin: tuple[Shape, Shape] | None = None) -> Array:
-        """Elements in each window, [*out]; `margin`: padding before and behind that counts too."""
+        """Count the elements in each window, [*out]. margin: padding before and behind that counts too."""
         ones = np.zeros(self.extent)
         before, behind = margin if margin else ((0,) * len(self.size), (0,) * len(self.size))
         ones[tuple(
@@ -91,11 +92,12 @@ class Windows:
 
 
 def spatial(ctx: NodeContext, name: str, rank: int, default: int) -> Shape:
+    """Return an attribute with a number per spatial axis."""
     return tuple(ctx.attribute(name) or (default,) * rank)
 
 
 def _before(ctx: NodeContext, size: Shape, out: Shape, kernel: Shape, strides: Shape, dilations: Shape) -> Shape:
-    """Padding in front of each axis. `auto_pad` centres the windows and says where the odd element goes."""
+    """Return the padding in front of each axis. `auto_pad` centres the windows and places the odd element."""
     mode = ctx.attribute("auto_pad", "NOTSET")
     if mode == "VALID":
         return (0,) * len(size)
@@ -113,14 +115,14 @@ def windows_of(ctx: NodeContext, size: Shape, out: Shape, kernel: Shape) -> Wind
 
 
 def batch_layout(ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int) -> BatchLayout:
-    """Channels are mixed and positions move: samples stay apart on the first axis alone."""
+    """Channels are mixed and positions move: only the first axis can hold samples."""
     if layout.axis != 0:
         raise SamplesMixed
     return layout
 
 
 def equal_shares(amount: Array, units: Array) -> tuple[Array, Array]:
-    """The part of one unit, and what a sample has at outputs that no unit feeds: [N, 1, ...], for all of them."""
+    """Return the share of one unit, and per sample [N, 1, ...] the amount at outputs that no unit feeds."""
     xp = namespace(amount)
     units = xp.asarray(units)
     orphaned = xp.sum(xp.where(units == 0, amount, 0), axis=tuple(range(1, amount.ndim)), keepdims=True)
