@@ -1,1 +1,1 @@
-"""Measurements, side by side with ONNX Runtime's own forward pass in the same run: `make bench`."""
+"""Benchmarks that compare with ONNX Runtime's own forward pass in the same run; `make bench` runs them."""

@@ -3,14 +3,14 @@
 `python -m bench compare REV` compares the engine with that of another commit; `python -m bench frames [--list]` counts
 the Python frames between a request and its kernels.
 
-What fails is told where it fails and once more at the end, the rest goes on, and the exit code is 1.
+If a measurement fails, the command says so at once and again at the end, continues with the others, and exits with 1.
 """
 
 from __future__ import annotations
 
 import os
 
-# One thread for everything that is compared; set before NumPy loads its BLAS.
+# Everything that is compared runs on one thread. This must be set before NumPy loads its BLAS.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def _engine(console: Console, arguments: argparse.Namespace, before: list[Any]) -> list[Any]:
-    """With --model, the rows of the other models stay."""
+    """Measure the engine. With --model, keep the rows of the other models."""
     shapes = [GRID[i] for i in arguments.model or range(len(GRID))]
     rows = engine.run(console, shapes, quick=arguments.quick, seconds=arguments.seconds)
     new = [row["model"] for row in rows]
@@ -57,7 +57,7 @@ PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
 
 
 def failures(figures: Any, place: str = "") -> Iterator[str]:
-    """Wherever figures say "error"."""
+    """Return every place where the figures contain an error."""
     if isinstance(figures, list):
         figures = dict(enumerate(figures))
     if not isinstance(figures, dict):
@@ -69,7 +69,7 @@ def failures(figures: Any, place: str = "") -> Iterator[str]:
 
 
 def measure(console: Console, arguments: argparse.Namespace) -> list[str]:
-    """Every part in turn, saved as soon as it is there; returns what failed."""
+    """Measure the parts one after another, save each result at once, and return the failures."""
     file: Path = arguments.json
     here, failed = machine(), []
     console.print(here)

@@ -1,9 +1,9 @@
-"""`python -m bench.batch rates|memory|parity [--rows N] [--json FILE]`: rates of `lstm-explain batch`; memory as data
-grows; its numbers beside those of the service.
+"""`python -m bench.batch rates|memory|parity [--rows N] [--json FILE]`: measures the rates of
+`lstm-explain batch` and its memory as the data grows, and compares its numbers with those of the service.
 
-Ragged sequences of 20 to 200 days for the bundled discharge model. Beside the command: a plain loop over the engine,
-row by row. Rates of Ray leave out its start, which is told apart: they are from the first shard that is done to the
-last.
+The data are sequences of 20 to 200 days for the bundled discharge model. The reference is a plain loop over the engine,
+row by row. Rates of Ray exclude its start, which is reported separately: they count from the first finished shard to
+the last.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHARD_ROWS = 2048  # many shards, so that how the last ones fall counts little
 
 
 def write(path: Path, rows: int, seed: int = 0) -> None:
-    """Row groups of 10,000 sequences, made one at a time."""
+    """Write row groups of 10,000 sequences, generated one at a time."""
     rng = np.random.default_rng(seed)
     kind = pa.list_(pa.list_(pa.float32()))
     with pq.ParquetWriter(path, pa.schema([("weather", kind)])) as writer:
@@ -54,7 +54,7 @@ def write(path: Path, rows: int, seed: int = 0) -> None:
 
 
 def loop(path: Path) -> float:
-    """Rows a second of the engine alone, everything in memory."""
+    """Return the rows per second of the engine alone, with everything in memory."""
     model = lx.load(MODEL / "1" / "model.onnx")
     table = next(pq.ParquetFile(path).iter_batches(LOOP_ROWS))
     rows = [np.array(row, np.float32)[None] for row in table["weather"].to_pylist()]
@@ -66,7 +66,7 @@ def loop(path: Path) -> float:
 
 
 def job(path: Path, workers: int) -> dict[str, float]:
-    """start: seconds until the first shard was done. rate: rows a second after that."""
+    """start: seconds until the first shard finished. rate: rows per second after that."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         work, served = prepare(JobRequest(MODEL, path, Path(folder) / "out", shard_rows=SHARD_ROWS))
@@ -86,7 +86,7 @@ def job(path: Path, workers: int) -> dict[str, float]:
 
 
 def memory(path: Path, workers: int) -> int:
-    """Bytes that a worker took at most."""
+    """Return the maximum memory of a worker in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--model", str(MODEL), "--input", str(path), "--output", f"{folder}/out", "--workers", str(workers)]
         flags += ["--shard-rows", "4096"]  # else a small file has small shards, whose windows are not full
@@ -101,7 +101,7 @@ def rates(path: Path, rows: int) -> dict[str, Any]:
 
 
 def parity(path: Path, rows: int) -> dict[str, float]:
-    """The largest difference of a row's relevance from what the service says, as a share of the row's largest."""
+    """Return the largest difference from the relevance of the service, as a fraction of the row's largest entry."""
     write(path, rows)
     worst, compared = 0.0, 0
     with tempfile.TemporaryDirectory() as folder, serving(MODEL.parent, "--workers", "2") as server:
@@ -126,7 +126,7 @@ def parity(path: Path, rows: int) -> dict[str, float]:
 
 
 def growth(path: Path, rows: int) -> dict[str, int]:
-    """Memory by the number of rows: a tenth, and all."""
+    """Measure the memory for a tenth of the rows and for all rows."""
     found = {}
     for count in (rows // 10, rows):
         write(path, count)

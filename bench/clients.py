@@ -1,4 +1,4 @@
-"""Explain of `sentiment` by each client, one call after another: the clients take turns at one server."""
+"""Measures Explain of `sentiment` by each client, one call after another; the clients alternate at one server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.serving.running import serving
 
 
 def run(console: Console, *, calls: int = 300, rounds: int = 3) -> list[dict[str, Any]]:
-    """A row a client: the median over the rounds of its p50 and p99, in milliseconds; or what is missing here."""
+    """Return a row per client: the median over the rounds of its p50 and p99 in milliseconds, or what is missing."""
     here = [runner for runner in RUNNERS if not runner.missing()]
     for runner in here:
         runner.make()

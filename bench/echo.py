@@ -1,7 +1,7 @@
-"""A bare gRPC server that answers every message with so many bytes: what the wire alone costs.
+"""A bare gRPC server that answers every message with a fixed number of bytes, to measure the cost of the wire alone.
 
 `python -m bench.echo KIND BYTES PORT` serves and prints its port. KIND: `threads`; `processes`, two of them on one
-port; `asyncio`, which answers in the event loop, and `executor`, which answers in threads beside it.
+port; `asyncio`, which answers in the event loop, and `executor`, which answers in threads outside it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _with_threads(size: int, port: int) -> None:
 
 
 async def _with_asyncio(size: int, *, executor: bool) -> None:
-    """executor: as a service would do it whose work blocks."""
+    """Serve with asyncio. executor: answer in threads, as a service with blocking work does."""
     answer, pool = bytes(size), ThreadPoolExecutor(THREADS)
 
     async def inline(request: bytes, context: object) -> bytes:
@@ -56,7 +56,7 @@ async def _with_asyncio(size: int, *, executor: bool) -> None:
 
 @contextmanager
 def echo(kind: str, size: int) -> Iterator[Server]:
-    """A server in a process of its own, or in several."""
+    """Run a server in a separate process, or in several."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))

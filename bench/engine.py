@@ -1,4 +1,4 @@
-"""The engine: an explanation, forward pass included, as a multiple of ONNX Runtime's forward pass alone."""
+"""Measures an explanation, including its forward pass, as a multiple of ONNX Runtime's forward pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METHODS: dict[str, lx.Method] = {
     "lrp abs": lx.LRP("abs"),
     "gradient × input": lx.GradientTimesInput(),
 }
-# Those that run a model many times, at batch 1.
+# The methods that run a model many times, at batch 1.
 MANY: dict[str, lx.Method] = {
     "integrated gradients, 50 steps": lx.IntegratedGradients(50),
     "smooth grad, 25 samples": lx.SmoothGrad(25),
@@ -32,7 +32,7 @@ MANY: dict[str, lx.Method] = {
     "Shapley values, 25 orders": lx.ShapleySampling(25),
     "contextual decomposition": lx.ContextualDecomposition(),
 }
-# Work that grows with the square of T is measured up to so many steps.
+# The largest T for methods whose work grows with the square of T.
 LONGEST = {"Shapley values, 25 orders": 100, "contextual decomposition": 100}
 STEPS, BATCHES = (30, 100, 500), (1, 8, 32)
 QUICK_STEPS, QUICK_BATCHES = (30, 100), (1, 8)
@@ -54,7 +54,7 @@ class Pair:
         self.session, self.model = session_of(shape, threads=1), lx.load(model_of(shape))
 
     def measure(self, x: np.ndarray, method: lx.Method, seconds: float, least: int = 5) -> Ratio:
-        """Only of an answer: the model's output is ONNX Runtime's, and all relevance is finite."""
+        """Measure one case, after checking that the output equals ONNX Runtime's and that all relevance is finite."""
         feeds, began = {"x": x}, time.perf_counter()
         explanation = self.model.explain(feeds, method, TARGET)
         np.testing.assert_allclose(explanation.outputs["y"], self.session.run(None, feeds)[0], atol=1e-5)
@@ -69,9 +69,9 @@ class Pair:
 
 
 def run(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:
-    """One row a shape, length and batch; prints the tables and returns the figures.
+    """Measure one row per shape, length and batch size; print the tables and return the figures.
 
-    A cell that fails says why, under "error", and the others go on.
+    If a cell fails, its "error" says why, and the measurement continues.
     """
     steps, batches = (QUICK_STEPS, QUICK_BATCHES) if quick else (STEPS, BATCHES)
     rows: list[Figures] = []
@@ -93,7 +93,7 @@ def run(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: floa
 
 
 def run_cells(console: Console, shapes: Sequence[Shape], *, seconds: float) -> list[Figures]:
-    """The same of other cells, on a part of the grid."""
+    """Measure other recurrent cells on a part of the grid."""
     rows: list[Figures] = []
     for shape in shapes:
         pair = Pair(shape)

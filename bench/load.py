@@ -1,4 +1,4 @@
-"""So many callers at once, each with a connection of its own, for so many seconds."""
+"""Puts a server under load: a number of concurrent callers, each with its own connection, for a number of seconds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 @dataclass
 class Load:
-    """What one kind of call did, round by round. seconds: that each took; latencies: of its calls, in seconds. answers:
-    by message, how often which bytes came; errors: by status. processor: seconds of processor time of the server.
+    """The results of one kind of call, by round. seconds: duration of each round. latencies: of its calls, in seconds.
+    answers: how often each answer arrived, by message. errors: by status. processor: processor seconds of the server.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -32,16 +32,16 @@ class Load:
 
     @property
     def rates(self) -> list[float]:
-        """Calls a second, by round."""
+        """Return the calls per second, by round."""
         return [len(latencies) / seconds for latencies, seconds in zip(self.latencies, self.seconds, strict=True)]
 
     @property
     def medians(self) -> list[float]:
-        """Milliseconds, by round."""
+        """Return the median latencies in milliseconds, by round."""
         return [float(np.median(latencies)) * 1e3 for latencies in self.latencies]
 
     def figures(self) -> dict[str, float]:
-        """Of all rounds."""
+        """Return the figures over all rounds."""
         latencies = np.concatenate(self.latencies)
         p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
         return {
@@ -55,13 +55,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Server:
-    """Where it listens, and its processes but for their children."""
+    """The address of a server, and its processes without their children."""
 
     address: str
     processes: tuple[int, ...]
 
     def processor(self) -> float:
-        """Seconds of processor time so far, of everything that it runs."""
+        """Return the processor seconds that all processes of the server have used so far."""
         return sum(map(_processor, self.processes))
 
 
@@ -72,7 +72,7 @@ def _processor(process: int) -> float:
 
 
 def run(server: Server, method: str, messages: Sequence[bytes], clients: int, seconds: float, load: Load) -> None:
-    """Adds a round to `load`. Messages and answers are bytes: what a client does with them is not measured."""
+    """Add a round to `load`. Messages and answers are bytes, so the work of a client is not measured."""
     load.answers = load.answers or [Counter() for _ in messages]
     latencies: list[float] = []
     ready = threading.Barrier(clients + 1)
@@ -109,7 +109,7 @@ def run(server: Server, method: str, messages: Sequence[bytes], clients: int, se
 
 
 def merged(loads: Iterable[Load]) -> list[Counter[bytes]]:
-    """By message, every answer that ever came."""
+    """Return all answers that arrived, by message."""
     total: list[Counter[bytes]] = []
     for load in loads:
         total = total or [Counter() for _ in load.answers]

@@ -1,4 +1,4 @@
-"""The machine that figures are measured on, and the versions of what is measured."""
+"""Describes the machine of a measurement, and the versions of the measured packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models of the grid: one recurrent layer and a dense head, random weights."""
+"""The models of the grid: one recurrent layer and a dense head, with random weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLASSES = 5
 
 @dataclass(frozen=True)
 class Shape:
-    """D inputs a step, H hidden units a direction."""
+    """D inputs per step, H hidden units per direction."""
 
     D: int
     H: int
@@ -63,5 +63,5 @@ def model_of(shape: Shape) -> onnx.ModelProto:
 
 
 def inputs_of(shape: Shape, steps: int, batch: int) -> np.ndarray:
-    """Normal, with a standard deviation of INPUTS."""
+    """Return normally distributed inputs with a standard deviation of INPUTS."""
     return np.random.default_rng(1).standard_normal((steps, batch, shape.D)).astype(np.float32) * np.float32(INPUTS)

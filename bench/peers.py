@@ -1,4 +1,4 @@
-"""Others on the same models: the textbook LRP in NumPy, and Captum on an equal torch model where it is installed.
+"""Measures other implementations on the same models: the textbook LRP in NumPy, and Captum on an equal torch model.
 
 `scripts/captum_environment.sh DIR` makes an environment with Debian's torch; `--captum DIR/bin/python` measures in it.
 """
@@ -33,7 +33,7 @@ Call = Callable[[], object]
 
 
 def run(console: Console, *, seconds: float, python: Path | None = None) -> dict[str, Any]:
-    """As multiples of ONNX Runtime's forward pass of one sample, everything in one process: this, or python's."""
+    """Measure multiples of ONNX Runtime's forward pass of one sample, in this process or in that of `python`."""
     if python:
         return _elsewhere(python, seconds)
 
@@ -78,13 +78,13 @@ def _weights(shape: Shape) -> dict[str, np.ndarray]:
 
 
 def _agree(theirs: np.ndarray, shape: Shape, x: np.ndarray, method: lx.Method) -> None:
-    """Who answers something else is not compared."""
+    """Fail if an implementation gives other numbers, so that only equal answers are compared."""
     ours = lx.load(model_of(shape)).explain({"x": x}, method, TARGET).relevance["x"]
     np.testing.assert_allclose(theirs, ours, atol=1e-4 * np.abs(ours).max())
 
 
 def textbook(shape: Shape, x: np.ndarray) -> Call:
-    """tests/reference: one neuron after the other, in float64, as the papers write it."""
+    """Run tests/reference, which computes neuron by neuron in float64, as the papers define it."""
     from tests.reference.dense import dense_lrp
     from tests.reference.textbook import Layer, Rules, layer_forward, layer_lrp
 
@@ -103,7 +103,7 @@ def textbook(shape: Shape, x: np.ndarray) -> Call:
 
 
 def captum(shape: Shape, x: np.ndarray) -> dict[str, Call]:
-    """On the equal torch model, one thread; its output is the ONNX model's within 1e-5."""
+    """Measure Captum on the equal torch model, whose output is that of the ONNX model within 1e-5, on one thread."""
     import torch
     from captum import attr
 
@@ -137,7 +137,7 @@ def _time_first(relevance: Any) -> np.ndarray:
 
 
 def _equal(shape: Shape) -> Any:
-    """torch's LSTM and linear layer with the weights of model_of."""
+    """Build torch's LSTM and linear layer with the weights of model_of."""
     import torch
 
     w = {name: torch.from_numpy(array.copy()) for name, array in _weights(shape).items()}

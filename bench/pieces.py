@@ -1,4 +1,4 @@
-"""Where the time of one request goes, and the recurrent product by our kernel and by BLAS."""
+"""Measures the parts of one request, and compares the recurrent product of our kernel with BLAS."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(console: Console) -> dict[str, Any]:
 
 
 def place_of(module: str, place: str) -> tuple[Any, str]:
-    """What has the name, and the name; AttributeError where there is none."""
+    """Return the object that has the attribute, and its name; raise AttributeError if there is none."""
     *outer, name = place.split(".")
     owner: Any = importlib.import_module(module)
     for part in outer:
@@ -78,13 +78,13 @@ def _profile(shape: Shape, T: int, method: str) -> dict[str, Any]:
 
 
 def _microseconds(places: list[list[float]]) -> float | None:
-    """None: this method calls none of the places."""
+    """Return the microseconds of each part, or None for a part that the method does not call."""
     called = [float(np.percentile(taken, 10)) * 1e6 for taken in places if taken]
     return sum(called) if called else None
 
 
 def _typical(call: Callable[[], object]) -> float:
-    """Microseconds, the tenth percentile: what a call takes that nothing else disturbs."""
+    """Return the tenth percentile in microseconds, which is the time of an undisturbed call."""
     times: list[float] = []
     timed = _timed(call, times)
     for _ in range(CALLS):
@@ -104,7 +104,7 @@ def _timed(function: Callable[..., Any], times: list[float]) -> Callable[..., An
 
 
 def _products() -> list[dict[str, Any]]:
-    """A step's product, [B, H] by [H, 4H]: NumPy's BLAS as a multiple of ours."""
+    """Measure the product of a step, [B, H] by [H, 4H]: NumPy's BLAS as a multiple of ours."""
     rows = []
     for H in (64, 128, 256, 512):
         matrix = np.random.default_rng(0).standard_normal((H, 4 * H)).astype(np.float32)

@@ -1,9 +1,9 @@
-"""`python -m bench compare REV`: the engine of another commit beside this working tree's.
+"""`python -m bench compare REV`: compares the engine of another commit with that of this working tree.
 
-Each has a process of its own; they take turns at every case, so that a machine that slows down slows both. A figure is
-the multiple of ONNX Runtime's forward pass, measured in the same process in the same moment. Equal code differs between
-two processes by several percent, again and again, from where its memory lies: so there are several pairs of processes,
-and a process counts once. Exits with 1 where a case is slower than before beyond noise.
+Each engine runs in its own process. The processes alternate at every case, so that a machine that slows down slows
+both. A figure is the multiple of ONNX Runtime's forward pass, measured in the same process at the same time. Equal code
+regularly differs by several percent between two processes because of its memory addresses, so there are several pairs
+of processes, and each process counts once. The exit code is 1 if a case is slower than before beyond noise.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ALLOWED = 1.08  # slower by less is not told from noise
 
 @dataclass
 class Case:
-    """The multiple of the forward pass in every process of before and of after; or what went wrong."""
+    """The multiple of the forward pass in every process of the two commits, or the error."""
 
     name: str
     before: list[float] = field(default_factory=list)
@@ -64,8 +64,10 @@ class Case:
 
     @property
     def slower(self) -> bool:
-        """By more than is allowed, and every process more than any before: with four each, and equal code, the second
-        alone happens once in 70. A case that answered before and does not now counts as slower.
+        """Whether the case is slower by more than the limit, and in every process slower than in any before.
+
+        With four processes each and equal code, the second condition alone holds once in 70. A case that fails now but
+        did not fail before counts as slower.
         """
         if self.errors:
             return "after" in self.errors and "before" not in self.errors
@@ -114,7 +116,7 @@ def _checked_out(revision: str) -> Iterator[Path]:
 
 
 class Ask:
-    """Questions to a process that measures with the engine of one tree; cases, models and timing are ROOT's."""
+    """Calls a process that measures the engine of one tree; cases, models and timing are those of ROOT."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process

@@ -1,4 +1,4 @@
-"""How cost and memory grow: fitted exponents in T, batch and H; memory of one long explanation."""
+"""Measures how cost and memory grow: exponents in T, batch and H, and the memory of one long explanation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROWING = ("lrp all", "lrp half", "gradient × input")
 LONG = (Shape(64, 256), 10_000)
 REPETITIONS = 5
 Case = tuple[int, Callable[[], object]]
-# Linux's own account of this process; what getrusage calls the peak begins with that of the process that started it.
+# From /proc, because the peak of getrusage includes that of the process that started this one.
 MEMORY = """
 import json, re, sys
 from pathlib import Path
@@ -66,14 +66,14 @@ def _case(size: int, shape: Shape, T: int, B: int, method: str) -> Case:
 
 
 def _targets(count: int) -> Case:
-    """So many targets by one call."""
+    """Measure several targets in one call."""
     shape = Shape(64, 256)
     model, x = lx.load(model_of(shape)), {"x": inputs_of(shape, 100, 1)}
     return count, lambda: model.explain_many(x, lx.LRP(), [TARGET] * count)
 
 
 def _fit(cases: Sequence[Case]) -> dict[str, Any]:
-    """Slope of log(time) over log(size), and the times: of each size the least of a few, the sizes taking turns."""
+    """Fit the slope of log(time) over log(size); each time is the minimum of several, with alternating sizes."""
     times: dict[int, list[float]] = {size: [] for size, _ in cases}
     for round_ in range(REPETITIONS + 1):
         for size, call in cases:
@@ -87,7 +87,7 @@ def _fit(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def _memory(method: str) -> dict[str, Any]:
-    """Of one explanation in a process of its own."""
+    """Measure the memory of one explanation in a separate process."""
     shape, T = LONG
     command = [sys.executable, "-c", MEMORY, method, str(shape.D), str(shape.H), str(T)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

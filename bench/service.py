@@ -1,7 +1,7 @@
-"""The service under load: `python -m bench --part service`.
+"""Measures the service under load: `python -m bench --part service`.
 
-Explain with batching off and on, ModelInfer of the same inputs, and a bare echo of the same sizes take turns in one
-run, with 1, 4, 16 and 64 callers. Every answer is held against the engine's own.
+Explain with batching off and on, ModelInfer of the same inputs, and an echo of the same sizes alternate in one run,
+with 1, 4, 16 and 64 callers. Every answer is compared with the engine's own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Work:
-    """One model and method, several inputs of one size."""
+    """One model and method, with several inputs of one size."""
 
     name: str
     model: str
@@ -126,7 +126,7 @@ def _models(folder: Path, *, batching: bool) -> Path:
 
 
 class Engine:
-    """What the engine itself says, and takes."""
+    """The answers and times of the engine itself."""
 
     def __init__(self, models: Path) -> None:
         from tokenizers import Tokenizer
@@ -139,13 +139,13 @@ class Engine:
         return [{work.input: np.array([self._tokenizer.encode(a[0]).ids]) if text else a} for a in work.arrays]
 
     def extra_ms(self, work: Work) -> float:
-        """By how much explaining takes longer than predicting."""
+        """Return how much longer an explanation takes than a prediction, in milliseconds."""
         model, inputs = self._models[work.model], self.inputs(work)[0]
         ratio = compare(lambda: model.explain(inputs, work.how, lx.Target(index=1)), lambda: model.predict(inputs), 0.2)
         return ratio.ours_ms - ratio.theirs_ms
 
     def wrong(self, work: Work, answers: list[Counter[bytes]]) -> int:
-        """How many answers differ from the engine's by more than CLOSE of the largest number."""
+        """Return how many answers differ from the engine's by more than CLOSE times the largest number."""
         count = 0
         for inputs, came in zip(self.inputs(work), answers, strict=True):
             due = self._models[work.model].explain(inputs, work.how, lx.Target(index=1)).relevance[work.input]
@@ -183,7 +183,7 @@ def measure(seconds: float, rounds: int) -> dict[str, Any]:
 def _work(
     work: Work, engine: Engine, servers: dict[str, Server], seconds: float, rounds: int, *, whole: bool
 ) -> dict[str, Any]:
-    """whole: beside the echoes too."""
+    """Measure one model and method. whole: compare with the echoes too."""
     explain, infer = work.explain(), work.infer()
     with ExitStack() as stack:
         first = Load()
@@ -218,7 +218,7 @@ def _work(
 
 
 def _ratios(loads: dict[tuple[str, int], Load], extra: list[float]) -> dict[str, dict[str, float]]:
-    """What was to be shown, round by round: what slows the machine down slows both sides of a round."""
+    """Return the ratios, round by round, because a slow machine slows both sides of a round."""
     off, many = loads["explain off", 1], loads["explain off", 16]
     predicted = [median + more for median, more in zip(loads["infer", 1].medians, extra, strict=True)]
     found = {"batching": spread(loads["explain on", 16].rates, many.rates), "predict": spread(off.medians, predicted)}
@@ -230,7 +230,7 @@ def _ratios(loads: dict[tuple[str, int], Load], extra: list[float]) -> dict[str,
 
 
 def _lost(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Answers that were wrong, calls without one."""
+    """Return the number of wrong answers and of calls without an answer."""
     found = [{"error": f"{row['name']}: {row['wrong']} wrong answers"} for row in rows if row["wrong"]]
     for row in rows:
         for name, by_clients in row["calls"].items():
@@ -252,7 +252,7 @@ def _start(folder: Path, models: Path) -> dict[str, float]:
 
 
 def _timed(call: Callable[[bytes], bytes], message: bytes, times: int) -> list[float]:
-    """Milliseconds of each of so many calls."""
+    """Return the milliseconds of each of a number of calls."""
     took = []
     for _ in range(times):
         start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Explain in the threads of gRPC's own pool, which all want the interpreter: what the server's loop is held against.
+"""Serves Explain in gRPC's thread pool, whose threads compete for the interpreter, to compare with the server's loop.
 
-`python -m bench.threads MODELS` serves and prints its port. The code of a request is the server's, and no two wait for
-each other; what the server does beside it (streams, health, long runs, batches, tokens) is left out.
+`python -m bench.threads MODELS` serves and prints its port. The code of a request is the server's, and requests do not
+wait for each other. Everything else that the server does (streams, health, long runs, batches, tokens) is omitted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _serve(models: Path) -> None:
 
 @contextmanager
 def threads(models: Path) -> Iterator[Server]:
-    """A server in a process of its own."""
+    """Run a server in a separate process."""
     command = [sys.executable, "-m", "bench.threads", str(models)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,4 +1,4 @@
-"""Two calls timed in turn, so that a machine that slows down slows both."""
+"""Times two calls alternately, so that a machine that slows down slows both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of `ours` over `theirs`, pair by pair: median and quartiles; each side's median in milliseconds."""
+    """The ratio of `ours` to `theirs`, pair by pair: median and quartiles, and both medians in milliseconds."""
 
     median: float
     low: float
@@ -33,9 +33,9 @@ def compare(
     longest: float = 8.0,
     warm: bool = False,
 ) -> Ratio:
-    """Alternates the two for about `seconds`, at least `least` pairs or as many as begin in `longest` seconds.
+    """Alternate the two for about `seconds`: at least `least` pairs, or as many as begin within `longest` seconds.
 
-    warm: both have run before; else each runs once without counting.
+    warm: both have run before; otherwise each runs once without being timed.
     """
     if not warm:
         theirs()
@@ -57,6 +57,6 @@ def compare(
 
 
 def spread(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Of `ours` over `theirs`, round by round: median and quartiles."""
+    """Return the ratio of `ours` to `theirs`, round by round: median and quartiles."""
     low, median, high = np.percentile(np.divide(ours, theirs), [25, 50, 75])
     return {"median": float(median), "low": float(low), "high": float(high)}

@@ -1,4 +1,4 @@
-"""Where the time of one request goes, without the wire: the service's own code in this process, piece by piece."""
+"""Measures the parts of one request without the wire, by running the code of the service in this process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ METHOD = "/lstm_explain.v1.ExplanationService/Explain"
 
 
 class Context:
-    """What the service asks of grpc's."""
+    """The part of a gRPC context that the service uses."""
 
     def invocation_metadata(self) -> tuple[()]:
         return ()
@@ -44,7 +44,7 @@ class Context:
 
 
 def explain_handler(models: Path, *, warm: bool = True) -> tuple[ModelManager, Any]:
-    """Explain as the server has it, of the models in a folder: gRPC's handler, with all that a call goes through.
+    """Return the server's gRPC handler of Explain for the models in a folder, with everything around a call.
 
     warm: every model has answered often enough to be known as short.
     """
@@ -71,7 +71,7 @@ def explain_handler(models: Path, *, warm: bool = True) -> tuple[ModelManager, A
 
 
 def stepped(work: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns that waits for nothing, as that of a short request."""
+    """Return the result of a coroutine that never waits, such as that of a short request."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -80,7 +80,7 @@ def stepped(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def pieces(models: Path, message: bytes) -> dict[str, float]:
-    """Microseconds by piece: the least of many rounds, one call after another, so with everything in the cache."""
+    """Return the microseconds by part: the minimum of many rounds of single calls, with everything in the cache."""
     repository, wrapped = explain_handler(models)
     context = Context()
 

@@ -1,8 +1,8 @@
-"""What one server process holds and does: `python scripts/capacity.py` prints the tables of docs/operations.md.
+"""Measures one server process: `python scripts/capacity.py` prints the capacity tables of docs/operations.md.
 
-Time until ready, memory without models and with each of models/ (what several processes share counted once, the spare
-one warm, that of the trials gone), and answers a second and their times for so many callers at once. Callers and server
-share the machine, so the figures are a lower bound.
+The tables show the time until ready, the memory without models and with each of models/ (shared memory counted once,
+after the spare process has warmed up and the trials have ended), and the rates and times of answers by number of
+callers. Callers and server share the machine, so the rates are lower bounds.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _memory(names: list[str]) -> None:
 
 
 def _held(folder: Path, models: Path, flag: str) -> tuple[float, float]:
-    """Seconds until ready, and MiB after a while."""
+    """Return the seconds until ready, and the memory in MiB after a while."""
     started = time.monotonic()
     with server(folder, ["--models", str(models), flag]) as (process, _):
         seconds = time.monotonic() - started

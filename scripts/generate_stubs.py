@@ -1,16 +1,15 @@
-"""Regenerates the clients' stubs from the .proto files, each language's where its tools are there.
+"""Regenerate the stubs of the clients from the .proto files, for every language whose tools are installed.
 
-Each language is one function, `generate_<language>(out)`, in LANGUAGES. Plug-ins are pinned here or in the
-client's own lock file. Java is not here: its build (client/java/pom.xml, which pins protoc and the plug-in) generates
-the stubs from proto/ each time, nothing of them is committed, and so they cannot be stale. Nor is C++:
-what protoc writes for it is good for one version of libprotobuf only, that of the machine, so the CMake build of
-client/cpp generates it.
+Each language is one function, `generate_<language>(out)`, in LANGUAGES. Plug-ins are pinned here or in the client's own
+lock file. Java is not here, because its build (client/java/pom.xml, which pins protoc and the plug-in) generates the
+stubs from proto/ each time; they are not committed, so they cannot be stale. C++ is not here, because its stubs fit
+only one version of libprotobuf, that of the machine; the CMake build of client/cpp generates them.
 
-protoc writes absolute imports of `lstm_explain.v1`, the server's own package; the stubs live in a package of their own
-so that the client needs nothing of the server, and the imports are rewritten to say so.
+protoc writes absolute imports of `lstm_explain.v1`, the server's own package; the stubs are in a separate package,
+so that the client does not need the server, and the imports are rewritten accordingly.
 
-Names of messages are global in a process. Whoever uses another implementation of the Open Inference Protocol beside
-ours (tritonclient brings one) would have them twice, so the stubs of `inference` get a descriptor pool of their own.
+Names of messages are global in a process. A program that also uses another implementation of the Open Inference
+Protocol (tritonclient contains one) would define them twice, so the stubs of `inference` get their own descriptor pool.
 """
 
 from __future__ import annotations
@@ -45,7 +44,10 @@ GO_PACKAGE = "lstmexplain/explainv1"
 
 @dataclass(frozen=True)
 class Language:
-    """folder: where the committed stubs lie. tools: commands that it takes. generate: writes into a folder."""
+    """folder: where the committed stubs are.
+
+    tools: the commands that it requires. generate: writes the stubs to a folder.
+    """
 
     folder: str
     tools: tuple[str, ...]

@@ -21,36 +21,36 @@ PAGE = ROOT / "docs" / "operators.md"
 
 TEXT = """# Operators
 
-Generated from the table of operators by `python scripts/operators_doc.py`; a test fails when this page is stale.
+`python scripts/operators_doc.py` generates this page from the table of operators; a test fails if the page is stale.
 
-Every operator has a vector-Jacobian product, which is its gradient, and a kind, which is its LRP rule. An operator with
-several kinds takes them by which of its operands depend on the model's inputs: a product only where two do. Opsets 7 to
-the newest that ONNX Runtime runs. "Nondifferentiable": the operand (indices, a shape, lengths) decides where relevance
-goes and gets none of it.
+Every operator has a vector-Jacobian product, which is its gradient, and a kind, which is its LRP rule. If an operator
+has several kinds, the kind depends on which operands depend on the inputs of the model; for example, a Mul is a product
+only if both operands do. The supported opsets are 7 to the newest one that ONNX Runtime runs. A "nondifferentiable"
+operand (indices, a shape, lengths) decides where relevance goes, but receives none.
 
 | operator | kind | rule | notes |
 |---|---|---|---|
 {rows}
 
-## Spelled out
+## Rewritten operators
 
-Rewritten into the operators above, so that fused and decomposed graphs are explained alike: {spelled}.
-So is Gemm, where neither operand is a constant, and by ONNX's own definitions: {functions}. Exponentials divided by
-their sum are recognised as Softmax, and a value times an element-wise function of itself as an activation (Gelu, Swish,
-Mish). Sequences of tensors (Python lists of steps, for example) are removed:
-the values that are put in and taken out are the same. Where its length is not known before the model runs, a
-sequence is one that a loop appends or prepends to, or a tensor split into parts of one size.
+The following operators are rewritten as the operators above, so that fused and decomposed graphs give the same
+explanation: {spelled}. Gemm is rewritten too, if neither operand is a constant. ONNX's own definitions rewrite:
+{functions}. Exponentials divided by their sum are recognised as Softmax, and a value times an elementwise function of
+itself as an activation (Gelu, Swish, Mish). Sequences of tensors (such as Python lists of steps) are removed, because
+the values that are put in are the values that are taken out. A sequence whose length is unknown before the model runs
+must be one that a loop appends or prepends to, or a tensor that is split into parts of one size.
 
 Products of integers, as in quantised models, are explained as the real products that they represent. Near a rounding
 border, a level may differ by one from ONNX Runtime's own kernel for QLinearConv and QLinearMatMul.
 
-A normalisation's scale (a deviation, root mean square or norm that something is divided by, however it is spelled) is a
-constant of the forward pass: what is scaled takes all relevance (Ali et al. 2022), under every product rule. Gradients
-flow through both.
+The scale of a normalisation (a standard deviation, root mean square or norm that is a divisor, however the graph
+computes it) is treated as a constant of the forward pass: under every product rule, the scaled operand receives all
+relevance (Ali et al. 2022). Gradients flow through both operands.
 
-## Without relevance
+## Operators without relevance
 
-{silent}.
+These operators pass on no relevance: {silent}.
 
 ## NumPy only
 
@@ -65,13 +65,13 @@ array_api_strict). These functions of `operators/array_api.py` run on NumPy arra
 Numba kernels replace some rules on NumPy arrays: the recurrences of LSTM, GRU and RNN, which exist as kernels only, and
 products with few weights and divisions by stabilised sums, which other arrays get from the array API.
 
-## What is refused
+## Unsupported nodes
 
-LRP and gradients refuse a node on the explained path, with its name and the reason, if its operator is not on this
-page, if an operand without a rule depends on the model's inputs (weights of Conv or LSTM, the slope of PRelu, the
-bounds of Clip), or if an attribute has no rule (BatchNormalization in training mode, Scatter with a reduction other
-than add, Dropout in training mode, quantisation by block, Pad of an unknown mode, Scan of opset 8).
-Methods that need predictions only still work.
+LRP and gradients refuse a node between the inputs and the explained output, with its name and the reason, in three
+cases: its operator is not on this page; an operand without a rule depends on the inputs of the model (weights of Conv
+or LSTM, the slope of PRelu, the bounds of Clip); or an attribute has no rule (BatchNormalization in training mode,
+Scatter with a reduction other than add, Dropout in training mode, quantisation by block, Pad of an unknown mode, Scan
+of opset 8). Methods that need only predictions still work.
 """
 
 

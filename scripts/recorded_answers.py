@@ -1,9 +1,9 @@
-"""Records the answers of some 250 requests, and holds later answers against them, bit by bit.
+"""Record the answers of some 250 requests, and compare later answers with them, bit by bit.
 
 `python -m scripts.recorded_answers record FILE` before a change that should leave every answer alone, and
 `python -m scripts.recorded_answers compare FILE` after it. The requests run over the zoo and the bundled models: every
-method, whole batches and single samples, several kinds of target, each repeated, so that what is cached for repeated
-requests answers as well. Exits with 1 if an answer differs.
+method, whole batches and single samples, several kinds of target, each repeated, so that cached programs for
+repeated requests answer too. The exit code is 1 if an answer differs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Request = tuple[str, Path, Arrays, lx.Method, lx.Target]
 
 
 def requests() -> Iterator[Request]:
-    """Every third method on each model of the zoo, in turn; all of them on the bundled models."""
+    """Return the requests: every third method on each model of the zoo, and all methods on the bundled models."""
     methods = list(METHODS.items())
     for place, name in enumerate(zoo.names()):
         case = zoo.load(name)
@@ -70,7 +70,7 @@ def _inputs(model: lx.Model, batch: int, rng: np.random.Generator) -> Arrays:
 
 
 def answers() -> dict[str, Any]:
-    """By request, its last answer and whether all of its answers were the same; or the error's text."""
+    """Return for each request its last answer and whether all its answers were equal, or the text of the error."""
     found: dict[str, Any] = {}
     models: dict[Path, lx.Model] = {}
     for label, path, inputs, method, target in requests():
@@ -94,7 +94,7 @@ def _arrays(explanation: lx.Explanation) -> dict[str, Any]:
 
 
 def difference(before: Any, after: Any) -> str:
-    """Empty where both are the same bits."""
+    """Describe the difference; empty if both have the same bits."""
     if isinstance(before, str) or isinstance(after, str):
         return (
             "" if before is after or (isinstance(before, str) and before == after) else f"{before!r} is {after!r} now"

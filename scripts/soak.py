@@ -1,11 +1,12 @@
-"""Does the server stay the size that it is? Mixed traffic, reloads, and a look at memory and files all the while.
+"""Check that memory and file descriptors of the server do not grow under mixed traffic and reloads.
 
     python scripts/soak.py --minutes 30 --rate 20
 
 starts the real server on a copy of models/, and client processes that explain by several methods, in streams and over
-the Open Inference Protocol; one request in twenty is malformed. Every few seconds a model is reloaded. Looks at memory
-and file descriptors four times a second and prints the least memory between two lines; fails when, after warming up,
-the least memory or the files grow by more than 5 %, when a valid request fails, or when a malformed one does not.
+the Open Inference Protocol; one request in twenty is malformed. Every few seconds a model is reloaded. The script
+samples memory and file descriptors four times a second and prints the minimum memory between two lines. It fails if,
+after warm-up, the minimum memory or the number of files grows by more than 5 %, if a valid request fails, or if a
+malformed one does not.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 class Traffic:
-    """What one client process sends."""
+    """The traffic of one client process."""
 
     def __init__(self, address: str, seed: int) -> None:
         self._client = Client(address)
@@ -76,7 +77,7 @@ class Traffic:
         self._kinds = (self._text, self._text, self._weather, self._sampled, self._stream, self._infer, self._lists)
 
     def run(self, rate: float, seconds: float) -> dict[str, int]:
-        """Counts by what became of a request."""
+        """Run the traffic and return the number of requests by result."""
         counts: Counter[str] = Counter()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -157,7 +158,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Look:
-    """At one moment: memory held by all processes of the server, their descriptors and threads."""
+    """A sample of the memory, descriptors and threads of all processes of the server."""
 
     seconds: float
     rss: int
@@ -196,7 +197,7 @@ def soak(seconds: float, clients: int, rate: float, workers: int) -> int:
 
 
 def verdict(looks: list[Look], counts: Counter[str], reloads: int, code: int) -> int:
-    """0 if nothing grew and nothing failed."""
+    """Return 0 if nothing grew and nothing failed."""
     print(f"requests: {dict(counts)}; reloads: {reloads}; the server's exit code: {code}")
     bad = [what for what in counts if what not in ("answered", "refused")]
     problems = [f"{counts[what]} x {what}" for what in bad]
@@ -207,7 +208,7 @@ def verdict(looks: list[Look], counts: Counter[str], reloads: int, code: int) ->
     warm = [look for look in looks if look.seconds >= WARM_UP * looks[-1].seconds]
     part = max(1, len(warm) // 3)
     for name, values in (("memory", [look.rss for look in warm]), ("files", [look.files for look in warm])):
-        # The least of each: reloads and large requests take memory and give it back, a leak raises the floor.
+        # Minima, because reloads and large requests take memory and release it, but a leak raises the minimum.
         first, last = min(values[:part]), min(values[-part:])
         growth = last / first - 1
         unit = (lambda v: f"{v / 2**20:.1f} MiB") if name == "memory" else str
@@ -226,7 +227,7 @@ def _on_a_copy(folder: Path, workers: int) -> AbstractContextManager[tuple[subpr
 
 @contextmanager
 def server(folder: Path, flags: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server that is ready, with its address; what it logs goes to a file in the folder."""
+    """Run a server and yield its address once it is ready; its log goes to a file in the folder."""
     command = [sys.executable, "-m", "lstm_explain.cli", "serve", "--listen", "127.0.0.1:0", *flags]
     with Path(folder, "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -247,14 +248,14 @@ def _client(address: str, seed: int, rate: float, seconds: float) -> subprocess.
 
 
 class _Reloads:
-    """Loads `addition` and `sentiment` anew, in turn."""
+    """Reloads `addition` and `sentiment` alternately."""
 
     def __init__(self, address: str) -> None:
         self._stub = inference_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(address))  # type: ignore[no-untyped-call]
         self._due, self._done = time.monotonic(), 0
 
     def when_due(self) -> int:
-        """How many reloads were done now."""
+        """Reload a model if it is time, and return the number of reloads."""
         if time.monotonic() < self._due:
             return 0
         self._due = time.monotonic() + SECONDS_BETWEEN_RELOADS

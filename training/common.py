@@ -1,4 +1,4 @@
-"""What every training script shares: options, determinism, where models go."""
+"""Shared by the training scripts: options, determinism, output folders."""
 
 import argparse
 import random
@@ -37,7 +37,7 @@ def make_deterministic(seed: int) -> None:
 
 
 def model_path(repository: Path, name: str) -> Path:
-    """Where version 1 of a model lives; its folder is made if need be."""
+    """Return the path of version 1 of a model, and create its folder."""
     path = repository / name / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""Trains the networks of the study on stabilisers whose relevant steps are known; needs torch.
+"""Train the networks of the study on stabilisers whose relevant steps are known. Requires torch.
 
     python training/known_cells.py [NAME…]
 
