@@ -10,7 +10,7 @@ ENV PATH=/opt/lstm-explain/bin:$PATH \
     PIP_NO_CACHE_DIR=1 \
     PYTHONDONTWRITEBYTECODE=1
 
-# What the server needs changes less often than the server: a layer of its own.
+# The dependencies are a separate layer, because they change less often than the server.
 COPY pyproject.toml ./
 RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 print(*p["dependencies"], *p["optional-dependencies"]["server"], *p["optional-dependencies"]["otel"][1:], \
@@ -25,14 +25,14 @@ COPY proto/python proto/python
 RUN pip wheel --no-deps --wheel-dir wheels . && \
     pip install --no-deps wheels/*.whl
 
-# Kernels for the processors that the image may run on; see lstm_explain/kernels/cache.py.
+# Compiles kernels for the processors that the image may run on; see lstm_explain/kernels/cache.py.
 ARG KERNEL_CPUS="x86-64-v3 x86-64-v4"
 ENV NUMBA_CACHE_DIR=/opt/lstm-explain/kernels
 RUN if [ "$(uname -m)" = x86_64 ]; then python -m lstm_explain.kernels.cache ${KERNEL_CPUS}; \
     else python -m lstm_explain.kernels.cache; fi
 
-# What a server never uses: a copy of ONNX Runtime for callers from C, a client of a model hub that is never asked,
-# tests, sources of C. Then everything is compiled, for nothing can be written at run time.
+# Removes what a server never uses: a copy of ONNX Runtime for callers from C, a client of a model hub, tests, and C
+# sources. Then compiles all modules, because nothing can be written at run time.
 WORKDIR /opt/lstm-explain/packages
 RUN pip uninstall --yes hf-xet huggingface-hub setuptools pip && \
     rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
@@ -47,7 +47,7 @@ COPY models /models
 RUN lstm-explain inspect /models/sentiment/1/model.onnx
 
 
-# One layer, without what the base has for installing and reading: package lists, manuals, pip.
+# One layer, without the package lists, manuals and pip of the base.
 FROM ${BASE_IMAGE} AS root
 SHELL ["/bin/sh", "-euc"]
 RUN rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale /usr/share/info \
@@ -76,5 +76,5 @@ EXPOSE 50051 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["lstm-explain", "health"]
 ENTRYPOINT ["lstm-explain"]
-# A container's own address is all that this listens on; with --tls-cert and --tls-key instead, traffic is encrypted.
+# Listens on the container's own address without encryption; set --tls-cert and --tls-key instead to encrypt traffic.
 CMD ["serve", "--insecure-listen"]

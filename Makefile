@@ -1,4 +1,4 @@
-# Everything runs in .venv, made once; a stamp file per kind of installation keeps a warm run from doing anything.
+# Everything runs in .venv. A stamp file per kind of installation avoids repeated work.
 .DEFAULT_GOAL := help
 .PHONY: help demo test deploy-check bench results proto lint format clean
 
@@ -10,13 +10,13 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 help:
 	@echo 'make demo    explain real inputs over gRPC and write demo.html'
 	@echo 'make test    run the test suite'
-	@echo 'make deploy-check  hold Dockerfile, compose.yaml and manifests against the published schemas'
+	@echo 'make deploy-check  check Dockerfile, compose.yaml and manifests with the published schemas'
 	@echo 'make bench   measure the engine and the service against ONNX Runtime'
-	@echo 'make results repeat the papers'\'' experiments and write docs/results.md'
+	@echo 'make results repeat the experiments of the papers and write docs/results.md'
 	@echo 'make lint    formatter, linters, type checker'
 	@echo 'make proto   regenerate the stubs, and the methods of all clients'
 	@echo 'make format  format the Python sources'
-	@echo 'make clean   remove $(VENV), $(VENV)-deploy and what tools left behind'
+	@echo 'make clean   remove $(VENV), $(VENV)-deploy and files that tools left'
 
 $(BIN)/python:
 	@for python in $(PYTHON) $(PYTHONS); do \
@@ -24,7 +24,7 @@ $(BIN)/python:
 	        echo "$$($$python --version) makes $(VENV)"; exec $$python -m venv $(VENV); \
 	    fi; \
 	done; \
-	echo 'There is no usable Python 3.11 or newer (with its venv module; on Debian: apt install python3-venv).' >&2; \
+	echo 'No usable Python 3.11 or newer was found (with its venv module; on Debian: apt install python3-venv).' >&2; \
 	echo 'Install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1
 
 $(VENV)/.server: pyproject.toml | $(BIN)/python
@@ -38,11 +38,11 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.server
 	@$(BIN)/python scripts/demo.py
 
-# Files of tests are shared out among processes. Two, for the least of machines: many tests start servers of their own.
+# Two processes share the test files. Two suit small machines, because many tests start their own servers.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-# In an environment of its own: see the extra in pyproject.toml.
+# Uses a separate environment: see the extra in pyproject.toml.
 $(VENV)-deploy/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m venv $(VENV)-deploy
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[deploy]'
