@@ -51,8 +51,8 @@ def explain_handler(models: Path, *, warm: bool = True) -> tuple[ModelManager, A
     repository = ModelManager(models)
     repository.load()
     metrics, limit = Metrics(CollectorRegistry()), ConcurrencyLimit(MOST, "requests")
-    doors, beside = Admission(limit, limit, StreamPermits(limit, 1), 1), BackgroundThreads(1)
-    servicer = ExplanationServicer(Explainer(repository, Slots(MOST), metrics, beside), doors)
+    admission, background = Admission(limit, limit, StreamPermits(limit, 1), 1), BackgroundThreads(1)
+    servicer = ExplanationServicer(Explainer(repository, Slots(MOST), metrics, background), admission)
     handler = grpc.unary_unary_rpc_method_handler(
         servicer.Explain,
         request_deserializer=explanation_pb2.ExplainRequest.FromString,
@@ -63,7 +63,7 @@ def explain_handler(models: Path, *, warm: bool = True) -> tuple[ModelManager, A
     async def found(_: object) -> Any:
         return handler
 
-    wrapped = stepped(Calls(metrics, Access(None), beside).intercept_service(found, details))
+    wrapped = stepped(Calls(metrics, Access(None), background).intercept_service(found, details))
     for served in repository.snapshot if warm else ():
         for _ in range(TIMES):
             asyncio.run(wrapped.unary_unary(probe_request(served, WORDS), Context()))

@@ -15,7 +15,7 @@ import pytest
 from lstm_explain.cancellation import Cancelled, CancelScope, cancel_scope
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.repository.request_limits import Limits
-from lstm_explain.repository.text_inputs import LONGEST_PROBE, TextInput, load_text_input
+from lstm_explain.repository.text_inputs import MAX_PROBE_LENGTH, TextInput, load_text_input
 
 I64 = np.dtype("i8")
 BLANK = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
@@ -53,7 +53,7 @@ def replaced(character: str, content: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("expression", ["(a+)+$", "(a|aa)+$", "(a|a)*b", r"(\w+\s?)+$", "(,,?)+$"])
 def test_a_pathological_expression_is_refused_on_loading(tmp_path: Path, expression: str) -> None:
-    with pytest.raises(ModelError, match=r"tokenizer\.json: .*(retry-limit|no end)"):
+    with pytest.raises(ModelError, match=r"tokenizer\.json: .*(retry-limit|did not end)"):
         loaded(tmp_path, pre_tokenizer=split(expression))
 
 
@@ -75,7 +75,7 @@ def test_a_pathological_expression_is_refused_on_loading(tmp_path: Path, express
 )
 def test_a_normalizer_that_multiplies_some_letter_is_refused(tmp_path: Path, steps: list[dict[str, Any]]) -> None:
     """Whatever the letter is: one that no probe holds, or a word."""
-    with pytest.raises(ModelError, match="characters in the place of one"):
+    with pytest.raises(ModelError, match="may replace one character"):
         loaded(tmp_path, normalizer={"type": "Sequence", "normalizers": steps})
 
 
@@ -99,7 +99,7 @@ def test_replacements_that_do_not_meet_do_not_multiply(tmp_path: Path) -> None:
 
 
 def test_letters_of_an_expression_are_tried_on_loading(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"tokenizer\.json: .*(retry-limit|no end)"):
+    with pytest.raises(ModelError, match=r"tokenizer\.json: .*(retry-limit|did not end)"):
         loaded(tmp_path, pre_tokenizer=split("(ж+ж+)+я"))
 
 
@@ -214,7 +214,7 @@ def test_a_tokenizer_that_turns_out_slow_leaves_the_event_loop(tmp_path: Path) -
     text = loaded(tmp_path, pre_tokenizer=split(r"q(z+)+q"))
     assert text.quick
     with pytest.raises(InputError, match="text 0 cannot be tokenised"):
-        text.encode(texts("q" + "z" * LONGEST_PROBE))
+        text.encode(texts("q" + "z" * MAX_PROBE_LENGTH))
     assert not text.quick
 
 

@@ -43,14 +43,14 @@ import sys
 if "lstm_explain.serving.trials.trial_process" in sys.orig_argv:
     import mmap, os, signal, time
     import numpy
-    from lstm_explain.repository import served
-    real = served.load_served
+    from lstm_explain.repository import served_model
+    real = served_model.load_served
     def load_served(source):
         for name, fault in {IN_TRIAL!r}.items():
             if source.name.startswith(name):
                 exec(fault)
         return real(source)
-    served.load_served = load_served
+    served_model.load_served = load_served
 """
 
 

@@ -346,8 +346,8 @@ def test_without_a_delay_those_that_wait_for_the_one_slot_go_together(tmp_path: 
 def test_the_pace_of_one_product_rule_is_not_anothers() -> None:
     """LRP-all is done in half the time: by its pace, runs of the others would be taken for short ones."""
     latency = LatencyEstimate()
-    latency.saw(lx.LRP(), 10, 1.0)
-    latency.saw(lx.LRP(epsilon=0.1), 10, 0.5)
+    latency.record(lx.LRP(), 10, 1.0)
+    latency.record(lx.LRP(epsilon=0.1), 10, 0.5)
     assert latency.seconds(lx.LRP(), 20) == 1.0
     assert latency.seconds(lx.LRP("half"), 20) == np.inf
     assert latency.seconds(None, 20) == np.inf

@@ -56,7 +56,7 @@ def test_an_empty_file_and_none_are_the_defaults(tmp_path: Path) -> None:
         ("description: a\ncolour: red\n", "model.yaml:2: colour: unknown key"),
         ("target:\n  output: y\n  colour: red\n", "model.yaml:3: target.colour: unknown key"),
         ("\n\nbatch_axis: first\n", "model.yaml:3: batch_axis: input should be a valid integer"),
-        ("description: a\nlimits:\n  max_batch: 1\n  max_batch: 2\n", "model.yaml:4: limits.max_batch: given twice"),
+        ("description: a\nlimits:\n  max_batch: 1\n  max_batch: 2\n", "model.yaml:4: limits.max_batch: occurs twice"),
         ("batch_axis: true\n", "model.yaml:1: batch_axis: input should be a valid integer"),
         ("gates:\n  a: true\n", "model.yaml:2: gates.a: input should be a valid integer"),
         ("target: {index: [1, 0.5]}\n", "model.yaml:1: target.index"),
@@ -68,9 +68,9 @@ def test_an_empty_file_and_none_are_the_defaults(tmp_path: Path) -> None:
         ("method: {name: lrp, gamma: 1}\n", "model.yaml:1: method.gamma: lrp: unknown parameter 'gamma'"),
         (
             "tokenizer:\n  input: x\n  file: ../../secret\n",
-            "model.yaml:3: tokenizer.file: has to be a file in the model's folder",
+            "model.yaml:3: tokenizer.file: must be a file in the model's folder",
         ),
-        ("tokenizer:\n  input: x\n  file: /etc/passwd\n", "model.yaml:3: tokenizer.file: has to be a file"),
+        ("tokenizer:\n  input: x\n  file: /etc/passwd\n", "model.yaml:3: tokenizer.file: must be a file"),
         ("a: [1,\n", "model.yaml:2: not YAML: "),
         ("- a\n- b\n", "model.yaml:1: input should be a valid dictionary"),
         (
@@ -88,7 +88,7 @@ def test_errors_name_line_and_key(text: str, error: str) -> None:
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("target:\n  output: y\n", "model.yaml:2: target.output: the model has no 'y', it has logits"),
+        ("target:\n  output: y\n", "model.yaml:2: target.output: the model has no 'y', only logits"),
         (
             "target:\n  output: logits\n  index: 3\n",
             "model.yaml:3: target.index: index (3,) is outside output 'logits', whose samples have shape (3,)",
@@ -97,14 +97,14 @@ def test_errors_name_line_and_key(text: str, error: str) -> None:
             "target:\n  contrast: 3\n",
             "model.yaml:2: target.contrast: contrast (3,) is outside output 'logits', whose samples have shape (3,)",
         ),
-        ("batch_axis: {z: 0}\n", "model.yaml:1: batch_axis.z: the model has no 'z', it has x, logits"),
-        ("batch_axis: {logits: 2}\n", "model.yaml:1: batch_axis.logits: it has the axes 0 to 1"),
+        ("batch_axis: {z: 0}\n", "model.yaml:1: batch_axis.z: the model has no 'z', only x, logits"),
+        ("batch_axis: {logits: 2}\n", "model.yaml:1: batch_axis.logits: the axes are 0 to 1"),
         ("batch_axis: 1\ntime_axis: {x: 1}\n", "model.yaml:2: time_axis.x: axis 1 is the batch axis"),
         ("classes:\n  logits: [a, b]\n", "model.yaml:2: classes.logits: 2 names for 3 entries"),
-        ("features: {z: [a]}\n", "model.yaml:1: features.z: the model has no 'z', it has x"),
-        ("time_axis:\n\n  x: 3\n", "model.yaml:3: time_axis.x: it has the axes 0 to 2"),
+        ("features: {z: [a]}\n", "model.yaml:1: features.z: the model has no 'z', only x"),
+        ("time_axis:\n\n  x: 3\n", "model.yaml:3: time_axis.x: the axes are 0 to 2"),
         ("units:\n  x: [mm]\n", "model.yaml:2: units.x: 1 names for 4 entries"),
-        ("tokenizer: {file: a.json, input: y}\n", "model.yaml:1: tokenizer.input: the model has no 'y', it has x"),
+        ("tokenizer: {file: a.json, input: y}\n", "model.yaml:1: tokenizer.input: the model has no 'y', only x"),
     ],
 )
 def test_errors_where_it_does_not_fit_the_model(text: str, error: str) -> None:
@@ -219,10 +219,10 @@ def test_a_configuration_that_is_no_file_is_named(tmp_path: Path) -> None:
     write_version(tmp_path, "m", lstm(1))
     (tmp_path / "m" / "model.yaml").mkdir()
     (tmp_path / "m" / "1" / "model.yaml").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(lx.ModelError, match=r"^model.yaml: is a folder, wanted a file$"):
+    with pytest.raises(lx.ModelError, match=r"^model.yaml: expected a file, found a folder$"):
         read_config(tmp_path / "m" / "model.yaml")
-    for what in ("not a file", "a folder"):  # the version's own comes before its model's
+    for what in ("something else", "a folder"):  # the version's own comes before its model's
         failed = ModelManager(tmp_path).load().entry("m")
         assert isinstance(failed, Failed)
-        assert failed.reason == f"model.yaml: is {what}, wanted a file"
+        assert failed.reason == f"model.yaml: expected a file, found {what}"
         (tmp_path / "m" / "1" / "model.yaml").unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from tests.serving.running import Running, free_address, serving
 from tests.serving.test_workers import METRICS, metric, until
 from tests.serving.web import LIST, ask
 
-TOLD = "connections are open, as many as there may be"
+TOLD = "connections are open, which is the limit"
 
 
 @pytest.fixture(scope="module")

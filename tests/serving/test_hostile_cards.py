@@ -152,7 +152,7 @@ def test_a_hostile_file_is_the_callers_fault(server: Running, folder: Path, case
 def test_a_card_that_cannot_be_sent_is_the_callers_fault(server: Running, folder: Path, case: str) -> None:
     code, message = refused(server, lstm().SerializeToString(), UNSENDABLE[case])
     assert code == grpc.StatusCode.INVALID_ARGUMENT, message
-    assert "cannot be put into a message" in message or "which no message can carry" in message
+    assert "cannot be described in a message" in message or "which no message can hold" in message
     assert not (folder / "foreign").exists()
     assert list(listed(server)) == ["lstm"]
 

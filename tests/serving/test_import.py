@@ -190,7 +190,7 @@ BAD = {
     "no bytes": ([start(GOOD, size=0)], "start.size", "0 bytes"),
     "negative size": ([start(GOOD, size=-1)], "start.size", "-1 bytes"),
     "beyond the limit": ([start(GOOD, size=300_001)], "start.size", "--max-model-bytes"),
-    "another SHA-256": ([start(GOOD, sha256=bytes(32)), chunk(GOOD)], "start.sha256", "another SHA-256"),
+    "another SHA-256": ([start(GOOD, sha256=bytes(32)), chunk(GOOD)], "start.sha256", "not the announced one"),
     "no SHA-256": ([start(GOOD, sha256=b"")], "start.sha256", "32 bytes"),
     "no model": ([start(b"hello"), chunk(b"hello")], "chunk", ""),
     "half a model": ([start(GOOD[:500]), chunk(GOOD[:500])], "chunk", ""),
@@ -223,12 +223,12 @@ BAD_FILES = {
     "a file before the model's end": ([start(GOOD), chunk(GOOD[:-1]), announce("w", b"12")], "chunk", "announced"),
     "a short file": ([*WHOLE, announce("w", b"12"), chunk(b"1")], "chunk", "1 of the announced 2 bytes"),
     "a long file": ([*WHOLE, announce("w", b"12"), chunk(b"123")], "chunk", "more than the announced 2 bytes"),
-    "another file": ([*WHOLE, announce("w", b"12"), chunk(b"34")], "file.sha256", "another SHA-256"),
+    "another file": ([*WHOLE, announce("w", b"12"), chunk(b"34")], "file.sha256", "not the announced one"),
     "a file without SHA-256": ([*WHOLE, announce("w", b"12", sha256=b"")], "file.sha256", "32 bytes"),
     "a file without bytes": ([*WHOLE, announce("w", b"")], "file.size", "0 bytes"),
     "files beyond the limit": ([*WHOLE, announce("w", b"1", size=300_000)], "file.size", "--max-model-bytes"),
-    "a file twice": ([*WHOLE, *[announce("w", b"1"), chunk(b"1")] * 2], "file.name", "came already"),
-    "the model twice": ([*WHOLE, announce("model.onnx", b"1")], "file.name", "came already"),
+    "a file twice": ([*WHOLE, *[announce("w", b"1"), chunk(b"1")] * 2], "file.name", "was already sent"),
+    "the model twice": ([*WHOLE, announce("model.onnx", b"1")], "file.name", "was already sent"),
     "a config as a file": ([*WHOLE, announce("model.yaml", b"1")], "file.name", "config_yaml"),
     "very many files": (
         [*WHOLE, *(m for i in range(1000) for m in (announce(f"w{i}", b"1"), chunk(b"1")))],
@@ -236,7 +236,7 @@ BAD_FILES = {
         "at most 1000",
     ),
     **{
-        f"file {name!r}": ([*WHOLE, announce(name, b"1"), chunk(b"1")], "file.name", "cannot be a file's name")
+        f"file {name!r}": ([*WHOLE, announce(name, b"1"), chunk(b"1")], "file.name", "is not a valid file name")
         for name in ("", ".", "..", "../up", "a/b", "/etc/x", ".hidden", "a\\b", "a\0b", "a\nb", "é" * 128)
     },
 }
@@ -346,7 +346,7 @@ def test_off_unless_allowed(folder: Path) -> None:
 def test_a_server_that_may_not_write_says_so(tmp_path: Path) -> None:
     write_version(tmp_path, "a", lstm(0))
     (tmp_path / ".staging").write_text("in the way")
-    problem = "models cannot be imported, their folder cannot be written to"
+    problem = "cannot import models, since their folder cannot be written to"
     with pytest.raises(AssertionError, match=problem), serving(tmp_path, "--allow-import"):
         pass
 

@@ -182,7 +182,7 @@ def test_outputs_that_are_asked_for(client, engine: lx.Model) -> None:
     )
     assert names(result) == wanted
     np.testing.assert_array_equal(result.as_numpy("ledger:residual"), engine.explain({"x": sequence()}).ledger.residual)
-    with pytest.raises(utils.InferenceServerException, match="no output 'relevance:x', there are logits"):
+    with pytest.raises(utils.InferenceServerException, match="no output 'relevance:x', only logits"):
         client.infer("lstm", given(sequence()), outputs=[triton.InferRequestedOutput("relevance:x")])
 
 

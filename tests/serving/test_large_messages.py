@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lstm_explain.serving.wire.counted import MOST_PARTS, SMALL, has_too_many_parts
+from lstm_explain.serving.wire.counted import MAX_FIELDS, SMALL_BYTES, has_too_many_fields
 from lstm_explain_proto.inference import grpc_service_pb2
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
@@ -91,12 +91,12 @@ def test_health_waits_no_longer_for_millions_of_parts_than_for_as_many_bytes(ser
     slowest = slowest_health(server, sending(as_item(of_empty_fields(field, bytes_))))
     assert slowest <= 2 * plain + 0.3
     assert len(told) == 2
-    assert all(f"more than {MOST_PARTS} fields" in message for message in told)
+    assert all(f"more than {MAX_FIELDS} fields" in message for message in told)
 
 
 def test_a_unary_call_of_too_many_parts_is_refused(channel: grpc.Channel) -> None:
     ask = channel.unary_unary("/lstm_explain.v1.ExplanationService/Explain", bytes, pb.ExplainResponse.FromString)
-    with pytest.raises(grpc.RpcError, match=f"more than {MOST_PARTS} fields") as raised:
+    with pytest.raises(grpc.RpcError, match=f"more than {MAX_FIELDS} fields") as raised:
         ask(of_empty_fields("capture", MIB), timeout=60)
     assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert stub(channel).Explain(request(), timeout=60).model == "lstm"
@@ -121,14 +121,14 @@ def test_behind_a_large_item_no_other_is_read_until_it_is_done(channel: grpc.Cha
 
 
 def ours(data: bytes) -> bool:
-    return has_too_many_parts(data, pb.ExplainRequest.DESCRIPTOR)
+    return has_too_many_fields(data, pb.ExplainRequest.DESCRIPTOR)
 
 
 def test_parts_are_counted_inside_messages_and_not_inside_tensors_data() -> None:
-    count = SMALL + 10
+    count = SMALL_BYTES + 10
     assert not ours(of_one_tensor(4 * MIB))
-    assert not ours(of_empty_fields("capture", SMALL - 100))
-    assert ours(pb.ExplainRequest(inputs=[tensor("x", sequence())] * (MOST_PARTS // 3)).SerializeToString())
+    assert not ours(of_empty_fields("capture", SMALL_BYTES - 100))
+    assert ours(pb.ExplainRequest(inputs=[tensor("x", sequence())] * (MAX_FIELDS // 3)).SerializeToString())
     indices = pb.Target(indices=[1] * count)
     assert ours(pb.ExplainRequest(target=indices).SerializeToString())
     assert not ours(pb.ExplainRequest(capture=["x" * count]).SerializeToString())
@@ -142,5 +142,5 @@ def test_numbers_of_typed_contents_are_no_parts() -> None:
     message.inputs[0].contents.fp32_contents.extend(np.frombuffer(message.raw_input_contents[0], "<f4").tolist())
     del message.raw_input_contents[:]
     data = message.SerializeToString()
-    assert len(data) > SMALL
-    assert not has_too_many_parts(data, grpc_service_pb2.ModelInferRequest.DESCRIPTOR)
+    assert len(data) > SMALL_BYTES
+    assert not has_too_many_fields(data, grpc_service_pb2.ModelInferRequest.DESCRIPTOR)

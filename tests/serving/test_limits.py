@@ -16,7 +16,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.repository.request_limits import Limits, estimate, runs
-from lstm_explain.serving.observability.process_metrics import resident
+from lstm_explain.serving.procfs import resident_bytes
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests import hostile
@@ -307,7 +307,7 @@ def test_a_slow_reader_bounds_the_servers_memory(folder: Path) -> None:
 
 
 def _resident(server: Running) -> int:
-    return sum(map(resident, server.family()))
+    return sum(map(resident_bytes, server.family()))
 
 
 @pytest.mark.parametrize(("steps", "allowed"), [(11, True), (12, False)])

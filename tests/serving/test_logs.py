@@ -21,7 +21,7 @@ import grpc
 import pytest
 
 from lstm_explain.serving.observability import native_output, output_capture
-from lstm_explain.serving.observability.logs import JsonFormatter, asked_for, formatter
+from lstm_explain.serving.observability.logs import JsonFormatter, formatter, requested_format
 from tests.serving.calling import request, stub
 from tests.serving.certificates import Authority, Files, secure_channel
 from tests.serving.crashing import SEGFAULT, SITECUSTOMIZE, fatal
@@ -142,7 +142,7 @@ def test_handshakes_that_fail(folder: Path, tmp_path: Path) -> None:
         told = foreign(server)
         assert len(told) <= 60
         assert {line["level"] for line in told} <= {"info", "warning"}
-        assert all("left out" in line["message"] for line in told if line["level"] == "warning")
+        assert all("omitted" in line["message"] for line in told if line["level"] == "warning")
 
 
 def test_a_process_without_file_descriptors(folder: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_process_without_file_descriptors(folder: Path) -> None:
     with serving(folder, *JSON, before=limited) as server:
         host, port = server.address.rsplit(":", 1)
         connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(150)]
-        until(lambda: "as many as there may be" in server.logged() or "descriptor" in server.logged())
+        until(lambda: "which is the limit" in server.logged() or "descriptor" in server.logged())
         time.sleep(1)
         for connection in connections:
             connection.close()
@@ -196,7 +196,7 @@ def test_what_python_says_by_itself() -> None:
     """Warnings, exceptions that nobody catches, in threads too, and what is printed."""
     program = """
 import sys, threading, warnings
-from lstm_explain.serving import logs
+from lstm_explain.serving.observability import logs
 with logs.collecting("info", "json"):
     warnings.warn("beware", stacklevel=1)
     print("printed", file=sys.stderr, flush=True)
@@ -275,11 +275,11 @@ def test_nothing_in_a_message_ends_its_line() -> None:
 
 
 def test_the_format_is_known_before_the_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert asked_for(["--log-format", "json"]) == asked_for(["--log-format=json"]) == "json"
-    assert asked_for([]) == asked_for(["--log-format"]) == "text"
+    assert requested_format(["--log-format", "json"]) == requested_format(["--log-format=json"]) == "json"
+    assert requested_format([]) == requested_format(["--log-format"]) == "text"
     monkeypatch.setenv("LSTM_EXPLAIN_LOG_FORMAT", "json")
-    assert asked_for([]) == "json"
-    assert asked_for(["--log-format", "text"]) == "text"
+    assert requested_format([]) == "json"
+    assert requested_format(["--log-format", "text"]) == "text"
 
 
 def test_a_log_that_nobody_reads_stops_nothing(folder: Path) -> None:

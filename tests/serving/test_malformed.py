@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.serving.observability.process_metrics import resident
+from lstm_explain.serving.procfs import resident_bytes
 from tests.serving.calling import array_of, request, sequence, stub, tensor
 from tests.serving.malformed import EXPLAIN, malformed
 from tests.serving.running import Running, serving
@@ -72,7 +72,7 @@ def check(server: Running, count: int, folder: Path, warm_up: int = 0) -> tuple[
     ended, sizes = storm(server, warm_up, STORMS), []
     for seed in range(STORMS):
         ended += storm(server, count // STORMS, seed)
-        sizes.append(sum(map(resident, server.family())))
+        sizes.append(sum(map(resident_bytes, server.family())))
     third = STORMS // 3
     growth = min(sizes[-third:]) / min(sizes[:third]) - 1
     assert server.process.poll() is None
@@ -104,7 +104,7 @@ def test_ten_thousand_malformed_requests_do_no_harm(server: Running, folder: Pat
 
 def test_what_is_small_only_while_compressed_is_refused(server: Running) -> None:
     """A request of 400 MB that takes 400 KB on the wire."""
-    before = sum(map(resident, server.family()))
+    before = sum(map(resident_bytes, server.family()))
     big = tensor("x", np.zeros((1, 25_000_000, 4), np.float32))
     data = request(inputs=[big]).SerializeToString()
     options = [("grpc.max_send_message_length", -1)]
@@ -113,4 +113,4 @@ def test_what_is_small_only_while_compressed_is_refused(server: Running) -> None
         with pytest.raises(grpc.RpcError) as raised:
             method(data, timeout=60, compression=grpc.Compression.Gzip)
     assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert sum(map(resident, server.family())) < before + 100_000_000
+    assert sum(map(resident_bytes, server.family())) < before + 100_000_000

@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 import lstm_explain_client
-from lstm_explain.serving.server import LENGTHS
+from lstm_explain.serving.server import WARM_UP_WORDS
 from lstm_explain_client.connection import PUBLISHED
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
@@ -82,7 +82,7 @@ def test_every_model_is_rehearsed(folder: Path) -> None:
             listed = model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest(), timeout=30)
     ready = {m.name for m in listed.models if m.state == model_pb2.MODEL_STATE_READY}
     assert ready
-    assert Counter(told) == {name: len(LENGTHS) for name in ready}
+    assert Counter(told) == {name: len(WARM_UP_WORDS) for name in ready}
 
 
 def test_a_request_id_comes_back_and_is_in_the_log(folder: Path) -> None:

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lstm_explain.serving.models.readiness import required_of
+from lstm_explain.serving.models.readiness import parse_required_models
 from lstm_explain_client import Client
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
@@ -106,10 +106,10 @@ def test_a_setting_says_what_is_required(required: str, ready: bool, tmp_path: P
 @pytest.mark.parametrize("text", ["", "-1", "a,,b", "a b", "../x", "1.5e"])
 def test_what_is_neither_a_number_nor_names_is_refused(text: str) -> None:
     if text == "1.5e":  # a name
-        assert required_of(text).names == {"1.5e"}
+        assert parse_required_models(text).names == {"1.5e"}
         return
     with pytest.raises(ValueError, match="neither a number of models nor a model's name"):
-        required_of(text)
+        parse_required_models(text)
 
 
 def test_what_looks_like_a_model_and_is_not_served_is_told(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_what_looks_like_a_model_and_is_not_served_is_told(tmp_path: Path) -> No
         ("other", "2"): "expected other/2/model.onnx, found 'other/2/net.onnx'",
         ("group", ""): "expected group/1/model.onnx, found 'group/deep/1/model.onnx'",
         ("upper", ""): "'upper.ONNX' is not served: expected upper.onnx",
-        ("nothing", ""): "expected nothing/1/model.onnx, the folder has no model",
-        ("nothing-yet", "3"): "expected nothing-yet/3/model.onnx, the folder has no model",
-        ("card", ""): "expected card/1/model.onnx, the folder has no model",
+        ("nothing", ""): "expected nothing/1/model.onnx, but the folder has no model",
+        ("nothing-yet", "3"): "expected nothing-yet/3/model.onnx, but the folder has no model",
+        ("card", ""): "expected card/1/model.onnx, but the folder has no model",
     }
     with serving(tmp_path, "--poll-seconds", "0.2") as server:
         entries, log = listed(server), server.logged()

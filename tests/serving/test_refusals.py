@@ -49,8 +49,8 @@ BAD = {
     "batch of 0": (request(inputs=[raw(shape=(0, 7, 4), size=0)]), "inputs[0].shape", "length 0"),
     "NaN": (request(inputs=[tensor("x", holed(np.nan))]), "inputs[0]", "nan at (1, 2, 3)"),
     "infinity": (request(inputs=[tensor("x", holed(-np.inf))]), "inputs[0]", "-inf at (1, 2, 3)"),
-    "too few bytes": (request(inputs=[raw(size=223)]), "inputs[0].data", "224 bytes, 223 came"),
-    "too many bytes": (request(inputs=[raw(size=228)]), "inputs[0].data", "224 bytes, 228 came"),
+    "too few bytes": (request(inputs=[raw(size=223)]), "inputs[0].data", "224 bytes, got 223"),
+    "too many bytes": (request(inputs=[raw(size=228)]), "inputs[0].data", "224 bytes, got 228"),
     "negative extent": (request(inputs=[raw(shape=(-2, -7, 4))]), "inputs[0].shape", "-2"),
     "extent beyond memory": (request(inputs=[raw(shape=(2**62, 4, 4), size=0)]), "inputs[0].shape", "4611686"),
     "product beyond 64 bits": (request(inputs=[raw(shape=(2**39, 2**39, 4), size=0)]), "inputs[0].shape", "5497558"),
@@ -135,7 +135,7 @@ def test_unknown_models(channel: grpc.Channel, name: str) -> None:
 def test_unknown_versions(channel: grpc.Channel, version: str) -> None:
     told = refused(channel, request(version=version))
     assert told.code == grpc.StatusCode.NOT_FOUND
-    assert "there are 1, 2" in told.message
+    assert "only 1, 2" in told.message
 
 
 def test_an_operator_without_a_rule_is_named(channel: grpc.Channel) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lstm_explain.serving.observability.process_metrics import resident
+from lstm_explain.serving.procfs import resident_bytes
 from tests.serving import http2
 from tests.serving.calling import infer, request, stub
 from tests.serving.models import lstm, write_version
@@ -31,7 +31,7 @@ def test_resets_take_no_memory_and_end_nobody_elses_calls(tmp_path: Path) -> Non
         health = health_pb2_grpc.HealthStub(channel)
         stub(channel).Explain(request(), timeout=60)
         (worker,) = server.workers()
-        before = resident(worker)
+        before = resident_bytes(worker)
         for path, message in CALLS.items():
             for body in (None, message):
                 with http2.connected(server.address) as connection:
@@ -41,5 +41,5 @@ def test_resets_take_no_memory_and_end_nobody_elses_calls(tmp_path: Path) -> Non
                         connection.reset(streams)
                     assert health.Check(health_pb2.HealthCheckRequest(), timeout=60).status
                     assert stub(channel).Explain(request(), timeout=60).model == "lstm"
-        assert resident(worker) - before < 50 * MIB
-        until(lambda: resident(worker) - before < 12 * MIB)  # what stayed in glibc's heaps were 24
+        assert resident_bytes(worker) - before < 50 * MIB
+        until(lambda: resident_bytes(worker) - before < 12 * MIB)  # what stayed in glibc's heaps were 24

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lstm_explain.serving.scratch import PREFIX, SECONDS_TO_LOCK, Scratch
+from lstm_explain.serving.scratch import PREFIX, SECONDS_TO_LOCK, ScratchFolder
 
 OWNER = """
 import sys
-from lstm_explain.serving.scratch import Scratch
-folder = Scratch()
+from lstm_explain.serving.scratch import ScratchFolder
+folder = ScratchFolder()
 print(folder.name, flush=True)
 sys.stdin.read()
 """
@@ -48,7 +48,7 @@ def test_a_killed_owner_s_folder_goes_and_a_living_one_s_stays(place: Path) -> N
         killed.wait()
         age(left)
         age(kept)
-        own = Scratch()
+        own = ScratchFolder()
         assert not left.exists()
         assert kept.is_dir()
         own.cleanup()
@@ -67,7 +67,7 @@ def test_nothing_else_goes(place: Path, tmp_path_factory: pytest.TempPathFactory
     file.write_text("")
     age(file)
     age(target)
-    Scratch().cleanup()
+    ScratchFolder().cleanup()
     assert young.is_dir()
     assert other.is_dir()
     assert link.is_symlink()

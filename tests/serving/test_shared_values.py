@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 # Two thousand labels, so that the file grows and is mapped anew under the values that are there.
 PROGRAM = """
 import threading
-from lstm_explain.serving import shared_values
+from lstm_explain.serving.observability import shared_values
 shared_values.use()
 from lstm_explain.serving.observability.metrics import Metrics
 metrics = Metrics()

@@ -122,16 +122,16 @@ def test_what_breaks_the_requests_is_raised_after_the_answers() -> None:
 
 def test_what_is_at_work_ends_with_the_stream_and_gives_its_place_back() -> None:
     async def taken() -> None:
-        places, never = StreamPermits(ConcurrencyLimit(2, "requests"), 2), asyncio.Event()
+        permits, never = StreamPermits(ConcurrencyLimit(2, "requests"), 2), asyncio.Event()
 
         async def work(number: int) -> int:
             if number > 1:
                 await never.wait()
             return number
 
-        answers = stream.answers(_some(_Pulls()), work, 4, places=places)
+        answers = stream.answers(_some(_Pulls()), work, 4, permits=permits)
         assert await anext(answers) == 1
         await answers.aclose()
-        await asyncio.wait_for(places.take(), 1)
+        await asyncio.wait_for(permits.acquire(), 1)
 
     asyncio.run(taken())

@@ -106,7 +106,7 @@ def test_files_that_do_not_belong_together_change_nothing(one_way: Secure) -> No
     for bad in (Pair(good.certificate, one_way.authority.sign("other").key), Pair(b"no PEM", good.key), Pair(b"", b"")):
         one_way.files.write(bad)
         assert one_way.shown() == before
-    assert "cannot be used, the old ones stay" in one_way.server.logged()
+    assert "cannot be used, so the old ones stay" in one_way.server.logged()
     one_way.files.write(good)
     assert one_way.shown() == serial(good.certificate) != before
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_used_is_told_at_the_start(folder: Path, tmp_path: Path) 
     files.write(Pair(authority.sign("a").certificate, authority.sign("b").key), authority)
     flags = ("--models", str(folder), "--listen", "127.0.0.1:0")
     told = _refusal_to_start(*flags, *files.flags)
-    assert "--tls-cert, --tls-key or --tls-client-ca cannot be used" in told
+    assert "cannot use --tls-cert, --tls-key or --tls-client-ca" in told
     assert str(tmp_path) not in told
-    assert "go together" in _refusal_to_start(*flags, *files.flags[:2])
-    assert "takes --tls-cert" in _refusal_to_start(*flags, *files.client_flags)
+    assert "need each other" in _refusal_to_start(*flags, *files.flags[:2])
+    assert "needs --tls-cert" in _refusal_to_start(*flags, *files.client_flags)

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import lstm_explain_client
 from lstm_explain.errors import Error
-from lstm_explain.serving.security.access import ANYBODY, MANAGE, NEEDED, OPEN
+from lstm_explain.serving.security.access import ANYBODY, MANAGE, OPEN, REQUIRED_ROLES
 from lstm_explain.serving.security.tokens import Tokens, parse
 from lstm_explain.serving.server import SERVICES
 from lstm_explain_proto.inference import grpc_service_pb2
@@ -88,7 +88,7 @@ def explain(server: Running, metadata: Any) -> grpc.StatusCode:
     return OK
 
 
-METHODS = sorted(method for method, needed in NEEDED.items() if needed != OPEN)
+METHODS = sorted(method for method, needed in REQUIRED_ROLES.items() if needed != OPEN)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -113,7 +113,7 @@ def test_methods_that_do_not_exist_tell_nothing_to_strangers(guarded: Running) -
 @pytest.mark.parametrize("method", METHODS)
 def test_a_role_opens_its_methods_and_no_other(guarded: Running, method: str) -> None:
     for token, roles in ((READER, {"explain"}), (MANAGER, {"manage"}), (BOTH, {"explain", "manage"})):
-        allowed = NEEDED[method] in roles | {ANYBODY}
+        allowed = REQUIRED_ROLES[method] in roles | {ANYBODY}
         assert (code_of(guarded, method, bearer(token)) == DENIED) is not allowed
         assert code_of(guarded, method, bearer(token)) != UNKNOWN
 
@@ -157,7 +157,7 @@ def test_every_method_of_every_service_is_in_the_table() -> None:
     services = [service for file in files for service in file.services_by_name.values()]
     assert {service.full_name for service in services} == set(SERVICES)
     methods = {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
-    assert methods <= set(NEEDED)
+    assert methods <= set(REQUIRED_ROLES)
 
 
 def test_the_file_is_read_anew(guarded: Running, tokens: Path) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from lstm_explain.repository.model_folder import find_sources
-from lstm_explain.serving.trials import trials
+from lstm_explain.serving.trials import trial_runner
 from lstm_explain.serving.trials.limits import TrialLimits, TrialResult
 from lstm_explain.serving.trials.results import fingerprint
-from lstm_explain.serving.trials.trials import Trials
+from lstm_explain.serving.trials.trial_runner import TrialRunner
 from tests import hostile
 from tests.serving.crashing import TRIAL_SITECUSTOMIZE
 from tests.serving.models import lstm, write_version
@@ -28,7 +28,7 @@ MEMORY, NEVER = 256 << 20, 10_000.0
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The process that tries models finds a `sitecustomize` here."""
     (tmp_path / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
-    monkeypatch.setattr(trials.sys, "path", [str(tmp_path), *trials.sys.path])
+    monkeypatch.setattr(trial_runner.sys, "path", [str(tmp_path), *trial_runner.sys.path])
     return tmp_path
 
 
@@ -36,11 +36,11 @@ def gives_up() -> None:
     raise TimeoutError("no bound has ended the trial")
 
 
-def verdict(folder: Path, tried: Trials) -> TrialResult:
+def verdict(folder: Path, tried: TrialRunner) -> TrialResult:
     """Of the one model that is there. Raises TimeoutError where nothing ends its trial."""
     (source,) = find_sources(folder)
     end = time.monotonic() + SECONDS
-    return tried.verdict(source, fingerprint(source), source.size(), check=lambda: time.monotonic() < end or gives_up())
+    return tried.result(source, fingerprint(source), source.size(), check=lambda: time.monotonic() < end or gives_up())
 
 
 @pytest.mark.parametrize(
@@ -55,23 +55,23 @@ def test_memory_that_is_only_reserved_or_shared_and_time_that_takes_no_processor
     folder: Path, name: str, bounds: TrialLimits, told: str
 ) -> None:
     write_version(folder, name, lstm())
-    came = verdict(folder, Trials(bounds))
+    came = verdict(folder, TrialRunner(bounds))
     assert not came.passed
-    assert came.of_trial
+    assert came.ended
     assert told in came.reason
 
 
 def test_processor_time_by_itself(folder: Path) -> None:
     write_version(folder, "endless", hostile.endless())
-    came = verdict(folder, Trials(TrialLimits(MEMORY, 2.0, NEVER)))
-    assert (came.passed, came.of_trial) == (False, True)
+    came = verdict(folder, TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)))
+    assert (came.passed, came.ended) == (False, True)
     assert "(--trial-cpu-seconds)" in came.reason
 
 
 def test_processor_time_while_nobody_looks(folder: Path) -> None:
     """The kernel ends the fork though the process that tries models is stopped."""
     write_version(folder, "endless", hostile.endless())
-    tried, came = Trials(TrialLimits(MEMORY, 2.0, NEVER)), list[TrialResult]()
+    tried, came = TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)), list[TrialResult]()
     asking = threading.Thread(target=lambda: came.append(verdict(folder, tried)))
     asking.start()
     fork = _fork(tried)
@@ -91,7 +91,7 @@ def test_a_slow_trial_makes_way_once_others_are_slow_too(folder: Path) -> None:
     """Two may go on beside the others, the oldest goes: or a few such models would hold up all that come later."""
     for name in "abc":
         write_version(folder, name, hostile.endless())
-    tried, came = Trials(TrialLimits(MEMORY, NEVER, NEVER, slow=0.5)), dict[str, TrialResult]()
+    tried, came = TrialRunner(TrialLimits(MEMORY, NEVER, NEVER, slow=0.5)), dict[str, TrialResult]()
     over = threading.Event()
 
     def check() -> None:
@@ -101,7 +101,7 @@ def test_a_slow_trial_makes_way_once_others_are_slow_too(folder: Path) -> None:
     def ask(name: str) -> None:
         (source,) = find_sources(folder, name)
         with suppress(TimeoutError):
-            came[name] = tried.verdict(source, fingerprint(source), source.size(), check=check)
+            came[name] = tried.result(source, fingerprint(source), source.size(), check=check)
 
     asking = [threading.Thread(target=ask, args=(name,)) for name in "abc"]
     for thread in asking:
@@ -119,12 +119,12 @@ def test_a_slow_trial_makes_way_once_others_are_slow_too(folder: Path) -> None:
 @pytest.mark.parametrize("why", ["the process that tries models is killed", "nobody waits for it"])
 def test_a_trial_goes_on_for_nobody(folder: Path, why: str) -> None:
     write_version(folder, "endless", hostile.endless())
-    tried, over = Trials(TrialLimits(MEMORY, NEVER, NEVER)), threading.Event()
+    tried, over = TrialRunner(TrialLimits(MEMORY, NEVER, NEVER)), threading.Event()
     (source,) = find_sources(folder)
 
     def ask() -> None:
         with suppress(TimeoutError):
-            tried.verdict(source, fingerprint(source), source.size(), check=lambda: over.is_set() and gives_up())
+            tried.result(source, fingerprint(source), source.size(), check=lambda: over.is_set() and gives_up())
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -145,7 +145,7 @@ def test_a_trial_goes_on_for_nobody(folder: Path, why: str) -> None:
             os.kill(fork, signal.SIGKILL)
 
 
-def _fork(tried: Trials) -> int:
+def _fork(tried: TrialRunner) -> int:
     """The process of the one trial, once there is one."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:

@@ -18,10 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import lstm_explain_client as client
 from lstm_explain.repository.model_folder import find_sources
-from lstm_explain.serving.trials import trials
+from lstm_explain.serving.trials import trial_runner
 from lstm_explain.serving.trials.limits import TrialLimits, TrialResult
 from lstm_explain.serving.trials.results import TrialResults, fingerprint
-from lstm_explain.serving.trials.trials import Trials
+from lstm_explain.serving.trials.trial_runner import TrialRunner
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 from tests import hostile
@@ -109,18 +109,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def verdicts(folder: Path, trials: Trials) -> dict[str, TrialResult]:
+def verdicts(folder: Path, runner: TrialRunner) -> dict[str, TrialResult]:
     """Of all models of a folder, tried at the same time."""
     sources = find_sources(folder)
     with ThreadPoolExecutor(len(sources)) as pool:
-        came = pool.map(lambda s: trials.verdict(s, fingerprint(s), s.size()), sources)
+        came = pool.map(lambda s: runner.result(s, fingerprint(s), s.size()), sources)
         return {source.name: verdict for source, verdict in zip(sources, came, strict=True)}
 
 
 def test_what_harms_whoever_runs_it_ends_in_its_trial(folder: Path) -> None:
     for name, (model, _) in HOSTILE.items():
         write_version(folder, name, model())
-    came = verdicts(folder, Trials(BOUNDS))
+    came = verdicts(folder, TrialRunner(BOUNDS))
     assert came.pop("good").passed
     for name, verdict in came.items():
         assert names_reason(name, verdict.reason), (name, verdict)
@@ -128,9 +128,9 @@ def test_what_harms_whoever_runs_it_ends_in_its_trial(folder: Path) -> None:
 
 def test_a_crash_and_an_end_of_the_whole_process_are_reasons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
-    monkeypatch.setattr(trials.sys, "path", [str(folder), *trials.sys.path])
+    monkeypatch.setattr(trial_runner.sys, "path", [str(folder), *trial_runner.sys.path])
     write_version(folder, "crash", lstm())
-    tried = Trials(BOUNDS)
+    tried = TrialRunner(BOUNDS)
     came = verdicts(folder, tried)
     assert came["good"].passed
     assert came["crash"] == TrialResult(
@@ -335,4 +335,4 @@ def test_a_process_that_cannot_stop_a_request_ends(folder: Path) -> None:
         outcome(lambda: stub(channel).Explain(stuck, timeout=0.5, metadata=metadata))
         until(lambda: "has not stopped within 1 seconds" in server.logged())
         assert "the-stuck-one on model good version 1" in server.logged()
-        until(lambda: server.process.poll() is not None or "takes its place" in server.logged())
+        until(lambda: server.process.poll() is not None or "replaces it" in server.logged())

@@ -17,7 +17,7 @@ import pytest
 from google.protobuf import json_format
 
 from lstm_explain.serving.web.connect import HTTP_STATUS
-from lstm_explain.serving.web.gateway import CALLS, MOST_ELEMENTS
+from lstm_explain.serving.web.gateway import CALLS, MAX_ELEMENTS
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2, model_pb2, model_pb2_grpc
 from tests.serving.calling import refusal, request, sequence, stub, tensor, texts
@@ -138,7 +138,7 @@ def test_calls_are_counted_with_all_others(web_server: Running, page: str) -> No
         (b'{"modle": "lstm"}', "modle"),
         (b'{"target": {"indices": ["1e99"]}}', "indices"),
         (b'{"inputs": ' + b"[" * 100_000, "recursion"),
-        (b'{"target": {"indices": [' + b"0," * (MOST_ELEMENTS + 1) + b"0]}}", "elements"),
+        (b'{"target": {"indices": [' + b"0," * (MAX_ELEMENTS + 1) + b"0]}}", "elements"),
     ],
 )
 def test_what_is_not_the_json_of_a_request_is_refused(page: str, body: bytes, told: str) -> None:

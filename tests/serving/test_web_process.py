@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import ValidationError
 
-from lstm_explain.serving.settings import WEB_ADDRESS, Settings, complete
+from lstm_explain.serving.command_line import complete
+from lstm_explain.serving.settings import WEB_ADDRESS, Settings
 from tests.serving.calling import request
 from tests.serving.running import command, serving
 from tests.serving.web import EXPLAIN, ask, explanation
@@ -38,7 +39,7 @@ def test_other_machines_reach_it_only_where_that_was_asked_for(web_models: Path)
 
 @pytest.mark.parametrize("name", ["https://one.example", "one.example:8080", "*.example", "a b"])
 def test_names_are_names(web_models: Path, name: str) -> None:
-    with pytest.raises(ValidationError, match="is no name"):
+    with pytest.raises(ValidationError, match="is not a host name"):
         Settings(models=web_models, web_hosts=f"good.example,{name}")
 
 

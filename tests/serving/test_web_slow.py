@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lstm_explain.serving.web.bodies import FREE, Bodies, Body, TooMuch, TooSlow
+from lstm_explain.serving.web.bodies import FREE_BYTES, Bodies, Body, TooMuch, TooSlow
 from tests.serving.calling import request
 from tests.serving.certificates import Authority, Files
 from tests.serving.running import Running, serving
@@ -182,7 +182,7 @@ def test_who_has_been_arriving_for_longest_makes_room() -> None:
         with pytest.raises(TooMuch):  # what is there whole does not give way
             await bodies.read(Body(), _chunks(400_000), 10**9)
         small = Body()
-        assert await bodies.read(small, _chunks(FREE), 10**9) == bytes(FREE)
+        assert await bodies.read(small, _chunks(FREE_BYTES), 10**9) == bytes(FREE_BYTES)
         bodies.drop(whole)
         assert await bodies.read(Body(), _chunks(900_000), 10**9) == bytes(900_000)
 

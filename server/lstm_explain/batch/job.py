@@ -120,7 +120,7 @@ def _outputs(served: ServedModel, target: Target) -> dict[str, int | None]:
     shape = model.outputs[explained].shape
     samples = shape[target.batch_axis] if target.batch_axis < len(shape) else None
     for name, spec in model.outputs.items():
-        if config.says_batch_axis(name, len(spec.shape)):
+        if config.sets_batch_axis(name, len(spec.shape)):
             axes.setdefault(name, config.batch_axis_of(name))
         elif isinstance(samples, str) and samples in spec.shape:
             axes.setdefault(name, spec.shape.index(samples))

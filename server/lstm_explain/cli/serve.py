@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lstm_explain.cli.options import NOT_POSSIBLE, OK, THREAD_VARIABLES, USAGE, fail
+from lstm_explain.errors import Error
 from lstm_explain.kernels import cache
 
 
@@ -21,20 +22,15 @@ def allow_threads(count: int) -> None:
 
 def serve(context: typer.Context) -> None:
     """Serves a folder of models over gRPC; see `lstm-explain serve --help`."""
-    from pydantic import ValidationError
-    from pydantic_settings import CliApp, SettingsError
-
+    from lstm_explain.serving.command_line import read_settings
     from lstm_explain.serving.observability import logs
-    from lstm_explain.serving.settings import Settings, complete, explain_problem
-    from lstm_explain.serving.trials import trials
+    from lstm_explain.serving.trials import trial_runner
 
-    if logs.asked_for(context.args) == "json":
-        sys.stderr = logs.Wrapped(sys.stderr)
+    if logs.requested_format(context.args) == "json":
+        sys.stderr = logs.JsonStderr(sys.stderr)
     try:
-        settings = CliApp.run(Settings, cli_args=complete(context.args)).with_shares()
-    except ValidationError as error:
-        fail(explain_problem(error), USAGE)
-    except SettingsError as error:
+        settings = read_settings(context.args)
+    except Error as error:
         fail(str(error), USAGE)
     allow_threads(settings.threads)
     os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(settings.max_runtime_bytes)
@@ -46,7 +42,7 @@ def serve(context: typer.Context) -> None:
         parent.run(settings)
     else:
         cache.use()
-        trials.begin_early(settings.models, settings.verdicts)
+        trial_runner.start_early(settings.models, settings.trial_results)
         from lstm_explain.serving.processes import worker
 
         worker.run(settings)

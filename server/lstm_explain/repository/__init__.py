@@ -1,1 +1,1 @@
-"""A model as its owner keeps it: folders, model.yaml, tokenizer, limits; and as it is served and run in batches."""
+"""Reads models as their owners keep them (folders, model.yaml, tokenizer, limits), and prepares them for requests."""

@@ -1,4 +1,4 @@
-"""model.yaml: what a model's owner says about it. Errors name the file, the line and the key."""
+"""Reads and checks model.yaml, the configuration of a model. Errors name the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from lstm_explain.repository.text_notation import method_from_text
 from lstm_explain.repository.yaml_reader import read_yaml
 from lstm_explain.target import Target, select
 
-Path_ = tuple[int | str, ...]
-LONGEST_FILE_NAME = 255  # bytes
-LONGEST_KEY = 200  # characters of one that an error repeats
+KeyPath = tuple[int | str, ...]
+MAX_FILE_NAME_BYTES = 255
+MAX_KEY_LENGTH = 200  # characters of a key that an error repeats
 Axis = Annotated[int, Field(ge=0)]
 
 
@@ -32,14 +32,14 @@ class _Strict(BaseModel):
 
 
 class MethodConfig(BaseModel):
-    """A method's name; its parameters stand beside it."""
+    """The name of a method; its parameters are further keys."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
 
 
 class TargetConfig(_Strict):
-    """See lstm_explain.Target; the batch axis is the model's."""
+    """See lstm_explain.Target. The batch axis is the model's."""
 
     output: str | None = None
     index: int | list[int] | None = None
@@ -48,7 +48,7 @@ class TargetConfig(_Strict):
 
 
 class TokenizerConfig(_Strict):
-    """`input` may be sent as text; `file` is a `tokenizers` JSON file in the model's folder. Padding has the id 0."""
+    """`input` may be sent as text; `file` is a `tokenizers` JSON file in the model's folder. The padding id is 0."""
 
     file: str
     input: str
@@ -58,14 +58,14 @@ class TokenizerConfig(_Strict):
     def _stays_inside(cls, value: str) -> str:
         path = PurePosixPath(value)
         if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
-            raise ValueError("has to be a file in the model's folder")
-        if not value.isprintable() or max(len(part.encode()) for part in path.parts) > LONGEST_FILE_NAME:
-            raise ValueError(f"has to be a file's name: printable, of at most {LONGEST_FILE_NAME} bytes")
+            raise ValueError("must be a file in the model's folder")
+        if not value.isprintable() or max(len(part.encode()) for part in path.parts) > MAX_FILE_NAME_BYTES:
+            raise ValueError(f"must be a printable file name of at most {MAX_FILE_NAME_BYTES} bytes")
         return value
 
 
 class LimitsConfig(_Strict):
-    """How much one request to this model may ask for: as the server's settings of these names, and never more."""
+    """The limits of one request to this model. They can lower the server's settings of the same names only."""
 
     max_batch: int | None = Field(default=None, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
@@ -86,10 +86,10 @@ class LimitsConfig(_Strict):
 
 
 class BatchingConfig(_Strict):
-    """Requests of one kind that wait for a slot run as one batch, of up to `max_batch` samples.
+    """Compatible requests that wait for a slot run as one batch, of up to `max_batch` samples.
 
-    max_delay_ms: how long a request waits for others even though a slot is free.
-    padding: by input, what may stand behind the end of a shorter sequence: of models that do not look there.
+    max_delay_ms: how long a request waits for others although a slot is free.
+    padding: by input, the value that follows a shorter sequence, for models that ignore what follows.
     """
 
     max_batch: int = Field(ge=2, le=4096)
@@ -98,15 +98,16 @@ class BatchingConfig(_Strict):
 
 
 class ModelConfig(_Strict):
-    """What model.yaml may say; everything has a default.
+    """The content of model.yaml; every key has a default.
 
-    batch_axis: axis of inputs and outputs along which samples lie, or one by input or output where they differ; null
-        for a model that takes one sample. What is not said here of an input is found in the graph.
+    batch_axis: the axis of inputs and outputs along which samples lie, or an axis by input or output; null for a model
+        that takes one sample. The axes of inputs that are not named here are found in the graph.
     time_axis: by input, the axis along which time runs.
-    gates: by node (a product), which operand is the gate: 0, 1, or null for neither; for what the graph does not show.
+    gates: by node (a product), which operand is the gate: 0, 1, or null for neither; for gates that the graph does not
+        show.
     classes, features: by output or input, the names of the entries of the last axis.
-    units: by output or input, the unit of all entries, or one for each entry of the last axis.
-    batching: None: every request runs alone.
+    units: by output or input, the unit of all entries, or one unit per entry of the last axis.
+    batching: without it, every request runs alone.
     """
 
     description: str = ""
@@ -123,20 +124,20 @@ class ModelConfig(_Strict):
     batching: BatchingConfig | None = None
 
     def default_method(self) -> Method:
-        """Raises MethodError."""
+        """The method for requests that name none. Raises MethodError."""
         return LRP() if self.method is None else method_from_text(self.method.name, self.method.model_extra or {})
 
     def batch_axis_of(self, name: str) -> int | None:
-        """Of an input or output; what is not said is 0."""
+        """The batch axis of an input or output; 0 by default."""
         return self.batch_axis.get(name, 0) if isinstance(self.batch_axis, dict) else self.batch_axis
 
-    def says_batch_axis(self, name: str, rank: int) -> bool:
-        """Whether the owner has said where the samples of an input of that rank lie."""
-        said, axis = "batch_axis" in self.model_fields_set, self.batch_axis
-        return said and (name in axis if isinstance(axis, dict) else axis is None or axis < rank)
+    def sets_batch_axis(self, name: str, rank: int) -> bool:
+        """Whether the configuration says where the samples of an input of this rank lie."""
+        given, axis = "batch_axis" in self.model_fields_set, self.batch_axis
+        return given and (name in axis if isinstance(axis, dict) else axis is None or axis < rank)
 
     def default_target(self, first_output: str) -> Target:
-        """`first_output`: the one that is explained where nothing else is said."""
+        """The target for requests that name none. first_output: the one that is explained by default."""
 
         def position(index: int | list[int] | None) -> int | tuple[int, ...] | None:
             return tuple(index) if isinstance(index, list) else index
@@ -153,84 +154,84 @@ class ModelConfig(_Strict):
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A configuration together with where each of its keys stands."""
+    """A configuration, with the line of each of its keys."""
 
     config: ModelConfig = field(default_factory=ModelConfig)
     name: str = "model.yaml"
-    lines: dict[Path_, int] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
 
-    def error(self, path: Path_, problem: str) -> ModelError:
-        """An error at the key `path`, or at the nearest key above that is written down."""
+    def error(self, path: KeyPath, problem: str) -> ModelError:
+        """An error at the key `path`, or at the nearest key above it that the file has."""
         known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), ())
         key = ".".join(str(p) for p in path)
-        if len(key) > LONGEST_KEY:
-            key = f"{key[:LONGEST_KEY]}…"
+        if len(key) > MAX_KEY_LENGTH:
+            key = f"{key[:MAX_KEY_LENGTH]}…"
         return ModelError(f"{self.name}:{self.lines.get(known, 1)}: {key + ': ' if key else ''}{problem}")
 
     def check(self, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> None:
-        """Raises ModelError at the first key that does not fit the model."""
+        """Raises ModelError at the first key that does not match the model."""
         config = self.config
         if config.target.output is not None:
-            self._known(("target", "output"), config.target.output, outputs)
+            self._check_known(("target", "output"), config.target.output, outputs)
         self._check_position(outputs)
         for name, axis in config.time_axis.items():
-            self._known(("time_axis", name), name, inputs)
-            self._is_axis(("time_axis", name), axis, inputs[name])
-            if config.says_batch_axis(name, len(inputs[name].shape)) and axis == config.batch_axis_of(name):
+            self._check_known(("time_axis", name), name, inputs)
+            self._check_axis(("time_axis", name), axis, inputs[name])
+            if config.sets_batch_axis(name, len(inputs[name].shape)) and axis == config.batch_axis_of(name):
                 raise self.error(("time_axis", name), f"axis {axis} is the batch axis")
         for name, samples in (config.batch_axis if isinstance(config.batch_axis, dict) else {}).items():
-            self._known(("batch_axis", name), name, inputs | outputs)
+            self._check_known(("batch_axis", name), name, inputs | outputs)
             if samples is not None:
-                self._is_axis(("batch_axis", name), samples, (inputs | outputs)[name])
+                self._check_axis(("batch_axis", name), samples, (inputs | outputs)[name])
         for key, names, specs in (("classes", config.classes, outputs), ("features", config.features, inputs)):
             for name, values in names.items():
-                self._known((key, name), name, specs)
-                self._fits((key, name), values, specs[name])
+                self._check_known((key, name), name, specs)
+                self._check_length((key, name), values, specs[name])
         for name, unit in config.units.items():
-            self._known(("units", name), name, inputs | outputs)
+            self._check_known(("units", name), name, inputs | outputs)
             if isinstance(unit, list):
-                self._fits(("units", name), unit, (inputs | outputs)[name])
+                self._check_length(("units", name), unit, (inputs | outputs)[name])
         if config.tokenizer is not None:
-            self._known(("tokenizer", "input"), config.tokenizer.input, inputs)
+            self._check_known(("tokenizer", "input"), config.tokenizer.input, inputs)
 
     def check_nodes(self, nodes: Iterable[str]) -> None:
-        """Raises ModelError where the configuration speaks of a node that the model does not have."""
-        there = set(nodes)
+        """Raises ModelError if the configuration names a node that the model does not have."""
+        known = set(nodes)
         for name in self.config.gates:
-            if name not in there:
+            if name not in known:
                 raise self.error(("gates", name), f"the model has no node {name!r}")
 
     def check_padding(self, axes: Mapping[str, Axes], inputs: Mapping[str, TensorSpec]) -> None:
-        """Raises ModelError where an input cannot be padded."""
+        """Raises ModelError if an input with a padding value cannot be padded."""
         padding = {} if self.config.batching is None else self.config.batching.padding
         for name, value in padding.items():
-            path: Path_ = ("batching", "padding", name)
-            self._known(path, name, dict(inputs))
+            path: KeyPath = ("batching", "padding", name)
+            self._check_known(path, name, dict(inputs))
             spec, time = inputs[name], axes[name].time
             if time is None or not isinstance(spec.shape[time], str):
-                raise self.error(path, "the input has no time axis of free length")
+                raise self.error(path, "the input has no time axis of variable length")
             if spec.dtype.kind != "f" and not value.is_integer():
-                raise self.error(path, f"the input takes {spec.dtype}, {value} came")
+                raise self.error(path, f"the input takes {spec.dtype}, not {value}")
 
     def axes(self, found: Mapping[str, Axes], ranks: Mapping[str, int]) -> dict[str, Axes]:
-        """By input, where samples and time steps lie: as said here, else as found in the graph.
+        """By input, the axes of samples and time: from the configuration, else as found in the graph.
 
-        Where one of the two is said to be what was found to be the other, they change places.
+        Where the configuration gives one of them as the axis that was found to be the other, the two are swapped.
         """
         axes = {}
         for name, old in found.items():
-            says_batch = self.config.says_batch_axis(name, ranks[name])
-            batch = self.config.batch_axis_of(name) if says_batch else old.batch
+            gives_batch = self.config.sets_batch_axis(name, ranks[name])
+            batch = self.config.batch_axis_of(name) if gives_batch else old.batch
             time = self.config.time_axis.get(name, old.time)
             if batch is not None and batch == time:
-                batch, time = (batch, old.batch) if says_batch else (old.time, time)
-            said = Axes(batch, None if time == batch else time)
-            told = says_batch or name in self.config.time_axis
-            axes[name] = said if told or said != old else old
+                batch, time = (batch, old.batch) if gives_batch else (old.time, time)
+            new = Axes(batch, None if time == batch else time)
+            configured = gives_batch or name in self.config.time_axis
+            axes[name] = new if configured or new != old else old
         return axes
 
     def _check_position(self, outputs: dict[str, TensorSpec]) -> None:
-        """Raises ModelError where the output, if its extents are known, does not have what is to be explained."""
+        """Raises ModelError if the output has known extents and lacks the position that the target names."""
         chosen, floats = self.config.target, (n for n, spec in outputs.items() if spec.dtype.kind == "f")
         name = chosen.output or next(floats, None)
         if name is None or (chosen.index is None and chosen.contrast is None):
@@ -244,27 +245,27 @@ class ConfigFile:
             except TargetError as error:
                 raise self.error(tuple(error.field.split(".")), str(error)) from error
 
-    def _is_axis(self, path: Path_, axis: int, spec: TensorSpec) -> None:
+    def _check_axis(self, path: KeyPath, axis: int, spec: TensorSpec) -> None:
         if not 0 <= axis < len(spec.shape):
-            raise self.error(path, f"it has the axes 0 to {len(spec.shape) - 1}")
+            raise self.error(path, f"the axes are 0 to {len(spec.shape) - 1}")
 
-    def _known(self, path: Path_, name: str, specs: dict[str, TensorSpec]) -> None:
+    def _check_known(self, path: KeyPath, name: str, specs: dict[str, TensorSpec]) -> None:
         if name not in specs:
-            raise self.error(path, f"the model has no {name!r}, it has {', '.join(specs)}")
+            raise self.error(path, f"the model has no {name!r}, only {', '.join(specs)}")
 
-    def _fits(self, path: Path_, values: list[str], spec: TensorSpec) -> None:
+    def _check_length(self, path: KeyPath, values: list[str], spec: TensorSpec) -> None:
         extent = spec.shape[-1] if spec.shape else 1
         if isinstance(extent, int) and len(values) != extent:
             raise self.error(path, f"{len(values)} names for {extent} entries")
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The configuration in `path`, the defaults where there is no such file. Raises ModelError."""
+    """The configuration in the file, or the defaults if there is no file. Raises ModelError."""
     if not os.path.lexists(path):
         return ConfigFile(name=path.name)
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "not a file"
-        raise ModelError(f"{path.name}: is {what}, wanted a file")
+        what = "a folder" if path.is_dir() else "something else"
+        raise ModelError(f"{path.name}: expected a file, found {what}")
     try:
         written = path.read_bytes()
         return parse_config(written.decode(), path.name)
@@ -276,20 +277,23 @@ def read_config(path: Path) -> ConfigFile:
 
 
 def parse_config(text: str, name: str = "model.yaml") -> ConfigFile:
-    """Raises ModelError with file name, line and key."""
-    lines: dict[Path_, int] = {}
+    """Parses a configuration. Raises ModelError with file name, line and key."""
+    lines: dict[KeyPath, int] = {}
     file = ConfigFile(name=name, lines=lines)
     root, content = read_yaml(text, name)
-    if root is not None and (twice := _mark(root, (), lines)) is not None:
-        raise file.error(twice, "given twice")
+    if root is not None and (duplicate := _note_lines(root, (), lines)) is not None:
+        raise file.error(duplicate, "occurs twice")
     try:
         config = ModelConfig.model_validate({} if content is None else content)
     except ValidationError as error:
-        raise _first(file, error) from error
-    return _with_method(ConfigFile(config, name, lines))
+        raise _first_error(file, error) from error
+    file = ConfigFile(config, name, lines)
+    _check_method(file)
+    return file
 
 
-def _with_method(file: ConfigFile) -> ConfigFile:
+def _check_method(file: ConfigFile) -> None:
+    """Raises ModelError for a method or a parameter that does not exist."""
     try:
         file.config.default_method()
     except MethodError as error:
@@ -297,30 +301,29 @@ def _with_method(file: ConfigFile) -> ConfigFile:
         raise file.error(tuple(error.field.split(".")), str(error)) from error
     except Error as error:
         raise file.error(("method",), str(error)) from error
-    return file
 
 
-def _first(file: ConfigFile, error: ValidationError) -> ModelError:
-    """The first of pydantic's errors that stands at a key of the file (a union reports each of its members)."""
+def _first_error(file: ConfigFile, error: ValidationError) -> ModelError:
+    """The first of pydantic's errors, at a key of the file: pydantic adds the members of a union to the path."""
     found: dict[str, Any] = dict(error.errors(include_url=False)[0])
-    path: Path_ = tuple(found["loc"])
+    path: KeyPath = tuple(found["loc"])
     while path and path not in file.lines and found["type"] != "missing":
         path = path[:-1]
     problem = "unknown key" if found["type"] == "extra_forbidden" else str(found["msg"]).removeprefix("Value error, ")
     return file.error(path, problem[:1].lower() + problem[1:])
 
 
-def _mark(node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> Path_ | None:
-    """Notes the line of every key and list entry below `node`; a key that is there twice, if any is."""
-    twice = None
+def _note_lines(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> KeyPath | None:
+    """Notes the line of every key and list entry below `node`; returns a duplicate key, if there is one."""
+    duplicate = None
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             own = (*path, str(key.value))
-            twice = twice or (own if own in lines else None)
+            duplicate = duplicate or (own if own in lines else None)
             lines[own] = key.start_mark.line + 1
-            twice = twice or _mark(value, own, lines)
+            duplicate = duplicate or _note_lines(value, own, lines)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            twice = twice or _mark(value, (*path, i), lines)
-    return twice
+            duplicate = duplicate or _note_lines(value, (*path, i), lines)
+    return duplicate

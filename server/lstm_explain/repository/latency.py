@@ -1,4 +1,4 @@
-"""How long a model's runs take, from those that there were."""
+"""Estimates how long a run of a model takes, from its earlier runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from lstm_explain.methods import Method
 
 
 class LatencyEstimate:
-    """By kind of method, the least that a unit of work has taken so far: others may have disturbed a run, nobody
-    quickens it.
+    """Keeps, by kind of method, the least time per unit of work so far: other work can only slow a run down.
 
     A unit is whatever the time is proportional to. method: None for a prediction.
     """
@@ -18,16 +17,16 @@ class LatencyEstimate:
         self._least: dict[tuple[str, str], float] = {}
 
     def seconds(self, method: Method | None, units: int) -> float:
-        """What so many units may take; infinite as long as nobody has asked for this method."""
+        """The estimate for so many units; infinite before the first run of this method."""
         return self._least.get(_kind(method), math.inf) * units
 
-    def saw(self, method: Method | None, units: int, seconds: float) -> None:
-        """A run of so many units that took so long."""
+    def record(self, method: Method | None, units: int, seconds: float) -> None:
+        """Records the time of a run."""
         key = _kind(method)
         if seconds < self._least.get(key, math.inf) * units:
             self._least[key] = seconds / units
 
 
 def _kind(method: Method | None) -> tuple[str, str]:
-    """Equal where the arithmetic is the same."""
+    """Equal for methods with the same arithmetic."""
     return ("", "") if method is None else (method.name, method.variant)

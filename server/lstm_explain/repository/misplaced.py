@@ -1,4 +1,4 @@
-"""What lies in the folder of models, looks like a model, and is not where one is looked for."""
+"""Finds files in the folder of models that look like models but are not in a place where models are expected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pathlib import Path
 from lstm_explain.repository.model_folder import CONFIG, MODEL, NAME, VERSION
 
 ENDING = ".onnx"
-DEPTH = 4  # folders below a model's own in which files are looked for
-MOST_FILES = 1000  # that are looked at below one folder: what else lies there may be large
-NO_VERSION = 0  # stands for a model of which no version can be found
+MAX_DEPTH = 4  # of folders below a model's own that are searched
+MAX_ENTRIES = 1000  # that are searched below one folder, which may hold much else
+NO_VERSION = 0  # stands for a model that has no version
 
 
 @dataclass(frozen=True)
 class Misplaced:
-    """One finding. name: the model that is meant, or empty where that is no name. version: or NO_VERSION."""
+    """One finding.
+
+    name: the model, or empty if its name is not valid. version: NO_VERSION if the finding is not about one version.
+    """
 
     name: str
     version: int
@@ -25,7 +28,7 @@ class Misplaced:
 
 
 def find_misplaced(root: Path, name: str | None = None) -> list[Misplaced]:
-    """All in the folder, or of one model. Hidden files and what does not look like a model are passed over.
+    """The findings in the folder, or for one model. Hidden files and whatever does not look like a model are ignored.
 
     Raises OSError.
     """
@@ -38,8 +41,8 @@ def _in(path: Path) -> Iterator[Misplaced]:
         yield from _in_folder(path)
     elif _is_model(path) and not (path.suffix == ENDING and NAME.fullmatch(path.stem)):
         name = path.stem if NAME.fullmatch(path.stem) else ""
-        wanted = f"{name}{ENDING}" if name else _naming(path.stem)
-        yield Misplaced(name, NO_VERSION, f"{path.name!r} is not served: expected {wanted}")
+        expected = f"expected {name}{ENDING}" if name else _invalid_name(path.stem)
+        yield Misplaced(name, NO_VERSION, f"{path.name!r} is not served: {expected}")
 
 
 def _in_folder(folder: Path) -> Iterator[Misplaced]:
@@ -52,26 +55,24 @@ def _in_folder(folder: Path) -> Iterator[Misplaced]:
     files = list(_model_files(folder))
     if not NAME.fullmatch(folder.name):
         if files:
-            yield Misplaced("", NO_VERSION, f"folder {folder.name!r} is not served: {_naming(folder.name)}")
+            yield Misplaced("", NO_VERSION, f"folder {folder.name!r} is not served: {_invalid_name(folder.name)}")
         return
     for version in versions:
         if not (version / MODEL).is_file():
             own = [file for file in files if version in file.parents]
             yield Misplaced(folder.name, int(version.name), _missing(folder, version, own))
-    if versions:  # of the others only the log speaks, and only of what is named like a model's file: the model is there
+    if versions:  # the model is served, so only the log mentions other files, if they are named like a model's file
         named = [file for file in files if file.name.lower() == MODEL]
         lost = [file for file in named if not any(version in file.parents for version in versions)]
         if lost:
-            told = (
-                f"{_names(folder, lost)} is not served: expected {folder.name}/<version>/{MODEL}, whole numbers from 1"
-            )
-            yield Misplaced("", NO_VERSION, told)
+            expected = f"expected {folder.name}/<version>/{MODEL}, versions being whole numbers from 1"
+            yield Misplaced("", NO_VERSION, f"{_names(folder, lost)} is not served: {expected}")
     else:
         expected = f"expected {folder.name}/1/{MODEL}"
         if files:
-            yield from _of(folder, f"no version of it is found: {expected}, found {_names(folder, files)}")
+            yield from _of(folder, f"it has no version: {expected}, found {_names(folder, files)}")
         elif not inside or any(entry.name == CONFIG for entry in inside):
-            yield from _of(folder, f"no version of it is found: {expected}, the folder has no model")
+            yield from _of(folder, f"it has no version: {expected}, but the folder has no model")
 
 
 def _of(folder: Path, reason: str) -> Iterator[Misplaced]:
@@ -80,7 +81,7 @@ def _of(folder: Path, reason: str) -> Iterator[Misplaced]:
 
 
 def _missing(folder: Path, version: Path, files: list[Path]) -> str:
-    found = f"found {_names(folder, files)}" if files else "the folder has no model"
+    found = f"found {_names(folder, files)}" if files else "but the folder has no model"
     return f"expected {folder.name}/{version.name}/{MODEL}, {found}"
 
 
@@ -89,8 +90,9 @@ def _names(folder: Path, files: list[Path]) -> str:
     return ", ".join(names) + (" and more" if len(files) > len(names) else "")
 
 
-def _naming(name: str) -> str:
-    return f"{name!r} is no name: letters, digits, '.', '_' and '-', first a letter or digit, at most 128"
+def _invalid_name(name: str) -> str:
+    rule = "at most 128 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+    return f"{name!r} is not a valid name ({rule})"
 
 
 def _is_model(path: Path) -> bool:
@@ -98,12 +100,12 @@ def _is_model(path: Path) -> bool:
 
 
 def _model_files(folder: Path) -> Iterator[Path]:
-    """Files that end like a model's, a few folders down."""
-    looked_at = 0
+    """Files with the extension of a model, down to MAX_DEPTH."""
+    searched = 0
     for place, folders, files in os.walk(folder):
         depth = len(Path(place).relative_to(folder).parts)
-        folders[:] = [] if depth >= DEPTH else sorted(name for name in folders if not name.startswith("."))
-        looked_at += len(files) + len(folders)
+        folders[:] = [] if depth >= MAX_DEPTH else sorted(name for name in folders if not name.startswith("."))
+        searched += len(files) + len(folders)
         yield from (Path(place, name) for name in sorted(files) if _is_model(Path(name)))
-        if looked_at > MOST_FILES:
+        if searched > MAX_ENTRIES:
             return

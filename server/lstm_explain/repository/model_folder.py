@@ -1,8 +1,8 @@
-"""Where models lie in their folder.
+"""Finds the versions of models in a folder.
 
-DIR/<model>/<version>/model.onnx with DIR/<model>/model.yaml, versions being whole numbers from 1; a version may have a
-model.yaml of its own beside its model.onnx, which then counts. Or DIR/<model>.onnx with DIR/<model>.yaml, which is
-version 1.
+A version lies at DIR/<model>/<version>/model.onnx, versions being whole numbers from 1. Its configuration is the
+model.yaml next to its model.onnx, or else DIR/<model>/model.yaml. A bare DIR/<model>.onnx, with DIR/<model>.yaml, is
+version 1 of a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ State = tuple[tuple[str, int, int], ...]
 
 
 class Tag(NamedTuple):
-    """One version of a model as it was at one time. files: what `fingerprint` makes of its files."""
+    """One version of a model in one state of its files. files: their `fingerprint`."""
 
     name: str
     version: int
@@ -45,13 +45,13 @@ class Tag(NamedTuple):
 
 
 def fingerprint(state: State) -> str:
-    """Sixteen characters, the same for the same state in every process."""
+    """Sixteen characters that are the same for the same state, in every process."""
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where one version lies. `folder` has the files that its configuration names."""
+    """The files of one version. folder: holds the files that the configuration names."""
 
     name: str
     version: int
@@ -69,40 +69,42 @@ class Source:
         return self.model_file.name != MODEL or self.model_file.parent == self.folder
 
     def state(self) -> State:
-        """Changes when a file that the version is made of does: name, time and size of each. Raises OSError."""
+        """Name, modification time and size of each file of the version. Raises OSError."""
         return tuple((os.path.relpath(p, self.folder), (s := p.stat()).st_mtime_ns, s.st_size) for p in self.files())
 
     def files(self) -> list[Path]:
-        """All that the version is made of. Raises OSError."""
-        files = [self.model_file, self.config_file] if self.bare else [*self._beside(), *self.folder.iterdir()]
+        """All files that belong to the version. Raises OSError."""
+        files = (
+            [self.model_file, self.config_file] if self.bare else [*self._files_next_to_model(), *self.folder.iterdir()]
+        )
         return sorted({path for path in files if path.is_file()})
 
     def size(self) -> int:
-        """Bytes of the model's file, and of what lies beside it or in folders there. Raises OSError."""
-        files = [self.model_file] if self.bare else self._beside()
+        """Bytes of the model's file, and of all files in the same folder and below. Raises OSError."""
+        files = [self.model_file] if self.bare else self._files_next_to_model()
         return sum(path.stat().st_size for path in files if path.is_file())
 
-    def _beside(self) -> list[Path]:
+    def _files_next_to_model(self) -> list[Path]:
         return list(self.model_file.parent.rglob("*"))
 
 
 def find_sources(root: Path, name: str | None = None) -> list[Source]:
-    """Every version in the folder, or of one model, by name and ascending version. What is not named like one is left
-    out. Raises OSError.
+    """Every version in the folder, or of one model, by name and ascending version. Files and folders whose name is not
+    that of a model or version are ignored. Raises OSError.
     """
     if name is None:
         paths = list(root.iterdir())
     else:
         paths = [root / name, root / f"{name}.onnx"] if NAME.fullmatch(name) else []
     sources = [s for path in paths for s in _sources_of(path) if name in (None, s.name)]
-    unique = {s.key: s for s in sources}  # a folder's version 1 and a bare file may clash
+    unique = {s.key: s for s in sources}  # a folder's version 1 and a bare file may have the same key
     if len(unique) < len(sources):
-        log.warning("a model is there twice, as a folder and as a file")
+        log.warning("a model exists twice, as a folder and as a file")
     return [unique[key] for key in sorted(unique)]
 
 
 def source_in(folder: Path, name: str, version: int, *, model_folder: Path | None = None) -> Source:
-    """The source of a version that lies in `folder`; `model_folder` is the one above it, unless said otherwise."""
+    """The source of the version in `folder`. model_folder: of its model; by default the folder above it."""
     above = folder.parent if model_folder is None else model_folder
     own = folder / CONFIG
     return Source(name, version, folder / MODEL, own if os.path.lexists(own) else above / CONFIG, above)

@@ -1,4 +1,4 @@
-"""How much one request may ask for. Requests above it cannot succeed later either: they are INVALID_ARGUMENT."""
+"""Checks requests against the limits of a server and a model. A request beyond them is INVALID_ARGUMENT."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from lstm_explain.runner.players import player_shape
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
-# Requests of so many elements and steps are small whatever the model makes of them, and not worth a closer look.
+# Requests of at most so many elements and steps are small for any model, and need no measurement.
 SMALL_ELEMENTS, SMALL_STEPS = 4096, 512
-# What an LSTM keeps of each hidden unit and step, in bytes, where nothing better is known: under the product rules that
-# keep most.
-BYTES_A_UNIT = 72
-COPIES_OF_INPUTS = 1  # the message that came; the answer takes the place of what was kept to find it
+# Bytes that an LSTM keeps per hidden unit and step under the product rules that keep most, where nothing was measured.
+BYTES_PER_UNIT = 72
+COPIES_OF_INPUTS = 1  # the request's message; the response takes the place of tensors that were saved to compute it
 NO_AXES = Axes(None, None)
 
 
@@ -35,9 +34,9 @@ class Limits:
     """None: no limit.
 
     batch: samples. steps: length of the longest time axis. elements: of all inputs together. samples: runs of the model
-    that a perturbation method makes, times the batch; where a model turns out to mix the samples of a batch, the batch
-    squared (runner/per_sample.py). bytes_estimate: what the work may take, see `estimate`.
-    characters: of all texts together, before they are tokenised.
+    that a perturbation method makes, times the batch; for a model that turns out to mix the samples of a batch, the
+    batch squared (runner/per_sample.py). bytes_estimate: memory for the work, see `estimate`. characters: of all texts
+    together, before tokenisation.
     """
 
     batch: int | None = None
@@ -49,31 +48,29 @@ class Limits:
 
     @property
     def costs(self) -> tuple[float, ...]:
-        """What a run may cost, in the order of `costs_of`."""
+        """The limits of the costs of a run, in the order of `costs_of`."""
         return tuple(math.inf if m is None else m for m in (self.elements, self.samples, self.bytes_estimate))
 
-    @functools.lru_cache(maxsize=256)  # noqa: B019 - of the few settings that there are
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - there are few different limits
     def tightened(self, other: Limits) -> Limits:
         """The smaller of each: a model's own limits cannot widen the server's."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return Limits(**{n: min((v for v in pair if v is not None), default=None) for n, pair in pairs.items()})
 
     def check(self, model: Model, inputs: Inputs, method: Method | None, *, brief: bool = False) -> tuple[int, int]:
-        """Time steps of all samples of all runs, which the time of a request is proportional to, and the bytes that it
-        is estimated to take.
+        """The time steps of all samples of all runs, to which the time of a request is proportional, and the estimate
+        of its memory in bytes.
 
-        brief: raises Deferred where that takes longer than next to no time, see `estimate`.
-
-        method: None for a prediction. Raises InputError, MethodError. Of inputs that do not fit the model it says
-        nothing: the engine does.
+        method: None for a prediction. brief: raises Deferred if the estimate would take time, see `estimate`. Raises
+        InputError, MethodError. Inputs that do not match the model are left for the engine to refuse.
         """
         elements, largest = 0, (1, 1)
         for name, array in inputs.items():
             batch, steps = _extents(model, name, array)
             if self.batch is not None and batch > self.batch:
-                raise _too_long(name, batch, "samples", self.batch)
+                raise _over_limit(name, batch, "samples", self.batch)
             if self.steps is not None and steps > self.steps:
-                raise _too_long(name, steps, "time steps", self.steps)
+                raise _over_limit(name, steps, "time steps", self.steps)
             elements += array.size
             largest = max(largest[0], batch), max(largest[1], steps)
         if self.elements is not None and elements > self.elements:
@@ -82,7 +79,7 @@ class Limits:
         samples = largest[0] * times
         if method is not None and self.samples is not None and samples > self.samples:
             raise too_many(method, samples, self.samples)
-        if brief and not _small(elements, largest[1]) and not model.footprint.knows(_walked(method)):
+        if brief and not _small(elements, largest[1]) and not model.footprint.knows(_backward_method(method)):
             raise Deferred
         size = _estimate(model, inputs, method, times, largest)
         if self.bytes_estimate is not None and size > self.bytes_estimate:
@@ -94,7 +91,7 @@ class Limits:
 
 
 def costs_of(model: Model, inputs: Inputs, method: Method | None, samples: int) -> tuple[float, ...]:
-    """Of one sample: elements, runs of the model, bytes."""
+    """The costs of one sample: elements, runs of the model, bytes."""
     elements = sum(array.size for array in inputs.values())
     return (elements / samples, float(runs(model, inputs, method)), estimate(model, inputs, method) / samples)
 
@@ -109,32 +106,32 @@ def runs(model: Model, inputs: Inputs, method: Method | None) -> int:
 
 
 def estimate(model: Model, inputs: Inputs, method: Method | None) -> int:
-    """Bytes that the work takes at most, by what a small explanation by this method took (footprint.py), which is found
-    out when it is first needed.
+    """The most bytes that the work takes, estimated from a small explanation with this method (footprint.py), which is
+    measured when it is first needed.
 
-    Measured peaks are between two thirds and one and a half times as much. A method of many runs stacks as many copies
-    of the batch as fit 128 MiB, and never fewer than one.
+    Measured peaks are between two thirds and one and a half times the estimate. A method of many runs stacks as many
+    copies of the batch as fit into 128 MiB, and at least one.
     """
     return _estimate(model, inputs, method, runs(model, inputs, method), extents(model, inputs))
 
 
 def _estimate(model: Model, inputs: Inputs, method: Method | None, times: int, largest: tuple[int, int]) -> int:
     batch, steps = largest
-    elements, given = 0, 0
+    elements, input_bytes = 0, 0
     for array in inputs.values():
-        elements, given = elements + array.size, given + array.nbytes
-    found = None if _small(elements, steps) else model.footprint.of(inputs, _walked(method))
-    one, held = found or (BYTES_A_UNIT * batch * steps * model.hidden_units, 0.0)
-    cost = Cost(one, held, times, batch, steps, model.recurrent_units, given)
-    return int(COPIES_OF_INPUTS * given + (one if method is None else method.memory(cost)))
+        elements, input_bytes = elements + array.size, input_bytes + array.nbytes
+    found = None if _small(elements, steps) else model.footprint.of(inputs, _backward_method(method))
+    one, held = found or (BYTES_PER_UNIT * batch * steps * model.hidden_units, 0.0)
+    cost = Cost(one, held, times, batch, steps, model.recurrent_units, input_bytes)
+    return int(COPIES_OF_INPUTS * input_bytes + (one if method is None else method.memory(cost)))
 
 
 def _small(elements: int, steps: int) -> bool:
     return elements <= SMALL_ELEMENTS and steps <= SMALL_STEPS
 
 
-def _walked(method: Method | None) -> Method | None:
-    """The walk back that the method makes, once or many times; None: predictions only."""
+def _backward_method(method: Method | None) -> Method | None:
+    """The backward pass that the method makes, once or many times; None for predictions only."""
     return None if method is None else method.walk
 
 
@@ -148,13 +145,13 @@ def extents(model: Model, inputs: Inputs) -> tuple[int, int]:
 
 
 def _extents(model: Model, name: str, array: npt.NDArray[Any]) -> tuple[int, int]:
-    """Samples and time steps of one input; 1 where it has no such axis, or not as many axes."""
+    """Samples and time steps of one input; 1 if it has no such axis, or has fewer axes."""
     axes, shape = model.axes.get(name, NO_AXES), array.shape
     batch = 1 if axes.batch is None or axes.batch >= len(shape) else shape[axes.batch]
     return batch, 1 if axes.time is None or axes.time >= len(shape) else shape[axes.time]
 
 
-def _too_long(name: str, extent: int, what: str, most: int) -> InputError:
+def _over_limit(name: str, extent: int, what: str, most: int) -> InputError:
     return InputError(f"input {name!r}: {extent} {what}, at most {most} are allowed", field=f"inputs.{name}.shape")
 
 

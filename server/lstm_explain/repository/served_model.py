@@ -1,4 +1,4 @@
-"""One version of a model as it is served: the engine's model with what its owner said about it."""
+"""Loads one version of a model as it is served: the engine's model with its configuration, tokenizers and limits."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from lstm_explain.target import Target
 log = logging.getLogger(__name__)
 
 
-# Measured with LSTMs of 20 and 80 MB: 5.3 and 4.2 bytes of memory for each byte of the file after loading, explaining
-# and predicting (ONNX Runtime, the graph and the kernels each keep the weights in a form of their own).
+# Measured with LSTMs of 20 and 80 MB: 5.3 and 4.2 bytes of memory per byte of the file after loading, explaining and
+# predicting (ONNX Runtime, the graph and the kernels each keep the weights in a form of their own).
 MEMORY_PER_BYTE = 5
-LEAST_MEMORY = 1 << 20
+MIN_MEMORY = 1 << 20
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is told of a version. It is small, and stays when the model leaves memory.
+    """The description of a version. It is small, and stays when the model is evicted from memory.
 
-    axes: by input, where samples and time steps lie. text_inputs: those that have a tokenizer. memory: bytes that the
-    model takes in memory, estimated. problem: why newer files could not be loaded, where that is so. files: the
-    fingerprint of those that were loaded.
+    axes: by input, where samples and time steps lie. text_inputs: those that have a tokenizer. memory: an estimate of
+    the bytes that the model takes in memory. problem: why newer files could not be loaded, if there are any. files: the
+    fingerprint of the files that were loaded.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Carded:
-    """What has a card, and answers to the name and version on it."""
+    """An entry with a card, whose name and version it has."""
 
     card: Card
 
@@ -74,9 +74,9 @@ class Carded:
 
 @dataclass(frozen=True)
 class ServedModel(Carded):
-    """A version in memory; a request keeps the one that it began with.
+    """A version in memory. A request keeps the one that it began with.
 
-    together: where its requests may be batched. pace: of its runs so far.
+    limits: the model's own. request_batching: None if every request runs alone. latency: from its runs so far.
     """
 
     model: Model
@@ -91,7 +91,7 @@ class ServedModel(Carded):
 
     @cached_property
     def mark(self) -> bytes:
-        """The tag, for shared memory."""
+        """The tag as bytes, for shared memory."""
         return self.tag.encoded()
 
     @property
@@ -108,22 +108,22 @@ class ServedModel(Carded):
 
 
 def memory_of(size: int) -> int:
-    """Bytes that a model whose files have `size` bytes takes in memory, estimated."""
-    return LEAST_MEMORY + MEMORY_PER_BYTE * size
+    """An estimate of the bytes that a model whose files have `size` bytes takes in memory."""
+    return MIN_MEMORY + MEMORY_PER_BYTE * size
 
 
 def load_served(source: Source) -> ServedModel:
-    """Loads and warms up. Raises lstm_explain.Error, OSError."""
+    """Loads a version and warms it up. Raises lstm_explain.Error, OSError."""
     files = fingerprint(source.state())
-    written = read_config(source.config_file)
-    config = written.config
+    config_file = read_config(source.config_file)
+    config = config_file.config
     model = load(source.model_file, gates=config.gates)
-    written.check(model.inputs, model.outputs)
-    model.axes.update(written.axes(model.axes, {name: len(spec.shape) for name, spec in model.inputs.items()}))
-    written.check_padding(model.axes, model.inputs)
+    config_file.check(model.inputs, model.outputs)
+    model.axes.update(config_file.axes(model.axes, {name: len(spec.shape) for name, spec in model.inputs.items()}))
+    config_file.check_padding(model.axes, model.inputs)
     report = model.report()
-    written.check_nodes(node.name for node in report.nodes)
-    texts = _text_inputs(written, model, source)
+    config_file.check_nodes(node.name for node in report.nodes)
+    texts = _text_inputs(config_file, model, source)
     card = Card(
         name=source.name,
         version=source.version,
@@ -147,8 +147,9 @@ def load_served(source: Source) -> ServedModel:
 
 
 def run_once(served: ServedModel, texts: Sequence[str]) -> None:
-    """What requests will ask for, once: a prediction, each text as tokens, and these explained. For a trial: a model
-    that does not take what is made up here passes.
+    """Makes each kind of request once: a prediction, and for each text its tokens and an explanation.
+
+    It is for a trial. A model that refuses the made-up inputs passes.
     """
     probe = probe_inputs(served.model.inputs)
     with suppress(Error):
@@ -161,8 +162,8 @@ def run_once(served: ServedModel, texts: Sequence[str]) -> None:
                 served.model.explain({**probe, name: ids}, served.default_method, target)
 
 
-def _text_inputs(written: ConfigFile, model: Model, source: Source) -> dict[str, TextInput]:
-    chosen = written.config.tokenizer
+def _text_inputs(config_file: ConfigFile, model: Model, source: Source) -> dict[str, TextInput]:
+    chosen = config_file.config.tokenizer
     if chosen is None:
         return {}
     own = source.model_file.parent / chosen.file
@@ -171,19 +172,19 @@ def _text_inputs(written: ConfigFile, model: Model, source: Source) -> dict[str,
             own if own.is_file() else source.folder / chosen.file,
             chosen.input,
             model.inputs[chosen.input].dtype,
-            written.config.limits.limits(),
+            config_file.config.limits.limits(),
         )
     except Error as error:
-        raise written.error(("tokenizer", "file"), str(error)) from error
+        raise config_file.error(("tokenizer", "file"), str(error)) from error
     return {chosen.input: text}
 
 
 def _warm_up(served: ServedModel) -> None:
-    """Explains something small, so that no caller waits for what happens on the first run only."""
+    """Explains made-up inputs, so that no caller waits for what happens on the first run only."""
     inputs = probe_inputs(served.model.inputs)
     target = Target(output=served.default_target.output, batch_axis=served.default_target.batch_axis)
     try:
         served.model.explain(inputs, served.default_method, target)
     except Error as error:
-        # Not every model takes what is made up here (inputs may depend on each other).
+        # Not every model accepts made-up inputs, since inputs may depend on each other.
         log.info("model %s version %d is not warmed up: %s", served.name, served.version, error)

@@ -1,7 +1,8 @@
-"""Text as a model's input: sentences become token ids, and the tokens stay with them.
+"""Tokenises texts for a model, and keeps the tokens for the answer.
 
-A tokenizer is as foreign as the model that it comes with, and a text as foreign as its caller. So texts are bounded
-before they are tokenised, tokens while they are made, and a tokenizer is tried on odd texts as it is loaded.
+A tokenizer is as untrusted as the model that it comes with, and a text as untrusted as its caller. So the size of texts
+is limited before they are tokenised, and that of tokens while they are made. When a tokenizer is loaded, it is tried on
+unusual texts.
 """
 
 from __future__ import annotations
@@ -28,31 +29,30 @@ if TYPE_CHECKING:
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 PADDING = 0
-MOST_CHARACTERS = 1 << 18  # of all texts of a request, where no limit says otherwise
-# Characters of the first part of a long text that is tried before the whole, and how much longer each next part is: the
-# parts cost a third of the whole, and a text of too many tokens is refused after a part of it.
+MAX_CHARACTERS = 1 << 18  # of all texts of a request, where no setting limits them
+# A long text is tokenised in parts first: the first so many characters, then so many times as many. The parts take a
+# third of the time of the whole, and a text of too many tokens is refused after a part of it.
 FIRST_PART, GROWTH = 1024, 4
-# Tokens that a tokenizer may make of one character. Bytes as tokens make 4 of an emoji, NFKD 18 characters of U+FDFA.
-MOST_TOKENS_A_CHARACTER = 80
-# Texts up to this length are tokenised with the interpreter's lock held, which costs less than to give it away, as long
+# Tokens that a tokenizer may make of one character. Byte tokens make 4 of an emoji, NFKD 18 characters of U+FDFA.
+MAX_TOKENS_PER_CHARACTER = 80
+# Texts up to this length are tokenised while the interpreter lock is held, which costs less than to release it, as long
 # as that takes little time.
 SHORT_TEXT = 2048
-SLOW = 0.02  # seconds for a short text, after which none is tokenised in the event loop any more
-# One character after another, as often as `LONGEST_PROBE`: what a pattern with nested repetitions tries all ways of.
+SLOW_SECONDS = 0.02  # for a short text; after one that took longer, none is tokenised in the event loop
+# Each of these characters is repeated up to MAX_PROBE_LENGTH times: a regular expression with nested repetitions
+# backtracks over all ways to match that. ASCII follows, so that the expression fails, and finds what it may require.
 PROBES = "aA0_ .,!'-\"\n\té中\u0301\U0001f600\x00"
-# Behind it something else, which makes the pattern fail, and whatever it may look for before it tries anything.
-LONGEST_PROBE, ASCII = 512, "".join(map(chr, range(32, 127)))
+MAX_PROBE_LENGTH, ASCII = 512, "".join(map(chr, range(32, 127)))
 SECONDS_FOR_PROBES = 5.0
-MOST_STEPS = 200  # on the way from a text to its tokens
-MOST_PROBED = 500  # letters of patterns
+MAX_STEPS = 200  # normalizers and pre-tokenizers
+MAX_PATTERN_PROBES = 500  # characters of patterns that are used as probes
 
 
 @dataclass(eq=False)
 class TextInput:
     """An input of a model that may be sent as text.
 
-    dtype: of its ids. limits: the model's own. quick: whether short texts have taken little time so far, and may be
-    expected to.
+    dtype: of its ids. limits: the model's own. quick: whether short texts have been tokenised in little time so far.
     """
 
     name: str
@@ -66,20 +66,20 @@ class TextInput:
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.object_]]:
         """Texts of shape [batch] as ids and tokens, both [batch, longest]; padded with id 0 and the empty string.
 
-        limits: where they are narrower than the model's own. Raises InputError; what `watch.checkpoint` raises.
+        limits: by default the model's own. Raises InputError, and what `cancellation.checkpoint` raises.
         """
         if texts.ndim != 1:
-            raise InputError(f"text for {self.name!r} has the shape [batch]", field=f"inputs.{self.name}.shape")
+            raise InputError(f"text for {self.name!r} must have the shape [batch]", field=f"inputs.{self.name}.shape")
         sentences: list[str] = texts.tolist()
         limits = self.limits if limits is None else limits
         self._check_size(sentences, limits)
-        encodings = [self._encoded(i, sentence, limits) for i, sentence in enumerate(sentences)]
+        encodings = [self._encode_one(i, sentence, limits) for i, sentence in enumerate(sentences)]
         empty = next((i for i, e in enumerate(encodings) if not len(e)), None)
         if empty is not None or not encodings:
-            raise self._wrong("there is no text" if empty is None else f"text {empty} has no tokens")
+            raise self._error("there is no text" if empty is None else f"text {empty} has no tokens")
         longest = max(map(len, encodings))
         if limits.elements is not None and longest * len(encodings) > limits.elements:
-            raise self._wrong(
+            raise self._error(
                 f"{len(encodings)} texts of up to {longest} tokens are {longest * len(encodings)} elements, "
                 f"at most {limits.elements} are allowed"
             )
@@ -91,30 +91,30 @@ class TextInput:
             return np.array(rows, self.dtype), np.array(words, dtype=object)
         except OverflowError:
             largest = max(map(max, rows))
-            raise self._wrong(f"the tokenizer makes the id {largest}, beyond {self.dtype},") from None
+            raise self._error(f"the tokenizer makes the id {largest}, which exceeds {self.dtype},") from None
 
     def _check_size(self, sentences: Sequence[str], limits: Limits) -> None:
-        """Raises InputError before anything is tokenised."""
+        """Raises InputError if the texts exceed a limit, before they are tokenised."""
         if limits.batch is not None and len(sentences) > limits.batch:
             raise InputError(
                 f"input {self.name!r}: {len(sentences)} samples, at most {limits.batch} are allowed",
                 field=f"inputs.{self.name}.shape",
             )
         characters = sum(map(len, sentences))
-        most = MOST_CHARACTERS if limits.characters is None else limits.characters
+        most = MAX_CHARACTERS if limits.characters is None else limits.characters
         if characters > most:
             raise InputError(
                 f"input {self.name!r}: {characters} characters of text, at most {most} are allowed",
                 field=f"inputs.{self.name}",
             )
 
-    def _encoded(self, number: int, sentence: str, limits: Limits) -> Encoding:
-        """The tokens of the text. Raises InputError, the sooner the more tokens it has."""
-        began = time.thread_time()  # not the clock: a busy machine makes no tokenizer slow
+    def _encode_one(self, number: int, sentence: str, limits: Limits) -> Encoding:
+        """Tokenises one text. Raises InputError, after a part of the text if that has too many tokens already."""
+        start = time.thread_time()  # a tokenizer is not slow because the machine is busy
         try:
             for part in _parts(sentence):
                 checkpoint()
-                encoding = self._of_part(number, part)
+                encoding = self._encode_part(number, part)
                 if limits.steps is not None and len(encoding) > limits.steps:
                     least = "" if part is sentence else "at least "
                     raise InputError(
@@ -124,42 +124,42 @@ class TextInput:
                     )
             return encoding
         finally:
-            if len(sentence) <= SHORT_TEXT and time.thread_time() - began > SLOW:
+            if len(sentence) <= SHORT_TEXT and time.thread_time() - start > SLOW_SECONDS:
                 self.quick = False
 
-    def _of_part(self, number: int, part: str) -> Encoding:
+    def _encode_part(self, number: int, part: str) -> Encoding:
         try:
             if len(part) > SHORT_TEXT or not self.quick:
-                (encoding,) = self.tokenizer.encode_batch([part])  # which lets other threads work meanwhile
+                (encoding,) = self.tokenizer.encode_batch([part])  # this releases the interpreter lock
             else:
                 encoding = self.tokenizer.encode(part)
         except BaseException as error:  # a panic of the library is a BaseException
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
-            raise self._wrong(f"text {number} cannot be tokenised: {_first_line(error)};") from None
-        count, most = len(encoding), MOST_TOKENS_A_CHARACTER * (1 + len(part))
+            raise self._error(f"text {number} cannot be tokenised: {_first_line(error)};") from None
+        count, most = len(encoding), MAX_TOKENS_PER_CHARACTER * (1 + len(part))
         if count > most:
-            raise self._wrong(f"text {number}: {len(part)} characters become {count} tokens, above {most},")
+            raise self._error(f"text {number}: {len(part)} characters become {count} tokens, more than {most},")
         return encoding
 
-    def _wrong(self, problem: str) -> InputError:
+    def _error(self, problem: str) -> InputError:
         return InputError(f"{problem} for {self.name!r}", field=f"inputs.{self.name}")
 
 
 def load_text_input(path: Path, name: str, dtype: np.dtype[Any], limits: Limits = Limits()) -> TextInput:  # noqa: B008 - frozen
-    """limits: the model's own. Raises ModelError, without the folder's path."""
+    """Loads a tokenizer. limits: the model's own. Raises ModelError, which does not contain the path of the folder."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise ModelError("text inputs need the package tokenizers") from error
+        raise ModelError("text inputs need the package `tokenizers`") from error
     if not np.issubdtype(dtype, np.integer):
-        raise ModelError(f"input {name!r} takes {dtype}, text needs an input of token ids")
+        raise ModelError(f"input {name!r} takes {dtype}, but text needs an input of token ids")
     if not path.is_file():
         raise ModelError(f"there is no tokenizer file {path.name!r}")
     try:
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_padding()
-        _settle_truncation(tokenizer)
+        _drop_overflow(tokenizer)
         steps = _steps(tokenizer)
         _check_growth(steps)
     except ModelError as error:
@@ -176,36 +176,36 @@ def load_text_input(path: Path, name: str, dtype: np.dtype[Any], limits: Limits 
     return text
 
 
-def _settle_truncation(tokenizer: Tokenizer) -> None:
-    """Keeps what the tokenizer cuts off from being kept beside it, stride by stride. Raises ModelError."""
-    chosen = tokenizer.truncation
-    if chosen is None:
+def _drop_overflow(tokenizer: Tokenizer) -> None:
+    """Keeps a tokenizer that truncates from also returning the overflow, window by window. Raises ModelError."""
+    truncation = tokenizer.truncation
+    if truncation is None:
         return
-    length, stride = chosen["max_length"], chosen.get("stride", 0)
+    length, stride = truncation["max_length"], truncation.get("stride", 0)
     room = length - tokenizer.num_special_tokens_to_add(False)
     if stride and stride >= room:
         raise ModelError(
             f"truncation never ends with a stride of {stride} and a max_length of {length}, "
-            f"of which special tokens take {length - room}; the stride has to be smaller than what is left"
+            f"since special tokens take {length - room}; the stride must be smaller than the rest"
         )
     if room < 1:
         raise ModelError(f"truncation to a max_length of {length} leaves no room for tokens of the text")
-    tokenizer.enable_truncation(length, stride=0, strategy=chosen["strategy"], direction=chosen["direction"])
+    tokenizer.enable_truncation(length, stride=0, strategy=truncation["strategy"], direction=truncation["direction"])
 
 
 def _steps(tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """What is done to a text before it is cut into tokens, as the file has it. Raises ModelError."""
+    """The normalizers and pre-tokenizers of the file. Raises ModelError if there are too many."""
     steps = [json.loads(part.__getstate__()) for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part]
     for step in steps:
         steps += [*step.get("normalizers", ()), *step.get("pretokenizers", ())]
-    if len(steps) > MOST_STEPS:
-        raise ModelError(f"{len(steps)} normalizers and pre-tokenizers in a row, at most {MOST_STEPS} are taken")
+    if len(steps) > MAX_STEPS:
+        raise ModelError(f"it has {len(steps)} normalizers and pre-tokenizers, at most {MAX_STEPS} are allowed")
     return steps
 
 
 def _check_growth(steps: Sequence[dict[str, Any]]) -> None:
-    """Raises ModelError where replacements, one in the other's text, make a text many times as long as it came."""
-    done: list[tuple[set[str], float]] = []  # letters that stand in the place of others, and how many for each of those
+    """Raises ModelError if replacements that follow each other can make a text many times as long."""
+    done: list[tuple[set[str], float]] = []  # characters that a step inserts, and how many in place of one
     for step in steps:
         if step["type"] != "Replace":
             continue
@@ -214,35 +214,36 @@ def _check_growth(steps: Sequence[dict[str, Any]]) -> None:
         before = max((times for made, times in done if not letters or made & letters), default=1.0)
         done.append((set(content.casefold()), before * max(1.0, (len(content) + (not pattern)) / max(1, len(pattern)))))
     most = max((times for _, times in done), default=1.0)
-    if most > MOST_TOKENS_A_CHARACTER:
+    if most > MAX_TOKENS_PER_CHARACTER:
         raise ModelError(
-            f"its normalizer may put {most:.3g} characters in the place of one, at most {MOST_TOKENS_A_CHARACTER} "
-            "are taken"
+            f"its normalizer may replace one character by {most:.3g}, at most {MAX_TOKENS_PER_CHARACTER} are allowed"
         )
 
 
 def _try(text: TextInput, pattern: str) -> None:
-    """Tokenises odd texts, short ones before long ones. Raises InputError, and when that takes too long.
+    """Tokenises unusual texts, short ones before long ones. Raises InputError, also when that takes too long.
 
-    pattern: all that the tokenizer looks for, whose letters are tried too.
+    pattern: the regular expressions of the tokenizer, whose characters are tried too.
 
-    A tokenizer that never ends does not end here either: whoever loads foreign files bounds the process's time.
+    It cannot end a tokenizer that never returns: the trial process limits the time for untrusted files.
     """
-    began = time.thread_time()
-    for length in (1, 8, 24, LONGEST_PROBE):
-        for character in dict.fromkeys(PROBES + pattern[:MOST_PROBED]):
+    start = time.thread_time()
+    for length in (1, 8, 24, MAX_PROBE_LENGTH):
+        for character in dict.fromkeys(PROBES + pattern[:MAX_PATTERN_PROBES]):
             for probe in (character * length, character * length + ("!" if character != "!" else "b") + ASCII):
                 try:
                     text.encode(np.array([probe], object), Limits())
                 except InputError as error:
                     if "has no tokens" not in str(error):
                         raise
-                if (seconds := time.thread_time() - began) > SECONDS_FOR_PROBES:
-                    raise InputError(f"{len(probe)} characters of {character!r}: after {seconds:.1f} s there is no end")
+                if (seconds := time.thread_time() - start) > SECONDS_FOR_PROBES:
+                    raise InputError(
+                        f"tokenising {len(probe)} characters of {character!r} did not end within {seconds:.1f} s"
+                    )
 
 
 def _parts(sentence: str) -> Iterator[str]:
-    """Ever longer beginnings of a long text, at last the text itself."""
+    """Ever longer prefixes of a long text, and at last the text itself."""
     size = FIRST_PART
     while size < len(sentence):
         yield sentence[:size]
@@ -255,5 +256,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _words(sentence: str, encoding: Encoding) -> list[str]:
-    """Each token as the caller wrote it, which says more than `[UNK]`; added tokens by their name."""
+    """Each token as the caller wrote it, which tells more than `[UNK]`; added tokens have their own names."""
     return [sentence[start:end] or token for (start, end), token in zip(encoding.offsets, encoding.tokens, strict=True)]

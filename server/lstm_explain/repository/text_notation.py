@@ -1,4 +1,4 @@
-"""Targets and parameters as text: on the command line and in protocols whose parameters are text."""
+"""Parses targets, methods and parameters that are given as text, on the command line or in a request."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lstm_explain.methods.composite import Composite, rule_from_name
 
 
 def parse_target(text: str, outputs: Collection[str]) -> tuple[str | None, int | tuple[int, ...] | None]:
-    """Output and index of `3`, `1,0`, `logits` or `logits:1,0`; None for what is not said. Raises TargetError.
+    """Output and index of `3`, `1,0`, `logits` or `logits:1,0`; None for a part that is missing. Raises TargetError.
 
-    An output's name may hold a colon itself.
+    The name of an output may contain a colon.
     """
     if text in outputs:
         return text, None
     output, colon, index = text.rpartition(":")
     if colon and output not in outputs:
-        raise TargetError(f"there is no output {output!r}, there are {', '.join(outputs)}", field="target.output")
+        raise TargetError(f"there is no output {output!r}, only {', '.join(outputs)}", field="target.output")
     try:
         position = tuple(int(part) for part in index.split(","))
     except ValueError:
@@ -33,7 +33,7 @@ def parse_target(text: str, outputs: Collection[str]) -> tuple[str | None, int |
 
 
 def parse_value(text: str) -> int | float | bool | str:
-    """A parameter's value: a whole number, a number, true or false, or else the text itself."""
+    """The value of a parameter: an int, a float, true or false, or else the text itself."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -43,14 +43,14 @@ def parse_value(text: str) -> int | float | bool | str:
 
 
 def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
-    """The method with parameters of which any may be text: a baseline also `[0, 0.5, 1]`, or any of these by input; a
-    composite as `parse_composite` takes it. Raises MethodError.
+    """The method with these parameters, any of which may be text. A baseline may also be `[0, 0.5, 1]`, or a mapping by
+    input; a composite is as `parse_composite` takes it. Raises MethodError.
     """
     return method_from_name(name, {key: _parameter(key, value) for key, value in parameters.items()})
 
 
 def parse_composite(text: str) -> Composite:
-    """`dense=gamma(0.25); Conv=alpha_beta(2, 1); first=z_box(-1, 1)`: a rule a layer. Raises MethodError."""
+    """Parses `dense=gamma(0.25); Conv=alpha_beta(2, 1); first=z_box(-1, 1)`, one rule per layer. Raises MethodError."""
     rules = {}
     for part in filter(None, map(str.strip, text.split(";"))):
         found = re.fullmatch(r"(.+?)\s*=\s*(\w+)\s*(?:\(([^()]*)\))?", part)
@@ -63,7 +63,7 @@ def parse_composite(text: str) -> Composite:
 
 
 def split_parameters(text: str) -> list[str]:
-    """The parts between commas that stand in no brackets."""
+    """Splits at commas outside brackets."""
     return [part for part in re.split(r",(?![^(\[]*[)\]])", text) if part]
 
 

@@ -16,7 +16,7 @@ from google.rpc import status_pb2
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.serving.errors import Dropped, Overloaded, TooLate, internal, status_of
 from lstm_explain.serving.observability import tracing
-from lstm_explain.serving.observability.metrics import FORGOTTEN, Metrics
+from lstm_explain.serving.observability.metrics import DISCARDED, Metrics
 from lstm_explain.serving.observability.tracing import Metadata
 from lstm_explain.serving.scheduling.admission import PendingCall
 from lstm_explain.serving.wire import locate
@@ -38,14 +38,14 @@ class CallRecord:
 
     Or raise what `left` says, if the caller has gone.
 
-    caller: who calls, as the token's file names it, or empty. What FORGOTTEN counts is not logged or traced either.
+    caller: who calls, as the token's file names it, or empty. What DISCARDED counts is not logged or traced either.
     """
 
     def __init__(self, rpc: str, context: Context, metrics: Metrics, caller: str = "") -> None:
         self._rpc = rpc
         self._context = context
         self._metrics = metrics
-        self._told = metrics is not FORGOTTEN
+        self._told = metrics is not DISCARDED
         self._caller = caller
         self._metadata = context.invocation_metadata() or ()
         self.request_id = _request_id(self._metadata)

@@ -21,8 +21,8 @@ from lstm_explain.serving.errors import TooLate
 from lstm_explain.serving.observability.metrics import Metrics
 from lstm_explain.serving.scheduling.admission import PendingCall
 from lstm_explain.serving.scheduling.background import BackgroundThreads
-from lstm_explain.serving.security.access import NEEDED, Access
-from lstm_explain.serving.wire.counted import MOST_PARTS, has_too_many_parts
+from lstm_explain.serving.security.access import REQUIRED_ROLES, Access
+from lstm_explain.serving.wire.counted import MAX_FIELDS, has_too_many_fields
 
 # Answered by grpc's own servicer, which does its own bookkeeping, and asked every few seconds by every prober.
 _HEALTH = "/grpc.health.v1.Health/"
@@ -40,7 +40,7 @@ class Malformed:
 
 
 MALFORMED = Malformed("the request is not a valid protobuf message")
-TOO_MANY = Malformed(f"the request has more than {MOST_PARTS} fields and numbers outside of tensors' data")
+TOO_MANY = Malformed(f"the request has more than {MAX_FIELDS} fields and numbers outside of tensors' data")
 
 # Bytes of the message that is at work in this context. Asking the message itself takes as long as writing it again.
 received: ContextVar[int] = ContextVar("received", default=0)
@@ -71,7 +71,7 @@ class Calls(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         method = handler_call_details.method
-        rpc = method.rsplit("/", 1)[-1] if method in NEEDED else "unknown"
+        rpc = method.rsplit("/", 1)[-1] if method in REQUIRED_ROLES else "unknown"
         try:
             caller = self._access.check(method, handler_call_details.invocation_metadata)
         except Error as error:
@@ -162,7 +162,7 @@ def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 
     def attempt(data: bytes) -> Any:
         received.set(len(data))
-        if has_too_many_parts(data, kind):
+        if has_too_many_fields(data, kind):
             return TOO_MANY
         try:
             return deserialise(data)

@@ -1,4 +1,4 @@
-"""How many connections there may be, and how many there are."""
+"""Computes how many connections a process may have, and counts those that are open."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-from lstm_explain.serving.settings import Settings, split_address
+from lstm_explain.serving.addresses import split_address
+from lstm_explain.serving.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OTHER_FILES = 100  # of a process: models, metrics, logs, what an import opens
-MOST_OF_PAGE = 512  # connections to the page: half-sent requests cost nothing, so there are enough for those of others
-ESTABLISHED = "01"  # as the kernel writes it
-NEARLY = 0.9  # of a limit: below, it may be told of again
+OTHER_FILES = 100  # that a process has open: models, metrics, logs, imports
+MAX_PAGE_CONNECTIONS = 512  # enough to leave room for others when somebody opens many and sends half a request on each
+ESTABLISHED = "01"  # the state in /proc/net/tcp
+REARM_SHARE = 0.9  # of the limit: the log mentions it again once the count has been below
 
 
-def raise_limit_of_files() -> None:
-    """Lets this process and those that it starts have as many files as the system lets them ask for."""
+def raise_file_limit() -> None:
+    """Raises the limit of open files, of this process and its children, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def most_of_page() -> int:
-    """Connections to the page that one process may have."""
-    return max(1, min(MOST_OF_PAGE, _for_connections() // 2))
+def max_page_connections() -> int:
+    """How many connections to the page one process may have."""
+    return max(1, min(MAX_PAGE_CONNECTIONS, _available_files() // 2))
 
 
-def most(settings: Settings) -> int:
-    """Connections for gRPC that one process may have: as many as are allowed, or as there are descriptors for."""
-    page = 0 if settings.web is None else most_of_page()
-    return max(1, min(settings.max_connections, _for_connections() - page))
+def max_connections(settings: Settings) -> int:
+    """How many gRPC connections one process may have, as far as settings and file descriptors allow."""
+    page = 0 if settings.web is None else max_page_connections()
+    return max(1, min(settings.max_connections, _available_files() - page))
 
 
-def _for_connections() -> int:
+def _available_files() -> int:
+    """File descriptors that are left for connections."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (1 << 30 if soft == resource.RLIM_INFINITY else soft) - OTHER_FILES
 
 
 def accepted(address: str) -> set[str]:
-    """The sockets of connections to our port, by inode. Those that wait to be accepted have none yet."""
+    """The inodes of the sockets that are connected to our port. Connections that wait to be accepted have none yet."""
     port, found = f"{split_address(address)[1]:04X}", set()
     for table in ("tcp", "tcp6"):
-        with suppress(OSError):  # no such protocol here
+        with suppress(OSError):  # the system lacks the protocol
             for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[1].endswith(f":{port}") and fields[3] == ESTABLISHED and fields[9] != "0":
@@ -55,23 +57,23 @@ def accepted(address: str) -> set[str]:
 
 
 class ConnectionGauge:
-    """Says in the log when this process has as many connections as it may have. Call `look` every so often."""
+    """Logs a warning when this process has as many connections as it may have. Call `check` periodically."""
 
     def __init__(self, settings: Settings) -> None:
-        self._address, self._most = settings.listen, most(settings)
-        self._told = False
+        self._address, self._limit = settings.listen, max_connections(settings)
+        self._warned = False
 
-    def look(self) -> None:
+    def check(self) -> None:
         files = os.listdir("/proc/self/fd")
-        if len(files) < NEARLY * self._most:  # the usual case, which costs next to nothing
-            self._told = False
+        if len(files) < REARM_SHARE * self._limit:  # the usual case, which is cheap
+            self._warned = False
             return
         count = len(accepted(self._address) & set(map(_inode, files)))
-        if count >= self._most and not self._told:
-            log.warning("%d connections are open, as many as there may be: new ones are closed at once", count)
-            self._told = True
-        elif count < NEARLY * self._most:
-            self._told = False
+        if count >= self._limit and not self._warned:
+            log.warning("%d connections are open, which is the limit: new ones are closed at once", count)
+            self._warned = True
+        elif count < REARM_SHARE * self._limit:
+            self._warned = False
 
 
 def _inode(file: str) -> str:

@@ -1,23 +1,23 @@
-"""What goes wrong in the service, and how every error becomes a gRPC status with google.rpc details.
+"""Defines the errors of the service, and turns every error into a gRPC status with google.rpc details.
 
 lstm_explain.Error
-├── NotFound        no such model or version
-├── NotReady        the model is there, but failed to load
-│   └── Quarantined     it has brought down worker processes
-├── Overloaded      as many requests as allowed are at work or waiting
-│   └── Recovering      a crashed worker process is not replaced yet
-├── TooLate         the caller's deadline passed before the work began
-├── Dropped         the caller went away before the work began
-├── Idle            the stream waited for its caller for too long
-├── AlreadyExists   the version that was to be imported is there
-├── NoSpace         the folder of models takes nothing in
-├── Unauthenticated no bearer token, or none that is known
-├── Forbidden       the token lacks the role
-├── Unimplemented   the service does not offer this yet
+├── NotFound        there is no such model or version
+├── NotReady        the model exists, but cannot be used
+│   └── Quarantined     worker processes crashed while it ran
+├── Overloaded      as many requests as allowed run or wait
+│   └── Recovering      a crashed worker process has not been replaced yet
+├── TooLate         the deadline has passed
+├── Dropped         the caller has gone
+├── Idle            the stream waited too long for its caller
+├── AlreadyExists   the version to import already exists
+├── NoSpace         the folder of models cannot be written to
+├── Unauthenticated there is no valid bearer token
+├── Forbidden       the token lacks a role
+├── Unimplemented   the service does not offer this
 └── (the engine's own, see lstm_explain.errors)
 """
 
-# ruff: noqa: N818 - named for what the caller is told, as the engine's errors are
+# ruff: noqa: N818 - named for what the caller sees, as the engine's errors are
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
 
 DOMAIN = "lstm-explain"
-# Status and details travel as HTTP/2 headers, of which clients accept 8 KiB in all.
-LONGEST_MESSAGE = 1500
+# A status travels in HTTP/2 headers, and clients accept 8 KiB of these in all.
+MAX_MESSAGE_LENGTH = 1500
 
 
 class NotFound(Error):
-    """There is no model or version of that name."""
+    """There is no such model or version."""
 
 
 class NotReady(Error):
-    """The model is known and cannot be used."""
+    """The model exists, but cannot be used."""
 
 
 class Quarantined(NotReady):
@@ -48,7 +48,7 @@ class Quarantined(NotReady):
 
 
 class Overloaded(Error):
-    """Try again after `retry_after` seconds."""
+    """The server is busy; the caller may try again after `retry_after` seconds."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -56,23 +56,23 @@ class Overloaded(Error):
 
 
 class Recovering(Overloaded):
-    """The model may have brought a worker process down, and no other one stands ready yet."""
+    """The model may have crashed a worker process, and no other process is ready to take over yet."""
 
 
 class TooLate(Error):
-    """The caller's deadline has passed. Its own clock may not have noticed yet, so it may read this."""
+    """The deadline has passed. The caller may still read this, if its own clock is behind."""
 
 
 class Dropped(Error):
-    """Nobody waits for the answer any more."""
+    """The caller no longer waits for the answer."""
 
 
 class Idle(Error):
-    """The stream waited for its caller for too long; another one can be opened."""
+    """The stream waited too long for its caller, who may open another one."""
 
 
 class AlreadyExists(Error):
-    """The version that was to be imported is there already."""
+    """The version to import already exists."""
 
 
 class NoSpace(Error):
@@ -80,11 +80,11 @@ class NoSpace(Error):
 
 
 class Unauthenticated(Error):
-    """Nobody knows who is calling."""
+    """The call carries no valid bearer token."""
 
 
 class Forbidden(Error):
-    """Who is calling is known and may not do this; `role` would be needed."""
+    """The caller is known, but lacks `role`."""
 
     def __init__(self, message: str, role: str) -> None:
         super().__init__(message)
@@ -92,7 +92,7 @@ class Forbidden(Error):
 
 
 class Unimplemented(Error):
-    """Not offered by this server."""
+    """This server does not offer the operation."""
 
 
 def _bad_request(error: Error, field: str) -> list[Message]:
@@ -127,12 +127,14 @@ def _retry(error: Error, field: str) -> list[Message]:
 
 @dataclass(frozen=True)
 class _StatusMapping:
+    """code: of google.rpc.Code. details: makes the details from the error and the field that was wrong."""
+
     code: int
     details: Callable[[Error, str], list[Message]]
 
 
-# The first class that fits decides.
-_ANSWERS: dict[type[Error], _StatusMapping] = {
+# The first class that matches decides.
+_STATUSES: dict[type[Error], _StatusMapping] = {
     InputError: _StatusMapping(code_pb2.INVALID_ARGUMENT, _bad_request),
     TargetError: _StatusMapping(code_pb2.INVALID_ARGUMENT, _bad_request),
     MethodError: _StatusMapping(code_pb2.INVALID_ARGUMENT, _bad_request),
@@ -155,22 +157,22 @@ _ANSWERS: dict[type[Error], _StatusMapping] = {
 
 
 def status_of(error: Error, field: str = "") -> status_pb2.Status:
-    """The status of an error that was raised on purpose; `field` is the field of the request that was wrong."""
-    answer = next((a for kind, a in _ANSWERS.items() if isinstance(error, kind)), None)
-    if answer is None:
+    """The status of an expected error; `field` is the path of the field that was wrong in the request."""
+    mapping = next((m for kind, m in _STATUSES.items() if isinstance(error, kind)), None)
+    if mapping is None:
         return internal("")
-    status = status_pb2.Status(code=answer.code, message=short(str(error)))
-    for detail in answer.details(error, field):
+    status = status_pb2.Status(code=mapping.code, message=short(str(error)))
+    for detail in mapping.details(error, field):
         status.details.add().Pack(detail)
     return status
 
 
 def internal(request_id: str) -> status_pb2.Status:
-    """The status of an error that nobody foresaw. It tells nothing but where in the log to look."""
+    """The status of an unexpected error. It says only where in the log to look."""
     where = f"; the server's log has it under request id {request_id}" if request_id else ""
     return status_pb2.Status(code=code_pb2.INTERNAL, message=f"internal error{where}")
 
 
 def short(text: str) -> str:
-    """At most LONGEST_MESSAGE characters of it."""
-    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 2] + " …"
+    """The text, cut to MAX_MESSAGE_LENGTH characters."""
+    return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 2] + " …"

@@ -1,4 +1,4 @@
-"""What the port is like: encryption, gRPC's own settings, the address."""
+"""Binds the gRPC server's port, and sets its encryption and gRPC's channel options."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from lstm_explain.serving import connections
 from lstm_explain.serving.security.tls import Certificates, TLSFiles
 from lstm_explain.serving.settings import Settings
 
-# Calls of one connection beside those that compute: health, lists of models, short calls that wait, and
-# refused ones. Calls that are opened and reset at once count until gRPC's core has let go of them. So this bounds the
-# memory that a flood of them takes, and keeps one connection from filling the core's queue, which ends others' calls as
-# CANCELLED from 1,000 on. Beyond it a caller's stream is refused, which is UNAVAILABLE.
+# Calls of one connection in addition to those that compute: health, lists of models, calls that wait, refused calls.
+# A call that is opened and reset at once counts until gRPC's core has released it. So this bounds the memory that a
+# flood of such calls takes, and keeps one connection from filling the core's queue, which cancels the calls of others
+# from 1,000 entries on. Beyond it a further call is refused as UNAVAILABLE.
 OTHER_CALLS = 420
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:
-    """gRPC's channel arguments."""
+    """The channel options for these settings."""
     chosen = [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", settings.max_concurrent + settings.max_streams + OTHER_CALLS),
-        # By default grpc lets a second server take the same port without a word.
+        # By default, gRPC lets a second server bind the same port without an error.
         ("grpc.so_reuseport", int(settings.reuse_port)),
-        ("grpc.max_allowed_incoming_connections", connections.most(settings)),  # to each port, the page's door too
+        (
+            "grpc.max_allowed_incoming_connections",
+            connections.max_connections(settings),
+        ),  # to each port, and to the page's socket
         ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle)),
         ("grpc.server_handshake_timeout_ms", _milliseconds(settings.keepalive_timeout)),
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_time)),
@@ -39,7 +42,7 @@ def options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def bind(server: grpc.aio.Server, settings: Settings) -> int:
-    """The port that was taken. Raises Error."""
+    """Binds the address, and returns the port. Raises Error."""
     credentials = _credentials(settings)
     try:
         if credentials is None:
@@ -49,12 +52,14 @@ def bind(server: grpc.aio.Server, settings: Settings) -> int:
     except RuntimeError:
         port = 0
     if not port:
-        raise Error(f"cannot listen on {settings.listen}: the port is taken or the address is not ours")
+        raise Error(
+            f"cannot listen on {settings.listen}: the port is in use, or the address is not one of this machine"
+        )
     return port
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """None: without encryption. Raises Error."""
+    """None for a port without encryption. Raises Error."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return Certificates(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)).credentials()

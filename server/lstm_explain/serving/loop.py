@@ -1,4 +1,4 @@
-"""asyncio's loop in a thread of its own, as other threads see it."""
+"""Runs an asyncio event loop in a thread of its own, and gives it work from other threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Loop:
-    """Runs until it is closed. Nothing in it may take long: it has one thread for all that is done in it."""
+    """Runs until it is closed. Work in the loop must not block: one thread does all of it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -20,23 +20,23 @@ class Loop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """What it returns or raises, when it is done. Not to be called in the loop's own thread."""
-        return self.begin(work).result()
+        """Waits for the coroutine; returns or raises what it does. Must not be called in the loop's own thread."""
+        return self.submit(work).result()
 
-    def begin(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        """Does not wait."""
+    def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Starts the coroutine without waiting for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def soon(self, work: Callable[[], object]) -> None:
-        """Does not wait; one after the other, in the order of the calls."""
+    def call_soon(self, work: Callable[[], object]) -> None:
+        """Calls `work` in the loop without waiting for it, in the order of these calls."""
         self._loop.call_soon_threadsafe(work)
 
-    def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """In the loop's own thread: does the work there after so many seconds."""
+    def call_later(self, seconds: float, work: Callable[[], object]) -> None:
+        """Calls `work` in the loop after so many seconds. Must be called in the loop's own thread."""
         self._loop.call_later(seconds, work)
 
     def close(self) -> None:
-        """Ends the thread, with what is still at work in the loop."""
+        """Ends the thread, and abandons what still runs in the loop."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""How services are added to asyncio's gRPC server."""
+"""Registers the services with the gRPC server, and lets health checks bypass the queue of calls."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import grpc
 
-# Asked by those who decide whether this server is alive: they do not stand in line with all other calls.
-AHEAD = (
+# Load balancers and orchestrators call these to decide whether the server is alive.
+BYPASSING = (
     "/grpc.health.v1.Health/Check",
     "/inference.GRPCInferenceService/ServerLive",
     "/inference.GRPCInferenceService/ServerReady",
 )
 
 
-class Methods:
-    """In the place of the server for the functions that protoc writes.
+class MethodRegistration:
+    """Takes the place of the server in the generated functions `add_…Servicer_to_server`.
 
-    They register a service as one, and each of its methods by itself, too. asyncio's server takes in one call after the
-    other of all that are not registered by themselves, and one of each that is. So those that are go ahead; but the
-    server looks at each of them at every call, which costs a microsecond or two. So only AHEAD are.
+    These register each service as a whole, and each of its methods individually. The asyncio server accepts one call at
+    a time among all methods that are not registered individually, and one of each that is. So the latter bypass the
+    queue; but each of them adds a microsecond or two to every call. So only BYPASSING are registered individually.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -32,5 +32,5 @@ class Methods:
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        ahead = {name: handler for name, handler in handlers.items() if f"/{service}/{name}" in AHEAD}
-        self._server.add_registered_method_handlers(service, ahead)
+        bypassing = {name: handler for name, handler in handlers.items() if f"/{service}/{name}" in BYPASSING}
+        self._server.add_registered_method_handlers(service, bypassing)

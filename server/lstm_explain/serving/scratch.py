@@ -1,4 +1,4 @@
-"""Folders for the time that a server runs. A server that was killed leaves its own; the next one takes it away."""
+"""Temporary folders for the lifetime of a server. The next server removes the folder of one that was killed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 
 PREFIX = "lstm-explain-run-"
 OURS = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")
-SECONDS_TO_LOCK = 60.0  # a folder so young may be one whose owner has not come to lock it yet
+SECONDS_TO_LOCK = 60.0  # the owner of a younger folder may not have locked it yet
 
 
-class Scratch:
-    """A folder, locked as long as its owner lives. The lock goes with the process, however that ends."""
+class ScratchFolder:
+    """A temporary folder, locked while its owner lives. The lock ends with the process, however that ends."""
 
     def __init__(self) -> None:
-        _sweep(Path(tempfile.gettempdir()))
+        _remove_abandoned(Path(tempfile.gettempdir()))
         self.name = tempfile.mkdtemp(prefix=PREFIX)
         self._lock = os.open(self.name, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -33,24 +33,25 @@ class Scratch:
 
 
 @contextmanager
-def scratch() -> Iterator[str]:
-    folder = Scratch()
+def scratch_folder() -> Iterator[str]:
+    """A ScratchFolder as a context; yields its path."""
+    folder = ScratchFolder()
     try:
         yield folder.name
     finally:
         folder.cleanup()
 
 
-def _sweep(parent: Path) -> None:
-    """Takes away folders of this user's that nobody has locked."""
+def _remove_abandoned(parent: Path) -> None:
+    """Removes this user's scratch folders that nobody has locked."""
     with suppress(OSError):
         for path in parent.iterdir():
             if OURS.fullmatch(path.name):
-                _take_away(path)
+                _remove_if_abandoned(path)
 
 
-def _take_away(path: Path) -> None:
-    with suppress(OSError):  # locked by its owner, or by another server that takes it away, or gone
+def _remove_if_abandoned(path: Path) -> None:
+    with suppress(OSError):  # its owner or another server that removes it has locked it, or it has gone
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             return

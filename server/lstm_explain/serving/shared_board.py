@@ -1,7 +1,6 @@
-"""Memory that a worker shares with the process that started it: signs of life, and which models are running.
+"""Memory that a worker shares with its parent process: a heartbeat, and the models that are running.
 
-What is written here outlives the worker. So its parent sees that a worker has come to a standstill, and, when one has
-crashed, what it was running.
+It outlives the worker. So the parent notices that a worker hangs, and knows what it was running when it has crashed.
 """
 
 from __future__ import annotations
@@ -13,49 +12,50 @@ from typing import IO
 
 from lstm_explain.repository.model_folder import Tag
 
-PLACES, PLACE, HEAD = 256, 256, 64  # so many runs at a time, bytes of each, bytes before the first
+MAX_RUNS, RUN_BYTES, HEADER_BYTES = 256, 256, 64  # runs at a time, bytes of each, bytes before the first
 _BEATS = struct.Struct("<Q")
 _LENGTH = struct.Struct("<H")
-NOWHERE = -1
+NO_PLACE = -1
 
 
 class SharedBoard:
-    """fd: of a file from `new_file`. Without it, memory that is shared with nobody."""
+    """fd: of a file from `new_file`; without it, the memory is not shared."""
 
     def __init__(self, fd: int = -1) -> None:
-        self._memory = mmap.mmap(fd, HEAD + PLACES * PLACE)
+        self._memory = mmap.mmap(fd, HEADER_BYTES + MAX_RUNS * RUN_BYTES)
         self._beats = 0
-        self._free = list(range(HEAD, HEAD + PLACES * PLACE, PLACE))
+        self._free = list(range(HEADER_BYTES, HEADER_BYTES + MAX_RUNS * RUN_BYTES, RUN_BYTES))
 
     def beat(self) -> None:
-        """Says that the worker is alive."""
+        """Sends a heartbeat."""
         self._beats += 1
         _BEATS.pack_into(self._memory, 0, self._beats)
 
     def beats(self) -> int:
-        """How often it has said so."""
+        """The number of heartbeats so far."""
         return int(_BEATS.unpack_from(self._memory)[0])
 
     def begin(self, tag: bytes) -> int:
-        """A run begins; to be given to `end`. Any thread may call both."""
+        """Marks that a run begins; returns its place, which `end` takes. Thread-safe."""
         try:
             place = self._free.pop()
         except IndexError:
-            return NOWHERE
+            return NO_PLACE
         start = place + _LENGTH.size
-        self._memory[start : start + len(tag)] = tag  # which is shorter: see layout.NAME and VERSION
+        self._memory[start : start + len(tag)] = tag  # shorter than a place: see NAME and VERSION in model_folder.py
         _LENGTH.pack_into(self._memory, place, len(tag))
         return place
 
     def end(self, place: int) -> None:
-        if place != NOWHERE:
+        """Marks that a run has ended."""
+        if place != NO_PLACE:
             _LENGTH.pack_into(self._memory, place, 0)
             self._free.append(place)
 
     def running(self) -> set[Tag]:
-        """What has begun and not ended."""
+        """The versions whose runs have begun and not ended."""
         found = set()
-        for place in range(HEAD, HEAD + PLACES * PLACE, PLACE):
+        for place in range(HEADER_BYTES, HEADER_BYTES + MAX_RUNS * RUN_BYTES, RUN_BYTES):
             start, length = place + _LENGTH.size, _LENGTH.unpack_from(self._memory, place)[0]
             if length:
                 found.add(Tag.decoded(self._memory[start : start + length]))
@@ -66,9 +66,9 @@ class SharedBoard:
 
 
 def new_file(folder: str) -> IO[bytes]:
-    """An open file that is gone with the last process that has it open."""
+    """An open file that disappears with the last process that has it open."""
     path = os.path.join(folder, f"board-{os.urandom(8).hex()}")
     file = open(path, "w+b")  # noqa: SIM115 - whoever asked closes it
     os.unlink(path)
-    file.truncate(HEAD + PLACES * PLACE)
+    file.truncate(HEADER_BYTES + MAX_RUNS * RUN_BYTES)
     return file

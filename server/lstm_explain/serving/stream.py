@@ -1,4 +1,4 @@
-"""Many requests over one stream: answers as they are ready, or in order, and memory that stays bounded."""
+"""Answers the requests of one stream, in order or as answers are ready, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 
-LARGE = 1 << 20  # bytes of a request that is done before the next of its stream is read
+LARGE_BYTES = 1 << 20  # a request of more bytes is answered before the next one of its stream is read
 
 
 @dataclass(frozen=True)
 class _End:
-    """Nothing more comes in; `requests` came. `error` is why, if not because the caller was done."""
+    """Marks the end of the requests.
+
+    requests: how many there were. error: why the stream ended, unless the caller ended it.
+    """
 
     requests: int
     error: Exception | None
@@ -34,22 +37,22 @@ async def answers(
     window: int,
     *,
     in_order: bool = False,
-    places: StreamPermits | None = None,
+    permits: StreamPermits | None = None,
     streams: StreamLimit | None = None,
 ) -> AsyncGenerator[Answer, None]:
-    """Yields work(request) for each, at most `window` requests read ahead of their answers, behind a large one none.
+    """Yields work(request) for each request. At most `window` requests are read ahead of their answers.
 
-    in_order: answers in the order of the requests; else as they are ready. places: each request takes one of them,
-    beside all other streams, before it is worked on. streams: what ends this one when it waits for its caller too long.
+    in_order: yields answers in the order of the requests, instead of as they are ready. permits: each request takes one
+    before it begins; all streams share them. streams: ends this stream when it waits too long for its caller.
 
-    What is taken from the iterator is on its way to the caller when the next answer is asked for: so a caller that
-    does not read stops the reading of its requests. Raises what `requests` raises, when what came before is answered.
-    To be closed: then it cancels what is at work, and waits for it.
+    The next answer is requested when the last one has been written, so a caller that does not read its answers stops
+    the reading of its requests. Raises what `requests` raises, once earlier requests are answered. Closing the
+    generator cancels running requests and waits for them.
     """
-    flow = _Flow(requests, work, window, in_order, places)
+    flow = _Flow(requests, work, window, in_order, permits)
     reader = flow.reader = asyncio.create_task(flow.read())
     answered, end = 0, None
-    deadline = None if streams is None else asyncio.create_task(flow.end_when_idle(streams))
+    idle_check = None if streams is None else asyncio.create_task(flow.end_when_idle(streams))
     try:
         while end is None or answered < end.requests:
             item = await flow.next.get()
@@ -57,37 +60,44 @@ async def answers(
                 end = item
                 continue
             answer = await item
-            flow.since, flow.writing = time.monotonic(), True
+            flow.last_progress, flow.writing = time.monotonic(), True
             yield answer
             flow.writing = False
             answered += 1
             flow.room.release()
     finally:
-        if deadline is not None:
-            deadline.cancel()
+        if idle_check is not None:
+            idle_check.cancel()
         await flow.stop(reader)
     if end.error is not None:
         raise end.error
 
 
 class _Flow(Generic[Request, Answer]):
+    """The state of one stream.
+
+    last_progress: when the caller last did its part, or an answer became ready (time.monotonic). writing: whether an
+    answer is being written to the caller. room: counts the requests that may still be read ahead. next: the requests
+    whose answers are yielded next, and at last an _End.
+    """
+
     def __init__(
         self,
         requests: AsyncIterator[Request],
         work: Callable[[Request], Coroutine[Any, Any, Answer]],
         window: int,
         in_order: bool,
-        places: StreamPermits | None,
+        permits: StreamPermits | None,
     ) -> None:
         self._requests = requests
         self._work = work
         self._in_order = in_order
-        self._places = places
-        self._at_work: set[asyncio.Task[Answer]] = set()
+        self._permits = permits
+        self._running: set[asyncio.Task[Answer]] = set()
         self._handler = asyncio.current_task()
         self._ended: Error | None = None
         self.reader: asyncio.Task[None] | None = None
-        self.since, self.writing = time.monotonic(), False
+        self.last_progress, self.writing = time.monotonic(), False
         self.room = asyncio.Semaphore(window)
         self.next: asyncio.Queue[asyncio.Task[Answer] | _End] = asyncio.Queue()
 
@@ -97,61 +107,63 @@ class _Flow(Generic[Request, Answer]):
         try:
             async for request in self._requests:
                 await self.room.acquire()
-                if self._places is not None:
-                    await self._places.take()
+                if self._permits is not None:
+                    await self._permits.acquire()
                 task = self._begin(request)
                 count += 1
-                if received.get() > LARGE:
+                if received.get() > LARGE_BYTES:
                     await asyncio.wait([task])
         except asyncio.CancelledError:
             if self._ended is None:
                 raise
             error = self._ended
-        except Exception as problem:  # told by whoever takes the answers
-            error = problem
+        except Exception as raised:  # raised again by `answers`
+            error = raised
         self.next.put_nowait(_End(count, error))
 
-    def waits_since(self) -> float | None:
-        return None if self._at_work and not self.writing else self.since
+    def idle_since(self) -> float | None:
+        return None if self._running and not self.writing else self.last_progress
 
     def end(self, error: Error) -> None:
         self._ended = error
-        if self.writing and self._handler is not None:  # nobody takes what it would be told
+        if self.writing and self._handler is not None:  # the caller does not read, so it cannot receive the error
             self._handler.cancel()
         elif self.reader is not None:
             self.reader.cancel()
 
     async def end_when_idle(self, streams: StreamLimit) -> None:
-        """Ends the stream when its caller has let it wait for too long."""
+        """Ends the stream when it has waited for its caller for too long."""
         streams.open.add(self)
         try:
             while True:
-                since = self.waits_since()
-                left = streams.deadline if since is None else since + streams.deadline - time.monotonic()
+                since = self.idle_since()
+                left = streams.timeout if since is None else since + streams.timeout - time.monotonic()
                 if left <= 0:
-                    return self.end(Idle(f"nothing came, and nothing was taken, for {streams.deadline:g} seconds"))
+                    return self.end(
+                        Idle(f"the caller sent no request and read no answer for {streams.timeout:g} seconds")
+                    )
                 await asyncio.sleep(left)
         finally:
             streams.open.discard(self)
 
     async def stop(self, reader: asyncio.Task[None]) -> None:
-        tasks = [reader, *self._at_work]
+        tasks = [reader, *self._running]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, request: Request) -> asyncio.Task[Answer]:
         task = asyncio.create_task(self._work(request))
-        self._at_work.add(task)
+        self._running.add(task)
         task.add_done_callback(self._done)
         if self._in_order:
             self.next.put_nowait(task)
         return task
 
     def _done(self, task: asyncio.Task[Answer]) -> None:
-        self._at_work.discard(task)
-        self.since = time.monotonic()
-        if self._places is not None:
-            self._places.give_back()
+        self._running.discard(task)
+        self.last_progress = time.monotonic()
+        if self._permits is not None:
+            self._permits.release()
         if not self._in_order:
             self.next.put_nowait(task)

@@ -1,7 +1,7 @@
-"""Requests that go the whole way of a call before the server says that it is ready, so that no caller is the first.
+"""Warms the process up before it reports that it is ready, so that no caller waits for what is slow the first time.
 
-What is slow the first time is spread over the whole way: gRPC's Python, ours (the interpreter adapts code that has run
-a few times), allocators, caches, threads that are not there yet. So they go over a socket, to a server of their own.
+That is spread over the whole path of a call: the interpreter specialises code that has run a few times, and allocators,
+caches and threads are set up on first use. So the requests go over a socket, to a server that exists only for them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import grpc
 
 from lstm_explain.serving.calls import Calls
 from lstm_explain.serving.loop import Loop
-from lstm_explain.serving.observability.metrics import FORGOTTEN
-from lstm_explain.serving.registration import Methods
+from lstm_explain.serving.observability.metrics import DISCARDED
+from lstm_explain.serving.registration import MethodRegistration
 from lstm_explain.serving.scheduling.background import BackgroundThreads
-from lstm_explain.serving.scratch import scratch
+from lstm_explain.serving.scratch import scratch_folder
 from lstm_explain.serving.security.access import Access
 from lstm_explain.serving.servicers.explanation import ExplanationServicer
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
@@ -27,29 +27,29 @@ log = logging.getLogger(__name__)
 
 Explain = Callable[..., bytes]
 METHOD = "/lstm_explain.v1.ExplanationService/Explain"
-TIMES, SECONDS = 5, 0.2  # for each request, whichever is over first
-PATIENCE = 10.0  # seconds for one
+REPETITIONS, SECONDS = 5, 0.2  # of each request, whichever ends first
+TIMEOUT = 10.0  # seconds for one request
 
 
 def warm_up(
     servicer: ExplanationServicer, loop: Loop, background: BackgroundThreads, requests: Iterable[pb.ExplainRequest]
 ) -> None:
-    """Sends each a few times to `servicer`, which runs in `loop`. What fails is logged: whoever calls is told."""
+    """Sends each request a few times to `servicer`, which runs in `loop`. Failures are only logged."""
     try:
-        with scratch() as folder:  # for nobody but us
-            _rehearse(servicer, loop, background, requests, f"unix:{folder}/socket")
+        with scratch_folder() as folder:  # which other users cannot open
+            _send_all(servicer, loop, background, requests, f"unix:{folder}/socket")
     except (OSError, RuntimeError) as error:
-        log.warning("there is no rehearsal, the first requests will be slower: %s", error)
+        log.warning("the warm-up failed, so the first requests will be slower: %s", error)
 
 
-def _rehearse(
+def _send_all(
     servicer: ExplanationServicer,
     loop: Loop,
     background: BackgroundThreads,
     requests: Iterable[pb.ExplainRequest],
     address: str,
 ) -> None:
-    server = loop.run(_started(servicer, background, address))
+    server = loop.run(_start_server(servicer, background, address))
     try:
         with grpc.insecure_channel(address) as channel:
             explain: Explain = channel.unary_unary(METHOD)
@@ -59,9 +59,9 @@ def _rehearse(
         loop.run(server.stop(None))
 
 
-async def _started(servicer: ExplanationServicer, background: BackgroundThreads, address: str) -> grpc.aio.Server:
-    server = grpc.aio.server(interceptors=[Calls(FORGOTTEN, Access(None), background)])
-    explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(servicer, Methods(server))  # type: ignore[no-untyped-call]
+async def _start_server(servicer: ExplanationServicer, background: BackgroundThreads, address: str) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[Calls(DISCARDED, Access(None), background)])
+    explanation_pb2_grpc.add_ExplanationServiceServicer_to_server(servicer, MethodRegistration(server))  # type: ignore[no-untyped-call]
     server.add_insecure_port(address)
     await server.start()
     return server
@@ -70,11 +70,11 @@ async def _started(servicer: ExplanationServicer, background: BackgroundThreads,
 def _repeat(explain: Explain, request: pb.ExplainRequest) -> None:
     message, end = request.SerializeToString(), time.monotonic() + SECONDS
     count = 0
-    while count < TIMES and time.monotonic() <= end:
+    while count < REPETITIONS and time.monotonic() <= end:
         try:
-            explain(message, timeout=PATIENCE)
-        except grpc.RpcError as error:  # not every model takes what is made up
-            log.debug("model %s: the rehearsal ended with: %s", request.model, error)
+            explain(message, timeout=TIMEOUT)
+        except grpc.RpcError as error:  # not every model accepts made-up inputs
+            log.debug("model %s: the warm-up ended with: %s", request.model, error)
             return
         count += 1
-    log.debug("model %s: rehearsed %d times", request.model, count)
+    log.debug("model %s: warmed up with %d requests", request.model, count)

@@ -42,7 +42,7 @@ class EngineRuns:
         job.parts, job.company = run.scope.parts, 1
         job.answer, job.error = run.answer, run.error
         if run.error is None:
-            job.served.latency.saw(request.method, job.units, run.seconds)
+            job.served.latency.record(request.method, job.units, run.seconds)
 
     def together(self, jobs: list[Job]) -> None:
         """Runs the engine on several jobs of one batch key, as one batch where that is known to give what each gives

@@ -91,7 +91,7 @@ class Explainer:
         size: bytes of the request's message. Raises lstm_explain.Error, what `read` raises too; NotFound, NotReady;
         TooLate or Dropped as soon as nobody waits any more.
         """
-        served = self._models.at_hand(model, version)
+        served = self._models.cached(model, version)
         if served is None:
             served = await self._background.do(partial(self._models.ready, model, version), call)
         job, marked = Job(served, call, self._most_seconds), served.tag in self._quarantine.marked
@@ -135,7 +135,7 @@ class Explainer:
             return self._written(job, write)
         finally:
             if job.heavy:
-                self._housekeeping.much_was_used()
+                self._housekeeping.after_heavy_request()
 
     def _read_in_background(self, job: Job, read: Callable[[ServedModel], ModelRequest]) -> None:
         """`_read`, of a message that may take long to read: a text in particular."""

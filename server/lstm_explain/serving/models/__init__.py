@@ -1,1 +1,1 @@
-"""The models that a server has: found, loaded, imported, taken out, quarantined."""
+"""Manages the models of a server: finds, loads, imports, evicts and quarantines their versions."""

@@ -1,4 +1,4 @@
-"""What a worker does about models that may have brought another one down; which these are is decided in blame.py."""
+"""Holds back requests to models that may have crashed a worker; processes/blame.py decides which models these are."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from lstm_explain.repository.model_folder import Tag
 from lstm_explain.serving.errors import Dropped, Quarantined, Recovering, TooLate
 from lstm_explain.serving.scheduling.admission import PendingCall
 
-SECONDS_BETWEEN_LOOKS = 0.02
-MOST_SECONDS = 30.0  # that a request waits
-MOST_WAITING = 16  # requests; more are told to come back
-RETRY_AFTER = 1.0
+POLL_SECONDS = 0.02
+MAX_WAIT_SECONDS = 30.0
+MAX_WAITING = 16  # requests; further ones are asked to try again
+RETRY_AFTER = 1.0  # seconds
 
 
 class Quarantine:
-    """Asked in asyncio's loop; may be told from any thread.
+    """`update` may be called from any thread; `turn` runs in the event loop.
 
-    marked: models that ran when a worker crashed, suspects and those in quarantine.
+    marked: models that are suspect or quarantined.
     """
 
     def __init__(self) -> None:
@@ -31,15 +31,17 @@ class Quarantine:
         self._count = 0
         self._waiting = 0
 
-    def tell(self, suspects: Iterable[Tag], quarantined: Mapping[Tag, str], *, covered: bool) -> None:
-        """covered: whether another worker stands ready to take over, or none is to be expected."""
+    def update(self, suspects: Iterable[Tag], quarantined: Mapping[Tag, str], *, covered: bool) -> None:
+        """suspects: models that ran when a worker crashed. quarantined: the reason, by model. covered: whether another
+        worker is ready to take over, or none is expected.
+        """
         self._covered = covered
         self._quarantined = quarantined
         self.marked = frozenset(suspects) | quarantined.keys()
 
     @asynccontextmanager
     async def turn(self, tag: Tag, call: PendingCall) -> AsyncIterator[None]:
-        """Waits until a suspect may run, and keeps other suspects from running inside.
+        """Waits until a suspect may run, and keeps other suspects from running at the same time.
 
         Raises Quarantined, Recovering, TooLate, Dropped.
         """
@@ -54,27 +56,27 @@ class Quarantine:
                 self._running = None
 
     async def _wait(self, tag: Tag, call: PendingCall) -> None:
-        if self._free(tag):
+        if self._may_run(tag):
             return
-        why = f"model {tag.name!r} waits until a crashed worker process is replaced"
-        if self._waiting >= MOST_WAITING:
-            raise Recovering(why, RETRY_AFTER)
-        end = time.monotonic() + MOST_SECONDS
+        reason = f"model {tag.name!r} waits until a crashed worker process is replaced"
+        if self._waiting >= MAX_WAITING:
+            raise Recovering(reason, RETRY_AFTER)
+        end = time.monotonic() + MAX_WAIT_SECONDS
         self._waiting += 1
         try:
-            while not self._free(tag):
-                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            while not self._may_run(tag):
+                await asyncio.sleep(POLL_SECONDS)
                 now = time.monotonic()
                 if call.end is not None and now >= call.end:
                     raise TooLate("the deadline passed while the request waited")
                 if not call.waited_for:
                     raise Dropped("the caller went away while the request waited")
                 if now >= end:
-                    raise Recovering(why, RETRY_AFTER)
+                    raise Recovering(reason, RETRY_AFTER)
         finally:
             self._waiting -= 1
 
-    def _free(self, tag: Tag) -> bool:
+    def _may_run(self, tag: Tag) -> bool:
         if tag in self._quarantined:
             raise Quarantined(f"model {tag.name!r} version {tag.version} is {self._quarantined[tag]}", field="model")
         return tag not in self.marked or (self._covered and self._running in (None, tag))

@@ -1,4 +1,4 @@
-"""Whether the server is able to do what it is there for: as many models as are required are ready."""
+"""Decides whether the server is ready: whether as many models as are required are ready."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RequiredModels:
-    """count: models that have to be ready, whichever they are. names: those that have to be among them."""
+    """count: how many models must be ready. names: models that must be among them."""
 
     count: int = 1
     names: frozenset[str] = frozenset()
 
     def missing(self, snapshot: Snapshot) -> str:
-        """What is missing, or nothing if the server is ready. A model is ready if one of its versions is."""
-        from lstm_explain.serving.models.snapshot import (
-            Ready,  # the engine, which whoever only checks settings does without
-        )
+        """What is missing, or an empty string if the server is ready. A model is ready if one of its versions is."""
+        # Imports the engine, which a process that only checks settings does not need.
+        from lstm_explain.serving.models.snapshot import Ready
 
         ready = {entry.name for entry in snapshot if isinstance(entry, Ready)}
         if absent := sorted(self.names - ready):
@@ -30,8 +29,8 @@ class RequiredModels:
         return f"{len(ready)} models are ready, {self.count} required" if len(ready) < self.count else ""
 
 
-def required_of(text: str) -> RequiredModels:
-    """From a number of models, or names with commas between. Raises ValueError."""
+def parse_required_models(text: str) -> RequiredModels:
+    """Parses a number of models, or comma-separated names. Raises ValueError."""
     if text.isascii() and text.isdigit() and len(text) < 10:
         return RequiredModels(int(text))
     names = [name.strip() for name in text.split(",")]

@@ -1,4 +1,4 @@
-"""Every version of every model at one moment, and what has become of each."""
+"""An immutable snapshot of all model versions, with the state of each."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lstm_explain.serving.errors import NotFound, NotReady
 
 
 class Evicted(Carded):
-    """A good version that left memory to make room. It is loaded again when it is asked for."""
+    """A ready version that was evicted from memory. The next request for it loads it again."""
 
 
 @dataclass(frozen=True)
 class Unloaded:
-    """A version that was taken out of service until somebody loads it."""
+    """A version that a caller has taken out of service, until a caller loads it again."""
 
     name: str
     version: int
@@ -26,7 +26,7 @@ class Unloaded:
 
 @dataclass(frozen=True)
 class Failed:
-    """A version that could not be loaded, and why; version NO_VERSION: none of the model can be found."""
+    """A version that could not be loaded, and the reason. NO_VERSION stands for a model that has no version."""
 
     name: str
     version: int
@@ -34,12 +34,12 @@ class Failed:
 
 
 class Quarantined(Failed):
-    """A version that worker processes crashed with."""
+    """A version that ran when worker processes crashed."""
 
 
 @dataclass(frozen=True)
 class InTrial:
-    """A version that is on trial for longer than most."""
+    """A version whose trial takes unusually long."""
 
     name: str
     version: int
@@ -52,10 +52,12 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """By name, then version, ascending. asked: what answered to a name and version, as requests have it."""
+    """models: the entries by name, then by version in ascending order. resolved: a cache of the models that answer
+    requests, by name and version as a request gives them.
+    """
 
     models: Mapping[str, Mapping[int, Entry]] = field(default_factory=dict)
-    asked: dict[tuple[str, str], ServedModel] = field(default_factory=dict, compare=False, repr=False)
+    resolved: dict[tuple[str, str], ServedModel] = field(default_factory=dict, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[Entry]:
         return (entry for versions in self.models.values() for entry in versions.values())
@@ -64,7 +66,7 @@ class Snapshot:
         return self.models.get(key[0], {}).get(key[1])
 
     def entry(self, name: str, version: str = "") -> Entry:
-        """The entry; without a version the newest that is ready, or else the newest. Raises NotFound."""
+        """The entry of a version; by default the newest that is ready, or else the newest. Raises NotFound."""
         versions = self.models.get(name)
         if not versions:
             raise NotFound(f"there is no model {name!r}", field="model")
@@ -75,12 +77,12 @@ class Snapshot:
             return ready[-1] if ready else list(versions.values())[-1]
         found = versions.get(int(version)) if VERSION.fullmatch(version) else None
         if found is None:
-            there = ", ".join(str(v) for v in versions)
-            raise NotFound(f"there is no version {version!r} of model {name!r}, there are {there}", field="version")
+            known = ", ".join(str(v) for v in versions)
+            raise NotFound(f"model {name!r} has no version {version!r}, only {known}", field="version")
         return found
 
     def ready(self, name: str, version: str = "") -> Ready:
-        """The version that answers. Raises NotFound, NotReady."""
+        """The ready version that answers a request. Raises NotFound, NotReady."""
         entry = self.entry(name, version)
         if isinstance(entry, Unloaded):
             raise NotReady(f"model {name!r} version {entry.version} is unloaded", field="model")
@@ -94,7 +96,7 @@ class Snapshot:
         return entry
 
     def with_entries(self, changes: Mapping[Key, Entry | None]) -> Snapshot:
-        """Another snapshot with these entries; None takes one out."""
+        """A snapshot with these entries replaced; None removes an entry."""
         entries = {(e.name, e.version): e for e in self} | dict(changes)
         models: dict[str, dict[int, Entry]] = {}
         for name, version in sorted(entries):

@@ -1,4 +1,4 @@
-"""The log: a line an event on stderr, as text or as JSON."""
+"""Sets up the log: one line per event on stderr, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from typing import Any, TextIO
 from lstm_explain.serving.observability.output_capture import LOGGER, PIPE_BYTES, OutputCapture, write
 
 VARIABLE, FLAG = "LSTM_EXPLAIN_LOG_FORMAT", "--log-format"
-# What a call puts on its log records, see account.py; what output_capture.py puts on those of native code.
+# Extra fields of log records: those of a call (call_record.py), and process_id (output_capture.py).
 FIELDS = ("request_id", "rpc", "code", "milliseconds", "caller", "trace_id", "process_id")
-# JSON may hold these as they are, and many a reader takes them for the end of a line.
-_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x7f\x85\u2028\u2029"})
+# JSON allows these characters unescaped, but some readers take them for the end of a line.
+_LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x7f\x85\u2028\u2029"})
 
 log = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats a record as one line with a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -40,11 +40,11 @@ class JsonFormatter(logging.Formatter):
         line |= {key: record.__dict__[key] for key in FIELDS if key in record.__dict__}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False).translate(_ENDS)
+        return json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS)
 
 
-class Records(logging.Handler):
-    """Writes each record whole to a file descriptor."""
+class FileDescriptorHandler(logging.Handler):
+    """Writes each record as a whole to a file descriptor."""
 
     def __init__(self, out: int) -> None:
         super().__init__()
@@ -57,65 +57,66 @@ class Records(logging.Handler):
             self.handleError(record)
 
 
-class _NobodyWaits(logging.Filter):
-    """What gRPC calls an error, with a traceback, where an answer finds its caller gone: nobody's fault."""
+class _CallerGoneFilter(logging.Filter):
+    """Demotes gRPC's record of an error to DEBUG where an answer found its caller gone, which is nobody's fault."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        grpc = sys.modules.get("grpc.aio")  # the process that starts the workers has none
+        grpc = sys.modules.get("grpc.aio")  # the parent process does not import it
         if grpc is not None and record.exc_info and isinstance(record.exc_info[1], grpc.InternalError):
             record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
 def formatter(form: str) -> logging.Formatter:
+    """The formatter for `json` or `text`."""
     return JsonFormatter() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-def set_up(level: str, form: str, out: int = 2) -> Records:
-    """Everything that Python code says goes to the file descriptor `out`: records, warnings, uncaught exceptions."""
-    handler = Records(out)
+def set_up(level: str, form: str, out: int = 2) -> FileDescriptorHandler:
+    """Sends log records, warnings and uncaught exceptions to the file descriptor `out`."""
+    handler = FileDescriptorHandler(out)
     handler.setFormatter(formatter(form))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_NobodyWaits())
-    sys.excepthook = _uncaught
-    threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)
-    sys.unraisablehook = lambda told: _uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_CallerGoneFilter())
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     return handler
 
 
 @contextmanager
-def collecting(level: str, form: str) -> Iterator[OutputCapture]:
-    """Sets up the log of a process that starts others, and turns what they and it write to stderr into records."""
+def capture_output(level: str, form: str) -> Iterator[OutputCapture]:
+    """Sets up the log of the parent process; what it and its children write to stderr becomes records of the log."""
     out = os.dup(2)
-    with suppress(OSError):  # where it is a pipe, so that long lines find room there as a whole
+    with suppress(OSError):  # if it is a pipe: makes room for long lines as a whole
         fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    pump = OutputCapture(out, formatter(form), logging.getLevelName(level.upper()))
+    capture = OutputCapture(out, formatter(form), logging.getLevelName(level.upper()))
     reading, native = os.pipe()
-    pump.read(reading, os.getpid())
+    capture.read(reading, os.getpid())
     plain, sys.stderr = sys.stderr, sys.__stderr__
     os.dup2(native, 2)
     os.close(native)
     handler = set_up(level, form, out)
     try:
-        yield pump
+        yield capture
     finally:
         with suppress(AttributeError, OSError):
             sys.stderr.flush()  # type: ignore[union-attr]
         os.dup2(out, 2)
         handler.out, sys.stderr = 2, plain
-        pump.close()
+        capture.close()
 
 
-def say(form: str, message: str) -> None:
-    """One line on stdout, for whoever started the server."""
+def announce(form: str, message: str) -> None:
+    """Prints a line to stdout, for the person or program that started the server."""
     if form == "json":
         message = JsonFormatter().format(logging.LogRecord(__name__, logging.INFO, "", 0, message, None, None))
     print(message, flush=True)
 
 
-def asked_for(arguments: Sequence[str]) -> str:
-    """The format that the command line or the environment names, before either is known to be right."""
+def requested_format(arguments: Sequence[str]) -> str:
+    """The format that the command line or the environment asks for, before the settings are validated."""
     chosen = os.environ.get(VARIABLE, "text")
     for i, word in enumerate(arguments):
         if word == FLAG and i + 1 < len(arguments):
@@ -125,8 +126,8 @@ def asked_for(arguments: Sequence[str]) -> str:
     return "json" if chosen == "json" else "text"
 
 
-class Wrapped(io.TextIOBase):
-    """Stands for stderr while there is no log yet: each line becomes a record, as JSON."""
+class JsonStderr(io.TextIOBase):
+    """Replaces stderr before the log is set up: each line becomes a record, as JSON."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -146,6 +147,6 @@ class Wrapped(io.TextIOBase):
         return self._out.fileno()
 
 
-def _uncaught(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
     if error is not None:
         log.critical("uncaught %s: %s", kind.__name__, error, exc_info=(kind, error, where))

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""Declares the Prometheus metrics of a server process."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from lstm_explain.model import Explanation
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PARTS = {
-    "forward": "The engine's time forward, a run",
-    "backward": "The engine's time backward, a run",
-    "encode": "From arrays to the message, a request",
+    "forward": "The engine's time forward, per run",
+    "backward": "The engine's time backward, per run",
+    "encode": "From arrays to the message, per request",
 }
 TINY = float(np.finfo(np.float32).tiny)
 RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 
 class Children(dict[Any, Any]):
-    """A metric's children by their labels, each asked for once: prometheus_client takes a lock and makes texts of them
-    every time."""
+    """Caches a metric's children by their labels: prometheus_client takes a lock and converts the labels every time."""
 
     def __init__(self, metric: Any) -> None:
         super().__init__()
@@ -34,7 +33,7 @@ class Children(dict[Any, Any]):
 
 
 class Metrics:
-    """One set for a process. Those with labels that every call counts are Children."""
+    """The metrics of one process. Those that every call updates by labels are Children."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.calls = Children(Counter("lstm_explain_calls", "Calls answered.", ["rpc", "code"], registry=registry))
@@ -50,13 +49,13 @@ class Metrics:
             part: Histogram(f"lstm_explain_{part}_seconds", f"{what}.", buckets=SECONDS, registry=registry)
             for part, what in PARTS.items()
         }
-        engine = "The engine's time, forward and backward, a run."
+        engine = "The engine's time, forward and backward, per run."
         self.engine = Children(
             Histogram("lstm_explain_engine_seconds", engine, ["model", "method"], buckets=SECONDS, registry=registry)
         )
-        self.batch = Histogram("lstm_explain_batch_size", "Samples a request.", buckets=SIZES, registry=registry)
+        self.batch = Histogram("lstm_explain_batch_size", "Samples per request.", buckets=SIZES, registry=registry)
         self.request_batching = Histogram(
-            "lstm_explain_requests_together", "Requests that one run answered, where it was several.", buckets=SIZES,
+            "lstm_explain_requests_together", "Requests that one run answered, for runs of several.", buckets=SIZES,
             registry=registry,
         )  # fmt: skip
         residual = "Largest residual of the ledger, relative to the explained value."
@@ -67,10 +66,16 @@ class Metrics:
             Counter("lstm_explain_stream_items", "Requests in streams answered.", ["rpc", "code"], registry=registry)
         )
         self.web_refusals = Counter(
-            "lstm_explain_web_refusals", "Requests of the page's kind that became no call.", ["why"], registry=registry
+            "lstm_explain_web_refusals",
+            "Requests to the page that were refused before a call.",
+            ["why"],
+            registry=registry,
         )
         self.at_work = Gauge(
-            "lstm_explain_calls_at_work", "Calls not answered yet.", registry=registry, multiprocess_mode="livesum"
+            "lstm_explain_calls_at_work",
+            "Calls that are not answered yet.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.models = Gauge(
             "lstm_explain_models",
@@ -81,18 +86,19 @@ class Metrics:
         )
 
     def expect(self, rpc: str, model: str, method: str) -> None:
-        """Calls of this kind will be counted: from 0, and without having to make the children first."""
+        """Creates the children for such calls, so that they count from 0 and the first call need not create them."""
         _ = self.calls[rpc, "OK"], self.seconds[(rpc,)], self.engine[model, method], self.residual[(method,)]
 
     def explained(self, explanation: Explanation) -> None:
+        """Counts the samples and the residual of an explanation."""
         explained, residual = explanation.explained.tolist(), explanation.ledger.residual.tolist()
         self.batch.observe(len(explained))
-        shares = (abs(left) / max(abs(whole), TINY) for left, whole in zip(residual, explained, strict=True))
+        shares = (abs(rest) / max(abs(value), TINY) for rest, value in zip(residual, explained, strict=True))
         self.residual[(explanation.method.name,)].observe(max(shares, default=0.0))
 
 
-class _Forgets:
-    """Whatever is done to it."""
+class _NullMetrics:
+    """Ignores every operation."""
 
     def __getattr__(self, _: str) -> Any:
         return self
@@ -108,5 +114,5 @@ class _Forgets:
     def __exit__(self, *_: object) -> None: ...
 
 
-# Of work that is nobody's. A registry of its own would not do: processes that share metrics share them by name.
-FORGOTTEN = cast(Metrics, _Forgets())
+# For the warm-up. A second registry would not do: processes that share metrics share them by name.
+DISCARDED = cast(Metrics, _NullMetrics())

@@ -1,7 +1,8 @@
-"""What the processes of one server write past Python's logging becomes records of its log.
+"""Turns what the processes of one server write to stdout and stderr into records of its log.
 
-For each process one pipe is read that stands for its stdout and stderr. So the last words of a process that crashes are
-not lost. Its records do not come this way: it writes each of them whole to the real stderr, see logs.py.
+The parent reads one pipe per process, which stands for that process's stdout and stderr, so that the last words of a
+crashing process are not lost. Records of Python's logging do not pass through it: each process writes them as a whole
+to the real stderr, see logs.py.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from dataclasses import dataclass
 
 from lstm_explain.serving.observability.native_output import LineLimiter, parse_line
 
-PIPE_BYTES = 1 << 20  # a process that writes more than this while nobody reads has to wait
-LONGEST_LINE = 1 << 14  # bytes; of a longer line the rest is left out
-SECONDS_BETWEEN_LOOKS = 1.0
+PIPE_BYTES = 1 << 20  # a process that writes more than this while nobody reads must wait
+MAX_LINE_BYTES = 1 << 14  # the rest of a longer line is omitted
+POLL_SECONDS = 1.0
 SECONDS_TO_DRAIN = 2.0
-LOGGER = "stderr"  # the name of what is no record of ours
+LOGGER = "stderr"  # the logger that these records name
 
 
 @dataclass
 class _Source:
-    """One pipe's reading end. process: whose it is. dropped: bytes of the line that is coming, beyond what is kept."""
+    """The reading end of a pipe.
+
+    process: the id of the writing process. pending: the line that is still incomplete. dropped: how many bytes of it
+    exceed MAX_LINE_BYTES.
+    """
 
     process: int
     pending: bytearray
@@ -35,65 +40,65 @@ class _Source:
 
 
 class OutputCapture:
-    """A thread that reads until it is closed. out: the file descriptor of the log."""
+    """Reads in a thread until it is closed. out: the file descriptor of the log."""
 
     def __init__(self, out: int, formatter: logging.Formatter, level: int) -> None:
         self.out = out
         self._formatter = formatter
         self._level = level
-        self._flood = LineLimiter()
+        self._limiter = LineLimiter()
         self._selector = selectors.DefaultSelector()
         self._wake_reading, self._wake_writing = os.pipe()
         os.set_blocking(self._wake_writing, False)
         self._selector.register(self._wake_reading, selectors.EVENT_READ, None)
-        self._orders: list[Callable[[], object]] = []
+        self._tasks: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def read(self, reading: int, process: int) -> None:
-        """From now on, this reading end of a pipe; until its other ends are closed."""
-        with suppress(OSError):  # where an ordinary user may not have so much
+        """Begins to read this end of a pipe, until its writing ends are closed."""
+        with suppress(OSError):  # the system may not allow so much
             fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.set_blocking(reading, False)
         source = _Source(process, bytearray())
-        self._order(lambda: self._selector.register(reading, selectors.EVENT_READ, source))
+        self._submit(lambda: self._selector.register(reading, selectors.EVENT_READ, source))
 
     def close(self) -> None:
-        """Returns when what has been written so far is out, or after SECONDS_TO_DRAIN."""
-        self._order(self._close)
+        """Returns when the output so far is in the log, or after SECONDS_TO_DRAIN."""
+        self._submit(self._close)
         self._thread.join(SECONDS_TO_DRAIN)
 
     def _close(self) -> None:
         self._closing = True
 
-    def _order(self, what: Callable[[], object]) -> None:
-        """Does it in the thread."""
+    def _submit(self, task: Callable[[], object]) -> None:
+        """Has the thread do it."""
         with self._lock:
-            self._orders.append(what)
-        with suppress(BlockingIOError):  # it has enough to wake it
+            self._tasks.append(task)
+        with suppress(BlockingIOError):  # the pipe is full, so the thread wakes up anyway
             os.write(self._wake_writing, b".")
 
     def _run(self) -> None:
         while True:
-            ready = self._selector.select(0.0 if self._closing else SECONDS_BETWEEN_LOOKS)
+            ready = self._selector.select(0.0 if self._closing else POLL_SECONDS)
             for key, _ in ready:
                 if key.data is None:
                     os.read(self._wake_reading, 4096)
-                    self._obey()
+                    self._run_tasks()
                 else:
                     self._read(key.fd, key.data)
             if self._closing and not ready:
-                self._account(at_once=True)
+                self._log_omitted(at_once=True)
                 return
-            self._account()
+            self._log_omitted()
 
-    def _obey(self) -> None:
+    def _run_tasks(self) -> None:
         with self._lock:
-            orders, self._orders = self._orders, []
-        for order in orders:
-            order()
+            tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task()
 
     def _read(self, fd: int, source: _Source) -> None:
         try:
@@ -105,34 +110,34 @@ class OutputCapture:
         if not data:
             self._selector.unregister(fd)
             os.close(fd)
-            self._line(source)
+            self._log_line(source)
             return
         *lines, rest = data.split(b"\n")
         for line in lines:
-            self._keep(source, line)
-            self._line(source)
-        self._keep(source, rest)
+            self._append(source, line)
+            self._log_line(source)
+        self._append(source, rest)
 
-    def _keep(self, source: _Source, part: bytes) -> None:
-        room = LONGEST_LINE - len(source.pending)
+    def _append(self, source: _Source, part: bytes) -> None:
+        room = MAX_LINE_BYTES - len(source.pending)
         source.pending += part[:room]
         source.dropped += max(0, len(part) - room)
 
-    def _line(self, source: _Source) -> None:
-        """The line that is complete, or that no more will come of."""
+    def _log_line(self, source: _Source) -> None:
+        """Logs the pending line, which is complete or was cut off."""
         data, dropped = bytes(source.pending).rstrip(b"\r"), source.dropped
         source.pending.clear()
         source.dropped = 0
         if data.strip():
             line = parse_line(data, dropped)
-            if self._flood.admits(line):
-                self._say(line.level, line.text, source.process)
+            if self._limiter.admits(line):
+                self._log(line.level, line.text, source.process)
 
-    def _account(self, *, at_once: bool = False) -> None:
-        for kind, count in self._flood.left_out(at_once=at_once):
-            self._say("warning", f"{count} more lines like this one were left out: {kind}", None)
+    def _log_omitted(self, *, at_once: bool = False) -> None:
+        for kind, count in self._limiter.pop_omitted(at_once=at_once):
+            self._log("warning", f"{count} more lines like this one were omitted: {kind}", None)
 
-    def _say(self, level: str, text: str, process: int | None) -> None:
+    def _log(self, level: str, text: str, process: int | None) -> None:
         number = logging.getLevelName(level.upper())
         if number < self._level:
             return
@@ -143,12 +148,12 @@ class OutputCapture:
 
 
 def write(out: int, text: str) -> None:
-    """One line, by one call where whoever reads it is not too slow: several processes write to the same file."""
+    """Writes a line in one system call if possible, since several processes write to the same file."""
     rest = memoryview(text.encode("utf-8", "backslashreplace") + b"\n")
     while rest:
         try:
             rest = rest[os.write(out, rest) :]
-        except BlockingIOError:  # whoever gave us this file does not let us wait
-            select.select([], [out], [], SECONDS_BETWEEN_LOOKS)
-        except OSError:  # nobody reads it any more
+        except BlockingIOError:  # the file descriptor is non-blocking
+            select.select([], [out], [], POLL_SECONDS)
+        except OSError:  # nobody reads it
             return

@@ -1,22 +1,22 @@
-"""What the operating system knows of the server's processes, as Prometheus metrics."""
+"""Exports memory, files and the state of the workers as Prometheus metrics of the parent process."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+from lstm_explain.serving.procfs import open_files, resident_bytes
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What the parent knows of its workers: how many have ended, stand ready; models in quarantine; connections, and
-    how many there may be.
+class WorkerCounts:
+    """What the parent knows of its workers.
+
+    replaced: workers that ended and were replaced. spares: workers that are ready to replace another one. quarantined:
+    model versions in quarantine. connections, most_connections: open to all workers, and their limit.
     """
 
     replaced: int = 0
@@ -27,43 +27,24 @@ class Counts:
 
 
 class ProcessMetrics(Collector):
-    """Read when it is asked for.
+    """Collects the metrics when Prometheus reads them. pids: returns the ids of the current processes."""
 
-    ids: of the processes that are there at the moment.
-    """
-
-    def __init__(self, ids: Callable[[], Iterable[int]], counts: Callable[[], Counts] = Counts) -> None:
-        self._ids = ids
+    def __init__(self, pids: Callable[[], Iterable[int]], counts: Callable[[], WorkerCounts] = WorkerCounts) -> None:
+        self._pids = pids
         self._counts = counts
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        ids, counts = list(self._ids()), self._counts()
-        memory, files = sum(map(resident, ids)), max(map(open_files, ids), default=0)
-        yield GaugeMetricFamily("lstm_explain_resident_bytes", "Memory that is resident, of all processes.", memory)
-        yield GaugeMetricFamily("lstm_explain_open_files", "File descriptors of the process that has most.", files)
-        told = "Workers that ended and were replaced."
-        yield CounterMetricFamily("lstm_explain_workers_replaced", told, counts.replaced)
-        told = "Workers that stand ready to take the place of one that ends."
-        yield GaugeMetricFamily("lstm_explain_workers_spare", told, counts.spares)
-        told = "Model versions that are not served because workers crashed while they ran."
-        yield GaugeMetricFamily("lstm_explain_models_quarantined", told, counts.quarantined)
-        told = "Connections for gRPC that are open, to all workers."
-        yield GaugeMetricFamily("lstm_explain_connections", told, counts.connections)
-        told = "Connections for gRPC that all workers may have."
-        yield GaugeMetricFamily("lstm_explain_connections_limit", told, counts.most_connections)
-
-
-def resident(process: int) -> int:
-    """Bytes; 0 where there is no such process (any more), or no /proc."""
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def open_files(process: int) -> int:
-    """File descriptors; 0 where there is no such process (any more), or no /proc."""
-    try:
-        return len(os.listdir(f"/proc/{process}/fd"))
-    except OSError:
-        return 0
+        pids, counts = list(self._pids()), self._counts()
+        memory, files = sum(map(resident_bytes, pids)), max(map(open_files, pids), default=0)
+        yield GaugeMetricFamily("lstm_explain_resident_bytes", "Resident memory of all processes.", memory)
+        yield GaugeMetricFamily("lstm_explain_open_files", "Open files of the process that has most.", files)
+        help_text = "Workers that ended and were replaced."
+        yield CounterMetricFamily("lstm_explain_workers_replaced", help_text, counts.replaced)
+        help_text = "Workers that are ready to replace one that ends."
+        yield GaugeMetricFamily("lstm_explain_workers_spare", help_text, counts.spares)
+        help_text = "Model versions that are not served because workers crashed while they ran."
+        yield GaugeMetricFamily("lstm_explain_models_quarantined", help_text, counts.quarantined)
+        help_text = "Open gRPC connections to all workers."
+        yield GaugeMetricFamily("lstm_explain_connections", help_text, counts.connections)
+        help_text = "Limit of gRPC connections to all workers."
+        yield GaugeMetricFamily("lstm_explain_connections_limit", help_text, counts.most_connections)

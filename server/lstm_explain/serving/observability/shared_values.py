@@ -1,8 +1,8 @@
-"""Metrics in files that the parent reads, at nearly the price of metrics in memory.
+"""Keeps metrics in files that the parent reads, at almost the cost of metrics in memory.
 
-prometheus_client's own values for several processes cost about 2 microseconds for each number that a request counts,
-and a request counts some twenty. Most of that is looking up where the number lies, and whether the process has forked.
-Here each value keeps its place in the file; workers never fork.
+An update of prometheus_client's own multi-process values takes about 2 microseconds, and a request makes some twenty.
+Most of that is finding the value in the file and checking whether the process has forked. Here each value remembers its
+place in the file; workers never fork.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from prometheus_client import values
 
 
 def use() -> None:
-    """To be called before any metric is made. PROMETHEUS_MULTIPROC_DIR names the folder of the files."""
+    """Call it before any metric is created. PROMETHEUS_MULTIPROC_DIR names the folder of the files."""
     base: Any = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
     class SharedValue(base):  # type: ignore[misc]
-        """A number in the file, where the base class has put it."""
+        """A number in the file, at the place that the base class has given it."""
 
         _value: float
 

@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of calls and their parts; nothing at all where traces are off, which is the default.
+"""Traces calls and their parts with OpenTelemetry. Traces are off by default.
 
-The extra `lstm-explain[otel]` has what it takes. Where spans go is said by OpenTelemetry's own environment variables,
-OTEL_EXPORTER_OTLP_ENDPOINT above all; a caller's `traceparent` (W3C Trace Context) makes its span the parent of ours.
+They need the extra `lstm-explain[otel]`. OpenTelemetry's environment variables say where spans are sent to,
+OTEL_EXPORTER_OTLP_ENDPOINT above all. A caller's `traceparent` (W3C Trace Context) makes its span the parent of ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 
 class Span:
-    """One piece of work that is not traced."""
+    """A span that records nothing."""
 
     trace_id = ""
 
@@ -29,14 +29,14 @@ class Span:
         """Adds an attribute."""
 
     def child(self, name: str, start: int, end: int, **attributes: str | int | float) -> None:
-        """A part that is over already; start and end are time.time_ns()."""
+        """Adds a part that is over already; start and end are time.time_ns()."""
 
     def begin(self, name: str) -> Span:
-        """A part that begins now."""
+        """Begins a part; it is the current span until it ends."""
         return self
 
     def end(self, code: str) -> None:
-        """Ends it, with the name of a gRPC status."""
+        """Ends the span. code: the name of a gRPC status."""
 
 
 NOTHING = Span()
@@ -45,7 +45,9 @@ _tracer: Tracer | None = None
 _provider: TracerProvider | None = None
 
 
-class _Recorded(Span):
+class _RecordedSpan(Span):
+    """A span that OpenTelemetry records."""
+
     def __init__(self, tracer: Tracer, name: str, kind: Any, parent: Any) -> None:
         self._tracer, self._outer = tracer, _current.get()
         self._span = tracer.start_span(name, parent, kind=kind)
@@ -62,7 +64,7 @@ class _Recorded(Span):
     def begin(self, name: str) -> Span:
         from opentelemetry.trace import SpanKind
 
-        return _Recorded(self._tracer, name, SpanKind.INTERNAL, self._inside())
+        return _RecordedSpan(self._tracer, name, SpanKind.INTERNAL, self._inside())
 
     def end(self, code: str) -> None:
         from opentelemetry.trace import Status, StatusCode
@@ -80,7 +82,7 @@ class _Recorded(Span):
 
 
 def set_up() -> None:
-    """From now on calls are traced. Raises Error where the extra is not installed."""
+    """Switches tracing on. Raises Error where the extra is not installed."""
     global _tracer, _provider
     try:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -88,30 +90,30 @@ def set_up() -> None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise Error("--traces takes the extra: pip install 'lstm-explain[otel]'") from error
-    named = os.environ.get("OTEL_SERVICE_NAME", "lstm-explain")
-    _provider = TracerProvider(resource=Resource.create({"service.name": named}))
+        raise Error("--traces needs the extra `otel`: pip install 'lstm-explain[otel]'") from error
+    service = os.environ.get("OTEL_SERVICE_NAME", "lstm-explain")
+    _provider = TracerProvider(resource=Resource.create({"service.name": service}))
     _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     _tracer = _provider.get_tracer("lstm_explain")
 
 
 def shut_down() -> None:
-    """Sends what has not been sent."""
+    """Sends the spans that have not been sent yet."""
     if _provider is not None:
         _provider.shutdown()
 
 
 def start(rpc: str, metadata: Metadata) -> Span:
-    """The span of a call that begins now in this thread."""
+    """Begins the span of a call."""
     if _tracer is None:
         return NOTHING
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     carried = {key: value for key, value in metadata if key in ("traceparent", "tracestate") and isinstance(value, str)}
-    return _Recorded(_tracer, rpc, SpanKind.SERVER, TraceContextTextMapPropagator().extract(carried))
+    return _RecordedSpan(_tracer, rpc, SpanKind.SERVER, TraceContextTextMapPropagator().extract(carried))
 
 
 def current() -> Span:
-    """The span of the call that this thread works for."""
+    """The current span, of the call or the part that this context works for."""
     return _current.get()

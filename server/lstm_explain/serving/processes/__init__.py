@@ -1,1 +1,1 @@
-"""The processes of one server: a parent that holds the port, and its workers."""
+"""The processes of one server: a parent that holds the port, and the workers that serve it."""

@@ -1,9 +1,9 @@
-"""What a worker and its parent say to each other: a JSON object a line, over a pair of sockets.
+"""Carries messages between a worker and its parent: one JSON object per line, over a pair of sockets.
 
-To the worker: `verdicts` (see quarantine.py), first of all and whenever they change; `listen`, once it is to serve.
-From it: `warm`, when it could serve; `ready`, when it does; `leaving`, when it has been told to end; `failed`, with the
-reason, when it cannot start; `trusted`, when a version is not to stay in quarantine.
-When either of the two has gone, the other one sees the end of the file.
+To the worker: `quarantine`, at the start and whenever it changes (see quarantine.py); `listen`, when it shall serve.
+From the worker: `warm`, when it is able to serve; `ready`, when it serves; `leaving`, when it is about to stop;
+`failed`, with the reason, when it cannot start; `released`, when a version leaves quarantine.
+When one process ends, the other one reads the end of the file.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any
 Message = dict[str, Any]
 
 
-class Control:
-    """One end."""
+class Channel:
+    """One end of the pair of sockets."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
         self._pending = b""
 
-    def tell(self, what: str, **more: object) -> None:
-        """Nothing happens if the other process has gone: whoever reads finds that out."""
+    def send(self, kind: str, **fields: object) -> None:
+        """Sends a message. Does nothing if the other process has gone: the reader notices that."""
         with suppress(OSError):
-            self.socket.sendall(json.dumps({"what": what, **more}).encode() + b"\n")
+            self.socket.sendall(json.dumps({"kind": kind, **fields}).encode() + b"\n")
 
-    def heard(self) -> Iterator[Message]:
-        """Waits for every message, until the other process has gone."""
+    def messages(self) -> Iterator[Message]:
+        """Yields every message as it arrives, until the other process has gone."""
         with self.socket.makefile("rb") as lines, suppress(OSError):
             for line in lines:
                 yield json.loads(line)
 
-    def news(self) -> list[Message] | None:
-        """What has come since the last time, without waiting; None once the other process has gone."""
+    def poll(self) -> list[Message] | None:
+        """The messages since the last call, without waiting; None once the other process has gone."""
         try:
             data = self.socket.recv(1 << 16, socket.MSG_DONTWAIT)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""The end of a process, as SIGTERM and SIGINT ask for it."""
+"""Notes when SIGTERM or SIGINT asks the process to stop."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import signal
 import threading
 from collections.abc import Callable
 
-SECONDS_BETWEEN_LOOKS = 0.2
+POLL_SECONDS = 0.2
 
 
 class StopSignal:
-    """Make it in the main thread: from then on the signals are heard.
+    """Handles the signals from its creation on. Create it in the main thread.
 
-    Python's handlers run in the main thread only, and a signal that the kernel gives to another thread does not wake
-    the main one while that waits for a lock. So `wait` looks every so often.
+    Python's handlers run in the main thread only, and a signal that the kernel delivers to another thread does not wake
+    the main thread while it waits for a lock. So `wait` polls.
     """
 
     def __init__(self, *signals: signal.Signals) -> None:
-        self._told = threading.Event()
+        self._received = threading.Event()
         for number in signals or (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._told.set())
+            signal.signal(number, lambda *_: self._received.set())
 
     @property
-    def told(self) -> bool:
-        return self._told.is_set()
+    def received(self) -> bool:
+        return self._received.is_set()
 
-    def wait(self, gone: Callable[[], bool] = lambda: False) -> None:
-        """In the main thread: until one of them has come, or `gone` says that there is no reason to go on."""
-        while not self._told.wait(SECONDS_BETWEEN_LOOKS) and not gone():
+    def wait(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Waits for a signal, or until `give_up` returns True. Call it in the main thread."""
+        while not self._received.wait(POLL_SECONDS) and not give_up():
             pass

@@ -1,7 +1,7 @@
-"""The processes of one server: those that serve, and a spare one that takes the place of the first that ends.
+"""Starts, watches and replaces the workers of one server, and keeps a spare one to replace the first that ends.
 
-All of this runs in one thread, the parent's main one. The parent holds the port and imports neither the engine nor
-gRPC, so nothing that a model or a caller does can bring it down.
+All of this runs in the main thread of the parent, which imports neither the engine nor gRPC. So nothing that a model
+or a caller does can crash it.
 """
 
 from __future__ import annotations
@@ -16,55 +16,55 @@ from prometheus_client import multiprocess
 from lstm_explain.errors import Error
 from lstm_explain.serving import connections
 from lstm_explain.serving.observability.output_capture import OutputCapture
-from lstm_explain.serving.observability.process_metrics import Counts
-from lstm_explain.serving.processes.blame import Blame, Kills, exit_code_in_words
+from lstm_explain.serving.observability.process_metrics import WorkerCounts
+from lstm_explain.serving.processes.blame import Blame, OutOfMemoryKills, exit_code_in_words
 from lstm_explain.serving.processes.channel import Message
 from lstm_explain.serving.processes.child import ChildProcess
 from lstm_explain.serving.settings import ENV_PREFIX, Settings
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.25
-SECONDS_TO_END = 2.0  # of a process that has closed its files; a core dump is written before that
-SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # before another is started, where they end before they are warm
+POLL_SECONDS = 0.25
+SECONDS_TO_END = 2.0  # for a process that has closed its files; a core dump is written before that
+MIN_PAUSE, MAX_PAUSE = 1.0, 30.0  # seconds before another start, where workers end before they are warm
 SECONDS_BEYOND_GRACE = 2.0
 
 
-class Workers:
-    """`serve` until `stop`."""
+class WorkerPool:
+    """Call `serve`, then `stop`. environment: of the workers. folder: for the files that the processes share."""
 
-    def __init__(self, settings: Settings, environment: dict[str, str], folder: str, pump: OutputCapture) -> None:
+    def __init__(self, settings: Settings, environment: dict[str, str], folder: str, output: OutputCapture) -> None:
         self._settings = settings
         self._environment = environment
         self._folder = folder
-        self._pump = pump
+        self._output = output
         self._selector = selectors.DefaultSelector()
         self._children: list[ChildProcess] = []
-        self._blame, self._kills = Blame(), Kills()
-        self._started = False  # all have been ready once
+        self._blame, self._oom_kills = Blame(), OutOfMemoryKills()
+        self._started = False  # whether all workers have been ready once
         self._pause, self._not_before = 0.0, 0.0
-        self._reason = ""  # why the last one could not start, as it said
-        self._replaced = 0  # workers that ended before they should
+        self._reason = ""  # why the last worker could not start, in its own words
+        self._replaced = 0  # workers that ended unexpectedly
 
-    def serve(self, over: Callable[[], bool], ready: Callable[[], object]) -> None:
-        """Until it is over. Calls `ready` once all serve. Raises lstm_explain.Error if one cannot start."""
-        looked = time.monotonic()
+    def serve(self, stopping: Callable[[], bool], on_ready: Callable[[], object]) -> None:
+        """Runs until `stopping()`. Calls `on_ready` once all workers serve. Raises Error if one cannot start."""
+        last_check = time.monotonic()
         self._start()
-        while not over():
-            for key, _ in self._selector.select(SECONDS_BETWEEN_LOOKS):
+        while not stopping():
+            for key, _ in self._selector.select(POLL_SECONDS):
                 if key.data in self._children:  # it may have ended a moment ago
-                    self._hear(key.data)
+                    self._receive(key.data)
             now = time.monotonic()
-            # What we slept through, a suspended machine for example, is not held against anybody.
-            self._look(min(now - looked, 2 * SECONDS_BETWEEN_LOOKS))
-            looked = now
+            # Time for which this process did not run, on a suspended machine for example, does not count.
+            self._check(min(now - last_check, 2 * POLL_SECONDS))
+            last_check = now
             if not self._started and sum(c.stage == "serving" for c in self._children) == self._settings.workers:
                 self._started = True
-                ready()
+                on_ready()
             self._fill()
 
     def stop(self) -> None:
-        """Lets every worker finish what it has begun, within the grace period."""
+        """Lets every worker finish its running requests, within the grace period."""
         for child in self._children:
             child.end()
         end = time.monotonic() + self._settings.drain_delay + self._settings.grace_period + SECONDS_BEYOND_GRACE
@@ -73,62 +73,62 @@ class Workers:
             if child.serves and code:
                 log.warning("worker %d did not end by itself: %s", child.pid, exit_code_in_words(code))
 
-    def processes(self) -> list[int]:
-        """Of the workers that are there at the moment."""
+    def pids(self) -> list[int]:
+        """The ids of the current worker processes."""
         return [child.pid for child in self._children]
 
-    def counts(self) -> Counts:
-        return Counts(
+    def counts(self) -> WorkerCounts:
+        return WorkerCounts(
             self._replaced,
             self._spares(),
             len(self._blame.quarantined),
             len(connections.accepted(self._environment[f"{ENV_PREFIX}LISTEN"])),
-            self._settings.workers * connections.most(self._settings),
+            self._settings.workers * connections.max_connections(self._settings),
         )
 
     def _spares(self) -> int:
         return sum(child.stage == "warm" for child in self._children)
 
     def _start(self) -> None:
-        child = ChildProcess(self._environment, self._folder, self._pump, gently=self._started)
+        child = ChildProcess(self._environment, self._folder, self._output, gently=self._started)
         self._children.append(child)
-        self._selector.register(child.control.socket, selectors.EVENT_READ, child)
-        self._tell(child)
+        self._selector.register(child.channel.socket, selectors.EVENT_READ, child)
+        self._send_quarantine(child)
 
     def _fill(self) -> None:
-        """Puts warm ones in the places of those that are missing, and starts as many as are missing then."""
+        """Has warm workers serve in the places of missing ones, and starts as many as are missing then."""
         missing = self._settings.workers - sum(child.serves for child in self._children)
         for child in [c for c in self._children if c.stage == "warm"][:missing]:
             child.stage = "chosen"
-            self._tell_all()  # first: it is not to run a suspect
-            child.control.tell("listen")
-        there = sum(child.stage != "leaving" for child in self._children)
-        for _ in range(self._wanted() - there):
+            self._send_quarantine_to_all()  # first: it must not run a suspect
+            child.channel.send("listen")
+        running = sum(child.stage != "leaving" for child in self._children)
+        for _ in range(self._target_count() - running):
             if time.monotonic() >= self._not_before:
                 self._start()
 
-    def _wanted(self) -> int:
+    def _target_count(self) -> int:
         if self._started:
             return self._settings.workers + self._settings.spare
-        # The first one alone: it fills the cache of compiled kernels, which the others read.
+        # The first worker starts alone: it fills the cache of compiled kernels, which the others read.
         alone = not any(child.stage != "starting" for child in self._children)
         return 1 if alone else self._settings.workers
 
-    def _hear(self, child: ChildProcess) -> None:
-        news = child.control.news()
-        if news is None:
+    def _receive(self, child: ChildProcess) -> None:
+        messages = child.channel.poll()
+        if messages is None:
             self._ended(child, child.reap(SECONDS_TO_END))
             return
-        for message in news:
-            self._obey(child, message)
+        for message in messages:
+            self._handle(child, message)
 
-    def _obey(self, child: ChildProcess, message: Message) -> None:
-        match message["what"]:
+    def _handle(self, child: ChildProcess, message: Message) -> None:
+        match message["kind"]:
             case "warm":
                 child.stage = "warm"
                 self._pause = 0.0
                 self._fill()
-                self._tell_all()
+                self._send_quarantine_to_all()
             case "ready":
                 child.stage = "serving"
             case "leaving":
@@ -136,52 +136,53 @@ class Workers:
                 self._fill()
             case "failed":
                 self._reason = message["reason"]
-            case "trusted":
+            case "released":
                 if self._blame.forgive(*message["key"]):
-                    self._tell_all()
+                    self._send_quarantine_to_all()
 
-    def _look(self, seconds: float) -> None:
+    def _check(self, seconds: float) -> None:
+        """Replaces workers that have ended or hang. seconds: since the last check."""
         for child in list(self._children):
-            child.look(seconds)
+            child.update(seconds)
             if child.silent >= self._settings.worker_patience:
                 stopped = child.is_stopped()
-                how = "stopped" if stopped else f"no sign of life for {self._settings.worker_patience:g} seconds"
-                log.error("worker %d is killed: %s", child.pid, how)
+                cause = "stopped" if stopped else f"no heartbeat for {self._settings.worker_patience:g} seconds"
+                log.error("worker %d is killed: %s", child.pid, cause)
                 child.process.kill()
                 child.reap(SECONDS_TO_END)
-                self._ended(child, None, "" if stopped else how)
+                self._ended(child, None, "" if stopped else cause)
             elif (code := child.process.poll()) is not None:
                 self._ended(child, code)
 
-    def _ended(self, child: ChildProcess, code: int | None, how: str = "") -> None:
-        """code: of a worker that ended by itself. how: why what ran is to blame, of one that was killed."""
-        self._selector.unregister(child.control.socket)
+    def _ended(self, child: ChildProcess, code: int | None, cause: str = "") -> None:
+        """code: None for a worker that was killed. cause: why it was, if the models that ran are to blame."""
+        self._selector.unregister(child.channel.socket)
         self._children.remove(child)
         multiprocess.mark_process_dead(child.pid, self._folder)  # type: ignore[no-untyped-call]
         running = child.board.running()
-        blamed = bool(how) if code is None else self._kills.blamed(code)
+        blamed = bool(cause) if code is None else self._oom_kills.models_to_blame(code)
         if code is not None:
             level = logging.INFO if child.stage == "leaving" and not code else logging.ERROR
-            log.log(level, "worker %d ended with %s, another one takes its place", child.pid, exit_code_in_words(code))
+            log.log(level, "worker %d ended with %s, another one replaces it", child.pid, exit_code_in_words(code))
         if blamed and running:
-            self._blame.crashed(running, how or exit_code_in_words(code or 0))
+            self._blame.record_crash(running, cause or exit_code_in_words(code or 0))
         elif not self._started and (self._reason or child.stage == "starting"):
-            raise Error(self._reason or "a worker ended before it was ready; the log says why")
+            raise Error(self._reason or "a worker ended before it was ready; the log has the reason")
         if child.stage == "starting":
-            self._pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._pause))
+            self._pause = min(MAX_PAUSE, max(MIN_PAUSE, 2 * self._pause))
             self._not_before = time.monotonic() + self._pause
         else:
             self._replaced += 1
         child.close()
-        self._tell_all()
+        self._send_quarantine_to_all()
         self._fill()
 
-    def _tell_all(self) -> None:
+    def _send_quarantine_to_all(self) -> None:
         for child in self._children:
-            self._tell(child)
+            self._send_quarantine(child)
 
-    def _tell(self, child: ChildProcess) -> None:
+    def _send_quarantine(self, child: ChildProcess) -> None:
         covered = self._spares() > 0 or not self._settings.spare
         suspects = self._blame.suspects
-        quarantined = [(*tag, why) for tag, why in self._blame.quarantined.items()]
-        child.control.tell("verdicts", suspects=suspects, quarantined=quarantined, covered=covered)
+        quarantined = [(*tag, reason) for tag, reason in self._blame.quarantined.items()]
+        child.channel.send("quarantine", suspects=suspects, quarantined=quarantined, covered=covered)

@@ -1,4 +1,4 @@
-"""How much goes on at once: calls let in are bounded, and of these as many compute as there are slots."""
+"""Bounds how many calls and streams are admitted, how many of them compute, and how long each may take."""
 
 from __future__ import annotations
 
@@ -14,80 +14,83 @@ from lstm_explain.cancellation import Cancelled
 from lstm_explain.errors import Error
 from lstm_explain.serving.errors import Dropped, Idle, Overloaded, TooLate
 
-SECONDS_BETWEEN_LOOKS = 0.01
+POLL_SECONDS = 0.01
 SECONDS_BETWEEN_CHECKS = 0.002
 WAITING, AT_WORK = "while the request waited", "during the work"
-SECONDS_TO_BE_IDLE = 5.0  # after which a stream makes room for another
-RETRY_AFTER = 0.1  # seconds; a queue of short explanations is gone by then
+EVICTION_SECONDS = 5.0  # of idleness, after which a stream makes room for another one
+RETRY_AFTER = 0.1  # seconds, in which a queue of short explanations is worked off
 
 
 class PendingCall:
-    """Who waits for the answer, and how long: for the loop, which hears of it, to tell all that work for the call.
+    """A call whose caller waits for the answer. The event loop notes here when the caller goes away.
 
-    remaining: seconds until the deadline; None without one. request_id: for the log.
+    remaining: seconds until the deadline; None if there is none. request_id: for the log. end: the deadline
+    (time.monotonic). waited_for: whether the caller still waits.
     """
 
     def __init__(self, remaining: float | None, request_id: str = "") -> None:
         self.request_id = request_id
-        # Where there is no deadline, some versions of grpc say None and others a number of years.
+        # Without a deadline, some versions of grpc give None and others a number of years.
         self.end = None if remaining is None else time.monotonic() + min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         self.waited_for = True
 
     def leave(self) -> None:
-        """The caller has gone."""
+        """Notes that the caller has gone."""
         self.waited_for = False
 
 
 class CallDeadline:
-    """How long a caller waits. Call it between the steps of the work: raises watch.Stopped when the wait is over.
+    """The end of the time for a call. Call it between the steps of the work: raises Cancelled when the time is over.
 
-    most: seconds that the work may take once it has begun, however long its caller would wait.
+    most_seconds: that the work may take once it has begun, however late its caller's deadline is.
     """
 
-    def __init__(self, call: PendingCall, most: float | None = None) -> None:
+    def __init__(self, call: PendingCall, most_seconds: float | None = None) -> None:
         self._call, self._end = call, call.end
-        self._most, self._left, self._last = most, most, math.inf
-        self._next_look = time.monotonic() + SECONDS_BETWEEN_CHECKS
+        self._most_seconds, self._left, self._work_end = most_seconds, most_seconds, math.inf
+        self._next_check = time.monotonic() + SECONDS_BETWEEN_CHECKS
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now < self._next_look:  # most requests are over by then
+        if now < self._next_check:  # most requests are done before the first check
             return
-        self._next_look = now + SECONDS_BETWEEN_CHECKS
-        over = self.over(AT_WORK)
-        if over is not None:
-            raise Cancelled(over)
+        self._next_check = now + SECONDS_BETWEEN_CHECKS
+        error = self.over(AT_WORK)
+        if error is not None:
+            raise Cancelled(error)
 
     def begin(self) -> None:
-        """The work begins now, or goes on."""
+        """Notes that the work begins, or goes on after a pause."""
         if self._left is not None:
-            self._last = time.monotonic() + self._left
+            self._work_end = time.monotonic() + self._left
 
     def pause(self) -> None:
-        """The work has to wait for a slot, which does not count; what it has taken so far does."""
+        """Notes that the work waits for a slot. The time until the next `begin` does not count."""
         if self._left is not None:
-            self._left, self._last = self._last - time.monotonic(), math.inf
+            self._left, self._work_end = self._work_end - time.monotonic(), math.inf
 
     def extend(self, seconds: float) -> None:
-        """The work may take so much longer: what took that long is not its own fault."""
-        self._last += seconds
+        """Extends the time by what the request is not to blame for."""
+        self._work_end += seconds
 
     def over(self, when: str) -> Error | None:
-        """Why nobody waits any more, if so."""
+        """The error if the time is over or the caller has gone, else None. when: says what was going on."""
         now = time.monotonic()
         if self._end is not None and now >= self._end:
             return TooLate(f"the deadline passed {when}")
-        if now >= self._last:
-            return TooLate(f"the work took longer than this server allows (--max-request-seconds {self._most:g})")
+        if now >= self._work_end:
+            return TooLate(
+                f"the work took longer than the server allows (--max-request-seconds {self._most_seconds:g})"
+            )
         return None if self._call.waited_for else Dropped(f"the caller went away {when}")
 
     def left(self) -> float | None:
-        """Seconds until the deadline; None without one."""
+        """Seconds until the caller's deadline; None if there is none."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
 class Slots:
-    """`count` at a time, the others wait: a semaphore that costs a tenth of threading's, which is written in Python."""
+    """A semaphore that costs a tenth of threading.Semaphore, which is written in Python."""
 
     def __init__(self, count: int) -> None:
         self._free: SimpleQueue[None] = SimpleQueue()
@@ -95,7 +98,7 @@ class Slots:
             self._free.put(None)
 
     def take(self, timeout: float | None = None) -> bool:
-        """Whether one came free within so many seconds; `give_back` when done."""
+        """Whether a slot became free within `timeout` seconds. Call `give_back` afterwards."""
         try:
             self._free.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         except Empty:
@@ -107,7 +110,7 @@ class Slots:
 
 
 class ConcurrencyLimit:
-    """Lets in at most `most` at a time. As a context it refuses the others at once, and raises Overloaded."""
+    """Admits at most `most` at a time. As a context, it refuses further ones at once: raises Overloaded."""
 
     def __init__(self, most: int, what: str) -> None:
         self._slots = Slots(most)
@@ -121,7 +124,7 @@ class ConcurrencyLimit:
         self._slots.give_back()
 
     def enter(self) -> bool:
-        """Whether there is room; `leave` when done."""
+        """Whether there was room. Call `leave` afterwards."""
         return self._slots.take(0.0)
 
     def leave(self) -> None:
@@ -129,25 +132,25 @@ class ConcurrencyLimit:
 
 
 class IdleStream(Protocol):
-    """A stream that can be ended while it waits for its caller."""
+    """A stream, which can be ended while it waits for its caller."""
 
-    def waits_since(self) -> float | None:
-        """When its caller had last done its part (time.monotonic); None while something of it is at work."""
+    def idle_since(self) -> float | None:
+        """Since when it has waited for its caller (time.monotonic); None while one of its requests runs."""
 
     def end(self, error: Error) -> None:
-        """Ends it with that error."""
+        """Ends the stream with this error."""
 
 
 class StreamLimit(ConcurrencyLimit):
-    """Lets in at most `most` streams, and ends those that wait for their callers for longer than `deadline` seconds.
+    """Admits at most `most` streams, and ends those that wait for their callers for longer than `timeout` seconds.
 
-    Where there is no room for another, the one that has waited longest leaves before its time: whoever comes is refused
-    once, and let in when it tries again.
+    Where there is no room for another stream, the one that has waited longest is ended early: the new caller is refused
+    once, and admitted when it tries again.
     """
 
-    def __init__(self, most: int, deadline: float) -> None:
+    def __init__(self, most: int, timeout: float) -> None:
         super().__init__(most, "streams")
-        self.deadline = deadline
+        self.timeout = timeout
         self.open: set[IdleStream] = set()
 
     def __enter__(self) -> None:
@@ -158,45 +161,46 @@ class StreamLimit(ConcurrencyLimit):
             raise
 
     def _make_room(self) -> None:
-        latest = time.monotonic() - min(SECONDS_TO_BE_IDLE, self.deadline)
-        waiting = [(since, id(s), s) for s in self.open if (since := s.waits_since()) is not None and since < latest]
+        latest = time.monotonic() - min(EVICTION_SECONDS, self.timeout)
+        waiting = [(since, id(s), s) for s in self.open if (since := s.idle_since()) is not None and since < latest]
         if waiting:
-            min(waiting)[2].end(Idle("the stream was idle, and other callers waited for a place"))
+            min(waiting)[2].end(Idle("the stream was idle, and another caller needed its place"))
 
 
 class StreamPermits:
-    """The places of a ConcurrencyLimit that streams may take, half of them, so that other calls are let in too.
+    """Lets the requests of streams take up to half of the places of a ConcurrencyLimit; the rest is for other calls.
 
-    A request of a stream waits for its place: a server with much to do reads streams more slowly.
+    A request of a stream waits for its place, so that a busy server reads its streams more slowly.
     """
 
     def __init__(self, limit: ConcurrencyLimit, most: int) -> None:
         self._limit = limit
         self._own = asyncio.Semaphore(max(1, most // 2))
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """Waits for a place."""
         await self._own.acquire()
         try:
             while not self._limit.enter():
-                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+                await asyncio.sleep(POLL_SECONDS)
         except BaseException:
             self._own.release()
             raise
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._limit.leave()
         self._own.release()
 
 
 @dataclass(frozen=True)
 class Admission:
-    """What all services share: how many unary calls and streams are let in.
+    """The limits that all services share.
 
-    places: of requests in streams. window: requests of one stream that are read ahead of their answers.
+    calls: of unary calls. streams: of open streams. permits: of requests in streams. window: how many requests of one
+    stream are read ahead of their answers.
     """
 
     calls: ConcurrencyLimit
     streams: StreamLimit
-    places: StreamPermits
+    permits: StreamPermits
     window: int

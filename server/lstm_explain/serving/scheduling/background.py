@@ -1,4 +1,4 @@
-"""Threads beside asyncio's loop, for what would hold it up."""
+"""Runs work that would block the event loop in background threads."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class _Raised:
-    """Stands for the result of work that failed."""
+    """The result of work that raised an error."""
 
     error: Exception
 
 
 class BackgroundThreads:
-    """At most `count` threads; what comes when all are busy waits."""
+    """At most `count` threads; further work waits until one is free."""
 
     def __init__(self, count: int) -> None:
         self._threads = ThreadPoolExecutor(count, "background")
 
     async def do(self, work: Callable[[], Result], call: PendingCall) -> Result:
-        """What `work` returns or raises, done in a thread with this task's context.
+        """Runs `work` in a thread with this task's context; returns or raises what it does.
 
-        A caller who leaves meanwhile is told to `call`, where the work looks, and is waited for no less: so whoever
-        counts what goes on counts threads that are still at it.
+        If the task is cancelled, `call` learns that its caller has gone, and the task still waits for the work to end:
+        so limits of concurrency count threads that still run.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, _done, work)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, _run, work)
         try:
-            done = await asyncio.shield(running)
+            result = await asyncio.shield(future)
         except asyncio.CancelledError:
             call.leave()
-            await asyncio.wait([running])
-            if not running.cancelled() and isinstance(left := running.result(), _Raised):
-                drop_tracebacks(left.error)
+            await asyncio.wait([future])
+            if not future.cancelled() and isinstance(late := future.result(), _Raised):
+                drop_tracebacks(late.error)
             raise
         finally:
-            del running
-        if isinstance(done, _Raised):
-            raise done.error
-        return done
+            del future
+        if isinstance(result, _Raised):
+            raise result.error
+        return result
 
     def shut_down(self) -> None:
-        """What has not begun never does."""
+        """Cancels work that has not begun, and waits for the rest."""
         self._threads.shutdown(cancel_futures=True)
 
 
-def _done(work: Callable[[], Any]) -> Any:
-    """What `work` returns, or _Raised: a future would keep a traceback, and with it this call's arrays, in a cycle."""
+def _run(work: Callable[[], Any]) -> Any:
+    """What `work` returns, or _Raised: a future would keep the traceback, and the call's arrays, in a cycle."""
     try:
         return work()
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Time that work spends on compiling kernels is not held against its request.
+"""Exempts the time that is spent on compiling kernels from the time limit of a request.
 
-A kernel is compiled where it is first used, if no cache has it: once, for a minute where the processors are busy, and
-without a place at which the compiler could be stopped. The request that happens to be the first has not asked for much.
+A kernel that no cache holds is compiled when it is first used. On busy processors that takes a minute, and the compiler
+cannot be interrupted. It is not the fault of the request that happens to be the first.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from lstm_explain.cancellation import CancelScope, current_scope
 
 
 class _Listener(event.Listener):  # type: ignore[misc]
-    """Of Numba's lock, which is also waited for where another thread compiles. It is taken again within itself."""
+    """Listens to Numba's compiler lock, which is reentrant; a thread also waits for it while another one compiles."""
 
     def __init__(self) -> None:
-        self._of = threading.local()
+        self._local = threading.local()
 
     def on_start(self, event: object) -> None:
-        depth = self._of.depth = getattr(self._of, "depth", 0) + 1
+        depth = self._local.depth = getattr(self._local, "depth", 0) + 1
         if depth == 1:
-            self._of.watch, self._of.began = current_scope(), time.monotonic()
-            if self._of.watch is not None:
-                self._of.watch.compiling = True
+            self._local.scope, self._local.start = current_scope(), time.monotonic()
+            if self._local.scope is not None:
+                self._local.scope.compiling = True
 
     def on_end(self, event: object) -> None:
-        depth = self._of.depth = getattr(self._of, "depth", 1) - 1
-        watch: CancelScope | None = getattr(self._of, "watch", None)
-        if depth == 0 and watch is not None:
-            self._of.watch = None
-            watch.compiled(time.monotonic() - self._of.began)
-            watch.compiling, watch.stopped = False, None
+        depth = self._local.depth = getattr(self._local, "depth", 1) - 1
+        scope: CancelScope | None = getattr(self._local, "scope", None)
+        if depth == 0 and scope is not None:
+            self._local.scope = None
+            scope.compiled(time.monotonic() - self._local.start)
+            scope.compiling, scope.stopped = False, None
 
 
 _listener = _Listener()
 
 
 @functools.cache
-def follow() -> None:
-    """From now on every CancelScope hears of it."""
+def listen() -> None:
+    """Makes every CancelScope learn when its thread compiles."""
     event.register("numba:compiler_lock", _listener)

@@ -1,8 +1,8 @@
-"""Gives memory back to the system after requests that took much of it, and after many small ones.
+"""Returns free memory to the operating system, after heavy requests and after bursts of small ones.
 
-Kernels, ONNX Runtime and the C library each keep what was freed, for the next request of the kind. None of them gives
-it back by itself, so after one large request a server would hold its memory until it ends. The same is true of a burst
-of small ones, of calls that are reset or of connections, which the C library alone keeps memory of.
+Kernels, ONNX Runtime and the C library each keep freed memory for the next request of the kind. None of them returns it
+by itself, so after one heavy request a server would hold its memory until it ends. So it would after a burst of small
+requests, reset calls or connections, whose memory only the C library keeps.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ import time
 from lstm_explain.graph.session import shrink_arena
 from lstm_explain.kernels import buffer_pool
 
-HEAVY = 1 << 24  # estimated bytes; what smaller requests leave behind is little
+HEAVY = 1 << 24  # estimated bytes; smaller requests leave little behind
 SECONDS_BETWEEN_ROUNDS = 2.0
-IDLE = 0.1  # seconds of processor time in a round, up to which there is time to look after small things
-BURST = 0.1  # seconds of processor time that may have left something behind
-ROUNDS = 2  # after a heavy request: its answer may still be on its way during the first
+IDLE = 0.1  # seconds of processor time in a round; with less, the process counts as idle
+BURST = 0.1  # seconds of processor time since the last trim; with less, there is nothing to trim
+ROUNDS = 2  # to trim after a heavy request: in the first one, its answer may still be on its way
 
 
 class Housekeeping:
-    """Call `give_back` every so often."""
+    """Call `release` every SECONDS_BETWEEN_ROUNDS."""
 
     def __init__(self) -> None:
         self._rounds, self._collect = 0, False
-        self._looked = self._trimmed = 0.0  # in seconds of processor time
+        self._checked = self._trimmed = 0.0  # seconds of processor time at the last check, and at the last trim
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's
 
-    def much_was_used(self) -> None:
-        """A heavy request is over."""
+    def after_heavy_request(self) -> None:
+        """Call it when a heavy request is done."""
         self._rounds = ROUNDS
 
-    def model_has_left(self) -> None:
-        """A model is not served any more; requests at work may still hold it."""
+    def after_unload(self) -> None:
+        """Call it when a model is no longer served; running requests may still hold it."""
         self._rounds, self._collect = ROUNDS, True
 
-    def give_back(self) -> None:
-        """Gives back what is free, if a heavy request was at work lately, or much was done and now nothing is."""
+    def release(self) -> None:
+        """Returns free memory, if a heavy request ended lately, or if the process is idle after a burst."""
         now = time.process_time()
-        idle, self._looked = now - self._looked < IDLE, now
+        idle, self._checked = now - self._checked < IDLE, now
         if self._rounds:
             self._rounds -= 1
             if self._collect:
-                gc.collect()  # a model's parts refer to each other
+                gc.collect()  # a model's parts form reference cycles
                 self._collect = self._rounds > 0
             buffer_pool.give_back()
             shrink_arena()

@@ -1,9 +1,9 @@
-"""One thread that ends what nobody waits for, where the work does not look by itself.
+"""Interrupts cancelled work that does not notice its cancellation by itself, and ends the process if it goes on.
 
-Between its steps the engine asks whether it is to go on. Within one, ONNX Runtime looks at a flag between two nodes,
-and between two iterations of a loop: this thread sets it. A call that looks at nothing (a kernel over a huge array, a
-tokenizer) cannot be ended from within the process. Where one goes on for long after it was told to stop, the process
-ends, so that another one can take its place.
+The engine checks for cancellation between its steps. Within a step, ONNX Runtime checks a flag between two nodes and
+between two iterations of a loop; a thread sets that flag. A call that checks nothing (a kernel over a huge array, a
+tokenizer) cannot be interrupted from within the process. If it goes on for long, the process ends, so that another one
+can replace it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from lstm_explain.cancellation import Cancelled, CancelScope, at_work
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.05
-STUCK = 75  # the exit code of a process that a call has made useless
+POLL_SECONDS = 0.05
+STUCK = 75  # the exit code of a process that ended because of a call that cannot be interrupted
 
 
-def leave() -> None:
-    """Ends the process at once: the thread that is stuck would not let it end in the usual way."""
+def end_process() -> None:
+    """Ends the process at once. A normal exit would wait for the stuck thread."""
     logging.shutdown()
     os._exit(STUCK)
 
 
 class Watchdog:
-    """Looks at everything that is `cancel_scope`, in a thread of its own.
+    """Checks every active CancelScope, in a thread of its own.
 
-    patience: seconds that work may go on after it was told to stop; then `give_up` is called.
+    stuck_seconds: for which cancelled work may go on; then `give_up` is called.
     """
 
-    def __init__(self, deadline: float, give_up: Callable[[], None] = leave) -> None:
-        self._patience = deadline
+    def __init__(self, stuck_seconds: float, give_up: Callable[[], None] = end_process) -> None:
+        self._stuck_seconds = stuck_seconds
         self._give_up = give_up
         self._ended = threading.Event()
 
@@ -45,30 +45,30 @@ class Watchdog:
     def stop(self) -> None:
         self._ended.set()
 
-    def look(self) -> None:
-        """Tells what is to stop so; gives up on what does not."""
-        for watch in list(at_work.values()):
-            if watch.compiling:
-                continue  # it cannot be stopped, and ends
+    def check(self) -> None:
+        """Interrupts cancelled work, and gives up on work that has not stopped in time."""
+        for scope in list(at_work.values()):
+            if scope.compiling:
+                continue  # it cannot be interrupted, and ends by itself
             try:
-                watch.check()
-            except Cancelled as stopped:
-                watch.interrupt(stopped)
-                if time.monotonic() - watch.stopped_at > self._patience and id(watch) in at_work:
-                    self._give_up_on(watch)
+                scope.check()
+            except Cancelled as cancelled:
+                scope.interrupt(cancelled)
+                if time.monotonic() - scope.stopped_at > self._stuck_seconds and id(scope) in at_work:
+                    self._give_up_on(scope)
 
-    def _give_up_on(self, watch: CancelScope) -> None:
+    def _give_up_on(self, scope: CancelScope) -> None:
         log.critical(
-            "%s has not stopped within %g seconds (--stuck-seconds) after it was told to (%s): this process ends",
-            watch.about() or "a request",
-            self._patience,
-            watch.stopped,
+            "%s has not stopped within %g seconds (--stuck-seconds) after its cancellation (%s): this process ends",
+            scope.about() or "a request",
+            self._stuck_seconds,
+            scope.stopped,
         )
         self._give_up()
 
     def _run(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+        while not self._ended.wait(POLL_SECONDS):
             try:
-                self.look()
-            except Exception:  # a watchdog that died would watch no more
+                self.check()
+            except Exception:  # the thread must go on
                 log.exception("the watchdog failed")

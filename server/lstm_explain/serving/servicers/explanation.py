@@ -41,7 +41,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
         with self._admission.streams:
             admission, work = self._admission, partial(self._item, call=call, span=tracing.current())
             async with aclosing(
-                stream.answers(requests, work, admission.window, places=admission.places, streams=admission.streams)
+                stream.answers(requests, work, admission.window, permits=admission.permits, streams=admission.streams)
             ) as answers:
                 async for answer in answers:
                     yield answer

@@ -21,7 +21,7 @@ from lstm_explain.serving.models.snapshot import Ready
 from lstm_explain.serving.observability import tracing
 from lstm_explain.serving.observability.tracing import Span
 from lstm_explain.serving.scheduling.admission import Admission, PendingCall
-from lstm_explain.serving.wire import numbers_or_none
+from lstm_explain.serving.wire import describe_or_failed
 from lstm_explain.serving.wire.inference import (
     from_inference_answer,
     from_prediction,
@@ -63,7 +63,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelReady(self, request: pb.ModelReadyRequest, call: PendingCall) -> pb.ModelReadyResponse:  # noqa: N802
         try:
-            self._repository.with_news(request.name, request.version).ready(request.name, request.version)
+            self._repository.snapshot_with(request.name, request.version).ready(request.name, request.version)
         except (NotFound, NotReady):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
@@ -74,7 +74,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerMetadataResponse(name=NAME, version=_version(), extensions=EXTENSIONS)
 
     def ModelMetadata(self, request: pb.ModelMetadataRequest, call: PendingCall) -> pb.ModelMetadataResponse:  # noqa: N802
-        snapshot = self._repository.with_news(request.name, request.version)
+        snapshot = self._repository.snapshot_with(request.name, request.version)
         card = snapshot.ready(request.name, request.version).card
         return to_model_metadata(card, snapshot.models[card.name].values())
 
@@ -88,7 +88,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         with self._admission.streams:
             admission, work = self._admission, partial(self._item, call=call, span=tracing.current())
             coming = stream.answers(
-                requests, work, admission.window, in_order=True, places=admission.places, streams=admission.streams
+                requests, work, admission.window, in_order=True, permits=admission.permits, streams=admission.streams
             )
             async with aclosing(coming) as answers:
                 async for answer in answers:
@@ -104,7 +104,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def RepositoryIndex(self, request: pb.RepositoryIndexRequest, call: PendingCall) -> pb.RepositoryIndexResponse:  # noqa: N802
         entries = [e for e in self._repository.snapshot if isinstance(e, Ready) or not request.ready]
-        return pb.RepositoryIndexResponse(models=[numbers_or_none(to_index, entry) for entry in entries])
+        return pb.RepositoryIndexResponse(models=[describe_or_failed(to_index, entry) for entry in entries])
 
     def RepositoryModelLoad(  # noqa: N802
         self, request: pb.RepositoryModelLoadRequest, call: PendingCall

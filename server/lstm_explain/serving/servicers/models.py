@@ -10,7 +10,7 @@ from lstm_explain.serving.models.imports import Imports
 from lstm_explain.serving.models.manager import ModelManager
 from lstm_explain.serving.scheduling.admission import CallDeadline, PendingCall
 from lstm_explain.serving.scheduling.background import BackgroundThreads
-from lstm_explain.serving.wire import numbers_or_none, to_detail, to_parts, to_summary, to_upload
+from lstm_explain.serving.wire import describe_or_failed, to_detail, to_parts, to_summary, to_upload
 from lstm_explain_proto.lstm_explain.v1 import model_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import model_pb2_grpc
 
@@ -30,11 +30,13 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self._beside = background
 
     def ListModels(self, request: pb.ListModelsRequest, call: PendingCall) -> pb.ListModelsResponse:  # noqa: N802
-        return pb.ListModelsResponse(models=[numbers_or_none(to_summary, entry) for entry in self._repository.snapshot])
+        return pb.ListModelsResponse(
+            models=[describe_or_failed(to_summary, entry) for entry in self._repository.snapshot]
+        )
 
     def GetModel(self, request: pb.GetModelRequest, call: PendingCall) -> pb.GetModelResponse:  # noqa: N802
-        entry = self._repository.with_news(request.name, request.version).entry(request.name, request.version)
-        return pb.GetModelResponse(model=numbers_or_none(to_detail, entry))
+        entry = self._repository.snapshot_with(request.name, request.version).entry(request.name, request.version)
+        return pb.GetModelResponse(model=describe_or_failed(to_detail, entry))
 
     async def ImportModel(  # noqa: N802
         self, requests: AsyncIterator[pb.ImportModelRequest], call: PendingCall

@@ -1,1 +1,1 @@
-"""Models are tried in a process of their own before they are served."""
+"""Tries every model in a process of its own, with limits, before a server process loads it."""

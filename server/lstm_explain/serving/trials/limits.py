@@ -1,4 +1,4 @@
-"""What the trial of a model may take, and what became of it. Imports next to nothing."""
+"""The limits of a model's trial, and its result. Imports next to nothing, since the trial process imports it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from lstm_explain.memory_budget import available_memory
 
 MIB, GIB = 1 << 20, 1 << 30
-MOST_BASE, SHARE = GIB, 8  # of memory, for a small model: this much, or less where there is little
-MOST_SHARE = 0.75  # of memory, for any model
-# For each byte of its files: loaded, a model takes five (see MEMORY_PER_BYTE), and twice that while it is prepared.
+# The default memory for a small model: this share of the available memory, at most MAX_BASE_MEMORY.
+BASE_MEMORY_DIVISOR, MAX_BASE_MEMORY = 8, GIB
+MAX_MEMORY_SHARE = 0.75  # of the available memory, for a model of any size
+# Per byte of its files: a loaded model takes five (see served_model.MEMORY_PER_BYTE), and twice that while it loads.
 MEMORY_PER_BYTE = 10
 CPU_SECONDS_PER_GIB, WALL_SECONDS_PER_GIB = 180.0, 600.0
-SLOW_SECONDS, SLOW_SECONDS_PER_GIB = 6.0, 72.0  # of processor time: then others no longer wait for a trial
+SLOW_SECONDS, SLOW_SECONDS_PER_GIB = 6.0, 72.0
 
 
 @dataclass(frozen=True)
 class TrialLimits:
-    """Of one trial: bytes of memory beside what the process takes anyway, seconds of processor time, and seconds.
+    """The limits of one trial.
 
-    slow: seconds of processor time after which others no longer wait for it.
+    memory: bytes in addition to what the trial process takes by itself. cpu: seconds of processor time. wall: elapsed
+    seconds. slow: seconds of processor time after which other models no longer wait for this trial.
     """
 
     memory: int
@@ -27,9 +29,9 @@ class TrialLimits:
     wall: float
     slow: float = SLOW_SECONDS
 
-    def of_size(self, size: int) -> TrialLimits:
-        """For a model whose files have so many bytes."""
-        most = max(self.memory, int(available_memory() * MOST_SHARE))
+    def for_size(self, size: int) -> TrialLimits:
+        """The limits for a model whose files have `size` bytes."""
+        most = max(self.memory, int(available_memory() * MAX_MEMORY_SHARE))
         gib = size / GIB
         return TrialLimits(
             min(self.memory + MEMORY_PER_BYTE * size, most),
@@ -40,14 +42,30 @@ class TrialLimits:
 
 
 def default_memory() -> int:
-    """What the trial of a small model may take where nothing else is said."""
-    return min(MOST_BASE, available_memory() // SHARE)
+    """The memory limit for a small model where no setting gives one, in bytes."""
+    return min(MAX_BASE_MEMORY, available_memory() // BASE_MEMORY_DIVISOR)
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """passed, or the reason why not. of_trial: whether the trial was ended, rather than the model refused."""
+    """Whether the model passed, and the reason if it did not.
+
+    ended: the trial was ended, by a limit or a crash; otherwise the model itself was refused.
+    """
 
     passed: bool
     reason: str = ""
-    of_trial: bool = False
+    ended: bool = False
+
+
+def ended_result(reason: str) -> TrialResult:
+    """The result of a trial that did not run to its end."""
+    return TrialResult(False, f"the trial of the model was ended: {reason}", ended=True)
+
+
+def over_memory(limit: int) -> str:
+    return f"it took more than {limit // MIB} MiB of memory (--trial-memory)"
+
+
+def over_cpu_time(limit: float) -> str:
+    return f"it took more than {limit:g} seconds of processor time (--trial-cpu-seconds)"

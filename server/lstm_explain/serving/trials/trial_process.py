@@ -1,22 +1,19 @@
-"""The process in which models are tried before a server takes them in.
+"""The process in which models are tried before a server loads them.
 
-It imports the engine once, and forks for every model. The fork loads the model as a server would, explains and predicts
-something made up, encodes a few texts, and says how that went; a model that crashes, never ends, or asks for too much
-ends nothing but its own fork. Here itself nothing foreign is ever read: no ONNX Runtime session, and no second thread,
-which a fork would not survive.
+It imports the engine once and forks for every model. The fork loads the model as a server would, explains and predicts
+made-up inputs, encodes a few texts, and reports the result (forked_trial.py). A model that crashes, never ends, or asks
+for too much ends nothing but its own fork. The process itself never reads a model and starts neither an ONNX Runtime
+session nor a second thread, which a fork would not survive.
 
-Lines of JSON come in on stdin ({"id": …, the fields of Task} or {"cancel": id}) and go out on stdout ({"id": …, "slow":
-true} or {"id": …, "verdict": …}). It leaves when stdin ends, or when nothing has come for a while.
+It reads lines of JSON from stdin, {"id": …, the fields of TrialTask} or {"cancel": id}, and writes lines to stdout,
+{"id": …, "slow": true} or {"id": …, "result": …}. It ends when stdin ends, or when it has been idle for a while.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
-import math
 import os
-import resource
 import selectors
 import signal
 import time
@@ -24,146 +21,128 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from lstm_explain.serving.trials.limits import MIB, TrialResult
+from lstm_explain.serving.procfs import processor_seconds, resident_bytes
+from lstm_explain.serving.trials.forked_trial import (
+    COMPILED,
+    COMPILES,
+    MAX_COMPILE_SECONDS,
+    TrialTask,
+    run_trial,
+)
+from lstm_explain.serving.trials.limits import MIB, TrialResult, ended_result, over_cpu_time, over_memory
 
 IDLE_SECONDS = 20.0
-SECONDS_BETWEEN_LOOKS = 0.1
-COMPILES, COMPILED = b"compiles", b"compiled "
-MOST_COMPILING = 600  # seconds without a pause
-MOST_SECONDS = 100_000  # of processor time: the hard limit
-MOST_SLOW = 2  # trials that go on for long, beside the others
-MOST_WRITTEN = 64 * MIB  # bytes of one file: compiled kernels are kept
-SLOW_WALL = 5  # times as many seconds as of processor time: others want the processors, too
-NICE = 15  # of a slow trial
-BEYOND_MEMORY = 64 * MIB
-DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
-FIRST_TO_GO = "1000"  # oom_score_adj
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
-ENGINE = (
-    "lstm_explain.repository.served_model",
-    "numba.core.event",
-    "numpy.ma",
-    "tokenizers",
-)  # what a fork needs at once
-TEXTS = (
-    "the film is not bad",
-    "It's 12.5% of £3,000; see https://example.org/?q=1 (or not)!",
-    "été naïve 北京 🙂 \u0301\u200d",
-    "a" * 48 + "!",
-    "aA1 " * 64,
-    "!?.,;:" * 32,
-    " \t" * 32 + ".",
-)
-
-
-@dataclass(frozen=True)
-class TrialTask:
-    """A version to try: where it lies, as in catalogue.layout.Source, and the bounds of its trial."""
-
-    name: str
-    version: int
-    model_file: str
-    config_file: str
-    folder: str
-    memory: int
-    cpu: float
-    wall: float
-    slow: float
+POLL_SECONDS = 0.1
+MAX_SLOW_TRIALS = 2  # at a time, in addition to those that are not slow
+SLOW_WALL_FACTOR = 5  # a trial is slow after so many times its `slow` seconds have elapsed: processors are shared
+SLOW_NICENESS = 15
+MEMORY_TOLERANCE = 64 * MIB  # bytes of resident memory above the limit; the kernel enforces the limit itself
+PRELOADED = ("lstm_explain.repository.served_model", "numba.core.event", "numpy.ma", "tokenizers")  # every fork uses
 
 
 @dataclass
 class RunningTrial:
-    """One fork at work. resident: pages that it shares with this process. told: what it has said so far.
+    """One fork at work.
 
-    Our own kernels are compiled when they are first needed and nothing is in their cache, which takes many times what a
-    trial does and is not the model's fault. compiling: since when it does, if so. spared: seconds that this took
-    altogether; spared_cpu: of processor time.
+    shared: bytes of resident memory that it shares with this process. buffer: the last line that it wrote, still
+    incomplete. report: its result, as JSON. ended_for: why this process ended it. compiling: since when it compiles
+    kernels. compile_seconds, compile_cpu: elapsed and processor seconds that compilation has taken.
     """
 
     number: int
     task: TrialTask
     pid: int
     pipe: int
-    resident: int
-    began: float = field(default_factory=time.monotonic)
-    told: bytes = b""
-    verdict: bytes = b""
+    shared: int
+    start: float = field(default_factory=time.monotonic)
+    buffer: bytes = b""
+    report: bytes = b""
     slow: bool = False
     ended_for: str = ""
     compiling: float | None = None
-    spared: float = 0.0
-    spared_cpu: float = 0.0
+    compile_seconds: float = 0.0
+    compile_cpu: float = 0.0
 
-    def hear(self, came: bytes) -> None:
-        """What the fork says: that it begins to compile, that it is done after so much processor time, its verdict."""
-        *lines, self.told = (self.told + came).split(b"\n")
+    def receive(self, data: bytes) -> None:
+        """Takes in what the fork writes: when it begins and ends to compile, and its result."""
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
         now = time.monotonic()
         for line in lines:
             if line == COMPILES:
                 self.compiling = now
             elif line.startswith(COMPILED):
-                self.spared += now - (self.compiling or now)
-                self.spared_cpu += float(line.removeprefix(COMPILED))
+                self.compile_seconds += now - (self.compiling or now)
+                self.compile_cpu += float(line.removeprefix(COMPILED))
                 self.compiling = None
             else:
-                self.verdict = line
+                self.report = line
 
     @property
-    def may_compile(self) -> bool:
-        """Whether it does, and its time does not count yet."""
-        return self.compiling is not None and time.monotonic() - self.compiling < MOST_COMPILING
+    def exempt(self) -> bool:
+        """Whether it compiles, so that its time does not count."""
+        return self.compiling is not None and time.monotonic() - self.compiling < MAX_COMPILE_SECONDS
+
+    def result(self, status: int) -> TrialResult:
+        """The result of a fork that has ended with this wait status."""
+        if self.ended_for:
+            return ended_result(self.ended_for)
+        if self.report:
+            return TrialResult(**json.loads(self.report))
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+            return ended_result(over_cpu_time(self.task.cpu))
+        if os.WIFSIGNALED(status):
+            name = signal.Signals(os.WTERMSIG(status)).name
+            return ended_result(f"reading or running it crashed the process ({name})")
+        return ended_result(f"the process ended with exit code {os.waitstatus_to_exitcode(status)}")
 
 
 class TrialProcess:
-    """most: trials at a time, beside slow ones."""
+    """Runs at most `most` trials at a time, in addition to slow ones."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._selector = selectors.DefaultSelector()
         self._selector.register(0, selectors.EVENT_READ)
-        self._coming = b""
+        self._buffer = b""
         self._waiting: deque[tuple[int, TrialTask]] = deque()
         self._trials: dict[int, RunningTrial] = {}  # by pipe
 
     def run(self) -> None:
-        """Until nothing more comes."""
-        last = time.monotonic()
+        """Returns when stdin ends or the process has been idle for IDLE_SECONDS."""
+        last_busy = time.monotonic()
         while True:
-            ready = self._selector.select(SECONDS_BETWEEN_LOOKS if self._trials else IDLE_SECONDS)
+            ready = self._selector.select(POLL_SECONDS if self._trials else IDLE_SECONDS)
             for key, _ in ready:
                 if key.fd == 0:
-                    if not self._read():
+                    if not self._read_tasks():
                         return
                 else:
-                    self._hear(self._trials[key.fd])
+                    self._read_report(self._trials[key.fd])
             if self._trials or self._waiting or ready:
-                last = time.monotonic()
-            elif time.monotonic() - last >= IDLE_SECONDS:
+                last_busy = time.monotonic()
+            elif time.monotonic() - last_busy >= IDLE_SECONDS:
                 return
-            self._look()
+            self._enforce_limits()
             while self._waiting and sum(not trial.slow for trial in self._trials.values()) < self._most:
                 self._begin(*self._waiting.popleft())
 
-    def end(self) -> None:
-        """Leaves nothing behind."""
+    def kill_all(self) -> None:
         for trial in self._trials.values():
             _kill(trial.pid)
 
-    def _read(self) -> bool:
+    def _read_tasks(self) -> bool:
         """Whether more may come."""
-        came = os.read(0, 1 << 16)
-        *lines, self._coming = (self._coming + came).split(b"\n")
+        data = os.read(0, 1 << 16)
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
-            said = json.loads(line)
-            if "cancel" in said:
-                self._cancel(said["cancel"])
+            message = json.loads(line)
+            if "cancel" in message:
+                self._cancel(message["cancel"])
             else:
-                self._waiting.append((said.pop("id"), TrialTask(**said)))
-        return bool(came)
+                self._waiting.append((message.pop("id"), TrialTask(**message)))
+        return bool(data)
 
     def _cancel(self, number: int) -> None:
         self._waiting = deque(item for item in self._waiting if item[0] != number)
@@ -172,223 +151,86 @@ class TrialProcess:
                 self._end(trial, "nobody waits for it any more")
 
     def _begin(self, number: int, task: TrialTask) -> None:
-        ours, theirs = os.pipe()
+        reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _child(task, theirs)
-        os.close(theirs)
-        self._selector.register(ours, selectors.EVENT_READ)
-        self._trials[ours] = RunningTrial(number, task, pid, ours, _resident(os.getpid()))
+            run_trial(task, writing)
+        os.close(writing)
+        self._selector.register(reading, selectors.EVENT_READ)
+        self._trials[reading] = RunningTrial(number, task, pid, reading, resident_bytes(os.getpid()))
 
-    def _hear(self, trial: RunningTrial) -> None:
-        came = os.read(trial.pipe, 1 << 16)
-        if came:
-            trial.hear(came)
+    def _read_report(self, trial: RunningTrial) -> None:
+        data = os.read(trial.pipe, 1 << 16)
+        if data:
+            trial.receive(data)
             return
         self._selector.unregister(trial.pipe)
         os.close(trial.pipe)
         del self._trials[trial.pipe]
-        _kill(trial.pid)  # it has nothing more to say
+        _kill(trial.pid)  # it has closed its pipe, and may still run
         _, status, _ = os.wait4(trial.pid, 0)
-        _say({"id": trial.number, "verdict": asdict(_verdict(trial, status))})
+        _send({"id": trial.number, "result": asdict(trial.result(status))})
 
-    def _look(self) -> None:
-        """Ends what takes too much, and lets slow trials make way."""
+    def _enforce_limits(self) -> None:
+        """Ends trials that exceed a limit, and marks slow ones."""
         now = time.monotonic()
         for trial in list(self._trials.values()):
-            task, seconds = trial.task, now - trial.began - trial.spared
-            used = _processor_seconds(trial.pid) - trial.spared_cpu
-            if (_resident(trial.pid) - trial.resident) * PAGE > task.memory + BEYOND_MEMORY:
-                self._end(trial, too_much_memory(task.memory))
-            elif trial.may_compile:
+            task, seconds = trial.task, now - trial.start - trial.compile_seconds
+            cpu = processor_seconds(trial.pid) - trial.compile_cpu
+            if resident_bytes(trial.pid) - trial.shared > task.memory + MEMORY_TOLERANCE:
+                self._end(trial, over_memory(task.memory))
+            elif trial.exempt:
                 continue
             elif seconds > task.wall:
                 self._end(trial, f"it did not end within {task.wall:g} seconds (--trial-seconds)")
-            elif used > task.cpu:
-                self._end(trial, _too_much_time(task))
-            elif not trial.slow and (used > task.slow or seconds > SLOW_WALL * task.slow):
-                self._slow(trial)
+            elif cpu > task.cpu:
+                self._end(trial, over_cpu_time(task.cpu))
+            elif not trial.slow and (cpu > task.slow or seconds > SLOW_WALL_FACTOR * task.slow):
+                self._mark_slow(trial)
 
-    def _slow(self, trial: RunningTrial) -> None:
+    def _mark_slow(self, trial: RunningTrial) -> None:
         trial.slow = True
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, trial.pid, NICE)
-        _say({"id": trial.number, "slow": True})
-        slow = sorted((t for t in self._trials.values() if t.slow and not t.ended_for), key=lambda t: t.began)
-        for oldest in slow[:-MOST_SLOW]:
-            self._end(oldest, f"it went on for {time.monotonic() - oldest.began:.0f} seconds, and others came after it")
+            os.setpriority(os.PRIO_PROCESS, trial.pid, SLOW_NICENESS)
+        _send({"id": trial.number, "slow": True})
+        slow = sorted((t for t in self._trials.values() if t.slow and not t.ended_for), key=lambda t: t.start)
+        for oldest in slow[:-MAX_SLOW_TRIALS]:
+            self._end(oldest, f"it went on for {time.monotonic() - oldest.start:.0f} seconds, and others came after it")
 
-    def _end(self, trial: RunningTrial, why: str) -> None:
-        trial.ended_for = trial.ended_for or why
+    def _end(self, trial: RunningTrial, reason: str) -> None:
+        trial.ended_for = trial.ended_for or reason
         _kill(trial.pid)
 
 
-def _verdict(trial: RunningTrial, status: int) -> TrialResult:
-    task = trial.task
-    if trial.ended_for:
-        why = trial.ended_for
-    elif trial.verdict:
-        return TrialResult(**json.loads(trial.verdict))
-    elif os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
-        why = _too_much_time(task)
-    elif os.WIFSIGNALED(status):
-        why = f"reading or running it crashed the process ({signal.Signals(os.WTERMSIG(status)).name})"
-    else:
-        why = f"the process ended with exit code {os.waitstatus_to_exitcode(status)}"
-    return TrialResult(False, f"the trial of the model was ended: {why}", True)
-
-
-def too_much_memory(most: int) -> str:
-    return f"it took more than {most // MIB} MiB of memory (--trial-memory)"
-
-
-def _too_much_time(task: TrialTask) -> str:
-    return f"it took more than {task.cpu:g} seconds of processor time (--trial-cpu-seconds)"
-
-
-def _say(what: dict[str, Any]) -> None:
-    line = json.dumps(what).encode() + b"\n"
+def _send(message: dict[str, Any]) -> None:
+    line = json.dumps(message).encode() + b"\n"
     while line:
         line = line[os.write(1, line) :]
 
 
 def _kill(pid: int) -> None:
-    """With whatever it has started. It stays a zombie, and its number its own, until it is waited for."""
+    """Kills a fork and whatever it has started. It stays a zombie, and its id its own, until it is waited for."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
 
 
-def _resident(pid: int) -> int:
-    """Pages; 0 if it has just ended."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
-def _processor_seconds(pid: int) -> float:
-    try:
-        numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(numbers[11]) + int(numbers[12])) / TICKS
-
-
-# --- the fork --------------------------------------------------------------------------------------------------------
-
-
-def _child(task: TrialTask, pipe: int) -> NoReturn:
-    """Tries the model, says how that went, and ends."""
-    try:
-        _confine(task, pipe)
-        _spare_compiling(task, pipe)
-        verdict = _attempt(task)
-        os.write(pipe, json.dumps(asdict(verdict)).encode() + b"\n")
-    finally:
-        os._exit(0)
-
-
-def _confine(task: TrialTask, pipe: int) -> None:
-    """Nothing of this process may outlive, disturb or exhaust the others."""
-    os.setsid()
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nothing, standard)
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, max(pipe + 1, 256))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_WRITTEN, MOST_WRITTEN))
-    _limit(resource.RLIMIT_CPU, math.ceil(task.cpu), MOST_SECONDS)
-    data = _own_data() + task.memory
-    _limit(resource.RLIMIT_DATA, data, data)
-    os.environ["LSTM_EXPLAIN_MAX_RUNTIME_BYTES"] = str(task.memory)
-
-
-def _spare_compiling(task: TrialTask, pipe: int) -> None:
-    """Processor time that Numba takes does not count."""
-    from numba.core import event
-
-    class Compiling(event.Listener):  # type: ignore[misc]
-        depth, began, spared = 0, 0.0, 0.0
-
-        def on_start(self, event: object) -> None:
-            self.depth += 1
-            if self.depth == 1:
-                self.began = time.process_time()
-                os.write(pipe, COMPILES + b"\n")
-                _limit(resource.RLIMIT_CPU, math.ceil(self.began + MOST_COMPILING), MOST_SECONDS)
-
-        def on_end(self, event: object) -> None:
-            self.depth -= 1
-            if self.depth == 0:
-                took = time.process_time() - self.began
-                self.spared += took
-                os.write(pipe, COMPILED + f"{took}\n".encode())
-                _limit(resource.RLIMIT_CPU, math.ceil(task.cpu + self.spared), MOST_SECONDS)
-
-    event.register("numba:compile", Compiling())
-
-
-def _limit(kind: int, soft: int, hard: int) -> None:
-    _, most = resource.getrlimit(kind)
-    if most != resource.RLIM_INFINITY:
-        soft, hard = min(soft, most), min(hard, most)
-    resource.setrlimit(kind, (soft, hard))
-
-
-def _own_data() -> int:
-    """Bytes of writable memory that the process has, touched or not."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _attempt(task: TrialTask) -> TrialResult:
-    from lstm_explain.cancellation import CancelScope, cancel_scope
-    from lstm_explain.errors import Error
-    from lstm_explain.graph.sandbox import skip_sandbox
-    from lstm_explain.repository.model_folder import Source
-    from lstm_explain.repository.served_model import load_served, run_once
-
-    source = Source(task.name, task.version, Path(task.model_file), Path(task.config_file), Path(task.folder))
-    watch, problem = CancelScope(lambda: None), ""
-    try:
-        with skip_sandbox(), cancel_scope(watch):
-            run_once(load_served(source), TEXTS)
-    except Error as error:
-        problem = str(error)
-    except MemoryError:
-        watch.out_of_memory = True
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-    except Exception as error:
-        problem = f"unexpected {type(error).__name__}: {error}"[:500]
-    if watch.out_of_memory:
-        return TrialResult(False, f"the trial of the model was ended: {too_much_memory(task.memory)}", True)
-    return TrialResult(not problem, problem)
-
-
 def main() -> None:
     from lstm_explain.kernels import cache
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to hear
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server to handle
     cache.use()
-    for module in ENGINE:
+    for module in PRELOADED:
         with suppress(ImportError):  # tokenizers may be missing
             import_module(module)
     gc.collect()
-    gc.freeze()  # what forks share stays shared
-    trying = TrialProcess(max(1, min(2, len(os.sched_getaffinity(0)))))
+    gc.freeze()  # keeps memory that forks share from being written to
+    process = TrialProcess(max(1, min(2, len(os.sched_getaffinity(0)))))
     try:
-        trying.run()
+        process.run()
     finally:
-        trying.end()
+        process.kill_all()
         os._exit(0)
 
 

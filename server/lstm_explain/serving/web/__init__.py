@@ -1,1 +1,1 @@
-"""The page of `lstm-explain serve --web`, and the JSON calls that it makes: a thin face over the gRPC services."""
+"""The web page of `lstm-explain serve --web`, and a gateway from its HTTP calls to the gRPC services."""

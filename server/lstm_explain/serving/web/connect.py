@@ -1,4 +1,4 @@
-"""The Connect protocol (connectrpc.com/docs/protocol), as far as calls of one message go: errors as JSON."""
+"""Writes errors as JSON, as the Connect protocol (connectrpc.com/docs/protocol) defines them for unary calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-# By the name of a gRPC status; Connect says cancelled in American English.
+# By the name of a gRPC status. Connect spells `canceled` in American English.
 HTTP_STATUS: dict[str, int] = {
     "CANCELLED": 499,
     "UNKNOWN": 500,
@@ -40,15 +40,15 @@ _DETAILS: tuple[type[Message], ...] = (
 
 
 def error(code: str, message: str, details: Iterable[Packed] = ()) -> bytes:
-    """The body of an answer that is an error. code: the name of a gRPC status."""
+    """The body of an error response. code: the name of a gRPC status."""
     body: dict[str, Any] = {"code": _SPELLED.get(code, code.lower()), "message": message}
-    if told := [_detail(packed) for packed in details]:
-        body["details"] = told
+    if described := [_detail(packed) for packed in details]:
+        body["details"] = described
     return json.dumps(body, ensure_ascii=False).encode()
 
 
 def from_status(name: str, message: str, status: bytes) -> tuple[int, bytes, Mapping[str, str]]:
-    """HTTP status, body and headers for a call that failed; status: google.rpc.Status as gRPC carries it, or empty."""
+    """HTTP status, body and headers for a failed call. status: a serialised google.rpc.Status, or empty."""
     details = status_pb2.Status.FromString(status).details
     retry = error_details_pb2.RetryInfo()
     wait = any(packed.Unpack(retry) for packed in details)
@@ -57,13 +57,13 @@ def from_status(name: str, message: str, status: bytes) -> tuple[int, bytes, Map
 
 
 def _detail(packed: Packed) -> dict[str, Any]:
-    """`value` for programs, `debug` to be read; Connect wants base64 without padding."""
-    told: dict[str, Any] = {
+    """`value` for programs, `debug` for people. Connect requires base64 without padding."""
+    detail: dict[str, Any] = {
         "type": packed.TypeName(),
         "value": base64.b64encode(packed.value).decode().rstrip("="),
     }
     for kind in _DETAILS:
         message = kind()
         if packed.Unpack(message):
-            told["debug"] = json_format.MessageToDict(message)
-    return told
+            detail["debug"] = json_format.MessageToDict(message)
+    return detail

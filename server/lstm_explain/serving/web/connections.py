@@ -1,4 +1,4 @@
-"""Connections to the page that keep others out: what arrives too slowly ends, and makes room where there is none."""
+"""Ends connections to the page whose clients are too slow, and makes room for new ones."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from lstm_explain.serving.connections import most_of_page
+from lstm_explain.serving.connections import max_page_connections
 
 
 class Connection(H11Protocol):
-    """One of uvicorn's, which knows since when it waits for its client.
+    """A connection of uvicorn's that knows since when it has waited for its client.
 
-    Beyond `most` connections the one that has waited for longest makes room for a new one: half a request costs
-    nothing to send, so whoever sends many of them must not be able to keep others out.
+    Beyond `most` connections, the one that has waited for longest is ended to make room for a new one. Half a request
+    costs nothing to send, so a client that sends many of them must not keep others out.
     """
 
-    most = most_of_page()
+    most = max_page_connections()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,9 +28,9 @@ class Connection(H11Protocol):
 
     @property
     def limit_concurrency(self) -> int | None:
-        """What uvicorn holds connections and tasks against: where connections do not reach it there is none.
+        """uvicorn's limit for connections and for tasks; None while there are fewer connections.
 
-        The task of a connection that was ended goes on for a moment, which must not keep anyone out.
+        The task of an ended connection goes on for a moment, and must not keep a new client out.
         """
         return self._limit if self._limit is not None and len(self.connections) >= self._limit else None
 
@@ -38,22 +38,22 @@ class Connection(H11Protocol):
     def limit_concurrency(self, limit: int | None) -> None:
         self._limit = limit
 
-    def waits_since(self) -> float | None:
-        """When its client had last done its part; None while it is our turn."""
+    def idle_since(self) -> float | None:
+        """Since when it has waited for its client; None while the server works on a response."""
         cycle = self.cycle
-        ours = cycle is not None and not cycle.response_complete and not cycle.more_body
-        return self._since if self._stalled or not ours else None
+        working = cycle is not None and not cycle.response_complete and not cycle.more_body
+        return self._since if self._stalled or not working else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) >= self.most:
             others = (c for c in self.connections if isinstance(c, Connection) and c is not self)
-            _end(_longest(others))
+            _end(_longest_idle(others))
 
     def handle_events(self) -> None:
         before = self.cycle
         super().handle_events()
-        if self.cycle is not before:  # the headers are there: now the body may take its time
+        if self.cycle is not before:  # the headers are complete, and the time for the body begins
             self._since = time.monotonic()
 
     def on_response_complete(self) -> None:
@@ -69,21 +69,21 @@ class Connection(H11Protocol):
         super().resume_writing()
 
 
-def end_slow(connections: Iterable[object], deadline: float) -> int:
-    """Ends those that have waited for their clients for longer than `deadline` seconds; how many there were."""
-    latest = time.monotonic() - deadline
-    late = [c for c in connections if isinstance(c, Connection) and (c.waits_since() or latest) < latest]
+def end_slow(connections: Iterable[object], timeout: float) -> int:
+    """Ends connections that have waited for their clients for longer than `timeout` seconds; returns their number."""
+    latest = time.monotonic() - timeout
+    late = [c for c in connections if isinstance(c, Connection) and (c.idle_since() or latest) < latest]
     for connection in late:
         _end(connection)
     return len(late)
 
 
-def _longest(connections: Iterable[Connection]) -> Connection | None:
-    waiting = [(since, id(c), c) for c in connections if (since := c.waits_since()) is not None]
+def _longest_idle(connections: Iterable[Connection]) -> Connection | None:
+    waiting = [(since, id(c), c) for c in connections if (since := c.idle_since()) is not None]
     return min(waiting)[2] if waiting else None
 
 
 def _end(connection: Connection | None) -> None:
     if connection is not None:
-        connection.connections.discard(connection)  # at once: whoever comes next counts them
+        connection.connections.discard(connection)  # at once: the next connection counts them
         connection.transport.abort()

@@ -1,7 +1,7 @@
-"""Calls over HTTP: a message as JSON or as protobuf in, the same call over gRPC, its answer or its error out.
+"""Translates HTTP calls to gRPC: a JSON or protobuf message in, the response or the error of the same gRPC call out.
 
-The gRPC server does all the rest, as for every other caller: who may call, limits, deadlines, metrics, the log. Here
-is only what comes before a message is one: its coding, its size.
+The gRPC server does all the rest, as for every other caller: access, limits, deadlines, metrics, the log. The gateway
+checks only what precedes a message: its encoding and its size.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 log = logging.getLogger(__name__)
 
-# What goes on to gRPC; all else that a browser sends is no business of a call.
+# The headers that are forwarded to gRPC; the others concern browsers only.
 _FORWARDED = ("authorization", REQUEST_ID, "traceparent", "tracestate")
-# Python reads JSON element by element and lets nobody else work meanwhile. Arrays are base64, one element each, so that
-# a request with more elements than this is none of ours.
-MOST_ELEMENTS = 100_000
-MOST_READ_AT_A_TIME = 2  # bodies of JSON: each takes several times its size meanwhile
-MUCH = 1 << 20  # bytes of a body whose memory is given back to the system
-# Bytes in and out.
+# Python parses JSON element by element and holds the interpreter meanwhile. An array is one element, a base64 string;
+# so clients never send more elements than this.
+MAX_ELEMENTS = 100_000
+MAX_PARSING = 2  # JSON bodies at a time: each takes several times its size while it is parsed
+HEAVY_BYTES = 1 << 20  # of a body; after larger ones, free memory is returned to the system
+# Both send and receive bytes.
 Forward = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-Coming = grpc.aio.UnaryUnaryCall[bytes, bytes]
+GrpcCall = grpc.aio.UnaryUnaryCall[bytes, bytes]
 
 
 @dataclass(frozen=True)
 class HttpCall:
-    """One that the page may make."""
+    """A call that the page may make."""
 
     service: str
     method: str
@@ -55,7 +55,7 @@ class HttpCall:
         return f"/{self.service}/{self.method}"
 
 
-# Those that change nothing, with one message each way. Models come and go over gRPC only.
+# Unary calls that change nothing. Models are imported and deleted over gRPC only.
 CALLS = (
     HttpCall("lstm_explain.v1.ModelService", "ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse),
     HttpCall("lstm_explain.v1.ModelService", "GetModel", model_pb2.GetModelRequest, model_pb2.GetModelResponse),
@@ -69,16 +69,19 @@ CALLS = (
 
 
 class _Refused(Exception):  # noqa: N818 - as the service's errors are
-    """Told to the caller. code: the name of a gRPC status; why: for the metrics; retry: whether it may come again."""
+    """An error for the caller.
 
-    def __init__(self, why: str, status: int, code: str, message: str, *, retry: bool = False) -> None:
+    reason: for the metrics. code: the name of a gRPC status. retry: whether the caller may try again.
+    """
+
+    def __init__(self, reason: str, status: int, code: str, message: str, *, retry: bool = False) -> None:
         super().__init__(message)
-        self.why, self.status, self.code = why, status, code
+        self.reason, self.status, self.code = reason, status, code
         self.headers = {"retry-after": "1"} if retry else {}
 
 
 class Gateway:
-    """channel: to our own server. most_bytes: largest body. much_was_used: called after a request with a large one."""
+    """channel: to the gRPC server of this process. most_bytes: of a body. after_heavy: called after a large request."""
 
     def __init__(
         self,
@@ -87,15 +90,15 @@ class Gateway:
         metrics: Metrics,
         most_bytes: int,
         bodies: Bodies,
-        much_was_used: Callable[[], None],
+        after_heavy: Callable[[], None],
     ) -> None:
         self._channel = channel
         self._access = access
         self._metrics = metrics
         self._most_bytes = most_bytes
         self._bodies = bodies
-        self._much_was_used = much_was_used
-        self._reading = asyncio.Semaphore(MOST_READ_AT_A_TIME)
+        self._after_heavy = after_heavy
+        self._parsing = asyncio.Semaphore(MAX_PARSING)
 
     def routes(self) -> list[Route]:
         return [Route(call.path, self._endpoint(call), methods=["POST"]) for call in CALLS]
@@ -108,14 +111,14 @@ class Gateway:
             try:
                 return await self._answer(call, forward, request, body)
             except _Refused as refused:
-                self._metrics.web_refusals.labels(refused.why).inc()
+                self._metrics.web_refusals.labels(refused.reason).inc()
                 log.info("%s refused: %s", call.method, refused)
                 return _json(connect.error(refused.code, str(refused)), refused.status, refused.headers)
             except ClientDisconnect:
                 return Response(status_code=499)
             finally:
-                if body.size > MUCH or body.gave_way:
-                    self._much_was_used()
+                if body.size > HEAVY_BYTES or body.evicted:
+                    self._after_heavy()
                 self._bodies.drop(body)
 
         return endpoint
@@ -127,41 +130,41 @@ class Gateway:
         try:
             self._access.check(call.path, metadata)
         except Error:
-            message = b""  # refused over there, as every call is; the body is not even read
+            message = b""  # the gRPC server refuses the call; the body need not be read
         else:
-            message = await self._arrived(request, body)
+            message = await self._read_body(request, body)
             if is_json:
-                async with self._reading:
-                    message = await run_in_threadpool(_message, call, message)
-        coming = forward(message, metadata=metadata, timeout=timeout)
-        if not await _outlasts(request, coming):
+                async with self._parsing:
+                    message = await run_in_threadpool(_parse_json, call, message)
+        grpc_call = forward(message, metadata=metadata, timeout=timeout)
+        if not await _client_waits(request, grpc_call):
             return Response(status_code=499)
         try:
-            answer = await coming
+            answer = await grpc_call
         except grpc.aio.AioRpcError as error:
             trailers = dict(error.trailing_metadata())
-            status, told, headers = connect.from_status(
+            status, error_body, headers = connect.from_status(
                 error.code().name, error.details() or "", bytes(trailers.get(DETAILS, b""))
             )
-            return _json(told, status, {**headers, **_own(trailers)})
-        headers = _own(dict(await coming.trailing_metadata()))
+            return _json(error_body, status, {**headers, **_request_id(trailers)})
+        headers = _request_id(dict(await grpc_call.trailing_metadata()))
         if not is_json:
             return Response(answer, media_type="application/proto", headers={**_PRIVATE, **headers})
-        return _json(await run_in_threadpool(_as_json, call, answer), 200, headers)
+        return _json(await run_in_threadpool(_to_json, call, answer), 200, headers)
 
-    async def _arrived(self, request: Request, body: Body) -> bytes:
-        """All bytes of the body. Raises _Refused."""
+    async def _read_body(self, request: Request, body: Body) -> bytes:
+        """The whole body. Raises _Refused."""
         too_large = _Refused("size", 413, "RESOURCE_EXHAUSTED", f"a request has at most {self._most_bytes} bytes")
-        if int(request.headers.get("content-length", "0")) > self._most_bytes:  # h11 has seen that it is a number
+        if int(request.headers.get("content-length", "0")) > self._most_bytes:  # h11 has checked that it is a number
             raise too_large
         try:
             whole = await self._bodies.read(body, request.stream(), self._most_bytes)
         except TooSlow:
-            told = f"the request was not there after {self._bodies.deadline:g} seconds"
-            raise _Refused("slow", 408, "DEADLINE_EXCEEDED", told) from None
+            problem = f"the request did not arrive within {self._bodies.timeout:g} seconds"
+            raise _Refused("slow", 408, "DEADLINE_EXCEEDED", problem) from None
         except TooMuch:
-            told = "the requests that are arriving hold as much as they may, try again later"
-            raise _Refused("room", 429, "RESOURCE_EXHAUSTED", told, retry=True) from None
+            problem = "the requests that are arriving take all available memory, try again later"
+            raise _Refused("room", 429, "RESOURCE_EXHAUSTED", problem, retry=True) from None
         if whole is None:
             raise too_large
         return whole
@@ -170,8 +173,8 @@ class Gateway:
 _PRIVATE = {"cache-control": "no-store"}
 
 
-async def _outlasts(request: Request, call: Coming) -> bool:
-    """Waits until the call is done; cancels it, and says False, if who asked leaves first."""
+async def _client_waits(request: Request, call: GrpcCall) -> bool:
+    """Waits until the call is done. Cancels it and returns False if the client disconnects first."""
     done = asyncio.ensure_future(_ended(call))
     gone = asyncio.ensure_future(_gone(request))
     try:
@@ -185,7 +188,7 @@ async def _outlasts(request: Request, call: Coming) -> bool:
         done.cancel()
 
 
-async def _ended(call: Coming) -> None:
+async def _ended(call: GrpcCall) -> None:
     await call.code()
 
 
@@ -195,24 +198,24 @@ async def _gone(request: Request) -> None:
 
 
 def _is_json(request: Request) -> bool:
-    """Whether the message is JSON; a form of another site can be neither that nor protobuf."""
+    """Whether the message is JSON, or else protobuf; a form of another site cannot send either. Raises _Refused."""
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise _Refused("coding", 415, "UNIMPLEMENTED", "compressed requests are not taken")
+        raise _Refused("coding", 415, "UNIMPLEMENTED", "compressed requests are not supported")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/proto"):
-        told = f"the content type is {kind!r}, wanted application/json or application/proto"
-        raise _Refused("coding", 415, "INVALID_ARGUMENT", told)
+        problem = f"the content type must be application/json or application/proto, not {kind!r}"
+        raise _Refused("coding", 415, "INVALID_ARGUMENT", problem)
     return kind == "application/json"
 
 
 def _timeout(request: Request) -> float | None:
-    """Seconds, as Connect-Timeout-Ms says."""
-    told = request.headers.get("connect-timeout-ms")
-    if told is None:
+    """The header Connect-Timeout-Ms, in seconds. Raises _Refused."""
+    value = request.headers.get("connect-timeout-ms")
+    if value is None:
         return None
-    if not (told.isascii() and told.isdigit() and len(told) <= 10):
+    if not (value.isascii() and value.isdigit() and len(value) <= 10):
         raise _Refused("coding", 400, "INVALID_ARGUMENT", "Connect-Timeout-Ms is not a number of up to ten digits")
-    return int(told) / 1000
+    return int(value) / 1000
 
 
 def _metadata(request: Request) -> tuple[tuple[str, str], ...]:
@@ -220,27 +223,27 @@ def _metadata(request: Request) -> tuple[tuple[str, str], ...]:
     return tuple((name, "".join(c if " " <= c <= "~" else "?" for c in value)) for name, value in found)
 
 
-def _message(call: HttpCall, body: bytes) -> bytes:
-    """The message as gRPC carries it. Raises _Refused."""
-    if body.count(b",") > MOST_ELEMENTS:
-        told = f"the JSON has more than {MOST_ELEMENTS} elements; arrays travel as base64 in `data`"
-        raise _Refused("json", 400, "INVALID_ARGUMENT", told)
+def _parse_json(call: HttpCall, body: bytes) -> bytes:
+    """The JSON message in protobuf's binary format. Raises _Refused."""
+    if body.count(b",") > MAX_ELEMENTS:
+        problem = f"the JSON has more than {MAX_ELEMENTS} elements; arrays are sent as base64 in `data`"
+        raise _Refused("json", 400, "INVALID_ARGUMENT", problem)
     try:
-        if not body.lstrip().startswith(b"{"):  # which would be taken for an empty one
-            raise json_format.ParseError("it is no object")
+        if not body.lstrip().startswith(b"{"):  # json_format would read it as an empty message
+            raise json_format.ParseError("it is not an object")
         return json_format.Parse(body, call.request()).SerializeToString()
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        told = f"the request is not the JSON of {call.request.DESCRIPTOR.full_name}: {error}"
-        raise _Refused("json", 400, "INVALID_ARGUMENT", told[:1500]) from None
+        problem = f"the request is not valid JSON for {call.request.DESCRIPTOR.full_name}: {error}"
+        raise _Refused("json", 400, "INVALID_ARGUMENT", problem[:1500]) from None
 
 
-def _as_json(call: HttpCall, answer: bytes) -> bytes:
+def _to_json(call: HttpCall, answer: bytes) -> bytes:
     message = call.response()
     message.ParseFromString(answer)
     return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
 
 
-def _own(trailers: dict[str, str | bytes]) -> dict[str, str]:
+def _request_id(trailers: dict[str, str | bytes]) -> dict[str, str]:
     return {REQUEST_ID: str(trailers[REQUEST_ID])} if REQUEST_ID in trailers else {}
 
 

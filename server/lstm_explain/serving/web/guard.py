@@ -1,4 +1,4 @@
-"""Who may ask: no page of another site, nobody by a name that is not ours. And what browsers are told of the page."""
+"""Refuses requests from pages of other sites and for foreign host names, and adds security headers to responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstm_explain.serving.web import connect
 
 log = logging.getLogger(__name__)
 
-# Everything comes from here and is a file: no script or style in the page itself, no frame around it.
+# Everything is a file of this server: no inline script or style, and no frame around the page.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -35,10 +35,10 @@ _READS = ("GET", "HEAD")
 
 
 class Guard:
-    """Around the whole application.
+    """Wraps the whole application.
 
-    names: by which we may be called, beside localhost and IP addresses. A page elsewhere whose name is made to point
-    here (DNS rebinding) still asks by its own name; an address can be made to point nowhere else.
+    names: host names of this server, in addition to localhost and IP addresses. A page of another site whose name is
+    made to point here (DNS rebinding) still sends its own name, while an IP address cannot be rebound.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str], metrics: Metrics) -> None:
@@ -50,32 +50,32 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
 
-        async def answered(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told = MutableHeaders(scope=message)
-                told.update(_HEADERS)
-                told.setdefault("cache-control", "no-cache")  # a new version of the page is seen at once
+                response_headers = MutableHeaders(scope=message)
+                response_headers.update(_HEADERS)
+                response_headers.setdefault("cache-control", "no-cache")  # so that a new version shows at once
             await send(message)
 
         headers = Headers(scope=scope)
         if not self._is_ours(headers.getlist("host")):
-            refusal = self._refusal("host", "this server does not go by that name; --web-hosts adds names")
-            return await refusal(scope, receive, answered)
+            refusal = self._refusal("host", "this is not a name of this server; --web-hosts adds names")
+            return await refusal(scope, receive, send_with_headers)
         if scope["method"] not in _READS:
             try:
                 from_here = _is_from_here(headers)
             except ValueError:
-                refusal = self._refusal("origin", "the Origin header is no address of a site", 400, "INVALID_ARGUMENT")
-                return await refusal(scope, receive, answered)
+                refusal = self._refusal("origin", "the Origin header is not a valid address", 400, "INVALID_ARGUMENT")
+                return await refusal(scope, receive, send_with_headers)
             if not from_here:
                 refusal = self._refusal("origin", "pages of other sites may not call this server")
-                return await refusal(scope, receive, answered)
-        await self._app(scope, receive, answered)
+                return await refusal(scope, receive, send_with_headers)
+        await self._app(scope, receive, send_with_headers)
 
-    def _refusal(self, why: str, told: str, status: int = 403, code: str = "PERMISSION_DENIED") -> Response:
-        self._metrics.web_refusals.labels(why).inc()
-        log.info("refused: %s", told)
-        return Response(connect.error(code, told), status, media_type="application/json")
+    def _refusal(self, reason: str, message: str, status: int = 403, code: str = "PERMISSION_DENIED") -> Response:
+        self._metrics.web_refusals.labels(reason).inc()
+        log.info("refused: %s", message)
+        return Response(connect.error(code, message), status, media_type="application/json")
 
     def _is_ours(self, hosts: list[str]) -> bool:
         if len(hosts) != 1:
@@ -94,9 +94,9 @@ class Guard:
 
 
 def _is_from_here(headers: Headers) -> bool:
-    """Whether our own page calls, or what is no browser. Old browsers say Origin only, programs neither.
+    """Whether the request comes from our own page or from a program. Old browsers send Origin only, programs neither.
 
-    Raises ValueError for an Origin that is no address.
+    Raises ValueError for an Origin that is not an address.
     """
     site = headers.get("sec-fetch-site")
     if site is not None and site not in ("same-origin", "none"):

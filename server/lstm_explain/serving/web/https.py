@@ -1,4 +1,4 @@
-"""The page's own side of TLS: the same files as gRPC's, read anew when they change."""
+"""TLS for the page, with the same files as gRPC, which are reloaded when they change."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from lstm_explain.serving.security.tls import TLSFiles
 log = logging.getLogger(__name__)
 
 
-class Contexts:
-    """What the files hold, as new connections get it."""
+class ReloadingContext:
+    """An SSL context, `first`, that gives new connections the current certificates."""
 
     def __init__(self, files: TLSFiles) -> None:
-        """Raises Error where the files cannot be used."""
+        """Raises Error if the files cannot be used."""
         self._files = files
         try:
             self._state = files.state()
             self._newest = self.first = _context(files)
         except (OSError, ValueError) as error:
-            raise Error("--tls-cert, --tls-key or --tls-client-ca cannot be used") from error
+            raise Error("cannot use --tls-cert, --tls-key or --tls-client-ca") from error
         self.first.sni_callback = self._choose
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-        """Asked at every handshake. Files that do not fit together, being half written, change nothing."""
+        """Called at every handshake. Files that do not belong together (they are being written) have no effect."""
         try:
             state = self._files.state()
             if state != self._state:
                 self._state = state
                 self._newest = _context(self._files)
-                log.info("certificates read anew")
+                log.info("certificates reloaded")
         except (OSError, ValueError) as error:
-            log.error("certificates changed and cannot be used, the old ones stay: %s", type(error).__name__)
+            log.error("the changed certificates cannot be used, so the old ones stay: %s", type(error).__name__)
         connection.context = self._newest
 
 
 def _context(files: TLSFiles) -> ssl.SSLContext:
-    files.read()  # an encrypted key would ask for its password at the terminal
+    files.read()  # refuses an encrypted key, for which OpenSSL would ask a password at the terminal
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
     if files.client_ca is not None:

@@ -1,10 +1,10 @@
-"""The only place that knows both the messages of the wire and the types of the engine."""
+"""Converts between protobuf messages and the types of the engine; nothing else knows both."""
 
 from lstm_explain.serving.wire.explanations import from_answer, from_explanation, probe_request, to_query
 from lstm_explain.serving.wire.fields import locate
 from lstm_explain.serving.wire.models import (
     check_described,
-    numbers_or_none,
+    describe_or_failed,
     to_detail,
     to_parts,
     to_summary,
@@ -13,10 +13,10 @@ from lstm_explain.serving.wire.models import (
 
 __all__ = [
     "check_described",
+    "describe_or_failed",
     "from_answer",
     "from_explanation",
     "locate",
-    "numbers_or_none",
     "probe_request",
     "to_detail",
     "to_parts",

@@ -1,29 +1,29 @@
-"""How many parts a message has, counted before it is parsed.
+"""Counts the fields of a serialised message before it is parsed, to refuse messages that would take long to parse.
 
-Parsing holds the interpreter, and with it the loop, for a time that goes by the number of parts and not by bytes: a
-tensor of 64 MiB is copied in hundredths of a second; 30 million empty strings in as many bytes take seconds, and
-gigabytes.
+Parsing holds the interpreter, and with it the event loop, for a time that depends on the number of fields rather than
+bytes: a tensor of 64 MiB is copied in hundredths of a second, while 30 million empty strings of the same size take
+seconds and gigabytes.
 """
 
 from __future__ import annotations
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-MOST_PARTS = 1 << 16  # of a message: fields, of messages inside it too, and numbers of packed fields
-SMALL = 1 << 18  # bytes of a message that needs no counting: whatever it holds is parsed in milliseconds
-NUMBERS = {"inference.InferTensorContents"}  # hold tensors as packed numbers, which go to arrays piece by piece
+MAX_FIELDS = 1 << 16  # of a message, nested messages and the numbers of packed fields included
+SMALL_BYTES = 1 << 18  # a message of at most so many bytes is always parsed in milliseconds
+EXEMPT = {"inference.InferTensorContents"}  # holds tensors as packed numbers, which become arrays piece by piece
 
-_BYTES_OF = {1: 8, 5: 4}  # by wire type
+_FIXED_BYTES = {1: 8, 5: 4}  # by wire type
 _VARINT, _DELIMITED, _GROUP_ENDS = 0, 2, 4
 _TEXT = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 
-def has_too_many_parts(data: bytes, kind: Descriptor, most: int = MOST_PARTS) -> bool:
-    """Whether a message of that kind has more than `most` parts, looking at no more of them than that.
+def has_too_many_fields(data: bytes, kind: Descriptor, most: int = MAX_FIELDS) -> bool:
+    """Whether a message of this type has more than `most` fields; stops counting there.
 
-    What is no message may be either: the parser refuses it soon.
+    For data that is not a message, either result is fine: the parser refuses it soon.
     """
-    if len(data) <= SMALL:
+    if len(data) <= SMALL_BYTES:
         return False
     inside: list[tuple[int, int, Descriptor | None]] = [(0, len(data), kind)]
     count = 0
@@ -43,12 +43,12 @@ def has_too_many_parts(data: bytes, kind: Descriptor, most: int = MOST_PARTS) ->
                 field = fields.get(tag >> 3)
                 if field is not None and field.message_type is not None:
                     inside.append((at, min(at + length, end), field.message_type))
-                elif field is not None and field.type not in _TEXT and _name(field) not in NUMBERS:
+                elif field is not None and field.type not in _TEXT and _name(field) not in EXEMPT:
                     count += length
                 at += length
-            elif wire in _BYTES_OF:
-                at += _BYTES_OF[wire]
-            elif wire > _GROUP_ENDS:  # there is no such type
+            elif wire in _FIXED_BYTES:
+                at += _FIXED_BYTES[wire]
+            elif wire > _GROUP_ENDS:  # no such wire type
                 break
     return count > most
 
@@ -58,7 +58,7 @@ def _name(field: FieldDescriptor) -> str:
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The number, and where it ends."""
+    """The number at this position, and the position after it."""
     value, shift = 0, 0
     while at < end and shift < 70:
         byte = data[at]

@@ -1,4 +1,4 @@
-"""Requests and answers of the explanation service."""
+"""Converts requests and responses of the explanation service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Mo
 
 
 def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainRequest:
-    """Something small that the model may take: so many words, or the engine's probe; method and target spelled out."""
+    """A small made-up request with explicit method and target; words: in each text input."""
     probe = probe_inputs(served.model.inputs, 1)
     inputs = {n: np.array(["a " * words], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
     fields: dict[str, Any] = {"inputs": _tensors(inputs)}

@@ -1,4 +1,4 @@
-"""Names of the engine's arguments as fields of the request that they came in."""
+"""Translates the names of the engine's arguments to the paths of fields in a request, for errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TARGET = {"index": "indices", "contrast": "contrast_indices"}
 
 
 def locate(field: str, request: Message) -> str:
-    """The path of the request's field, for example `inputs[0]` for the engine's `inputs.x`."""
+    """The path of the field in the request, for example `inputs[0]` for the engine's `inputs.x`."""
     if isinstance(request, grpc_service_pb2.ModelInferRequest):
         return _parameter(field, request)
     if not isinstance(request, explanation_pb2.ExplainRequest):
@@ -32,7 +32,7 @@ def locate(field: str, request: Message) -> str:
 
 
 def _parameter(field: str, request: grpc_service_pb2.ModelInferRequest) -> str:
-    """Method and target are parameters there."""
+    """The same for the Open Inference Protocol, where method and target are parameters."""
     top, _, rest = field.partition(".")
     if top == "inputs":
         return _input(rest, [tensor.name for tensor in request.inputs])
@@ -44,7 +44,7 @@ def _parameter(field: str, request: grpc_service_pb2.ModelInferRequest) -> str:
 
 
 def _input(rest: str, names: Sequence[str]) -> str:
-    """`rest` is an input's name, perhaps with `.shape` or the like behind it; a name may contain dots itself."""
+    """`rest` is the name of an input, perhaps followed by a part such as `.shape`; a name may contain dots itself."""
     for i, name in enumerate(names):
         if rest == name:
             return f"inputs[{i}]"

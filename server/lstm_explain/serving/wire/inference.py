@@ -1,17 +1,19 @@
-"""Requests and answers of the Open Inference Protocol. The parameters of a request that are ours:
+"""Converts requests and responses of the Open Inference Protocol.
 
-explain                 a method's name; without it a request is for a prediction only
+These parameters of a request ask for an explanation:
+
+explain                 the name of a method; without it, a request asks for a prediction only
 explain_target          a whole number, or text: `3`, `1,0`, `logits`, `logits:1,0`
 explain_contrast        a whole number, or text: `3`, `1,0`
 explain_batch_axis      a whole number, or `none`
 explain_pre_activation  true or false
-explain_<parameter>     a parameter of the method; as text too, for clients that cannot send a float, and for what
-                        takes more than one number: `[0, 0.5]`, `dense=gamma(0.25); first=z_box(-1, 1)`
+explain_<parameter>     a parameter of the method. It may be text too, for clients that cannot send a float, and for
+                        values of several numbers: `[0, 0.5]`, `dense=gamma(0.25); first=z_box(-1, 1)`
 
-And those of an answer that explains, both of them strings:
+These parameters of a response describe the explanation; both are strings:
 
-warnings                a JSON list of strings: why the answer should not be relied on; `[]`: it can be acted on
-explained_quantity      what `explained` is of the target's output, as in lstm_explain.v1.ExplainResponse
+warnings                a JSON list of strings with reasons not to rely on the answer; `[]` if there are none
+explained_quantity      what of the target's output is explained, as in lstm_explain.v1.ExplainResponse
 """
 
 from __future__ import annotations
@@ -49,12 +51,14 @@ _TARGET = ("target", "contrast", "batch_axis", "pre_activation")
 
 
 def wants_explanation(request: pb.ModelInferRequest) -> bool:
-    """Raises MethodError where the parameters say how to explain and not that."""
+    """Whether the request asks for an explanation. Raises MethodError for parameters without `explain`."""
     if EXPLAIN in request.parameters:
         return True
     alone = next((key for key in request.parameters if key.startswith(PREFIX)), None)
     if alone is not None:
-        raise MethodError(f"{alone} without {EXPLAIN}, which names the method", field=f"method.{_rest(alone)}")
+        raise MethodError(
+            f"{alone} needs the parameter {EXPLAIN}, which names the method", field=f"method.{_rest(alone)}"
+        )
     return False
 
 
@@ -66,8 +70,8 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Mo
         method=_method(_value(EXPLAIN, request.parameters[EXPLAIN]), values) or served.default_method,
         target=_target(values, served) or served.default_target,
     )
-    given = [name for name, array in query.inputs.items() if array.dtype == object]
-    explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in given)]
+    texts = [name for name, array in query.inputs.items() if array.dtype == object]
+    explanation = [EXPLAINED, *(RELEVANCE + name for name in served.model.inputs), *(TOKENS + name for name in texts)]
     ledger = [LEDGER + part for part in LEDGER_PARTS]
     if query.method is not None and query.method.standard_error:
         explanation += [STANDARD_ERROR + name for name in served.model.inputs]
@@ -88,15 +92,15 @@ def from_prediction(request: pb.ModelInferRequest, job: Job) -> pb.ModelInferRes
 def _response(
     request: pb.ModelInferRequest, served: ServedModel, outputs: Mapping[str, Array]
 ) -> pb.ModelInferResponse:
-    """The answer with the outputs that the request asks for, in its own form: raw or typed."""
+    """The response with the outputs that the request asks for, raw or typed as the request is."""
     response = pb.ModelInferResponse(model_name=served.name, model_version=str(served.version), id=request.id)
-    wanted = {o.name: outputs[o.name] for o in request.outputs} if request.outputs else outputs
-    add_outputs(response, wanted, raw=bool(request.raw_input_contents))
+    chosen = {o.name: outputs[o.name] for o in request.outputs} if request.outputs else outputs
+    add_outputs(response, chosen, raw=bool(request.raw_input_contents))
     return response
 
 
 def from_inference_answer(request: pb.ModelInferRequest, job: Job) -> pb.ModelInferResponse:
-    """As `from_prediction`, with the explanation. The ledger comes only where it is asked for."""
+    """As `from_prediction`, with the explanation. The ledger is included only if the request names it."""
     explanation: Explanation = job.answer
     ledger = explanation.ledger
     outputs = {
@@ -115,7 +119,7 @@ def from_inference_answer(request: pb.ModelInferRequest, job: Job) -> pb.ModelIn
 
 
 def to_model_metadata(card: Card, versions: Iterable[Entry]) -> pb.ModelMetadataResponse:
-    """What the model itself takes and gives: the outputs of an explanation are there only for who asks for one."""
+    """The inputs and outputs of the model itself, without those that only an explanation has."""
     return pb.ModelMetadataResponse(
         name=card.name,
         versions=[str(entry.version) for entry in versions if isinstance(entry, Ready)],
@@ -151,13 +155,13 @@ def _value(key: str, parameter: pb.InferParameter) -> Any:
 
 def _method(name: Any, values: Mapping[str, Any]) -> Method:
     if not isinstance(name, str):
-        raise MethodError(f"{EXPLAIN} is {name!r}, wanted a method's name", field="method")
+        raise MethodError(f"{EXPLAIN} must be the name of a method, not {name!r}", field="method")
     parameters = {key: value for key, value in values.items() if key not in _TARGET}
     return method_from_text(name, parameters)
 
 
 def _target(values: Mapping[str, Any], served: ServedModel) -> Target:
-    """The model's own target, but for what the parameters say. Raises TargetError."""
+    """The model's default target, changed by the parameters. Raises TargetError."""
     target = served.default_target
     if "target" in values:
         output, index = _position("target", values["target"], served)
@@ -178,7 +182,7 @@ def _position(name: str, value: Any, served: ServedModel) -> tuple[str | None, i
     if isinstance(value, int) and not isinstance(value, bool):
         return None, value
     if not isinstance(value, str):
-        raise TargetError(f"{PREFIX}{name} is {value!r}, wanted a whole number or text", field=f"target.{name}")
+        raise TargetError(f"{PREFIX}{name} must be a whole number or text, not {value!r}", field=f"target.{name}")
     try:
         return parse_target(value, served.model.outputs)
     except Error as error:
@@ -188,23 +192,26 @@ def _position(name: str, value: Any, served: ServedModel) -> tuple[str | None, i
 def _axis(value: Any) -> int | None:
     number = parse_value(value) if isinstance(value, str) else value
     if isinstance(number, bool) or (not isinstance(number, int) and number != "none"):
-        raise TargetError(f"explain_batch_axis is {value!r}, wanted a whole number or none", field="target.batch_axis")
+        raise TargetError(
+            f"explain_batch_axis must be a whole number or none, not {value!r}", field="target.batch_axis"
+        )
     return number if isinstance(number, int) else None
 
 
 def _flag(value: Any) -> bool:
     flag = parse_value(value) if isinstance(value, str) else value
     if not isinstance(flag, bool):
-        raise TargetError(f"explain_pre_activation is {value!r}, wanted true or false", field="target.pre_activation")
+        raise TargetError(f"explain_pre_activation must be true or false, not {value!r}", field="target.pre_activation")
     return flag
 
 
-def _check_outputs(request: pb.ModelInferRequest, there: Iterable[str]) -> None:
-    known = list(there)
+def _check_outputs(request: pb.ModelInferRequest, names: Iterable[str]) -> None:
+    """Raises InputError for an output that does not exist, or an option that is not supported."""
+    known = list(names)
     for i, output in enumerate(request.outputs):
         if output.name not in known:
-            problem = f"there is no output {output.name!r}, there are {', '.join(known)}"
+            problem = f"there is no output {output.name!r}, only {', '.join(known)}"
             raise InputError(problem, field=f"outputs[{i}].name")
         for key in ("shared_memory_region", "classification"):
             if key in output.parameters:
-                raise InputError(f"output {output.name!r}: {key} is not offered", field=f"outputs[{i}].parameters")
+                raise InputError(f"output {output.name!r}: {key} is not supported", field=f"outputs[{i}].parameters")

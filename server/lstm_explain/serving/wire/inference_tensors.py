@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol and NumPy arrays: raw bytes, or elements in the field of their type."""
+"""Converts tensors of the Open Inference Protocol, as raw bytes or as typed contents, to NumPy arrays and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lstm_explain_proto.inference import grpc_service_pb2 as pb
 Array = npt.NDArray[Any]
 
 BYTES = "BYTES"
-# By datatype: the type of its elements, and the field that holds them where they are not raw (FP16 has none).
+# By datatype: the type of its elements, and the field of its typed contents (FP16 has none).
 _NUMBERS: dict[str, tuple[np.dtype[Any], str]] = {
     "BOOL": (np.dtype("?"), "bool_contents"),
     "INT8": (np.dtype("i1"), "int_contents"),
@@ -40,17 +40,17 @@ _NUMBERS: dict[str, tuple[np.dtype[Any], str]] = {
     "FP32": (np.dtype("<f4"), "fp32_contents"),
     "FP64": (np.dtype("<f8"), "fp64_contents"),
 }
-WIDER = tuple(np.dtype(kind) for kind in ("i1", "u1", "<f4"))  # for what the protocol has no type for
+WIDER = tuple(np.dtype(kind) for kind in ("i1", "u1", "<f4"))  # candidates to replace types that the protocol lacks
 _DATATYPES = {dtype: name for name, (dtype, _) in _NUMBERS.items()}
 
-PIECE = 1 << 14  # numbers that become an array while no other thread has the interpreter: a millisecond or two
+CHUNK = 1 << 14  # numbers to convert while the interpreter is held, which takes a millisecond or two
 
 
 def to_arrays(request: pb.ModelInferRequest) -> dict[str, Array]:
     """The inputs by name; BYTES as an object array of str. Raises InputError."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
-        raise InputError(f"{len(raw)} raw contents came for {len(request.inputs)} inputs", field="raw_input_contents")
+        raise InputError(f"got {len(raw)} raw contents for {len(request.inputs)} inputs", field="raw_input_contents")
     arrays: dict[str, Array] = {}
     for i, tensor in enumerate(request.inputs):
         field = f"inputs[{i}]"
@@ -58,19 +58,19 @@ def to_arrays(request: pb.ModelInferRequest) -> dict[str, Array]:
             problem = f"{tensor.name!r} is given twice" if tensor.name else "an input has no name"
             raise InputError(problem, field=f"{field}.name")
         if "shared_memory_region" in tensor.parameters:
-            raise InputError(f"input {tensor.name!r}: shared memory is not offered", field=f"{field}.parameters")
+            raise InputError(f"input {tensor.name!r}: shared memory is not supported", field=f"{field}.parameters")
         shape = checked_shape(tensor.name, tensor.shape, field)
         if not raw:
             arrays[tensor.name] = _typed(tensor, shape, field)
         elif tensor.HasField("contents"):
-            raise InputError(f"input {tensor.name!r} has contents beside its raw contents", field=f"{field}.contents")
+            raise InputError(f"input {tensor.name!r} has both contents and raw contents", field=f"{field}.contents")
         else:
             arrays[tensor.name] = _raw(tensor, raw[i], shape, field, f"raw_input_contents[{i}]")
     return arrays
 
 
 def add_outputs(response: pb.ModelInferResponse, arrays: Mapping[str, Array], *, raw: bool) -> None:
-    """Raw, or, where every array has a field of its type, typed. Raises ModelError for what cannot be carried."""
+    """Adds the arrays as raw or as typed contents. Raises ModelError for unsupported types."""
     arrays = {name: a if datatype_of(a.dtype) else widened(a, WIDER, name) for name, a in arrays.items()}
     raw = raw or any(array.dtype == np.float16 for array in arrays.values())
     for name, array in arrays.items():
@@ -87,7 +87,7 @@ def add_outputs(response: pb.ModelInferResponse, arrays: Mapping[str, Array], *,
 def to_metadata(
     specs: Mapping[str, TensorSpec], *, sent: bool = False
 ) -> list[pb.ModelMetadataResponse.TensorMetadata]:
-    """sent: in answers, where a wider type takes the place of one that the protocol lacks; else NumPy names it."""
+    """sent: for outputs, where a wider type replaces one that the protocol lacks; else such a type has NumPy's name."""
     return [
         pb.ModelMetadataResponse.TensorMetadata(
             name=name,
@@ -99,7 +99,7 @@ def to_metadata(
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name of a type; empty where it has none."""
+    """The protocol's name of a type; empty if it has none."""
     return BYTES if dtype.kind == "O" else _DATATYPES.get(dtype.newbyteorder("<"), "")
 
 
@@ -124,25 +124,25 @@ def _raw(
 def _typed(tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[int, ...], field: str) -> Array:
     place = f"{field}.contents"
     used = [f.name for f, _ in tensor.contents.ListFields()]
-    dtype, wanted = (np.dtype(object), "bytes_contents") if tensor.datatype == BYTES else _number(tensor, field)
-    if not wanted:
-        raise InputError(f"input {tensor.name!r}: {tensor.datatype} travels as raw contents only", field=place)
-    if used not in ([], [wanted]):
-        raise InputError(f"input {tensor.name!r} of {tensor.datatype} takes {wanted}, {used[0]} came", field=place)
-    elements: Sequence[Any] = getattr(tensor.contents, wanted)
+    dtype, expected = (np.dtype(object), "bytes_contents") if tensor.datatype == BYTES else _number(tensor, field)
+    if not expected:
+        raise InputError(f"input {tensor.name!r}: {tensor.datatype} can be sent as raw contents only", field=place)
+    if used not in ([], [expected]):
+        raise InputError(f"input {tensor.name!r} of {tensor.datatype} takes {expected}, got {used[0]}", field=place)
+    elements: Sequence[Any] = getattr(tensor.contents, expected)
     if len(elements) != math.prod(shape):
-        problem = f"of shape {list(shape)} takes {math.prod(shape)} elements, {len(elements)} came"
+        problem = f"of shape {list(shape)} takes {math.prod(shape)} elements, got {len(elements)}"
         raise InputError(f"input {tensor.name!r} {problem}", field=place)
     if dtype.kind == "O":
         checked_count(shape, place)
         return _texts(elements, place).reshape(shape)
     array = np.empty(len(elements), dtype)
     bounds: np.iinfo[Any] | None = np.iinfo(dtype) if dtype.kind in "iu" else None
-    for start in range(0, len(elements), PIECE):
-        piece = elements[start : start + PIECE]
+    for start in range(0, len(elements), CHUNK):
+        piece = elements[start : start + CHUNK]
         if bounds is not None and (min(piece) < bounds.min or max(piece) > bounds.max):
-            raise InputError(f"input {tensor.name!r}: a number is beyond {tensor.datatype}", field=place)
-        array[start : start + PIECE] = piece
+            raise InputError(f"input {tensor.name!r}: a number is outside the range of {tensor.datatype}", field=place)
+        array[start : start + CHUNK] = piece
     return array.reshape(shape)
 
 
@@ -156,8 +156,9 @@ def _texts(elements: Iterable[bytes], field: str) -> Array:
 def _number(tensor: pb.ModelInferRequest.InferInputTensor, field: str) -> tuple[np.dtype[Any], str]:
     known = _NUMBERS.get(tensor.datatype)
     if known is None:
-        there = ", ".join([*_NUMBERS, BYTES])
+        known_names = ", ".join([*_NUMBERS, BYTES])
         raise InputError(
-            f"input {tensor.name!r} has the datatype {tensor.datatype!r}, there are {there}", field=f"{field}.datatype"
+            f"input {tensor.name!r} has the unknown datatype {tensor.datatype!r}; known are {known_names}",
+            field=f"{field}.datatype",
         )
     return known

@@ -1,7 +1,7 @@
-"""Methods of the wire and of the engine.
+"""Converts methods between messages and the engine.
 
-The oneof's members are named as the engine's methods and their fields as the methods' parameters, so that a new method
-needs a message and nothing here.
+The members of the oneof have the names of the engine's methods, and their fields those of the methods' parameters. So a
+new method needs a message, but no code here.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from lstm_explain.serving.wire.tensors import to_arrays, to_tensor
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
 Field = FieldDescriptor
-LONGEST_KNOWN = 64  # bytes
+MAX_CACHED_BYTES = 64
 
 
 def to_method(message: method_pb2.Method) -> Method | None:
-    """The engine's method, None if none is set. Raises MethodError, and InputError for a bad baseline."""
+    """The engine's method, or None if none is set. Raises MethodError, and InputError for an invalid baseline."""
     data = message.SerializeToString()
-    return _known(data) if len(data) <= LONGEST_KNOWN else _read(message)
+    return _read_cached(data) if len(data) <= MAX_CACHED_BYTES else _read(message)
 
 
 @functools.lru_cache(maxsize=256)
-def _known(data: bytes) -> Method | None:
-    """Few are asked for again and again."""
+def _read_cached(data: bytes) -> Method | None:
+    """Caches methods, since callers use few different ones."""
     return _read(method_pb2.Method.FromString(data))
 
 
@@ -47,20 +47,20 @@ def _read(message: method_pb2.Method) -> Method | None:
 
 
 def from_method(method: Method) -> method_pb2.Method:
-    """The message with every parameter set. Not to be changed."""
-    return _known_message(method) if method.plain else _message(method)
+    """The message with every parameter set. The caller must not change it."""
+    return _cached_message(method) if method.plain else _message(method)
 
 
 def default_method(method: Method, inputs: Iterable[str]) -> method_pb2.Method:
-    """The message for a model's default, whose baseline may be one for all `inputs` and of plain numbers."""
+    """The message for a model's default method, whose baseline may be one plain number or list for all `inputs`."""
     if isinstance(method, BaselineMethod):
-        given = by_input(method.baseline, list(inputs))
-        method = method.against({name: np.asarray(value) for name, value in given.items()})
+        baselines = by_input(method.baseline, list(inputs))
+        method = method.against({name: np.asarray(value) for name, value in baselines.items()})
     return from_method(method)
 
 
 @functools.lru_cache(maxsize=256)
-def _known_message(method: Method) -> method_pb2.Method:
+def _cached_message(method: Method) -> method_pb2.Method:
     return _message(method)
 
 
@@ -95,7 +95,7 @@ def _value(field: Field, value: Any, path: str) -> Any:
 
 
 def _read_composite(message: method_pb2.Composite) -> Composite:
-    """Rules are named and take parameters as those of the engine do."""
+    """Reads a composite. Rules have the names and parameters of the engine's."""
     rules = {key: _read_rule(key, rule) for key, rule in message.rules.items()}
     return Composite(rules, _read_rule("first", message.first) if message.HasField("first") else None)
 
@@ -123,7 +123,7 @@ def _write_rule(message: method_pb2.Rule, rule: Rule) -> None:
 
 
 def _prefix(field: Field) -> str:
-    """What the names of an enumeration's values start with, by protobuf's style: its own name."""
+    """The prefix of an enumeration's values by protobuf's style guide, which is the name of the enumeration."""
     assert field.enum_type is not None
     words = "".join(f"_{c}" if c.isupper() else c for c in field.enum_type.name).strip("_")
     return words.upper() + "_"

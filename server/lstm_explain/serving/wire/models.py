@@ -1,4 +1,4 @@
-"""Models as the model service describes them."""
+"""Converts descriptions of models and the messages of an import, for the model service."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Message = TypeVar("Message")
 log = logging.getLogger(__name__)
 
 
-def numbers_or_none(describe: Callable[[Entry], Message], entry: Entry) -> Message:
-    """What `describe` says of the entry, or that it has failed: one that cannot be described must not hide others."""
+def describe_or_failed(describe: Callable[[Entry], Message], entry: Entry) -> Message:
+    """The description of an entry. One that cannot be described is listed as failed, so that others still are."""
     try:
         return describe(entry)
     except Exception as error:
@@ -31,11 +31,11 @@ def numbers_or_none(describe: Callable[[Entry], Message], entry: Entry) -> Messa
 
 
 def check_described(entry: Entry) -> None:
-    """Raises ModelError where callers could not be told of the entry: a number beyond what its field holds, say."""
+    """Raises ModelError if the entry does not fit into a message: a number beyond its field's range, for example."""
     try:
         to_detail(entry).SerializeToString()
     except (ValueError, TypeError) as error:
-        raise ModelError(f"what the model consists of cannot be put into a message: {error}") from error
+        raise ModelError(f"the model cannot be described in a message: {error}") from error
 
 
 def to_summary(entry: Entry) -> model_pb2.ModelSummary:
@@ -53,12 +53,12 @@ def to_summary(entry: Entry) -> model_pb2.ModelSummary:
 
 
 def version_of(entry: Entry) -> str:
-    """Empty where no version of a model can be found."""
+    """The version as text; empty for a model that has none."""
     return str(entry.version) if entry.version != NO_VERSION else ""
 
 
 def to_detail(entry: Entry) -> model_pb2.ModelDetail:
-    """Of a model that is not ready, the summary only."""
+    """The full description; of a model that is not ready, the summary only."""
     if isinstance(entry, Failed | Unloaded | InTrial):
         return model_pb2.ModelDetail(summary=to_summary(entry))
     card, config = entry.card, entry.card.config
@@ -84,23 +84,23 @@ def to_detail(entry: Entry) -> model_pb2.ModelDetail:
 
 
 def to_upload(requests: Iterator[model_pb2.ImportModelRequest]) -> Upload:
-    """Takes the first message. Raises InputError if it is not the start of an import."""
+    """Reads the first message. Raises InputError if it is not the start of an import."""
     first = next(requests, None)
     if first is None or not first.HasField("start"):
-        raise InputError("the first message of an import carries its start", field="start")
+        raise InputError("the first message of an import must carry `start`", field="start")
     start = first.start
     return Upload(start.name, start.version, AnnouncedFile(MODEL, start.sha256, start.size), start.config_yaml)
 
 
 def to_parts(requests: Iterator[model_pb2.ImportModelRequest]) -> Iterator[AnnouncedFile | bytes]:
-    """Takes the other messages. Raises InputError for one that is neither a chunk nor announces a file."""
+    """Reads the other messages. Raises InputError for one that is neither a chunk nor the start of a file."""
     for request in requests:
         if request.HasField("file"):
             yield AnnouncedFile(request.file.name, request.file.sha256, request.file.size)
         elif request.HasField("chunk"):
             yield request.chunk
         else:
-            problem = "every message of an import after the first carries a chunk, or announces a file"
+            problem = "every message of an import after the first must carry `chunk` or `file`"
             raise InputError(problem, field="chunk")
 
 

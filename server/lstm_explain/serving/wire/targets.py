@@ -1,4 +1,4 @@
-"""Targets of the wire and of the engine."""
+"""Converts targets between messages and the engine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | None
 
 
 def to_target(message: explanation_pb2.Target, default: Target, outputs: Mapping[str, TensorSpec]) -> Target:
-    """The engine's target. Output and batch axis default to those of `default`; an index that is not given is the
-    largest entry's. Raises TargetError.
+    """The engine's target. Output and batch axis default to those of `default`; a missing index stands for the largest
+    entry. Raises TargetError.
     """
     output = message.output or default.output or next(iter(outputs))
     if output not in outputs:
-        raise TargetError(f"there is no output {output!r}, there are {', '.join(outputs)}", field="target.output")
+        raise TargetError(f"there is no output {output!r}, only {', '.join(outputs)}", field="target.output")
     batch_axis = message.batch_axis if message.HasField("batch_axis") else default.batch_axis
     if message.no_batch_axis:
         batch_axis = None
@@ -40,7 +40,7 @@ def to_target(message: explanation_pb2.Target, default: Target, outputs: Mapping
 
 
 def from_target(target: Target, batch: int) -> explanation_pb2.Target:
-    """The message for a target as used, with one position a sample."""
+    """The message for a target as it was used, with one position per sample."""
     message = explanation_pb2.Target(
         output=target.output or "",
         indices=_positions(target.index, batch),
@@ -55,7 +55,7 @@ def from_target(target: Target, batch: int) -> explanation_pb2.Target:
 
 
 def default_target(target: Target) -> explanation_pb2.Target:
-    """The message for a model's default, which knows no batch yet."""
+    """The message for a model's default target, which applies to any batch."""
     message = from_target(replace(target, index=None, contrast=None), 0)
     message.indices.extend(_positions(target.index, 1))
     message.contrast_indices.extend(_positions(target.contrast, 1))
@@ -63,13 +63,13 @@ def default_target(target: Target) -> explanation_pb2.Target:
 
 
 def _index(indices: Sequence[int], axes: int, field: str) -> Index:
-    """`indices` hold one position (as many as there are axes) or one a sample (a multiple of that)."""
+    """`indices` hold one position (one index per axis) or one per sample (a multiple of that). Raises TargetError."""
     if not indices:
         return None
-    if axes <= 0:  # no axes to index, or their number is not known: the engine's to judge
+    if axes <= 0:  # no axes to index, or their number is not known: the engine decides
         return tuple(indices)
     if len(indices) % axes:
-        raise TargetError(f"{len(indices)} indices came, a position in this output takes {axes}", field=field)
+        raise TargetError(f"got {len(indices)} indices, but a position in this output takes {axes}", field=field)
     if len(indices) == axes:
         return int(indices[0]) if axes == 1 else tuple(indices)
     positions = np.array(indices, np.int64)

@@ -1,4 +1,4 @@
-"""Tensors of the wire and NumPy arrays."""
+"""Converts tensors of lstm_explain.v1 to NumPy arrays and back, and holds what both protocols share for that."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ DTYPES: dict[tensor_pb2.DataType, np.dtype[Any]] = {
     tensor_pb2.DATA_TYPE_BOOL: np.dtype("?"),
 }
 _TYPES: dict[np.dtype[Any], tensor_pb2.DataType] = {dtype: number for number, dtype in DTYPES.items()}
-WIDER = tuple(np.dtype(kind) for kind in ("<i4", "<i8", "<f4", "<f8"))  # for what the wire has no type for
-_MOST_AXES = 32
-# More elements than any message can hold; NumPy refuses larger extents even where another one is 0.
-_MOST_ELEMENTS = 2**40
-_PREFIX = 4
-# Texts in one tensor: more than any limit on samples allows, and as many as are read in half a second.
-_MOST_STRINGS = 2**20
+WIDER = tuple(
+    np.dtype(kind) for kind in ("<i4", "<i8", "<f4", "<f8")
+)  # candidates to replace types that the messages lack
+_MAX_AXES = 32
+# More elements than any message can hold. NumPy refuses larger extents even where another one is 0.
+_MAX_ELEMENTS = 2**40
+_PREFIX = 4  # bytes of a length
+# Strings in one tensor: more than any limit on samples allows, and few enough to read in half a second.
+_MAX_STRINGS = 2**20
 
 
 def to_array(tensor: tensor_pb2.Tensor, field: str) -> Array:
     """The tensor as a read-only array without a copy; a STRING tensor as an object array of str.
 
-    Raises InputError with `field` and the part that is wrong (`.dtype`, `.shape`, `.data`).
+    Raises InputError with the path of the invalid field: `field` and `.dtype`, `.shape` or `.data`.
     """
     shape = checked_shape(tensor.name, tensor.shape, field)
     if tensor.dtype == tensor_pb2.DATA_TYPE_STRING:
@@ -49,19 +51,19 @@ def to_array(tensor: tensor_pb2.Tensor, field: str) -> Array:
 
 def decode_numbers(name: str, data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], field: str) -> Array:
     """Row-major, little-endian bytes as a read-only array without a copy. Raises InputError with `field`."""
-    wanted = math.prod(shape) * dtype.itemsize
-    if len(data) != wanted:
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
         raise InputError(
-            f"tensor {name!r} of {dtype.name} and shape {list(shape)} takes {wanted} bytes, {len(data)} came",
+            f"tensor {name!r} of {dtype.name} and shape {list(shape)} takes {expected} bytes, got {len(data)}",
             field=field,
         )
     if dtype == np.bool_ and data.strip(b"\x00\x01"):
-        raise InputError(f"tensor {name!r}: every byte of a BOOL tensor is 0 or 1", field=field)
+        raise InputError(f"tensor {name!r}: every byte of a BOOL tensor must be 0 or 1", field=field)
     return np.frombuffer(data, dtype).reshape(shape)
 
 
 def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Array]:
-    """Named tensors as arrays by name; `field` is the repeated field. Raises InputError, for a name given twice too."""
+    """Named tensors as arrays by name. field: the path of the repeated field. Raises InputError."""
     arrays: dict[str, Array] = {}
     for i, tensor in enumerate(tensors):
         if not tensor.name or tensor.name in arrays:
@@ -72,9 +74,9 @@ def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Arr
 
 
 def carried(dtype: np.dtype[Any], types: Iterable[np.dtype[Any]]) -> np.dtype[Any] | None:
-    """The first of `types` that holds every value of a type that a message lacks (int8, bfloat16); None without one.
+    """The first of `types` that holds every value of a type that messages lack (int8, bfloat16); None if there is none.
 
-    int64 for uint64: larger values are as rare as they are hard to carry.
+    It is int64 for uint64: larger values are rare, and no type holds them.
     """
     if dtype == np.uint64:
         return np.dtype("<i8")
@@ -82,21 +84,21 @@ def carried(dtype: np.dtype[Any], types: Iterable[np.dtype[Any]]) -> np.dtype[An
 
 
 def widened(array: Array, types: Iterable[np.dtype[Any]], name: str) -> Array:
-    """The same values in a type of `carried`. Raises ModelError where a message cannot carry them."""
+    """The same values in the type that `carried` chooses. Raises ModelError if no message can hold them."""
     dtype = carried(array.dtype, types)
     if dtype is None or (array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max):
-        raise ModelError(f"{name!r} holds {array.dtype}, which no message can carry")
+        raise ModelError(f"{name!r} holds {array.dtype}, which no message can hold")
     return array.astype(dtype)
 
 
 def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
-    """The array as a tensor, in a wider type where the wire lacks its own. Raises ModelError where that lacks, too."""
+    """The array as a tensor, in a wider type if messages lack its own. Raises ModelError if there is none."""
     return tensor_pb2.Tensor(**to_fields(array, name))
 
 
 def to_fields(array: Array, name: str = "") -> dict[str, Any]:
-    """The fields of `to_tensor`: a message inside another takes half the time where these stand for it, not copied."""
-    number = _TYPES.get(array.dtype)  # little-endian, as nearly always
+    """The fields of `to_tensor`. Building a nested message from fields takes half the time of copying one."""
+    number = _TYPES.get(array.dtype)  # little-endian, the usual case
     if number is not None:
         data = array.tobytes()
     elif array.dtype == object:
@@ -113,7 +115,7 @@ def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def to_spec(name: str, spec: TensorSpec, *, sent: bool = False) -> model_pb2.TensorSpec:
-    """sent: in answers, where a wider type takes the place of one that the wire lacks."""
+    """The description of an input or output. sent: for outputs, where a wider type replaces one that messages lack."""
     dimensions = [
         model_pb2.Dimension(symbol=extent) if isinstance(extent, str) else model_pb2.Dimension(size=extent)
         for extent in spec.shape
@@ -125,44 +127,44 @@ def to_spec(name: str, spec: TensorSpec, *, sent: bool = False) -> model_pb2.Ten
 
 
 def checked_shape(name: str, extents: Iterable[int], field: str) -> tuple[int, ...]:
-    """A shape that an array can have; `field` is the tensor. Raises InputError."""
+    """The shape, if an array can have it. field: the path of the tensor. Raises InputError."""
     shape = tuple(extents)
-    if len(shape) > _MOST_AXES:
-        raise InputError(f"tensor {name!r} has {len(shape)} axes, more than {_MOST_AXES}", field=f"{field}.shape")
-    if min(shape, default=0) < 0 or math.prod(max(extent, 1) for extent in shape) > _MOST_ELEMENTS:
+    if len(shape) > _MAX_AXES:
+        raise InputError(f"tensor {name!r} has {len(shape)} axes, more than {_MAX_AXES}", field=f"{field}.shape")
+    if min(shape, default=0) < 0 or math.prod(max(extent, 1) for extent in shape) > _MAX_ELEMENTS:
         raise InputError(f"tensor {name!r} cannot have the shape {list(shape)}", field=f"{field}.shape")
     return shape
 
 
 def checked_count(shape: tuple[int, ...], field: str) -> int:
-    """How many texts a tensor of that shape has. Raises InputError for too many."""
+    """How many strings a tensor of this shape has. Raises InputError for too many."""
     count = math.prod(shape)
-    if count > _MOST_STRINGS:
-        raise InputError(f"{count} strings in one tensor, at most {_MOST_STRINGS} are read", field=field)
+    if count > _MAX_STRINGS:
+        raise InputError(f"{count} strings in one tensor, at most {_MAX_STRINGS} are allowed", field=field)
     return count
 
 
 def encode_strings(array: Array) -> bytes:
-    """UTF-8, every element after its length in 4 little-endian bytes."""
+    """UTF-8, with the length of every string in front of it as 4 little-endian bytes."""
     encoded = [str(text).encode() for text in array.ravel().tolist()]
     return b"".join(part for text in encoded for part in (len(text).to_bytes(_PREFIX, "little"), text))
 
 
 def decode_strings(data: bytes, shape: tuple[int, ...], field: str) -> Array:
-    """What `encode_strings` wrote, as an object array of str. Raises InputError."""
+    """The inverse of `encode_strings`, as an object array of str. Raises InputError."""
     count, position = checked_count(shape, field), 0
     if count * _PREFIX > len(data):
-        raise InputError(f"{count} strings take at least {count * _PREFIX} bytes, {len(data)} came", field=field)
+        raise InputError(f"{count} strings take at least {count * _PREFIX} bytes, got {len(data)}", field=field)
     texts = np.empty(count, dtype=object)
     for i in range(count):
         end = position + _PREFIX + int.from_bytes(data[position : position + _PREFIX], "little")
         if position + _PREFIX > len(data) or end > len(data):
-            raise InputError(f"string {i} reaches past the end of the data", field=field)
+            raise InputError(f"string {i} extends past the end of the data", field=field)
         try:
             texts[i] = data[position + _PREFIX : end].decode()
         except UnicodeDecodeError as error:
             raise InputError(f"string {i} is not UTF-8: {error.reason}", field=field) from None
         position = end
     if position != len(data):
-        raise InputError(f"{len(data) - position} bytes are left after {count} strings", field=field)
+        raise InputError(f"{len(data) - position} bytes follow after {count} strings", field=field)
     return texts.reshape(shape)
