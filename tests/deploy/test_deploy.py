@@ -22,7 +22,7 @@ def server_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_settings_exist_and_are_accepted_together(overlay: str, tmp_path: Path) -> None:
+def test_config_map_settings_are_valid_together(overlay: str, tmp_path: Path) -> None:
     given = settings_of(DEPLOY / "kustomize/base/kustomization.yaml")
     if overlay == "tls":
         given |= settings_of(DEPLOY / "kustomize/tls/kustomization.yaml")
@@ -35,7 +35,7 @@ def test_settings_exist_and_are_accepted_together(overlay: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("where", ["compose", "kserve", "Dockerfile"])
-def test_flags_exist(where: str) -> None:
+def test_flags_of_the_manifests_exist(where: str) -> None:
     text = {
         "compose": lambda: " ".join(read(ROOT / "compose.yaml")["services"]["server"]["command"]),
         "kserve": lambda: " ".join(read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]["args"]),
@@ -51,7 +51,7 @@ def test_the_image_names_settings_that_exist() -> None:
     assert named - {"kernel_cpus"} <= set(Settings.model_fields)
 
 
-def test_every_selector_finds_the_pods() -> None:
+def test_every_selector_matches_the_pods() -> None:
     manifests = base()
     pod = manifests["Deployment"]["spec"]["template"]
     assert pod["metadata"]["labels"] == LABEL
@@ -96,7 +96,7 @@ def test_with_tls_the_probes_speak_it(overlay: str) -> None:
     assert kinds == {"grpc" if overlay == "base" else "exec"}
 
 
-def test_containers_can_do_little() -> None:
+def test_containers_have_few_privileges() -> None:
     runtime = read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]
     for container in (server_of(base()["Deployment"]), runtime):
         security = container["securityContext"]
@@ -111,7 +111,7 @@ def test_containers_can_do_little() -> None:
     assert all(port.startswith("127.0.0.1:") for port in compose["ports"])
 
 
-def test_what_a_server_may_take_by_default_fits_the_container() -> None:
+def test_default_memory_limits_fit_the_container() -> None:
     """Its processes at rest, as many requests at work as there may be, half as large again as they were estimated."""
     kserve = read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]
     compose = read(ROOT / "compose.yaml")["services"]["server"]
@@ -131,7 +131,7 @@ def test_what_a_server_may_take_by_default_fits_the_container() -> None:
         assert share.request > 2 * LEAST_REQUEST or slots is None
 
 
-def test_alerts_watch_metrics_that_exist_and_have_their_lines_in_the_runbook() -> None:
+def test_alerts_use_existing_metrics_and_have_a_runbook_entry() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     registry.register(ProcessMetrics(list))
@@ -151,6 +151,6 @@ def _endings(kind: str) -> tuple[str, ...]:
     return {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(kind, ("",))
 
 
-def test_the_yaml_of_the_repository_can_be_read() -> None:
+def test_all_yaml_files_parse() -> None:
     for path in (*DEPLOY.rglob("*.y*ml"), ROOT / "compose.yaml"):
         assert list(yaml.safe_load_all(path.read_text())), path

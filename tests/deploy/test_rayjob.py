@@ -10,7 +10,7 @@ from tests.deploy.manifests import DEPLOY, read
 JOB = read(DEPLOY / "ray/rayjob.yaml")["spec"]
 
 
-def test_the_entrypoint_is_a_command_of_ours() -> None:
+def test_the_entrypoint_is_a_valid_command() -> None:
     from typer.main import get_command
 
     from lstm_explain.cli import app

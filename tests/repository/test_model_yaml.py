@@ -87,7 +87,7 @@ def test_hostile_yaml_is_an_error_with_a_line(case: str) -> None:
 
 
 @pytest.mark.usefixtures("loader")
-def test_plain_values_are_what_they_look_like() -> None:
+def test_plain_values_have_the_expected_types() -> None:
     text = (
         "description: 'on 2024-02-20'\nmethod: {name: lrp, epsilon: 1.0e-3, product_rule: all}\n"
         "target: {index: 0x10, pre_activation: no}\ntime_axis: {x: 1}\nunits: {x: =}\n"

@@ -73,19 +73,19 @@ def test_a_pathological_expression_is_refused_on_loading(tmp_path: Path, express
         [{"type": "Replace", "pattern": {"Regex": "ж|я"}, "content": "x " * 100}],
     ],
 )
-def test_a_normalizer_that_multiplies_some_letter_is_refused(tmp_path: Path, steps: list[dict[str, Any]]) -> None:
+def test_a_normalizer_that_multiplies_characters_is_refused(tmp_path: Path, steps: list[dict[str, Any]]) -> None:
     """Whatever the letter is: one that no probe holds, or a word."""
     with pytest.raises(ModelError, match="may replace one character"):
         loaded(tmp_path, normalizer={"type": "Sequence", "normalizers": steps})
 
 
-def test_steps_without_number_are_refused(tmp_path: Path) -> None:
+def test_too_many_normalizers_and_pre_tokenizers_are_refused(tmp_path: Path) -> None:
     endless = {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}] * 10_000}
     with pytest.raises(ModelError, match="10001 normalizers and pre-tokenizers"):
         loaded(tmp_path, pre_tokenizer=endless)
 
 
-def test_replacements_that_do_not_meet_do_not_multiply(tmp_path: Path) -> None:
+def test_independent_replacements_do_not_multiply(tmp_path: Path) -> None:
     steps = [
         replaced("—", " -- "),
         replaced("…", " ... "),
@@ -98,12 +98,12 @@ def test_replacements_that_do_not_meet_do_not_multiply(tmp_path: Path) -> None:
     assert text.encode(texts("film …"))[0].shape == (1, 2)
 
 
-def test_letters_of_an_expression_are_tried_on_loading(tmp_path: Path) -> None:
+def test_characters_of_an_expression_are_probed_on_loading(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"tokenizer\.json: .*(retry-limit|did not end)"):
         loaded(tmp_path, pre_tokenizer=split("(ж+ж+)+я"))
 
 
-def test_a_map_of_characters_is_never_used_in_the_event_loop(tmp_path: Path) -> None:
+def test_a_precompiled_normalizer_never_runs_in_the_event_loop(tmp_path: Path) -> None:
     """What it makes of each is not known, and the interpreter's lock is given away meanwhile."""
     nothing = base64.b64encode((4096).to_bytes(4, "little") + bytes(4096)).decode()  # a trie without a leaf
     text = loaded(tmp_path, normalizer={"type": "Precompiled", "precompiled_charsmap": nothing})
@@ -130,7 +130,7 @@ def test_special_tokens_count_against_a_stride(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("direction", ["Right", "Left"])
-def test_what_truncation_cuts_off_is_not_kept(tmp_path: Path, direction: str) -> None:
+def test_truncated_tokens_are_dropped(tmp_path: Path, direction: str) -> None:
     """The beginning (or the end) stays, as ever; its overlapping copies would be `max_length` tokens for each one."""
     text = loaded(tmp_path, truncation=truncation(50, 49, direction))
     sentence = " ".join("ab"[i % 3 % 2] for i in range(500))
@@ -152,7 +152,7 @@ def test_a_post_processor_that_multiplies_tokens_is_refused(tmp_path: Path) -> N
         loaded(tmp_path, post_processor=many)
 
 
-def test_ids_beyond_the_inputs_type_are_the_callers_to_know(tmp_path: Path) -> None:
+def test_ids_beyond_the_type_of_the_input_are_an_input_error(tmp_path: Path) -> None:
     model = {**WORDS, "vocab": {**VOCABULARY, "huge": 3_000_000_000}}
     text = loaded(tmp_path, np.dtype("i4"), model=model)
     with pytest.raises(InputError, match="3000000000"):
@@ -185,7 +185,7 @@ def test_padding_does_not_multiply_a_batch(tmp_path: Path) -> None:
         text.encode(batch, Limits(elements=1_000_000))
 
 
-def test_a_text_at_work_stops_when_nobody_waits(tmp_path: Path) -> None:
+def test_tokenising_stops_when_the_caller_has_gone(tmp_path: Path) -> None:
     text, asked = loaded(tmp_path), [0]
     longest = _lengths(text)
 
@@ -200,7 +200,7 @@ def test_a_text_at_work_stops_when_nobody_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 1000, 1024, 1025, 2048, 5000, 100_000])
-def test_a_long_text_has_the_tokens_that_the_tokenizer_gives_it(length: int) -> None:
+def test_a_long_text_gets_the_tokenizers_own_tokens(length: int) -> None:
     text = load_text_input(SENTIMENT, "tokens", I64)
     sentence = ("A film-maker's dream , isn't it ? Né 3.14 ... " * (length // 40 + 1))[:length]
     ids, words = text.encode(texts(sentence), Limits(steps=100_000))
@@ -209,7 +209,7 @@ def test_a_long_text_has_the_tokens_that_the_tokenizer_gives_it(length: int) -> 
     assert words[0].tolist() == [sentence[a:b] for a, b in wanted.offsets]
 
 
-def test_a_tokenizer_that_turns_out_slow_leaves_the_event_loop(tmp_path: Path) -> None:
+def test_a_slow_tokenizer_is_moved_out_of_the_event_loop(tmp_path: Path) -> None:
     """It passed on loading: its expression takes long only behind a letter that is not tried there."""
     text = loaded(tmp_path, pre_tokenizer=split(r"q(z+)+q"))
     assert text.quick
@@ -218,7 +218,7 @@ def test_a_tokenizer_that_turns_out_slow_leaves_the_event_loop(tmp_path: Path) -
     assert not text.quick
 
 
-def test_other_threads_go_on_while_a_slow_tokenizer_works(tmp_path: Path) -> None:
+def test_other_threads_run_while_a_slow_tokenizer_works(tmp_path: Path) -> None:
     """A pattern that tries very many ways, none of the probes' and no more than the library allows at once."""
     text = loaded(tmp_path, pre_tokenizer=split("q(a|aa)+$"))
     slow = texts(" ".join(["q" + "a" * 20 + "!"] * 12))
@@ -238,7 +238,7 @@ def test_other_threads_go_on_while_a_slow_tokenizer_works(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"version": "1.0", "model": 3}'])
-def test_what_is_no_tokenizer_is_an_error_of_ours(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_tokenizer_file_is_a_model_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
     with pytest.raises(Error, match="not a tokenizer"):

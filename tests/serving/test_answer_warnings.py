@@ -55,7 +55,7 @@ def warnings_of(folder: Path, x: np.ndarray) -> list[str]:
     return list(model.explain({"x": x}, lx.LRP("half"), lx.Target(index=0)).warnings)
 
 
-def test_the_model_warns_for_one_input_and_not_for_the_other(folder: Path) -> None:
+def test_warnings_depend_on_the_input(folder: Path) -> None:
     (warning,) = warnings_of(folder, BOTH[:1])
     assert "diverges" in warning
     assert warnings_of(folder, BOTH[1:]) == []
@@ -87,13 +87,13 @@ def test_warnings_over_http(server: Running, folder: Path, row: int) -> None:
     assert answer["explainedQuantity"] == "output"
 
 
-def test_a_prediction_has_neither(channel: grpc.Channel) -> None:
+def test_a_prediction_has_no_warnings_and_no_explained_quantity(channel: grpc.Channel) -> None:
     message = infer("diverging", BOTH)
     del message.parameters["explain"]
     assert not grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(message).parameters
 
 
-def test_the_value_before_an_activation_is_called_so(channel: grpc.Channel) -> None:
+def test_the_value_before_an_activation_is_named_so(channel: grpc.Channel) -> None:
     calm = BOTH[1:]
     answer = stub(channel).Explain(asked(calm, "likely"))
     assert answer.explained_quantity == "logit"

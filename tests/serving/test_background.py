@@ -25,7 +25,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 10))
 
 
-def test_the_work_has_the_tasks_context_and_the_loop_goes_on() -> None:
+def test_work_has_the_context_of_the_task_and_does_not_block_the_loop() -> None:
     async def asked() -> None:
         WHOSE.set("ours")
         background, turns = BackgroundThreads(1), threading.Event()
@@ -43,7 +43,7 @@ def test_the_work_has_the_tasks_context_and_the_loop_goes_on() -> None:
     run(asked())
 
 
-def test_what_the_work_raises_is_raised() -> None:
+def test_errors_of_the_work_are_raised() -> None:
     def work() -> None:
         raise KeyError("x")
 
@@ -55,7 +55,7 @@ def test_what_the_work_raises_is_raised() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_work_whose_caller_leaves_is_told_and_waited_for(fails: bool) -> None:
+def test_cancelled_work_learns_of_it_and_is_waited_for(fails: bool) -> None:
     async def asked() -> None:
         call, done = PendingCall(None), threading.Event()
         troubles: list[object] = []
@@ -80,14 +80,14 @@ def test_work_whose_caller_leaves_is_told_and_waited_for(fails: bool) -> None:
     run(asked())
 
 
-def test_a_loop_keeps_the_order_of_what_it_is_told() -> None:
+def test_the_loop_keeps_the_order_of_its_callbacks() -> None:
     loop, told = Loop(), []
 
     async def ended() -> list[int]:
         return told
 
     for number in range(100):
-        loop.soon(lambda number=number: told.append(number))  # type: ignore[misc]
+        loop.call_soon(lambda number=number: told.append(number))  # type: ignore[misc]
     assert loop.run(ended()) == list(range(100))
     loop.close()
 
@@ -97,7 +97,7 @@ class Held:
 
 
 @pytest.mark.parametrize("stays", [True, False])
-def test_failed_work_keeps_nothing_even_without_a_collection(stays: bool) -> None:
+def test_failed_work_frees_its_memory_without_a_garbage_collection(stays: bool) -> None:
     """A job keeps its error, whose traceback has the frame that knows the job: a cycle, unless it is taken apart."""
     held: list[weakref.ref[Held]] = []
 

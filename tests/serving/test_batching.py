@@ -193,7 +193,7 @@ def test_sentences_of_equal_length_keep_their_own_tokens(server: Served) -> None
             assert sentence.split()[0].encode() in answer.tokens[0].data
 
 
-def test_a_bad_request_is_told_so_and_the_others_are_answered(server: Served, engine: lx.Model) -> None:
+def test_an_invalid_request_fails_alone(server: Served, engine: lx.Model) -> None:
     inputs = [sequence(1, 6, seed) for seed in range(8)]
     good = [request(inputs=[tensor("x", x)], method=OCCLUSION) for x in inputs]
     for message in good:
@@ -234,7 +234,7 @@ def test_cancelled_and_late_requests_leave_the_others_alone(server: Served, engi
     assert "Traceback" not in server.running.logged()
 
 
-def test_a_deadline_ends_no_batch_that_somebody_waits_for(tmp_path: Path) -> None:
+def test_one_deadline_does_not_end_a_batch(tmp_path: Path) -> None:
     write_version(tmp_path, "lstm", lstm(hidden=48), 1, BATCHING)
     engine = lx.load(lstm(hidden=48))
     small, large = [sequence(1, 6, s) for s in range(2)], [sequence(1, 700, s) for s in range(3)]
@@ -252,7 +252,7 @@ def test_a_deadline_ends_no_batch_that_somebody_waits_for(tmp_path: Path) -> Non
             check(call.result(), engine.explain({"x": x}, lx.Occlusion(window=2)))
 
 
-def test_items_of_streams_and_the_inference_protocol_take_part(server: Served, engine: lx.Model) -> None:
+def test_stream_items_and_inference_protocol_requests_are_batched(server: Served, engine: lx.Model) -> None:
     inputs = [sequence(1, 6, seed) for seed in range(12)]
     message = [request(inputs=[tensor("x", x)], method=OCCLUSION) for x in inputs]
     at_once(server, message)
@@ -281,7 +281,7 @@ def _inference(x: np.ndarray) -> grpc_service_pb2.ModelInferRequest:
     return message
 
 
-def test_no_request_is_lost_or_wrong_while_its_model_is_loaded_anew(folder: Path, engine: lx.Model) -> None:
+def test_every_request_is_answered_correctly_while_its_model_reloads(folder: Path, engine: lx.Model) -> None:
     inputs = [sequence(1 + s % 2, 6, s) for s in range(8)]
     wanted = [engine.explain({"x": x}, lx.Occlusion(window=2)) for x in inputs]
     with served(folder) as server, server.running.channel() as channel, ThreadPoolExecutor(9) as pool:
@@ -317,7 +317,7 @@ def test_without_the_setting_every_request_runs_alone(server: Served, engine: lx
     assert server.request_batching() == before
 
 
-def test_a_batch_holds_what_it_may(tmp_path: Path) -> None:
+def test_a_batch_respects_its_limits(tmp_path: Path) -> None:
     """Samples by the model's own limit, and memory by the server's."""
     write_version(tmp_path, "few", lstm(), 1, BATCHING + "limits: {max_batch: 2}\n")
     write_version(tmp_path, "small", lstm(), 1, BATCHING + "limits: {max_elements: 60}\n")
@@ -331,7 +331,7 @@ def test_a_batch_holds_what_it_may(tmp_path: Path) -> None:
         assert request_batching == 2 * runs
 
 
-def test_without_a_delay_those_that_wait_for_the_one_slot_go_together(tmp_path: Path, engine: lx.Model) -> None:
+def test_without_a_delay_requests_that_wait_for_a_slot_are_batched(tmp_path: Path, engine: lx.Model) -> None:
     write_version(tmp_path, "lstm", lstm(), 1, "batching: {max_batch: 16}\n")
     inputs = [sequence(1, 600, seed) for seed in range(12)]
     message = method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=1))
@@ -343,7 +343,7 @@ def test_without_a_delay_those_that_wait_for_the_one_slot_go_together(tmp_path: 
         assert server.request_batching()[0]
 
 
-def test_the_pace_of_one_product_rule_is_not_anothers() -> None:
+def test_latency_is_estimated_per_product_rule() -> None:
     """LRP-all is done in half the time: by its pace, runs of the others would be taken for short ones."""
     latency = LatencyEstimate()
     latency.record(lx.LRP(), 10, 1.0)

@@ -50,7 +50,7 @@ MASKED = [name for name in cases.names() if name.startswith("manual_bidir_flip")
 
 @pytest.mark.parametrize("method", REPLACING)
 @pytest.mark.parametrize("name", MASKED)
-def test_a_baseline_that_the_model_cannot_take_is_named(channel: grpc.Channel, name: str, method: str) -> None:
+def test_a_baseline_that_the_model_cannot_process_is_named(channel: grpc.Channel, name: str, method: str) -> None:
     """A mask of zeros, by which the model divides: the caller is told which input it is, and what to set."""
     inputs = cases.load(name).inputs
     with pytest.raises(grpc.RpcError) as raised:
@@ -88,7 +88,7 @@ COMPANY = {
 
 @pytest.mark.parametrize("method", COMPANY)
 @pytest.mark.parametrize("name", ["han/legacy", "han/dynamo", "packed_bilstm_sorted/legacy"])
-def test_a_samples_answer_is_its_own(channel: grpc.Channel, name: str, method: str) -> None:
+def test_a_samples_answer_does_not_depend_on_its_batch(channel: grpc.Channel, name: str, method: str) -> None:
     """Where a graph sorts samples, or folds words into the batch: the answer and its ledger are those of it alone."""
     inputs = cases.load(name).inputs
     whole = stub(channel).Explain(asked(name, inputs, COMPANY[method]), timeout=60)

@@ -94,7 +94,7 @@ def _relevance(channel: grpc.Channel, name: str, x: np.ndarray, *, inference: bo
     return np.frombuffer(response.raw_output_contents[index], np.float32).reshape(x.shape)
 
 
-def test_every_valid_request_is_answered_rightly(tmp_path: Path) -> None:
+def test_every_valid_request_is_answered_correctly(tmp_path: Path) -> None:
     """Over mutual TLS, a new connection every CALLS_A_CONNECTION calls."""
     models = {"steady": lstm(0), "moving": lstm(1), "reloaded": lstm(2)}
     folder, files = tmp_path / "models", Files(tmp_path)

@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_time_spent_on_compiling_does_not_count(clock: Clock) -> None:
+def test_compilation_time_does_not_count(clock: Clock) -> None:
     compile_time.listen()
     given_up: list[float] = []
     watchdog = Watchdog(0.0, lambda: given_up.append(clock.now))
@@ -55,7 +55,7 @@ def test_time_spent_on_compiling_does_not_count(clock: Clock) -> None:
     assert given_up == [clock.now]
 
 
-def test_numba_compiles_under_that_lock() -> None:
+def test_numba_compiles_under_the_compiler_lock() -> None:
     compile_time.listen()
     times: list[float] = []
     watch = CancelScope(lambda: None, compiled=times.append)

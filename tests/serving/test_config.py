@@ -36,7 +36,7 @@ INPUTS = {"x": lx.TensorSpec(np.dtype("f4"), ("batch", "time", 4))}
 OUTPUTS = {"logits": lx.TensorSpec(np.dtype("f4"), ("batch", 3))}
 
 
-def test_everything_that_it_may_say() -> None:
+def test_every_key_is_read() -> None:
     file = parse_config(FULL)
     file.check(INPUTS, OUTPUTS)
     assert file.config.default_method() == lx.LRP("half", 0.01)
@@ -44,7 +44,7 @@ def test_everything_that_it_may_say() -> None:
     assert (target.output, target.index, target.contrast, target.batch_axis) == ("logits", 2, (0,), 0)
 
 
-def test_an_empty_file_and_none_are_the_defaults(tmp_path: Path) -> None:
+def test_an_empty_or_missing_file_gives_the_defaults(tmp_path: Path) -> None:
     for file in (parse_config(""), parse_config("# nothing\n"), read_config(tmp_path / "model.yaml")):
         assert file.config.default_method() == lx.LRP()
         assert file.config.default_target("logits").batch_axis == 0
@@ -107,18 +107,18 @@ def test_errors_name_line_and_key(text: str, error: str) -> None:
         ("tokenizer: {file: a.json, input: y}\n", "model.yaml:1: tokenizer.input: the model has no 'y', only x"),
     ],
 )
-def test_errors_where_it_does_not_fit_the_model(text: str, error: str) -> None:
+def test_errors_for_keys_that_do_not_match_the_model(text: str, error: str) -> None:
     with pytest.raises(lx.ModelError) as raised:
         parse_config(text).check(INPUTS, OUTPUTS)
     assert str(raised.value) == error
 
 
-def test_a_position_along_an_axis_of_unknown_length_is_left_to_the_request() -> None:
+def test_a_position_along_an_axis_of_unknown_length_is_checked_per_request() -> None:
     outputs = {"steps": lx.TensorSpec(np.dtype("f4"), ("batch", "time", 3))}
     parse_config("target: {index: [500, 2]}\n").check(INPUTS, outputs)
 
 
-def test_bytes_that_are_no_text_have_a_line(tmp_path: Path) -> None:
+def test_an_error_for_invalid_utf8_has_a_line(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_bytes(b"description: a\n# \xff\n")
     with pytest.raises(lx.ModelError, match=r"^model.yaml:2: not UTF-8: invalid start byte$"):
         read_config(tmp_path / "model.yaml")
@@ -135,7 +135,7 @@ def test_tokenizers_that_cannot_be_used(tmp_path: Path) -> None:
     assert "input 'x' takes float32" in reasons["floats"]
 
 
-def test_loading_again_keeps_what_has_not_changed(tmp_path: Path) -> None:
+def test_unchanged_files_are_not_loaded_again(tmp_path: Path) -> None:
     write_version(tmp_path, "same", lstm(0))
     changing = write_version(tmp_path, "changing", lstm(1))
     repository = ModelManager(tmp_path)
@@ -149,7 +149,7 @@ def test_loading_again_keeps_what_has_not_changed(tmp_path: Path) -> None:
     assert "new" not in before.models
 
 
-def test_a_version_that_becomes_bad_keeps_serving(tmp_path: Path) -> None:
+def test_a_version_with_invalid_new_files_stays_in_service(tmp_path: Path) -> None:
     folder = write_version(tmp_path, "model", lstm())
     repository = ModelManager(tmp_path)
     before = repository.load()
@@ -197,7 +197,7 @@ def test_gates_reach_the_model(tmp_path: Path) -> None:
         ModelManager(tmp_path).load().ready("nobody")
 
 
-def test_files_that_would_grow_or_overflow() -> None:
+def test_files_that_expand_or_nest_too_deeply() -> None:
     bomb = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
     with pytest.raises(lx.ModelError, match=r"model.yaml:2: aliases are not allowed"):
         parse_config(bomb)
@@ -215,7 +215,7 @@ def test_a_version_may_have_its_own_configuration(tmp_path: Path) -> None:
     assert [e.card.config.description for e in snapshot] == ["all", "the second"]
 
 
-def test_a_configuration_that_is_no_file_is_named(tmp_path: Path) -> None:
+def test_a_configuration_that_is_not_a_file_is_an_error(tmp_path: Path) -> None:
     write_version(tmp_path, "m", lstm(1))
     (tmp_path / "m" / "model.yaml").mkdir()
     (tmp_path / "m" / "1" / "model.yaml").symlink_to(tmp_path / "nowhere")

@@ -59,7 +59,7 @@ def limited_to(files: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
-def test_more_connections_are_closed_at_once_and_those_that_are_there_go_on(folder: Path) -> None:
+def test_connections_beyond_the_limit_are_closed_and_open_ones_go_on(folder: Path) -> None:
     where = free_address()
     flags = ("--max-connections", "20", "--metrics-listen", where, "--web", "127.0.0.1:0")
     with serving(folder, *flags) as server, server.channel() as channel:
@@ -77,7 +77,7 @@ def test_more_connections_are_closed_at_once_and_those_that_are_there_go_on(fold
         assert server.logged().count(TOLD) == 1
 
 
-def test_a_server_with_few_files_serves_those_that_it_has_and_new_ones_afterwards(folder: Path) -> None:
+def test_a_server_with_few_file_descriptors_serves_open_and_later_connections(folder: Path) -> None:
     """400 connections for 256 descriptors: new ones hung, nothing on disk could be read, and the log filled."""
     with serving(folder, "--no-spare", before=limited_to(256)) as server, server.channel() as channel:
         assert health(channel) == health_pb2.HealthCheckResponse.SERVING
@@ -92,7 +92,7 @@ def test_a_server_with_few_files_serves_those_that_it_has_and_new_ones_afterward
         assert "File descriptor limit" not in server.logged()
 
 
-def test_a_server_takes_as_many_files_as_it_may(folder: Path) -> None:
+def test_a_server_raises_its_limit_of_open_files(folder: Path) -> None:
     def half() -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
@@ -145,7 +145,7 @@ def connected(server: Running) -> socket.socket:
     return socket.create_connection((host, int(port)))
 
 
-def test_clients_connect_anew_when_their_connection_was_idle(impatient: Running) -> None:
+def test_clients_reconnect_after_an_idle_connection_is_closed(impatient: Running) -> None:
     (worker,) = impatient.workers()
     with Client(impatient.address) as client:
         for _ in range(3):

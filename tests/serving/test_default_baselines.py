@@ -37,7 +37,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_it_is_told_and_used(channel: grpc.Channel, name: str) -> None:
+def test_a_default_baseline_is_described_and_used(channel: grpc.Channel, name: str) -> None:
     wanted = lx.load(lstm()).explain({"x": sequence()}, lx.Occlusion(baseline=WRITTEN[name][1])).relevance["x"]
     by_default = stub(channel).Explain(request(name), timeout=60)
     np.testing.assert_array_equal(array_of(by_default.relevance[0]), wanted)

@@ -44,7 +44,7 @@ def closes(response: explanation_pb2.ExplainResponse) -> None:
     assert np.all(np.abs(array_of(ledger.residual)) <= 1e-4 * np.abs(explained))
 
 
-def test_defaults_are_filled_in_and_told(channel: grpc.Channel, engine: lx.Model) -> None:
+def test_defaults_are_filled_in_and_returned(channel: grpc.Channel, engine: lx.Model) -> None:
     response = stub(channel).Explain(request())
     same(response, engine.explain({"x": sequence()}))
     closes(response)
@@ -83,7 +83,7 @@ def test_other_methods(channel: grpc.Channel, engine: lx.Model, name: str) -> No
     assert response.method.WhichOneof("method") == name
 
 
-def test_what_occlusion_lowers_and_who_plays(channel: grpc.Channel, engine: lx.Model) -> None:
+def test_occlusion_fill_and_shapley_players(channel: grpc.Channel, engine: lx.Model) -> None:
     method = method_pb2.Method(occlusion=method_pb2.Occlusion(window=2, of=method_pb2.QUANTITY_PROBABILITY))
     response = stub(channel).Explain(request(method=method))
     same(response, engine.explain({"x": sequence()}, lx.Occlusion(window=2, of="probability")))
@@ -183,7 +183,7 @@ def test_a_bare_file_is_version_1(channel: grpc.Channel) -> None:
     assert stub(channel).Explain(request("bare")).version == "1"
 
 
-def test_the_caller_s_request_id_comes_back(channel: grpc.Channel) -> None:
+def test_the_callers_request_id_is_returned(channel: grpc.Channel) -> None:
     _, call = stub(channel).Explain.with_call(request(), metadata=(("x-request-id", "mine-1"),))
     assert dict(call.trailing_metadata())["x-request-id"] == "mine-1"
     _, call = stub(channel).Explain.with_call(request(), metadata=(("x-request-id", "not fit for a log"),))

@@ -48,7 +48,7 @@ def answer(channel: grpc.Channel, name: str, export: str, rule: method_pb2.Lrp, 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("export", EXPORTS)
 @pytest.mark.parametrize("name", EXPLAINED)
-def test_relevance_is_in_proportion_or_comes_with_a_warning(
+def test_relevance_is_proportionate_or_comes_with_a_warning(
     channel: grpc.Channel, name: str, export: str, rule: str
 ) -> None:
     for row in range(2):

@@ -23,14 +23,14 @@ def test_a_server_that_serves(running: Running, service: str) -> None:
 
 
 @pytest.mark.parametrize("every", ["127.0.0.1", "0.0.0.0"])
-def test_it_asks_the_server_that_the_environment_sets_up(running: Running, every: str) -> None:
+def test_the_address_comes_from_the_environment(running: Running, every: str) -> None:
     """As HEALTHCHECK in a container, whose settings are environment variables."""
     listen = f"{every}:{running.address.rsplit(':', 1)[1]}"
     told = health(LSTM_EXPLAIN_LISTEN=listen)
     assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
 
 
-def test_what_is_not_there_is_told_in_one_line(running: Running) -> None:
+def test_a_missing_server_is_reported_in_one_line(running: Running) -> None:
     for arguments, word in (
         (("--address", running.address, "--service", "model/none"), "NOT_FOUND"),
         (("--address", "127.0.0.1:1", "--timeout", "1"), "UNAVAILABLE"),

@@ -129,7 +129,7 @@ def listed(server: Running) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_configuration_is_the_callers_fault(server: Running, folder: Path, case: str) -> None:
+def test_a_hostile_configuration_is_an_invalid_argument(server: Running, folder: Path, case: str) -> None:
     try:
         HOSTILE[case].encode()
     except UnicodeEncodeError:
@@ -141,7 +141,7 @@ def test_a_hostile_configuration_is_the_callers_fault(server: Running, folder: P
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_hostile_file_is_the_callers_fault(server: Running, folder: Path, case: str) -> None:
+def test_a_hostile_file_is_an_invalid_argument(server: Running, folder: Path, case: str) -> None:
     code, message = refused(server, FILES[case]())
     assert code == grpc.StatusCode.INVALID_ARGUMENT, message
     assert not (folder / "foreign").exists()
@@ -149,7 +149,7 @@ def test_a_hostile_file_is_the_callers_fault(server: Running, folder: Path, case
 
 
 @pytest.mark.parametrize("case", UNSENDABLE)
-def test_a_card_that_cannot_be_sent_is_the_callers_fault(server: Running, folder: Path, case: str) -> None:
+def test_a_model_that_cannot_be_described_is_an_invalid_argument(server: Running, folder: Path, case: str) -> None:
     code, message = refused(server, lstm().SerializeToString(), UNSENDABLE[case])
     assert code == grpc.StatusCode.INVALID_ARGUMENT, message
     assert "cannot be described in a message" in message or "which no message can hold" in message
@@ -157,7 +157,7 @@ def test_a_card_that_cannot_be_sent_is_the_callers_fault(server: Running, folder
     assert list(listed(server)) == ["lstm"]
 
 
-def test_names_of_a_megabyte_are_told(server: Running) -> None:
+def test_names_of_a_megabyte_are_listed(server: Running) -> None:
     model = lstm()
     for node in model.graph.node:
         node.name = node.name + "n" * 1_000_000
@@ -171,7 +171,7 @@ def test_names_of_a_megabyte_are_told(server: Running) -> None:
     assert list(listed(server)) == ["lstm"]
 
 
-def test_bad_cards_in_the_folder_do_not_hide_the_others(tmp_path: Path) -> None:
+def test_models_that_cannot_be_described_do_not_hide_the_others(tmp_path: Path) -> None:
     """As they may lie there from an older version of the server, which published them."""
     write_version(tmp_path, "lstm", lstm())
     for i, (_, text) in enumerate(sorted(HOSTILE.items())):
@@ -193,7 +193,7 @@ def test_bad_cards_in_the_folder_do_not_hide_the_others(tmp_path: Path) -> None:
             assert "unexpected" not in reason, (name, reason)
 
 
-def test_a_card_that_cannot_be_told_any_more_hides_no_other(tmp_path: Path) -> None:
+def test_an_entry_that_can_no_longer_be_described_hides_no_other(tmp_path: Path) -> None:
     folder, flag = tmp_path / "models", tmp_path / "flag"
     for name in ("bad", "lstm"):
         write_version(folder, name, lstm())

@@ -69,14 +69,14 @@ def refusal(server: Running, data: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", LYING)
-def test_a_lying_operand_is_no_import(server: Running, name: str) -> None:
+def test_an_import_with_a_mismatched_operand_is_refused(server: Running, name: str) -> None:
     before = server.workers()
     assert f"{name.split('-')[1]} has shape" in refusal(server, LYING[name].SerializeToString())
     assert alive(server, before)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_lying_operands_in_the_folder(tmp_path: Path, workers: str) -> None:
+def test_mismatched_operands_in_the_folder_fail_to_load(tmp_path: Path, workers: str) -> None:
     """At the start, and found while polling."""
     names = sorted(LYING)
     write_version(tmp_path, "good", lstm())
@@ -141,7 +141,7 @@ def test_the_smallest_integer_over_minus_one_in_a_request(server: Running, dtype
     ],
     ids=["nodes", "constants", "one name"],
 )
-def test_what_would_take_ages_is_refused_at_once(server: Running, build: object, told: str) -> None:
+def test_models_that_would_take_minutes_to_read_are_refused_at_once(server: Running, build: object, told: str) -> None:
     """Quadratic work over as many would take minutes: longer than the trial may."""
     data = build().SerializeToString()
     assert told in refusal(server, data)

@@ -56,7 +56,7 @@ def test_an_idle_stream_ends_and_says_why(folder: Path, service: str) -> None:
     assert told.detail(error_details_pb2.ErrorInfo).reason == "STREAM_IDLE"
 
 
-def test_a_stream_with_something_to_do_is_not_idle(folder: Path) -> None:
+def test_a_stream_with_running_requests_is_not_idle(folder: Path) -> None:
     """Each request comes before a second is over, all of them take three."""
     with serving(folder, "--stream-patience", "1") as server, server.channel() as channel:
 
@@ -92,7 +92,7 @@ def _answered(channel: grpc.Channel) -> bool:
         return False
 
 
-def test_a_caller_that_takes_no_answers_loses_its_stream(folder: Path) -> None:
+def test_a_stream_whose_caller_does_not_read_ends(folder: Path) -> None:
     with serving(folder, "--max-streams", "1", "--stream-patience", "1") as server:
         fixed = [("grpc.http2.bdp_probe", 0)]
         x = tensor("x", sequence(8, 8000))

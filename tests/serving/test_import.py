@@ -105,7 +105,7 @@ def test_an_imported_model_answers_and_survives_a_restart(client: Client, folder
     assert not (folder / "mine").exists()
 
 
-async def test_awaited(server: Running, client: Client) -> None:
+async def test_import_with_the_asynchronous_client(server: Running, client: Client) -> None:
     async with AsyncClient(server.address) as awaited:
         detail = await awaited.import_model("awaited", content(5), version="7")
         assert detail.version == "7"
@@ -122,7 +122,7 @@ def in_parts(folder: Path) -> tuple[Path, Path]:
     return folder / "model.onnx", folder / "model.onnx.data"
 
 
-def test_weights_that_are_kept_apart(client: Client, folder: Path, tmp_path: Path) -> None:
+def test_weights_in_a_separate_file(client: Client, folder: Path, tmp_path: Path) -> None:
     model, weights = in_parts(tmp_path)
     client.import_model("apart", model, files=[weights])
     np.testing.assert_array_equal(relevance(client, "apart"), wanted(content(7)))
@@ -150,7 +150,7 @@ async def test_a_model_with_its_tokenizer(server: Running, client: Client, folde
     client.delete_model("said")
 
 
-def test_a_version_that_is_there(client: Client) -> None:
+def test_an_existing_version_is_refused(client: Client) -> None:
     with pytest.raises(AlreadyExists):
         client.import_model("base", content(1), version="1")
     with pytest.raises(AlreadyExists):
@@ -158,7 +158,7 @@ def test_a_version_that_is_there(client: Client) -> None:
     np.testing.assert_array_equal(relevance(client, "base"), wanted(content(0)))
 
 
-def test_beside_a_bare_file(client: Client, folder: Path) -> None:
+def test_a_new_version_of_a_bare_file(client: Client, folder: Path) -> None:
     assert client.import_model("bare", content(6)).version == "2"
     np.testing.assert_array_equal(relevance(client, "bare"), wanted(content(6)))
     client.delete_model("bare", "2")
@@ -168,12 +168,12 @@ def test_beside_a_bare_file(client: Client, folder: Path) -> None:
     assert not (folder / "bare.onnx").exists()
 
 
-def test_the_model_s_configuration_counts_where_a_version_has_none(client: Client) -> None:
+def test_a_version_without_configuration_uses_its_models(client: Client) -> None:
     assert client.import_model("base", content(2)).description == "the first"
     client.delete_model("base", "2")
 
 
-def test_a_model_that_only_lrp_cannot_explain_is_taken(client: Client) -> None:
+def test_a_model_that_only_lrp_cannot_explain_is_accepted(client: Client) -> None:
     detail = client.import_model("no-rule", without_rule().SerializeToString())
     assert not detail.lrp_supported
     client.delete_model("no-rule")
@@ -249,7 +249,7 @@ def outside() -> list[model_pb2.ImportModelRequest]:
 
 
 @pytest.mark.parametrize("case", [*BAD, "external data"])
-def test_what_is_refused(server: Running, folder: Path, case: str) -> None:
+def test_invalid_imports_are_refused(server: Running, folder: Path, case: str) -> None:
     messages, field, part = (outside(), "chunk", "secret.bin") if case == "external data" else BAD[case]
     before = sorted(str(p) for p in folder.rglob("*"))
     with server.channel() as channel, pytest.raises(grpc.RpcError) as raised:
@@ -262,7 +262,7 @@ def test_what_is_refused(server: Running, folder: Path, case: str) -> None:
     assert sorted(str(p) for p in folder.rglob("*")) == before
 
 
-def test_bytes_that_are_no_message(server: Running) -> None:
+def test_invalid_protobuf_is_refused(server: Running) -> None:
     with server.channel() as channel:
         call = channel.stream_unary("/lstm_explain.v1.ModelService/ImportModel")
         with pytest.raises(grpc.RpcError) as raised:
@@ -283,14 +283,14 @@ def test_bytes_that_are_no_message(server: Running) -> None:
         ("base/1", ""),
     ],
 )
-def test_what_is_not_there_is_not_deleted(client: Client, folder: Path, name: str, version: str) -> None:
+def test_deleting_a_missing_version_is_not_found(client: Client, folder: Path, name: str, version: str) -> None:
     before = sorted(folder.rglob("*"))
     with pytest.raises(ModelNotFound):
         client.delete_model(name, version)
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_caller_that_leaves_leaves_nothing(server: Running, folder: Path) -> None:
+def test_an_import_that_is_cancelled_leaves_nothing_behind(server: Running, folder: Path) -> None:
     data = content(1, hidden=64)
 
     def slowly() -> Iterator[model_pb2.ImportModelRequest]:
@@ -307,7 +307,7 @@ def test_a_caller_that_leaves_leaves_nothing(server: Running, folder: Path) -> N
     assert not (folder / "left").exists()
 
 
-def test_a_caller_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
+def test_an_import_without_messages_times_out(tmp_path: Path) -> None:
     data = content(1)
 
     def silent() -> Iterator[model_pb2.ImportModelRequest]:
@@ -335,7 +335,7 @@ def test_two_imports_of_one_name_at_once(server: Running, client: Client) -> Non
     client.delete_model("twins")
 
 
-def test_off_unless_allowed(folder: Path) -> None:
+def test_imports_are_off_by_default(folder: Path) -> None:
     with serving(folder) as server, Client(server.address) as client:
         for call in (lambda: client.import_model("x", GOOD), lambda: client.delete_model("base")):
             with pytest.raises(Unimplemented):
@@ -343,7 +343,7 @@ def test_off_unless_allowed(folder: Path) -> None:
         assert "base" in {m.name for m in client.models()}
 
 
-def test_a_server_that_may_not_write_says_so(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
     write_version(tmp_path, "a", lstm(0))
     (tmp_path / ".staging").write_text("in the way")
     problem = "cannot import models, since their folder cannot be written to"

@@ -79,7 +79,7 @@ def test_the_index_of_the_repository(client) -> None:
 
 
 @pytest.mark.parametrize("call", ["get_model_config", "get_inference_statistics"])
-def test_what_is_not_offered_says_so(client, call: str) -> None:
+def test_unsupported_calls_are_unimplemented(client, call: str) -> None:
     with pytest.raises(utils.InferenceServerException) as raised:
         getattr(client, call)("lstm")
     assert raised.value.status() == "StatusCode.UNIMPLEMENTED"
@@ -167,12 +167,12 @@ def test_wrong_parameters(client, case: str) -> None:
     assert client.infer("lstm", given(sequence())).as_numpy("logits") is not None
 
 
-def test_parameters_of_others_are_left_alone(client) -> None:
+def test_parameters_without_our_prefix_are_ignored(client) -> None:
     result = client.infer("lstm", given(sequence()), parameters={"tenant": "a"}, priority=2, timeout=5, sequence_id=3)
     assert names(result) == ["logits"]
 
 
-def test_outputs_that_are_asked_for(client, engine: lx.Model) -> None:
+def test_requested_outputs_are_returned(client, engine: lx.Model) -> None:
     wanted = ["explained", "ledger:residual", "relevance:x"]
     result = client.infer(
         "lstm",

@@ -39,7 +39,7 @@ def request(model: str = "lstm", explain: str = "", **fields: Any) -> pb.ModelIn
     return message
 
 
-def test_ours_are_messages_of_the_protocol() -> None:
+def test_our_messages_are_a_subset_of_the_protocol() -> None:
     """Every field that we declare is tritonclient's: same number, type and label."""
     theirs = pytest.importorskip("tritonclient.grpc.service_pb2").DESCRIPTOR
     ours = pb.DESCRIPTOR
@@ -66,7 +66,7 @@ def test_ours_are_messages_of_the_protocol() -> None:
         assert (method.client_streaming, method.server_streaming) == (twin.client_streaming, twin.server_streaming)
 
 
-def test_typed_in_typed_out(channel: grpc.Channel, models_folder: Path) -> None:
+def test_typed_requests_get_typed_responses(channel: grpc.Channel, models_folder: Path) -> None:
     wanted = lx.load(models_folder / "lstm" / "2" / "model.onnx").explain({"x": sequence()})
     response = stub(channel).ModelInfer(request(explain="lrp", id="7"))
     assert response.id == "7"
@@ -96,7 +96,7 @@ def test_typed_in_typed_out(channel: grpc.Channel, models_folder: Path) -> None:
         ({"explain": "shapley_sampling", "explain_over": "cells"}, lx.ShapleySampling(over="cells")),
     ],
 )
-def test_parameters_of_more_than_a_number(
+def test_parameters_with_several_numbers(
     channel: grpc.Channel, models_folder: Path, parameters: dict[str, str], method: lx.Method
 ) -> None:
     wanted = lx.load(models_folder / "lstm" / "2" / "model.onnx").explain({"x": sequence()}, method)
@@ -111,7 +111,7 @@ def test_parameters_of_more_than_a_number(
         np.testing.assert_array_equal(error.contents.fp32_contents, wanted.standard_error[name].ravel())
 
 
-def test_text_typed(channel: grpc.Channel) -> None:
+def test_text_as_typed_contents(channel: grpc.Channel) -> None:
     contents = Contents(bytes_contents=[b"the plot is thin", b"not a"])
     inputs = [Tensor(name="tokens", datatype="BYTES", shape=[2], contents=contents)]
     response = stub(channel).ModelInfer(request("words", "lrp", inputs=inputs))
@@ -243,7 +243,7 @@ def test_unknown_models(channel: grpc.Channel, name: str) -> None:
         assert raised.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_half_precision_travels_raw(tmp_path: Path) -> None:
+def test_half_precision_is_sent_as_raw_contents(tmp_path: Path) -> None:
     nodes = [helper.make_node("Tanh", ["x"], ["y"], "tanh")]
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT16, ["batch", 2]) for n in ("x", "y")]
     graph = helper.make_graph(nodes, "half", infos[:1], infos[1:])
@@ -258,7 +258,7 @@ def test_half_precision_travels_raw(tmp_path: Path) -> None:
         np.testing.assert_allclose(y, np.tanh(x[0]), rtol=2e-3)
 
 
-def test_reflection_has_the_protocol(channel: grpc.Channel) -> None:
+def test_reflection_describes_the_protocol(channel: grpc.Channel) -> None:
     from google.protobuf import descriptor_pb2
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 

@@ -75,7 +75,7 @@ def slowest_health(server: Running, work: Callable[[grpc.Channel], object]) -> f
 
 
 @pytest.mark.parametrize("field", ["capture", "inputs"])
-def test_health_waits_no_longer_for_millions_of_parts_than_for_as_many_bytes(server: Running, field: str) -> None:
+def test_millions_of_fields_do_not_delay_health(server: Running, field: str) -> None:
     told: list[str] = []
 
     def sending(item: bytes) -> Callable[[grpc.Channel], None]:
@@ -94,7 +94,7 @@ def test_health_waits_no_longer_for_millions_of_parts_than_for_as_many_bytes(ser
     assert all(f"more than {MAX_FIELDS} fields" in message for message in told)
 
 
-def test_a_unary_call_of_too_many_parts_is_refused(channel: grpc.Channel) -> None:
+def test_a_unary_call_with_too_many_fields_is_refused(channel: grpc.Channel) -> None:
     ask = channel.unary_unary("/lstm_explain.v1.ExplanationService/Explain", bytes, pb.ExplainResponse.FromString)
     with pytest.raises(grpc.RpcError, match=f"more than {MAX_FIELDS} fields") as raised:
         ask(of_empty_fields("capture", MIB), timeout=60)
@@ -102,7 +102,7 @@ def test_a_unary_call_of_too_many_parts_is_refused(channel: grpc.Channel) -> Non
     assert stub(channel).Explain(request(), timeout=60).model == "lstm"
 
 
-def test_behind_a_large_item_no_other_is_read_until_it_is_done(channel: grpc.Channel) -> None:
+def test_no_item_is_read_while_a_large_one_runs(channel: grpc.Channel) -> None:
     """Items of 4 MiB, more than gRPC sends ahead of a reader, at work for longer than all of them take to arrive."""
     taken = 0
     method = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=10))
@@ -124,7 +124,7 @@ def ours(data: bytes) -> bool:
     return has_too_many_fields(data, pb.ExplainRequest.DESCRIPTOR)
 
 
-def test_parts_are_counted_inside_messages_and_not_inside_tensors_data() -> None:
+def test_fields_are_counted_in_nested_messages_but_not_in_tensor_data() -> None:
     count = SMALL_BYTES + 10
     assert not ours(of_one_tensor(4 * MIB))
     assert not ours(of_empty_fields("capture", SMALL_BYTES - 100))
@@ -137,7 +137,7 @@ def test_parts_are_counted_inside_messages_and_not_inside_tensors_data() -> None
     assert not ours(b"\x0a" + b"\xff" * 9 + b"\x01" + bytes(count))  # of a length that no message has
 
 
-def test_numbers_of_typed_contents_are_no_parts() -> None:
+def test_numbers_of_typed_contents_do_not_count() -> None:
     message = infer(x=sequence(batch=64, time=1024))
     message.inputs[0].contents.fp32_contents.extend(np.frombuffer(message.raw_input_contents[0], "<f4").tolist())
     del message.raw_input_contents[:]

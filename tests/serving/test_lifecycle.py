@@ -111,7 +111,7 @@ def test_unload_and_load(channel: grpc.Channel) -> None:
     assert health(channel, "model/a") == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_who_watches_hears_of_it_whoever_else_has_left(channel: grpc.Channel) -> None:
+def test_a_watcher_is_notified_after_another_one_has_left(channel: grpc.Channel) -> None:
     serving, gone = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
     asked = health_pb2.HealthCheckRequest(service="model/b")
     first, second = (health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=20) for _ in range(2))
@@ -124,7 +124,7 @@ def test_who_watches_hears_of_it_whoever_else_has_left(channel: grpc.Channel) ->
     second.cancel()
 
 
-def test_who_watches_is_told_of_the_end_and_does_not_delay_it(folder: Path) -> None:
+def test_watchers_are_notified_of_the_end_and_do_not_delay_it(folder: Path) -> None:
     grace = 60
     with serving(folder, "--grace-period", str(grace)) as server, server.channel() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=grace)
@@ -138,7 +138,7 @@ def health(channel: grpc.Channel, service: str) -> int:
     return health_pb2_grpc.HealthStub(channel).Check(asked, timeout=5).status
 
 
-def test_load_brings_what_is_new_and_changed(channel: grpc.Channel, folder: Path) -> None:
+def test_load_finds_new_and_changed_versions(channel: grpc.Channel, folder: Path) -> None:
     write_version(folder, "a", lstm(5), 2)
     replace(folder, "a", lstm(6).SerializeToString())
     write_version(folder, "c", lstm(7))
@@ -150,7 +150,7 @@ def test_load_brings_what_is_new_and_changed(channel: grpc.Channel, folder: Path
     np.testing.assert_array_equal(relevance(channel, "c"), wanted(7))
 
 
-def test_a_load_that_fails_leaves_the_older_version_and_says_why(channel: grpc.Channel, folder: Path) -> None:
+def test_a_failed_load_keeps_the_older_version_and_reports_the_reason(channel: grpc.Channel, folder: Path) -> None:
     replace(folder, "a", b"not a model")
     write_version(folder, "a", lstm(3), 2, "colour: red\n")
     with pytest.raises(grpc.RpcError) as raised:
@@ -172,7 +172,7 @@ def test_a_load_that_fails_leaves_the_older_version_and_says_why(channel: grpc.C
 
 
 @pytest.mark.parametrize("name", ["nothing", "", "../a", "a/1", "..", ".", "a\0", "/etc", "a\n"])
-def test_what_is_not_there_is_neither_loaded_nor_unloaded(channel: grpc.Channel, name: str) -> None:
+def test_loading_and_unloading_an_unknown_model_is_not_found(channel: grpc.Channel, name: str) -> None:
     for call in (load, unload):
         with pytest.raises(grpc.RpcError) as raised:
             call(channel, name)
@@ -180,7 +180,7 @@ def test_what_is_not_there_is_neither_loaded_nor_unloaded(channel: grpc.Channel,
         assert (told.code, told.message) == (grpc.StatusCode.NOT_FOUND, f"there is no model {name!r}")
 
 
-def test_a_model_that_is_gone_from_the_folder(channel: grpc.Channel, folder: Path) -> None:
+def test_a_model_removed_from_the_folder(channel: grpc.Channel, folder: Path) -> None:
     (folder / "a").rename(folder / ".a")
     with pytest.raises(grpc.RpcError) as raised:
         load(channel, "a")
@@ -196,7 +196,7 @@ def test_parameters_of_a_load_are_refused(channel: grpc.Channel) -> None:
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_request_ends_on_the_version_that_it_began_with(tmp_path: Path) -> None:
+def test_a_request_keeps_the_version_that_it_began_with(tmp_path: Path) -> None:
     write_version(tmp_path, "a", lstm(0, hidden=96))
     x = sequence(8, 3000)
     slow = request("a", inputs=[tensor("x", x)])
@@ -232,7 +232,7 @@ def test_polling(folder: Path) -> None:
         assert listed(channel)["b", "1"].state == UNLOADED  # polling does not undo what somebody asked for
 
 
-def test_least_recently_used_models_leave_memory_and_come_back(tmp_path: Path) -> None:
+def test_least_recently_used_models_are_evicted_and_reloaded(tmp_path: Path) -> None:
     for number, name in enumerate("abcd"):
         write_version(tmp_path, name, lstm(number))
     size = (tmp_path / "a" / "1" / "model.onnx").stat().st_size
@@ -276,7 +276,7 @@ def test_models_that_are_too_large(folder: Path) -> None:
         assert "--max-loaded-bytes" in large.reason
 
 
-def test_what_one_process_is_told_all_do(folder: Path) -> None:
+def test_all_processes_follow_a_load_or_unload(folder: Path) -> None:
     """Every channel reaches one of the processes; with twelve of them all are asked."""
     data = lstm(9).SerializeToString()
     with serving(folder, "--workers", "2", "--allow-import") as server, ExitStack() as stack:

@@ -97,7 +97,7 @@ def shapley(permutations: int) -> method_pb2.Method:
         (sized(1, 8, "tight", method=shapley(2)), sized(1, 8, "tight", method=shapley(4)), "on 32 samples", "method"),
     ],
 )
-def test_a_request_above_a_limit_is_told_which(
+def test_a_request_above_a_limit_names_the_limit(
     limited: Running, good: pb.ExplainRequest, bad: pb.ExplainRequest, told: str, field: str
 ) -> None:
     """INVALID_ARGUMENT, not RESOURCE_EXHAUSTED: sending it again cannot help."""
@@ -109,7 +109,7 @@ def test_a_request_above_a_limit_is_told_which(
     assert answer.field.startswith(field)
 
 
-def test_runs_of_the_methods_are_those_that_are_made() -> None:
+def test_the_estimated_number_of_runs_is_the_actual_one() -> None:
     model = lx.load(lstm())
     x = {"x": sequence(2, 5)}
     made: list[int] = []
@@ -130,7 +130,7 @@ def test_runs_of_the_methods_are_those_that_are_made() -> None:
     assert runs(model, x, lx.LRP()) == 1
 
 
-def test_memory_is_bounded_by_an_estimate() -> None:
+def test_memory_is_limited_by_an_estimate() -> None:
     """tests/test_footprint.py holds it against what is measured."""
     model, x = lx.load(lstm(hidden=64)), {"x": sequence(4, 2000)}
     size = estimate(model, x, lx.LRP())
@@ -192,7 +192,7 @@ def test_work_stops_when_the_caller_has_gone(limited: Running) -> None:
             _check_that_it_has_ended(limited, channel, before)
 
 
-def test_a_stream_that_is_cancelled_takes_its_items_with_it(limited: Running) -> None:
+def test_cancelling_a_stream_cancels_its_items(limited: Running) -> None:
     with limited.channel() as channel:
         items = [
             pb.ExplainStreamRequest(id=str(i), request=sized(1, 300, "heavy", method=ENDLESS, version="1"))
@@ -205,7 +205,7 @@ def test_a_stream_that_is_cancelled_takes_its_items_with_it(limited: Running) ->
         _check_that_it_has_ended(limited, channel, before)
 
 
-def test_items_of_streams_leave_places_for_other_calls(folder: Path) -> None:
+def test_stream_items_leave_room_for_other_calls(folder: Path) -> None:
     """Four places: streams with many items take two of them, however many streams there are."""
     flags = ("--parallel", "1", "--max-concurrent", "4", "--max-streams", "3", "--stream-window", "8")
     with serving(folder, *flags) as server, server.channel() as channel:
@@ -230,7 +230,7 @@ def test_items_of_streams_leave_places_for_other_calls(folder: Path) -> None:
     assert counts == [15] * 3  # none was refused: a stream waits
 
 
-def test_a_stream_item_that_is_no_message_has_its_own_error(limited: Running) -> None:
+def test_an_invalid_stream_item_gets_its_own_error(limited: Running) -> None:
     good = pb.ExplainStreamRequest(id="good", request=sized(1, 3)).SerializeToString()
     with limited.channel() as channel:
         method = channel.stream_stream(
@@ -246,7 +246,7 @@ def test_a_stream_item_that_is_no_message_has_its_own_error(limited: Running) ->
 UNSENT = "ExecuteBatchError"  # what gRPC raises where an answer finds its caller gone, and we log
 
 
-def test_callers_who_leave_as_they_are_answered_are_nobodys_error(folder: Path) -> None:
+def test_a_caller_that_leaves_during_the_answer_is_not_logged_as_an_error(folder: Path) -> None:
     """gRPC cannot send these answers, a few in ten thousand: callers go on, as patient as answers take, until it has
     happened.
     """
@@ -311,7 +311,7 @@ def _resident(server: Running) -> int:
 
 
 @pytest.mark.parametrize(("steps", "allowed"), [(11, True), (12, False)])
-def test_samples_that_each_take_the_whole_batch_count_so(limited: Running, *, steps: int, allowed: bool) -> None:
+def test_mixing_models_count_the_batch_squared(limited: Running, *, steps: int, allowed: bool) -> None:
     """Three samples through the model for each of three, and for each step."""
     inputs = [tensor("x", np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32))]
     for method in (
@@ -328,7 +328,7 @@ def test_samples_that_each_take_the_whole_batch_count_so(limited: Running, *, st
 
 
 @pytest.mark.parametrize("name", ["lrp", "occlusion"])
-def test_trying_a_model_for_the_estimate_counts_towards_the_request(folder: Path, name: str) -> None:
+def test_measuring_for_the_estimate_counts_towards_the_request(folder: Path, name: str) -> None:
     """The request itself is short, and large enough for the model to be tried at lengths at which it never ends."""
     method = method_pb2.Method()
     getattr(method, name).SetInParent()

@@ -74,7 +74,7 @@ def test_lists_are_answered_while_all_slots_are_taken(narrow: Running) -> None:
             call.exception()
 
 
-def test_a_request_whose_deadline_passes_while_it_waits_is_never_computed(narrow: Running) -> None:
+def test_a_request_whose_deadline_passes_in_the_queue_is_never_computed(narrow: Running) -> None:
     with narrow.channel() as channel:
         seconds = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=10))
         first = stub(channel).Explain.future(heavy(method=seconds))
@@ -91,7 +91,7 @@ def test_a_request_whose_deadline_passes_while_it_waits_is_never_computed(narrow
     assert dropped[0]["request_id"]
 
 
-def test_sigterm_lets_requests_at_work_finish(heavy_folder: Path) -> None:
+def test_sigterm_lets_running_requests_finish(heavy_folder: Path) -> None:
     with serving(heavy_folder) as server, server.channel() as channel:
         stub(channel).Explain(request(inputs=[tensor("x", sequence())]))
         calls = [stub(channel).Explain.future(heavy(seed)) for seed in range(4)]
@@ -103,7 +103,7 @@ def test_sigterm_lets_requests_at_work_finish(heavy_folder: Path) -> None:
         assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_the_grace_period_ends(heavy_folder: Path) -> None:
+def test_requests_beyond_the_grace_period_are_cancelled(heavy_folder: Path) -> None:
     with serving(heavy_folder, "--grace-period", "0.3") as server, server.channel() as channel:
         stub(channel).Explain(request(inputs=[tensor("x", sequence())]))
         minutes = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=1000))
@@ -115,7 +115,7 @@ def test_the_grace_period_ends(heavy_folder: Path) -> None:
         assert endless.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
-def test_a_taken_port_is_told_in_one_line(heavy_folder: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(heavy_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         for flag, other in (("--listen", []), ("--metrics-listen", ["--listen", "127.0.0.1:0"])):
@@ -127,7 +127,7 @@ def test_a_taken_port_is_told_in_one_line(heavy_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_misspelt_variable_is_told(models_folder: Path, workers: str) -> None:
+def test_a_misspelt_variable_is_reported(models_folder: Path, workers: str) -> None:
     with serving(models_folder, LSTM_EXPLAIN_MAX_BACH="7", LSTM_EXPLAIN_WORKERS=workers) as server:
         told = [line for line in server.logged().splitlines() if "WARNING" in line]
     assert len(told) == 1
@@ -200,7 +200,7 @@ def test_workers_do_not_outlive_their_server(models_folder: Path) -> None:
         assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
 
 
-def test_workers_that_cannot_start_are_told(heavy_folder: Path) -> None:
+def test_workers_that_cannot_start_are_reported(heavy_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         arguments = command("serve", "--models", str(heavy_folder), "--workers", "2", "--listen", address)
@@ -209,7 +209,7 @@ def test_workers_that_cannot_start_are_told(heavy_folder: Path) -> None:
     assert f"cannot listen on {address}" in done.stderr.splitlines()[-1]
 
 
-def test_health_does_not_stand_in_line(running: Running) -> None:
+def test_health_bypasses_the_queue_of_calls(running: Running) -> None:
     """Calls wait for their turn; whoever asks whether the server is alive is answered before them."""
     with running.channel() as crowd, running.channel() as prober:
         ask = health_pb2_grpc.HealthStub(prober).Check

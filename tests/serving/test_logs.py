@@ -105,7 +105,7 @@ def test_connections_that_are_reset(server: Running) -> None:
     assert not [line for line in told if line["level"] not in ("debug", "info")]
 
 
-def test_metadata_beyond_measure(server: Running) -> None:
+def test_oversized_metadata(server: Running) -> None:
     for size in (70_000, 700_000):
         with server.channel() as channel, pytest.raises(grpc.RpcError):
             stub(channel).Explain(request(), metadata=(("x-big", "a" * size),), timeout=SECONDS)
@@ -113,7 +113,7 @@ def test_metadata_beyond_measure(server: Running) -> None:
     records(server.logged())
 
 
-def test_a_client_that_is_told_to_go_away(folder: Path) -> None:
+def test_a_client_that_pings_too_often(folder: Path) -> None:
     """For asking too often whether the connection is alive."""
     with serving(folder, *JSON, "--min-ping-interval", "3000") as server:
         for _ in range(3):
@@ -128,7 +128,7 @@ def test_a_client_that_is_told_to_go_away(folder: Path) -> None:
         records(server.logged())
 
 
-def test_handshakes_that_fail(folder: Path, tmp_path: Path) -> None:
+def test_failed_handshakes(folder: Path, tmp_path: Path) -> None:
     """One line each at the most, at a level that wakes nobody; and of many the number."""
     files, authority = Files(tmp_path), Authority("servers")
     files.write(authority.sign("server"))
@@ -183,7 +183,7 @@ def test_the_last_words_of_a_process(folder: Path, tmp_path: Path) -> None:
         (("--listen", "192.0.2.1:1", "--insecure-listen"), "cannot listen on 192.0.2.1:1"),
     ],
 )
-def test_errors_at_the_start(folder: Path, wanted: tuple[str, ...], flags: tuple[str, ...], told: str) -> None:
+def test_errors_at_startup(folder: Path, wanted: tuple[str, ...], flags: tuple[str, ...], told: str) -> None:
     environment = {**os.environ, **({} if wanted else {"LSTM_EXPLAIN_LOG_FORMAT": "json"})}
     arguments = command("serve", "--models", str(folder), "--listen", "127.0.0.1:0", *wanted, *flags)
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -192,7 +192,7 @@ def test_errors_at_the_start(folder: Path, wanted: tuple[str, ...], flags: tuple
     assert told in records(done.stderr)[-1]["message"]
 
 
-def test_what_python_says_by_itself() -> None:
+def test_warnings_and_uncaught_exceptions() -> None:
     """Warnings, exceptions that nobody catches, in threads too, and what is printed."""
     program = """
 import sys, threading, warnings
@@ -214,7 +214,7 @@ with logs.collecting("info", "json"):
     ] * 2
 
 
-def test_lines_are_made_of_whatever_comes(tmp_path: Path) -> None:
+def test_arbitrary_output_becomes_lines(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w+b") as out:
         collected = output_capture.OutputCapture(out.fileno(), JsonFormatter(), logging.INFO)
         reading, writing = os.pipe()
@@ -227,26 +227,26 @@ def test_lines_are_made_of_whatever_comes(tmp_path: Path) -> None:
         first, second, third, last = records(out.read().decode())
     assert first["message"] == r"\xff\xfe no text"
     assert second["message"] == "in two parts"
-    assert len(third["message"]) < output_capture.LONGEST_LINE + 100
-    assert third["message"].endswith(f"and {50_000 - output_capture.LONGEST_LINE} more bytes")
+    assert len(third["message"]) < output_capture.MAX_LINE_BYTES + 100
+    assert third["message"].endswith(f"and {50_000 - output_capture.MAX_LINE_BYTES} more bytes")
     assert (last["message"], last["level"], last["process_id"]) == ("the end", "warning", 7)
 
 
-def test_a_flood_is_counted() -> None:
+def test_repeated_lines_are_counted() -> None:
     now = 0.0
-    flood = native_output.LineLimiter(lambda: now)
+    limiter = native_output.LineLimiter(lambda: now)
     line = native_output.parse_line(
         b"E0000 00:00:1764300000.123456   12345 tcp_posix.cc:7] File descriptor limit reached"
     )
     other = native_output.parse_line(
         b"E0000 00:00:1764300001.000000   12345 tcp_posix.cc:7] File descriptor limit reached 2"
     )
-    assert [flood.admits(line if i % 2 else other) for i in range(40)].count(True) == native_output.MOST_OF_A_KIND
-    assert list(flood.left_out()) == []
+    assert [limiter.admits(line if i % 2 else other) for i in range(40)].count(True) == native_output.MAX_LINES
+    assert list(limiter.pop_omitted()) == []
     now = native_output.SECONDS
-    assert list(flood.left_out()) == [("tcp_posix.cc:7", 40 - native_output.MOST_OF_A_KIND)]
-    assert flood.admits(line)
-    assert sum(flood.admits(native_output.parse_line(b"%d" % i)) for i in range(10 * native_output.MOST_KINDS)) < 1010
+    assert list(limiter.pop_omitted()) == [("tcp_posix.cc:7", 40 - native_output.MAX_LINES)]
+    assert limiter.admits(line)
+    assert sum(limiter.admits(native_output.parse_line(b"%d" % i)) for i in range(10 * native_output.MAX_KINDS)) < 1010
 
 
 @pytest.mark.parametrize(
@@ -261,20 +261,20 @@ def test_a_flood_is_counted() -> None:
         ("anything", "warning", "anything"),
     ],
 )
-def test_levels_of_foreign_lines(line: str, level: str, text: str) -> None:
+def test_levels_of_native_output(line: str, level: str, text: str) -> None:
     found = native_output.parse_line(line.encode())
     assert found.level == level
     assert found.text.endswith(text)
 
 
-def test_nothing_in_a_message_ends_its_line() -> None:
+def test_line_ends_in_messages_are_escaped() -> None:
     ends = "a\nb\rc\x0bd\x0ce\x1cf\x85g\u2028h\u2029i\ud800j"
     line = formatter("json").format(logging.LogRecord("x", logging.INFO, "", 0, ends, None, None))
     assert len(line.encode("utf-8", "backslashreplace").decode().splitlines()) == 1
     assert json.loads(line)["message"] == ends
 
 
-def test_the_format_is_known_before_the_settings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_format_is_known_before_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert requested_format(["--log-format", "json"]) == requested_format(["--log-format=json"]) == "json"
     assert requested_format([]) == requested_format(["--log-format"]) == "text"
     monkeypatch.setenv("LSTM_EXPLAIN_LOG_FORMAT", "json")
@@ -282,7 +282,7 @@ def test_the_format_is_known_before_the_settings_are(monkeypatch: pytest.MonkeyP
     assert requested_format(["--log-format", "text"]) == "text"
 
 
-def test_a_log_that_nobody_reads_stops_nothing(folder: Path) -> None:
+def test_an_unread_log_blocks_nothing(folder: Path) -> None:
     """The reader of the pipe is gone; and the parent, whose pipe the workers write to, is stopped."""
     with serving(folder, *JSON, "--log-level", "debug") as server:
         os.kill(server.process.pid, signal.SIGSTOP)

@@ -38,7 +38,7 @@ if "LSTM_EXPLAIN_WORKER" in os.environ:
 """
 
 
-def test_a_copy_in_float64_is_made_beside_the_loop(tmp_path: Path) -> None:
+def test_a_float64_copy_is_made_outside_the_event_loop(tmp_path: Path) -> None:
     log, models = tmp_path / "copies", tmp_path / "models"
     write_version(models, "sum", onnx.parser.parse_model(SUM))
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE.format(log=str(log)))

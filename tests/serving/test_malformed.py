@@ -102,7 +102,7 @@ def test_ten_thousand_malformed_requests_do_no_harm(server: Running, folder: Pat
     assert growth < 0.05
 
 
-def test_what_is_small_only_while_compressed_is_refused(server: Running) -> None:
+def test_a_compressed_message_is_limited_by_its_full_size(server: Running) -> None:
     """A request of 400 MB that takes 400 KB on the wire."""
     before = sum(map(resident_bytes, server.family()))
     big = tensor("x", np.zeros((1, 25_000_000, 4), np.float32))

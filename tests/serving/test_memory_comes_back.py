@@ -54,7 +54,7 @@ def settled(server: Running, most: int, seconds: float = 60) -> int:
     return now
 
 
-def test_a_failing_explanation_keeps_nothing(server: Running) -> None:
+def test_a_failed_explanation_frees_its_memory(server: Running) -> None:
     """It takes some 800 MiB, and says that relevance overflows when all is done. The kernels keep 256 MiB at most."""
     before = server.resident()
     for _ in range(3):
@@ -62,13 +62,13 @@ def test_a_failing_explanation_keeps_nothing(server: Running) -> None:
         assert settled(server, before + 400 * MIB, seconds=1) < before + 400 * MIB
 
 
-def test_what_was_large_goes_back_to_the_system(server: Running) -> None:
+def test_memory_of_a_heavy_request_is_returned_to_the_system(server: Running) -> None:
     before = server.resident()
     assert outcome(server, weather(200, 1000, method_pb2.Method(lrp=method_pb2.Lrp()))) == grpc.StatusCode.OK
     assert settled(server, before + 60 * MIB) < before + 60 * MIB
 
 
-def test_a_server_at_rest_takes_what_the_budget_puts_aside_for_it() -> None:
+def test_an_idle_server_takes_what_the_memory_budget_reserves() -> None:
     """Neither more, nor so much less that requests get too little."""
     with serving(MODELS, "--spare", "--metrics-listen", where := free_address()) as server:
         METRICS[server.address] = where
@@ -91,7 +91,7 @@ def proportional(process: int) -> int:
     return int(text.partition("\nPss:")[2].split()[0]) << 10
 
 
-def test_what_values_made_large_goes_back_too(tmp_path: Path) -> None:
+def test_memory_that_depends_on_values_is_returned_too(tmp_path: Path) -> None:
     """A number in the request says how long an array becomes, which no estimate sees."""
     write_version(tmp_path, "sized", sized_by_input("Expand", ["x", "n"]))
     lrp = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_ALL))
@@ -110,7 +110,7 @@ def test_what_values_made_large_goes_back_too(tmp_path: Path) -> None:
         assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_request_for_more_is_refused_before_it_takes_any(tmp_path: Path) -> None:
+def test_a_request_beyond_the_memory_limit_is_refused_in_advance(tmp_path: Path) -> None:
     """Self-attention over 14,000 steps: the message has 218 KiB, its scores alone 784 MB."""
     write_version(tmp_path, "attention", attention(width=4))
     with (

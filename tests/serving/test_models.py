@@ -59,13 +59,13 @@ def test_the_newest_version_is_the_default(models) -> None:
     assert models.GetModel(model_pb2.GetModelRequest(name="lstm", version="1")).model.summary.version == "1"
 
 
-def test_a_model_that_lrp_cannot_explain_says_where(models) -> None:
+def test_a_model_without_lrp_names_the_nodes(models) -> None:
     model = models.GetModel(model_pb2.GetModelRequest(name="no-rule")).model
     assert not model.lrp_supported
     assert [(n.name, n.supported) for n in model.nodes] == [("determinant", False)]
 
 
-def test_a_failed_model_tells_its_reason(models) -> None:
+def test_a_failed_model_has_a_reason(models) -> None:
     model = models.GetModel(model_pb2.GetModelRequest(name="truncated")).model
     assert model.summary.state == model_pb2.MODEL_STATE_FAILED
     assert model.summary.reason
@@ -78,7 +78,7 @@ def test_unknown_models(models, fields: dict[str, str]) -> None:
     assert refusal(raised.value).code == grpc.StatusCode.NOT_FOUND
 
 
-def test_import_and_delete_are_not_offered(models) -> None:
+def test_import_and_delete_are_unimplemented_by_default(models) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         models.ImportModel(iter([model_pb2.ImportModelRequest(chunk=b"x")]))
     assert refusal(raised.value).code == grpc.StatusCode.UNIMPLEMENTED
@@ -106,7 +106,7 @@ def test_health(channel: grpc.Channel, service: str, status: int) -> None:
     watch.cancel()
 
 
-def test_health_of_what_is_not_there(channel: grpc.Channel) -> None:
+def test_health_of_an_unknown_service(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="model/nothing"), timeout=5)
     assert raised.value.code() == grpc.StatusCode.NOT_FOUND

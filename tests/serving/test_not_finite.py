@@ -75,7 +75,7 @@ CASES = {
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("method", "parameters"), METHODS, ids=[f"{n}-{'-'.join(p)}" for n, p in METHODS])
-def test_what_is_answered_is_finite(
+def test_answers_are_finite(
     caller: client.Client, case: str, method: str, parameters: dict[str, Any], batch: int
 ) -> None:
     model, value, target = CASES[case]

@@ -78,7 +78,7 @@ def rows(batch: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_cannot_be_explained_is_not_the_servers_fault(server: Running, name: str) -> None:
+def test_unexplainable_models_are_no_internal_error(server: Running, name: str) -> None:
     with server.channel() as channel:
         for method in METHODS:
             for batch in (1, 2, 3):
@@ -88,7 +88,7 @@ def test_what_cannot_be_explained_is_not_the_servers_fault(server: Running, name
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_outputs_of_types_without_a_name_come_in_a_wider_one(server: Running, name: str) -> None:
+def test_outputs_of_unsupported_types_are_widened(server: Running, name: str) -> None:
     """In both protocols, by explanations and predictions, and so does the description say."""
     x = np.array([[1, 2, 3], [0, 4, 5]], np.float32)
     with server.channel() as channel:
@@ -108,7 +108,7 @@ def test_outputs_of_types_without_a_name_come_in_a_wider_one(server: Running, na
         assert (np.frombuffer(z.data, {1: "f4", 4: "i4", 5: "i8"}[z.dtype]).reshape(2, 3) == x).all()
 
 
-def test_what_does_not_depend_on_an_input_gives_it_nothing(server: Running) -> None:
+def test_an_independent_input_gets_no_relevance(server: Running) -> None:
     """Where the output has more samples than the input: a constant of two rows."""
     with server.channel() as channel:
         for method in ("lrp", "gradient", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling"):

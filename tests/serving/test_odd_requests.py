@@ -127,7 +127,7 @@ def inferred(draw: random.Random) -> oip.ModelInferRequest:
     return message
 
 
-def test_no_request_is_the_servers_fault(server: Running) -> None:
+def test_no_request_is_an_internal_error(server: Running) -> None:
     draw, codes, wrong = random.Random(20), Counter[str](), []
     with server.channel() as channel:
         calls = [
@@ -151,7 +151,7 @@ def test_no_request_is_the_servers_fault(server: Running) -> None:
 
 
 @pytest.mark.parametrize("method", ["Check", "Watch"])
-def test_bytes_that_are_no_message_are_the_probers_fault(server: Running, method: str) -> None:
+def test_invalid_health_requests_are_invalid_arguments(server: Running, method: str) -> None:
     with server.channel() as channel:
         ask = channel.unary_stream(f"/grpc.health.v1.Health/{method}", bytes, bytes)
         with pytest.raises(grpc.RpcError, match="not a valid protobuf message") as raised:

@@ -74,7 +74,7 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
     assert found["process_start_time_seconds"] > time.time() - 120
 
 
-def test_every_model_is_rehearsed(folder: Path) -> None:
+def test_every_model_is_warmed_up(folder: Path) -> None:
     """Or its first caller would wait for what happens but once. With each length of text that there is."""
     with serving(folder, "--log-level", "debug") as server:
         told = re.findall(r"model (\S+): rehearsed [1-9]\d* times", server.logged())
@@ -85,7 +85,7 @@ def test_every_model_is_rehearsed(folder: Path) -> None:
     assert Counter(told) == {name: len(WARM_UP_WORDS) for name in ready}
 
 
-def test_a_request_id_comes_back_and_is_in_the_log(folder: Path) -> None:
+def test_a_request_id_is_returned_and_logged(folder: Path) -> None:
     with serving(folder, "--log-format", "json", "--log-level", "debug") as server, server.channel() as channel:
         for sent, wanted in (("order-7:a.b_c", "order-7:a.b_c"), ("two words", None), ("x" * 65, None), ('"}', None)):
             _, call = stub(channel).Explain.with_call(request(), metadata=(("x-request-id", sent),), timeout=20)
@@ -196,7 +196,7 @@ def steady(server: Running, clients: int, options: list[tuple[str, Any]], stop: 
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_under_load_loses_nothing_that_was_accepted(folder: Path, workers: str) -> None:
+def test_sigterm_under_load_loses_no_accepted_call(folder: Path, workers: str) -> None:
     """Refused calls were never begun: they carry no request id, and have a code that may be sent again.
 
     CANCELLED is gRPC's own word for calls that came as it shut down (grpc/grpc issue 41785).
@@ -223,7 +223,7 @@ def test_sigterm_under_load_loses_nothing_that_was_accepted(folder: Path, worker
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_is_heard_in_whichever_thread_it_comes(folder: Path, workers: str) -> None:
+def test_sigterm_is_handled_in_any_thread(folder: Path, workers: str) -> None:
     """The kernel may give it to any of them; the main one sleeps."""
     with serving(folder, "--workers", workers, "--metrics-listen", "127.0.0.1:0") as server:
         main = server.process.pid
@@ -233,7 +233,7 @@ def test_sigterm_is_heard_in_whichever_thread_it_comes(folder: Path, workers: st
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_the_end_of_a_worker_is_not_seen_by_clients_with_the_published_config(
+def test_clients_with_the_published_config_do_not_notice_a_workers_end(
     folder: Path, how: signal.Signals
 ) -> None:
     stop = threading.Event()
@@ -269,7 +269,7 @@ def test_the_python_client_reads_the_published_config() -> None:
     assert json.loads(lstm_explain_client.Retry().service_config()) == PUBLISHED
 
 
-def test_the_drain_delay_still_takes_calls(folder: Path) -> None:
+def test_calls_are_accepted_during_the_drain_delay(folder: Path) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with serving(folder, "--drain-delay", "1.5") as server, server.channel() as channel:
@@ -293,7 +293,7 @@ def test_an_old_connection_is_replaced_without_loss(folder: Path) -> None:
     assert [r for client in results for r in client if not isinstance(r, bytes)] == []
 
 
-def test_heavy_work_of_one_method_leaves_health_quick(folder: Path) -> None:
+def test_heavy_work_does_not_delay_health(folder: Path) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     method = method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=20))

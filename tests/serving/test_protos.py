@@ -56,7 +56,7 @@ def test_buf_lint() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_callers_of_the_last_commits_are_still_understood() -> None:
+def test_protos_are_compatible_with_earlier_commits() -> None:
     _need_buf()
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git history to compare the protos with")
@@ -66,7 +66,7 @@ def test_callers_of_the_last_commits_are_still_understood() -> None:
         pytest.skip(f"no git history to compare the protos with: {done.stderr}")
 
 
-def test_a_break_is_noticed(tmp_path: Path) -> None:
+def test_an_incompatible_change_is_detected(tmp_path: Path) -> None:
     buf = _need_buf()
     shutil.copytree(ROOT / "proto", tmp_path / "proto")
     file = tmp_path / "proto" / "lstm_explain" / "v1" / "model.proto"

@@ -76,7 +76,7 @@ def test_a_server_without_a_ready_model_is_alive_and_not_ready(fill: Callable[[P
         assert becomes(False, server)
 
 
-def test_an_import_makes_it_ready_and_a_deletion_unready(tmp_path: Path) -> None:
+def test_an_import_makes_the_server_ready_and_a_deletion_unready(tmp_path: Path) -> None:
     onnx.save(lstm(), str(model := tmp_path / "source"))
     (folder := tmp_path / "models").mkdir()
     with serving(folder, "--allow-import") as server, Client(server.address) as client:
@@ -96,7 +96,7 @@ def test_an_import_makes_it_ready_and_a_deletion_unready(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("required", "ready"), [("0", True), ("1", True), ("2", False), ("here", True), ("here,elsewhere", False)]
 )
-def test_a_setting_says_what_is_required(required: str, ready: bool, tmp_path: Path) -> None:
+def test_a_setting_defines_what_is_required(required: str, ready: bool, tmp_path: Path) -> None:
     if required != "0":
         write_version(tmp_path, "here", lstm())
     with serving(tmp_path, "--require-models", required) as server:
@@ -104,7 +104,7 @@ def test_a_setting_says_what_is_required(required: str, ready: bool, tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["", "-1", "a,,b", "a b", "../x", "1.5e"])
-def test_what_is_neither_a_number_nor_names_is_refused(text: str) -> None:
+def test_invalid_required_models_are_refused(text: str) -> None:
     if text == "1.5e":  # a name
         assert parse_required_models(text).names == {"1.5e"}
         return
@@ -112,7 +112,7 @@ def test_what_is_neither_a_number_nor_names_is_refused(text: str) -> None:
         parse_required_models(text)
 
 
-def test_what_looks_like_a_model_and_is_not_served_is_told(tmp_path: Path) -> None:
+def test_misplaced_models_are_reported(tmp_path: Path) -> None:
     data = lstm().SerializeToString()
     for path in (
         "good/1/model.onnx", "good/v2/model.onnx", "flat/model.onnx", "named/v1/model.onnx", "zero/0/model.onnx",
@@ -167,6 +167,6 @@ def test_what_looks_like_a_model_and_is_not_served_is_told(tmp_path: Path) -> No
         assert server.logged().count("expected named/1/model.onnx") == 1
 
 
-def test_a_folder_without_any_model_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_models_is_reported(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         assert "no model: expected <model>/1/model.onnx or <model>.onnx" in server.logged()

@@ -152,7 +152,7 @@ def test_models_that_failed_to_load(channel: grpc.Channel, name: str) -> None:
     assert "failed to load" in told.message
 
 
-def test_bytes_that_are_no_message(channel: grpc.Channel) -> None:
+def test_invalid_protobuf_is_refused(channel: grpc.Channel) -> None:
     call = channel.unary_unary("/lstm_explain.v1.ExplanationService/Explain")
     for data in (b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x07", bytes(100)):
         with pytest.raises(grpc.RpcError) as raised:
@@ -171,7 +171,7 @@ def test_an_unknown_method_of_the_service(channel: grpc.Channel) -> None:
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_nothing_tells_of_the_host(channel: grpc.Channel, running: Running, models_folder) -> None:
+def test_errors_do_not_reveal_paths_of_the_host(channel: grpc.Channel, running: Running, models_folder) -> None:
     for name in ("truncated", "outside", "unknown-key"):
         told = refused(channel, request(name))
         assert str(models_folder) not in str(told.status)

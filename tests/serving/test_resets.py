@@ -24,7 +24,7 @@ CALLS = {
 AT_ONCE, TIMES = 100, 80
 
 
-def test_resets_take_no_memory_and_end_nobody_elses_calls(tmp_path: Path) -> None:
+def test_resets_take_little_memory_and_cancel_no_other_calls(tmp_path: Path) -> None:
     """32,000 streams. All that were waiting to be accepted counted, which took 80 MiB and cancelled others' calls."""
     write_version(tmp_path, "lstm", lstm())
     with serving(tmp_path, "--no-spare") as server, server.channel() as channel:

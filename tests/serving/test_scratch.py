@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_killed_owner_s_folder_goes_and_a_living_one_s_stays(place: Path) -> None:
+def test_the_folder_of_a_killed_owner_is_removed_and_that_of_a_live_one_kept(place: Path) -> None:
     command = [sys.executable, "-c", OWNER]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed,
@@ -56,7 +56,7 @@ def test_a_killed_owner_s_folder_goes_and_a_living_one_s_stays(place: Path) -> N
         living.stdin.close()  # type: ignore[union-attr]
 
 
-def test_nothing_else_goes(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_nothing_else_is_removed(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     young = place / f"{PREFIX}abcdefgh"  # its owner may not have come to lock it
     other, target = place / "lstm-explain-kernels-0", tmp_path_factory.mktemp("elsewhere")
     link, file = place / f"{PREFIX}abcdefgi", place / f"{PREFIX}abcdefgj"

@@ -33,7 +33,7 @@ metrics.models.labels("ready").set(3)
 """
 
 
-def test_what_processes_count_is_added_up(tmp_path: Path) -> None:
+def test_counts_of_processes_are_added_up(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for _ in range(2):
         subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True, timeout=120)

@@ -20,18 +20,18 @@ def looks(*rss: float, files: int = 16) -> list[Look]:
     return [Look(float(i), int(mib * MIB), files, 15) for i, mib in enumerate(rss)]
 
 
-def test_twenty_seconds() -> None:
+def test_a_soak_of_twenty_seconds() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "soak.py"), "--seconds", "20"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
 
 
-def test_what_comes_and_goes_is_no_leak() -> None:
+def test_fluctuation_is_not_a_leak() -> None:
     assert verdict(looks(*[300, 420, 350, 430, 390] * 12), FINE, 9, 0) == 0
 
 
-def test_growth_while_warming_up_is_no_leak() -> None:
+def test_growth_during_warm_up_is_not_a_leak() -> None:
     assert verdict(looks(*[100 + 20 * i for i in range(10)], *[300] * 40), FINE, 9, 0) == 0
 
 
@@ -46,7 +46,7 @@ def test_growth_while_warming_up_is_no_leak() -> None:
         (looks(*[300] * 50), Counter(), 0, "no request"),
     ],
 )
-def test_what_fails_it(
+def test_leaks_and_errors_fail_the_soak(
     seen: list[Look], counts: Counter[str], code: int, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert verdict(seen, counts, 9, code) == 1

@@ -47,7 +47,7 @@ def test_an_empty_stream_ends(channel: grpc.Channel) -> None:
     assert list(stub(channel).ExplainStream(iter(()))) == []
 
 
-def test_a_caller_that_leaves_disturbs_nobody(channel: grpc.Channel) -> None:
+def test_a_caller_that_leaves_affects_no_other(channel: grpc.Channel) -> None:
     for _ in range(20):
         answers = stub(channel).ExplainStream(item(i) for i in range(100))
         next(answers)
@@ -72,7 +72,7 @@ async def _some(requests: Iterable[int]) -> AsyncIterator[int]:
         yield number
 
 
-def test_reading_stops_where_answers_are_not_taken() -> None:
+def test_reading_stops_while_answers_are_not_read() -> None:
     async def taken() -> None:
         pulls, window, before = _Pulls(), 4, len(asyncio.all_tasks())
         busy, at_work = asyncio.Event(), 0
@@ -102,7 +102,7 @@ def test_reading_stops_where_answers_are_not_taken() -> None:
     asyncio.run(asyncio.wait_for(taken(), 10))
 
 
-def test_what_breaks_the_requests_is_raised_after_the_answers() -> None:
+def test_an_error_of_the_requests_is_raised_after_the_answers() -> None:
     async def requests() -> AsyncIterator[int]:
         yield 1
         yield 2
@@ -120,7 +120,7 @@ def test_what_breaks_the_requests_is_raised_after_the_answers() -> None:
     asyncio.run(taken())
 
 
-def test_what_is_at_work_ends_with_the_stream_and_gives_its_place_back() -> None:
+def test_running_requests_end_with_the_stream_and_release_their_permits() -> None:
     async def taken() -> None:
         permits, never = StreamPermits(ConcurrencyLimit(2, "requests"), 2), asyncio.Event()
 

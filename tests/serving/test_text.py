@@ -79,7 +79,7 @@ def told(server: Running, model: str, *values: str) -> list[tuple[str, str]]:
     return answers
 
 
-def test_megabytes_of_text_are_refused_before_they_are_tokenised(server: Running) -> None:
+def test_megabytes_of_text_are_refused_before_tokenisation(server: Running) -> None:
     before = peak(server)
     for code, message in told(server, "sentiment", COMMAS):
         assert code == "INVALID_ARGUMENT"
@@ -93,7 +93,7 @@ def test_megabytes_of_text_are_refused_before_they_are_tokenised(server: Running
     assert peak(server) - before < 400_000_000
 
 
-def test_millions_of_empty_texts_are_not_even_read(server: Running) -> None:
+def test_millions_of_empty_texts_are_refused_unread(server: Running) -> None:
     for code, message in told(server, "words", *[""] * 1_100_000)[:4]:  # above what the page takes as JSON
         assert code == "INVALID_ARGUMENT"
         known = ("1100000 strings in one tensor, at most 1048576", "more than 65536 fields")  # in data, or as fields
@@ -121,7 +121,7 @@ def test_a_models_own_limits_on_text_hold(server: Running) -> None:
         assert "6 tokens (time steps), at most 5" in message
 
 
-def test_a_tokenizer_that_does_not_end_is_no_model_and_holds_nothing_up(tmp_path: Path) -> None:
+def test_an_endless_tokenizer_fails_to_load_and_delays_nothing(tmp_path: Path) -> None:
     write_tokenizer(write_version(tmp_path, "words", words(), config=TEXT))
     for name, change in {
         "backtracking": {"pre_tokenizer": pattern("(a+)+$")},
@@ -140,7 +140,7 @@ def test_a_tokenizer_that_does_not_end_is_no_model_and_holds_nothing_up(tmp_path
             assert "model.yaml:1: tokenizer.file: tokenizer.json: " in refusal(raised.value).message
 
 
-def test_a_tokenizer_that_is_slow_on_some_text_only_is_the_texts_fault(tmp_path: Path) -> None:
+def test_a_text_that_is_slow_to_tokenise_fails_alone(tmp_path: Path) -> None:
     """Its expression passed what is tried on loading. Health is answered meanwhile, and the next text too."""
     own = write_version(tmp_path, "words", words(), config=TEXT)
     write_tokenizer(own)

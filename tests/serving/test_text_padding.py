@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-def test_a_short_text_beside_a_long_one(server: Running) -> None:
+def test_a_short_text_in_a_batch_with_a_long_one(server: Running) -> None:
     with server.channel() as channel:
         explain = stub(channel).Explain
         both = explain(request("sentiment", inputs=[texts("tokens", LONG, SHORT)], method=OCCLUSION))
@@ -40,7 +40,7 @@ def test_a_short_text_beside_a_long_one(server: Running) -> None:
     assert not any("behind the end" in warning for warning in both.warnings)
 
 
-def test_a_model_that_takes_padding_for_words_is_reported(server: Running) -> None:
+def test_a_model_that_reads_padding_as_words_is_reported(server: Running) -> None:
     with server.channel() as channel:
         sent = [texts("tokens", "the plot is thin", "wonderful")]
         answer = stub(channel).Explain(request("words", inputs=sent, method=OCCLUSION))

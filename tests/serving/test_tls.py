@@ -64,24 +64,24 @@ def code_of(channel: grpc.Channel) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def test_who_trusts_the_authority_gets_in(one_way: Secure) -> None:
+def test_a_client_that_trusts_the_authority_connects(one_way: Secure) -> None:
     assert code_of(one_way.channel()) == grpc.StatusCode.OK
 
 
-def test_a_server_that_nobody_signed_for_is_not_trusted(one_way: Secure) -> None:
+def test_a_server_with_an_unsigned_certificate_is_refused(one_way: Secure) -> None:
     assert code_of(one_way.channel(root=Authority("servers"))) == grpc.StatusCode.UNAVAILABLE
 
 
-def test_plain_text_does_not_get_in(one_way: Secure) -> None:
+def test_plain_text_is_refused(one_way: Secure) -> None:
     assert code_of(grpc.insecure_channel(one_way.server.address)) == grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_client_with_a_certificate_gets_in(mutual: Secure) -> None:
+def test_a_client_with_a_certificate_connects(mutual: Secure) -> None:
     assert code_of(mutual.channel(mutual.clients.sign("me"))) == grpc.StatusCode.OK
 
 
 @pytest.mark.parametrize("which", ["none", "expired", "foreign", "the server's authority", "signed by itself"])
-def test_a_client_without_a_valid_certificate_does_not(mutual: Secure, which: str) -> None:
+def test_a_client_without_a_valid_certificate_is_refused(mutual: Secure, which: str) -> None:
     pair = {
         "none": None,
         "expired": mutual.clients.sign("me", valid_for=-DAY),
@@ -92,7 +92,7 @@ def test_a_client_without_a_valid_certificate_does_not(mutual: Secure, which: st
     assert code_of(mutual.channel(pair)) == grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_renewed_authority_for_clients_counts_at_once(mutual: Secure) -> None:
+def test_a_renewed_client_authority_applies_at_once(mutual: Secure) -> None:
     old, new = mutual.clients.sign("me"), Authority("newer clients")
     mutual.files.write(mutual.authority.sign("server"), new)
     assert code_of(mutual.channel(new.sign("me"))) == grpc.StatusCode.OK
@@ -159,7 +159,7 @@ def test_without_encryption_it_listens_on_loopback_only(folder: Path) -> None:
         assert code_of(grpc.insecure_channel(address)) == grpc.StatusCode.OK
 
 
-def test_what_cannot_be_used_is_told_at_the_start(folder: Path, tmp_path: Path) -> None:
+def test_unusable_files_are_reported_at_startup(folder: Path, tmp_path: Path) -> None:
     files, authority = Files(tmp_path), Authority("servers")
     files.write(Pair(authority.sign("a").certificate, authority.sign("b").key), authority)
     flags = ("--models", str(folder), "--listen", "127.0.0.1:0")

@@ -92,7 +92,7 @@ METHODS = sorted(method for method, needed in REQUIRED_ROLES.items() if needed !
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_without_a_token_or_with_a_wrong_one_nobody_gets_in(guarded: Running, method: str) -> None:
+def test_calls_without_a_valid_token_are_refused(guarded: Running, method: str) -> None:
     assert code_of(guarded, method) == UNKNOWN
     for token in ("wrong", READER[:-1], READER + "x", READER.upper(), "", " ", "sha256:" + "0" * 64, "x" * 4000):
         assert code_of(guarded, method, bearer(token)) == UNKNOWN
@@ -103,7 +103,7 @@ def test_without_a_token_or_with_a_wrong_one_nobody_gets_in(guarded: Running, me
     assert code_of(guarded, method, (("authorization", READER),)) == UNKNOWN
 
 
-def test_methods_that_do_not_exist_tell_nothing_to_strangers(guarded: Running) -> None:
+def test_unknown_methods_reveal_nothing_without_a_token(guarded: Running) -> None:
     for method in ("/lstm_explain.v1.ModelService/Nothing", "/nothing.Nothing/Nothing"):
         assert code_of(guarded, method) == UNKNOWN
         assert code_of(guarded, method, bearer(READER)) == DENIED
@@ -111,14 +111,14 @@ def test_methods_that_do_not_exist_tell_nothing_to_strangers(guarded: Running) -
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_role_opens_its_methods_and_no_other(guarded: Running, method: str) -> None:
+def test_a_role_allows_its_methods_only(guarded: Running, method: str) -> None:
     for token, roles in ((READER, {"explain"}), (MANAGER, {"manage"}), (BOTH, {"explain", "manage"})):
         allowed = REQUIRED_ROLES[method] in roles | {ANYBODY}
         assert (code_of(guarded, method, bearer(token)) == DENIED) is not allowed
         assert code_of(guarded, method, bearer(token)) != UNKNOWN
 
 
-def test_a_token_explains(guarded: Running) -> None:
+def test_a_caller_with_a_token_explains(guarded: Running) -> None:
     assert [explain(guarded, bearer(token)) for token in (READER, BOTH, HASHED)] == [OK] * 3
     assert explain(guarded, (("authorization", f"bearer {READER}"),)) == OK
     with lstm_explain_client.Client(guarded.address, token=READER) as client:
@@ -127,7 +127,7 @@ def test_a_token_explains(guarded: Running) -> None:
         client.models()
 
 
-def test_what_a_refused_caller_is_told(guarded: Running) -> None:
+def test_a_refusal_has_status_and_details(guarded: Running) -> None:
     error = called(guarded, "/lstm_explain.v1.ModelService/DeleteModel", bearer(READER))
     assert error is not None
     told = refusal(error)
@@ -141,7 +141,7 @@ def test_what_a_refused_caller_is_told(guarded: Running) -> None:
     assert not any(token in lines for token in (READER, MANAGER, BOTH, HASHED))
 
 
-def test_health_is_open_and_reflection_takes_any_token(guarded: Running) -> None:
+def test_health_needs_no_token_and_reflection_any(guarded: Running) -> None:
     with guarded.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
@@ -160,7 +160,7 @@ def test_every_method_of_every_service_is_in_the_table() -> None:
     assert methods <= set(REQUIRED_ROLES)
 
 
-def test_the_file_is_read_anew(guarded: Running, tokens: Path) -> None:
+def test_a_changed_file_is_reloaded(guarded: Running, tokens: Path) -> None:
     def write(text: str) -> None:
         tokens.with_suffix(".new").write_text(text)
         os.replace(tokens.with_suffix(".new"), tokens)
@@ -194,13 +194,13 @@ def test_the_file_is_read_anew(guarded: Running, tokens: Path) -> None:
         ("secret-0123456789abc explain\nsecret-0123456789abc manage", "twice"),
     ],
 )
-def test_a_mistake_in_the_file_is_told_without_the_secret(text: str, told: str) -> None:
+def test_an_error_in_the_file_is_reported_without_the_secret(text: str, told: str) -> None:
     with pytest.raises(Error, match=told) as raised:
         parse(text)
     assert "0123456789abc" not in str(raised.value)
 
 
-def test_looking_a_token_up_is_the_same_work_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_lookup_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every entry is compared, by a comparison that takes the same time for every pair."""
     compared: list[tuple[int, int]] = []
 
@@ -220,7 +220,7 @@ def test_looking_a_token_up_is_the_same_work_wherever_it_is(monkeypatch: pytest.
             assert compared == [(32, 32)] * len(names)
 
 
-def test_metrics_hold_no_secret(guarded: Running) -> None:
+def test_metrics_contain_no_secret(guarded: Running) -> None:
     explain(guarded, bearer(READER))
     explain(guarded, bearer("guess-0123456789abcdef"))
     port = _metrics_port(guarded)

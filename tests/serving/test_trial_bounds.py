@@ -51,7 +51,7 @@ def verdict(folder: Path, tried: TrialRunner) -> TrialResult:
         ("sleep", TrialLimits(MEMORY, NEVER, 2.0), "(--trial-seconds)"),
     ],
 )
-def test_memory_that_is_only_reserved_or_shared_and_time_that_takes_no_processor(
+def test_reserved_memory_shared_memory_and_elapsed_time(
     folder: Path, name: str, bounds: TrialLimits, told: str
 ) -> None:
     write_version(folder, name, lstm())
@@ -61,14 +61,14 @@ def test_memory_that_is_only_reserved_or_shared_and_time_that_takes_no_processor
     assert told in came.reason
 
 
-def test_processor_time_by_itself(folder: Path) -> None:
+def test_processor_time(folder: Path) -> None:
     write_version(folder, "endless", hostile.endless())
     came = verdict(folder, TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)))
     assert (came.passed, came.ended) == (False, True)
     assert "(--trial-cpu-seconds)" in came.reason
 
 
-def test_processor_time_while_nobody_looks(folder: Path) -> None:
+def test_processor_time_while_the_trial_process_is_stopped(folder: Path) -> None:
     """The kernel ends the fork though the process that tries models is stopped."""
     write_version(folder, "endless", hostile.endless())
     tried, came = TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)), list[TrialResult]()
@@ -87,7 +87,7 @@ def test_processor_time_while_nobody_looks(folder: Path) -> None:
     assert "--trial-cpu-seconds" in came[0].reason
 
 
-def test_a_slow_trial_makes_way_once_others_are_slow_too(folder: Path) -> None:
+def test_the_oldest_slow_trial_ends_when_there_are_too_many(folder: Path) -> None:
     """Two may go on beside the others, the oldest goes: or a few such models would hold up all that come later."""
     for name in "abc":
         write_version(folder, name, hostile.endless())
@@ -117,7 +117,7 @@ def test_a_slow_trial_makes_way_once_others_are_slow_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("why", ["the process that tries models is killed", "nobody waits for it"])
-def test_a_trial_goes_on_for_nobody(folder: Path, why: str) -> None:
+def test_a_trial_ends_with_its_process_or_its_caller(folder: Path, why: str) -> None:
     write_version(folder, "endless", hostile.endless())
     tried, over = TrialRunner(TrialLimits(MEMORY, NEVER, NEVER)), threading.Event()
     (source,) = find_sources(folder)

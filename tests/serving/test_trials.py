@@ -117,7 +117,7 @@ def verdicts(folder: Path, runner: TrialRunner) -> dict[str, TrialResult]:
         return {source.name: verdict for source, verdict in zip(sources, came, strict=True)}
 
 
-def test_what_harms_whoever_runs_it_ends_in_its_trial(folder: Path) -> None:
+def test_harmful_models_end_in_their_trials(folder: Path) -> None:
     for name, (model, _) in HOSTILE.items():
         write_version(folder, name, model())
     came = verdicts(folder, TrialRunner(BOUNDS))
@@ -126,7 +126,7 @@ def test_what_harms_whoever_runs_it_ends_in_its_trial(folder: Path) -> None:
         assert names_reason(name, verdict.reason), (name, verdict)
 
 
-def test_a_crash_and_an_end_of_the_whole_process_are_reasons(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_a_reason_and_a_killed_trial_process_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
     monkeypatch.setattr(trial_runner.sys, "path", [str(folder), *trial_runner.sys.path])
     write_version(folder, "crash", lstm())
@@ -142,7 +142,7 @@ def test_a_crash_and_an_end_of_the_whole_process_are_reasons(folder: Path, monke
     assert verdicts(folder, tried)["later"].passed
 
 
-def test_nothing_is_left_behind_when_the_server_is_killed(folder: Path) -> None:
+def test_all_processes_end_when_the_server_is_killed(folder: Path) -> None:
     write_version(folder, "endless", hostile.endless())
     with serving(folder, "--trial-cpu-seconds", "100", "--trial-seconds", "1000") as server:
         until(lambda: bool(on_trial(server)))
@@ -152,7 +152,7 @@ def test_nothing_is_left_behind_when_the_server_is_killed(folder: Path) -> None:
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
 
 
-def test_verdicts_are_shared_and_hold_for_the_very_files(folder: Path) -> None:
+def test_results_are_shared_and_apply_to_exactly_these_files(folder: Path) -> None:
     (source,) = find_sources(folder)
     mark = fingerprint(source)
     TrialResults(folder / "verdicts").put(mark, TrialResult(False, "it crashes"))
@@ -170,7 +170,7 @@ def test_verdicts_are_shared_and_hold_for_the_very_files(folder: Path) -> None:
 # --- the server ------------------------------------------------------------------------------------------------------
 
 
-def test_they_may_lie_in_the_folder_at_the_start(folder: Path) -> None:
+def test_harmful_models_in_the_folder_at_startup(folder: Path) -> None:
     for name, (model, _) in HOSTILE.items():
         write_version(folder, name, model())
     (folder / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
@@ -188,7 +188,7 @@ def test_they_may_lie_in_the_folder_at_the_start(folder: Path) -> None:
         assert server.stop() == 0
 
 
-def test_two_workers_go_on_too(folder: Path) -> None:
+def test_harmful_models_with_two_workers(folder: Path) -> None:
     write_version(folder, "endless", hostile.endless())
     write_version(folder, "constant", hostile.huge_constant())
     with serving(folder, *FLAGS, "--workers", "2") as server:
@@ -198,7 +198,7 @@ def test_two_workers_go_on_too(folder: Path) -> None:
         assert server.stop() == 0
 
 
-def test_several_imports_at_once_and_others_beside_them(folder: Path) -> None:
+def test_harmful_imports_at_the_same_time_as_good_ones(folder: Path) -> None:
     write_version(folder, "other", lstm(1))
     with serving(folder, *FLAGS, "--allow-import") as server, client.Client(server.address) as own:
         own.import_model("first", lstm(2).SerializeToString(), timeout=SOON)  # and the process that tries is there
@@ -227,7 +227,7 @@ def test_several_imports_at_once_and_others_beside_them(folder: Path) -> None:
         assert server.stop() == 0
 
 
-def test_found_while_polling(folder: Path) -> None:
+def test_harmful_models_found_while_polling(folder: Path) -> None:
     with serving(folder, *FLAGS, "--poll-seconds", "0.2") as server:
         for name in ("endless", "nested"):
             write_version(folder, name, HOSTILE[name][0]())
@@ -243,7 +243,7 @@ def test_found_while_polling(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [("--poll-seconds", "0.2"), ("--allow-import",)], ids=["poll", "import"])
-def test_the_end_does_not_wait_for_a_trial(folder: Path, flags: tuple[str, ...]) -> None:
+def test_shutdown_does_not_wait_for_a_trial(folder: Path, flags: tuple[str, ...]) -> None:
     long = ("--trial-cpu-seconds", "1000", "--trial-seconds", "10000")
     with serving(folder, *long, *flags) as server, client.Client(server.address) as own, ThreadPoolExecutor(1) as pool:
         if flags[0] == "--allow-import":
@@ -276,7 +276,7 @@ def outcome(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     return raised.value.code(), raised.value.details()
 
 
-def test_a_request_that_never_ends_is_ended_at_its_deadline(looping: Running) -> None:
+def test_an_endless_request_ends_at_its_deadline(looping: Running) -> None:
     with looping.channel() as channel, healthy(looping):
         forever = request("loop", inputs=[tensor("x", FOREVER)])
         code, _ = outcome(lambda: stub(channel).Explain(forever, timeout=0.5))
@@ -284,7 +284,7 @@ def test_a_request_that_never_ends_is_ended_at_its_deadline(looping: Running) ->
 
 
 @pytest.mark.parametrize("method", ["lrp", "integrated_gradients", ""], ids=["lrp", "ig", "prediction"])
-def test_and_by_the_server_where_it_has_none(looping: Running, method: str) -> None:
+def test_an_endless_request_without_a_deadline_ends_at_the_servers_limit(looping: Running, method: str) -> None:
     message = infer("loop", FOREVER)
     message.parameters["explain"].string_param = method
     if not method:
@@ -295,7 +295,7 @@ def test_and_by_the_server_where_it_has_none(looping: Running, method: str) -> N
     assert (code, "--max-request-seconds 2" in told) == (grpc.StatusCode.DEADLINE_EXCEEDED, True), told
 
 
-def test_what_grows_without_end_is_an_error(folder: Path) -> None:
+def test_unbounded_growth_is_an_error(folder: Path) -> None:
     write_version(folder, "growing", hostile.endless(guarded=True, growing=100_000))
     flags = ("--max-request-bytes-estimate", str(64 << 20), "--parallel", "1", "--max-runtime-bytes", str(256 << 20))
     with serving(folder, *flags) as server, client.Client(server.address) as own:
@@ -305,7 +305,7 @@ def test_what_grows_without_end_is_an_error(folder: Path) -> None:
         until(lambda: resident(server) < 1.1 * before)
 
 
-def test_the_end_does_not_wait_for_a_request_that_never_ends(folder: Path) -> None:
+def test_shutdown_does_not_wait_for_an_endless_request(folder: Path) -> None:
     write_version(folder, "loop", hostile.endless(guarded=True))
     address = free_address()
     flags = ("--grace-period", "1", "--metrics-listen", address)
@@ -316,7 +316,7 @@ def test_the_end_does_not_wait_for_a_request_that_never_ends(folder: Path) -> No
         assert call.code() != grpc.StatusCode.OK
 
 
-def test_a_process_that_cannot_stop_a_request_ends(folder: Path) -> None:
+def test_a_process_with_a_stuck_request_ends(folder: Path) -> None:
     (folder / "sitecustomize.py").write_text(
         "import sys, time\n"
         "if 'serve' in sys.orig_argv:\n"

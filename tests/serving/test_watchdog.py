@@ -80,23 +80,23 @@ def loop() -> lx.Model:
     ],
     ids=["predict", "lrp", "occlusion", "ig"],
 )
-def test_a_loop_without_end_is_ended(loop: lx.Model, work: Callable[[lx.Model], object]) -> None:
+def test_an_endless_loop_is_interrupted(loop: lx.Model, work: Callable[[lx.Model], object]) -> None:
     assert isinstance(outcome(CancelScope(Deadline(0.3)), lambda: work(loop)), Cancelled)
     np.testing.assert_array_equal(loop.predict(ONCE)["y"], ONCE["x"])  # and nothing is left of it
 
 
-def test_loops_in_loops_are_ended() -> None:
+def test_nested_endless_loops_are_interrupted() -> None:
     assert isinstance(outcome(CancelScope(Deadline(1.0)), lambda: lx.load(hostile.endless(nested=True))), Cancelled)
 
 
-def test_what_iterations_keep_is_bounded() -> None:
+def test_memory_of_iterations_is_bounded() -> None:
     model = lx.load(hostile.endless(guarded=True, growing=100_000))
     came = outcome(CancelScope(Deadline(SECONDS), most_bytes=1 << 26), lambda: model.explain(FOREVER))
     assert isinstance(came, lx.InputError)
     assert "node 'forever'" in str(came)
 
 
-def test_iterations_are_counted_with_all_that_holds_their_arrays() -> None:
+def test_overhead_of_small_arrays_counts_towards_memory() -> None:
     """Numbers are few here, and what is kept of an iteration takes kilobytes all the same."""
     model, most = lx.load(hostile.counted()), 100 << 20
     model.explain({**ONCE, "n": np.array(3)}, lx.Gradient())
@@ -116,7 +116,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_what_does_not_stop_is_given_up() -> None:
+def test_work_that_does_not_stop_is_given_up() -> None:
     GIVEN_UP.clear()
     with cancel_scope(CancelScope(Deadline(0.0), about=lambda: "a call that looks at nothing")):
         end = time.monotonic() + 30
@@ -125,7 +125,7 @@ def test_what_does_not_stop_is_given_up() -> None:
     assert GIVEN_UP
 
 
-def test_a_brief_watch_lets_nothing_be_compiled() -> None:
+def test_brief_work_compiles_nothing() -> None:
     model = lx.load(lstm())
     brief = CancelScope(lambda: None, brief=True)
     for method in (lx.LRP(), lx.Gradient(), lx.IntegratedGradients(steps=2), lx.Occlusion()):
@@ -141,7 +141,7 @@ def test_a_brief_watch_lets_nothing_be_compiled() -> None:
         np.testing.assert_array_equal(model.explain({"x": X}).relevance["x"], plain.relevance["x"])
 
 
-def test_a_brief_watch_lets_nothing_be_repeated_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_brief_work_is_not_repeated_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lx.load(lstm())
     model.explain({"x": X})
     monkeypatch.setattr("lstm_explain.program.precision.wanting", lambda *_: np.array([0]))
@@ -154,7 +154,7 @@ def graph_of(model: lx.Model) -> Graph:
     return model._engine.graph
 
 
-def test_models_whose_values_decide_how_much_there_is_to_compute(loop: lx.Model) -> None:
+def test_models_with_data_dependent_sizes(loop: lx.Model) -> None:
     assert not loop.steady
     assert not sizes_are_fixed(graph_of(loop))
     assert lx.load(lstm()).steady

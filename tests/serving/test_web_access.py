@@ -48,7 +48,7 @@ def test_pages_of_other_sites_are_refused(page: str, headers: dict[str, str]) ->
     assert "access-control-allow-origin" not in preflight.headers
 
 
-def test_our_own_page_and_programs_get_in(page: str) -> None:
+def test_our_own_page_and_programs_are_allowed(page: str) -> None:
     own = page.rstrip("/")
     assert ask(page, LIST, b"{}", {"origin": own, "sec-fetch-site": "same-origin"}).status == 200
     assert ask(page, LIST).status == 200
@@ -57,7 +57,7 @@ def test_our_own_page_and_programs_get_in(page: str) -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "localhost.evil.example", "", "a b", "[::1", "@"]
 )
-def test_nobody_gets_in_by_a_name_that_is_not_ours(page: str, host: str) -> None:
+def test_foreign_host_names_are_refused(page: str, host: str) -> None:
     """A name of another site that points here: DNS rebinding. Not even the page is shown."""
     assert ask(page, LIST, b"{}", host=host).status in (400, 403)
     assert ask(page, "/", None, method="GET", host=host).status in (400, 403)
@@ -77,7 +77,7 @@ def test_names_are_added_by_a_setting(web_models: Path) -> None:
         assert answer.status == 200
 
 
-def test_browsers_are_told_to_be_strict(page: str) -> None:
+def test_responses_have_security_headers(page: str) -> None:
     for path, method in (("/", "GET"), ("/app.js", "GET"), ("/none", "GET"), (LIST, "POST")):
         headers = ask(page, path, method=method).headers
         policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
@@ -102,7 +102,7 @@ def test_nothing_but_the_page_is_served(page: str, path: str) -> None:
 # Tokens and certificates
 
 
-def test_without_a_token_or_with_a_wrong_one_nobody_gets_in(guarded: Running) -> None:
+def test_calls_without_a_valid_token_are_refused(guarded: Running) -> None:
     page = guarded.page()
     tries = [{}, *({"authorization": f"Bearer {token}"} for token in ("wrong", READER[:-1], READER + "x", "é" * 20))]
     for headers in [*tries, {"authorization": READER}, {"cookie": f"token={READER}"}]:
@@ -111,7 +111,7 @@ def test_without_a_token_or_with_a_wrong_one_nobody_gets_in(guarded: Running) ->
             assert (answer.status, refused(answer)) == (401, "unauthenticated")
 
 
-def test_a_token_gets_in_and_a_role_opens_its_calls(guarded: Running) -> None:
+def test_a_token_is_accepted_and_its_role_allows_calls(guarded: Running) -> None:
     page, body = guarded.page(), explanation(request())
     assert ask(page, EXPLAIN, body, {"authorization": f"Bearer {READER}"}).status == 200
     assert ask(page, LIST, b"{}", {"authorization": f"Bearer {MANAGER}"}).status == 200
@@ -121,7 +121,7 @@ def test_a_token_gets_in_and_a_role_opens_its_calls(guarded: Running) -> None:
     assert READER not in guarded.logged()
 
 
-def test_a_stranger_s_body_is_not_read(guarded: Running) -> None:
+def test_the_body_of_a_caller_without_a_token_is_not_read(guarded: Running) -> None:
     """The answer is there though the body never comes."""
     where = urlsplit(guarded.page())
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
@@ -133,7 +133,7 @@ def test_a_stranger_s_body_is_not_read(guarded: Running) -> None:
     connection.close()
 
 
-def test_certificates_are_those_of_grpc(web_models: Path, tmp_path: Path) -> None:
+def test_the_page_uses_grpcs_certificates(web_models: Path, tmp_path: Path) -> None:
     files, authority, clients = Files(tmp_path), Authority("servers"), Authority("clients")
     files.write(authority.sign("server"), clients)
     me, other = clients.sign("me"), Authority("clients").sign("me")

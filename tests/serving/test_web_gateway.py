@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
         request("words", inputs=[texts("tokens", "not a bad film, ça va")]),
     ],
 )
-def test_an_answer_is_the_one_that_grpc_gives(web_server: Running, page: str, message: pb.ExplainRequest) -> None:
+def test_responses_equal_those_of_grpc(web_server: Running, page: str, message: pb.ExplainRequest) -> None:
     answer = ask(page, EXPLAIN, explanation(message))
     assert answer.status == 200, answer.body
     with web_server.channel() as channel:
@@ -49,7 +49,7 @@ def test_an_answer_is_the_one_that_grpc_gives(web_server: Running, page: str, me
     assert pb.ExplainResponse.FromString(raw.body) == wanted
 
 
-def test_models_are_those_that_grpc_tells(web_server: Running, page: str) -> None:
+def test_models_equal_those_of_grpc(web_server: Running, page: str) -> None:
     with web_server.channel() as channel:
         models = model_pb2_grpc.ModelServiceStub(channel)
         listed, described = models.ListModels(model_pb2.ListModelsRequest()), {}
@@ -75,7 +75,7 @@ def test_models_are_those_that_grpc_tells(web_server: Running, page: str) -> Non
         pb.ExplainRequest(),
     ],
 )
-def test_an_error_is_the_one_that_grpc_gives(web_server: Running, page: str, message: pb.ExplainRequest) -> None:
+def test_errors_equal_those_of_grpc(web_server: Running, page: str, message: pb.ExplainRequest) -> None:
     answer = ask(page, EXPLAIN, explanation(message), {"x-request-id": "mine-7"})
     with web_server.channel() as channel, pytest.raises(grpc.RpcError) as raised:
         stub(channel).Explain(message, timeout=20)
@@ -87,7 +87,7 @@ def test_an_error_is_the_one_that_grpc_gives(web_server: Running, page: str, mes
     assert answer.headers["x-request-id"] == "mine-7"
 
 
-def test_a_connect_client_of_others_calls_it_unchanged(web_server: Running, page: str) -> None:
+def test_a_third_party_connect_client_works_unchanged(web_server: Running, page: str) -> None:
     """buf curl speaks Connect; it gets its schema from proto/."""
 
     def curl(service: str, data: str, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -109,7 +109,7 @@ def test_a_connect_client_of_others_calls_it_unchanged(web_server: Running, page
     assert "there is no model 'nowhere'" in missing.stderr
 
 
-def test_calls_are_counted_with_all_others(web_server: Running, page: str) -> None:
+def test_calls_appear_in_the_metrics(web_server: Running, page: str) -> None:
     def count() -> float:
         text = (
             urllib.request.urlopen(f"http://127.0.0.1:{_metrics_port(web_server, page)}/metrics", timeout=5)
@@ -141,7 +141,7 @@ def test_calls_are_counted_with_all_others(web_server: Running, page: str) -> No
         (b'{"target": {"indices": [' + b"0," * (MAX_ELEMENTS + 1) + b"0]}}", "elements"),
     ],
 )
-def test_what_is_not_the_json_of_a_request_is_refused(page: str, body: bytes, told: str) -> None:
+def test_invalid_json_is_refused(page: str, body: bytes, told: str) -> None:
     answer = ask(page, EXPLAIN, body)
     assert (answer.status, refused(answer)) == (400, "invalid_argument")
     assert told in answer.json()["message"]
@@ -178,18 +178,18 @@ def test_a_body_that_is_too_large_is_refused(page: str, lie: bool) -> None:
         {"content-encoding": "gzip"},
     ],
 )
-def test_other_codings_are_refused(page: str, headers: dict[str, str]) -> None:
+def test_other_encodings_are_refused(page: str, headers: dict[str, str]) -> None:
     """Those that a form of another site can send among them."""
     assert ask(page, LIST, b"{}", headers).status == 415
 
 
-def test_a_deadline_holds(page: str) -> None:
+def test_a_deadline_is_enforced(page: str) -> None:
     answer = ask(page, EXPLAIN, explanation(long_one()), {"connect-timeout-ms": "50"})
     assert (answer.status, refused(answer)) == (504, "deadline_exceeded")
     assert ask(page, LIST, b"{}", {"connect-timeout-ms": "soon"}).status == 400
 
 
-def test_only_calls_that_change_nothing_are_offered(page: str) -> None:
+def test_only_read_only_calls_are_offered(page: str) -> None:
     for path in ("ModelService/ImportModel", "ModelService/DeleteModel", "ExplanationService/ExplainStream", "X/Y"):
         assert ask(page, f"/lstm_explain.v1.{path}").status in (404, 405)
     assert ask(page, EXPLAIN, None, method="GET").status in (404, 405)
@@ -201,7 +201,7 @@ def long_one() -> pb.ExplainRequest:
     return request("heavy", inputs=[tensor("x", sequence(1, 600))], method=method)
 
 
-def test_who_leaves_stops_the_work(web_server: Running, page: str) -> None:
+def test_a_disconnected_client_stops_the_work(web_server: Running, page: str) -> None:
     """There is one slot: whoever comes next would wait for what nobody waits for."""
     where = urlsplit(page)
     ask(page, EXPLAIN, explanation(request("heavy")))  # compiled by now

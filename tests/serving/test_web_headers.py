@@ -31,7 +31,7 @@ PARTS = [b"http", b"://", b"[", b"]", b":", b"@", b"/", b"\\", b"::1", b"127.0.0
 
 
 @pytest.mark.parametrize("origin", ODD_ORIGINS)
-def test_an_origin_that_is_no_address_is_refused(page: str, origin: str) -> None:
+def test_an_invalid_origin_is_refused(page: str, origin: str) -> None:
     answer = ask(page, LIST, b"{}", {"origin": origin})
     assert answer.status in (400, 403)
     assert refused(answer) in ("invalid_argument", "permission_denied")
@@ -40,7 +40,7 @@ def test_an_origin_that_is_no_address_is_refused(page: str, origin: str) -> None
     assert {n: answer.headers[n] for n in strict} == {n: plain[n] for n in strict}
 
 
-def test_half_an_address_is_told_to_be_none(page: str) -> None:
+def test_an_incomplete_origin_is_an_invalid_argument(page: str) -> None:
     answer = ask(page, LIST, b"{}", {"origin": "http://[::1"})
     assert (answer.status, refused(answer)) == (400, "invalid_argument")
 
@@ -74,7 +74,7 @@ def requests(seed: int, count: int) -> Iterator[bytes]:
         )
 
 
-def test_no_header_is_the_servers_fault(web_server: Running) -> None:
+def test_no_header_is_an_internal_error(web_server: Running) -> None:
     where = urlsplit(web_server.page())
     statuses: dict[int, int] = {}
     for message in requests(7, 1500):

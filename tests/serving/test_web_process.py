@@ -23,13 +23,13 @@ from tests.serving.running import command, serving
 from tests.serving.web import EXPLAIN, ask, explanation
 
 
-def test_the_flag_alone_stands_for_an_address() -> None:
+def test_the_flag_alone_means_the_default_address() -> None:
     assert complete(["--web"]) == [f"--web={WEB_ADDRESS}"]
     assert complete(["--web", "--models", "m"]) == [f"--web={WEB_ADDRESS}", "--models", "m"]
     assert complete(["--web", "[::1]:1", "--web-hosts", "a"]) == ["--web", "[::1]:1", "--web-hosts", "a"]
 
 
-def test_other_machines_reach_it_only_where_that_was_asked_for(web_models: Path) -> None:
+def test_other_machines_reach_the_page_only_if_allowed(web_models: Path) -> None:
     ended = subprocess.run(
         command("serve", "--models", str(web_models), "--web", "0.0.0.0:0"), capture_output=True, text=True, timeout=60
     )
@@ -38,12 +38,12 @@ def test_other_machines_reach_it_only_where_that_was_asked_for(web_models: Path)
 
 
 @pytest.mark.parametrize("name", ["https://one.example", "one.example:8080", "*.example", "a b"])
-def test_names_are_names(web_models: Path, name: str) -> None:
+def test_invalid_host_names_are_refused(web_models: Path, name: str) -> None:
     with pytest.raises(ValidationError, match="is not a host name"):
         Settings(models=web_models, web_hosts=f"good.example,{name}")
 
 
-def test_what_is_missing_is_told(web_models: Path, tmp_path: Path) -> None:
+def test_a_missing_extra_is_reported(web_models: Path, tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ImportError('there is no uvicorn')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     flags = ("serve", "--models", str(web_models), "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0")
@@ -52,7 +52,7 @@ def test_what_is_missing_is_told(web_models: Path, tmp_path: Path) -> None:
     assert "pip install 'lstm-explain[web]'" in ended.stderr
 
 
-def test_a_port_that_is_taken_is_told(web_models: Path, page: str) -> None:
+def test_a_port_in_use_is_reported(web_models: Path, page: str) -> None:
     address = urlsplit(page).netloc
     ended = subprocess.run(
         command("serve", "--models", str(web_models), "--listen", "127.0.0.1:0", "--web", address),
@@ -72,7 +72,7 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_loses_nothing_that_was_begun(web_models: Path, short_folder: Path, workers: str) -> None:
+def test_sigterm_loses_no_running_call(web_models: Path, short_folder: Path, workers: str) -> None:
     """And leaves nothing behind."""
     stop, results = threading.Event(), []
     body = explanation(request())

@@ -63,7 +63,7 @@ def rest(own: socket.socket) -> bytes:
     [b"", b"POST /x HT", START, START + b"Content-Length: 1000\r\n\r\nabc"],
     ids=["none", "line", "half", "body"],
 )
-def test_many_half_requests_keep_nobody_out(patient: Running, begun: bytes) -> None:
+def test_many_incomplete_requests_keep_nobody_out(patient: Running, begun: bytes) -> None:
     page = patient.page()
     with connected(page, MANY) as sockets:
         for own in sockets:
@@ -100,7 +100,7 @@ def _ended(own: socket.socket) -> bool:
     ],
     ids=["none", "line", "half", "body", "second"],
 )
-def test_half_a_request_ends_after_the_patience(impatient: Running, begun: bytes) -> None:
+def test_an_incomplete_request_times_out(impatient: Running, begun: bytes) -> None:
     with connected(impatient.page()) as (own,):
         own.sendall(begun)
         answer = rest(own)
@@ -109,7 +109,7 @@ def test_half_a_request_ends_after_the_patience(impatient: Running, begun: bytes
 
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["none", "half"])
-def test_half_a_handshake_ends_after_the_patience(web_models: Path, tmp_path: Path, begun: bytes) -> None:
+def test_an_incomplete_handshake_times_out(web_models: Path, tmp_path: Path, begun: bytes) -> None:
     """asyncio alone would wait for a minute."""
     files, authority = Files(tmp_path), Authority("servers")
     files.write(authority.sign("server"))
@@ -124,7 +124,7 @@ def test_half_a_handshake_ends_after_the_patience(web_models: Path, tmp_path: Pa
         assert ask(server.page(), LIST, context=trusting).status == 200
 
 
-def test_an_answer_that_is_not_taken_ends_too(impatient: Running) -> None:
+def test_an_unread_response_times_out(impatient: Running) -> None:
     """The caller asks again and again over one connection, and reads nothing."""
     asked = b"GET /app.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000
     with connected(impatient.page()) as (own,), pytest.raises(ConnectionError):
@@ -136,7 +136,7 @@ def _send_for_ever(own: socket.socket, data: bytes) -> None:
         own.sendall(data)
 
 
-def test_bodies_that_never_end_hold_no_more_than_they_may(web_models: Path) -> None:
+def test_endless_bodies_stay_within_the_memory_budget(web_models: Path) -> None:
     """40 of 40 MiB held 1.6 GB."""
     size = 40 * 2**20
     flags = ("--web-patience", "3600", "--max-web-bytes", str(64 * 2**20))
@@ -164,7 +164,7 @@ async def _chunks(*sizes: int, then_wait: bool = False) -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
 
 
-def test_who_has_been_arriving_for_longest_makes_room() -> None:
+def test_the_longest_arriving_body_is_evicted() -> None:
     async def scene() -> None:
         bodies = Bodies(1_000_000, 3600.0)
         slow = [Body() for _ in range(3)]
@@ -189,7 +189,7 @@ def test_who_has_been_arriving_for_longest_makes_room() -> None:
     asyncio.run(scene())
 
 
-def test_what_a_body_took_is_given_back() -> None:
+def test_the_memory_of_a_body_is_released() -> None:
     async def scene() -> None:
         bodies = Bodies(1_000_000, 0.01)
         for _ in range(20):

@@ -143,7 +143,7 @@ def listed(server: Running) -> dict[str, model_pb2.ModelSummary]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
-def test_callers_do_not_see_the_end_of_the_only_worker(folder: Path, how: signal.Signals) -> None:
+def test_callers_do_not_notice_the_end_of_the_only_worker(folder: Path, how: signal.Signals) -> None:
     with guarded(folder, "--worker-patience", "3") as server:
         (first,) = server.workers()
         with calling(server):
@@ -155,7 +155,7 @@ def test_callers_do_not_see_the_end_of_the_only_worker(folder: Path, how: signal
         assert server.stop() == 0
 
 
-def test_killing_by_hand_is_held_against_no_model(folder: Path) -> None:
+def test_a_manual_kill_blames_no_model(folder: Path) -> None:
     with guarded(folder) as server, calling(server):
         for _ in range(3):
             (worker,) = server.workers()
@@ -183,7 +183,7 @@ def test_open_streams_end_with_unavailable(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [SEGFAULT, OUT, STANDSTILL])
-def test_a_model_that_brings_down_two_workers_is_quarantined(
+def test_a_model_that_crashes_two_workers_is_quarantined(
     folder: Path, crashing: dict[str, str], how: float
 ) -> None:
     """Its callers are told so; those of other models notice nothing, although the culprit's call is sent again."""
@@ -206,7 +206,7 @@ def test_a_model_that_brings_down_two_workers_is_quarantined(
         assert metric(server, "lstm_explain_workers_replaced_total") == 2
 
 
-def test_quarantine_ends_when_somebody_loads_the_model_or_its_files_change(
+def test_quarantine_ends_when_a_caller_loads_the_model_or_its_files_change(
     tmp_path: Path, crashing: dict[str, str]
 ) -> None:
     folder = tmp_path / "models"
@@ -231,7 +231,7 @@ def test_quarantine_ends_when_somebody_loads_the_model_or_its_files_change(
         assert explain(server, request("bad")).model == "bad"
 
 
-def test_who_ran_beside_the_culprit_is_cleared(folder: Path, crashing: dict[str, str]) -> None:
+def test_a_model_that_ran_at_the_same_time_is_cleared(folder: Path, crashing: dict[str, str]) -> None:
     """Both run when the first worker crashes; after that they take turns."""
     with guarded(folder, "--parallel", "4", **crashing) as server:
         method = method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=100))
@@ -246,7 +246,7 @@ def test_who_ran_beside_the_culprit_is_cleared(folder: Path, crashing: dict[str,
         assert explain(server, request("other")).model == "other"
 
 
-def test_without_a_spare_a_worker_is_replaced_all_the_same(folder: Path, crashing: dict[str, str]) -> None:
+def test_a_worker_is_replaced_without_a_spare(folder: Path, crashing: dict[str, str]) -> None:
     with serving(folder, "--no-spare", **crashing) as server:
         (worker,) = server.workers()
         with pytest.raises(grpc.RpcError), server.channel() as channel:
@@ -256,7 +256,7 @@ def test_without_a_spare_a_worker_is_replaced_all_the_same(folder: Path, crashin
         assert server.workers() != [worker]
 
 
-def test_sigterm_is_obeyed_while_a_worker_stands_still(folder: Path, crashing: dict[str, str]) -> None:
+def test_sigterm_works_while_a_worker_is_stopped(folder: Path, crashing: dict[str, str]) -> None:
     """Far sooner than it would be found out, and within the grace period."""
     address = free_address()
     flags = ("--grace-period", "1", "--worker-patience", "600", "--metrics-listen", address)
@@ -271,7 +271,7 @@ def test_sigterm_is_obeyed_while_a_worker_stands_still(folder: Path, crashing: d
         until(lambda: not any(Path(f"/proc/{process}").exists() for process in family))
 
 
-def test_workers_go_with_their_parent_even_if_they_stand_still(folder: Path, crashing: dict[str, str]) -> None:
+def test_workers_end_with_their_parent_even_if_stopped(folder: Path, crashing: dict[str, str]) -> None:
     with guarded(folder, **crashing) as server, server.channel() as channel:
         call = stub(channel).Explain.future(fatal("bad", STANDSTILL), timeout=SECONDS)
         until(lambda: metric(server, "lstm_explain_calls_at_work") == 1)
@@ -283,7 +283,7 @@ def test_workers_go_with_their_parent_even_if_they_stand_still(folder: Path, cra
         call.cancel()
 
 
-def test_the_parent_has_neither_the_engine_nor_grpc(folder: Path) -> None:
+def test_the_parent_imports_neither_the_engine_nor_grpc(folder: Path) -> None:
     with serving(folder) as server:
         mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert "python" in mapped

@@ -70,7 +70,7 @@ def test_tables(looked_at: Page) -> None:
     assert not too_wide(page)
 
 
-def test_nothing_depends_on_colour(page: Page) -> None:
+def test_nothing_depends_on_colour_alone(page: Page) -> None:
     """Without any, sign and size are still there: numbers, lines, hatching."""
     page.choose("sentiment", "tokens")
     page.one("#input-tokens").send_keys(SENTENCE)
@@ -91,14 +91,14 @@ def test_nothing_depends_on_colour(page: Page) -> None:
     assert all("gradient" not in bar.value_of_css_property("background-image") for bar in for_)
 
 
-def test_nothing_moves_for_whoever_does_not_want_it(page: Page) -> None:
+def test_reduced_motion_is_respected(page: Page) -> None:
     code = "return [...document.querySelectorAll('*')].map((e) => getComputedStyle(e).transitionDuration)"
     assert any(set(d.split(", ")) != {"0s"} for d in page.script(code))
     page.look(1280, "light", still=True)
     assert all(set(d.split(", ")) == {"0s"} for d in page.script(code))
 
 
-def test_every_control_has_a_name_and_a_message_its_place(page: Page) -> None:
+def test_controls_have_names_and_messages_are_announced(page: Page) -> None:
     page.choose("sentiment", "tokens")
     for control in page.all("#ask select, #ask input, #ask textarea, #ask button"):
         if control.is_displayed():

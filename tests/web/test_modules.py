@@ -27,7 +27,7 @@ def methods_of(page: Page) -> dict[str, dict[str, Any]]:
     return {method["key"]: method for method in found}
 
 
-def test_every_method_of_the_wire_is_offered_with_its_parameters(page: Page) -> None:
+def test_every_method_is_offered_with_its_parameters(page: Page) -> None:
     offered = methods_of(page)
     assert set(offered) == {field.json_name for field in METHODS}
     for field in METHODS:
@@ -40,7 +40,7 @@ def test_every_method_of_the_wire_is_offered_with_its_parameters(page: Page) -> 
                 assert [option[0] for option in parameter["options"]] == values[1:]  # the first is UNSPECIFIED
 
 
-def test_parameters_begin_with_the_engine_s_defaults(page: Page) -> None:
+def test_parameters_start_with_the_engines_defaults(page: Page) -> None:
     for field in METHODS:
         defaults = method_from_name(field.name, {}).parameters()
         for parameter in methods_of(page)[field.json_name]["parameters"]:
@@ -51,14 +51,14 @@ def test_parameters_begin_with_the_engine_s_defaults(page: Page) -> None:
                 assert parameter["options"][0][0].lower().endswith(f"_{defaults[name]}")
 
 
-def test_the_ledger_is_called_what_the_client_calls_it(page: Page) -> None:
+def test_the_ledger_has_the_clients_labels(page: Page) -> None:
     code = "const m = await load('methods.js'); return m.entries(m.METHODS.find((x) => x.key === args[0]))"
     for field in METHODS:
         told = [text for _, text in page.script(code, field.json_name)]
         assert told == [text for _, text in entries(field.name)]
 
 
-def test_numbers_read_as_the_client_s(page: Page) -> None:
+def test_numbers_are_formatted_as_by_the_client(page: Page) -> None:
     rng = np.random.default_rng(0)
     values = [float(v) for v in rng.standard_normal(2000) * 10.0 ** rng.integers(-12, 12, 2000)]
     values += [0.0, 1.0, -1.0, 999.9, 1000.0, 999999.0, 1e6, 9.999e-5, 1e-4, -0.0, 1e300, 5e-324]
@@ -71,14 +71,14 @@ def test_numbers_read_as_the_client_s(page: Page) -> None:
     assert page.script(code, pairs) == [percent(a, b) for a, b in pairs]
 
 
-def test_colours_are_the_client_s() -> None:
+def test_colours_equal_the_clients() -> None:
     style = (STATIC / "page.css").read_text()
     light = style[: style.index("@media")]
     for name, colour in (("for", scale.FOR), ("against", scale.AGAINST)):
         assert re.search(rf"--{name}: ([\d, ]+);", light)[1] == ", ".join(map(str, colour))
 
 
-def test_tensors_travel_as_numpy_has_them(page: Page) -> None:
+def test_tensors_are_encoded_as_by_numpy(page: Page) -> None:
     rng = np.random.default_rng(1)
     code = """
         const {encode, decode} = await load('tensor.js');
@@ -100,7 +100,7 @@ def test_tensors_travel_as_numpy_has_them(page: Page) -> None:
     assert [float(text.replace("Infinity", "inf")) for text in told] == [float(v) for v in halves]
 
 
-def test_axes_are_laid_out_whatever_their_order(page: Page) -> None:
+def test_axes_in_any_order(page: Page) -> None:
     """What goes out comes back as the same table, wherever time, samples and features lie."""
     code = """
         const {layout, rowsOf} = await load('inputs.js');

@@ -44,7 +44,7 @@ def asked(page: Page, model: str, row: tuple[float, ...], *more: str) -> str:
     return page.explain()
 
 
-def test_a_warning_stands_in_the_card_of_its_method(shown: Page) -> None:
+def test_a_warning_is_shown_in_its_methods_card(shown: Page) -> None:
     asked(shown, "plain", CANCELLING, "gradient")
     (warned,) = shown.all("#answer .warnings")
     assert warned.text.startswith("Warning: relevance diverges")
@@ -89,7 +89,7 @@ def test_every_quantity_of_a_contrast(shown: Page, quantity: str, told: str) -> 
     assert shown.script(code, {**ANSWER, "quantity": quantity}) == told
 
 
-def test_an_answer_of_an_older_server_is_read(shown: Page) -> None:
+def test_an_answer_of_an_older_server_is_understood(shown: Page) -> None:
     code = """
         const answer = (await load('results.js')).readAnswer(args[0], [], 1);
         return [answer.warnings, answer.quantity];
@@ -100,7 +100,7 @@ def test_an_answer_of_an_older_server_is_read(shown: Page) -> None:
     assert shown.script(code, older) == [[], ""]
 
 
-def test_the_words_are_those_of_the_client(shown: Page) -> None:
+def test_the_words_equal_the_clients(shown: Page) -> None:
     from lstm_explain_client.naming import WORDS
 
     script = (Path(__file__).parents[2] / "server/lstm_explain/serving/web/static/naming.js").read_text()

@@ -40,7 +40,8 @@ class TrialResults:
         with self._lock:
             if fingerprint not in self._known and self._journal is not None:
                 for entry in self._journal.read_new():
-                    self._known[entry.pop("fingerprint")] = TrialResult(**entry)
+                    key = entry.pop("fingerprint")
+                    self._known[key] = TrialResult(**entry)
             return self._known.get(fingerprint)
 
     def put(self, fingerprint: str, result: TrialResult) -> None:
