@@ -233,9 +233,7 @@ def test_sigterm_is_handled_in_any_thread(folder: Path, workers: str) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_clients_with_the_published_config_do_not_notice_a_workers_end(
-    folder: Path, how: signal.Signals
-) -> None:
+def test_clients_with_the_published_config_do_not_notice_a_workers_end(folder: Path, how: signal.Signals) -> None:
     stop = threading.Event()
     options = [("grpc.service_config", json.dumps(PUBLISHED)), ("grpc.enable_retries", 1)]
     with serving(folder, "--workers", "2") as server:

@@ -126,7 +126,9 @@ def test_harmful_models_end_in_their_trials(folder: Path) -> None:
         assert names_reason(name, verdict.reason), (name, verdict)
 
 
-def test_a_crash_is_a_reason_and_a_killed_trial_process_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_a_reason_and_a_killed_trial_process_is_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
     monkeypatch.setattr(trial_runner.sys, "path", [str(folder), *trial_runner.sys.path])
     write_version(folder, "crash", lstm())

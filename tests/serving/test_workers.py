@@ -183,9 +183,7 @@ def test_open_streams_end_with_unavailable(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [SEGFAULT, OUT, STANDSTILL])
-def test_a_model_that_crashes_two_workers_is_quarantined(
-    folder: Path, crashing: dict[str, str], how: float
-) -> None:
+def test_a_model_that_crashes_two_workers_is_quarantined(folder: Path, crashing: dict[str, str], how: float) -> None:
     """Its callers are told so; those of other models notice nothing, although the culprit's call is sent again."""
     with guarded(folder, "--worker-patience", "3", **crashing) as server:
         with calling(server, 4):
