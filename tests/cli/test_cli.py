@@ -232,7 +232,7 @@ def test_serve_explains_its_settings() -> None:
     assert done.returncode == 0
     for word in ("--models", "--max-message-bytes", "LSTM_EXPLAIN_"):
         assert word in done.stdout
-    for name in ("worker", "gently", "no-gently", "parent", "bulletin"):  # from a server to its own processes
+    for name in ("worker", "gently", "no-gently", "parent", "announcements"):  # from a server to its own processes
         assert not re.search(rf"--{name}\b(?!-)", done.stdout)
 
 

@@ -1,4 +1,4 @@
-"""The manifests as files, and as Kubernetes gets them from Kustomize where kubectl is at hand."""
+"""Reads the manifests from their files, and as Kustomize builds them if kubectl is installed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(path: Path) -> Manifest:
 
 
 def base() -> dict[str, Manifest]:
-    """Every manifest of the base by kind."""
+    """Every manifest of the base, by kind."""
     names = read(DEPLOY / "kustomize/base/kustomization.yaml")["resources"]
     return {m["kind"]: m for m in (read(DEPLOY / "kustomize/base" / name) for name in names)}
 
@@ -41,7 +41,7 @@ def settings_of(kustomization: Path) -> dict[str, str]:
 
 
 def tool(name: str) -> str:
-    """Of the extra `deploy`, or the machine's own; skips where there is neither."""
+    """A tool of the extra `deploy` or of the machine; skips the test if there is neither."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
@@ -51,7 +51,7 @@ def tool(name: str) -> str:
 
 @cache
 def built(name: str) -> tuple[Manifest, ...]:
-    """What `kubectl kustomize` makes of it; skips where there is no kubectl."""
+    """What `kubectl kustomize` builds; skips the test if there is no kubectl."""
     command = [tool("kubectl"), "kustomize", str(DEPLOY / "kustomize" / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -59,7 +59,7 @@ def built(name: str) -> tuple[Manifest, ...]:
 
 
 def misfits(value: Any, kind: str, kinds: tuple[ModuleType, ...], where: str = "") -> Iterator[str]:
-    """What of a value does not fit a type of an OpenAPI client: its modules have a class for each message."""
+    """The parts of a value that do not match a type of an OpenAPI client, whose modules have a class per message."""
     if inner := re.fullmatch(r"[Ll]ist\[(.*)\]|[Dd]ict[(\[]str, (.*)[)\]]", kind):
         wanted, parts = (list, enumerate) if inner[1] else (dict, dict.items)
         if not isinstance(value, wanted):

@@ -1,4 +1,4 @@
-"""Manifests, compose file and alerts are true to the server that they run."""
+"""Manifests, compose file and alerts match the server that they run."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_containers_have_few_privileges() -> None:
 
 
 def test_default_memory_limits_fit_the_container() -> None:
-    """Its processes at rest, as many requests at work as there may be, half as large again as they were estimated."""
+    """Idle processes, and as many requests as may run, each half as large again as its estimate."""
     kserve = read(DEPLOY / "kserve/servingruntime.yaml")["spec"]["containers"][0]
     compose = read(ROOT / "compose.yaml")["services"]["server"]
     given = settings_of(DEPLOY / "kustomize/base/kustomization.yaml")

@@ -1,4 +1,4 @@
-"""The RayJob is true to the command that it runs. Its pods are held against Kubernetes' schemas in test_schemas.py."""
+"""The RayJob matches the command that it runs. test_schemas.py checks its pods against Kubernetes' schemas."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Dockerfile, compose file, manifests and alerts are valid by the published schemas and linters.
+"""Dockerfile, compose file, manifests and alerts are valid according to published schemas and linters.
 
-Imports nothing of the project, so that the tools' environment needs nothing of it: `make deploy-check`.
+Imports nothing of the project, so that the environment of `make deploy-check` does not need it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def test_manifests_are_valid_kubernetes(overlay: str, version: str) -> None:
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_the_runtimes_containers_are_valid_kubernetes(version: str) -> None:
-    """A ServingRuntime's spec is a pod's, with a few keys of KServe's."""
+    """The spec of a ServingRuntime is that of a pod with a few additional keys."""
     schemas = pytest.importorskip("kubernetes_validate", reason=EXTRA)
     runtime = read(DEPLOY / "kserve/servingruntime.yaml")
     pod = {key: runtime["spec"][key] for key in ("containers", "volumes")}

@@ -1,4 +1,4 @@
-"""model.yaml with whatever YAML has to offer: a configuration, or an error that names file and line."""
+"""Any YAML in model.yaml gives a configuration, or an error that names file and line."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ HOSTILE = {
 
 @pytest.fixture(params=["compiled", "pure"])
 def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyYAML may be built without its compiled parser."""
+    """Runs with and without PyYAML's compiled parser."""
     if request.param == "pure":
 
         class Pure(yaml.SafeLoader):

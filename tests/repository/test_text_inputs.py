@@ -1,4 +1,4 @@
-"""Text inputs: hostile tokenizers and texts that are too large."""
+"""Hostile tokenizers and oversized texts are refused."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_pathological_expression_is_refused_on_loading(tmp_path: Path, express
     ],
 )
 def test_a_normalizer_that_multiplies_characters_is_refused(tmp_path: Path, steps: list[dict[str, Any]]) -> None:
-    """Whatever the letter is: one that no probe holds, or a word."""
+    """For any character, also one that no probe contains, and for a word."""
     with pytest.raises(ModelError, match="may replace one character"):
         loaded(tmp_path, normalizer={"type": "Sequence", "normalizers": steps})
 
@@ -104,7 +104,7 @@ def test_characters_of_an_expression_are_probed_on_loading(tmp_path: Path) -> No
 
 
 def test_a_precompiled_normalizer_never_runs_in_the_event_loop(tmp_path: Path) -> None:
-    """What it makes of each is not known, and the interpreter's lock is given away meanwhile."""
+    """Its effect on a character is unknown, and tokenising in a thread releases the interpreter lock."""
     nothing = base64.b64encode((4096).to_bytes(4, "little") + bytes(4096)).decode()  # a trie without a leaf
     text = loaded(tmp_path, normalizer={"type": "Precompiled", "precompiled_charsmap": nothing})
     assert not text.quick
@@ -131,7 +131,7 @@ def test_special_tokens_count_against_a_stride(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("direction", ["Right", "Left"])
 def test_truncated_tokens_are_dropped(tmp_path: Path, direction: str) -> None:
-    """The beginning (or the end) stays, as ever; its overlapping copies would be `max_length` tokens for each one."""
+    """The first (or last) tokens stay; the overflow would be `max_length` tokens for each further one."""
     text = loaded(tmp_path, truncation=truncation(50, 49, direction))
     sentence = " ".join("ab"[i % 3 % 2] for i in range(500))
     encoding = text.tokenizer.encode(sentence)
@@ -210,7 +210,7 @@ def test_a_long_text_gets_the_tokenizers_own_tokens(length: int) -> None:
 
 
 def test_a_slow_tokenizer_is_moved_out_of_the_event_loop(tmp_path: Path) -> None:
-    """It passed on loading: its expression takes long only behind a letter that is not tried there."""
+    """It passes on loading, since its expression is slow only after a character that is not probed."""
     text = loaded(tmp_path, pre_tokenizer=split(r"q(z+)+q"))
     assert text.quick
     with pytest.raises(InputError, match="text 0 cannot be tokenised"):
@@ -219,13 +219,13 @@ def test_a_slow_tokenizer_is_moved_out_of_the_event_loop(tmp_path: Path) -> None
 
 
 def test_other_threads_run_while_a_slow_tokenizer_works(tmp_path: Path) -> None:
-    """A pattern that tries very many ways, none of the probes' and no more than the library allows at once."""
+    """A pattern that backtracks a lot, but neither on the probes nor beyond the library's limit."""
     text = loaded(tmp_path, pre_tokenizer=split("q(a|aa)+$"))
     slow = texts(" ".join(["q" + "a" * 20 + "!"] * 12))
     text.quick = False  # as it is from the second such text on
 
     def longest_wait() -> float:
-        """Of this thread, as a share of the time that the other one takes."""
+        """The longest wait of this thread, as a share of the time that the other thread takes."""
         working = threading.Thread(target=lambda: text.encode(slow))
         moments = [time.perf_counter()]
         working.start()
@@ -246,7 +246,7 @@ def test_an_invalid_tokenizer_file_is_a_model_error(tmp_path: Path, content: byt
 
 
 def _lengths(text: TextInput) -> list[int]:
-    """Of what the tokenizer is asked for from now on."""
+    """The lengths of the texts that the tokenizer gets from now on."""
     asked: list[int] = []
 
     class Counting:

@@ -1,4 +1,4 @@
-"""Calls with the bare stubs, and what a caller is told when one fails."""
+"""Helpers for calls with the generated stubs, and for reading their errors."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def sequence(batch: int = 2, time: int = 7, seed: int = 0, features: int = 4) ->
 
 
 def request(model: str = "lstm", **fields: Any) -> explanation_pb2.ExplainRequest:
-    """A good request, but for what `fields` change."""
+    """A valid request with the given fields replaced."""
     fields.setdefault("inputs", [tensor("x", sequence())])
     return explanation_pb2.ExplainRequest(model=model, **fields)
 
 
 def infer(model: str = "lstm", x: np.ndarray | None = None) -> grpc_service_pb2.ModelInferRequest:
-    """An explanation, asked for in the Open Inference Protocol."""
+    """A request for an explanation in the Open Inference Protocol."""
     x = sequence() if x is None else x
     given = grpc_service_pb2.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=x.shape)
     message = grpc_service_pb2.ModelInferRequest(model_name=model, inputs=[given], raw_input_contents=[x.tobytes()])
@@ -66,7 +66,7 @@ def stub(channel: grpc.Channel) -> Any:
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a call failed. `field` is the one of BadRequest, or empty."""
+    """A failed call. field: of BadRequest, or empty."""
 
     code: grpc.StatusCode
     message: str

@@ -1,4 +1,4 @@
-"""Certificates made on the spot: an authority, what it signs, and connections that use it."""
+"""Creates an authority, certificates that it signs, and connections that use them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Pair:
-    """PEM."""
+    """A certificate and its key, as PEM."""
 
     certificate: bytes
     key: bytes
@@ -36,7 +36,7 @@ class Authority:
         self.certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def sign(self, name: str, valid_for: datetime.timedelta = DAY) -> Pair:
-        """A certificate for `name` on 127.0.0.1 and localhost; a negative time has expired."""
+        """Signs a certificate for `name` on 127.0.0.1 and localhost; with a negative time, it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = _builder(_name(name), self._name, key.public_key(), valid_for)
@@ -50,7 +50,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Files:
-    """A server's certificate and key on disk, and the authority for clients."""
+    """The files of a server's certificate and key, and of the authority for clients."""
 
     folder: Path
 
@@ -63,7 +63,7 @@ class Files:
         return ["--tls-client-ca", str(self.folder / "clients.pem")]
 
     def write(self, pair: Pair, clients: Authority | None = None) -> None:
-        """As renewal tools do: each file by renaming a new one into its place."""
+        """Replaces each file by renaming a new one, as renewal tools do."""
         content = {"server.pem": pair.certificate, "server.key": pair.key}
         if clients is not None:
             content["clients.pem"] = clients.certificate
@@ -73,7 +73,7 @@ class Files:
 
 
 def secure_channel(address: str, root: bytes, client: Pair | None = None) -> grpc.Channel:
-    """With a handshake of its own, whatever else is open."""
+    """A channel with a handshake of its own, even if others are open."""
     credentials = grpc.ssl_channel_credentials(
         root, client.key if client else None, client.certificate if client else None
     )
@@ -81,7 +81,7 @@ def secure_channel(address: str, root: bytes, client: Pair | None = None) -> grp
 
 
 def shown(address: str, root: bytes) -> int:
-    """The serial number of the certificate that a new connection sees."""
+    """The serial number of the certificate that a new connection gets."""
     context = ssl.create_default_context(cadata=root.decode())
     context.set_alpn_protocols(["h2"])
     host, port = address.rsplit(":", 1)

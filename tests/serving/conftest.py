@@ -1,4 +1,4 @@
-"""The server whose page the tests of the gateway call."""
+"""The server whose page the gateway tests call."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Real crashes of a worker, by request, and of a trial: what a fault of native code does to a process.
+"""Makes workers and trials crash, hang and exit as a fault of native code would.
 
-The product has no such fault to offer. So these processes find a `sitecustomize` that adds one.
+The product has no such fault, so these processes get a `sitecustomize` that adds one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Just enough of HTTP/2 to open streams and to reset them at once, which no gRPC client does."""
+"""Implements just enough of HTTP/2 to open streams and reset them at once, which no gRPC client does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _text(text: str) -> bytes:
 
 
 def headers(path: str) -> bytes:
-    """Of a gRPC call, as literals without indexing."""
+    """The headers of a gRPC call, as literals without indexing."""
     fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost",
               "content-type": "application/grpc", "te": "trailers"}  # fmt: skip
     return b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
@@ -33,7 +33,7 @@ HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
 
 
 class Connection:
-    """Answers what the server has to have answered, and drops everything else that it sends."""
+    """Answers the frames that need an answer, and drops the others."""
 
     def __init__(self, own: socket.socket) -> None:
         self._socket, self._lock = own, threading.Lock()
@@ -43,7 +43,7 @@ class Connection:
         threading.Thread(target=self._read, daemon=True).start()
 
     def begin(self, path: str, body: bytes | None, count: int) -> range:
-        """Opens streams and leaves them open; their numbers. body: a whole message on each, or None for none yet."""
+        """Opens streams, leaves them open, and returns their numbers. body: a message to send on each, or None."""
         streams = range(self._next, self._next + 2 * count, 2)
         self._next = streams.stop
         head, message = headers(path), None if body is None else b"\0" + struct.pack(">I", len(body)) + body

@@ -1,4 +1,4 @@
-"""Requests that no honest client sends: damaged bytes, wrong shapes, huge declared sizes, deep nesting."""
+"""Generates requests that no honest client sends: damaged bytes, wrong shapes, huge declared sizes, deep nesting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXTREMES = (-1, 0, 1, 7, 2**31 - 1, 2**31, 2**32, 2**61, 2**62, 2**63 - 1, -(2**
 
 
 def malformed(rng: random.Random) -> Call:
-    """A request. None of them can change a model that the caller has not brought itself."""
+    """A random malformed request. None can change a model that the caller has not imported itself."""
     if rng.random() < 0.03:  # a server takes its time to try out a model
         return _model(rng)
     kind: Callable[[random.Random], Call] = rng.choice(
@@ -38,7 +38,7 @@ def malformed(rng: random.Random) -> Call:
 
 
 def good_calls() -> list[tuple[str, bytes]]:
-    """What is damaged: one good request of every method."""
+    """One valid request per method, to be damaged."""
     method = method_pb2.Method(occlusion=method_pb2.Occlusion(window=2))
     target = pb.Target(indices=[1], output="logits")
     explain = request(method=method, target=target, capture=["x"]).SerializeToString()
@@ -64,7 +64,7 @@ NAMES = ("..", ".", "", "../lstm", "lstm/1", "/etc/passwd", "a\0b", ".staging", 
 
 
 def _damaged(rng: random.Random) -> Call:
-    """Bits flipped, pieces cut out, doubled, or put in from elsewhere."""
+    """Flips bits, and removes, repeats or inserts pieces."""
     method, whole = rng.choice(GOOD)
     return method, [_spoiled(rng, whole)]
 
@@ -88,7 +88,7 @@ def _spoiled(rng: random.Random, whole: bytes) -> bytes:
 
 
 def _model(rng: random.Random) -> Call:
-    """A damaged model, announced as it is, and perhaps a file that it never asked for; or away with the last one."""
+    """Imports a damaged model, perhaps with an unrelated file, or deletes the last one."""
     if rng.random() < 0.5:
         return DELETE, [model_pb2.DeleteModelRequest(name="fuzzed").SerializeToString()]
     data = _spoiled(rng, MODEL)
@@ -101,7 +101,7 @@ def _model(rng: random.Random) -> Call:
 
 
 def _names(rng: random.Random) -> Call:
-    """Names that lead elsewhere, or are none."""
+    """Names that are paths, or are not valid."""
     name = rng.choice(NAMES)
     match rng.randrange(4):
         case 0:
@@ -116,7 +116,7 @@ def _names(rng: random.Random) -> Call:
 
 
 def _shapes(rng: random.Random) -> Call:
-    """Shapes that are not those of the data."""
+    """Shapes that do not match the data."""
     shape = [rng.choice(EXTREMES) for _ in range(rng.randrange(0, 8))]
     kept = [extent for extent in shape if -(2**63) <= extent < 2**63]
     data = rng.randbytes(rng.choice((0, 1, 4, 224, 4096)))
@@ -131,7 +131,7 @@ def _shapes(rng: random.Random) -> Call:
 
 
 def _nested(rng: random.Random) -> Call:
-    """Groups within groups within groups: unknown fields that protobuf has to walk through all the same."""
+    """Deeply nested groups: unknown fields that protobuf still has to parse."""
     depth = rng.choice((50, 99, 101, 1000, 100_000))
     field = rng.choice((1, 3, 15, 1000))
     begin, end = _varint(field << 3 | 3), _varint(field << 3 | 4)
@@ -144,7 +144,7 @@ def _nested(rng: random.Random) -> Call:
 
 
 def _huge(rng: random.Random) -> Call:
-    """Lengths that promise far more than there is; text that is longer than it is."""
+    """Declared lengths far beyond the data."""
     match rng.randrange(4):
         case 0:
             return EXPLAIN, [_varint(3 << 3 | 2) + _varint(rng.choice((2**31 - 1, 2**31, 2**62))) + b"x" * 50]
@@ -163,7 +163,7 @@ def _huge(rng: random.Random) -> Call:
 
 
 def _parameters(rng: random.Random) -> Call:
-    """Good tensors with methods and targets that make no sense, or far too much work."""
+    """Valid tensors with nonsensical methods and targets, or with far too much work."""
     number = max(-(2**31), min(2**31 - 1, rng.choice(EXTREMES)))
     real = rng.choice((float("nan"), float("inf"), -1.0, 1e308, 5e-324))
     method = rng.choice(
@@ -185,7 +185,7 @@ def _parameters(rng: random.Random) -> Call:
 
 
 def _noise(rng: random.Random) -> Call:
-    """Nothing of sense at all."""
+    """Random bytes."""
     method, whole = rng.choice(GOOD)
     return method, [rng.choice((rng.randbytes(rng.randrange(0, 3000)), gzip.compress(whole), b"\0" * 5000, b""))]
 

@@ -1,4 +1,4 @@
-"""Folders of models for the server: good ones and every kind of bad one."""
+"""Writes folders of models for the server: valid ones and every kind of invalid one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEATURES, CLASSES = 4, 3
 
 
 def write_version(root: Path, name: str, model: onnx.ModelProto, version: int = 1, config: str = "") -> Path:
-    """DIR/<name>/<version>/model.onnx, and model.yaml if there is any; the model's folder."""
+    """Writes DIR/<name>/<version>/model.onnx and a configuration, if given; returns the model's folder."""
     folder = root / name
     (folder / str(version)).mkdir(parents=True)
     onnx.save(model, str(folder / str(version) / "model.onnx"))
@@ -58,13 +58,13 @@ def words() -> onnx.ModelProto:
 
 
 def without_rule() -> onnx.ModelProto:
-    """x float32 [batch, 2, 2] to its determinants: a good model through which no relevance can pass."""
+    """x float32 [batch, 2, 2] to its determinants: a valid model with an operator that has no rule."""
     nodes = [helper.make_node("Det", ["x"], ["logits"], "determinant")]
     return _model(nodes, [], ("x", TensorProto.FLOAT, ["batch", 2, 2]), ["batch"])
 
 
 def outside_its_folder() -> onnx.ModelProto:
-    """A weight that lies in a file above the model's folder."""
+    """A model with a weight in a file above its folder."""
     model = lstm()
     weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     del weight.external_data[:]
@@ -75,7 +75,7 @@ def outside_its_folder() -> onnx.ModelProto:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A word-level tokenizer over WORDS as `tokenizer.json`."""
+    """Writes a word-level tokenizer over WORDS as `tokenizer.json`."""
     vocabulary = {word: number for number, word in enumerate(WORDS) if word}
     blank = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
     tokenizer = {
@@ -89,7 +89,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def fill(root: Path) -> None:
-    """Good models (`lstm` in two versions, `bare`, `words`) and bad ones, each named for what is wrong with it."""
+    """Writes valid models (`lstm` in two versions, `bare`, `words`) and invalid ones, each named for its fault."""
     write_version(root, "lstm", lstm(0), 1)
     write_version(root, "lstm", lstm(1), 2)
     onnx.save(lstm(2), str(root / "bare.onnx"))

@@ -1,4 +1,4 @@
-"""The real server, in a process of its own."""
+"""Runs the real server in a process of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECONDS_TO_START = 90
 
 
 def listens(process: int) -> bool:
-    """Whether it has a TCP port on which it takes connections."""
+    """Whether the process listens on a TCP port."""
     inodes = set()
     with suppress(OSError):  # the process has ended
         for fd in Path(f"/proc/{process}/fd").iterdir():
@@ -46,20 +46,20 @@ def free_address() -> str:
 
 
 def metrics(address: str) -> dict[str, float]:
-    """What Prometheus would read there, by name and labels."""
+    """The metrics that Prometheus would read there, by name and labels."""
     text = urllib.request.urlopen(f"http://{address}/metrics", timeout=20).read().decode()
     rows = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in rows}
 
 
 def on_trial(server: Running) -> list[int]:
-    """The processes in which models are tried at the moment: forks of the one that has the engine ready."""
+    """The processes that are trying a model at the moment: forks of the trial process."""
     trying = [p for p in server.family() if b"lstm_explain.serving.trials.trial_process" in _read(f"/proc/{p}/cmdline")]
     return [p for p in trying if int((_read(f"/proc/{p}/stat").rpartition(b")")[2].split() or [0, 0])[1]) in trying]
 
 
 def _read(path: str) -> bytes:
-    """Empty where there is no such process any more."""
+    """The content of the file; empty if the process has ended."""
     try:
         return Path(path).read_bytes()
     except OSError:
@@ -74,7 +74,7 @@ class Running:
     out: IO[bytes]
 
     def page(self) -> str:
-        """The address of the page, which is told right after the other one."""
+        """The address of the page, which is printed right after the other one."""
         end = time.monotonic() + 10
         while time.monotonic() < end:
             if told := PAGE.search(Path(self.out.name).read_text()):
@@ -87,7 +87,7 @@ class Running:
         return Path(self.log.name).read_text()
 
     def family(self) -> list[int]:
-        """The server's process and those under it."""
+        """The ids of the server's process and its descendants."""
         found = [self.process.pid]
         for process in found:
             with suppress(OSError):  # it has ended
@@ -96,16 +96,16 @@ class Running:
         return found
 
     def workers(self) -> list[int]:
-        """Those that serve, oldest first: not the spare one."""
+        """The ids of the workers that serve, oldest first, without the spare one."""
         return [process for process in self.family()[1:] if listens(process)]
 
     def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """Sends SIGTERM, and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
     def resident(self) -> int:
-        """Bytes in memory of the server's process and of all that it has started."""
+        """Resident bytes of the server's process and its descendants."""
         parents, pages = {}, {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):  # it has just ended
@@ -127,7 +127,7 @@ class Running:
 def serving(
     models: Path, *flags: str, before: Callable[[], None] | None = None, **environment: str
 ) -> Iterator[Running]:
-    """A server that is ready; the process is gone afterwards, whatever happened. before: done first in the process."""
+    """A server that is ready; its process ends with the context. before: called first in the process."""
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as log:
         arguments = command("serve", "--models", str(models), "--listen", "127.0.0.1:0", *flags)
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What speaks against an answer, and what was explained, reach the caller by every protocol."""
+"""Warnings and the explained quantity reach the caller in every protocol."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def asked(x: np.ndarray, model: str = "diverging", **fields: Any) -> pb.ExplainR
 
 
 def warnings_of(folder: Path, x: np.ndarray) -> list[str]:
-    """The engine's own."""
+    """The warnings of the engine."""
     model = lx.load(folder / "diverging" / "1" / "model.onnx")
     return list(model.explain({"x": x}, lx.LRP("half"), lx.Target(index=0)).warnings)
 

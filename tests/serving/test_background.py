@@ -1,4 +1,4 @@
-"""What would hold up the loop goes on in threads beside it, and is heard of there when its caller leaves."""
+"""Blocking work runs in background threads, and learns there when its caller leaves."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def test_the_loop_keeps_the_order_of_its_callbacks() -> None:
 
 
 class Held:
-    """Stands for an array."""
+    """An object in place of an array, which weak references can watch."""
 
 
 @pytest.mark.parametrize("stays", [True, False])
 def test_failed_work_frees_its_memory_without_a_garbage_collection(stays: bool) -> None:
-    """A job keeps its error, whose traceback has the frame that knows the job: a cycle, unless it is taken apart."""
+    """A job keeps its error, whose traceback has the frame that refers to the job: a cycle, unless it is broken."""
     held: list[weakref.ref[Held]] = []
 
     class Job:

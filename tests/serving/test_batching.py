@@ -1,4 +1,4 @@
-"""Requests that run together get what each would get alone, and nobody's trouble is another's."""
+"""Requests that run as a batch get the answers that each would get alone, and fail alone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Served:
     metrics: str
 
     def request_batching(self) -> tuple[int, int]:
-        """Runs that answered several requests, and how many requests these were."""
+        """The number of runs that answered several requests, and of those requests."""
         text = urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5).read().decode()
         # Of one process and of several the page has them in different orders.
         found = dict(re.findall(r"^lstm_explain_requests_together_(count|sum) (\S+)$", text, re.MULTILINE))
@@ -98,14 +98,14 @@ def engine() -> lx.Model:
 
 
 def at_once(server: Served, requests: list[Any], timeout: float = 60) -> list[Any]:
-    """The answers, or the errors, to requests that are sent together."""
+    """The answers or errors of requests that are sent at the same time."""
     with server.running.channel() as channel:
         calls = [stub(channel).Explain.future(r, timeout=timeout) for r in requests]
         return [call.exception() or call.result() for call in calls]
 
 
 def check(response: explanation_pb2.ExplainResponse, wanted: lx.Explanation, name: str = "x") -> None:
-    """Everything that an answer tells."""
+    """Compares every part of an answer with the engine's."""
     assert not isinstance(response, Exception), response
     pairs = [
         *((array_of(t), wanted.relevance[t.name]) for t in response.relevance),
@@ -150,7 +150,7 @@ def test_mixed_requests_get_the_engines_own_answers(server: Served, engine: lx.M
 
 
 def test_answers_that_come_with_warnings_run_together(server: Served, engine: lx.Model) -> None:
-    """A warning belongs to its sample, so it is no reason to run a batch again."""
+    """A warning belongs to its sample, so a batch with one need not run again."""
     method, message = lx.LRP("prop", epsilon=1e-6), method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_PROP)
     message.epsilon = 1e-6
     inputs = [sequence(1, 8, seed) for seed in range(8)]
@@ -318,7 +318,7 @@ def test_without_the_setting_every_request_runs_alone(server: Served, engine: lx
 
 
 def test_a_batch_respects_its_limits(tmp_path: Path) -> None:
-    """Samples by the model's own limit, and memory by the server's."""
+    """The model limits samples, and the server limits memory."""
     write_version(tmp_path, "few", lstm(), 1, BATCHING + "limits: {max_batch: 2}\n")
     write_version(tmp_path, "small", lstm(), 1, BATCHING + "limits: {max_elements: 60}\n")
     with served(tmp_path) as server:
@@ -344,7 +344,7 @@ def test_without_a_delay_requests_that_wait_for_a_slot_are_batched(tmp_path: Pat
 
 
 def test_latency_is_estimated_per_product_rule() -> None:
-    """LRP-all is done in half the time: by its pace, runs of the others would be taken for short ones."""
+    """LRP-all takes half the time of the others, whose runs would be mistaken for short ones."""
     latency = LatencyEstimate()
     latency.record(lx.LRP(), 10, 1.0)
     latency.record(lx.LRP(epsilon=0.1), 10, 0.5)

@@ -1,4 +1,4 @@
-"""Models of public reports on a real server: what the engine says of them reaches every caller."""
+"""Models of public bug reports on a real server: the engine's warnings and errors reach every caller."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPLACING = {
 
 
 def served(name: str) -> str:
-    """The model's name on the server."""
+    """The name of the model on the server."""
     return name.replace("/", "-")
 
 
@@ -51,7 +51,7 @@ MASKED = [name for name in cases.names() if name.startswith("manual_bidir_flip")
 @pytest.mark.parametrize("method", REPLACING)
 @pytest.mark.parametrize("name", MASKED)
 def test_a_baseline_that_the_model_cannot_process_is_named(channel: grpc.Channel, name: str, method: str) -> None:
-    """A mask of zeros, by which the model divides: the caller is told which input it is, and what to set."""
+    """The model divides by a mask, here of zeros: the error names the input and the parameter to set."""
     inputs = cases.load(name).inputs
     with pytest.raises(grpc.RpcError) as raised:
         stub(channel).Explain(asked(name, inputs, REPLACING[method]), timeout=60)
@@ -71,7 +71,7 @@ def test_a_baseline_that_the_model_cannot_process_is_named(channel: grpc.Channel
 
 @pytest.mark.parametrize("name", [name for name in cases.names() if name.startswith("lstmp_icefall")])
 def test_time_of_a_hand_written_loop(channel: grpc.Channel, name: str) -> None:
-    """It comes first, and occlusion replaces steps: each step's features share its fall, whatever the sample."""
+    """Time comes first. Occlusion replaces steps, and the features of a step share its effect."""
     detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name=served(name))).model
     assert (dict(detail.batch_axes), dict(detail.time_axes)) == ({"x": 1}, {"x": 0})
     answer = stub(channel).Explain(asked(name, cases.load(name).inputs, REPLACING["occlusion"]), timeout=60)
@@ -89,7 +89,7 @@ COMPANY = {
 @pytest.mark.parametrize("method", COMPANY)
 @pytest.mark.parametrize("name", ["han/legacy", "han/dynamo", "packed_bilstm_sorted/legacy"])
 def test_a_samples_answer_does_not_depend_on_its_batch(channel: grpc.Channel, name: str, method: str) -> None:
-    """Where a graph sorts samples, or folds words into the batch: the answer and its ledger are those of it alone."""
+    """Even if a graph sorts samples or folds words into the batch, answer and ledger are those of the single sample."""
     inputs = cases.load(name).inputs
     whole = stub(channel).Explain(asked(name, inputs, COMPANY[method]), timeout=60)
     for row in range(3):

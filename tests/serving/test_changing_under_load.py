@@ -40,7 +40,7 @@ BAD = (
 
 
 class Load:
-    """Calls the models in turn until told to stop, and compares each answer with the engine's."""
+    """Calls the models in turn until it is stopped, and compares each answer with the engine's."""
 
     def __init__(self, connect: Callable[[], grpc.Channel], engines: dict[str, lx.Model]) -> None:
         self._connect = connect
@@ -86,7 +86,7 @@ class Load:
 
 
 def _relevance(channel: grpc.Channel, name: str, x: np.ndarray, *, inference: bool) -> np.ndarray:
-    """By either protocol."""
+    """The relevance, in either protocol."""
     if not inference:
         return array_of(stub(channel).Explain(request(name, inputs=[tensor("x", x)]), timeout=60).relevance[0])
     response = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(infer(name, x), timeout=60)
@@ -95,7 +95,7 @@ def _relevance(channel: grpc.Channel, name: str, x: np.ndarray, *, inference: bo
 
 
 def test_every_valid_request_is_answered_correctly(tmp_path: Path) -> None:
-    """Over mutual TLS, a new connection every CALLS_A_CONNECTION calls."""
+    """Over mutual TLS, with a new connection every CALLS_A_CONNECTION calls."""
     models = {"steady": lstm(0), "moving": lstm(1), "reloaded": lstm(2)}
     folder, files = tmp_path / "models", Files(tmp_path)
     for name, model in models.items():
@@ -134,7 +134,7 @@ class Changes:
         self.moves = 0
 
     def make(self, data: bytes) -> None:
-        """Returns when each of them is done."""
+        """Makes the changes, and returns when all are done."""
         others = [threading.Thread(target=self._try, args=work) for work in ((self._renew,), (self._move, data))]
         for other in others:
             other.start()

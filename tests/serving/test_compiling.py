@@ -1,4 +1,4 @@
-"""Compiling a kernel, which cannot be stopped, is neither held against a request nor taken for stuck."""
+"""The compilation of a kernel, which cannot be interrupted, neither counts towards a deadline nor as stuck."""
 
 from __future__ import annotations
 

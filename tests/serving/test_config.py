@@ -1,4 +1,4 @@
-"""model.yaml: what it may say, and errors that name file, line and key."""
+"""The keys of model.yaml, and errors that name file, line and key."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_axes_reach_the_model(tmp_path: Path, text: str, axes: lx.Axes) -> None:
 
 
 def test_gates_reach_the_model(tmp_path: Path) -> None:
-    """x · tanh(x): nothing in the graph tells which is the gate."""
+    """x · tanh(x): the graph does not show which operand is the gate."""
     nodes = [helper.make_node("Tanh", ["x"], ["t"], "t"), helper.make_node("Mul", ["x", "t"], ["y"], "product")]
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 2]) for n in ("x", "y")]
     graph = helper.make_graph(nodes, "g", infos[:1], infos[1:])

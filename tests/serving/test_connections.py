@@ -1,4 +1,4 @@
-"""How many connections there may be, and how long they may do nothing."""
+"""Limits on the number of connections and on idle connections."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def health(channel: grpc.Channel) -> int:
-    """Answered within the two seconds that a probe may take."""
+    """Checks that health is answered within two seconds, the limit of a probe."""
     status: int = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2).status
     return status
 
 
 def by_a_new_connection(server: Running, call: Callable[[grpc.Channel], int] = health) -> int | grpc.StatusCode:
-    """What health says, or how that failed."""
+    """The health status over a new connection, or the error."""
     with grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         try:
             return call(channel)
@@ -48,7 +48,7 @@ def by_a_new_connection(server: Running, call: Callable[[grpc.Channel], int] = h
 
 
 def crowd(server: Running, count: int) -> ExitStack:
-    """So many connections, which are over when it is closed."""
+    """Opens connections, and closes them when the context ends."""
     with ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(http2.connected(server.address))
@@ -110,7 +110,7 @@ def impatient(folder: Path) -> Iterator[Running]:
 
 
 def ends(own: socket.socket) -> bool:
-    """Whether the server ends the connection within 30 seconds; gRPC alone would wait for two minutes, or for ever."""
+    """Whether the server ends the connection within 30 seconds; gRPC's own limits are two minutes or none."""
     end = time.monotonic() + 30
     own.settimeout(30)
     try:
@@ -154,7 +154,7 @@ def test_clients_reconnect_after_an_idle_connection_is_closed(impatient: Running
 
 
 def connections_of(process: int, address: str) -> int:
-    """Its established connections, by the kernel's table of its network."""
+    """The established connections of the server, from the kernel's table."""
     port = f":{int(address.rpartition(':')[2]):04X}"
     rows = [line.split() for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1].endswith(port) and row[3] == "01" for row in rows)

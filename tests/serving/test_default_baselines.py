@@ -1,4 +1,4 @@
-"""A baseline in model.yaml, however it is written: the model starts, is described, and explains with it."""
+"""Every notation of a baseline in model.yaml loads, is described, and is used in explanations."""
 
 from __future__ import annotations
 

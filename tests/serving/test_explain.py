@@ -1,4 +1,4 @@
-"""Explain over a socket: what comes back is what the engine says."""
+"""Explain over a socket returns what the engine computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of public reports whose relevance was absurd without a word, or hung on the exporter: over a socket."""
+"""Networks of public bug reports, whose relevance was absurd without a warning or depended on the exporter."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_relevance_is_proportionate_or_comes_with_a_warning(
 
 
 def test_two_exports_of_one_network_agree(channel: grpc.Channel) -> None:
-    """The legacy exporter fuses a part of the pre-activations into a Gemm, which is no reason to share otherwise."""
+    """The legacy exporter fuses a part of the pre-activations into a Gemm, which must not change relevance."""
     for row in range(2):
         legacy, dynamo = (answer(channel, "ealstm", export, RULES["all"], row) for export in EXPORTS)
         for one, other in zip(legacy.relevance, dynamo.relevance, strict=True):

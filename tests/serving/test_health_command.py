@@ -1,4 +1,4 @@
-"""`lstm-explain health`, against the running server."""
+"""`lstm-explain health` against a running server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_server_that_serves(running: Running, service: str) -> None:
 
 @pytest.mark.parametrize("every", ["127.0.0.1", "0.0.0.0"])
 def test_the_address_comes_from_the_environment(running: Running, every: str) -> None:
-    """As HEALTHCHECK in a container, whose settings are environment variables."""
+    """As HEALTHCHECK does in a container, whose settings are environment variables."""
     listen = f"{every}:{running.address.rsplit(':', 1)[1]}"
     told = health(LSTM_EXPLAIN_LISTEN=listen)
     assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr

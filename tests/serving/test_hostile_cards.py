@@ -1,4 +1,4 @@
-"""Models whose names, numbers and configuration no message can carry: refused, and never in the way of others."""
+"""Models whose names, numbers or configuration do not fit into a message are refused, and hide no others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def renamed(change: Callable[[onnx.ModelProto], None]) -> bytes:
 
 
 def replaced(old: bytes, new: bytes) -> bytes:
-    """The model with other bytes in the place of a text of the same length, which need not be UTF-8."""
+    """The model with a text replaced by bytes of the same length, which need not be UTF-8."""
     assert len(old) == len(new)
     data = lstm().SerializeToString()
     assert old in data
@@ -36,7 +36,7 @@ def replaced(old: bytes, new: bytes) -> bytes:
 
 
 def external(**entries: str) -> bytes:
-    """A weight that lies elsewhere, as far as `entries` tell."""
+    """A model with an external weight that `entries` locate."""
     model = lstm()
     weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     weight.data_location = TensorProto.EXTERNAL
@@ -115,7 +115,7 @@ def refused(server: Running, data: bytes, config: str = "") -> tuple[grpc.Status
 
 
 def listed(server: Running) -> dict[str, tuple[int, str]]:
-    """State and reason by name, which every other list agrees with."""
+    """State and reason by name, after checking that all lists agree."""
     with server.channel() as channel:
         found = model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest(), timeout=30).models
         index = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryIndex(
@@ -172,7 +172,7 @@ def test_names_of_a_megabyte_are_listed(server: Running) -> None:
 
 
 def test_models_that_cannot_be_described_do_not_hide_the_others(tmp_path: Path) -> None:
-    """As they may lie there from an older version of the server, which published them."""
+    """An older version of the server may have stored them there."""
     write_version(tmp_path, "lstm", lstm())
     for i, (_, text) in enumerate(sorted(HOSTILE.items())):
         if len(text) < 10_000:

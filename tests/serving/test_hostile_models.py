@@ -1,4 +1,4 @@
-"""Files that would make native code read past its arrays, trap, or work for ages: refused, and nobody else notices."""
+"""Files that would make native code read out of bounds, trap, or run for minutes are refused without side effects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEAST = {np.int32: -(2**31), np.int64: -(2**63)}
 
 
 def lying() -> dict[str, onnx.ModelProto]:
-    """Recurrent nodes, an operand of which is smaller or larger than the operator's definition has it."""
+    """Recurrent nodes with an operand that is smaller or larger than the operator's definition requires."""
     found = {}
     for op in GATES:
         right = right_shapes(op)
@@ -47,7 +47,7 @@ def listed(server: Running) -> dict[str, tuple[int, str]]:
 
 
 def alive(server: Running, processes: list[int]) -> bool:
-    """Whether the same processes serve, and answer."""
+    """Checks that the same processes serve and answer."""
     with server.channel() as channel:
         return stub(channel).Explain(request("good"), timeout=30).model == "good" and server.workers() == processes
 
@@ -77,7 +77,7 @@ def test_an_import_with_a_mismatched_operand_is_refused(server: Running, name: s
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_mismatched_operands_in_the_folder_fail_to_load(tmp_path: Path, workers: str) -> None:
-    """At the start, and found while polling."""
+    """At startup, and found while polling."""
     names = sorted(LYING)
     write_version(tmp_path, "good", lstm())
     for name in names[::2]:
@@ -102,7 +102,7 @@ def test_mismatched_operands_in_the_folder_fail_to_load(tmp_path: Path, workers:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", LEAST)
 def test_the_smallest_integer_over_minus_one_in_a_file(server: Running, way: str, dtype: type) -> None:
-    """Folded when it is loaded."""
+    """Constant folding would compute it on loading."""
     before = server.workers()
     with client.Client(server.address) as own:
         own.import_model("folded", dividing(way, dtype, [LEAST[dtype]] * 2, [-1] * 2, "ab").SerializeToString())
@@ -142,7 +142,7 @@ def test_the_smallest_integer_over_minus_one_in_a_request(server: Running, dtype
     ids=["nodes", "constants", "one name"],
 )
 def test_models_that_would_take_minutes_to_read_are_refused_at_once(server: Running, build: object, told: str) -> None:
-    """Quadratic work over as many would take minutes: longer than the trial may."""
+    """Quadratic work over so many nodes would take minutes, longer than a trial may."""
     data = build().SerializeToString()
     assert told in refusal(server, data)
     assert alive(server, server.workers())

@@ -1,4 +1,4 @@
-"""Streams that wait for their callers keep no others out: they end after a while, and sooner where room is needed."""
+"""Streams that wait for their callers end after a while, and sooner if others need their place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Open:
-    """A stream that has been answered once, so that it is open over there, and then says nothing."""
+    """A stream that has been answered once, so that the server has accepted it, and then sends nothing."""
 
     def __init__(self, call: Any, first: Any) -> None:
         self.messages: queue.Queue[Any] = queue.Queue()
@@ -57,7 +57,7 @@ def test_an_idle_stream_ends_and_says_why(folder: Path, service: str) -> None:
 
 
 def test_a_stream_with_running_requests_is_not_idle(folder: Path) -> None:
-    """Each request comes before a second is over, all of them take three."""
+    """Each request comes within a second, and all of them take three seconds."""
     with serving(folder, "--stream-patience", "1") as server, server.channel() as channel:
 
         def slowly() -> Iterator[pb.ExplainStreamRequest]:
@@ -83,7 +83,7 @@ def test_idle_streams_make_room_for_others(folder: Path) -> None:
 
 
 def _answered(channel: grpc.Channel) -> bool:
-    """Whether a stream was let in. It is told to come back where it was not."""
+    """Whether a stream was admitted. A refusal must ask to try again."""
     try:
         return len(list(stub(channel).ExplainStream(iter([ITEM]), timeout=30))) == 1
     except grpc.RpcError as error:

@@ -1,4 +1,4 @@
-"""ImportModel and DeleteModel: what is taken, what is refused, and what a kill leaves."""
+"""ImportModel and DeleteModel: accepted and refused imports, and the state after a kill."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_import_with_the_asynchronous_client(server: Running, client: Clie
 
 
 def in_parts(folder: Path) -> tuple[Path, Path]:
-    """A model as exporters write large ones: its graph, and its weights in a file beside it."""
+    """A model as exporters write large ones: the graph, and the weights in a separate file."""
     onnx.save_model(
         lstm(7), str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx.data", size_threshold=0
     )
@@ -352,7 +352,7 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_kill_9_during_an_import(tmp_path: Path) -> None:
-    """Whatever was there is there at the next start, and the new version in whole or not at all."""
+    """After a restart, existing versions are there, and the new one as a whole or not at all."""
     write_version(tmp_path, "base", lstm(0))
     data = content(1, hidden=64)
     model, whole = len(data), len(data) + len(BESIDE)
@@ -400,7 +400,7 @@ def kill_while_importing(server: Running, channel: grpc.Channel, data: bytes, co
 
 
 def intact(server: Running, folder: Path, data: bytes) -> list[int]:
-    """The versions of `base`: all ready, the first as ever, the others as imported, and nothing beside them."""
+    """Checks the versions of `base`: all ready, the first unchanged, the others as imported, and nothing else."""
     assert left_over(folder) == []
     with Client(server.address) as client:
         models = client.models()

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol as tritonclient speaks it, its own calls unchanged."""
+"""Calls of tritonclient work unchanged."""
 
 from __future__ import annotations
 

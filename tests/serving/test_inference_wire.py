@@ -1,4 +1,4 @@
-"""The Open Inference Protocol with bare messages: typed contents, raw rules, and that ours are the protocol's."""
+"""The Open Inference Protocol with plain messages: typed and raw contents, and compatibility with the protocol."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def request(model: str = "lstm", explain: str = "", **fields: Any) -> pb.ModelIn
 
 
 def test_our_messages_are_a_subset_of_the_protocol() -> None:
-    """Every field that we declare is tritonclient's: same number, type and label."""
+    """Every field that we declare has the number, type and label of tritonclient's."""
     theirs = pytest.importorskip("tritonclient.grpc.service_pb2").DESCRIPTOR
     ours = pb.DESCRIPTOR
 
@@ -270,7 +270,7 @@ def test_reflection_describes_the_protocol(channel: grpc.Channel) -> None:
 
 
 def test_a_prediction_in_double_precision(tmp_path: Path) -> None:
-    """ONNX Runtime has no LSTM in float64; ours answers."""
+    """ONNX Runtime has no LSTM in float64, but our kernels do."""
     model = lstm()
     for weight in model.graph.initializer:
         if weight.data_type == TensorProto.FLOAT:

@@ -1,4 +1,4 @@
-"""Messages that are large, or of very many parts: others are answered meanwhile."""
+"""Other calls are answered while messages arrive that are large or have very many fields."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def channel(server: Running) -> Iterator[grpc.Channel]:
 
 
 def of_empty_fields(name: str, bytes_: int) -> bytes:
-    """A request whose field `name` comes empty again and again."""
+    """A serialised request with many empty values of the field `name`."""
     number = pb.ExplainRequest.DESCRIPTOR.fields_by_name[name].number
     return pb.ExplainRequest(model="lstm").SerializeToString() + bytes([number << 3 | 2, 0]) * (bytes_ // 2)
 
@@ -60,7 +60,7 @@ def delimited(number: int, inside: bytes) -> bytes:
 
 
 def slowest_health(server: Running, work: Callable[[grpc.Channel], object]) -> float:
-    """Seconds, of calls one after the other for as long as the work goes on."""
+    """The seconds of the slowest health check while the work goes on."""
     slowest = 0.0
     with server.channel() as channel, server.channel() as own:
         probe = health_pb2_grpc.HealthStub(own)
@@ -103,7 +103,7 @@ def test_a_unary_call_with_too_many_fields_is_refused(channel: grpc.Channel) -> 
 
 
 def test_no_item_is_read_while_a_large_one_runs(channel: grpc.Channel) -> None:
-    """Items of 4 MiB, more than gRPC sends ahead of a reader, at work for longer than all of them take to arrive."""
+    """Items of 4 MiB, more than gRPC buffers, that run for longer than all of them take to arrive."""
     taken = 0
     method = method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=10))
 

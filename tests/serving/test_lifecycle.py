@@ -1,4 +1,4 @@
-"""Models that come, go and change while the server answers."""
+"""Models are loaded, unloaded and changed while the server answers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def until(true: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def replace(folder: Path, name: str, content: bytes, version: int = 1) -> None:
-    """As an operator would: written beside, then renamed."""
+    """Replaces a file as an operator would: by renaming a new one."""
     file = folder / name / str(version) / "model.onnx"
     background = file.with_suffix(".new")
     background.write_bytes(content)
@@ -277,7 +277,7 @@ def test_models_that_are_too_large(folder: Path) -> None:
 
 
 def test_all_processes_follow_a_load_or_unload(folder: Path) -> None:
-    """Every channel reaches one of the processes; with twelve of them all are asked."""
+    """Every channel reaches one of the processes, so twelve channels reach all of them."""
     data = lstm(9).SerializeToString()
     with serving(folder, "--workers", "2", "--allow-import") as server, ExitStack() as stack:
         options = [("grpc.use_local_subchannel_pool", 1)]

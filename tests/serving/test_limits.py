@@ -1,4 +1,4 @@
-"""What one request may ask for, and what becomes of those that nobody waits for any more."""
+"""Limits of one request, and cancellation of requests that nobody waits for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WIDE = "limits: {max_batch: 1000000, max_samples: 100000000}\n"
 
 
 def mixing() -> onnx.ModelProto:
-    """x float32 [3, 4] in another order: which sample is whose is not to be told, and no other number of them fits."""
+    """x float32 [3, 4] in another order, so that samples cannot be told apart, and only three of them are valid."""
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", [3, 4])
     turned = g.op("MatMul", [g.constant(np.roll(np.eye(3), 1, axis=0), "order"), g.op("Tanh", [x])])
@@ -100,7 +100,7 @@ def shapley(permutations: int) -> method_pb2.Method:
 def test_a_request_above_a_limit_names_the_limit(
     limited: Running, good: pb.ExplainRequest, bad: pb.ExplainRequest, told: str, field: str
 ) -> None:
-    """INVALID_ARGUMENT, not RESOURCE_EXHAUSTED: sending it again cannot help."""
+    """INVALID_ARGUMENT, not RESOURCE_EXHAUSTED, since a retry cannot help."""
     assert refused(limited, good) is None
     answer = refused(limited, bad)
     assert answer is not None
@@ -131,7 +131,7 @@ def test_the_estimated_number_of_runs_is_the_actual_one() -> None:
 
 
 def test_memory_is_limited_by_an_estimate() -> None:
-    """tests/test_footprint.py holds it against what is measured."""
+    """tests/test_footprint.py compares the estimate with measurements."""
     model, x = lx.load(lstm(hidden=64)), {"x": sequence(4, 2000)}
     size = estimate(model, x, lx.LRP())
     assert size == pytest.approx(2 * estimate(model, {"x": sequence(4, 1000)}, lx.LRP()), rel=0.05)
@@ -148,13 +148,13 @@ ENDLESS = shapley(3000)  # some hours of work
 
 
 def _runs(server: Running) -> int:
-    """How many of the engine's runs over what is endless have begun and ended."""
+    """How many endless runs of the engine have begun and ended."""
     name = 'lstm_explain_engine_seconds_count{method="shapley_sampling",model="heavy"}'
     return int(metrics(METRICS).get(name, 0))
 
 
 def _until_the_slot_is_taken(channel: grpc.Channel) -> None:
-    """There is one: whoever comes then waits until its deadline."""
+    """Waits until the one slot is taken, so that a further request waits until its deadline."""
     for _ in range(200):
         try:
             stub(channel).Explain(sized(1, 3), timeout=2)
@@ -165,7 +165,7 @@ def _until_the_slot_is_taken(channel: grpc.Channel) -> None:
 
 
 def _check_that_it_has_ended(server: Running, channel: grpc.Channel, before: int) -> None:
-    """The slot is free again, hours before the work would be done, and not because it had never begun."""
+    """Checks that the work has begun, and that its slot is free hours before it would be done."""
     try:
         assert stub(channel).Explain(sized(1, 3), timeout=60).model == "lstm"
     except grpc.RpcError as error:
@@ -206,7 +206,7 @@ def test_cancelling_a_stream_cancels_its_items(limited: Running) -> None:
 
 
 def test_stream_items_leave_room_for_other_calls(folder: Path) -> None:
-    """Four places: streams with many items take two of them, however many streams there are."""
+    """Of four places, the items of all streams together take two."""
     flags = ("--parallel", "1", "--max-concurrent", "4", "--max-streams", "3", "--stream-window", "8")
     with serving(folder, *flags) as server, server.channel() as channel:
         x = tensor("x", sequence(4, 1000, features=FEATURES))
@@ -283,7 +283,7 @@ def test_a_caller_that_leaves_during_the_answer_is_not_logged_as_an_error(folder
 
 
 def test_a_slow_reader_bounds_the_servers_memory(folder: Path) -> None:
-    """Answers are not taken: the server stops reading, though the caller would send 300 MB."""
+    """The server stops reading while answers are not read, although the caller would send 300 MB."""
     fixed = [("grpc.http2.bdp_probe", 0)]  # else gRPC takes answers ahead, the more the slower the machine is
     with serving(folder, "--parallel", "2") as server, grpc.insecure_channel(server.address, fixed) as channel:
         x = tensor("x", np.zeros((8, 8000, FEATURES), np.float32))  # 1 MB
@@ -312,7 +312,7 @@ def _resident(server: Running) -> int:
 
 @pytest.mark.parametrize(("steps", "allowed"), [(11, True), (12, False)])
 def test_mixing_models_count_the_batch_squared(limited: Running, *, steps: int, allowed: bool) -> None:
-    """Three samples through the model for each of three, and for each step."""
+    """The model runs on three samples for each of three, and for each step."""
     inputs = [tensor("x", np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32))]
     for method in (
         method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=steps)),
@@ -329,7 +329,7 @@ def test_mixing_models_count_the_batch_squared(limited: Running, *, steps: int, 
 
 @pytest.mark.parametrize("name", ["lrp", "occlusion"])
 def test_measuring_for_the_estimate_counts_towards_the_request(folder: Path, name: str) -> None:
-    """The request itself is short, and large enough for the model to be tried at lengths at which it never ends."""
+    """The request is short, but large enough that the model is measured at lengths at which it never ends."""
     method = method_pb2.Method()
     getattr(method, name).SetInParent()
     asked = request("long", inputs=[tensor("x", np.ones((4000, 2), np.float32))], method=method)

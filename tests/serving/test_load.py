@@ -1,4 +1,4 @@
-"""Under load and at the end: limits, deadlines, draining, taken ports, workers."""
+"""The server under load and at shutdown: limits, deadlines, draining, ports in use, workers."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def heavy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def narrow(heavy_folder: Path) -> Iterator[Running]:
-    """One explanation at a time, two requests inside."""
+    """A server for one explanation at a time and two requests."""
     with serving(heavy_folder, "--parallel", "1", "--max-concurrent", "2", "--log-format", "json") as server:
         yield server
 
 
 def heavy(seed: int = 0, time_steps: int = 4000, **fields: Any):
-    """A request that takes a good part of a second."""
+    """A request that takes a large part of a second."""
     return request(inputs=[tensor("x", sequence(8, time_steps, seed, FEATURES))], **fields)
 
 
@@ -210,7 +210,7 @@ def test_workers_that_cannot_start_are_reported(heavy_folder: Path) -> None:
 
 
 def test_health_bypasses_the_queue_of_calls(running: Running) -> None:
-    """Calls wait for their turn; whoever asks whether the server is alive is answered before them."""
+    """Calls wait in a queue, but health checks are answered before them."""
     with running.channel() as crowd, running.channel() as prober:
         ask = health_pb2_grpc.HealthStub(prober).Check
         ask(health_pb2.HealthCheckRequest(), timeout=20)  # the connection is there then

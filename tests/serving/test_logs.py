@@ -1,4 +1,4 @@
-"""Logs as data: whatever happens, every line that the server writes is one JSON object."""
+"""With JSON logs, every line that the server writes is one JSON object, whatever happens."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Running]:
-    """Its metrics are on the port METRICS."""
+    """A server whose metrics are on the port METRICS."""
     with serving(folder, *JSON, "--log-level", "debug", "--metrics-listen", METRICS) as server:
         yield server
 
@@ -51,7 +51,7 @@ METRICS = free_address()
 
 
 def records(text: str) -> list[dict[str, Any]]:
-    """The lines, which have to be records. The last one may be on its way."""
+    """Parses the lines as records. The last line may be incomplete."""
     lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     for line in lines:
         assert isinstance(line, dict)
@@ -62,7 +62,7 @@ def records(text: str) -> list[dict[str, Any]]:
 
 
 def foreign(server: Running) -> list[dict[str, Any]]:
-    """Records of what was written past Python's logging."""
+    """The records of output that bypasses Python's logging."""
     return [line for line in records(server.logged()) if line["logger"] == output_capture.LOGGER]
 
 
@@ -74,7 +74,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 def reset(address: str, data: bytes = b"") -> None:
-    """A connection that ends in a reset after these bytes."""
+    """Sends these bytes over a connection, then resets it."""
     host, port = address.rsplit(":", 1)
     connection = socket.create_connection((host, int(port)), timeout=10)
     with suppress(OSError):
@@ -114,7 +114,7 @@ def test_oversized_metadata(server: Running) -> None:
 
 
 def test_a_client_that_pings_too_often(folder: Path) -> None:
-    """For asking too often whether the connection is alive."""
+    """For pings that come too often, gRPC sends GOAWAY."""
     with serving(folder, *JSON, "--min-ping-interval", "3000") as server:
         for _ in range(3):
             with socket.create_connection(server.address.split(":"), timeout=10) as connection:
@@ -129,7 +129,7 @@ def test_a_client_that_pings_too_often(folder: Path) -> None:
 
 
 def test_failed_handshakes(folder: Path, tmp_path: Path) -> None:
-    """One line each at the most, at a level that wakes nobody; and of many the number."""
+    """At most one line each, without an alarming level; for many, a count."""
     files, authority = Files(tmp_path), Authority("servers")
     files.write(authority.sign("server"))
     with serving(folder, *JSON, *files.flags) as server:
@@ -193,7 +193,7 @@ def test_errors_at_startup(folder: Path, wanted: tuple[str, ...], flags: tuple[s
 
 
 def test_warnings_and_uncaught_exceptions() -> None:
-    """Warnings, exceptions that nobody catches, in threads too, and what is printed."""
+    """Warnings, uncaught exceptions, also in threads, and printed text."""
     program = """
 import sys, threading, warnings
 from lstm_explain.serving.observability import logs
@@ -283,7 +283,7 @@ def test_the_log_format_is_known_before_the_settings(monkeypatch: pytest.MonkeyP
 
 
 def test_an_unread_log_blocks_nothing(folder: Path) -> None:
-    """The reader of the pipe is gone; and the parent, whose pipe the workers write to, is stopped."""
+    """The reader of the pipe has gone, and the parent, to whose pipe the workers write, is stopped."""
     with serving(folder, *JSON, "--log-level", "debug") as server:
         os.kill(server.process.pid, signal.SIGSTOP)
         try:

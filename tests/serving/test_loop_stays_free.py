@@ -1,4 +1,4 @@
-"""What takes long inside a short request happens beside the event loop, whichever request it is that needs it first."""
+"""Slow parts of short requests run outside the event loop."""
 
 from __future__ import annotations
 

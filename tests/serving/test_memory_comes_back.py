@@ -1,4 +1,4 @@
-"""What a request took is given back: at once by one that fails, to the system soon after."""
+"""Memory of a request is freed: at once if it fails, and soon returned to the system."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def outcome(server: Running, message: pb.ExplainRequest, timeout: float = 120) -
 
 
 def settled(server: Running, most: int, seconds: float = 60) -> int:
-    """Resident memory, as soon as it is at most `most`."""
+    """Waits until resident memory is at most `most`, and returns it."""
     end = time.monotonic() + seconds
     while (now := server.resident()) > most and time.monotonic() < end:
         time.sleep(0.2)
@@ -55,7 +55,7 @@ def settled(server: Running, most: int, seconds: float = 60) -> int:
 
 
 def test_a_failed_explanation_frees_its_memory(server: Running) -> None:
-    """It takes some 800 MiB, and says that relevance overflows when all is done. The kernels keep 256 MiB at most."""
+    """It takes about 800 MiB, and fails at the end since relevance overflows. The kernels keep at most 256 MiB."""
     before = server.resident()
     for _ in range(3):
         assert outcome(server, weather(100, 1000, HALF)) == grpc.StatusCode.INVALID_ARGUMENT
@@ -69,7 +69,7 @@ def test_memory_of_a_heavy_request_is_returned_to_the_system(server: Running) ->
 
 
 def test_an_idle_server_takes_what_the_memory_budget_reserves() -> None:
-    """Neither more, nor so much less that requests get too little."""
+    """Not more, and not so much less that requests get too little."""
     with serving(MODELS, "--spare", "--metrics-listen", where := free_address()) as server:
         METRICS[server.address] = where
         until(lambda: spare_is_there(server))
@@ -78,12 +78,12 @@ def test_an_idle_server_takes_what_the_memory_budget_reserves() -> None:
 
 
 def tries_models(process: int) -> bool:
-    """Whether it is the one in which models are tried, which ends when there have been none for a while."""
+    """Whether it is the trial process, which ends when it is idle."""
     return b"lstm_explain.serving.trials.trial_process" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 def proportional(process: int) -> int:
-    """Bytes in memory, those that several processes share divided among them; 0 for a process that has ended."""
+    """Proportional bytes: shared memory is divided among the processes; 0 for a process that has ended."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
     except OSError:
@@ -92,7 +92,7 @@ def proportional(process: int) -> int:
 
 
 def test_memory_that_depends_on_values_is_returned_too(tmp_path: Path) -> None:
-    """A number in the request says how long an array becomes, which no estimate sees."""
+    """A value in the request determines the size of an array, which no estimate predicts."""
     write_version(tmp_path, "sized", sized_by_input("Expand", ["x", "n"]))
     lrp = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_ALL))
 
@@ -111,7 +111,7 @@ def test_memory_that_depends_on_values_is_returned_too(tmp_path: Path) -> None:
 
 
 def test_a_request_beyond_the_memory_limit_is_refused_in_advance(tmp_path: Path) -> None:
-    """Self-attention over 14,000 steps: the message has 218 KiB, its scores alone 784 MB."""
+    """Self-attention over 14,000 steps: the message has 218 KiB, the scores alone take 784 MB."""
     write_version(tmp_path, "attention", attention(width=4))
     with (
         serving(tmp_path, "--no-spare", "--max-request-bytes-estimate", str(500 * MIB)) as server,

@@ -126,7 +126,7 @@ def test_reflection_lists_services_and_gives_their_files(channel: grpc.Channel) 
 
 
 def test_a_stock_reflection_client_needs_no_protos(channel: grpc.Channel, models_folder: Path) -> None:
-    """gRPC's own client of it: messages are made of what the server says they are."""
+    """gRPC's reflection client builds messages from the server's descriptors."""
     pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
     method = pool.FindServiceByName("lstm_explain.v1.ExplanationService").methods_by_name["Explain"]
     request, response = map(message_factory.GetMessageClass, (method.input_type, method.output_type))

@@ -1,4 +1,4 @@
-"""Models that overflow, asked by every method: an error says why and what to do, and nothing infinite is an answer."""
+"""Models that overflow give an error with reason and remedy for every method, and never an infinite answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Valid models whose answers have unusual types and shapes: they are told to callers, or refused with a reason."""
+"""Valid models with unusual output types and shapes are served, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_unexplainable_models_are_no_internal_error(server: Running, name: str) 
 
 @pytest.mark.parametrize("name", TYPES)
 def test_outputs_of_unsupported_types_are_widened(server: Running, name: str) -> None:
-    """In both protocols, by explanations and predictions, and so does the description say."""
+    """In both protocols, for explanations and predictions, as the description says."""
     x = np.array([[1, 2, 3], [0, 4, 5]], np.float32)
     with server.channel() as channel:
         inference = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -109,7 +109,7 @@ def test_outputs_of_unsupported_types_are_widened(server: Running, name: str) ->
 
 
 def test_an_independent_input_gets_no_relevance(server: Running) -> None:
-    """Where the output has more samples than the input: a constant of two rows."""
+    """The output is a constant of two rows, and has more samples than the input."""
     with server.channel() as channel:
         for method in ("lrp", "gradient", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling"):
             asked = request("constant", inputs=[tensor("x", rows(1))], method=method_pb2.Method(**{method: {}}))

@@ -1,4 +1,4 @@
-"""Requests that are well-formed messages and make no sense: the caller's fault, whatever they hold."""
+"""Well-formed messages without meaning are never an internal error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def _compile(server: Running) -> None:
-    """Every kernel that the requests may need, which is not what they are timed for."""
+    """Compiles the kernels that the requests may need, so that compilation is not timed."""
     with server.channel() as channel:
         for rule in method_pb2.ProductRule.values():
             stub(channel).Explain(request(method=method_pb2.Method(lrp=method_pb2.Lrp(product_rule=rule))), timeout=600)
@@ -50,7 +50,7 @@ def _compile(server: Running) -> None:
 
 
 def explained(draw: random.Random) -> pb.ExplainRequest:
-    """A good request with a few fields, at any depth, set to something extreme."""
+    """A valid request with a few fields, at any depth, set to extreme values."""
     message = draw.choice([request(), request("words", inputs=[texts("tokens", "the plot", "a film")])])
     message.method.MergeFrom(_method(draw))
     message.target.SetInParent()
@@ -68,7 +68,7 @@ def _method(draw: random.Random) -> Any:
 
 
 def _disturb(message: Any, draw: random.Random) -> None:
-    """Sets one field of the message, or of one inside it."""
+    """Sets one field of the message or of a nested one."""
     fields = message.DESCRIPTOR.fields
     if not fields:
         return None

@@ -1,4 +1,4 @@
-"""What an operations team looks at: metrics, request ids, traces, retries, draining."""
+"""Metrics, request ids, traces, retries and draining, as an operations team uses them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
 
 
 def test_every_model_is_warmed_up(folder: Path) -> None:
-    """Or its first caller would wait for what happens but once. With each length of text that there is."""
+    """Otherwise the first caller would wait for one-time work. Warm-up uses each length of text."""
     with serving(folder, "--log-level", "debug") as server:
         told = re.findall(r"model (\S+): rehearsed [1-9]\d* times", server.logged())
         with server.channel() as channel:
@@ -171,7 +171,7 @@ def test_traces_carry_the_callers_context(folder: Path, collector: _Collector) -
 
 
 def steady(server: Running, clients: int, options: list[tuple[str, Any]], stop: threading.Event) -> list[list[Any]]:
-    """Clients that call one after the other until `stop`; what each call came to."""
+    """Clients that call repeatedly until `stop`; returns the outcome of each call."""
     results: list[list[Any]] = [[] for _ in range(clients)]
 
     def caller(number: int) -> None:
@@ -197,7 +197,7 @@ def steady(server: Running, clients: int, options: list[tuple[str, Any]], stop: 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_under_load_loses_no_accepted_call(folder: Path, workers: str) -> None:
-    """Refused calls were never begun: they carry no request id, and have a code that may be sent again.
+    """Refused calls have never begun: they carry no request id, and have a code that allows a retry.
 
     CANCELLED is gRPC's own word for calls that came as it shut down (grpc/grpc issue 41785).
     """
@@ -224,7 +224,7 @@ def test_sigterm_under_load_loses_no_accepted_call(folder: Path, workers: str) -
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_is_handled_in_any_thread(folder: Path, workers: str) -> None:
-    """The kernel may give it to any of them; the main one sleeps."""
+    """The kernel may deliver it to any thread while the main one sleeps."""
     with serving(folder, "--workers", workers, "--metrics-listen", "127.0.0.1:0") as server:
         main = server.process.pid
         others = [int(task.name) for task in Path(f"/proc/{main}/task").iterdir() if task.name != str(main)]
@@ -256,7 +256,7 @@ def test_clients_with_the_published_config_do_not_notice_a_workers_end(folder: P
 
 
 def _both_serve(server: Running, others: set[int]) -> bool:
-    """Two workers, one of them new."""
+    """Whether two workers serve, one of them new."""
     workers = server.workers()
     return len(workers) == 2 and bool(set(workers) - others)
 

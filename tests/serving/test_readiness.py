@@ -1,4 +1,4 @@
-"""Ready means able: health, ServerReady and the list say what can be answered, and what lies in the wrong place."""
+"""Health, ServerReady and the list of models report what can be answered, and which files are misplaced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SERVICES = ("", "lstm_explain.v1.ExplanationService", "inference.GRPCInferenceSe
 
 
 def able(server: Running) -> bool:
-    """What health and ServerReady say, and that they agree; the process is alive in any case."""
+    """Whether the server is ready, after checking that health and ServerReady agree and that it is alive."""
     with server.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel)
 

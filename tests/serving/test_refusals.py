@@ -1,4 +1,4 @@
-"""Bad requests: one clear error each, with the right status and field, and the next request is answered."""
+"""Each invalid request gets one clear error with status and field, and the next request is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server leaves behind when it is killed is taken away by the next, and nothing else is."""
+"""The next server removes the scratch folder of a killed one, and nothing else."""
 
 from __future__ import annotations
 

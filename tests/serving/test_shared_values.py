@@ -1,4 +1,4 @@
-"""Metrics that several processes share through files."""
+"""Metrics that several processes share in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soak run, but short: the long one is `python scripts/soak.py --minutes 30`."""
+"""A short soak run; the long one is `python scripts/soak.py --minutes 30`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExplainStream: tagged answers as they are ready, each failure its own, bounded reading."""
+"""ExplainStream: tagged answers as they are ready, individual errors, bounded reading."""
 
 from __future__ import annotations
 

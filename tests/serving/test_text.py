@@ -1,4 +1,4 @@
-"""Texts that are too large, and tokenizers that do not end, against the real server."""
+"""Oversized texts and endless tokenizers against the real server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def inferred(model: str, *values: str, raw: bool = False) -> grpc_service_pb2.Mo
 
 
 def told(server: Running, model: str, *values: str) -> list[tuple[str, str]]:
-    """Code and message of a refusal, or "OK", by every way into the server."""
+    """Code and message of a refusal, or "OK", in every protocol."""
     answers = []
 
     def asked(call: Any, message: Any) -> None:
@@ -141,7 +141,7 @@ def test_an_endless_tokenizer_fails_to_load_and_delays_nothing(tmp_path: Path) -
 
 
 def test_a_text_that_is_slow_to_tokenise_fails_alone(tmp_path: Path) -> None:
-    """Its expression passed what is tried on loading. Health is answered meanwhile, and the next text too."""
+    """Its expression passes the probes on loading. Health and the next text are answered meanwhile."""
     own = write_version(tmp_path, "words", words(), config=TEXT)
     write_tokenizer(own)
     written = json.loads((own / "tokenizer.json").read_text())
@@ -165,7 +165,7 @@ def pattern(expression: str) -> dict[str, Any]:
 
 
 def peak(server: Running) -> int:
-    """Most resident bytes so far, of the processes that serve together."""
+    """The peak of resident bytes so far, of all processes that serve."""
     found = [re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{w}/status").read_text()) for w in server.workers()]
     assert found
     return sum(int(match[1]) * 1024 for match in found if match is not None)

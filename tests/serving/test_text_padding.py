@@ -1,4 +1,4 @@
-"""Texts of several lengths in one request: each is explained as if it had come alone."""
+"""Texts of different lengths in one request are explained as if each had come alone."""
 
 from __future__ import annotations
 

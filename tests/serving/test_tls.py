@@ -1,4 +1,4 @@
-"""Encrypted connections: who gets in, and certificates that are renewed under way."""
+"""Encrypted connections: which clients are accepted, and renewal of certificates."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def mutual(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def code_of(channel: grpc.Channel) -> grpc.StatusCode:
-    """How a call ends."""
+    """The status code of a call."""
     with channel:
         try:
             stub(channel).Explain(request(), timeout=10)

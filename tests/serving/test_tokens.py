@@ -1,4 +1,4 @@
-"""Bearer tokens and their roles, over a real connection."""
+"""Bearer tokens and their roles over a real connection."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def bearer(token: str) -> tuple[tuple[str, str], ...]:
 
 
 def called(server: Running, method: str, metadata: Any = ()) -> grpc.RpcError | None:
-    """How a call with an empty message ends."""
+    """The status code of a call with an empty message."""
     with server.channel() as channel:
         try:
             list(channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=20))
@@ -152,7 +152,7 @@ def test_health_needs_no_token_and_reflection_any(guarded: Running) -> None:
 
 
 def test_every_method_of_every_service_is_in_the_table() -> None:
-    """So that none falls under the strictest role without anybody having thought about it."""
+    """So that no method gets the strictest role by accident."""
     files = (explanation_pb2.DESCRIPTOR, model_pb2.DESCRIPTOR, grpc_service_pb2.DESCRIPTOR)
     services = [service for file in files for service in file.services_by_name.values()]
     assert {service.full_name for service in services} == set(SERVICES)
@@ -201,7 +201,7 @@ def test_an_error_in_the_file_is_reported_without_the_secret(text: str, told: st
 
 
 def test_token_lookup_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every entry is compared, by a comparison that takes the same time for every pair."""
+    """Every entry is compared, in constant time."""
     compared: list[tuple[int, int]] = []
 
     def counting(a: bytes, b: bytes) -> bool:
@@ -230,7 +230,7 @@ def test_metrics_contain_no_secret(guarded: Running) -> None:
 
 
 def _metrics_port(server: Running) -> int:
-    """The other port that the process listens on."""
+    """The second port that the process listens on."""
     own = int(server.address.rsplit(":", 1)[1])
     inodes = {os.readlink(fd) for fd in Path(f"/proc/{server.process.pid}/fd").iterdir() if fd.is_symlink()}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -1,4 +1,4 @@
-"""Each bound of a trial by itself: what would get past the others ends at this one."""
+"""Each limit of a trial on its own, with a model that no other limit ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEMORY, NEVER = 256 << 20, 10_000.0
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The process that tries models finds a `sitecustomize` here."""
+    """A folder with a `sitecustomize` for the trial process."""
     (tmp_path / "sitecustomize.py").write_text(TRIAL_SITECUSTOMIZE)
     monkeypatch.setattr(trial_runner.sys, "path", [str(tmp_path), *trial_runner.sys.path])
     return tmp_path
@@ -37,7 +37,7 @@ def gives_up() -> None:
 
 
 def verdict(folder: Path, tried: TrialRunner) -> TrialResult:
-    """Of the one model that is there. Raises TimeoutError where nothing ends its trial."""
+    """The result for the one model in the folder. Raises TimeoutError if no limit ends its trial."""
     (source,) = find_sources(folder)
     end = time.monotonic() + SECONDS
     return tried.result(source, fingerprint(source), source.size(), check=lambda: time.monotonic() < end or gives_up())
@@ -69,7 +69,7 @@ def test_processor_time(folder: Path) -> None:
 
 
 def test_processor_time_while_the_trial_process_is_stopped(folder: Path) -> None:
-    """The kernel ends the fork though the process that tries models is stopped."""
+    """The kernel ends the fork although the trial process is stopped."""
     write_version(folder, "endless", hostile.endless())
     tried, came = TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)), list[TrialResult]()
     asking = threading.Thread(target=lambda: came.append(verdict(folder, tried)))
@@ -88,7 +88,7 @@ def test_processor_time_while_the_trial_process_is_stopped(folder: Path) -> None
 
 
 def test_the_oldest_slow_trial_ends_when_there_are_too_many(folder: Path) -> None:
-    """Two may go on beside the others, the oldest goes: or a few such models would hold up all that come later."""
+    """Two slow trials may run next to the others; otherwise a few of them would block all later ones."""
     for name in "abc":
         write_version(folder, name, hostile.endless())
     tried, came = TrialRunner(TrialLimits(MEMORY, NEVER, NEVER, slow=0.5)), dict[str, TrialResult]()
@@ -146,7 +146,7 @@ def test_a_trial_ends_with_its_process_or_its_caller(folder: Path, why: str) -> 
 
 
 def _fork(tried: TrialRunner) -> int:
-    """The process of the one trial, once there is one."""
+    """The process of the one trial, once it has begun."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if tried._process is not None:
@@ -158,7 +158,7 @@ def _fork(tried: TrialRunner) -> int:
 
 
 def _state(pid: int) -> str:
-    """As /proc has it; empty where there is no such process."""
+    """The state of the process in /proc; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

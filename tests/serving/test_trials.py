@@ -1,4 +1,4 @@
-"""Models that crash, never end or ask for too much: they are tried elsewhere, so nothing else notices."""
+"""Models that crash, never end or ask for too much end in the trial process, without side effects."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def explained(server: Running, model: str = "good") -> None:
 
 
 def resident(server: Running) -> int:
-    """Bytes of the processes that serve."""
+    """Resident bytes of the workers."""
     pages = [int(Path(f"/proc/{worker}/statm").read_text().split()[1]) for worker in server.workers()]
     return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -76,7 +76,7 @@ def names_reason(name: str, reason: str) -> bool:
 
 @contextmanager
 def healthy(server: Running) -> Iterator[None]:
-    """Health is answered all the time, within two seconds, and a good model explains."""
+    """Checks that health is always answered within two seconds, and that a good model explains."""
     ended = threading.Event()
     problems: list[str] = []
 
@@ -110,7 +110,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def verdicts(folder: Path, runner: TrialRunner) -> dict[str, TrialResult]:
-    """Of all models of a folder, tried at the same time."""
+    """The results of all models of a folder, tried at the same time."""
     sources = find_sources(folder)
     with ThreadPoolExecutor(len(sources)) as pool:
         came = pool.map(lambda s: runner.result(s, fingerprint(s), s.size()), sources)

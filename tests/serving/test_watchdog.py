@@ -1,4 +1,4 @@
-"""What looks at no checkpoint is ended from outside, and what may take long does not begin where it must not."""
+"""The watchdog interrupts work without checkpoints, and brief work does not begin what may take long."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def watchdog() -> Iterator[None]:
 
 
 class Deadline:
-    """Wants no more after so many seconds."""
+    """Cancels the work after so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.end = time.monotonic() + seconds
@@ -46,7 +46,7 @@ class Deadline:
 
 
 def outcome(watch: CancelScope, work: Callable[[], object]) -> BaseException | None:
-    """What the work raises while it is watched. In a thread of its own: what nothing ends must not keep the test."""
+    """What the work raises under the watchdog. It runs in a thread, so that endless work does not block the test."""
     came: list[BaseException | None] = []
 
     def run() -> None:
@@ -97,7 +97,7 @@ def test_memory_of_iterations_is_bounded() -> None:
 
 
 def test_overhead_of_small_arrays_counts_towards_memory() -> None:
-    """Numbers are few here, and what is kept of an iteration takes kilobytes all the same."""
+    """Few numbers are kept per iteration, but the objects around them take kilobytes."""
     model, most = lx.load(hostile.counted()), 100 << 20
     model.explain({**ONCE, "n": np.array(3)}, lx.Gradient())
     before, taken = resident(), [0]

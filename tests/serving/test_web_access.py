@@ -1,4 +1,4 @@
-"""Who gets in by the page's port: no page of another site, nobody by a foreign name, without a token, a certificate."""
+"""The page's port refuses pages of other sites, foreign host names, and callers without a token or certificate."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_our_own_page_and_programs_are_allowed(page: str) -> None:
     "host", ["evil.example", "evil.example:8080", "localhost.evil.example", "", "a b", "[::1", "@"]
 )
 def test_foreign_host_names_are_refused(page: str, host: str) -> None:
-    """A name of another site that points here: DNS rebinding. Not even the page is shown."""
+    """A name of another site that points here (DNS rebinding) does not even get the page."""
     assert ask(page, LIST, b"{}", host=host).status in (400, 403)
     assert ask(page, "/", None, method="GET", host=host).status in (400, 403)
 
@@ -122,7 +122,7 @@ def test_a_token_is_accepted_and_its_role_allows_calls(guarded: Running) -> None
 
 
 def test_the_body_of_a_caller_without_a_token_is_not_read(guarded: Running) -> None:
-    """The answer is there though the body never comes."""
+    """The response comes although the body never does."""
     where = urlsplit(guarded.page())
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
     connection.putrequest("POST", EXPLAIN)

@@ -1,4 +1,4 @@
-"""The page's JSON calls, over real HTTP: the answers and the errors that gRPC gives; and what becomes no call."""
+"""The page's JSON calls over real HTTP give the responses and errors of gRPC, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_errors_equal_those_of_grpc(web_server: Running, page: str, message: pb.
 
 
 def test_a_third_party_connect_client_works_unchanged(web_server: Running, page: str) -> None:
-    """buf curl speaks Connect; it gets its schema from proto/."""
+    """buf curl uses Connect, with the schema from proto/."""
 
     def curl(service: str, data: str, *flags: str) -> subprocess.CompletedProcess[str]:
         arguments = ["curl", "--schema", "proto", "--protocol", "connect", "--http2-prior-knowledge=false", *flags]
@@ -179,7 +179,7 @@ def test_a_body_that_is_too_large_is_refused(page: str, lie: bool) -> None:
     ],
 )
 def test_other_encodings_are_refused(page: str, headers: dict[str, str]) -> None:
-    """Those that a form of another site can send among them."""
+    """Including those that a form of another site can send."""
     assert ask(page, LIST, b"{}", headers).status == 415
 
 
@@ -202,7 +202,7 @@ def long_one() -> pb.ExplainRequest:
 
 
 def test_a_disconnected_client_stops_the_work(web_server: Running, page: str) -> None:
-    """There is one slot: whoever comes next would wait for what nobody waits for."""
+    """There is one slot, so the next request would have to wait for abandoned work."""
     where = urlsplit(page)
     ask(page, EXPLAIN, explanation(request("heavy")))  # compiled by now
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)

@@ -1,4 +1,4 @@
-"""Whatever stands in the headers and the path of a request to the page is the caller's fault, never the server's."""
+"""Invalid headers and paths of requests to the page are never an internal error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's port as part of the server: settings, workers, the end."""
+"""The page's port as part of the server: settings, workers, shutdown."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_a_port_in_use_is_reported(web_models: Path, page: str) -> None:
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """The path of a socket may have 107 characters, and pytest's own folders take most of them."""
+    """A short path, since that of a socket may have 107 characters."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_loses_no_running_call(web_models: Path, short_folder: Path, workers: str) -> None:
-    """And leaves nothing behind."""
+    """It leaves no files behind, either."""
     stop, results = threading.Event(), []
     body = explanation(request())
     environment = {"TMPDIR": str(short_folder)}
@@ -108,7 +108,7 @@ def test_sigterm_loses_no_running_call(web_models: Path, short_folder: Path, wor
 
 
 def test_every_worker_serves_the_page(web_models: Path) -> None:
-    """The kernel spreads connections; sixteen of them to one of two processes would be one chance in 32,768."""
+    """The kernel spreads connections; the chance that one of two processes gets all sixteen is 1 in 32,768."""
     with serving(
         web_models, "--web", "127.0.0.1:0", "--workers", "2", "--log-format", "json", "--log-level", "debug"
     ) as server:

@@ -1,4 +1,4 @@
-"""Requests to the page that never end: they end, hold little, and keep nobody out."""
+"""Endless requests to the page time out, hold little memory, and keep nobody out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START = b"POST " + EXPLAIN.encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-
 
 @pytest.fixture(scope="module")
 def patient(web_models: Path) -> Iterator[Running]:
-    """For an hour, so that only what makes room can end what does not."""
+    """A server with a timeout of an hour, so that only eviction can end slow requests."""
     with serving(web_models, "--web", "127.0.0.1:0", "--web-patience", "3600") as server:
         yield server
 
@@ -48,7 +48,7 @@ def connected(page: str, count: int = 1) -> Iterator[list[socket.socket]]:
 
 
 def rest(own: socket.socket) -> bytes:
-    """What comes until the server closes the connection."""
+    """Everything that arrives until the server closes the connection."""
     data = b""
     try:
         while chunk := own.recv(1 << 16):
@@ -79,7 +79,7 @@ def test_many_incomplete_requests_keep_nobody_out(patient: Running, begun: bytes
 
 
 def _ended(own: socket.socket) -> bool:
-    """Whether the server has ended it, without waiting for that."""
+    """Whether the server has ended the connection, without waiting."""
     own.setblocking(False)
     try:
         return own.recv(1, socket.MSG_PEEK) == b""
@@ -125,7 +125,7 @@ def test_an_incomplete_handshake_times_out(web_models: Path, tmp_path: Path, beg
 
 
 def test_an_unread_response_times_out(impatient: Running) -> None:
-    """The caller asks again and again over one connection, and reads nothing."""
+    """The caller sends requests over one connection, and reads no response."""
     asked = b"GET /app.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000
     with connected(impatient.page()) as (own,), pytest.raises(ConnectionError):
         _send_for_ever(own, asked)

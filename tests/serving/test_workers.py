@@ -1,4 +1,4 @@
-"""Workers that crash, stop or stand still, seen by their callers."""
+"""Workers that crash, stop or hang, as their callers see them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 class Calls:
-    """Callers with the published retries who call one after the other until they are stopped."""
+    """Callers with the published retry policy, which call repeatedly until they are stopped."""
 
     def __init__(self, server: Running, count: int, model: str = "good") -> None:
         self._address, self._model = server.address, model
@@ -80,12 +80,12 @@ class Calls:
                     results.append(error)
 
     def wait_for_more(self) -> None:
-        """Until every caller has had three more answers."""
+        """Waits until every caller has had three more answers."""
         before = list(map(len, self.results))
         until(lambda: all(len(now) >= then + 3 for now, then in zip(self.results, before, strict=True)))
 
     def stop(self) -> None:
-        """And see that all got the right answer every time."""
+        """Stops the callers, and checks that every answer was right."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -117,7 +117,7 @@ METRICS: dict[str, str] = {}
 
 @contextmanager
 def guarded(folder: Path, *flags: str, **environment: str) -> Iterator[Running]:
-    """A server whose spare worker is ready, too."""
+    """A server whose spare worker is ready too."""
     address = free_address()
     with serving(folder, "--spare", "--metrics-listen", address, *flags, **environment) as server:
         METRICS[server.address] = address
@@ -184,7 +184,7 @@ def test_open_streams_end_with_unavailable(folder: Path) -> None:
 
 @pytest.mark.parametrize("how", [SEGFAULT, OUT, STANDSTILL])
 def test_a_model_that_crashes_two_workers_is_quarantined(folder: Path, crashing: dict[str, str], how: float) -> None:
-    """Its callers are told so; those of other models notice nothing, although the culprit's call is sent again."""
+    """Its callers get an error; those of other models notice nothing, although the call is retried."""
     with guarded(folder, "--worker-patience", "3", **crashing) as server:
         with calling(server, 4):
             told = refused(server, fatal("bad", how))
@@ -230,7 +230,7 @@ def test_quarantine_ends_when_a_caller_loads_the_model_or_its_files_change(
 
 
 def test_a_model_that_ran_at_the_same_time_is_cleared(folder: Path, crashing: dict[str, str]) -> None:
-    """Both run when the first worker crashes; after that they take turns."""
+    """Both run when the first worker crashes; after that they run in turns."""
     with guarded(folder, "--parallel", "4", **crashing) as server:
         method = method_pb2.Method(shapley_sampling=method_pb2.ShapleySampling(permutations=100))
         x = tensor("x", sequence(1, 60, features=FEATURES))
@@ -255,7 +255,7 @@ def test_a_worker_is_replaced_without_a_spare(folder: Path, crashing: dict[str, 
 
 
 def test_sigterm_works_while_a_worker_is_stopped(folder: Path, crashing: dict[str, str]) -> None:
-    """Far sooner than it would be found out, and within the grace period."""
+    """Long before the missing heartbeat would be noticed, and within the grace period."""
     address = free_address()
     flags = ("--grace-period", "1", "--worker-patience", "600", "--metrics-listen", address)
     with serving(folder, *flags, **crashing) as server:

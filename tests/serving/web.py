@@ -1,4 +1,4 @@
-"""Plain HTTP to the page's port: nothing that the page or the gateway is made of."""
+"""Sends plain HTTP to the page's port, with no code of the page or the gateway."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Answer:
         return json.loads(self.body)
 
     def field(self) -> str:
-        """The field that was wrong, as an error tells it."""
+        """The invalid field that an error names."""
         details = self.json().get("details", [])
         return next(
             (d["debug"]["fieldViolations"][0].get("field", "") for d in details if "BadRequest" in d["type"]), ""
@@ -47,7 +47,7 @@ def ask(
     host: str | None = None,
     context: ssl.SSLContext | None = None,
 ) -> Answer:
-    """One request over a connection of its own. host: the Host header, if not the true one."""
+    """Sends one request over a new connection. host: the Host header, if it differs from the address."""
     where = urlsplit(page)
     kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
     options = {"context": context} if context is not None else {}

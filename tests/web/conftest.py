@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium without a window, over the bundled models."""
+"""Opens the page in headless Chromium, with a server for the bundled models."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def served() -> Iterator[Running]:
 
 @pytest.fixture
 def page(driver: webdriver.Chrome, served: Running) -> Iterator[Page]:
-    """Fresh, wide and light. Whatever the browser complains of fails the test."""
+    """A fresh page, wide and light. Any error in the browser's console fails the test."""
     page = Page(driver, served.page())
     page.look(1280, "light")
     page.open()

@@ -1,4 +1,4 @@
-"""What a person does with the page, and sees of it."""
+"""Operates the page as a person does, and reads what a person sees."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Page:
     address: str
 
     def open(self) -> None:
-        """Afresh, with no model remembered."""
+        """Opens the page, with no model remembered."""
         self.driver.get("about:blank")
         self.driver.get_log("browser")
         self.driver.get(self.address)
 
     def look(self, width: int, scheme: str, *, still: bool = False) -> None:
-        """Of what size the window is, and what the person likes: light or dark, still or not."""
+        """Sets the size of the window and the preferences: light or dark, reduced motion or not."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         wishes = {
@@ -47,7 +47,7 @@ class Page:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def until(self, what: Callable[[], Found]) -> Found:
-        """Waits for something that is true."""
+        """Waits until the expression is true."""
         end, last = time.monotonic() + SECONDS, None
         while time.monotonic() < end:
             try:
@@ -62,17 +62,17 @@ class Page:
         return " ".join(element.text for element in self.all(selector))
 
     def problems(self) -> list[str]:
-        """Messages of what is wrong, as they are seen."""
+        """The error messages that are visible."""
         return [element.text.removeprefix("⚠ ") for element in self.all(".problem") if element.is_displayed()]
 
     def choose(self, model: str, field: str) -> None:
-        """A model, and waits for its input `field`."""
+        """Chooses a model, and waits for its input `field`."""
         self.until(lambda: self.all("#model option"))
         Select(self.one("#model")).select_by_visible_text(model)
         self.until(lambda: self.driver.current_url.endswith(f"#{model}") and self.all(f"#input-{field}"))
 
     def paste(self, field: str, text: str) -> None:
-        """All at once, as pasting does."""
+        """Fills in a field at once, as pasting does."""
         self.driver.execute_script(
             "const a = document.getElementById(arguments[0]); a.value = arguments[1]; "
             "a.dispatchEvent(new Event('input', {bubbles: true}))",
@@ -85,14 +85,14 @@ class Page:
             self.one(f"#method-{method}").click()
 
     def explain(self) -> str:
-        """Presses the button and waits for the answer; the status."""
+        """Presses the button, waits for the answer, and returns the status."""
         self.driver.execute_script("document.getElementById('answer').replaceChildren()")
         self.one("#explain").click()
         self.until(lambda: self.all("#answer article"))
         return self.text("#status")
 
     def script(self, code: str, *arguments: Any) -> Any:
-        """The value of an asynchronous function's body; `load` imports a module of the page."""
+        """Runs the body of an asynchronous function; `load` imports a module of the page."""
         wrapped = (
             "const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);"
             "const load = (name) => import(new URL(name, document.baseURI));"
@@ -103,9 +103,9 @@ class Page:
         return value
 
     def complaints(self) -> list[str]:
-        """Errors in the browser's console: scripts that failed, policies broken, files missing.
+        """Errors in the browser's console: failed scripts, policy violations, missing files.
 
-        Not among them: that a call was answered with an error, which the page tells in words.
+        Without failed calls, which the page reports itself.
         """
         lines = self.driver.get_log("browser")
         told = [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]

@@ -1,4 +1,4 @@
-"""axe-core finds nothing, light and dark, wide and narrow; and what axe cannot see."""
+"""axe-core finds no problem, light and dark, wide and narrow; further checks cover what axe cannot see."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_tables(looked_at: Page) -> None:
 
 
 def test_nothing_depends_on_colour_alone(page: Page) -> None:
-    """Without any, sign and size are still there: numbers, lines, hatching."""
+    """Without colour, sign and size are still visible: numbers, lines, hatching."""
     page.choose("sentiment", "tokens")
     page.one("#input-tokens").send_keys(SENTENCE)
     page.tick("occlusion")

@@ -1,4 +1,4 @@
-"""The page's tables and numbers, against those that they have to agree with: the wire's and the Python client's."""
+"""The page's tables and numbers agree with those of the protos and the Python client."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_tensors_are_encoded_as_by_numpy(page: Page) -> None:
 
 
 def test_axes_in_any_order(page: Page) -> None:
-    """What goes out comes back as the same table, wherever time, samples and features lie."""
+    """A table survives the round trip, in any order of time, samples and features."""
     code = """
         const {layout, rowsOf} = await load('inputs.js');
         const detail = {batchAxes: {x: args[1]}, timeAxes: args[2] === null ? {} : {x: args[2]}, featureNames: {}};

@@ -1,4 +1,4 @@
-"""The page says which value was explained, and what speaks against the answer."""
+"""The page names the explained value and shows the warnings of the answer."""
 
 from __future__ import annotations
 
