@@ -68,7 +68,7 @@ class SharedBoard:
 def new_file(folder: str) -> IO[bytes]:
     """An open file that disappears with the last process that has it open."""
     path = os.path.join(folder, f"board-{os.urandom(8).hex()}")
-    file = open(path, "w+b")  # noqa: SIM115 - whoever asked closes it
+    file = open(path, "w+b")  # noqa: SIM115 - the caller closes it
     os.unlink(path)
     file.truncate(HEADER_BYTES + MAX_RUNS * RUN_BYTES)
     return file
