@@ -61,8 +61,8 @@ def built(name: str) -> tuple[Manifest, ...]:
 def misfits(value: Any, kind: str, kinds: tuple[ModuleType, ...], where: str = "") -> Iterator[str]:
     """The parts of a value that do not match a type of an OpenAPI client, whose modules have a class per message."""
     if inner := re.fullmatch(r"[Ll]ist\[(.*)\]|[Dd]ict[(\[]str, (.*)[)\]]", kind):
-        wanted, parts = (list, enumerate) if inner[1] else (dict, dict.items)
-        if not isinstance(value, wanted):
+        expected, parts = (list, enumerate) if inner[1] else (dict, dict.items)
+        if not isinstance(value, expected):
             yield f"{where}: {value!r} is no {kind}"
             return
         for key, part in parts(value):

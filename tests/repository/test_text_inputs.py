@@ -204,9 +204,9 @@ def test_a_long_text_gets_the_tokenizers_own_tokens(length: int) -> None:
     text = load_text_input(SENTIMENT, "tokens", I64)
     sentence = ("A film-maker's dream , isn't it ? Né 3.14 ... " * (length // 40 + 1))[:length]
     ids, words = text.encode(texts(sentence), Limits(steps=100_000))
-    wanted = text.tokenizer.encode(sentence)
-    assert ids[0].tolist() == wanted.ids
-    assert words[0].tolist() == [sentence[a:b] for a, b in wanted.offsets]
+    expected = text.tokenizer.encode(sentence)
+    assert ids[0].tolist() == expected.ids
+    assert words[0].tolist() == [sentence[a:b] for a, b in expected.offsets]
 
 
 def test_a_slow_tokenizer_is_moved_out_of_the_event_loop(tmp_path: Path) -> None:

@@ -64,18 +64,18 @@ def test_warnings_depend_on_the_input(folder: Path) -> None:
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(1, 2), slice(0, 2)], ids=["diverging", "calm", "both"])
 def test_warnings_of_every_call(channel: grpc.Channel, folder: Path, rows: slice) -> None:
     x, inference = BOTH[rows], grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
-    wanted = warnings_of(folder, x)
+    expected = warnings_of(folder, x)
     for _ in range(4):  # the short way of repeated requests too
-        assert list(stub(channel).Explain(asked(x)).warnings) == wanted
+        assert list(stub(channel).Explain(asked(x)).warnings) == expected
     (item,) = stub(channel).ExplainStream(iter([pb.ExplainStreamRequest(id="a", request=asked(x))]))
-    assert list(item.response.warnings) == wanted
+    assert list(item.response.warnings) == expected
     message = infer("diverging", x)
     message.parameters["explain_product_rule"].string_param = "half"
     message.parameters["explain_target"].int64_param = 0
     alone = inference.ModelInfer(message)
     (streamed,) = inference.ModelStreamInfer(iter([message]))
     for answer in (alone, streamed.infer_response):
-        assert json.loads(answer.parameters["warnings"].string_param) == wanted
+        assert json.loads(answer.parameters["warnings"].string_param) == expected
         assert answer.parameters["explained_quantity"].string_param == "output"
 
 

@@ -104,26 +104,26 @@ def at_once(server: Served, requests: list[Any], timeout: float = 60) -> list[An
         return [call.exception() or call.result() for call in calls]
 
 
-def check(response: explanation_pb2.ExplainResponse, wanted: lx.Explanation, name: str = "x") -> None:
+def check(response: explanation_pb2.ExplainResponse, expected: lx.Explanation, name: str = "x") -> None:
     """Compares every part of an answer with the engine's."""
     assert not isinstance(response, Exception), response
     pairs = [
-        *((array_of(t), wanted.relevance[t.name]) for t in response.relevance),
-        *((array_of(t), wanted.outputs[t.name]) for t in response.outputs),
-        *((array_of(t), wanted.standard_error[t.name]) for t in response.standard_error),
-        (array_of(response.explained), wanted.explained),
+        *((array_of(t), expected.relevance[t.name]) for t in response.relevance),
+        *((array_of(t), expected.outputs[t.name]) for t in response.outputs),
+        *((array_of(t), expected.standard_error[t.name]) for t in response.standard_error),
+        (array_of(response.explained), expected.explained),
     ]
-    scale = np.abs(wanted.explained).max()
+    scale = np.abs(expected.explained).max()
     for part in ("inputs", "initial_states", "absorbed"):
-        came, due = array_of(getattr(response.ledger, part)), getattr(wanted.ledger, part)
+        came, due = array_of(getattr(response.ledger, part)), getattr(expected.ledger, part)
         np.testing.assert_allclose(came, due, rtol=CLOSE, atol=CLOSE * scale)
-    assert {share.node for share in response.ledger.by_node} == set(wanted.ledger.by_node)
-    assert len(response.relevance) == len(wanted.relevance)
+    assert {share.node for share in response.ledger.by_node} == set(expected.ledger.by_node)
+    assert len(response.relevance) == len(expected.relevance)
     for came, due in pairs:
         assert came.shape == due.shape
         assert came.dtype == due.dtype
         np.testing.assert_allclose(came, due, rtol=CLOSE, atol=CLOSE * np.abs(due[np.isfinite(due)]).max(initial=0.0))
-    assert list(response.target.indices) == np.asarray(wanted.target.index).reshape(-1).tolist()
+    assert list(response.target.indices) == np.asarray(expected.target.index).reshape(-1).tolist()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -133,15 +133,15 @@ def test_mixed_requests_get_the_engines_own_answers(server: Served, engine: lx.M
     message, method = METHODS[name]
     before = server.request_batching()
     for turn in range(3):
-        requests, wanted = [], []
+        requests, expected = [], []
         for i in range(12):
             x = sequence(1 + i % 3, (5, 8)[i % 2], seed=100 * turn + i)
             indices = ([], [i % 3], [(i + b) % 3 for b in range(len(x))])[i // 4]
             requests.append(request(inputs=[tensor("x", x)], method=message))
             requests[-1].target.indices.extend(indices)
             index = None if not indices else indices[0] if len(indices) == 1 else np.array(indices)
-            wanted.append(engine.explain({"x": x}, method, lx.Target(index=index)))
-        for response, due in zip(at_once(server, requests), wanted, strict=True):
+            expected.append(engine.explain({"x": x}, method, lx.Target(index=index)))
+        for response, due in zip(at_once(server, requests), expected, strict=True):
             check(response, due)
     if name in ("occlusion", "shapley", "lrp half"):  # whatever the engine's sums are like, these are the same bits
         runs, request_batching = (after - b for after, b in zip(server.request_batching(), before, strict=True))
@@ -154,12 +154,12 @@ def test_answers_that_come_with_warnings_run_together(server: Served, engine: lx
     method, message = lx.LRP("prop", epsilon=1e-6), method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_PROP)
     message.epsilon = 1e-6
     inputs = [sequence(1, 8, seed) for seed in range(8)]
-    wanted = [engine.explain({"x": x}, method) for x in inputs]
-    assert any(e.warnings for e in wanted)
+    expected = [engine.explain({"x": x}, method) for x in inputs]
+    assert any(e.warnings for e in expected)
     requests = [request(inputs=[tensor("x", x)], method=method_pb2.Method(lrp=message)) for x in inputs]
     at_once(server, requests)  # the trial
     before = server.request_batching()
-    for response, due in zip(at_once(server, requests), wanted, strict=True):
+    for response, due in zip(at_once(server, requests), expected, strict=True):
         check(response, due)
     assert server.request_batching()[0] > before[0]
 
@@ -167,16 +167,16 @@ def test_answers_that_come_with_warnings_run_together(server: Served, engine: lx
 def test_sequences_of_different_length_run_together(server: Served) -> None:
     engine = lx.load(lengths_model())
     for turn in range(3):
-        requests, wanted = [], []
+        requests, expected = [], []
         for i in range(8):
             time_steps, batch = 4 + i % 4, 1 + i % 2
             x = np.random.default_rng(8 * turn + i).standard_normal((time_steps, batch, 4)).astype(np.float32)
             lens = np.array([time_steps, 2][:batch], np.int32)
             lengths = tensor_pb2.Tensor(name="lens", dtype="DATA_TYPE_INT32", shape=[batch], data=lens.tobytes())
             requests.append(request("lengths", inputs=[tensor("x", x), lengths], method=HALF))
-            wanted.append(engine.explain({"x": x, "lens": lens}, lx.LRP("half")))
+            expected.append(engine.explain({"x": x, "lens": lens}, lx.LRP("half")))
         before = server.request_batching()
-        for response, due in zip(at_once(server, requests), wanted, strict=True):
+        for response, due in zip(at_once(server, requests), expected, strict=True):
             check(response, due)
     assert server.request_batching()[0] > before[0]
 
@@ -266,9 +266,9 @@ def test_stream_items_and_inference_protocol_requests_are_batched(server: Served
         for x, call in zip(inputs[6:], others, strict=True):
             response = call.result()
             at = [o.name for o in response.outputs].index("relevance:x")
-            wanted = engine.explain({"x": x}, lx.Occlusion(window=2)).relevance["x"]
-            came = np.frombuffer(response.raw_output_contents[at], np.float32).reshape(wanted.shape)
-            np.testing.assert_allclose(came, wanted, rtol=CLOSE, atol=CLOSE * np.abs(wanted).max())
+            expected = engine.explain({"x": x}, lx.Occlusion(window=2)).relevance["x"]
+            came = np.frombuffer(response.raw_output_contents[at], np.float32).reshape(expected.shape)
+            np.testing.assert_allclose(came, expected, rtol=CLOSE, atol=CLOSE * np.abs(expected).max())
     runs, request_batching = (after - b for after, b in zip(server.request_batching(), before, strict=True))
     assert request_batching > 3 * runs  # of both kinds, or there would be two of them at least
 
@@ -283,7 +283,7 @@ def _inference(x: np.ndarray) -> grpc_service_pb2.ModelInferRequest:
 
 def test_every_request_is_answered_correctly_while_its_model_reloads(folder: Path, engine: lx.Model) -> None:
     inputs = [sequence(1 + s % 2, 6, s) for s in range(8)]
-    wanted = [engine.explain({"x": x}, lx.Occlusion(window=2)) for x in inputs]
+    expected = [engine.explain({"x": x}, lx.Occlusion(window=2)) for x in inputs]
     with served(folder) as server, server.running.channel() as channel, ThreadPoolExecutor(9) as pool:
         reload = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad
 
@@ -291,7 +291,7 @@ def test_every_request_is_answered_correctly_while_its_model_reloads(folder: Pat
             for turn in range(25):
                 i = (number + turn) % len(inputs)
                 answer = stub(channel).Explain(request(inputs=[tensor("x", inputs[i])], method=OCCLUSION), timeout=60)
-                check(answer, wanted[i])
+                check(answer, expected[i])
             return 25
 
         calls = [pool.submit(caller, number) for number in range(8)]

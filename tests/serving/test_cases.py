@@ -96,8 +96,8 @@ def test_a_samples_answer_does_not_depend_on_its_batch(channel: grpc.Channel, na
         own = {i: array[[row]] for i, array in inputs.items()}
         alone = stub(channel).Explain(asked(name, own, COMPANY[method]), timeout=60)
         for there, came in zip(whole.relevance, alone.relevance, strict=True):
-            wanted = array_of(came)[0]
-            np.testing.assert_allclose(array_of(there)[row], wanted, atol=1e-5 * np.abs(wanted).max(initial=1e-30))
+            expected = array_of(came)[0]
+            np.testing.assert_allclose(array_of(there)[row], expected, atol=1e-5 * np.abs(expected).max(initial=1e-30))
         spread = sum(np.abs(array_of(r)).sum() for r in alone.relevance)
         found = array_of(whole.ledger.inputs)[row]
         assert abs(found - array_of(alone.ledger.inputs)[0]) <= 1e-5 * spread

@@ -38,11 +38,11 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_default_baseline_is_described_and_used(channel: grpc.Channel, name: str) -> None:
-    wanted = lx.load(lstm()).explain({"x": sequence()}, lx.Occlusion(baseline=WRITTEN[name][1])).relevance["x"]
+    expected = lx.load(lstm()).explain({"x": sequence()}, lx.Occlusion(baseline=WRITTEN[name][1])).relevance["x"]
     by_default = stub(channel).Explain(request(name), timeout=60)
-    np.testing.assert_array_equal(array_of(by_default.relevance[0]), wanted)
+    np.testing.assert_array_equal(array_of(by_default.relevance[0]), expected)
     detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name=name), timeout=30).model
     assert detail.summary.state == model_pb2.MODEL_STATE_READY
     assert [tensor.name for tensor in detail.default_method.occlusion.baseline] == ["x"]
     as_told = stub(channel).Explain(request(name, method=detail.default_method), timeout=60)
-    np.testing.assert_array_equal(array_of(as_told.relevance[0]), wanted)
+    np.testing.assert_array_equal(array_of(as_told.relevance[0]), expected)

@@ -20,20 +20,20 @@ def engine(models_folder: Path) -> lx.Model:
     return lx.load(models_folder / "lstm" / "2" / "model.onnx")
 
 
-def same(response: explanation_pb2.ExplainResponse, wanted: lx.Explanation) -> None:
+def same(response: explanation_pb2.ExplainResponse, expected: lx.Explanation) -> None:
     """Every array of the answer equals the engine's, bit by bit."""
     for messages, arrays in (
-        (response.relevance, wanted.relevance),
-        (response.outputs, wanted.outputs),
-        (response.captured, wanted.captured),
+        (response.relevance, expected.relevance),
+        (response.outputs, expected.outputs),
+        (response.captured, expected.captured),
     ):
         assert [m.name for m in messages] == list(arrays)
         for message, array in zip(messages, arrays.values(), strict=True):
             np.testing.assert_array_equal(array_of(message), array)
-    np.testing.assert_array_equal(array_of(response.explained), wanted.explained)
+    np.testing.assert_array_equal(array_of(response.explained), expected.explained)
     for part in ("inputs", "initial_states", "absorbed", "residual"):
-        np.testing.assert_array_equal(array_of(getattr(response.ledger, part)), getattr(wanted.ledger, part))
-    assert {n.node for n in response.ledger.by_node} == set(wanted.ledger.by_node)
+        np.testing.assert_array_equal(array_of(getattr(response.ledger, part)), getattr(expected.ledger, part))
+    assert {n.node for n in response.ledger.by_node} == set(expected.ledger.by_node)
 
 
 def closes(response: explanation_pb2.ExplainResponse) -> None:
@@ -92,11 +92,11 @@ def test_occlusion_fill_and_shapley_players(channel: grpc.Channel, engine: lx.Mo
 
     players = method_pb2.ShapleySampling(permutations=6, seed=3, over=method_pb2.PLAYERS_FEATURES)
     response = stub(channel).Explain(request(method=method_pb2.Method(shapley_sampling=players)))
-    wanted = engine.explain({"x": sequence()}, lx.ShapleySampling(permutations=6, seed=3, over="features"))
-    same(response, wanted)
+    expected = engine.explain({"x": sequence()}, lx.ShapleySampling(permutations=6, seed=3, over="features"))
+    same(response, expected)
     assert response.method.shapley_sampling == players
     assert [tensor.name for tensor in response.standard_error] == ["x"]
-    np.testing.assert_array_equal(array_of(response.standard_error[0]), wanted.standard_error["x"])
+    np.testing.assert_array_equal(array_of(response.standard_error[0]), expected.standard_error["x"])
 
 
 @pytest.mark.parametrize(

@@ -65,5 +65,5 @@ def test_two_exports_of_one_network_agree(channel: grpc.Channel) -> None:
     for row in range(2):
         legacy, dynamo = (answer(channel, "ealstm", export, RULES["all"], row) for export in EXPORTS)
         for one, other in zip(legacy.relevance, dynamo.relevance, strict=True):
-            wanted = array_of(one)
-            np.testing.assert_allclose(array_of(other), wanted, atol=1e-4 * np.abs(wanted).max())
+            expected = array_of(one)
+            np.testing.assert_allclose(array_of(other), expected, atol=1e-4 * np.abs(expected).max())

@@ -71,7 +71,7 @@ def relevance(client: Client, name: str, version: str = "") -> np.ndarray:
     return client.explain(name, {"x": sequence()}, version=version).relevance["x"]
 
 
-def wanted(data: bytes) -> np.ndarray:
+def expected(data: bytes) -> np.ndarray:
     return lx.load(data).explain({"x": sequence()}).relevance["x"]
 
 
@@ -90,12 +90,12 @@ def test_an_imported_model_answers_and_survives_a_restart(client: Client, folder
     detail = client.import_model("mine", file, config="description: from afar\nfeatures: {x: [a, b, c, d]}\n")
     assert (detail.name, detail.version, detail.state) == ("mine", "1", "ready")
     assert (detail.description, detail.feature_names["x"]) == ("from afar", ("a", "b", "c", "d"))
-    np.testing.assert_array_equal(relevance(client, "mine"), wanted(content(3)))
+    np.testing.assert_array_equal(relevance(client, "mine"), expected(content(3)))
     assert client.import_model("mine", content(4)).version == "2"
-    np.testing.assert_array_equal(relevance(client, "mine"), wanted(content(4)))
-    np.testing.assert_array_equal(relevance(client, "mine", "1"), wanted(content(3)))
+    np.testing.assert_array_equal(relevance(client, "mine"), expected(content(4)))
+    np.testing.assert_array_equal(relevance(client, "mine", "1"), expected(content(3)))
     with serving(folder) as other, Client(other.address) as again:
-        np.testing.assert_array_equal(relevance(again, "mine"), wanted(content(4)))
+        np.testing.assert_array_equal(relevance(again, "mine"), expected(content(4)))
         assert again.model("mine", "1").description == "from afar"
     client.delete_model("mine", "1")
     assert [m.version for m in client.models() if m.name == "mine"] == ["2"]
@@ -109,7 +109,7 @@ async def test_import_with_the_asynchronous_client(server: Running, client: Clie
     async with AsyncClient(server.address) as awaited:
         detail = await awaited.import_model("awaited", content(5), version="7")
         assert detail.version == "7"
-        np.testing.assert_array_equal(relevance(client, "awaited"), wanted(content(5)))
+        np.testing.assert_array_equal(relevance(client, "awaited"), expected(content(5)))
         await awaited.delete_model("awaited", "7")
         assert all(m.name != "awaited" for m in await awaited.models())
 
@@ -125,9 +125,9 @@ def in_parts(folder: Path) -> tuple[Path, Path]:
 def test_weights_in_a_separate_file(client: Client, folder: Path, tmp_path: Path) -> None:
     model, weights = in_parts(tmp_path)
     client.import_model("apart", model, files=[weights])
-    np.testing.assert_array_equal(relevance(client, "apart"), wanted(content(7)))
+    np.testing.assert_array_equal(relevance(client, "apart"), expected(content(7)))
     with serving(folder) as other, Client(other.address) as again:
-        np.testing.assert_array_equal(relevance(again, "apart"), wanted(content(7)))
+        np.testing.assert_array_equal(relevance(again, "apart"), expected(content(7)))
     client.delete_model("apart")
     assert not (folder / "apart").exists()
 
@@ -155,14 +155,14 @@ def test_an_existing_version_is_refused(client: Client) -> None:
         client.import_model("base", content(1), version="1")
     with pytest.raises(AlreadyExists):
         client.import_model("bare", content(1), version="1")
-    np.testing.assert_array_equal(relevance(client, "base"), wanted(content(0)))
+    np.testing.assert_array_equal(relevance(client, "base"), expected(content(0)))
 
 
 def test_a_new_version_of_a_bare_file(client: Client, folder: Path) -> None:
     assert client.import_model("bare", content(6)).version == "2"
-    np.testing.assert_array_equal(relevance(client, "bare"), wanted(content(6)))
+    np.testing.assert_array_equal(relevance(client, "bare"), expected(content(6)))
     client.delete_model("bare", "2")
-    np.testing.assert_array_equal(relevance(client, "bare"), wanted(content(1)))
+    np.testing.assert_array_equal(relevance(client, "bare"), expected(content(1)))
     assert (folder / "bare.onnx").exists()
     client.delete_model("bare")
     assert not (folder / "bare.onnx").exists()
@@ -407,7 +407,7 @@ def intact(server: Running, folder: Path, data: bytes) -> list[int]:
         assert {(m.name, m.state) for m in models} == {("base", "ready")}
         versions = [int(m.version) for m in models]
         assert versions == list(range(1, len(versions) + 1))
-        np.testing.assert_array_equal(relevance(client, "base", "1"), wanted(content(0)))
+        np.testing.assert_array_equal(relevance(client, "base", "1"), expected(content(0)))
         for version in versions[1:]:
-            np.testing.assert_array_equal(relevance(client, "base", str(version)), wanted(data))
+            np.testing.assert_array_equal(relevance(client, "base", str(version)), expected(data))
     return versions

@@ -101,11 +101,11 @@ def test_an_older_version(client, models_folder: Path) -> None:
 
 def test_an_explanation(client, engine: lx.Model) -> None:
     result = client.infer("lstm", given(sequence()), parameters={"explain": "lrp"})
-    wanted = engine.explain({"x": sequence()})
+    expected = engine.explain({"x": sequence()})
     assert names(result) == ["logits", "relevance:x", "explained"]
-    np.testing.assert_array_equal(result.as_numpy("logits"), wanted.outputs["logits"])
-    np.testing.assert_array_equal(result.as_numpy("relevance:x"), wanted.relevance["x"])
-    np.testing.assert_array_equal(result.as_numpy("explained"), wanted.explained)
+    np.testing.assert_array_equal(result.as_numpy("logits"), expected.outputs["logits"])
+    np.testing.assert_array_equal(result.as_numpy("relevance:x"), expected.relevance["x"])
+    np.testing.assert_array_equal(result.as_numpy("explained"), expected.explained)
 
 
 CASES = {
@@ -139,9 +139,9 @@ CASES = {
 def test_parameters(client, engine: lx.Model, case: str) -> None:
     parameters, method, target = CASES[case]
     result = client.infer("lstm", given(sequence()), parameters={"explain": "lrp", **parameters})
-    wanted = engine.explain({"x": sequence()}, method, target)
-    np.testing.assert_array_equal(result.as_numpy("relevance:x"), wanted.relevance["x"])
-    np.testing.assert_array_equal(result.as_numpy("explained"), wanted.explained)
+    expected = engine.explain({"x": sequence()}, method, target)
+    np.testing.assert_array_equal(result.as_numpy("relevance:x"), expected.relevance["x"])
+    np.testing.assert_array_equal(result.as_numpy("explained"), expected.explained)
 
 
 BAD = {
@@ -173,14 +173,14 @@ def test_parameters_without_our_prefix_are_ignored(client) -> None:
 
 
 def test_requested_outputs_are_returned(client, engine: lx.Model) -> None:
-    wanted = ["explained", "ledger:residual", "relevance:x"]
+    expected = ["explained", "ledger:residual", "relevance:x"]
     result = client.infer(
         "lstm",
         given(sequence()),
-        outputs=[triton.InferRequestedOutput(name) for name in wanted],
+        outputs=[triton.InferRequestedOutput(name) for name in expected],
         parameters={"explain": "lrp"},
     )
-    assert names(result) == wanted
+    assert names(result) == expected
     np.testing.assert_array_equal(result.as_numpy("ledger:residual"), engine.explain({"x": sequence()}).ledger.residual)
     with pytest.raises(utils.InferenceServerException, match="no output 'relevance:x', only logits"):
         client.infer("lstm", given(sequence()), outputs=[triton.InferRequestedOutput("relevance:x")])
@@ -191,8 +191,8 @@ def test_text(client, models_folder: Path) -> None:
     result = client.infer("words", given(texts, "tokens"), parameters={"explain": "lrp", "explain_epsilon": 0.01})
     ids = np.array([[WORDS.index(w) for w in ("the", "plot", "is", "thin")], [2, 1, 10, 0]])
     engine = lx.load(models_folder / "words" / "1" / "model.onnx")
-    wanted = engine.explain({"tokens": ids}, lx.LRP(epsilon=0.01))
-    np.testing.assert_array_equal(result.as_numpy("relevance:tokens"), wanted.relevance["tokens"])
+    expected = engine.explain({"tokens": ids}, lx.LRP(epsilon=0.01))
+    np.testing.assert_array_equal(result.as_numpy("relevance:tokens"), expected.relevance["tokens"])
     assert result.as_numpy("tokens:tokens").tolist()[1] == [b"not", b"wonderful", b".", b""]
     plain = client.infer("words", given(texts, "tokens"))
     np.testing.assert_array_equal(plain.as_numpy("logits"), engine.predict({"tokens": ids})["logits"])
@@ -237,8 +237,8 @@ def test_asynchronous_calls(client, engine: lx.Model) -> None:
     for _ in range(8):
         result, error = done.get(timeout=20)
         assert error is None
-        wanted = engine.explain({"x": sequence(seed=int(result.get_response().id))})
-        np.testing.assert_array_equal(result.as_numpy("relevance:x"), wanted.relevance["x"])
+        expected = engine.explain({"x": sequence(seed=int(result.get_response().id))})
+        np.testing.assert_array_equal(result.as_numpy("relevance:x"), expected.relevance["x"])
 
 
 def test_a_stream_answers_in_order_and_outlives_its_errors(running: Running, engine: lx.Model) -> None:
@@ -257,8 +257,8 @@ def test_a_stream_answers_in_order_and_outlives_its_errors(running: Running, eng
             assert "magic" in str(error)
             continue
         assert result.get_response().id == str(seed)
-        wanted = engine.explain({"x": sequence(seed=seed)})
-        np.testing.assert_array_equal(result.as_numpy("relevance:x"), wanted.relevance["x"])
+        expected = engine.explain({"x": sequence(seed=seed)})
+        np.testing.assert_array_equal(result.as_numpy("relevance:x"), expected.relevance["x"])
 
 
 def test_many_callers(running: Running, engine: lx.Model) -> None:

@@ -67,7 +67,7 @@ def test_our_messages_are_a_subset_of_the_protocol() -> None:
 
 
 def test_typed_requests_get_typed_responses(channel: grpc.Channel, models_folder: Path) -> None:
-    wanted = lx.load(models_folder / "lstm" / "2" / "model.onnx").explain({"x": sequence()})
+    expected = lx.load(models_folder / "lstm" / "2" / "model.onnx").explain({"x": sequence()})
     response = stub(channel).ModelInfer(request(explain="lrp", id="7"))
     assert response.id == "7"
     assert not response.raw_output_contents
@@ -76,9 +76,9 @@ def test_typed_requests_get_typed_responses(channel: grpc.Channel, models_folder
     for output in response.outputs:
         field, dtype = fields[output.datatype]
         arrays[output.name] = np.array(getattr(output.contents, field), dtype).reshape(output.shape)
-    np.testing.assert_array_equal(arrays["relevance:x"], wanted.relevance["x"])
-    np.testing.assert_array_equal(arrays["logits"], wanted.outputs["logits"])
-    np.testing.assert_array_equal(arrays["explained"], wanted.explained)
+    np.testing.assert_array_equal(arrays["relevance:x"], expected.relevance["x"])
+    np.testing.assert_array_equal(arrays["logits"], expected.outputs["logits"])
+    np.testing.assert_array_equal(arrays["explained"], expected.explained)
 
 
 @pytest.mark.parametrize(
@@ -99,16 +99,16 @@ def test_typed_requests_get_typed_responses(channel: grpc.Channel, models_folder
 def test_parameters_with_several_numbers(
     channel: grpc.Channel, models_folder: Path, parameters: dict[str, str], method: lx.Method
 ) -> None:
-    wanted = lx.load(models_folder / "lstm" / "2" / "model.onnx").explain({"x": sequence()}, method)
+    expected = lx.load(models_folder / "lstm" / "2" / "model.onnx").explain({"x": sequence()}, method)
     message = request()
     for key, value in parameters.items():
         message.parameters[key].string_param = value
     arrays = {o.name: o for o in stub(channel).ModelInfer(message).outputs}
-    np.testing.assert_array_equal(arrays["relevance:x"].contents.fp32_contents, wanted.relevance["x"].ravel())
+    np.testing.assert_array_equal(arrays["relevance:x"].contents.fp32_contents, expected.relevance["x"].ravel())
     errors = {name.partition(":")[2]: o for name, o in arrays.items() if name.startswith("standard_error:")}
-    assert set(errors) == set(wanted.standard_error)
+    assert set(errors) == set(expected.standard_error)
     for name, error in errors.items():
-        np.testing.assert_array_equal(error.contents.fp32_contents, wanted.standard_error[name].ravel())
+        np.testing.assert_array_equal(error.contents.fp32_contents, expected.standard_error[name].ravel())
 
 
 def test_text_as_typed_contents(channel: grpc.Channel) -> None:

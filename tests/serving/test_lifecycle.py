@@ -74,7 +74,7 @@ def relevance(channel: grpc.Channel, name: str, version: str = "") -> np.ndarray
     return array_of(stub(channel).Explain(request(name, version=version), timeout=30).relevance[0])
 
 
-def wanted(seed: int) -> np.ndarray:
+def expected(seed: int) -> np.ndarray:
     return lx.load(lstm(seed)).explain({"x": sequence()}).relevance["x"]
 
 
@@ -105,9 +105,9 @@ def test_unload_and_load(channel: grpc.Channel) -> None:
     assert (index.state, index.reason) == ("UNAVAILABLE", "unloaded")
     assert [m.name for m in inference(channel).RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models] == ["b"]
     assert health(channel, "model/a") == health_pb2.HealthCheckResponse.NOT_SERVING
-    np.testing.assert_array_equal(relevance(channel, "b"), wanted(1))
+    np.testing.assert_array_equal(relevance(channel, "b"), expected(1))
     load(channel, "a")
-    np.testing.assert_array_equal(relevance(channel, "a"), wanted(0))
+    np.testing.assert_array_equal(relevance(channel, "a"), expected(0))
     assert health(channel, "model/a") == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -142,12 +142,12 @@ def test_load_finds_new_and_changed_versions(channel: grpc.Channel, folder: Path
     write_version(folder, "a", lstm(5), 2)
     replace(folder, "a", lstm(6).SerializeToString())
     write_version(folder, "c", lstm(7))
-    np.testing.assert_array_equal(relevance(channel, "a"), wanted(0))  # not before it is told to
+    np.testing.assert_array_equal(relevance(channel, "a"), expected(0))  # not before it is told to
     load(channel, "a")
     load(channel, "c")
-    np.testing.assert_array_equal(relevance(channel, "a"), wanted(5))
-    np.testing.assert_array_equal(relevance(channel, "a", "1"), wanted(6))
-    np.testing.assert_array_equal(relevance(channel, "c"), wanted(7))
+    np.testing.assert_array_equal(relevance(channel, "a"), expected(5))
+    np.testing.assert_array_equal(relevance(channel, "a", "1"), expected(6))
+    np.testing.assert_array_equal(relevance(channel, "c"), expected(7))
 
 
 def test_a_failed_load_keeps_the_older_version_and_reports_the_reason(channel: grpc.Channel, folder: Path) -> None:
@@ -162,13 +162,13 @@ def test_a_failed_load_keeps_the_older_version_and_reports_the_reason(channel: g
     entries = listed(channel)
     assert (entries["a", "1"].state, entries["a", "2"].state) == (READY, FAILED)
     assert entries["a", "1"].reason
-    np.testing.assert_array_equal(relevance(channel, "a"), wanted(0))
-    np.testing.assert_array_equal(relevance(channel, "b"), wanted(1))
+    np.testing.assert_array_equal(relevance(channel, "a"), expected(0))
+    np.testing.assert_array_equal(relevance(channel, "b"), expected(1))
     (folder / "a" / "model.yaml").unlink()
     replace(folder, "a", lstm(4).SerializeToString())
     load(channel, "a")
     assert {entry.reason for entry in listed(channel).values()} == {""}
-    np.testing.assert_array_equal(relevance(channel, "a", "1"), wanted(4))
+    np.testing.assert_array_equal(relevance(channel, "a", "1"), expected(4))
 
 
 @pytest.mark.parametrize("name", ["nothing", "", "../a", "a/1", "..", ".", "a\0", "/etc", "a\n"])
@@ -205,13 +205,13 @@ def test_a_request_keeps_the_version_that_it_began_with(tmp_path: Path) -> None:
         time.sleep(0.3)
         replace(tmp_path, "a", lstm(1, hidden=96).SerializeToString())
         load(channel, "a")
-        np.testing.assert_array_equal(relevance(channel, "a"), wanted_of(lstm(1, hidden=96), sequence()))
-        before = wanted_of(lstm(0, hidden=96), x)
+        np.testing.assert_array_equal(relevance(channel, "a"), expected_of(lstm(1, hidden=96), sequence()))
+        before = expected_of(lstm(0, hidden=96), x)
         for call in calls:
             np.testing.assert_array_equal(array_of(call.result(timeout=60).relevance[0]), before)
 
 
-def wanted_of(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+def expected_of(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return lx.load(model).explain({"x": x}).relevance["x"]
 
 
@@ -219,13 +219,13 @@ def test_polling(folder: Path) -> None:
     with serving(folder, "--poll-seconds", "0.1") as server, server.channel() as channel:
         write_version(folder, "c", lstm(2))
         until(lambda: ("c", "1") in listed(channel))
-        np.testing.assert_array_equal(relevance(channel, "c"), wanted(2))
+        np.testing.assert_array_equal(relevance(channel, "c"), expected(2))
         replace(folder, "c", b"broken")
         until(lambda: listed(channel)["c", "1"].reason != "")
-        np.testing.assert_array_equal(relevance(channel, "c"), wanted(2))
+        np.testing.assert_array_equal(relevance(channel, "c"), expected(2))
         replace(folder, "c", lstm(3).SerializeToString())
         until(lambda: listed(channel)["c", "1"].reason == "")
-        np.testing.assert_array_equal(relevance(channel, "c"), wanted(3))
+        np.testing.assert_array_equal(relevance(channel, "c"), expected(3))
         unload(channel, "b")
         (folder / "a").rename(folder / ".a")
         until(lambda: ("a", "1") not in listed(channel))
@@ -240,7 +240,7 @@ def test_least_recently_used_models_are_evicted_and_reloaded(tmp_path: Path) -> 
     with serving(tmp_path, "--max-loaded-bytes", two) as server, server.channel() as channel:
         assert {m.state for m in listed(channel).values()} == {READY}
         for number, name in list(enumerate("abcd")) * 3:
-            np.testing.assert_array_equal(relevance(channel, name), wanted(number))
+            np.testing.assert_array_equal(relevance(channel, name), expected(number))
         detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name="a")).model
         assert detail.inputs[0].name == "x"
         log = server.logged()
@@ -251,7 +251,7 @@ def test_least_recently_used_models_are_evicted_and_reloaded(tmp_path: Path) -> 
         def caller(offset: int) -> None:
             for turn in range(8):
                 number = (turn * 3 + offset) % 4
-                if not np.array_equal(relevance(channel, "abcd"[number]), wanted(number)):
+                if not np.array_equal(relevance(channel, "abcd"[number]), expected(number)):
                     wrong.append("abcd"[number])
 
         threads = [threading.Thread(target=caller, args=(offset,)) for offset in range(4)]
@@ -286,7 +286,7 @@ def test_all_processes_follow_a_load_or_unload(folder: Path) -> None:
         client.import_model("c", data)
         for channel in channels:  # at once: who does not know the model looks for news
             assert inference(channel).ModelReady(pb.ModelReadyRequest(name="c")).ready
-            np.testing.assert_array_equal(relevance(channel, "c"), wanted(9))
+            np.testing.assert_array_equal(relevance(channel, "c"), expected(9))
         unload(channels[0], "a")
         until(lambda: all(listed(channel)["a", "1"].state == UNLOADED for channel in channels))
         load(channels[1], "a")

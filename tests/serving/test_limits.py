@@ -123,8 +123,8 @@ def test_the_estimated_number_of_runs_is_the_actual_one() -> None:
     for method in (lx.Occlusion(), lx.Occlusion(window=2), lx.ShapleySampling(permutations=3)):
         made.clear()
         model.explain(x, method)
-        wanted = 2 * runs(model, x, method)
-        assert wanted - 2 * 3 <= sum(made) <= wanted + 2 * 6  # and the input, the baseline and a trial of stacking
+        expected = 2 * runs(model, x, method)
+        assert expected - 2 * 3 <= sum(made) <= expected + 2 * 6  # and the input, the baseline and a trial of stacking
     assert runs(model, x, lx.IntegratedGradients(steps=7)) == 7
     assert runs(model, x, lx.SmoothGrad(samples=9)) == 9
     assert runs(model, x, lx.LRP()) == 1

@@ -61,8 +61,8 @@ def test_more_requests_than_allowed_are_refused_at_once(narrow: Running, heavy_f
     assert {told.code for told in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert refused[0].detail(error_details_pb2.RetryInfo).retry_delay.ToNanoseconds() > 0
     for seed in answered[:2]:
-        wanted = engine.explain({"x": sequence(8, 4000, seed, FEATURES)})
-        np.testing.assert_array_equal(array_of(calls[seed].result().relevance[0]), wanted.relevance["x"])
+        expected = engine.explain({"x": sequence(8, 4000, seed, FEATURES)})
+        np.testing.assert_array_equal(array_of(calls[seed].result().relevance[0]), expected.relevance["x"])
 
 
 def test_lists_are_answered_while_all_slots_are_taken(narrow: Running) -> None:

@@ -173,7 +173,7 @@ def test_the_last_words_of_a_process(folder: Path, tmp_path: Path) -> None:
         assert (first["level"], first["process_id"]) == ("error", worker)
 
 
-@pytest.mark.parametrize("wanted", [JSON, ("--log-format=json",), ()])
+@pytest.mark.parametrize("expected", [JSON, ("--log-format=json",), ()])
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -183,9 +183,9 @@ def test_the_last_words_of_a_process(folder: Path, tmp_path: Path) -> None:
         (("--listen", "192.0.2.1:1", "--insecure-listen"), "cannot listen on 192.0.2.1:1"),
     ],
 )
-def test_errors_at_startup(folder: Path, wanted: tuple[str, ...], flags: tuple[str, ...], told: str) -> None:
-    environment = {**os.environ, **({} if wanted else {"LSTM_EXPLAIN_LOG_FORMAT": "json"})}
-    arguments = command("serve", "--models", str(folder), "--listen", "127.0.0.1:0", *wanted, *flags)
+def test_errors_at_startup(folder: Path, expected: tuple[str, ...], flags: tuple[str, ...], told: str) -> None:
+    environment = {**os.environ, **({} if expected else {"LSTM_EXPLAIN_LOG_FORMAT": "json"})}
+    arguments = command("serve", "--models", str(folder), "--listen", "127.0.0.1:0", *expected, *flags)
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode in (1, 2)
     assert done.stdout == ""

@@ -80,8 +80,8 @@ def check(server: Running, count: int, folder: Path, warm_up: int = 0) -> tuple[
     assert "Traceback" not in server.logged()
     with server.channel() as channel:
         answer = stub(channel).Explain(request(version="1"), timeout=20)
-    wanted = lx.load(folder / "lstm" / "1" / "model.onnx").explain({"x": sequence()})
-    np.testing.assert_array_equal(array_of(answer.relevance[0]), wanted.relevance["x"])
+    expected = lx.load(folder / "lstm" / "1" / "model.onnx").explain({"x": sequence()})
+    np.testing.assert_array_equal(array_of(answer.relevance[0]), expected.relevance["x"])
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     assert {path: after[path] for path in there} == there
     brought = {path.relative_to(folder).parts[0] for path in after.keys() - there.keys()}

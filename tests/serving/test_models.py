@@ -135,7 +135,7 @@ def test_a_stock_reflection_client_needs_no_protos(channel: grpc.Channel, models
     asked.inputs.add(name="x", dtype="DATA_TYPE_FLOAT32", shape=x.shape, data=x.tobytes())
     call = channel.unary_unary(f"/{method.containing_service.full_name}/{method.name}")
     answer = response.FromString(call(asked.SerializeToString(), timeout=20))
-    wanted = lx.load(models_folder / "lstm" / "1" / "model.onnx").explain({"x": x}).relevance["x"]
-    np.testing.assert_array_equal(np.frombuffer(answer.relevance[0].data, np.float32).reshape(x.shape), wanted)
+    expected = lx.load(models_folder / "lstm" / "1" / "model.onnx").explain({"x": x}).relevance["x"]
+    np.testing.assert_array_equal(np.frombuffer(answer.relevance[0].data, np.float32).reshape(x.shape), expected)
     inference = pool.FindServiceByName("inference.GRPCInferenceService")
     assert {"ModelInfer", "RepositoryModelLoad"} <= set(inference.methods_by_name)

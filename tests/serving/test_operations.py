@@ -50,8 +50,8 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
             stub(channel).Explain(request(), timeout=20)
         items = [pb.ExplainStreamRequest(id=str(i), request=request("lstm" if i else "none")) for i in range(3)]
         list(stub(channel).ExplainStream(iter(items), timeout=20))
-        wanted = [infer(), infer("none")]
-        list(grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(wanted), timeout=20))
+        expected = [infer(), infer("none")]
+        list(grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(expected), timeout=20))
         with pytest.raises(grpc.RpcError):
             stub(channel).Explain(request("none"), timeout=20)
         found = metrics(address)
@@ -87,10 +87,10 @@ def test_every_model_is_warmed_up(folder: Path) -> None:
 
 def test_a_request_id_is_returned_and_logged(folder: Path) -> None:
     with serving(folder, "--log-format", "json", "--log-level", "debug") as server, server.channel() as channel:
-        for sent, wanted in (("order-7:a.b_c", "order-7:a.b_c"), ("two words", None), ("x" * 65, None), ('"}', None)):
+        for sent, expected in (("order-7:a.b_c", "order-7:a.b_c"), ("two words", None), ("x" * 65, None), ('"}', None)):
             _, call = stub(channel).Explain.with_call(request(), metadata=(("x-request-id", sent),), timeout=20)
             (got,) = (value for key, value in call.trailing_metadata() if key == "x-request-id")
-            assert got == wanted if wanted else re.fullmatch("[0-9a-f]{32}", got)
+            assert got == expected if expected else re.fullmatch("[0-9a-f]{32}", got)
             lines = [json.loads(line) for line in server.logged().splitlines()]
             assert any(line.get("request_id") == got and line["rpc"] == "Explain" for line in lines)
 

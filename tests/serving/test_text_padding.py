@@ -33,9 +33,9 @@ def test_a_short_text_in_a_batch_with_a_long_one(server: Running) -> None:
         explain = stub(channel).Explain
         both = explain(request("sentiment", inputs=[texts("tokens", LONG, SHORT)], method=OCCLUSION))
         alone = explain(request("sentiment", inputs=[texts("tokens", SHORT)], method=OCCLUSION))
-    wanted, came = array_of(alone.relevance[0]), array_of(both.relevance[0])
-    assert wanted.shape == (1, 1)
-    np.testing.assert_allclose(came[1, :1], wanted[0], rtol=1e-5)
+    expected, came = array_of(alone.relevance[0]), array_of(both.relevance[0])
+    assert expected.shape == (1, 1)
+    np.testing.assert_allclose(came[1, :1], expected[0], rtol=1e-5)
     assert (came[1, 1:] == 0).all()
     assert not any("behind the end" in warning for warning in both.warnings)
 

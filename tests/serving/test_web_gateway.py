@@ -43,10 +43,10 @@ def test_responses_equal_those_of_grpc(web_server: Running, page: str, message: 
     answer = ask(page, EXPLAIN, explanation(message))
     assert answer.status == 200, answer.body
     with web_server.channel() as channel:
-        wanted = stub(channel).Explain(message, timeout=20)
-    assert json_format.Parse(answer.body, pb.ExplainResponse()) == wanted
+        expected = stub(channel).Explain(message, timeout=20)
+    assert json_format.Parse(answer.body, pb.ExplainResponse()) == expected
     raw = ask(page, EXPLAIN, message.SerializeToString(), {"content-type": "application/proto"})
-    assert pb.ExplainResponse.FromString(raw.body) == wanted
+    assert pb.ExplainResponse.FromString(raw.body) == expected
 
 
 def test_models_equal_those_of_grpc(web_server: Running, page: str) -> None:
@@ -56,9 +56,9 @@ def test_models_equal_those_of_grpc(web_server: Running, page: str) -> None:
         for model in listed.models:
             described[model.name] = models.GetModel(model_pb2.GetModelRequest(name=model.name, version=model.version))
     assert json_format.Parse(ask(page, LIST).body, model_pb2.ListModelsResponse()) == listed
-    for name, wanted in described.items():
+    for name, expected in described.items():
         body = json.dumps({"name": name}).encode()
-        assert json_format.Parse(ask(page, GET, body).body, model_pb2.GetModelResponse()) == wanted
+        assert json_format.Parse(ask(page, GET, body).body, model_pb2.GetModelResponse()) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_errors_equal_those_of_grpc(web_server: Running, page: str, message: pb.
     answer = ask(page, EXPLAIN, explanation(message), {"x-request-id": "mine-7"})
     with web_server.channel() as channel, pytest.raises(grpc.RpcError) as raised:
         stub(channel).Explain(message, timeout=20)
-    wanted = refusal(raised.value)
-    assert refused(answer) == wanted.code.name.lower()
-    assert answer.status == HTTP_STATUS[wanted.code.name]
-    assert answer.json()["message"] == wanted.message
-    assert answer.field() == wanted.field
+    expected = refusal(raised.value)
+    assert refused(answer) == expected.code.name.lower()
+    assert answer.status == HTTP_STATUS[expected.code.name]
+    assert answer.json()["message"] == expected.message
+    assert answer.field() == expected.field
     assert answer.headers["x-request-id"] == "mine-7"
 
 

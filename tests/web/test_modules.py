@@ -31,12 +31,12 @@ def test_every_method_is_offered_with_its_parameters(page: Page) -> None:
     offered = methods_of(page)
     assert set(offered) == {field.json_name for field in METHODS}
     for field in METHODS:
-        wanted = {f.json_name: f for f in field.message_type.fields if f.name not in LEFT_OUT}
+        expected = {f.json_name: f for f in field.message_type.fields if f.name not in LEFT_OUT}
         parameters = {p["key"]: p for p in offered[field.json_name]["parameters"]}
-        assert set(parameters) == set(wanted)
+        assert set(parameters) == set(expected)
         for key, parameter in parameters.items():
-            if wanted[key].type == FieldDescriptor.TYPE_ENUM:
-                values = [value.name for value in wanted[key].enum_type.values]
+            if expected[key].type == FieldDescriptor.TYPE_ENUM:
+                values = [value.name for value in expected[key].enum_type.values]
                 assert [option[0] for option in parameter["options"]] == values[1:]  # the first is UNSPECIFIED
 
 
