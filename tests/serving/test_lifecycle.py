@@ -244,7 +244,7 @@ def test_least_recently_used_models_are_evicted_and_reloaded(tmp_path: Path) -> 
         detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name="a")).model
         assert detail.inputs[0].name == "x"
         log = server.logged()
-        assert log.count("model a version 1 leaves memory") == 4  # at the start, and after each of its turns
+        assert log.count("model a version 1 is evicted from memory") == 4  # at the start, and after each of its turns
 
         wrong: list[str] = []
 
