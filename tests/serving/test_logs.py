@@ -197,7 +197,7 @@ def test_warnings_and_uncaught_exceptions() -> None:
     program = """
 import sys, threading, warnings
 from lstm_explain.serving.observability import logs
-with logs.collecting("info", "json"):
+with logs.capture_output("info", "json"):
     warnings.warn("beware", stacklevel=1)
     print("printed", file=sys.stderr, flush=True)
     thread = threading.Thread(target=lambda: 1 / 0)
