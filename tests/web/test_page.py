@@ -1,4 +1,4 @@
-"""A person with the page: what it shows is what the server says, and what the server says is told where it belongs."""
+"""The page shows what the server answers, and shows errors where they belong."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_methods_are_shown_side_by_side(page: Page, served: Running) -> None:
     assert f"Gradient × input {number(told[1])}, Occlusion {number(told[2])}" in page.text("#answer .note")
 
 
-def test_a_class_and_one_to_compare_it_with_are_chosen(page: Page, served: Running) -> None:
+def test_a_class_and_a_contrast_are_chosen(page: Page, served: Running) -> None:
     page.choose("sentiment", "tokens")
     page.one("#input-tokens").send_keys(SENTENCE)
     Select(page.one("#index")).select_by_visible_text("very positive")
@@ -110,8 +110,8 @@ def test_parameters_reach_the_server(page: Page, served: Running) -> None:
 
 
 @pytest.mark.parametrize("model", ["addition", "subtraction"])
-def test_a_model_s_own_parameters_are_what_it_starts_with(page: Page, model: str) -> None:
-    """model.yaml of these sets another stabiliser; with it the shares are the two numbers."""
+def test_the_form_starts_with_the_models_parameters(page: Page, model: str) -> None:
+    """The model.yaml of these models sets a stabiliser with which the relevance is the two numbers."""
     page.choose(model, "x")
     page.paste("x", "0.6,0,0\n0,2.5,0\n-0.7,0,0\n0,0,1.1\n")
     page.explain()
@@ -125,7 +125,7 @@ def test_a_model_s_own_parameters_are_what_it_starts_with(page: Page, model: str
 
 @pytest.mark.parametrize("how", ["paste", "pick", "drop"])
 def test_a_table_is_explained_as_the_client_explains_it(page: Page, served: Running, tmp_path: Path, how: str) -> None:
-    """With its columns in another order, and one that the model does not have."""
+    """With columns in another order, and one that the model does not have."""
     table = year()
     header, _, body = csv(table[:, ::-1], ("VP [Pa]", "tmin", " tmax", "srad", "prcp")).partition("\n")
     lines = [f"2024-{i // 28 + 1:02d}-{i % 28 + 1:02d},{line}" for i, line in enumerate(body.splitlines())]
@@ -166,7 +166,7 @@ def test_a_table_is_explained_as_the_client_explains_it(page: Page, served: Runn
 
 
 def _close(shown: str, wanted: str) -> bool:
-    """Sums in another order may differ in the last place that is shown."""
+    """Sums in another order may differ in the last digit that is shown."""
     a, b = (float(text.replace("−", "-")) for text in (shown, wanted))
     return abs(a - b) <= 0.011 * max(abs(a), abs(b), 1e-6)
 
@@ -186,7 +186,7 @@ def _close(shown: str, wanted: str) -> bool:
         ('prcp,srad,tmax,tmin,vp\n1,2,"3,4,5', "The quotation mark in line 2 has no closing mark."),
     ],
 )
-def test_what_is_wrong_with_a_table_is_told_by_row_and_column(page: Page, text: str, told: str) -> None:
+def test_errors_in_a_table_name_row_and_column(page: Page, text: str, told: str) -> None:
     page.choose("discharge", "weather")
     page.paste("weather", text)
     page.one("#explain").click()
@@ -213,7 +213,7 @@ def test_tables_are_read_as_spreadsheets_write_them(page: Page, text: str, rows:
     assert page.script(code, text) == rows
 
 
-def test_numbers_can_be_made_up(page: Page) -> None:
+def test_made_up_numbers(page: Page) -> None:
     page.choose("corridor", "x")
     page.one("#inputs .tools button").click()
     assert "30 rows of cell 0, cell 1" in page.text("#seen-x")
@@ -223,7 +223,7 @@ def test_numbers_can_be_made_up(page: Page) -> None:
 # What the server refuses
 
 
-def test_a_refusal_is_told_at_the_field(page: Page) -> None:
+def test_a_refusal_is_shown_at_the_field(page: Page) -> None:
     page.choose("discharge", "weather")
     page.paste("weather", csv(year(MOST_STEPS + 1)))
     page.one("#explain").click()
@@ -234,7 +234,7 @@ def test_a_refusal_is_told_at_the_field(page: Page) -> None:
 
 
 def test_a_method_that_fails_leaves_the_others(page: Page) -> None:
-    """SmoothGrad takes at most so many samples; LRP is explained all the same."""
+    """SmoothGrad exceeds the limit of samples; LRP still explains."""
     page.choose("discharge", "weather")
     page.paste("weather", csv(year(30)))
     page.tick("smoothGrad")
@@ -251,7 +251,7 @@ def test_a_method_that_fails_leaves_the_others(page: Page) -> None:
     assert page.driver.switch_to.active_element == page.one("#smoothGrad-samples")
 
 
-def test_nothing_to_explain_and_nothing_to_explain_it_by(page: Page) -> None:
+def test_an_empty_form_is_not_sent(page: Page) -> None:
     page.choose("sentiment", "tokens")
     page.one("#explain").click()
     assert page.problems() == ["Type a sentence first."]
@@ -281,7 +281,7 @@ def test_work_is_cancelled(page: Page) -> None:
     assert page.driver.switch_to.active_element == page.one("#explain")
 
 
-def test_another_model_ends_the_work_for_the_one_before(page: Page) -> None:
+def test_choosing_another_model_cancels_the_work(page: Page) -> None:
     begin_something_long(page)
     page.choose("sentiment", "tokens")
     assert page.text("#status") == ""
@@ -292,7 +292,7 @@ def test_another_model_ends_the_work_for_the_one_before(page: Page) -> None:
 # Tokens
 
 
-def test_a_token_is_asked_for_and_nobody_gets_in_without(driver: webdriver.Chrome, tmp_path: Path) -> None:
+def test_a_token_is_required(driver: webdriver.Chrome, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     write_version(tmp_path / "models", "lstm", lstm())
     (tmp_path / "tokens").write_text(f"{TOKEN} explain\nmanager-0123456789a manage\n")
@@ -326,8 +326,8 @@ def test_a_token_is_asked_for_and_nobody_gets_in_without(driver: webdriver.Chrom
 # What others wrote
 
 
-def test_names_and_texts_are_text_whatever_is_in_them(driver: webdriver.Chrome, tmp_path: Path) -> None:
-    """HTML and script in names, in a table and in a file's name do nothing and are shown as they are."""
+def test_names_and_texts_are_never_html(driver: webdriver.Chrome, tmp_path: Path) -> None:
+    """HTML and scripts in names, in a table and in the name of a file are shown as text."""
     evil = "<img src=x onerror=document.title='pwned'>"
     names = {"classes": {"logits": [f"{evil}{i}" for i in range(3)]}, "description": evil}
     write_version(tmp_path, "lstm", lstm(), config=json.dumps(names))
@@ -353,8 +353,8 @@ def test_names_and_texts_are_text_whatever_is_in_them(driver: webdriver.Chrome, 
 # Without a mouse
 
 
-def test_the_keyboard_is_enough(page: Page) -> None:
-    """From the top of the page, by Tab, arrows, Space and Enter."""
+def test_the_page_works_by_keyboard(page: Page) -> None:
+    """Uses Tab, arrows, Space and Enter from the top of the page."""
     page.until(lambda: page.all("#model option"))
     page.one("body").send_keys(Keys.TAB)
     assert page.driver.switch_to.active_element.get_attribute("textContent") == "Skip to the result"
@@ -377,14 +377,14 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     assert page.one("#status").get_attribute("aria-live") == "polite"
 
 
-def test_a_model_is_found_again_by_its_address(page: Page) -> None:
+def test_the_address_remembers_the_model(page: Page) -> None:
     page.choose("discharge", "weather")
     assert page.driver.current_url.endswith("#discharge")
     page.driver.refresh()
     page.until(lambda: page.all("#input-weather"))
 
 
-def test_everything_comes_from_the_server_alone(page: Page) -> None:
+def test_everything_is_loaded_from_the_server(page: Page) -> None:
     page.choose("sentiment", "tokens")
     page.one("#input-tokens").send_keys("good")
     page.explain()
