@@ -14,27 +14,25 @@ from tests.serving.running import serving
 
 SUM = """<ir_version: 8, opset_import: ["": 17]>
 sum (float[batch, 4] x) => (float[batch, 1] y) <float[4, 1] W = {1.0, 1.0, 1.0, 1.0}> { y = MatMul (x, W) }"""
-MILD, CANCELLING = (
-    [1.0, 2.0, 3.0, 4.0],
-    [12345.678, -12344.321, 0.123, 0.377],
-)  # what float32 leaves over of the second needs float64
-# Writes down, each time a graph is copied in float64, whether an event loop runs in the thread that does it.
+# The residual of CANCELLING in float32 is so large that it is computed again in float64.
+MILD, CANCELLING = [1.0, 2.0, 3.0, 4.0], [12345.678, -12344.321, 0.123, 0.377]
+# Logs, for each copy of a graph in float64, whether an event loop runs in the thread that makes it.
 SITECUSTOMIZE = """
 import os
 if "LSTM_EXPLAIN_WORKER" in os.environ:
     import asyncio
-    from lstm_explain import precision
-    copied = precision.double
-    def double(graph, **more):
+    from lstm_explain.program import precision
+    copied = precision.to_float64
+    def to_float64(graph, **more):
         try:
             asyncio.get_running_loop()
             where = "in the loop"
         except RuntimeError:
-            where = "beside it"
+            where = "in a thread"
         with open({log!r}, "a") as log:
             print(where, file=log)
         return copied(graph, **more)
-    precision.double = double
+    precision.to_float64 = to_float64
 """
 
 
@@ -51,8 +49,8 @@ def test_a_float64_copy_is_made_outside_the_event_loop(tmp_path: Path) -> None:
             )
             return float(array_of(answer.ledger.residual)[0])
 
-        for _ in range(20):  # until such requests are known to be short, and answered in the loop
+        for _ in range(20):  # until such requests are known to be short and run in the loop
             explain(MILD)
         assert not log.exists()
         assert abs(explain(CANCELLING)) < 1e-9
-        assert log.read_text().splitlines() == ["beside it"]
+        assert log.read_text().splitlines() == ["in a thread"]
