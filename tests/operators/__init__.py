@@ -1,4 +1,4 @@
-"""Every operator of the table, in one case or more: one module a family."""
+"""Cases for every operator of the table, in one module per family."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from tests.operators.case import Case
 from tests.operators.contractions import normalisations, products, reductions
 from tests.operators.convolutions import convolutions, pools, transposed_convolutions
 from tests.operators.elementwise import functions, sums_and_quotients
-from tests.operators.places import indexing, routing
 from tests.operators.resizing import resizing
-from tests.operators.spelled import fused, pipelines, spectra
+from tests.operators.rewritten import fused, pipelines, spectra
+from tests.operators.routing import indexing, routing
 
 FAMILIES = (
     fused,

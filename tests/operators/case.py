@@ -1,7 +1,6 @@
-"""One operator alone between an input and an output, and what ONNX Runtime says of it.
+"""A model of one operator, and its outputs and central differences by ONNX Runtime.
 
-`x` (and more inputs, if any) go in, one operator comes between, `y` comes out. Central differences through it are the
-oracle of the gradients.
+The inputs are `x0`, `x1`, …, one per live slot, and the output is `y`. Central differences are the oracle of gradients.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def smooth(*shape: int, seed: int = 0) -> AnyArray:
-    """Numbers in (-2, 2), all at least 0.01 apart: no ties, and central differences stay on one side of a kink."""
+    """Numbers in (-2, 2), evenly spaced: no ties, and central differences stay on one side of a kink."""
     count = int(np.prod(shape))
-    places = (np.arange(count) + 0.5) / count * 4 - 2
-    places = np.where(np.abs(places) < 0.02, 0.05, places)
-    return rng(seed).permutation(places).reshape(shape).astype(np.float32)
+    values = (np.arange(count) + 0.5) / count * 4 - 2
+    values = np.where(np.abs(values) < 0.02, 0.05, values)
+    return rng(seed).permutation(values).reshape(shape).astype(np.float32)
 
 
 def positive(*shape: int, seed: int = 0) -> AnyArray:
@@ -56,10 +55,10 @@ def ints(*values: int) -> AnyArray:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One operator with its inputs by slot: arrays named in `live` are the model's inputs, the others constants.
+    """One operator with its inputs by slot: those in `live` are inputs of the model, the others constants.
 
-    closed: with bias_factor 1 nothing is absorbed. batch: samples lie on axis 0 of every live input and of the output.
-    outputs: names of the node's outputs; `y` is explained. step, tolerance: of the central differences.
+    closed: With bias_factor 1, nothing is absorbed. batch: Samples lie on axis 0 of every live input and of the output.
+    outputs: Names of the node's outputs; `y` is explained. step, tolerance: Of the central differences.
     """
 
     op: str
@@ -91,11 +90,15 @@ class Case:
         if self.batch:
             shapes = {i: ["N", *s[1:]] for i, s in shapes.items()}
         nodes = [node]
-        if self.op in ("Sigmoid", "Softmax", "LogSoftmax"):  # at the end of a model, LRP would start before it
+        if self.op in (
+            "Sigmoid",
+            "Softmax",
+            "LogSoftmax",
+        ):  # at the end of a model, the value before them would be explained
             node.output[0] = "inner"
             one = helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.ones(1, np.float32)))
             nodes += [one, helper.make_node("Mul", ["inner", "one"], ["y"])]
-        if self.op in ("QuantizeLinear", "DynamicQuantizeLinear"):  # whole numbers cannot be explained
+        if self.op in ("QuantizeLinear", "DynamicQuantizeLinear"):  # integers cannot be explained
             node.output[0] = "inner"
             nodes.append(helper.make_node("Cast", ["inner"], ["y"], to=TensorProto.FLOAT))
         graph = helper.make_graph(
@@ -118,7 +121,7 @@ class Case:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8 if self.opset < 21 else 10)
         inferred = onnx.shape_inference.infer_shapes(model)
         kind = inferred.graph.output[0].type
-        unknown = not kind.tensor_type.HasField("shape")  # where ONNX infers nothing, the output is like the input
+        unknown = not kind.tensor_type.HasField("shape")  # where ONNX infers no shape, the output has the input's
         model.graph.output[0].type.CopyFrom(graph.input[0].type if unknown else kind)
         return model
 
@@ -129,7 +132,7 @@ def outputs_of(case: Case, feeds: dict[str, AnyArray]) -> AnyArray:
 
 
 def target_of(case: Case, y: AnyArray) -> lx.Target:
-    """Every output element, with a weight of its own."""
+    """Return a target that weights every output element differently."""
     shape = y.shape[1:] if case.batch else y.shape
     weights = rng(7).uniform(0.5, 1.5, shape) * np.where(rng(8).uniform(size=shape) < 0.3, -1, 1)
     return lx.Target(weights=weights.astype(np.float32), batch_axis=0 if case.batch else None)
@@ -142,7 +145,7 @@ def full_weights(case: Case, y: AnyArray) -> AnyArray:
 
 
 def differences(case: Case, feeds: dict[str, AnyArray], weights: AnyArray) -> dict[str, AnyArray]:
-    """Central differences of sum(weights * y), through ONNX Runtime, for every floating input."""
+    """Return central differences of sum(weights * y), by ONNX Runtime, for every floating-point input."""
     session = onnxruntime.InferenceSession(case.model().SerializeToString(), providers=["CPUExecutionProvider"])
     result = {}
     for name, x in feeds.items():

@@ -1,4 +1,4 @@
-"""Functions of one value, sums and quotients."""
+"""Functions of one operand, sums and quotients."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ ANTIALIASED = [("linear", 1), ("cubic", 1), ("linear", 0), ("cubic", 0)]
 
 
 def resizing() -> list[Case]:
-    """Every place of coordinates, filter and size that ONNX Runtime knows, growing and shrinking."""
+    """Every coordinate transformation, filter and kind of size that ONNX Runtime supports, up and down."""
     line, plane = normal(BATCH, 2, 1, 7), normal(BATCH, 2, 5, 4)
     sizes, scales = ints(1, 11), np.float32([1, 1, 1, 0.62])
     grown = np.float32([1, 1, 2.3, 1.5])

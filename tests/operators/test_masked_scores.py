@@ -1,4 +1,4 @@
-"""Scores masked by minus infinity: what is masked gets nothing, and nothing becomes NaN."""
+"""Scores masked by minus infinity: masked steps get no relevance, and no relevance is NaN."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from onnx import numpy_helper
 import lstm_explain as lx
 
 STEPS, WIDTH = 5, 4
-HOW: list[lx.Method] = [lx.LRP(r, bias_factor=f) for r in ("all", "half", "prop", "abs") for f in (0.0, 1.0)]  # type: ignore[arg-type]
-HOW += [lx.Gradient()]
+METHODS: list[lx.Method] = [lx.LRP(r, bias_factor=f) for r in ("all", "half", "prop", "abs") for f in (0.0, 1.0)]  # type: ignore[arg-type]
+METHODS += [lx.Gradient()]
 
 
-def attention(spelled: str, hidden: float) -> lx.Model:
-    """Self-attention over x [N, STEPS, WIDTH], where no step sees a later one. hidden: what their scores become."""
+def attention(masking: str, hidden: float) -> lx.Model:
+    """Causal self-attention over x [N, STEPS, WIDTH]. hidden: the score of masked steps."""
     rng = np.random.default_rng(4)
     later = np.triu(np.ones((STEPS, STEPS), bool), 1)
     constants = {
@@ -31,7 +31,7 @@ def attention(spelled: str, hidden: float) -> lx.Model:
         "chosen": "m = Where(later, hidden, s)  a = Mul(m, root)",
         "shifted": "m = Where(later, hidden, s)  a = Add(m, shift)",
         "both": "t = Where(later, hidden, s)  m = Add(t, mask) a = Add(m, shift)",
-    }[spelled]
+    }[masking]
     text = f"""
         <ir_version: 8, opset_import: ["": 17]>
         masked (float[N, {STEPS}, {WIDTH}] x) => (float[N, {STEPS}, {WIDTH}] y) {{
@@ -47,13 +47,13 @@ def attention(spelled: str, hidden: float) -> lx.Model:
     return lx.load(model)
 
 
-@pytest.mark.parametrize("how", HOW, ids=str)
-@pytest.mark.parametrize("spelled", ["added", "chosen", "shifted", "both"])
-def test_infinity_masks_as_any_large_number_does(spelled: str, how: lx.Method) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("masking", ["added", "chosen", "shifted", "both"])
+def test_infinity_masks_as_a_large_number_does(masking: str, method: lx.Method) -> None:
     x = np.random.default_rng(5).normal(size=(2, STEPS, WIDTH)).astype(np.float32)
     target = lx.Target(weights=np.random.default_rng(6).normal(size=(STEPS, WIDTH)))
-    came, wanted = (attention(spelled, h).explain({"x": x}, how, target) for h in (-np.inf, -1e9))
-    scale = np.abs(wanted.relevance["x"]).max()
-    np.testing.assert_allclose(came.relevance["x"], wanted.relevance["x"], atol=1e-4 * scale)
-    if isinstance(how, lx.LRP):
-        np.testing.assert_allclose(came.ledger.residual, 0, atol=1e-5 * scale)
+    result, expected = (attention(masking, h).explain({"x": x}, method, target) for h in (-np.inf, -1e9))
+    scale = np.abs(expected.relevance["x"]).max()
+    np.testing.assert_allclose(result.relevance["x"], expected.relevance["x"], atol=1e-4 * scale)
+    if isinstance(method, lx.LRP):
+        np.testing.assert_allclose(result.ledger.residual, 0, atol=1e-5 * scale)

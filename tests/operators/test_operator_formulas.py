@@ -1,4 +1,4 @@
-"""Convolution and attention beside textbook formulas, in explicit loops."""
+"""Convolution and attention compared with textbook formulas in explicit loops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def stab(z: float, epsilon: float = 1e-3) -> float:
 
 @pytest.mark.parametrize("factor", [0.0, 0.3, 1.0])
 def test_conv_equals_the_textbook(factor: float) -> None:
-    """Explicit loops over outputs and the units that feed each (padding is none)."""
+    """The loops run over outputs and the units that feed each; padding is not a unit."""
     x, W, b = normal(2, 4, 6, 5), normal(6, 2, 3, 2, seed=1), normal(6, seed=2)
     strides, dilations, before, behind, groups = (2, 1), (1, 2), (1, 2), (0, 1), 2
     case = Case(
@@ -29,8 +29,8 @@ def test_conv_equals_the_textbook(factor: float) -> None:
     y = outputs_of(case, case.feeds())
     target = target_of(case, y)
     assert target.weights is not None
-    came = lx.load(case.model()).explain(case.feeds(), lx.LRP(bias_factor=factor), target)
-    wanted, absorbed = np.zeros(x.shape), np.zeros(2)
+    result = lx.load(case.model()).explain(case.feeds(), lx.LRP(bias_factor=factor), target)
+    expected, absorbed = np.zeros(x.shape), np.zeros(2)
     for n, m, i, j in np.ndindex(*y.shape):
         units = []
         for c, p, q in np.ndindex(*W.shape[1:]):
@@ -41,23 +41,23 @@ def test_conv_equals_the_textbook(factor: float) -> None:
         z = float(y[n, m, i, j])
         density = target.weights[m, i, j] * z / stab(z)
         kept = (b[m] + stab(z) - z) * density
-        for place, weight in units:
-            wanted[place] += x[place] * weight * density + factor * kept / len(units)
+        for position, weight in units:
+            expected[position] += x[position] * weight * density + factor * kept / len(units)
         absorbed[n] += (1 - factor) * kept
-    np.testing.assert_allclose(came.relevance["x0"], wanted, atol=1e-4 * np.abs(wanted).max())
-    np.testing.assert_allclose(came.ledger.absorbed, absorbed, atol=1e-4 * np.abs(wanted).max())
+    np.testing.assert_allclose(result.relevance["x0"], expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(result.ledger.absorbed, absorbed, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("factor", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("spelled", ["MatMul", "Einsum"])
-def test_attention_equals_the_textbook(rule: lx.ProductRule, factor: float, spelled: str) -> None:
+@pytest.mark.parametrize("operator", ["MatMul", "Einsum"])
+def test_attention_equals_the_textbook(rule: lx.ProductRule, factor: float, operator: str) -> None:
     """Weights [T, K] from a Softmax times values [K, D]: the epsilon rule over terms, the product rule on each."""
     scores, values = normal(4, 5), normal(5, 3, seed=1)
-    attributes = {"equation": "tk,kd->td"} if spelled == "Einsum" else {}
+    attributes = {"equation": "tk,kd->td"} if operator == "Einsum" else {}
     nodes = [
         helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
-        helper.make_node(spelled, ["weights", "values"], ["y"], name="mix", **attributes),
+        helper.make_node(operator, ["weights", "values"], ["y"], name="mix", **attributes),
     ]
     info = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -90,7 +90,7 @@ def test_attention_equals_the_textbook(rule: lx.ProductRule, factor: float, spel
 
 
 def by_rule(rule: str, r: float, gate: float, signal: float, factor: float) -> tuple[float, float, float]:
-    """What gate, signal and stabiliser get of one product's relevance."""
+    """Return what gate, signal and stabiliser get of the relevance of one product."""
     if rule in ("all", "half"):
         share = 0.0 if rule == "all" else 0.5
         return share * r, (1 - share) * r, 0.0

@@ -1,4 +1,4 @@
-"""What holds for every operator of the table: gradients, ledger, batches."""
+"""Every operator of the table: gradients, the ledger, batches, and what is refused."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ RULES: tuple[lx.ProductRule, ...] = ("all", "half", "prop", "abs")
 def test_gradient_equals_central_differences(case: Case) -> None:
     feeds = case.feeds()
     model = lx.load(case.model())
-    came = model.explain(feeds, lx.Gradient(), target_of(case, outputs_of(case, feeds)))
-    wanted = differences(case, feeds, full_weights(case, outputs_of(case, feeds)))
-    for name, gradient in wanted.items():
+    result = model.explain(feeds, lx.Gradient(), target_of(case, outputs_of(case, feeds)))
+    expected = differences(case, feeds, full_weights(case, outputs_of(case, feeds)))
+    for name, gradient in expected.items():
         scale = max(1.0, np.abs(gradient).max())
-        np.testing.assert_allclose(came.relevance[name], gradient, atol=case.tolerance * scale)
+        np.testing.assert_allclose(result.relevance[name], gradient, atol=case.tolerance * scale)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -46,29 +46,30 @@ def test_ledger_closes(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.batch], ids=str)
-def test_batch_equals_sample_by_sample(case: Case) -> None:
+def test_a_batch_equals_its_samples(case: Case) -> None:
     feeds = case.feeds()
     model, target = lx.load(case.model()), target_of(case, outputs_of(case, feeds))
     count = len(next(iter(feeds.values())))
     for method in (lx.LRP("half"), lx.LRP("all", bias_factor=1.0), lx.Gradient()):
-        together = model.explain(feeds, method, target)
+        batched = model.explain(feeds, method, target)
         for b in range(count):
-            alone = model.explain({name: x[b : b + 1] for name, x in feeds.items()}, method, target)
+            single = model.explain({name: x[b : b + 1] for name, x in feeds.items()}, method, target)
             for name in feeds:
-                scale = max(1.0, np.abs(alone.relevance[name]).max())
-                np.testing.assert_allclose(together.relevance[name][b], alone.relevance[name][0], atol=1e-5 * scale)
-            np.testing.assert_allclose(together.ledger.absorbed[b], alone.ledger.absorbed[0], atol=1e-4)
+                scale = max(1.0, np.abs(single.relevance[name]).max())
+                np.testing.assert_allclose(batched.relevance[name][b], single.relevance[name][0], atol=1e-5 * scale)
+            np.testing.assert_allclose(batched.ledger.absorbed[b], single.ledger.absorbed[0], atol=1e-4)
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:
     tested = {f"{c.domain}::{c.op}" if c.domain else c.op for c in CASES}
-    alone = {"DequantizeLinear", "BitShift"}  # their inputs are integers: tests of their own, below
+    integers = {"DequantizeLinear", "BitShift"}  # test_quantised_operators.py
     elsewhere = {
         name
         for name, op in TABLE.ops.items()
-        if op.kind in (Kind.NONE, Kind.RECURRENT, Kind.CONTROL)  # nothing passes; whole-model tests
+        if op.kind
+        in (Kind.NONE, Kind.RECURRENT, Kind.CONTROL)  # they pass nothing, or tests of whole models cover them
     }
-    assert set(TABLE.ops) - elsewhere - alone <= tested
+    assert set(TABLE.ops) - elsewhere - integers <= tested
     assert tested - set(TABLE.ops) <= set(REWRITES)
 
 
@@ -82,7 +83,7 @@ def test_the_page_of_operators_is_current() -> None:
     "op", ["MatMul", "Add", "Mul", "Div", "ReduceSum", "ReduceL2", "Relu", "MaxPool", "Where", "Clip"]
 )
 def test_half_and_double(op: str, dtype: type) -> None:
-    """The same case in another arithmetic."""
+    """The same case in float16 and float64 gives the same relevance."""
     chosen = next(c for c in CASES if c.op == op and c.batch)
 
     def converted(a: Any) -> Any:
@@ -94,12 +95,12 @@ def test_half_and_double(op: str, dtype: type) -> None:
     except Exception:
         pytest.skip("ONNX Runtime has no kernel")
     for method in (lx.LRP("half"), lx.LRP("prop", bias_factor=1.0), lx.Gradient()):
-        came = lx.load(case.model()).explain(case.feeds(), method, target_of(case, y))
-        wanted = lx.load(chosen.model()).explain(chosen.feeds(), method, target_of(chosen, y))
+        result = lx.load(case.model()).explain(case.feeds(), method, target_of(case, y))
+        expected = lx.load(chosen.model()).explain(chosen.feeds(), method, target_of(chosen, y))
         for name in chosen.feeds():
-            scale = np.abs(wanted.relevance[name]).max()
+            scale = np.abs(expected.relevance[name]).max()
             tolerance = 0.05 if dtype == np.float16 else 1e-4
-            np.testing.assert_allclose(came.relevance[name], wanted.relevance[name], atol=tolerance * scale)
+            np.testing.assert_allclose(result.relevance[name], expected.relevance[name], atol=tolerance * scale)
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------

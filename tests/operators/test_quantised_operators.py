@@ -1,4 +1,4 @@
-"""Arithmetic in whole numbers: quantised values and products, token ids."""
+"""Integer arithmetic: quantised values and products, and token ids."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def single(nodes: Sequence[onnx.NodeProto], x: AnyArray, constants: dict[str, An
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_quantised_values_pass_relevance_and_gradients(per_channel: bool) -> None:
-    """A pair of QuantizeLinear and DequantizeLinear stands for the value that it rounds."""
+    """A pair of QuantizeLinear and DequantizeLinear passes on the value that it rounds."""
     x = smooth(BATCH, 4)
     scale = np.full(4, 0.02, np.float32) if per_channel else np.float32(0.02)
     zero = np.zeros(4, np.int8) if per_channel else np.int8(3)
@@ -52,7 +52,7 @@ def test_quantised_values_pass_relevance_and_gradients(per_channel: bool) -> Non
 
 
 def dynamic(integer_product: str) -> list[onnx.NodeProto]:
-    """What onnxruntime.quantization.quantize_dynamic makes of x W + b (or of a convolution)."""
+    """Return x W + b (or a convolution) as onnxruntime.quantization.quantize_dynamic writes it."""
     return [
         helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "q_scale", "q_zero"]),
         helper.make_node(integer_product, ["q", "W", "q_zero", "W_zero"], ["sums"]),
@@ -64,14 +64,14 @@ def dynamic(integer_product: str) -> list[onnx.NodeProto]:
 
 
 def levels(x: AnyArray, scale: AnyArray, zero: AnyArray) -> AnyArray:
-    """What a quantised tensor stands for."""
+    """Return the values that a quantised tensor represents."""
     info = np.iinfo(zero.dtype)
     rounded = np.clip(np.round(x / scale) + zero.astype(np.float64), info.min, info.max)
     return np.asarray((rounded - zero.astype(np.float64)) * scale)
 
 
 def dynamic_levels(x: AnyArray) -> AnyArray:
-    """ONNX's definition of DynamicQuantizeLinear, and back."""
+    """Quantise as ONNX defines DynamicQuantizeLinear, and return the values that the levels represent."""
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     scale = np.float32((high - low) / 255)
     return levels(x, scale, np.uint8(np.round(np.clip(-low / scale, 0, 255))))
@@ -79,9 +79,7 @@ def dynamic_levels(x: AnyArray) -> AnyArray:
 
 @pytest.mark.parametrize("opset", [11, 13, 21])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_dynamically_quantised_products_are_explained_as_the_products_that_they_stand_for(
-    per_channel: bool, opset: int
-) -> None:
+def test_dynamically_quantised_products_are_explained_as_real_products(per_channel: bool, opset: int) -> None:
     x, b = smooth(BATCH, 4), normal(2, seed=2)
     integers = rng(1).integers(-100, 100, (4, 2)).astype(np.int8)
     scale = np.array([0.02, 0.01], np.float32) if per_channel else np.float32(0.02)
@@ -108,15 +106,15 @@ def test_a_dynamically_quantised_convolution(opset: int) -> None:
     model = single(nodes, x, constants, opset)
     W = integers * 0.02
     e = model.explain({"x": x}, lx.LRP(epsilon=0.0), lx.Target(index=(1, 1)))  # its window starts at position 1
-    wanted = np.zeros(x.shape)
-    wanted[:, :, 1:4] = dynamic_levels(x)[:, :, 1:4] * W[1]
-    np.testing.assert_allclose(e.relevance["x"], wanted, atol=1e-5)
-    np.testing.assert_allclose(e.explained, wanted.sum(axis=(1, 2)) + b[0], rtol=1e-4, atol=1e-5)
+    expected = np.zeros(x.shape)
+    expected[:, :, 1:4] = dynamic_levels(x)[:, :, 1:4] * W[1]
+    np.testing.assert_allclose(e.relevance["x"], expected, atol=1e-5)
+    np.testing.assert_allclose(e.explained, expected.sum(axis=(1, 2)) + b[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("op", ["QLinearMatMul", "QLinearConv"])
 def test_statically_quantised_products(op: str) -> None:
-    """Levels in, levels out; the bias of the convolution is counted in both scales."""
+    """Inputs and outputs are levels; the unit of the convolution's bias is the product of both scales."""
     x = smooth(BATCH, 4)
     integers, bias = rng(1).integers(-100, 100, (4, 2)).astype(np.int8), np.array([120, -340], np.int32)
     sx, sw, sy = np.float32(0.02), np.float32(0.01), np.float32(0.05)
@@ -150,7 +148,7 @@ def test_statically_quantised_products(op: str) -> None:
     np.testing.assert_allclose(gradient, [W[:, 0]] * BATCH, rtol=1e-5)
 
 
-def test_arithmetic_on_token_ids_hands_the_relevance_on() -> None:
+def test_arithmetic_on_token_ids_passes_relevance_on() -> None:
     tokens = rng().integers(0, 4, (BATCH, 5))
     nodes = [
         helper.make_node("Add", ["x", "one"], ["moved"]),
@@ -167,8 +165,8 @@ def test_arithmetic_on_token_ids_hands_the_relevance_on() -> None:
     np.testing.assert_allclose(e.relevance["x"], table[(tokens + 1) % 7 // 2][..., 2], rtol=1e-4, atol=1e-6)
 
 
-def test_weights_kept_as_whole_numbers_are_multiplied_by_inputs_that_are_not_rounded() -> None:
-    """Left to itself, ONNX Runtime makes one operator of these two, which rounds the inputs as well."""
+def test_integer_weights_are_multiplied_by_inputs_that_are_not_rounded() -> None:
+    """By default, ONNX Runtime fuses these two operators into one that rounds the inputs as well."""
     x, integers = smooth(BATCH, 4), rng(1).integers(-100, 100, (4, 2)).astype(np.int8)
     scale = np.array([0.02, 0.01], np.float32)
     nodes = [
@@ -176,13 +174,13 @@ def test_weights_kept_as_whole_numbers_are_multiplied_by_inputs_that_are_not_rou
         helper.make_node("MatMul", ["x", "weights"], ["y"]),
     ]
     model = single(nodes, x, {"W": integers, "scale": scale}, 13)
-    wanted = x.astype(np.float64) @ (integers * scale)
-    np.testing.assert_allclose(model.predict({"x": x})["y"], wanted, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(model.explain({"x": x}).outputs["y"], wanted, rtol=1e-5, atol=1e-6)
+    expected = x.astype(np.float64) @ (integers * scale)
+    np.testing.assert_allclose(model.predict({"x": x})["y"], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.explain({"x": x}).outputs["y"], expected, rtol=1e-5, atol=1e-6)
 
 
-def scaled_by_what_is_measured(measure: list[onnx.NodeProto], x: AnyArray) -> lx.Model:
-    """x is brought to levels whose size is computed from x by `measure`, then multiplied by weights."""
+def with_measured_scale(measure: list[onnx.NodeProto], x: AnyArray) -> lx.Model:
+    """Quantise x with a scale that `measure` computes from x, then multiply by weights."""
     nodes = [
         *measure,
         helper.make_node("QuantizeLinear", ["x", "size", "zero"], ["q"]),
@@ -198,12 +196,12 @@ def scaled_by_what_is_measured(measure: list[onnx.NodeProto], x: AnyArray) -> lx
 
 
 @pytest.mark.parametrize("op", ["Det", "ReduceMax"])
-def test_the_report_tells_of_a_scale_that_depends_on_the_inputs(op: str) -> None:
-    """Whether there is a rule for what measures it or not: no relevance goes there."""
+def test_the_report_warns_of_a_scale_that_depends_on_the_inputs(op: str) -> None:
+    """Whether or not the operator that computes the scale has a rule: it gets no relevance."""
     x = smooth(4, 4)
     measured = helper.make_node(op, ["x"], ["m"], **({} if op == "Det" else {"keepdims": 0}))
     measure = [measured, helper.make_node("Abs", ["m"], ["a"]), helper.make_node("Add", ["a", "few"], ["size"])]
-    model = scaled_by_what_is_measured(measure, x)
+    model = with_measured_scale(measure, x)
     assert [w for w in model.report().warnings if "node 'read': its input 'size'" in w]
     dynamic_quantisation = single(dynamic("MatMulInteger"), x, MEASURED)
     assert not dynamic_quantisation.report().warnings
@@ -217,11 +215,11 @@ MEASURED: dict[str, AnyArray] = {
 }
 
 
-def test_the_report_tells_of_levels_that_span_the_range_of_another_value() -> None:
+def test_the_report_warns_of_a_scale_measured_on_another_value() -> None:
     x = smooth(BATCH, 4)
     measure = [
         helper.make_node("Exp", ["x"], ["e"]),
         helper.make_node("DynamicQuantizeLinear", ["e"], ["unused", "size", "unused_zero"]),
     ]
-    warnings = scaled_by_what_is_measured(measure, x).report().warnings
+    warnings = with_measured_scale(measure, x).report().warnings
     assert [w for w in warnings if "node 'read': its input 'size' depends on the inputs" in w]

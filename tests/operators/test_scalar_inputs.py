@@ -1,4 +1,4 @@
-"""Inputs of no axis at all, and values whose shape the file does not tell."""
+"""Inputs without axes, and values whose shape the model does not declare."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def scaled() -> lx.Model:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_an_input_without_axes_gets_one_number(method: lx.Method) -> None:
+def test_an_input_without_axes_gets_a_scalar(method: lx.Method) -> None:
     e = scaled().explain(FEEDS, method, lx.Target(index=1))
     assert isinstance(e.relevance["s"], np.ndarray)
     assert e.relevance["s"].shape == ()
     assert e.relevance["x"].shape == X.shape
 
 
-def test_its_gradient_is_the_sum_over_what_it_scales() -> None:
+def test_the_gradient_of_a_scalar_factor_is_a_sum() -> None:
     e = scaled().explain(FEEDS, lx.Gradient(), lx.Target(index=1))
     np.testing.assert_allclose(e.relevance["s"], X[:, 1].sum() * np.exp(0.3), rtol=1e-6)
 
 
-def test_a_loop_over_single_numbers() -> None:
-    """Steps of a Scan along the only axis of its input are arrays without axes."""
+def test_a_scan_over_scalars() -> None:
+    """Along the only axis of its input, each step of a Scan is an array without axes."""
     model = lx.load(
         onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["": 17]>
@@ -60,7 +60,7 @@ def test_a_loop_over_single_numbers() -> None:
 
 
 def test_an_output_of_unknown_shape() -> None:
-    """ONNX infers none behind a loop whose state may change its shape; ONNX Runtime does without."""
+    """ONNX infers no shape for the state of a loop that may change shape; ONNX Runtime needs none."""
     nothing = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("h", "g")]
     flags = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("c", "d")]
     step = helper.make_tensor_value_info("i", TensorProto.INT64, [])

@@ -1,4 +1,4 @@
-"""Operators that move, pick and place elements."""
+"""Operators that move, read and write elements."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from tests.operators.case import BATCH, AnyArray, Case, ints, normal, rng, smoot
 def indexing() -> list[Case]:
     x, draw = normal(BATCH, 4, 5), rng(5)
     both, all_three, added = (0, 1), (0, 1, 2), {"reduction": "add"}
-    updates, places = normal(BATCH, 2, 5), ints(0, 2, 0, 2, 1, 1).reshape(3, 2)
+    updates, rows = normal(BATCH, 2, 5), ints(0, 2, 0, 2, 1, 1).reshape(3, 2)
     spread = ints(0, 3, 1, 2, 2, 1, 0, 0, 3).reshape(3, 3, 1)
 
     def elements(size: tuple[int, ...], below: int) -> AnyArray:
         return draw.integers(-below, below, size)
 
-    def alone(*case: Any) -> Case:
+    def without_batch(*case: Any) -> Case:
         return dataclasses.replace(Case(*case), batch=False)
 
     cases = [
         Case("Gather", [x, ints(2, -1, 2)], {"axis": 1}, 7),
         Case("Gather", [x, np.int64(1)], {"axis": 2}),
         Case("Gather", [x, elements((2, 3), 4)], {"axis": 1}),
-        alone("Gather", [x, ints(1, 0)], {"axis": 0}),
+        without_batch("Gather", [x, ints(1, 0)], {"axis": 0}),
         Case("Gather", [normal(6, 3), elements((BATCH, 4), 6)], live=(1,)),
-        alone("Gather", [normal(3, 6), elements((BATCH, 4), 6)], {"axis": 1}, 17, (1,)),
+        without_batch("Gather", [normal(3, 6), elements((BATCH, 4), 6)], {"axis": 1}, 17, (1,)),
         Case("GatherElements", [x, elements((BATCH, 6, 5), 4)], {"axis": 1}, 11, both),
         Case("GatherElements", [x, elements((BATCH, 4, 2), 5)], {"axis": 2}, 17, both),
-        alone("GatherElements", [x, elements((2, 4, 5), 3)], {"axis": 0}),
+        without_batch("GatherElements", [x, elements((2, 4, 5), 3)], {"axis": 0}),
         Case("GatherElements", [normal(6, 3), elements((BATCH, 3), 6)], live=(1,)),
         Case("GatherND", [x, elements((BATCH, 2, 1), 4)], {"batch_dims": 1}, 12, both),
         Case("GatherND", [x, elements((BATCH, 2), 4)], {"batch_dims": 1}, 13, both),
-        alone("GatherND", [x, ints(1, 2, 0, 3, 1, 2).reshape(3, 2)], {}, 11),
+        without_batch("GatherND", [x, ints(1, 2, 0, 3, 1, 2).reshape(3, 2)], {}, 11),
         Case("GatherND", [normal(6, 3, 2), elements((BATCH, 4, 2), 3)], live=(1,)),
         Case("ScatterElements", [x, elements((BATCH, 2, 5), 4), updates], {"axis": 1}, 11, all_three),
-        alone("ScatterElements", [x, spread[:1], normal(1, 3, 1)], {"axis": 1}, 18, (0,), False),
+        without_batch("ScatterElements", [x, spread[:1], normal(1, 3, 1)], {"axis": 1}, 18, (0,), False),
         Case("ScatterElements", [x, elements((BATCH, 2, 5), 4), updates], {"axis": 1, **added}, 18, all_three),
-        alone("ScatterElements", [x, elements((BATCH, 2, 5), 4), updates], {"axis": 1, **added}, 16, (1, 2)),
+        without_batch("ScatterElements", [x, elements((BATCH, 2, 5), 4), updates], {"axis": 1, **added}, 16, (1, 2)),
         Case("Scatter", [x, spread, normal(3, 3, 1)], {"axis": 1}, 9, all_three),
-        alone("ScatterND", [x, ints(0, 2).reshape(2, 1), normal(2, 4, 5)], {}, 11, (0, 2)),
-        alone("ScatterND", [x, places, normal(3, 5)], {}, 13, (0, 2)),
-        alone("ScatterND", [x, places, normal(3, 5)], added, 16, (0, 2)),
-        alone("ScatterND", [x, places, normal(3, 5)], added, 18),
+        without_batch("ScatterND", [x, ints(0, 2).reshape(2, 1), normal(2, 4, 5)], {}, 11, (0, 2)),
+        without_batch("ScatterND", [x, rows, normal(3, 5)], {}, 13, (0, 2)),
+        without_batch("ScatterND", [x, rows, normal(3, 5)], added, 16, (0, 2)),
+        without_batch("ScatterND", [x, rows, normal(3, 5)], added, 18),
         Case("TopK", [smooth(BATCH, 4, 5), ints(2)], {"axis": 1}, 11, outputs=("y", "i")),
         Case("TopK", [smooth(BATCH, 4, 5), ints(3)], {"largest": 0, "sorted": 0}, 11, outputs=("y", "i")),
         Case("TopK", [smooth(BATCH, 4, 5)], {"k": 2}, 7, outputs=("y", "i")),
         Case("Compress", [x, np.array([True, False, True])], {"axis": 1}, 9),
-        alone("Compress", [x, np.arange(60) % 3 == 0]),
+        without_batch("Compress", [x, np.arange(60) % 3 == 0]),
         Case("OneHot", [elements((BATCH, 4), 5), ints(5), np.array([0, 1], np.float32)], opset=9),
         Case("OneHot", [elements((BATCH, 4), 5), ints(5), np.array([-1, 2], np.float32)], {"axis": 1}, 11),
         Case("ReverseSequence", [x, ints(2, 4, 1)], {"time_axis": 1, "batch_axis": 0}, 10, both),
-        alone("ReverseSequence", [normal(4, BATCH, 5), ints(2, 4, 1)], {}, 10),
+        without_batch("ReverseSequence", [normal(4, BATCH, 5), ints(2, 4, 1)], {}, 10),
     ]
     return [dataclasses.replace(c, step=2e-3) for c in cases]
 

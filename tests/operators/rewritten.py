@@ -1,4 +1,4 @@
-"""Operators that are spelled out in others."""
+"""Operators that the engine rewrites as others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def spectra() -> list[Case]:
 
 
 def fused() -> list[Case]:
-    """What ONNX Runtime fuses, and pools by norm."""
+    """Fused operators of ONNX Runtime, and pooling by a norm."""
     flat, x, W = normal(BATCH, 5), normal(BATCH, 4, 5), normal(5, 2, seed=1)
     gamma, beta, bias = normal(5, seed=2), normal(5, seed=3), normal(5, seed=4)
     ours: dict[str, Any] = {"domain": "com.microsoft"}
@@ -65,7 +65,7 @@ def fused() -> list[Case]:
 
 
 def pipelines() -> list[Case]:
-    """Of scikit-learn's converters."""
+    """Operators that scikit-learn's converters write."""
     x, theirs = normal(BATCH, 5), {"domain": "ai.onnx.ml"}
     each = {"offset": normal(5, seed=1).tolist(), "scale": positive(5, seed=2).tolist()}
     weights = {"coefficients": normal(10, seed=3).tolist(), "intercepts": [0.5, -0.25], "targets": 2}
