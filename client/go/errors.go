@@ -33,17 +33,17 @@ type Error struct {
 
 // The kinds of errors, for errors.Is.
 var (
-	ErrInvalidRequest   = errors.New("something in the request is wrong")
-	ErrTooLarge         = errors.New("a message is larger than one side allows")
-	ErrModelNotFound    = errors.New("there is no such model or version")
-	ErrAlreadyExists    = errors.New("the version that was to be imported is there")
-	ErrNotExplainable   = errors.New("the method cannot pass through the model")
-	ErrOverloaded       = errors.New("the server has too much to do")
-	ErrUnauthenticated  = errors.New("who is calling is not known")
-	ErrPermissionDenied = errors.New("who is calling may not do this")
-	ErrUnavailable      = errors.New("the server cannot be reached")
-	ErrUnimplemented    = errors.New("the server does not know the call, or has it turned off")
-	ErrServerFault      = errors.New("something went wrong inside the server")
+	ErrInvalidRequest   = errors.New("the request is invalid")
+	ErrTooLarge         = errors.New("a message is larger than the client or the server allows")
+	ErrModelNotFound    = errors.New("the model or version does not exist")
+	ErrAlreadyExists    = errors.New("the imported version already exists")
+	ErrNotExplainable   = errors.New("the method does not support the model")
+	ErrOverloaded       = errors.New("the server is overloaded")
+	ErrUnauthenticated  = errors.New("the caller is not authenticated")
+	ErrPermissionDenied = errors.New("the caller lacks the permission for this call")
+	ErrUnavailable      = errors.New("the server could not be reached")
+	ErrUnimplemented    = errors.New("the server does not know the call, or the call is turned off")
+	ErrServerFault      = errors.New("internal error of the server")
 	ErrMalformed        = errors.New("the answer cannot be read")
 )
 

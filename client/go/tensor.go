@@ -92,7 +92,7 @@ func (t Tensor) encode(name, where string) (*pb.Tensor, error) {
 	case []string:
 		message.Dtype, message.Data, length = pb.DataType_DATA_TYPE_STRING, packedText(data), len(data)
 	default:
-		return nil, invalid(where, "elements of type %T, wanted a slice of float32, float64, Float16, int32, int64, bool or string", t.Data)
+		return nil, invalid(where, "elements of type %T instead of a slice of float32, float64, Float16, int32, int64, bool or string", t.Data)
 	}
 	if length != count {
 		return nil, invalid(where, "%d elements for the shape %v, which has %d", length, t.Shape, count)
@@ -158,7 +158,7 @@ func decode(message *pb.Tensor) (Tensor, error) {
 
 func unpacked[T Element](data []byte, count, width int) ([]T, error) {
 	if len(data) != count*width {
-		return nil, fmt.Errorf("%d bytes, wanted %d", len(data), count*width)
+		return nil, fmt.Errorf("%d bytes instead of %d", len(data), count*width)
 	}
 	out := make([]T, count)
 	_, err := binary.Decode(data, binary.LittleEndian, out)

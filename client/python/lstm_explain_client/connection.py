@@ -72,7 +72,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         if not 1 <= self.attempts <= 5:
-            raise ValueError(f"attempts is {self.attempts}, wanted 1 to 5")
+            raise ValueError(f"attempts is {self.attempts}; expected 1 to 5")
 
     def service_config(self) -> str:
         """Return the service config as JSON for gRPC."""

@@ -1,4 +1,4 @@
-"""What the server says about its models."""
+"""Descriptions of models from the server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One node of the graph: whether LRP can pass through it, and the rule, or why there is none."""
+    """One node of the graph: whether LRP supports it, and the rule or the reason why there is none."""
 
     name: str
     op_type: str
@@ -49,7 +49,7 @@ class NodeReport:
 class ModelDetail(ModelSummary):
     """A model with its inputs, outputs and defaults.
 
-    inputs, outputs: by name. lrp_supported: whether LRP can explain it. nodes: what will happen at every node.
+    inputs, outputs: by name. lrp_supported: whether LRP supports it. nodes: what LRP does at each node.
     default_method, default_target: from the model's settings, or None.
     class_names, feature_names: output or input name to the names of the entries of its last axis.
     text_inputs: inputs that may be sent as text.
@@ -73,18 +73,18 @@ class ModelDetail(ModelSummary):
     units: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def unit(self, name: str, entry: int = 0) -> str:
-        """The unit of an entry of the last axis of an input or output; empty if nobody has said."""
+        """Return the unit of an entry on the last axis of an input or output; empty if it is unknown."""
         units = self.units.get(name, ())
         return units[0] if len(units) == 1 else units[entry] if -len(units) <= entry < len(units) else ""
 
 
 def summary(message: model_pb2.ModelSummary) -> ModelSummary:
-    """The summary that a message holds."""
+    """Read a summary from a message."""
     return ModelSummary(**_summary_fields(message))
 
 
 def detail(message: model_pb2.ModelDetail) -> ModelDetail:
-    """The description that a message holds."""
+    """Read a description from a message."""
     return ModelDetail(
         **_summary_fields(message.summary),
         inputs={spec.name: _spec(spec) for spec in message.inputs},

@@ -1,4 +1,4 @@
-"""What the things in a result are called: the value explained, the output that it belongs to, the method."""
+"""Names the parts of a result: the explained value, its output, and the method."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Words:
-    """What a value is called that is not the output's own entry.
+    """The words for an explained value that is not the output's own entry.
 
     one: for one entry, which takes the place of the braces. many: for a combination of the output's entries. mark: what
     stands beside the entry in the table of the prediction. by_class: whether `one` takes a class's name as it is.
@@ -42,7 +42,7 @@ WORDS = {
 def heading(result: Result, sample: int) -> str:
     """What was explained of which sample, with its value; where that is not the output's own, the output's beside it.
 
-    For example `logit of p[0] = +0.556 (p[0] = 0.432)`.
+    For example, `logit of p[0] = +0.556 (p[0] = 0.432)`.
     """
     which = f"Sample {sample}: " if len(result) > 1 else ""  # as warnings, frames and `print` count them
     value = number(float(result.explained[sample]))
@@ -51,7 +51,7 @@ def heading(result: Result, sample: int) -> str:
 
 
 def target_name(result: Result, sample: int) -> str:
-    """What was explained, for example `logits[very positive]`, or `logit of p[0]` where that is the value before p."""
+    """Name the explained value, for example `logits[very positive]`, or `logit of p[0]` for the value before p."""
     target = result.target
     if target is None:
         return "explained value"
@@ -64,13 +64,13 @@ def target_name(result: Result, sample: int) -> str:
 
 
 def output_name(result: Result) -> str:
-    """The output that the target names, else the first."""
+    """Return the output that the target names, otherwise the first one."""
     named = result.target.output if result.target else None
     return named or next(iter(result.outputs), "output")
 
 
 def output_of(result: Result, name: str, sample: int) -> Array | None:
-    """One sample of an output; None where it is not there, or holds no numbers."""
+    """Return one sample of an output, or None if it is missing or contains no numbers."""
     array = result.outputs.get(name)
     axis = result.target.batch_axis if result.target else 0
     if array is None or array.dtype == object:
@@ -86,7 +86,7 @@ def output_of(result: Result, name: str, sample: int) -> Array | None:
 
 
 def position(index: Any, sample: int, batch: int) -> tuple[int, ...]:
-    """Where in one sample's output the explained entry lies; empty where nothing says so."""
+    """Return the position of the explained entry in the output of one sample; empty if it is unknown."""
     if index is None:
         return ()
     array = np.asarray(index)
@@ -95,19 +95,19 @@ def position(index: Any, sample: int, batch: int) -> tuple[int, ...]:
 
 
 def mark(result: Result) -> str:
-    """What stands beside the explained entry in the table of the prediction."""
+    """Return the mark of the explained entry in the table of the prediction."""
     words = WORDS.get(result.explained_quantity)
     return words.mark if words else "explained"
 
 
 def how(result: Result) -> str:
-    """Which model answered, and by which method."""
+    """Describe which model answered, and by which method."""
     model = f"{result.model} version {result.version}" if result.version else result.model
     return ", ".join(filter(None, (model, str(result.method or ""))))
 
 
 def method(result: Result) -> str:
-    """Its name; empty for one that this client does not know."""
+    """Return the name of the method; empty if this client does not know it."""
     return result.method.name if result.method else ""
 
 

@@ -76,7 +76,7 @@ def _flat(index: Index | None, field: str) -> list[int]:
         return []
     array = np.asarray(index)
     if array.dtype.kind not in "iu" or array.ndim > 2 or array.size == 0:
-        raise InvalidRequest(f"{field} is {index!r}, wanted an int, a tuple of ints or an array of ints", field=field)
+        raise InvalidRequest(f"{field} is {index!r}; expected an int, a tuple of ints or an array of ints", field=field)
     return [int(i) for i in array.flat]
 
 

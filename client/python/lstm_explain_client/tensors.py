@@ -44,7 +44,7 @@ def as_array(value: Any, field: str) -> Array:
     if array.dtype.kind in "OUT":
         return _text_array(array, field)
     if array.dtype.newbyteorder("=") not in _CODES:
-        raise InvalidRequest(f"{field} is of type {array.dtype}, wanted one of {', '.join(_wanted())}", field=field)
+        raise InvalidRequest(f"{field} is of type {array.dtype}; expected one of {', '.join(_wanted())}", field=field)
     return array
 
 
@@ -72,7 +72,7 @@ def _text_array(array: Array, field: str) -> Array:
     text = array.astype(object)
     for item in text.flat:
         if not isinstance(item, str):
-            raise InvalidRequest(f"{field} has an element of type {type(item).__name__}, wanted str", field=field)
+            raise InvalidRequest(f"{field} has an element of type {type(item).__name__}; expected str", field=field)
         if any("\ud800" <= character <= "\udfff" for character in item):
             raise InvalidRequest(f"{field} has text that UTF-8 cannot hold (a lone surrogate)", field=field)
     return text
@@ -108,7 +108,7 @@ def from_wire(tensor: tensor_pb2.Tensor) -> Array:
         raise MalformedResponse(f"tensor {tensor.name!r} has the unknown type {tensor.dtype}")
     wanted = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != wanted:
-        raise MalformedResponse(f"tensor {tensor.name!r} has {len(tensor.data)} bytes, wanted {wanted}")
+        raise MalformedResponse(f"tensor {tensor.name!r} has {len(tensor.data)} bytes instead of {wanted}")
     return np.frombuffer(tensor.data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 

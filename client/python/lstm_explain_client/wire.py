@@ -43,9 +43,9 @@ class Request:
     def message(self, arrays: Mapping[str, Array]) -> explanation_pb2.ExplainRequest:
         """What goes over the wire, with `arrays` from `self.arrays()`; raises InvalidRequest."""
         if not isinstance(self.model, str) or not self.model:
-            raise InvalidRequest(f"model is {self.model!r}, wanted a name", field="model")
+            raise InvalidRequest(f"model is {self.model!r}; expected a name", field="model")
         if isinstance(self.capture, str):  # would be read as a list of letters
-            raise InvalidRequest("capture is a str, wanted a list of names", field="capture")
+            raise InvalidRequest("capture is a str; expected a list of names", field="capture")
         resolved = target.resolve(self.target)
         return explanation_pb2.ExplainRequest(
             model=self.model,
@@ -61,7 +61,7 @@ class Request:
         given: Any = self.inputs  # callers without a type checker pass anything
         if not isinstance(given, Mapping):
             kind = type(given).__name__
-            raise InvalidRequest(f"inputs is a {kind}, wanted a dict of input name to array", field="inputs")
+            raise InvalidRequest(f"inputs is a {kind}; expected a dict of input name to array", field="inputs")
         return {name: as_array(value, f"inputs.{name}") for name, value in given.items()}
 
     def _method(self) -> Any:

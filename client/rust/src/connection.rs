@@ -117,7 +117,7 @@ impl Builder {
         }
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address))
-            .map_err(|error| invalid(format!("the address is {:?}, wanted host:port: {error}", self.address)))?
+            .map_err(|error| invalid(format!("the address is {:?}; expected host:port: {error}", self.address)))?
             .user_agent(concat!("lstm-explain-client-rust/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| invalid(error.to_string()))?;
         if let Some(Tls(tls)) = self.tls {

@@ -6,7 +6,7 @@ import { InvalidRequest } from "./errors.js";
 export function choice<T extends string>(choices: readonly T[], value: T | undefined, field: string): number {
   const at = value === undefined ? 0 : choices.indexOf(value) + 1;
   if (value !== undefined && at === 0) {
-    throw new InvalidRequest(`${field} is "${value}", wanted one of ${choices.join(", ")}`, { field });
+    throw new InvalidRequest(`${field} is "${value}"; expected one of ${choices.join(", ")}`, { field });
   }
   return at;
 }

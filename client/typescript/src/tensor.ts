@@ -73,7 +73,7 @@ function dtypeOf(data: unknown): Dtype {
       return name as Dtype;
     }
   }
-  throw new InvalidRequest("wanted a Float32Array, Float64Array, Uint16Array, Int32Array, BigInt64Array, or an array of booleans or strings");
+  throw new InvalidRequest("expected a Float32Array, Float64Array, Uint16Array, Int32Array, BigInt64Array, or an array of booleans or strings");
 }
 
 /** The tensor that an argument stands for. */
@@ -87,7 +87,7 @@ export function asTensor(value: TensorLike): Tensor {
   // Callers without types pass anything.
   const { dtype, shape, data } = value ?? {};
   if (!Array.isArray(shape) || (dtype !== "string" && dtype !== "bool" && !Object.hasOwn(TYPED, dtype ?? ""))) {
-    throw new InvalidRequest("wanted a tensor, a typed array, or text");
+    throw new InvalidRequest("expected a tensor, a typed array, or text");
   }
   dtypeOf(data);
   return value;
@@ -158,7 +158,7 @@ export function fromWire(message: Message): Tensor {
   }
   const width = dtype === "bool" ? 1 : TYPED[dtype].make.BYTES_PER_ELEMENT;
   if (message.data.length !== count * width) {
-    throw new MalformedResponse(`tensor "${message.name}" has ${message.data.length} bytes, wanted ${count * width}`);
+    throw new MalformedResponse(`tensor "${message.name}" has ${message.data.length} bytes instead of ${count * width}`);
   }
   if (dtype === "bool") {
     return { dtype, shape, data: Array.from(message.data, Boolean) };

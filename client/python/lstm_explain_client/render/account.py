@@ -1,4 +1,4 @@
-"""What the entries of a ledger are called: that depends on the method."""
+"""Names the entries of a ledger, which depend on the method."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lstm_explain_client.method_types import METHODS
 
 
 def entries(method: str = "lrp") -> tuple[tuple[str, str], ...]:
-    """The ledger's entries in order, with what they hold under the method of that name."""
+    """Return the entries of the ledger in order, with their labels for the named method."""
     known = METHODS.get(method)
     return (
         ("inputs", "the inputs"),

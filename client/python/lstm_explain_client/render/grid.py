@@ -1,4 +1,4 @@
-"""A time-by-feature table made ready to draw: features chosen, steps summed where there are too many, ticks placed."""
+"""Prepares a time-by-feature table for drawing: selects features, sums steps if there are too many, places ticks."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Grid:
 
     @property
     def width(self) -> int:
-        """Number of columns."""
+        """Return the number of columns."""
         return int(self.relevance.shape[0])
 
     def label(self, column: int) -> str:
-        """What a column is called: its step, or its first and last."""
+        """Return the label of a column: its step, or its first and last step."""
         first = column * self.every
         if self.every == 1:
             return self._step(first)
@@ -59,12 +59,12 @@ def grid(
     most_features: int,
     most_columns: int,
 ) -> Grid:
-    """Checks shapes (ValueError) and reduces to what fits: the largest features, and sums over equal spans of time."""
+    """Check shapes (ValueError) and reduce the table to the largest features and to sums over equal spans of time."""
     table = np.asarray(relevance, dtype=np.float64)
     if table.ndim == 1:
         table = table[:, None]
     if table.ndim != 2 or table.size == 0:
-        raise ValueError(f"relevance has the shape {table.shape}, wanted [time, features] with at least one of each")
+        raise ValueError(f"relevance has the shape {table.shape}; expected [time, features] with at least one of each")
     series = None if values is None else np.asarray(values, dtype=np.float64).reshape(table.shape)
     names = tuple(features) if features is not None else tuple(f"feature {i}" for i in range(table.shape[1]))
     for what, got, wanted in (("features", len(names), table.shape[1]), ("steps", len(steps or ()), len(table))):
@@ -102,7 +102,7 @@ def _thin_columns(grid: Grid, most: int) -> Grid:
 
 
 def ticks(grid: Grid, most: int = 14) -> list[tuple[float, str]]:
-    """Where on the time axis (in columns) which label stands."""
+    """Return the labels of the time axis with their columns."""
     if grid.steps is not None and all(isinstance(step, dt.date) for step in grid.steps):
         months = _months([step for step in grid.steps if isinstance(step, dt.date)], grid.every)
         if len(months) >= 3:

@@ -1,4 +1,4 @@
-"""Words with relevance, the legend, and whole pages, as HTML."""
+"""Draws words with relevance, the legend, and whole pages as HTML."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def text(value: Any) -> str:
-    """Text that is safe in HTML and XML, in elements and attributes."""
+    """Escape text for elements and attributes of HTML and XML."""
     return escape(clean(str(value)), quote=True)
 
 
 def fragment(*parts: str, label: str = "") -> str:
-    """Wraps parts so that they can stand alone in any page."""
+    """Wrap parts in a fragment that works in any page."""
     named = f' role="group" aria-label="{text(label)}"' if label else ""
     return f'{STYLE}<div class="lx"{named}>{"".join(parts)}</div>'
 
 
 def beside(*fragments: str) -> str:
-    """Fragments next to each other, where the page is wide enough."""
+    """Place fragments next to each other if the page is wide enough."""
     inner = "".join(fragments).replace(STYLE, "")
     return f'{STYLE}<div class="lx"><div class="lx-side">{inner}</div></div>'
 
@@ -92,7 +92,7 @@ def beside(*fragments: str) -> str:
 def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | None = None, legend: bool = True) -> str:
     """Return a sentence with the relevance of each word, as an HTML fragment.
 
-    tokens: [words]; empty ones (padding) are left out. relevance: [words]. scale: the magnitude with full colour;
+    tokens: [words]; empty ones (padding) are omitted. relevance: [words]. scale: the magnitude with full colour;
     default the largest. Raises ValueError if the two do not match.
     """
     values = np.asarray(relevance, dtype=np.float64)
@@ -139,7 +139,7 @@ def warnings(messages: Iterable[str]) -> str:
 
 
 def legend_bar(scale: float) -> str:
-    """The scale: what the colours mean, and how much the full ones are."""
+    """Draw the scale: the meaning of the colours, and the value of the full colours."""
     return (
         '<div class="lx-legend">'
         f'<span>against {number(-scale)}</span><span class="lx-bar" role="img" '

@@ -1,4 +1,4 @@
-"""A time-by-feature heatmap as one inline SVG."""
+"""Draws a time-by-feature heatmap as one inline SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours, numbers and text that every picture shares."""
+"""Colours, numbers and text for all pictures."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ MINUS = "\u2212"
 
 
 def largest(*arrays: Array) -> float:
-    """The largest finite magnitude among the arrays, the value that gets full colour; 1.0 if all are zero."""
+    """Return the largest finite magnitude among the arrays, which gets full colour; 1.0 if all are zero."""
     tops = [float(np.max(np.abs(a[np.isfinite(a)]))) for a in map(np.asarray, arrays) if np.isfinite(a).any()]
     top = max(tops, default=0.0)
     return top if top > 0 else 1.0
 
 
 def share(value: float, scale: float) -> float:
-    """`value` as a share of `scale`, in [-1, 1]; what is not a number counts as 0."""
+    """Return `value` as a fraction of `scale`, in [-1, 1]; a value that is not a number counts as 0."""
     if not math.isfinite(value):
         return 0.0
     return max(-1.0, min(1.0, value / scale))
 
 
 def colour(part: float) -> str:
-    """CSS colour for a share in [-1, 1]: red for, blue against, the more opaque the larger; zero is transparent."""
+    """Return the CSS colour for a share in [-1, 1]: red for, blue against, more opaque if larger, zero transparent."""
     if abs(part) < 0.005:
         return "transparent"
     return f"rgba({css_base(part > 0)},{abs(part):.3g})"
 
 
 def css_base(favours: bool) -> str:
-    """The three channels as CSS; a page on dark ground sets the variables to brighter ones."""
+    """Return the three channels as CSS; a page with a dark background sets the variables to brighter colours."""
     red, green, blue = FOR if favours else AGAINST
     return f"var(--lx-{'for' if favours else 'against'},{red},{green},{blue})"
 
 
 def rgb(part: float) -> tuple[int, int, int]:
-    """The same colour over white, for terminals."""
+    """Return the same colour over white, for terminals."""
     base, opacity = FOR if part > 0 else AGAINST, min(1.0, abs(part))
     red, green, blue = (round(255 + (channel - 255) * opacity) for channel in base)
     return red, green, blue
 
 
 def number(value: float, *, signed: bool = True) -> str:
-    """Three significant digits; with a sign unless zero."""
+    """Format three significant digits, with a sign unless zero."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
     if value == 0:
@@ -71,7 +71,7 @@ def number(value: float, *, signed: bool = True) -> str:
 
 
 def clean(text: str) -> str:
-    """`text` without characters that steer a terminal or a page: controls become visible pictures of themselves."""
+    """Replace control characters in `text` by visible symbols, so that it cannot control a terminal or a page."""
     return "".join(_visible(character) for character in text)
 
 

@@ -1,4 +1,4 @@
-"""The ledger and the prediction, as HTML."""
+"""Draws the ledger and the prediction as HTML."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def ledger(
 ) -> str:
     """Return the ledger of one sample as an HTML fragment.
 
-    shares: the four entries of the ledger by name; by_node: what each node absorbed, the largest are shown. method: by
-    its name, for what to call the entries.
+    shares: the four entries of the ledger by name; by_node: what each node absorbed; the largest are shown. method: the
+    name of the method, which determines the labels of the entries.
     """
     scale = largest(np.array([explained, *shares.values()]))
     rows = [_row(label, shares[key], explained, scale) for key, label in entries(method) if key in shares]
@@ -55,7 +55,7 @@ def _row(label: str, value: float, whole: float, scale: float, kind: str = "") -
 
 
 def percent(value: float, whole: float) -> str:
-    """`value` as a share of `whole`; empty where that has no meaning."""
+    """Format `value` as a percentage of `whole`; empty if that has no meaning."""
     if not whole or not np.isfinite(value / whole):
         return ""
     share_ = 100 * value / whole
@@ -65,7 +65,7 @@ def percent(value: float, whole: float) -> str:
 
 
 def balance(value: float, scale: float) -> str:
-    """A bar from the middle, to the right for, to the left (hatched) against."""
+    """Draw a bar from the middle: to the right for, to the left (hatched) against."""
     part = share(value, scale)
     width = abs(part) * 50
     left = 50.0 if part >= 0 else 50 - width
@@ -84,9 +84,9 @@ def prediction(
     mark: str = "explained",
     contrast: int | None = None,
 ) -> str:
-    """One sample's output as a small bar chart, as an HTML fragment.
+    """Return the output of one sample as a small bar chart, as an HTML fragment.
 
-    chosen: the entry that is explained, or that belongs to what is explained; `mark` stands beside it. contrast: the
+    chosen: the entry that is explained, or that belongs to what is explained; `mark` labels it. contrast: the
     entry that it is compared with.
     """
     flat = np.asarray(values, dtype=np.float64).ravel()

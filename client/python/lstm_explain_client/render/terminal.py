@@ -1,7 +1,7 @@
 """Draws the same pictures for the terminal, as rich renderables.
 
-Colours are for terminals that have them; the marks + and − (more of them the larger the value) are always there, so
-that output without colour (NO_COLOR, a file, a pipe) reads the same.
+Terminals with colours show colours. The marks + and − (more marks for larger values) are always present, so that output
+without colour (NO_COLOR, a file, a pipe) can be read too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lstm_explain_client.render.tables import percent
 
 
 def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | None = None, legend: bool = True) -> Text:
-    """A sentence, each word on the colour of its relevance and followed by marks; arguments as `render.words`."""
+    """Draw a sentence, each word on the colour of its relevance and followed by marks; arguments as `render.words`."""
     values = np.asarray(relevance, dtype=np.float64)
     if values.shape != (len(tokens),):
         raise ValueError(f"{len(tokens)} tokens and relevance of shape {values.shape}")
@@ -43,7 +43,7 @@ def warnings(messages: Iterable[str]) -> Text:
 
 
 def legend_line(scale: float) -> Text:
-    """The scale: colours and marks with their meaning."""
+    """Draw the scale: colours and marks with their meaning."""
     line = Text()
     for part, mark in ((-1.0, MINUS * 3), (-0.5, MINUS * 2), (-0.2, MINUS)):
         line.append(f" {mark} ", _on(part))
@@ -84,7 +84,7 @@ def matrix(
     most_features: int = 16,
     legend: bool = True,
 ) -> Table:
-    """Features by time, a character a column; longer series are summed to `width` columns. See `render.matrix`.
+    """Draw features by time, one character per column; sum longer series to `width` columns. See `render.matrix`.
 
     Without colour: ▲ and ▼ stand for at least half the scale, + and − for less, · for hardly anything.
     """

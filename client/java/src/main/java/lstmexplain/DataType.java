@@ -140,7 +140,7 @@ public enum DataType {
                 new IllegalArgumentException(
                     "elements of type "
                         + element.getSimpleName()
-                        + ", wanted float, double, int, long, boolean or String"));
+                        + "; expected float, double, int, long, boolean or String"));
   }
 
   void put(ByteBuffer to, Object data) {
@@ -165,7 +165,7 @@ public enum DataType {
   Object unpack(ByteBuffer from, int count) {
     if (from.remaining() != (long) count * width) {
       throw new IllegalArgumentException(
-          from.remaining() + " bytes came, wanted " + (long) count * width);
+          from.remaining() + " bytes instead of " + (long) count * width);
     }
     Object data = Array.newInstance(element, count);
     get(from, data);

@@ -233,7 +233,7 @@ public final class Tensor {
     if (length != shape[axis]) {
       throw new IllegalArgumentException(
           (length < 0 ? "a row is null" : "a row has " + length + " elements")
-              + ", wanted "
+              + "; expected "
               + shape[axis]
               + " as in the first");
     }
