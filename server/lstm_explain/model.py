@@ -238,7 +238,7 @@ class Model:
         explanations = []
         for target in targets:
             task = ExplainTask(self._runner, checked, output, head, target)
-            with np.errstate(all="ignore"), shapes_agree:
+            with np.errstate(all="ignore"), shapes_agree():
                 answer = explain_by_runs(task, method)
             explanations.append(self._explanation(answer, as_used(task, method), target, output))
         return explanations

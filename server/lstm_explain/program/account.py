@@ -25,9 +25,12 @@ class RelevanceAccount:
         self.initial_states: Array = np.zeros(batch)
 
     def keep(self, node: str, amounts: Array) -> None:
-        """What a node keeps of all that came to it, [batch]: an array that nobody else looks at."""
+        """Counts what a node keeps of all that came to it, [batch]: an array that nothing else refers to."""
         earlier = self.by_node.get(node)
-        self.by_node[node] = in_dtype(amounts, DOUBLE) if earlier is None else earlier + amounts
+        if earlier is not None:
+            self.by_node[node] = earlier + amounts
+        else:
+            self.by_node[node] = amounts if amounts.dtype is DOUBLE else in_dtype(amounts, DOUBLE)
 
     def absorb(self, node: str, amounts: Array, layout: BatchLayout | None) -> None:
         """A part of what a node keeps, in the shape in which it came."""
@@ -82,7 +85,7 @@ def add_per_sample(amounts: Array, layout: BatchLayout | None, total: Array) -> 
 def rows_of(shape: Sequence[int], layout: BatchLayout | None, batch: int) -> tuple[int, int, int]:
     """The shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
 
-    lane: where they lie; None: all samples share the array.
+    layout: where they lie; None: all samples share the array.
     """
     if layout is None:
         return 1, 1, math.prod(shape)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -29,6 +30,12 @@ from lstm_explain.program.terms import saved_values as saved_values_of
 from lstm_explain.target import Target, select
 
 Passes = dict[Plan, ForwardPass]
+DISAGREE = (
+    ValueError,
+    ArithmeticError,
+    IndexError,
+    MemoryError,
+)  # about shapes that the model declares, or values decide
 MOST_PROGRAMS = 128  # by methods, whose parameters callers choose freely
 MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
 
@@ -75,7 +82,7 @@ class Engine:
             return [self.explain_one(program, inputs, targets[0], output, passes)]
         done = _pass_of(program, inputs, None, passes)
         selections = [select(target, done.values[output], output) for target in targets]
-        with shapes_agree:
+        with shapes_agree():
             return explain_together(program, done, selections, [target.batch_axis for target in targets])
 
     def explain_one(
@@ -88,7 +95,7 @@ class Engine:
     ) -> Attribution:
         """As `explain`, of one target and without captures: by the program for shapes that have come before."""
         key = (program, target.batch_axis, *[array.shape for array in inputs.values()])
-        known = self.known.get(key)
+        known = self.known.specialised.get(key)
         done = program.forward(inputs, known) if passes is None else _pass_of(program, inputs, known, passes)
         selection = select(target, done.values[output], output)
         over: Callable[[BackwardPass], None] | None = None
@@ -96,10 +103,12 @@ class Engine:
             if self.known.wants(key):
                 may_take_long()
                 over = partial(self._specialise, key, program, done)
-        elif not known.holds(done):
+        elif known.shapes and not known.holds(done):
             known = None
-        with shapes_agree:
+        try:
             return explain_one(program, done, selection, target.batch_axis, known, over)
+        except DISAGREE as error:
+            raise _disagreement(error) from error
 
     def _specialise(self, key: Hashable, program: Program, done: ForwardPass, back: BackwardPass) -> None:
         self.known.add(key, program.specialised(done, back))
@@ -159,24 +168,21 @@ def _pass_of(
     return passes[program.plan]
 
 
-class _ShapesAgree:
-    """A context that raises ModelError where arrays inside turn out to have other shapes than the model lets expect,
-    InputError where they would take more memory than there is. contextlib's would cost several times as much.
+@contextmanager
+def shapes_agree() -> Iterator[None]:
+    """Raises ModelError where arrays inside turn out to have other shapes than the model lets expect, InputError where
+    they would take more memory than there is.
     """
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            return
-        if isinstance(error, (ValueError, ArithmeticError, IndexError)):  # of shapes that it declares, or values decide
-            raise ModelError(f"shapes in the model contradict each other: {error}") from error
-        if isinstance(error, MemoryError):
-            raise InputError(f"the relevance cannot be computed: {runtime_message(error)}") from error
+    try:
+        yield
+    except DISAGREE as error:
+        raise _disagreement(error) from error
 
 
-shapes_agree = _ShapesAgree()
+def _disagreement(error: Exception) -> Error:
+    if isinstance(error, MemoryError):
+        return InputError(f"the relevance cannot be computed: {runtime_message(error)}")
+    return ModelError(f"shapes in the model contradict each other: {error}")
 
 
 def saved_tensors_for(method: Method) -> SavedTensors:

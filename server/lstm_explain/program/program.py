@@ -61,6 +61,7 @@ class Program:
     ) -> None:
         self.plan, self.cells, self.method = plan, cells, method
         self.head, self.inputs, self.capture, self.steady = head, inputs, capture, steady
+        self.quantity = "output" if head is None else head.quantity  # what the explained value is of the output
         self.least = np.dtype(np.float64 if method.divides_by_gates else np.float32)
         self.lrp = method.rules or LRP()
         self.hands_out_densities = plan.gradient and not method.times_value
@@ -76,11 +77,6 @@ class Program:
             layers.get(backward_node.node.name) or self._backward_step(backward_node)
             for backward_node in reversed(plan.backward_nodes)
         ]
-
-    @property
-    def quantity(self) -> str:
-        """What the explained value is of the output: see `Head`."""
-        return "output" if self.head is None else self.head.quantity
 
     # --- forward ------------------------------------------------------------------------------------------------
 
@@ -116,10 +112,6 @@ class Program:
 
     # --- back ---------------------------------------------------------------------------------------------------
 
-    def arithmetic(self, value: Array) -> np.dtype[np.floating]:
-        """Of the way back from this value."""
-        return value.dtype if value.dtype == self.least else np.promote_types(value.dtype, self.least)
-
     def backward(self, back: BackwardPass, known: Specialised | None = None) -> None:
         """Walks back from what has been sent to the targets. known: the program for the shapes of this pass.
 
@@ -150,6 +142,8 @@ class Program:
         density = message.density
         if density is not None and not self.hands_out_densities:
             density = density * back.done.values[value]
+        if density is None and message.amount is None:
+            return message.relevance
         return plus(plus(message.relevance, density), message.amount)
 
     def _backward_step(self, backward_node: BackwardNode) -> BackwardStep:
@@ -228,30 +222,27 @@ class KnownShapes:
     """Specialised programs by program and shapes. They are made when a request of their shapes comes a second time."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, Specialised | None] = {}
+        self.specialised: dict[Hashable, Specialised | None] = {}
         self._seen: set[Hashable] = set()
         self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> Specialised | None:
-        return self._known.get(key)
 
     def wants(self, key: Hashable) -> bool:
         """Whether `key` has come before, and nothing has been specialised for it."""
         with self._lock:
-            if key in self._known:
+            if key in self.specialised:
                 return False
             if len(self._seen) >= MOST_SHAPES:
-                self._known.clear()
+                self.specialised.clear()
                 self._seen.clear()
             before = key in self._seen
             self._seen.add(key)
             return before
 
     def add(self, key: Hashable, specialised: Specialised | None) -> None:
-        self._known[key] = specialised
+        self.specialised[key] = specialised
 
     def count(self) -> int:
-        return sum(specialised is not None for specialised in self._known.values())
+        return sum(specialised is not None for specialised in self.specialised.values())
 
 
 def _check_amount(done: ForwardPass) -> None:

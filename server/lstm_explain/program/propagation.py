@@ -17,7 +17,7 @@ from lstm_explain.operators.formulas import in_dtype
 from lstm_explain.program.account import RelevanceAccount, add_per_sample, largest_per_sample, per_sample
 from lstm_explain.program.attribution import Attribution, joined
 from lstm_explain.program.inner_relevance import inner_relevance, inner_view
-from lstm_explain.program.passes import BackwardPass, ForwardPass
+from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.program import Program, Specialised
 from lstm_explain.program.terms import scale
 from lstm_explain.target import Selection, weights_of_sample
@@ -102,15 +102,13 @@ def _begun(program: Program, done: ForwardPass, selection: Selection, batch_axis
     assert head is not None
     value = values[head.value]
     layout = None if batch == 1 or batch_axis is None else BatchLayout(batch_axis % weights.ndim)
-    weights = in_dtype(weights, program.arithmetic(value))
+    weights = in_dtype(weights, np.promote_types(value.dtype, program.least))
     if head.views:
         weights, layout = head.through(program.plan.graph, values, weights, layout, batch)
     back = BackwardPass(program.plan, done, batch, weights.dtype)
     back.weights, back.layout, seed = weights, layout, weights * value
-    if program.plan.gradient:
-        back.send(head.value, layout, None, weights)
-    else:
-        back.send(head.value, layout, seed)
+    gradient = program.plan.gradient
+    back.messages[head.value] = Message(layout=layout, density=weights) if gradient else Message(seed, layout=layout)
     back.explained = per_sample(seed, layout, batch)
     return back
 
@@ -162,11 +160,11 @@ def _ledger(account: RelevanceAccount, explained: Array, total: Array) -> Ledger
 
 
 def _ledger_of_one(account: RelevanceAccount, explained: Array, total: float) -> Ledger:
-    states = account.initial_states.item()
-    absorbed = sum([kept.item() for kept in account.by_node.values()], 0.0)
-    left = explained.item() - total - states - absorbed
-    arrays = np.array((total,)), np.array((states,)), np.array((absorbed,)), np.array((left,))
-    return Ledger(*arrays, account.by_node)
+    states, absorbed = account.initial_states.item(), 0.0
+    for kept in account.by_node.values():
+        absorbed += kept.item()
+    amounts = np.array((total, states, absorbed, explained.item() - total - states - absorbed))
+    return Ledger(amounts[:1], amounts[1:2], amounts[2:3], amounts[3:], account.by_node)
 
 
 def _captured(program: Program, back: BackwardPass, name: str) -> tuple[Array, BatchLayout | None]:
