@@ -58,6 +58,8 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
         samples, width = output.shape
         if at is None and samples == 1:
             at = int(output.argmax())
+        elif type(at) is tuple and len(at) == 1:
+            (at,) = at
         if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
             weights = np.zeros(output.shape, output.dtype)
             weights[:, at] = 1
