@@ -63,9 +63,9 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
         if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
             weights = np.zeros(output.shape, output.dtype)
             weights[:, at] = 1
-            index = np.empty((samples, 1), np.int64)
-            index.fill(at % width)
-            return Selection(weights, samples, index, None)
+            positions = np.empty((samples, 1), np.int64)
+            positions.fill(at % width)
+            return Selection(weights, samples, positions, None)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: no axis {axis} for the batch", field="target.batch_axis"

@@ -250,7 +250,7 @@ def _running_sum(node: Node, graph: Graph) -> Function | None:
     if not node.attribute("reverse", 0):
         return lambda x: x.cumsum(axis, x.dtype)
     turned = slice(None, None, -1)  # np.flip's result at a fifth of its time
-    at = (*[slice(None)] * axis, turned) if axis >= 0 else (..., turned, *[slice(None)] * (-1 - axis))
+    at: Any = (*[slice(None)] * axis, turned) if axis >= 0 else (..., turned, *[slice(None)] * (-1 - axis))
     return lambda x: x[at].cumsum(axis, x.dtype)[at]
 
 

@@ -44,7 +44,7 @@ def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
 
 def shaped(steps: Sequence[Step], values: Mapping[str, Array], wanted: Sequence[str]) -> list[Step]:
     """The steps for inputs of these shapes: views in a row that leave elements in their order are one reshape, and are
-    left out where nobody wants what they make."""
+    left out where nothing reads their outputs."""
     made, short = dict(values), list[Step]()
     behind: dict[str, str] = {}  # by view that is left out so far, what it looks at
 

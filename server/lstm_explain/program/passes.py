@@ -1,4 +1,4 @@
-"""What a program works on: one pass forward, and one pass back through it."""
+"""What a program works on: a forward pass, and a backward pass through it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lstm_explain.program.reachability import BackwardNode
 
 @dataclass
 class ForwardPass:
-    """Every kept value by name, and by node name what recurrent and control-flow nodes keep for the way back."""
+    """values: every saved value by name. tapes: by node name, what recurrent and control-flow nodes save."""
 
     values: dict[str, Array]
     tapes: dict[str, Any] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Iterations:
 
 
 def bytes_of(held: object) -> int:
-    """Bytes of all arrays in a forward pass, those on the tapes of recurrent nodes and bodies too."""
+    """Bytes of all arrays in a forward pass, those on the tapes of recurrent nodes and of bodies included."""
     if isinstance(held, np.ndarray):
         return held.nbytes
     if isinstance(held, Mapping):

@@ -1,4 +1,4 @@
-"""A plan and a method as one list of steps, and the same steps specialised for shapes that have come before.
+"""A plan and a method as one list of steps, and the same steps specialised for shapes that came before.
 
 The way back starts at the explained value. Sums and linear maps hand on densities: G = R / stab(z) at a sum z, from
 there the plain vector-Jacobian product, and only where a value is no sum itself does it become relevance again. So a
@@ -135,7 +135,7 @@ class Program:
                 step(back)
 
     def arrived(self, back: BackwardPass, value: str) -> Array | None:
-        """All that has arrived at a value, as the method reports it; None: nothing has."""
+        """Everything that has arrived at a value, as the method reports it; None where nothing has."""
         message = back.messages.get(value)
         if message is None:
             return None
@@ -185,7 +185,7 @@ class Program:
         )
 
     def _open_shapes(self, done: ForwardPass) -> list[tuple[str, tuple[int, ...]]]:
-        """Shapes of what the way back looks at, where the model leaves them open."""
+        """The shapes of the values that the way back reads, where the model leaves them open."""
         graph, values, backward_nodes = self.plan.graph, done.values, self.plan.backward_nodes
         names = dict.fromkeys(
             name
@@ -202,7 +202,7 @@ class Program:
 class Specialised:
     """A program for inputs of one shape.
 
-    shapes: of inner values, which the way back takes for granted. terms: of explained values, see `plan.terms.scale`.
+    shapes: of inner values, which the way back relies on. terms: of explained values, see `terms.scale`.
     """
 
     forward: Sequence[ForwardStep]
@@ -219,7 +219,7 @@ class Specialised:
 
 
 class KnownShapes:
-    """Specialised programs by program and shapes. They are made when a request of their shapes comes a second time."""
+    """Specialised programs, by program and shapes. They are made when a request of their shapes comes a second time."""
 
     def __init__(self) -> None:
         self.specialised: dict[Hashable, Specialised | None] = {}

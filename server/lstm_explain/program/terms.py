@@ -21,7 +21,7 @@ THROUGH = (Kind.SUM, Kind.ROUTING, Kind.SCALE)  # what a sum's terms are looked 
 
 @dataclass(frozen=True)
 class Term:
-    """Numbers whose magnitudes are added: factor * value. value: its name, or a constant. lane: of both."""
+    """Numbers whose magnitudes are added: factor * value. value: its name, or a constant. layout: of both."""
 
     factor: Array
     value: str | Array

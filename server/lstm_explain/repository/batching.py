@@ -1,7 +1,7 @@
-"""Several requests as one batch: which may be one, how they become one, and the answer taken apart again.
+"""Several requests as one batch: which ones may be merged, how they are merged, and how the answer is split.
 
-What one caller is told must not depend on who else calls. So the first batch of a kind is computed both ways, and only
-kinds whose batches give what each request alone gives (see SAME) are batched from then on.
+The answer to one caller must not depend on who else calls. So the first batch of a manner is computed both ways, and
+only manners whose batches give what each request alone gives (see SAME) are batched from then on.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lstm_explain.target import Target, of_samples
 Array = npt.NDArray[Any]
 log = logging.getLogger(__name__)
 
-# Share of the largest number by which a batch may differ from each request alone. Sums in another order differ by more
-# in float32, and LRP may magnify that a thousandfold: so it says whether the order depends on the batch, not how much
-# some inputs happen to suffer. In float64 as much is left of rounding.
+# Share of the largest number by which a batch may differ from each request alone. In float32, sums in another order
+# differ by more, and LRP may magnify that a thousandfold: the limit detects whether the order depends on the batch, not
+# how sensitive some inputs are. In float64 it allows for rounding.
 SAME = 1e-9
-PATIENCE = 8  # batches that may come to nothing before it is asked whether more did than not
+PATIENCE = 8  # batches that may fail before their number is compared with those that did not
 MOST_KINDS = 256  # callers choose methods' parameters freely
 
 
@@ -63,7 +63,7 @@ class Record:
 
 @dataclass(eq=False)
 class RequestBatching:
-    """How requests to one version of a model go together. padding: by input, what may stand behind a sequence's end."""
+    """How requests to one version of a model are batched. padding: by input, the value after a sequence's end."""
 
     model: Model
     padding: Mapping[str, float]
@@ -96,7 +96,7 @@ class RequestBatching:
             return self._known.setdefault((key.manner, self._ragged(requests)), Record())
 
     def count(self, record: Record, *, won: bool) -> None:
-        """What became of a batch. Where more is lost than won, it is the last one."""
+        """Counts a batch. Where more fail than succeed, it is the last one of its manner."""
         with self._lock:
             record.won, record.lost = record.won + won, record.lost + (not won)
             record.refused = record.lost > max(PATIENCE, record.won)
@@ -126,7 +126,7 @@ class RequestBatching:
     def learn(
         self, record: Record, requests: Sequence[ModelRequest], alone: Sequence[Explanation], whole: Explanation
     ) -> None:
-        """From one batch computed both ways."""
+        """Decides about a manner, from one batch computed both ways."""
         layout = self._layout(requests, alone, whole)
         problem = "outputs do not show where their samples lie" if layout is None else ""
         if layout is not None:
@@ -140,7 +140,7 @@ class RequestBatching:
         return len({self._length(r.inputs) for r in requests}) > 1
 
     def _shapes(self, inputs: Mapping[str, Array], padded: bool) -> Hashable | None:
-        """Of a sample of each input; of lengths that may differ only how long they are, within a factor of two."""
+        """The shape of one sample of each input; lengths that may differ count up to the next power of two."""
         shapes, counts = [], set()
         for name, array in inputs.items():
             axes, extents = self.model.axes[name], self.model.inputs[name].shape
@@ -186,7 +186,7 @@ class RequestBatching:
     def _layout(
         self, requests: Sequence[ModelRequest], alone: Sequence[Explanation], whole: Explanation
     ) -> BatchedOutputs | None:
-        """Where samples and time lie in the outputs, from the shapes that came; None where that is not to be told."""
+        """Where samples and time lie in the outputs, by their shapes; None where these do not show it."""
         counts, lengths = [self.samples(r.inputs) for r in requests], [self._length(r.inputs) for r in requests]
         samples: dict[str, int | None] = {}
         time: dict[str, int | None] = {}
@@ -214,7 +214,7 @@ class RequestBatching:
 
 
 def _width(index: Any) -> int:
-    """How many numbers make one position; 0: the largest entry is meant."""
+    """How many numbers make one position; 0 where the target is the largest entry."""
     if index is None:
         return 0
     shape = np.shape(index)
@@ -224,7 +224,7 @@ def _width(index: Any) -> int:
 
 
 def _rows(indices: Sequence[Any], counts: Sequence[int]) -> Array | None:
-    """One position a sample, [samples, numbers]. Raises TargetError."""
+    """One position per sample, [samples, numbers]. Raises TargetError."""
     if indices[0] is None:
         return None
     width = _width(indices[0])
@@ -253,7 +253,7 @@ def _cut(array: Array, places: Mapping[int | None, slice]) -> Array:
 
 
 def _difference(part: Explanation, alone: Explanation) -> float:
-    """The largest, as a share of the largest number of its array; infinite where they differ in more than that."""
+    """The largest difference, as a share of the largest number of its array; infinite where names or findings do."""
     mine, theirs = _arrays(part), _arrays(alone)
     if mine.keys() != theirs.keys() or _flaws(part) != _flaws(alone):
         return math.inf
@@ -261,12 +261,12 @@ def _difference(part: Explanation, alone: Explanation) -> float:
 
 
 def _flaws(e: Explanation) -> list[object]:
-    """Which checks which samples do not pass; by how much is rounded otherwise in a batch."""
+    """Which samples fail which checks, but not by how much: that is rounded differently in a batch."""
     return [*[(finding.check, finding.samples) for finding in e.findings], *e.notes]
 
 
 def _arrays(e: Explanation) -> dict[str, Array]:
-    """The ledger's rest is rounding, and compared by what it is the rest of."""
+    """Every array to compare. Entries of the ledger are compared relative to the explained value."""
     positions = {"index": e.target.index, "contrast": e.target.contrast}
     return {
         **{f"relevance {n}": a for n, a in e.relevance.items()},

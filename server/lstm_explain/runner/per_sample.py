@@ -1,4 +1,4 @@
-"""Some samples of a batch explained as if no others were there, and the answers put together again."""
+"""Some samples of a batch explained as if there were no others, and the answers joined."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SampleGroup:
 
 
 def one_by_one(task: ExplainTask, method: Method, explain: Explain) -> Attribution:
-    """Every sample by itself, cut out of its batch; where that cannot be, weighed alone in the whole batch.
+    """Explains every sample by itself: taken from its batch, or where that is not possible, weighed alone in all of it.
 
     Raises MethodError where the latter would run the model on more samples than whoever watches allows.
     """

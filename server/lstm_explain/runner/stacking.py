@@ -39,7 +39,7 @@ def copies_for(bytes_a_copy: int) -> int:
 
 
 def give_back(tried: int) -> None:
-    """After a trial that took so many bytes, in arrays of other sizes than what follows will need."""
+    """Releases memory after a trial that took so many bytes, in arrays of other sizes than those that follow."""
     if tried > ENOUGH_BYTES:
         buffer_pool.give_back()
         shrink_arena()

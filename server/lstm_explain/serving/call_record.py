@@ -1,4 +1,4 @@
-"""One call from its start to its end: its request id, its status, what is counted and logged of it, its span."""
+"""One call from start to end: its request id, status, metrics, log line and span."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
 DETAILS = "grpc-status-details-bin"
-# Milliseconds after which gRPC's own retries come back, beside RetryInfo for those who read the details.
+# Milliseconds after which gRPC's own retries come back; clients that read the details find RetryInfo there.
 PUSHBACK = "grpc-retry-pushback-ms"
 _SENSIBLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -34,9 +34,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallRecord:
-    """Enter it, do the work inside, tell `fail` what went wrong, and `abort` outside if anything did.
+    """Enter it, do the work inside, pass an error to `fail`, and then call `abort` outside.
 
-    Or raise what `left` says, if the caller has gone.
+    If the caller has gone, raise what `left` returns instead.
 
     caller: who calls, as the token's file names it, or empty. What DISCARDED counts is not logged or traced either.
     """
@@ -45,7 +45,7 @@ class CallRecord:
         self._rpc = rpc
         self._context = context
         self._metrics = metrics
-        self._told = metrics is not DISCARDED
+        self._reported = metrics is not DISCARDED
         self._caller = caller
         self._metadata = context.invocation_metadata() or ()
         self.request_id = _request_id(self._metadata)
@@ -56,7 +56,7 @@ class CallRecord:
         self._start = time.perf_counter()
         self._metrics.at_work.inc()
         self._context.set_trailing_metadata(((REQUEST_ID, self.request_id),))
-        self._span = tracing.start(self._rpc, self._metadata) if self._told else tracing.NOTHING
+        self._span = tracing.start(self._rpc, self._metadata) if self._reported else tracing.NOTHING
         self._span.note("request_id", self.request_id)
         return self
 
@@ -68,31 +68,31 @@ class CallRecord:
         self._metrics.seconds[(self._rpc,)].observe(seconds)
         self._span.end(code)
         level = logging.DEBUG if self._status is None else logging.INFO
-        if self._told and log.isEnabledFor(level):
+        if self._reported and log.isEnabledFor(level):
             log.log(level, "%s %s %s", self._rpc, code, self.request_id, extra=self._extra(code, seconds))
 
     def fail(self, error: Exception, request: object) -> None:
-        """Decides what the caller is told, and lets go of what the error's traceback holds."""
+        """Chooses the status that the caller receives, and releases what the error's traceback holds."""
         if isinstance(error, Error):
             field = locate(error.field, request) if isinstance(request, Message) else error.field
             self._status = status_of(error, field)
             self._pushback = error.retry_after if isinstance(error, Overloaded) else None
         else:
-            if self._told:
+            if self._reported:
                 extra = self._extra("INTERNAL", 0.0)
                 log.exception("%s failed, request id %s", self._rpc, self.request_id, extra=extra)
             self._status = internal(self.request_id)
         drop_tracebacks(error)
 
     def left(self, call: PendingCall) -> asyncio.CancelledError:
-        """What to raise, so that gRPC lets go of a call for which nobody waits."""
+        """What to raise, so that gRPC releases a call that nobody waits for."""
         call.leave()
         late = call.end is not None and time.monotonic() >= call.end
         self._status = status_of(TooLate("the deadline passed") if late else Dropped("the caller went away"))
         return asyncio.CancelledError()
 
     async def abort(self) -> None:
-        """Ends the call with the status that `fail` chose; raises, as grpc wants it."""
+        """Ends the call with the status that `fail` chose; raises, as grpc requires."""
         assert self._status is not None
         trailers: list[tuple[str, str | bytes]] = [(REQUEST_ID, self.request_id)]
         trailers.append((DETAILS, self._status.SerializeToString()))
@@ -116,7 +116,7 @@ class CallRecord:
 
 
 def _request_id(metadata: Metadata) -> str:
-    """The caller's, if it sent one that is fit for a log, or a new one."""
+    """The caller's id if it sent one that is fit for a log; otherwise a new one."""
     for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str) and _SENSIBLE_ID.fullmatch(value):
             return value

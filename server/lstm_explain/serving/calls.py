@@ -1,4 +1,4 @@
-"""What every call goes through, of whichever service: who may call, errors as statuses, what is counted and logged."""
+"""What calls of every service go through: access control, errors as statuses, metrics and logs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Malformed:
-    """Stands for bytes that are no message, or none that is read; see `tolerant` of Calls."""
+    """Stands for bytes that are not a message, or one that is not read; see `tolerant` of Calls."""
 
     problem: str
 
@@ -50,10 +50,10 @@ class Calls(grpc.aio.ServerInterceptor):
     """Wraps the handlers of every service.
 
     A servicer's coroutines run in asyncio's loop, where they must not hold up the others; its plain functions run in
-    threads beside it. Both get a gate.Call in the place of gRPC's context.
+    background threads. Both get a PendingCall in place of gRPC's context.
 
-    tolerant: streaming methods, by full name, that see a Malformed in the place of a request that is no message; of the
-    others such a request ends the call.
+    tolerant: streaming methods, by full name, that receive a Malformed in place of a request that is not a message;
+    such a request ends a call of any other method.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Calls(grpc.aio.ServerInterceptor):
     ) -> None:
         self._metrics = metrics
         self._access = access
-        self._beside = background
+        self._background = background
         self._tolerant = tolerant
         self._wrapped: dict[tuple[str, str], tuple[Any, Any]] = {}  # by method and caller; as many as tokens, at most
 
@@ -144,13 +144,13 @@ class Calls(grpc.aio.ServerInterceptor):
 
     def _in_thread(self, behaviour: Callable[[Any, PendingCall], Any]) -> Callable[[Any, PendingCall], Awaitable[Any]]:
         async def background(request: Any, call: PendingCall) -> Any:
-            return await self._beside.do(partial(behaviour, request, call), call)
+            return await self._background.do(partial(behaviour, request, call), call)
 
         return background
 
 
 def _tolerating(handler: Any) -> Any:
-    """The handler, which sees a Malformed in the place of bytes that are no message."""
+    """The handler, which receives a Malformed in place of bytes that are not a message."""
     return handler._replace(request_deserializer=_lenient(handler.request_deserializer))
 
 

@@ -101,7 +101,7 @@ class _Known:
 
 
 def _size(done: ForwardPass, given: Mapping[str, Array]) -> int:
-    """Bytes that a body's pass keeps, beside what it was given."""
+    """Bytes that a body's pass saves, without its inputs."""
     inner = sum(tape.size for tape in done.tapes.values() if isinstance(tape, Iterations))
     return (
         BYTES_AN_ITERATION

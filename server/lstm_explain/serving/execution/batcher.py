@@ -78,22 +78,22 @@ class Job:
         return f"the work{named} on model {self.served.name} version {self.served.version}"
 
     def begin(self) -> None:
-        """There is a slot for it, or nobody waits for it any more: then `error` says so."""
+        """Begins the work if somebody still waits for it; otherwise sets `error`."""
         self.deadline.begin()
         self.began, self.error = time.time_ns(), self.deadline.over(WAITING)
 
     def follow(self) -> None:
-        """Another thread will do it. To be called before that one can."""
+        """Leaves the work to another thread. Call it before that thread can begin."""
         self._done = threading.Lock()
         self._done.acquire()
 
     def finish(self) -> None:
-        """Wakes the thread that waits for it. For the one that does the work to call, as often as it likes."""
+        """Wakes the thread that waits for the job. The thread that does the work calls it, once or more often."""
         if self._done is not None and self._done.locked():
             self._done.release()
 
     def wait(self) -> None:
-        """Of a job that follows."""
+        """Waits until another thread has answered a job that follows. Raises TooLate."""
         assert self._done is not None
         left = self.deadline.left()
         if not self._done.acquire(timeout=-1 if left is None else left):
@@ -118,7 +118,7 @@ class Group:
             self.full.set()
 
     def takes(self, load: RequestLoad) -> bool:
-        """Each sample may cost as much as the costliest: shorter sequences take the memory of the longest."""
+        """Whether there is room. Each sample counts as the costliest: short sequences take memory like the longest."""
         samples = self.samples + load.samples
         costs = zip(self._costliest(load), self.capacity.costs, strict=True)
         return samples <= self.capacity.samples and all(samples * cost <= most for cost, most in costs)
@@ -127,13 +127,13 @@ class Group:
         return tuple(map(max, self.costs or load.costs, load.costs))
 
     def left(self) -> float | None:
-        """Seconds for which somebody waits."""
+        """Seconds until the last caller stops waiting; None if one waits without a deadline."""
         each = [job.deadline.left() for job in self.jobs]
         return None if None in each else max((s for s in each if s is not None), default=0.0)
 
 
 def check_callers_wait(jobs: Iterable[Job]) -> None:
-    """The checkpoint of a batch: it goes on as long as one caller waits for it. Raises Cancelled."""
+    """The checkpoint of a batch, which goes on while at least one caller waits for it. Raises Cancelled."""
     over: Error | None = None
     for job in jobs:
         over = job.deadline.over(AT_WORK)
@@ -213,7 +213,7 @@ class Batcher:
                 job.finish()
 
     def _close(self, group: Group, key: Hashable) -> list[Job]:
-        """Nobody joins any more."""
+        """Closes the group to further jobs, and returns those in it."""
         with self._lock:
             if self._open.get(key) is group:
                 del self._open[key]

@@ -35,7 +35,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             self._tell()
 
     def end(self) -> None:
-        """From now on nothing is served, whatever `set` says. Who watches is told."""
+        """Reports NOT_SERVING from now on, whatever `set` says, and notifies watchers."""
         self._ended = True
         self._statuses = dict.fromkeys(self._statuses, NOT_SERVING)
         self._tell()
@@ -54,12 +54,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:  # noqa: N802
         await _check_message(request, context)
-        told: int | None = None
+        sent: int | None = None
         while True:
             status, changed = self._statuses.get(request.service, UNKNOWN), self._changed
-            if status != told:
+            if status != sent:
                 await context.write(pb.HealthCheckResponse(status=status))
-                told = status
+                sent = status
             if self._closed:
                 return
             await changed.wait()

@@ -27,7 +27,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self._repository = repository
         self._imports = imports
         self._patience = deadline
-        self._beside = background
+        self._background = background
 
     def ListModels(self, request: pb.ListModelsRequest, call: PendingCall) -> pb.ListModelsResponse:  # noqa: N802
         return pb.ListModelsResponse(
@@ -42,7 +42,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self, requests: AsyncIterator[pb.ImportModelRequest], call: PendingCall
     ) -> pb.ImportModelResponse:
         imports, coming = self._allowed(), _in_time(requests, asyncio.get_running_loop(), self._patience)
-        added = await self._beside.do(
+        added = await self._background.do(
             lambda: imports.add(to_upload(coming), to_parts(coming), CallDeadline(call)), call
         )
         return pb.ImportModelResponse(model=to_detail(added))
@@ -60,7 +60,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 def _in_time(
     requests: AsyncIterator[pb.ImportModelRequest], loop: asyncio.AbstractEventLoop, seconds: float
 ) -> Iterator[pb.ImportModelRequest]:
-    """The requests, for a thread beside the loop. Raises Dropped when one is not there after so many seconds."""
+    """The requests, for a background thread. Raises Dropped when one does not arrive within so many seconds."""
 
     async def following() -> pb.ImportModelRequest | None:
         return await anext(requests, None)

@@ -1,0 +1,35 @@
+"""The layers between a request and its kernels stay few."""
+
+from __future__ import annotations
+
+import pytest
+
+import lstm_explain as lx
+from bench import frames
+
+MOST = {"first": {frames.FORWARD: 8, frames.BACK: 10}, "repeated": {frames.FORWARD: 7, frames.BACK: 9}}
+MOST_OF_SERVICE = {"first": {frames.FORWARD: 15, frames.BACK: 17}, "repeated": {frames.FORWARD: 11, frames.BACK: 13}}
+
+
+def counts(found: dict[str, frames.Stacks]) -> dict[str, dict[str, int]]:
+    return {
+        request: {direction: len(stack) for direction, stack in stacks.items()} for request, stacks in found.items()
+    }
+
+
+def check(found: dict[str, frames.Stacks], most: dict[str, dict[str, int]]) -> None:
+    for request, by_direction in counts(found).items():
+        assert by_direction.keys() == most[request].keys()
+        for direction, count in by_direction.items():
+            stack = found[request][direction]
+            assert stack[-1].startswith("cells."), stack  # counted to the kernel
+            assert count <= most[request][direction], stack
+
+
+@pytest.mark.parametrize("method", frames.METHODS.values(), ids=frames.METHODS)
+def test_between_explain_and_the_kernels(method: lx.Method) -> None:
+    check(frames.frames_of_explain(method), MOST)
+
+
+def test_between_the_servicer_and_the_kernels() -> None:
+    check(frames.frames_of_service(frames.ROOT / "models"), MOST_OF_SERVICE)
