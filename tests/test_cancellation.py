@@ -59,9 +59,9 @@ def test_parts_add_up_to_less_than_the_whole(model: lx.Model, method: lx.Method)
     with cancel_scope(CancelScope(lambda: None)) as watch:
         seconds = timeit.timeit(lambda: model.explain({"x": X}, method), number=1)
     walks_back = isinstance(method, (lx.LRP, lx.Gradient, lx.IntegratedGradients, lx.SmoothGrad))
-    assert set(watch.parts) == ({"forward", "backward"} if walks_back else {"forward"})
-    assert 0 < sum(part.seconds for part in watch.parts.values()) <= seconds
-    assert all(part.times > 0 and part.start <= part.end for part in watch.parts.values())
+    assert set(watch.timings) == ({"forward", "backward"} if walks_back else {"forward"})
+    assert 0 < sum(part.seconds for part in watch.timings.values()) <= seconds
+    assert all(part.times > 0 and part.start <= part.end for part in watch.timings.values())
 
 
 def test_other_threads_are_not_watched(model: lx.Model) -> None:

@@ -12,7 +12,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.repository.batching import RequestBatching
 from lstm_explain.repository.request import ModelRequest
-from lstm_explain.verdict import FLOOR, MOST_ABSORBED, MOST_ENTRY
+from lstm_explain.verdict import FLOOR, MAX_ABSORBED, MAX_ENTRY
 from tests import zoo
 from tests.builders import GraphBuilder
 
@@ -68,7 +68,7 @@ def test_so_it_is_where_the_ledger_closes() -> None:
 def test_an_entry_of_ten_times_the_value_is_the_limit_behind_a_second_layer(method: lx.Method) -> None:
     """The last layer has one term, the value itself, so there is no other scale."""
     model = linear(np.array([1.0, 1.0]), layers=2)
-    for share, warned in ((0.98 * MOST_ENTRY, False), (1.02 * MOST_ENTRY, True)):
+    for share, warned in ((0.98 * MAX_ENTRY, False), (1.02 * MAX_ENTRY, True)):
         e = model.explain({"x": np.array([[share, 1 - share]])}, method)
         np.testing.assert_allclose(e.explained, 1, rtol=1e-9)
         np.testing.assert_allclose(e.relevance["x"], [[share, 1 - share]], rtol=1e-6)
@@ -97,18 +97,18 @@ def test_nor_does_a_logit_near_zero_beside_a_large_one() -> None:
     e = model.explain({"x": np.ones((1, 2))}, lx.LRP(epsilon=1e-12), lx.Target(index=0))
     np.testing.assert_allclose([*e.explained, e.outputs["y"][0, 1]], [0.001, 6.0], rtol=1e-6)
     np.testing.assert_allclose(e.relevance["x"], [[3.0, -2.999]], rtol=1e-6)
-    assert FLOOR * 6.0 * MOST_ENTRY > 3.0
+    assert FLOOR * 6.0 * MAX_ENTRY > 3.0
     assert not e.warnings
 
 
 def test_what_lrp_absorbs() -> None:
     """x - bias behind a second layer: the bias keeps its size over the value's."""
-    for bias, warned in ((0.98 * MOST_ABSORBED, False), (1.02 * MOST_ABSORBED, True)):
+    for bias, warned in ((0.98 * MAX_ABSORBED, False), (1.02 * MAX_ABSORBED, True)):
         model = linear(np.array([0.25, 0.25, 0.25, 0.25]), -bias, layers=2)
         e = model.explain({"x": np.full((1, 4), 1 + bias)}, lx.LRP(epsilon=1e-12))
         np.testing.assert_allclose(e.ledger.absorbed, -bias, rtol=1e-6)
         assert prefixes(e.warnings) == (["relevance is absorbed"] if warned else [])
-    assert "keep 1.0e+01" in e.warnings[0]
+    assert "absorb 1.0e+01" in e.warnings[0]
     assert not model.explain({"x": np.full((1, 4), 1 + bias)}, lx.GradientTimesInput()).warnings
 
 
@@ -168,7 +168,7 @@ def test_no_warning_where_every_entry_is_within_the_limits(name: str) -> None:
         e = model.explain(case.inputs, lx.LRP(rule), target)  # type: ignore[arg-type]
         entry = max(float(np.abs(a).max()) for a in e.relevance.values())
         value = np.abs(e.explained).min()
-        if entry <= MOST_ENTRY * value:
+        if entry <= MAX_ENTRY * value:
             assert "relevance diverges" not in prefixes(e.warnings)
         if len(e.explained) == 1 and entry > 1e4 * value:
             assert "relevance diverges" in prefixes(e.warnings)

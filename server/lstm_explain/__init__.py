@@ -1,7 +1,7 @@
-"""Explains the predictions of recurrent ONNX models: `load` a model, `explain` its inputs.
+"""Explains the predictions of recurrent ONNX models: `load` a model, then `explain` its inputs.
 
-Names are imported when first used: the command line answers without waiting for the engine, and can say what is missing
-where it is not installed.
+Names are imported on first use, so that the command line starts without loading the engine and can report what is
+missing where it is not installed.
 """
 
 import os
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from lstm_explain.runner.baselines import mean_baseline
     from lstm_explain.target import Target
 
-# Released builds of ONNX Runtime (from 1.29) report to their makers what models they load, unless told not to before
-# they are imported. Whoever sets the variable decides otherwise.
+# Released builds of ONNX Runtime (from 1.29 on) report to their makers which models they load, unless this variable is
+# set before they are imported. A value that the user sets takes precedence.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
@@ -73,8 +73,8 @@ __all__ = [
     "method_from_name",
 ]
 
-# Of all names but those of the methods, which the registry has.
-_HOMES = {
+# The modules of all names except those of the methods, which the registry knows.
+_MODULES = {
     "errors": ["Error", "InputError", "MethodError", "ModelError", "TargetError", "UnsupportedOperator"],
     "ledger": ["Ledger"],
     "program.axes": ["Axes"],
@@ -91,7 +91,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.evaluate")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = next((module for module, names in _HOMES.items() if name in names), "methods")
+    module = next((module for module, names in _MODULES.items() if name in names), "methods")
     globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
     return value
 

@@ -1,8 +1,8 @@
-"""Cancels an explanation between its steps, bounds what it may take, and measures where its time goes.
+"""Cancels an explanation between its steps, limits its resources, and measures where its time goes.
 
 The engine calls `checkpoint()` before every piece of work and `may_take_long()` before work that may take long, and
-puts its parts in `FORWARD` and `BACKWARD`. The server runs it in a `cancel_scope`; without one, these calls cost next
-to nothing. Code inside ONNX Runtime has no checkpoints: the watchdog ends it (serving/scheduling/watchdog.py).
+runs its phases within `FORWARD` and `BACKWARD`. The server runs it in a `cancel_scope`; without one, these calls cost
+next to nothing. Code inside ONNX Runtime has no checkpoints: the watchdog ends it (serving/scheduling/watchdog.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-class Cancelled(BaseException):  # as asyncio.CancelledError: no `except Exception` on its way may swallow it
-    """The watcher wants no more of this explanation. `cause` is why."""
+class Cancelled(BaseException):  # Like asyncio.CancelledError: no `except Exception` may catch it.
+    """The explanation is cancelled. `cause` is the reason."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -23,12 +23,12 @@ class Cancelled(BaseException):  # as asyncio.CancelledError: no `except Excepti
 
 
 class Deferred(BaseException):
-    """The watcher allows only what is over in next to no time, and the work turned out to be more than that."""
+    """The scope allows only work that takes next to no time, and the work turned out to take longer."""
 
 
 @dataclass
 class Timing:
-    """One kind of work within an explanation: how often, seconds in all, first start and last end (time.time_ns)."""
+    """One phase of an explanation: how often it ran, total seconds, first start and last end (time.time_ns)."""
 
     times: int = 0
     seconds: float = 0.0
@@ -38,78 +38,86 @@ class Timing:
 
 @dataclass
 class CancelScope:
-    """check: called between the steps, and by the watchdog; raises Cancelled to end the work. parts: by name, what has
-    been done. about: what is at work, for the log. brief: nothing may be begun that may take long. most_bytes: what the
-    iterations of a loop, or a pass whose size nobody could tell before, may take; None: as much as ONNX Runtime may
-    hold. most_samples: on which a method may run the model, for what shows only while it does; None: any number.
-    options: of what runs in ONNX Runtime. compiling: it is, and cannot be stopped; then `compiled` is called with the
-    seconds that it took.
+    """The limits of one explanation, and what it has done so far.
+
+    check: called between the steps, and by the watchdog; raises Cancelled to end the work.
+    timings: by phase, what has been done. describe: returns what is at work, for the log.
+    quick_only: raise Deferred rather than begin anything that may take long.
+    max_bytes: how much the iterations of a loop may take, or a pass whose size could not be estimated; None: as much as
+        ONNX Runtime may hold.
+    max_samples: how many samples a method may run the model on, where that is only known while it runs; None: any
+    number. run_options: of the runs of ONNX Runtime. compiling: kernels are being compiled, which cannot be cancelled;
+    afterwards `on_compiled` is called with the seconds that it took.
     """
 
     check: Callable[[], None]
-    parts: dict[str, Timing] = field(default_factory=dict)
-    about: Callable[[], str] = str
-    brief: bool = False
-    most_bytes: int | None = None
-    most_samples: int | None = None
-    depth: int = 0  # of timed parts within each other
-    began: float = 0.0  # of the outermost, time.perf_counter()
-    options: Any = None
-    out_of_memory: bool = False  # something was given up for want of it
+    timings: dict[str, Timing] = field(default_factory=dict)
+    describe: Callable[[], str] = str
+    quick_only: bool = False
+    max_bytes: int | None = None
+    max_samples: int | None = None
+    depth: int = 0  # of nested phases
+    began: float = 0.0  # time.perf_counter() at the start of the outermost phase
+    run_options: Any = None
+    out_of_memory: bool = False  # Something failed for lack of memory.
     compiling: bool = False
-    compiled: Callable[[float], None] = lambda seconds: None
-    stopped: Cancelled | None = None
-    stopped_at: float = 0.0  # time.monotonic()
+    on_compiled: Callable[[float], None] = lambda seconds: None
+    cancelled: Cancelled | None = None
+    cancelled_at: float = 0.0  # time.monotonic()
 
-    def interrupt(self, why: Cancelled) -> None:
-        """Ends what runs in ONNX Runtime, which looks at this between its nodes. For the watchdog, again and again."""
-        if self.stopped is None:
-            self.stopped, self.stopped_at = why, time.monotonic()
-        if self.options is not None:
-            self.options.terminate = True
-
-
-_watch: ContextVar[CancelScope | None] = ContextVar("lstm_explain_watch", default=None)
-at_work: dict[int, CancelScope] = {}  # by id: all that there are, for the watchdog
+    def interrupt(self, reason: Cancelled) -> None:
+        """Ends the current run of ONNX Runtime, which checks for this between nodes. The watchdog calls it
+        repeatedly.
+        """
+        if self.cancelled is None:
+            self.cancelled, self.cancelled_at = reason, time.monotonic()
+        if self.run_options is not None:
+            self.run_options.terminate = True
 
 
-class cancel_scope:  # noqa: N801 - a context manager, and on the way of every request: contextlib's costs several times this
-    """Explanations of this thread are watched inside."""
+_scope: ContextVar[CancelScope | None] = ContextVar("lstm_explain_cancel_scope", default=None)
+active_scopes: dict[int, CancelScope] = {}  # by id, for the watchdog
 
-    def __init__(self, watch: CancelScope) -> None:
-        self._mine = watch
+
+class cancel_scope:  # noqa: N801 - a context manager; contextlib's costs several times as much per request
+    """Explanations of this thread belong to the scope within this context."""
+
+    def __init__(self, scope: CancelScope) -> None:
+        self._own = scope
 
     def __enter__(self) -> CancelScope:
-        self._token = _watch.set(self._mine)
-        at_work[id(self._mine)] = self._mine
-        return self._mine
+        self._token = _scope.set(self._own)
+        active_scopes[id(self._own)] = self._own
+        return self._own
 
     def __exit__(self, *_: object) -> None:
-        at_work.pop(id(self._mine), None)
-        _watch.reset(self._token)
+        active_scopes.pop(id(self._own), None)
+        _scope.reset(self._token)
 
 
-current_scope = _watch.get  # the watch of the work that is being done, or None
+current_scope = _scope.get  # the scope of the current work, or None
 
 
 def checkpoint() -> None:
-    """Raises Cancelled where the watcher wants no more."""
-    watch = _watch.get()
-    if watch is not None:
-        watch.check()
+    """Raises Cancelled if the current scope is cancelled."""
+    scope = _scope.get()
+    if scope is not None:
+        scope.check()
 
 
 def may_take_long() -> None:
-    """To be called before what may take more than a few milliseconds: compiling, copying a graph, repeating in float64.
-    Raises Deferred where only what is shorter is allowed.
+    """Call this before work that may take more than a few milliseconds: compiling, copying a graph, repeating in
+    float64.
+
+    Raises Deferred where the scope allows only quick work.
     """
-    watch = _watch.get()
-    if watch is not None and watch.brief:
+    scope = _scope.get()
+    if scope is not None and scope.quick_only:
         raise Deferred
 
 
-class TimedPart:
-    """A context that counts the work inside towards one part of it; of parts within parts the outermost counts."""
+class TimedPhase:
+    """A context that counts its work towards one phase; of nested phases, only the outermost counts."""
 
     __slots__ = ("_name",)
 
@@ -117,25 +125,25 @@ class TimedPart:
         self._name = name
 
     def __enter__(self) -> None:
-        watch = _watch.get()
-        if watch is None:
+        scope = _scope.get()
+        if scope is None:
             return
-        watch.depth += 1
-        if watch.depth == 1:
-            timing = watch.parts.setdefault(self._name, Timing())
+        scope.depth += 1
+        if scope.depth == 1:
+            timing = scope.timings.setdefault(self._name, Timing())
             timing.start = timing.start or time.time_ns()
-            watch.began = time.perf_counter()
+            scope.began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        watch = _watch.get()
-        if watch is None:
+        scope = _scope.get()
+        if scope is None:
             return
-        watch.depth -= 1
-        if not watch.depth:
-            timing = watch.parts[self._name]
-            timing.seconds += time.perf_counter() - watch.began
+        scope.depth -= 1
+        if not scope.depth:
+            timing = scope.timings[self._name]
+            timing.seconds += time.perf_counter() - scope.began
             timing.times += 1
             timing.end = time.time_ns()
 
 
-FORWARD, BACKWARD = TimedPart("forward"), TimedPart("backward")
+FORWARD, BACKWARD = TimedPhase("forward"), TimedPhase("backward")

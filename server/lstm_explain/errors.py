@@ -1,7 +1,7 @@
-"""Everything that the engine raises on purpose.
+"""The exceptions that the engine raises deliberately.
 
 Error
-├── ModelError            the file is unreadable, invalid, or reaches outside its folder
+├── ModelError            the file is unreadable, invalid, or refers to files outside its folder
 ├── UnsupportedOperator   a node on the explained path has no rule
 ├── InputError            an array does not fit the model's input
 ├── TargetError           the target does not fit the model's output
@@ -10,14 +10,14 @@ Error
 
 from __future__ import annotations
 
-LONGEST = 2000  # characters of a message: it quotes names from files and requests, and travels in a gRPC trailer
+MAX_MESSAGE = 2000  # characters: a message quotes names from files and requests, and travels in a gRPC trailer
 
 
 class Error(Exception):
-    """Base class. `field` is the path of the argument that was wrong, for example `inputs.x`, or empty."""
+    """Base class. `field` is the path of the argument that is wrong, for example `inputs.x`, or empty."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
-        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}…")
+        super().__init__(message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…")
         self.field = field
 
 
@@ -26,7 +26,7 @@ class ModelError(Error):
 
 
 class UnsupportedOperator(Error):  # noqa: N818 - the public name
-    """The method cannot pass through a node. `node` is its name and `op` its operator."""
+    """The method has no rule for a node. `node` is its name and `op` its operator."""
 
     def __init__(self, node: str, op: str, reason: str) -> None:
         super().__init__(f"node {node!r} ({op}): {reason}", field="method")
@@ -48,17 +48,17 @@ class MethodError(Error):
 
 
 def drop_tracebacks(error: BaseException) -> None:
-    """Takes the tracebacks off an error and off all errors behind it, once nobody will look at them any more.
+    """Removes the tracebacks of an error and of the errors that caused it, once nothing reads them any more.
 
-    A traceback keeps the arrays of all frames that it passed through for as long as anything refers to the error, and
-    a frame that refers to the error in turn makes a cycle, which only a full garbage collection frees. Clearing the
-    frames is not enough: they keep what their closures hold.
+    A traceback keeps the arrays of all its frames alive for as long as anything refers to the error. A frame that
+    refers to the error in turn makes a cycle, which only a full garbage collection frees. Clearing the frames is not
+    enough: they keep what their closures hold.
     """
     seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            one.__traceback__ = None
-            waiting += [one.__cause__, one.__context__]
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is not None and id(current) not in seen:
+            seen.add(id(current))
+            current.__traceback__ = None
+            pending += [current.__cause__, current.__context__]

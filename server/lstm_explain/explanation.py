@@ -1,4 +1,4 @@
-"""One answer, as a caller gets it."""
+"""The explanation that a caller receives: relevance, predictions and ledger of a batch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from lstm_explain.verdict import Finding, judge
 
 @dataclass(frozen=True)
 class Explanation:
-    """One answer, for a batch.
+    """One explanation of a batch.
 
     relevance: by input, of the input's shape; an integer (token) input gets one number per token.
     outputs: by output, what the model predicted.
-    explained: [batch], the scalars explained.
+    explained: [batch], the scalars that are explained.
     captured: by tensor name, of the tensor's shape.
     ledger: the account of `explained`.
-    method, target: as used, every default filled in.
+    method, target: as used, with every default filled in.
     standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
-    explained_quantity: what `explained` is of the target's output: "output", the output itself; "logit" or "score", the
-        value before its Softmax or Sigmoid, or before its LogSoftmax; "probability", the output made one.
-    findings: checks that samples do not pass (`verdict.py`). notes: warnings that are for all samples alike.
+    explained_quantity: how `explained` relates to the target's output. "output": the output itself; "logit" or "score":
+        the value before its Softmax or Sigmoid, or before its LogSoftmax; "probability": the output as a probability.
+    findings: checks that samples fail (`verdict.py`). notes: warnings that concern all samples alike.
     """
 
     relevance: dict[str, npt.NDArray[Any]]
@@ -50,15 +50,15 @@ class Explanation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why the answer should not be relied on, and for which samples; empty where nothing speaks against it."""
+        """Why, and for which samples, the explanation should not be relied on; empty where it passes all checks."""
         return (*[f.text(self.method, len(self.explained)) for f in self.findings], *self.notes)
 
     def findings_of(self, start: int, end: int) -> tuple[Finding, ...]:
-        """For the samples [start, end) as a batch of their own."""
+        """The findings for the samples [start, end), as if they were a batch of their own."""
         return tuple(part for finding in self.findings if (part := finding.of(start, end)))
 
     def warnings_of(self, sample: int) -> tuple[str, ...]:
-        """The warnings as they are where the sample is explained alone."""
+        """The warnings that the sample would have if it were explained alone."""
         return (*[f.text(self.method, 1) for f in self.findings_of(sample, sample + 1)], *self.notes)
 
 
@@ -71,10 +71,13 @@ def explanation_of(
     *,
     single: bool,
 ) -> Explanation:
-    """specs: of the outputs. method: as used. output: the one that the target is in. single: whether relevance is
-    rounded to float32. Raises InputError where the relevance is not finite.
+    """Builds an Explanation. Raises InputError where the relevance is not finite.
+
+    specs: of the outputs. method: as used. output: the one that the target is in.
+    single: whether to round the relevance to float32.
     """
-    if not all(map(isfinite, answer.ledger.residual.tolist())):  # of all the others, the relevance's sum among them
+    # Everything else adds up to the residual, the relevance included.
+    if not all(map(isfinite, answer.ledger.residual.tolist())):
         raise InputError(_not_finite(method, answer))
     for name, array in answer.captured.items():
         if not np.isfinite(array).all():
@@ -84,10 +87,10 @@ def explanation_of(
         array, dtype = answer.values[name], spec.dtype
         outputs[name] = array if array.dtype is dtype else in_dtype(from_bits(array, dtype), dtype)
     return Explanation(
-        _handed_out(answer.relevance, single=single),
+        _in_output_dtype(answer.relevance, single=single),
         outputs,
         answer.explained,
-        _handed_out(answer.captured, single=single) if answer.captured else {},
+        _in_output_dtype(answer.captured, single=single) if answer.captured else {},
         answer.ledger,
         method,
         Target(output, selection.index, target.batch_axis, selection.contrast, target.weights, target.pre_activation),
@@ -99,27 +102,27 @@ def explanation_of(
 
 
 def from_bits(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """An output as it is declared: ONNX Runtime (1.32) hands out float8 as bytes."""
+    """An output in its declared type: ONNX Runtime (1.32) returns float8 as bytes."""
     bits = array.dtype == np.uint8 and dtype.itemsize == 1 and dtype.kind not in "biu"
     return array.view(dtype) if bits else array
 
 
 def _not_finite(method: Method, answer: Attribution) -> str:
-    """Which samples, and what is not finite of them."""
+    """The message that names the samples and what is not finite."""
 
     def samples(bad: npt.NDArray[np.bool_]) -> str:
         return f" (samples {np.flatnonzero(bad).tolist()})" if len(bad) > 1 else ""
 
     bad = ~np.isfinite(answer.explained)
     if bad.any():
-        told = f"the value to be explained is not finite on these inputs{samples(bad)}"
-        return f"{told}; only other inputs, or other target weights, can help"
+        problem = f"the explained value is not finite on these inputs{samples(bad)}"
+        return f"{problem}; use other inputs or other target weights"
     where = samples(~np.isfinite(answer.ledger.residual))
-    problem = f"the model's inner values, or its relevance, are not finite on these inputs{where}: they overflow"
+    problem = f"the model's inner values or its relevance overflow on these inputs{where}"
     return f"{problem}; {method.on_overflow}"
 
 
-def _handed_out(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
-    """single: rounded to float32."""
-    # a sum over all axes is no array
+def _in_output_dtype(arrays: dict[str, npt.NDArray[Any]], *, single: bool) -> dict[str, npt.NDArray[Any]]:
+    """single: whether to round to float32."""
+    # A sum over all axes is a scalar, not an array.
     return {n: in_single(np.asarray(a)) if single else np.asarray(a) for n, a in arrays.items()}

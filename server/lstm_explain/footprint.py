@@ -1,9 +1,9 @@
-"""How much memory an explanation takes, before it is made: from what small ones keep, extrapolated.
+"""Estimates the memory of an explanation before it runs, by extrapolating from explanations of small inputs.
 
-What a pass keeps depends on the model's graph: arrays of T × T for self-attention, a few numbers a unit and step for an
-LSTM. So the engine explains inputs of small extents that are made up, each symbolic extent doubled in turn, and every
-array that is held at the end gives a law: constant, linear or quadratic in each extent. Their sum says what other
-extents would take.
+What a pass keeps depends on the model's graph: arrays of T × T for self-attention, a few numbers per unit and step for
+an LSTM. The engine therefore explains made-up inputs of small extents, with each symbolic extent doubled in turn. Every
+array that is held at the end yields a law: constant, linear or quadratic in each extent. Their sum predicts the memory
+for other extents.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ Extents = dict[str, int]
 Sizes = dict[str, int]
 Monomials = dict[tuple[int, ...], float]
 
-# Extents to begin with, until the model runs on them: some take no sequence shorter than their kernels and pools.
-FIRST = (16, 64, 256)
-# Arrays of the size of its output that a node makes on the way back and that are gone after it, by kind. Measured.
+# Extents to try first, in this order: some models accept no sequence shorter than their kernels and pools.
+FIRST_EXTENTS = (16, 64, 256)
+# Temporary arrays of a node's backward step, in units of its output's size, by kind of operator. Measured.
 TEMPORARY = {Kind.SUM: 3.0, Kind.MAP: 3.0, Kind.PRODUCT: 4.0, Kind.LOOKUP: 1.0, Kind.SCALE: 1.0, Kind.ACTIVATION: 2.0}
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
-SECONDS_BETWEEN_LOOKS = 0.05  # of those that wait for another's trial
-MOST_KNOWN = 4096  # estimates that are kept, by extents
+SECONDS_BETWEEN_CHECKS = 0.05  # while another request measures the model
+MAX_CACHED = 4096  # estimates, by extents
 
 
 @dataclass(frozen=True)
 class Law:
-    """Bytes as a polynomial of extents: a coefficient for each tuple of exponents. first: the extents that it is
-    relative to."""
+    """Bytes as a polynomial of extents: a coefficient for each tuple of exponents.
+
+    first: the extents that the polynomial is relative to.
+    """
 
     first: tuple[int, ...]
     monomials: Monomials
@@ -64,7 +66,7 @@ class Law:
 
 
 def law_of(first: tuple[int, ...], size: float, doubled: Sequence[float]) -> Law:
-    """From the size at `first`, and at each extent doubled by itself."""
+    """The law from the size at `first`, and with each extent doubled separately."""
     monomials: Monomials = {(): size}
     for twice in doubled:
         grown: Monomials = {}
@@ -76,7 +78,9 @@ def law_of(first: tuple[int, ...], size: float, doubled: Sequence[float]) -> Law
 
 
 def _shares(growth: float) -> list[tuple[int, float]]:
-    """What grows so by doubling an extent: the share of a power of that extent, and of a constant."""
+    """Powers of an extent that explain the growth when it doubles, with their shares: one power, and perhaps a
+    constant.
+    """
     power = 0 if growth <= 1.02 else max(1, round(math.log2(growth)))
     if power == 0:
         return [(0, 1.0)]
@@ -93,11 +97,11 @@ def total(laws: Iterable[Law]) -> Law:
     return Law(laws[0].first if laws else (), monomials)
 
 
-# --- what is held ------------------------------------------------------------------------------------------------
+# --- memory that is held until the end ---------------------------------------------------------------------------
 
 
 class Holdings:
-    """Bytes by name of arrays that are held; those that look at the same memory count once."""
+    """Bytes of the arrays that are held, by name. Arrays that share memory count once."""
 
     def __init__(self) -> None:
         self.sizes: Sizes = {}
@@ -124,13 +128,13 @@ class Holdings:
 
 
 def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mapping[str, Array], double: bool) -> Sizes:
-    """By the walk of an explanation, when it is done."""
+    """Bytes that an explanation holds when it is done."""
     program = engine.program(head, method)
     done = program.forward(in_float64(inputs) if double else inputs)
-    # One way back for all samples: which of them is explained does not change what is kept.
+    # One backward pass serves all samples: which of them is explained does not change what is kept.
     back = walked_back(program, done, select(Target(), done.values[output], output))
     holdings = Holdings()
-    holdings.add("", [inputs[name] for name in inputs])  # which the caller holds
+    holdings.add("", [inputs[name] for name in inputs])  # the caller holds these
     holdings.sizes.clear()
     holdings.add("kept", done)
     for name, message in back.messages.items():
@@ -144,17 +148,17 @@ def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mappi
     return holdings.sizes | passing
 
 
-# --- what is needed for a moment ---------------------------------------------------------------------------------
+# --- temporary memory --------------------------------------------------------------------------------------------
 
-# ONNX Runtime takes nodes in an order of its own, and its arena has gaps.
+# ONNX Runtime chooses its own order of nodes, and its arena has gaps.
 SLACK = 1.2
 
 
 def _values(engine: Engine, inputs: Mapping[str, Array]) -> Sizes:
-    """Bytes of every value of the graph, computed by ONNX Runtime, and of what it needs inside recurrent nodes."""
+    """Bytes of every value of the graph, as computed by ONNX Runtime, and of its temporaries inside recurrent nodes."""
     graph = engine.graph
     if not engine.runtime_runs:
-        raise InputError("ONNX Runtime does not run this model as a whole")
+        raise InputError("ONNX Runtime cannot run this model as a whole")
     names = [o for node in graph.nodes for o in node.outputs if o]
     session = session_of(graph, graph.nodes, graph.inputs, names, optimise=False)
     values = dict(inputs) | dict(zip(names, run_session(session, names, dict(inputs)), strict=True))
@@ -168,7 +172,7 @@ def _values(engine: Engine, inputs: Mapping[str, Array]) -> Sizes:
 
 
 def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
-    """For each node the values that are there while it runs, without those that are kept anyway."""
+    """For each node, the values that exist while it runs, except those that are kept anyway."""
     graph = engine.graph
     root = {name: name for name in (*graph.inputs, *graph.constants)}
     for node in graph.nodes:
@@ -193,9 +197,10 @@ def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Laws of one kind of explanation. held: at the end. moments: beside it, for a moment each, the largest counts.
+    """The laws of one kind of explanation.
 
-    passing: what a node of the way back makes beside it; the largest counts, too.
+    held: memory at the end. moments: additional memory while each node runs forward; the largest one counts. passing:
+    additional memory of each node's backward step; the largest one counts, too.
     """
 
     held: Law
@@ -204,31 +209,33 @@ class Estimate:
 
 
 class Footprint:
-    """Of one model, which is not kept alive. Safe to call from several threads."""
+    """Estimates for one model, which it does not keep alive. Safe to call from several threads."""
 
     def __init__(self, model: Model) -> None:
         self._model: Model = weakref.proxy(model)
         self._symbols = list(dict.fromkeys(d for s in model.inputs.values() for d in s.shape if isinstance(d, str)))
         self._lock = threading.Lock()
         self._estimates: dict[object, Estimate | None] = {}
-        self._known: dict[tuple[object, tuple[int, ...]], tuple[float, float] | None] = {}
+        self._cache: dict[tuple[object, tuple[int, ...]], tuple[float, float] | None] = {}
 
     def of(self, inputs: Mapping[str, Array], method: Method | None) -> tuple[float, float] | None:
-        """Bytes that one pass over these inputs takes, and how many of them its arrays keep; None where the model could
-        not be tried. method: of those that walk back; None for a prediction.
+        """Bytes that one pass over these inputs takes, and how many of them its arrays keep; None where it cannot be
+        measured.
+
+        method: one with a backward pass; None for a prediction.
         """
-        kind = _kind(method)
+        kind = _memory_class(method)
         extents = self._extents(inputs)
         key = (kind, extents)
-        if key not in self._known:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            self._known[key] = self._bytes(self._estimate(kind, method), extents)
-        return self._known[key]
+        if key not in self._cache:
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[key] = self._bytes(self._estimate(kind, method), extents)
+        return self._cache[key]
 
     def knows(self, method: Method | None) -> bool:
-        """Whether `of` need not try the model for this method any more."""
-        return _kind(method) in self._estimates
+        """Whether `of` can answer for this method without measuring the model."""
+        return _memory_class(method) in self._estimates
 
     def _extents(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
         found = dict.fromkeys(self._symbols, 1)
@@ -249,26 +256,26 @@ class Footprint:
         return held + SLACK * moment + largest, held
 
     def _estimate(self, kind: object, method: Method | None) -> Estimate | None:
-        while not self._lock.acquire(timeout=SECONDS_BETWEEN_LOOKS):  # another request tries the model
+        while not self._lock.acquire(timeout=SECONDS_BETWEEN_CHECKS):  # another request measures the model
             checkpoint()
         try:
             if kind not in self._estimates:
                 with np.errstate(all="ignore"):
-                    self._estimates[kind] = self._tried(method)
+                    self._estimates[kind] = self._measure(method)
             return self._estimates[kind]
         finally:
             self._lock.release()
 
-    def _tried(self, method: Method | None) -> Estimate | None:
-        for first in FIRST:
+    def _measure(self, method: Method | None) -> Estimate | None:
+        for first in FIRST_EXTENTS:
             checkpoint()
             try:
-                return self._measured(method, first)
-            except Exception:  # whatever the model does not take of what is made up here
+                return self._measure_at(method, first)
+            except Exception:  # The model rejects the made-up inputs.
                 continue
         return None
 
-    def _measured(self, method: Method | None, first: int) -> Estimate:
+    def _measure_at(self, method: Method | None, first: int) -> Estimate:
         model, batch = self._model, self._batch_symbols()
         engine, double = (
             (model.precision.engine_for(method), model.precision.starts_in_double(method))
@@ -288,7 +295,7 @@ class Footprint:
         at = tuple(extents.values())
         laws, passing = _laws(at, values), _laws(at, held)
         kept = {name: passing.pop(name) for name in list(passing) if not name.startswith("passing ")}
-        if held:  # our own kernels make nothing inside that they do not keep
+        if held:  # Our own kernels have no temporaries that they do not keep.
             laws = {name: law for name, law in laws.items() if not name.startswith("inside ")}
         passed = {name.removeprefix("kept values ") for name in kept}
         moments = [total([laws[n] for n in names if n in laws] or [Law(at, {})]) for names in _moments(engine, passed)]
@@ -312,19 +319,19 @@ class Footprint:
 
 
 def _laws(at: tuple[int, ...], trials: Sequence[Sizes]) -> dict[str, Law]:
-    """By name. trials: the sizes at the first extents, and at each doubled by itself."""
+    """By name. trials: the sizes at the first extents, and with each of them doubled separately."""
     if not trials:
         return {}
     return {name: law_of(at, size, [t.get(name, size) for t in trials[1:]]) for name, size in trials[0].items()}
 
 
-def _kind(method: Method | None) -> object:
-    """What decides how much is kept."""
-    return False if method is None else method.kept
+def _memory_class(method: Method | None) -> object:
+    """What determines how much is kept."""
+    return False if method is None else method.memory_class
 
 
 def _largest(laws: list[Law]) -> list[Law]:
-    """Those that may be the largest at some extents."""
+    """The laws that may be the largest at some extents."""
     found: dict[int, Law] = {}
     for scale in (1, 8, 64, 512, 4096):
         for uneven in range(len(laws[0].first) + 1 if laws else 0):

@@ -1,4 +1,4 @@
-"""Checks what a caller supplies against what the model declares."""
+"""Checks the arrays that a caller supplies against the inputs that the model declares."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy.typing as npt
 from lstm_explain.errors import InputError
 from lstm_explain.kernels import reductions
 
-ALIGNMENT = 16  # bytes, of what malloc gives
+ALIGNMENT = 16  # bytes; the alignment of malloc
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: NumPy dtype, and a shape with str for symbolic extents."""
+    """An input or output: its NumPy dtype, and its shape with a str for each symbolic extent."""
 
     dtype: np.dtype[Any]
     shape: tuple[int | str, ...]
@@ -27,12 +27,12 @@ class TensorSpec:
 def check_inputs(
     specs: Mapping[str, TensorSpec], inputs: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """The inputs as arrays, each of the declared name, dtype, rank and extents, finite and not empty."""
+    """The inputs as arrays of the declared name, dtype, rank and extents, finite and not empty. Raises InputError."""
     if len(inputs) == len(specs):  # the usual case
         sound: dict[str, npt.NDArray[Any]] = {}
         for name, spec in specs.items():
             array = inputs.get(name)
-            if (  # `_check` would hand on this array as it is; this takes a fifth of the time
+            if (  # `_check` would return this array unchanged; this takes a fifth of the time
                 type(array) is not np.ndarray
                 or (dtype := array.dtype) != spec.dtype
                 or dtype.char not in reductions.SOUND
@@ -63,37 +63,37 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
     if spec.dtype == object and array.dtype.kind == "U":  # ONNX's strings
         array = array.astype(object)
     if array.dtype != spec.dtype:
-        raise InputError(f"input {name!r} has type {array.dtype}, wanted {spec.dtype}", field=f"{field}.dtype")
+        raise InputError(f"input {name!r} has type {array.dtype}, expected {spec.dtype}", field=f"{field}.dtype")
     if not _fits(array.shape, spec.shape):
-        wanted = f"({', '.join(map(str, spec.shape))})"
-        raise InputError(f"input {name!r} has shape {array.shape}, wanted {wanted}", field=f"{field}.shape")
+        expected = f"({', '.join(map(str, spec.shape))})"
+        raise InputError(f"input {name!r} has shape {array.shape}, expected {expected}", field=f"{field}.shape")
     if array.size == 0:
-        raise InputError(f"input {name!r} has shape {array.shape}: an axis of length 0", field=f"{field}.shape")
+        raise InputError(f"input {name!r} has shape {array.shape}: no axis may have length 0", field=f"{field}.shape")
     if array.dtype.kind == "f" and not _all_finite(array):
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(f"input {name!r} is {array[position]} at {position}, wanted finite numbers", field=field)
-    return _as_laid_out(array)
+        raise InputError(f"input {name!r} is {array[position]} at {position}, expected finite numbers", field=field)
+    return _normalised_layout(array)
 
 
 @lru_cache(maxsize=1024)
-def _fits(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
-    if len(shape) != len(wanted):
+def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
+    if len(shape) != len(expected):
         return False
-    for came, extent in zip(shape, wanted, strict=True):  # noqa: SIM110 - twice as fast as `all`
-        if came != extent and isinstance(extent, int):
+    for actual, extent in zip(shape, expected, strict=True):
+        if actual != extent and isinstance(extent, int):
             return False
     return True
 
 
-def _as_laid_out(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array row by row, beginning where an allocation could.
+def _normalised_layout(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array in C order, with the alignment that an allocation would have.
 
-    BLAS, ONNX Runtime and NumPy add up in another order in other layouts, and where vectors of theirs begin elsewhere:
-    an answer would depend on what its question happened to lie in.
+    BLAS, ONNX Runtime and NumPy add in another order where the layout or the alignment differs, so an answer would
+    depend on where the caller's array happens to lie.
     """
     array = np.ascontiguousarray(array) if array.ndim else array
-    place = reductions.address(array.ravel()) if array.dtype.char in "fd" else array.__array_interface__["data"][0]
-    return array if place % ALIGNMENT == 0 else array.copy()
+    address = reductions.address(array.ravel()) if array.dtype.char in "fd" else array.__array_interface__["data"][0]
+    return array if address % ALIGNMENT == 0 else array.copy()
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
@@ -103,7 +103,7 @@ def _all_finite(array: npt.NDArray[Any]) -> bool:
 
 
 def probe_inputs(specs: Mapping[str, TensorSpec], size: int = 3) -> dict[str, npt.NDArray[Any]]:
-    """Inputs that fit, made up: `size` for every symbolic extent; small random numbers; integers all 1."""
+    """Arbitrary inputs that fit: `size` for every symbolic extent, small random numbers, and 1 for every integer."""
     rng = np.random.default_rng(0)
     probe: dict[str, npt.NDArray[Any]] = {}
     for name, spec in specs.items():

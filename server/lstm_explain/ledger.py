@@ -1,4 +1,4 @@
-"""The account of one explanation: where the whole explained value went."""
+"""The account of one explanation: where the explained value went."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Ledger:
 
     inputs: relevance of all inputs that the caller supplied.
     initial_states: relevance of initial states that are constants of the model.
-    absorbed: with LRP what biases, constants and stabilisers kept; what the baseline scores, where there is one.
-    residual: what is left; with LRP rounding only, else by how much the method misses completeness.
-    by_node: `absorbed`, per node.
+    absorbed: for LRP, what biases, constants and stabilisers absorb; otherwise the score of the baseline, if there is
+    one. residual: the remainder; for LRP it is rounding, otherwise how far the method is from completeness. by_node:
+    `absorbed`, per node.
     """
 
     inputs: Array

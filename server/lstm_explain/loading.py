@@ -1,4 +1,4 @@
-"""Loads a model, and holds our kernels against ONNX Runtime before anything is explained with it."""
+"""Loads a model, and verifies our kernels against ONNX Runtime before it explains anything."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from lstm_explain.program.program import Program
 
 
 def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, int | None] | None = None) -> Model:
-    """Loads a model from a path, the bytes of a file, or a ModelProto; raises ModelError.
+    """Loads a model from a path, the bytes of a file, or a ModelProto. Raises ModelError.
 
-    gates: for products whose gate is not to be seen from the graph, the slot of the operand that is the gate (0 or 1;
-    None: neither is) by node name. External data is read from inside the model's own folder only.
+    gates: by node name, the slot of the operand that is the gate (0 or 1; None: neither), for products whose gate
+    cannot be determined from the graph. External data is read only from the model's own folder.
     """
     try:
         proto = read(source)
     except Error:
         raise
-    except Exception as error:  # ONNX's tools raise several types, all about the file
+    except Exception as error:  # ONNX's tools raise several types, all about the file.
         raise ModelError(f"the model cannot be read: {runtime_message(error)}") from error
     try:
         model = Model(proto, gates)
         verify(model)
     except ModelError:
         raise
-    except Exception as error:  # a valid file may still be one that no runtime can prepare
+    except Exception as error:  # A valid file may still be one that no runtime can prepare.
         raise ModelError(f"the model cannot be prepared: {message_with_node(proto, error)}") from error
     return model
 
 
 def verify(model: Model) -> None:
-    """Holds our kernels against ONNX Runtime's run of the whole graph; raises ModelError where they differ.
+    """Compares our kernels with ONNX Runtime on the whole graph. Raises ModelError where they differ.
 
-    Skipped where ONNX Runtime cannot run the whole (float64 cells), no inputs can be made up that fit, or a node
-    has no rule, in which case nothing is run by our kernels.
+    Skipped where ONNX Runtime cannot run the whole model (float64 cells), where no inputs can be made up, or where a
+    node has no rule, so that our kernels are not used.
     """
     try:
         plan = compile_plan(model.engine.graph, list(model.outputs), Purpose())
@@ -55,22 +55,23 @@ def verify(model: Model) -> None:
         return
     probe = probe_inputs(model.inputs)
     try:
-        wanted = model.predict(probe)
-        came = Program(plan, model.engine.cells, LRP()).forward(probe).values
+        expected = model.predict(probe)
+        actual = Program(plan, model.engine.cells, LRP()).forward(probe).values
     except Error:
         return
     relative, absolute = _rounding(model.engine.graph)
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if value.dtype.kind != "f":
             continue
         atol = absolute + relative * np.abs(value[np.isfinite(value)]).max(initial=0)
-        if not np.allclose(value, came[name], rtol=0, atol=atol, equal_nan=True):
+        if not np.allclose(value, actual[name], rtol=0, atol=atol, equal_nan=True):
             raise ModelError(f"output {name!r}: our recurrent kernels and ONNX Runtime disagree on this model")
 
 
 def _rounding(graph: Graph) -> tuple[float, float]:
-    """How far apart two right answers may be: relative to the largest, and absolute. The last bit of a value may become
-    a level of the next, where values are rounded on their way.
+    """How far two correct answers may differ: relative to the largest value, and absolute.
+
+    In a quantised model, the last bit of one value may change the next value by a whole level.
     """
     if any("Quantize" in node.op for node in graph.all_nodes()):
         return 0.1, 1e-2

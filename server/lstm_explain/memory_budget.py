@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it each part of a server may use by default."""
+"""Finds out how much memory is available, and how much of it each part of a server may use by default."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1 << 20
-# The process that holds the port, the libraries that all map, and the process in which models are tried: measured 28,
-# 132 and 85 with the bundled models.
+# The process that holds the port, the libraries that all processes map, and the process that tries models: measured as
+# 28, 132 and 85 MiB with the bundled models.
 SHARED = 272 * MIB
-# Of each worker its own: measured 128 at first, 160 once it had used every method, 300 where it had to compile kernels.
+# Private memory of each worker: measured as 128 MiB at first, 160 once it had used every method, 300 where it had to
+# compile kernels.
 PROCESS = 192 * MIB
-SPARES = 1  # workers beside those that serve: it waits to take a worker's place
-HEADROOM = 0.9  # of what there is: the allocator, gRPC and the page cache take the rest
-LEAST_REQUEST, MOST_REQUEST = 64 * MIB, 4096 * MIB
-BEYOND_ESTIMATE = 1.5  # how much more than its estimate a request may take
+SPARES = 1  # Workers in addition to those that serve: one waits to replace a worker.
+HEADROOM = 0.9  # Of the available memory: the allocator, gRPC and the page cache take the rest.
+MIN_REQUEST, MAX_REQUEST = 64 * MIB, 4096 * MIB
+BEYOND_ESTIMATE = 1.5  # A request may take this many times its estimate.
 
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """parallel: requests that one worker computes at a time. request: bytes that each may take by estimate. runtime:
-    bytes for ONNX Runtime in one worker.
+    """parallel: how many requests one worker computes at a time. request: bytes that each may take by estimate.
+    runtime: bytes for ONNX Runtime in one worker.
     """
 
     parallel: int
@@ -33,27 +34,29 @@ class MemoryBudget:
 
 
 def memory_budget(workers: int, parallel: int | None, processors: int, memory: int | None = None) -> MemoryBudget:
-    """The share of each of `workers` processes. parallel: as it is set; None: as many as there are processors and
-    memory for. memory: by default `available_memory`.
+    """The share of each of `workers` processes.
 
-    What the processes take at rest is put aside; the rest is for the requests that may compute at a time.
+    parallel: as configured; None: as many as processors and memory allow. memory: by default `available_memory`. What
+    the processes take when idle is subtracted; the rest is for the requests that compute at the same time.
     """
     whole = available_memory() if memory is None else memory
     rest = int((HEADROOM * whole - bytes_when_idle(workers)) / BEYOND_ESTIMATE)
     if parallel is None:
-        parallel = max(1, min(processors // workers, rest // (workers * LEAST_REQUEST)))
-    request = min(max(rest // (workers * parallel), LEAST_REQUEST), MOST_REQUEST)
-    return MemoryBudget(parallel, request, max(whole // 2 // workers, LEAST_REQUEST))
+        parallel = max(1, min(processors // workers, rest // (workers * MIN_REQUEST)))
+    request = min(max(rest // (workers * parallel), MIN_REQUEST), MAX_REQUEST)
+    return MemoryBudget(parallel, request, max(whole // 2 // workers, MIN_REQUEST))
 
 
 def bytes_when_idle(workers: int) -> int:
-    """Bytes that a server takes when nothing is asked of it."""
+    """Bytes that an idle server takes."""
     return SHARED + (workers + SPARES) * PROCESS
 
 
 def available_memory() -> int:
-    """Bytes that this process and those that it starts may use: what the machine has, or less where a control group
-    (of version 1 or 2, or one around it) or a resource limit says so.
+    """Bytes that this process and its children may use.
+
+    This is the memory of the machine, or less where a control group (version 1 or 2, or one that encloses it) or a
+    resource limit says so.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, *_control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")), *_resource_limits())
@@ -67,9 +70,9 @@ def _resource_limits() -> Iterator[int]:
 
 
 def _control_groups(membership: Path, root: Path) -> Iterator[int]:
-    """Limits of the process's groups and of all around them, as `membership` names them below `root`.
+    """Limits of the process's control groups and of all enclosing ones, which `membership` names below `root`.
 
-    Inside a container the names may be those that the host uses; what counts then lies at the root.
+    Inside a container the names may be those of the host; the limits that apply are then at the root.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -82,7 +85,7 @@ def _control_groups(membership: Path, root: Path) -> Iterator[int]:
         base, file = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
-            with suppress(OSError, ValueError):  # no such group here, or no limit: "max"
+            with suppress(OSError, ValueError):  # This group does not exist here, or it has no limit ("max").
                 yield int((folder / file).read_text())
             if folder == base:
                 break

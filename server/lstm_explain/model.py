@@ -27,7 +27,7 @@ from lstm_explain.program.head import Head, default_output, explainable, head_of
 from lstm_explain.program.precision import Precision
 from lstm_explain.program.program import Program
 from lstm_explain.program.report import NodeReport, Report, report
-from lstm_explain.runner.dispatch import as_used, explain_by_runs
+from lstm_explain.runner.dispatch import explain_by_runs, resolve_method
 from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
 from lstm_explain.target import Target
 
@@ -240,7 +240,7 @@ class Model:
             task = ExplainTask(self._runner, checked, output, head, target)
             with np.errstate(all="ignore"), shapes_agree():
                 answer = explain_by_runs(task, method)
-            explanations.append(self._explanation(answer, as_used(task, method), target, output))
+            explanations.append(self._explanation(answer, resolve_method(task, method), target, output))
         return explanations
 
     def _explanation(self, answer: Attribution, method: Method, target: Target, output: str) -> Explanation:

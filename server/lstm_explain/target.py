@@ -1,4 +1,4 @@
-"""What is explained: one scalar a sample, taken from one output."""
+"""Defines what is explained: one scalar per sample, taken from one output."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lstm_explain.errors import TargetError
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A scalar a sample.
+    """A scalar per sample.
 
-    output: name of the output; default: the model's first that holds floating-point numbers.
+    output: name of the output; default: the model's first output of floating-point numbers.
     index: position in one sample's output (the output without its batch axis): an int, a tuple over the non-batch
-        axes, or an integer array with one position a sample, shape [batch] or [batch, non-batch axes]. Default: the
-        position of the largest entry on the last axis, if that has more than one.
-    batch_axis: the output's axis along which samples lie; None for a model without one.
-    contrast: a second position; output[index] - output[contrast] is explained.
-    weights: shape of one sample's output; sum(weights * output) is explained. Excludes `index` and `contrast`.
-    pre_activation: where the output ends in Softmax, LogSoftmax or Sigmoid, explain the value before it. LRP and
-        ContextualDecomposition explain nothing else: with False they raise MethodError for such an output.
+        axes, or an integer array with one position per sample, of shape [batch] or [batch, non-batch axes]. Default:
+        the position of the largest entry on the last axis, if that has more than one. batch_axis: the axis of the
+        output along which samples lie; None for a model without one. contrast: a second position; output[index] -
+        output[contrast] is explained. weights: shape of one sample's output; sum(weights * output) is explained.
+        Excludes `index` and `contrast`. pre_activation: where the output ends in Softmax, LogSoftmax or Sigmoid,
+        explain the value before it. LRP and ContextualDecomposition can explain only that value: with False they raise
+        MethodError for such an output.
     """
 
     output: str | None = None
@@ -48,11 +48,11 @@ class Selection:
     contrast: npt.NDArray[np.int64] | None
 
 
-Position = tuple[int, ...]  # in one sample's output
+Position = tuple[int, ...]  # within the output of one sample
 
 
 def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
-    """Resolves `target` on the output called `name`; raises TargetError."""
+    """Resolves `target` on the output called `name`. Raises TargetError."""
     axis, at = target.batch_axis, target.index
     if axis == 0 and output.ndim == 2 and target.contrast is None and target.weights is None and output.size:
         samples, width = output.shape
@@ -68,18 +68,16 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
             return Selection(weights, samples, positions, None)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
-            f"output {name!r} has shape {output.shape}: no axis {axis} for the batch", field="target.batch_axis"
+            f"output {name!r} has shape {output.shape}: it has no axis {axis} for the batch", field="target.batch_axis"
         )
     if not output.size:
-        raise TargetError(
-            f"output {name!r} has shape {output.shape}: it holds nothing to explain", field="target.output"
-        )
+        raise TargetError(f"output {name!r} has shape {output.shape}: it is empty", field="target.output")
     samples = output[None] if axis is None else output if axis == 0 else np.moveaxis(output, axis, 0)
     weights = np.zeros(samples.shape, output.dtype if output.dtype.kind == "f" else np.float32)
     index = contrast = None
     if target.weights is not None:
         if target.index is not None or target.contrast is not None:
-            raise TargetError("weights exclude index and contrast", field="target.weights")
+            raise TargetError("weights cannot be combined with index or contrast", field="target.weights")
         weights[:] = _weights(target.weights, samples.shape[1:], name)
     else:
         index = _positions(target.index, samples, name, "index")
@@ -92,7 +90,7 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
 
 
 def _add(weights: npt.NDArray[Any], positions: list[Position], amount: int) -> None:
-    for sample, position in enumerate(positions):  # NumPy's indexing by arrays takes longer, but for large batches
+    for sample, position in enumerate(positions):  # Indexing by arrays is faster only for large batches.
         weights[(sample, *position)] += amount
 
 
@@ -104,24 +102,24 @@ def _weights(weights: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> np
     weights = np.asarray(weights)
     if weights.shape != shape or weights.dtype.kind not in "fiu" or not np.isfinite(weights).all():
         raise TargetError(
-            f"weights have shape {weights.shape} and type {weights.dtype}, wanted finite numbers of shape {shape}: "
+            f"weights have shape {weights.shape} and type {weights.dtype}, expected finite numbers of shape {shape}: "
             f"one sample of output {name!r}",
             field="target.weights",
         )
     return weights
 
 
-def _positions(wanted: Any, samples: npt.NDArray[Any], name: str, what: str) -> list[Position]:
-    """One position a sample, in range and not negative."""
+def _positions(requested: Any, samples: npt.NDArray[Any], name: str, what: str) -> list[Position]:
+    """One position per sample, in range and not negative."""
     shape, field = samples.shape[1:], f"target.{what}"
-    if wanted is None:
+    if requested is None:
         return _best(samples, name)
-    if not (isinstance(wanted, (np.ndarray, list)) and np.ndim(wanted) > 0):
-        return [_position(_whole_numbers(wanted, field), shape, name, what)] * len(samples)
-    rows = np.asarray(wanted)
+    if not (isinstance(requested, (np.ndarray, list)) and np.ndim(requested) > 0):
+        return [_position(_whole_numbers(requested, field), shape, name, what)] * len(samples)
+    rows = np.asarray(requested)
     if rows.ndim > 2 or len(rows) != len(samples):
         raise TargetError(
-            f"{field} has shape {rows.shape}, wanted one position for each of {len(samples)} samples", field=field
+            f"{field} has shape {rows.shape}, expected one position for each of {len(samples)} samples", field=field
         )
     numbers = _whole_numbers(rows, field)
     width = 1 if rows.ndim == 1 else rows.shape[1]
@@ -129,11 +127,11 @@ def _positions(wanted: Any, samples: npt.NDArray[Any], name: str, what: str) -> 
 
 
 def _best(samples: npt.NDArray[Any], name: str) -> list[Position]:
-    """The largest entry on the last axis, where the others leave no choice."""
+    """The position of the largest entry on the last axis, where the other axes leave no choice."""
     shape = samples.shape[1:]
     if any(n > 1 for n in shape[:-1]):
         raise TargetError(
-            f"samples of output {name!r} have shape {shape}: say which position to explain", field="target.index"
+            f"samples of output {name!r} have shape {shape}: specify the position to explain", field="target.index"
         )
     if not shape:
         return [()] * len(samples)
@@ -141,24 +139,24 @@ def _best(samples: npt.NDArray[Any], name: str) -> list[Position]:
     return [(*first, at) for at in samples.reshape(len(samples), -1).argmax(axis=1).tolist()]
 
 
-def _whole_numbers(wanted: Any, field: str) -> list[int]:
-    """All numbers in a row."""
-    if type(wanted) is int:
-        return [wanted]
-    array = np.asarray(wanted)
+def _whole_numbers(value: Any, field: str) -> list[int]:
+    """The numbers as a flat list."""
+    if type(value) is int:
+        return [value]
+    array = np.asarray(value)
     if array.dtype.kind not in "iu" and array.size:
-        raise TargetError(f"{field} is {wanted!r}, wanted whole numbers", field=field)
+        raise TargetError(f"{field} is {value!r}, expected whole numbers", field=field)
     return array.reshape(-1).tolist()
 
 
 def _position(numbers: list[int], shape: tuple[int, ...], name: str, what: str) -> Position:
-    """One number is enough where only one axis leaves a choice."""
+    """Completes and checks a position. One number suffices where only one axis leaves a choice."""
     choice = [i for i, n in enumerate(shape) if n > 1] or list(range(len(shape)))[-1:]
     if len(numbers) == 1 and len(shape) != 1 and len(choice) == 1:
         numbers = [numbers[0] if i == choice[0] else 0 for i in range(len(shape))]
     if len(numbers) != len(shape):
         raise TargetError(
-            f"target.{what} has {len(numbers)} numbers a sample, wanted {len(shape)}: "
+            f"target.{what} has {len(numbers)} numbers per sample, expected {len(shape)}: "
             f"samples of output {name!r} have shape {shape}",
             field=f"target.{what}",
         )
@@ -179,6 +177,6 @@ def weights_of_sample(weights: npt.NDArray[Any], axis: int, sample: int) -> npt.
 
 
 def of_samples(target: Target, rows: slice | npt.NDArray[np.intp]) -> Target:
-    """The target of these samples alone; its index and contrast hold one position per sample."""
+    """The target for these samples alone; its index and contrast hold one position per sample."""
     index, contrast = (None if at is None else np.asarray(at)[rows] for at in (target.index, target.contrast))
     return replace(target, index=index, contrast=contrast)

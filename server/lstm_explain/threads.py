@@ -1,6 +1,6 @@
-"""How many threads one explanation may use, and work shared out among them.
+"""Limits the number of threads that one explanation may use, and distributes work among them.
 
-LSTM_EXPLAIN_THREADS says how many; ONNX Runtime, the time loops and (in the service) BLAS obey it.
+LSTM_EXPLAIN_THREADS sets the limit; ONNX Runtime, the time loops and (in the service) BLAS obey it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-_here = threading.local()
+_local = threading.local()
 
 
 @cache
 def threads() -> int:
-    """As set when first asked for."""
+    """The setting, read when it is first needed."""
     return max(1, int(os.environ.get("LSTM_EXPLAIN_THREADS", "1")))
 
 
@@ -29,22 +29,22 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
 
 def in_threads(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """`work` of every part, at once where there are threads to spare; the caller's own takes the first part."""
+    """`work` of every part, in parallel where threads are available; the caller's thread takes the first part."""
     if len(parts) == 1:
         return [work(parts[0])]
-    if threads() == 1 or getattr(_here, "busy", False):  # parts of parts would wait for each other
+    if threads() == 1 or getattr(_local, "busy", False):  # Parts of parts would wait for each other.
         return [work(part) for part in parts]
 
-    def alone(part: T) -> R:
-        _here.busy = True
+    def run(part: T) -> R:
+        _local.busy = True
         try:
             return work(part)
         finally:
-            _here.busy = False
+            _local.busy = False
 
-    later = [_pool(threads() - 1).submit(alone, part) for part in parts[1:]]
+    futures = [_pool(threads() - 1).submit(run, part) for part in parts[1:]]
     try:
-        first = alone(parts[0])
+        first = run(parts[0])
     finally:
-        wait(later)  # they write to arrays of the caller's
-    return [first, *(future.result() for future in later)]
+        wait(futures)  # They write to arrays of the caller.
+    return [first, *(future.result() for future in futures)]

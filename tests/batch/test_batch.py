@@ -95,7 +95,7 @@ def test_rows_that_cannot_be_explained_stop_nobody_else(tmp_path: Path) -> None:
     failed = {row["row"]: row for row in results(tmp_path / "out", "errors").to_pylist()}
     assert list(failed) == list(bad)
     assert {row["key"] for row in failed.values()} == {f"row {i}" for i in bad}
-    for number, reason in ((3, "is nan at (0, 0, 2)"), (11, "has shape (1, 0, 0)"), (12, "wanted (batch, time, 5)")):
+    for number, reason in ((3, "is nan at (0, 0, 2)"), (11, "has shape (1, 0, 0)"), (12, "expected (batch, time, 5)")):
         assert reason in failed[number]["reason"], failed[number]
     assert results(tmp_path / "out")["row"].to_pylist() == [i for i in range(40) if i not in bad]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -107,12 +107,12 @@ def test_rows_that_cannot_be_explained_stop_nobody_else(tmp_path: Path) -> None:
     [
         ({"--model": "nowhere.onnx"}, "nowhere.onnx"),
         ({"--input": "nowhere.parquet"}, "nowhere.parquet"),
-        ({"--input": "README.md"}, "wanted one of .parquet"),
+        ({"--input": "README.md"}, "expected one of .parquet"),
         ({"--method": "magic"}, "unknown method"),
         ({"--param": "epsilon=-1"}, "epsilon"),
         ({"--target": "9"}, "outside output"),
         ({"--column": "weather=rain"}, "no column 'rain' for input 'weather'"),
-        ({"--column": "weather=id"}, "holds text"),
+        ({"--column": "weather=id"}, "contains text"),
         ({"--key": "name"}, "no column 'name'"),
     ],
     ids=str,
@@ -130,7 +130,7 @@ def test_mistakes_end_with_2_and_leave_nothing(
 def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "in.parquet", weather(5))
     assert in_this_process("--model", MODEL, "--input", tmp_path / "in.parquet", "--output", tmp_path) == 2
-    assert "no job of ours" in capsys.readouterr().err
+    assert "contains files, but no job" in capsys.readouterr().err
 
 
 def test_the_engine_it_runs_on_knows_nothing_of_grpc() -> None:

@@ -89,7 +89,7 @@ def test_a_reference_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     write(tmp_path / "in.parquet", weather(5))
     arguments = ("--model", DISCHARGE, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
     assert in_this_process(*arguments, "--reference", tmp_path / "nowhere") == 2
-    assert "not a run that is done" in capsys.readouterr().err
+    assert "not a finished run" in capsys.readouterr().err
 
 
 def test_memory_stays_flat_while_the_data_grows_tenfold(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_one_process_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with (tmp_path / "out" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert in_this_process(*arguments) == 2
-    assert "another process is at work" in capsys.readouterr().err
+    assert "another process is working" in capsys.readouterr().err
 
 
 def test_a_shard_that_ends_in_the_middle_leaves_no_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from lstm_explain.memory_budget import BEYOND_ESTIMATE, LEAST_REQUEST, bytes_when_idle, memory_budget
+from lstm_explain.memory_budget import BEYOND_ESTIMATE, MIN_REQUEST, bytes_when_idle, memory_budget
 from lstm_explain.serving.observability.metrics import Metrics
 from lstm_explain.serving.observability.process_metrics import ProcessMetrics
 from lstm_explain.serving.settings import ENV_PREFIX, Settings
@@ -128,7 +128,7 @@ def test_default_memory_limits_fit_the_container() -> None:
         memory = int(number) << {"g": 30, "gi": 30, "m": 20, "mi": 20}[unit.lower()]
         share = memory_budget(1, slots, 64, memory)
         assert bytes_when_idle(1) + share.parallel * BEYOND_ESTIMATE * share.request <= memory
-        assert share.request > 2 * LEAST_REQUEST or slots is None
+        assert share.request > 2 * MIN_REQUEST or slots is None
 
 
 def test_alerts_use_existing_metrics_and_have_a_runbook_entry() -> None:

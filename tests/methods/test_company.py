@@ -259,7 +259,7 @@ def test_contextual_decomposition_refuses_samples_that_it_cannot_tell_apart() ->
     """In a batch of a fixed size, none can be cut out: the ledger would add up for none of them."""
     model = turned_by_picking(3)
     z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
-    with pytest.raises(lx.UnsupportedOperator, match="its samples are not those of the output"):
+    with pytest.raises(lx.UnsupportedOperator, match="its samples differ from those of the output"):
         model.explain({"z": z}, lx.ContextualDecomposition(), lx.Target(index=1))
 
 
@@ -297,8 +297,8 @@ def test_a_simple_rnn_predicts_to_the_last_bit_the_same_alone(options: Arrays) -
 def test_numbers_beyond_float32_leave_the_others_rounded_as_they_are_without_them() -> None:
     """LRP-prop can give one sample more than float32 holds: its whole batch is then handed out in float64."""
     ordinary = np.array([[0.1, 0.7]])
-    (alone,) = explanation._handed_out({"x": ordinary}, single=True).values()
-    (both,) = explanation._handed_out({"x": np.vstack([[[1e300, 0.1]], ordinary])}, single=True).values()
+    (alone,) = explanation._in_output_dtype({"x": ordinary}, single=True).values()
+    (both,) = explanation._in_output_dtype({"x": np.vstack([[[1e300, 0.1]], ordinary])}, single=True).values()
     assert both[0, 0] == 1e300
     np.testing.assert_array_equal(both[1:], alone)
 

@@ -62,7 +62,7 @@ def test_many_steps_are_taken_in_parts(monkeypatch: Any) -> None:
     feeds, model = built.feeds(np.random.default_rng(54), T=7), lx.load(built.model)
     method, target = lx.ContextualDecomposition(), lx.Target(index=0)
     whole = model.explain(feeds, method, target).relevance["x"]
-    monkeypatch.setattr("lstm_explain.runner.decomposition.MOST_BYTES", 1)
+    monkeypatch.setattr("lstm_explain.runner.decomposition.MAX_BYTES", 1)
     np.testing.assert_allclose(model.explain(feeds, method, target).relevance["x"], whole)
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
 from lstm_explain.cli import main
-from lstm_explain.evaluate.data import board_of
+from lstm_explain.evaluate.data import player_set_of
 from lstm_explain.evaluate.summary import split
 from tests.builders import GraphBuilder, recurrent_model
 
@@ -76,8 +76,8 @@ def test_relevance_of_players_sums_their_cells() -> None:
     built = recurrent_model(rng, initial_states="input", batch_first=True)
     feeds, model = built.feeds(rng, T=4, B=2), lx.load(built.model)
     e = model.explain(feeds, lx.LRP(), lx.Target(index=0))
-    player_set = board_of(model, feeds, lx.Target(index=0))
-    rows = player_set.of(e.relevance)
+    player_set = player_set_of(model, feeds, lx.Target(index=0))
+    rows = player_set.totals(e.relevance)
     np.testing.assert_allclose(rows[:, :4], e.relevance["x"].sum(axis=2), rtol=1e-5)
     np.testing.assert_allclose(rows[:, 4], e.relevance["initial_h_0"].sum(axis=(0, 2)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(rows.sum(axis=1), e.ledger.inputs, rtol=1e-4, atol=1e-6)

@@ -89,7 +89,7 @@ def test_a_baseline_on_which_the_model_fails(method: Callable[..., lx.Method]) -
 @pytest.mark.parametrize("method", [*EVERY[:1], *EVERY[4:], *STUDIES[:4]], ids=str)
 def test_a_value_that_is_not_finite_names_its_samples(method: lx.Method) -> None:
     feeds = {"a": np.array([[2.0], [0.0]]), "b": np.array([[4.0], [5.0]])}
-    with pytest.raises(lx.InputError, match=r"value to be explained is not finite .*samples \[1\]"):
+    with pytest.raises(lx.InputError, match=r"explained value is not finite .*samples \[1\]"):
         model(logarithm).explain(feeds, method)
 
 

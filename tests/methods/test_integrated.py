@@ -193,7 +193,7 @@ def test_neither_company_nor_the_size_of_a_pass_changes_anything(method: lx.Meth
     together = model.explain(feeds, method, lx.Target(index=0))
     again = model.explain(feeds, method, lx.Target(index=0))
     np.testing.assert_array_equal(together.relevance["x"], again.relevance["x"])
-    monkeypatch.setattr(stacking, "MOST_COPIES", 2)
+    monkeypatch.setattr(stacking, "MAX_COPIES", 2)
     small = model.explain(feeds, method, lx.Target(index=0))
     check_same(small.relevance["x"], together.relevance["x"], 1e-5)
     for b in range(3):

@@ -40,7 +40,7 @@ def test_a_message_has_the_parameters_of_the_class(method: type[lx.Method]) -> N
 def test_the_wire_gives_back_what_it_was_given(method: type[lx.Method]) -> None:
     assert to_method(default_method(method(), ["x"])) == method()
     if issubclass(method, BaselineMethod):
-        given = method().against({"x": np.ones((2, 3), np.float32)})
+        given = method().with_baseline({"x": np.ones((2, 3), np.float32)})
         assert to_method(from_method(given)) == given
 
 

@@ -34,14 +34,14 @@ def test_compilation_time_does_not_count(clock: Clock) -> None:
     watchdog = Watchdog(0.0, lambda: given_up.append(clock.now))
     deadline = CallDeadline(PendingCall(None), 20.0)
     deadline.begin()
-    watch = CancelScope(deadline, compiled=deadline.extend)
+    watch = CancelScope(deadline, on_compiled=deadline.extend)
     with cancel_scope(watch):
         with global_compiler_lock:
             for _ in range(3):
                 with global_compiler_lock:  # as a kernel that calls others is compiled
                     clock.now += 100
                 watchdog.check()
-        assert watch.stopped is None
+        assert watch.cancelled is None
         clock.now += 19
         watchdog.check()
         watch.check()
@@ -51,14 +51,14 @@ def test_compilation_time_does_not_count(clock: Clock) -> None:
         for _ in range(2):
             clock.now += 1
             watchdog.check()
-    assert watch.stopped is not None
+    assert watch.cancelled is not None
     assert given_up == [clock.now]
 
 
 def test_numba_compiles_under_the_compiler_lock() -> None:
     compile_time.listen()
     times: list[float] = []
-    watch = CancelScope(lambda: None, compiled=times.append)
+    watch = CancelScope(lambda: None, on_compiled=times.append)
     with cancel_scope(watch):
         kernel = numba.njit(lambda x: x + 1)
         assert kernel(1) == kernel(1) == 2

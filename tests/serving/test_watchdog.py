@@ -91,7 +91,7 @@ def test_nested_endless_loops_are_interrupted() -> None:
 
 def test_memory_of_iterations_is_bounded() -> None:
     model = lx.load(hostile.endless(guarded=True, growing=100_000))
-    came = outcome(CancelScope(Deadline(SECONDS), most_bytes=1 << 26), lambda: model.explain(FOREVER))
+    came = outcome(CancelScope(Deadline(SECONDS), max_bytes=1 << 26), lambda: model.explain(FOREVER))
     assert isinstance(came, lx.InputError)
     assert "node 'forever'" in str(came)
 
@@ -106,7 +106,7 @@ def test_overhead_of_small_arrays_counts_towards_memory() -> None:
         taken[0] = max(taken[0], resident() - before)
 
     came = outcome(
-        CancelScope(check, most_bytes=most), lambda: model.explain({**ONCE, "n": np.array(1 << 40)}, lx.Gradient())
+        CancelScope(check, max_bytes=most), lambda: model.explain({**ONCE, "n": np.array(1 << 40)}, lx.Gradient())
     )
     assert f"more than the {most} bytes" in str(came)
     assert taken[0] < most
@@ -118,7 +118,7 @@ def resident() -> int:
 
 def test_work_that_does_not_stop_is_given_up() -> None:
     GIVEN_UP.clear()
-    with cancel_scope(CancelScope(Deadline(0.0), about=lambda: "a call that looks at nothing")):
+    with cancel_scope(CancelScope(Deadline(0.0), describe=lambda: "a call that looks at nothing")):
         end = time.monotonic() + 30
         while not GIVEN_UP and time.monotonic() < end:
             time.sleep(0.05)
@@ -127,7 +127,7 @@ def test_work_that_does_not_stop_is_given_up() -> None:
 
 def test_brief_work_compiles_nothing() -> None:
     model = lx.load(lstm())
-    brief = CancelScope(lambda: None, brief=True)
+    brief = CancelScope(lambda: None, quick_only=True)
     for method in (lx.LRP(), lx.Gradient(), lx.IntegratedGradients(steps=2), lx.Occlusion()):
         with cancel_scope(brief), pytest.raises(Deferred):
             model.explain({"x": X}, method)
@@ -146,7 +146,7 @@ def test_brief_work_is_not_repeated_in_float64(monkeypatch: pytest.MonkeyPatch) 
     model.explain({"x": X})
     monkeypatch.setattr("lstm_explain.program.precision.wanting", lambda *_: np.array([0]))
     model.explain({"x": X[:, :3]})  # the copy in float64 is there
-    with cancel_scope(CancelScope(lambda: None, brief=True)), pytest.raises(Deferred):
+    with cancel_scope(CancelScope(lambda: None, quick_only=True)), pytest.raises(Deferred):
         model.explain({"x": X[:, :4]})
 
 

@@ -1,1 +1,1 @@
-"""Whole data sets: explained shard by shard, in this process or on a Ray cluster. Knows nothing of gRPC."""
+"""Explains whole data sets, shard by shard: data files in, Parquet files out."""

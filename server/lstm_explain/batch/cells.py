@@ -1,4 +1,4 @@
-"""What one row holds in one column: a NumPy array or a text, from columns of Arrow's or NumPy's."""
+"""Converts a column of Arrow or NumPy data to one cell per row: an array or a text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Unusable:
-    """Stands for what cannot be used, and says why. error: the class of what was raised."""
+    """A cell or row that cannot be used, with the reason. error: the class of the exception that was raised."""
 
     reason: str
     error: str = "InputError"
@@ -25,7 +25,9 @@ Cell = Array | str | Unusable
 
 
 def cells(column: pa.Array | Array) -> list[Cell]:
-    """One entry a row. Lists, also of lists, become arrays; text stays text; a null is Unusable, anywhere in a row."""
+    """One entry per row. (Nested) lists become arrays, text stays text, and a row that is or contains null is
+    Unusable.
+    """
     if isinstance(column, np.ndarray):
         return list(column) if column.ndim > 1 else [np.asarray(value) for value in column]
     if isinstance(column, pa.ExtensionArray):
@@ -38,7 +40,7 @@ def cells(column: pa.Array | Array) -> list[Cell]:
 
 
 def kind_of(column: pa.Array | Array) -> str:
-    """f, i, u or b as NumPy's; U for text; else Arrow's name of the type."""
+    """NumPy's kind (f, i, u or b), U for text, otherwise Arrow's name of the type."""
     if isinstance(column, np.ndarray):
         return column.dtype.kind
     kind = column.type
@@ -60,7 +62,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The same with lists of 64-bit offsets at every level."""
+    """The same type with lists of 64-bit offsets at every level."""
     return pa.large_list(_plain(kind.value_type)) if _is_list(kind) else kind
 
 
@@ -83,7 +85,7 @@ def _arrays(column: pa.Array) -> Iterator[Cell]:
     numbers = values.to_numpy(zero_copy_only=False)
     sizes = [np.diff(level) for level in offsets]
     for row in range(rows):
-        yield Unusable("is null, or holds a null") if missing[row] else _array(row, offsets, sizes, numbers)
+        yield Unusable("is null or contains a null") if missing[row] else _array(row, offsets, sizes, numbers)
 
 
 def _array(row: int, offsets: list[Array], sizes: list[Array], numbers: Array) -> Cell:
@@ -91,7 +93,7 @@ def _array(row: int, offsets: list[Array], sizes: list[Array], numbers: Array) -
     for level, (ends, lengths) in enumerate(zip(offsets, sizes, strict=True)):
         within = lengths[low:high]
         if level and len(within) and (within != within[0]).any():
-            return Unusable("holds lists of different lengths side by side")
+            return Unusable("contains lists of different lengths")
         shape.append(int(within[0]) if len(within) else 0)
         low, high = int(ends[low]), int(ends[high])
     return numbers[low:high].reshape(shape)

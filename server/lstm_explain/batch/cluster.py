@@ -1,7 +1,7 @@
-"""Shards on Ray Data: a pool of actors, each with the model in memory and one core.
+"""Distributes shards over Ray Data: a pool of actors, each with the model in memory and one core.
 
-A task that dies with its worker is not tried again by Ray, which would wait for that very worker to come back, for ever
-where no core is left for it. It is counted out, and done in the next round by those that are there.
+Ray does not retry a task that dies with its worker: it would wait for that worker to return, possibly forever if no
+core is left for it. Such a task is dropped, and the remaining workers do it in the next round.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from dataclasses import asdict
 from typing import Any
 
 from lstm_explain.batch.job import Job
-from lstm_explain.batch.shard import Done, Worker
+from lstm_explain.batch.shard import ShardResult, Worker
 from lstm_explain.errors import Error
 from lstm_explain.kernels import cache
 
-ATTEMPTS = 3  # rounds without a single shard done, before it is taken for hopeless
+ATTEMPTS = 3  # rounds without a finished shard, after which the job is given up
 ONE_THREAD = ("LSTM_EXPLAIN_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PASSED_ON = ("LSTM_EXPLAIN_", "NUMBA_")
-OBJECT_STORE = 100 << 20  # bytes; rows never go through it
+OBJECT_STORE = 100 << 20  # bytes; rows never pass through it
 
 
-def run(job: Job, shards: Sequence[int], workers: int | None, address: str | None) -> Generator[Done]:
-    """workers: None for as many as there are cores. address: of a cluster; None for one of our own, in this machine.
+def run(job: Job, shards: Sequence[int], workers: int | None, address: str | None) -> Generator[ShardResult]:
+    """Explains the shards. workers: None for one per core. address: of a cluster; None for a local one of our own.
 
-    Raises Error, also where workers die at every attempt.
+    Raises Error, in particular where workers die at every attempt.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of its own way to start actors
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Otherwise it warns about its own way to start actors.
     import ray
 
     _connect(address, workers)
@@ -46,10 +46,9 @@ def run(job: Job, shards: Sequence[int], workers: int | None, address: str | Non
             attempts = attempts + 1 if len(left) == before else 0
             if attempts == ATTEMPTS:
                 first = job.shards[next(iter(left))]
-                told = (
-                    f"{len(left)} shards, the first being rows {first.start} to {first.stop} of {job.names[first.file]}"
-                )
-                raise Error(f"workers die of {told}: is there too little memory? Ray's log has more")
+                rows = f"rows {first.start} to {first.stop} of {job.names[first.file]}"
+                problem = f"workers die on {len(left)} shards, the first of which is {rows}"
+                raise Error(f"{problem}: is there too little memory? See Ray's log")
     finally:
         ray.shutdown()
 
@@ -58,29 +57,33 @@ def _connect(address: str | None, workers: int | None) -> None:
     import ray
 
     own = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-    alone: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    local_options: dict[str, Any] = {
+        "num_cpus": workers,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+    }
     ray.init(
         address=address or "local",
         runtime_env={"env_vars": {**own, **dict.fromkeys(ONE_THREAD, "1")}},
         logging_level=logging.ERROR,
         log_to_driver=False,
-        **({} if address else alone),
+        **({} if address else local_options),
     )
 
 
-def _round(job: Job, shards: Sequence[int], workers: int) -> Iterator[Done]:
-    """Every shard once; those whose worker dies do not come back."""
+def _round(job: Job, shards: Sequence[int], workers: int) -> Iterator[ShardResult]:
+    """Runs every shard once; shards whose worker dies are missing from the result."""
     import ray
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = -1
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it tells of errors that we tell of
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # We report these errors ourselves.
     data = ray.data.from_items([{"shard": number} for number in shards], override_num_blocks=len(shards))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of how Ray 2.64 will spell the last two
-        made = data.map_batches(
+        warnings.simplefilter("ignore")  # about the spelling of the last two arguments in Ray 2.64
+        rows = data.map_batches(
             _Actor,
             batch_size=1,
             num_cpus=1,
@@ -89,14 +92,16 @@ def _round(job: Job, shards: Sequence[int], workers: int) -> Iterator[Done]:
             max_restarts=-1,
             max_task_retries=0,
         )
-    for row in made.iter_rows():
+    for row in rows.iter_rows():
         if row["error"]:
             raise Error(row["error"])
-        yield Done(**json.loads(row["done"]))
+        yield ShardResult(**json.loads(row["done"]))
 
 
 class _Actor:
-    """What is wrong with the job comes back as a row: an exception would be taken for a worker's death."""
+    """Runs shards in a worker. An error of the job is returned as a row: an exception would count as the worker's
+    death.
+    """
 
     def __init__(self, job: Job) -> None:
         cache.use()

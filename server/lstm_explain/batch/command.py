@@ -1,4 +1,4 @@
-"""A job from its beginning, or from where it was left, to its end."""
+"""Runs a job from its beginning, or from where it was interrupted, to its end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lstm_explain.batch.job import (
     ROWS,
     STATISTICS,
     Job,
-    begun,
     digests,
     find_model,
+    resume,
     shards_of,
     write_manifest,
 )
-from lstm_explain.batch.shard import Done, Worker, finished, windows
+from lstm_explain.batch.shard import ShardResult, Worker, finished, windows
 from lstm_explain.batch.show import Total, follow
 from lstm_explain.batch.source import DataFile, find_data, open_data
-from lstm_explain.batch.stats import merged
+from lstm_explain.batch.stats import merge
 from lstm_explain.errors import InputError, TargetError
 from lstm_explain.methods import Method, method_from_name
 from lstm_explain.repository.served_model import ServedModel, load_served
@@ -37,12 +37,12 @@ from lstm_explain.repository.text_notation import method_from_text, parse_target
 from lstm_explain.target import Target
 
 LOCK, REPORT, SUMMARY = ".lock", "report.html", "summary.json"
-PROBED = 16  # rows that are tried before anything begins
+PROBE_ROWS = 16  # rows that are tried before the job begins
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What the command line asks for. None: the model's own default, or ours."""
+    """The arguments of the command line. None: the model's own default, or ours."""
 
     model: Path
     data: Path
@@ -56,7 +56,7 @@ class JobRequest:
 
 
 def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
-    """The job with its manifest written; as it was begun, if it was. Raises Error, OSError."""
+    """Writes the manifest of a new job, or resumes an existing one. Raises Error, OSError."""
     source = find_model(request.model)
     served = load_served(source)
     paths = find_data(request.data)
@@ -72,16 +72,16 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
         digests=digests(source, served),
         output=request.output.absolute(),
     )
-    earlier = begun(job)
-    if earlier is not None:
-        return earlier, served
+    resumed = resume(job)
+    if resumed is not None:
+        return resumed, served
     files = [open_data(path) for path in paths]
     for name, file in zip(job.names, files, strict=True):
         _check_columns(job, served, name, file)
     job = replace(job, shards=shards_of([file.pieces for file in files], request.shard_rows))
     if not job.shards:
         raise InputError(f"{request.data}: there are no rows", field="input")
-    job = _probed(job, served, files)
+    job = _with_padding(job, served, files)
     for folder in (ROWS, ERRORS, STATISTICS):
         (job.output / folder).mkdir(parents=True, exist_ok=True)
     write_manifest(job)
@@ -91,62 +91,65 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
 def run(
     job: Job, served: ServedModel, workers: int | None = None, address: str | None = None, reference: Path | None = None
 ) -> Total:
-    """What is left of the job, and its report. workers: 0 for this process, without Ray. reference: the folder of
-    another run. Raises Error, OSError.
+    """Runs the rest of the job and writes its report. Raises Error, OSError.
+
+    workers: 0 for this process, without Ray. reference: the folder of another run.
     """
     if reference is not None:
-        report.read(reference)  # says what is wrong with it before the work
-    with _alone(job.output):
+        report.read(reference)  # Fails early if it is not a finished run.
+    with _exclusive(job.output):
         for folder in (job.output, *(job.output / kind for kind in (ROWS, ERRORS, STATISTICS))):
             remove_leftovers(folder)
-        total, left = Total(), []
+        total, remaining = Total(), []
         for number in range(len(job.shards)):
             done = finished(job, number)
             if done is None:
-                left.append(number)
+                remaining.append(number)
             else:
                 total.add(done)
         rows = sum(shard.stop - shard.start for shard in job.shards)
-        with closing(_shards(job, served, left, workers, address)) as work, follow(rows, total) as tell:
+        with closing(_shards(job, served, remaining, workers, address)) as work, follow(rows, total) as update:
             for done in work:
                 total.add(done)
-                tell()
+                update()
         _report(job, served, total, reference)
         return total
 
 
 def _report(job: Job, served: ServedModel, total: Total, reference: Path | None) -> None:
-    stats = merged(pq.read_table(job.part(STATISTICS, number)) for number in range(len(job.shards)))
+    stats = merge(pq.read_table(job.part(STATISTICS, number)) for number in range(len(job.shards)))
     lines = report.lines_of(stats, served.config.features, reference)
-    moved = report.worst_drift(lines)
-    about = {"model": served.name, "method": str(job.method), "target": job.target.output or "the model's own"}
+    largest = report.worst_drift(lines)
+    facts = {"model": served.name, "method": str(job.method), "target": job.target.output or "the model's own"}
     if reference is not None:
-        about["reference"] = str(reference)
-    if moved is not None:
-        about["largest drift"] = f"{moved.drift:+.2f} standard deviations: {moved.input} {moved.kind} {moved.name}"
-    with atomically(job.output / report.AGGREGATES) as beside:
-        pq.write_table(report.table(lines), beside)
-    write_text(job.output / REPORT, report.page(f"Relevance of {served.name}", lines, total, about))
+        facts["reference"] = str(reference)
+    if largest is not None:
+        facts["largest drift"] = (
+            f"{largest.drift:+.2f} standard deviations: {largest.input} {largest.kind} {largest.name}"
+        )
+    with atomically(job.output / report.AGGREGATES) as temporary:
+        pq.write_table(report.table(lines), temporary)
+    write_text(job.output / REPORT, report.page(f"Relevance of {served.name}", lines, total, facts))
     write_text(job.output / SUMMARY, json.dumps(total.as_json(), indent=1) + "\n")
 
 
 def _shards(
-    job: Job, served: ServedModel, left: Sequence[int], workers: int | None, address: str | None
-) -> Generator[Done]:
+    job: Job, served: ServedModel, remaining: Sequence[int], workers: int | None, address: str | None
+) -> Generator[ShardResult]:
     if workers == 0:
         worker = Worker(job, served)
-        return (worker.run(number) for number in left)
-    return cluster.run(job, left, workers, address)
+        return (worker.run(number) for number in remaining)
+    return cluster.run(job, remaining, workers, address)
 
 
 @contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Held by the one process that works on a folder; let go of when it dies."""
+def _exclusive(output: Path) -> Iterator[None]:
+    """Locks the folder for this process; the lock ends with the process."""
     with (output / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{output}: another process is at work there", field="output") from None
+            raise InputError(f"{output}: another process is working there", field="output") from None
         yield
 
 
@@ -178,15 +181,15 @@ def _check_columns(job: Job, served: ServedModel, name: str, file: DataFile) -> 
         raise InputError(f"{name}: {error}", field=error.field) from error
 
 
-def _probed(job: Job, served: ServedModel, files: Sequence[DataFile]) -> Job:
-    """With what the first rows tell of padding. Raises Error where none can be explained, whatever rows hold."""
+def _with_padding(job: Job, served: ServedModel, files: Sequence[DataFile]) -> Job:
+    """Finds out with the first rows whether padding changes answers. Raises Error where no row can be explained."""
     first = job.shards[0]
     file = files[first.file]
     explainer = job.explainer(served, file.columns)
-    stop = min(first.stop, first.start + PROBED)
+    stop = min(first.stop, first.start + PROBE_ROWS)
     _, _, rows = next(windows(file, explainer.feed, job.key, first.start, stop))
     found = explainer.explain(rows)
-    reasons = [one for one in found if isinstance(one, Unusable)]
-    if len(reasons) == len(found) and all(one.error == TargetError.__name__ for one in reasons):
+    reasons = [row for row in found if isinstance(row, Unusable)]
+    if len(reasons) == len(found) and all(row.error == TargetError.__name__ for row in reasons):
         raise TargetError(reasons[0].reason, field="target")
     return replace(job, padding=find_padding(explainer, rows))

@@ -1,4 +1,4 @@
-"""Rows to answers: batches of like rows, and the rows that cannot be explained told from the others."""
+"""Explains rows in batches of equal shape, and isolates the rows that cannot be explained."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from lstm_explain.model import Explanation, Model
 from lstm_explain.repository.request_limits import estimate
 from lstm_explain.target import Target
 
-MOST_ROWS = 64  # of a batch; more are no faster (docs/batch.md)
-MOST_BYTES = 256 << 20  # that one batch may take, by the estimate that the service uses
-SAME = 1e-5  # by how much of the largest relevance a row in company may differ from itself alone
+MAX_ROWS = 64  # of a batch; larger ones are not faster (docs/batch.md)
+MAX_BYTES = 256 << 20  # of one batch, by the estimate that the service uses
+TOLERANCE = 1e-5  # between a row in a batch and on its own, relative to the largest relevance
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row's part of an Explanation. target: the position explained, if it was one. quantity: what `explained` is of
-    the target's output, see Explanation.
+    """The part of an Explanation that belongs to one row.
+
+    target: the explained position, if there was one. quantity: what `explained` is of the output; see Explanation.
     """
 
     relevance: Mapping[str, Array]
@@ -40,14 +41,14 @@ class RowResult:
     warning: str = ""
 
     @property
-    def missing(self) -> float:
-        """The residual as a share of what was explained."""
+    def residual_share(self) -> float:
+        """The residual as a share of the explained value."""
         return abs(self.residual) / abs(self.explained) if self.explained else float(self.residual != 0)
 
 
 @dataclass(frozen=True)
 class Padding:
-    """Whether rows of different lengths may share a batch. trims: by output, the axis of one row's that is time."""
+    """Whether rows of different lengths may share a batch. trims: by output, the time axis of one row's output."""
 
     allowed: bool = False
     trims: Mapping[str, int] | None = None
@@ -55,7 +56,7 @@ class Padding:
 
 @dataclass(frozen=True)
 class Explainer:
-    """outputs: those that are kept, with the axis along which samples lie (None: it is one sample's as it is)."""
+    """outputs: those that are kept, with the axis along which samples lie (None: the output belongs to one sample)."""
 
     model: Model
     feed: Feed
@@ -65,53 +66,53 @@ class Explainer:
     padding: Padding = Padding()
 
     def explain(self, rows: Sequence[Row]) -> list[RowResult | Unusable]:
-        """An answer or a reason for each row. Raises Error where no row can be explained, whatever it holds."""
+        """An answer or a reason for each row. Raises Error where no row can be explained, whatever it contains."""
         found: list[RowResult | Unusable] = [Unusable(row.problem) for row in rows]
         usable = [i for i, row in enumerate(rows) if not row.problem]
-        most_padded: tuple[int, int] = (0, -1)
+        largest_spread: tuple[int, int] = (0, -1)
         for batch in self._batches(rows, usable):
             self._explain(rows, batch, found)
             spread = sum(self.feed.steps(rows[batch[0]])) - sum(self.feed.steps(rows[batch[-1]]))
-            most_padded = max(most_padded, (spread, batch[-1]))
-        spread, i = most_padded
-        if spread and not same(found[i], self._alone(rows[i])):
-            return replace(self, padding=Padding()).explain(rows)  # the model minds padding after all
+            largest_spread = max(largest_spread, (spread, batch[-1]))
+        spread, i = largest_spread
+        if spread and not same(found[i], self._explain_one(rows[i])):
+            return replace(self, padding=Padding()).explain(rows)  # The model depends on padding after all.
         return found
 
-    def _alone(self, row: Row) -> RowResult | Unusable:
+    def _explain_one(self, row: Row) -> RowResult | Unusable:
         found: list[RowResult | Unusable] = [Unusable("")]
         self._explain([row], [0], found)
         return found[0]
 
     def _batches(self, rows: Sequence[Row], usable: Sequence[int]) -> Iterator[list[int]]:
-        """Rows that fit together, longest first."""
+        """Indices of rows that fit together, longest first."""
         kinds: dict[object, list[int]] = {}
         for i in usable:
             steps = () if self.padding.allowed else self.feed.steps(rows[i])
             kinds.setdefault((self.feed.frame(rows[i]), steps), []).append(i)
         for alike in kinds.values():
             alike.sort(key=lambda i: self.feed.steps(rows[i]), reverse=True)
-            at = 0
-            while at < len(alike):
-                size = self._size(rows[alike[at]])
-                yield alike[at : at + size]
-                at += size
+            start = 0
+            while start < len(alike):
+                size = self._size(rows[alike[start]])
+                yield alike[start : start + size]
+                start += size
 
     def _size(self, longest: Row) -> int:
         fixed = self.feed.fixed_batch
         if fixed is not None:
             return fixed
         one = estimate(self.model, self.feed.stack([longest]), self.method)
-        return max(1, min(MOST_ROWS, MOST_BYTES // one))
+        return max(1, min(MAX_ROWS, MAX_BYTES // one))
 
     def _explain(self, rows: Sequence[Row], batch: Sequence[int], found: list[RowResult | Unusable]) -> None:
-        """Fills in the batch's answers. Halves it where it fails, until it is known which row is at fault."""
-        company = [rows[i] for i in batch]
-        company += company[-1:] * ((self.feed.fixed_batch or 0) - len(batch))
+        """Fills in the answers of the batch. A batch that fails is halved until the faulty row is found."""
+        batch_rows = [rows[i] for i in batch]
+        batch_rows += batch_rows[-1:] * ((self.feed.fixed_batch or 0) - len(batch))
         try:
-            explanation = self.model.explain(self.feed.stack(company), self.method, self.target)
+            explanation = self.model.explain(self.feed.stack(batch_rows), self.method, self.target)
         except (ModelError, MethodError, UnsupportedOperator):
-            raise  # so it would be with every row
+            raise  # Every row would fail in the same way.
         except Exception as error:
             problem = str(error) if isinstance(error, Error) else f"unexpected {type(error).__name__}: {error}"
             if len(batch) == 1:
@@ -142,7 +143,7 @@ class Explainer:
         )
 
     def _inputs(self, arrays: Mapping[str, Array], at: int, row: Row) -> dict[str, Array]:
-        """One row's, without padding, of the inputs that came from the data."""
+        """The row's arrays, without padding, for the inputs that came from the data."""
         parts = {}
         for name in self.feed.columns:
             if name in arrays:
@@ -160,31 +161,32 @@ def _sample(array: Array, axis: int | None, at: int) -> Array:
 
 
 def same(a: RowResult | Unusable, b: RowResult | Unusable) -> bool:
-    """Whether two answers to one row are one, up to rounding."""
+    """Whether two answers to one row are equal up to rounding."""
     if isinstance(a, Unusable) or isinstance(b, Unusable):
         return type(a) is type(b)
     pairs: list[tuple[Any, Any]] = [(a.explained, b.explained)]
-    for mine, theirs in ((a.relevance, b.relevance), (a.outputs, b.outputs)):
-        pairs += [(mine[name], theirs[name]) for name in mine]
+    for first, second in ((a.relevance, b.relevance), (a.outputs, b.outputs)):
+        pairs += [(first[name], second[name]) for name in first]
     return all(
-        np.shape(x) == np.shape(y) and np.max(np.abs(x - y), initial=0) <= SAME * np.max(np.abs(y), initial=0)
+        np.shape(x) == np.shape(y) and np.max(np.abs(x - y), initial=0) <= TOLERANCE * np.max(np.abs(y), initial=0)
         for x, y in pairs
     )
 
 
 def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
-    """Whether padding changes nothing for this model, method and target: tried with these rows, whole and cut short.
+    """Whether padding changes nothing for this model, method and target: tried with these rows, whole and shortened.
 
-    Not taken from the graph, which may take lengths and still average over all steps, or mask without taking any.
+    The graph alone does not show it: a model may take lengths and still average over all steps, or mask without
+    lengths.
     """
     best = Padding()
     if explainer.feed.fixed_batch is not None:
         return best
     for row in [row for row in rows if not row.problem][:4]:
         steps = max(explainer.feed.steps(row), default=0)
-        pieces = {n: explainer.feed.cut(row, n) for n in {max(1, steps // 2), max(1, steps - 1), 1} if n < steps}
-        alone = {n: explainer._alone(piece) for n, piece in pieces.items()}
-        whole = explainer._alone(row)
+        pieces = {n: explainer.feed.shorten(row, n) for n in {max(1, steps // 2), max(1, steps - 1), 1} if n < steps}
+        alone = {n: explainer._explain_one(piece) for n, piece in pieces.items()}
+        whole = explainer._explain_one(row)
         if not pieces or isinstance(whole, Unusable) or any(isinstance(a, Unusable) for a in alone.values()):
             continue
         trims = _time_axes(whole, steps, {n: a for n, a in alone.items() if isinstance(a, RowResult)})
@@ -199,11 +201,11 @@ def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
     return best
 
 
-def _time_axes(whole: RowResult, steps: int, cut: Mapping[int, RowResult]) -> dict[str, int] | None:
+def _time_axes(whole: RowResult, steps: int, shortened: Mapping[int, RowResult]) -> dict[str, int] | None:
     """By output, the axis that is as long as the row; None where an output depends on the length in another way."""
     found = {}
     for name, output in whole.outputs.items():
-        for n, answer in cut.items():
+        for n, answer in shortened.items():
             other = answer.outputs[name]
             differ = [a for a, (x, y) in enumerate(zip(output.shape, other.shape, strict=True)) if x != y]
             if not differ:

@@ -1,4 +1,4 @@
-"""From columns of a data file to a model's inputs: one row each, and rows put together into a batch."""
+"""Converts the columns of a data file to a model's inputs: one Row per row, and rows stacked into a batch."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Feed:
-    """specs, axes: of the model's inputs. texts: those that may come as text. columns: where each input comes from.
+    """The mapping from columns to inputs.
 
-    lengths: inputs that hold lengths: by name, the input whose time steps they count, where no column gives them.
+    specs, axes: of the model's inputs. texts: inputs that may come as text. columns: by input, the column. lengths:
+    inputs of lengths that no column provides: by name, the input whose time steps they count.
     """
 
     specs: Mapping[str, TensorSpec]
@@ -43,7 +44,7 @@ class Feed:
     lengths: Mapping[str, str]
 
     def rows(self, columns: Columns) -> list[Row]:
-        """Raises InputError where a column can never be the input, whatever a row holds."""
+        """The rows. Raises InputError where a column cannot be the input, whatever its rows contain."""
         read: dict[str, list[Cell]] = {}
         for name, column in self.columns.items():
             self._check(name, column, kind_of(columns[column]))
@@ -52,18 +53,18 @@ class Feed:
         return [self._row({name: column[i] for name, column in read.items()}) for i in range(count)]
 
     def time_axis(self, name: str) -> int | None:
-        """Of an input of one row."""
+        """The time axis of an input of one row."""
         axes = self.axes[name]
         if axes.time is None or axes.batch is None:
             return axes.time
         return axes.time - (axes.batch < axes.time)
 
     def steps(self, row: Row) -> tuple[int, ...]:
-        """Time steps of each input that has any."""
+        """The number of time steps of each input that has any."""
         return tuple(row.inputs[n].shape[a] for n in self.specs if (a := self._time(n, row)) is not None)
 
     def frame(self, row: Row) -> tuple[tuple[int, ...], ...]:
-        """Every extent but the time steps: rows of one batch have the same."""
+        """Every extent except the time steps; rows of one batch have the same ones."""
         frames = []
         for name in self.specs:
             axis, shape = self._time(name, row), row.inputs[name].shape
@@ -71,23 +72,23 @@ class Feed:
         return tuple(frames)
 
     def stack(self, rows: Sequence[Row]) -> dict[str, Array]:
-        """One batch; padded with zeros behind its end where a row has fewer time steps than another."""
+        """One batch; shorter rows are padded with zeros at the end."""
         batch = {}
         for name in self.specs:
             parts = [row.inputs[name] for row in rows]
             where = self.axes[name].batch
-            if where is None:  # a model that takes one sample
+            if where is None:  # The model takes one sample.
                 batch[name] = parts[0]
                 continue
             axis = self._time(name, rows[0])
             if axis is not None:
-                most = max(part.shape[axis] for part in parts)
-                parts = [pad(part, axis, most) for part in parts]
+                longest = max(part.shape[axis] for part in parts)
+                parts = [pad(part, axis, longest) for part in parts]
             batch[name] = np.stack(parts, where) if parts[0].ndim >= where else np.stack(parts)
         return batch
 
-    def cut(self, row: Row, steps: int) -> Row:
-        """The row's first time steps, as a row of its own."""
+    def shorten(self, row: Row, steps: int) -> Row:
+        """The first time steps of the row, as a row of its own."""
         inputs = dict(row.inputs)
         for name in self.specs:
             axis = self._time(name, row)
@@ -99,7 +100,7 @@ class Feed:
 
     @property
     def fixed_batch(self) -> int | None:
-        """How many rows a batch has to have; None: any number."""
+        """How many rows a batch must have; None: any number."""
         axes = {name: self.axes[name].batch for name in self.specs}
         extents = [1 if (axis := axes[n]) is None else spec.shape[axis] for n, spec in self.specs.items()]
         return min((extent for extent in extents if isinstance(extent, int)), default=None)
@@ -109,18 +110,20 @@ class Feed:
         return axis if axis is not None and axis < row.inputs[name].ndim else None
 
     def _check(self, name: str, column: str, kind: str) -> None:
-        wanted = self.specs[name].dtype
-        takes = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}.get(wanted.kind, wanted.kind)
+        expected = self.specs[name].dtype
+        takes = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}.get(expected.kind, expected.kind)
         if kind == "U" and name in self.texts:
             return
         if kind not in list(takes):
-            came = {"f": "floating-point numbers", "U": "text", "b": "booleans"}.get(kind, kind)
-            raise InputError(f"column {column!r} holds {came}, input {name!r} takes {wanted}", field=f"inputs.{name}")
+            actual = {"f": "floating-point numbers", "U": "text", "b": "booleans"}.get(kind, kind)
+            raise InputError(
+                f"column {column!r} contains {actual}, input {name!r} requires {expected}", field=f"inputs.{name}"
+            )
 
-    def _row(self, given: Mapping[str, Cell]) -> Row:
+    def _row(self, cells_by_input: Mapping[str, Cell]) -> Row:
         inputs: dict[str, Array] = {}
         tokens: dict[str, list[str]] = {}
-        for name, cell in given.items():
+        for name, cell in cells_by_input.items():
             if isinstance(cell, str):
                 try:
                     ids, words = self.texts[name].encode(np.array([cell], object))
@@ -128,7 +131,7 @@ class Feed:
                     return Row(problem=str(error))
                 inputs[name], tokens[name] = ids[0], words[0].tolist()
                 continue
-            value = cell if isinstance(cell, Unusable) else self._fitted(name, cell)
+            value = cell if isinstance(cell, Unusable) else self._converted(name, cell)
             if isinstance(value, Unusable):
                 return Row(problem=f"input {name!r} {value.reason}")
             inputs[name] = value
@@ -141,14 +144,14 @@ class Feed:
             if name not in self.columns and axis is not None and axis < inputs[of].ndim:
                 inputs[name] = np.asarray(inputs[of].shape[axis], self.specs[name].dtype)
 
-    def _fitted(self, name: str, array: Array) -> Array | Unusable:
-        """In the input's type, and in its shape where a flat list leaves no doubt."""
+    def _converted(self, name: str, array: Array) -> Array | Unusable:
+        """The array in the input's type, and in its shape where a flat list determines it."""
         spec, batch = self.specs[name], self.axes[name].batch
         if array.dtype.kind in "iu" and spec.dtype.kind in "iu" and array.dtype != spec.dtype and array.size:
             bounds = np.iinfo(spec.dtype)
             if not bounds.min <= array.min() <= array.max() <= bounds.max:
-                return Unusable(f"holds numbers beyond {spec.dtype}")
-        with np.errstate(over="ignore"):  # infinities are refused later, by name
+                return Unusable(f"contains numbers outside the range of {spec.dtype}")
+        with np.errstate(over="ignore"):  # Infinities are refused later, by name.
             array = array.astype(spec.dtype, copy=False)
         shape = [extent for axis, extent in enumerate(spec.shape) if axis != batch]
         open_ = [axis for axis, extent in enumerate(shape) if isinstance(extent, str)]
@@ -160,29 +163,29 @@ class Feed:
 
 
 def pad(array: npt.NDArray[Any], axis: int, extent: int) -> npt.NDArray[Any]:
-    """Zeros behind the end of one axis."""
+    """Zeros appended along one axis."""
     if array.shape[axis] == extent:
         return array
     shape = list(array.shape)
     shape[axis] = extent
-    wide = np.full(shape, PADDING, array.dtype)
-    wide[(slice(None),) * axis + (slice(array.shape[axis]),)] = array
-    return wide
+    padded = np.full(shape, PADDING, array.dtype)
+    padded[(slice(None),) * axis + (slice(array.shape[axis]),)] = array
+    return padded
 
 
-def feed_of(served: ServedModel, named: Mapping[str, str], there: Collection[str]) -> Feed:
-    """named: columns by input, where the names differ. there: the columns of the data. Raises InputError."""
+def feed_of(served: ServedModel, renamed: Mapping[str, str], available: Collection[str]) -> Feed:
+    """renamed: columns by input, where the names differ. available: the columns of the data. Raises InputError."""
     model = served.model
-    for name in named:
+    for name in renamed:
         if name not in model.inputs:
             raise InputError(f"--column {name}: the model has the inputs {', '.join(model.inputs)}", field="column")
-    columns = {name: named.get(name, name) for name in model.inputs}
-    if len(columns) == 1 and list(there) == [""]:
-        columns = dict.fromkeys(columns, "")  # one array for the only input
-    counted = [name for name in model.lengths if columns[name] not in there and name not in named]
+    columns = {name: renamed.get(name, name) for name in model.inputs}
+    if len(columns) == 1 and list(available) == [""]:
+        columns = dict.fromkeys(columns, "")  # One array without a name, for the only input.
+    counted = [name for name in model.lengths if columns[name] not in available and name not in renamed]
     columns = {name: column for name, column in columns.items() if name not in counted}
     for name, column in columns.items():
-        if column not in there:
-            listed = ", ".join(map(repr, sorted(there)))
-            raise InputError(f"no column {column!r} for input {name!r}, there are {listed}", field="input")
+        if column not in available:
+            listed = ", ".join(map(repr, sorted(available)))
+            raise InputError(f"no column {column!r} for input {name!r}, the data has {listed}", field="input")
     return Feed(model.inputs, model.axes, served.text_inputs, columns, model.lengths)

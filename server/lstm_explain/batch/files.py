@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Writes files atomically: a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ TEMPORARY = ".unfinished-"
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """A path to write to; what was written takes the place of `path` at the end, and lasts through a power cut."""
-    beside = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
+    """A path to write to. At the end it replaces `path`, and the change survives a power cut."""
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}-{path.name}")
     try:
-        yield beside
-        with beside.open("rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -31,11 +31,11 @@ def atomically(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with atomically(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    with atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Of writers that were killed."""
+    """Removes the temporary files of writers that were killed."""
     for path in folder.glob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)

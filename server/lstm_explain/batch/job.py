@@ -1,4 +1,4 @@
-"""One job: what is explained, how, into which folder, cut into shards; and the manifest that says so."""
+"""Describes one job (what is explained, how, into which folder, in which shards) and its manifest."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from lstm_explain.target import Target
 
 MANIFEST, ROWS, ERRORS, STATISTICS = "manifest.json", "rows", "errors", "statistics"
 PACKAGES = ("lstm-explain", "numpy", "numba", "onnx", "onnxruntime", "pyarrow")
-SHARDS, LEAST_ROWS, MOST_ROWS = 64, 256, 16384  # how many shards there are, as long as these rows of each allow it
+SHARDS, MIN_ROWS, MAX_ROWS = 64, 256, 16384  # the number of shards, unless these limits on their rows prevent it
 
 
 class Shard(NamedTuple):
-    """Rows from `start` up to `stop` of the job's data file of that index."""
+    """The rows from `start` up to `stop` of the job's data file with that index."""
 
     file: int
     start: int
@@ -39,9 +39,8 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """model: as `find_model` takes it. columns: by input, where names differ. key: a column that is copied.
-
-    names: of the data files as the output calls them. digests: of the model's files, by name.
+    """model: a path for `find_model`. columns: by input, where names differ. key: a column that is copied. names: of
+    the data files, as the output calls them. digests: of the model's files, by name.
     """
 
     model: Path
@@ -56,13 +55,13 @@ class Job:
     shards: tuple[Shard, ...] = ()
     padding: Padding = field(default_factory=Padding)
 
-    def explainer(self, served: ServedModel, there: Sequence[str]) -> Explainer:
-        """there: the columns of the data. Raises InputError."""
-        feed = feed_of(served, self.columns, there)
+    def explainer(self, served: ServedModel, available: Sequence[str]) -> Explainer:
+        """available: the columns of the data. Raises InputError."""
+        feed = feed_of(served, self.columns, available)
         return Explainer(served.model, feed, self.method, self.target, _outputs(served, self.target), self.padding)
 
     def load(self) -> ServedModel:
-        """Raises ModelError if it is not the model that the job began with."""
+        """Loads the model. Raises ModelError if it is not the one that the job began with."""
         source = find_model(self.model)
         served = load_served(source)
         if digests(source, served) != dict(self.digests):
@@ -74,9 +73,9 @@ class Job:
 
 
 def find_model(path: Path) -> Source:
-    """A file, a version's folder, or a model's folder, of which the highest version counts. Raises ModelError, OSError.
+    """The model in a file, a version's folder, or a model's folder (its highest version). Raises ModelError, OSError.
 
-    model.yaml is looked for where a repository of models has it.
+    model.yaml is expected where a model repository has it.
     """
     path = path.absolute()
     if path.is_dir():
@@ -84,9 +83,9 @@ def find_model(path: Path) -> Source:
         if versions and versions[-1].folder == path:
             return versions[-1]
         if not (path / MODEL).is_file():
-            raise ModelError(f"{path}: holds neither {MODEL} nor a version's folder with one")
+            raise ModelError(f"{path}: contains neither {MODEL} nor the folder of a version with one")
         path = path / MODEL
-    path.stat()  # says what is wrong
+    path.stat()  # Raises the OSError that describes the fault.
     if path.name != MODEL:
         return Source(path.stem, 1, path, path.with_suffix(".yaml"), path.parent)
     folder = path.parent
@@ -96,7 +95,7 @@ def find_model(path: Path) -> Source:
 
 
 def digests(source: Source, served: ServedModel) -> dict[str, str]:
-    """SHA-256 of every file that the model is made of, by name."""
+    """The SHA-256 of every file of the model, by name."""
     paths = [source.model_file, source.config_file]
     if served.config.tokenizer is not None:
         paths += [folder / served.config.tokenizer.file for folder in (source.model_file.parent, source.folder)]
@@ -111,7 +110,7 @@ def _digest(path: Path) -> str:
 
 
 def _outputs(served: ServedModel, target: Target) -> dict[str, int | None]:
-    """The explained output, and those of which it is known where their samples lie: by name, the samples' axis."""
+    """By name, the samples' axis of the explained output and of all others for which it is known."""
     model, config = served.model, served.config
     explained = target.output or model.default_output
     axes = {explained: target.batch_axis}
@@ -127,31 +126,33 @@ def _outputs(served: ServedModel, target: Target) -> dict[str, int | None]:
     return {name: axes[name] for name in model.outputs if name in axes}
 
 
-def cut(pieces: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Ranges of at most `most` rows: whole pieces together where they fit, else equal parts of one."""
+def split_pieces(pieces: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """Ranges of at most `limit` rows: consecutive pieces together where they fit, otherwise equal parts of one
+    piece.
+    """
     ranges: list[tuple[int, int]] = []
     start = end = 0
     for piece in pieces:
-        if end > start and end + piece - start > most:
+        if end > start and end + piece - start > limit:
             ranges.append((start, end))
             start = end
         end += piece
-        if piece > most:
-            count = math.ceil(piece / most)
+        if piece > limit:
+            count = math.ceil(piece / limit)
             ranges += pairwise(start + piece * i // count for i in range(count + 1))
             start = end
     return [*ranges, (start, end)] if end > start else ranges
 
 
-def shards_of(pieces: Sequence[Sequence[int]], most: int | None) -> tuple[Shard, ...]:
-    """pieces: by file. most: rows of a shard; None: so that there are some tens of shards."""
+def shards_of(pieces: Sequence[Sequence[int]], limit: int | None) -> tuple[Shard, ...]:
+    """pieces: by file. limit: rows per shard; None: enough for some tens of shards."""
     total = sum(map(sum, pieces))
-    most = most or min(max(math.ceil(total / SHARDS), LEAST_ROWS), MOST_ROWS)
-    return tuple(Shard(file, *ends) for file, rows in enumerate(pieces) for ends in cut(rows, most))
+    limit = limit or min(max(math.ceil(total / SHARDS), MIN_ROWS), MAX_ROWS)
+    return tuple(Shard(file, *ends) for file, rows in enumerate(pieces) for ends in split_pieces(rows, limit))
 
 
 def identity(job: Job) -> dict[str, Any]:
-    """What the results depend on: a job that goes on has to have the same."""
+    """What the results depend on; it must not change when a job resumes."""
     stats = [path.stat() for path in job.data]
     return {
         "model": dict(job.digests),
@@ -168,7 +169,7 @@ def identity(job: Job) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it; of arrays a digest."""
+    """The value in terms of JSON; for an array, its digest."""
     if isinstance(value, np.ndarray):
         return {"shape": list(value.shape), "sha256": hashlib.sha256(value.tobytes()).hexdigest()}
     if isinstance(value, Mapping):
@@ -188,24 +189,28 @@ def write_manifest(job: Job) -> None:
     write_text(job.output / MANIFEST, json.dumps(content, indent=1) + "\n")
 
 
-def begun(job: Job) -> Job | None:
-    """The job as it was begun in its folder; None where nothing was. Raises Error where that is another job."""
+def resume(job: Job) -> Job | None:
+    """The job as recorded in its folder; None where there is none. Raises Error where the folder belongs to another
+    job.
+    """
     path = job.output / MANIFEST
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if job.output.is_dir() and any(job.output.iterdir()):
-            raise InputError(f"{job.output}: holds files, and no job of ours", field="output") from None
+            raise InputError(f"{job.output}: contains files, but no job", field="output") from None
         return None
     try:
         written = json.loads(text)
         padding, shards = Padding(**written["padding"]), tuple(Shard(*shard) for shard in written["shards"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a manifest of ours: {error}", field="output") from error
-    differ = [told for key, now in identity(job).items() if (told := _difference(key, written.get(key), now))]
-    if differ:
-        told = "; ".join(differ)
-        raise InputError(f"{job.output} holds another job ({told}): name another output, or delete it", field="output")
+        raise InputError(f"{path}: not a valid manifest: {error}", field="output") from error
+    differences = [text for key, now in identity(job).items() if (text := _difference(key, written.get(key), now))]
+    if differences:
+        listed = "; ".join(differences)
+        raise InputError(
+            f"{job.output} contains another job ({listed}): name another output, or delete it", field="output"
+        )
     return Job(**{**{f.name: getattr(job, f.name) for f in fields(job)}, "padding": padding, "shards": shards})
 
 
@@ -214,9 +219,9 @@ def _difference(key: str, then: Any, now: Any) -> str:
         return ""
     if isinstance(then, dict) and isinstance(now, dict):
         return "; ".join(
-            told for k in dict.fromkeys([*then, *now]) if (told := _difference(f"{key} {k}", then.get(k), now.get(k)))
+            text for k in dict.fromkeys([*then, *now]) if (text := _difference(f"{key} {k}", then.get(k), now.get(k)))
         )
     if isinstance(then, list) and isinstance(now, list):
         pairs = [(a, b) for a, b in zip(then, now, strict=False) if a != b]
-        return _difference(f"{key}:", *pairs[0]) if pairs else f"{key}: {len(then)} files then, {len(now)} now"
+        return _difference(f"{key}:", *pairs[0]) if pairs else f"{key}: {len(then)} files before, {len(now)} now"
     return f"{key} was {then}, is {now}"

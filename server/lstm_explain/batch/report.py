@@ -1,4 +1,4 @@
-"""What a run says as a whole: mean relevance per feature and per lag, drift against another run; a table and a page."""
+"""Reports on a run: mean relevance per feature and per lag, and drift from another run, as a table and an HTML page."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lstm_explain.errors import InputError
 from lstm_explain.evaluate.plot import line_chart
 
 AGGREGATES = "aggregates.parquet"
-MOST_BARS = 50  # features in the page, the most relevant first; the table has all
-# By what is explained of the target's output, see Explanation.
+MAX_BARS = 50  # features on the page, the most relevant first; the table has all
+# By `explained_quantity` of an Explanation.
 EXPLAINED = {
     "output": "the output itself",
     "logit": "the logit: the value before the output's Softmax or Sigmoid",
     "score": "the score: the value before the output's LogSoftmax",
-    "probability": "the probability that the output stands for",
+    "probability": "the output as a probability",
 }
 HEADINGS = {"feature": "Mean |relevance| by feature", "lag": "Mean |relevance| by lag"}
 
@@ -32,7 +32,7 @@ HEADINGS = {"feature": "Mean |relevance| by feature", "lag": "Mean |relevance| b
 class Line:
     """One feature, lag (0: the last step) or the explained value itself, over all rows that have it.
 
-    reference_mean, reference_std: of the other run. drift: the means' difference in standard deviations of its rows.
+    reference_mean, reference_std: of the other run. drift: the difference of the means, in its standard deviations.
     """
 
     input: str
@@ -64,19 +64,19 @@ def lines_of(stats: Stats, names: Mapping[str, Sequence[str]], reference: Path |
             mean = total / rows
             std = math.sqrt(max(squares / rows - mean**2, 0.0))
             old = earlier.get((name, kind, position))
-            called = known[position] if position < len(known) else str(position)
+            label = known[position] if position < len(known) else str(position)
             compared = () if old is None else (old.mean, old.std, (mean - old.mean) / old.std if old.std else None)
-            lines.append(Line(name, kind, position, called, int(rows), mean, std, *compared))
+            lines.append(Line(name, kind, position, label, int(rows), mean, std, *compared))
     return lines
 
 
 def read(folder: Path) -> list[Line]:
-    """The lines of a run that is done. Raises InputError."""
+    """The lines of a finished run. Raises InputError."""
     path = folder / AGGREGATES
     try:
         return [Line(**row) for row in pq.read_table(path).to_pylist()]
     except (OSError, pa.ArrowInvalid, TypeError) as error:
-        raise InputError(f"{path}: not a run that is done: {error}", field="reference") from error
+        raise InputError(f"{path}: not a finished run: {error}", field="reference") from error
 
 
 def table(lines: Sequence[Line]) -> pa.Table:
@@ -84,40 +84,40 @@ def table(lines: Sequence[Line]) -> pa.Table:
 
 
 def page(title: str, lines: Sequence[Line], total: Total, about: Mapping[str, str]) -> str:
-    """One HTML page that needs nothing else. about: what is told of the job."""
+    """One self-contained HTML page. about: facts about the job."""
     facts = {
         **about,
-        "explained value": EXPLAINED.get(total.quantity, "none: no row is explained"),
+        "explained value": EXPLAINED.get(total.quantity, "none: no row was explained"),
         "rows explained": f"{total.rows:,}",
         "rows with a warning": f"{total.warned:,}",
         "rows that failed": f"{total.failed:,}",
-        "worst residual": f"{total.worst:.1e} of what was explained",
+        "largest residual": f"{total.worst:.1e} of the explained value",
     }
     groups: dict[Group, list[Line]] = {}
     for line in lines:
         groups.setdefault((line.kind, line.input), []).append(line)
     body = "".join(_section(kind, name, of) for (kind, name), of in groups.items())
-    told = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items())
+    rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items())
     return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 th {{ text-align: left; font-weight: 500; padding-right: 1rem; white-space: nowrap }} td {{ padding-right: 1rem }}
 td.bar {{ width: 100% }} .bar div {{ background: #0072b2; height: .6rem }} .bar div.old {{ background: #d55e00 }}
 </style>
-<h1>{escape(title)}</h1><table>{told}</table>{body}</html>
+<h1>{escape(title)}</h1><table>{rows}</table>{body}</html>
 """
 
 
 def _section(kind: str, name: str, lines: Sequence[Line]) -> str:
     if kind == "explained":
         (line,) = lines
-        told = f"<p>Mean {line.mean:.4g}, standard deviation {line.std:.4g}{_against(line)}.</p>"
-        return f"<h2>Explained value</h2>{told}"
+        text = f"<p>Mean {line.mean:.4g}, standard deviation {line.std:.4g}{_compared(line)}.</p>"
+        return f"<h2>Explained value</h2>{text}"
     drawn = _curve(lines) if kind == "lag" else _bars(lines)
     return f"<h2>{HEADINGS[kind]}: {escape(name)}</h2>{drawn}"
 
 
-def _against(line: Line) -> str:
+def _compared(line: Line) -> str:
     if line.reference_mean is None:
         return ""
     drift = "" if line.drift is None else f": drift {line.drift:+.2f}"
@@ -125,18 +125,18 @@ def _against(line: Line) -> str:
 
 
 def _bars(lines: Sequence[Line]) -> str:
-    shown = sorted(lines, key=lambda line: -line.mean)[:MOST_BARS]
-    most = max([*(line.mean for line in shown), *(line.reference_mean or 0.0 for line in shown)]) or 1.0
-    rows = "".join(_bar(line, most) for line in shown)
+    shown = sorted(lines, key=lambda line: -line.mean)[:MAX_BARS]
+    largest = max([*(line.mean for line in shown), *(line.reference_mean or 0.0 for line in shown)]) or 1.0
+    rows = "".join(_bar(line, largest) for line in shown)
     left = f"<p>{len(lines) - len(shown)} more in the table.</p>" if len(lines) > len(shown) else ""
     return f"<table>{rows}</table>{left}"
 
 
-def _bar(line: Line, most: float) -> str:
-    bars = f'<div style="width:{100 * line.mean / most:.1f}%"></div>'
+def _bar(line: Line, largest: float) -> str:
+    bars = f'<div style="width:{100 * line.mean / largest:.1f}%"></div>'
     if line.reference_mean is not None:
-        bars += f'<div class="old" style="width:{100 * line.reference_mean / most:.1f}%"></div>'
-    return f'<tr><th>{escape(line.name)}</th><td>{line.mean:.4g}{_against(line)}</td><td class="bar">{bars}</td></tr>'
+        bars += f'<div class="old" style="width:{100 * line.reference_mean / largest:.1f}%"></div>'
+    return f'<tr><th>{escape(line.name)}</th><td>{line.mean:.4g}{_compared(line)}</td><td class="bar">{bars}</td></tr>'
 
 
 def _curve(lines: Sequence[Line]) -> str:
@@ -150,6 +150,6 @@ def _curve(lines: Sequence[Line]) -> str:
 
 
 def worst_drift(lines: Sequence[Line]) -> Line | None:
-    """The line that has moved furthest from the reference."""
-    moved = [line for line in lines if line.drift is not None]
-    return max(moved, key=lambda line: abs(line.drift or 0.0), default=None)
+    """The line that has drifted furthest from the reference."""
+    drifting = [line for line in lines if line.drift is not None]
+    return max(drifting, key=lambda line: abs(line.drift or 0.0), default=None)

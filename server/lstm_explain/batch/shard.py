@@ -1,4 +1,4 @@
-"""Explains one shard into one file of rows; the same in this process and in a worker of a cluster."""
+"""Explains one shard into one file of rows, in this process or in a worker of a cluster."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from lstm_explain.batch.table import Key, format_of
 from lstm_explain.errors import InputError
 from lstm_explain.repository.served_model import ServedModel
 
-WINDOW_ROWS, WINDOW_BYTES = 2048, 32 << 20  # of inputs in memory at a time, sorted by length among each other
-OWN = b"lstm_explain"  # key of our metadata in a file of rows
+WINDOW_ROWS, WINDOW_BYTES = 2048, 32 << 20  # of inputs in memory at a time; rows are batched by length within a window
+METADATA_KEY = b"lstm_explain"  # key of our metadata in the file
 
 
 @dataclass(frozen=True)
-class Done:
-    """A shard that is done. rows: explained. worst: the largest residual as a share of what was explained. warned: rows
-    whose answer has a warning. quantity: what is explained of the target's output, see Explanation; empty without rows.
+class ShardResult:
+    """A finished shard.
 
-    memory: bytes that the process took at most so far. before: it had been done by an earlier run.
+    rows: explained rows. worst: the largest residual as a share of the explained value. warned: rows with a warning.
+    quantity: what is explained of the target's output, see Explanation; empty without rows. memory: peak memory of the
+    process so far, in bytes. before: an earlier run did it.
     """
 
     shard: int
@@ -50,7 +51,7 @@ class Done:
 
 @dataclass
 class _Tally:
-    """What a shard adds up."""
+    """What is added up over a shard."""
 
     stats: Stats = field(default_factory=Stats)
     failures: list[pa.Table] = field(default_factory=list)
@@ -63,14 +64,14 @@ class _Tally:
 
 
 class Worker:
-    """Has the model in memory. Raises what `Job.load` does."""
+    """Holds the model in memory and explains shards. Raises what `Job.load` raises."""
 
     def __init__(self, job: Job, served: ServedModel | None = None) -> None:
         self._job = job
         self._served = served or job.load()
 
-    def run(self, number: int) -> Done:
-        """Raises Error where no row at all can be explained, OSError."""
+    def run(self, number: int) -> ShardResult:
+        """Explains the shard unless that is done. Raises OSError, and Error where no row at all can be explained."""
         done = finished(self._job, number)
         if done is not None:
             return done
@@ -82,12 +83,12 @@ class Worker:
             with atomically(job.part(STATISTICS, number)) as statistics:
                 pq.write_table(tally.stats.table(), statistics)
             if tally.failures:
-                with atomically(errors) as beside:
-                    pq.write_table(pa.concat_tables(tally.failures), beside)
+                with atomically(errors) as temporary:
+                    pq.write_table(pa.concat_tables(tally.failures), temporary)
             else:
-                errors.unlink(missing_ok=True)  # of an attempt that was killed just before its end
+                errors.unlink(missing_ok=True)  # left by an attempt that was killed just before its end
             seconds = time.perf_counter() - began
-            done = Done(
+            done = ShardResult(
                 number,
                 tally.rows,
                 tally.failed,
@@ -98,7 +99,7 @@ class Worker:
                 warned=tally.warned,
                 quantity=tally.quantity,
             )
-            writer.add_key_value_metadata({OWN: json.dumps(asdict(done)).encode()})
+            writer.add_key_value_metadata({METADATA_KEY: json.dumps(asdict(done)).encode()})
             writer.close()
         return done
 
@@ -107,32 +108,37 @@ class Worker:
         file, start, stop = job.shards[number]
         data = open_data(job.data[file])
         explainer = job.explainer(self._served, data.columns)
-        made = format_of(explainer, None if job.key is None else data.type_of(job.key))
+        table_format = format_of(explainer, None if job.key is None else data.type_of(job.key))
         writer = pq.ParquetWriter(
-            path, made.answers, compression="zstd", compression_level=1, use_dictionary=["file"], write_statistics=False
+            path,
+            table_format.answers,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["file"],
+            write_statistics=False,
         )
         for at, values, rows in windows(data, explainer.feed, job.key, start, stop):
             key = Key(job.names[file], range(at, at + len(rows)), values)
             found = explainer.explain(rows)
             good = {i: answer for i, answer in enumerate(found) if isinstance(answer, RowResult)}
             bad = {i: answer for i, answer in enumerate(found) if isinstance(answer, Unusable)}
-            writer.write_table(made.answer_table(key, list(good), [rows[i] for i in good], list(good.values())))
+            writer.write_table(table_format.answer_table(key, list(good), [rows[i] for i in good], list(good.values())))
             if bad:
-                tally.failures.append(made.failure_table(key, list(bad), list(bad.values())))
+                tally.failures.append(table_format.failure_table(key, list(bad), list(bad.values())))
             tally.rows, tally.failed = tally.rows + len(good), tally.failed + len(bad)
             for i, answer in good.items():
                 add_row(tally.stats, explainer.feed, answer.relevance.items())
                 tally.stats.add_explained(answer.explained)
                 tally.warned, tally.quantity = tally.warned + bool(answer.warning), answer.quantity
-                if answer.missing > tally.worst:
-                    tally.worst, tally.worst_at = answer.missing, f"{key.file}:{key.rows[i]}"
+                if answer.residual_share > tally.worst:
+                    tally.worst, tally.worst_at = answer.residual_share, f"{key.file}:{key.rows[i]}"
         return writer
 
 
 def windows(
     data: DataFile, feed: Feed, key: str | None, start: int, stop: int
 ) -> Iterator[tuple[int, pa.Array | None, list[Row]]]:
-    """The rows of a range, some at a time: the number of the first, their keys, and the rows."""
+    """The rows of a range, in windows: the number of the first row, the keys, and the rows."""
     columns = list(dict.fromkeys([*feed.columns.values(), *([] if key is None else [key])]))
     rows: list[Row] = []
     keys: list[pa.Array] = []
@@ -150,20 +156,20 @@ def windows(
         yield start, pa.concat_arrays(keys) if keys else None, rows
 
 
-def finished(job: Job, number: int) -> Done | None:
-    """What an earlier run said of a shard that it finished. Raises InputError."""
+def finished(job: Job, number: int) -> ShardResult | None:
+    """The result of a shard that an earlier run finished; None if there is none. Raises InputError."""
     path = job.part(ROWS, number)
     if not path.exists():
         return None
     try:
-        written = pq.read_metadata(path).metadata[OWN]
-        return Done(**{**json.loads(written), "before": True})
+        written = pq.read_metadata(path).metadata[METADATA_KEY]
+        return ShardResult(**{**json.loads(written), "before": True})
     except (pa.ArrowInvalid, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a file of ours: {error}", field="output") from error
+        raise InputError(f"{path}: not an output file of a job: {error}", field="output") from error
 
 
 def peak_memory() -> int:
-    """Bytes that this process has taken at most; not getrusage's, which begin with those of who started it."""
+    """Peak memory of this process, in bytes. getrusage would include the memory of the parent before the fork."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:  # not Linux

@@ -1,4 +1,4 @@
-"""Progress, and what is told at the end."""
+"""Shows the progress of a job, and its totals at the end."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lstm_explain.batch.shard import Done
+from lstm_explain.batch.shard import ShardResult
 
-EVERY = 30.0  # seconds between lines where nobody watches a bar
+LINE_INTERVAL = 30.0  # seconds between lines where stderr is not a terminal
 
 
 @dataclass
 class Total:
-    """All shards so far. worst, warned, quantity: as in Done. before: rows of earlier runs."""
+    """The sum of all finished shards. worst, warned, quantity: as in ShardResult. before: rows of earlier runs."""
 
     rows: int = 0
     failed: int = 0
@@ -32,7 +32,7 @@ class Total:
     warned: int = 0
     quantity: str = ""
 
-    def add(self, done: Done) -> None:
+    def add(self, done: ShardResult) -> None:
         self.rows, self.failed = self.rows + done.rows, self.failed + done.failed
         self.memory = max(self.memory, done.memory)
         self.warned, self.quantity = self.warned + done.warned, done.quantity or self.quantity
@@ -56,7 +56,9 @@ class Total:
 
 @contextmanager
 def follow(rows: int, total: Total) -> Iterator[Callable[[], None]]:
-    """Gives what is to be called whenever `total` has grown. A bar on stderr where that is a terminal, else lines."""
+    """Yields a function to call whenever `total` has grown. Shows a bar if stderr is a terminal, otherwise prints
+    lines.
+    """
     console, began = Console(stderr=True), time.monotonic()
     rate = TextColumn("{task.fields[rate]}")
     columns = (
@@ -71,18 +73,20 @@ def follow(rows: int, total: Total) -> Iterator[Callable[[], None]]:
         task = bar.add_task("", total=rows, completed=total.before, rate="")
         last = began
 
-        def tell() -> None:
+        def update() -> None:
             nonlocal last
             now = time.monotonic()
             total.seconds = now - began
             bar.update(task, completed=total.before + total.new, rate=f"{total.rate:,.0f} rows/s")
-            if not console.is_terminal and now - last >= EVERY:
+            if not console.is_terminal and now - last >= LINE_INTERVAL:
                 last = now
                 left = (rows - total.before - total.new) / total.rate if total.rate else 0.0
-                told = f"{total.before + total.new:,} of {rows:,} rows, {total.rate:,.0f} rows/s, {left:,.0f} s left"
-                print(f"lstm-explain: {told}", file=sys.stderr, flush=True)
+                progress = (
+                    f"{total.before + total.new:,} of {rows:,} rows, {total.rate:,.0f} rows/s, {left:,.0f} s left"
+                )
+                print(f"lstm-explain: {progress}", file=sys.stderr, flush=True)
 
-        yield tell
+        yield update
 
 
 def print_total(total: Total, output: Path) -> None:
@@ -90,6 +94,6 @@ def print_total(total: Total, output: Path) -> None:
     print(f"{total.rows:,} rows explained, {total.failed:,} failed")
     if total.warned:
         print(f"rows with a warning: {total.warned:,}, in the column `warning`")
-    print(f"{total.new:,} of them now, in {total.seconds:,.1f} s: {total.rate:,.0f} rows/s")
-    print(f"worst residual: {total.worst:.1e} of what was explained{at}")
+    print(f"{total.new:,} of them in this run, in {total.seconds:,.1f} s: {total.rate:,.0f} rows/s")
+    print(f"largest residual: {total.worst:.1e} of the explained value{at}")
     print(f"rows in {output / 'rows'}" + (f", failures in {output / 'errors'}" if total.failed else ""))

@@ -1,4 +1,4 @@
-"""Data files: how many rows each has, and the rows of a range, a few at a time. One class a format."""
+"""Reads data files (Parquet, Arrow, NumPy): the number of rows, and the rows of a range, a few at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ import pyarrow.parquet as pq
 
 from lstm_explain.errors import InputError
 
-Columns = dict[str, Any]  # by name, as many entries each: a pyarrow Array, or a NumPy array whose first axis is rows
-ROWS_AT_A_TIME = 256
-PARQUET_BUFFER = 1 << 20  # bytes read ahead of each column: a row group is never in memory as a whole
+Columns = dict[str, Any]  # by name: a pyarrow Array, or a NumPy array whose first axis is rows
+CHUNK_ROWS = 256
+PARQUET_BUFFER = 1 << 20  # bytes read ahead per column: a row group is never in memory as a whole
 
 
 class DataFile(ABC):
-    """pieces: rows of each part that can be read without what is before it (row groups, record batches)."""
+    """Base class, with one subclass per format.
+
+    pieces: the number of rows of each part that can be read without the preceding ones (row groups, record batches).
+    """
 
     pieces: Sequence[int]
     columns: Sequence[str]
@@ -37,14 +40,14 @@ class DataFile(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[Columns]:
-        """Rows from `start` up to `stop`, in order, at most ROWS_AT_A_TIME at once."""
+        """The rows from `start` up to `stop`, in order, at most CHUNK_ROWS at once."""
 
 
 class ParquetFile(DataFile):
     def __init__(self, path: Path) -> None:
         self._file = pq.ParquetFile(path, buffer_size=PARQUET_BUFFER, pre_buffer=False)
-        about = self._file.metadata
-        self.pieces = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+        metadata = self._file.metadata
+        self.pieces = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self.columns = self._file.schema_arrow.names
 
     def type_of(self, column: str) -> pa.DataType:
@@ -52,7 +55,7 @@ class ParquetFile(DataFile):
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[Columns]:
         first, groups = _overlapping(self.pieces, start, stop)
-        batches = self._file.iter_batches(ROWS_AT_A_TIME, row_groups=groups, columns=list(columns), use_threads=False)
+        batches = self._file.iter_batches(CHUNK_ROWS, row_groups=groups, columns=list(columns), use_threads=False)
         for batch in batches:
             yield from _within(batch, first, start, stop)
             first += len(batch)
@@ -61,7 +64,7 @@ class ParquetFile(DataFile):
 
 
 class ArrowFile(DataFile):
-    """The IPC file format (.arrow, .feather). Mapped into memory: what is read does not stay."""
+    """The IPC file format (.arrow, .feather), mapped into memory: data that was read does not stay there."""
 
     def __init__(self, path: Path) -> None:
         self._file = pa.ipc.open_file(pa.memory_map(str(path)))
@@ -75,13 +78,13 @@ class ArrowFile(DataFile):
         first, numbers = _overlapping(self.pieces, start, stop)
         for number in numbers:
             batch = self._file.get_batch(number).select(list(columns))
-            for at in range(0, len(batch), ROWS_AT_A_TIME):
-                yield from _within(batch.slice(at, ROWS_AT_A_TIME), first + at, start, stop)
+            for at in range(0, len(batch), CHUNK_ROWS):
+                yield from _within(batch.slice(at, CHUNK_ROWS), first + at, start, stop)
             first += len(batch)
 
 
 class NumpyFile(DataFile):
-    """One array (.npy), whose column has no name, or several of as many rows (.npz)."""
+    """One array (.npy), as a column without a name, or several arrays with the same number of rows (.npz)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -96,7 +99,7 @@ class NumpyFile(DataFile):
                 shape, _ = _header(file, name)
                 counts[name] = shape[0] if shape else 0
         if len(set(counts.values())) > 1:
-            raise InputError(f"arrays of different numbers of rows: {counts}")
+            raise InputError(f"the arrays have different numbers of rows: {counts}")
         self.pieces = [next(iter(counts.values()), 0)]
         self.columns = names
 
@@ -110,8 +113,8 @@ class NumpyFile(DataFile):
             kinds = {name: _header(file, name) for name, file in files.items()}
             for name, (shape, dtype) in kinds.items():
                 files[name].seek(start * _row_bytes(shape, dtype), 1)
-            for first in range(start, stop, ROWS_AT_A_TIME):
-                count = min(ROWS_AT_A_TIME, stop - first)
+            for first in range(start, stop, CHUNK_ROWS):
+                count = min(CHUNK_ROWS, stop - first)
                 yield {n: _rows(files[n], count, shape, dtype) for n, (shape, dtype) in kinds.items()}
         finally:
             for file in files.values():
@@ -120,7 +123,7 @@ class NumpyFile(DataFile):
     def _open(self, name: str) -> IO[bytes]:
         if not self._packed:
             return self._path.open("rb")
-        with zipfile.ZipFile(self._path) as archive:  # a member keeps the file open
+        with zipfile.ZipFile(self._path) as archive:  # the open member keeps the file open
             return archive.open(f"{name}.npy")
 
 
@@ -135,40 +138,40 @@ FORMATS: dict[str, type[DataFile]] = {
 
 
 def open_data(path: Path) -> DataFile:
-    """Raises InputError where it is no such file, OSError."""
+    """Opens a data file. Raises OSError, and InputError where it is not a valid file of a known format."""
     try:
         return FORMATS[path.suffix.lower()](path)
     except KeyError:
-        raise InputError(f"{path}: wanted one of {', '.join(FORMATS)}", field="input") from None
+        raise InputError(f"{path}: expected one of {', '.join(FORMATS)}", field="input") from None
     except (pa.ArrowInvalid, zipfile.BadZipFile, ValueError, EOFError, InputError) as error:
-        told = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read as {path.suffix}: {told}", field="input") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as {path.suffix}: {reason}", field="input") from error
 
 
 def find_data(path: Path) -> list[Path]:
-    """The file, or all data files below a folder by name; what begins with `.` or `_` is left out.
+    """The file, or all data files below a folder, sorted. Names that begin with `.` or `_` are skipped.
 
     Raises InputError, OSError.
     """
     if not path.is_dir():
-        path.stat()  # says what is wrong
+        path.stat()  # Raises the OSError that describes the fault.
         return [path]
     inside = [p.relative_to(path) for p in path.rglob("*") if p.suffix.lower() in FORMATS and p.is_file()]
     found = sorted(path / p for p in inside if not any(part.startswith((".", "_")) for part in p.parts))
     if not found:
-        raise InputError(f"{path}: holds no file of {', '.join(FORMATS)}", field="input")
+        raise InputError(f"{path}: contains no file with one of the suffixes {', '.join(FORMATS)}", field="input")
     return found
 
 
 def _overlapping(pieces: Sequence[int], start: int, stop: int) -> tuple[int, list[int]]:
-    """The row at which the first piece that is needed begins, and the numbers of all that are."""
+    """The first row of the first piece that overlaps the range, and the numbers of all that do."""
     ends = np.cumsum([0, *pieces])
     numbers = [i for i in range(len(pieces)) if ends[i] < stop and ends[i + 1] > start]
     return int(ends[numbers[0]]) if numbers else start, numbers
 
 
 def _within(batch: pa.RecordBatch, first: int, start: int, stop: int) -> Iterator[Columns]:
-    """What of the batch, which begins at row `first`, lies in the range."""
+    """The part of the batch, which begins at row `first`, that lies in the range."""
     low, high = max(start - first, 0), min(stop - first, len(batch))
     if low < high:
         part = batch.slice(low, high - low)
@@ -176,13 +179,13 @@ def _within(batch: pa.RecordBatch, first: int, start: int, stop: int) -> Iterato
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type; the file stands at the first number then."""
+    """The shape and type; afterwards the file is positioned at the first number."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if not shape or dtype.hasobject or (fortran and len(shape) > 1):
-        problem = "a number" if not shape else "Python objects" if dtype.hasobject else "in Fortran's order"
-        raise InputError(f"array {name!r} is {problem}, wanted rows of numbers in C order")
+        problem = "a number" if not shape else "Python objects" if dtype.hasobject else "in Fortran order"
+        raise InputError(f"array {name!r} is {problem}, expected rows of numbers in C order")
     return shape, dtype
 
 

@@ -1,8 +1,8 @@
-"""Mean absolute relevance per feature and per lag: added up row by row, merged over shards.
+"""Accumulates the mean absolute relevance per feature and per lag, row by row and over shards.
 
-A row's value for a feature is the mean of |relevance| over its time steps; for a lag (0: the last step) the mean over
-the features of that step. Mean and spread over rows follow from the sums. An input of tokens has lags only. The
-explained value is added up as it is, under the kind `explained`.
+A row's value for a feature is the mean of |relevance| over its time steps; for a lag (0: the last step) it is the mean
+over the features of that step. Mean and spread over rows follow from the sums. Token inputs have lags only. The
+explained value itself is accumulated under the kind `explained`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ Sums = npt.NDArray[np.float64]
 
 @dataclass
 class Stats:
-    """By input and kind: [3, positions], rows, sum and sum of squares."""
+    """By input and kind, [3, positions]: rows, sum, and sum of squares."""
 
     groups: dict[Group, Sums] = field(default_factory=dict)
 
     def add(self, name: str, relevance: Array, time: int | None) -> None:
-        """One row's. time: its axis of time steps; features lie along the last of the others."""
+        """Adds one row. time: the axis of time steps; features lie along the last of the other axes."""
         size = np.abs(relevance, dtype=np.float64)
         by_step = size.reshape(1, -1) if time is None else np.moveaxis(size, time, 0).reshape(size.shape[time], -1)
         features = [axis for axis in range(size.ndim) if axis != time]
@@ -56,11 +56,11 @@ class Stats:
         self._merge(group, np.stack([np.ones(len(values)), values, values**2]))
 
     def _merge(self, group: Group, sums: Sums) -> None:
-        have = self.groups.get(group, np.zeros((3, 0)))
-        if have.shape[1] < sums.shape[1]:
-            have = np.pad(have, ((0, 0), (0, sums.shape[1] - have.shape[1])))
-        have[:, : sums.shape[1]] += sums
-        self.groups[group] = have
+        known = self.groups.get(group, np.zeros((3, 0)))
+        if known.shape[1] < sums.shape[1]:
+            known = np.pad(known, ((0, 0), (0, sums.shape[1] - known.shape[1])))
+        known[:, : sums.shape[1]] += sums
+        self.groups[group] = known
 
     def table(self) -> pa.Table:
         parts = [
@@ -87,8 +87,8 @@ def add_row(stats: Stats, feed: Feed, relevance: Iterable[tuple[str, Array]]) ->
             stats.add(name, array, axis if axis is not None and axis < array.ndim else None)
 
 
-def merged(tables: Iterable[pa.Table]) -> Stats:
-    """All tables' sums together, in their order."""
+def merge(tables: Iterable[pa.Table]) -> Stats:
+    """The sums of all tables together, in their order."""
     stats = Stats()
     for table in tables:
         for group, sums in _groups(table):
@@ -97,7 +97,7 @@ def merged(tables: Iterable[pa.Table]) -> Stats:
 
 
 def _groups(table: pa.Table) -> Iterator[tuple[Group, Sums]]:
-    """Positions within a group are in order, and none is left out."""
+    """The positions within a group are in order and complete."""
     columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("rows", "sum", "squares")}
     names = list(zip(table["input"].to_pylist(), table["kind"].to_pylist(), strict=True))
     for group in dict.fromkeys(names):

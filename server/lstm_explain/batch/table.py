@@ -1,4 +1,4 @@
-"""Answers and failures as Arrow tables. Columns are named as the arrays that `lstm-explain explain --out` writes."""
+"""Writes answers and failures as Arrow tables, with the column names of `lstm-explain explain --out`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ LEDGER = ("inputs", "initial_states", "absorbed", "residual")
 
 @dataclass(frozen=True)
 class Key:
-    """Where rows come from. values: of the column that was asked for, None where none was."""
+    """Where rows come from. values: of the requested key column, or None."""
 
     file: str
     rows: Sequence[int]
     values: pa.Array | None
 
     def take(self, at: Sequence[int]) -> dict[str, pa.Array]:
-        places = np.asarray(at, np.int64)
+        positions = np.asarray(at, np.int64)
         columns = {
-            "file": pa.array([self.file] * len(places), pa.string()),
-            "row": pa.array(np.asarray(self.rows, np.int64)[places]),
+            "file": pa.array([self.file] * len(positions), pa.string()),
+            "row": pa.array(np.asarray(self.rows, np.int64)[positions]),
         }
-        return columns if self.values is None else {**columns, "key": self.values.take(pa.array(places))}
+        return columns if self.values is None else {**columns, "key": self.values.take(pa.array(positions))}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Format:
     failures: pa.Schema
 
     def answer_table(self, key: Key, at: Sequence[int], rows: Sequence[Row], answers: Sequence[RowResult]) -> pa.Table:
-        """rows, answers: one for each of `at`, the places in `key`."""
+        """rows, answers: one for each of `at`, which are positions in `key`."""
         columns: dict[str, Any] = key.take(at)
         columns["target"] = pa.array([a.target for a in answers], pa.list_(pa.int64()))
         columns["explained"] = pa.array([a.explained for a in answers])
@@ -57,18 +57,18 @@ class Format:
                 columns[field.name] = nested(parts, field.type)
         return pa.Table.from_arrays([columns[field.name] for field in self.answers], schema=self.answers)
 
-    def failure_table(self, key: Key, at: Sequence[int], found: Sequence[Unusable]) -> pa.Table:
+    def failure_table(self, key: Key, at: Sequence[int], failures: Sequence[Unusable]) -> pa.Table:
         columns = key.take(at)
-        columns["error"] = pa.array([one.error for one in found], pa.string())
-        columns["reason"] = pa.array([one.reason for one in found], pa.string())
+        columns["error"] = pa.array([failure.error for failure in failures], pa.string())
+        columns["reason"] = pa.array([failure.reason for failure in failures], pa.string())
         return pa.Table.from_arrays([columns[field.name] for field in self.failures], schema=self.failures)
 
 
 def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
-    """key: of the column that was asked for."""
+    """key: the type of the requested key column."""
     model, feed = explainer.model, explainer.feed
-    where = {"file": pa.string(), "row": pa.int64()} | ({} if key is None else {"key": key})
-    columns = dict(where)
+    origin = {"file": pa.string(), "row": pa.int64()} | ({} if key is None else {"key": key})
+    columns = dict(origin)
     for name, axis in explainer.outputs.items():
         spec = model.outputs[name]
         columns[f"output/{name}"] = _list(len(spec.shape) - (axis is not None), spec.dtype)
@@ -85,12 +85,12 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
             columns[f"tokens/{name}"] = pa.list_(pa.string())
     columns["warning"] = pa.string()
     return Format(
-        pa.schema(columns.items()), pa.schema([*where.items(), ("error", pa.string()), ("reason", pa.string())])
+        pa.schema(columns.items()), pa.schema([*origin.items(), ("error", pa.string()), ("reason", pa.string())])
     )
 
 
 def nested(arrays: Sequence[Array], kind: pa.DataType) -> pa.Array:
-    """One entry an array, of as many list levels as the arrays have axes."""
+    """One entry per array, with as many list levels as the arrays have axes."""
     levels = 0
     while pa.types.is_list(kind):
         kind, levels = kind.value_type, levels + 1

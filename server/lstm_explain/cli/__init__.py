@@ -1,6 +1,6 @@
-"""The command line: inspect, explain, evaluate, batch, serve, health; one file a command.
+"""Assembles the command line, one file per command: inspect, explain, evaluate, batch, serve, health.
 
-The engine is imported inside the commands, so that help and mistakes are told at once.
+Commands import the engine when they run, so that help and usage errors appear at once.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 try:
     import typer
-    from rich.console import Console  # noqa: F401 - what the commands need
-except ImportError:  # told by main()
-    sys.exit("lstm-explain: the command line needs the server's extra: pip install 'lstm-explain[server]'")
+    from rich.console import Console  # noqa: F401 - the commands need it
+except ImportError:
+    sys.exit("lstm-explain: the command line needs the extra `server`: pip install 'lstm-explain[server]'")
 
 from lstm_explain.cli.batch import batch
 from lstm_explain.cli.evaluate import evaluate
@@ -40,7 +40,7 @@ app.command()(health)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line; every error is one line on stderr."""
+    """Runs the command line. Every error is one line on stderr."""
     command = typer.main.get_command(app)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -50,11 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except typer.Abort:
         fail("aborted", NOT_POSSIBLE)
     except Exception as error:
-        fail(*_told(error))
+        fail(*_described(error))
 
 
 def _name_methods(command: Any) -> None:
-    """The registry of methods needs NumPy, which takes too long for everything but the help that names them."""
+    """Lists the methods in the help of explain. Importing the registry loads NumPy, which is too slow for anything
+    else.
+    """
     from lstm_explain.methods import METHODS
 
     for parameter in command.commands["explain"].params:
@@ -62,12 +64,12 @@ def _name_methods(command: Any) -> None:
             parameter.help = f"{', '.join(METHODS)}."
 
 
-def _told(error: Exception) -> tuple[str, int]:
-    """Message and exit code of an error; of one that nobody foresaw, the traceback if the log level is debug."""
-    if hasattr(error, "format_message"):  # click's, of which typer may carry a copy of its own
+def _described(error: Exception) -> tuple[str, int]:
+    """The message and exit code of an error. An unexpected error is raised if the log level is debug."""
+    if hasattr(error, "format_message"):  # an error of click's; typer may bundle its own copy of click
         return error.format_message(), USAGE
     if isinstance(error, ImportError):
-        return f"{error}; the server's extra has it: pip install 'lstm-explain[server]'", NOT_POSSIBLE
+        return f"{error}; it comes with the extra `server`: pip install 'lstm-explain[server]'", NOT_POSSIBLE
     from lstm_explain.errors import Error, UnsupportedOperator
 
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""`python -m lstm_explain.cli`."""
+"""Runs the command line as `python -m lstm_explain.cli`."""
 
 from lstm_explain.cli import main
 

@@ -1,4 +1,4 @@
-"""batch: whole data sets."""
+"""Implements `lstm-explain batch`, which explains whole data sets."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from lstm_explain.kernels import cache
 def batch(
     model: Annotated[Path, typer.Option(metavar="MODEL", help="model.onnx, or a model's folder in a repository.")],
     data: Annotated[Path, typer.Option("--input", metavar="DATA", help="A file, or a folder of files.")],
-    output: Annotated[Path, typer.Option(metavar="OUT", help="A folder, new or of a job to go on with.")],
+    output: Annotated[Path, typer.Option(metavar="OUT", help="A new folder, or that of a job to resume.")],
     method: Annotated[str | None, typer.Option(help="As for explain; default: the model's own.")] = None,
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
     target: Annotated[
         str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the model's own.")
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option(metavar="INPUT=COLUMN", help="Where an input comes from, if not by its name.")
+        list[str] | None, typer.Option(metavar="INPUT=COLUMN", help="The column of an input, if their names differ.")
     ] = None,
-    key: Annotated[str | None, typer.Option(metavar="COLUMN", help="A column to copy, beside file and row.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="A column to copy to the output, next to file and row.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; 0: this one, without Ray. Default: one a core.")
+        int | None, typer.Option(min=0, help="Processes; 0: this one, without Ray. Default: one per core.")
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster (auto: the one this runs in); default: none.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Ray cluster (auto: the one that this process runs in); default: none."),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="The folder of another run, to tell drift against.")
+        Path | None, typer.Option(metavar="OUT", help="The folder of another run, to report drift against.")
     ] = None,
-    shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of an output file, at most.")] = None,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows per output file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explains whole data sets: Parquet, Arrow or NumPy files in, Parquet out.
 
-    What was stopped goes on where it was if started again. Exit code: 0 every row is explained, 3 some rows are not
-    (see OUT/errors), 1 the job could not end, 2 something given is wrong.
+    A job that was interrupted resumes when it is started again. Exit code: 0 every row is explained, 3 some rows are
+    not (see OUT/errors), 1 the job could not finish, 2 an argument is wrong.
     """
     for variable in ("LSTM_EXPLAIN_THREADS", *THREAD_VARIABLES):
         os.environ.setdefault(variable, "1")
@@ -52,7 +55,7 @@ def batch(
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("pyarrow", "ray"):
             raise
-        fail(f"{error}; the extra has it: pip install 'lstm-explain[ray]'", NOT_POSSIBLE)
+        fail(f"{error}; it comes with the extra `ray`: pip install 'lstm-explain[ray]'", NOT_POSSIBLE)
     from lstm_explain.batch.show import print_total
 
     pairs = dict(pair(text, "--param") for text in param or ())

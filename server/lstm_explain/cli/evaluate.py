@@ -1,4 +1,4 @@
-"""evaluate: methods measured and compared."""
+"""Implements `lstm-explain evaluate`, which measures and compares methods."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lstm_explain.kernels import cache
 
 def evaluate(
     model: ModelFile,
-    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input, many samples.")],
+    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input with many samples.")],
     method: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:PARAM=VALUE,…]", help="Repeat to compare; default: lrp.")
     ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
     ] = None,
-    baseline: Annotated[float, typer.Option(help="What stands for a deleted time step.")] = 0.0,
+    baseline: Annotated[float, typer.Option(help="The value that replaces a deleted time step.")] = 0.0,
     over: Annotated[str, typer.Option(help="What is deleted: steps, features or cells.")] = "steps",
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples at a time.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Of random orders and weights.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random orders and weights.")] = 0,
     randomise: Annotated[bool, typer.Option(help="Check that relevance changes with the weights.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the deletion curves there.")] = None,
     as_json: AsJson = False,
@@ -32,29 +32,29 @@ def evaluate(
     """Measures methods: deletion and insertion curves, conservation, agreement, randomised weights."""
     cache.use()
     from lstm_explain.evaluate.show import follow, print_summary
-    from lstm_explain.evaluate.summary import split, summarise, work
+    from lstm_explain.evaluate.summary import count_steps, split, summarise
     from lstm_explain.loading import load
     from lstm_explain.methods.base import Players
     from lstm_explain.repository.text_notation import split_parameters
 
     players = next((p for p in get_args(Players) if p == over), None)
     if players is None:
-        raise typer.BadParameter(f"--over {over!r} is none of {', '.join(get_args(Players))}")
+        raise typer.BadParameter(f"--over {over!r} is not one of {', '.join(get_args(Players))}")
     loaded = load(model)
     arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
-    loaded.predict(arrays)  # says what is wrong with them
+    loaded.predict(arrays)  # Reports what is wrong with them.
     named = [text.partition(":") for text in method or ["lrp"]]
     methods = [method_of(name, split_parameters(parameters)) for name, _, parameters in named]
     data = split(loaded, arrays, batch_size)
-    count = work(len(data), len(methods), randomise=randomise, nodes=len(loaded.proto.graph.node))
+    count = count_steps(len(data), len(methods), randomise=randomise, nodes=len(loaded.proto.graph.node))
     with follow(count) as progress:
-        found = summarise(
+        summary = summarise(
             loaded, data, methods, target_of(target, "0", loaded), baseline=baseline, over=players, seed=seed,
             randomise=randomise, progress=progress,
         )  # fmt: skip
     if plot is not None:
-        plot.write_text(found.chart(), encoding="utf-8")
+        plot.write_text(summary.chart(), encoding="utf-8")
     if as_json:
-        print(json.dumps(found.as_json()))
+        print(json.dumps(summary.as_json()))
     else:
-        print_summary(found)
+        print_summary(summary)

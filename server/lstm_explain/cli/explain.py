@@ -1,4 +1,4 @@
-"""explain: one batch from .npy files."""
+"""Implements `lstm-explain explain`, which explains one batch."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ def explain(
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FILE.npy", help="What an input is compared with: an array that broadcasts to it."),
+        typer.Option(metavar="NAME=FILE.npy", help="The baseline of an input: an array that broadcasts to it."),
     ] = None,
     mean_baseline: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE.npy", help="The same: the mean over the samples in the file.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE.npy", help="The baseline of an input: the mean over the samples in the file."),
     ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
     ] = None,
-    batch_axis: Annotated[str, typer.Option(help="The output's axis of samples, or none.")] = "0",
+    batch_axis: Annotated[str, typer.Option(help="The axis of samples in the output, or none.")] = "0",
     capture: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An inner value to explain too.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write every array there.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with heatmaps there.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Explains one batch. Exit code: 1 if the method cannot pass through the model, 2 if something given is wrong."""
+    """Explains one batch. Exit code: 1 if the method cannot explain the model, 2 if an argument is wrong."""
     cache.use()
     from lstm_explain.loading import load
 
     arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
     chosen, loaded = method_of(method, param or ()), load(model)
-    chosen = _against(chosen, baseline or (), mean_baseline or (), loaded)
+    chosen = _with_baselines(chosen, baseline or (), mean_baseline or (), loaded)
     explanation = loaded.explain(arrays, chosen, target_of(target, batch_axis, loaded), capture or ())
     if out is not None:
         _write_npz(out, explanation)
@@ -57,7 +58,7 @@ def explain(
         print(f"lstm-explain: warning: {warning}", file=sys.stderr)
 
 
-def _against(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
+def _with_baselines(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
     """The method with baselines from files, if there are any."""
     from lstm_explain.methods.base import BaselineMethod
     from lstm_explain.program.axes import Axes
@@ -70,11 +71,11 @@ def _against(method: Method, baselines: Sequence[str], means: Sequence[str], mod
     arrays = {name: array_of(path) for name, path in (pair(text, "--baseline") for text in baselines)}
     for name, path in (pair(text, "--mean-baseline") for text in means):
         arrays |= mean_baseline({name: array_of(path)}, model.axes.get(name, Axes(0, None)).batch or 0)
-    return method.against(arrays)
+    return method.with_baseline(arrays)
 
 
 def _arrays(explanation: Explanation) -> dict[str, Any]:
-    """Every array by its name in the .npz file."""
+    """Every array, by its name in the .npz file."""
     ledger = explanation.ledger
     return {
         **{f"relevance/{name}": array for name, array in explanation.relevance.items()},
@@ -91,17 +92,17 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
 
 
 def _write_npz(path: Path, explanation: Explanation) -> None:
-    """The arrays; as text `explained_quantity` and `warnings`, of which a good answer has none."""
+    """Writes the arrays, and as text `explained_quantity` and `warnings`, which is empty for a sound answer."""
     import numpy as np
 
-    told: dict[str, Any] = {"warnings": np.array(explanation.warnings, np.str_)}
-    told["explained_quantity"] = np.array(explanation.explained_quantity)
-    with path.open("wb") as file:  # savez adds an ending to a path that lacks it
-        np.savez(file, **told, **_arrays(explanation))
+    texts: dict[str, Any] = {"warnings": np.array(explanation.warnings, np.str_)}
+    texts["explained_quantity"] = np.array(explanation.explained_quantity)
+    with path.open("wb") as file:  # savez would add a suffix to a path without one
+        np.savez(file, **texts, **_arrays(explanation))
 
 
 def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
-    """The client's pictures, through the same message that a client would get."""
+    """Renders the explanation with the client's code, from the message that a client would receive."""
     from lstm_explain.serving.wire import from_explanation
     from lstm_explain_client.wire import read_result
 
@@ -114,14 +115,14 @@ def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Pat
 
 def _summary(explanation: Explanation) -> dict[str, Any]:
     return {
-        "method": {"name": explanation.method.name, **_plain_parameters(explanation.method)},
+        "method": {"name": explanation.method.name, **_json_parameters(explanation.method)},
         "warnings": list(explanation.warnings),
         "explained_quantity": explanation.explained_quantity,
         **{key: array.tolist() for key, array in _arrays(explanation).items()},
     }
 
 
-def _plain_parameters(method: Method) -> dict[str, Any]:
+def _json_parameters(method: Method) -> dict[str, Any]:
     from lstm_explain.methods.composite import Composite
 
     def plain(value: Any) -> Any:

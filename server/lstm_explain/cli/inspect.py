@@ -1,4 +1,4 @@
-"""inspect: what LRP does at every node."""
+"""Implements `lstm-explain inspect`, which shows what LRP does at every node."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def _print_report(model: Model) -> None:
     for title, specs in (("input", model.inputs), ("output", model.outputs)):
         for name, spec in specs.items():
             axes = report.axes.get(name) if title == "input" else None
-            places = "" if axes is None else f"  {_place('samples', axes.batch)}, {_place('time', axes.time)}"
+            axes_text = "" if axes is None else f"  {_axis('samples', axes.batch)}, {_axis('time', axes.time)}"
             console.print(
-                f"{title} {name}: {spec.dtype} [{', '.join(map(str, spec.shape))}]{places}",
+                f"{title} {name}: {spec.dtype} [{', '.join(map(str, spec.shape))}]{axes_text}",
                 markup=False,
                 highlight=False,
             )
@@ -72,7 +72,7 @@ def _print_report(model: Model) -> None:
         console.print(f"[yellow]warning:[/yellow] {_plain(warning)}")
 
 
-def _place(what: str, axis: int | None) -> str:
+def _axis(what: str, axis: int | None) -> str:
     return f"no axis of {what}" if axis is None else f"{what} on axis {axis}"
 
 

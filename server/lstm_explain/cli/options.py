@@ -1,4 +1,4 @@
-"""What several commands are given, and how they end."""
+"""Defines the options that several commands share, and how commands fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstm_explain.target import Target
 
 OK, NOT_POSSIBLE, USAGE, SOME_FAILED = 0, 1, 2, 3
-# Libraries that would start threads of their own beside those that `--threads` allows; they read these on import.
+# Without these, libraries would start threads in addition to those that `--threads` allows; they read them on import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model's file.")]
@@ -42,7 +42,7 @@ def array_of(path: str) -> Any:
     except (ValueError, EOFError) as error:
         raise typer.BadParameter(f"{path} is not a NumPy .npy file of numbers: {error}") from None
     if not isinstance(array, np.ndarray):
-        raise typer.BadParameter(f"{path} holds several arrays, a .npy file with one is wanted")
+        raise typer.BadParameter(f"{path} holds several arrays, expected a .npy file with one")
     return array
 
 

@@ -1,4 +1,4 @@
-"""serve, and health: a server, and whether it serves."""
+"""Implements `lstm-explain serve`, and `lstm-explain health`, which asks a server whether it serves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lstm_explain.kernels import cache
 
 
 def allow_threads(count: int) -> None:
-    """To be said before NumPy is imported: whatever else the environment says, there is one setting."""
+    """Sets every thread variable, whatever the environment says. Call this before NumPy is imported."""
     for variable in ("LSTM_EXPLAIN_THREADS", *THREAD_VARIABLES):
         os.environ[variable] = str(count)
 
@@ -46,7 +46,7 @@ def serve(context: typer.Context) -> None:
         from lstm_explain.serving.processes import worker
 
         worker.run(settings)
-    # Leaving in the usual way would wait for explanations that were not done when the grace period ended.
+    # A normal exit would wait for explanations that are still running when the grace period ends.
     sys.stdout.flush()
     os._exit(OK)
 
@@ -55,10 +55,14 @@ def health(
     address: Annotated[
         str, typer.Option(metavar="HOST:PORT", envvar="LSTM_EXPLAIN_LISTEN", help="Where the server listens.")
     ] = "127.0.0.1:50051",
-    service: Annotated[str, typer.Option(help="A service's full name, or model/<name>; empty: the server.")] = "",
-    ca: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The server's authority: use TLS.")] = None,
-    certificate: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="Ours, for mutual TLS.")] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The key of our certificate.")] = None,
+    service: Annotated[str, typer.Option(help="The full name of a service, or model/<name>; empty: the server.")] = "",
+    ca: Annotated[
+        Path | None, typer.Option(metavar="FILE.pem", help="Use TLS, with this certificate authority.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE.pem", help="The client's certificate, for mutual TLS.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE.pem", help="The key of the client's certificate.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 3.0,
 ) -> None:
     """Asks a server whether it serves. Exit code: 0 it does, 1 it does not or does not answer."""
@@ -68,8 +72,9 @@ def health(
 
     files = [None if path is None else path.read_bytes() for path in (ca, key, certificate)]
     credentials = None if ca is None else grpc.ssl_channel_credentials(*files)
-    for every, own in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):  # what listens everywhere is asked here
-        address = own + address.removeprefix(every) if address.startswith(every) else address
+    # a server that listens on all interfaces is asked on this machine
+    for wildcard, loopback in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
+        address = loopback + address.removeprefix(wildcard) if address.startswith(wildcard) else address
     answer = ask(address, service, timeout, credentials)
     if answer != "SERVING":
         fail(f"{address}: {answer}", NOT_POSSIBLE)

@@ -1,4 +1,4 @@
-"""Measures of explanations: what they are worth on a data set, without knowing the right one.
+"""Measures the quality of explanations on a data set, without knowing the correct one.
 
 Data is one batch (arrays by input) or an iterable of batches.
 """

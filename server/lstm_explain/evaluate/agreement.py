@@ -1,4 +1,4 @@
-"""Do methods rank the same players first?"""
+"""Measures whether methods rank the same players first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_explain.evaluate.data import Array, Data, Progress, batches, board_of, labelled, nothing
+from lstm_explain.evaluate.data import Array, Data, Progress, batches, ignore_progress, labelled, player_set_of
 from lstm_explain.methods.base import Method, Players
 from lstm_explain.model import Model
 from lstm_explain.target import Target
@@ -15,7 +15,9 @@ from lstm_explain.target import Target
 
 @dataclass(frozen=True)
 class Agreement:
-    """names: of the methods. correlation: [methods, methods], Spearman's, the mean over all samples."""
+    """names: of the methods. correlation: [methods, methods], Spearman's rank correlation, averaged over all
+    samples.
+    """
 
     names: list[str]
     correlation: Array
@@ -29,25 +31,27 @@ def agreement(
     *,
     over: Players = "steps",
     absolute: bool = False,
-    progress: Progress = nothing,
+    progress: Progress = ignore_progress,
 ) -> Agreement:
-    """absolute: rank by the size of the relevance, whatever its sign (a gradient's norm has none)."""
+    """Compares the rankings of methods. absolute: rank by the magnitude of the relevance (the norm of a gradient has no
+    sign).
+    """
     named = labelled(methods)
     correlations = []
     for batch in batches(data):
-        player_set = board_of(model, batch, target, over=over)
-        found = []
+        player_set = player_set_of(model, batch, target, over=over)
+        rankings = []
         for name, method in named.items():
-            relevance = player_set.of(model.explain(batch, method, target).relevance)
-            found.append(np.abs(relevance) if absolute else relevance)
+            relevance = player_set.totals(model.explain(batch, method, target).relevance)
+            rankings.append(np.abs(relevance) if absolute else relevance)
             progress(name)
-        correlations.append(np.array([[rank_correlation(a, b) for b in found] for a in found]))
-    every = np.concatenate(correlations, axis=2)
-    return Agreement(list(named), np.nanmean(every, axis=2))
+        correlations.append(np.array([[rank_correlation(a, b) for b in rankings] for a in rankings]))
+    all_samples = np.concatenate(correlations, axis=2)
+    return Agreement(list(named), np.nanmean(all_samples, axis=2))
 
 
 def rank_correlation(a: Array, b: Array) -> Array:
-    """Spearman's, row by row: [rows]. NaN where a row is constant."""
+    """Spearman's rank correlation of each pair of rows, [rows]. NaN where a row is constant."""
     x, y = ranks(a), ranks(b)
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
@@ -55,7 +59,7 @@ def rank_correlation(a: Array, b: Array) -> Array:
 
 
 def ranks(values: Array) -> Array:
-    """Of every row, from 0; equal values share the mean of their ranks."""
+    """The ranks within all_samples row, from 0; equal values share the mean of their ranks."""
     return np.stack([_ranks(row) for row in values])
 
 

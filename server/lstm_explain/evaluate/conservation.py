@@ -1,4 +1,4 @@
-"""How much of the explained value reaches the inputs, over a data set."""
+"""Measures how much of the explained value reaches the inputs, over a data set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_explain.evaluate.data import Array, Data, Progress, batches, labelled, nothing
+from lstm_explain.evaluate.data import Array, Data, Progress, batches, ignore_progress, labelled
 from lstm_explain.methods import Method
 from lstm_explain.model import Model
 from lstm_explain.target import Target
@@ -15,7 +15,7 @@ from lstm_explain.target import Target
 
 @dataclass(frozen=True)
 class Conservation:
-    """The ledger's entries, [samples] each: explained = inputs + initial_states + absorbed + residual."""
+    """The entries of the ledger, [samples] each: explained = inputs + initial_states + absorbed + residual."""
 
     explained: Array
     inputs: Array
@@ -24,12 +24,14 @@ class Conservation:
     residual: Array
 
     def share(self, entry: str) -> float:
-        """The sum of absolute entries as a share of the sum of absolute explained values."""
+        """The sum of the absolute entries, as a share of the sum of the absolute explained values."""
         return float(np.abs(getattr(self, entry)).sum() / max(np.abs(self.explained).sum(), np.finfo(float).tiny))
 
     @property
     def correlation(self) -> float:
-        """Pearson's, between what is explained and what reaches the inputs; NaN where one of them is constant."""
+        """Pearson's correlation of the explained value with the inputs' relevance; NaN where one of them is
+        constant.
+        """
         if np.ptp(self.explained) == 0 or np.ptp(self.inputs) == 0:
             return float("nan")
         return float(np.corrcoef(self.explained, self.inputs)[0, 1])
@@ -41,9 +43,9 @@ def conservation(
     methods: Sequence[Method] | Mapping[str, Method],
     target: Target = Target(),  # noqa: B008 - frozen
     *,
-    progress: Progress = nothing,
+    progress: Progress = ignore_progress,
 ) -> dict[str, Conservation]:
-    """By the method's name, the ledgers of all samples."""
+    """The ledgers of all samples, by the method's name."""
     named = labelled(methods)
     rows: dict[str, list[list[Array]]] = {name: [] for name in named}
     for batch in batches(data):

@@ -1,4 +1,4 @@
-"""Deletion and insertion curves: does the score fall (rise) when what is said to matter goes (comes)?
+"""Computes deletion and insertion curves: how the score falls (rises) when the most relevant players go (return).
 
 Samek et al. 2017 (arXiv 1509.06321); for words Arras et al. 2019 (arXiv 1909.12114), section 4.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstm_explain.evaluate.data import Array, Data, Progress, batches, board_of, labelled, nothing
+from lstm_explain.evaluate.data import Array, Data, Progress, batches, ignore_progress, labelled, player_set_of
 from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
 from lstm_explain.runner.players import PlayerSet
@@ -29,22 +29,23 @@ class Curve:
 
     @property
     def standard_error(self) -> Array:
-        """Of the mean, [points]; NaN for a single sample."""
+        """The standard error of the mean, [points]; NaN for a single sample."""
         n = len(self.scores)
         return np.full(self.scores.shape[1], np.nan) if n < 2 else self.scores.std(axis=0, ddof=1) / np.sqrt(n)
 
     @property
     def auc(self) -> Array:
-        """[samples]: the mean height, by the trapezium rule."""
+        """[samples]: the area under the curve, by the trapezoidal rule."""
         y = self.scores
         return y[:, 0] if y.shape[1] == 1 else ((y[:, 1:] + y[:, :-1]) / 2).mean(axis=1)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """fractions: [points], the share of players deleted (inserted). curves: by the method's name.
+    """The curves of several methods.
 
-    references: "random" (mean over the orders drawn) and, by the method's name, its reverse order.
+    fractions: [points], the share of players deleted (inserted). curves: by the method's name. random: the mean over
+    random orders. reverse: by the method's name, the curve of its reverse order.
     """
 
     fractions: Array
@@ -53,7 +54,7 @@ class Curves:
     reverse: dict[str, Curve]
 
     def auc(self) -> dict[str, float]:
-        """Means over the samples; references too."""
+        """The mean area over the samples, by name, including the references."""
         named = {**self.curves, "random": self.random, **{f"reverse {n}": c for n, c in self.reverse.items()}}
         return {name: float(curve.auc.mean()) for name, curve in named.items()}
 
@@ -69,9 +70,9 @@ def deletion(
     points: int = 11,
     draws: int = 10,
     seed: int = 0,
-    progress: Progress = nothing,
+    progress: Progress = ignore_progress,
 ) -> Curves:
-    """The score while the most relevant players are replaced by the baseline, first of all none, in the end all."""
+    """The score while the most relevant players are replaced by the baseline, from none of them to all."""
     return _curves(model, data, labelled(methods), target, baseline, over, points, draws, seed, progress, insert=False)
 
 
@@ -86,9 +87,9 @@ def insertion(
     points: int = 11,
     draws: int = 10,
     seed: int = 0,
-    progress: Progress = nothing,
+    progress: Progress = ignore_progress,
 ) -> Curves:
-    """The score while the most relevant players come back into the baseline."""
+    """The score while the most relevant players return into the baseline, from none of them to all."""
     return _curves(model, data, labelled(methods), target, baseline, over, points, draws, seed, progress, insert=True)
 
 
@@ -110,11 +111,11 @@ def _curves(
     rows: dict[str, list[Array]] = {}
     rng = np.random.default_rng(seed)
     for batch in batches(data):
-        player_set = board_of(model, batch, target, baseline, over)
+        player_set = player_set_of(model, batch, target, baseline, over)
         chosen = player_set.scores.selection
         fixed = replace(target, index=chosen.index, contrast=chosen.contrast)
         for name, method in methods.items():
-            relevance = player_set.of(model.explain(batch, method, fixed).relevance)
+            relevance = player_set.totals(model.explain(batch, method, fixed).relevance)
             rows.setdefault(name, []).append(curve(player_set, relevance, fractions, insert=insert))
             rows.setdefault(f"reverse {name}", []).append(curve(player_set, -relevance, fractions, insert=insert))
             progress(name)
@@ -123,15 +124,15 @@ def _curves(
             np.mean([curve(player_set, n, fractions, insert=insert) for n in noise], axis=0)
         )
         progress("random")
-    made = {name: Curve(np.concatenate(parts)) for name, parts in rows.items()}
-    reverse = {name: made[f"reverse {name}"] for name in methods}
-    return Curves(fractions, {name: made[name] for name in methods}, made["random"], reverse)
+    by_name = {name: Curve(np.concatenate(parts)) for name, parts in rows.items()}
+    reverse = {name: by_name[f"reverse {name}"] for name in methods}
+    return Curves(fractions, {name: by_name[name] for name in methods}, by_name["random"], reverse)
 
 
 def curve(player_set: PlayerSet, relevance: Array, fractions: Array, *, insert: bool = False) -> Array:
-    """[batch, points]: the score with this share of the most relevant players gone (or come).
+    """[batch, points]: the score with this share of the most relevant players removed (or inserted).
 
-    relevance: [batch, players]; ties go by the player's number.
+    relevance: [batch, players]; ties are ordered by the player's number.
     """
     rank = np.empty(relevance.shape, int)
     order = np.argsort(-relevance, axis=1, kind="stable")

@@ -1,4 +1,4 @@
-"""What all measures share: batches, the players whose relevance is ranked, names of methods."""
+"""Holds what all measures share: batches, the players whose relevance is ranked, and labels of methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lstm_explain.target import Target
 Array = npt.NDArray[Any]
 Batch = Mapping[str, Array]
 Data = Batch | Iterable[Batch]
-Progress = Callable[[str], None]  # told the name of every piece of work that is done
+Progress = Callable[[str], None]  # called with the name of each piece of work that is done
 
 
 def batches(data: Data) -> Iterator[Batch]:
@@ -27,28 +27,28 @@ def batches(data: Data) -> Iterator[Batch]:
         yield from data
 
 
-def nothing(what: str) -> None:
-    """Nobody follows the progress."""
+def ignore_progress(what: str) -> None:
+    """The default for `progress`."""
 
 
-def board_of(
+def player_set_of(
     model: Model, batch: Batch, target: Target, baseline: Baseline = None, over: Players = "steps"
 ) -> PlayerSet:
-    """The players of a batch, for the target that the whole inputs have."""
+    """The players of a batch, for the target that the unchanged inputs have."""
     output = model.default_output if target.output is None else target.output
     head = head_of(model.runner.engine.graph, output)
     return player_set(Scores(ExplainTask(model.runner, dict(batch), output, head, target)), baseline, over)
 
 
 def labelled(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Method]:
-    """By a name that tells them apart: the method's, with those parameters that differ between two of a kind."""
+    """Methods by a unique name: the method's, with the parameters that distinguish it from others of the same kind."""
     if isinstance(methods, Mapping):
         return dict(methods)
     names = [m.name for m in methods]
-    return {m.name if names.count(m.name) == 1 else _told(m, methods): m for m in methods}
+    return {m.name if names.count(m.name) == 1 else _distinguished(m, methods): m for m in methods}
 
 
-def _told(method: Method, methods: Sequence[Method]) -> str:
+def _distinguished(method: Method, methods: Sequence[Method]) -> str:
     mine = method.parameters()
     others = [m.parameters() for m in methods if m.name == method.name]
     differing = [k for k in mine if any(repr(o[k]) != repr(mine[k]) for o in others)]

@@ -1,4 +1,4 @@
-"""The measures in a terminal."""
+"""Prints the measures in a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstm_explain.evaluate.summary import Summary
 
 @contextmanager
 def follow(count: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on stderr, where that is a terminal."""
+    """A progress bar on stderr, if that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -22,40 +22,42 @@ def follow(count: int) -> Iterator[Callable[[str], None]]:
         yield lambda name: bar.update(task, advance=1, description=name)
 
 
-def print_summary(found: Summary) -> None:
+def print_summary(summary: Summary) -> None:
     console = Console()
-    console.print(_measures(found))
-    if len(found.agreement.names) > 1:
-        console.print(_agreement(found))
-    if found.randomisation is not None:
-        console.print(_randomisation(found))
+    console.print(_measures(summary))
+    if len(summary.agreement.names) > 1:
+        console.print(_agreement(summary))
+    if summary.randomisation is not None:
+        console.print(_randomisation(summary))
 
 
-def _measures(found: Summary) -> Table:
+def _measures(summary: Summary) -> Table:
     table = _table("mean score over a curve, and shares of the explained value", "method", numbers=4)
     for heading, column in zip(
-        ("deletion (low: good)", "insertion (high: good)", "absorbed", "missing"), table.columns[1:], strict=True
+        ("deletion (lower is better)", "insertion (higher is better)", "absorbed", "missing"),
+        table.columns[1:],
+        strict=True,
     ):
         column.header = heading
-    for name, (down, up, absorbed, missing) in found.rows():
+    for name, (down, up, absorbed, missing) in summary.rows():
         table.add_row(name, _number(down), _number(up), _percent(absorbed), _percent(missing))
     return table
 
 
-def _agreement(found: Summary) -> Table:
-    names = found.agreement.names
+def _agreement(summary: Summary) -> Table:
+    names = summary.agreement.names
     table = _table("rank correlation between methods", "", numbers=len(names))
     for name, column in zip(names, table.columns[1:], strict=True):
         column.header = name
-    for name, row in zip(names, found.agreement.correlation, strict=True):
+    for name, row in zip(names, summary.agreement.correlation, strict=True):
         table.add_row(name, *(f"{value:.2f}" for value in row))
     return table
 
 
-def _randomisation(found: Summary) -> Table:
-    checked = found.randomisation
+def _randomisation(summary: Summary) -> Table:
+    checked = summary.randomisation
     assert checked is not None
-    table = _table("rank correlation with the relevance of the trained model, weights replaced down to", "node",
+    table = _table("rank correlation with the trained model's relevance, weights randomised from the output to", "node",
                    numbers=len(checked.correlation))  # fmt: skip
     for name, column in zip(checked.correlation, table.columns[1:], strict=True):
         column.header = name

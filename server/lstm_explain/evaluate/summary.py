@@ -1,4 +1,4 @@
-"""All measures of one model on one data set, as the command line shows them."""
+"""Combines all measures of one model on one data set, for the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lstm_explain.target import Target
 
 @dataclass(frozen=True)
 class Summary:
-    """randomisation: where it was asked for."""
+    """randomisation: None unless it was requested."""
 
     deletion: Curves
     insertion: Curves
@@ -31,20 +31,20 @@ class Summary:
     randomisation: Randomisation | None
 
     def rows(self) -> Iterator[tuple[str, list[float | None]]]:
-        """By method (and reference): areas under deletion and insertion, absorbed and missing shares."""
+        """By method (and reference): areas under deletion and insertion, absorbed and residual shares."""
         areas = self.deletion.auc(), self.insertion.auc()
         for name in areas[0]:
-            kept = self.conservation.get(name)
-            shares = [None, None] if kept is None else [kept.share("absorbed"), kept.share("residual")]
+            ledgers = self.conservation.get(name)
+            shares = [None, None] if ledgers is None else [ledgers.share("absorbed"), ledgers.share("residual")]
             yield name, [areas[0][name], areas[1][name], *shares]
 
     def as_json(self) -> dict[str, Any]:
-        def curves(made: Curves) -> dict[str, Any]:
-            means = {**made.curves, "random": made.random, **{f"reverse {n}": c for n, c in made.reverse.items()}}
+        def curves(found: Curves) -> dict[str, Any]:
+            means = {**found.curves, "random": found.random, **{f"reverse {n}": c for n, c in found.reverse.items()}}
             return {
-                "fractions": made.fractions.tolist(),
+                "fractions": found.fractions.tolist(),
                 "mean": {n: c.mean.tolist() for n, c in means.items()},
-                "auc": made.auc(),
+                "auc": found.auc(),
             }
 
         checked = self.randomisation
@@ -61,25 +61,25 @@ class Summary:
         }
 
     def chart(self) -> str:
-        """Deletion curves as SVG."""
-        made = self.deletion
-        lines = {**{n: c.mean.tolist() for n, c in made.curves.items()}, "random": made.random.mean.tolist()}
-        return line_chart(made.fractions.tolist(), lines, "deletion", "share deleted, most relevant first", "score")
+        """The deletion curves as SVG."""
+        found = self.deletion
+        lines = {**{n: c.mean.tolist() for n, c in found.curves.items()}, "random": found.random.mean.tolist()}
+        return line_chart(found.fractions.tolist(), lines, "deletion", "share deleted, most relevant first", "score")
 
 
-def work(batches: int, methods: int, *, randomise: bool, nodes: int) -> int:
-    """How often `progress` will be called, at most."""
+def count_steps(batches: int, methods: int, *, randomise: bool, nodes: int) -> int:
+    """How often `progress` is called, at most."""
     return batches * (2 * (methods + 1) + 2 * methods) + (nodes if randomise else 0)
 
 
 def split(model: Model, inputs: Batch, size: int) -> list[dict[str, Array]]:
-    """Batches of at most `size` samples. Raises InputError where inputs differ in their number."""
+    """Batches of at most `size` samples. Raises InputError where the inputs have different numbers of samples."""
     counts = {
         n: a.shape[axis] for n, a in inputs.items() if (axis := model.axes[n].batch) is not None and a.ndim > axis
     }
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InputError(f"inputs hold different numbers of samples: {told}")
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError(f"inputs have different numbers of samples: {listed}")
     total = next(iter(counts.values()), 1)
     starts = range(0, total, size)
     return [
@@ -105,7 +105,7 @@ def summarise(
     randomise: bool = False,
     progress: Callable[[str], None],
 ) -> Summary:
-    """Everything; `progress` is told the name of each piece that is done."""
+    """Computes all measures; `progress` is called with the name of each piece that is done."""
     named = labelled(methods)
     shared: dict[str, Any] = {"baseline": baseline, "over": over, "seed": seed, "progress": progress}
     return Summary(

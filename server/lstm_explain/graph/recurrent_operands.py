@@ -149,7 +149,7 @@ def _declared(node: Node) -> dict[str, int]:
 
 
 def _misfit(operand: str, kind: ValueType, letters: str, extents: dict[str, int], node: Node) -> str:
-    """Adds the operand's extents to those that are known, or returns reasons it does not fit."""
+    """Adds the operand's extents to those that are known, or returns why it does not fit."""
     shape = kind.shape
     if shape is None:
         return ""

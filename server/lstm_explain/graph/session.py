@@ -127,13 +127,13 @@ def run_session(session: ort.InferenceSession, outputs: Sequence[str] | None, fe
     scope = current_scope()
     if scope is None:
         return session.run(outputs, feeds)
-    if scope.options is None:
-        scope.options = ort.RunOptions()
+    if scope.run_options is None:
+        scope.run_options = ort.RunOptions()
     try:
-        return session.run(outputs, feeds, scope.options)
+        return session.run(outputs, feeds, scope.run_options)
     except Exception:
-        if scope.stopped is not None:
-            raise scope.stopped from None
+        if scope.cancelled is not None:
+            raise scope.cancelled from None
         raise
 
 

@@ -1,4 +1,4 @@
-"""The registry of methods: every method's class, and all of them by the name that the wire and the command line use."""
+"""Registers every method by the name that the wire and the command line use."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ METHODS: dict[str, type[Method]] = {
 
 
 def method_from_name(name: str, parameters: Mapping[str, Any] | None = None) -> Method:
-    """The method called `name`; raises MethodError if there is none or a parameter does not belong to it."""
+    """The method called `name`. Raises MethodError if there is none, or if it lacks one of the parameters."""
     cls = METHODS.get(name)
     if cls is None:
         raise MethodError(f"unknown method {name!r}, there are {', '.join(METHODS)}", field="method")
     known = {f.name for f in fields(cls)}
     for key in parameters or {}:
         if key not in known:
-            wanted = ", ".join(sorted(known)) or "none"
-            raise MethodError(f"{name}: unknown parameter {key!r}, it has {wanted}", field=f"method.{key}")
+            accepted = ", ".join(sorted(known)) or "none"
+            raise MethodError(f"{name}: unknown parameter {key!r}, it has {accepted}", field=f"method.{key}")
     return cls(**dict(parameters or {}))
 
 

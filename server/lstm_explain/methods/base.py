@@ -1,8 +1,8 @@
-"""What a method is to the server: its parameters, what its numbers promise, what it costs and how it runs.
+"""Defines what the server knows of a method: its parameters, what it promises, what it costs and how it runs.
 
-A method is one file of this folder and a line of the table in `__init__.py`. All that the server knows of it is an
-attribute or a hook of its class, so no other module lists methods or tells one from another. These files can be
-imported without the engine, which comes to a hook as an argument.
+A method is one file of this folder and one line of the table in `__init__.py`. Everything that the server knows of it
+is an attribute or a hook of its class, so no other module lists methods or distinguishes them. These files can be
+imported without the engine, which hooks receive as an argument.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 Players = Literal["steps", "features", "cells"]
 Baseline = float | npt.NDArray[Any] | Mapping[str, float | npt.NDArray[Any]] | None
-CountPlayers = Callable[[Players], Sequence[int]]  # by input, how many players take part
-MOST_RUNS = 10_000  # steps, samples, permutations: what a caller may ask of a server in one call
+CountPlayers = Callable[[Players], Sequence[int]]  # the number of players of every input
+MAX_RUNS = 10_000  # steps, samples or permutations that one call to a server may request
 
 
 class Promise(Enum):
-    """What a method says of its numbers, and `verdict.py` holds its answers to."""
+    """What a method promises of its relevance; `verdict.py` checks the answers with_baseline it."""
 
     SHARES = "the numbers are shares of the explained value, none of them many times as large as it is"
     COMPLETE = "the ledger accounts for the whole value"
@@ -39,7 +39,7 @@ class Promise(Enum):
 
 
 class Batching(Enum):
-    """Which requests by a method the server may answer as one batch, without a difference to any of them."""
+    """Which requests for a method the server may answer as one batch without changing any of the answers."""
 
     NONE = "none"
     EQUAL_LENGTHS = "those whose sequences are equally long"
@@ -65,14 +65,14 @@ class Words:
 
 @dataclass(frozen=True)
 class Method:
-    """Base of all methods. `name` is how the command line and the wire call it.
+    """Base class of all methods. `name` is its name on the command line and on the wire.
 
     words, promises, batching: every method declares them.
-    propagates: whether it is one forward pass and one walk back (`program/propagation.py`); all others
+    propagates: whether it is one forward pass and one backward pass (`program/propagation.py`); all other methods
         implement `explain`.
+    times_value: whether the backward pass reports derivatives times the value.
     before_activation: whether it can explain only the value before an output's Softmax, LogSoftmax or Sigmoid.
-    times_value: whether the walk back reports derivatives times the value.
-    gates: whether it has relevance for the cells and gates of a recurrent node.
+    gates: whether it yields relevance for the cells and gates of a recurrent node.
     standard_error: whether its answers have one.
     on_overflow: what a caller can do where the model's inner values are not finite.
     """
@@ -86,7 +86,7 @@ class Method:
     times_value: ClassVar[bool] = False
     gates: ClassVar[bool] = False
     standard_error: ClassVar[bool] = False
-    on_overflow: ClassVar[str] = "occlusion may do, which takes predictions alone"
+    on_overflow: ClassVar[str] = "try occlusion, which needs predictions only"
 
     def __post_init__(self) -> None:
         check(self)
@@ -95,21 +95,22 @@ class Method:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """The answer to one question, by running the model as often as it takes. Raises SamplesMixed where that takes
-        every sample of the batch by itself.
-        """
-        raise MethodError(f"{self!r} is no method of this engine", field="method")
+        """Computes the answer by running the model as often as needed.
 
-    # --- how it walks back -------------------------------------------------------------------------------------------
+        Raises SamplesMixed where every sample of the batch must be explained separately.
+        """
+        raise MethodError(f"{self!r} is not a method of this engine", field="method")
+
+    # --- its backward pass -------------------------------------------------------------------------------------------
 
     @property
     def rules(self) -> LRP | None:
-        """The relevance rules of the walk back, which account for the whole value; None: derivatives."""
+        """The relevance rules of the backward pass, which account for the whole value; None: derivatives."""
         return None
 
     @property
     def divides_by_gates(self) -> bool:
-        """Whether the walk back divides by pre-activations of gates, which may be small, and so takes float64."""
+        """Whether the backward pass divides by pre-activations of gates, which may be small, and so needs float64."""
         return False
 
     # --- what it costs -----------------------------------------------------------------------------------------------
@@ -120,59 +121,58 @@ class Method:
         return 1
 
     def runs(self, players: CountPlayers) -> int:
-        """How often it runs the model on the whole batch; 1 for a forward pass and a walk back."""
+        """How often it runs the model on the whole batch; 1 for a forward pass and a backward pass."""
         return self.fixed_runs
 
     @property
-    def walk(self) -> Method | None:
-        """The walk back that it makes, once or many times; None for a method that asks for predictions only."""
+    def backward_method(self) -> Method | None:
+        """The method of its backward passes, be they one or many; None for a method that only needs predictions."""
         return self if self.propagates else None
 
     def memory(self, cost: Cost) -> float:
         """Bytes that it takes at most."""
-        return cost.one
+        return cost.pass_bytes
 
     @property
-    def kept(self) -> object:
-        """What decides how much its walk back keeps: methods with equal values take the same memory."""
+    def memory_class(self) -> object:
+        """Determines how much its backward pass keeps in memory: methods with equal values take the same."""
         return True
 
     @property
     def variant(self) -> str:
-        """Which of its parameters' values decides how long a run takes."""
+        """The parameter value that determines how long a run takes."""
         return ""
 
-    # --- how it is asked, and what is said of its answers ------------------------------------------------------------
+    # --- equality, faults and advice ---------------------------------------------------------------------------------
 
     @property
-    def plain(self) -> bool:
-        """Whether every parameter is a number or a word: nothing is given sample by sample, and equal methods are
-        interchangeable."""
+    def is_scalar(self) -> bool:
+        """Whether every parameter is a number or a word, so that equal methods are interchangeable."""
         return True
 
-    def cheapest(self) -> Self:
-        """The method with parameters that find a value which is not finite at the least expense."""
+    def cheapest_variant(self) -> Self:
+        """The method with the parameters that detect values which are not finite at the lowest cost."""
         return self
 
     def not_finite(self) -> MethodError | None:
-        """The error where a parameter of the method itself is why the answer is not finite."""
+        """The error to raise where a parameter of the method itself makes the answer not finite."""
         return None
 
     def advice(self, broken: Promise) -> str:
-        """What a caller can do whose answer does not keep a promise."""
+        """What a caller can do whose answer breaks a promise."""
         return "compare it with occlusion"
 
 
 class BaselineMethod(Method):
-    """Base of the methods that compare the input with a baseline.
+    """Base class of the methods that compare the input with a baseline.
 
-    baseline: None for zeros (a token's vector of zeros for IntegratedGradients, the token 0 for the others), a number,
-    an array that broadcasts to the input (one entry a feature, say), or any of these by input.
+    baseline: None for zeros (for tokens a vector of zeros under IntegratedGradients, otherwise the token 0), a number,
+    an array that broadcasts to the input (for example one entry per feature), or any of these by input.
     """
 
     baseline: Baseline
 
-    def against(self, baseline: Baseline) -> Self:
+    def with_baseline(self, baseline: Baseline) -> Self:
         """The method with another baseline."""
         return type(self)(**{**self.parameters(), "baseline": baseline})
 
@@ -186,7 +186,7 @@ class BaselineMethod(Method):
         return hash((type(self), *(value for name, value in self.parameters().items() if name != "baseline")))
 
     @property
-    def plain(self) -> bool:
+    def is_scalar(self) -> bool:
         return self.baseline is None or isinstance(self.baseline, (int, float))
 
     def advice(self, broken: Promise) -> str:

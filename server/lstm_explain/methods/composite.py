@@ -1,4 +1,6 @@
-"""Which rule LRP uses at which dense or convolutional layer: data only (program/steps/layer_rules.py computes)."""
+"""Selects the rule that LRP uses at each dense or convolutional layer (data only: program/steps/layer_rules.py
+computes).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from lstm_explain.errors import MethodError
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of the rules. `name` is how the wire and texts call it."""
+    """Base class of the rules. `name` is its name on the wire and in texts."""
 
     name: ClassVar[str] = ""
 
@@ -27,8 +29,8 @@ class Rule:
 def _check(rule: str, name: str, value: float, *, least: float | None = None) -> None:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not np.isfinite(value) or (least is not None and value < least):
-        wanted = "a number" if least is None else f"a number of at least {least:g}"
-        raise MethodError(f"{rule}: {name} is {value!r}, wanted {wanted}", field="method.composite")
+        expected = "a number" if least is None else f"a number of at least {least:g}"
+        raise MethodError(f"{rule}: {name} is {value!r}, expected {expected}", field="method.composite")
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Epsilon(Rule):
 
 @dataclass(frozen=True)
 class Gamma(Rule):
-    """Epsilon with positive contributions raised by gamma (Montavon et al. 2019, section 10.2.3).
+    """Epsilon with positive contributions increased by gamma (Montavon et al. 2019, section 10.2.3).
 
-    Inputs and outputs of both signs as in Andéol et al. 2021 (arXiv 2112.01195) and zennit: for a negative output it is
-    the negative contributions that are raised.
+    For inputs and outputs of both signs, as in Andéol et al. 2021 (arXiv 2112.01195) and zennit: for a negative output,
+    the negative contributions are increased.
     """
 
     name: ClassVar[str] = "gamma"
@@ -77,7 +79,7 @@ class AlphaBeta(Rule):
             _check("AlphaBeta", name, value, least=0.0)
         if abs(self.alpha - self.beta - 1) > 1e-9:
             raise MethodError(
-                f"AlphaBeta: alpha - beta is {self.alpha - self.beta:g}, wanted 1", field="method.composite"
+                f"AlphaBeta: alpha - beta is {self.alpha - self.beta:g}, expected 1", field="method.composite"
             )
 
 
@@ -110,31 +112,32 @@ RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Epsilon, Gamma, ZPl
 
 
 def rule_from_name(name: str, *values: Any, **parameters: Any) -> Rule:
-    """The rule called `name`; raises MethodError if there is none or it takes other parameters."""
+    """The rule called `name`. Raises MethodError if there is none, or if it takes other parameters."""
     cls = RULES.get(name)
     if cls is None:
         raise MethodError(f"composite: no rule {name!r}, there are {', '.join(RULES)}", field="method.composite")
     try:
         return cls(*values, **parameters)
     except TypeError:
-        came = ", ".join([*map(str, values), *(f"{key} {value}" for key, value in parameters.items())])
-        wanted = ", ".join(f.name for f in fields(cls))
+        received = ", ".join([*map(str, values), *(f"{key} {value}" for key, value in parameters.items())])
+        accepted = ", ".join(f.name for f in fields(cls))
         raise MethodError(
-            f"composite: {name} came with {came or 'nothing'}, it takes {wanted or 'nothing'}", field="method.composite"
+            f"composite: {name} received {received or 'nothing'}, it takes {accepted or 'nothing'}",
+            field="method.composite",
         ) from None
 
 
-LAYERS = ("dense", "convolution")  # kinds of layers, as the table of operators names them
+LAYERS = ("dense", "convolution")  # kinds of layers, as the table of operators calls them
 
 
 @dataclass(frozen=True)
 class Composite:
     """Rules by layer, as in zennit (Anders et al. 2021, arXiv 2106.13200).
 
-    rules: by the name of a node, an operator (`Gemm`), or a kind of layer (`dense`, `convolution`); a node's name comes
-    first, then `first`, operator, kind. first: for the layers that see the input before any other layer does. Layers
-    without a rule, and everything else, keep LRP's own epsilon. A bias added by an Add behind MatMul or Conv belongs to
-    the layer. Recurrent nodes take Epsilon only.
+    rules: by node name, operator (`Gemm`), or kind of layer (`dense`, `convolution`). The node's name takes precedence,
+    then `first`, the operator and the kind. first: for the layers that see the input before any other layer does.
+    Layers without a rule, and all other nodes, use LRP's own epsilon. A bias added by an Add after MatMul or Conv
+    belongs to the layer. Recurrent nodes accept only Epsilon.
     """
 
     rules: Mapping[str, Rule] = field(default_factory=dict)
@@ -143,18 +146,18 @@ class Composite:
     def __post_init__(self) -> None:
         for key, rule in (*self.rules.items(), *([] if self.first is None else [("first", self.first)])):
             if not isinstance(rule, Rule):
-                raise MethodError(f"the rule of {key!r} is {rule!r}, wanted a Rule", field="method.composite")
+                raise MethodError(f"the rule of {key!r} is {rule!r}, expected a Rule", field="method.composite")
 
     def __hash__(self) -> int:
         return hash((tuple(sorted((key, hash(rule)) for key, rule in self.rules.items())), self.first))
 
     def __str__(self) -> str:
-        """As `service.notation.parse_composite` reads it."""
+        """The text that `repository.text_notation.parse_composite` reads."""
         rules = {**self.rules, **({} if self.first is None else {"first": self.first})}
         return "; ".join(f"{key}={rule}" for key, rule in rules.items())
 
     def rule_of(self, name: str, op: str, layer: str, *, is_first: bool) -> Rule | None:
-        """Of a node, by its name, its operator and the kind of layer that this is; None: LRP's own."""
+        """The rule of a node, by its name, operator and kind of layer; None for LRP's own."""
         if name in self.rules:
             return self.rules[name]
         if is_first and self.first is not None:

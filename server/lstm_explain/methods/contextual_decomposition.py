@@ -1,4 +1,4 @@
-"""Contextual decomposition, which has no parameters. How it computes is in `runner/decomposition.py`."""
+"""Declares contextual decomposition, which has no parameters; `runner/decomposition.py` computes it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.method_tools import MethodTools
 
-IN_FLOAT64, IN_PHRASES = 8 * 4, 8 * 24  # bytes per unit and step: what comes in; all phrases
+IN_FLOAT64, IN_PHRASES = 8 * 4, 8 * 24  # bytes per unit and step: for the inputs, and for all phrases
 
 
 @dataclass(frozen=True)
 class ContextualDecomposition(Method):
-    """What each time step alone contributes, in an LSTM with a linear readout.
+    """The contribution of each time step alone, in an LSTM with a linear readout.
 
     Murdoch et al. 2018 (arXiv 1801.05453), section 3: the part beta of the output, with the time step as the phrase.
     """
@@ -37,7 +37,7 @@ class ContextualDecomposition(Method):
 
     def memory(self, cost: Cost) -> float:
         cells = cost.batch * cost.steps * cost.units
-        return cost.one + IN_FLOAT64 * cells + min(cost.most, IN_PHRASES * cells)
+        return cost.pass_bytes + IN_FLOAT64 * cells + min(cost.max_bytes, IN_PHRASES * cells)
 
     def explain(self, tools: MethodTools) -> Attribution:
-        return tools.decomposed()
+        return tools.contextual_decomposition()

@@ -1,4 +1,4 @@
-"""The gradient: one forward pass and one walk back."""
+"""Declares the gradient: one forward pass and one backward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradient times the input: one forward pass and one walk back."""
+"""Declares the gradient times the input: one forward pass and one backward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integrated gradients: the mean gradient on the line from a baseline to the input, times the difference."""
+"""Computes integrated gradients: the mean gradient on the line from a baseline to the input, times the difference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lstm_explain.methods.base import MOST_RUNS, Baseline, BaselineMethod, Batching, Method, Promise, Words
+from lstm_explain.methods.base import MAX_RUNS, Baseline, BaselineMethod, Batching, Method, Promise, Words
 from lstm_explain.methods.gradient import Gradient
 from lstm_explain.methods.parameters import parameter
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lstm_explain.runner.gradient_points import GradientPoints
     from lstm_explain.runner.method_tools import MethodTools
 
-PANEL = 5  # points between two edges
-FEWEST = 4 * PANEL  # steps from which on it pays to look where the score changes
+PANEL_POINTS = 5  # between two edges
+MIN_ADAPTIVE_STEPS = 4 * PANEL_POINTS  # From this many steps on, it pays to find where the score changes.
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class IntegratedGradients(BaselineMethod):
     name: ClassVar[str] = "integrated_gradients"
     words: ClassVar[Words] = Words(
         label="Integrated gradients",
-        hint="gradients along the way from a baseline",
+        hint="gradients along the difference from a baseline",
         absorbed="score of the baseline",
         residual="error of the integral (convergence delta)",
         relevance="mean gradient on the line from the baseline, times the difference; "
@@ -45,7 +45,7 @@ class IntegratedGradients(BaselineMethod):
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.PADDED
-    steps: int = parameter(50, "Steps", least=1, most=MOST_RUNS)
+    steps: int = parameter(50, "Steps", least=1, most=MAX_RUNS)
     baseline: Baseline = None
 
     @property
@@ -53,7 +53,7 @@ class IntegratedGradients(BaselineMethod):
         return self.steps
 
     @property
-    def walk(self) -> Method:
+    def backward_method(self) -> Method:
         return Gradient()
 
     def memory(self, cost: Cost) -> float:
@@ -64,24 +64,26 @@ class IntegratedGradients(BaselineMethod):
 
     def explain(self, tools: MethodTools) -> Attribution:
         """(x - x') times the mean gradient on the line from x' to x."""
-        field = tools.field()
-        start, end = field.start(self.baseline), field.at
-        way = {name: end[name] - start[name] for name in end}
+        gradients = tools.gradient_points()
+        start, end = gradients.baseline_entries(self.baseline), gradients.at
+        difference = {name: end[name] - start[name] for name in end}
 
         def on_line(name: str, places: Array) -> Array:
-            return field.on_line(name, start[name], way[name], places)
+            return gradients.on_line(name, start[name], difference[name], places)
 
-        places, weights = quadrature(_edges(field, on_line, self.steps), self.steps)
-        mean = field.mean_gradient(lambda name, ids: on_line(name, places[ids.start : ids.stop]), weights)
-        relevance = field.by_input({name: way[name] * gradient for name, gradient in mean.items()})
-        return tools.attribution_of(field.scores, relevance, field.total(relevance), field.score(start))
+        places, weights = quadrature(_edges(gradients, on_line, self.steps), self.steps)
+        mean = gradients.mean_gradient(lambda name, ids: on_line(name, places[ids.start : ids.stop]), weights)
+        relevance = gradients.by_input({name: difference[name] * gradient for name, gradient in mean.items()})
+        return tools.attribution_of(gradients.scores, relevance, gradients.total(relevance), gradients.score(start))
 
 
-# --- where on the line -------------------------------------------------------------------------------------------
+# --- points on the line ------------------------------------------------------------------------------------------
 
 
 def quadrature(edges: Array, steps: int) -> tuple[Array, Array]:
-    """Places in (0, 1) and weights that sum to 1, [steps, batch]: Gauss-Legendre between edges [panels + 1, batch]."""
+    """Gauss-Legendre points in (0, 1) and weights that sum to 1, both [steps, batch], between edges [panels + 1,
+    batch].
+    """
     panels = len(edges) - 1
     rules = [_gauss_legendre(steps // panels + (k < steps % panels)) for k in range(panels)]
     widths = np.diff(edges, axis=0)
@@ -95,27 +97,29 @@ def _gauss_legendre(count: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(count)
 
 
-def _edges(field: GradientPoints, on_line: Callable[[str, Array], Array], steps: int) -> Array:
-    """[panels + 1, batch]: edges close together where the score changes fast.
+def _edges(gradients: GradientPoints, on_line: Callable[[str, Array], Array], steps: int) -> Array:
+    """Edges of the panels, [panels + 1, batch], close together where the score changes fast.
 
-    Gates that open at some point of the line can put all of the change into a thousandth of it. Two rounds of scores
-    (no gradients) find such points, the second where the first saw change.
+    Gates that open at some point of the line can concentrate the whole change on a thousandth of it. Two rounds of
+    scores (without gradients) find such points; the second round probes where the first one found a change.
     """
-    panels = -(-steps // PANEL)
-    edges = np.tile(np.linspace(0, 1, panels + 1)[:, None], field.scores.batch)
-    if steps < FEWEST:
+    panels = -(-steps // PANEL_POINTS)
+    edges = np.tile(np.linspace(0, 1, panels + 1)[:, None], gradients.scores.batch)
+    if steps < MIN_ADAPTIVE_STEPS:
         return edges
-    probes = np.tile(np.linspace(0, 1, steps // 2)[:, None], field.scores.batch)
-    scores = field.score_at(on_line, probes)
-    finer = equal_change(probes, scores, steps // 2)[1:-1]
-    every = np.concatenate([probes, finer])
-    order = np.argsort(every, axis=0, kind="stable")
-    scores = np.take_along_axis(np.concatenate([scores, field.score_at(on_line, finer)]), order, axis=0)
-    return equal_change(np.take_along_axis(every, order, axis=0), scores, panels)
+    probes = np.tile(np.linspace(0, 1, steps // 2)[:, None], gradients.scores.batch)
+    scores = gradients.score_at(on_line, probes)
+    refined = equal_change(probes, scores, steps // 2)[1:-1]
+    all_probes = np.concatenate([probes, refined])
+    order = np.argsort(all_probes, axis=0, kind="stable")
+    scores = np.take_along_axis(np.concatenate([scores, gradients.score_at(on_line, refined)]), order, axis=0)
+    return equal_change(np.take_along_axis(all_probes, order, axis=0), scores, panels)
 
 
 def equal_change(places: Array, scores: Array, parts: int) -> Array:
-    """[parts + 1, batch]: places between which the score changes equally; a third of them go by the line's length."""
+    """Positions, [parts + 1, batch], between which the score changes equally; a third of the measure is the line's
+    length.
+    """
     change = np.abs(np.diff(scores, axis=0))
     total = np.maximum(change.sum(axis=0), np.finfo(np.float64).tiny)
     along = np.vstack([np.zeros(places.shape[1]), np.cumsum(np.diff(places, axis=0) / 2 + change / total, axis=0)])

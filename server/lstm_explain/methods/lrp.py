@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: its parameters. Its rules are what `program/steps` is made of."""
+"""Declares layer-wise relevance propagation and its parameters; `program/steps` implements its rules."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
 
 ProductRule = Literal["all", "half", "prop", "abs"]
-# One sample that float32 was not enough for is explained again in float64, which takes twice as much as the first time,
-# after it. Whether that happens shows only then, so the estimate lies between.
-PERHAPS_AGAIN = 1.4
+# A single sample that float32 cannot represent is explained again in float64, which then takes twice the memory of the
+# first pass. Whether that happens is not known in advance, so the estimate lies in between.
+REPEAT_FACTOR = 1.4
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LRP(Method):
 
     product_rule: what gate and signal receive: "all" (the signal takes all), "half", "prop", "abs".
     epsilon: stabiliser, not negative.
-    bias_factor: share of bias and stabiliser given to a sum's inputs, in [0, 1]; the rest is absorbed.
+    bias_factor: the share of bias and stabiliser that goes to the inputs of a sum, in [0, 1]; the rest is absorbed.
     composite: other rules for some dense and convolutional layers.
     """
 
@@ -43,7 +43,7 @@ class LRP(Method):
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE, Promise.MOST_ARRIVES})
     batching: ClassVar[Batching] = Batching.PADDED
     propagates: ClassVar[bool] = True
-    before_activation: ClassVar[bool] = True  # a share of a probability depends on the other classes' logits
+    before_activation: ClassVar[bool] = True  # a share of a probability would depend on the logits of the other classes
     gates: ClassVar[bool] = True
     on_overflow: ClassVar[str] = "a larger epsilon damps it"
     product_rule: ProductRule = parameter(
@@ -64,7 +64,7 @@ class LRP(Method):
         super().__post_init__()
         if self.composite is not None and not isinstance(self.composite, Composite):
             raise MethodError(
-                f"lrp: composite is {self.composite!r}, wanted a Composite or None", field="method.composite"
+                f"lrp: composite is {self.composite!r}, expected a Composite or None", field="method.composite"
             )
 
     @property
@@ -76,11 +76,11 @@ class LRP(Method):
         return self.product_rule != "all"
 
     def memory(self, cost: Cost) -> float:
-        """The other product rules start in float64, and a batch's samples are mended a few at a time."""
-        return cost.one * PERHAPS_AGAIN if cost.batch == 1 and self.product_rule == "all" else cost.one
+        """The other product rules start in float64, and the samples of a batch are repeated a few at a time."""
+        return cost.pass_bytes * REPEAT_FACTOR if cost.batch == 1 and self.product_rule == "all" else cost.pass_bytes
 
     @property
-    def kept(self) -> object:
+    def memory_class(self) -> object:
         return self.product_rule, self.bias_factor > 0, self.composite is not None
 
     @property
@@ -89,12 +89,12 @@ class LRP(Method):
         return self.product_rule
 
     @property
-    def plain(self) -> bool:
+    def is_scalar(self) -> bool:
         return self.composite is None
 
     def advice(self, broken: Promise) -> str:
         if broken is Promise.MOST_ARRIVES:
-            return "the ledger tells which nodes; a smaller epsilon or a bias_factor of 1 hands more of it on"
+            return "the ledger shows at which nodes; a smaller epsilon or a bias_factor of 1 passes more of it on"
         if self.product_rule == "all":
             return "a larger epsilon damps it"
-        return "a larger epsilon damps it, product rule 'all' avoids most of it"
+        return "a larger epsilon damps it, and product rule 'all' avoids most of it"

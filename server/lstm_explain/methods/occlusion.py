@@ -1,4 +1,4 @@
-"""Occlusion: what the explained value loses when time steps are replaced."""
+"""Computes occlusion: what the explained value loses when time steps are replaced by a baseline."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Quantity = Literal["score", "probability"]
 
 @dataclass(frozen=True, eq=False)
 class Occlusion(BaselineMethod):
-    """Fall of the explained value when a window of time steps is replaced by the baseline.
+    """The fall of the explained value when a window of time steps is replaced by the baseline.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901); for time steps Arras et al. 2019 (arXiv 1909.12114).
 
-    window: time steps replaced together, one step further each time; a step gets the mean of its windows' shares.
+    window: time steps replaced together, moved by one step at a time; a step gets the mean share of its windows.
     of: the score, or the probability (Softmax or Sigmoid of the output).
     """
 
@@ -51,7 +51,7 @@ class Occlusion(BaselineMethod):
         return cost.of_predictions()
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """One run per window, and one with everything replaced, for the ledger."""
+        """Runs the model once per window, and once with everything replaced, for the ledger."""
         scores = tools.scores() if self.of == "score" else tools.probabilities(self.name)
         player_set = tools.player_set(scores, self.baseline, "steps")
         of_inputs = [_windows(players.reshape(-1), self.window) for players in player_set.players.values()]
@@ -74,16 +74,19 @@ class Occlusion(BaselineMethod):
         for window, inside, fall in zip(windows, counted, falls, strict=True):
             shares = inside.sum(axis=1, keepdims=True) * covering[:, window]
             by_player[:, window] += inside * fall[:, None] / np.maximum(shares, 1)
-        return tools.attribution_of(scores, player_set.relevance(by_player), by_player.sum(axis=1), player_set.nobody())
+        baseline = player_set.baseline_scores()
+        return tools.attribution_of(scores, player_set.relevance(by_player), by_player.sum(axis=1), baseline)
 
 
 def _inside(real: Array, *, alone: bool) -> Array:
-    """[batch, window]: the steps that a window's fall is shared among; none where it reaches into padding, but for the
-    only window (`alone`, the first) of a sample that is shorter than it."""
+    """[batch, window]: the steps that share the fall of a window.
+
+    A window that reaches into padding has none, except the only window (`alone`) of a sample that is shorter than it.
+    """
     whole = real.all(axis=1, keepdims=True)
     return np.asarray(real & (whole | alone), np.float64)
 
 
 def _windows(players: Array, width: int) -> list[Array]:
-    """The players hidden together: `width` in a row."""
+    """The players that are hidden together: every `width` consecutive ones."""
     return [players[start : start + width] for start in range(max(1, len(players) - width + 1))]

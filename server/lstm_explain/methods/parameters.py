@@ -1,4 +1,6 @@
-"""Parameters of methods: their bounds, and what the page calls them. Clients and page are generated from them."""
+"""Describes the parameters of methods: their bounds, and their labels on the page. Clients and page are generated from
+them.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Parameter:
-    """What there is to know of a parameter besides its name, its type and its default.
+    """What is known of a parameter besides its name, type and default.
 
-    label: what the page calls it.
+    label: its name on the page.
     least, most: bounds, both inclusive.
-    choices: the words that it takes, with what the page calls each; empty for a number.
+    choices: the words that it accepts, with their labels on the page; empty for a number.
     """
 
     label: str
@@ -41,14 +43,16 @@ def parameter(
     most: float = math.inf,
     choices: Mapping[str, str] | None = None,
 ) -> _T:
-    """A field of a method: a whole number where `default` is an int, a number where it is a float, else a choice."""
+    """Declares a field of a method: a whole number where `default` is an int, a number where it is a float, else a
+    choice.
+    """
     about = Parameter(label, least, most, choices or {})
     own: _T = field(default=default, metadata={_KEY: about})
     return own
 
 
 def parameter_of(own: Field[Any]) -> Parameter | None:
-    """What a field of a method says of itself; None for one that is neither a number nor a choice."""
+    """The description of a field of a method; None for a field that is neither a number nor a choice."""
     return own.metadata.get(_KEY)
 
 
@@ -66,7 +70,7 @@ def check(method: Method) -> None:
         else:
             valid, expected = _number(value), f"a number {_bounds(about)}"
         if not valid or not (about.choices or about.least <= value <= about.most):
-            message = f"{method.name}: {own.name} is {value!r}, wanted {expected}"
+            message = f"{method.name}: {own.name} is {value!r}, expected {expected}"
             raise MethodError(message, field=f"method.{own.name}")
 
 

@@ -1,4 +1,4 @@
-"""Shapley values by sampling orders of players."""
+"""Estimates Shapley values by sampling the orders in which players join."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from lstm_explain.methods.base import (
-    MOST_RUNS,
+    MAX_RUNS,
     Baseline,
     BaselineMethod,
     Batching,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 class ShapleySampling(BaselineMethod):
     """Shapley values, estimated over random orders (Castro et al. 2009, doi 10.1016/j.cor.2008.04.004).
 
-    Every second order is the reverse of the one before it (Mitchell et al. 2022, arXiv 2104.12199, section 2.2).
+    Every second order is the reverse of the previous one (Mitchell et al. 2022, arXiv 2104.12199, section 2.2).
 
-    permutations: orders drawn. over: who plays: time steps, features (for all of time), or every cell for itself.
+    permutations: orders drawn. over: the players: time steps, features (over all time steps), or single cells.
     """
 
     name: ClassVar[str] = "shapley_sampling"
@@ -48,7 +48,7 @@ class ShapleySampling(BaselineMethod):
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add players
     standard_error: ClassVar[bool] = True
-    permutations: int = parameter(25, "Orders", least=1, most=MOST_RUNS)
+    permutations: int = parameter(25, "Orders", least=1, most=MAX_RUNS)
     seed: int = parameter(0, "Seed", least=0)
     baseline: Baseline = None
     over: Players = parameter(
@@ -63,48 +63,51 @@ class ShapleySampling(BaselineMethod):
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
 
-    def cheapest(self) -> Self:
+    def cheapest_variant(self) -> Self:
         return replace(self, permutations=1)
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """Players join one by one in random order; each order's gains add up to the whole difference, and so does
-        their mean."""
+        """Lets players join one by one in random order.
+
+        The gains of each order add up to the whole difference, and so does their mean.
+        """
         scores = tools.scores()
         player_set = tools.player_set(scores, self.baseline, self.over)
         orders = draw_orders(player_set.count, self.permutations, self.seed)
-        ends = player_set.nobody()
-        gains = np.stack([_gains(player_set, order, ends) for order in orders])  # [orders, batch, players]
+        baseline = player_set.baseline_scores()
+        gains = np.stack([_gains(player_set, order, baseline) for order in orders])  # [orders, batch, players]
         mean, error = estimate(gains)
         standard_error = player_set.relevance(error)
-        return tools.attribution_of(scores, player_set.relevance(mean), mean.sum(axis=1), ends, standard_error)
+        return tools.attribution_of(scores, player_set.relevance(mean), mean.sum(axis=1), baseline, standard_error)
 
 
 def draw_orders(players: int, count: int, seed: int) -> Array:
-    """[count, players]; every second order is the reverse of the one before it."""
+    """[count, players]; every second order is the reverse of the previous one."""
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(players) for _ in range((count + 1) // 2)]
     return np.array([o for order in drawn for o in (order, order[::-1])][:count]).reshape(count, players)
 
 
-def _gains(player_set: PlayerSet, order: Array, nobody: Array) -> Array:
-    """[batch, players]: what each adds to those who came before it."""
+def _gains(player_set: PlayerSet, order: Array, baseline_scores: Array) -> Array:
+    """[batch, players]: what each player adds to those that joined before it."""
     place = np.empty(player_set.count, int)
     place[order] = np.arange(player_set.count)
 
     def joined(ids: range) -> Array:
         return place <= np.asarray(ids)[:, None]  # after 1, 2, … players
 
-    values = np.vstack([nobody, player_set.coalitions(player_set.count - 1, joined), player_set.scores.explained])
+    inner = player_set.coalitions(player_set.count - 1, joined)
+    values = np.vstack([baseline_scores, inner, player_set.scores.explained])
     gains = np.empty((player_set.scores.batch, player_set.count))
     gains[:, order] = np.diff(values, axis=0).T
     return gains
 
 
 def estimate(gains: Array) -> tuple[Array, Array]:
-    """Mean over the orders and its standard error, [batch, players] each.
+    """The mean over the orders and its standard error, [batch, players] each.
 
-    An order and its reverse depend on each other: the error comes from the spread between pairs. NaN: one pair tells
-    nothing.
+    An order and its reverse depend on each other, so the error comes from the spread between pairs. It is NaN for one
+    pair.
     """
     mean = gains.mean(axis=0)
     pairs = [gains[i : i + 2] for i in range(0, len(gains), 2)]

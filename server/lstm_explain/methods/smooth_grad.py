@@ -1,4 +1,4 @@
-"""SmoothGrad: the mean gradient over noisy copies of the input."""
+"""Computes SmoothGrad: the mean gradient over noisy copies of the input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.base import MOST_RUNS, Batching, Method, Promise, Words
+from lstm_explain.methods.base import MAX_RUNS, Batching, Method, Promise, Words
 from lstm_explain.methods.gradient import Gradient
 from lstm_explain.methods.parameters import parameter
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lstm_explain.runner.gradient_points import GradientPoints, Rows
     from lstm_explain.runner.method_tools import MethodTools
 
-PLACED = (
+POSITION_DEPENDENT = (
     "noise depends on a sample's place in the batch: its size is fixed, and the graph does not show where in it a "
     "sample's vectors lie"
 )
@@ -42,8 +42,8 @@ class SmoothGrad(Method):
         runs="`samples`, each with a backward pass",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset()
-    batching: ClassVar[Batching] = Batching.NONE  # it has not been tried
-    samples: int = parameter(25, "Noisy copies", least=1, most=MOST_RUNS)
+    batching: ClassVar[Batching] = Batching.NONE  # not tested yet
+    samples: int = parameter(25, "Noisy copies", least=1, most=MAX_RUNS)
     noise: float = parameter(0.1, "Noise, as a share of the range", least=0.0)
     seed: int = parameter(0, "Seed", least=0)
 
@@ -52,7 +52,7 @@ class SmoothGrad(Method):
         return self.samples
 
     @property
-    def walk(self) -> Method:
+    def backward_method(self) -> Method:
         return Gradient()
 
     def memory(self, cost: Cost) -> float:
@@ -60,37 +60,37 @@ class SmoothGrad(Method):
 
     def not_finite(self) -> MethodError:
         return MethodError(
-            f"smooth_grad: noise of {self.noise} moves the inputs to where the model's gradient is not finite; "
+            f"smooth_grad: noise of {self.noise} moves the inputs to points where the model's gradient is not finite; "
             "set a smaller noise",
             field="method.noise",
         )
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """The mean gradient around x; a token gets the norm of its vector's, as under Gradient.
+        """Computes the mean gradient around x; a token gets the norm of its vector's gradient, as under Gradient.
 
-        All samples of a batch meet the same noise, each scaled to its own range: nothing depends on the rest of the
-        batch, nor on a sample's place in it. Where the graph does not show the places, a note says so.
+        All samples of a batch get the same noise, each scaled to its own range, so nothing depends on the rest of the
+        batch or on a sample's position in it. Where the graph does not show the positions of samples, a note says so.
         """
-        field = tools.field()
-        places = {name: field.noise_rows(name) for name in field.at}
+        gradients = tools.gradient_points()
+        noise_rows = {name: gradients.noise_rows(name) for name in gradients.at}
 
         def points(name: str, ids: range) -> Array:
-            at = field.at[name]
-            rows = places[name] or field.rows[name]
+            at = gradients.at[name]
+            rows = noise_rows[name] or gradients.rows[name]
             samples = at.reshape(rows)
-            noise = np.stack([_noise(field, name, rows, (self.seed, copy)) for copy in ids])
+            noise = np.stack([_noise(gradients, name, rows, (self.seed, copy)) for copy in ids])
             moved = samples + self.noise * np.ptp(samples, axis=(0, 2), keepdims=True) * noise
             return moved.reshape(-1, *at.shape)
 
-        weights = np.full((self.samples, field.scores.batch), 1 / self.samples)
-        mean = field.mean_gradient(points, weights)
-        relevance = field.by_input(mean, norms=True)
-        answer = tools.attribution_of(field.scores, relevance, field.total(relevance))
-        return answer if all(places.values()) else replace(answer, notes=(PLACED,))
+        weights = np.full((self.samples, gradients.scores.batch), 1 / self.samples)
+        mean = gradients.mean_gradient(points, weights)
+        relevance = gradients.by_input(mean, norms=True)
+        answer = tools.attribution_of(gradients.scores, relevance, gradients.total(relevance))
+        return answer if all(noise_rows.values()) else replace(answer, notes=(POSITION_DEPENDENT,))
 
 
-def _noise(field: GradientPoints, name: str, rows: Rows, seed: tuple[int, ...]) -> Array:
-    """Standard normal, [before, 1, after] as in these rows: the same for every sample."""
+def _noise(gradients: GradientPoints, name: str, rows: Rows, seed: tuple[int, ...]) -> Array:
+    """Standard normal noise, [before, 1, after] as in these rows: the same for every sample."""
     before, _, after = rows
-    entry = list(field.at).index(name)
+    entry = list(gradients.at).index(name)
     return np.random.default_rng((*seed, entry)).standard_normal((before, 1, after))

@@ -250,8 +250,8 @@ def _check_amount(done: ForwardPass) -> None:
     show.
     """
     scope, size = current_scope(), TIMES_A_PASS * bytes_of(done)
-    if scope is not None and scope.most_bytes is not None and size > scope.most_bytes:
+    if scope is not None and scope.max_bytes is not None and size > scope.max_bytes:
         raise InputError(
-            f"the request would take about {size:.3g} bytes of memory, {scope.most_bytes:.3g} are allowed",
+            f"the request would take about {size:.3g} bytes of memory, {scope.max_bytes:.3g} are allowed",
             field="inputs",
         )

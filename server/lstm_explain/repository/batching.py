@@ -75,7 +75,7 @@ class RequestBatching:
         target, method = request.target, request.method
         if request.capture or target.weights is not None or target.batch_axis is None:
             return None
-        if method is None or method.batching is Batching.NONE or not method.plain:
+        if method is None or method.batching is Batching.NONE or not method.is_scalar:
             return None
         places = (_width(target.index), _width(target.contrast))
         manner = (method, target.output, target.batch_axis, target.pre_activation, places)

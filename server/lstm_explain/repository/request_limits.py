@@ -16,7 +16,7 @@ from lstm_explain.methods.base import Method, Players
 from lstm_explain.model import Model
 from lstm_explain.program.axes import Axes
 from lstm_explain.runner.cost import Cost
-from lstm_explain.runner.per_sample import too_many
+from lstm_explain.runner.per_sample import too_many_samples
 from lstm_explain.runner.players import player_shape
 
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -78,7 +78,7 @@ class Limits:
         times = runs(model, inputs, method)
         samples = largest[0] * times
         if method is not None and self.samples is not None and samples > self.samples:
-            raise too_many(method, samples, self.samples)
+            raise too_many_samples(method, samples, self.samples)
         if brief and not _small(elements, largest[1]) and not model.footprint.knows(_backward_method(method)):
             raise Deferred
         size = _estimate(model, inputs, method, times, largest)
@@ -132,7 +132,7 @@ def _small(elements: int, steps: int) -> bool:
 
 def _backward_method(method: Method | None) -> Method | None:
     """The backward pass that the method makes, once or many times; None for predictions only."""
-    return None if method is None else method.walk
+    return None if method is None else method.backward_method
 
 
 def extents(model: Model, inputs: Inputs) -> tuple[int, int]:

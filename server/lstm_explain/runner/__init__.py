@@ -1,1 +1,3 @@
-"""Runs a model many times on changed inputs, and puts what came of it together: what methods of many runs share."""
+"""Runs a model many times on changed inputs, and combines the results: the shared parts of methods that need many
+runs.
+"""

@@ -1,8 +1,8 @@
-"""Contextual decomposition of one LSTM with a linear readout (Murdoch et al. 2018, arXiv 1801.05453, section 3).
+"""Computes the contextual decomposition of one LSTM with a linear readout (Murdoch et al. 2018, arXiv 1801.05453).
 
-Cell and hidden state are split into beta, what the phrase (one time step) contributes, and gamma, the rest:
-c = beta_c + gamma_c, h = beta_h + gamma_h. Since the sums are known from the forward pass, only beta is carried along.
-Initial states belong to gamma. The readout is linear, so the score splits likewise.
+Section 3 splits cell and hidden state into beta, which the phrase (one time step) contributes, and gamma, the rest: c =
+beta_c + gamma_c, h = beta_h + gamma_h. The sums are known from the forward pass, so only beta is computed. Initial
+states belong to gamma. The readout is linear, so the score splits in the same way.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from lstm_explain.program.propagation import explain_one, layouts_of
 from lstm_explain.program.reachability import BackwardNode, live_values, path
 from lstm_explain.runner.model_runner import ExplainTask, Scores, attribution_of
 from lstm_explain.runner.players import PlayerSet
-from lstm_explain.runner.stacking import MOST_BYTES, chunks
+from lstm_explain.runner.stacking import MAX_BYTES, chunks
 from lstm_explain.target import Selection
 
 LINEAR = {Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ROUTING}
-PLAIN = ["sigmoid", "tanh", "tanh"]
+DEFAULT_ACTIVATIONS = ["sigmoid", "tanh", "tanh"]
 STEPWISE = Trait.ELEMENTWISE | Trait.STEPWISE  # each step's output depends on that step's input alone
 
 
-def decomposed(task: ExplainTask) -> Attribution:
-    """The ledger's `absorbed` is the readout's constant; the residual is what time steps do together."""
+def contextual_decomposition(task: ExplainTask) -> Attribution:
+    """The answer for one task. The ledger's `absorbed` is the constant of the readout; the residual is what steps do
+    jointly.
+    """
     scores = Scores(task)
     readout = _readout(task, scores)
     parts = sum((_parts(direction) for direction in readout.directions), np.zeros(()))  # [steps, batch]
@@ -49,10 +51,11 @@ def decomposed(task: ExplainTask) -> Attribution:
 
 
 @dataclass(frozen=True)
-class DirectionOf:
-    """One direction of the LSTM in one pass, in float64. x [T, B, D]; W, R, b as ONNX has them, gates i, o, f, c.
+class LstmDirection:
+    """One direction of the LSTM in one forward pass, in float64.
 
-    y [T, B, H], h, c [B, H]: weights of its outputs in the explained value.
+    x: [T, B, D]. W, R, b: in ONNX's layout, gates i, o, f, c. y: [T, B, H], h, c: [B, H]: weights of its outputs in the
+    explained value.
     """
 
     x: Array
@@ -70,9 +73,11 @@ class DirectionOf:
 
 @dataclass(frozen=True)
 class Readout:
-    """source: the input whose time steps are the LSTM's, and its time axis. linear_part: [batch], without constants."""
+    """source: the input whose time steps are those of the LSTM, and its time axis. linear_part: [batch], without
+    constants.
+    """
 
-    directions: list[DirectionOf]
+    directions: list[LstmDirection]
     source: tuple[str, int]
     linear_part: Array
 
@@ -80,15 +85,15 @@ class Readout:
 # --- the decomposition -------------------------------------------------------------------------------------------
 
 
-def _parts(d: DirectionOf) -> Array:
-    """[T, B]: the part beta of the explained value, for every time step as the phrase."""
+def _parts(d: LstmDirection) -> Array:
+    """[T, B]: the part beta of the explained value, with every time step as the phrase."""
     steps, batch, _ = d.x.shape
-    size = max(1, MOST_BYTES // (8 * 24 * batch * d.R.shape[1]))
+    size = max(1, MAX_BYTES // (8 * 24 * batch * d.R.shape[1]))
     return np.concatenate([decompose(d, np.asarray(ids)) for ids in chunks(steps, size)])
 
 
-def decompose(d: DirectionOf, phrases: Array) -> Array:
-    """[phrases, B]: the part beta of the explained value, for each of these time steps alone."""
+def decompose(d: LstmDirection, phrases: Array) -> Array:
+    """[phrases, B]: the part beta of the explained value, with each of these time steps as the phrase."""
     steps, batch, _ = d.x.shape
     of_x = d.x @ d.W.T
     h, c = d.h0, d.c0
@@ -108,29 +113,33 @@ def decompose(d: DirectionOf, phrases: Array) -> Array:
 
 
 def _step(
-    of_x: Array, h: Array, c: Array, beta_h: Array, beta_c: Array, inside: Array, d: DirectionOf
+    of_x: Array, h: Array, c: Array, beta_h: Array, beta_c: Array, inside: Array, d: LstmDirection
 ) -> tuple[Array, Array, Array, Array]:
-    """New h, c, beta_h, beta_c. A product of parts goes to beta where the phrase alone, or with biases, makes it."""
+    """The new h, c, beta_h and beta_c.
+
+    A product of parts belongs to beta where the phrase makes it, alone or together with biases.
+    """
     z = of_x + h @ d.R.T  # without the bias
     rel = beta_h @ d.R.T + np.where(inside, of_x, 0)
     irr = z - rel
     (i, i_b), (f, f_b), (g, g_b) = (
-        _three(activation, *(np.split(a, 4, axis=-1)[k] for a in (rel, irr, d.b)))
+        _linearised(activation, *(np.split(a, 4, axis=-1)[k] for a in (rel, irr, d.b)))
         for k, activation in ((0, _sigmoid), (2, _sigmoid), (3, np.tanh))
     )
     gate_i, gate_o, gate_f, cell = np.split(z + d.b, 4, axis=-1)
     new_c = _sigmoid(gate_f) * c + _sigmoid(gate_i) * np.tanh(cell)
     new_beta_c = i * (g + g_b) + i_b * g + np.where(inside, i_b * g_b, 0) + (f + f_b) * beta_c
-    o = _sigmoid(gate_o)  # not decomposed, as in the authors' implementation
+    o = _sigmoid(gate_o)  # not contextual_decomposition, as in the authors' implementation
     squashed = np.tanh(new_c)
     new_beta_h = o * 0.5 * (np.tanh(new_beta_c) + squashed - np.tanh(new_c - new_beta_c))
     return o * squashed, new_c, new_beta_h, new_beta_c
 
 
-def _three(activation: Callable[[Array], Array], rel: Array, irr: Array, bias: Array) -> tuple[Array, Array]:
-    """Shares of beta and of the bias in activation(rel + irr + bias).
+def _linearised(activation: Callable[[Array], Array], rel: Array, irr: Array, bias: Array) -> tuple[Array, Array]:
+    """The shares of beta and of the bias in activation(rel + irr + bias).
 
-    The Shapley value of `rel` beside `irr`, the bias always coming first (the paper's equation 14 and after).
+    The first is the Shapley value of `rel` against `irr`, with the bias always first (the paper's equation 14 and
+    after).
     """
     of_bias = activation(bias)
     share = activation(rel + bias) - of_bias + activation(rel + irr + bias) - activation(irr + bias)
@@ -141,17 +150,17 @@ def _sigmoid(x: Array) -> Array:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-# --- where it applies --------------------------------------------------------------------------------------------
+# --- models that it applies to -----------------------------------------------------------------------------------
 
 
 def _readout(task: ExplainTask, scores: Scores) -> Readout:
     """Raises UnsupportedOperator where the model is not an LSTM over the steps of one input with a linear readout."""
     engine, graph = task.runner.engine, task.runner.engine.graph
-    node, source = task.runner.once(_place, graph, task.head.value)
+    node, source = task.runner.cached(_find_lstm, graph, task.head.value)
     outputs = tuple(o for o in node.outputs if o)
     program = engine.program(task.head, Gradient(), (node.inputs[0], *outputs))
     done = program.forward(task.inputs)
-    _check_places(task, scores, program, done, node, source[0])
+    _check_layouts(task, scores, program, done, node, source[0])
     selection = Selection(scores.selection.weights, 1, None, None)
     weights = explain_one(program, done, selection, None).captured
     linear = sum(
@@ -162,15 +171,16 @@ def _readout(task: ExplainTask, scores: Scores) -> Readout:
     return Readout(_directions(graph, node, done.tapes[node.name], arrays), source, linear)
 
 
-def _check_places(
+def _check_layouts(
     task: ExplainTask, scores: Scores, program: Program, done: ForwardPass, node: Node, source: str
 ) -> None:
-    """Raises SamplesMixed where the LSTM's samples may not be those of the input and of the output, in their order, and
-    UnsupportedOperator where they cannot be.
+    """Checks that the LSTM has the samples of the input and of the output, in the same order.
+
+    Raises SamplesMixed where that is not certain, and UnsupportedOperator where it cannot be.
     """
     first = node.attribute("layout", 0) == 1
     if done.values[node.inputs[0]].shape[0 if first else 1] != scores.batch:
-        raise UnsupportedOperator(node.name, node.op, "its samples are not those of the output")
+        raise UnsupportedOperator(node.name, node.op, "its samples differ from those of the output")
     if scores.batch == 1 or task.target.batch_axis is None:
         return
     named = [o for o in node.outputs if o]
@@ -181,12 +191,12 @@ def _check_places(
         raise SamplesMixed
 
 
-def _place(graph: Graph, value: str) -> tuple[Node, tuple[str, int]]:
+def _find_lstm(graph: Graph, value: str) -> tuple[Node, tuple[str, int]]:
     """The LSTM, and the input with its time axis. Raises UnsupportedOperator."""
     backward_nodes = path(graph, live_values(graph, graph.inputs), [value])
     node = _only_lstm(backward_nodes)
     source = _source(graph, node, backward_nodes)
-    _check_after(node, backward_nodes)
+    _check_readout(node, backward_nodes)
     return node, source
 
 
@@ -198,28 +208,30 @@ def _sum_over(array: Array, batch_axis: int, node: Node) -> Array:
 def _only_lstm(backward_nodes: list[BackwardNode]) -> Node:
     recurrent = [s.node for s in backward_nodes if s.kind in (Kind.RECURRENT, Kind.CONTROL)]
     for node in recurrent[1:] if recurrent and recurrent[0].op == "LSTM" else recurrent:
-        raise UnsupportedOperator(node.name, node.op, "contextual decomposition is for one LSTM with a linear readout")
+        raise UnsupportedOperator(
+            node.name, node.op, "contextual decomposition needs exactly one LSTM with a linear readout"
+        )
     if not backward_nodes:
-        raise MethodError("contextual decomposition is for an LSTM, and no input reaches this output", field="method")
+        raise MethodError("contextual decomposition needs an LSTM, but no input reaches this output", field="method")
     if not recurrent:
         last = backward_nodes[-1].node
-        raise UnsupportedOperator(last.name, last.op, "contextual decomposition is for an LSTM, and there is none")
+        raise UnsupportedOperator(last.name, last.op, "contextual decomposition needs an LSTM, but the model has none")
     node = recurrent[0]
     names = [n.lower() for n in node.attribute("activations") or []]
-    plain = names in ([], PLAIN, PLAIN * 2)
-    for problem, there in (
+    default = names in ([], DEFAULT_ACTIVATIONS, DEFAULT_ACTIVATIONS * 2)
+    for problem, present in (
         ("peepholes", bool(node.input(7))),
         ("clip", bool(node.attribute("clip", 0.0))),
         ("input_forget", bool(node.attribute("input_forget", 0))),
-        ("other activations", not plain),
+        ("other activations", not default),
     ):
-        if there:
+        if present:
             raise UnsupportedOperator(node.name, node.op, f"contextual decomposition has no rule for {problem}")
     return node
 
 
 def _source(graph: Graph, node: Node, backward_nodes: list[BackwardNode]) -> tuple[str, int]:
-    """The input, and its axis, whose positions are the LSTM's time steps, one by one."""
+    """The input, and the axis of it, whose positions are the LSTM's time steps."""
     needed = {node.inputs[0]}
     for backward_node in reversed(backward_nodes):
         if not needed.intersection(backward_node.node.outputs):
@@ -232,11 +244,11 @@ def _source(graph: Graph, node: Node, backward_nodes: list[BackwardNode]) -> tup
     axis = 1 if node.attribute("layout", 0) == 1 else 0
     origins = label[axis] if label else NOWHERE
     if len(origins) != 1:
-        raise UnsupportedOperator(node.name, node.op, "its time steps are not those of one input")
+        raise UnsupportedOperator(node.name, node.op, "its time steps are not those of a single input")
     return next(iter(origins))
 
 
-def _check_after(node: Node, backward_nodes: list[BackwardNode]) -> None:
+def _check_readout(node: Node, backward_nodes: list[BackwardNode]) -> None:
     after = {o for o in node.outputs if o}
     for backward_node in backward_nodes:
         read = {backward_node.node.inputs[i] for i in backward_node.live}
@@ -249,7 +261,7 @@ def _check_after(node: Node, backward_nodes: list[BackwardNode]) -> None:
         after.update(backward_node.node.outputs)
 
 
-def _directions(graph: Graph, node: Node, tapes: list[Any], weights: list[Array | None]) -> list[DirectionOf]:
+def _directions(graph: Graph, node: Node, tapes: list[Any], weights: list[Array | None]) -> list[LstmDirection]:
     """weights: of Y, Y_h and Y_c, in ONNX's layout."""
     W, R = (np.asarray(graph.constants[node.inputs[slot]], np.float64) for slot in (1, 2))
     H = R.shape[2]
@@ -267,5 +279,5 @@ def _directions(graph: Graph, node: Node, tapes: list[Any], weights: list[Array 
         x, h0, c0 = (np.asarray(a, np.float64) for a in (tape.x, tape.h0, tape.kept["c0"]))
         bias = B[d, : 4 * H] + B[d, 4 * H :]
         reverse = d == 1 or node.attribute("direction", "forward") == "reverse"
-        result.append(DirectionOf(x, W[d], R[d], bias, h0, c0, tape.lens.steps, reverse, at_y, at_h, at_c))
+        result.append(LstmDirection(x, W[d], R[d], bias, h0, c0, tape.lens.steps, reverse, at_y, at_h, at_c))
     return result

@@ -1,4 +1,4 @@
-"""What a method has at hand to explain with: it lets the file of a method do without the engine."""
+"""Gives methods access to the engine, so that their files need not import it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.base import Baseline, Players
 from lstm_explain.program.attribution import Attribution
-from lstm_explain.runner.decomposition import decomposed
+from lstm_explain.runner.decomposition import contextual_decomposition
 from lstm_explain.runner.gradient_points import GradientPoints
 from lstm_explain.runner.model_runner import ExplainTask, Scores, attribution_of
 from lstm_explain.runner.players import PlayerSet, player_set
@@ -17,29 +17,31 @@ from lstm_explain.runner.probability import probabilities
 
 @dataclass(frozen=True)
 class MethodTools:
-    """For one task: a batch of inputs and the value that is explained."""
+    """The tools for one task: a batch of inputs and the value that is explained."""
 
     task: ExplainTask
 
     def scores(self) -> Scores:
-        """The explained value of changed inputs."""
+        """Scores changed inputs by the explained value."""
         return Scores(self.task)
 
     def probabilities(self, method: str) -> Scores:
-        """The same of the output as a probability. method: its name, for the MethodError where the output is none."""
+        """Scores changed inputs by the output as a probability. method: named in the MethodError where the output is
+        none.
+        """
         return probabilities(self.task, method)
 
     def player_set(self, scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
         """The parts of the inputs that can be replaced by the baseline."""
         return player_set(scores, baseline, over)
 
-    def field(self) -> GradientPoints:
+    def gradient_points(self) -> GradientPoints:
         """Gradients at any place. Raises SamplesMixed where the graph mixes the samples of the batch."""
         return GradientPoints(self.task)
 
-    def decomposed(self) -> Attribution:
+    def contextual_decomposition(self) -> Attribution:
         """The answer by contextual decomposition."""
-        return decomposed(self.task)
+        return contextual_decomposition(self.task)
 
     def attribution_of(
         self,

@@ -1,4 +1,4 @@
-"""What the methods that run a model many times share: its axes, its opened graph, forward passes over many copies."""
+"""Runs a model on many of_variants inputs: its axes, cached sessions, scores of variants, and results with a ledger."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ from lstm_explain.program.head import Head
 from lstm_explain.program.reachability import live_values, path
 from lstm_explain.program.terms import scale
 from lstm_explain.runner.embedding_inputs import EmbeddingInputs, with_embedding_inputs
-from lstm_explain.runner.stacking import chunks, copies_for, give_back, stack, tile
+from lstm_explain.runner.stacking import chunks, copies_for, release_trial_memory, stack, tile
 from lstm_explain.target import Selection, Target, select
 
 T = TypeVar("T")
-BASELINE = "(baseline)"  # the ledger's name for what the baseline scores
+BASELINE = "(baseline)"  # the entry of the ledger for the score of the baseline
 
 
 class ModelRunner:
-    """Of one model, kept with it. Safe to call from several threads."""
+    """Belongs to one model and is kept with it. Safe to call from several threads."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.axes: dict[str, Axes] = find_axes(engine.graph)
         self.padding: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._known: dict[tuple[object, ...], Any] = {}
+        self._cache: dict[tuple[object, ...], Any] = {}
         self.stackable: dict[tuple[object, ...], bool] = {}
         self.layouts: dict[tuple[object, ...], dict[str, BatchLayout]] = {}
 
-    def once(self, find: Callable[..., T], *of: Hashable) -> T:
-        """find(*of), for what depends on `of` alone: kept, unless it raises."""
-        key = (find, *of)
+    def cached(self, compute: Callable[..., T], *arguments: Hashable) -> T:
+        """compute(*arguments), which must depend on the arguments only; cached unless it raises."""
+        key = (compute, *arguments)
         with self._lock:
-            if key not in self._known:
+            if key not in self._cache:
                 may_take_long()
-                self._known[key] = find(*of)
-            known: T = self._known[key]
+                self._cache[key] = compute(*arguments)
+            known: T = self._cache[key]
             return known
 
     def embedding_inputs(self, value: str) -> EmbeddingInputs:
-        return self.once(with_embedding_inputs, self.engine, value)
+        return self.cached(with_embedding_inputs, self.engine, value)
 
     def reachable(self, value: str) -> list[str]:
-        """Inputs that `value` depends on by more than a length or a comparison, supported or not."""
-        return self.once(_reachable, self.engine.graph, value)
+        """Inputs that `value` depends on by more than a length or a comparison, whether supported or not."""
+        return self.cached(_reachable, self.engine.graph, value)
 
     def predict(self, inputs: Mapping[str, Array], head: Head) -> dict[str, Array]:
-        """Every output, and what is explained, by ONNX Runtime, or else by our plan. Raises InputError."""
-        session = self.once(_session_of, self.engine, head)
+        """Every output and the explained value, by ONNX Runtime or else by our own plan. Raises InputError."""
+        session = self.cached(_session_of, self.engine, head)
         if session is None:
             return self.engine.program(head, Gradient()).forward(inputs).values
         names = [o.name for o in session.get_outputs()]
@@ -73,7 +73,7 @@ class ModelRunner:
             with FORWARD:
                 feeds = {i.name: np.asarray(inputs[i.name]) for i in session.get_inputs()}
                 values = run_session(session, names, feeds)
-        except Exception as error:  # ONNX Runtime's own types are not public
+        except Exception as error:  # ONNX Runtime's exception types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
         return {**inputs, **dict(zip(names, values, strict=True))}
 
@@ -87,23 +87,23 @@ def _reachable(graph: Graph, value: str) -> list[str]:
 
 
 def _session_of(engine: Engine, head: Head) -> ort.InferenceSession | None:
-    """Of the whole graph, with what is explained; None where ONNX Runtime cannot run it."""
+    """A session over the whole graph that also outputs the explained value; None where ONNX Runtime cannot run it."""
     graph, shapes = engine.graph, head.keep(engine.graph)
     if not engine.runtime_runs:
         return None
-    if any(cell.node.op == "RNN" for cell in engine.cells.values()) and _is_ours(engine, head):
-        return None  # ONNX Runtime's RNN adds up in another order where the batch is of one sample
-    wanted = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
+    if any(cell.node.op == "RNN" for cell in engine.cells.values()) and _can_run(engine, head):
+        return None  # ONNX Runtime's RNN adds in another order where the batch has one sample.
+    outputs = tuple(dict.fromkeys([*graph.outputs, head.value, *shapes]))
     nodes = [*graph.nodes, *(make("Shape", [n.removesuffix("::shape")], [n], 13) for n in shapes)]
-    read = {name for n in nodes for name in (*n.inputs, *n.captured)} | set(wanted)
+    read = {name for n in nodes for name in (*n.inputs, *n.captured)} | set(outputs)
     try:
-        return session_of(graph, nodes, [name for name in graph.inputs if name in read], wanted)
-    except Exception:  # it may lack a kernel for a type; if we do too, that is told
+        return session_of(graph, nodes, [name for name in graph.inputs if name in read], outputs)
+    except Exception:  # ONNX Runtime may lack a kernel for a type; if our plan cannot run it either, that is reported.
         return None
 
 
-def _is_ours(engine: Engine, head: Head) -> bool:
-    """Whether our plan can run the graph as well."""
+def _can_run(engine: Engine, head: Head) -> bool:
+    """Whether our own plan can run the graph."""
     try:
         engine.program(head, Gradient())
     except UnsupportedOperator:
@@ -113,9 +113,9 @@ def _is_ours(engine: Engine, head: Head) -> bool:
 
 @dataclass(frozen=True)
 class ExplainTask:
-    """One question: what `explain` was asked, the inputs checked.
+    """One question: the arguments of `explain`, with checked inputs.
 
-    company: how many samples the inputs hold where the target weighs one of them only, as if all were one sample.
+    context_size: the number of samples in the inputs where only one of them is explained, as if all were one sample.
     """
 
     runner: ModelRunner
@@ -123,13 +123,13 @@ class ExplainTask:
     output: str
     head: Head
     target: Target
-    company: int = 1
+    context_size: int = 1
 
 
 class Scores:
-    """The explained value of changed inputs, for the target that the unchanged inputs have.
+    """The explained value of of_variants inputs, for the target of the unchanged inputs.
 
-    link: applied to the output's values; the head is then the output itself.
+    link: applied to the values of the output; the head is then the output itself.
     """
 
     def __init__(self, task: ExplainTask, link: Callable[[Array], Array] | None = None) -> None:
@@ -144,7 +144,7 @@ class Scores:
 
     @property
     def quantity(self) -> str:
-        """What the explained value is of the output: see Explanation."""
+        """What the explained value is of the output; see Explanation."""
         return self.task.head.quantity if self.link is None else "probability"
 
     def of(self, values: Mapping[str, Array], copies: int) -> Array:
@@ -155,7 +155,7 @@ class Scores:
         return self._weighted(values, weights, copies)
 
     def _weighted(self, values: Mapping[str, Array], weights: Array, copies: int) -> Array:
-        """`of` with other weights: of the output's shape, copy after copy."""
+        """`of` with other weights, of the shape of the stacked output."""
         value = values[self.task.head.value]
         if self.link is not None:
             value = self.link(value)
@@ -168,7 +168,7 @@ class Scores:
                 copies, -1
             )
         except SamplesMixed:
-            rows = [self._summed(values, value, w, None, 1)[0] for w in _one_by_one(weights, axis)]
+            rows = [self._summed(values, value, w, None, 1)[0] for w in _weights_per_sample(weights, axis)]
             return np.array(rows).reshape(copies, -1)
 
     def _summed(
@@ -179,7 +179,9 @@ class Scores:
         return per_sample(inside * value, layout, count)
 
     def scale(self) -> Array:
-        """[batch]: see `program/terms.py`. Takes one more forward pass, by our plan; zeros where there is none."""
+        """[batch]: see `program/terms.py`. Needs one more forward pass, by our plan; zeros where the plan cannot
+        run.
+        """
         task, axis, weights = self.task, self.task.target.batch_axis, self.selection.weights
         layout = None if axis is None or self.batch == 1 else BatchLayout(axis % weights.ndim)
         try:
@@ -190,23 +192,23 @@ class Scores:
         except (Error, SamplesMixed):
             return np.zeros(self.batch)
 
-    def changed(self, count: int, change: Callable[[range], dict[str, Array]]) -> Array:
+    def of_variants(self, count: int, change: Callable[[range], dict[str, Array]]) -> Array:
         """[count, batch]: the explained values of `count` variants of the inputs.
 
-        change: the inputs that differ, [variants, *shape] each, of the variants asked for.
+        change: returns the inputs that differ, [variants, *shape] each, for the requested variants.
         """
-        size = copies_for(self._bytes_a_copy()) if count > 1 and self.stacks() else 1
-        rows = [self._changed(len(ids), change(ids)) for ids in chunks(count, size)]
+        size = copies_for(self._bytes_per_copy()) if count > 1 and self.can_stack() else 1
+        rows = [self._of_variants(len(ids), change(ids)) for ids in chunks(count, size)]
         return np.concatenate(rows) if rows else np.zeros((0, self.batch))
 
-    def _changed(self, copies: int, changes: Mapping[str, Array]) -> Array:
+    def _of_variants(self, copies: int, changes: Mapping[str, Array]) -> Array:
         task = self.task
         if copies == 1:
             return self.of(task.runner.predict({**task.inputs, **{n: c[0] for n, c in changes.items()}}, task.head), 1)
         return self.of(task.runner.predict(self.stacked(copies, changes), task.head), copies)
 
     def stacked(self, copies: int, changes: Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs of one larger batch. changes: as in `changed`, with that many variants; what is missing is copied."""
+        """The inputs of one larger batch. changes: as in `of_variants`; inputs that are missing are copied."""
         stacked = {}
         for name, array in self.task.inputs.items():
             axis = self.task.runner.axes[name].batch
@@ -218,18 +220,18 @@ class Scores:
                 stacked[name] = tile(array, axis, copies)
         return stacked
 
-    def stacks(self) -> bool:
-        """Whether copies of this batch can be run as one larger batch; found out by trying."""
+    def can_stack(self) -> bool:
+        """Whether copies of this batch can run as one larger batch; found out by trying."""
         task = self.task
         key = (task.head.value, task.target.batch_axis, self.batch, tuple(task.runner.axes.values()))
         known = task.runner.stackable
         if key not in known:
-            known[key] = task.target.batch_axis is not None and self._fits() and self._probe()
-            give_back(2 * self._bytes_a_copy())
+            known[key] = task.target.batch_axis is not None and self._axes_are_free() and self._try_stacking()
+            release_trial_memory(2 * self._bytes_per_copy())
         return known[key]
 
-    def _fits(self) -> bool:
-        """Whether every input has its samples along an axis that is free to grow."""
+    def _axes_are_free(self) -> bool:
+        """Whether every input has its samples along an axis of variable extent."""
         graph = self.task.runner.engine.graph
         for name, array in self.task.inputs.items():
             axis, shape = self.task.runner.axes[name].batch, graph.type_of(name).shape
@@ -239,48 +241,52 @@ class Scores:
                 return False
         return True
 
-    def _probe(self) -> bool:
-        """Runs the batch between two copies with other contents: the same must come of each as of each alone.
+    def _try_stacking(self) -> bool:
+        """Runs the batch between two different copies, and checks that each has the same scores as on its own.
 
-        Whoever sorts what comes by what it holds cannot leave all three in their places. The last copy has its samples
-        in another order, which shows whether they lie where they are thought to.
+        A model that sorts samples by content cannot leave all three in place. The last copy has its samples in another
+        order, which reveals whether they lie along the expected axis.
         """
         task, axis = self.task, self.task.target.batch_axis
         assert axis is not None
-        other = {name: self._turned(name, array) for name, array in task.inputs.items()}
+        other = {name: self._rotated_in_time(name, array) for name, array in task.inputs.items()}
         weights = self.selection.weights
         try:
             expected = self._weighted(task.runner.predict(other, task.head), weights, 1)[0]
-            copies = {n: np.stack([other[n], array, self._rolled(n, other[n])]) for n, array in task.inputs.items()}
+            copies = {
+                n: np.stack([other[n], array, self._rotated_samples(n, other[n])]) for n, array in task.inputs.items()
+            }
             values = task.runner.predict(self.stacked(3, copies), task.head)
-            came = self._weighted(values, np.concatenate([weights, weights, np.roll(weights, 1, axis)], axis), 3)
+            actual = self._weighted(values, np.concatenate([weights, weights, np.roll(weights, 1, axis)], axis), 3)
         except (InputError, UnsupportedOperator, ValueError):
             return False
-        wanted = np.stack([expected, self.explained, np.roll(expected, 1)])
-        return came.shape == wanted.shape and bool(np.allclose(came, wanted, rtol=1e-3, atol=1e-5))
+        outputs = np.stack([expected, self.explained, np.roll(expected, 1)])
+        return actual.shape == outputs.shape and bool(np.allclose(actual, outputs, rtol=1e-3, atol=1e-5))
 
-    def _rolled(self, name: str, array: Array) -> Array:
+    def _rotated_samples(self, name: str, array: Array) -> Array:
         """The last sample first."""
         return np.roll(array, 1, self.task.runner.axes[name].batch)
 
-    def _turned(self, name: str, array: Array) -> Array:
+    def _rotated_in_time(self, name: str, array: Array) -> Array:
         """The last time step first."""
         time = self.task.runner.axes[name].time
         return array if time is None or time >= array.ndim else np.roll(array, 1, time)
 
-    def _bytes_a_copy(self) -> int:
+    def _bytes_per_copy(self) -> int:
         task = self.task
         steps = max([a.shape[t] for n, a in task.inputs.items() if (t := task.runner.axes[n].time) is not None] + [1])
         units = sum(c.hidden * len(c.directions) for c in task.runner.engine.cells.values())
         return bytes_per_copy(self.batch, steps, units, sum(a.nbytes for a in task.inputs.values()))
 
 
-def bytes_per_copy(batch: int, steps: int, units: int, given: int) -> int:
-    """An estimate: ONNX Runtime does not tell what it needs. units: of recurrent nodes. given: bytes of the inputs."""
-    return 4 * batch * steps * (8 * (units or 256) + 64) + 4 * given
+def bytes_per_copy(batch: int, steps: int, units: int, input_bytes: int) -> int:
+    """An estimate, since ONNX Runtime does not report what it needs. units: of recurrent nodes. input_bytes: of all
+    inputs.
+    """
+    return 4 * batch * steps * (8 * (units or 256) + 64) + 4 * input_bytes
 
 
-def _one_by_one(weights: Array, axis: int) -> list[Array]:
+def _weights_per_sample(weights: Array, axis: int) -> list[Array]:
     alone = []
     for sample in range(weights.shape[axis]):
         index = (slice(None),) * axis + (sample,)
@@ -316,18 +322,18 @@ def attribution_of(
     errors = {name: rounded(array) for name, array in (standard_error or {}).items()}
     peaks = {name: _peaks(scores, name, array) for name, array in full.items()}
 
-    def scaled() -> Array:
+    def scale() -> Array:
         """What is shared out is the difference: it may be large although the score is next to nothing."""
         return np.maximum(np.abs(scores.explained - absorbed), scores.scale())
 
     return Attribution(
-        full, rounded(scores.explained), {}, ledger, peaks, scaled, scores.selection, scores.values, scores.quantity,
+        full, rounded(scores.explained), {}, ledger, peaks, scale, scores.selection, scores.values, scores.quantity,
         standard_error=errors,
     )  # fmt: skip
 
 
 def _peaks(scores: Scores, name: str, relevance: Array) -> Array:
-    """[batch]: the largest magnitude of each sample's relevance; of all of it where samples share the input."""
+    """[batch]: the largest magnitude in each sample's relevance; of the whole array where samples share the input."""
     axis = scores.task.runner.axes[name].batch
     if axis is None or scores.task.target.batch_axis is None or relevance.shape[axis] != scores.batch:
         return np.repeat(largest_per_sample(relevance, None, 1), scores.batch)

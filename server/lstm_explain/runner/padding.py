@@ -1,8 +1,9 @@
-"""Padding behind the end of a sequence: where it begins, and answers to which it makes no difference.
+"""Finds where the sequences of a batch end, and explains each sample at its own length, so that padding has no
+influence.
 
 A sequence ends where an input of lengths says (or lengths that the graph computes for a recurrent node), where a mask
-has its last entry, or where only a declared padding value follows. Samples of one length are explained as if nothing
-stood behind them, and padding gets 0.
+has its last entry, or where only a declared padding value follows. Samples of equal length are explained without their
+padding, and padding gets relevance 0.
 """
 
 from __future__ import annotations
@@ -22,39 +23,39 @@ from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import find_lengths, time_of
 from lstm_explain.program.axis_tracing import Trace, trace
 from lstm_explain.runner.model_runner import ExplainTask, ModelRunner, Scores
-from lstm_explain.runner.per_sample import SAME, SampleGroup, batch_axis, cut, joined
+from lstm_explain.runner.per_sample import SampleGroup, batch_axis, combine, scores_agree, select_samples
 
-Ends = dict[str, Array]  # by input, [batch]: how many time steps each sample has
-MOST_BESIDE = 16  # axes that meet in one
-MOST_COMPUTED = 8  # lengths that a graph computes: each takes a look at all of it
-DEPENDS = (
-    "the prediction depends on what stands behind the end of a shorter sequence: the answer is not that for it alone"
+Ends = dict[str, Array]  # by input, [batch]: the number of time steps of each sample
+MAX_ALIGNED = 16  # axes that meet in one
+MAX_COMPUTED = 8  # lengths that a graph computes: each search covers the whole graph
+DEPENDS_ON_PADDING = (
+    "the prediction depends on the padding of shorter sequences: the answer differs from that for an unpadded sequence"
 )
 
 
-def without_padding(
+def explain_without_padding(
     task: ExplainTask, method: Method, explain: Callable[[ExplainTask, Method], Attribution]
 ) -> Attribution:
     """The method's answer for every sample at its own length.
 
-    Where padding cannot be cut away (the model takes one length only), or the prediction depends on it, the answer is
-    that for the inputs as they are; in the latter case with a note.
+    Where padding cannot be removed (the model accepts only one length), or the prediction depends on it, the inputs are
+    explained as they are; in the latter case with a note.
     """
     ends = ends_of(task)
-    if not ends or not _can_be_cut(task, ends):
+    if not ends or not _can_be_shortened(task, ends):
         return explain(task, method)
     scores, groups = Scores(task), _by_length(ends)
-    pieces = [(rows, *_shortened(task, *cut(task, method, scores, rows), ends, rows)) for rows in groups]
-    if not all(_same_scores(scores, piece, rows) for rows, piece, _ in pieces):
+    pieces = [(rows, *_shorten(task, *select_samples(task, method, scores, rows), ends, rows)) for rows in groups]
+    if not all(_has_same_scores(scores, piece, rows) for rows, piece, _ in pieces):
         found = explain(task, method)
-        return replace(found, notes=(*found.notes, DEPENDS))
-    return joined(
-        task, scores, [SampleGroup(rows, _lengthened(task, explain(piece, how))) for rows, piece, how in pieces]
+        return replace(found, notes=(*found.notes, DEPENDS_ON_PADDING))
+    return combine(
+        task, scores, [SampleGroup(rows, _restore_padding(task, explain(piece, how))) for rows, piece, how in pieces]
     )
 
 
-def kept_cells(task: ExplainTask) -> dict[str, Array]:
-    """By input, which of its cells are padding: for methods that replace cells, which leave these alone."""
+def padding_cells(task: ExplainTask) -> dict[str, Array]:
+    """By input, which cells are padding. Methods that replace cells leave these alone."""
     kept = {}
     for name, ends in ends_of(task).items():
         axes, shape = task.runner.axes[name], task.inputs[name].shape
@@ -65,27 +66,34 @@ def kept_cells(task: ExplainTask) -> dict[str, Array]:
     return kept
 
 
-# --- where sequences end ---------------------------------------------------------------------------------------------
+# --- the ends of sequences -------------------------------------------------------------------------------------------
 
 
 def ends_of(task: ExplainTask) -> Ends:
-    """Of inputs of which some sample is padded; of none where nothing tells."""
+    """The ends of all inputs with a padded sample; empty where nothing is padded or nothing indicates the ends."""
     runner, batch = task.runner, _batch(task)
-    sources = runner.once(_sources, runner.engine.graph)
+    sources = runner.cached(_sources, runner.engine.graph)
     if batch is None or not (sources.any or runner.padding):
         return {}
     found: Ends = {}
     for name, lengths in [
         *((of, task.inputs[lengths]) for lengths, of in sources.lengths.items()),
         *((of, _computed(runner, value, task.inputs)) for value, of in sources.computed),
-        *((name, _last(task, name, task.inputs[name] != 0, batch)) for name in sources.masks if _is_mask(task, name)),
-        *((name, _last(task, name, task.inputs[name] != value, batch)) for name, value in runner.padding.items()),
+        *(
+            (name, _ends_by_last(task, name, task.inputs[name] != 0, batch))
+            for name in sources.masks
+            if _is_mask(task, name)
+        ),
+        *(
+            (name, _ends_by_last(task, name, task.inputs[name] != value, batch))
+            for name, value in runner.padding.items()
+        ),
     ]:
         if lengths is not None and lengths.shape == (batch,) and name not in found and _has_rows(task, name, batch):
             steps = task.inputs[name].shape[runner.axes[name].time or 0]
             found[name] = np.clip(lengths.astype(np.int64), 1, steps)
-    for name, other in sources.beside:
-        if other in found and name not in found and _has_rows(task, name, batch) and _steps(task, name, other):
+    for name, other in sources.aligned:
+        if other in found and name not in found and _has_rows(task, name, batch) and _same_steps(task, name, other):
             found[name] = found[other]
     padded = any((ends < task.inputs[name].shape[runner.axes[name].time or 0]).any() for name, ends in found.items())
     return found if padded else {}
@@ -93,16 +101,16 @@ def ends_of(task: ExplainTask) -> Ends:
 
 @dataclass(frozen=True)
 class Sources:
-    """What may tell where sequences end.
+    """What may indicate the ends of sequences.
 
-    lengths: inputs, and whose steps they count. computed: values that recurrent nodes take for lengths, and whose.
-    masks: inputs that may be masks. beside: inputs that meet another one.
+    lengths: inputs of lengths, each with the input that it describes. computed: values that recurrent nodes take as
+        lengths, likewise. masks: inputs that may be masks. aligned: pairs of inputs that an operator combines.
     """
 
     lengths: Mapping[str, str]
     computed: list[tuple[str, str]]
     masks: list[str]
-    beside: list[tuple[str, str]]
+    aligned: list[tuple[str, str]]
 
     @property
     def any(self) -> bool:
@@ -115,22 +123,22 @@ def _sources(graph: Graph) -> Sources:
     for node in graph.nodes:
         value = node.input(4) if TABLE.states(node.op) else ""
         of = {name for name, _ in time_of(node, traced.labels)} if value else set()
-        if len(of) == 1 and value not in graph.constants and len(computed) < MOST_COMPUTED:
+        if len(of) == 1 and value not in graph.constants and len(computed) < MAX_COMPUTED:
             computed[value] = next(iter(of))
     lengths = find_lengths(graph)
-    beside = _beside(traced)
+    aligned = _aligned(traced)
     marks = [n for n in graph.inputs if "mask" in n.lower() or graph.type_of(n).dtype == np.dtype(bool)]
-    return Sources(lengths, list(computed.items()), [n for n in marks if n in {a for a, _ in beside}], beside)
+    return Sources(lengths, list(computed.items()), [n for n in marks if n in {a for a, _ in aligned}], aligned)
 
 
-def _beside(traced: Trace) -> list[tuple[str, str]]:
-    few = [met for met in traced.meetings() if len(met) <= MOST_BESIDE]
+def _aligned(traced: Trace) -> list[tuple[str, str]]:
+    few = [met for met in traced.meetings() if len(met) <= MAX_ALIGNED]
     return list(dict.fromkeys((a, b) for met in few for a, _ in met for b, _ in met if a != b))
 
 
 def _computed(runner: ModelRunner, value: str, inputs: Mapping[str, Array]) -> Array | None:
     """A value of the graph; None where ONNX Runtime cannot compute it."""
-    session = runner.once(_session_for, runner.engine.graph, value)
+    session = runner.cached(_session_for, runner.engine.graph, value)
     if session is None:
         return None
     try:
@@ -144,7 +152,7 @@ def _session_for(graph: Graph, value: str) -> ort.InferenceSession | None:
     for node in reversed(graph.nodes):
         if needed.intersection(node.outputs):
             if TABLE.states(node.op):
-                return None  # lengths that a recurrence finds are no lengths of its inputs
+                return None  # A recurrence finds lengths of something else than its inputs.
             nodes.append(node)
             needed.update((*node.inputs, *node.captured))
     try:
@@ -158,8 +166,8 @@ def _is_mask(task: ExplainTask, name: str) -> bool:
     return array.dtype.kind in "biuf" and bool(np.isin(array, (0, 1)).all())
 
 
-def _last(task: ExplainTask, name: str, real: Array, batch: int) -> Array | None:
-    """[batch]: time steps up to the last at which something is real."""
+def _ends_by_last(task: ExplainTask, name: str, real: Array, batch: int) -> Array | None:
+    """[batch]: the number of time steps up to the last one at which anything is real."""
     axes = task.runner.axes.get(name)
     if axes is None or axes.time is None or axes.batch is None or not _has_rows(task, name, batch):
         return None
@@ -170,7 +178,7 @@ def _last(task: ExplainTask, name: str, real: Array, batch: int) -> Array | None
 
 
 def _batch(task: ExplainTask) -> int | None:
-    """Samples, as the inputs that have time steps agree on them."""
+    """The number of samples, if the inputs with time steps agree on it."""
     if task.target.batch_axis is None:
         return None
     extents = set()
@@ -186,16 +194,16 @@ def _has_rows(task: ExplainTask, name: str, batch: int) -> bool:
     return axes.time is not None and axes.time < len(shape) and batch_axis(task, name, batch) is not None
 
 
-def _steps(task: ExplainTask, name: str, other: str) -> bool:
-    """Whether two inputs have as many time steps."""
+def _same_steps(task: ExplainTask, name: str, other: str) -> bool:
+    """Whether two inputs have the same number of time steps."""
     a, b = (task.inputs[n].shape[task.runner.axes[n].time or 0] for n in (name, other))
     return a == b
 
 
-# --- cut away, and put back ------------------------------------------------------------------------------------------
+# --- removing padding, and restoring it ------------------------------------------------------------------------------
 
 
-def _can_be_cut(task: ExplainTask, ends: Ends) -> bool:
+def _can_be_shortened(task: ExplainTask, ends: Ends) -> bool:
     graph = task.runner.engine.graph
     shapes = {name: graph.type_of(name).shape for name in ends}
     return all(s is None or not isinstance(s[task.runner.axes[n].time or 0], int) for n, s in shapes.items())
@@ -208,16 +216,16 @@ def _by_length(ends: Ends) -> list[list[int]]:
     return list(groups.values())
 
 
-def _shortened(
+def _shorten(
     task: ExplainTask, piece: ExplainTask, method: Method, ends: Ends, rows: list[int]
 ) -> tuple[ExplainTask, Method]:
-    """piece: the task for these samples, which have one length."""
+    """piece: the task for these samples, which have equal length."""
 
     def short(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {n: _first(task, n, a, int(ends[n][rows[0]])) if n in ends else a for n, a in arrays.items()}
 
     if isinstance(method, BaselineMethod) and isinstance(method.baseline, Mapping):
-        method = method.against(short({n: np.asarray(a) for n, a in method.baseline.items()}))
+        method = method.with_baseline(short({n: np.asarray(a) for n, a in method.baseline.items()}))
     return replace(piece, inputs=short(piece.inputs)), method
 
 
@@ -225,16 +233,14 @@ def _first(task: ExplainTask, name: str, array: Array, steps: int) -> Array:
     return np.ascontiguousarray(array[(slice(None),) * (task.runner.axes[name].time or 0) + (slice(steps),)])
 
 
-def _same_scores(scores: Scores, piece: ExplainTask, rows: list[int]) -> bool:
+def _has_same_scores(scores: Scores, piece: ExplainTask, rows: list[int]) -> bool:
     try:
-        came = Scores(piece).explained
+        return scores_agree(scores, rows, Scores(piece).explained)
     except InputError:
         return False
-    largest = float(np.abs(scores.explained).max(initial=0.0))
-    return bool(np.allclose(came, scores.explained[rows], rtol=SAME, atol=SAME * largest))
 
 
-def _lengthened(task: ExplainTask, found: Attribution) -> Attribution:
+def _restore_padding(task: ExplainTask, found: Attribution) -> Attribution:
     def long(arrays: Mapping[str, Array]) -> dict[str, Array]:
         made = {}
         for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Who takes part when parts of an input are replaced: time steps, features or single cells."""
+"""Defines the players of perturbation methods: time steps, features or single cells that the baseline replaces."""
 
 from __future__ import annotations
 
@@ -11,53 +11,54 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.base import Baseline, Players
 from lstm_explain.program.axes import Axes
-from lstm_explain.runner.baselines import given_baselines
+from lstm_explain.runner.baselines import resolve_baselines
 from lstm_explain.runner.model_runner import Scores
-from lstm_explain.runner.padding import kept_cells
+from lstm_explain.runner.padding import padding_cells
 
 
 @dataclass(frozen=True)
 class PlayerSet:
     """The players of all inputs.
 
-    players: by input, the number of the player that every cell belongs to; of the input's rank, with extents of 1 where
-    all cells belong to the same (as along the samples, who all play the same game). baselines: by input, what replaces.
-    kept: by input, cells that are never replaced and get nothing, since they are padding.
+    players: by input, the number of the player that each cell belongs to; of the input's rank, with extent 1 along axes
+        that do not distinguish players (such as the samples' axis, since all samples play the same game).
+    baselines: by input, the replacing values.
+    padding: by input, cells that are never replaced and get no relevance.
     """
 
     scores: Scores
     players: dict[str, Array]
     baselines: dict[str, Array]
     count: int
-    kept: dict[str, Array] = field(default_factory=dict)
+    padding: dict[str, Array] = field(default_factory=dict)
 
     def coalitions(self, count: int, present: Callable[[range], Array]) -> Array:
-        """[count, batch]: scores where only those `present` keep their own cells.
+        """[count, batch]: scores where only the `present` players keep their own cells.
 
-        present: which players are, [coalitions, players], or [coalitions, batch, players] where samples differ, for the
-        coalitions asked for.
+        present: for the requested coalitions, which players are present: [coalitions, players], or [coalitions, batch,
+        players] where samples differ.
         """
         inputs = self.scores.task.inputs
 
         def change(ids: range) -> dict[str, Array]:
             chosen = present(ids)
             masks = {n: self._mask(chosen, n, p) for n, p in self.players.items()}
-            masks |= {n: masks[n] | kept for n, kept in self.kept.items() if n in masks}
+            masks |= {n: masks[n] | cells for n, cells in self.padding.items() if n in masks}
             return {n: np.where(mask, inputs[n], self.baselines[n]) for n, mask in masks.items()}
 
-        return self.scores.changed(count, change)
+        return self.scores.of_variants(count, change)
 
     def _mask(self, chosen: Array, name: str, players: Array) -> Array:
-        """[coalitions, *shape], with extents of 1 where nothing differs."""
+        """[coalitions, *shape], with extent 1 where nothing differs."""
         axis = self._batch_axis(name)
         if chosen.ndim == 2:
             return chosen[:, players]
-        if axis is None:  # the samples share this input: it stays only where all of them keep it
+        if axis is None:  # the samples share this input: a cell stays only where all of them keep it
             return np.asarray(chosen.all(axis=1))[:, players]
         return np.moveaxis(chosen[:, :, players.take(0, axis)], 1, 1 + axis)
 
-    def of(self, relevance: Mapping[str, Array]) -> Array:
-        """[batch, players]: relevance of every player, the sum over its cells."""
+    def totals(self, relevance: Mapping[str, Array]) -> Array:
+        """[batch, players]: the relevance of every player, summed over its cells."""
         total = np.zeros((self.scores.batch, self.count))
         for name, players in self.players.items():
             axis = self._batch_axis(name)
@@ -70,40 +71,40 @@ class PlayerSet:
         return total
 
     def present(self) -> Array:
-        """[batch, players]: who has a cell in a sample that is no padding."""
+        """[batch, players]: which players have a cell outside the padding of a sample."""
         real = np.ones((self.scores.batch, self.count), bool)
-        for name, kept in self.kept.items():
+        for name, padding in self.padding.items():
             axis = self._batch_axis(name)
             if axis is not None and name in self.players:
                 own = self.players[name].reshape(-1)
-                numbers = np.broadcast_to(self.players[name], kept.shape).take(0, axis).reshape(-1)
-                for row, cells in zip(real, np.moveaxis(kept, axis, 0), strict=True):
+                numbers = np.broadcast_to(self.players[name], padding.shape).take(0, axis).reshape(-1)
+                for row, cells in zip(real, np.moveaxis(padding, axis, 0), strict=True):
                     row[own] = np.bincount(numbers, ~cells.reshape(-1), minlength=self.count)[own] > 0
         return real
 
-    def nobody(self) -> Array:
-        """[batch]: the score where everything is replaced."""
+    def baseline_scores(self) -> Array:
+        """[batch]: the score with everything replaced."""
         return self.coalitions(1, lambda ids: np.zeros((1, self.count), bool))[0]
 
     def relevance(self, values: Array) -> dict[str, Array]:
-        """By input, [batch, players] shared out: a player's value in equal parts over its cells.
+        """By input, the values [batch, players] distributed: each player's value in equal parts over its cells.
 
-        Cells that equal their baseline get nothing, unless all of a player's do.
+        Cells that equal their baseline get nothing, unless all cells of the player do.
         """
         inputs = self.scores.task.inputs
-        return {n: self._shared(values, inputs[n], p, self.baselines[n], n) for n, p in self.players.items()}
+        return {n: self._distribute(values, inputs[n], p, self.baselines[n], n) for n, p in self.players.items()}
 
-    def _shared(self, values: Array, x: Array, players: Array, baseline: Array, name: str) -> Array:
+    def _distribute(self, values: Array, x: Array, players: Array, baseline: Array, name: str) -> Array:
         axis = self._batch_axis(name)
         numbers = np.broadcast_to(players, x.shape)
-        real = np.ones(x.shape) if name not in self.kept else (~self.kept[name]).astype(np.float64)
+        real = np.ones(x.shape) if name not in self.padding else (~self.padding[name]).astype(np.float64)
         changed = (x != baseline) * real
         if axis is None:
-            return self._part(values.sum(axis=0), numbers, changed, real)
+            return self._distribute_one(values.sum(axis=0), numbers, changed, real)
         rows = zip(values, *(np.moveaxis(a, axis, 0) for a in (numbers, changed, real)), strict=True)
-        return np.moveaxis(np.stack([self._part(*row) for row in rows]), 0, axis)
+        return np.moveaxis(np.stack([self._distribute_one(*row) for row in rows]), 0, axis)
 
-    def _part(self, values: Array, numbers: Array, changed: Array, real: Array) -> Array:
+    def _distribute_one(self, values: Array, numbers: Array, changed: Array, real: Array) -> Array:
         cells = np.bincount(numbers.reshape(-1), changed.reshape(-1), minlength=self.count)
         whole = np.bincount(numbers.reshape(-1), real.reshape(-1), minlength=self.count)
         share = np.where(cells > 0, values / np.maximum(cells, 1), values / np.maximum(whole, 1))
@@ -117,22 +118,22 @@ class PlayerSet:
 
 
 def player_set(scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
-    """All players of the inputs on which the explained value depends, numbered through."""
+    """The players of all inputs that the explained value depends on, numbered consecutively."""
     task = scores.task
     names = task.runner.reachable(task.head.value)
-    given = given_baselines(baseline, task.inputs, names)
+    baselines = resolve_baselines(baseline, task.inputs, names)
     players, count = {}, 0
     for name in names:
         x, axes = task.inputs[name], task.runner.axes[name]
         shape = player_shape(x.shape, axes if task.target.batch_axis is not None else Axes(None, axes.time), over)
         players[name] = np.arange(count, count + math.prod(shape)).reshape(shape)
         count += math.prod(shape)
-    baselines = {name: given.get(name, np.zeros_like(task.inputs[name])) for name in names}
-    return PlayerSet(scores, players, baselines, count, kept_cells(task))
+    baselines = {name: baselines.get(name, np.zeros_like(task.inputs[name])) for name in names}
+    return PlayerSet(scores, players, baselines, count, padding_cells(task))
 
 
 def player_shape(shape: Sequence[int], axes: Axes, over: Players) -> tuple[int, ...]:
-    """The extents along which players differ. Without a time axis the whole input is one step."""
+    """The extents along which players differ. An input without a time axis is a single step."""
     if over == "cells":
         return tuple(1 if axis == axes.batch else extent for axis, extent in enumerate(shape))
     last = len(shape) - 1

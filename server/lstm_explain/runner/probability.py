@@ -1,4 +1,4 @@
-"""Scores of an output as a probability, whatever the model ends in."""
+"""Scores an output as a probability, whatever activation the model ends in."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from lstm_explain.runner.model_runner import ExplainTask, Scores
 
 
 def probabilities(task: ExplainTask, method: str) -> Scores:
-    """Scores of the output itself where it is a probability, else of its Softmax. method: its name, for the MethodError
-    where the output has no classes.
+    """Scores of the output itself where it is a probability, otherwise of its Softmax.
+
+    method: named in the MethodError where the output has no classes.
     """
     head = Head(task.output, ())
     whole = ExplainTask(task.runner, task.inputs, task.output, head, task.target)
-    last = task.runner.once(_last, task.runner.engine.graph, task.output)
-    return Scores(whole, _link(last, task.output, task.target.batch_axis, method))
+    activation = task.runner.cached(_activation, task.runner.engine.graph, task.output)
+    return Scores(whole, _link(activation, task.output, task.target.batch_axis, method))
 
 
-def _last(graph: Graph, output: str) -> str:
+def _activation(graph: Graph, output: str) -> str:
     """The operator of the output's activation; empty where it has none."""
     before = head_of(graph, output)
     made = before.views[-1].inputs[0] if before.views else output
     return graph.producers()[made].op if before.value != output else ""
 
 
-def _link(last: str, output: str, batch_axis: int | None, method: str) -> Callable[[Array], Array] | None:
-    """From the output's values to probabilities; None where they are some already, everything else takes Softmax."""
-    if last in ("Softmax", "Sigmoid"):
+def _link(activation: str, output: str, batch_axis: int | None, method: str) -> Callable[[Array], Array] | None:
+    """The function from the output's values to probabilities; None where they are probabilities already."""
+    if activation in ("Softmax", "Sigmoid"):
         return None
-    if last:  # LogSoftmax, or Log of Softmax
+    if activation:  # LogSoftmax, or Log of Softmax
         return np.exp
     return lambda value: _softmax(value, output, batch_axis, method)
 
@@ -41,6 +42,6 @@ def _link(last: str, output: str, batch_axis: int | None, method: str) -> Callab
 def _softmax(value: Array, output: str, batch_axis: int | None, method: str) -> Array:
     choices = value.ndim > 0 and value.shape[-1] > 1 and batch_axis not in (-1, value.ndim - 1)
     if not choices:
-        raise MethodError(f"{method}: output {output!r} is no probability and has no classes", field="method.of")
-    powers = np.exp(value - value.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+        raise MethodError(f"{method}: output {output!r} is not a probability and has no classes", field="method.of")
+    exponentials = np.exp(value - value.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Many copies of a batch as one larger batch."""
+"""Stacks many copies of a batch into one larger batch, within a limit on memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import shrink_arena
 from lstm_explain.kernels import buffer_pool
 
-ENOUGH_BYTES, MOST_BYTES = 24 << 20, 128 << 20  # of one pass over copies: of many, and of a few
-FEW = 4  # copies that share most of what reading the weights costs; more of long sequences would leave the cache
-MOST_COPIES = 256
+CACHE_BYTES, MAX_BYTES = 24 << 20, 128 << 20  # of one pass over many copies, and over a few
+# As many copies share most of the cost of reading the weights; more copies of long sequences would not fit the cache.
+FEW_COPIES = 4
+MAX_COPIES = 256
 
 
 def stack(copies: Array, shape: Sequence[int], axis: int) -> Array:
-    """Copies as rows, [copies, before, batch, after], as one array: of `shape`, but its `axis` holds them all."""
+    """Copies as rows, [copies, before, batch, after], as one array of `shape` whose `axis` holds all copies."""
     whole = (*shape[:axis], shape[axis] * len(copies), *shape[axis + 1 :])
     return np.ascontiguousarray(np.moveaxis(copies, 0, 1).reshape(whole))
 
@@ -32,15 +33,15 @@ def tile(array: Array, axis: int, copies: int) -> Array:
     return array if copies == 1 else np.concatenate([array] * copies, axis=axis)
 
 
-def copies_for(bytes_a_copy: int) -> int:
-    """How many copies to run together: as many as stay near the processor, but a few where memory allows them."""
-    near, at_most = (limit // max(bytes_a_copy, 1) for limit in (ENOUGH_BYTES, MOST_BYTES))
-    return max(1, min(MOST_COPIES, max(near, min(FEW, at_most))))
+def copies_for(bytes_per_copy: int) -> int:
+    """How many copies to run together: as many as fit the cache, but at least a few where memory allows them."""
+    cached, limit = (limit // max(bytes_per_copy, 1) for limit in (CACHE_BYTES, MAX_BYTES))
+    return max(1, min(MAX_COPIES, max(cached, min(FEW_COPIES, limit))))
 
 
-def give_back(tried: int) -> None:
-    """Releases memory after a trial that took so many bytes, in arrays of other sizes than those that follow."""
-    if tried > ENOUGH_BYTES:
+def release_trial_memory(trial_bytes: int) -> None:
+    """Releases the memory of a trial, whose arrays have other sizes than those of the following runs."""
+    if trial_bytes > CACHE_BYTES:
         buffer_pool.give_back()
         shrink_arena()
 

@@ -114,7 +114,7 @@ def _size(done: ForwardPass, given: Mapping[str, Array]) -> int:
 def _most_kept() -> int:
     """What the iterations of a loop may keep: a loop may go on for ever."""
     watch = current_scope()
-    return max_runtime_bytes() if watch is None or watch.most_bytes is None else watch.most_bytes
+    return max_runtime_bytes() if watch is None or watch.max_bytes is None else watch.max_bytes
 
 
 def _trip_count(node: Node, wiring: Wiring, known: _Known) -> int | None:

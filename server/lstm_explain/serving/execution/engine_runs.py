@@ -39,7 +39,7 @@ class EngineRuns:
                     run.answer = model.predict(request.inputs)
             else:
                 run.answer = model.explain(request.inputs, request.method, request.target, request.capture)
-        job.parts, job.company = run.scope.parts, 1
+        job.parts, job.company = run.scope.timings, 1
         job.answer, job.error = run.answer, run.error
         if run.error is None:
             job.served.latency.record(request.method, job.units, run.seconds)
@@ -91,7 +91,7 @@ class EngineRuns:
         request_batching.count(record, won=True)
         parts = request_batching.split(run.answer, [job.request for job in jobs], layout)
         for job, answer in zip(jobs, parts, strict=True):
-            job.answer, job.parts, job.company = answer, run.scope.parts, len(jobs)
+            job.answer, job.parts, job.company = answer, run.scope.timings, len(jobs)
         self.metrics.request_batching.observe(len(jobs))
         return True
 
@@ -114,11 +114,11 @@ class _Run:
         self._runs, self._job = runs, job
         self.scope = CancelScope(
             check,
-            about=job.about,
-            brief=brief,
-            most_bytes=job.most_bytes,
-            most_samples=job.most_samples,
-            compiled=job.deadline.extend,
+            describe=job.about,
+            quick_only=brief,
+            max_bytes=job.most_bytes,
+            max_samples=job.most_samples,
+            on_compiled=job.deadline.extend,
         )
         self.answer: Any = None
         self.error: Exception | None = None
@@ -139,7 +139,7 @@ class _Run:
         self.seconds = time.perf_counter() - self._began
         metrics, method = self._runs.metrics, self._job.request.method
         metrics.engine[self._job.served.name, PREDICTION if method is None else method.name].observe(self.seconds)
-        for part, timing in self.scope.parts.items():
+        for part, timing in self.scope.timings.items():
             metrics.parts[part].observe(timing.seconds)
         if isinstance(error, Cancelled):
             drop_tracebacks(error)

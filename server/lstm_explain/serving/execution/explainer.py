@@ -141,7 +141,7 @@ class Explainer:
         """`_read`, of a message that may take long to read: a text in particular."""
         try:
             job.deadline.begin()
-            with cancel_scope(CancelScope(job.deadline, about=job.about, compiled=job.deadline.extend)):
+            with cancel_scope(CancelScope(job.deadline, describe=job.about, on_compiled=job.deadline.extend)):
                 self._read(job, read)
         except Cancelled as stopped:
             raise stopped.cause from None

@@ -100,7 +100,7 @@ def _load_tried(source: Source, trials: TrialRunner, size: int) -> ServedModel:
 
     about = f"loading model {source.name} version {source.version}"
     try:
-        with skip_sandbox(), cancel_scope(CancelScope(check, about=lambda: about)):
+        with skip_sandbox(), cancel_scope(CancelScope(check, describe=lambda: about)):
             return load_served(source)
     except Cancelled as cancelled:
         raise cancelled.cause from None

@@ -33,8 +33,8 @@ class _Listener(event.Listener):  # type: ignore[misc]
         scope: CancelScope | None = getattr(self._local, "scope", None)
         if depth == 0 and scope is not None:
             self._local.scope = None
-            scope.compiled(time.monotonic() - self._local.start)
-            scope.compiling, scope.stopped = False, None
+            scope.on_compiled(time.monotonic() - self._local.start)
+            scope.compiling, scope.cancelled = False, None
 
 
 _listener = _Listener()

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from lstm_explain.cancellation import Cancelled, CancelScope, at_work
+from lstm_explain.cancellation import Cancelled, CancelScope, active_scopes
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +47,22 @@ class Watchdog:
 
     def check(self) -> None:
         """Interrupts cancelled work, and gives up on work that has not stopped in time."""
-        for scope in list(at_work.values()):
+        for scope in list(active_scopes.values()):
             if scope.compiling:
                 continue  # it cannot be interrupted, and ends by itself
             try:
                 scope.check()
             except Cancelled as cancelled:
                 scope.interrupt(cancelled)
-                if time.monotonic() - scope.stopped_at > self._stuck_seconds and id(scope) in at_work:
+                if time.monotonic() - scope.cancelled_at > self._stuck_seconds and id(scope) in active_scopes:
                     self._give_up_on(scope)
 
     def _give_up_on(self, scope: CancelScope) -> None:
         log.critical(
             "%s has not stopped within %g seconds (--stuck-seconds) after its cancellation (%s): this process ends",
-            scope.about() or "a request",
+            scope.describe() or "a request",
             self._stuck_seconds,
-            scope.stopped,
+            scope.cancelled,
         )
         self._give_up()
 

@@ -18,7 +18,7 @@ from lstm_explain.errors import MethodError
 from lstm_explain.methods import Method, method_from_name
 from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.methods.composite import Composite, Rule, rule_from_name
-from lstm_explain.runner.baselines import by_input
+from lstm_explain.runner.baselines import baseline_by_input
 from lstm_explain.serving.wire.tensors import to_arrays, to_tensor
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 
@@ -48,14 +48,14 @@ def _read(message: method_pb2.Method) -> Method | None:
 
 def from_method(method: Method) -> method_pb2.Method:
     """The message with every parameter set. The caller must not change it."""
-    return _cached_message(method) if method.plain else _message(method)
+    return _cached_message(method) if method.is_scalar else _message(method)
 
 
 def default_method(method: Method, inputs: Iterable[str]) -> method_pb2.Method:
     """The message for a model's default method, whose baseline may be one plain number or list for all `inputs`."""
     if isinstance(method, BaselineMethod):
-        baselines = by_input(method.baseline, list(inputs))
-        method = method.against({name: np.asarray(value) for name, value in baselines.items()})
+        baselines = baseline_by_input(method.baseline, list(inputs))
+        method = method.with_baseline({name: np.asarray(value) for name, value in baselines.items()})
     return from_method(method)
 
 
