@@ -30,7 +30,7 @@ class Ledger:
     by_node: dict[str, Array]
 
     def take(self, rows: slice | npt.NDArray[np.intp]) -> Ledger:
-        """The account of these samples."""
+        """The ledger of these samples alone."""
         return Ledger(
             self.inputs[rows],
             self.initial_states[rows],
@@ -40,7 +40,9 @@ class Ledger:
         )
 
     def replaced(self, place: Callable[[Array | None, Array | None], Array], other: Ledger) -> Ledger:
-        """place(mine, theirs) of every array; None for a node that one of the two does not name."""
+        """Applies place(own, other) to every array; an array is None for a node that one of the two ledgers does not
+        name.
+        """
         nodes = dict.fromkeys([*self.by_node, *other.by_node])
         return Ledger(
             place(self.inputs, other.inputs),
@@ -52,7 +54,7 @@ class Ledger:
 
     @staticmethod
     def joined(ledgers: Sequence[Ledger], order: npt.NDArray[np.intp]) -> Ledger:
-        """The account of a batch from those of its parts: sample i is at place order[i] of all samples in a row."""
+        """The ledger of a batch from those of its parts; sample i is at position order[i] of the concatenated parts."""
         zeros = [np.zeros(len(ledger.inputs)) for ledger in ledgers]
         nodes = dict.fromkeys(name for ledger in ledgers for name in ledger.by_node)
         by_node = {

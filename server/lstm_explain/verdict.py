@@ -26,7 +26,7 @@ MAX_NAMED = 10  # samples that a warning lists
 
 @dataclass(frozen=True)
 class Check:
-    """| prefix: how its warnings begin; stable. promise: the check applies to methods that make this promise.
+    """prefix: how its warnings begin; stable. promise: the check applies to methods that make this promise.
     limit: the largest figure that passes, in units of the reference.
     """
 

@@ -59,7 +59,7 @@ def rank_correlation(a: Array, b: Array) -> Array:
 
 
 def ranks(values: Array) -> Array:
-    """The ranks within all_samples row, from 0; equal values share the mean of their ranks."""
+    """The ranks within every row, from 0; equal values share the mean of their ranks."""
     return np.stack([_ranks(row) for row in values])
 
 

@@ -31,7 +31,7 @@ MAX_RUNS = 10_000  # steps, samples or permutations that one call to a server ma
 
 
 class Promise(Enum):
-    """What a method promises of its relevance; `verdict.py` checks the answers with_baseline it."""
+    """What a method promises of its relevance; `verdict.py` checks the answers against it."""
 
     SHARES = "the numbers are shares of the explained value, none of them many times as large as it is"
     COMPLETE = "the ledger accounts for the whole value"

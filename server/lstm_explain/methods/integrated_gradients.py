@@ -36,7 +36,7 @@ class IntegratedGradients(BaselineMethod):
     name: ClassVar[str] = "integrated_gradients"
     words: ClassVar[Words] = Words(
         label="Integrated gradients",
-        hint="gradients along the difference from a baseline",
+        hint="gradients along the way from a baseline",
         absorbed="score of the baseline",
         residual="error of the integral (convergence delta)",
         relevance="mean gradient on the line from the baseline, times the difference; "

@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 def mean_baseline(samples: Mapping[str, Array], axes: Sequence[int] | int = 0) -> dict[str, Array]:
-    """By input, the mean of baselines samples over `axes`: over the samples' axis alone, or over time too for one value
+    """By input, the mean of given samples over `axes`: over the samples' axis alone, or over time too for one value
     per feature.
 
     The axes keep extent 1, so that the mean fits inputs of any batch size (and any length, if time is among the axes).

@@ -129,7 +129,7 @@ def _step(
     gate_i, gate_o, gate_f, cell = np.split(z + d.b, 4, axis=-1)
     new_c = _sigmoid(gate_f) * c + _sigmoid(gate_i) * np.tanh(cell)
     new_beta_c = i * (g + g_b) + i_b * g + np.where(inside, i_b * g_b, 0) + (f + f_b) * beta_c
-    o = _sigmoid(gate_o)  # not contextual_decomposition, as in the authors' implementation
+    o = _sigmoid(gate_o)  # not decomposed, as in the authors' implementation
     squashed = np.tanh(new_c)
     new_beta_h = o * 0.5 * (np.tanh(new_beta_c) + squashed - np.tanh(new_c - new_beta_c))
     return o * squashed, new_c, new_beta_h, new_beta_c

@@ -1,4 +1,4 @@
-"""Explains why a method that changes the inputs gets no require_finite value: it names the input that the baseline
+"""Explains why a method that changes the inputs gets no finite value: it names the input that the baseline
 cannot replace.
 """
 
@@ -38,7 +38,7 @@ def require_finite(task: ExplainTask, method: Method, explain: Explain) -> Attri
     if fault is not None:
         raise fault
     if isinstance(method, BaselineMethod):
-        raise _baseline_error(task, method, explain, "the model's value or gradient is not require_finite")
+        raise _baseline_error(task, method, explain, "the model's value or gradient is not finite")
     return result
 
 

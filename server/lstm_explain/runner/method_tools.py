@@ -36,7 +36,7 @@ class MethodTools:
         return player_set(scores, baseline, over)
 
     def gradient_points(self) -> GradientPoints:
-        """Gradients at any place. Raises SamplesMixed where the graph mixes the samples of the batch."""
+        """Evaluates gradients at any point. Raises SamplesMixed where the graph mixes the samples of the batch."""
         return GradientPoints(self.task)
 
     def contextual_decomposition(self) -> Attribution:
@@ -51,8 +51,7 @@ class MethodTools:
         baseline: Array | None = None,
         standard_error: Mapping[str, Array] | None = None,
     ) -> Attribution:
-        """The answer, with its ledger.
-
-        relevance: by input. total: [batch], all of it. baseline: [batch], what the baseline scores, where there is one.
+        """The answer with its ledger. relevance: by input. total: [batch], its sum. baseline: [batch], the baseline's
+        score.
         """
         return attribution_of(scores, relevance, total, baseline, standard_error)

@@ -1,4 +1,4 @@
-"""Runs a model on many of_variants inputs: its axes, cached sessions, scores of variants, and results with a ledger."""
+"""Runs a model on many changed inputs: its axes, cached sessions, scores of variants, and results with a ledger."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ExplainTask:
 
 
 class Scores:
-    """The explained value of of_variants inputs, for the target of the unchanged inputs.
+    """The explained value of changed inputs, for the target of the unchanged inputs.
 
     link: applied to the values of the output; the head is then the output itself.
     """
@@ -303,10 +303,10 @@ def attribution_of(
     baseline: Array | None,
     standard_error: Mapping[str, Array] | None = None,
 ) -> Attribution:
-    """With a ledger: explained = inputs + what the baseline scores (absorbed) + what is missing (residual).
+    """Builds the answer with its ledger: explained = inputs + score of the baseline (absorbed) + residual.
 
-    total: [batch], all relevance. baseline: [batch], what the baseline scores, where there is one. The residual is what
-    is called convergence delta with IntegratedGradients.
+    total: [batch], all relevance. baseline: [batch], the score of the baseline, if there is one. For
+    IntegratedGradients the residual is known as the convergence delta.
     """
     arrays = (*scores.task.inputs.values(), scores.values[scores.task.output])
     double = any(a.dtype == np.float64 for a in arrays)

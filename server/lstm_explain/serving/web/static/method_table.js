@@ -36,7 +36,7 @@ export const METHODS = [
   {
     key: "integratedGradients",
     name: "Integrated gradients",
-    hint: "gradients along the difference from a baseline",
+    hint: "gradients along the way from a baseline",
     held: ["score of the baseline", "error of the integral (convergence delta)"],
     parameters: [
       { key: "steps", label: "Steps", kind: "number", step: 1, min: 1, initial: 50 },
