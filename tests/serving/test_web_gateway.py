@@ -130,10 +130,10 @@ def test_calls_appear_in_the_metrics(web_server: Running, page: str) -> None:
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        (b"", "not the JSON of lstm_explain.v1.ExplainRequest"),
-        (b"{", "not the JSON of lstm_explain.v1.ExplainRequest"),
-        (b"[]", "not the JSON of lstm_explain.v1.ExplainRequest"),
-        (b"\xff\xfe", "not the JSON of lstm_explain.v1.ExplainRequest"),
+        (b"", "not valid JSON for lstm_explain.v1.ExplainRequest"),
+        (b"{", "not valid JSON for lstm_explain.v1.ExplainRequest"),
+        (b"[]", "not valid JSON for lstm_explain.v1.ExplainRequest"),
+        (b"\xff\xfe", "not valid JSON for lstm_explain.v1.ExplainRequest"),
         (b'{"model": 3}', "model"),
         (b'{"modle": "lstm"}', "modle"),
         (b'{"target": {"indices": ["1e99"]}}', "indices"),
