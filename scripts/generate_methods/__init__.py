@@ -7,10 +7,10 @@ one in each language.
 
 from __future__ import annotations
 
-from scripts.generate_methods import docs, go, page, python, rust, typescript
+from scripts.generate_methods import cpp, docs, go, java, page, python, rust, typescript
 from scripts.generate_methods.description import read
 
-TEMPLATES = (python, go, rust, typescript, page, docs)
+TEMPLATES = (python, go, java, rust, typescript, cpp, page, docs)
 
 
 def generated() -> dict[str, str]:

@@ -2,67 +2,10 @@
 
 #include <stdexcept>
 
+#include "method_fields.hpp"
+
 namespace conformance {
 namespace {
-
-// The names of methods and parameters are those of method.proto.
-
-template <class F>
-void fields(lx::Lrp& m, F f) {
-  f("product_rule", m.product_rule);
-  f("epsilon", m.epsilon);
-  f("bias_factor", m.bias_factor);
-}
-template <class F>
-void fields(lx::Gradient&, F) {}
-template <class F>
-void fields(lx::GradientTimesInput&, F) {}
-template <class F>
-void fields(lx::IntegratedGradients& m, F f) {
-  f("steps", m.steps);
-  f("baseline", m.baseline);
-}
-template <class F>
-void fields(lx::SmoothGrad& m, F f) {
-  f("samples", m.samples);
-  f("noise", m.noise);
-  f("seed", m.seed);
-}
-template <class F>
-void fields(lx::Occlusion& m, F f) {
-  f("window", m.window);
-  f("baseline", m.baseline);
-  f("of", m.of);
-}
-template <class F>
-void fields(lx::ShapleySampling& m, F f) {
-  f("permutations", m.permutations);
-  f("seed", m.seed);
-  f("baseline", m.baseline);
-  f("over", m.over);
-}
-template <class F>
-void fields(lx::ContextualDecomposition&, F) {}
-
-const std::vector<std::pair<std::string, lx::Method>> METHODS = {
-    {"lrp", lx::Lrp{}},
-    {"gradient", lx::Gradient{}},
-    {"gradient_times_input", lx::GradientTimesInput{}},
-    {"integrated_gradients", lx::IntegratedGradients{}},
-    {"smooth_grad", lx::SmoothGrad{}},
-    {"occlusion", lx::Occlusion{}},
-    {"shapley_sampling", lx::ShapleySampling{}},
-    {"contextual_decomposition", lx::ContextualDecomposition{}},
-};
-
-template <class Choice>
-const std::vector<std::string> WORDS;
-template <>
-const std::vector<std::string> WORDS<lx::ProductRule> = {"", "all", "half", "prop", "abs"};
-template <>
-const std::vector<std::string> WORDS<lx::Quantity> = {"", "score", "probability"};
-template <>
-const std::vector<std::string> WORDS<lx::Players> = {"", "steps", "features", "cells"};
 
 template <class T>
 void read(const json& said, std::optional<T>& out) {

@@ -1,4 +1,8 @@
-/// @file How relevance is computed. For a parameter that is not set, the server uses its default.
+// Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
+/// @file
+/// How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has
+/// no default, the request uses LRP with its default parameters. A parameter that is not set takes the server's
+/// default.
 #pragma once
 
 #include <cstdint>
@@ -13,67 +17,97 @@ namespace lstm_explain {
 
 /// How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
 enum class ProductRule {
-  all = 1,   ///< "Signal takes all" (the default): the gate receives nothing.
-  half = 2,  ///< One half each.
-  prop = 3,  ///< In proportion to the two values.
-  abs = 4,   ///< In proportion to the two absolute values.
+  /// "Signal takes all": the signal receives all relevance, the gate none. The default.
+  all = 1,
+  /// Gate and signal receive one half each.
+  half = 2,
+  /// Gate and signal share relevance in proportion to their values.
+  prop = 3,
+  /// Gate and signal share relevance in proportion to their absolute values.
+  abs = 4,
 };
 
 /// The quantity whose change Occlusion measures.
 enum class Quantity {
-  score = 1,        ///< The explained value (the default).
-  probability = 2,  ///< The output after Softmax or Sigmoid.
+  /// The explained value. The default.
+  score = 1,
+  /// The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.
+  probability = 2,
 };
 
 /// The parts of the input that receive Shapley values.
 enum class Players {
-  steps = 1,     ///< Time steps (the default).
-  features = 2,  ///< Features, each for all of time.
-  cells = 3,     ///< Every feature of every time step.
+  /// Time steps. The default.
+  steps = 1,
+  /// Features, each over all time steps.
+  features = 2,
+  /// Every feature of every time step.
+  cells = 3,
 };
 
-/// The share of the relevance of a layer's output that an input receives.
+/// The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
 namespace rule {
-/// The epsilon rule with its own stabiliser (default 1e-6).
+
+/// x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58).
 struct Epsilon {
+  /// The stabiliser. Must not be negative. Default: 1e-6.
   std::optional<double> epsilon{};
 };
-/// Increases contributions that have the sign of the output by the factor gamma (default 0.25).
+
+/// As Epsilon, but contributions with the sign of the output are increased by the factor gamma (Montavon et al. 2019,
+/// section 10.2.3).
 struct Gamma {
+  /// Must not be negative. Default: 0.25.
   std::optional<double> gamma{};
 };
-/// Uses positive contributions only.
+
+/// Uses positive contributions only (Montavon et al. 2017, equation 12).
 struct ZPlus {};
-/// alpha (2) times the positive share minus beta (1) times the negative share; alpha - beta must be 1.
+
+/// alpha times the positive share minus beta times the negative share (Bach et al. 2015, equation 60).
 struct AlphaBeta {
-  std::optional<double> alpha{}, beta{};
+  /// alpha - beta must be 1. Default: 2.
+  std::optional<double> alpha{};
+  /// Must not be negative. Default: 1.
+  std::optional<double> beta{};
 };
-/// Distributes relevance in equal shares.
+
+/// Distributes relevance in equal shares (Lapuschkin et al. 2019).
 struct Flat {};
-/// For layers whose inputs lie between two bounds.
+
+/// For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these terms (Montavon et al.
+/// 2017, section 5.3).
 struct ZBox {
-  double low = 0.0, high = 1.0;
+  /// Lower bound of all inputs. Required.
+  double low{};
+  /// Upper bound of all inputs, greater than `low`. Required.
+  double high{};
 };
+
 }  // namespace rule
+
 using Rule = std::variant<rule::Epsilon, rule::Gamma, rule::ZPlus, rule::AlphaBeta, rule::Flat, rule::ZBox>;
 
-/// LRP rules per layer.
+/// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
+/// `Lrp.epsilon`.
 struct Composite {
-  /// The rules by the name of a node, of an operator ("Gemm"), or of a kind of layer ("dense", "convolution").
+  /// The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
+  /// `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the
+  /// kind.
   std::map<std::string, Rule> rules{};
   /// The rule for layers that read the input before any other layer does.
   std::optional<Rule> first{};
 };
 
-/// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206).
+/// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1).
 struct Lrp {
   std::optional<ProductRule> product_rule{};
-  /// The stabiliser. Must not be negative. Default: 0.001.
+  /// The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
   std::optional<double> epsilon{};
-  /// The share of the relevance of bias and stabiliser that is distributed to the inputs of a sum, in [0, 1]. Default:
-  /// 0.
+  /// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
+  /// Default: 0, so that bias and stabiliser absorb it.
   std::optional<double> bias_factor{};
-  /// Different rules for some dense and convolutional layers.
+  /// Different rules for some dense and convolutional layers. Default: none.
   std::optional<Composite> composite{};
 };
 
@@ -83,11 +117,13 @@ struct Gradient {};
 /// Partial derivatives times the input.
 struct GradientTimesInput {};
 
-/// Gradients averaged along the line from a baseline to the input (Sundararajan et al. 2017).
+/// Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 struct IntegratedGradients {
   /// Number of points on the line. Default: 50.
   std::optional<std::int32_t> steps{};
-  /// The baseline of each input, by name. The default is zero.
+  /// The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
+  /// broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
+  /// ids, the tokens whose embeddings are the starting point.
   Tensors baseline{};
 };
 
@@ -97,27 +133,28 @@ struct SmoothGrad {
   std::optional<std::int32_t> samples{};
   /// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
   std::optional<double> noise{};
-  /// Default 0.
+  /// Seed of the random number generator. Default: 0.
   std::optional<std::int64_t> seed{};
 };
 
-/// How much the explained value decreases when a baseline replaces time steps.
+/// How much the explained value decreases when a baseline replaces a window of time steps.
 struct Occlusion {
   /// Number of time steps that are replaced together. Default: 1.
   std::optional<std::int32_t> window{};
-  /// The baseline of each input, by name. The default is zero.
+  /// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
   Tensors baseline{};
   /// The quantity whose decrease is measured.
   std::optional<Quantity> of{};
 };
 
-/// Shapley values, estimated over random permutations.
+/// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 struct ShapleySampling {
   /// Number of permutations. Default: 25.
   std::optional<std::int32_t> permutations{};
-  /// Default 0.
+  /// Seed of the random number generator. Default: 0.
   std::optional<std::int64_t> seed{};
-  /// The value of absent players, by input name. The default is zero.
+  /// The value of absent players: one tensor per input, by name, that is broadcast to the shape of the input. The
+  /// default is zero.
   Tensors baseline{};
   /// The players.
   std::optional<Players> over{};

@@ -1,10 +1,12 @@
+// Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
 package lstmexplain;
 
 import java.util.Map;
-import java.util.Objects;
 
 /**
- * How relevance is computed. For a parameter that is null, the server uses its default.
+ * How to compute relevance. A request without a method uses the default of the model (model.yaml).
+ * If model.yaml has no default, the request uses LRP with its default parameters. For a parameter
+ * that is null, the server uses its default.
  *
  * <pre>{@code
  * new Method.Lrp().productRule(Method.ProductRule.HALF).epsilon(0.01)
@@ -12,9 +14,12 @@ import java.util.Objects;
  */
 public sealed interface Method {
 
-  /** How a gate and its signal share the relevance of their product. */
+  /**
+   * How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv
+   * 1909.12114).
+   */
   enum ProductRule {
-    /** "Signal takes all": the signal receives all relevance, the gate none (the default). */
+    /** "Signal takes all": the signal receives all relevance, the gate none. The default. */
     ALL,
     /** Gate and signal receive one half each. */
     HALF,
@@ -26,15 +31,15 @@ public sealed interface Method {
 
   /** The quantity whose change Occlusion measures. */
   enum Quantity {
-    /** The explained value (the default). */
+    /** The explained value. The default. */
     SCORE,
-    /** The output after Softmax or Sigmoid. */
+    /** The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax. */
     PROBABILITY
   }
 
   /** The parts of the input that receive Shapley values. */
   enum Players {
-    /** Time steps (the default). */
+    /** Time steps. The default. */
     STEPS,
     /** Features, each over all time steps. */
     FEATURES,
@@ -43,244 +48,314 @@ public sealed interface Method {
   }
 
   /**
-   * Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, 2019).
+   * The share of the relevance of output j of a layer that its input i receives. Recurrent layers
+   * accept only Epsilon.
+   */
+  sealed interface Rule {
+
+    /**
+     * x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58).
+     *
+     * @param epsilon The stabiliser. Must not be negative. Default: 1e-6.
+     */
+    record Epsilon(Double epsilon) implements Rule {
+      /** Leaves every parameter to the server. */
+      public Epsilon() {
+        this(null);
+      }
+
+      /** Returns the same with another {@code epsilon}. */
+      public Epsilon epsilon(double value) {
+        return new Epsilon(value);
+      }
+    }
+
+    /**
+     * As Epsilon, but contributions with the sign of the output are increased by the factor gamma
+     * (Montavon et al. 2019, section 10.2.3).
+     *
+     * @param gamma Must not be negative. Default: 0.25.
+     */
+    record Gamma(Double gamma) implements Rule {
+      /** Leaves every parameter to the server. */
+      public Gamma() {
+        this(null);
+      }
+
+      /** Returns the same with another {@code gamma}. */
+      public Gamma gamma(double value) {
+        return new Gamma(value);
+      }
+    }
+
+    /** Uses positive contributions only (Montavon et al. 2017, equation 12). */
+    record ZPlus() implements Rule {}
+
+    /**
+     * alpha times the positive share minus beta times the negative share (Bach et al. 2015,
+     * equation 60).
+     *
+     * @param alpha alpha - beta must be 1. Default: 2.
+     * @param beta Must not be negative. Default: 1.
+     */
+    record AlphaBeta(Double alpha, Double beta) implements Rule {
+      /** Leaves every parameter to the server. */
+      public AlphaBeta() {
+        this(null, null);
+      }
+
+      /** Returns the same with another {@code alpha}. */
+      public AlphaBeta alpha(double value) {
+        return new AlphaBeta(value, beta);
+      }
+
+      /** Returns the same with another {@code beta}. */
+      public AlphaBeta beta(double value) {
+        return new AlphaBeta(alpha, value);
+      }
+    }
+
+    /** Distributes relevance in equal shares (Lapuschkin et al. 2019). */
+    record Flat() implements Rule {}
+
+    /**
+     * For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these
+     * terms (Montavon et al. 2017, section 5.3).
+     *
+     * @param low Lower bound of all inputs. Required.
+     * @param high Upper bound of all inputs, greater than {@code low}. Required.
+     */
+    record ZBox(double low, double high) implements Rule {
+
+      /** Returns the same with another {@code low}. */
+      public ZBox low(double value) {
+        return new ZBox(value, high);
+      }
+
+      /** Returns the same with another {@code high}. */
+      public ZBox high(double value) {
+        return new ZBox(low, value);
+      }
+    }
+  }
+
+  /**
+   * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other
+   * nodes, use {@code Lrp.epsilon}.
    *
-   * @param productRule default: ALL
-   * @param epsilon the stabiliser; must not be negative; default 0.001
-   * @param biasFactor the share of the relevance of bias and stabiliser that is distributed to the
-   *     inputs of a sum, in [0, 1]; default 0
-   * @param composite different rules for some dense and convolutional layers; default: none
+   * @param rules The rules by the name of a node, of an operator ({@code Gemm}), or of a kind of
+   *     layer ({@code dense}: MatMul, Gemm; {@code convolution}: Conv, ConvTranspose). The name of
+   *     a node takes precedence, then {@code first}, the operator, and the kind.
+   * @param first The rule for layers that read the input before any other layer does.
+   */
+  record Composite(Map<String, Rule> rules, Rule first) {
+    /** Copies the maps. */
+    public Composite {
+      rules = Wire.copy(rules);
+    }
+
+    /** Leaves every parameter to the server. */
+    public Composite() {
+      this(Map.of(), null);
+    }
+
+    /** Returns the same with another {@code rules}. */
+    public Composite rules(Map<String, Rule> value) {
+      return new Composite(value, first);
+    }
+
+    /** Returns the same with another {@code first}. */
+    public Composite first(Rule value) {
+      return new Composite(rules, value);
+    }
+  }
+
+  /**
+   * Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206,
+   * equation 1).
+   *
+   * @param productRule How a gate and its signal share the relevance of their product (Arras et al.
+   *     2019, arXiv 1909.12114). Default: "all".
+   * @param epsilon The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be
+   *     negative. Default: 0.001.
+   * @param biasFactor The share of the relevance of the bias and the stabiliser that is distributed
+   *     to the inputs of a sum, in [0, 1]. Default: 0, so that bias and stabiliser absorb it.
+   * @param composite Different rules for some dense and convolutional layers. Default: none.
    */
   record Lrp(ProductRule productRule, Double epsilon, Double biasFactor, Composite composite)
       implements Method {
-
-    /** Creates the method with the defaults of the server. */
+    /** Leaves every parameter to the server. */
     public Lrp() {
       this(null, null, null, null);
     }
 
-    /** Returns a copy with this product rule. */
-    public Lrp productRule(ProductRule rule) {
-      return new Lrp(rule, epsilon, biasFactor, composite);
+    /** Returns the same with another {@code productRule}. */
+    public Lrp productRule(ProductRule value) {
+      return new Lrp(value, epsilon, biasFactor, composite);
     }
 
-    /** Returns a copy with this stabiliser. */
+    /** Returns the same with another {@code epsilon}. */
     public Lrp epsilon(double value) {
       return new Lrp(productRule, value, biasFactor, composite);
     }
 
-    /** Returns a copy with this share of the bias. */
+    /** Returns the same with another {@code biasFactor}. */
     public Lrp biasFactor(double value) {
       return new Lrp(productRule, epsilon, value, composite);
     }
 
-    /** Returns a copy with these rules per layer. */
-    public Lrp composite(Composite rules) {
-      return new Lrp(productRule, epsilon, biasFactor, rules);
+    /** Returns the same with another {@code composite}. */
+    public Lrp composite(Composite value) {
+      return new Lrp(productRule, epsilon, biasFactor, value);
     }
   }
 
-  /**
-   * LRP rules per layer (Anders et al. 2021).
-   *
-   * @param rules by the name of a node, of an operator (Gemm), or of a kind of layer (dense,
-   *     convolution)
-   * @param first the rule for layers that read the input before any other layer does; or null
-   */
-  record Composite(Map<String, Rule> rules, Rule first) {
-    /** Copies the rules. */
-    public Composite {
-      rules = Wire.copy(rules);
-    }
-  }
-
-  /** The partial derivatives of the explained value. */
+  /** Partial derivatives of the explained value. */
   record Gradient() implements Method {}
 
-  /** The partial derivatives times the input. */
+  /** Partial derivatives times the input. */
   record GradientTimesInput() implements Method {}
 
   /**
-   * Gradients averaged along the line from a baseline to the input (Sundararajan et al. 2017).
+   * Gradients averaged along the straight line from the baseline to the input (Sundararajan et al.
+   * 2017).
    *
-   * @param steps the number of points on the line; default 50
-   * @param baseline the baseline of each input, by name; the default is zero
+   * @param steps Number of points on the line. Default: 50.
+   * @param baseline The starting point: one tensor per input, by name. An input without a tensor
+   *     starts at zero. The tensor is broadcast to the shape of the input: it is a scalar, has one
+   *     entry per feature, or has the whole shape. For token ids, the tokens whose embeddings are
+   *     the starting point.
    */
   record IntegratedGradients(Integer steps, Map<String, Tensor> baseline) implements Method {
-    /** Copies the baseline. */
+    /** Copies the maps. */
     public IntegratedGradients {
       baseline = Wire.copy(baseline);
     }
 
-    /** Creates the method with the defaults of the server. */
+    /** Leaves every parameter to the server. */
     public IntegratedGradients() {
       this(null, Map.of());
     }
 
-    /** Returns a copy with this number of steps. */
-    public IntegratedGradients steps(int count) {
-      return new IntegratedGradients(count, baseline);
+    /** Returns the same with another {@code steps}. */
+    public IntegratedGradients steps(int value) {
+      return new IntegratedGradients(value, baseline);
     }
 
-    /** Returns a copy with this starting point. */
-    public IntegratedGradients baseline(Map<String, Tensor> byInput) {
-      return new IntegratedGradients(steps, byInput);
+    /** Returns the same with another {@code baseline}. */
+    public IntegratedGradients baseline(Map<String, Tensor> value) {
+      return new IntegratedGradients(steps, value);
     }
   }
 
   /**
    * Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
    *
-   * @param samples the number of noisy copies; default 25
-   * @param noise the standard deviation of the noise, as a fraction of the range of the input;
-   *     default 0.1
-   * @param seed the seed of the random number generator; default 0
+   * @param samples Number of noisy copies. Default: 25.
+   * @param noise Standard deviation of the noise, as a fraction of the range of the input. Default:
+   *     0.1.
+   * @param seed Seed of the random number generator. Default: 0.
    */
   record SmoothGrad(Integer samples, Double noise, Long seed) implements Method {
-    /** Creates the method with the defaults of the server. */
+    /** Leaves every parameter to the server. */
     public SmoothGrad() {
       this(null, null, null);
     }
 
-    /** Returns a copy with this number of copies. */
-    public SmoothGrad samples(int count) {
-      return new SmoothGrad(count, noise, seed);
+    /** Returns the same with another {@code samples}. */
+    public SmoothGrad samples(int value) {
+      return new SmoothGrad(value, noise, seed);
     }
 
-    /** Returns a copy with this noise. */
-    public SmoothGrad noise(double share) {
-      return new SmoothGrad(samples, share, seed);
+    /** Returns the same with another {@code noise}. */
+    public SmoothGrad noise(double value) {
+      return new SmoothGrad(samples, value, seed);
     }
 
-    /** Returns a copy with this seed. */
+    /** Returns the same with another {@code seed}. */
     public SmoothGrad seed(long value) {
       return new SmoothGrad(samples, noise, value);
     }
   }
 
   /**
-   * How much the explained value decreases when a baseline replaces time steps.
+   * How much the explained value decreases when a baseline replaces a window of time steps.
    *
-   * @param window the number of time steps that are replaced together; default 1
-   * @param baseline the baseline of each input, by name; the default is zero
-   * @param of the quantity whose decrease is measured; default: SCORE
+   * @param window Number of time steps that are replaced together. Default: 1.
+   * @param baseline The replacement: one tensor per input, by name, that is broadcast to the shape
+   *     of the input. The default is zero.
+   * @param of The quantity whose decrease is measured. Default: "score".
    */
   record Occlusion(Integer window, Map<String, Tensor> baseline, Quantity of) implements Method {
-    /** Copies the baseline. */
+    /** Copies the maps. */
     public Occlusion {
       baseline = Wire.copy(baseline);
     }
 
-    /** Creates the method with the defaults of the server. */
+    /** Leaves every parameter to the server. */
     public Occlusion() {
       this(null, Map.of(), null);
     }
 
-    /** Returns a copy that replaces this number of steps together. */
-    public Occlusion window(int steps) {
-      return new Occlusion(steps, baseline, of);
+    /** Returns the same with another {@code window}. */
+    public Occlusion window(int value) {
+      return new Occlusion(value, baseline, of);
     }
 
-    /** Returns a copy with these replacements. */
-    public Occlusion baseline(Map<String, Tensor> byInput) {
-      return new Occlusion(window, byInput, of);
+    /** Returns the same with another {@code baseline}. */
+    public Occlusion baseline(Map<String, Tensor> value) {
+      return new Occlusion(window, value, of);
     }
 
-    /** Returns a copy that measures this quantity. */
-    public Occlusion of(Quantity quantity) {
-      return new Occlusion(window, baseline, quantity);
+    /** Returns the same with another {@code of}. */
+    public Occlusion of(Quantity value) {
+      return new Occlusion(window, baseline, value);
     }
   }
 
   /**
-   * Shapley values, estimated over random permutations.
+   * Shapley values, estimated over random permutations. Every second permutation is the reverse of
+   * the previous one.
    *
-   * @param permutations the number of permutations; default 25
-   * @param seed the seed of the random number generator; default 0
-   * @param baseline the value of absent players, by input name; the default is zero
-   * @param over the players; default: STEPS
+   * @param permutations Number of permutations. Default: 25.
+   * @param seed Seed of the random number generator. Default: 0.
+   * @param baseline The value of absent players: one tensor per input, by name, that is broadcast
+   *     to the shape of the input. The default is zero.
+   * @param over The players. Default: "steps".
    */
-  record ShapleySampling(
-      Integer permutations, Long seed, Map<String, Tensor> baseline, Players over)
-      implements Method {
-    /** Copies the baseline. */
+  record ShapleySampling(Integer permutations, Long seed, Map<String, Tensor> baseline, Players
+      over) implements Method {
+    /** Copies the maps. */
     public ShapleySampling {
       baseline = Wire.copy(baseline);
     }
 
-    /** Creates the method with the defaults of the server. */
+    /** Leaves every parameter to the server. */
     public ShapleySampling() {
       this(null, null, Map.of(), null);
     }
 
-    /** Returns a copy with this number of permutations. */
-    public ShapleySampling permutations(int count) {
-      return new ShapleySampling(count, seed, baseline, over);
+    /** Returns the same with another {@code permutations}. */
+    public ShapleySampling permutations(int value) {
+      return new ShapleySampling(value, seed, baseline, over);
     }
 
-    /** Returns a copy with this seed. */
+    /** Returns the same with another {@code seed}. */
     public ShapleySampling seed(long value) {
       return new ShapleySampling(permutations, value, baseline, over);
     }
 
-    /** Returns a copy with these values for absent players. */
-    public ShapleySampling baseline(Map<String, Tensor> byInput) {
-      return new ShapleySampling(permutations, seed, byInput, over);
+    /** Returns the same with another {@code baseline}. */
+    public ShapleySampling baseline(Map<String, Tensor> value) {
+      return new ShapleySampling(permutations, seed, value, over);
     }
 
-    /** Returns a copy with these players. */
-    public ShapleySampling over(Players players) {
-      return new ShapleySampling(permutations, seed, baseline, players);
+    /** Returns the same with another {@code over}. */
+    public ShapleySampling over(Players value) {
+      return new ShapleySampling(permutations, seed, baseline, value);
     }
   }
 
-  /** Contextual decomposition of LSTMs (Murdoch et al. 2018). */
+  /** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453). */
   record ContextualDecomposition() implements Method {}
-
-  /**
-   * The share of the relevance of a layer's output that an input receives, for {@link Composite}.
-   */
-  sealed interface Rule {
-    /**
-     * The epsilon rule with its own stabiliser.
-     *
-     * @param epsilon the stabiliser; must not be negative; default 1e-6
-     */
-    record Epsilon(Double epsilon) implements Rule {}
-
-    /**
-     * Increases contributions that have the sign of the output.
-     *
-     * @param gamma must not be negative; default 0.25
-     */
-    record Gamma(Double gamma) implements Rule {}
-
-    /** Uses positive contributions only. */
-    record ZPlus() implements Rule {}
-
-    /**
-     * Alpha times the positive share minus beta times the negative share.
-     *
-     * @param alpha must be beta plus one; default 2
-     * @param beta must not be negative; default 1
-     */
-    record AlphaBeta(Double alpha, Double beta) implements Rule {}
-
-    /** Distributes relevance in equal shares. */
-    record Flat() implements Rule {}
-
-    /**
-     * For inputs between two bounds.
-     *
-     * @param low the lower bound
-     * @param high the upper bound
-     */
-    record ZBox(Double low, Double high) implements Rule {
-      /** Requires both bounds. */
-      public ZBox {
-        Objects.requireNonNull(low, "low");
-        Objects.requireNonNull(high, "high");
-      }
-    }
-  }
 }

@@ -136,6 +136,19 @@ final class Wire {
     return Collections.unmodifiableMap(new LinkedHashMap<>(map));
   }
 
+  /** Every entry converted; without those that become null. */
+  static <M, V> Map<String, V> mapped(Map<String, M> messages, Function<M, V> read) {
+    Map<String, V> out = new LinkedHashMap<>();
+    messages.forEach(
+        (key, message) -> {
+          V value = read.apply(message);
+          if (value != null) {
+            out.put(key, value);
+          }
+        });
+    return out;
+  }
+
   /** What the messages hold, by name, in their order. */
   static <M, V> Map<String, V> byName(
       Collection<M> messages, Function<M, String> name, Function<M, V> value) {

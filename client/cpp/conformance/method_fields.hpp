@@ -1,0 +1,78 @@
+// Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
+/// The names of methods, parameters and choices in the cases. No case has a parameter that has parameters.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lstm_explain/method.hpp"
+
+namespace conformance {
+
+template <class F>
+void fields(lstm_explain::Lrp& m, F f) {
+  f("product_rule", m.product_rule);
+  f("epsilon", m.epsilon);
+  f("bias_factor", m.bias_factor);
+}
+
+template <class F>
+void fields(lstm_explain::Gradient&, F) {}
+
+template <class F>
+void fields(lstm_explain::GradientTimesInput&, F) {}
+
+template <class F>
+void fields(lstm_explain::IntegratedGradients& m, F f) {
+  f("steps", m.steps);
+  f("baseline", m.baseline);
+}
+
+template <class F>
+void fields(lstm_explain::SmoothGrad& m, F f) {
+  f("samples", m.samples);
+  f("noise", m.noise);
+  f("seed", m.seed);
+}
+
+template <class F>
+void fields(lstm_explain::Occlusion& m, F f) {
+  f("window", m.window);
+  f("baseline", m.baseline);
+  f("of", m.of);
+}
+
+template <class F>
+void fields(lstm_explain::ShapleySampling& m, F f) {
+  f("permutations", m.permutations);
+  f("seed", m.seed);
+  f("baseline", m.baseline);
+  f("over", m.over);
+}
+
+template <class F>
+void fields(lstm_explain::ContextualDecomposition&, F) {}
+
+inline const std::vector<std::pair<std::string, lstm_explain::Method>> METHODS = {
+    {"lrp", lstm_explain::Lrp{}},
+    {"gradient", lstm_explain::Gradient{}},
+    {"gradient_times_input", lstm_explain::GradientTimesInput{}},
+    {"integrated_gradients", lstm_explain::IntegratedGradients{}},
+    {"smooth_grad", lstm_explain::SmoothGrad{}},
+    {"occlusion", lstm_explain::Occlusion{}},
+    {"shapley_sampling", lstm_explain::ShapleySampling{}},
+    {"contextual_decomposition", lstm_explain::ContextualDecomposition{}},
+};
+
+/// By number; the first is the server's default.
+template <class Choice>
+inline const std::vector<std::string> WORDS;
+template <>
+inline const std::vector<std::string> WORDS<lstm_explain::ProductRule> = {"", "all", "half", "prop", "abs"};
+template <>
+inline const std::vector<std::string> WORDS<lstm_explain::Quantity> = {"", "score", "probability"};
+template <>
+inline const std::vector<std::string> WORDS<lstm_explain::Players> = {"", "steps", "features", "cells"};
+
+}  // namespace conformance
