@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, naming, wire
+from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, naming
+from lstm_explain_client.result import read_result
 from lstm_explain_client.tensors import to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
 
@@ -65,7 +66,7 @@ def test_a_response_is_read_whole():
         warnings=["relevance diverges", "and more"],
         explained_quantity="logit",
     )
-    result = wire.read_result(response, {"x": share([[0, 0]])})
+    result = read_result(response, {"x": share([[0, 0]])})
     assert (result.model, result.version, len(result)) == ("m", "2", 1)
     assert result.outputs["y"].tolist() == [[1, 2]]
     assert result.relevance["x"].tolist() == [[3, 4]]
@@ -79,7 +80,7 @@ def test_a_response_is_read_whole():
     assert result.explained_quantity == "logit"
     for name in ("warnings", "explained_quantity"):  # a server older than these
         response.ClearField(name)
-    older = wire.read_result(response, {"x": share([[0, 0]])})
+    older = read_result(response, {"x": share([[0, 0]])})
     assert (older.warnings, older.explained_quantity) == ((), "")
     assert naming.heading(older, 0) == "y[1] = +2.00"
     older.to_html()

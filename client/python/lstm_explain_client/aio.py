@@ -14,7 +14,7 @@ from lstm_explain_client import errors, models, wire
 from lstm_explain_client.client import BaseClient
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelSummary
-from lstm_explain_client.result import Result
+from lstm_explain_client.result import Result, read_result
 from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request, TargetLike
 from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
@@ -56,7 +56,7 @@ class AsyncClient(BaseClient):
         request = Request(model, inputs, method, target, parameters, capture, version)
         arrays = request.arrays()
         response = await self._call(self._explanations.Explain, request.message(arrays), timeout)
-        return wire.read_result(response, arrays)
+        return read_result(response, arrays)
 
     async def explain_stream(self, requests: Requests, timeout: float | None = None) -> AsyncIterator[Answer]:
         """Send many requests, from an iterable or an async iterable, over one stream; see Client.explain_stream."""

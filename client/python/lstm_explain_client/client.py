@@ -12,7 +12,7 @@ from lstm_explain_client import errors, models, wire
 from lstm_explain_client.connection import DEFAULT_RETRY, TLS, Connection, Retry, Token
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.models import ModelDetail, ModelSummary
-from lstm_explain_client.result import Result
+from lstm_explain_client.result import Result, read_result
 from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request, TargetLike
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2, model_pb2_grpc
 
@@ -104,7 +104,7 @@ class Client(BaseClient):
         request = Request(model, inputs, method, target, parameters, capture, version)
         arrays = request.arrays()
         response = self._call(self._explanations.Explain, request.message(arrays), timeout)
-        return wire.read_result(response, arrays)
+        return read_result(response, arrays)
 
     def explain_stream(
         self, requests: Iterable[Request | Mapping[str, Any]], timeout: float | None = None

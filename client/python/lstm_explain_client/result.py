@@ -13,8 +13,11 @@ import numpy.typing as npt
 
 from lstm_explain_client import views
 from lstm_explain_client.method_base import Method
+from lstm_explain_client.methods import from_wire_method
 from lstm_explain_client.models import ModelDetail
-from lstm_explain_client.target import Target
+from lstm_explain_client.target import Target, from_wire_target
+from lstm_explain_client.tensors import from_wire
+from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 if TYPE_CHECKING:
     import pandas
@@ -156,3 +159,38 @@ def _samples_first(array: Array, batch: int, axis: int | None) -> Array:
     if axis is not None:
         return np.moveaxis(array, axis, 0)
     return np.broadcast_to(array, (batch, *array.shape))
+
+
+def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, Array]) -> Result:
+    """Read the result from a response; `inputs` are the arrays that were sent."""
+    explained = from_wire(response.explained)
+    return Result(
+        relevance=_arrays(response.relevance),
+        outputs=_arrays(response.outputs),
+        explained=explained,
+        captured=_arrays(response.captured),
+        ledger=_ledger(response.ledger),
+        tokens=_arrays(response.tokens),
+        standard_error=_arrays(response.standard_error),
+        method=from_wire_method(response.method),
+        target=from_wire_target(response.target, explained.size),
+        model=response.model,
+        version=response.version,
+        inputs=dict(inputs),
+        warnings=tuple(response.warnings),
+        explained_quantity=response.explained_quantity,
+    )
+
+
+def _arrays(tensors: Any) -> dict[str, Array]:
+    return {tensor.name: from_wire(tensor) for tensor in tensors}
+
+
+def _ledger(message: explanation_pb2.Ledger) -> Ledger:
+    return Ledger(
+        inputs=from_wire(message.inputs),
+        initial_states=from_wire(message.initial_states),
+        absorbed=from_wire(message.absorbed),
+        residual=from_wire(message.residual),
+        by_node={share.node: from_wire(share.absorbed) for share in message.by_node},
+    )

@@ -13,9 +13,9 @@ from typing import Any
 from lstm_explain_client import methods, target
 from lstm_explain_client.errors import ExplainError, InvalidRequest, from_number
 from lstm_explain_client.method_base import Method
-from lstm_explain_client.result import Ledger, Result
+from lstm_explain_client.result import Result, read_result
 from lstm_explain_client.target import Index, Target
-from lstm_explain_client.tensors import Array, as_array, from_wire, to_wire
+from lstm_explain_client.tensors import Array, as_array, to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 CHUNK = 1 << 20
@@ -88,41 +88,6 @@ class Answer:
             raise self.error
         assert self.result is not None  # one of the two is always set
         return self.result
-
-
-def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, Array]) -> Result:
-    """Read the result from a response; `inputs` are the arrays that were sent."""
-    explained = from_wire(response.explained)
-    return Result(
-        relevance=_arrays(response.relevance),
-        outputs=_arrays(response.outputs),
-        explained=explained,
-        captured=_arrays(response.captured),
-        ledger=_ledger(response.ledger),
-        tokens=_arrays(response.tokens),
-        standard_error=_arrays(response.standard_error),
-        method=methods.from_wire_method(response.method),
-        target=target.from_wire_target(response.target, explained.size),
-        model=response.model,
-        version=response.version,
-        inputs=dict(inputs),
-        warnings=tuple(response.warnings),
-        explained_quantity=response.explained_quantity,
-    )
-
-
-def _arrays(tensors: Any) -> dict[str, Array]:
-    return {tensor.name: from_wire(tensor) for tensor in tensors}
-
-
-def _ledger(message: explanation_pb2.Ledger) -> Ledger:
-    return Ledger(
-        inputs=from_wire(message.inputs),
-        initial_states=from_wire(message.initial_states),
-        absorbed=from_wire(message.absorbed),
-        residual=from_wire(message.residual),
-        by_node={share.node: from_wire(share.absorbed) for share in message.by_node},
-    )
 
 
 @dataclass

@@ -104,7 +104,7 @@ def _write_npz(path: Path, explanation: Explanation) -> None:
 def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
     """Renders the explanation with the client's code, from the message that a client would receive."""
     from lstm_explain.serving.wire import from_explanation
-    from lstm_explain_client.wire import read_result
+    from lstm_explain_client.result import read_result
 
     result = read_result(from_explanation(explanation, name, "", {}), inputs)
     if html is not None:
