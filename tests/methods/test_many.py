@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.program.engine import Engine
+from lstm_explain.program.program import Program
 from tests import zoo
 from tests.builders import Head, Op, recurrent_model
 
@@ -74,8 +74,8 @@ def test_targets_in_several_outputs_come_in_the_order_asked() -> None:
 def test_there_is_one_forward_pass(method: lx.Method, monkeypatch: Any) -> None:
     built = recurrent_model(np.random.default_rng(72))
     feeds, model = built.feeds(np.random.default_rng(73), T=4), lx.load(built.model)
-    passes, forward = [], Engine.forward
-    monkeypatch.setattr(Engine, "forward", lambda *a: passes.append(1) or forward(*a))
+    passes, forward = [], Program.forward
+    monkeypatch.setattr(Program, "forward", lambda *a: passes.append(1) or forward(*a))
     model.explain_many(feeds, method, (lx.Target(index=k) for k in range(3)), capture=["x"])
     assert len(passes) == 1
 
