@@ -89,7 +89,7 @@ final class AnswerStream extends Spliterators.AbstractSpliterator<Answer> {
           response.getId(), null, ExplainException.of(code, said.getMessage(), said.getField()));
     }
     try {
-      return new Answer(response.getId(), Wire.decode(response.getResponse()), null);
+      return new Answer(response.getId(), Result.decode(response.getResponse()), null);
     } catch (ExplainException unreadable) {
       return new Answer(response.getId(), null, unreadable);
     }

@@ -63,7 +63,7 @@ public final class Client implements AutoCloseable {
    * passes.
    */
   public Result explain(Request request, Duration timeout) {
-    return Wire.decode(
+    return Result.decode(
         call(ExplanationServiceGrpc.getExplainMethod(), Wire.encode(request), timeout));
   }
 
@@ -93,7 +93,7 @@ public final class Client implements AutoCloseable {
           @Override
           public void onNext(ExplainResponse response) {
             try {
-              result.complete(Wire.decode(response));
+              result.complete(Result.decode(response));
             } catch (ExplainException unreadable) {
               result.completeExceptionally(unreadable);
             }

@@ -1,6 +1,7 @@
 package lstmexplain;
 
 import java.util.Map;
+import lstmexplain.v1.NodeShare;
 
 /**
  * Accounts for the explained value of every sample: explained = inputs + initialStates + absorbed +
@@ -18,4 +19,17 @@ public record Ledger(
     Tensor initialStates,
     Tensor absorbed,
     Tensor residual,
-    Map<String, Tensor> byNode) {}
+    Map<String, Tensor> byNode) {
+
+  static Ledger decode(lstmexplain.v1.Ledger message) {
+    return new Ledger(
+        Wire.decode(message.getInputs()),
+        Wire.decode(message.getInitialStates()),
+        Wire.decode(message.getAbsorbed()),
+        Wire.decode(message.getResidual()),
+        Wire.byName(
+            message.getByNodeList(),
+            NodeShare::getNode,
+            share -> Wire.decode(share.getAbsorbed())));
+  }
+}

@@ -110,7 +110,7 @@ final class ModelWire {
         message.getLrpSupported(),
         message.getNodesList().stream().map(ModelWire::decode).toList(),
         MethodWire.decode(message.getDefaultMethod()),
-        Wire.decode(message.getDefaultTarget()),
+        Target.decode(message.getDefaultTarget()),
         names(message.getClassNamesMap()),
         names(message.getFeatureNamesMap()),
         List.copyOf(message.getTextInputsList()),

@@ -2,6 +2,7 @@ package lstmexplain;
 
 import java.util.List;
 import java.util.Map;
+import lstmexplain.v1.ExplainResponse;
 
 /**
  * The explanation of one batch.
@@ -40,4 +41,22 @@ public record Result(
     Method method,
     Target target,
     List<String> warnings,
-    String explainedQuantity) {}
+    String explainedQuantity) {
+
+  static Result decode(ExplainResponse response) {
+    return new Result(
+        response.getModel(),
+        response.getVersion(),
+        Wire.decode(response.getRelevanceList()),
+        Wire.decode(response.getOutputsList()),
+        Wire.decode(response.getExplained()),
+        Wire.decode(response.getCapturedList()),
+        Wire.decode(response.getTokensList()),
+        Wire.decode(response.getStandardErrorList()),
+        Ledger.decode(response.getLedger()),
+        MethodWire.decode(response.getMethod()),
+        Target.decode(response.getTarget()),
+        List.copyOf(response.getWarningsList()),
+        response.getExplainedQuantity());
+  }
+}

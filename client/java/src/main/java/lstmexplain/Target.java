@@ -84,4 +84,34 @@ public record Target(
   private static List<Long> list(long... indices) {
     return Arrays.stream(indices).boxed().toList();
   }
+
+  lstmexplain.v1.Target encode() {
+    lstmexplain.v1.Target.Builder out =
+        lstmexplain.v1.Target.newBuilder()
+            .setOutput(output)
+            .addAllIndices(indices)
+            .addAllContrastIndices(contrast)
+            .setNoBatchAxis(noBatchAxis);
+    if (weights != null) {
+      out.setWeights(Wire.encode("", weights));
+    }
+    if (batchAxis != null) {
+      out.setBatchAxis(batchAxis);
+    }
+    if (preActivation != null) {
+      out.setPreActivation(preActivation);
+    }
+    return out.build();
+  }
+
+  static Target decode(lstmexplain.v1.Target message) {
+    return new Target(
+        message.getOutput(),
+        message.getIndicesList(),
+        message.getContrastIndicesList(),
+        message.hasWeights() ? Wire.decode(message.getWeights()) : null,
+        message.hasBatchAxis() ? message.getBatchAxis() : null,
+        message.getNoBatchAxis(),
+        message.hasPreActivation() ? message.getPreActivation() : null);
+  }
 }

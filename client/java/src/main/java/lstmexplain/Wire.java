@@ -12,8 +12,6 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.function.Function;
 import lstmexplain.v1.ExplainRequest;
-import lstmexplain.v1.ExplainResponse;
-import lstmexplain.v1.NodeShare;
 
 /** Requests, results and what they hold, to and from the messages of {@code proto/}. */
 final class Wire {
@@ -30,66 +28,9 @@ final class Wire {
       out.setMethod(MethodWire.encode(request.method()));
     }
     if (request.target() != null) {
-      out.setTarget(encode(request.target()));
+      out.setTarget(request.target().encode());
     }
     return out.build();
-  }
-
-  static Result decode(ExplainResponse response) {
-    lstmexplain.v1.Ledger ledger = response.getLedger();
-    Map<String, Tensor> byNode = new LinkedHashMap<>();
-    for (NodeShare share : ledger.getByNodeList()) {
-      byNode.put(share.getNode(), decode(share.getAbsorbed()));
-    }
-    return new Result(
-        response.getModel(),
-        response.getVersion(),
-        decode(response.getRelevanceList()),
-        decode(response.getOutputsList()),
-        decode(response.getExplained()),
-        decode(response.getCapturedList()),
-        decode(response.getTokensList()),
-        decode(response.getStandardErrorList()),
-        new Ledger(
-            decode(ledger.getInputs()),
-            decode(ledger.getInitialStates()),
-            decode(ledger.getAbsorbed()),
-            decode(ledger.getResidual()),
-            Collections.unmodifiableMap(byNode)),
-        MethodWire.decode(response.getMethod()),
-        decode(response.getTarget()),
-        List.copyOf(response.getWarningsList()),
-        response.getExplainedQuantity());
-  }
-
-  private static lstmexplain.v1.Target encode(Target target) {
-    lstmexplain.v1.Target.Builder out =
-        lstmexplain.v1.Target.newBuilder()
-            .setOutput(target.output())
-            .addAllIndices(target.indices())
-            .addAllContrastIndices(target.contrast())
-            .setNoBatchAxis(target.noBatchAxis());
-    if (target.weights() != null) {
-      out.setWeights(encode("", target.weights()));
-    }
-    if (target.batchAxis() != null) {
-      out.setBatchAxis(target.batchAxis());
-    }
-    if (target.preActivation() != null) {
-      out.setPreActivation(target.preActivation());
-    }
-    return out.build();
-  }
-
-  static Target decode(lstmexplain.v1.Target message) {
-    return new Target(
-        message.getOutput(),
-        message.getIndicesList(),
-        message.getContrastIndicesList(),
-        message.hasWeights() ? decode(message.getWeights()) : null,
-        message.hasBatchAxis() ? message.getBatchAxis() : null,
-        message.getNoBatchAxis(),
-        message.hasPreActivation() ? message.getPreActivation() : null);
   }
 
   static List<lstmexplain.v1.Tensor> encode(Map<String, Tensor> tensors) {
