@@ -23,6 +23,15 @@ def _file(name: str) -> str:
     return str(MODELS / name / "1" / "model.onnx")
 
 
+RULES = [
+    (same("papers", absolute(EPSILON)), lx.LRP(epsilon=EPSILON)),
+    (bounded(0.1), lx.LRP()),
+    (bounded(0.03, 1.5), lx.LRP(stabiliser=0.03, ceiling=1.5)),
+    (Rule("cell", gap(0.2), gap(0.05), gap(0.3)), lx.LRP(stabiliser=(0.2, 0.05), layer_stabiliser=0.3, ceiling=1e9)),
+]
+
+
+@pytest.mark.parametrize(("rule", "method"), RULES)
 @pytest.mark.parametrize(
     ("name", "x"),
     [
@@ -31,20 +40,23 @@ def _file(name: str) -> str:
         ("sentiment", np.random.default_rng(2).integers(2, 8000, (2, 9))),
     ],
 )
-def test_a_bundled_model_has_the_engine_s_relevance(name: str, x: npt.NDArray[np.generic]) -> None:
+def test_a_bundled_model_has_the_engine_s_relevance(
+    name: str, x: npt.NDArray[np.generic], rule: Rule, method: lx.LRP
+) -> None:
     network, model = from_onnx(MODELS / name / "1" / "model.onnx"), lx.load(_file(name))
     run = network.run(x)
     index = run.y.argmax(1)
-    relevance, explained = network.relevance(run, index, same("", absolute(EPSILON)))
+    relevance, explained = network.relevance(run, index, rule)
     target = lx.Target(index=index) if run.y.shape[1] > 1 else lx.Target()
-    answer = model.explain({next(iter(model.inputs)): x}, lx.LRP(epsilon=EPSILON), target)
+    answer = model.explain({next(iter(model.inputs)): x}, method, target)
     theirs = next(iter(answer.relevance.values()))
     mine = relevance if theirs.ndim == 3 else relevance.sum(2)
     np.testing.assert_allclose(explained, answer.explained, rtol=1e-4)
     np.testing.assert_allclose(mine, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
-def test_a_gru_has_the_engine_s_relevance() -> None:
+@pytest.mark.parametrize(("rule", "method"), RULES)
+def test_a_gru_has_the_engine_s_relevance(rule: Rule, method: lx.LRP) -> None:
     rng = np.random.default_rng(3)
     W, R, B = (rng.normal(size=shape).astype(np.float32) for shape in ((1, 12, 3), (1, 12, 4), (1, 24)))
     V = rng.normal(size=(2, 4)).astype(np.float32)
@@ -63,11 +75,11 @@ def test_a_gru_has_the_engine_s_relevance() -> None:
     )
     model = lx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     x = rng.normal(size=(6, 2, 3)).astype(np.float32)
-    answer = model.explain({"x": x}, lx.LRP(epsilon=EPSILON), lx.Target(index=1))
+    answer = model.explain({"x": x}, method, lx.Target(index=1))
     cell = GRU(*(a.astype(np.float64) for a in (W[0], R[0], B[0, :12], B[0, 12:])))
     network = Network([[cell]], V.astype(np.float64), np.zeros(2))
     run = network.run(x.transpose(1, 0, 2))
-    relevance, _ = network.relevance(run, np.array([1, 1]), same("", absolute(EPSILON)))
+    relevance, _ = network.relevance(run, np.array([1, 1]), rule)
     theirs = answer.relevance["x"].transpose(1, 0, 2)
     np.testing.assert_allclose(relevance, theirs, atol=1e-4 * np.abs(theirs).max())
 

@@ -6,14 +6,15 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
-from lstm_explain.kernels.scalar_functions import LOOP, STEADY, STEP, settle, share
+from lstm_explain.kernels.scalar_functions import LOOP, STEADY, STEP, settle, settle_by, share
+from lstm_explain.kernels.stabilisers import gap, limit
 from lstm_explain.kernels.time_steps import place, state_before, steps_at_once, to_inputs
 
 
 @nb.njit(**{**LOOP, "fastmath": STEADY})
 def relevance(
     rule, x, z, gates, inner, hidden, h0, lens, order, reverse, before, bias, Rb_h, R_zr, R_h, W, eps, delta, r_y, r_h,
-    r_x, lost,
+    r_x, lost, gaps_zr, gaps, gaps_inner, of_cell, of_product, ceiling, sizes,
 ):  # fmt: skip
     """LRP under every product rule.
 
@@ -21,6 +22,10 @@ def relevance(
     "signal takes all" (rule 0), where gates get nothing, else [3H, D]. r_y: relevance arriving at every step, [T, B, H]
     or [0, 0, 0]; r_h [B, H]: at the last state; overwritten with that of the initial state. Fills r_x [T, B, D]:
     relevance of the inputs; adds to lost [B] what is absorbed.
+
+    gaps_zr [T, B, 2H], gaps, gaps_inner [T, B, H]: what the relative stabiliser adds to the sums of both gates (not
+    read under rule 0), of the candidate and of `inner`; None: eps counts. Only with gaps: of_cell, of_product, its
+    beta at the state and at products; ceiling and sizes [B, H], see `stabilisers.limit`.
     """
     B, H, number = order.size, hidden.shape[2], z.dtype
     total, along, width = lens[order[0]], r_y.shape[0] > 0, W.shape[1]
@@ -31,6 +36,8 @@ def relevance(
     r_reset, density_u = np.empty((B, H), number), np.empty((B, H), number)
     of_gates, of_bias = np.empty((B, 2 * H), number), np.empty((B, 2), number)
     through, back = np.empty((B, width_of(R_h)), number), np.zeros((B, width_of(R_zr)), number)
+    below, above, arrived = np.empty(H, number), np.empty(H, number), np.zeros(lens.size, number)
+    carried = np.zeros((lens.size, H), number)
     row, running = 0, 0
     for s in range(total - 1, -1, -1):
         while running < B and lens[order[running]] > s:
@@ -43,6 +50,17 @@ def relevance(
             t = place(s, b, lens, reverse)
             where[row + i, 0], where[row + i, 1] = t, b
             state_before(s, b, lens, reverse, hidden, h0, h_prev, i)
+            if gaps is not None:
+                for j in range(H):
+                    old_gate = number.type(gates[t, b, j])
+                    old = old_gate * h_prev[i, j]
+                    new = (number.type(1) - old_gate) * number.type(gates[t, b, 2 * H + j])
+                    below[j] = old + new + gap(old + new, abs(old) + abs(new), of_cell)
+                    above[j] = r_y[t, b, j] if along else number.type(0)
+                    r_h[b, j] -= carried[b, j]
+                lost[b] += limit(b, s == lens[b] - 1, ceiling, sizes, below, arrived, above, carried, r_h)
+                for j in range(H):
+                    r_h[b, j] += carried[b, j]
             if along:
                 for j in range(H):
                     r_h[b, j] += r_y[t, b, j]
@@ -50,25 +68,29 @@ def relevance(
             if rule == 0:
                 lost[b] += _to_candidate(
                     0, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
-                    direct, r_reset, density_u, m, given, of_bias,
+                    direct, r_reset, density_u, m, given, of_bias, gaps_zr, gaps, gaps_inner, of_cell, of_product,
                 )  # fmt: skip
             elif rule == 1:
                 lost[b] += _to_candidate(
                     1, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
-                    direct, r_reset, density_u, m, given, of_bias,
+                    direct, r_reset, density_u, m, given, of_bias, gaps_zr, gaps, gaps_inner, of_cell, of_product,
                 )  # fmt: skip
             else:
                 lost[b] += _to_candidate(
                     rule, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
-                    direct, r_reset, density_u, m, given, of_bias,
+                    direct, r_reset, density_u, m, given, of_bias, gaps_zr, gaps, gaps_inner, of_cell, of_product,
                 )  # fmt: skip
+        if gaps is not None:
+            for i in range(running):
+                for j in range(H):
+                    carried[order[i], j] = direct[i, j]
         multiply(density_u, R_h, through, running, s)
         for i in range(running):
             b = order[i]
             t = place(s, b, lens, reverse)
             lost[b] += _to_reset(
                 rule, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, eps, delta, through, direct,
-                r_reset, m, given, of_bias,
+                r_reset, m, given, of_bias, gaps_zr, of_product,
             )  # fmt: skip
             if rule != 0:
                 for j in range(2 * H):
@@ -90,7 +112,7 @@ def relevance(
 @nb.njit(**{**STEP, "fastmath": STEADY}, forceinline=True)
 def _to_candidate(
     rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h, direct, r_reset,
-    density_u, m, given, of_bias,
+    density_u, m, given, of_bias, gaps_zr, gaps, gaps_inner, of_cell, of_product,
 ):  # fmt: skip
     """From h to the update gate's and the candidate's sums, and under "before" to u; returns what is absorbed.
 
@@ -108,26 +130,38 @@ def _to_candidate(
         old_gate, n = number(gates[t, b, j]), number(gates[t, b, 2 * H + j])
         new_gate = one - old_gate
         new, old = new_gate * n, old_gate * h_prev[i, j]
-        density, kept = settle(r_h[b, j], new + old, zero, eps)
+        if gaps is None:
+            density, kept = settle(r_h[b, j], new + old, zero, eps)
+        else:
+            density, kept = settle_by(r_h[b, j], new + old, zero, gap(new + old, abs(new) + abs(old), of_cell))
         absorbed += keep * kept
         part = delta * half * kept
-        r_new, r_n, gone_new = share(rule, new_gate, n, new * density + part, eps, delta)
-        r_old, r_prev, gone_old = share(rule, old_gate, h_prev[i, j], old * density + part, eps, delta)
+        r_new, r_n, gone_new = share(rule, new_gate, n, new * density + part, eps, delta, of_product)
+        r_old, r_prev, gone_old = share(rule, old_gate, h_prev[i, j], old * density + part, eps, delta, of_product)
         absorbed += gone_new + gone_old
         direct[i, j] = r_prev
         if rule != 0:
-            density, kept = settle(r_new + r_old, z[t, b, j], bias[j], eps)
+            if gaps_zr is None:
+                density, kept = settle(r_new + r_old, z[t, b, j], bias[j], eps)
+            else:
+                density, kept = settle_by(r_new + r_old, z[t, b, j], bias[j], gaps_zr[t, b, j])
             m[row, j] = density
             to_gate += kept
-        density, kept = settle(r_n, z[t, b, 2 * H + j], bias[2 * H + j], eps)
+        if gaps is None:
+            density, kept = settle(r_n, z[t, b, 2 * H + j], bias[2 * H + j], eps)
+        else:
+            density, kept = settle_by(r_n, z[t, b, 2 * H + j], bias[2 * H + j], gaps[t, b, j])
         m[row, at + j] = density
         to_candidate += kept
         if before:
             r_gate, u = number(gates[t, b, H + j]), inner[t, b, j]
             r_p = r_gate * u * density + delta * kept * per_candidate
-            r_r, r_u, gone = share(rule, r_gate, u, r_p, eps, delta)
+            r_r, r_u, gone = share(rule, r_gate, u, r_p, eps, delta, of_product)
             r_reset[i, j] = r_r
-            density, kept = settle(r_u, u, Rb_h[j], eps)
+            if gaps is None:
+                density, kept = settle(r_u, u, Rb_h[j], eps)
+            else:
+                density, kept = settle_by(r_u, u, Rb_h[j], gaps_inner[t, b, j])
             absorbed += gone
             to_u += kept
         density_u[i, j] = density
@@ -140,7 +174,7 @@ def _to_candidate(
 @nb.njit(**{**STEP, "fastmath": STEADY}, forceinline=True)
 def _to_reset(
     rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, eps, delta, through, direct, r_reset, m, given,
-    of_bias,
+    of_bias, gaps_zr, of_product,
 ):  # fmt: skip
     """To the reset gate's sum; under "after" from r h_prev, of which each is an incoming unit of every candidate."""
     H, number = h_prev.shape[1], z.dtype.type
@@ -148,13 +182,16 @@ def _to_reset(
     if not before:
         for j in range(H):
             r_p = inner[t, b, j] * through[i, j] + of_bias[i, 1]
-            r_r, r_prev, gone = share(rule, number(gates[t, b, H + j]), h_prev[i, j], r_p, eps, delta)
+            r_r, r_prev, gone = share(rule, number(gates[t, b, H + j]), h_prev[i, j], r_p, eps, delta, of_product)
             r_reset[i, j] = r_r
             direct[i, j] += r_prev
             absorbed += gone
     if rule != 0:
         for j in range(H):
-            density, kept = settle(r_reset[i, j], z[t, b, H + j], bias[H + j], eps)
+            if gaps_zr is None:
+                density, kept = settle(r_reset[i, j], z[t, b, H + j], bias[H + j], eps)
+            else:
+                density, kept = settle_by(r_reset[i, j], z[t, b, H + j], bias[H + j], gaps_zr[t, b, H + j])
             m[row, H + j] = density
             to_gate += kept
         each = delta * to_gate / number(features + H)

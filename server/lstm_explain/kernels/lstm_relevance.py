@@ -6,13 +6,15 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
-from lstm_explain.kernels.scalar_functions import LOOP, STEP, settle, share
+from lstm_explain.kernels.scalar_functions import LOOP, STEP, settle, settle_by, share
+from lstm_explain.kernels.stabilisers import gap, limit
 from lstm_explain.kernels.time_steps import place, state_before, steps_at_once, through_hidden, to_inputs
 
 
 @nb.njit(**LOOP)
 def relevance_all(
-    x, pre, old, new, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_c, r_x, lost
+    x, pre, old, new, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+    gaps, of_cell, ceiling, sizes,
 ):  # fmt: skip
     """LRP under "signal takes all": only the cell input passes relevance on (Arras et al. 2019, section 3).
 
@@ -20,6 +22,9 @@ def relevance_all(
     bias factor; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every step, [T, B, H]
     or [0, 0, 0] for none; r_h, r_c [B, H]: at the last states; overwritten with that of the initial states. Fills
     r_x [T, B, D]: relevance of the inputs; adds to lost [B] what is absorbed.
+
+    gaps [T, B, H]: what the relative stabiliser adds to `pre`; None: eps counts. Only with gaps: of_cell, its beta at
+    the cell; ceiling and sizes [B, H], see `stabilisers.limit`.
     """
     B, H = order.size, hidden.shape[2]
     zero, half, one = pre.dtype.type(0), pre.dtype.type(0.5), pre.dtype.type(1)
@@ -28,6 +33,8 @@ def relevance_all(
     m, given = np.empty((steps * B, H), pre.dtype), np.empty(steps * B, pre.dtype)
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), pre.dtype)
     back = np.empty((B, width_of(R)), pre.dtype)
+    cell_gap, below, above = np.empty(H, pre.dtype), np.empty(H, pre.dtype), np.empty(H, pre.dtype)
+    arrived = np.zeros(lens.size, pre.dtype)
     row, before, running = 0, 0, 0
     for s in range(total - 1, -1, -1):
         if running:
@@ -43,15 +50,28 @@ def relevance_all(
             b = order[i]
             t = place(s, b, lens, reverse)
             of_sum, of_input = zero, zero
+            if gaps is not None:
+                for j in range(H):
+                    terms = abs(old[t, b, j]) + abs(new[t, b, j])
+                    cell_gap[j] = gap(old[t, b, j] + new[t, b, j], terms, of_cell)
+                    below[j] = old[t, b, j] + new[t, b, j] + cell_gap[j]
+                    above[j] = r_y[t, b, j] if along else zero
+                lost[b] += limit(b, s == lens[b] - 1, ceiling, sizes, below, arrived, above, r_c, r_h)
             for j in range(H):
                 r = r_c[b, j] + r_h[b, j]
                 if along:
                     r += r_y[t, b, j]
-                density, kept = settle(r, old[t, b, j] + new[t, b, j], zero, eps)
+                if gaps is None:
+                    density, kept = settle(r, old[t, b, j] + new[t, b, j], zero, eps)
+                else:
+                    density, kept = settle_by(r, old[t, b, j] + new[t, b, j], zero, cell_gap[j])
                 of_sum += kept
                 part = delta * half * kept
                 r_c[b, j] = old[t, b, j] * density + part
-                density, kept = settle(new[t, b, j] * density + part, pre[t, b, j], bias[j], eps)
+                if gaps is None:
+                    density, kept = settle(new[t, b, j] * density + part, pre[t, b, j], bias[j], eps)
+                else:
+                    density, kept = settle_by(new[t, b, j] * density + part, pre[t, b, j], bias[j], gaps[t, b, j])
                 of_input += kept
                 m[row, j] = density
             lost[b] += (one - delta) * (of_sum + of_input)
@@ -70,11 +90,12 @@ def relevance_all(
 @nb.njit(**LOOP)
 def relevance_shared(
     rule, x, z, gates, cells, squashed, hidden, h0, c0, lens, order, reverse, coupled, bias, R, W, P, eps, delta, unit,
-    r_y, r_h, r_c, r_x, lost,
+    r_y, r_h, r_c, r_x, lost, gaps, of_cell, of_product, ceiling, sizes,
 ):  # fmt: skip
     """LRP under half (1), prop (2) and abs (3): gates receive relevance and pass it on.
 
-    As `relevance_all`, from what `forward` keeps, but bias [4H], R, W packed [4H, H], [4H, D].
+    As `relevance_all`, from what `forward` keeps, but bias [4H], R, W packed [4H, H], [4H, D], gaps [T, B, 4H];
+    of_product: the relative stabiliser's beta where the rules prop and abs divide by gate + signal.
     """
     B, H = order.size, hidden.shape[2]
     total, along, plain = lens[order[0]], r_y.shape[0] > 0, not (coupled or P.shape[0])
@@ -82,6 +103,7 @@ def relevance_shared(
     m, given = np.empty((steps * B, 4 * H), z.dtype), np.empty(steps * B, z.dtype)
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
     back, c_prev = np.empty((B, width_of(R)), z.dtype), np.empty((1, H), z.dtype)
+    below, above, arrived = np.empty(H, z.dtype), np.empty(H, z.dtype), np.zeros(lens.size, z.dtype)
     row, before, running = 0, 0, 0
     for s in range(total - 1, -1, -1):
         if running:
@@ -97,6 +119,13 @@ def relevance_shared(
             b = order[i]
             t = place(s, b, lens, reverse)
             state_before(s, b, lens, reverse, cells, c0, c_prev, 0)
+            if gaps is not None:
+                for j in range(H):
+                    old = gates[t, b, 2 * H + j] * c_prev[0, j]
+                    new = gates[t, b, j] * z.dtype.type(gates[t, b, 3 * H + j])
+                    below[j] = old + new + gap(old + new, abs(old) + abs(new), of_cell)
+                    above[j] = r_y[t, b, j] if along else z.dtype.type(0)
+                lost[b] += limit(b, s == lens[b] - 1, ceiling, sizes, below, arrived, above, r_c, r_h)
             if along:
                 for j in range(H):
                     r_h[b, j] += r_y[t, b, j]
@@ -104,22 +133,22 @@ def relevance_shared(
             if plain and rule == 1:
                 absorbed, handed = _shared_step(
                     1, False, False, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c,
-                    m,
+                    m, gaps, of_cell, of_product,
                 )  # fmt: skip
             elif plain and rule == 2:
                 absorbed, handed = _shared_step(
                     2, False, False, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c,
-                    m,
+                    m, gaps, of_cell, of_product,
                 )  # fmt: skip
             elif plain:
                 absorbed, handed = _shared_step(
                     3, False, False, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c,
-                    m,
+                    m, gaps, of_cell, of_product,
                 )  # fmt: skip
             else:
                 absorbed, handed = _shared_step(
                     rule, P.shape[0] > 0, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta,
-                    unit, r_h, r_c, m,
+                    unit, r_h, r_c, m, gaps, of_cell, of_product,
                 )  # fmt: skip
             lost[b] += absorbed
             given[row] = handed
@@ -136,7 +165,8 @@ def relevance_shared(
 
 @nb.njit(**STEP, forceinline=True)
 def _shared_step(
-    rule, peeps, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c, m
+    rule, peeps, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c, m,
+    gaps, of_cell, of_product,
 ):  # fmt: skip
     """One step of one sample: the densities at its pre-activations into row `row` of m, relevance of the cell before
     into r_c; returns what is absorbed, and what of biases and stabilisers each incoming unit gets.
@@ -150,8 +180,8 @@ def _shared_step(
     for j in range(H):
         i_gate, o_gate = number(gates[t, b, j]), number(gates[t, b, H + j])
         f_gate, g = number(gates[t, b, 2 * H + j]), number(gates[t, b, 3 * H + j])
-        r_o, r_s, gone = share(rule, o_gate, number(squashed[t, b, j]), r_h[b, j], eps, delta)
-        density, kept = settle(r_o, z[t, b, H + j], bias[H + j], eps)
+        r_o, r_s, gone = share(rule, o_gate, number(squashed[t, b, j]), r_h[b, j], eps, delta, of_product)
+        density, kept = _at_gate(r_o, t, b, H + j, z, bias, eps, gaps)
         m[row, H + j] = density
         absorbed += keep * kept + gone
         handed += delta * kept * gate_unit
@@ -160,33 +190,44 @@ def _shared_step(
             r_cell += P[1, j] * cells[t, b, j] * density + delta * kept * gate_unit
 
         old, new = f_gate * c_prev[0, j], i_gate * g
-        density, kept = settle(r_cell, old + new, zero, eps)
+        if gaps is None:
+            density, kept = settle(r_cell, old + new, zero, eps)
+        else:
+            density, kept = settle_by(r_cell, old + new, zero, gap(old + new, abs(old) + abs(new), of_cell))
         part = delta * half * kept
         absorbed += keep * kept
-        r_f, r_prev, gone_f = share(rule, f_gate, c_prev[0, j], old * density + part, eps, delta)
-        r_i, r_g, gone_i = share(rule, i_gate, g, new * density + part, eps, delta)
+        r_f, r_prev, gone_f = share(rule, f_gate, c_prev[0, j], old * density + part, eps, delta, of_product)
+        r_i, r_g, gone_i = share(rule, i_gate, g, new * density + part, eps, delta, of_product)
         absorbed += gone_f + gone_i
         if coupled:
             r_i += r_f
             r_f = zero
 
-        density, kept = settle(r_i, z[t, b, j], bias[j], eps)
+        density, kept = _at_gate(r_i, t, b, j, z, bias, eps, gaps)
         m[row, j] = density
         absorbed += keep * kept
         handed += delta * kept * gate_unit
         if peeps:
             r_prev += P[0, j] * c_prev[0, j] * density + delta * kept * gate_unit
 
-        density, kept = settle(r_f, z[t, b, 2 * H + j], bias[2 * H + j], eps)
+        density, kept = _at_gate(r_f, t, b, 2 * H + j, z, bias, eps, gaps)
         m[row, 2 * H + j] = density
         absorbed += keep * kept
         handed += delta * kept * gate_unit
         if peeps:
             r_prev += P[2, j] * c_prev[0, j] * density + delta * kept * gate_unit
 
-        density, kept = settle(r_g, z[t, b, 3 * H + j], bias[3 * H + j], eps)
+        density, kept = _at_gate(r_g, t, b, 3 * H + j, z, bias, eps, gaps)
         m[row, 3 * H + j] = density
         absorbed += keep * kept
         handed += delta * kept * unit
         r_c[b, j] = r_prev
     return absorbed, handed
+
+
+@nb.njit(**STEP, forceinline=True)
+def _at_gate(r, t, b, at, z, bias, eps, gaps):
+    """The epsilon rule at pre-activation `at`."""
+    if gaps is None:
+        return settle(r, z[t, b, at], bias[at], eps)
+    return settle_by(r, z[t, b, at], bias[at], gaps[t, b, at])

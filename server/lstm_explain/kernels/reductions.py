@@ -77,18 +77,23 @@ def magnitude(left, right):
 
 
 @nb.njit(
-    [nb.void(_read(kind, 1), _read(kind, 1), nb.float64, kind[::1], kind[::1]) for kind in _KINDS],
+    [
+        nb.void(_read(kind, 1), _read(kind, 1), nb.float64, _read(kind, 1), nb.float64, kind[::1], kind[::1])
+        for kind in _KINDS
+    ],
     **FINITE,
 )
-def settle(r, z, epsilon, density, kept):
+def settle(r, z, epsilon, terms, beta, density, kept):
     """The epsilon rule, element by element: density = r / stab(z), and what the stabiliser keeps of r; all [N].
 
-    stab(z) = z + epsilon * sign(z), sign(0) = 1. Without a stabiliser a sum of zero keeps everything. So does an
-    infinite one, which a mask makes.
+    stab(z) = z + (epsilon + beta * (terms - |z|)) * sign(z), sign(0) = 1; terms may be of length 0. Without a
+    stabiliser a sum of zero keeps everything. So does an infinite one, which a mask makes.
     """
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
+    relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
     for j in range(r.size):
-        signed = eps if z[j] >= zero else -eps
+        added = eps + share_of_gap * max(terms[j] - abs(z[j]), zero) if relative else eps
+        signed = added if z[j] >= zero else -added
         safe = z[j] + signed
         divides = safe != zero and abs(safe) != most
         share = r[j] / safe if divides else zero
@@ -97,15 +102,20 @@ def settle(r, z, epsilon, density, kept):
 
 
 @nb.njit(
-    [nb.void(*(_read(kind, 1),) * 3, nb.float64, kind[::1], nb.float64[::1]) for kind in _KINDS],
+    [
+        nb.void(*(_read(kind, 1),) * 3, nb.float64, _read(kind, 1), nb.float64, kind[::1], nb.float64[::1])
+        for kind in _KINDS
+    ],
     **FINITE,
 )
-def settle_all(r, z, bias, epsilon, density, lost):
+def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
     """As `settle`; lost [1] += what bias and stabiliser keep. bias: of the last axes of r, or of length 0 for none."""
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
+    relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
     part, at = 0.0, 0
     for j in range(r.size):
-        signed = eps if z[j] >= zero else -eps
+        added = eps + share_of_gap * max(terms[j] - abs(z[j]), zero) if relative else eps
+        signed = added if z[j] >= zero else -added
         safe = z[j] + signed
         divides = safe != zero and abs(safe) != most
         share = r[j] / safe if divides else zero
@@ -133,18 +143,27 @@ def rows_times(rows, weights, out):
 
 @nb.njit(
     [
-        nb.void(*(_read(kind, 1),) * 3, nb.float64, _read(kind, 2), _read(kind, 1), kind[::1], nb.float64[::1])
+        nb.void(
+            *(_read(kind, 1),) * 3,
+            nb.float64,
+            _read(kind, 1),
+            nb.float64,
+            _read(kind, 2),
+            _read(kind, 1),
+            kind[::1],
+            nb.float64[::1],
+        )
         for kind in _KINDS
     ],
     **{**FINITE, "_nrt": True},
 )
-def dense_back(r, z, bias, epsilon, weights, x, out, lost):
+def dense_back(r, z, bias, epsilon, terms, beta, weights, x, out, lost):
     """Relevance out [M] of a dense layer's inputs x [M], from that of its outputs z [N]: r. weights [N, M].
 
     As `settle_all`, then the product with the weights and the inputs, where a density of zero leaves nothing.
     """
     density, zero = np.empty((1, r.size), out.dtype), out.dtype.type(0)
-    settle_all(r, z, bias, epsilon, density[0], lost)
+    settle_all(r, z, bias, epsilon, terms, beta, density[0], lost)
     rows_times(density, weights, out.reshape((1, out.size)))
     for j in range(out.size):
         out[j] = zero if out[j] == zero else out[j] * x[j]

@@ -6,7 +6,8 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
-from lstm_explain.kernels.scalar_functions import LOOP, activate, multiply_by_slope, settle, tanh
+from lstm_explain.kernels.scalar_functions import LOOP, activate, multiply_by_slope, settle, settle_by, tanh
+from lstm_explain.kernels.stabilisers import limit
 from lstm_explain.kernels.time_steps import gather, place, steps_at_once, through_hidden, to_gradient, to_inputs
 
 
@@ -47,12 +48,15 @@ def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hi
 
 
 @nb.njit(**LOOP)
-def relevance(x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_x, lost):
+def relevance(
+    x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_x, lost, gaps, ceiling, sizes
+):  # fmt: skip
     """LRP: the activation passes, then the epsilon rule over x and h_prev together.
 
     R, W: packed [H, H], [H, D]; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every
     step, [T, B, H] or [0, 0, 0]; r_h [B, H]: at the last state; becomes the initial state's. Fills r_x [T, B, D]; adds
-    to lost [B] what is absorbed.
+    to lost [B] what is absorbed. gaps [T, B, H]: what the relative stabiliser adds to z; None: eps counts. Only with
+    gaps: ceiling and sizes [B, H], see `stabilisers.limit`; the state is h, along which nothing is carried.
     """
     B, H, total, along = order.size, hidden.shape[2], lens[order[0]], r_y.shape[0] > 0
     zero, one = z.dtype.type(0), z.dtype.type(1)
@@ -60,6 +64,8 @@ def relevance(x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, un
     m, given = np.empty((steps * B, H), z.dtype), np.empty(steps * B, z.dtype)
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
     back = np.empty((B, width_of(R)), z.dtype)
+    below, above, arrived = np.empty(H, z.dtype), np.empty(H, z.dtype), np.zeros(lens.size, z.dtype)
+    carried = np.zeros(r_h.shape, z.dtype)
     row, running = 0, 0
     for s in range(total - 1, -1, -1):
         while running < B and lens[order[running]] > s:
@@ -72,9 +78,17 @@ def relevance(x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, un
             b = order[i]
             t = place(s, b, lens, reverse)
             of_bias = zero
+            if gaps is not None:
+                for j in range(H):
+                    below[j] = hidden[t, b, j]
+                    above[j] = r_y[t, b, j] if along else zero
+                lost[b] += limit(b, s == lens[b] - 1, ceiling, sizes, below, arrived, above, carried, r_h)
             for j in range(H):
                 r = r_h[b, j] + r_y[t, b, j] if along else r_h[b, j]
-                density, kept = settle(r, z[t, b, j], bias[j], eps)
+                if gaps is None:
+                    density, kept = settle(r, z[t, b, j], bias[j], eps)
+                else:
+                    density, kept = settle_by(r, z[t, b, j], bias[j], gaps[t, b, j])
                 m[row, j] = density
                 of_bias += kept
             lost[b] += (one - delta) * of_bias

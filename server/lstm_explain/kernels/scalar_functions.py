@@ -240,17 +240,23 @@ def settle(r, z, bias, eps):
 
     Without a stabiliser a sum of zero keeps everything.
     """
-    signed = eps if z >= 0 else -eps
+    return settle_by(r, z, bias, eps if z >= 0 else -eps)
+
+
+@nb.njit(**{**FAST, "fastmath": STEADY}, forceinline=True)
+def settle_by(r, z, bias, signed):
+    """`settle` where the stabiliser adds `signed` to z."""
     safe = z + signed
     density = r / safe if safe != 0 else r - r
     return density, ((bias + signed) * density if safe != 0 else r)
 
 
 @nb.njit(**{**FAST, "fastmath": STEADY}, forceinline=True)
-def share(rule, gate, signal, r, eps, delta):
+def share(rule, gate, signal, r, eps, delta, beta=None):
     """What gate and signal receive of the relevance r of their product, and what the stabiliser absorbs.
 
     rule: 0 all, 1 half, 2 prop, 3 abs; the last two are the epsilon rule over the two values (or their magnitudes).
+    beta: of the relative stabiliser, in the place of eps.
     """
     if rule == 0:
         return r - r, r, r - r
@@ -259,6 +265,10 @@ def share(rule, gate, signal, r, eps, delta):
         return half, half, r - r
     if rule == 3:
         gate, signal = abs(gate), abs(signal)
-    density, kept = settle(r, gate + signal, r - r, eps)
+    if beta is None:
+        density, kept = settle(r, gate + signal, r - r, eps)
+    else:
+        over = beta * (abs(gate) + abs(signal) - abs(gate + signal))
+        density, kept = settle_by(r, gate + signal, r - r, over if gate + signal >= 0 else -over)
     part = delta * kept * f32(0.5)
     return gate * density + part, signal * density + part, kept - delta * kept

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from lstm_explain.errors import MethodError
 from lstm_explain.methods.base import Batching, Method, Promise, Words
 from lstm_explain.methods.composite import Composite
 from lstm_explain.methods.parameters import parameter
+from lstm_explain.methods.stabiliser import DEFAULT, Stabiliser
 
 if TYPE_CHECKING:
     from lstm_explain.runner.cost import Cost
@@ -17,18 +20,22 @@ ProductRule = Literal["all", "half", "prop", "abs"]
 # A single sample that float32 cannot represent is explained again in float64, which then takes twice the memory of the
 # first pass. Whether that happens is not known in advance, so the estimate lies in between.
 REPEAT_FACTOR = 1.4
+RELATIVE = ("stabiliser", "cell_stabiliser", "layer_stabiliser", "ceiling")  # as `Stabiliser` has them
 
 
 @dataclass(frozen=True)
 class LRP(Method):
-    """Layer-wise relevance propagation with the epsilon rule.
+    """Layer-wise relevance propagation: relevance is shared in proportion to the terms of each sum.
 
     Arras et al. 2017 (arXiv 1706.07206), equation 1; product rules: Arras et al. 2019 (arXiv 1909.12114), section 3.
 
     product_rule: what gate and signal receive: "all" (the signal takes all), "half", "prop", "abs".
-    epsilon: stabiliser, not negative.
+    epsilon: the papers' absolute stabiliser, z + epsilon * sign(z), not negative. It excludes the relative one.
     bias_factor: the share of bias and stabiliser that goes to the inputs of a sum, in [0, 1]; the rest is absorbed.
+        Whatever it is, what the ceiling takes away is absorbed.
     composite: other rules for some dense and convolutional layers.
+    stabiliser, cell_stabiliser, layer_stabiliser, ceiling: the relative stabiliser, see `Stabiliser`. `stabiliser` may
+        be a pair, of pre-activations and cells. What is None has that class's default, which is sound at any length.
     """
 
     name: ClassVar[str] = "lrp"
@@ -45,7 +52,7 @@ class LRP(Method):
     propagates: ClassVar[bool] = True
     before_activation: ClassVar[bool] = True  # a share of a probability would depend on the logits of the other classes
     gates: ClassVar[bool] = True
-    on_overflow: ClassVar[str] = "a larger epsilon damps it"
+    on_overflow: ClassVar[str] = "a larger stabiliser damps it"
     product_rule: ProductRule = parameter(
         "all",
         "Gate and signal",
@@ -56,11 +63,29 @@ class LRP(Method):
             "abs": "in absolute proportion",
         },
     )
-    epsilon: float = parameter(1e-3, "Stabiliser ε", least=0.0)
+    epsilon: float | None = parameter(None, "Stabiliser ε", least=0.0)
     bias_factor: float = parameter(0.0, "Bias factor", least=0.0, most=1.0)
     composite: Composite | None = None
+    stabiliser: float | Sequence[float] | None = parameter(None, "Stabiliser β", least=0.0)
+    cell_stabiliser: float | None = parameter(None, "Stabiliser β of the cell", least=0.0)
+    layer_stabiliser: float | None = parameter(None, "Stabiliser β of other layers", least=0.0)
+    ceiling: float | None = parameter(None, "Ceiling of growth", least=1.0)
 
     def __post_init__(self) -> None:
+        pair = self.stabiliser
+        if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2:
+            self._set("stabiliser", pair[0])
+            self._set("cell_stabiliser", pair[1])
+        given = {name: getattr(self, name) for name in RELATIVE if getattr(self, name) is not None}
+        if self.epsilon is None:
+            for name, default in zip(RELATIVE, DEFAULT, strict=True):
+                self._set(name, given.get(name, default))
+        elif given:
+            name, value = next(iter(given.items()))
+            raise MethodError(
+                f"lrp: {name} is {value!r} and epsilon {self.epsilon!r}, expected one of them: they exclude each other",
+                field=f"method.{name}",
+            )
         super().__post_init__()
         if self.composite is not None and not isinstance(self.composite, Composite):
             raise MethodError(
@@ -75,13 +100,27 @@ class LRP(Method):
     def divides_by_gates(self) -> bool:
         return self.product_rule != "all"
 
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    @cached_property
+    def relative(self) -> Stabiliser | None:
+        """The relative stabiliser; None where `epsilon` is given."""
+        if self.epsilon is not None:
+            return None
+        return Stabiliser(*(float(getattr(self, name)) for name in RELATIVE))
+
+    def absolute(self, epsilon: float) -> LRP:
+        """The same with an absolute stabiliser."""
+        return LRP(self.product_rule, epsilon, self.bias_factor, self.composite)
+
     def memory(self, cost: Cost) -> float:
         """The other product rules start in float64, and the samples of a batch are repeated a few at a time."""
         return cost.pass_bytes * REPEAT_FACTOR if cost.batch == 1 and self.product_rule == "all" else cost.pass_bytes
 
     @property
     def memory_class(self) -> object:
-        return self.product_rule, self.bias_factor > 0, self.composite is not None
+        return self.product_rule, self.bias_factor > 0, self.composite is not None, self.epsilon is None
 
     @property
     def variant(self) -> str:
@@ -94,7 +133,8 @@ class LRP(Method):
 
     def advice(self, broken: Promise) -> str:
         if broken is Promise.MOST_ARRIVES:
-            return "the ledger shows at which nodes; a smaller epsilon or a bias_factor of 1 passes more of it on"
-        if self.product_rule == "all":
-            return "a larger epsilon damps it"
-        return "a larger epsilon damps it, and product rule 'all' avoids most of it"
+            return "the ledger shows at which nodes; a smaller stabiliser or a bias_factor of 1 passes more of it on"
+        damps = "a larger stabiliser damps it"
+        if self.epsilon is not None:
+            damps = "a larger epsilon damps it, and so does the relative stabiliser in its place"
+        return damps if self.product_rule == "all" else f"{damps}; product rule 'all' avoids most of it"

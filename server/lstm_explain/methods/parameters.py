@@ -43,8 +43,8 @@ def parameter(
     most: float = math.inf,
     choices: Mapping[str, str] | None = None,
 ) -> _T:
-    """Declares a field of a method: a whole number where `default` is an int, a number where it is a float, else a
-    choice.
+    """Declares a field of a method: a whole number where `default` is an int, a number where it is a float or None, else
+    a choice. A number whose default is None may be absent.
     """
     about = Parameter(label, least, most, choices or {})
     own: _T = field(default=default, metadata={_KEY: about})
@@ -63,6 +63,8 @@ def check(method: Method) -> None:
         if about is None:
             continue
         value = getattr(method, own.name)
+        if value is None and own.default is None:
+            continue
         if about.choices:
             valid, expected = value in tuple(about.choices), f"one of {', '.join(about.choices)}"
         elif isinstance(own.default, int):

@@ -11,7 +11,9 @@ from lstm_explain.kernels import gru, gru_relevance, lstm, lstm_gradient, lstm_r
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
+from lstm_explain.methods.stabiliser import Stabiliser
 from lstm_explain.operators import axis_rules
+from lstm_explain.operators.cell_stabilisers import Arguments, Sums, arguments, numbers, sizes_of, state_before
 from lstm_explain.operators.operator import TABLE, Kind, Operator, Trait, add
 from lstm_explain.operators.recurrent import (
     Direction,
@@ -97,15 +99,18 @@ class LSTMDirection(Direction):
 
             return gradient
         number, rule = dtype.type, RULES[lrp.product_rule]
-        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
+        eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
+        relative = arguments(lrp, 4, self.relative_all) if rule == 0 else arguments(lrp, 5, self.relative_shared)
 
         def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
             kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
+            last = relative(tape)
             if rule == 0:
                 in_threads(
                     lambda order: lstm_relevance.relevance_all(
                         tape.x, kept["pre"], kept["old"], kept["new"], tape.hidden, tape.h0, lens.steps, order,
                         self.reverse, self.b_c, self.R_c, self.W_c, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                        *last,
                     ),
                     lens.parts,
                 )  # fmt: skip
@@ -114,13 +119,39 @@ class LSTMDirection(Direction):
                     lambda order: lstm_relevance.relevance_shared(
                         rule, tape.x, kept["z"], kept["gates"], kept["cells"], kept["squashed"], tape.hidden, tape.h0,
                         kept["c0"], lens.steps, order, self.reverse, self.coupled, self.bias, self.R_all, self.W_all,
-                        self.P, eps, delta, unit, r_y, r_h, r_c, r_x, lost,
+                        self.P, eps, delta, unit, r_y, r_h, r_c, r_x, lost, *last,
                     ),
                     lens.parts,
                 )  # fmt: skip
             return [r_x, lost, r_h, r_c]
 
         return relevance
+
+    def relative_all(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        H, kept = self.hidden, tape.kept
+        sums = self.sums("cell input", lambda: Sums(self, self.bias, 3 * H, 4 * H))
+        gaps = sums.gaps(tape, self.reverse, kept["pre"], stabiliser.pre_activations)
+        of_cell, _, ceiling = numbers(stabiliser, tape.dtype)
+        sizes = sizes_of(kept["old"], kept["new"], tape.lens, self.reverse, tape.dtype)
+        return gaps, of_cell, ceiling, sizes
+
+    def relative_shared(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        kept = tape.kept
+        sums = self.sums("gates", lambda: Sums(self, self.bias, 0, 4 * self.hidden))
+        gaps = sums.gaps(tape, self.reverse, kept["z"], stabiliser.pre_activations, self._peephole_terms(tape))
+        of_cell, of_product, ceiling = numbers(stabiliser, tape.dtype)
+        sizes = sizes_of(kept["cells"], self.none.astype(tape.dtype), tape.lens, self.reverse, tape.dtype)
+        return gaps, of_cell, of_product, ceiling, sizes
+
+    def _peephole_terms(self, tape: Tape) -> Array | None:
+        """[T, B, 4H]: how much peepholes add to the pre-activations, in magnitude; None without peepholes."""
+        if not len(self.P):
+            return None
+        cells, H = np.abs(tape.kept["cells"]), self.hidden
+        before = state_before(cells, np.abs(tape.kept["c0"]), tape.lens, reverse=self.reverse)
+        P, out = np.abs(self.P), np.zeros((*cells.shape[:2], 4 * H), tape.dtype)
+        out[..., :H], out[..., H : 2 * H], out[..., 2 * H : 3 * H] = before * P[0], cells * P[1], before * P[2]
+        return out
 
 
 class LSTM(Recurrent):
@@ -180,21 +211,39 @@ class GRUDirection(Direction):
 
             return gradient
         rule, number = RULES[lrp.product_rule], dtype.type
-        W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon), number(lrp.bias_factor)
+        W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon or 0), number(lrp.bias_factor)
+        relative = arguments(lrp, 7, self.relative_all if rule == 0 else self.relative_shared)
 
         def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
             kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
+            last = relative(tape)
             in_threads(
                 lambda order: gru_relevance.relevance(
                     rule, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order,
                     self.reverse, self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, eps, delta,
-                    r_y, r_h, r_x, lost,
+                    r_y, r_h, r_x, lost, *last,
                 ),
                 lens.parts,
             )  # fmt: skip
             return [r_x, lost, r_h]
 
         return relevance
+
+    def relative_all(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        return None, *self._candidate(tape, stabiliser)
+
+    def relative_shared(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        sums = self.sums("gates", lambda: Sums(self, self.bias, 0, 2 * self.hidden))
+        gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
+        return gaps, *self._candidate(tape, stabiliser)
+
+    def _candidate(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        H = self.hidden
+        sums = self.sums("candidate", lambda: Sums(self, self.bias, 2 * H, 3 * H, self.Rb_h))
+        gaps, inner = sums.candidate_gaps(tape, self.reverse, self.linear_before_reset, stabiliser.pre_activations)
+        of_cell, of_product, ceiling = numbers(stabiliser, tape.dtype)
+        sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)
+        return gaps, inner, of_cell, of_product, ceiling, sizes
 
 
 class GRU(Recurrent):
@@ -242,20 +291,28 @@ class RNNDirection(Direction):
 
             return gradient
         number = dtype.type
-        eps, delta, unit = number(lrp.epsilon), number(lrp.bias_factor), number(1 / self.units)
+        eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
+        relative = arguments(lrp, 3, self.relative)
 
         def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            last = relative(tape)
             z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
             in_threads(
                 lambda order: rnn.relevance(
                     tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
-                    eps, delta, unit, r_y, r_h, r_x, lost,
+                    eps, delta, unit, r_y, r_h, r_x, lost, *last,
                 ),
                 lens.parts,
             )  # fmt: skip
             return [r_x, lost, r_h]
 
         return relevance
+
+    def relative(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        sums = self.sums("pre-activations", lambda: Sums(self, self.bias, 0, self.hidden))
+        gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
+        sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)
+        return gaps, numbers(stabiliser, tape.dtype)[2], sizes
 
 
 class RNN(Recurrent):

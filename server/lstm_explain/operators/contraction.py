@@ -16,7 +16,7 @@ from lstm_explain.graph.ir import Array, Node
 from lstm_explain.methods import LRP
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.array_api import einsum, gather_at, namespace, scatter_add
-from lstm_explain.operators.formulas import settle, shared
+from lstm_explain.operators.formulas import At, settle, shared
 from lstm_explain.operators.operator import (
     BatchLayout,
     Kind,
@@ -70,7 +70,9 @@ class Contraction:
 
     def shares(self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
         """Return the relevance of both operands, and what the stabilisers of the output and of the terms absorb."""
-        density, kept = settle(r, p, lrp.epsilon)
+        relative = lrp.relative
+        at = At(lrp.epsilon or 0.0) if relative is None else At(0.0, relative.layers, self.magnitude(a, s))
+        density, kept = settle(r, p, at)
         summed = [c for c in self.extents if c not in self.out] or ["_"]  # without summed axes, one of extent 1
         each = kept * (lrp.bias_factor / math.prod(self._extent(c) for c in summed))  # per term
         absorbed = kept * (1 - lrp.bias_factor)
@@ -78,6 +80,10 @@ class Contraction:
             return self._fixed_shares(density, each, a, s, gate, lrp), absorbed
         parts, lost_in_terms = self._shares_by_term(summed, density, each, (a, s), gate, lrp)
         return parts, absorbed + lost_in_terms
+
+    def magnitude(self, a: Array, s: Array) -> Array:
+        """The sum of the absolute terms, of the output's shape."""
+        return np.asarray(np.einsum(f"{self.operands[0]},{self.operands[1]}->{self.out}", np.abs(a), np.abs(s)))
 
     def _fixed_shares(self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> list[Array]:
         """Compute shares that are the same fraction of every term, without the terms themselves."""
@@ -144,6 +150,9 @@ class Matrices(Contraction):
         other = others[1 - slot]
         assert other is not None
         return g @ other.mT if slot == 0 else other.mT @ g
+
+    def magnitude(self, a: Array, s: Array) -> Array:
+        return np.asarray(np.abs(a) @ np.abs(s))
 
 
 def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:

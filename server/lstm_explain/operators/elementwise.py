@@ -30,6 +30,7 @@ def _sum(
     sign: Callable[[NodeContext, int], float],
     traits: Trait = Trait.NONE,
     evaluation: Evaluation | None = None,
+    magnitude: str = "same",
 ) -> None:
     def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
         factor = sign(ctx, slot)
@@ -48,16 +49,17 @@ def _sum(
             saved=("shape", "constants"),
             bias=_constant_terms(sign),
             spread=spread,
+            magnitude=magnitude,
             evaluation=evaluation,
         ),
     )
 
 
 _sum("Add", lambda ctx, slot: 1.0, Trait.ADJUSTS, with_constant(np.add))
-_sum("Sub", lambda ctx, slot: -1.0 if slot == 1 else 1.0, Trait.ADJUSTS, with_constant(np.subtract))
+_sum("Sub", lambda ctx, slot: -1.0 if slot == 1 else 1.0, Trait.ADJUSTS, with_constant(np.subtract), "Add")
 _sum("Sum", lambda ctx, slot: 1.0, Trait.ADJUSTS)
 _sum("Mean", lambda ctx, slot: 1.0 / len(ctx.node.inputs))
-_sum("Neg", lambda ctx, slot: -1.0, Trait.CONSTANT_MULTIPLE)
+_sum("Neg", lambda ctx, slot: -1.0, Trait.CONSTANT_MULTIPLE, magnitude="Identity")
 
 # --- products ----------------------------------------------------------------------------------------------------
 

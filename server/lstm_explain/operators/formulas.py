@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,33 +16,55 @@ from lstm_explain.operators.operator import NodeContext, unbroadcast
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def settle(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
+@dataclass(frozen=True, slots=True)
+class At:
+    """The stabiliser at one sum z: it adds (epsilon + beta * (magnitude - |z|)) * sign(z).
+
+    magnitude: the sum of the absolute terms of z, in its shape; None where beta is 0.
+    """
+
+    epsilon: float = 0.0
+    beta: float = 0.0
+    magnitude: Array | None = None
+
+    def terms(self, dtype: np.dtype[Any]) -> Array:
+        """The magnitude as the loops take it, flat; of no length where there is none."""
+        if self.magnitude is None:
+            return np.zeros(0, dtype)
+        return np.ascontiguousarray(self.magnitude, dtype).reshape(-1)
+
+
+def settle(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
     """Apply the epsilon rule to relevance r at sums z of the same shape.
 
     Returns the density r / stab(z) and what the stabiliser absorbs.
     """
     if not is_numpy(r):
-        return _settled(r, z, eps)
+        return _settled(r, z, stabiliser)
     density, kept = np.empty(r.shape, r.dtype), np.empty(r.shape, r.dtype)
     reductions.settle(
-        np.ascontiguousarray(r).reshape(-1), np.ascontiguousarray(z, r.dtype).reshape(-1), eps, density.reshape(-1),
-        kept.reshape(-1),
+        np.ascontiguousarray(r).reshape(-1), np.ascontiguousarray(z, r.dtype).reshape(-1), stabiliser.epsilon,
+        stabiliser.terms(r.dtype), stabiliser.beta, density.reshape(-1), kept.reshape(-1),
     )  # fmt: skip
     return density, kept
 
 
-def _settled(r: Array, z: Array, eps: float) -> tuple[Array, Array]:
+def _settled(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
     """`settle` without its Numba kernel, in the array API."""
     xp = namespace(r)
     z = cast(z, r.dtype)
-    signed = xp.where(z >= 0, xp.full_like(z, eps), -eps)
+    added = xp.full_like(z, stabiliser.epsilon)
+    if stabiliser.magnitude is not None:
+        over = cast(stabiliser.magnitude, r.dtype) - xp.abs(z)
+        added = added + stabiliser.beta * xp.where(over > 0, over, 0)
+    signed = xp.where(z >= 0, added, -added)
     safe = z + signed
     divides = (safe != 0) & ~xp.isinf(safe)
     density = xp.where(divides, r / xp.where(divides, safe, 1), 0)
     return density, xp.where(divides, signed * density, r)
 
 
-def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Array, Array] | None:
+def settle_all(r: Array, z: Array, bias: Array | None, stabiliser: At) -> tuple[Array, Array] | None:
     """As `settle`, but with the total [1] that bias and stabiliser absorb.
 
     Returns None where the bias does not have the shape of the last axes.
@@ -51,7 +74,10 @@ def settle_all(r: Array, z: Array, bias: Array | None, eps: float) -> tuple[Arra
     elif bias.shape != r.shape[r.ndim - bias.ndim :]:
         return None
     density, kept = np.empty(r.size, r.dtype), np.zeros(1)
-    reductions.settle_all(r.ravel(), in_dtype(z, r.dtype).ravel(), in_dtype(bias, r.dtype).ravel(), eps, density, kept)
+    reductions.settle_all(
+        r.ravel(), in_dtype(z, r.dtype).ravel(), in_dtype(bias, r.dtype).ravel(), stabiliser.epsilon,
+        stabiliser.terms(r.dtype), stabiliser.beta, density, kept,
+    )  # fmt: skip
     return density.reshape(r.shape), kept
 
 
@@ -90,6 +116,14 @@ def times(density: Array, value: Array) -> Array:
     return xp.where(density == 0, 0, product)
 
 
+def at_product(lrp: LRP, *terms: Array) -> At:
+    """The stabiliser where a product rule divides by the sum of these terms."""
+    if lrp.relative is None:
+        return At(lrp.epsilon or 0.0)
+    xp = namespace(terms[0])
+    return At(0.0, lrp.relative.pre_activations, sum((xp.abs(term) for term in terms[1:]), xp.abs(terms[0])))
+
+
 def shares_of_product(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
     """Return the relevance of both operands of an element-wise product, and what is absorbed (of r's shape)."""
     shapes = [ctx.shape(0), ctx.shape(1)]
@@ -111,6 +145,6 @@ def shared(lrp: LRP, r: Array, left: Array, right: Array, gate: int | None) -> t
         return [r / 2, r / 2], nothing
     if rule == "abs":
         left, right = xp.abs(left), xp.abs(right)
-    density, kept = settle(r, xp.asarray(left + right), lrp.epsilon)
+    density, kept = settle(r, xp.asarray(left + right), at_product(lrp, left, right))
     part = kept * (lrp.bias_factor / 2)
     return [left * density + part, right * density + part], kept * (1 - lrp.bias_factor)

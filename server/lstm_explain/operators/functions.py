@@ -12,7 +12,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import axis_rules
 from lstm_explain.operators.array_api import cast, erf, namespace
-from lstm_explain.operators.numpy_evaluation import of_integers
+from lstm_explain.operators.numpy_evaluation import of_any, of_integers
 from lstm_explain.operators.operator import Kind, NodeContext, Operator, Trait, add, aligned
 
 # --- functions of one operand: name, derivative ------------------------------------------------------------------
@@ -147,7 +147,7 @@ _function("Exp", lambda xp, ctx: ctx.y(), "y")
 _function("Log", lambda xp, ctx: 1 / ctx.x(0), "x")
 _function("Sqrt", lambda xp, ctx: 0.5 / ctx.y(), "y")
 _function("Reciprocal", lambda xp, ctx: -(ctx.y() ** 2), "y")
-_function("Abs", lambda xp, ctx: xp.sign(ctx.x(0)), "x")
+_function("Abs", lambda xp, ctx: xp.sign(ctx.x(0)), "x", evaluation=of_any(lambda node, graph: np.abs))
 _function("Sin", lambda xp, ctx: xp.cos(ctx.x(0)), "x")
 _function("Cos", lambda xp, ctx: -xp.sin(ctx.x(0)), "x")
 _function("Tan", lambda xp, ctx: 1 + ctx.y() ** 2, "y")

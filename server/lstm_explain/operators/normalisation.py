@@ -43,6 +43,7 @@ add(
         differentiable=(0,),
         saved=("shape", "others"),
         bias=_batch_norm_shift,
+        negated=(3,),
         spread=lambda ctx, slot, amount: amount,
         check=_batch_norm_check,
         note="a scale and a shift, as Mul and Add",

@@ -207,6 +207,10 @@ class Operator:
     pre_activation: The name of the value that is explained instead where the operator ends a model's output.
     layer: The kind of layer that a composite knows the operator by.
     states, cell: The slots of initial states of a RECURRENT operator, and the object that runs its kernels.
+    magnitude: What computes the sum of the absolute terms of a SUM or MAP, and of an operator that a sum looks through:
+        "same", this operator over absolute operands; another operator's name; "output", the absolute output, for
+        operators whose weights are not operands.
+    negated: Slots whose absolute value enters the magnitude with a minus sign.
     evaluation: How NumPy evaluates the operator on small arrays; None where ONNX Runtime always does.
     check: Returns why a node of the operator has no rule, or an empty string.
     numpy_only: Functions of array_api.py that the rules call, and that keep them from running on other arrays than
@@ -238,6 +242,8 @@ class Operator:
     layer: str = ""
     states: tuple[int, ...] = ()
     cell: Callable[[Node, Graph], Recurrent] | None = None
+    magnitude: str = "same"
+    negated: tuple[int, ...] = ()
     evaluation: Evaluation | None = None
     check: Callable[[Node], str] = lambda node: ""
     numpy_only: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from lstm_explain.operators.gates import gate_slot
 from lstm_explain.operators.operator import SHAPE, shape_value
 from lstm_explain.operators.recurrent import SavedTensors
 from lstm_explain.program.body_wiring import BODIES, entered, wiring_of
+from lstm_explain.program.magnitudes import kinds_of_sums, magnitude_parts, magnitude_value, with_constants
 from lstm_explain.program.numpy_segments import Step, small
 from lstm_explain.program.reachability import BackwardNode, linear_values, live_values, path
 
@@ -38,7 +39,8 @@ class Plan:
 
     live: values that relevance may reach. linear: values that a sum which they feed looks through. gates: the gate's
     slot of each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name and attribute.
-    keep: what recurrent nodes keep for the way back. entries: for a body, its own
+    keep: what recurrent nodes keep for the way back. sums: which beta of the relative stabiliser a sum takes, by node
+    name; empty where magnitudes are not computed. entries: for a body, its own
     inputs, without those that it reads from around it.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     bodies: dict[str, dict[str, Plan]]
     gradient: bool
     keep: SavedTensors
+    sums: Mapping[str, str] = field(default_factory=dict)
     entries: tuple[str, ...] = ()
 
     @cached_property
@@ -64,13 +67,15 @@ class Purpose:
 
     gradient: vector-Jacobian products rather than relevance. keep: of recurrent nodes, for the way back.
     constants_too: the constant part of every sum is computed
-    too (for a bias_factor other than 0). gates: the gate's slot (None: no gate) by node name, where the caller knows
+    too (for a bias_factor other than 0). magnitudes: the sum of the absolute terms is (for the relative stabiliser).
+    gates: the gate's slot (None: no gate) by node name, where the caller knows
     better.
     """
 
     gradient: bool = False
     keep: SavedTensors = SavedTensors.SIGNALS
     constants_too: bool = False
+    magnitudes: bool = False
     gates: Mapping[str, int | None] = field(default_factory=dict)
 
 
@@ -109,12 +114,18 @@ def _compile(
         saved_values |= dict.fromkeys(
             constant_value(o) for s in backward_nodes if s.kind in (Kind.SUM, Kind.MAP) for o in s.node.outputs
         )
+    summing, sums = graph, {}
+    if purpose.magnitudes:
+        more, constants = magnitude_parts(graph, backward_nodes, linear)
+        extra, summing = extra + more, with_constants(graph, more, constants)
+        sums = kinds_of_sums(graph, backward_nodes, linear, in_loop=bool(entries))
+        saved_values |= dict.fromkeys(magnitude_value(s.node.outputs[0]) for s in backward_nodes if s.node.name in sums)
     bodies = {s.node.name: _bodies(s, purpose, linear) for s in backward_nodes if s.kind is Kind.CONTROL}
     known = {*saved_values, *graph.inputs, *(o for s in backward_nodes if s.kind in OWN for o in s.node.outputs)}
     saved_values = {
         name: None for name in saved_values if not (name.endswith(SHAPE) and name.removesuffix(SHAPE) in known)
     }
-    steps = _steps(graph, extra, backward_nodes, saved_values)
+    steps = _steps(summing, extra, backward_nodes, saved_values)
     return Plan(
         graph,
         steps,
@@ -125,6 +136,7 @@ def _compile(
         bodies,
         purpose.gradient,
         purpose.keep,
+        sums,
         tuple(entries),
     )
 
@@ -133,9 +145,10 @@ def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str
     """A plan for every body of a control-flow node, from its outputs back to what it reads."""
     node = backward_node.node
     around = frozenset(backward_node.captured)
-    # The constant part of a sum outside is not known inside.
-    looked_through = frozenset[str]() if purpose.constants_too else linear & around
-    if node.op in ("Loop", "Scan") and not purpose.constants_too:
+    # The constant part and the magnitude of a sum outside are not known inside.
+    apart = purpose.constants_too or purpose.magnitudes
+    looked_through = frozenset[str]() if apart else linear & around
+    if node.op in ("Loop", "Scan") and not apart:
         looked_through |= {s.inner for s in wiring_of(node).read if s.outer in linear}
     plans = {}
     for name in BODIES[node.op]:

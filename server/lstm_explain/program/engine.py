@@ -135,12 +135,13 @@ class Engine:
     def _plan(self, head: Head, method: Method, capture: tuple[str, ...]) -> Plan:
         rules, scaled, keep = method.rules, method.times_value, saved_tensors_for(method)
         spread = rules is not None and rules.bias_factor > 0
-        key = (head.value, keep, spread, scaled, capture)
+        relative = rules is not None and rules.relative is not None
+        key = (head.value, keep, spread, relative, scaled, capture)
         plan = self._plans.get(key)
         if plan is None:
             terms = saved_values_of(self.graph, head.value) if scaled else ()  # LRP keeps them without being asked
             saved_values = (*capture, *head.keep(self.graph), *terms)
-            plan = self._compiled(head, Purpose(rules is None, keep, spread, self.gates), saved_values)
+            plan = self._compiled(head, Purpose(rules is None, keep, spread, relative, self.gates), saved_values)
             self._plans[key] = plan
             if len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)

@@ -19,7 +19,7 @@ from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.methods import LRP
 from lstm_explain.methods.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 from lstm_explain.operators import TABLE, Kind, NodeContext
-from lstm_explain.operators.formulas import settle
+from lstm_explain.operators.formulas import At, settle
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.passes import BackwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
@@ -83,7 +83,9 @@ class LayerRule(BackwardStep):
     def __init__(self, backward_node: BackwardNode, layer: Layer, lrp: LRP) -> None:
         super().__init__(backward_node)
         self.layer = layer
-        self.epsilon = layer.rule.epsilon if isinstance(layer.rule, Epsilon) else lrp.epsilon
+        own = layer.rule.epsilon if isinstance(layer.rule, Epsilon) else None
+        self.epsilon = lrp.epsilon or 0.0 if own is None else own
+        self.beta = lrp.relative.layers if own is None and lrp.relative is not None else 0.0
 
     def __call__(self, back: BackwardPass) -> None:
         message = back.messages.get(self.carrying[0])
@@ -98,7 +100,8 @@ class LayerRule(BackwardStep):
         for term in terms_of(layer.rule, x, w, b, y):
             z = sum((self._forward(graph, xp, wp) for xp, wp in term.parts), np.zeros(()))
             share = r if term.only is None else np.where(term.only, r, np.zeros((), r.dtype))
-            density = settle(term.factor * share, (z + term.bias).astype(back.dtype), self.epsilon)[0]
+            at = At(self.epsilon, self.beta, self._magnitude(graph, term)) if self.beta else At(self.epsilon)
+            density = settle(term.factor * share, (z + term.bias).astype(back.dtype), at)[0]
             for xp, wp in term.parts:
                 given += xp * self._back(back, wp, density.astype(back.dtype))
         layout = self.layout(back, layer.slot, message, given.shape)
@@ -123,6 +126,11 @@ class LayerRule(BackwardStep):
         session = _session(graph, node, tuple(feeds))
         typed = {name: np.asarray(a, graph.type_of(name).dtype or np.float32) for name, a in feeds.items()}
         return np.asarray(run_session(session, None, typed)[0])
+
+    def _magnitude(self, graph: Graph, term: Term) -> Array:
+        """The sum of the absolute terms, of the output's shape."""
+        parts = [self._forward(graph, np.abs(x), np.abs(w)) for x, w in term.parts]
+        return np.asarray(sum(parts[1:], parts[0]) + np.abs(term.bias))
 
     def _back(self, back: BackwardPass, w: Array, density: Array) -> Array:
         """The vector-Jacobian product with other weights."""
@@ -204,7 +212,7 @@ def settings_of(lrp: LRP, node: Node) -> LRP:
     if lrp.composite is None:
         return lrp
     rule = lrp.composite.rule_of(node.name, node.op, "", is_first=False)
-    return replace(lrp, epsilon=rule.epsilon) if isinstance(rule, Epsilon) else lrp
+    return lrp.absolute(rule.epsilon) if isinstance(rule, Epsilon) else lrp
 
 
 def _layer(graph: Graph, backward_node: BackwardNode, rule: Rule, added: Array | None) -> Layer:

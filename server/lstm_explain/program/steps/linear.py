@@ -10,8 +10,9 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import reductions
 from lstm_explain.methods import LRP
 from lstm_explain.operators import Kind, NodeContext
-from lstm_explain.operators.formulas import in_dtype, settle, settle_all, times
+from lstm_explain.operators.formulas import At, in_dtype, settle, settle_all, times
 from lstm_explain.program.compile import Plan, constant_value
+from lstm_explain.program.magnitudes import beta_of, magnitude_value
 from lstm_explain.program.passes import BackwardPass, Message, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
@@ -51,7 +52,10 @@ class Neuron(DensityStep):
 
     def __init__(self, backward_node: BackwardNode, plan: Plan, lrp: LRP) -> None:
         super().__init__(backward_node, plan)
-        self.epsilon, self.bias_factor = lrp.epsilon, lrp.bias_factor
+        self.bias_factor = lrp.bias_factor
+        self.absolute = At(lrp.epsilon or 0.0)
+        kind = plan.sums.get(self.name)
+        self.beta = 0.0 if lrp.relative is None or kind is None else beta_of(lrp.relative, kind)
         (self.out,) = self.carrying
 
     def __call__(self, back: BackwardPass) -> None:
@@ -74,11 +78,11 @@ class Neuron(DensityStep):
         density, amount, bias = message.density, message.amount, self.backward_node.op.bias(context)
         if message.relevance is not None:
             if back.batch == 1 and density is None and amount is None and not self.bias_factor:
-                settled = settle_all(message.relevance, back.value(self.out), bias, self.epsilon)
+                settled = settle_all(message.relevance, back.value(self.out), bias, self.at(back))
                 if settled is not None:
                     back.account.keep(self.name, settled[1])
                     return settled[0], None
-            own, kept = settle(message.relevance, back.value(self.out), self.epsilon)
+            own, kept = settle(message.relevance, back.value(self.out), self.at(back))
             back.account.absorb(self.name, self._rest(kept), message.layout)
             if self.bias_factor:
                 constant = back.value(constant_value(self.out))
@@ -88,6 +92,10 @@ class Neuron(DensityStep):
         if bias is not None and self.bias_factor != 1:
             back.account.absorb(self.name, self._rest(times(density, bias)), message.layout)
         return density, amount
+
+    def at(self, back: BackwardPass) -> At:
+        """The stabiliser at the sum."""
+        return At(0.0, self.beta, back.value(magnitude_value(self.out))) if self.beta else self.absolute
 
     def _rest(self, kept: Array) -> Array:
         """What the node absorbs of what its bias and stabiliser keep; its inputs get the bias factor's share."""
@@ -109,17 +117,19 @@ class Dense(BackwardStep):
 
     def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
         super().__init__(neuron.backward_node)
-        self.out, self.epsilon, self.weights, self.bias, self.shape = neuron.out, neuron.epsilon, weights, bias, shape
+        self.out, self.weights, self.bias, self.shape = neuron.out, weights, bias, shape
+        self.at, self.beta = neuron.at, neuron.beta
         ((_, self.source),) = self.live
 
     def __call__(self, back: BackwardPass) -> None:
         r = back.messages[self.out].relevance
         assert r is not None
-        z, x = back.value(self.out), back.value(self.source)
+        z, x, at = back.value(self.out), back.value(self.source), self.at(back)
         kept, given = np.zeros(1), np.empty(self.shape, back.dtype)
         reductions.dense_back(
-            r.ravel(), z.ravel(), self.bias, self.epsilon, self.weights, x.ravel(), given.ravel(), kept
-        )
+            r.ravel(), z.ravel(), self.bias, at.epsilon, at.terms(back.dtype), at.beta, self.weights, x.ravel(),
+            given.ravel(), kept,
+        )  # fmt: skip
         back.account.keep(self.name, kept)
         back.send(self.source, None, given)
 

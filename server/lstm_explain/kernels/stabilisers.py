@@ -1,0 +1,164 @@
+"""The relative stabiliser inside recurrent cells: what it adds to each sum, and the ceiling on relevance that grows.
+
+Formulas: methods/stabiliser.py and docs/stabilisers.md. All states are known when relevance walks back, so the sums of
+absolute terms of a few steps are one product. Conventions: time_steps.py.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from lstm_explain.kernels.recurrent_matmul import multiply, width_of
+from lstm_explain.kernels.scalar_functions import LOOP, STEADY, STEP
+from lstm_explain.kernels.time_steps import place, state_before, steps_at_once
+
+ORDERED = {**STEP, "fastmath": STEADY}
+
+
+@nb.njit(**{**ORDERED, "_nrt": False}, forceinline=True)
+def gap(z, terms, beta):
+    """What the stabiliser adds to z: beta * (terms - |z|) * sign(z). terms: the sum of the absolute terms of z."""
+    over = beta * max(terms - abs(z), z - z)
+    return over if z >= 0 else -over
+
+
+@nb.njit(**LOOP)
+def gaps(x, hidden, h0, lens, order, reverse, W, R, bias, z, more, beta, out):
+    """out [T, B, G]: what the stabiliser adds to the first G of z, whose terms are x, h_prev and a bias.
+
+    W, R: absolute weights, packed [D, G], [H, G]; bias [G], absolute. more [T, B, G]: further absolute terms; or None.
+    """
+    B, D, H, G, number = order.size, x.shape[2], hidden.shape[2], out.shape[2], out.dtype
+    total = lens[order[0]]
+    steps = steps_at_once(B, width_of(W), total)
+    from_x, from_h = np.empty((steps * B, width_of(W)), number), np.empty((steps * B, width_of(W)), number)
+    inputs, states = np.empty((steps * B, D), number), np.empty((steps * B, H), number)
+    for start in range(0, total, steps):
+        end, rows = min(start + steps, total), 0
+        for s in range(start, end):
+            for i in range(B):
+                b = order[i]
+                if lens[b] <= s:
+                    break
+                t = place(s, b, lens, reverse)
+                for d in range(D):
+                    inputs[rows, d] = abs(x[t, b, d])
+                state_before(s, b, lens, reverse, hidden, h0, states, rows)
+                for j in range(H):
+                    states[rows, j] = abs(states[rows, j])
+                rows += 1
+        multiply(inputs, W, from_x, rows, 0)
+        multiply(states, R, from_h, rows, 0)
+        row = 0
+        for s in range(start, end):
+            for i in range(B):
+                b = order[i]
+                if lens[b] <= s:
+                    break
+                t = place(s, b, lens, reverse)
+                for j in range(G):
+                    terms = from_x[row, j] + from_h[row, j] + bias[j]
+                    if more is not None:
+                        terms += more[t, b, j]
+                    out[t, b, j] = gap(z[t, b, j], terms, beta)
+                row += 1
+
+
+@nb.njit(**LOOP)
+def gaps_of_candidate(
+    before, x, gates, inner, hidden, h0, lens, order, reverse, W, R, bias, Rb, z, beta, out, out_inner
+):
+    """The same for a GRU's candidate, whose terms are x, a bias and what the reset gate r lets through.
+
+    before (linear_before_reset): that is r * u, where u = R h_prev + Rb is `inner` and a neuron of its own, to which
+    out_inner [T, B, H] belongs; else it is R (r * h_prev). bias, Rb [H], absolute; W, R: absolute, packed.
+    """
+    B, D, H, number = order.size, x.shape[2], hidden.shape[2], out.dtype
+    total = lens[order[0]]
+    steps = steps_at_once(B, width_of(R), total)
+    from_x, from_h = np.empty((steps * B, width_of(W)), number), np.empty((steps * B, width_of(R)), number)
+    inputs, states = np.empty((steps * B, D), number), np.empty((steps * B, H), number)
+    for start in range(0, total, steps):
+        end, rows = min(start + steps, total), 0
+        for s in range(start, end):
+            for i in range(B):
+                b = order[i]
+                if lens[b] <= s:
+                    break
+                t = place(s, b, lens, reverse)
+                for d in range(D):
+                    inputs[rows, d] = abs(x[t, b, d])
+                state_before(s, b, lens, reverse, hidden, h0, states, rows)
+                for j in range(H):
+                    let_through = number.type(1) if before else number.type(gates[t, b, H + j])
+                    states[rows, j] = abs(let_through * states[rows, j])
+                rows += 1
+        multiply(inputs, W, from_x, rows, 0)
+        multiply(states, R, from_h, rows, 0)
+        row = 0
+        for s in range(start, end):
+            for i in range(B):
+                b = order[i]
+                if lens[b] <= s:
+                    break
+                t = place(s, b, lens, reverse)
+                for j in range(H):
+                    terms = from_x[row, j] + bias[j]
+                    if before:
+                        terms += abs(number.type(gates[t, b, H + j]) * inner[t, b, j])
+                        out_inner[t, b, j] = gap(inner[t, b, j], from_h[row, j] + Rb[j], beta)
+                    else:
+                        terms += from_h[row, j]
+                    out[t, b, j] = gap(z[t, b, 2 * H + j], terms, beta)
+                row += 1
+
+
+@nb.njit(**{**LOOP, "fastmath": STEADY})
+def sizes_of_states(states, more, lens, order, reverse, out):
+    """out [B, H]: root mean square of a state over its sequence. The state is `states` + `more` where there is more."""
+    H, number = states.shape[2], out.dtype.type
+    for i in range(order.size):
+        b = order[i]
+        for j in range(H):
+            out[b, j] = 0
+        for s in range(lens[b]):
+            t = place(s, b, lens, reverse)
+            for j in range(H):
+                value = number(states[t, b, j]) + (number(more[t, b, j]) if more.shape[0] else number(0))
+                out[b, j] += value * value
+        for j in range(H):
+            out[b, j] = np.sqrt(out[b, j] / number(max(lens[b], 1)))
+
+
+@nb.njit(**ORDERED, forceinline=True)
+def limit(b, is_last, ceiling, sizes, below, arrived, above, carried, hidden):
+    """Bounds the relevance at a state by the density that has arrived from above so far; returns what it takes away.
+
+    The size of the density is sum_j |R_j / below_j| sizes_j. above [H]: relevance from above the node; carried [B, H]:
+    along the state; hidden [B, H]: through hidden states; both are scaled. arrived [B]: sizes of what came from above,
+    added to. is_last: of the last step, at whose states everything came from above.
+    """
+    zero, one = below.dtype.type(0), below.dtype.type(1)
+    from_above, along, together, through = zero, zero, zero, zero
+    for j in range(below.size):
+        unit = sizes[b, j] / abs(below[j]) if below[j] != zero else zero
+        from_above += unit * abs(above[j])
+        along += unit * abs(carried[b, j])
+        together += unit * abs(above[j] + carried[b, j])
+        through += unit * abs(hidden[b, j])
+    if is_last:
+        arrived[b] += from_above + along + through
+        return zero
+    arrived[b] += from_above
+    most = ceiling * arrived[b]
+    if together + through <= most:
+        return zero
+    keep_hidden = max(most - together, zero) / through if through > most - together else one
+    keep_along = max(most - from_above, zero) / along if together > most and along > most - from_above else one
+    taken = zero
+    for j in range(below.size):
+        taken += (one - keep_along) * carried[b, j] + (one - keep_hidden) * hidden[b, j]
+        carried[b, j] *= keep_along
+        hidden[b, j] *= keep_hidden
+    return taken

@@ -1,0 +1,143 @@
+"""The sums of absolute terms by which the relative stabiliser measures a neuron, computed along with its sum.
+
+Beside every sum and linear map another node computes its magnitude: the same operator over absolute weights, inputs and
+constants. Operators say in their table entry how theirs differs. Inside recurrent nodes the kernels do this.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Graph, Node, node_from_proto
+from lstm_explain.graph.node_editing import make
+from lstm_explain.methods.stabiliser import Stabiliser
+from lstm_explain.operators import Kind, Trait
+from lstm_explain.program.reachability import BackwardNode
+
+
+def magnitude_value(name: str) -> str:
+    """Name of the extra value: the sum of the absolute terms of the value called `name`."""
+    return f"{name}::magnitude"
+
+
+def magnitude_parts(
+    graph: Graph, backward_nodes: Sequence[BackwardNode], linear: frozenset[str]
+) -> tuple[list[Node], dict[str, Array]]:
+    """Nodes that compute `magnitude_value` of every sum and linear value, and the constants that these read."""
+    nodes: dict[str, Node] = {}
+    constants: dict[str, Array] = {}
+
+    def absolute(name: str, opset: int) -> str:
+        made = f"{name}::absolute"
+        if name in graph.constants:
+            constants[made] = np.abs(graph.constants[name])
+        elif made not in nodes:
+            nodes[made] = make("Abs", [name], [made], opset)
+        return made
+
+    for backward_node in backward_nodes:
+        node, op = backward_node.node, backward_node.op
+        if backward_node.kind not in (Kind.SUM, Kind.MAP) and not linear.intersection(node.outputs):
+            continue
+        outputs = [magnitude_value(o) if o else "" for o in node.outputs]
+        if op.magnitude == "output":
+            nodes[outputs[0]] = make("Abs", [node.outputs[0]], [outputs[0]], node.opset)
+            continue
+        inputs = list(node.inputs)
+        for slot, name in enumerate(inputs):
+            if slot in backward_node.live:
+                summed = backward_node.kind is not Kind.MAP and name in linear
+                inputs[slot] = magnitude_value(name) if summed else absolute(name, node.opset)
+            elif name and _is_float(graph, name):
+                inputs[slot] = absolute(name, node.opset)
+            if slot in op.negated:
+                constants[f"{name}::negated"] = -np.abs(graph.constants[name])
+                inputs[slot] = f"{name}::negated"
+        nodes[outputs[0]] = _same_operator(node, op.magnitude, inputs, outputs)
+    return list(nodes.values()), constants
+
+
+def _same_operator(node: Node, magnitude: str, inputs: list[str], outputs: list[str]) -> Node:
+    if magnitude != "same":
+        return make(magnitude, inputs, outputs, node.opset, f"{node.name}::magnitude")
+    proto = type(node.proto)()
+    proto.CopyFrom(node.proto)
+    proto.name = f"{node.name}::magnitude"
+    proto.input[:], proto.output[:] = inputs, outputs
+    for attribute in proto.attribute:
+        if node.op == "Gemm" and attribute.name in ("alpha", "beta"):
+            attribute.f = abs(attribute.f)
+    return node_from_proto(proto, proto.name, node.opset, {})
+
+
+def _is_float(graph: Graph, name: str) -> bool:
+    dtype = graph.constants[name].dtype if name in graph.constants else graph.type_of(name).dtype
+    return dtype is not None and dtype.kind == "f"
+
+
+def with_constants(graph: Graph, nodes: Sequence[Node], constants: dict[str, Array]) -> Graph:
+    """The graph that knows the constants, and the types of what the nodes make: those of the values themselves."""
+    types = {name: graph.types[own] for node in nodes for name in node.outputs if (own := name.partition("::")[0])}
+    return replace(graph, constants={**graph.constants, **constants}, types={**graph.types, **types})
+
+
+# --- which of the stabiliser's numbers a sum takes ------------------------------------------------------------------
+
+
+def kinds_of_sums(
+    graph: Graph, backward_nodes: Sequence[BackwardNode], linear: frozenset[str], *, in_loop: bool
+) -> dict[str, str]:
+    """By node name, which field of `Stabiliser` holds the beta of each sum and linear map.
+
+    in_loop: whether the graph is the body of a Loop or Scan. In a cell that an exporter wrote out step by step, every
+    step multiplies with the same weights. A cell's state is a sum of products, or a sum without weights in a loop.
+    """
+    weights = Counter(
+        _weights_of(graph, s) for s in backward_nodes if s.kind is Kind.MAP and _weights_of(graph, s) is not None
+    )
+    weighted, repeated, products = set[str](), set[str](), set[str]()
+    kinds: dict[str, str] = {}
+    for s in backward_nodes:
+        sources = [s.node.inputs[slot] for slot in s.live]
+        if s.kind is Kind.MAP:
+            weighted.update(s.node.outputs)
+            again = weights[_weights_of(graph, s)] > 1
+            if again:
+                repeated.update(s.node.outputs)
+            kinds[s.node.name] = "pre_activations" if again or in_loop else "layers"
+            continue
+        if s.kind is Kind.PRODUCT or (s.kind is Kind.ROUTING and products.issuperset(sources)):
+            products.update(s.node.outputs)
+        if s.kind not in (Kind.SUM, Kind.SCALE, Kind.ROUTING):
+            continue
+        if weighted.intersection(sources) & linear:
+            weighted.update(s.node.outputs)
+        if repeated.intersection(sources) & linear:
+            repeated.update(s.node.outputs)
+        if s.kind is Kind.SUM:
+            has_weights = bool(weighted.intersection(s.node.outputs))
+            if products.issuperset(sources) or (in_loop and not has_weights):
+                kinds[s.node.name] = "cells"
+            elif in_loop or repeated.intersection(s.node.outputs):
+                kinds[s.node.name] = "pre_activations"
+            else:
+                kinds[s.node.name] = "layers"
+    return kinds
+
+
+def _weights_of(graph: Graph, backward_node: BackwardNode) -> tuple[object, ...] | None:
+    """Equal for maps with equal weights, which exporters and constant folding may have copied; None without any."""
+    names = [n for i, n in enumerate(backward_node.node.inputs) if i not in backward_node.live and n in graph.constants]
+    arrays = [a for a in (graph.constants[n] for n in names) if a.dtype.kind == "f" and a.ndim > 1]
+    if not arrays or Trait.PART in backward_node.op.traits:
+        return None
+    return tuple((a.shape, float(np.sum(a, dtype=np.float64)), float(a.flat[0])) for a in arrays if a.size)
+
+
+def beta_of(stabiliser: Stabiliser, kind: str) -> float:
+    beta: float = getattr(stabiliser, kind)
+    return beta
