@@ -22,11 +22,11 @@ from tests import zoo
 ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 3
 METHODS: dict[str, lx.Method] = {
-    "lrp all": lx.LRP(),
+    "lrp all": lx.LRP(epsilon=1e-3),
     "lrp all, small epsilon": lx.LRP(epsilon=1e-6),
-    "lrp half": lx.LRP("half"),
-    "lrp prop": lx.LRP("prop"),
-    "lrp abs, bias factor": lx.LRP("abs", bias_factor=1.0),
+    "lrp half": lx.LRP("half", 1e-3),
+    "lrp prop": lx.LRP("prop", 1e-3),
+    "lrp abs, bias factor": lx.LRP("abs", 1e-3, bias_factor=1.0),
     "gradient": lx.Gradient(),
     "gradient times input": lx.GradientTimesInput(),
     "integrated gradients": lx.IntegratedGradients(steps=8),

@@ -72,10 +72,10 @@ class LRP(Method):
     ceiling: float | None = parameter(None, "Ceiling of growth", least=1.0)
 
     def __post_init__(self) -> None:
-        pair = self.stabiliser
-        if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2:
-            self._set("stabiliser", pair[0])
-            self._set("cell_stabiliser", pair[1])
+        if isinstance(self.stabiliser, (tuple, list)) and len(self.stabiliser) == 2:
+            pre_activations, cells = self.stabiliser
+            self._set("stabiliser", pre_activations)
+            self._set("cell_stabiliser", cells)
         given = {name: getattr(self, name) for name in RELATIVE if getattr(self, name) is not None}
         if self.epsilon is None:
             for name, default in zip(RELATIVE, DEFAULT, strict=True):

@@ -302,6 +302,7 @@ add(
         fan_in=_dft_fan_in,
         layout=_dft_layout,
         axes=_dft_axes,
+        magnitude="output",
         check=_dft_check,
     ),
 )

@@ -15,7 +15,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array, Graph, Node, node_from_proto
 from lstm_explain.graph.node_editing import make
 from lstm_explain.methods.stabiliser import Stabiliser
-from lstm_explain.operators import Kind, Trait
+from lstm_explain.operators import Kind
 from lstm_explain.program.reachability import BackwardNode
 
 
@@ -133,7 +133,7 @@ def _weights_of(graph: Graph, backward_node: BackwardNode) -> tuple[object, ...]
     """Equal for maps with equal weights, which exporters and constant folding may have copied; None without any."""
     names = [n for i, n in enumerate(backward_node.node.inputs) if i not in backward_node.live and n in graph.constants]
     arrays = [a for a in (graph.constants[n] for n in names) if a.dtype.kind == "f" and a.ndim > 1]
-    if not arrays or Trait.PART in backward_node.op.traits:
+    if not arrays:
         return None
     return tuple((a.shape, float(np.sum(a, dtype=np.float64)), float(a.flat[0])) for a in arrays if a.size)
 
