@@ -191,24 +191,40 @@ type Method interface {
 	message(w *writer) *pb.Method
 }
 
-// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1).
+// Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance is divided by sums z,
+// which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The relative one divides by z + beta
+// * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta for each kind of sum.
 type LRP struct {
 	ProductRule ProductRule
-	// The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
+	// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
+	// fields of the relative stabiliser. Default: none. The papers use 0.001.
 	Epsilon *float64
 	// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
 	// Default: 0, so that bias and stabiliser absorb it.
 	BiasFactor *float64
 	// Different rules for some dense and convolutional layers. Default: none.
 	Composite *Composite
+	// The relative stabiliser's beta for the pre-activations of recurrent layers. Must not be negative. Default: 0.1.
+	Stabiliser *float64
+	// Its beta for the sums that carry the state of recurrent layers. Must not be negative. Default: 0.
+	CellStabiliser *float64
+	// Its beta for all other layers. Must not be negative. Default: 0.02.
+	LayerStabiliser *float64
+	// The most that the density of relevance (relevance over state) grows on its way back through the hidden states of a
+	// recurrent layer, as a multiple of the density that arrives from above. At least 1. Default: 10.
+	Ceiling *float64
 }
 
 func (m LRP) message(w *writer) *pb.Method {
 	body := &pb.Lrp{
-		ProductRule: number(w, productRuleNumbers, m.ProductRule, "method.lrp.product_rule"),
-		Epsilon:     m.Epsilon,
-		BiasFactor:  m.BiasFactor,
-		Composite:   encodeComposite(m.Composite, w),
+		ProductRule:     number(w, productRuleNumbers, m.ProductRule, "method.lrp.product_rule"),
+		Epsilon:         m.Epsilon,
+		BiasFactor:      m.BiasFactor,
+		Composite:       encodeComposite(m.Composite, w),
+		Stabiliser:      m.Stabiliser,
+		CellStabiliser:  m.CellStabiliser,
+		LayerStabiliser: m.LayerStabiliser,
+		Ceiling:         m.Ceiling,
 	}
 	return &pb.Method{Method: &pb.Method_Lrp{Lrp: body}}
 }
@@ -329,10 +345,14 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 	case *pb.Method_Lrp:
 		body := m.Lrp
 		return LRP{
-			ProductRule: word(productRuleNumbers, body.GetProductRule()),
-			Epsilon:     body.Epsilon,
-			BiasFactor:  body.BiasFactor,
-			Composite:   decodeComposite(body.GetComposite(), r),
+			ProductRule:     word(productRuleNumbers, body.GetProductRule()),
+			Epsilon:         body.Epsilon,
+			BiasFactor:      body.BiasFactor,
+			Composite:       decodeComposite(body.GetComposite(), r),
+			Stabiliser:      body.Stabiliser,
+			CellStabiliser:  body.CellStabiliser,
+			LayerStabiliser: body.LayerStabiliser,
+			Ceiling:         body.Ceiling,
 		}
 	case *pb.Method_Gradient:
 		return Gradient{}
@@ -372,8 +392,8 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 	return nil
 }
 
-// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
-// `Lrp.epsilon`.
+// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
+// stabiliser of `Lrp`.
 type Composite struct {
 	// The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
 	// `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the

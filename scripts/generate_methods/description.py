@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import Field as DataclassField
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
@@ -230,9 +232,10 @@ def _method(name: str, message: _Message, enums: dict[str, Enum]) -> Record:
     known = {own.name: own for own in fields(engine)}
     if set(known) != {own.name for own in message.fields()}:
         raise DescriptionError(f"{name}: the registry has the parameters {', '.join(known)}")
-    found = [
-        replace(own, about=parameter_of(known[own.name]), default=known[own.name].default) for own in message.fields()
-    ]
+    found = []
+    for own in message.fields():
+        engine_field = known[own.name]
+        found.append(replace(own, about=parameter_of(engine_field), default=_default(engine_field)))
     for own in found:
         _check(f"{name}.{own.name}", own, enums)
     return Record(
@@ -247,6 +250,12 @@ def _method(name: str, message: _Message, enums: dict[str, Enum]) -> Record:
     )
 
 
+def _default(own: DataclassField[Any]) -> object:
+    """What the server takes where the parameter is absent; None for nothing."""
+    about = parameter_of(own)
+    return about.absent if own.default is None and about is not None else own.default
+
+
 def _check(where: str, own: Field, enums: dict[str, Enum]) -> None:
     """That the proto says of a parameter what the registry says."""
     if own.kind == "enum":
@@ -255,8 +264,10 @@ def _check(where: str, own: Field, enums: dict[str, Enum]) -> None:
             raise DescriptionError(f"{where}: the registry has other choices than {own.type}")
         if [choice.word for choice in choices if choice.default] != [own.default]:
             raise DescriptionError(f"{where}: the comment on the zero of {own.type} must name {own.default!r}")
-    elif own.kind == "scalar" and f"Default: {own.default:g}" not in own.doc:
-        raise DescriptionError(f"{where}: the comment must say 'Default: {own.default:g}'")
+    elif own.kind == "scalar":
+        expected = "Default: none" if own.default is None else f"Default: {own.default:g}"
+        if expected not in own.doc:
+            raise DescriptionError(f"{where}: the comment must say {expected!r}")
 
 
 def _enum(enum: EnumDescriptorProto, path: tuple[int, ...], comments: dict[tuple[int, ...], str]) -> Enum:

@@ -55,7 +55,12 @@ def _number(field: Field) -> str:
     # How many runs are too many is the server's to say, in its answer.
     bounds = (("min", field.about.least), ("max", math.inf if whole else field.about.most))
     parts += [f"{name}: {bound:g}" for name, bound in bounds if math.isfinite(bound)]
-    parts.append(f"initial: {field.default:g}")
+    if field.about.absent is not None or field.default is None:
+        parts.append("optional: true")
+        if field.default is not None:
+            parts.append(f'placeholder: "{field.default:g}"')
+    else:
+        parts.append(f"initial: {field.default:g}")
     return f"{{ {', '.join(parts)} }}"
 
 

@@ -372,17 +372,31 @@ func (*Method_ShapleySampling) isMethod_Method() {}
 
 func (*Method_ContextualDecomposition) isMethod_Method() {}
 
-// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1).
+// Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1).
+//
+// Relevance is divided by sums z, which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The
+// relative one divides by z + beta * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta
+// for each kind of sum.
 type Lrp struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ProductRule ProductRule            `protobuf:"varint,1,opt,name=product_rule,json=productRule,proto3,enum=lstm_explain.v1.ProductRule" json:"product_rule,omitempty"`
-	// The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
+	// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
+	// fields of the relative stabiliser. Default: none. The papers use 0.001.
 	Epsilon *float64 `protobuf:"fixed64,2,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
 	// Default: 0, so that bias and stabiliser absorb it.
 	BiasFactor *float64 `protobuf:"fixed64,3,opt,name=bias_factor,json=biasFactor,proto3,oneof" json:"bias_factor,omitempty"`
 	// Different rules for some dense and convolutional layers. Default: none.
-	Composite     *Composite `protobuf:"bytes,4,opt,name=composite,proto3,oneof" json:"composite,omitempty"`
+	Composite *Composite `protobuf:"bytes,4,opt,name=composite,proto3,oneof" json:"composite,omitempty"`
+	// The relative stabiliser's beta for the pre-activations of recurrent layers. Must not be negative. Default: 0.1.
+	Stabiliser *float64 `protobuf:"fixed64,5,opt,name=stabiliser,proto3,oneof" json:"stabiliser,omitempty"`
+	// Its beta for the sums that carry the state of recurrent layers. Must not be negative. Default: 0.
+	CellStabiliser *float64 `protobuf:"fixed64,6,opt,name=cell_stabiliser,json=cellStabiliser,proto3,oneof" json:"cell_stabiliser,omitempty"`
+	// Its beta for all other layers. Must not be negative. Default: 0.02.
+	LayerStabiliser *float64 `protobuf:"fixed64,7,opt,name=layer_stabiliser,json=layerStabiliser,proto3,oneof" json:"layer_stabiliser,omitempty"`
+	// The most that the density of relevance (relevance over state) grows on its way back through the hidden states of a
+	// recurrent layer, as a multiple of the density that arrives from above. At least 1. Default: 10.
+	Ceiling       *float64 `protobuf:"fixed64,8,opt,name=ceiling,proto3,oneof" json:"ceiling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,8 +459,36 @@ func (x *Lrp) GetComposite() *Composite {
 	return nil
 }
 
-// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
-// `Lrp.epsilon`.
+func (x *Lrp) GetStabiliser() float64 {
+	if x != nil && x.Stabiliser != nil {
+		return *x.Stabiliser
+	}
+	return 0
+}
+
+func (x *Lrp) GetCellStabiliser() float64 {
+	if x != nil && x.CellStabiliser != nil {
+		return *x.CellStabiliser
+	}
+	return 0
+}
+
+func (x *Lrp) GetLayerStabiliser() float64 {
+	if x != nil && x.LayerStabiliser != nil {
+		return *x.LayerStabiliser
+	}
+	return 0
+}
+
+func (x *Lrp) GetCeiling() float64 {
+	if x != nil && x.Ceiling != nil {
+		return *x.Ceiling
+	}
+	return 0
+}
+
+// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
+// stabiliser of `Lrp`.
 type Composite struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
@@ -1312,18 +1354,29 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\tocclusion\x18\x06 \x01(\v2\x1a.lstm_explain.v1.OcclusionH\x00R\tocclusion\x12M\n" +
 	"\x10shapley_sampling\x18\a \x01(\v2 .lstm_explain.v1.ShapleySamplingH\x00R\x0fshapleySampling\x12e\n" +
 	"\x18contextual_decomposition\x18\b \x01(\v2(.lstm_explain.v1.ContextualDecompositionH\x00R\x17contextualDecompositionB\b\n" +
-	"\x06method\"\xf4\x01\n" +
+	"\x06method\"\xda\x03\n" +
 	"\x03Lrp\x12?\n" +
 	"\fproduct_rule\x18\x01 \x01(\x0e2\x1c.lstm_explain.v1.ProductRuleR\vproductRule\x12\x1d\n" +
 	"\aepsilon\x18\x02 \x01(\x01H\x00R\aepsilon\x88\x01\x01\x12$\n" +
 	"\vbias_factor\x18\x03 \x01(\x01H\x01R\n" +
 	"biasFactor\x88\x01\x01\x12=\n" +
-	"\tcomposite\x18\x04 \x01(\v2\x1a.lstm_explain.v1.CompositeH\x02R\tcomposite\x88\x01\x01B\n" +
+	"\tcomposite\x18\x04 \x01(\v2\x1a.lstm_explain.v1.CompositeH\x02R\tcomposite\x88\x01\x01\x12#\n" +
+	"\n" +
+	"stabiliser\x18\x05 \x01(\x01H\x03R\n" +
+	"stabiliser\x88\x01\x01\x12,\n" +
+	"\x0fcell_stabiliser\x18\x06 \x01(\x01H\x04R\x0ecellStabiliser\x88\x01\x01\x12.\n" +
+	"\x10layer_stabiliser\x18\a \x01(\x01H\x05R\x0flayerStabiliser\x88\x01\x01\x12\x1d\n" +
+	"\aceiling\x18\b \x01(\x01H\x06R\aceiling\x88\x01\x01B\n" +
 	"\n" +
 	"\b_epsilonB\x0e\n" +
 	"\f_bias_factorB\f\n" +
 	"\n" +
-	"_composite\"\xd5\x01\n" +
+	"_compositeB\r\n" +
+	"\v_stabiliserB\x12\n" +
+	"\x10_cell_stabiliserB\x13\n" +
+	"\x11_layer_stabiliserB\n" +
+	"\n" +
+	"\b_ceiling\"\xd5\x01\n" +
 	"\tComposite\x12;\n" +
 	"\x05rules\x18\x01 \x03(\v2%.lstm_explain.v1.Composite.RulesEntryR\x05rules\x120\n" +
 	"\x05first\x18\x02 \x01(\v2\x15.lstm_explain.v1.RuleH\x00R\x05first\x88\x01\x01\x1aO\n" +

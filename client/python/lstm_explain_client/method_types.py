@@ -101,8 +101,8 @@ class ZBox(Rule):
 
 @dataclass(frozen=True)
 class Composite(Record):
-    """Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
-    `Lrp.epsilon`.
+    """Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
+    stabiliser of `Lrp`.
 
     rules: The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
         `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the
@@ -116,14 +116,23 @@ class Composite(Record):
 
 @dataclass(frozen=True)
 class LRP(Method):
-    """Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1).
+    """Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance is divided by sums
+    z, which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The relative one divides by z +
+    beta * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta for each kind of sum.
 
     product_rule: How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
         Default: "all".
-    epsilon: The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
+    epsilon: The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes
+        the fields of the relative stabiliser. Default: none. The papers use 0.001.
     bias_factor: The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum,
         in [0, 1]. Default: 0, so that bias and stabiliser absorb it.
     composite: Different rules for some dense and convolutional layers. Default: none.
+    stabiliser: The relative stabiliser's beta for the pre-activations of recurrent layers. Must not be negative.
+        Default: 0.1.
+    cell_stabiliser: Its beta for the sums that carry the state of recurrent layers. Must not be negative. Default: 0.
+    layer_stabiliser: Its beta for all other layers. Must not be negative. Default: 0.02.
+    ceiling: The most that the density of relevance (relevance over state) grows on its way back through the hidden
+        states of a recurrent layer, as a multiple of the density that arrives from above. At least 1. Default: 10.
     """
 
     name: ClassVar[str] = "lrp"
@@ -133,6 +142,10 @@ class LRP(Method):
     epsilon: float | None = None
     bias_factor: float | None = None
     composite: Composite | None = None
+    stabiliser: float | None = None
+    cell_stabiliser: float | None = None
+    layer_stabiliser: float | None = None
+    ceiling: float | None = None
 
 
 @dataclass(frozen=True)

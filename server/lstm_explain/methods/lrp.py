@@ -66,10 +66,12 @@ class LRP(Method):
     epsilon: float | None = parameter(None, "Stabiliser ε", least=0.0)
     bias_factor: float = parameter(0.0, "Bias factor", least=0.0, most=1.0)
     composite: Composite | None = None
-    stabiliser: float | Sequence[float] | None = parameter(None, "Stabiliser β", least=0.0)
-    cell_stabiliser: float | None = parameter(None, "Stabiliser β of the cell", least=0.0)
-    layer_stabiliser: float | None = parameter(None, "Stabiliser β of other layers", least=0.0)
-    ceiling: float | None = parameter(None, "Ceiling of growth", least=1.0)
+    stabiliser: float | Sequence[float] | None = parameter(
+        None, "Stabiliser β", least=0.0, absent=DEFAULT.pre_activations
+    )
+    cell_stabiliser: float | None = parameter(None, "Stabiliser β of the cell", least=0.0, absent=DEFAULT.cells)
+    layer_stabiliser: float | None = parameter(None, "Stabiliser β of other layers", least=0.0, absent=DEFAULT.layers)
+    ceiling: float | None = parameter(None, "Ceiling of growth", least=1.0, absent=DEFAULT.ceiling)
 
     def __post_init__(self) -> None:
         if isinstance(self.stabiliser, (tuple, list)) and len(self.stabiliser) == 2:

@@ -26,12 +26,14 @@ class Parameter:
 
     label: its name on the page.
     least, most: bounds, both inclusive.
+    absent: of a number whose default is None, the number that the server uses in its absence; None for none.
     choices: the words that it accepts, with their labels on the page; empty for a number.
     """
 
     label: str
     least: float = -math.inf
     most: float = math.inf
+    absent: float | None = None
     choices: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -41,12 +43,13 @@ def parameter(
     *,
     least: float = -math.inf,
     most: float = math.inf,
+    absent: float | None = None,
     choices: Mapping[str, str] | None = None,
 ) -> _T:
     """Declares a field of a method: a whole number where `default` is an int, a number where it is a float or None, else
     a choice. A number whose default is None may be absent.
     """
-    about = Parameter(label, least, most, choices or {})
+    about = Parameter(label, least, most, absent, choices or {})
     own: _T = field(default=default, metadata={_KEY: about})
     return own
 

@@ -96,12 +96,17 @@ pub mod method {
         ContextualDecomposition(super::ContextualDecomposition),
     }
 }
-/// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1).
+/// Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1).
+///
+/// Relevance is divided by sums z, which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The
+/// relative one divides by z + beta * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta
+/// for each kind of sum.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Lrp {
     #[prost(enumeration = "ProductRule", tag = "1")]
     pub product_rule: i32,
-    /// The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
+    /// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
+    /// fields of the relative stabiliser. Default: none. The papers use 0.001.
     #[prost(double, optional, tag = "2")]
     pub epsilon: ::core::option::Option<f64>,
     /// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in \[0, 1\].
@@ -111,9 +116,22 @@ pub struct Lrp {
     /// Different rules for some dense and convolutional layers. Default: none.
     #[prost(message, optional, tag = "4")]
     pub composite: ::core::option::Option<Composite>,
+    /// The relative stabiliser's beta for the pre-activations of recurrent layers. Must not be negative. Default: 0.1.
+    #[prost(double, optional, tag = "5")]
+    pub stabiliser: ::core::option::Option<f64>,
+    /// Its beta for the sums that carry the state of recurrent layers. Must not be negative. Default: 0.
+    #[prost(double, optional, tag = "6")]
+    pub cell_stabiliser: ::core::option::Option<f64>,
+    /// Its beta for all other layers. Must not be negative. Default: 0.02.
+    #[prost(double, optional, tag = "7")]
+    pub layer_stabiliser: ::core::option::Option<f64>,
+    /// The most that the density of relevance (relevance over state) grows on its way back through the hidden states of a
+    /// recurrent layer, as a multiple of the density that arrives from above. At least 1. Default: 10.
+    #[prost(double, optional, tag = "8")]
+    pub ceiling: ::core::option::Option<f64>,
 }
-/// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
-/// `Lrp.epsilon`.
+/// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
+/// stabiliser of `Lrp`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Composite {
     /// The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;

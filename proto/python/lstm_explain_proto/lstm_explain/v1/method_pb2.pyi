@@ -62,16 +62,24 @@ class Method(_message.Message):
     def __init__(self, lrp: _Optional[_Union[Lrp, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., gradient_times_input: _Optional[_Union[GradientTimesInput, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., shapley_sampling: _Optional[_Union[ShapleySampling, _Mapping]] = ..., contextual_decomposition: _Optional[_Union[ContextualDecomposition, _Mapping]] = ...) -> None: ...
 
 class Lrp(_message.Message):
-    __slots__ = ("product_rule", "epsilon", "bias_factor", "composite")
+    __slots__ = ("product_rule", "epsilon", "bias_factor", "composite", "stabiliser", "cell_stabiliser", "layer_stabiliser", "ceiling")
     PRODUCT_RULE_FIELD_NUMBER: _ClassVar[int]
     EPSILON_FIELD_NUMBER: _ClassVar[int]
     BIAS_FACTOR_FIELD_NUMBER: _ClassVar[int]
     COMPOSITE_FIELD_NUMBER: _ClassVar[int]
+    STABILISER_FIELD_NUMBER: _ClassVar[int]
+    CELL_STABILISER_FIELD_NUMBER: _ClassVar[int]
+    LAYER_STABILISER_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
     product_rule: ProductRule
     epsilon: float
     bias_factor: float
     composite: Composite
-    def __init__(self, product_rule: _Optional[_Union[ProductRule, str]] = ..., epsilon: _Optional[float] = ..., bias_factor: _Optional[float] = ..., composite: _Optional[_Union[Composite, _Mapping]] = ...) -> None: ...
+    stabiliser: float
+    cell_stabiliser: float
+    layer_stabiliser: float
+    ceiling: float
+    def __init__(self, product_rule: _Optional[_Union[ProductRule, str]] = ..., epsilon: _Optional[float] = ..., bias_factor: _Optional[float] = ..., composite: _Optional[_Union[Composite, _Mapping]] = ..., stabiliser: _Optional[float] = ..., cell_stabiliser: _Optional[float] = ..., layer_stabiliser: _Optional[float] = ..., ceiling: _Optional[float] = ...) -> None: ...
 
 class Composite(_message.Message):
     __slots__ = ("rules", "first")

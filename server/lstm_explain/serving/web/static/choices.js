@@ -87,12 +87,13 @@ class MethodRow {
 
 function control(method, parameter, own) {
   const id = `${method.key}-${parameter.key}`;
-  const { min, max, step } = parameter;
+  const { min, max, step, placeholder } = parameter;
+  const required = !parameter.optional;
   const input =
     parameter.kind === "choice"
       ? el("select", { id }, parameter.options.map(([value, text]) => el("option", { value }, text)))
-      : el("input", { id, type: "number", min, max, step, required: true, inputmode: "decimal" });
-  input.value = own ?? parameter.initial ?? parameter.options[0][0];
+      : el("input", { id, type: "number", min, max, step, placeholder, required, inputmode: "decimal" });
+  input.value = own ?? parameter.initial ?? parameter.options?.[0][0] ?? "";
   return { parameter, input, element: el("div", { class: "row" }, el("label", { for: id }, parameter.label), input) };
 }
 

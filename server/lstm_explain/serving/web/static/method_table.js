@@ -22,8 +22,12 @@ export const METHODS = [
           ["PRODUCT_RULE_ABS", "in absolute proportion"],
         ],
       },
-      { key: "epsilon", label: "Stabiliser ε", kind: "number", step: "any", min: 0, initial: 0.001 },
+      { key: "epsilon", label: "Stabiliser ε", kind: "number", step: "any", min: 0, optional: true },
       { key: "biasFactor", label: "Bias factor", kind: "number", step: "any", min: 0, max: 1, initial: 0 },
+      { key: "stabiliser", label: "Stabiliser β", kind: "number", step: "any", min: 0, optional: true, placeholder: "0.1" },
+      { key: "cellStabiliser", label: "Stabiliser β of the cell", kind: "number", step: "any", min: 0, optional: true, placeholder: "0" },
+      { key: "layerStabiliser", label: "Stabiliser β of other layers", kind: "number", step: "any", min: 0, optional: true, placeholder: "0.02" },
+      { key: "ceiling", label: "Ceiling of growth", kind: "number", step: "any", min: 1, optional: true, placeholder: "10" },
     ],
   },
   {

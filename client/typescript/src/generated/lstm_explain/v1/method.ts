@@ -68,10 +68,19 @@ export interface Method {
     | undefined;
 }
 
-/** Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1). */
+/**
+ * Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1).
+ *
+ * Relevance is divided by sums z, which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The
+ * relative one divides by z + beta * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta
+ * for each kind of sum.
+ */
 export interface Lrp {
   productRule: ProductRule;
-  /** The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001. */
+  /**
+   * The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
+   * fields of the relative stabiliser. Default: none. The papers use 0.001.
+   */
   epsilon?:
     | number
     | undefined;
@@ -83,12 +92,31 @@ export interface Lrp {
     | number
     | undefined;
   /** Different rules for some dense and convolutional layers. Default: none. */
-  composite?: Composite | undefined;
+  composite?:
+    | Composite
+    | undefined;
+  /** The relative stabiliser's beta for the pre-activations of recurrent layers. Must not be negative. Default: 0.1. */
+  stabiliser?:
+    | number
+    | undefined;
+  /** Its beta for the sums that carry the state of recurrent layers. Must not be negative. Default: 0. */
+  cellStabiliser?:
+    | number
+    | undefined;
+  /** Its beta for all other layers. Must not be negative. Default: 0.02. */
+  layerStabiliser?:
+    | number
+    | undefined;
+  /**
+   * The most that the density of relevance (relevance over state) grows on its way back through the hidden states of a
+   * recurrent layer, as a multiple of the density that arrives from above. At least 1. Default: 10.
+   */
+  ceiling?: number | undefined;
 }
 
 /**
- * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
- * `Lrp.epsilon`.
+ * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
+ * stabiliser of `Lrp`.
  */
 export interface Composite {
   /**
@@ -430,7 +458,16 @@ export const Method: MessageFns<Method> = {
 };
 
 function createBaseLrp(): Lrp {
-  return { productRule: 0, epsilon: undefined, biasFactor: undefined, composite: undefined };
+  return {
+    productRule: 0,
+    epsilon: undefined,
+    biasFactor: undefined,
+    composite: undefined,
+    stabiliser: undefined,
+    cellStabiliser: undefined,
+    layerStabiliser: undefined,
+    ceiling: undefined,
+  };
 }
 
 export const Lrp: MessageFns<Lrp> = {
@@ -446,6 +483,18 @@ export const Lrp: MessageFns<Lrp> = {
     }
     if (message.composite !== undefined) {
       Composite.encode(message.composite, writer.uint32(34).fork()).join();
+    }
+    if (message.stabiliser !== undefined) {
+      writer.uint32(41).double(message.stabiliser);
+    }
+    if (message.cellStabiliser !== undefined) {
+      writer.uint32(49).double(message.cellStabiliser);
+    }
+    if (message.layerStabiliser !== undefined) {
+      writer.uint32(57).double(message.layerStabiliser);
+    }
+    if (message.ceiling !== undefined) {
+      writer.uint32(65).double(message.ceiling);
     }
     return writer;
   },
@@ -495,6 +544,38 @@ export const Lrp: MessageFns<Lrp> = {
             message.composite = Composite.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.stabiliser = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.cellStabiliser = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.layerStabiliser = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.ceiling = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -518,6 +599,10 @@ export const Lrp: MessageFns<Lrp> = {
     message.composite = (object.composite !== undefined && object.composite !== null)
       ? Composite.fromPartial(object.composite)
       : undefined;
+    message.stabiliser = object.stabiliser ?? undefined;
+    message.cellStabiliser = object.cellStabiliser ?? undefined;
+    message.layerStabiliser = object.layerStabiliser ?? undefined;
+    message.ceiling = object.ceiling ?? undefined;
     return message;
   },
 };
