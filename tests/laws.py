@@ -22,7 +22,11 @@ PROMISED = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-9}
 
 def method(rules: Rules) -> lx.LRP:
     """The textbook's settings as the engine's."""
-    return lx.LRP(rules.product_rule, rules.epsilon, rules.bias_factor)
+    if rules.relative is None:
+        return lx.LRP(rules.product_rule, rules.epsilon, rules.bias_factor)
+    betas = {"stabiliser": rules.relative.pre_activations, "cell_stabiliser": rules.relative.cells}
+    betas |= {"layer_stabiliser": rules.relative.layers, "ceiling": rules.relative.ceiling}
+    return lx.LRP(rules.product_rule, bias_factor=rules.bias_factor, **betas)
 
 
 def pairwise(factors: Mapping[str, Sequence[Any]], seed: int = 0) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ import pytest
 
 import lstm_explain as lx
 from tests.builders import Built, GraphBuilder, recurrent_model
-from tests.laws import batch_axis, check_ledger, method
-from tests.reference.textbook import PRODUCT_RULES, Rules, one_hot
+from tests.laws import batch_axis, check_ledger, check_textbook, method
+from tests.reference.textbook import PRODUCT_RULES, Relative, Rules, one_hot
 
 MODELS: dict[str, dict[str, Any]] = {
     "lstm": {},
@@ -57,6 +57,21 @@ def test_the_ledger_of_random_models_closes(name: str, rule: Any, bias_factor: f
     check_ledger(e, {x: batch_axis(made, x) for x in feeds}, cancels=rule == "prop")
     np.testing.assert_allclose(e.explained, made.reference_forward(feeds)[:, 1], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(e.outputs["logits"][:, 1], e.explained, rtol=1e-5, atol=1e-6)
+
+
+RELATIVE = {"default": Relative(), "tight": Relative(0.3, 0.05, 0.1, 1.1), "small": Relative(0.01, ceiling=1e9)}
+
+
+@pytest.mark.parametrize("stabiliser", RELATIVE)
+@pytest.mark.parametrize(("rule", "bias_factor"), SETTINGS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_relative_stabiliser_equals_the_textbook_s(
+    name: str, rule: Any, bias_factor: float, stabiliser: str
+) -> None:
+    rules = Rules(rule, bias_factor=bias_factor, relative=RELATIVE[stabiliser])
+    made, feeds, e = explain(name, rules)
+    check_textbook(made, feeds, e, one_hot(1, len(e.explained), 3), rules)
+    check_ledger(e, {x: batch_axis(made, x) for x in feeds}, cancels=rule == "prop")
 
 
 @pytest.mark.parametrize(("rule", "bias_factor"), SETTINGS)

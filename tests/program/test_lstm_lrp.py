@@ -10,7 +10,7 @@ import pytest
 import lstm_explain as lx
 from tests.builders import recurrent_model
 from tests.laws import check_textbook, label, method, pairwise
-from tests.reference.textbook import PRODUCT_RULES, Rules, one_hot
+from tests.reference.textbook import PRODUCT_RULES, Relative, Rules, one_hot
 
 CELLS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -34,17 +34,23 @@ FACTORS = {
     "sequence_lens": [False, True],
     "head": ["last", "Y_h", "mean", "Y_c", "sum"],
     "rule": list(PRODUCT_RULES),
-    "epsilon": [1e-6, 1e-3, 0.1],
+    "stabiliser": [1e-6, 1e-3, 0.1, Relative(), Relative(0.3, 0.05, 0.1, 1.5), Relative(0.03, ceiling=1.1)],
     "bias_factor": [0.0, 0.3, 1.0],
     "batch_first": [False, True],
 }
 GRID = pairwise(FACTORS)
 
 
+def settings(rule: Any, stabiliser: float | Relative, bias_factor: float) -> Rules:
+    if isinstance(stabiliser, Relative):
+        return Rules(rule, bias_factor=bias_factor, relative=stabiliser)
+    return Rules(rule, stabiliser, bias_factor)
+
+
 def check(row: dict[str, Any], dtype: Any, seed: int) -> None:
     given = dict(row)
     cell, T = CELLS[given.pop("cell")], given.pop("T")
-    rules = Rules(given.pop("rule"), given.pop("epsilon"), given.pop("bias_factor"))
+    rules = settings(given.pop("rule"), given.pop("stabiliser"), given.pop("bias_factor"))
     rng = np.random.default_rng(seed)
     built = recurrent_model(rng, "LSTM", D=4, H=3, dtype=dtype, **given, **cell)
     feeds = built.feeds(rng, T=T)

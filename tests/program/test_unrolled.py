@@ -16,7 +16,7 @@ from onnx import helper
 import lstm_explain as lx
 from tests.builders import network_model, recurrent_model, unrolled_model
 from tests.laws import check_same, method, textbook_relevance
-from tests.reference.textbook import PRODUCT_RULES, Network, Rules, one_hot
+from tests.reference.textbook import PRODUCT_RULES, Network, Relative, Rules, one_hot
 
 SETTINGS = list(itertools.product(PRODUCT_RULES, (0.0, 1.0)))
 VARIANTS = list(itertools.product((False, True), repeat=3))
@@ -38,22 +38,20 @@ def with_live_states(proto: onnx.ModelProto, network: Network) -> onnx.ModelProt
     return changed
 
 
-def check_from_zero(op: Any, lbr: bool, rule: Any, bias_factor: float, gemm: bool, fused: bool, concat: bool) -> None:
+def check_from_zero(op: Any, lbr: bool, rules: Rules, gemm: bool, fused: bool, concat: bool) -> None:
     rng = np.random.default_rng(42)
     built = recurrent_model(rng, op, layers=2, D=2, H=3, linear_before_reset=lbr, dtype=np.float64)
-    feeds, rules = built.feeds(rng, T=3, B=2), Rules(rule, 0.05, bias_factor)
+    feeds = built.feeds(rng, T=3, B=2)
     unrolled = unrolled_model(built.network, 3, gemm=gemm, fused=fused, concat=concat, dtype=np.float64)
     wanted = built.reference_lrp(feeds, one_hot(1, 2, 3), rules).x
     check_same(relevance(unrolled.model, feeds, method(rules))["x"], wanted, 1e-9)
 
 
-def check_from_live_states(
-    op: Any, lbr: bool, rule: Any, bias_factor: float, gemm: bool, fused: bool, concat: bool
-) -> None:
+def check_from_live_states(op: Any, lbr: bool, rules: Rules, gemm: bool, fused: bool, concat: bool) -> None:
     rng = np.random.default_rng(44)
     network = recurrent_model(rng, op, layers=2, D=2, H=3, linear_before_reset=lbr, dtype=np.float64).network
     built = network_model(network, initial_states="input", dtype=np.float64)
-    feeds, rules = built.feeds(rng, T=3, B=2), Rules(rule, 0.05, bias_factor)
+    feeds = built.feeds(rng, T=3, B=2)
     feeds |= {name.replace("_h_", "_c_"): state for name, state in feeds.items() if "_h_" in name and op == "LSTM"}
     unrolled = unrolled_model(network, 3, gemm=gemm, fused=fused, concat=concat, dtype=np.float64)
     states = {f"state_{k}": feeds[f"initial_h_{k}"][0] for k in range(2)}
@@ -69,7 +67,7 @@ def check_from_live_states(
 @pytest.mark.parametrize(("op", "lbr"), [("LSTM", False), ("GRU", False), ("GRU", True), ("RNN", False)])
 def test_a_node_equals_its_cell_unrolled(op: Any, lbr: bool, rule: Any, gemm: bool, fused: bool, concat: bool) -> None:
     """With bias_factor 0: units of a state that is constant zero are folded away, and get no part of a bias."""
-    check_from_zero(op, lbr, rule, 0.0, gemm, fused, concat)
+    check_from_zero(op, lbr, Rules(rule, 0.05), gemm, fused, concat)
 
 
 @pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
@@ -78,7 +76,7 @@ def test_a_node_equals_its_cell_unrolled(op: Any, lbr: bool, rule: Any, gemm: bo
 def test_a_node_equals_its_cell_unrolled_from_live_states(
     op: Any, rule: Any, bias_factor: float, gemm: bool, fused: bool, concat: bool
 ) -> None:
-    check_from_live_states(op, False, rule, bias_factor, gemm, fused, concat)
+    check_from_live_states(op, False, Rules(rule, 0.05, bias_factor), gemm, fused, concat)
 
 
 @pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
@@ -87,7 +85,20 @@ def test_a_node_equals_its_cell_unrolled_from_live_states(
 def test_a_gru_equals_its_cell_unrolled_from_live_states(
     lbr: bool, rule: Any, bias_factor: float, gemm: bool, fused: bool, concat: bool
 ) -> None:
-    check_from_live_states("GRU", lbr, rule, bias_factor, gemm, fused, concat)
+    check_from_live_states("GRU", lbr, Rules(rule, 0.05, bias_factor), gemm, fused, concat)
+
+
+@pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
+@pytest.mark.parametrize(("rule", "bias_factor"), [("all", 0.0), ("half", 0.3), ("prop", 0.0)])
+@pytest.mark.parametrize(("op", "lbr"), [("LSTM", False), ("GRU", False), ("GRU", True), ("RNN", False)])
+def test_the_relative_stabiliser_tells_gates_cells_and_layers_apart(
+    op: Any, lbr: bool, rule: Any, bias_factor: float, gemm: bool, fused: bool, concat: bool
+) -> None:
+    """Only a node has a ceiling: nothing says where the states of an unrolled cell are."""
+    rules = Rules(rule, bias_factor=bias_factor, relative=Relative(0.2, 0.05, 0.4, ceiling=1e9))
+    if not bias_factor:
+        check_from_zero(op, lbr, rules, gemm, fused, concat)
+    check_from_live_states(op, lbr, rules, gemm, fused, concat)
 
 
 @pytest.mark.parametrize("rule", PRODUCT_RULES)

@@ -6,7 +6,7 @@ the bias and to the stabiliser when `bias_factor` is below 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,13 +19,75 @@ ProductRule = Literal["all", "half", "prop", "abs"]
 PRODUCT_RULES: tuple[ProductRule, ...] = ("all", "half", "prop", "abs")
 
 
+Added = float | Callable[[Array, Array], Array]  # the stabiliser: a number, or from z and the sum of its absolute terms
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Betas of the stabiliser beta (S - |z|) sign(z) by kind of sum, and the ceiling on density (docs/stabilisers.md)."""
+
+    pre_activations: float = 0.1
+    cells: float = 0.0
+    layers: float = 0.02
+    ceiling: float = 10.0
+
+
 @dataclass(frozen=True)
 class Rules:
-    """The settings of LRP: Arras et al. 2017 use epsilon 0.001, bias_factor 0; 1 is their conservation check."""
+    """The settings of LRP: Arras et al. 2017 use epsilon 0.001, bias_factor 0; 1 is their conservation check.
+
+    relative: in the place of epsilon.
+    """
 
     product_rule: ProductRule = "all"
     epsilon: float = 1e-3
     bias_factor: float = 0.0
+    relative: Relative | None = None
+
+    def added(self, kind: str) -> Added:
+        """What is added to |z| at a sum of that kind."""
+        if self.relative is None:
+            return self.epsilon
+        beta = getattr(self.relative, kind)
+        return lambda z, S: beta * np.maximum(S - np.abs(z), 0.0)
+
+
+class Ceiling:
+    """The bound on what comes back to the states of one sample; without a relative stabiliser it bounds nothing.
+
+    The size of relevance R at a state with terms [H] each is sum_j |R_j / stab(state_j)| s_j, where s_j is the root
+    mean square of state j over the sequence.
+    """
+
+    def __init__(self, rules: Rules, terms: Sequence[Sequence[Array]]) -> None:
+        self.rules, self.terms = rules, terms
+        states = np.array([sum(t) for t in terms])
+        self.sizes = np.sqrt((states**2).mean(axis=0)) if len(states) else np.zeros(0)
+        self.arrived, self.started = 0.0, False
+
+    def __call__(self, t: int, above: Array, carried: Array, hidden: Array) -> tuple[Array, Array, float]:
+        """carried and hidden as far as the ceiling lets them through, and how much relevance it takes away."""
+        if self.rules.relative is None:
+            return carried, hidden, 0.0
+        z = sum(self.terms[t], np.zeros(()))
+        S = sum((np.abs(term) for term in self.terms[t]), np.zeros(()))
+        added = self.rules.added("cells")
+        below = np.abs(stab(z, added(z, S) if callable(added) else added))
+
+        def size(R: Array) -> float:
+            return sum(abs(r) / b * s for r, b, s in zip(R, below, self.sizes, strict=True) if b != 0)
+
+        self.arrived += size(above)
+        if not self.started:
+            self.started, self.arrived = True, self.arrived + size(carried) + size(hidden)
+            return carried, hidden, 0.0
+        most = self.rules.relative.ceiling * self.arrived
+        together = size(above + carried)
+        keep = 1.0 if together <= most else max(0.0, min(1.0, (most - size(above)) / size(carried)))
+        through = size(hidden)
+        keep_hidden = 1.0 if through == 0 else max(0.0, min(1.0, (most - together) / through))
+        lost = ((1 - keep) * carried + (1 - keep_hidden) * hidden).sum()
+        return keep * carried, keep_hidden * hidden, float(lost)
 
 
 def sign(z: Array) -> Array:
@@ -33,7 +95,7 @@ def sign(z: Array) -> Array:
     return np.where(z >= 0, 1.0, -1.0)
 
 
-def stab(z: Array, eps: float) -> Array:
+def stab(z: Array, eps: float | Array) -> Array:
     return z + eps * sign(z)
 
 
@@ -44,7 +106,7 @@ def lrp_linear(
     z: Array,
     R_z: Array,
     N: int,
-    eps: float,
+    eps: Added,
     bias_factor: float,
     wired: Wiring | None = None,
 ) -> tuple[Array, float]:
@@ -60,6 +122,7 @@ def lrp_linear(
         wired = np.ones(W.shape, dtype=np.bool_)
     if W.size and not np.array_equal(wired.sum(axis=1), np.full(len(z), N)):
         raise ValueError("N must be the number of units that feed each k")
+    eps = eps(z, np.abs(W) @ np.abs(a) + np.abs(b)) if callable(eps) else eps
     leftover = b + eps * sign(z)  # what no incoming unit explains, per k
     contributions = W.T * a[:, np.newaxis]  # [D, M]: w_kj a_j
     shares = wired.T * (bias_factor * leftover / N)[np.newaxis, :]  # [D, M]
@@ -68,12 +131,16 @@ def lrp_linear(
     return messages.sum(axis=1), float(absorbed.sum())
 
 
-def lrp_sum(terms: Sequence[Array], z: Array, R_z: Array, rules: Rules) -> tuple[list[Array], float]:
+def lrp_sum(
+    terms: Sequence[Array], z: Array, R_z: Array, rules: Rules, kind: str = "cells"
+) -> tuple[list[Array], float]:
     """The epsilon-rule for an elementwise sum z = terms[0] + terms[1] + ...: weights 1, no bias, N = len(terms)."""
-    leftover = rules.epsilon * sign(z)
+    eps = rules.added(kind)
+    eps = eps(z, np.sum(np.abs(terms), axis=0)) if callable(eps) else eps
+    leftover = eps * sign(z)
     share = rules.bias_factor * leftover / len(terms)
-    relevances = [(term + share) * R_z / stab(z, rules.epsilon) for term in terms]
-    absorbed = (1.0 - rules.bias_factor) * leftover * R_z / stab(z, rules.epsilon)
+    relevances = [(term + share) * R_z / stab(z, eps) for term in terms]
+    absorbed = (1.0 - rules.bias_factor) * leftover * R_z / stab(z, eps)
     return relevances, float(absorbed.sum())
 
 
@@ -93,5 +160,5 @@ def lrp_product(gate: Array, signal: Array, R_p: Array, rules: Rules) -> tuple[A
         terms = [np.abs(gate), np.abs(signal)]
     else:
         raise ValueError(f"unknown product rule {rules.product_rule!r}")
-    (R_gate, R_signal), absorbed = lrp_sum(terms, terms[0] + terms[1], R_p, rules)
+    (R_gate, R_signal), absorbed = lrp_sum(terms, terms[0] + terms[1], R_p, rules, "pre_activations")
     return R_gate, R_signal, absorbed

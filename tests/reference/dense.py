@@ -17,13 +17,13 @@ def dense_forward(a: Array, W: Array, b: Array) -> Array:
 
 def dense_lrp(a: Array, W: Array, b: Array, R_z: Array, rules: Rules) -> tuple[Array, float]:
     z = dense_forward(a, W, b)
-    return lrp_linear(a, W, b, z, R_z, len(a), rules.epsilon, rules.bias_factor)
+    return lrp_linear(a, W, b, z, R_z, len(a), rules.added("layers"), rules.bias_factor)
 
 
 def sum_lrp(Y: Array, R_z: Array, rules: Rules) -> tuple[Array, float]:
     """z = sum_t Y_t: the epsilon-rule over T terms."""
     terms = list(Y)
-    relevances, absorbed = lrp_sum(terms, Y.sum(axis=0), R_z, rules)
+    relevances, absorbed = lrp_sum(terms, Y.sum(axis=0), R_z, rules, "layers")
     return np.stack(relevances), absorbed
 
 

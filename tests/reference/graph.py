@@ -41,7 +41,7 @@ def _gemm(node: onnx.NodeProto, values: Values, R: Array, rules: Rules) -> list[
     a, W, b = (values[name] for name in node.input)
     W = W if _attribute(node, "transB") else W.T
     R_a = [
-        lrp_linear(row, W, b, W @ row + b, R_row, len(row), rules.epsilon, rules.bias_factor)[0]
+        lrp_linear(row, W, b, W @ row + b, R_row, len(row), rules.added("layers"), rules.bias_factor)[0]
         for row, R_row in zip(a, R, strict=True)
     ]
     return [np.stack(R_a), None, None]

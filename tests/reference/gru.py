@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .activations import Activation
-from .common import Array, Rules, lrp_linear, lrp_product, lrp_sum
+from .common import Array, Ceiling, Rules, lrp_linear, lrp_product, lrp_sum
 from .lstm import CellRelevance
 
 GATE_ORDER = "zrh"
@@ -103,7 +103,9 @@ class GruCell:
         D = len(step.x)
         a, W = np.concatenate([step.x, step.h_prev]), np.hstack([self.W[gate], self.R[gate]])
         b = self.Wb[gate] + self.Rb[gate]
-        R_a, absorbed = lrp_linear(a, W, b, step.pre[gate], R_z, len(a), rules.epsilon, rules.bias_factor)
+        R_a, absorbed = lrp_linear(
+            a, W, b, step.pre[gate], R_z, len(a), rules.added("pre_activations"), rules.bias_factor
+        )
         return R_a[:D], R_a[D:], absorbed
 
     def lrp_candidate_after(self, step: GruStep, R_z: Array, rules: Rules) -> tuple[Array, Array, Array, float]:
@@ -114,7 +116,9 @@ class GruCell:
         D = len(step.x)
         a, W = np.concatenate([step.x, step.r * step.h_prev]), np.hstack([self.W["h"], self.R["h"]])
         b = self.Wb["h"] + self.Rb["h"]
-        R_a, absorbed = lrp_linear(a, W, b, step.pre["h"], R_z, len(a), rules.epsilon, rules.bias_factor)
+        R_a, absorbed = lrp_linear(
+            a, W, b, step.pre["h"], R_z, len(a), rules.added("pre_activations"), rules.bias_factor
+        )
         R_r, R_h_prev, lost = lrp_product(step.r, step.h_prev, R_a[D:], rules)
         return R_a[:D], R_h_prev, R_r, absorbed + lost
 
@@ -127,16 +131,26 @@ class GruCell:
         a, W = np.concatenate([step.x, step.r * step.u]), np.hstack([self.W["h"], np.eye(H)])
         wired = np.hstack([np.ones((H, D), dtype=np.bool_), np.eye(H, dtype=np.bool_)])
         R_a, absorbed = lrp_linear(
-            a, W, self.Wb["h"], step.pre["h"], R_z, D + 1, rules.epsilon, rules.bias_factor, wired=wired
+            a,
+            W,
+            self.Wb["h"],
+            step.pre["h"],
+            R_z,
+            D + 1,
+            rules.added("pre_activations"),
+            rules.bias_factor,
+            wired=wired,
         )
         R_r, R_u, lost_p = lrp_product(step.r, step.u, R_a[D:], rules)
         R_h_prev, lost_u = lrp_linear(
-            step.h_prev, self.R["h"], self.Rb["h"], step.u, R_u, H, rules.epsilon, rules.bias_factor
+            step.h_prev, self.R["h"], self.Rb["h"], step.u, R_u, H, rules.added("pre_activations"), rules.bias_factor
         )
         return R_a[:D], R_h_prev, R_r, absorbed + lost_p + lost_u
 
-    def lrp_step(self, step: GruStep, R_h: Array, rules: Rules) -> tuple[Array, Array, float]:
-        """From the relevance of h_t to that of x_t and h_{t-1}, and what was absorbed."""
+    def lrp_step(self, step: GruStep, R_h: Array, rules: Rules) -> tuple[Array, Array, Array, float]:
+        """From the relevance of h_t to that of x_t and h_{t-1} (along the state, and by all other ways), and what was
+        absorbed.
+        """
         (R_new, R_old), absorbed = lrp_sum([(1.0 - step.z) * step.n, step.z * step.h_prev], step.h, R_h, rules)
         R_one_minus_z, R_n, lost_new = lrp_product(1.0 - step.z, step.n, R_new, rules)
         R_z, R_h_prev, lost_old = lrp_product(step.z, step.h_prev, R_old, rules)
@@ -145,17 +159,19 @@ class GruCell:
 
         candidate = self.lrp_candidate_before if self.linear_before_reset else self.lrp_candidate_after
         R_x, from_h, R_r, lost = candidate(step, R_n, rules)
-        R_h_prev, absorbed = R_h_prev + from_h, absorbed + lost
+        carried, R_h_prev, absorbed = R_h_prev, from_h, absorbed + lost
         for gate, R_gate in (("z", R_z), ("r", R_r)):
             from_x, from_h, lost = self.lrp_gate(gate, step, R_gate, rules)
             R_x, R_h_prev, absorbed = R_x + from_x, R_h_prev + from_h, absorbed + lost
-        return R_x, R_h_prev, absorbed
+        return R_x, carried, R_h_prev, absorbed
 
     def lrp(self, steps: list[GruStep], R_Y: Array, R_h: Array, R_c: Array, rules: Rules) -> CellRelevance:
         """Back through time. R_Y [T, H] arrives at every h_t, R_h at the final state."""
         R_x = np.zeros((len(steps), next(iter(self.W.values())).shape[1]))
-        absorbed = 0.0
+        absorbed, limit = 0.0, Ceiling(rules, [((1.0 - s.z) * s.n, s.z * s.h_prev) for s in steps])
+        carried = np.zeros_like(R_h)
         for t in reversed(range(len(steps))):
-            R_x[t], R_h, lost = self.lrp_step(steps[t], R_h + R_Y[t], rules)
-            absorbed += lost
-        return CellRelevance(R_x, R_h, np.zeros_like(R_h), absorbed)
+            carried, R_h, taken = limit(t, R_Y[t], carried, R_h)
+            R_x[t], carried, R_h, lost = self.lrp_step(steps[t], carried + R_h + R_Y[t], rules)
+            absorbed += lost + taken
+        return CellRelevance(R_x, carried + R_h, np.zeros_like(R_h), absorbed)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .activations import Activation
-from .common import Array, Rules, lrp_linear, lrp_product, lrp_sum
+from .common import Array, Ceiling, Rules, lrp_linear, lrp_product, lrp_sum
 
 GATE_ORDER = "iofc"  # rows of W, R and of both halves of B
 PEEPHOLE_ORDER = "iof"
@@ -133,7 +133,7 @@ class LstmCell:
             a, W, N = np.concatenate([a, c]), np.hstack([W, np.diag(self.P[gate])]), N + 1
             wired = np.hstack([wired, np.eye(H, dtype=np.bool_)])  # a peephole feeds its own cell only
         R_a, absorbed = lrp_linear(
-            a, W, self.b[gate], step.z[gate], R_z, N, rules.epsilon, rules.bias_factor, wired=wired
+            a, W, self.b[gate], step.z[gate], R_z, N, rules.added("pre_activations"), rules.bias_factor, wired=wired
         )
         R_c = R_a[D + H :] if len(R_a) > D + H else np.zeros(H)
         return [R_a[:D], R_a[D : D + H], R_c], absorbed
@@ -169,8 +169,9 @@ class LstmCell:
     def lrp(self, steps: list[LstmStep], R_Y: Array, R_h: Array, R_c: Array, rules: Rules) -> CellRelevance:
         """Back through time. R_Y [T, H] arrives at every h_t, R_h and R_c at the final states."""
         R_x = np.zeros((len(steps), next(iter(self.W.values())).shape[1]))
-        absorbed = 0.0
+        absorbed, limit = 0.0, Ceiling(rules, [(s.f * s.c_prev, s.i * s.g) for s in steps])
         for t in reversed(range(len(steps))):
+            R_c, R_h, taken = limit(t, R_Y[t], R_c, R_h)
             R_x[t], R_h, R_c, lost = self.lrp_step(steps[t], R_h + R_Y[t], R_c, rules)
-            absorbed += lost
+            absorbed += lost + taken
         return CellRelevance(R_x, R_h, R_c, absorbed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .activations import Activation
-from .common import Array, Rules, lrp_linear
+from .common import Array, Ceiling, Rules, lrp_linear
 from .lstm import CellRelevance
 
 
@@ -59,11 +59,14 @@ class RnnCell:
         """Back through time: the activation passes, then the epsilon-rule over x_t and h_{t-1} (N = D + H)."""
         D = self.W.shape[1]
         R_x = np.zeros((len(steps), D))
-        absorbed = 0.0
+        absorbed, limit, nothing = 0.0, Ceiling(rules, [(s.h,) for s in steps]), np.zeros_like(R_h)
         for t in reversed(range(len(steps))):
+            _, R_h, taken = limit(t, R_Y[t], nothing, R_h)
             a, W = np.concatenate([steps[t].x, steps[t].h_prev]), np.hstack([self.W, self.R])
             R_z = R_h + R_Y[t]
-            R_a, lost = lrp_linear(a, W, self.b, steps[t].z, R_z, len(a), rules.epsilon, rules.bias_factor)
+            R_a, lost = lrp_linear(
+                a, W, self.b, steps[t].z, R_z, len(a), rules.added("pre_activations"), rules.bias_factor
+            )
             R_x[t], R_h = R_a[:D], R_a[D:]
-            absorbed += lost
+            absorbed += lost + taken
         return CellRelevance(R_x, R_h, np.zeros_like(R_h), absorbed)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from .activations import Activation, parse_activations
-from .common import PRODUCT_RULES, Array, ProductRule, Rules, lrp_linear, lrp_product, lrp_sum, sign, stab
+from .common import PRODUCT_RULES, Array, ProductRule, Relative, Rules, lrp_linear, lrp_product, lrp_sum, sign, stab
 from .dense import dense_forward, dense_lrp, embedding_lrp, last_step_lrp, mean_lrp, sum_lrp
 from .gru import GruCell
 from .layer import Layer, LayerOutputs, LayerRelevance, Lengths, layer_forward, layer_lrp
@@ -35,6 +35,7 @@ __all__ = [
     "Network",
     "NetworkRelevance",
     "ProductRule",
+    "Relative",
     "RnnCell",
     "Rules",
     "States",
