@@ -24,7 +24,7 @@ Added = float | Callable[[Array, Array], Array]  # the stabiliser: a number, or 
 
 @dataclass(frozen=True)
 class Relative:
-    """Betas of the stabiliser beta (S - |z|) sign(z) by kind of sum, and the ceiling on density (docs/stabilisers.md)."""
+    """Betas of the stabiliser beta (S - |z|) sign(z) by kind of sum, and the ceiling (docs/stabilisers.md)."""
 
     pre_activations: float = 0.1
     cells: float = 0.0

@@ -83,7 +83,8 @@ class Contraction:
 
     def magnitude(self, a: Array, s: Array) -> Array:
         """The sum of the absolute terms, of the output's shape."""
-        return np.asarray(np.einsum(f"{self.operands[0]},{self.operands[1]}->{self.out}", np.abs(a), np.abs(s)))
+        xp = namespace(a)
+        return einsum(f"{self.operands[0]},{self.operands[1]}->{self.out}", xp.abs(a), xp.abs(s))
 
     def _fixed_shares(self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> list[Array]:
         """Compute shares that are the same fraction of every term, without the terms themselves."""
@@ -152,7 +153,8 @@ class Matrices(Contraction):
         return g @ other.mT if slot == 0 else other.mT @ g
 
     def magnitude(self, a: Array, s: Array) -> Array:
-        return np.asarray(np.abs(a) @ np.abs(s))
+        xp = namespace(a)
+        return xp.asarray(xp.abs(a) @ xp.abs(s))
 
 
 def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
