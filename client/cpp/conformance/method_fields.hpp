@@ -15,6 +15,10 @@ void fields(lstm_explain::Lrp& m, F f) {
   f("product_rule", m.product_rule);
   f("epsilon", m.epsilon);
   f("bias_factor", m.bias_factor);
+  f("stabiliser", m.stabiliser);
+  f("cell_stabiliser", m.cell_stabiliser);
+  f("layer_stabiliser", m.layer_stabiliser);
+  f("ceiling", m.ceiling);
 }
 
 template <class F>

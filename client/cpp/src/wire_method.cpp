@@ -106,6 +106,10 @@ struct MethodEncoder {
     if (m.epsilon) body->set_epsilon(*m.epsilon);
     if (m.bias_factor) body->set_bias_factor(*m.bias_factor);
     if (m.composite) encode_composite(*m.composite, body->mutable_composite());
+    if (m.stabiliser) body->set_stabiliser(*m.stabiliser);
+    if (m.cell_stabiliser) body->set_cell_stabiliser(*m.cell_stabiliser);
+    if (m.layer_stabiliser) body->set_layer_stabiliser(*m.layer_stabiliser);
+    if (m.ceiling) body->set_ceiling(*m.ceiling);
   }
 
   void operator()(const Gradient&) const { out->mutable_gradient(); }
@@ -149,6 +153,10 @@ Lrp decode_lrp(const v1::Lrp& m) {
   if (m.has_epsilon()) out.epsilon = m.epsilon();
   if (m.has_bias_factor()) out.bias_factor = m.bias_factor();
   if (m.has_composite()) out.composite = decode_composite(m.composite());
+  if (m.has_stabiliser()) out.stabiliser = m.stabiliser();
+  if (m.has_cell_stabiliser()) out.cell_stabiliser = m.cell_stabiliser();
+  if (m.has_layer_stabiliser()) out.layer_stabiliser = m.layer_stabiliser();
+  if (m.has_ceiling()) out.ceiling = m.ceiling();
   return out;
 }
 

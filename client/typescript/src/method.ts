@@ -38,8 +38,8 @@ export type Players = (typeof PLAYERS_WORDS)[number];
 const PLAYERS_WORDS = ["steps", "features", "cells"] as const;
 
 /**
- * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
- * `Lrp.epsilon`.
+ * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
+ * stabiliser of `Lrp`.
  */
 export interface Composite {
   /**
@@ -51,7 +51,11 @@ export interface Composite {
   first?: Rule;
 }
 
-/** Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1). */
+/**
+ * Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance is divided by sums z,
+ * which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The relative one divides by z + beta
+ * * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta for each kind of sum.
+ */
 export interface Lrp {
   name: "lrp";
   /**
@@ -59,7 +63,10 @@ export interface Lrp {
    * "all".
    */
   productRule?: ProductRule;
-  /** The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001. */
+  /**
+   * The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
+   * fields of the relative stabiliser. Default: none. The papers use 0.001.
+   */
   epsilon?: number;
   /**
    * The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
@@ -68,6 +75,17 @@ export interface Lrp {
   biasFactor?: number;
   /** Different rules for some dense and convolutional layers. Default: none. */
   composite?: Composite;
+  /** The relative stabiliser's beta for the pre-activations of recurrent layers. Must not be negative. Default: 0.1. */
+  stabiliser?: number;
+  /** Its beta for the sums that carry the state of recurrent layers. Must not be negative. Default: 0. */
+  cellStabiliser?: number;
+  /** Its beta for all other layers. Must not be negative. Default: 0.02. */
+  layerStabiliser?: number;
+  /**
+   * The most that the density of relevance (relevance over state) grows on its way back through the hidden states of a
+   * recurrent layer, as a multiple of the density that arrives from above. At least 1. Default: 10.
+   */
+  ceiling?: number;
 }
 
 /** Partial derivatives of the explained value. */
@@ -237,6 +255,10 @@ export function toWire(method: Method): wire.Method {
             epsilon: method.epsilon,
             biasFactor: method.biasFactor,
             composite: method.composite && compositeToWire(method.composite),
+            stabiliser: method.stabiliser,
+            cellStabiliser: method.cellStabiliser,
+            layerStabiliser: method.layerStabiliser,
+            ceiling: method.ceiling,
           },
         },
       };
@@ -306,6 +328,10 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         epsilon: said.value.epsilon,
         biasFactor: said.value.biasFactor,
         composite: compositeFromWire(said.value.composite),
+        stabiliser: said.value.stabiliser,
+        cellStabiliser: said.value.cellStabiliser,
+        layerStabiliser: said.value.layerStabiliser,
+        ceiling: said.value.ceiling,
       };
     case "gradient":
       return { name: "gradient" };

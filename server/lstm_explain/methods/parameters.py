@@ -46,7 +46,7 @@ def parameter(
     absent: float | None = None,
     choices: Mapping[str, str] | None = None,
 ) -> _T:
-    """Declares a field of a method: a whole number where `default` is an int, a number where it is a float or None, else
+    """Declares a field of a method: a whole number where `default` is an int, a number where it is a float or None, or
     a choice. A number whose default is None may be absent.
     """
     about = Parameter(label, least, most, absent, choices or {})

@@ -88,8 +88,8 @@ struct ZBox {
 
 using Rule = std::variant<rule::Epsilon, rule::Gamma, rule::ZPlus, rule::AlphaBeta, rule::Flat, rule::ZBox>;
 
-/// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use
-/// `Lrp.epsilon`.
+/// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
+/// stabiliser of `Lrp`.
 struct Composite {
   /// The rules by the name of a node, of an operator (`Gemm`), or of a kind of layer (`dense`: MatMul, Gemm;
   /// `convolution`: Conv, ConvTranspose). The name of a node takes precedence, then `first`, the operator, and the
@@ -99,16 +99,28 @@ struct Composite {
   std::optional<Rule> first{};
 };
 
-/// Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206, equation 1).
+/// Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance is divided by sums z,
+/// which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The relative one divides by z +
+/// beta * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta for each kind of sum.
 struct Lrp {
   std::optional<ProductRule> product_rule{};
-  /// The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative. Default: 0.001.
+  /// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
+  /// fields of the relative stabiliser. Default: none. The papers use 0.001.
   std::optional<double> epsilon{};
   /// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
   /// Default: 0, so that bias and stabiliser absorb it.
   std::optional<double> bias_factor{};
   /// Different rules for some dense and convolutional layers. Default: none.
   std::optional<Composite> composite{};
+  /// The relative stabiliser's beta for the pre-activations of recurrent layers. Must not be negative. Default: 0.1.
+  std::optional<double> stabiliser{};
+  /// Its beta for the sums that carry the state of recurrent layers. Must not be negative. Default: 0.
+  std::optional<double> cell_stabiliser{};
+  /// Its beta for all other layers. Must not be negative. Default: 0.02.
+  std::optional<double> layer_stabiliser{};
+  /// The most that the density of relevance (relevance over state) grows on its way back through the hidden states of a
+  /// recurrent layer, as a multiple of the density that arrives from above. At least 1. Default: 10.
+  std::optional<double> ceiling{};
 };
 
 /// Partial derivatives of the explained value.

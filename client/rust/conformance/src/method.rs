@@ -14,11 +14,15 @@ use crate::request::{known, tensors, word};
 pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
     Ok(match name {
         "lrp" => {
-            known(parameters, &["product_rule", "epsilon", "bias_factor"])?;
+            known(parameters, &["product_rule", "epsilon", "bias_factor", "stabiliser", "cell_stabiliser", "layer_stabiliser", "ceiling"])?;
             Lrp {
                 product_rule: word(&parameters["product_rule"], "PRODUCT_RULE", ProductRule::from_str_name)?,
                 epsilon: parameters["epsilon"].as_f64(),
                 bias_factor: parameters["bias_factor"].as_f64(),
+                stabiliser: parameters["stabiliser"].as_f64(),
+                cell_stabiliser: parameters["cell_stabiliser"].as_f64(),
+                layer_stabiliser: parameters["layer_stabiliser"].as_f64(),
+                ceiling: parameters["ceiling"].as_f64(),
                 ..Default::default()
             }
             .into()

@@ -141,7 +141,7 @@ public sealed interface Method {
 
   /**
    * Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other
-   * nodes, use {@code Lrp.epsilon}.
+   * nodes, use the stabiliser of {@code Lrp}.
    *
    * @param rules The rules by the name of a node, of an operator ({@code Gemm}), or of a kind of
    *     layer ({@code dense}: MatMul, Gemm; {@code convolution}: Conv, ConvTranspose). The name of
@@ -171,42 +171,73 @@ public sealed interface Method {
   }
 
   /**
-   * Layer-wise relevance propagation with the epsilon rule (Arras et al. 2017, arXiv 1706.07206,
-   * equation 1).
+   * Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance
+   * is divided by sums z, which a stabiliser keeps from zero: the relative one, or the absolute
+   * {@code epsilon}. The relative one divides by z + beta * (S - |z|) * sign(z), where S is the sum
+   * of the absolute terms of z, and has one beta for each kind of sum.
    *
    * @param productRule How a gate and its signal share the relevance of their product (Arras et al.
    *     2019, arXiv 1909.12114). Default: "all".
-   * @param epsilon The stabiliser: relevance is divided by z + epsilon * sign(z). Must not be
-   *     negative. Default: 0.001.
+   * @param epsilon The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not
+   *     be negative, and excludes the fields of the relative stabiliser. Default: none. The papers
+   *     use 0.001.
    * @param biasFactor The share of the relevance of the bias and the stabiliser that is distributed
    *     to the inputs of a sum, in [0, 1]. Default: 0, so that bias and stabiliser absorb it.
    * @param composite Different rules for some dense and convolutional layers. Default: none.
+   * @param stabiliser The relative stabiliser's beta for the pre-activations of recurrent layers.
+   *     Must not be negative. Default: 0.1.
+   * @param cellStabiliser Its beta for the sums that carry the state of recurrent layers. Must not
+   *     be negative. Default: 0.
+   * @param layerStabiliser Its beta for all other layers. Must not be negative. Default: 0.02.
+   * @param ceiling The most that the density of relevance (relevance over state) grows on its way
+   *     back through the hidden states of a recurrent layer, as a multiple of the density that
+   *     arrives from above. At least 1. Default: 10.
    */
-  record Lrp(ProductRule productRule, Double epsilon, Double biasFactor, Composite composite)
-      implements Method {
+  record Lrp(ProductRule productRule, Double epsilon, Double biasFactor, Composite composite, Double
+      stabiliser, Double cellStabiliser, Double layerStabiliser, Double ceiling) implements Method {
     /** Leaves every parameter to the server. */
     public Lrp() {
-      this(null, null, null, null);
+      this(null, null, null, null, null, null, null, null);
     }
 
     /** Returns the same with another {@code productRule}. */
     public Lrp productRule(ProductRule value) {
-      return new Lrp(value, epsilon, biasFactor, composite);
+      return new Lrp(value, epsilon, biasFactor, composite, stabiliser, cellStabiliser, layerStabiliser, ceiling);
     }
 
     /** Returns the same with another {@code epsilon}. */
     public Lrp epsilon(double value) {
-      return new Lrp(productRule, value, biasFactor, composite);
+      return new Lrp(productRule, value, biasFactor, composite, stabiliser, cellStabiliser, layerStabiliser, ceiling);
     }
 
     /** Returns the same with another {@code biasFactor}. */
     public Lrp biasFactor(double value) {
-      return new Lrp(productRule, epsilon, value, composite);
+      return new Lrp(productRule, epsilon, value, composite, stabiliser, cellStabiliser, layerStabiliser, ceiling);
     }
 
     /** Returns the same with another {@code composite}. */
     public Lrp composite(Composite value) {
-      return new Lrp(productRule, epsilon, biasFactor, value);
+      return new Lrp(productRule, epsilon, biasFactor, value, stabiliser, cellStabiliser, layerStabiliser, ceiling);
+    }
+
+    /** Returns the same with another {@code stabiliser}. */
+    public Lrp stabiliser(double value) {
+      return new Lrp(productRule, epsilon, biasFactor, composite, value, cellStabiliser, layerStabiliser, ceiling);
+    }
+
+    /** Returns the same with another {@code cellStabiliser}. */
+    public Lrp cellStabiliser(double value) {
+      return new Lrp(productRule, epsilon, biasFactor, composite, stabiliser, value, layerStabiliser, ceiling);
+    }
+
+    /** Returns the same with another {@code layerStabiliser}. */
+    public Lrp layerStabiliser(double value) {
+      return new Lrp(productRule, epsilon, biasFactor, composite, stabiliser, cellStabiliser, value, ceiling);
+    }
+
+    /** Returns the same with another {@code ceiling}. */
+    public Lrp ceiling(double value) {
+      return new Lrp(productRule, epsilon, biasFactor, composite, stabiliser, cellStabiliser, layerStabiliser, value);
     }
   }
 

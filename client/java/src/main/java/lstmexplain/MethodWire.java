@@ -134,6 +134,18 @@ final class MethodWire {
     if (m.composite() != null) {
       body.setComposite(encode(m.composite()));
     }
+    if (m.stabiliser() != null) {
+      body.setStabiliser(m.stabiliser());
+    }
+    if (m.cellStabiliser() != null) {
+      body.setCellStabiliser(m.cellStabiliser());
+    }
+    if (m.layerStabiliser() != null) {
+      body.setLayerStabiliser(m.layerStabiliser());
+    }
+    if (m.ceiling() != null) {
+      body.setCeiling(m.ceiling());
+    }
   }
 
   private static Method.Lrp read(lstmexplain.v1.Lrp body) {
@@ -141,7 +153,11 @@ final class MethodWire {
         Wire.constant(Method.ProductRule.class, body.getProductRule()),
         body.hasEpsilon() ? body.getEpsilon() : null,
         body.hasBiasFactor() ? body.getBiasFactor() : null,
-        body.hasComposite() ? decode(body.getComposite()) : null);
+        body.hasComposite() ? decode(body.getComposite()) : null,
+        body.hasStabiliser() ? body.getStabiliser() : null,
+        body.hasCellStabiliser() ? body.getCellStabiliser() : null,
+        body.hasLayerStabiliser() ? body.getLayerStabiliser() : null,
+        body.hasCeiling() ? body.getCeiling() : null);
   }
 
   private static void write(Method.IntegratedGradients m, lstmexplain.v1.IntegratedGradients.Builder body) {
