@@ -20,6 +20,8 @@ STEEP = np.array([[4096.0, -4095.0], [-4095.0, 4096.0]])  # takes [1, 1] to itse
 LOUD, CALM = [1.0, 1.0], [1.0, 0.0]
 Array = npt.NDArray[Any]
 
+PAPERS = lx.LRP(epsilon=1e-3)  # grows where the default does not
+
 
 def steep(layers: int = 2) -> onnx.ModelProto:
     g = GraphBuilder(np.float32, 17)
@@ -45,13 +47,13 @@ def prefixes(warnings: tuple[str, ...]) -> list[str]:
 
 def test_a_warning_names_the_samples_and_each_sample_has_its_own() -> None:
     model, x = lx.load(steep()), np.array([CALM, LOUD, CALM, LOUD], np.float32)
-    e = model.explain({"x": x}, lx.LRP(), lx.Target(index=0))
+    e = model.explain({"x": x}, PAPERS, lx.Target(index=0))
     (warning,) = e.warnings
     assert warning.startswith("relevance diverges in samples 1, 3 of 4: one entry of input 'x' is 3.3e+07")
     assert "the explained value is 1 (sample 1)" in warning
     assert "larger epsilon" in warning
     for sample, row in enumerate(x):
-        alone = model.explain({"x": row[None]}, lx.LRP(), lx.Target(index=0))
+        alone = model.explain({"x": row[None]}, PAPERS, lx.Target(index=0))
         assert e.warnings_of(sample) == alone.warnings
         assert bool(alone.warnings) == (sample in (1, 3))
     assert "sample" not in e.warnings_of(1)[0]
@@ -136,8 +138,8 @@ def test_derivatives_are_no_shares(method: lx.Method) -> None:
 
 def test_a_specialised_program_warns_alike() -> None:
     model, x = lx.load(steep()), {"x": np.array([LOUD], np.float32)}
-    once = lx.load(steep()).explain(x, lx.LRP(), lx.Target(index=0))
-    found = [model.explain(x, lx.LRP(), lx.Target(index=0)) for _ in range(5)]
+    once = lx.load(steep()).explain(x, PAPERS, lx.Target(index=0))
+    found = [model.explain(x, PAPERS, lx.Target(index=0)) for _ in range(5)]
     assert model.engine.known.count() == 1
     assert all(e.warnings == once.warnings for e in found)
     assert once.warnings
@@ -146,8 +148,8 @@ def test_a_specialised_program_warns_alike() -> None:
 def test_requests_that_ran_together_get_their_own_warnings() -> None:
     model = lx.load(steep())
     together, rows = RequestBatching(model, {}), [[CALM], [LOUD, CALM], [LOUD]]
-    requests = [ModelRequest({"x": np.array(row, np.float32)}, lx.LRP(), lx.Target(index=0)) for row in rows]
-    alone = [model.explain(r.inputs, lx.LRP(), r.target) for r in requests]
+    requests = [ModelRequest({"x": np.array(row, np.float32)}, PAPERS, lx.Target(index=0)) for row in rows]
+    alone = [model.explain(r.inputs, PAPERS, r.target) for r in requests]
     merged = together.merged(requests)
     whole = model.explain(merged.inputs, merged.method, merged.target)  # type: ignore[arg-type]
     record = together.record(together.key(requests[0]), requests)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from lstm_explain.graph.ir import Graph, node_from_proto
 from lstm_explain.operators import TABLE, Kind, NodeContext, Operator
 from lstm_explain.operators.array_api import NUMPY_ONLY, NumPyOnlyError
 from lstm_explain.operators.contraction import share_matmul
-from lstm_explain.operators.formulas import settle, shared, shares_of_product, times
+from lstm_explain.operators.formulas import At, settle, shared, shares_of_product, times
 from tests.operators import CASES
 from tests.operators.case import AnyArray, Case, rng
 
@@ -162,9 +162,15 @@ def numbers(seed: int, *shape: int) -> AnyArray:
 def test_the_epsilon_rule() -> None:
     r, z = numbers(1, 3, 4), numbers(2, 3, 4)
     z[0] = [0, np.inf, -np.inf, -0.0]
-    for eps in (0.0, 1e-3):
-        results = settle(strict.asarray(r), strict.asarray(z), eps)
-        for result, expected in zip(results, settle(r, z, eps), strict=True):
+    terms = np.abs(z) + np.abs(numbers(3, 3, 4))
+    for epsilon, beta in ((0.0, 0.0), (1e-3, 0.0), (0.0, 0.2)):
+        magnitude = terms if beta else None
+        results = settle(
+            strict.asarray(r),
+            strict.asarray(z),
+            At(epsilon, beta, None if magnitude is None else strict.asarray(terms)),
+        )
+        for result, expected in zip(results, settle(r, z, At(epsilon, beta, magnitude)), strict=True):
             np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-6)
 
 

@@ -92,7 +92,8 @@ def settle(r, z, epsilon, terms, beta, density, kept):
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
     relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
     for j in range(r.size):
-        added = eps + share_of_gap * max(terms[j] - abs(z[j]), zero) if relative else eps
+        over = terms[j] - abs(z[j]) if relative else zero
+        added = eps + share_of_gap * over if over > zero else eps  # behind a mask, infinity - infinity is NaN
         signed = added if z[j] >= zero else -added
         safe = z[j] + signed
         divides = safe != zero and abs(safe) != most
@@ -114,7 +115,8 @@ def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
     relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
     part, at = 0.0, 0
     for j in range(r.size):
-        added = eps + share_of_gap * max(terms[j] - abs(z[j]), zero) if relative else eps
+        over = terms[j] - abs(z[j]) if relative else zero
+        added = eps + share_of_gap * over if over > zero else eps  # behind a mask, infinity - infinity is NaN
         signed = added if z[j] >= zero else -added
         safe = z[j] + signed
         divides = safe != zero and abs(safe) != most
