@@ -17,7 +17,7 @@ Redistribute = Callable[[Episodes], Array]
 
 EPISODES = 2000
 METHODS = {
-    "LRP-all": lx.LRP(epsilon=1e-6),
+    "LRP-all": lx.LRP(layer_stabiliser=0),
     "Gradient × Input": lx.GradientTimesInput(),
     "Integrated Gradients": lx.IntegratedGradients(),
     "Occlusion": lx.Occlusion(),

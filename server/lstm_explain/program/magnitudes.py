@@ -52,7 +52,7 @@ def magnitude_parts(
             if slot in backward_node.live:
                 summed = backward_node.kind is not Kind.MAP and name in linear
                 inputs[slot] = magnitude_value(name) if summed else absolute(name, node.opset)
-            elif name and _is_float(graph, name):
+            elif name and slot not in op.nondifferentiable and _is_float(graph, name):
                 inputs[slot] = absolute(name, node.opset)
             if slot in op.negated:
                 constants[f"{name}::negated"] = -np.abs(graph.constants[name])
