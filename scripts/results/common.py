@@ -12,10 +12,14 @@ MODELS, DOCS = ROOT / "models", ROOT / "docs"
 DATA = ROOT.parent / "shared" / "data"
 
 
+DEFAULT = "LRP-all, default stabiliser"
+
+
 def methods(epsilon: float) -> dict[str, lx.Method]:
-    """Return the methods of the papers and of this project."""
+    """Return the methods of the papers and of this project; `epsilon` is the papers' stabiliser."""
     lrp = {f"LRP-{rule}": lx.LRP(rule, epsilon) for rule in ("all", "half", "prop", "abs")}
     return {
+        DEFAULT: lx.LRP(),
         **lrp,
         "Gradient": lx.Gradient(),
         "Gradient × Input": lx.GradientTimesInput(),

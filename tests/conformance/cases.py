@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from tests.builders import CALM, CANCELLING, INNER, OUTER, Built
 from tests.conformance import models
-from tests.reference.common import PRODUCT_RULES, Rules
+from tests.reference.common import PRODUCT_RULES, Relative, Rules
 from tests.reference.decomposition import decomposed
 from tests.reference.dense import dense_lrp, embedding_lrp
 from tests.reference.differences import central_difference
@@ -125,6 +126,10 @@ def _propagation() -> Iterator[Case]:
         epsilon = 0.05 if rule == "prop" else 0.001
         yield _lrp_case(f"lstm-lrp-{rule}", f"an LSTM, product rule {rule}", "lstm", Rules(rule, epsilon))
     yield _lrp_case("lstm-lrp-bias", "bias and stabiliser shared among the inputs", "lstm", Rules("all", 0.01, 1.0))
+    relative = Relative(0.3, 0.05, 0.1, 1.5)
+    for model in ("lstm", "gru", "rnn"):
+        rules = Rules(bias_factor=0.5, relative=relative)
+        yield _lrp_case(f"{model}-lrp-relative", "the relative stabiliser and its ceiling", model, rules, T=9)
     yield _lrp_case("gru-lrp", "a GRU with linear_before_reset", "gru", Rules())
     yield _lrp_case("gru-lrp-abs", "a GRU, product rule abs", "gru", Rules("abs"))
     yield _lrp_case("rnn-lrp", "a plain RNN", "rnn", Rules())
@@ -145,6 +150,10 @@ def _propagation() -> Iterator[Case]:
 def _lrp_case(name: str, about: str, model: str, rules: Rules, T: int = 4, B: int = 2) -> Case:
     built, feeds = models.recurrent(model), feeds_of(model, T, B)
     method = lrp(product_rule=rules.product_rule, epsilon=rules.epsilon, bias_factor=rules.bias_factor)
+    if rules.relative is not None:
+        betas = ("stabiliser", "cell_stabiliser", "layer_stabiliser", "ceiling")
+        del method["parameters"]["epsilon"]
+        method["parameters"] |= dict(zip(betas, dataclasses.astuple(rules.relative), strict=True))
     request = ask(model, feeds, method=method, target={"output": "logits", "indices": [1]})
     expect = {"model": model, "version": "1", **by_lrp(built, feeds, one_hot(1, B, 3), rules)}
     return case(name, about, request, expect=expect)
