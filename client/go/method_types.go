@@ -185,8 +185,9 @@ func decodeRule(message *pb.Rule, r *reader) Rule {
 }
 
 // How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
-// default, the request uses LRP with its default parameters. One of LRP, Gradient, GradientTimesInput,
-// IntegratedGradients, SmoothGrad, Occlusion, ShapleySampling and ContextualDecomposition.
+// default, the request uses LRP with its default parameters. Where a request names the default method of the model, its
+// parameters that are unset are those of the model. One of LRP, Gradient, GradientTimesInput, IntegratedGradients,
+// SmoothGrad, Occlusion, ShapleySampling and ContextualDecomposition.
 type Method interface {
 	message(w *writer) *pb.Method
 }
@@ -197,7 +198,8 @@ type Method interface {
 type LRP struct {
 	ProductRule ProductRule
 	// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
-	// fields of the relative stabiliser. Default: none. The papers use 0.001.
+	// fields of the relative stabiliser: a request that sets one kind drops the other kind of the model's default.
+	// Default: none. The papers use 0.001.
 	Epsilon *float64
 	// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
 	// Default: 0, so that bias and stabiliser absorb it.

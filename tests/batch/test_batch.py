@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,21 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'lstm-explain[ray]'" in done.stderr
+
+
+def test_the_method_of_the_model_keeps_its_other_parameters(tmp_path: Path) -> None:
+    rows = weather(12, longest=6)
+    write(tmp_path / "in.parquet", rows)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shutil.copy(MODEL, folder / "model.onnx")
+    (folder / "model.yaml").write_text("method: {name: lrp, product_rule: half, epsilon: 0.05}\n")
+    arguments = ("--model", folder, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
+    assert in_this_process(*arguments, "--method", "lrp", "--param", "stabiliser=0.1,0.01") == 0
+    model = lx.load(MODEL)
+    for row, x in zip(results(tmp_path / "out").to_pylist(), rows, strict=True):
+        alone = model.explain({"weather": x[None]}, lx.LRP("half", stabiliser=(0.1, 0.01)))
+        check_same(np.array(row["relevance/weather"]), alone.relevance["weather"][0])
 
 
 def test_methods_with_parameters_of_their_own(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_window_that_minds_padding_after_all_is_done_again(tmp_path: Path) -> 
     """One row in each window is explained alone, too: here padding was taken for harmless, and is not."""
     from lstm_explain.batch.explain import Explainer, Padding
     from lstm_explain.batch.feed import feed_of
-    from lstm_explain.batch.job import find_model
+    from lstm_explain.repository.model_folder import find_model
     from lstm_explain.repository.served_model import load_served
 
     served = load_served(find_model(MODEL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,30 @@ def test_targets(folder: Path, target: str) -> None:
     done = run("explain", folder / "good.onnx", "--input", f"x={folder / 'x.npy'}", f"--target={target}", "--json")
     answer = json.loads(done.stdout)
     np.testing.assert_allclose(answer["explained"], np.array(answer["output/logits"])[:, 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [
+        ((), lx.LRP("half", 0.05)),
+        (("--param", "epsilon=0.1"), lx.LRP("half", 0.1)),
+        (("--method", "lrp", "--param", "stabiliser=0.1,0.01"), lx.LRP("half", stabiliser=(0.1, 0.01))),
+        (("--method", "gradient"), lx.Gradient()),
+    ],
+)
+def test_explain_starts_from_the_parameters_in_model_yaml(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: tuple[str, ...], method: lx.Method
+) -> None:
+    version = tmp_path / "lstm" / "1"
+    version.mkdir(parents=True)
+    (version / "model.onnx").write_bytes((folder / "good.onnx").read_bytes())
+    text = "method: {name: lrp, product_rule: half, epsilon: 0.05}\ntarget: {index: 1}\n"
+    (tmp_path / "lstm" / "model.yaml").write_text(text)
+    with suppress(SystemExit):
+        main(["explain", str(tmp_path / "lstm"), "--input", f"x={folder / 'x.npy'}", "--json", *given])
+    answer = json.loads(capsys.readouterr().out)
+    expected = lx.load(folder / "good.onnx").explain({"x": np.load(folder / "x.npy")}, method, lx.Target(index=1))
+    np.testing.assert_allclose(answer["relevance/x"], expected.relevance["x"], rtol=1e-6)
 
 
 def test_explain_shows_and_writes_a_page(folder: Path, tmp_path: Path) -> None:

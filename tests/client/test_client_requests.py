@@ -56,6 +56,12 @@ def test_the_call_of_the_contract():
     )
 
 
+def test_parameters_without_a_method_travel_as_text():
+    sent = message(parameters={"epsilon": 1e-3, "steps": np.int64(7), "baseline": np.eye(2), "product_rule": "half"})
+    texts = {"epsilon": "0.001", "steps": "7", "baseline": "[[1.0, 0.0], [0.0, 1.0]]", "product_rule": "half"}
+    assert (dict(sent.parameters), sent.HasField("method")) == (texts, False)
+
+
 @pytest.mark.parametrize(
     ("target", "wanted"),
     [
@@ -158,7 +164,7 @@ def test_methods_come_back_as_they_went(method):
         ({"method": "lrp", "parameters": {"composite": Composite({"dense": Gamma("much")})}}, "method.composite"),
         ({"method": "occlusion", "parameters": {"of": "logits"}}, "method.of"),
         ({"method": LRP(), "parameters": {"epsilon": 1}}, "parameters"),
-        ({"parameters": {"epsilon": 1}}, "parameters"),
+        ({"parameters": {"composite": Composite({"dense": Flat()})}}, "parameters[composite]"),
         ({"method": "occlusion", "parameters": {"baseline": [0.0]}}, "method.baseline"),
         ({"target": 1.5}, "target.index"),
         ({"target": True}, "target.index"),

@@ -146,7 +146,7 @@ def test_parameters(client, engine: lx.Model, case: str) -> None:
 
 BAD = {
     "unknown method": ({"explain": "magic"}, "unknown method 'magic'"),
-    "no text": ({"explain": True}, "method's name"),
+    "no text": ({"explain": True}, "name of a method"),
     "unknown parameter": ({"explain": "lrp", "explain_gamma": 1}, "unknown parameter 'gamma'"),
     "out of range": ({"explain": "lrp", "explain_epsilon": -1.0}, "epsilon"),
     "product rule": ({"explain": "lrp", "explain_product_rule": "most"}, "product_rule"),
@@ -154,7 +154,7 @@ BAD = {
     "target of no output": ({"explain": "lrp", "explain_target": "softmax:1"}, "softmax"),
     "target not an index": ({"explain": "lrp", "explain_target": "first"}, "first"),
     "target a fraction": ({"explain": "lrp", "explain_target": 1.5}, "1.5"),
-    "no method": ({"explain_epsilon": 0.1}, "explain_epsilon without explain"),
+    "no method": ({"explain_steps": 7}, "unknown parameter 'steps'"),
 }
 
 

@@ -219,7 +219,12 @@ def test_invalid_argument_with_its_field(channel: grpc.Channel, case: str, expla
         ({"explain": "lrp", "explain_contrast": "9", "explain_target": "0"}, "parameters[explain_contrast]"),
         ({"explain": "lrp", "explain_batch_axis": "first"}, "parameters[explain_batch_axis]"),
         ({"explain": "lrp", "explain_pre_activation": "maybe"}, "parameters[explain_pre_activation]"),
-        ({"explain_epsilon": "1"}, "parameters[explain_epsilon]"),
+        ({"explain_epsilon": "-1"}, "parameters[explain_epsilon]"),
+        ({"explain_steps": "7"}, "parameters[explain_steps]"),
+        ({"explain_stabiliser": "0.1,much"}, "parameters[explain_stabiliser]"),
+        ({"explain_stabiliser": "0.1,0.1,0.1"}, "parameters[explain_stabiliser]"),
+        ({"explain_stabiliser": "-0.1"}, "parameters[explain_stabiliser]"),
+        ({"explain_stabiliser": "0.1", "explain_epsilon": "0.1"}, "parameters[explain_stabiliser]"),
     ],
 )
 def test_wrong_parameters_with_their_field(channel: grpc.Channel, parameters: dict[str, str], field: str) -> None:

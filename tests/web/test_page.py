@@ -106,6 +106,7 @@ def test_parameters_reach_the_server(page: Page, served: Running) -> None:
     with lstm_explain_client.Client(served.address) as client:
         parameters = {"product_rule": "half", "epsilon": 0.01}
         wanted = client.explain("sentiment", {"tokens": [SENTENCE]}, method="lrp", parameters=parameters)
+    assert wanted.method.stabiliser is None  # the model's own, which epsilon excludes
     assert [number for _, number in words_of(page, "lrp")] == [number(float(r)) for r in wanted.relevance["tokens"][0]]
 
 

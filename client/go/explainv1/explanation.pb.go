@@ -136,10 +136,14 @@ type ExplainRequest struct {
 	Inputs []*Tensor `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	// What to explain. Fields that are unset take the defaults of the model.
 	Target *Target `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
-	// How to explain it. If unset, the default method of the model.
+	// How to explain it. If unset, the default method of the model. If it is the default method of the model, fields that
+	// are unset take the parameters of the model (model.yaml).
 	Method *Method `protobuf:"bytes,5,opt,name=method,proto3" json:"method,omitempty"`
 	// Names of inner values of the ONNX graph whose relevance the response also contains.
-	Capture       []string `protobuf:"bytes,6,rep,name=capture,proto3" json:"capture,omitempty"`
+	Capture []string `protobuf:"bytes,6,rep,name=capture,proto3" json:"capture,omitempty"`
+	// Parameters of the default method of the model, by name, as text (as on the command line: `0.01`, `half`). They
+	// replace those of the model one by one. Cannot be combined with `method`.
+	Parameters    map[string]string `protobuf:"bytes,7,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +216,13 @@ func (x *ExplainRequest) GetMethod() *Method {
 func (x *ExplainRequest) GetCapture() []string {
 	if x != nil {
 		return x.Capture
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetParameters() map[string]string {
+	if x != nil {
+		return x.Parameters
 	}
 	return nil
 }
@@ -739,14 +750,20 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\rno_batch_axis\x18\x06 \x01(\bR\vnoBatchAxis\x12*\n" +
 	"\x0epre_activation\x18\a \x01(\bH\x01R\rpreActivation\x88\x01\x01B\r\n" +
 	"\v_batch_axisB\x11\n" +
-	"\x0f_pre_activation\"\xed\x01\n" +
+	"\x0f_pre_activation\"\xfd\x02\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12/\n" +
 	"\x06inputs\x18\x03 \x03(\v2\x17.lstm_explain.v1.TensorR\x06inputs\x12/\n" +
 	"\x06target\x18\x04 \x01(\v2\x17.lstm_explain.v1.TargetR\x06target\x12/\n" +
 	"\x06method\x18\x05 \x01(\v2\x17.lstm_explain.v1.MethodR\x06method\x12\x18\n" +
-	"\acapture\x18\x06 \x03(\tR\acapture\"\x98\x02\n" +
+	"\acapture\x18\x06 \x03(\tR\acapture\x12O\n" +
+	"\n" +
+	"parameters\x18\a \x03(\v2/.lstm_explain.v1.ExplainRequest.ParametersEntryR\n" +
+	"parameters\x1a=\n" +
+	"\x0fParametersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x02\n" +
 	"\x06Ledger\x12/\n" +
 	"\x06inputs\x18\x01 \x01(\v2\x17.lstm_explain.v1.TensorR\x06inputs\x12>\n" +
 	"\x0einitial_states\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\rinitialStates\x123\n" +
@@ -800,7 +817,7 @@ func file_lstm_explain_v1_explanation_proto_rawDescGZIP() []byte {
 	return file_lstm_explain_v1_explanation_proto_rawDescData
 }
 
-var file_lstm_explain_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_lstm_explain_v1_explanation_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_lstm_explain_v1_explanation_proto_goTypes = []any{
 	(*Target)(nil),                // 0: lstm_explain.v1.Target
 	(*ExplainRequest)(nil),        // 1: lstm_explain.v1.ExplainRequest
@@ -810,41 +827,43 @@ var file_lstm_explain_v1_explanation_proto_goTypes = []any{
 	(*ExplainStreamRequest)(nil),  // 5: lstm_explain.v1.ExplainStreamRequest
 	(*ExplainStreamResponse)(nil), // 6: lstm_explain.v1.ExplainStreamResponse
 	(*ItemError)(nil),             // 7: lstm_explain.v1.ItemError
-	(*Tensor)(nil),                // 8: lstm_explain.v1.Tensor
-	(*Method)(nil),                // 9: lstm_explain.v1.Method
+	nil,                           // 8: lstm_explain.v1.ExplainRequest.ParametersEntry
+	(*Tensor)(nil),                // 9: lstm_explain.v1.Tensor
+	(*Method)(nil),                // 10: lstm_explain.v1.Method
 }
 var file_lstm_explain_v1_explanation_proto_depIdxs = []int32{
-	8,  // 0: lstm_explain.v1.Target.weights:type_name -> lstm_explain.v1.Tensor
-	8,  // 1: lstm_explain.v1.ExplainRequest.inputs:type_name -> lstm_explain.v1.Tensor
+	9,  // 0: lstm_explain.v1.Target.weights:type_name -> lstm_explain.v1.Tensor
+	9,  // 1: lstm_explain.v1.ExplainRequest.inputs:type_name -> lstm_explain.v1.Tensor
 	0,  // 2: lstm_explain.v1.ExplainRequest.target:type_name -> lstm_explain.v1.Target
-	9,  // 3: lstm_explain.v1.ExplainRequest.method:type_name -> lstm_explain.v1.Method
-	8,  // 4: lstm_explain.v1.Ledger.inputs:type_name -> lstm_explain.v1.Tensor
-	8,  // 5: lstm_explain.v1.Ledger.initial_states:type_name -> lstm_explain.v1.Tensor
-	8,  // 6: lstm_explain.v1.Ledger.absorbed:type_name -> lstm_explain.v1.Tensor
-	8,  // 7: lstm_explain.v1.Ledger.residual:type_name -> lstm_explain.v1.Tensor
-	3,  // 8: lstm_explain.v1.Ledger.by_node:type_name -> lstm_explain.v1.NodeShare
-	8,  // 9: lstm_explain.v1.NodeShare.absorbed:type_name -> lstm_explain.v1.Tensor
-	8,  // 10: lstm_explain.v1.ExplainResponse.outputs:type_name -> lstm_explain.v1.Tensor
-	8,  // 11: lstm_explain.v1.ExplainResponse.explained:type_name -> lstm_explain.v1.Tensor
-	8,  // 12: lstm_explain.v1.ExplainResponse.relevance:type_name -> lstm_explain.v1.Tensor
-	8,  // 13: lstm_explain.v1.ExplainResponse.captured:type_name -> lstm_explain.v1.Tensor
-	2,  // 14: lstm_explain.v1.ExplainResponse.ledger:type_name -> lstm_explain.v1.Ledger
-	9,  // 15: lstm_explain.v1.ExplainResponse.method:type_name -> lstm_explain.v1.Method
-	0,  // 16: lstm_explain.v1.ExplainResponse.target:type_name -> lstm_explain.v1.Target
-	8,  // 17: lstm_explain.v1.ExplainResponse.tokens:type_name -> lstm_explain.v1.Tensor
-	8,  // 18: lstm_explain.v1.ExplainResponse.standard_error:type_name -> lstm_explain.v1.Tensor
-	1,  // 19: lstm_explain.v1.ExplainStreamRequest.request:type_name -> lstm_explain.v1.ExplainRequest
-	4,  // 20: lstm_explain.v1.ExplainStreamResponse.response:type_name -> lstm_explain.v1.ExplainResponse
-	7,  // 21: lstm_explain.v1.ExplainStreamResponse.error:type_name -> lstm_explain.v1.ItemError
-	1,  // 22: lstm_explain.v1.ExplanationService.Explain:input_type -> lstm_explain.v1.ExplainRequest
-	5,  // 23: lstm_explain.v1.ExplanationService.ExplainStream:input_type -> lstm_explain.v1.ExplainStreamRequest
-	4,  // 24: lstm_explain.v1.ExplanationService.Explain:output_type -> lstm_explain.v1.ExplainResponse
-	6,  // 25: lstm_explain.v1.ExplanationService.ExplainStream:output_type -> lstm_explain.v1.ExplainStreamResponse
-	24, // [24:26] is the sub-list for method output_type
-	22, // [22:24] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	10, // 3: lstm_explain.v1.ExplainRequest.method:type_name -> lstm_explain.v1.Method
+	8,  // 4: lstm_explain.v1.ExplainRequest.parameters:type_name -> lstm_explain.v1.ExplainRequest.ParametersEntry
+	9,  // 5: lstm_explain.v1.Ledger.inputs:type_name -> lstm_explain.v1.Tensor
+	9,  // 6: lstm_explain.v1.Ledger.initial_states:type_name -> lstm_explain.v1.Tensor
+	9,  // 7: lstm_explain.v1.Ledger.absorbed:type_name -> lstm_explain.v1.Tensor
+	9,  // 8: lstm_explain.v1.Ledger.residual:type_name -> lstm_explain.v1.Tensor
+	3,  // 9: lstm_explain.v1.Ledger.by_node:type_name -> lstm_explain.v1.NodeShare
+	9,  // 10: lstm_explain.v1.NodeShare.absorbed:type_name -> lstm_explain.v1.Tensor
+	9,  // 11: lstm_explain.v1.ExplainResponse.outputs:type_name -> lstm_explain.v1.Tensor
+	9,  // 12: lstm_explain.v1.ExplainResponse.explained:type_name -> lstm_explain.v1.Tensor
+	9,  // 13: lstm_explain.v1.ExplainResponse.relevance:type_name -> lstm_explain.v1.Tensor
+	9,  // 14: lstm_explain.v1.ExplainResponse.captured:type_name -> lstm_explain.v1.Tensor
+	2,  // 15: lstm_explain.v1.ExplainResponse.ledger:type_name -> lstm_explain.v1.Ledger
+	10, // 16: lstm_explain.v1.ExplainResponse.method:type_name -> lstm_explain.v1.Method
+	0,  // 17: lstm_explain.v1.ExplainResponse.target:type_name -> lstm_explain.v1.Target
+	9,  // 18: lstm_explain.v1.ExplainResponse.tokens:type_name -> lstm_explain.v1.Tensor
+	9,  // 19: lstm_explain.v1.ExplainResponse.standard_error:type_name -> lstm_explain.v1.Tensor
+	1,  // 20: lstm_explain.v1.ExplainStreamRequest.request:type_name -> lstm_explain.v1.ExplainRequest
+	4,  // 21: lstm_explain.v1.ExplainStreamResponse.response:type_name -> lstm_explain.v1.ExplainResponse
+	7,  // 22: lstm_explain.v1.ExplainStreamResponse.error:type_name -> lstm_explain.v1.ItemError
+	1,  // 23: lstm_explain.v1.ExplanationService.Explain:input_type -> lstm_explain.v1.ExplainRequest
+	5,  // 24: lstm_explain.v1.ExplanationService.ExplainStream:input_type -> lstm_explain.v1.ExplainStreamRequest
+	4,  // 25: lstm_explain.v1.ExplanationService.Explain:output_type -> lstm_explain.v1.ExplainResponse
+	6,  // 26: lstm_explain.v1.ExplanationService.ExplainStream:output_type -> lstm_explain.v1.ExplainStreamResponse
+	25, // [25:27] is the sub-list for method output_type
+	23, // [23:25] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_explanation_proto_init() }
@@ -865,7 +884,7 @@ func file_lstm_explain_v1_explanation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_explanation_proto_rawDesc), len(file_lstm_explain_v1_explanation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -193,7 +193,8 @@ func (Players) EnumDescriptor() ([]byte, []int) {
 }
 
 // How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
-// default, the request uses LRP with its default parameters.
+// default, the request uses LRP with its default parameters. Where a request names the default method of the model, its
+// parameters that are unset are those of the model.
 type Method struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Method:
@@ -381,7 +382,8 @@ type Lrp struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ProductRule ProductRule            `protobuf:"varint,1,opt,name=product_rule,json=productRule,proto3,enum=lstm_explain.v1.ProductRule" json:"product_rule,omitempty"`
 	// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
-	// fields of the relative stabiliser. Default: none. The papers use 0.001.
+	// fields of the relative stabiliser: a request that sets one kind drops the other kind of the model's default.
+	// Default: none. The papers use 0.001.
 	Epsilon *float64 `protobuf:"fixed64,2,opt,name=epsilon,proto3,oneof" json:"epsilon,omitempty"`
 	// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
 	// Default: 0, so that bias and stabiliser absorb it.

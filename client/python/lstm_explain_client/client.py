@@ -96,6 +96,7 @@ class Client(BaseClient):
             the model has; an input with a tokenizer also accepts a str, or a list with one str per sample.
         method: a name with its `parameters`, or an object such as LRP(product_rule="half"). None: the default of the
             model (model.yaml), otherwise LRP.
+        parameters: replace those of the model's default method one by one, if `method` is that method or None.
         target: the scalar of the output to explain: an int, a tuple over the non-batch axes, an array or list
             with one position per sample, or a Target or dict. None: the default of the model.
         capture: names of inner values whose relevance the result also contains.

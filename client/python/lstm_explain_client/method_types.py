@@ -123,7 +123,8 @@ class LRP(Method):
     product_rule: How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
         Default: "all".
     epsilon: The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes
-        the fields of the relative stabiliser. Default: none. The papers use 0.001.
+        the fields of the relative stabiliser: a request that sets one kind drops the other kind of the model's default.
+        Default: none. The papers use 0.001.
     bias_factor: The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum,
         in [0, 1]. Default: 0, so that bias and stabiliser absorb it.
     composite: Different rules for some dense and convolutional layers. Default: none.

@@ -6,11 +6,13 @@ Bounds are the server's to check; types and names are checked here.
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
+import numpy as np
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 
@@ -36,6 +38,21 @@ def resolve(method: str | Method, parameters: Mapping[str, Any] | None) -> Metho
             wanted = ", ".join(known) or "none"
             raise InvalidRequest(f"{method}: unknown parameter {key!r}, it has {wanted}", field=f"method.{key}")
     return cls(**dict(parameters or {}))
+
+
+def as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as the server reads them without their method; raises InvalidRequest where one has no text."""
+    return {name: _as_text(name, value) for name, value in parameters.items()}
+
+
+def _as_text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        problem = f"{name} is {value!r}, which has no text: name the method that the parameters belong to"
+        raise InvalidRequest(problem, field=f"parameters[{name}]")
+    return json.dumps(array.tolist())
 
 
 def to_wire_method(method: Method) -> method_pb2.Method:

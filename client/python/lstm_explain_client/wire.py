@@ -53,6 +53,7 @@ class Request:
             inputs=[to_wire(array, name) for name, array in arrays.items()],
             target=target.to_wire_target(resolved) if resolved else None,
             method=self._method(),
+            parameters=self._parameters(),
             capture=self.capture,
         )
 
@@ -66,12 +67,12 @@ class Request:
 
     def _method(self) -> Any:
         if self.method is None:
-            if self.parameters:
-                raise InvalidRequest(
-                    "parameters came without a method: name the method that they belong to", field="parameters"
-                )
             return None
         return methods.to_wire_method(methods.resolve(self.method, self.parameters))
+
+    def _parameters(self) -> Mapping[str, str]:
+        """Those of the model's default method, which this client does not know, as text."""
+        return methods.as_text(self.parameters or {}) if self.method is None else {}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from lstm_explain.batch.job import (
     STATISTICS,
     Job,
     digests,
-    find_model,
     resume,
     shards_of,
     write_manifest,
@@ -31,10 +30,9 @@ from lstm_explain.batch.show import Total, follow
 from lstm_explain.batch.source import DataFile, find_data, open_data
 from lstm_explain.batch.stats import merge
 from lstm_explain.errors import InputError, TargetError
-from lstm_explain.methods import Method, method_from_name
+from lstm_explain.repository.model_folder import find_model
 from lstm_explain.repository.served_model import ServedModel, load_served
-from lstm_explain.repository.text_notation import method_from_text, parse_target
-from lstm_explain.target import Target
+from lstm_explain.repository.text_notation import override_from_text
 
 LOCK, REPORT, SUMMARY = ".lock", "report.html", "summary.json"
 PROBE_ROWS = 16  # rows that are tried before the job begins
@@ -63,8 +61,8 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
     root = request.data if request.data.is_dir() else request.data.parent
     job = Job(
         model=request.model.absolute(),
-        method=_method(request, served),
-        target=_target(request, served),
+        method=override_from_text(served.default_method, request.method, request.parameters or {}),
+        target=served.target_from_text(request.target),
         columns=dict(request.columns or {}),
         key=request.key,
         data=tuple(path.absolute() for path in paths),
@@ -151,25 +149,6 @@ def _exclusive(output: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"{output}: another process is working there", field="output") from None
         yield
-
-
-def _method(request: JobRequest, served: ServedModel) -> Method:
-    if request.method is not None:
-        return method_from_text(request.method, request.parameters or {})
-    default = served.default_method
-    if not request.parameters:
-        return default
-    changed = method_from_text(default.name, request.parameters).parameters()
-    return method_from_name(default.name, {**default.parameters(), **{k: changed[k] for k in request.parameters}})
-
-
-def _target(request: JobRequest, served: ServedModel) -> Target:
-    if request.target is None:
-        return served.default_target
-    output, index = parse_target(request.target, served.model.outputs)
-    default = served.default_target
-    name = output or default.output or served.model.default_output
-    return Target(name, index, served.config.batch_axis_of(name), pre_activation=default.pre_activation)
 
 
 def _check_columns(job: Job, served: ServedModel, name: str, file: DataFile) -> None:

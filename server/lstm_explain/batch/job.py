@@ -20,7 +20,7 @@ from lstm_explain.batch.feed import feed_of
 from lstm_explain.batch.files import write_text
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.methods import Method
-from lstm_explain.repository.model_folder import MODEL, VERSION, Source, find_sources, source_in
+from lstm_explain.repository.model_folder import Source, find_model
 from lstm_explain.repository.served_model import ServedModel, load_served
 from lstm_explain.target import Target
 
@@ -70,28 +70,6 @@ class Job:
 
     def part(self, kind: str, number: int) -> Path:
         return self.output / kind / f"part-{number:06d}.parquet"
-
-
-def find_model(path: Path) -> Source:
-    """The model in a file, a version's folder, or a model's folder (its highest version). Raises ModelError, OSError.
-
-    model.yaml is expected where a model repository has it.
-    """
-    path = path.absolute()
-    if path.is_dir():
-        versions = find_sources(path.parent, path.name)
-        if versions and versions[-1].folder == path:
-            return versions[-1]
-        if not (path / MODEL).is_file():
-            raise ModelError(f"{path}: contains neither {MODEL} nor the folder of a version with one")
-        path = path / MODEL
-    path.stat()  # Raises the OSError that describes the fault.
-    if path.name != MODEL:
-        return Source(path.stem, 1, path, path.with_suffix(".yaml"), path.parent)
-    folder = path.parent
-    if VERSION.fullmatch(folder.name):
-        return source_in(folder, folder.parent.name, int(folder.name))
-    return source_in(folder, folder.name, 1, model_folder=folder)
 
 
 def digests(source: Source, served: ServedModel) -> dict[str, str]:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_explain.cli.options import AsJson, ModelFile, array_of, method_of, pair, target_of
+from lstm_explain.cli.options import AsJson, ModelPath, array_of, pair, target_of
 from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
     from lstm_explain.methods import Method
     from lstm_explain.model import Explanation, Model
+    from lstm_explain.target import Target
 
 
 def explain(
-    model: ModelFile,
+    model: ModelPath,
     inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input; repeat for more.")],
-    method: Annotated[str, typer.Option(help="A method's name.")] = "lrp",
-    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="A method's name; default: that of model.yaml, otherwise lrp.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the method; it replaces that of model.yaml."),
+    ] = None,
     baseline: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FILE.npy", help="The baseline of an input: an array that broadcasts to it."),
@@ -32,9 +39,12 @@ def explain(
         typer.Option(metavar="NAME=FILE.npy", help="The baseline of an input: the mean over the samples in the file."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the largest entry.")
+        str | None,
+        typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: as model.yaml says, else the largest."),
     ] = None,
-    batch_axis: Annotated[str, typer.Option(help="The axis of samples in the output, or none.")] = "0",
+    batch_axis: Annotated[
+        str | None, typer.Option(help="The axis of samples in the output, or none; default: that of model.yaml, or 0.")
+    ] = None,
     capture: Annotated[list[str] | None, typer.Option(metavar="NAME", help="An inner value to explain too.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write every array there.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with heatmaps there.")] = None,
@@ -42,12 +52,14 @@ def explain(
 ) -> None:
     """Explains one batch. Exit code: 1 if the method cannot explain the model, 2 if an argument is wrong."""
     cache.use()
-    from lstm_explain.loading import load
+    from lstm_explain.repository.text_notation import override_from_text
 
     arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
-    chosen, loaded = method_of(method, param or ()), load(model)
+    parameters = dict(pair(text, "--param") for text in param or ())
+    loaded, default, aim = _open(model, target, batch_axis)
+    chosen = override_from_text(default, method, parameters)
     chosen = _with_baselines(chosen, baseline or (), mean_baseline or (), loaded)
-    explanation = loaded.explain(arrays, chosen, target_of(target, batch_axis, loaded), capture or ())
+    explanation = loaded.explain(arrays, chosen, aim, capture or ())
     if out is not None:
         _write_npz(out, explanation)
     if html is not None or not as_json:
@@ -56,6 +68,24 @@ def explain(
         print(json.dumps(_summary(explanation)))
     for warning in explanation.warnings:
         print(f"lstm-explain: warning: {warning}", file=sys.stderr)
+
+
+def _open(path: Path, target: str | None, batch_axis: str | None) -> tuple[Model, Method, Target]:
+    """The model, its default method, and what to explain."""
+    if not path.is_dir():
+        from lstm_explain.loading import load
+        from lstm_explain.methods import LRP
+
+        model = load(path)
+        return model, LRP(), target_of(target, batch_axis or "0", model)
+    from lstm_explain.repository.model_folder import find_model
+    from lstm_explain.repository.served_model import load_served
+
+    served = load_served(find_model(path))
+    aim = served.target_from_text(target)
+    if batch_axis is not None:
+        aim = replace(aim, batch_axis=target_of(None, batch_axis, served.model).batch_axis)
+    return served.model, served.default_method, aim
 
 
 def _with_baselines(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:

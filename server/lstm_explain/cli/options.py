@@ -18,6 +18,10 @@ OK, NOT_POSSIBLE, USAGE, SOME_FAILED = 0, 1, 2, 3
 # Without these, libraries would start threads in addition to those that `--threads` allows; they read them on import.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+ModelPath = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="The model's file, or its folder in a repository, whose model.yaml counts."),
+]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model's file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -45,6 +45,17 @@ def method_from_name(name: str, parameters: Mapping[str, Any] | None = None) -> 
     return cls(**dict(parameters or {}))
 
 
+def override(default: Method, name: str | None, parameters: Mapping[str, Any]) -> Method:
+    """The method of a request to a model whose default method is `default`. Raises MethodError.
+
+    Where `name` is None or that of `default`, `parameters` replace those of `default` one by one; any other method
+    starts from its own defaults. Every way to request an explanation comes through here.
+    """
+    if name is not None and name != default.name:
+        return method_from_name(name, parameters)
+    return method_from_name(default.name, {**default.kept_beside(parameters), **parameters}) if parameters else default
+
+
 __all__ = [
     "LRP",
     "METHODS",
@@ -57,4 +68,5 @@ __all__ = [
     "ShapleySampling",
     "SmoothGrad",
     "method_from_name",
+    "override",
 ]

@@ -7,7 +7,7 @@ imported without the engine, which hooks receive as an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -93,6 +93,10 @@ class Method:
 
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def kept_beside(self, names: Collection[str]) -> dict[str, Any]:
+        """The parameters that stay where those in `names` are replaced; without those that `names` exclude."""
+        return {name: value for name, value in self.parameters().items() if name not in names}
 
     def explain(self, tools: MethodTools) -> Attribution:
         """Computes the answer by running the model as often as needed.

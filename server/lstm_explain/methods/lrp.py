@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lstm_explain.errors import MethodError
 from lstm_explain.methods.base import Batching, Method, Promise, Words
@@ -74,7 +74,12 @@ class LRP(Method):
     ceiling: float | None = parameter(None, "Ceiling of growth", least=1.0, absent=DEFAULT.ceiling)
 
     def __post_init__(self) -> None:
-        if isinstance(self.stabiliser, (tuple, list)) and len(self.stabiliser) == 2:
+        if isinstance(self.stabiliser, (tuple, list)):
+            if len(self.stabiliser) != 2:
+                raise MethodError(
+                    f"lrp: stabiliser is {self.stabiliser!r}, expected a number, or a pair (pre-activations, cells)",
+                    field="method.stabiliser",
+                )
             pre_activations, cells = self.stabiliser
             self._set("stabiliser", pre_activations)
             self._set("cell_stabiliser", cells)
@@ -93,6 +98,13 @@ class LRP(Method):
             raise MethodError(
                 f"lrp: composite is {self.composite!r}, expected a Composite or None", field="method.composite"
             )
+
+    def kept_beside(self, names: Collection[str]) -> dict[str, Any]:
+        """Epsilon and the relative stabiliser exclude each other: where one is replaced, the other is dropped."""
+        dropped = RELATIVE if "epsilon" in names else ()
+        if any(name in names for name in RELATIVE):
+            dropped = ("epsilon", *dropped)
+        return {name: value for name, value in super().kept_beside(names).items() if name not in dropped}
 
     @property
     def rules(self) -> LRP:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from lstm_explain.errors import ModelError
+
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -117,3 +119,25 @@ def _sources_of(path: Path) -> list[Source]:
         return []
     versions = [v for v in path.iterdir() if VERSION.fullmatch(v.name) and (v / MODEL).is_file()]
     return [source_in(v, path.name, int(v.name)) for v in versions]
+
+
+def find_model(path: Path) -> Source:
+    """The model in a file, a version's folder, or a model's folder (its highest version). Raises ModelError, OSError.
+
+    model.yaml is expected where a model repository has it.
+    """
+    path = path.absolute()
+    if path.is_dir():
+        versions = find_sources(path.parent, path.name)
+        if versions and versions[-1].folder == path:
+            return versions[-1]
+        if not (path / MODEL).is_file():
+            raise ModelError(f"{path}: contains neither {MODEL} nor the folder of a version with one")
+        path = path / MODEL
+    path.stat()  # Raises the OSError that describes the fault.
+    if path.name != MODEL:
+        return Source(path.stem, 1, path, path.with_suffix(".yaml"), path.parent)
+    folder = path.parent
+    if VERSION.fullmatch(folder.name):
+        return source_in(folder, folder.parent.name, int(folder.name))
+    return source_in(folder, folder.name, 1, model_folder=folder)

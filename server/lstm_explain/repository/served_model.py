@@ -22,6 +22,7 @@ from lstm_explain.repository.latency import LatencyEstimate
 from lstm_explain.repository.model_folder import Source, Tag, fingerprint
 from lstm_explain.repository.request_limits import Limits
 from lstm_explain.repository.text_inputs import PADDING, TextInput, load_text_input
+from lstm_explain.repository.text_notation import parse_target
 from lstm_explain.target import Target
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,15 @@ class ServedModel(Carded):
     @property
     def default_target(self) -> Target:
         return self.card.default_target
+
+    def target_from_text(self, text: str | None) -> Target:
+        """The target that `text` names, as `parse_target` takes it; None: the default. Raises TargetError."""
+        default = self.default_target
+        if text is None:
+            return default
+        output, index = parse_target(text, self.model.outputs)
+        name = output or default.output or self.model.default_output
+        return Target(name, index, self.config.batch_axis_of(name), pre_activation=default.pre_activation)
 
 
 def memory_of(size: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError, TargetError
-from lstm_explain.methods import Method, method_from_name
+from lstm_explain.methods import Method, method_from_name, override
 from lstm_explain.methods.composite import Composite, rule_from_name
 
 
@@ -44,9 +44,14 @@ def parse_value(text: str) -> int | float | bool | str:
 
 def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
     """The method with these parameters, any of which may be text. A baseline may also be `[0, 0.5, 1]`, or a mapping by
-    input; a composite is as `parse_composite` takes it. Raises MethodError.
+    input; a composite is as `parse_composite` takes it; a stabiliser may be a pair, `0.1,0.01`. Raises MethodError.
     """
     return method_from_name(name, {key: _parameter(key, value) for key, value in parameters.items()})
+
+
+def override_from_text(default: Method, name: str | None, parameters: Mapping[str, Any]) -> Method:
+    """As `override`, with parameters that may be text. Raises MethodError."""
+    return override(default, name, {key: _parameter(key, value) for key, value in parameters.items()})
 
 
 def parse_composite(text: str) -> Composite:
@@ -74,7 +79,19 @@ def _parameter(key: str, value: Any) -> Any:
         return {name: _parameter(key, one) for name, one in value.items()}
     if key == "baseline" and (isinstance(value, list) or (isinstance(value, str) and value.startswith("["))):
         return _numbers(value)
+    if key == "stabiliser" and isinstance(value, str) and "," in value:
+        return _pair(value)
     return parse_value(value) if isinstance(value, str) else value
+
+
+def _pair(text: str) -> tuple[float, ...]:
+    """The numbers of `0.1,0.01`, which may stand in brackets."""
+    try:
+        return tuple(float(part) for part in text.strip().strip("[]()").split(","))
+    except ValueError:
+        raise MethodError(
+            f"stabiliser {text!r} is neither a number nor a pair such as 0.1,0.01", field="method.stabiliser"
+        ) from None
 
 
 def _numbers(value: str | list[Any]) -> npt.NDArray[Any]:

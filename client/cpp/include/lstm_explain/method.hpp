@@ -1,8 +1,8 @@
 // Generated from proto/lstm_explain/v1/method.proto and the server's registry by `make proto`; do not edit.
 /// @file
 /// How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has
-/// no default, the request uses LRP with its default parameters. A parameter that is not set takes the server's
-/// default.
+/// no default, the request uses LRP with its default parameters. Where a request names the default method of the model,
+/// its parameters that are unset are those of the model. A parameter that is not set takes the server's default.
 #pragma once
 
 #include <cstdint>
@@ -105,7 +105,8 @@ struct Composite {
 struct Lrp {
   std::optional<ProductRule> product_rule{};
   /// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
-  /// fields of the relative stabiliser. Default: none. The papers use 0.001.
+  /// fields of the relative stabiliser: a request that sets one kind drops the other kind of the model's default.
+  /// Default: none. The papers use 0.001.
   std::optional<double> epsilon{};
   /// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in [0, 1].
   /// Default: 0, so that bias and stabiliser absorb it.

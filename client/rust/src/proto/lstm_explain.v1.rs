@@ -68,7 +68,8 @@ impl DataType {
     }
 }
 /// How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
-/// default, the request uses LRP with its default parameters.
+/// default, the request uses LRP with its default parameters. Where a request names the default method of the model, its
+/// parameters that are unset are those of the model.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Method {
     #[prost(oneof = "method::Method", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
@@ -106,7 +107,8 @@ pub struct Lrp {
     #[prost(enumeration = "ProductRule", tag = "1")]
     pub product_rule: i32,
     /// The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
-    /// fields of the relative stabiliser. Default: none. The papers use 0.001.
+    /// fields of the relative stabiliser: a request that sets one kind drops the other kind of the model's default.
+    /// Default: none. The papers use 0.001.
     #[prost(double, optional, tag = "2")]
     pub epsilon: ::core::option::Option<f64>,
     /// The share of the relevance of the bias and the stabiliser that is distributed to the inputs of a sum, in \[0, 1\].
@@ -430,12 +432,20 @@ pub struct ExplainRequest {
     /// What to explain. Fields that are unset take the defaults of the model.
     #[prost(message, optional, tag = "4")]
     pub target: ::core::option::Option<Target>,
-    /// How to explain it. If unset, the default method of the model.
+    /// How to explain it. If unset, the default method of the model. If it is the default method of the model, fields that
+    /// are unset take the parameters of the model (model.yaml).
     #[prost(message, optional, tag = "5")]
     pub method: ::core::option::Option<Method>,
     /// Names of inner values of the ONNX graph whose relevance the response also contains.
     #[prost(string, repeated, tag = "6")]
     pub capture: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Parameters of the default method of the model, by name, as text (as on the command line: `0.01`, `half`). They
+    /// replace those of the model one by one. Cannot be combined with `method`.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub parameters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// Accounts for the whole explained value of each sample:
 /// explained = inputs + initial_states + absorbed + residual.

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from lstm_explain.errors import MethodError
 from lstm_explain.inputs import probe_inputs
 from lstm_explain.ledger import Ledger
+from lstm_explain.methods import Method
 from lstm_explain.model import Explanation
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import ServedModel
+from lstm_explain.repository.text_notation import override_from_text
 from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.wire.methods import default_method, from_method, to_method
 from lstm_explain.serving.wire.targets import default_target, from_target, to_target
@@ -26,10 +29,18 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Mo
         target = to_target(request.target, served.default_target, served.model.outputs)
     return ModelRequest(
         inputs=to_arrays(request.inputs, "inputs"),
-        method=to_method(request.method) if request.HasField("method") else served.default_method,
+        method=_method(request, served.default_method),
         target=target,
         capture=tuple(request.capture),
     )
+
+
+def _method(request: explanation_pb2.ExplainRequest, default: Method) -> Method:
+    if not request.HasField("method"):
+        return override_from_text(default, None, request.parameters)
+    if request.parameters:
+        raise MethodError("method and parameters exclude each other: a method has its own", field="parameters")
+    return to_method(request.method, default)
 
 
 def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainRequest:

@@ -26,6 +26,8 @@ def locate(field: str, request: Message) -> str:
         part, dot, more = rest.partition(".")
         return field if not rest else f"target.{_TARGET.get(part, part)}{dot}{more}"
     if top == "method" and rest:
+        if rest in request.parameters:
+            return f"parameters[{rest}]"
         name = request.method.WhichOneof("method") or ""
         return field if not name or rest.startswith(name + ".") else f"method.{name}.{rest}"
     return field

@@ -2,14 +2,16 @@
 
 These parameters of a request ask for an explanation:
 
-explain                 the name of a method; without it, a request asks for a prediction only
+explain                 the name of a method. If it is the model's default method, or missing although one of the
+                        following parameters is there, the method starts from the parameters in model.yaml
 explain_target          a whole number, or text: `3`, `1,0`, `logits`, `logits:1,0`
 explain_contrast        a whole number, or text: `3`, `1,0`
 explain_batch_axis      a whole number, or `none`
 explain_pre_activation  true or false
 explain_<parameter>     a parameter of the method. It may be text too, for clients that cannot send a float, and for
-                        values of several numbers: `[0, 0.5]`, `dense=gamma(0.25); first=z_box(-1, 1)`
+                        values of several numbers: `[0, 0.5]`, `0.1,0.01`, `dense=gamma(0.25); first=z_box(-1, 1)`
 
+A request without any of them asks for a prediction only.
 These parameters of a response describe the explanation; both are strings:
 
 warnings                a JSON list of strings with reasons not to rely on the answer; `[]` if there are none
@@ -30,7 +32,7 @@ from lstm_explain.methods import Method
 from lstm_explain.model import Explanation
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import Card, ServedModel
-from lstm_explain.repository.text_notation import method_from_text, parse_target, parse_value
+from lstm_explain.repository.text_notation import override_from_text, parse_target, parse_value
 from lstm_explain.serving.errors import short
 from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Ready, Unloaded
@@ -51,15 +53,8 @@ _TARGET = ("target", "contrast", "batch_axis", "pre_activation")
 
 
 def wants_explanation(request: pb.ModelInferRequest) -> bool:
-    """Whether the request asks for an explanation. Raises MethodError for parameters without `explain`."""
-    if EXPLAIN in request.parameters:
-        return True
-    alone = next((key for key in request.parameters if key.startswith(PREFIX)), None)
-    if alone is not None:
-        raise MethodError(
-            f"{alone} needs the parameter {EXPLAIN}, which names the method", field=f"method.{_rest(alone)}"
-        )
-    return False
+    """Whether the request asks for an explanation."""
+    return any(key == EXPLAIN or key.startswith(PREFIX) for key in request.parameters)
 
 
 def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> ModelRequest:
@@ -67,7 +62,7 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Mo
     values = {_rest(key): _value(key, p) for key, p in request.parameters.items() if key.startswith(PREFIX)}
     query = ModelRequest(
         inputs=to_arrays(request),
-        method=_method(_value(EXPLAIN, request.parameters[EXPLAIN]), values) or served.default_method,
+        method=_method(request, values, served.default_method),
         target=_target(values, served) or served.default_target,
     )
     texts = [name for name, array in query.inputs.items() if array.dtype == object]
@@ -153,11 +148,11 @@ def _value(key: str, parameter: pb.InferParameter) -> Any:
     return getattr(parameter, kind)
 
 
-def _method(name: Any, values: Mapping[str, Any]) -> Method:
-    if not isinstance(name, str):
+def _method(request: pb.ModelInferRequest, values: Mapping[str, Any], default: Method) -> Method:
+    name = _value(EXPLAIN, request.parameters[EXPLAIN]) if EXPLAIN in request.parameters else None
+    if name is not None and not isinstance(name, str):
         raise MethodError(f"{EXPLAIN} must be the name of a method, not {name!r}", field="method")
-    parameters = {key: value for key, value in values.items() if key not in _TARGET}
-    return method_from_text(name, parameters)
+    return override_from_text(default, name, {key: value for key, value in values.items() if key not in _TARGET})
 
 
 def _target(values: Mapping[str, Any], served: ServedModel) -> Target:

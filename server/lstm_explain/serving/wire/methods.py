@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods import Method, method_from_name
+from lstm_explain.methods import Method, override
 from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.methods.composite import Composite, Rule, rule_from_name
 from lstm_explain.runner.baselines import baseline_by_input
@@ -26,24 +26,30 @@ Field = FieldDescriptor
 MAX_CACHED_BYTES = 64
 
 
-def to_method(message: method_pb2.Method) -> Method | None:
-    """The engine's method, or None if none is set. Raises MethodError, and InputError for an invalid baseline."""
+def to_method(message: method_pb2.Method, default: Method) -> Method:
+    """The engine's method; what the message leaves unset is that of `default`, if that is the same method.
+
+    Raises MethodError, and InputError for an invalid baseline.
+    """
     data = message.SerializeToString()
-    return _read_cached(data) if len(data) <= MAX_CACHED_BYTES else _read(message)
+    if len(data) <= MAX_CACHED_BYTES and default.is_scalar:
+        return _read_cached(data, default)
+    return _read(message, default)
 
 
 @functools.lru_cache(maxsize=256)
-def _read_cached(data: bytes) -> Method | None:
+def _read_cached(data: bytes, default: Method) -> Method:
     """Caches methods, since callers use few different ones."""
-    return _read(method_pb2.Method.FromString(data))
+    return _read(method_pb2.Method.FromString(data), default)
 
 
-def _read(message: method_pb2.Method) -> Method | None:
+def _read(message: method_pb2.Method, default: Method) -> Method:
     name = message.WhichOneof("method")
     if name is None:
-        return None
+        return default
     chosen: Message = getattr(message, name)
-    return method_from_name(name, {f.name: _value(f, value, f"method.{name}") for f, value in chosen.ListFields()})
+    given = {f.name: _value(f, value, f"method.{name}") for f, value in chosen.ListFields()}
+    return override(default, name, given)
 
 
 def from_method(method: Method) -> method_pb2.Method:

@@ -27,20 +27,29 @@ class Target(_message.Message):
     def __init__(self, output: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., contrast_indices: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., batch_axis: _Optional[int] = ..., no_batch_axis: bool = ..., pre_activation: bool = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "version", "inputs", "target", "method", "capture")
+    __slots__ = ("model", "version", "inputs", "target", "method", "capture", "parameters")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     target: Target
     method: _method_pb2.Method
     capture: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ...) -> None: ...
+    parameters: _containers.ScalarMap[str, str]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Ledger(_message.Message):
     __slots__ = ("inputs", "initial_states", "absorbed", "residual", "by_node")

@@ -47,6 +47,7 @@ export class Methods {
 class MethodRow {
   constructor(method, own, checked, impossible, changed) {
     this.method = method;
+    this.own = own; // the parameters of the model's default method; the server has them too
     this.box = el("input", { type: "checkbox", id: `method-${method.key}`, "aria-describedby": `hint-${method.key}` });
     this.box.checked = checked;
     this.box.disabled = Boolean(impossible);
@@ -78,16 +79,18 @@ class MethodRow {
     return `${control.parameter.label}: ${control.input.validationMessage}`;
   }
 
+  /** The message with the parameters that differ from the model's own, which the server adds unless they exclude them. */
   message() {
-    const set = this.controls.filter((c) => c.input.value !== "");
     const value = ({ parameter, input }) => (parameter.kind === "number" ? Number(input.value) : input.value);
+    const set = this.controls.filter((c) => c.input.value !== "" && value(c) !== this.own[c.parameter.key]);
     return { [this.method.key]: Object.fromEntries(set.map((c) => [c.parameter.key, value(c)])) };
   }
 }
 
 function control(method, parameter, own) {
   const id = `${method.key}-${parameter.key}`;
-  const { min, max, step, placeholder } = parameter;
+  const { min, max, step } = parameter;
+  const placeholder = own ?? parameter.placeholder; // what the server uses where the field is empty
   const required = !parameter.optional;
   const input =
     parameter.kind === "choice"

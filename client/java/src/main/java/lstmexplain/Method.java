@@ -5,8 +5,9 @@ import java.util.Map;
 
 /**
  * How to compute relevance. A request without a method uses the default of the model (model.yaml).
- * If model.yaml has no default, the request uses LRP with its default parameters. For a parameter
- * that is null, the server uses its default.
+ * If model.yaml has no default, the request uses LRP with its default parameters. Where a request
+ * names the default method of the model, its parameters that are unset are those of the model. For
+ * a parameter that is null, the server uses its default.
  *
  * <pre>{@code
  * new Method.Lrp().productRule(Method.ProductRule.HALF).epsilon(0.01)
@@ -179,8 +180,8 @@ public sealed interface Method {
    * @param productRule How a gate and its signal share the relevance of their product (Arras et al.
    *     2019, arXiv 1909.12114). Default: "all".
    * @param epsilon The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not
-   *     be negative, and excludes the fields of the relative stabiliser. Default: none. The papers
-   *     use 0.001.
+   *     be negative, and excludes the fields of the relative stabiliser: a request that sets one
+   *     kind drops the other kind of the model's default. Default: none. The papers use 0.001.
    * @param biasFactor The share of the relevance of the bias and the stabiliser that is distributed
    *     to the inputs of a sum, in [0, 1]. Default: 0, so that bias and stabiliser absorb it.
    * @param composite Different rules for some dense and convolutional layers. Default: none.

@@ -73,12 +73,25 @@ export interface ExplainRequest {
   target:
     | Target
     | undefined;
-  /** How to explain it. If unset, the default method of the model. */
+  /**
+   * How to explain it. If unset, the default method of the model. If it is the default method of the model, fields that
+   * are unset take the parameters of the model (model.yaml).
+   */
   method:
     | Method
     | undefined;
   /** Names of inner values of the ONNX graph whose relevance the response also contains. */
   capture: string[];
+  /**
+   * Parameters of the default method of the model, by name, as text (as on the command line: `0.01`, `half`). They
+   * replace those of the model one by one. Cannot be combined with `method`.
+   */
+  parameters: { [key: string]: string };
+}
+
+export interface ExplainRequest_ParametersEntry {
+  key: string;
+  value: string;
 }
 
 /**
@@ -366,7 +379,7 @@ export const Target: MessageFns<Target> = {
 };
 
 function createBaseExplainRequest(): ExplainRequest {
-  return { model: "", version: "", inputs: [], target: undefined, method: undefined, capture: [] };
+  return { model: "", version: "", inputs: [], target: undefined, method: undefined, capture: [], parameters: {} };
 }
 
 export const ExplainRequest: MessageFns<ExplainRequest> = {
@@ -389,6 +402,9 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     for (const v of message.capture) {
       writer.uint32(50).string(v!);
     }
+    globalThis.Object.entries(message.parameters).forEach(([key, value]: [string, string]) => {
+      ExplainRequest_ParametersEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
+    });
     return writer;
   },
 
@@ -453,6 +469,17 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
             message.capture.push(reader.string());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            const entry7 = ExplainRequest_ParametersEntry.decode(reader, reader.uint32());
+            if (entry7.value !== undefined) {
+              message.parameters[entry7.key] = entry7.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -480,6 +507,84 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
       ? Method.fromPartial(object.method)
       : undefined;
     message.capture = object.capture?.map((e) => e) || [];
+    message.parameters = (globalThis.Object.entries(object.parameters ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseExplainRequest_ParametersEntry(): ExplainRequest_ParametersEntry {
+  return { key: "", value: "" };
+}
+
+export const ExplainRequest_ParametersEntry: MessageFns<ExplainRequest_ParametersEntry> = {
+  encode(message: ExplainRequest_ParametersEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExplainRequest_ParametersEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplainRequest_ParametersEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ExplainRequest_ParametersEntry>, I>>(base?: I): ExplainRequest_ParametersEntry {
+    return ExplainRequest_ParametersEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExplainRequest_ParametersEntry>, I>>(
+    object: I,
+  ): ExplainRequest_ParametersEntry {
+    const message = createBaseExplainRequest_ParametersEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };

@@ -53,7 +53,8 @@ export enum Players {
 
 /**
  * How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
- * default, the request uses LRP with its default parameters.
+ * default, the request uses LRP with its default parameters. Where a request names the default method of the model, its
+ * parameters that are unset are those of the model.
  */
 export interface Method {
   method:
@@ -79,7 +80,8 @@ export interface Lrp {
   productRule: ProductRule;
   /**
    * The absolute stabiliser: relevance is divided by z + epsilon * sign(z). Must not be negative, and excludes the
-   * fields of the relative stabiliser. Default: none. The papers use 0.001.
+   * fields of the relative stabiliser: a request that sets one kind drops the other kind of the model's default.
+   * Default: none. The papers use 0.001.
    */
   epsilon?:
     | number
