@@ -24,7 +24,7 @@ from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.methods import Method
 from lstm_explain.operators import TABLE, Kind, Trait
-from lstm_explain.operators.recurrent import Tape
+from lstm_explain.operators.tape import Tape
 from lstm_explain.program.engine import Engine, in_float64
 from lstm_explain.program.head import Head
 from lstm_explain.program.passes import ForwardPass, Iterations

@@ -10,7 +10,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.operators import TABLE, Kind
-from lstm_explain.operators.recurrent import SavedTensors
+from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.compile import Plan, Purpose, compile_plan
 from lstm_explain.program.magnitudes import magnitude_value
 from lstm_explain.program.program import Program

@@ -20,7 +20,8 @@ from lstm_explain.methods.stabiliser import Stabiliser
 from lstm_explain.threads import in_threads
 
 if TYPE_CHECKING:
-    from lstm_explain.operators.recurrent import Direction, Lengths, Tape
+    from lstm_explain.operators.direction import Direction
+    from lstm_explain.operators.tape import Lengths, Tape
 
 HIGHEST = 1e20  # stands for no ceiling in arithmetic that knows no infinity
 Arguments = tuple[Any, ...]

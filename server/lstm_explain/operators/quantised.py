@@ -16,9 +16,10 @@ import onnxruntime as ort
 
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
 from lstm_explain.graph.session import run_session, session_of
-from lstm_explain.operators.cells import LSTM, recurrent
+from lstm_explain.operators.cells import recurrent
+from lstm_explain.operators.lstm_cell import LSTM
 from lstm_explain.operators.operator import add
-from lstm_explain.operators.recurrent import Lengths, Run, SavedTensors, Tape
+from lstm_explain.operators.tape import Lengths, Run, SavedTensors, Tape
 
 SINGLE = np.dtype(np.float32)
 

@@ -1,110 +1,30 @@
-"""A recurrent node: from the ONNX operator to the kernels of its cell (cells.py) and back."""
+"""A recurrent node: from the ONNX operator to the kernels of its directions and back."""
 
 from __future__ import annotations
 
-import enum
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, ClassVar, TypeVar
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
-from lstm_explain.kernels import buffer_pool
-from lstm_explain.kernels.scalar_functions import CODES, DEFAULTS
+from lstm_explain.kernels.scalar_functions import DEFAULTS
 from lstm_explain.methods import LRP
-from lstm_explain.operators.cell_stabilisers import Sums
+from lstm_explain.operators.direction import Direction
+from lstm_explain.operators.tape import (
+    Back,
+    BackwardResult,
+    Lengths,
+    Run,
+    SavedTensors,
+    Tape,
+    all_of,
+    longest_first,
+    zeros,
+)
 from lstm_explain.threads import in_threads, threads
-
-T = TypeVar("T")
-
-
-class SavedTensors(enum.Enum):
-    """What a forward pass keeps for the way back."""
-
-    SIGNALS = "for LRP under signal takes all"
-    EVERYTHING = "for LRP under the other rules, sums that these divide by in float64"
-    SLOPES = "for gradients"
-
-
-@dataclass(slots=True)
-class Lengths:
-    """steps [B]: of each sequence. whole: every one is as long as the array. order [B]: longest first.
-
-    parts: of `order`, one a thread.
-    """
-
-    steps: Array
-    whole: bool
-    order: Array
-    parts: list[Array] = field(init=False)
-
-    def __post_init__(self) -> None:
-        count = min(threads(), len(self.order))
-        self.parts = [np.ascontiguousarray(self.order[i::count]) for i in range(count)] if count > 1 else [self.order]
-
-    def over(self, total: int) -> Array:
-        """[T, B]: where a sequence is past its end."""
-        return np.arange(total)[:, None] >= self.steps
-
-
-@lru_cache(maxsize=256)
-def _all_of(steps: int, batch: int) -> Lengths:
-    """Sequences as long as the array; shared, so not to be written to."""
-    return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
-
-
-@lru_cache(maxsize=256)
-def _nothing(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """States that start from zeros; shared, so not to be written to."""
-    return np.zeros(shape, dtype)
-
-
-def _longest_first(steps: Array) -> Array:
-    return np.argsort(-steps, kind="stable")
-
-
-@dataclass
-class Tape:
-    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H].
-
-    dtype: of the way back.
-    """
-
-    x: Array
-    hidden: Array
-    h0: Array
-    lens: Lengths
-    kept: dict[str, Array]
-    dtype: np.dtype[Any]
-
-    def repeated(self, count: int) -> Tape:
-        """The same samples again and again, for so many ways back."""
-
-        def again(array: Array) -> Array:
-            return np.tile(array, (1,) * (array.ndim - 2) + (count, 1))  # [T, B, …] or [B, …]
-
-        lens, steps = self.lens, np.tile(self.lens.steps, count)
-        lens = _all_of(len(self.x), len(steps)) if lens.whole else Lengths(steps, False, _longest_first(steps))
-        kept = {name: again(array) for name, array in self.kept.items()}
-        return Tape(again(self.x), again(self.hidden), again(self.h0), lens, kept, self.dtype)
-
-
-@dataclass(slots=True)
-class BackwardResult:
-    """What the way back through a node gives: by input slot, and [batch] absorbed (LRP only)."""
-
-    inputs: dict[int, Array]
-    absorbed: Array
-
-
-Run = Callable[[Array], tuple[dict[str, Array], list[Tape]]]
-Back = Callable[[list[Tape], "list[Array | None]"], BackwardResult]
-DirectionRun = Callable[[Array, list[Array]], tuple[Tape, list[Array]]]
-DirectionBack = Callable[[Tape, Array, list[Array]], list[Array]]
 
 
 class Recurrent(ABC):
@@ -165,7 +85,7 @@ class Recurrent(ABC):
 
     def at_rest(self, steps: int, batch: int) -> tuple[Lengths, list[list[Array]]]:
         """What `ready` takes for sequences of full length that start from zeros."""
-        return _all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
+        return all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
 
     def _by_direction(self, states: list[Array]) -> list[list[Array]]:
         return [[state[d] for state in states] for d in range(len(self.directions))]
@@ -201,7 +121,7 @@ class Recurrent(ABC):
     def _state(self, value: Array | None, batch: int) -> Array:
         wanted = (len(self.directions), batch, self.hidden)
         if value is None:
-            return _nothing(wanted, self.dtype)
+            return zeros(wanted, self.dtype)
         value = np.asarray(value, self.dtype)
         value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
         if value.shape != wanted:
@@ -211,7 +131,7 @@ class Recurrent(ABC):
     def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
         """The kernels do not look where they read, so what steers them is checked."""
         if value is None:
-            return _all_of(steps, batch)
+            return all_of(steps, batch)
         if value.shape != (batch,):
             raise self._misfit("sequence_lens", value.shape, (batch,))
         if value.min() < 0 or value.max() > steps:
@@ -220,7 +140,7 @@ class Recurrent(ABC):
                 f"wanted 0 to {steps}"
             )
         lens = np.ascontiguousarray(value, np.int64)
-        return Lengths(lens, bool((lens == steps).all()), _longest_first(lens))
+        return Lengths(lens, bool((lens == steps).all()), longest_first(lens))
 
     def _misfit(self, what: str, came: tuple[int, ...], wanted: tuple[object, ...]) -> InputError:
         return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
@@ -233,7 +153,7 @@ class Recurrent(ABC):
         """`backward` for passes like this one: as a function of their tapes, and of what arrives."""
         lens, dtype, steps = tapes[0].lens, tapes[0].dtype, len(tapes[0].x)
         backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
-        nothing, batch_first = _nothing((0, 0, 0), dtype), self.batch_first
+        nothing, batch_first = zeros((0, 0, 0), dtype), self.batch_first
         outputs = range(1, 1 + len(self.state_slots))
         spreads = lrp is not None and lrp.bias_factor > 0  # else nothing comes to states that start from zeros
         states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
@@ -319,80 +239,6 @@ def _stack(parts: list[Array], axis: int) -> Array:
     if len(parts) == 1:
         return parts[0][None] if axis == 0 else parts[0][:, None]
     return np.concatenate([part[None] if axis == 0 else part[:, None] for part in parts], axis)
-
-
-class Direction(ABC):
-    """One direction of one node: its weights as the kernels want them."""
-
-    def __init__(
-        self,
-        W: Array,
-        R: Array,
-        B: Array,
-        P: Array,
-        names: list[tuple[str, float, float]],
-        node: Node,
-        *,
-        reverse: bool,
-    ) -> None:
-        self.W, self.R, self.P = W, R, P
-        self.B = B
-        self.dtype = W.dtype
-        self.reverse = reverse
-        self.codes = np.array([CODES[name] for name, _, _ in names], np.int64)
-        self.params = np.array([(alpha, beta) for _, alpha, beta in names], W.dtype)
-        self.scalar = W.dtype.type
-        self.clip = self.scalar(node.attribute("clip", 0.0))
-        self.coupled = bool(node.attribute("input_forget", 0))
-        self.linear_before_reset = bool(node.attribute("linear_before_reset", 0))
-        self.hidden = R.shape[1]
-        self.units = W.shape[1] + R.shape[1]
-        self._sums: dict[str, Sums] = {}
-        self.prepare()
-
-    def prepare(self) -> None:  # noqa: B027 - not every cell needs it
-        """Lays out what depends on the weights alone."""
-
-    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors) -> tuple[Tape, list[Array]]:
-        """The tape and the last states, [B, H] each."""
-        return self.ready(len(x), lens, keep)(x, states)
-
-    @abstractmethod
-    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
-        """`forward`, for arrays of so many steps: what does not depend on their numbers is done."""
-
-    @abstractmethod
-    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
-        """The way back as a function of a tape, r_y and r_ends, which it writes to; all in `dtype`.
-
-        r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps. Gives relevance of x [T, B, D], absorbed [B],
-        relevance of each initial state [B, H].
-        """
-
-    def sums(self, name: str, make: Callable[[], Sums]) -> Sums:
-        """What the relative stabiliser needs of these sums; made when it is first used."""
-        found = self._sums.get(name)
-        if found is None:
-            found = self._sums[name] = make()
-        return found
-
-    def sums_in(self, keep: SavedTensors) -> np.dtype[Any]:
-        """The arithmetic of sums that the way back divides by, and so of the way back."""
-        return np.dtype(np.float64) if keep is SavedTensors.EVERYTHING else self.dtype
-
-    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Callable[[], Array]:
-        """Makes arrays for a kernel to fill; zero where it will not come, past the end of shorter sequences."""
-        return (buffer_pool.maker if lens.whole else buffer_pool.maker_of_zeros)(
-            shape, self.dtype if dtype is None else dtype
-        )
-
-    def last(self, sequence: Array, lens: Lengths) -> Array:
-        """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
-        if lens.whole:
-            return sequence[0 if self.reverse else -1]
-        steps = lens.steps
-        at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
-        return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)
 
 
 def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:

@@ -14,7 +14,7 @@ from lstm_explain.graph.session import session_of
 from lstm_explain.operators import Kind
 from lstm_explain.operators.gates import gate_slot
 from lstm_explain.operators.operator import SHAPE, shape_value
-from lstm_explain.operators.recurrent import SavedTensors
+from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.body_wiring import BODIES, entered, wiring_of
 from lstm_explain.program.magnitudes import kinds_of_sums, magnitude_parts, magnitude_value, with_constants
 from lstm_explain.program.numpy_segments import Step, small

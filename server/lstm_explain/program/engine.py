@@ -18,7 +18,7 @@ from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.graph.session import runtime_message
 from lstm_explain.methods import Method
 from lstm_explain.operators.cells import cells_of
-from lstm_explain.operators.recurrent import SavedTensors
+from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.compile import Plan, Purpose, compile_plan
 from lstm_explain.program.head import Head

@@ -17,9 +17,10 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
 from lstm_explain.methods.stabiliser import Stabiliser
 from lstm_explain.operators import BatchLayout
-from lstm_explain.operators.cells import LSTM, LSTMDirection
 from lstm_explain.operators.formulas import At, settle, shared
-from lstm_explain.operators.recurrent import Recurrent, SavedTensors, Tape
+from lstm_explain.operators.lstm_cell import LSTM, LSTMDirection
+from lstm_explain.operators.recurrent import Recurrent
+from lstm_explain.operators.tape import SavedTensors, Tape
 from lstm_explain.program.steps.layer_rules import settings_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import BatchLayout, NodeContext, SamplesMixed
 from lstm_explain.operators.formulas import in_dtype
-from lstm_explain.operators.recurrent import Tape
+from lstm_explain.operators.tape import Tape
 from lstm_explain.program.account import RelevanceAccount
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.reachability import BackwardNode

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods import LRP
 from lstm_explain.operators import BatchLayout, SamplesMixed
-from lstm_explain.operators.recurrent import Back, BackwardResult, Recurrent, Run, Tape
+from lstm_explain.operators.recurrent import Recurrent
+from lstm_explain.operators.tape import Back, BackwardResult, Run, Tape
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.passes import BackwardPass, ForwardPass, Message
 from lstm_explain.program.reachability import BackwardNode, values_by_slot

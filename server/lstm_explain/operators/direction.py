@@ -1,0 +1,98 @@
+"""One direction of a recurrent node: its weights as the kernels take them, and what runs the kernels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array, Node
+from lstm_explain.kernels import buffer_pool
+from lstm_explain.kernels.scalar_functions import CODES
+from lstm_explain.methods import LRP
+from lstm_explain.operators.cell_stabilisers import Sums
+from lstm_explain.operators.tape import (
+    DirectionBack,
+    DirectionRun,
+    Lengths,
+    SavedTensors,
+    Tape,
+)
+
+RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}  # product rules, as the kernels know them
+
+
+class Direction(ABC):
+    """One direction of one node: its weights as the kernels want them."""
+
+    def __init__(
+        self,
+        W: Array,
+        R: Array,
+        B: Array,
+        P: Array,
+        names: list[tuple[str, float, float]],
+        node: Node,
+        *,
+        reverse: bool,
+    ) -> None:
+        self.W, self.R, self.P = W, R, P
+        self.B = B
+        self.dtype = W.dtype
+        self.reverse = reverse
+        self.codes = np.array([CODES[name] for name, _, _ in names], np.int64)
+        self.params = np.array([(alpha, beta) for _, alpha, beta in names], W.dtype)
+        self.scalar = W.dtype.type
+        self.clip = self.scalar(node.attribute("clip", 0.0))
+        self.coupled = bool(node.attribute("input_forget", 0))
+        self.linear_before_reset = bool(node.attribute("linear_before_reset", 0))
+        self.hidden = R.shape[1]
+        self.units = W.shape[1] + R.shape[1]
+        self._sums: dict[str, Sums] = {}
+        self.prepare()
+
+    def prepare(self) -> None:  # noqa: B027 - not every cell needs it
+        """Lays out what depends on the weights alone."""
+
+    def forward(self, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors) -> tuple[Tape, list[Array]]:
+        """The tape and the last states, [B, H] each."""
+        return self.ready(len(x), lens, keep)(x, states)
+
+    @abstractmethod
+    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
+        """`forward`, for arrays of so many steps: what does not depend on their numbers is done."""
+
+    @abstractmethod
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        """The way back as a function of a tape, r_y and r_ends, which it writes to; all in `dtype`.
+
+        r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps. Gives relevance of x [T, B, D], absorbed [B],
+        relevance of each initial state [B, H].
+        """
+
+    def sums(self, name: str, make: Callable[[], Sums]) -> Sums:
+        """What the relative stabiliser needs of these sums; made when it is first used."""
+        found = self._sums.get(name)
+        if found is None:
+            found = self._sums[name] = make()
+        return found
+
+    def sums_in(self, keep: SavedTensors) -> np.dtype[Any]:
+        """The arithmetic of sums that the way back divides by, and so of the way back."""
+        return np.dtype(np.float64) if keep is SavedTensors.EVERYTHING else self.dtype
+
+    def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Callable[[], Array]:
+        """Makes arrays for a kernel to fill; zero where it will not come, past the end of shorter sequences."""
+        return (buffer_pool.maker if lens.whole else buffer_pool.maker_of_zeros)(
+            shape, self.dtype if dtype is None else dtype
+        )
+
+    def last(self, sequence: Array, lens: Lengths) -> Array:
+        """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
+        if lens.whole:
+            return sequence[0 if self.reverse else -1]
+        steps = lens.steps
+        at = np.zeros_like(steps) if self.reverse else np.maximum(steps - 1, 0)
+        return sequence[at, np.arange(len(steps))] * (steps > 0)[:, None].astype(sequence.dtype)

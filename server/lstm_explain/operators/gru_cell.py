@@ -1,0 +1,111 @@
+"""The GRU: its weights as the kernels take them, and its kernels, forward and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import gru, gru_relevance
+from lstm_explain.kernels.recurrent_matmul import pack
+from lstm_explain.kernels.scalar_functions import CODES
+from lstm_explain.methods import LRP
+from lstm_explain.methods.stabiliser import Stabiliser
+from lstm_explain.operators.cell_stabilisers import Arguments, Sums, arguments, numbers, sizes_of
+from lstm_explain.operators.direction import RULES, Direction
+from lstm_explain.operators.recurrent import Recurrent
+from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
+from lstm_explain.threads import in_threads
+
+
+class GRUDirection(Direction):
+    def prepare(self) -> None:
+        H = self.hidden
+        R_zr, R_h = self.R[: 2 * H], self.R[2 * H :]
+        self.Wt, self.W_all, self.W_h = pack(self.W.T), pack(self.W), pack(self.W[2 * H :])
+        self.Rt_zr, self.Rt_h, self.R_zr, self.R_h = pack(R_zr.T), pack(R_h.T), pack(R_zr), pack(R_h)
+        self.bias = self.B[: 3 * H] + self.B[3 * H :]
+        self.Rb_h = self.B[5 * H :].copy()
+        if self.linear_before_reset:  # the reset gate scales this bias too
+            self.bias[2 * H :] = self.B[2 * H : 3 * H]
+        usual = self.codes.tolist() == [CODES["sigmoid"], CODES["tanh"]]
+        self.slopes_from_z = not usual or self.clip > 0
+
+    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
+        shape, wide = (steps, len(lens.steps), self.hidden), (steps, len(lens.steps), 3 * self.hidden)
+        finer, has_z = self.sums_in(keep), keep is not SavedTensors.SLOPES or self.slopes_from_z
+        gates_of, hidden_of, inner_of = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
+        z_of = self.room(lens, wide if has_z else (0, 0, 0), finer)
+
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            (h0,), z, gates, inner, hidden = states, z_of(), gates_of(), inner_of(), hidden_of()
+            in_threads(
+                lambda order: gru.forward(
+                    x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
+                    self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            kept = {"z": z, "gates": gates, "inner": inner}
+            return Tape(x, hidden, h0, lens, kept, finer), [self.last(hidden, lens)]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        if lrp is None:
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: gru.gradient(
+                        kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
+                        self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all,
+                        r_y, r_h, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h]
+
+            return gradient
+        rule, number = RULES[lrp.product_rule], dtype.type
+        W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon or 0), number(lrp.bias_factor)
+        relative = arguments(lrp, 7, self.relative_all if rule == 0 else self.relative_shared)
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
+            last = relative(tape)
+            in_threads(
+                lambda order: gru_relevance.relevance(
+                    rule, tape.x, kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order,
+                    self.reverse, self.linear_before_reset, self.bias, self.Rb_h, self.R_zr, self.R_h, W, eps, delta,
+                    r_y, r_h, r_x, lost, *last,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return [r_x, lost, r_h]
+
+        return relevance
+
+    def relative_all(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        return None, *self._candidate(tape, stabiliser)
+
+    def relative_shared(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        sums = self.sums("gates", lambda: Sums(self, self.bias, 0, 2 * self.hidden))
+        gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
+        return gaps, *self._candidate(tape, stabiliser)
+
+    def _candidate(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        H = self.hidden
+        sums = self.sums("candidate", lambda: Sums(self, self.bias, 2 * H, 3 * H, self.Rb_h))
+        gaps, inner = sums.candidate_gaps(tape, self.reverse, self.linear_before_reset, stabiliser.pre_activations)
+        of_cell, of_product, ceiling = numbers(stabiliser, tape.dtype)
+        sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)
+        return gaps, inner, of_cell, of_product, ceiling, sizes
+
+
+class GRU(Recurrent):
+    gates, state_slots = 3, (5,)
+    default_activations = ("sigmoid", "tanh")
+    direction = GRUDirection

@@ -1,0 +1,87 @@
+"""The plain recurrent cell: its weights as the kernels take them, and its kernels, forward and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.kernels import rnn
+from lstm_explain.kernels.recurrent_matmul import pack
+from lstm_explain.methods import LRP
+from lstm_explain.methods.stabiliser import Stabiliser
+from lstm_explain.operators.cell_stabilisers import Arguments, Sums, arguments, numbers, sizes_of
+from lstm_explain.operators.direction import Direction
+from lstm_explain.operators.recurrent import Recurrent
+from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
+from lstm_explain.threads import in_threads
+
+
+class RNNDirection(Direction):
+    def prepare(self) -> None:
+        self.Wt, self.W_all, self.Rt, self.R_all = pack(self.W.T), pack(self.W), pack(self.R.T), pack(self.R)
+        self.bias = self.B[: self.hidden] + self.B[self.hidden :]
+
+    def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
+        shape, finer = (steps, len(lens.steps), self.hidden), self.sums_in(keep)
+        z_of, hidden_of = self.room(lens, shape, finer), self.room(lens, shape)
+
+        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+            (h0,), z, hidden = states, z_of(), hidden_of()
+            in_threads(
+                lambda order: rnn.forward(
+                    x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
+                    self.clip, z, hidden,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return Tape(x, hidden, h0, lens, {"z": z}, finer), [self.last(hidden, lens)]
+
+        return run
+
+    def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
+        room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
+        if lrp is None:
+
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+                z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
+                in_threads(
+                    lambda order: rnn.gradient(
+                        z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
+                        self.W_all, r_y, r_h, r_x,
+                    ),
+                    lens.parts,
+                )  # fmt: skip
+                return [r_x, lost, r_h]
+
+            return gradient
+        number = dtype.type
+        eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
+        relative = arguments(lrp, 3, self.relative)
+
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            last = relative(tape)
+            z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
+            in_threads(
+                lambda order: rnn.relevance(
+                    tape.x, z, tape.hidden, tape.h0, lens.steps, order, self.reverse, self.bias, self.R_all, self.W_all,
+                    eps, delta, unit, r_y, r_h, r_x, lost, *last,
+                ),
+                lens.parts,
+            )  # fmt: skip
+            return [r_x, lost, r_h]
+
+        return relevance
+
+    def relative(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+        sums = self.sums("pre-activations", lambda: Sums(self, self.bias, 0, self.hidden))
+        gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
+        sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)
+        return gaps, numbers(stabiliser, tape.dtype)[2], sizes
+
+
+class RNN(Recurrent):
+    gates, state_slots = 1, (5,)
+    default_activations = ("tanh",)
+    direction = RNNDirection

@@ -1,0 +1,99 @@
+"""What a recurrent node keeps of its forward pass for the backward pass, and the lengths of its sequences."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from lstm_explain.graph.ir import Array
+from lstm_explain.threads import threads
+
+
+class SavedTensors(enum.Enum):
+    """What a forward pass keeps for the way back."""
+
+    SIGNALS = "for LRP under signal takes all"
+    EVERYTHING = "for LRP under the other rules, sums that these divide by in float64"
+    SLOPES = "for gradients"
+
+
+@dataclass(slots=True)
+class Lengths:
+    """steps [B]: of each sequence. whole: every one is as long as the array. order [B]: longest first.
+
+    parts: of `order`, one a thread.
+    """
+
+    steps: Array
+    whole: bool
+    order: Array
+    parts: list[Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = min(threads(), len(self.order))
+        self.parts = [np.ascontiguousarray(self.order[i::count]) for i in range(count)] if count > 1 else [self.order]
+
+    def over(self, total: int) -> Array:
+        """[T, B]: where a sequence is past its end."""
+        return np.arange(total)[:, None] >= self.steps
+
+
+@lru_cache(maxsize=256)
+def all_of(steps: int, batch: int) -> Lengths:
+    """Sequences as long as the array; shared, so not to be written to."""
+    return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
+
+
+@lru_cache(maxsize=256)
+def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """States that start from zeros; shared, so not to be written to."""
+    return np.zeros(shape, dtype)
+
+
+def longest_first(steps: Array) -> Array:
+    return np.argsort(-steps, kind="stable")
+
+
+@dataclass
+class Tape:
+    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H].
+
+    dtype: of the way back.
+    """
+
+    x: Array
+    hidden: Array
+    h0: Array
+    lens: Lengths
+    kept: dict[str, Array]
+    dtype: np.dtype[Any]
+
+    def repeated(self, count: int) -> Tape:
+        """The same samples again and again, for so many ways back."""
+
+        def again(array: Array) -> Array:
+            return np.tile(array, (1,) * (array.ndim - 2) + (count, 1))  # [T, B, …] or [B, …]
+
+        lens, steps = self.lens, np.tile(self.lens.steps, count)
+        lens = all_of(len(self.x), len(steps)) if lens.whole else Lengths(steps, False, longest_first(steps))
+        kept = {name: again(array) for name, array in self.kept.items()}
+        return Tape(again(self.x), again(self.hidden), again(self.h0), lens, kept, self.dtype)
+
+
+@dataclass(slots=True)
+class BackwardResult:
+    """What the way back through a node gives: by input slot, and [batch] absorbed (LRP only)."""
+
+    inputs: dict[int, Array]
+    absorbed: Array
+
+
+Run = Callable[[Array], tuple[dict[str, Array], list[Tape]]]
+Back = Callable[[list[Tape], "list[Array | None]"], BackwardResult]
+DirectionRun = Callable[[Array, list[Array]], tuple[Tape, list[Array]]]
+DirectionBack = Callable[[Tape, Array, list[Array]], list[Array]]
