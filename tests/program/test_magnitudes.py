@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
 from lstm_explain.operators import TABLE, Kind
@@ -70,3 +72,18 @@ def test_the_magnitude_is_the_sum_of_absolute_terms(case: Case) -> None:
         assert (magnitude <= expected + 1e-4 * scale).all()
     else:
         np.testing.assert_allclose(magnitude, expected, atol=1e-4 * scale)
+
+
+def test_values_may_have_the_names_of_pytorch() -> None:
+    """Its exporter calls values `onnx::Gemm_1`; magnitudes add parts to such names."""
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["onnx::Gemm_1"]),
+        helper.make_node("Gemm", ["onnx::Gemm_1", "onnx::Gemm_2"], ["y"]),
+    ]
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=["B", 2])
+    weights = numpy_helper.from_array(np.array([[1, 2], [-3, 4]], np.float32), "onnx::Gemm_2")
+    graph = helper.make_graph(nodes, "sum", [value("x")], [value("y")], [weights])
+    model = lx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    x = np.array([[1, 2]], np.float32)
+    relevance = model.explain({"x": x}, lx.LRP(layer_stabiliser=0.0), lx.Target(index=1)).relevance["x"]
+    np.testing.assert_allclose(relevance, [[4, 16]], rtol=1e-6)

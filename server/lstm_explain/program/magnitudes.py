@@ -81,7 +81,7 @@ def _is_float(graph: Graph, name: str) -> bool:
 
 def with_constants(graph: Graph, nodes: Sequence[Node], constants: dict[str, Array]) -> Graph:
     """The graph that knows the constants, and the types of what the nodes make: those of the values themselves."""
-    types = {name: graph.types[own] for node in nodes for name in node.outputs if (own := name.partition("::")[0])}
+    types = {name: graph.types[own] for node in nodes for name in node.outputs if (own := name.rpartition("::")[0])}
     return replace(graph, constants={**graph.constants, **constants}, types={**graph.types, **types})
 
 
