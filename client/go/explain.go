@@ -56,7 +56,7 @@ type Result struct {
 	// Warnings are reasons not to rely on the answer, one sentence each. If there are none, the answer can be acted on.
 	Warnings []string
 	// ExplainedQuantity says how Explained relates to the output of the target: "output" (the output itself), "logit" (the
-	// value before its Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output
+	// value before its Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output
 	// converted to a probability). It is empty if the server is older than this field.
 	ExplainedQuantity string
 }

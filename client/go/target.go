@@ -19,7 +19,8 @@ type Target struct {
 	BatchAxis *int32
 	// NoBatchAxis is for a model of one sample without a batch axis.
 	NoBatchAxis bool
-	// PreActivation selects the value before a final Softmax, LogSoftmax or Sigmoid of the output. Default: true.
+	// PreActivation selects the value before the final activation of the output (such as Softmax, Sigmoid or Exp).
+	// Default: true.
 	PreActivation *bool
 }
 

@@ -32,7 +32,8 @@ class Explanation:
     method, target: as used, with every default filled in.
     standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
     explained_quantity: how `explained` relates to the target's output. "output": the output itself; "logit" or "score":
-        the value before its Softmax or Sigmoid, or before its LogSoftmax; "probability": the output as a probability.
+        the value before its Softmax or Sigmoid, or before its LogSoftmax, Exp or Softplus; "probability": the output
+        as a probability.
     findings: checks that samples fail (`verdict.py`). notes: warnings that concern all samples alike.
     """
 

@@ -220,8 +220,8 @@ class Model:
         if method.before_activation:
             raise MethodError(
                 f"{method.name} explains the value before the activation that output {output!r} ends in, and has no "
-                "rule for a probability; set pre_activation to true, or use a gradient or perturbation method such as "
-                "integrated_gradients or occlusion",
+                "rule for the activation itself; set pre_activation to true, or use a gradient or perturbation method "
+                "such as integrated_gradients or occlusion",
                 field="target.pre_activation",
             )
         return output, Head(output, ())

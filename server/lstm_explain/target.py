@@ -21,9 +21,9 @@ class Target:
         the position of the largest entry on the last axis, if that has more than one. batch_axis: the axis of the
         output along which samples lie; None for a model without one. contrast: a second position; output[index] -
         output[contrast] is explained. weights: shape of one sample's output; sum(weights * output) is explained.
-        Excludes `index` and `contrast`. pre_activation: where the output ends in Softmax, LogSoftmax or Sigmoid,
-        explain the value before it. LRP and ContextualDecomposition can explain only that value: with False they raise
-        MethodError for such an output.
+        Excludes `index` and `contrast`. pre_activation: where the output ends in Softmax, LogSoftmax, Sigmoid,
+        Exp or Softplus, explain the value before it. LRP and ContextualDecomposition can explain only that value: with
+        False they raise MethodError for such an output.
     """
 
     output: str | None = None

@@ -57,6 +57,9 @@ ENDINGS = {
     "Softmax, then transposed": (viewed, "logit", softmax(Z)),
     "Softmax, then in another type": (retyped, "logit", softmax(Z)),
     "Softmax, then Dropout": (by("Softmax", "Dropout"), "logit", softmax(Z)),
+    "Exp": (by("Exp"), "score", np.exp(Z)),
+    "Exp of LogSoftmax": (by("LogSoftmax", "Exp"), "logit", softmax(Z)),
+    "Softplus": (by("Softplus"), "score", np.log1p(np.exp(Z))),
     "Tanh": (by("Tanh"), "output", np.tanh(Z)),
 }
 METHODS = [lx.LRP(), lx.LRP("half"), lx.Gradient(), lx.IntegratedGradients(steps=2), lx.Occlusion()]
@@ -102,12 +105,29 @@ def test_the_output_itself_where_that_is_asked_for(ending: str) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "quantity"),
-    [("plain", "probability"), ("Softmax", "output"), ("LogSoftmax", "probability"), ("Log of Softmax", "probability")],
+    [
+        ("plain", "probability"),
+        ("Softmax", "output"),
+        ("LogSoftmax", "probability"),
+        ("Log of Softmax", "probability"),
+        ("Exp of LogSoftmax", "output"),
+    ],
 )
 def test_occlusion_of_the_probability(ending: str, quantity: str) -> None:
     e = built(ENDINGS[ending][0]).explain({"x": X}, lx.Occlusion(of="probability"), lx.Target(index=1))
     assert e.explained_quantity == quantity
     np.testing.assert_allclose(e.explained, softmax(Z)[:, 1], rtol=1e-5)
+
+
+def test_shares_of_an_exponent_point_where_the_output_goes() -> None:
+    """The head of a Manhattan similarity, y = exp(-|x_0| - ... - |x_3|): to remove a distance increases y."""
+    g = GraphBuilder(np.float32, 17)
+    distance = g.op("ReduceSum", [g.op("Abs", [g.input("x", ["B", 4])]), g.constant(np.array([1]), "axes")], keepdims=1)
+    model = lx.load(g.model(g.op("Exp", [g.op("Neg", [distance])]), ["B", 1], rename="y"))
+    e = model.explain({"x": X}, lx.LRP())
+    occluded = model.explain({"x": X}, lx.Occlusion(of="score"), lx.Target(pre_activation=False)).relevance["x"]
+    assert np.all(np.sign(e.relevance["x"]) == np.sign(occluded))
+    np.testing.assert_allclose(e.relevance["x"], -np.abs(X), rtol=1e-5)
 
 
 def test_several_targets_at_once() -> None:

@@ -39,7 +39,8 @@ type Target struct {
 	BatchAxis *int32 `protobuf:"varint,5,opt,name=batch_axis,json=batchAxis,proto3,oneof" json:"batch_axis,omitempty"`
 	// True if the model takes one sample and has no batch axis. A batch of size 1 is then assumed everywhere.
 	NoBatchAxis bool `protobuf:"varint,6,opt,name=no_batch_axis,json=noBatchAxis,proto3" json:"no_batch_axis,omitempty"`
-	// If true and the output ends in Softmax, LogSoftmax or Sigmoid, the value before that activation is explained.
+	// If true and the output ends in Softmax, LogSoftmax, Sigmoid, Exp or Softplus, the value before that activation is
+	// explained.
 	// Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
 	PreActivation *bool `protobuf:"varint,7,opt,name=pre_activation,json=preActivation,proto3,oneof" json:"pre_activation,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -399,9 +400,9 @@ type ExplainResponse struct {
 	// can be acted on.
 	Warnings []string `protobuf:"bytes,12,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
-	// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax. `probability`: it is the
-	// output converted to a probability (Occlusion of the probability, for an output that is not one). Empty: the server
-	// is older than this field.
+	// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
+	// `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
+	// one). Empty: the server is older than this field.
 	ExplainedQuantity string `protobuf:"bytes,13,opt,name=explained_quantity,json=explainedQuantity,proto3" json:"explained_quantity,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

@@ -65,7 +65,7 @@ class Result:
     standard_error: standard error of the relevance, in its shape, for methods that draw samples (ShapleySampling).
     warnings: reasons not to rely on the answer, one sentence each; if empty, the answer can be acted on.
     explained_quantity: how `explained` relates to the output of the target: "output" (the output itself), "logit" (the
-        value before its Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output
+        value before its Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output
         converted to a probability). Empty if the server is older than this field.
     tokens: the tokens of inputs sent as text, in the shape of the relevance; padding is the empty string.
     method, target: those that the server used. model, version: the model that answered.

@@ -27,7 +27,7 @@ class Target:
     contrast: a second position in the same form; the explained value is output[index] - output[contrast].
     weights: explains sum(weights * output); has the shape of the output of one sample. Excludes `index`.
     batch_axis: the batch axis of the output; None for a model without one.
-    pre_activation: explain the value before a final Softmax, LogSoftmax or Sigmoid of the output.
+    pre_activation: explain the value before the final activation (such as Softmax, Sigmoid or Exp) of the output.
     """
 
     output: str | None = None

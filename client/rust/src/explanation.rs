@@ -36,7 +36,7 @@ pub struct Explanation {
     /// Reasons not to rely on the answer, one sentence each. If empty, the answer can be acted on.
     pub warnings: Vec<String>,
     /// How `explained` relates to the output of the target: `output` (the output itself), `logit`
-    /// (the value before its Softmax or Sigmoid), `score` (the value before its LogSoftmax) or
+    /// (the value before its Softmax or Sigmoid), `score` (before LogSoftmax, Exp or Softplus) or
     /// `probability` (the output converted to a probability). Empty if the server is older than
     /// this field.
     pub explained_quantity: String,

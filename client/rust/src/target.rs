@@ -55,7 +55,7 @@ impl Target {
         self
     }
 
-    /// Whether to explain the value before a final Softmax, LogSoftmax or Sigmoid of the output.
+    /// Whether to explain the value before the final activation (such as Softmax, Sigmoid or Exp) of the output.
     pub fn pre_activation(mut self, before: bool) -> Self {
         self.0.pre_activation = Some(before);
         self

@@ -48,7 +48,7 @@ export interface Result {
   warnings: string[];
   /**
    * How `explained` relates to the output of the target: "output" (the output itself), "logit" (the value before its
-   * Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output converted to a
+   * Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output converted to a
    * probability). Empty if the server is older than this field.
    */
   explainedQuantity: string;

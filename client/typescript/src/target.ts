@@ -24,7 +24,7 @@ export interface Target {
   weights?: TensorLike;
   /** The batch axis of the output; null for a model of one sample without a batch axis. */
   batchAxis?: number | null;
-  /** Explains the value before a final Softmax, LogSoftmax or Sigmoid of the output. Default: true. */
+  /** Explains the value before the final activation (such as Softmax, Sigmoid or Exp) of the output. Default: true. */
   preActivation?: boolean;
 }
 

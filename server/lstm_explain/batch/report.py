@@ -22,7 +22,7 @@ MAX_BARS = 50  # features on the page, the most relevant first; the table has al
 EXPLAINED = {
     "output": "the output itself",
     "logit": "the logit: the value before the output's Softmax or Sigmoid",
-    "score": "the score: the value before the output's LogSoftmax",
+    "score": "the score: the value before the output's LogSoftmax, Exp or Softplus",
     "probability": "the output as a probability",
 }
 HEADINGS = {"feature": "Mean |relevance| by feature", "lag": "Mean |relevance| by lag"}

@@ -71,7 +71,7 @@ class Method:
     propagates: whether it is one forward pass and one backward pass (`program/propagation.py`); all other methods
         implement `explain`.
     times_value: whether the backward pass reports derivatives times the value.
-    before_activation: whether it can explain only the value before an output's Softmax, LogSoftmax or Sigmoid.
+    before_activation: whether it can explain only the value before the activation that an output ends in.
     gates: whether it yields relevance for the cells and gates of a recurrent node.
     standard_error: whether its answers have one.
     on_overflow: what a caller can do where the model's inner values are not finite.

@@ -9,6 +9,9 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import TABLE, BatchLayout, NodeContext, Trait
 from lstm_explain.operators.operator import shape_value
 
+# Two activations that are a third one together.
+PAIRS = {("Softmax", "Log"): "LogSoftmax", ("LogSoftmax", "Exp"): "Softmax"}
+
 
 @dataclass(frozen=True)
 class Head:
@@ -65,10 +68,11 @@ def head_of(graph: Graph, output: str, producers: Mapping[str, Node] | None = No
         op = TABLE.get(node.op)
         if op is None:
             return Head(output, ())
+        before = producers.get(node.input(0))
+        if before is not None and (together := PAIRS.get((before.op, node.op))):
+            return Head(before.inputs[0], tuple(views), TABLE.ops[together].pre_activation)
         if op.pre_activation:
             return Head(node.inputs[0], tuple(views), op.pre_activation)
-        if node.op == "Log" and (before := producers.get(node.inputs[0])) is not None and before.op == "Softmax":
-            return Head(before.inputs[0], tuple(views), TABLE.ops["LogSoftmax"].pre_activation)
         if Trait.VIEW not in op.traits or op.check(node):
             return Head(output, ())
         views.append(node)

@@ -24,17 +24,19 @@ def probabilities(task: ExplainTask, method: str) -> Scores:
 
 
 def _activation(graph: Graph, output: str) -> str:
-    """The operator of the output's activation; empty where it has none."""
+    """The operator of the output's activation, "Softmax" for all that yield probabilities; empty where it has none."""
     before = head_of(graph, output)
+    if before.quantity == "logit":
+        return "Softmax"
     made = before.views[-1].inputs[0] if before.views else output
     return graph.producers()[made].op if before.value != output else ""
 
 
 def _link(activation: str, output: str, batch_axis: int | None, method: str) -> Callable[[Array], Array] | None:
     """The function from the output's values to probabilities; None where they are probabilities already."""
-    if activation in ("Softmax", "Sigmoid"):
+    if activation == "Softmax":
         return None
-    if activation:  # LogSoftmax, or Log of Softmax
+    if activation in ("LogSoftmax", "Log"):  # Log of Softmax
         return np.exp
     return lambda value: _softmax(value, output, batch_axis, method)
 

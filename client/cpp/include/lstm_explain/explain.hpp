@@ -30,7 +30,7 @@ struct Target {
   std::optional<std::int32_t> batch_axis{};
   /// The model takes one sample and has no batch axis.
   bool no_batch_axis = false;
-  /// Explains the value before a final Softmax, LogSoftmax or Sigmoid of the output. Default: true.
+  /// Explains the value before the final activation (such as Softmax, Sigmoid or Exp) of the output. Default: true.
   std::optional<bool> pre_activation{};
 
   /// One position of an output.
@@ -100,7 +100,7 @@ struct Result {
   /// Reasons not to rely on the answer, one sentence each. If empty, the answer can be acted on.
   std::vector<std::string> warnings;
   /// How `explained` relates to the output of the target: "output" (the output itself), "logit" (the value before its
-  /// Softmax or Sigmoid), "score" (the value before its LogSoftmax) or "probability" (the output converted to a
+  /// Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output converted to a
   /// probability). Empty if the server is older than this field.
   std::string explained_quantity;
 };

@@ -412,7 +412,8 @@ pub struct Target {
     /// True if the model takes one sample and has no batch axis. A batch of size 1 is then assumed everywhere.
     #[prost(bool, tag = "6")]
     pub no_batch_axis: bool,
-    /// If true and the output ends in Softmax, LogSoftmax or Sigmoid, the value before that activation is explained.
+    /// If true and the output ends in Softmax, LogSoftmax, Sigmoid, Exp or Softplus, the value before that activation is
+    /// explained.
     /// Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
     #[prost(bool, optional, tag = "7")]
     pub pre_activation: ::core::option::Option<bool>,
@@ -523,9 +524,9 @@ pub struct ExplainResponse {
     #[prost(string, repeated, tag = "12")]
     pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
-    /// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax. `probability`: it is the
-    /// output converted to a probability (Occlusion of the probability, for an output that is not one). Empty: the server
-    /// is older than this field.
+    /// before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
+    /// `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
+    /// one). Empty: the server is older than this field.
     #[prost(string, tag = "13")]
     pub explained_quantity: ::prost::alloc::string::String,
 }

@@ -25,7 +25,7 @@ import lstmexplain.v1.ExplainResponse;
  *     acted on
  * @param explainedQuantity how {@code explained} relates to the output of the target: "output" (the
  *     output itself), "logit" (the value before its Softmax or Sigmoid), "score" (the value before
- *     its LogSoftmax) or "probability" (the output converted to a probability); empty if the server
+ *     its LogSoftmax, Exp or Softplus) or "probability" (the output converted to a probability); empty if the server
  *     is older than this field
  */
 public record Result(

@@ -53,7 +53,8 @@ export interface Target {
   /** True if the model takes one sample and has no batch axis. A batch of size 1 is then assumed everywhere. */
   noBatchAxis: boolean;
   /**
-   * If true and the output ends in Softmax, LogSoftmax or Sigmoid, the value before that activation is explained.
+   * If true and the output ends in Softmax, LogSoftmax, Sigmoid, Exp or Softplus, the value before that activation is
+   * explained.
    * Default: true. LRP and contextual decomposition support only true; false is INVALID_ARGUMENT.
    */
   preActivation?: boolean | undefined;
@@ -179,9 +180,9 @@ export interface ExplainResponse {
   warnings: string[];
   /**
    * How `explained` relates to the output of the target. `output`: it is the output itself. `logit`: it is the value
-   * before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax. `probability`: it is the
-   * output converted to a probability (Occlusion of the probability, for an output that is not one). Empty: the server
-   * is older than this field.
+   * before the final Softmax or Sigmoid. `score`: it is the value before the final LogSoftmax, Exp or Softplus.
+   * `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
+   * one). Empty: the server is older than this field.
    */
   explainedQuantity: string;
 }
