@@ -26,7 +26,7 @@ METHODS: dict[str, lx.Method] = {
 }
 # The methods that run a model many times, at batch 1.
 MANY: dict[str, lx.Method] = {
-    "integrated gradients, 50 steps": lx.IntegratedGradients(50),
+    "integrated gradients, 50 steps": lx.IntegratedGradients(50, max_steps=50),
     "smooth grad, 25 samples": lx.SmoothGrad(25),
     "occlusion": lx.Occlusion(),
     "Shapley values, 25 orders": lx.ShapleySampling(25),

@@ -28,7 +28,7 @@ from bench.timing import compare
 ROOT = Path(__file__).resolve().parent.parent
 T = 100
 PEERS = [GRID[0], GRID[2], GRID[3]]
-IG = lx.IntegratedGradients(steps=50)
+IG = lx.IntegratedGradients(steps=50, max_steps=50)
 Call = Callable[[], object]
 
 

@@ -29,7 +29,7 @@ METHODS: dict[str, lx.Method] = {
     "lrp abs, bias factor": lx.LRP("abs", 1e-3, bias_factor=1.0),
     "gradient": lx.Gradient(),
     "gradient times input": lx.GradientTimesInput(),
-    "integrated gradients": lx.IntegratedGradients(steps=8),
+    "integrated gradients": lx.IntegratedGradients(steps=8, max_steps=8),
     "smoothgrad": lx.SmoothGrad(samples=4),
     "occlusion": lx.Occlusion(),
     "shapley sampling": lx.ShapleySampling(permutations=2),

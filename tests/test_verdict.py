@@ -121,13 +121,13 @@ def test_an_integral_of_too_few_steps_says_by_how_much_and_what_to_set() -> None
     found = {}
     for steps in (1, 100):
         target = lx.Target(pre_activation=False)
-        found[steps] = model.explain({"x": np.ones((2, 1))}, lx.IntegratedGradients(steps=steps), target)
+        found[steps] = model.explain({"x": np.ones((2, 1))}, lx.IntegratedGradients(steps=steps, max_steps=1), target)
     missing = abs(found[1].ledger.residual[0])
     assert missing > 0.05
     (warning,) = found[1].warnings
     assert warning.startswith("relevance is incomplete in samples 0, 1 of 2")
     assert f"{missing:.1e}" in warning
-    assert "steps above 1" in warning
+    assert "set max_steps above 1" in warning
     assert not found[100].warnings
 
 

@@ -249,18 +249,22 @@ func (m GradientTimesInput) message(w *writer) *pb.Method {
 
 // Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 type IntegratedGradients struct {
-	// Number of points on the line. Default: 50.
+	// Number of points on the line to begin with. Default: 50.
 	Steps *int32
 	// The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
 	// broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
 	// ids, the tokens whose embeddings are the starting point.
 	Baseline map[string]Tensor
+	// Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
+	// response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+	MaxSteps *int32
 }
 
 func (m IntegratedGradients) message(w *writer) *pb.Method {
 	body := &pb.IntegratedGradients{
 		Steps:    m.Steps,
 		Baseline: w.tensors(m.Baseline, "method.integrated_gradients.baseline"),
+		MaxSteps: m.MaxSteps,
 	}
 	return &pb.Method{Method: &pb.Method_IntegratedGradients{IntegratedGradients: body}}
 }
@@ -365,6 +369,7 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 		return IntegratedGradients{
 			Steps:    body.Steps,
 			Baseline: r.tensors(body.GetBaseline()),
+			MaxSteps: body.MaxSteps,
 		}
 	case *pb.Method_SmoothGrad:
 		body := m.SmoothGrad

@@ -29,7 +29,7 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
         left, whole, all_relevance = [], [], []
         for number, ids in enumerate(sentences):
             progress(f"integral, {steps} steps: sentence {number + 1} of {len(sentences)}")
-            e = model.explain({"tokens": np.array([ids])}, lx.IntegratedGradients(steps))
+            e = model.explain({"tokens": np.array([ids])}, lx.IntegratedGradients(steps, max_steps=1))
             left.append(abs(float(e.ledger.residual[0])))
             whole.append(abs(float((e.explained - e.ledger.absorbed)[0])))
             all_relevance.append(float(np.abs(e.relevance["tokens"]).sum()))

@@ -34,6 +34,7 @@ class Explanation:
     explained_quantity: how `explained` relates to the target's output. "output": the output itself; "logit" or "score":
         the value before its Softmax or Sigmoid, or before its LogSoftmax, Exp or Softplus; "probability": the output
         as a probability.
+    steps_used: [batch], the points on the line of each sample; None for methods other than IntegratedGradients.
     findings: checks that samples fail (`verdict.py`). notes: warnings that concern all samples alike.
     """
 
@@ -48,6 +49,7 @@ class Explanation:
     explained_quantity: str = "output"
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    steps_used: npt.NDArray[np.int64] | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -99,6 +101,7 @@ def explanation_of(
         answer.quantity,
         judge(method, answer),
         answer.notes,
+        answer.steps_used,
     )
 
 

@@ -100,6 +100,7 @@ def test_every_form_of_target(target, wanted):
             None,
             r'method { integrated_gradients { steps: 8 baseline { name: "x" dtype: 6 shape: 1 data: "\000" } } }',
         ),
+        ("integrated_gradients", {"max_steps": 9}, "method { integrated_gradients { max_steps: 9 } }"),
         (
             "smooth_grad",
             {"samples": 3, "noise": 0.5, "seed": 7},

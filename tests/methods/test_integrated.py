@@ -113,6 +113,36 @@ def test_a_gate_that_opens_at_once_is_found() -> None:
     np.testing.assert_allclose(alone.relevance["x"][0], e.relevance["x"][1], rtol=1e-9)
 
 
+def steep_sigmoid() -> lx.Model:
+    """x [B, 1] to a Sigmoid that changes fast near 0: one step is far off for a large x."""
+    g = GraphBuilder(np.float64, 17)
+    steep = g.op("Mul", [g.input("x", ["B", 1]), g.constant(np.array([50.0]), "k")])
+    return lx.load(g.model(g.op("Sigmoid", [steep]), ["B", 1]))
+
+
+def test_every_sample_gets_the_steps_that_it_needs() -> None:
+    model, x, target = steep_sigmoid(), np.array([[1.0], [1e-3], [0.1]]), lx.Target(pre_activation=False)
+    e = model.explain({"x": x}, lx.IntegratedGradients(steps=1), target)
+    assert e.steps_used is not None
+    assert e.steps_used[1] == 1 < e.steps_used[2] < e.steps_used[0] <= 500
+    assert (np.abs(e.ledger.residual) <= 0.01 * e.explained).all()
+    for row, steps in enumerate(e.steps_used):
+        alone = model.explain({"x": x[row : row + 1]}, lx.IntegratedGradients(steps=1), target)
+        assert alone.steps_used is not None
+        assert alone.steps_used.tolist() == [steps]
+        np.testing.assert_allclose(alone.relevance["x"][0], e.relevance["x"][row], rtol=1e-9)
+
+
+def test_max_steps_limits_the_steps() -> None:
+    model, x, target = steep_sigmoid(), {"x": np.ones((1, 1))}, lx.Target(pre_activation=False)
+    found = [model.explain(x, lx.IntegratedGradients(1, max_steps=most), target) for most in (1, 2, 500)]
+    errors = [abs(e.ledger.residual[0]) for e in found]
+    assert [e.steps_used.tolist() <= [most] for e, most in zip(found, (1, 2, 500), strict=True)] == [True] * 3  # type: ignore[union-attr]
+    assert errors[0] > 0.05
+    assert errors[2] <= 0.01
+    assert model.explain(x, lx.Gradient(), target).steps_used is None
+
+
 def embedded(model_of_vectors: Any, table: Any) -> Any:
     """The same model behind a lookup: `x` becomes what `tokens` pick."""
     proto = type(model_of_vectors)()

@@ -66,6 +66,7 @@ def test_a_baseline_that_the_model_cannot_process_is_named(channel: grpc.Channel
     relevance = {r.name: array_of(r) for r in answer.relevance}
     assert relevance["x"].any()
     assert not relevance["mask"].any()
+    assert bool(answer.steps_used) == (method == "integrated_gradients")
     assert all(np.isfinite(array).all() for array in relevance.values())
 
 

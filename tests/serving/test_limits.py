@@ -113,19 +113,20 @@ def test_the_estimated_number_of_runs_is_the_actual_one() -> None:
     model = lx.load(lstm())
     x = {"x": sequence(2, 5)}
     made: list[int] = []
-    predict = model._study.predict
+    predict = model._runner.predict
 
     def counting(inputs, head):
         made.append(inputs["x"].shape[0])
         return predict(inputs, head)
 
-    model._study.predict = counting
+    model._runner.predict = counting
     for method in (lx.Occlusion(), lx.Occlusion(window=2), lx.ShapleySampling(permutations=3)):
         made.clear()
         model.explain(x, method)
         expected = 2 * runs(model, x, method)
         assert expected - 2 * 3 <= sum(made) <= expected + 2 * 6  # and the input, the baseline and a trial of stacking
-    assert runs(model, x, lx.IntegratedGradients(steps=7)) == 7
+    assert runs(model, x, lx.IntegratedGradients(steps=7, max_steps=7)) == 7
+    assert runs(model, x, lx.IntegratedGradients(steps=7, max_steps=30)) == 7 + 14 + 30
     assert runs(model, x, lx.SmoothGrad(samples=9)) == 9
     assert runs(model, x, lx.LRP()) == 1
 
@@ -315,7 +316,7 @@ def test_mixing_models_count_the_batch_squared(limited: Running, *, steps: int, 
     """The model runs on three samples for each of three, and for each step."""
     inputs = [tensor("x", np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32))]
     for method in (
-        method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=steps)),
+        method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=steps, max_steps=1)),
         method_pb2.Method(smooth_grad=method_pb2.SmoothGrad(samples=steps)),
     ):
         came = refused(limited, request("mixing", inputs=inputs, method=method))

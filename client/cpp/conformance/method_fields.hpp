@@ -31,6 +31,7 @@ template <class F>
 void fields(lstm_explain::IntegratedGradients& m, F f) {
   f("steps", m.steps);
   f("baseline", m.baseline);
+  f("max_steps", m.max_steps);
 }
 
 template <class F>

@@ -120,6 +120,7 @@ struct MethodEncoder {
     auto* body = out->mutable_integrated_gradients();
     if (m.steps) body->set_steps(*m.steps);
     encode(m.baseline, "method.integrated_gradients.baseline", body->mutable_baseline());
+    if (m.max_steps) body->set_max_steps(*m.max_steps);
   }
 
   void operator()(const SmoothGrad& m) const {
@@ -164,6 +165,7 @@ IntegratedGradients decode_integrated_gradients(const v1::IntegratedGradients& m
   IntegratedGradients out;
   if (m.has_steps()) out.steps = m.steps();
   out.baseline = decode_all(m.baseline());
+  if (m.has_max_steps()) out.max_steps = m.max_steps();
   return out;
 }
 

@@ -404,8 +404,11 @@ type ExplainResponse struct {
 	// `probability`: it is the output converted to a probability (Occlusion of the probability, for an output that is not
 	// one). Empty: the server is older than this field.
 	ExplainedQuantity string `protobuf:"bytes,13,opt,name=explained_quantity,json=explainedQuantity,proto3" json:"explained_quantity,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. Empty for
+	// other methods.
+	StepsUsed     []int32 `protobuf:"varint,14,rep,packed,name=steps_used,json=stepsUsed,proto3" json:"steps_used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
@@ -527,6 +530,13 @@ func (x *ExplainResponse) GetExplainedQuantity() string {
 		return x.ExplainedQuantity
 	}
 	return ""
+}
+
+func (x *ExplainResponse) GetStepsUsed() []int32 {
+	if x != nil {
+		return x.StepsUsed
+	}
+	return nil
 }
 
 type ExplainStreamRequest struct {
@@ -773,7 +783,7 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	"\aby_node\x18\x05 \x03(\v2\x1a.lstm_explain.v1.NodeShareR\x06byNode\"T\n" +
 	"\tNodeShare\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x123\n" +
-	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\xe6\x04\n" +
+	"\babsorbed\x18\x02 \x01(\v2\x17.lstm_explain.v1.TensorR\babsorbed\"\x85\x05\n" +
 	"\x0fExplainResponse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x121\n" +
@@ -788,7 +798,9 @@ const file_lstm_explain_v1_explanation_proto_rawDesc = "" +
 	" \x03(\v2\x17.lstm_explain.v1.TensorR\x06tokens\x12>\n" +
 	"\x0estandard_error\x18\v \x03(\v2\x17.lstm_explain.v1.TensorR\rstandardError\x12\x1a\n" +
 	"\bwarnings\x18\f \x03(\tR\bwarnings\x12-\n" +
-	"\x12explained_quantity\x18\r \x01(\tR\x11explainedQuantity\"a\n" +
+	"\x12explained_quantity\x18\r \x01(\tR\x11explainedQuantity\x12\x1d\n" +
+	"\n" +
+	"steps_used\x18\x0e \x03(\x05R\tstepsUsed\"a\n" +
 	"\x14ExplainStreamRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
 	"\arequest\x18\x02 \x01(\v2\x1f.lstm_explain.v1.ExplainRequestR\arequest\"\xa5\x01\n" +

@@ -770,12 +770,15 @@ func (*GradientTimesInput) Descriptor() ([]byte, []int) {
 // Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 type IntegratedGradients struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number of points on the line. Default: 50.
+	// Number of points on the line to begin with. Default: 50.
 	Steps *int32 `protobuf:"varint,1,opt,name=steps,proto3,oneof" json:"steps,omitempty"`
 	// The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
 	// broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
 	// ids, the tokens whose embeddings are the starting point.
-	Baseline      []*Tensor `protobuf:"bytes,2,rep,name=baseline,proto3" json:"baseline,omitempty"`
+	Baseline []*Tensor `protobuf:"bytes,2,rep,name=baseline,proto3" json:"baseline,omitempty"`
+	// Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
+	// response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+	MaxSteps      *int32 `protobuf:"varint,3,opt,name=max_steps,json=maxSteps,proto3,oneof" json:"max_steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -822,6 +825,13 @@ func (x *IntegratedGradients) GetBaseline() []*Tensor {
 		return x.Baseline
 	}
 	return nil
+}
+
+func (x *IntegratedGradients) GetMaxSteps() int32 {
+	if x != nil && x.MaxSteps != nil {
+		return *x.MaxSteps
+	}
+	return 0
 }
 
 // Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
@@ -1417,11 +1427,14 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\x04rule\"\n" +
 	"\n" +
 	"\bGradient\"\x14\n" +
-	"\x12GradientTimesInput\"o\n" +
+	"\x12GradientTimesInput\"\x9f\x01\n" +
 	"\x13IntegratedGradients\x12\x19\n" +
 	"\x05steps\x18\x01 \x01(\x05H\x00R\x05steps\x88\x01\x01\x123\n" +
-	"\bbaseline\x18\x02 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaselineB\b\n" +
-	"\x06_steps\"~\n" +
+	"\bbaseline\x18\x02 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12 \n" +
+	"\tmax_steps\x18\x03 \x01(\x05H\x01R\bmaxSteps\x88\x01\x01B\b\n" +
+	"\x06_stepsB\f\n" +
+	"\n" +
+	"_max_steps\"~\n" +
 	"\n" +
 	"SmoothGrad\x12\x1d\n" +
 	"\asamples\x18\x01 \x01(\x05H\x00R\asamples\x88\x01\x01\x12\x19\n" +

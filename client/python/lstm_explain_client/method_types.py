@@ -171,10 +171,12 @@ class GradientTimesInput(Method):
 class IntegratedGradients(Method):
     """Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 
-    steps: Number of points on the line. Default: 50.
+    steps: Number of points on the line to begin with. Default: 50.
     baseline: The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
         broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For
         token ids, the tokens whose embeddings are the starting point.
+    max_steps: Points are added until the error of the integral is within 1 % of the explained value, or there are this
+        many. The response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
     """
 
     name: ClassVar[str] = "integrated_gradients"
@@ -182,6 +184,7 @@ class IntegratedGradients(Method):
     residual: ClassVar[str] = "error of the integral (convergence delta)"
     steps: int | None = None
     baseline: Mapping[str, Any] | None = None
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True)

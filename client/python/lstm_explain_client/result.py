@@ -67,6 +67,7 @@ class Result:
     explained_quantity: how `explained` relates to the output of the target: "output" (the output itself), "logit" (the
         value before its Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output
         converted to a probability). Empty if the server is older than this field.
+    steps_used: for IntegratedGradients, the number of points on the line that each sample needed.
     tokens: the tokens of inputs sent as text, in the shape of the relevance; padding is the empty string.
     method, target: those that the server used. model, version: the model that answered.
     inputs: the arrays that were sent. detail: the description of the model, from `with_names`.
@@ -90,6 +91,7 @@ class Result:
     standard_error: dict[str, Array] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     explained_quantity: str = ""
+    steps_used: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return int(self.explained.size)
@@ -179,6 +181,7 @@ def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, 
         inputs=dict(inputs),
         warnings=tuple(response.warnings),
         explained_quantity=response.explained_quantity,
+        steps_used=tuple(response.steps_used),
     )
 
 

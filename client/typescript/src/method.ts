@@ -102,7 +102,7 @@ export interface GradientTimesInput {
 /** Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017). */
 export interface IntegratedGradients {
   name: "integratedGradients";
-  /** Number of points on the line. Default: 50. */
+  /** Number of points on the line to begin with. Default: 50. */
   steps?: number;
   /**
    * The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
@@ -110,6 +110,11 @@ export interface IntegratedGradients {
    * ids, the tokens whose embeddings are the starting point.
    */
   baseline?: Baseline;
+  /**
+   * Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
+   * response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+   */
+  maxSteps?: number;
 }
 
 /** Gradients averaged over noisy copies of the input (Smilkov et al. 2017). */
@@ -275,6 +280,7 @@ export function toWire(method: Method): wire.Method {
           value: {
             steps: method.steps,
             baseline: allToWire(method.baseline ?? {}, "method.integratedGradients.baseline"),
+            maxSteps: method.maxSteps,
           },
         },
       };
@@ -344,6 +350,7 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         name: "integratedGradients",
         steps: said.value.steps,
         baseline: allFromWire(said.value.baseline),
+        maxSteps: said.value.maxSteps,
       };
     case "smoothGrad":
       return {

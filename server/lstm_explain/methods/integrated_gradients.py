@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PANEL_POINTS = 5  # between two edges
 MIN_ADAPTIVE_STEPS = 4 * PANEL_POINTS  # From this many steps on, it pays to find where the score changes.
+TOLERANCE = 0.01  # of the reference value: an error of the integral above it calls for more steps
+FLOOR = 0.1  # of the difference of the two scores: the smallest reference value
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,8 @@ class IntegratedGradients(BaselineMethod):
 
     Sundararajan et al. 2017 (arXiv 1703.01365), equation 1; the integral by Gauss-Legendre quadrature.
 
-    steps: points on the line.
+    steps: points on the line. max_steps: points on the line at most, where the error of the integral exceeds 1 % of the
+    explained value; a value below `steps` adds none.
     """
 
     name: ClassVar[str] = "integrated_gradients"
@@ -40,17 +43,26 @@ class IntegratedGradients(BaselineMethod):
         absorbed="score of the baseline",
         residual="error of the integral (convergence delta)",
         relevance="mean gradient on the line from the baseline, times the difference; "
-        "points are denser where the score changes",
-        runs="`steps`, each with a backward pass, and as many forward passes to find where the score changes",
+        "points are denser where the score changes, and more where the error exceeds 1 %",
+        runs="`steps`, each with a backward pass, and as many forward passes to find where the score changes; again "
+        "with more steps, up to `max_steps`, while the error of a sample exceeds 1 %",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.PADDED
     steps: int = parameter(50, "Steps", least=1, most=MAX_RUNS)
     baseline: Baseline = None
+    max_steps: int = parameter(500, "Steps at most", least=1, most=MAX_RUNS)
 
     @property
     def fixed_runs(self) -> int:
-        return self.steps
+        return sum(self.rounds())
+
+    def rounds(self) -> list[int]:
+        """The numbers of steps to try in turn: doubled, with `max_steps` as the last."""
+        found = [self.steps]
+        while found[-1] < self.max_steps:
+            found.append(2 * found[-1] if 4 * found[-1] <= self.max_steps else self.max_steps)
+        return found
 
     @property
     def backward_method(self) -> Method:
@@ -60,10 +72,18 @@ class IntegratedGradients(BaselineMethod):
         return cost.of_gradients()
 
     def advice(self, broken: Promise) -> str:
-        return f"set steps above {self.steps}" if broken is Promise.COMPLETE else super().advice(broken)
+        return (
+            f"set max_steps above {max(self.steps, self.max_steps)}"
+            if broken is Promise.COMPLETE
+            else super().advice(broken)
+        )
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """(x - x') times the mean gradient on the line from x' to x."""
+        """(x - x') times the mean gradient on the line from x' to x.
+
+        Every sample keeps the first round of steps whose error is within TOLERANCE, or else the round with the smallest
+        error, so its answer does not depend on the other samples.
+        """
         gradients = tools.gradient_points()
         start, end = gradients.baseline_entries(self.baseline), gradients.at
         difference = {name: end[name] - start[name] for name in end}
@@ -71,13 +91,33 @@ class IntegratedGradients(BaselineMethod):
         def on_line(name: str, places: Array) -> Array:
             return gradients.on_line(name, start[name], difference[name], places)
 
-        places, weights = quadrature(_edges(gradients, on_line, self.steps), self.steps)
-        mean = gradients.mean_gradient(lambda name, ids: on_line(name, places[ids.start : ids.stop]), weights)
-        relevance = gradients.by_input({name: difference[name] * gradient for name, gradient in mean.items()})
-        return tools.attribution_of(gradients.scores, relevance, gradients.total(relevance), gradients.score(start))
+        baseline, scores = gradients.score(start), gradients.scores
+        shares = scores.explained - baseline
+        reference = np.maximum(np.abs(scores.explained), FLOOR * np.abs(shares))
+        error, used = np.full(scores.batch, np.inf), np.zeros(scores.batch, np.int64)
+        kept = {name: np.zeros(array.shape) for name, array in difference.items()}
+        for steps in self.rounds():
+            places, weights = quadrature(_edges(gradients, on_line, steps), steps)
+            mean = gradients.mean_gradient(functools.partial(_points, on_line, places), weights)
+            parts = {name: difference[name] * gradient for name, gradient in mean.items()}
+            found = np.abs(shares - gradients.total(gradients.by_input(parts)))
+            better = (found < error) & (error > TOLERANCE * reference) | (used == 0)
+            for name, part in parts.items():
+                np.copyto(kept[name], part, where=gradients.broadcast(name, better[None])[0])
+            error, used = np.where(better, found, error), np.where(better, steps, used)
+            if not (error > TOLERANCE * reference).any():
+                break
+        relevance = gradients.by_input(kept)
+        answer = tools.attribution_of(scores, relevance, gradients.total(relevance), baseline)
+        return replace(answer, steps_used=used)
 
 
 # --- points on the line ------------------------------------------------------------------------------------------
+
+
+def _points(on_line: Callable[[str, Array], Array], places: Array, name: str, ids: range) -> Array:
+    """The points of one entry at these rows of `places`, [steps, batch]."""
+    return on_line(name, places[ids.start : ids.stop])
 
 
 def quadrature(edges: Array, steps: int) -> tuple[Array, Array]:

@@ -43,6 +43,7 @@ class Attribution:
     apart: Sequence[Attribution] = ()
     standard_error: dict[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    steps_used: Array | None = None
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
@@ -98,6 +99,7 @@ def joined_samples(
     names = dict.fromkeys(name for a in answers for name in a.peaks)
     peaks = {n: [np.asarray(a.peaks.get(n, np.zeros(len(a.explained)))) for a in answers] for n in names}
     scales = [a.scale for a in answers]
+    steps = [a.steps_used for a in answers if a.steps_used is not None]
     return Attribution(
         relevance,
         np.concatenate([a.explained for a in answers])[order],
@@ -109,6 +111,7 @@ def joined_samples(
         values,
         answers[-1].quantity,
         notes=tuple(dict.fromkeys(note for a in answers for note in a.notes)),
+        steps_used=np.concatenate(steps)[order] if steps else None,
     )
 
 

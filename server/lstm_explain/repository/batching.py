@@ -181,6 +181,7 @@ class RequestBatching:
             whole.ledger.take(rows), whole.method, of_samples(whole.target, rows),
             of_inputs(whole.standard_error), whole.explained_quantity,
             whole.findings_of(rows.start, rows.stop), whole.notes,
+            None if whole.steps_used is None else whole.steps_used[rows],
         )  # fmt: skip
 
     def _layout(

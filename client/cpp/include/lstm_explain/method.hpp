@@ -132,12 +132,15 @@ struct GradientTimesInput {};
 
 /// Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 struct IntegratedGradients {
-  /// Number of points on the line. Default: 50.
+  /// Number of points on the line to begin with. Default: 50.
   std::optional<std::int32_t> steps{};
   /// The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
   /// broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
   /// ids, the tokens whose embeddings are the starting point.
   Tensors baseline{};
+  /// Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
+  /// response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+  std::optional<std::int32_t> max_steps{};
 };
 
 /// Gradients averaged over noisy copies of the input (Smilkov et al. 2017).

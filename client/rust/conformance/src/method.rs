@@ -36,10 +36,11 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
             GradientTimesInput {}.into()
         }
         "integrated_gradients" => {
-            known(parameters, &["steps", "baseline"])?;
+            known(parameters, &["steps", "baseline", "max_steps"])?;
             IntegratedGradients {
                 steps: parameters["steps"].as_i64().map(|n| n as i32),
                 baseline: tensors(&parameters["baseline"])?,
+                max_steps: parameters["max_steps"].as_i64().map(|n| n as i32),
             }
             .into()
         }

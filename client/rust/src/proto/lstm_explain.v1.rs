@@ -222,7 +222,7 @@ pub struct GradientTimesInput {}
 /// Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IntegratedGradients {
-    /// Number of points on the line. Default: 50.
+    /// Number of points on the line to begin with. Default: 50.
     #[prost(int32, optional, tag = "1")]
     pub steps: ::core::option::Option<i32>,
     /// The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
@@ -230,6 +230,10 @@ pub struct IntegratedGradients {
     /// ids, the tokens whose embeddings are the starting point.
     #[prost(message, repeated, tag = "2")]
     pub baseline: ::prost::alloc::vec::Vec<Tensor>,
+    /// Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
+    /// response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+    #[prost(int32, optional, tag = "3")]
+    pub max_steps: ::core::option::Option<i32>,
 }
 /// Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -529,6 +533,10 @@ pub struct ExplainResponse {
     /// one). Empty: the server is older than this field.
     #[prost(string, tag = "13")]
     pub explained_quantity: ::prost::alloc::string::String,
+    /// For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. Empty for
+    /// other methods.
+    #[prost(int32, repeated, tag = "14")]
+    pub steps_used: ::prost::alloc::vec::Vec<i32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainStreamRequest {

@@ -77,6 +77,7 @@ def from_explanation(
         "standard_error": _tensors(explanation.standard_error),
         "warnings": explanation.warnings,
         "explained_quantity": explanation.explained_quantity,
+        "steps_used": [] if explanation.steps_used is None else explanation.steps_used.tolist(),
     }
     return explanation_pb2.ExplainResponse(**fields)
 

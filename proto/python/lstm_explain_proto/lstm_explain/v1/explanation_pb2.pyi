@@ -74,7 +74,7 @@ class NodeShare(_message.Message):
     def __init__(self, node: _Optional[str] = ..., absorbed: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity")
+    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity", "steps_used")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class ExplainResponse(_message.Message):
     STANDARD_ERROR_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     EXPLAINED_QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    STEPS_USED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
@@ -101,7 +102,8 @@ class ExplainResponse(_message.Message):
     standard_error: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     explained_quantity: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ...) -> None: ...
+    steps_used: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ExplainStreamRequest(_message.Message):
     __slots__ = ("id", "request")

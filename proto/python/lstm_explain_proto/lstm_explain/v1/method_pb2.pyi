@@ -151,12 +151,14 @@ class GradientTimesInput(_message.Message):
     def __init__(self) -> None: ...
 
 class IntegratedGradients(_message.Message):
-    __slots__ = ("steps", "baseline")
+    __slots__ = ("steps", "baseline", "max_steps")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     steps: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
-    def __init__(self, steps: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+    max_steps: int
+    def __init__(self, steps: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., max_steps: _Optional[int] = ...) -> None: ...
 
 class SmoothGrad(_message.Message):
     __slots__ = ("samples", "noise", "seed")

@@ -44,6 +44,7 @@ export const METHODS = [
     held: ["score of the baseline", "error of the integral (convergence delta)"],
     parameters: [
       { key: "steps", label: "Steps", kind: "number", step: 1, min: 1, initial: 50 },
+      { key: "maxSteps", label: "Steps at most", kind: "number", step: 1, min: 1, initial: 500 },
     ],
   },
   {

@@ -252,13 +252,17 @@ public sealed interface Method {
    * Gradients averaged along the straight line from the baseline to the input (Sundararajan et al.
    * 2017).
    *
-   * @param steps Number of points on the line. Default: 50.
+   * @param steps Number of points on the line to begin with. Default: 50.
    * @param baseline The starting point: one tensor per input, by name. An input without a tensor
    *     starts at zero. The tensor is broadcast to the shape of the input: it is a scalar, has one
    *     entry per feature, or has the whole shape. For token ids, the tokens whose embeddings are
    *     the starting point.
+   * @param maxSteps Points are added until the error of the integral is within 1 % of the explained
+   *     value, or there are this many. The response says in {@code steps_used} how many it took. A
+   *     number below {@code steps} adds none. Default: 500.
    */
-  record IntegratedGradients(Integer steps, Map<String, Tensor> baseline) implements Method {
+  record IntegratedGradients(Integer steps, Map<String, Tensor> baseline, Integer maxSteps)
+      implements Method {
     /** Copies the maps. */
     public IntegratedGradients {
       baseline = Wire.copy(baseline);
@@ -266,17 +270,22 @@ public sealed interface Method {
 
     /** Leaves every parameter to the server. */
     public IntegratedGradients() {
-      this(null, Map.of());
+      this(null, Map.of(), null);
     }
 
     /** Returns the same with another {@code steps}. */
     public IntegratedGradients steps(int value) {
-      return new IntegratedGradients(value, baseline);
+      return new IntegratedGradients(value, baseline, maxSteps);
     }
 
     /** Returns the same with another {@code baseline}. */
     public IntegratedGradients baseline(Map<String, Tensor> value) {
-      return new IntegratedGradients(steps, value);
+      return new IntegratedGradients(steps, value, maxSteps);
+    }
+
+    /** Returns the same with another {@code maxSteps}. */
+    public IntegratedGradients maxSteps(int value) {
+      return new IntegratedGradients(steps, baseline, value);
     }
   }
 

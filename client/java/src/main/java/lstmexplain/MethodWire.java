@@ -165,12 +165,16 @@ final class MethodWire {
       body.setSteps(m.steps());
     }
     body.addAllBaseline(Wire.encode(m.baseline()));
+    if (m.maxSteps() != null) {
+      body.setMaxSteps(m.maxSteps());
+    }
   }
 
   private static Method.IntegratedGradients read(lstmexplain.v1.IntegratedGradients body) {
     return new Method.IntegratedGradients(
         body.hasSteps() ? body.getSteps() : null,
-        Wire.decode(body.getBaselineList()));
+        Wire.decode(body.getBaselineList()),
+        body.hasMaxSteps() ? body.getMaxSteps() : null);
   }
 
   private static void write(Method.SmoothGrad m, lstmexplain.v1.SmoothGrad.Builder body) {

@@ -185,6 +185,11 @@ export interface ExplainResponse {
    * one). Empty: the server is older than this field.
    */
   explainedQuantity: string;
+  /**
+   * For IntegratedGradients, the number of points on the line that each sample needed, at most `max_steps`. Empty for
+   * other methods.
+   */
+  stepsUsed: number[];
 }
 
 export interface ExplainStreamRequest {
@@ -785,6 +790,7 @@ function createBaseExplainResponse(): ExplainResponse {
     standardError: [],
     warnings: [],
     explainedQuantity: "",
+    stepsUsed: [],
   };
 }
 
@@ -828,6 +834,13 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     }
     if (message.explainedQuantity !== "") {
       writer.uint32(106).string(message.explainedQuantity);
+    }
+    if (message.stepsUsed.length !== 0) {
+      writer.uint32(114).fork();
+      for (const v of message.stepsUsed) {
+        writer.int32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -949,6 +962,24 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
             message.explainedQuantity = reader.string();
             continue;
           }
+          case 14: {
+            if (tag === 112) {
+              message.stepsUsed.push(reader.int32());
+
+              continue;
+            }
+
+            if (tag === 114) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.stepsUsed.push(reader.int32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -987,6 +1018,7 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     message.standardError = object.standardError?.map((e) => Tensor.fromPartial(e)) || [];
     message.warnings = object.warnings?.map((e) => e) || [];
     message.explainedQuantity = object.explainedQuantity ?? "";
+    message.stepsUsed = object.stepsUsed?.map((e) => e) || [];
     return message;
   },
 };

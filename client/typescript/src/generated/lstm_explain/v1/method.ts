@@ -203,7 +203,7 @@ export interface GradientTimesInput {
 
 /** Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017). */
 export interface IntegratedGradients {
-  /** Number of points on the line. Default: 50. */
+  /** Number of points on the line to begin with. Default: 50. */
   steps?:
     | number
     | undefined;
@@ -213,6 +213,11 @@ export interface IntegratedGradients {
    * ids, the tokens whose embeddings are the starting point.
    */
   baseline: Tensor[];
+  /**
+   * Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
+   * response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+   */
+  maxSteps?: number | undefined;
 }
 
 /** Gradients averaged over noisy copies of the input (Smilkov et al. 2017). */
@@ -1320,7 +1325,7 @@ export const GradientTimesInput: MessageFns<GradientTimesInput> = {
 };
 
 function createBaseIntegratedGradients(): IntegratedGradients {
-  return { steps: undefined, baseline: [] };
+  return { steps: undefined, baseline: [], maxSteps: undefined };
 }
 
 export const IntegratedGradients: MessageFns<IntegratedGradients> = {
@@ -1330,6 +1335,9 @@ export const IntegratedGradients: MessageFns<IntegratedGradients> = {
     }
     for (const v of message.baseline) {
       Tensor.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.maxSteps !== undefined) {
+      writer.uint32(24).int32(message.maxSteps);
     }
     return writer;
   },
@@ -1363,6 +1371,14 @@ export const IntegratedGradients: MessageFns<IntegratedGradients> = {
             message.baseline.push(Tensor.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxSteps = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1382,6 +1398,7 @@ export const IntegratedGradients: MessageFns<IntegratedGradients> = {
     const message = createBaseIntegratedGradients();
     message.steps = object.steps ?? undefined;
     message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
+    message.maxSteps = object.maxSteps ?? undefined;
     return message;
   },
 };
