@@ -273,7 +273,7 @@ func (m IntegratedGradients) message(w *writer) *pb.Method {
 type SmoothGrad struct {
 	// Number of noisy copies. Default: 25.
 	Samples *int32
-	// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
+	// Standard deviation of the noise, as a fraction of the range of each feature over time. Default: 0.1.
 	Noise *float64
 	// Seed of the random number generator. Default: 0.
 	Seed *int64

@@ -214,6 +214,32 @@ def test_smooth_gradient_of_a_quadratic_form_is_its_gradient_on_average() -> Non
     assert (error > 0).all()
 
 
+def test_smooth_gradient_does_not_depend_on_units() -> None:
+    """The same model reads feature 1 in units 1,000 times smaller: only the unit of its gradient changes."""
+    rng, found = np.random.default_rng(5), []
+    x = rng.normal(size=(2, 6, 2))
+    for unit in (1.0, 1000.0):
+        g = GraphBuilder(np.float64, 17)
+        given = g.op("Mul", [g.input("x", ["B", 6, 2]), g.constant(np.array([1.0, 1 / unit]), "units")])
+        summed = g.op("ReduceSum", [g.op("Tanh", [given]), g.ints(1, 2)], keepdims=0)
+        model = lx.load(g.model(g.op("Unsqueeze", [g.op("Mul", [summed, summed]), g.ints(1)]), ["B", 1]))
+        model.axes["x"] = lx.Axes(batch=0, time=1)
+        answer = model.explain({"x": x * [1, unit]}, lx.SmoothGrad(noise=0.5), lx.Target(index=0))
+        found.append(answer.relevance["x"] * [1, unit])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9)
+
+
+def test_a_constant_feature_gets_no_noise() -> None:
+    g = GraphBuilder(np.float64, 17)
+    x = g.input("x", ["B", 4, 2])
+    model = lx.load(g.model(g.op("ReduceSum", [g.op("Mul", [x, x]), g.ints(1)], keepdims=0), ["B", 2]))
+    model.axes["x"] = lx.Axes(batch=0, time=1)
+    feeds = np.array([[[3.0, 0.0], [3.0, 1.0], [3.0, 5.0], [3.0, 2.0]]])
+    for index, noisy in ((0, False), (1, True)):
+        found = model.explain({"x": feeds}, lx.SmoothGrad(noise=0.2), lx.Target(index=index)).relevance["x"][..., index]
+        assert np.allclose(found, 2 * feeds[..., index], rtol=1e-12) != noisy
+
+
 METHODS = [lx.IntegratedGradients(9, 0.1), lx.SmoothGrad(9, 0.2, 5), lx.Occlusion(2), lx.ShapleySampling(3)]
 
 

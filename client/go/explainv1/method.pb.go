@@ -839,7 +839,7 @@ type SmoothGrad struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of noisy copies. Default: 25.
 	Samples *int32 `protobuf:"varint,1,opt,name=samples,proto3,oneof" json:"samples,omitempty"`
-	// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
+	// Standard deviation of the noise, as a fraction of the range of each feature over time. Default: 0.1.
 	Noise *float64 `protobuf:"fixed64,2,opt,name=noise,proto3,oneof" json:"noise,omitempty"`
 	// Seed of the random number generator. Default: 0.
 	Seed          *int64 `protobuf:"varint,3,opt,name=seed,proto3,oneof" json:"seed,omitempty"`

@@ -192,7 +192,7 @@ class SmoothGrad(Method):
     """Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 
     samples: Number of noisy copies. Default: 25.
-    noise: Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
+    noise: Standard deviation of the noise, as a fraction of the range of each feature over time. Default: 0.1.
     seed: Seed of the random number generator. Default: 0.
     """
 

@@ -122,7 +122,7 @@ export interface SmoothGrad {
   name: "smoothGrad";
   /** Number of noisy copies. Default: 25. */
   samples?: number;
-  /** Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1. */
+  /** Standard deviation of the noise, as a fraction of the range of each feature over time. Default: 0.1. */
   noise?: number;
   /** Seed of the random number generator. Default: 0. */
   seed?: number | bigint;

@@ -29,7 +29,8 @@ POSITION_DEPENDENT = (
 class SmoothGrad(Method):
     """Gradients averaged over noisy copies of the input (Smilkov et al. 2017, arXiv 1706.03825).
 
-    samples: noisy copies. noise: standard deviation, as a share of the sample's range (largest minus smallest entry).
+    samples: noisy copies. noise: standard deviation, as a share of the range (largest minus smallest value) that a
+    feature has over time. Where there is no time, and for embeddings, it is a share of the range of all entries.
     """
 
     name: ClassVar[str] = "smooth_grad"
@@ -38,7 +39,7 @@ class SmoothGrad(Method):
         hint="gradients averaged over noise; no shares",
         absorbed="kept by nothing",
         residual="not explained: derivatives are no shares",
-        relevance="mean gradient over noisy copies",
+        relevance="mean gradient over noisy copies; noise in proportion to the range of each feature over time",
         runs="`samples`, each with a backward pass",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset()
@@ -68,18 +69,19 @@ class SmoothGrad(Method):
     def explain(self, tools: MethodTools) -> Attribution:
         """Computes the mean gradient around x; a token gets the norm of its vector's gradient, as under Gradient.
 
-        All samples of a batch get the same noise, each scaled to its own range, so nothing depends on the rest of the
+        All samples of a batch get the same noise, each scaled to its own ranges, so nothing depends on the rest of the
         batch or on a sample's position in it. Where the graph does not show the positions of samples, a note says so.
         """
         gradients = tools.gradient_points()
         noise_rows = {name: gradients.noise_rows(name) for name in gradients.at}
+        ranges = {name: gradients.ranges(name, noise_rows[name] or gradients.rows[name]) for name in gradients.at}
 
         def points(name: str, ids: range) -> Array:
             at = gradients.at[name]
             rows = noise_rows[name] or gradients.rows[name]
             samples = at.reshape(rows)
             noise = np.stack([_noise(gradients, name, rows, (self.seed, copy)) for copy in ids])
-            moved = samples + self.noise * np.ptp(samples, axis=(0, 2), keepdims=True) * noise
+            moved = samples + self.noise * ranges[name] * noise
             return moved.reshape(-1, *at.shape)
 
         weights = np.full((self.samples, gradients.scores.batch), 1 / self.samples)

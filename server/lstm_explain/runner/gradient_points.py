@@ -112,6 +112,18 @@ class GradientPoints:
             return rows_of(shape, None, 1) if name in self.task.inputs else None
         return rows_of(shape, BatchLayout(axis), context_size) if shape[axis] == context_size else None
 
+    def ranges(self, name: str, rows: Rows) -> Array:
+        """The largest minus the smallest value over time of each feature and sample; it broadcasts to these rows.
+
+        Features may have different units, so they share no range. Where an entry has no time axis of its own, and for
+        the dimensions of embeddings, which share a scale, the range is that of all entries of a sample.
+        """
+        array, layout = self.inputs[name], self.layouts.get(name)
+        time = self.task.runner.axes[name].time if name in self.task.inputs else None
+        if time is None or array.shape[time] == 1 or (layout is not None and layout.axis == time):
+            return np.asarray(np.ptp(array.reshape(rows), axis=(0, 2), keepdims=True))
+        return np.broadcast_to(np.ptp(array, axis=time, keepdims=True), array.shape).reshape(rows)
+
     def _sample_axis(self, name: str) -> int | None:
         """The axis of an entry that runs along the samples of the inputs that it is looked up from."""
         runner = self.task.runner

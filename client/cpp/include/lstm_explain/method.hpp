@@ -147,7 +147,7 @@ struct IntegratedGradients {
 struct SmoothGrad {
   /// Number of noisy copies. Default: 25.
   std::optional<std::int32_t> samples{};
-  /// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
+  /// Standard deviation of the noise, as a fraction of the range of each feature over time. Default: 0.1.
   std::optional<double> noise{};
   /// Seed of the random number generator. Default: 0.
   std::optional<std::int64_t> seed{};

@@ -241,7 +241,7 @@ pub struct SmoothGrad {
     /// Number of noisy copies. Default: 25.
     #[prost(int32, optional, tag = "1")]
     pub samples: ::core::option::Option<i32>,
-    /// Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1.
+    /// Standard deviation of the noise, as a fraction of the range of each feature over time. Default: 0.1.
     #[prost(double, optional, tag = "2")]
     pub noise: ::core::option::Option<f64>,
     /// Seed of the random number generator. Default: 0.

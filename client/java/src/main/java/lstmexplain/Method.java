@@ -293,8 +293,8 @@ public sealed interface Method {
    * Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
    *
    * @param samples Number of noisy copies. Default: 25.
-   * @param noise Standard deviation of the noise, as a fraction of the range of the input. Default:
-   *     0.1.
+   * @param noise Standard deviation of the noise, as a fraction of the range of each feature over
+   *     time. Default: 0.1.
    * @param seed Seed of the random number generator. Default: 0.
    */
   record SmoothGrad(Integer samples, Double noise, Long seed) implements Method {

@@ -226,7 +226,7 @@ export interface SmoothGrad {
   samples?:
     | number
     | undefined;
-  /** Standard deviation of the noise, as a fraction of the range of the input. Default: 0.1. */
+  /** Standard deviation of the noise, as a fraction of the range of each feature over time. Default: 0.1. */
   noise?:
     | number
     | undefined;
