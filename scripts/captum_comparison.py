@@ -110,11 +110,12 @@ def sampled(name: str) -> dict[str, float]:
     if name == "addition":  # its gradient has spikes far from the task's inputs: no number of copies gives a mean
         return found
     one, repeats = x[:1], 20
-    spread = 0.1 * float(np.ptp(one))
+    ranges = torch.from_numpy(np.ptp(one, axis=1, keepdims=True))  # over time; Captum's noise has one size per input
     torch.manual_seed(0)
     means = [
-        attr.NoiseTunnel(attr.Saliency(theirs))
-        .attribute(torch.from_numpy(one), nt_samples=NOISY // repeats, stdevs=spread, abs=False)
+        attr.NoiseTunnel(attr.Saliency(lambda shares: theirs(shares * ranges)))
+        .attribute(torch.from_numpy(one) / ranges, nt_samples=NOISY // repeats, stdevs=0.1, abs=False)
+        .div(ranges)
         .detach()
         .numpy()
         for _ in range(repeats)

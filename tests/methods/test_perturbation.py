@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 import lstm_explain as lx
-from lstm_explain.methods.shapley_sampling import draw_orders, estimate
+from lstm_explain.methods.shapley_sampling import draw_orders, estimate, t_quantile
 from tests.builders import GraphBuilder, recurrent_model
 from tests.laws import check_same
 
@@ -170,8 +170,22 @@ def test_the_standard_error_is_that_of_pairs() -> None:
     mean, error = estimate(gains)
     pairs = (gains[0::2] + gains[1::2]) / 2
     np.testing.assert_allclose(mean, pairs.mean(axis=0))
-    np.testing.assert_allclose(error, pairs.std(axis=0, ddof=1) / math.sqrt(4))
+    factor = 3.182446 / 1.959964  # of three degrees of freedom and of the normal distribution
+    np.testing.assert_allclose(error, factor * pairs.std(axis=0, ddof=1) / math.sqrt(4), rtol=2e-3)
     assert np.isnan(estimate(gains[:2])[1]).all()
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 5, 20])
+def test_an_interval_of_two_standard_errors_covers_95_percent(pairs: int) -> None:
+    gains = np.random.default_rng(46).normal(size=(2 * pairs, 100, 200))  # their mean is zero
+    mean, error = estimate(gains)
+    assert (np.abs(mean) <= 1.959964 * error).mean() == pytest.approx(0.95, abs=0.006)
+
+
+@pytest.mark.parametrize(("degrees", "quantile"), [(1, 12.7062), (2, 4.302653), (4, 2.776445), (12, 2.178813)])
+def test_quantiles_of_the_t_distribution(degrees: int, quantile: float) -> None:
+    """The tables of any textbook."""
+    assert t_quantile(degrees) == pytest.approx(quantile, rel=1e-3)
 
 
 # --- both --------------------------------------------------------------------------------------------------------

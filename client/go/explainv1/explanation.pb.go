@@ -393,8 +393,9 @@ type ExplainResponse struct {
 	// For inputs sent as text, the tokens as a STRING tensor in the shape of the input's relevance. Padding is the empty
 	// string.
 	Tokens []*Tensor `protobuf:"bytes,10,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	// For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. NaN after a
-	// single pair of permutations.
+	// For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. It is scaled so
+	// that 1.96 standard errors are the half-width of the 95 % confidence interval (Student's t), however few the
+	// permutations are. NaN after a single pair of permutations.
 	StandardError []*Tensor `protobuf:"bytes,11,rep,name=standard_error,json=standardError,proto3" json:"standard_error,omitempty"`
 	// Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer
 	// can be acted on.

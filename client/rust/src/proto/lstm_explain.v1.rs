@@ -519,8 +519,9 @@ pub struct ExplainResponse {
     /// string.
     #[prost(message, repeated, tag = "10")]
     pub tokens: ::prost::alloc::vec::Vec<Tensor>,
-    /// For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. NaN after a
-    /// single pair of permutations.
+    /// For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. It is scaled so
+    /// that 1.96 standard errors are the half-width of the 95 % confidence interval (Student's t), however few the
+    /// permutations are. NaN after a single pair of permutations.
     #[prost(message, repeated, tag = "11")]
     pub standard_error: ::prost::alloc::vec::Vec<Tensor>,
     /// Reasons not to rely on the answer, one sentence each; for example, relevance that diverges. If empty, the answer

@@ -169,8 +169,9 @@ export interface ExplainResponse {
    */
   tokens: Tensor[];
   /**
-   * For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. NaN after a
-   * single pair of permutations.
+   * For ShapleySampling, the standard error of `relevance`: one tensor per input, in the input's shape. It is scaled so
+   * that 1.96 standard errors are the half-width of the 95 % confidence interval (Student's t), however few the
+   * permutations are. NaN after a single pair of permutations.
    */
   standardError: Tensor[];
   /**
