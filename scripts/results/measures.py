@@ -29,7 +29,7 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
 
     kept = lx.evaluate.conservation(model, data, named, progress=tell("conservation"))
     agreed = lx.evaluate.agreement(model, data, named, absolute=True, progress=tell("agreement"))
-    changed = lx.evaluate.randomisation(model, data[:1], named, progress=tell("randomisation"))
+    changed = lx.evaluate.randomisation(model, data[:1], named, draws=1, progress=tell("randomisation"))
     shares = [
         [name, *(percent(c.share(entry)) for entry in ("inputs", "initial_states", "absorbed", "residual"))]
         for name, c in kept.items()

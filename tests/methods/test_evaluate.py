@@ -132,6 +132,20 @@ def test_randomisation_changes_what_depends_on_weights() -> None:
     np.testing.assert_array_equal(again.correlation["gradient"], came.correlation["gradient"])
 
 
+def test_randomisation_is_the_mean_and_the_spread_of_several_draws() -> None:
+    """Two draws are 2 m - a, where m is their mean and a the first of them, which is the only one of a single draw."""
+    rng = np.random.default_rng(85)
+    built = recurrent_model(rng, H=8)
+    feeds, model = built.feeds(rng, T=12, B=2), lx.load(built.model)
+    one, two = (lx.evaluate.randomisation(model, feeds, [lx.LRP()], over="cells", draws=n) for n in (1, 2))
+    first, mean = one.correlation["lrp"], two.correlation["lrp"]
+    assert (np.abs(first - mean) > 1e-3).all()
+    np.testing.assert_allclose(two.spread["lrp"], np.sqrt(2) * np.abs(first - mean), rtol=1e-9)
+    assert np.isnan(one.spread["lrp"]).all()
+    with pytest.raises(lx.InputError, match="draws is 0"):
+        lx.evaluate.randomisation(model, feeds, [lx.LRP()], draws=0)
+
+
 def test_weights_are_found_wherever_they_are_kept() -> None:
     """As Constant, behind a Transpose, in the body of a Scan."""
     rng = np.random.default_rng(82)
@@ -179,10 +193,12 @@ def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFi
         return capsys.readouterr().out
 
     found = json.loads(command("--json", "--randomise", "--plot", tmp_path / "curves.svg"))
-    names = ["lrp(product_rule=half, epsilon=0.01)", "lrp(product_rule=all, epsilon=0.001)", "occlusion"]
+    default = "lrp(product_rule=all, stabiliser=0.1, cell_stabiliser=0.0, layer_stabiliser=0.02, ceiling=10.0)"
+    names = ["lrp(product_rule=half, epsilon=0.01)", default, "occlusion"]
     assert found["agreement"]["names"] == names
     assert len(found["deletion"]["mean"]["random"]) == 11
     assert found["randomisation"]["nodes"] == ["dense", "layer0"]
+    assert all(spread > 0 for spread in found["randomisation"]["spread"]["occlusion"])
     assert "occlusion" in (tmp_path / "curves.svg").read_text(encoding="utf-8")
     text = command()
     assert "insertion" in text

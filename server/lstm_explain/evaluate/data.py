@@ -51,5 +51,5 @@ def labelled(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Meth
 def _distinguished(method: Method, methods: Sequence[Method]) -> str:
     mine = method.parameters()
     others = [m.parameters() for m in methods if m.name == method.name]
-    differing = [k for k in mine if any(repr(o[k]) != repr(mine[k]) for o in others)]
+    differing = [k for k in mine if mine[k] is not None and any(repr(o[k]) != repr(mine[k]) for o in others)]
     return f"{method.name}({', '.join(f'{k}={mine[k]}' for k in differing)})"

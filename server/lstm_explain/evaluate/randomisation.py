@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from lstm_explain.errors import InputError
 from lstm_explain.evaluate.agreement import rank_correlation
 from lstm_explain.evaluate.data import Array, Data, Progress, batches, ignore_progress, labelled, player_set_of
 from lstm_explain.loading import load
@@ -19,6 +20,7 @@ from lstm_explain.methods.base import Method, Players
 from lstm_explain.model import Model
 from lstm_explain.target import Target
 
+DRAWS = 3  # of the weights
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 
 
@@ -28,11 +30,13 @@ class Randomisation:
 
     nodes: in the order of randomisation, from the output to the input; the weights of earlier nodes stay randomised.
     correlation: by the method's name, [nodes], Spearman's rank correlation between the absolute relevance of the
-    trained and of the randomised model, averaged over all samples.
+    trained and of the randomised model, averaged over all samples and draws of weights.
+    spread: likewise, the standard deviation between the draws; NaN for a single draw.
     """
 
     nodes: list[str]
     correlation: dict[str, Array]
+    spread: dict[str, Array]
 
 
 def randomisation(
@@ -43,32 +47,46 @@ def randomisation(
     *,
     over: Players = "steps",
     seed: int = 0,
+    draws: int = DRAWS,
     progress: Progress = ignore_progress,
 ) -> Randomisation:
-    """Replaces the weights of one node after another (cascading) by normal noise of the same mean square."""
+    """Replaces the weights of one node after another (cascading) by normal noise of the same mean square.
+
+    draws: how often to do so, each time from the trained model and with other noise: a single draw may by chance keep
+        or lose what relevance depends on. Raises InputError for fewer than one.
+    """
+    if draws < 1:
+        raise InputError(f"draws is {draws}, at least 1 is needed")
     named, all_batches = labelled(methods), list(batches(data))
     before = {name: [_relevance(model, batch, m, target, over) for batch in all_batches] for name, m in named.items()}
-    rng = np.random.default_rng(seed)
+    rng, nodes = np.random.default_rng(seed), list(reversed(layers(model.proto.graph)))
+    found: dict[str, list[list[float]]] = {name: [[] for _ in range(draws)] for name in named}
+    for draw in range(draws):
+        for node, other in _randomised(model, rng):
+            for name, method in named.items():
+                after = [_relevance(other, b, method, _fixed(model, b, target), over) for b in all_batches]
+                pairs = zip(before[name], after, strict=True)
+                rows = np.concatenate([rank_correlation(np.abs(a), np.abs(b)) for a, b in pairs])
+                found[name][draw].append(float(np.nanmean(rows)) if not np.isnan(rows).all() else float("nan"))
+            progress(node)
+    values = {name: np.array(rows) for name, rows in found.items()}  # [draws, nodes]
+    spread = {n: v.std(axis=0, ddof=1) if draws > 1 else np.full(len(nodes), np.nan) for n, v in values.items()}
+    return Randomisation(nodes, {name: v.mean(axis=0) for name, v in values.items()}, spread)
+
+
+def _randomised(model: Model, rng: np.random.Generator) -> Iterator[tuple[str, Model]]:
+    """Each node, from the output to the input, with the model in which its weights and those before it are noise."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    nodes: list[str] = []
-    correlation: dict[str, list[float]] = {name: [] for name in named}
     done: set[int] = set()  # Weights that two nodes share are replaced once.
     for node, tensors in reversed(layers(proto.graph).items()):
         for tensor in tensors:
             if id(tensor) not in done:
                 _randomise(tensor, rng)
                 done.add(id(tensor))
-        nodes.append(node)
         other = load(proto)
         other.axes.update(model.axes)
-        for name, method in named.items():
-            after = [_relevance(other, b, method, _fixed(model, b, target), over) for b in all_batches]
-            pairs = zip(before[name], after, strict=True)
-            rows = np.concatenate([rank_correlation(np.abs(a), np.abs(b)) for a, b in pairs])
-            correlation[name].append(float(np.nanmean(rows)) if not np.isnan(rows).all() else float("nan"))
-        progress(nodes[-1])
-    return Randomisation(nodes, {name: np.array(values) for name, values in correlation.items()})
+        yield node, other
 
 
 def _relevance(model: Model, batch: Mapping[str, Array], method: Method, target: Target, over: Players) -> Array:

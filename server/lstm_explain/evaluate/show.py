@@ -57,12 +57,12 @@ def _agreement(summary: Summary) -> Table:
 def _randomisation(summary: Summary) -> Table:
     checked = summary.randomisation
     assert checked is not None
-    table = _table("rank correlation with the trained model's relevance, weights randomised from the output to", "node",
-                   numbers=len(checked.correlation))  # fmt: skip
+    title = "rank correlation with the trained model's relevance ± its spread, weights randomised from the output to"
+    table = _table(title, "node", numbers=len(checked.correlation))
     for name, column in zip(checked.correlation, table.columns[1:], strict=True):
         column.header = name
     for i, node in enumerate(checked.nodes):
-        table.add_row(node, *(f"{values[i]:.2f}" for values in checked.correlation.values()))
+        table.add_row(node, *(f"{c[i]:.2f} ± {checked.spread[name][i]:.2f}" for name, c in checked.correlation.items()))
     return table
 
 

@@ -14,7 +14,7 @@ from lstm_explain.evaluate.conservation import Conservation, conservation
 from lstm_explain.evaluate.curves import Curves, deletion, insertion
 from lstm_explain.evaluate.data import Array, Batch, labelled
 from lstm_explain.evaluate.plot import line_chart
-from lstm_explain.evaluate.randomisation import Randomisation, randomisation
+from lstm_explain.evaluate.randomisation import DRAWS, Randomisation, randomisation
 from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
 from lstm_explain.target import Target
@@ -57,7 +57,11 @@ class Summary:
             },
             "agreement": {"names": self.agreement.names, "correlation": self.agreement.correlation.tolist()},
             "randomisation": checked
-            and {"nodes": checked.nodes, "correlation": {n: c.tolist() for n, c in checked.correlation.items()}},
+            and {
+                "nodes": checked.nodes,
+                "correlation": {n: c.tolist() for n, c in checked.correlation.items()},
+                "spread": {n: s.tolist() for n, s in checked.spread.items()},
+            },
         }
 
     def chart(self) -> str:
@@ -69,7 +73,7 @@ class Summary:
 
 def count_steps(batches: int, methods: int, *, randomise: bool, nodes: int) -> int:
     """How often `progress` is called, at most."""
-    return batches * (2 * (methods + 1) + 2 * methods) + (nodes if randomise else 0)
+    return batches * (2 * (methods + 1) + 2 * methods) + (DRAWS * nodes if randomise else 0)
 
 
 def split(model: Model, inputs: Batch, size: int) -> list[dict[str, Array]]:
