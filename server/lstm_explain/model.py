@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from lstm_explain.methods import LRP, Method
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes, doubts, find_lengths
 from lstm_explain.program.engine import Engine, Question, shapes_agree
+from lstm_explain.program.gated_inputs import gated_inputs, warnings_of
 from lstm_explain.program.head import Head, default_output, explainable, head_of
 from lstm_explain.program.precision import Precision
 from lstm_explain.program.program import Program
@@ -107,7 +109,9 @@ class Model:
 
     def report(self) -> Report:
         """What will happen at each node; `supported` tells whether LRP can explain the default output."""
-        return report(self._engine.graph, self.axes, self._engine.gates)
+        found = report(self._engine.graph, self.axes, self._engine.gates)
+        gated = self._runner.cached(gated_inputs, self._engine, self._heads[self._default_output].value)
+        return replace(found, warnings=[*found.warnings, *warnings_of(gated)])
 
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Every output, computed by ONNX Runtime from the model as it is. Raises InputError.
@@ -244,14 +248,17 @@ class Model:
         return explanations
 
     def _explanation(self, answer: Attribution, method: Method, target: Target, output: str) -> Explanation:
-        """As the caller gets it, with a note for each guess of an input's axes: pictures and sums per step go by them
-        under any method. method: as used.
+        """As the caller gets it, with a note for each guess of an input's axes (pictures and sums per step go by them
+        under any method), and for each input that gets nothing under the method. method: as used.
         """
         for axes in self._runner.axes.values():
             if not axes.certain:
                 explained = {name: self.axes[name] for name in self._runner.reachable(output)}
                 answer.notes = (*answer.notes, *doubts(explained))
                 break
+        if method.rules is not None and method.rules.product_rule == "all":
+            gated = self._runner.cached(gated_inputs, self._engine, self._heads[output].value)
+            answer.notes = (*answer.notes, *warnings_of(gated))
         single = self._precision.single and method.propagates
         return explanation_of(answer, self.outputs, method, target, output, single=single)
 
