@@ -99,6 +99,11 @@ def stab(z: Array, eps: float | Array) -> Array:
     return z + eps * sign(z)
 
 
+def per(R_z: Array, divisor: Array) -> Array:
+    """R_z over the divisor; a sum of zero without a stabiliser passes nothing on, and absorbs all."""
+    return np.divide(R_z, divisor, out=np.zeros_like(R_z + divisor), where=divisor != 0)
+
+
 def lrp_linear(
     a: Array,
     W: Array,
@@ -126,8 +131,9 @@ def lrp_linear(
     leftover = b + eps * sign(z)  # what no incoming unit explains, per k
     contributions = W.T * a[:, np.newaxis]  # [D, M]: w_kj a_j
     shares = wired.T * (bias_factor * leftover / N)[np.newaxis, :]  # [D, M]
-    messages = (contributions + shares) * (R_z / stab(z, eps))[np.newaxis, :]
-    absorbed = (1.0 - bias_factor) * leftover * R_z / stab(z, eps)
+    density = per(R_z, stab(z, eps))
+    messages = (contributions + shares) * density[np.newaxis, :]
+    absorbed = np.where(stab(z, eps) == 0, R_z, (1.0 - bias_factor) * leftover * density)
     return messages.sum(axis=1), float(absorbed.sum())
 
 
@@ -139,8 +145,9 @@ def lrp_sum(
     eps = eps(z, np.sum(np.abs(terms), axis=0)) if callable(eps) else eps
     leftover = eps * sign(z)
     share = rules.bias_factor * leftover / len(terms)
-    relevances = [(term + share) * R_z / stab(z, eps) for term in terms]
-    absorbed = (1.0 - rules.bias_factor) * leftover * R_z / stab(z, eps)
+    density = per(R_z, stab(z, eps))
+    relevances = [(term + share) * density for term in terms]
+    absorbed = np.where(stab(z, eps) == 0, R_z, (1.0 - rules.bias_factor) * leftover * density)
     return relevances, float(absorbed.sum())
 
 
