@@ -85,7 +85,7 @@ def assert_alike(
     rules: Sequence[lx.ProductRule] = RULES,
 ) -> None:
     """The same prediction, gradient and relevance under every rule; ledgers that close."""
-    methods = [lx.Gradient()] + [lx.LRP(rule, bias_factor=f) for rule in rules for f in (0.0, 0.4, 1.0)]
+    methods = [lx.Gradient()] + [lx.LRP(rule, 1e-3, bias_factor=f) for rule in rules for f in (0.0, 0.4, 1.0)]
     for method in methods:
         first, *others = (explain(model, method, dtype) for model in models)
         scale = np.abs(first.relevance["x"]).max()
@@ -175,12 +175,12 @@ def test_the_scale_takes_nothing() -> None:
     both = density * (np.eye(5)[3] - 1 / 5)  # z goes into the sum and into its mean: a neuron, with its own stabiliser
     settled = both * z[0] / (z[0] + 1e-3 * np.sign(z[0]))
     for rule in RULES:
-        e = lx.load(model).explain({"x": x}, lx.LRP(rule), lx.Target(index=3))
+        e = lx.load(model).explain({"x": x}, lx.LRP(rule, 1e-3), lx.Target(index=3))
         np.testing.assert_allclose(e.relevance["x"][0], x[0] * (W @ settled), rtol=1e-9, atol=1e-12)
 
 
 def test_by_node_names_the_layer() -> None:
-    e = explain(Net().model(fused_layer_norm), lx.LRP())
+    e = explain(Net().model(fused_layer_norm), lx.LRP(epsilon=1e-3))
     assert any(name.startswith("layernormalization2/") for name in e.ledger.by_node)
 
 
@@ -193,7 +193,7 @@ def test_both_further_outputs_of_layer_normalization_stay() -> None:
     outputs = [info[1], *(onnx.ValueInfoProto(name=n, type=info[2].type) for n in ("mean", "inverse"))]
     graph = helper.make_graph([node], "g", info[:1], outputs, [numpy_helper.from_array(ones, "s")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    e = lx.load(model).explain({"x": x}, lx.LRP(), lx.Target(output="mean", index=0))
+    e = lx.load(model).explain({"x": x}, lx.LRP(epsilon=1e-3), lx.Target(output="mean", index=0))
     np.testing.assert_allclose(e.relevance["x"].sum(axis=1) + e.ledger.absorbed, e.explained, rtol=1e-5)
     np.testing.assert_allclose(e.outputs["inverse"][:, 0], 1 / np.sqrt(x.var(axis=1) + 1e-5), rtol=1e-5)
 
@@ -366,7 +366,7 @@ def test_gemm_of_two_live_values() -> None:
         mixed = net.op("Add", scaled, net.const(2 * bias[:1]))
         return net.op("Reshape", net.op("MatMul", mixed, left), net.const(np.array([-1, TIME, 5])))
 
-    methods = [lx.LRP(rule, bias_factor=f) for rule in RULES for f in (0.0, 1.0)]
+    methods = [lx.LRP(rule, 1e-3, bias_factor=f) for rule in RULES for f in (0.0, 1.0)]
     x = rng(9).standard_normal((1, TIME, WIDTH)).astype(np.float32)
     models = [lx.load(Net().model(layer)) for layer in (fused, spelled)]
     for method in methods:
@@ -429,7 +429,7 @@ def test_a_quotient_that_is_no_softmax_stays_one() -> None:
         powers = net.op("Exp", net.op("Sub", x, net.op("ReduceMax", x, axes=[1], keepdims=1)))
         return net.op("Div", powers, net.op("ReduceSum", powers, net.const(np.array([2])), keepdims=1))
 
-    e = explain(Net().model(layer), lx.LRP())
+    e = explain(Net().model(layer), lx.LRP(epsilon=1e-3))
     np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-5 * np.abs(e.relevance["x"]).sum())
 
 

@@ -17,8 +17,8 @@ WEIGHTS = {
     "B": np.concatenate([RNG.normal(size=(1, HIDDEN)), np.zeros((1, HIDDEN))], axis=1),
 }
 CELL = {"Wt": WEIGHTS["W"][0].T, "Rt": WEIGHTS["R"][0].T, "b": WEIGHTS["B"][0, :HIDDEN]}
-METHODS: list[lx.Method] = [lx.LRP(rule) for rule in ("all", "half", "prop", "abs")]  # type: ignore[arg-type]
-METHODS += [lx.LRP(bias_factor=1.0), lx.Gradient()]
+METHODS: list[lx.Method] = [lx.LRP(rule, 1e-3) for rule in ("all", "half", "prop", "abs")]  # type: ignore[arg-type]
+METHODS += [lx.LRP(epsilon=1e-3, bias_factor=1.0), lx.Gradient()]
 
 # How a step's input is read: nodes before the loop, and in it.
 READING = {
@@ -161,7 +161,7 @@ def test_a_list_that_loops_change_otherwise_is_named() -> None:
     grown = model(text)
     x = np.ones((BATCH, WIDTH), np.float32)
     with pytest.raises(lx.UnsupportedOperator, match="Sequence"):
-        grown.explain({"x": x}, lx.LRP(), lx.Target(index=0))
+        grown.explain({"x": x}, lx.LRP(epsilon=1e-3), lx.Target(index=0))
     assert not grown.report().supported
     e = grown.explain({"x": x}, lx.Occlusion(), lx.Target(index=0))
     np.testing.assert_allclose(e.relevance["x"][:, 0], 4)

@@ -93,9 +93,11 @@ def test_an_operator_and_a_kind_take_the_rule(op: str) -> None:
     names = {"MatMul": ["first"], "Gemm": ["last"], "dense": ["first", "last"]}[op]
     by_name = lx.Composite(dict.fromkeys(names, lx.Gamma(0.5)))
     by_op = lx.Composite({op: lx.Gamma(0.5)})
-    one, other = (model.explain({"x": x}, lx.LRP(composite=c), lx.Target(index=0)) for c in (by_name, by_op))
+    one, other = (
+        model.explain({"x": x}, lx.LRP(epsilon=1e-3, composite=c), lx.Target(index=0)) for c in (by_name, by_op)
+    )
     np.testing.assert_array_equal(one.relevance["x"], other.relevance["x"])
-    plain = model.explain({"x": x}, lx.LRP(), lx.Target(index=0))
+    plain = model.explain({"x": x}, lx.LRP(epsilon=1e-3), lx.Target(index=0))
     assert np.abs(plain.relevance["x"] - one.relevance["x"]).max() > 1e-3
 
 
@@ -114,7 +116,7 @@ def convolution(op: str) -> tuple[lx.Model, dict[str, Any]]:
 def explained(op: str, rule: lx.Rule, **lrp: Any) -> lx.Explanation:
     model, feeds = convolution(op)
     composite = lx.Composite({"convolution": rule})
-    return model.explain(feeds, lx.LRP(composite=composite, **lrp), lx.Target(index=0))
+    return model.explain(feeds, lx.LRP(epsilon=1e-3, composite=composite, **lrp), lx.Target(index=0))
 
 
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
@@ -168,7 +170,7 @@ def test_laws_between_rules(op: str) -> None:
 
 def test_flat_shares_do_not_look_at_values() -> None:
     model, x, (W, *_) = dense("Gemm")
-    e = model.explain({"x": x}, lx.LRP(composite=lx.Composite(first=lx.Flat())), lx.Target(index=0))
+    e = model.explain({"x": x}, lx.LRP(epsilon=1e-3, composite=lx.Composite(first=lx.Flat())), lx.Target(index=0))
     assert np.ptp(e.relevance["x"], axis=1).max() < 1e-12
     assert W.shape == (4, 5)
 
@@ -179,14 +181,14 @@ def test_layers_around_an_lstm() -> None:
     built = recurrent_model(rng, batch_first=True)
     feeds, model = built.feeds(rng, T=4), lx.load(built.model)
     target = lx.Target(index=0)
-    plain = model.explain(feeds, lx.LRP(), target)
-    same = model.explain(feeds, lx.LRP(composite=lx.Composite(first=lx.Flat())), target)
+    plain = model.explain(feeds, lx.LRP(epsilon=1e-3), target)
+    same = model.explain(feeds, lx.LRP(epsilon=1e-3, composite=lx.Composite(first=lx.Flat())), target)
     np.testing.assert_array_equal(same.relevance["x"], plain.relevance["x"])
     for rule in RULES:
-        e = model.explain(feeds, lx.LRP(composite=lx.Composite({"dense": rule})), target)
+        e = model.explain(feeds, lx.LRP(epsilon=1e-3, composite=lx.Composite({"dense": rule})), target)
         assert np.abs(e.relevance["x"] - plain.relevance["x"]).max() > 1e-4
         assert (np.abs(e.ledger.residual) <= 1e-4 * np.abs(e.explained)).all()
-    own = model.explain(feeds, lx.LRP(composite=lx.Composite({"LSTM": lx.Epsilon(0.2)})), target)
+    own = model.explain(feeds, lx.LRP(epsilon=1e-3, composite=lx.Composite({"LSTM": lx.Epsilon(0.2)})), target)
     everywhere = model.explain(feeds, lx.LRP(epsilon=0.2, composite=lx.Composite({"dense": lx.Epsilon(1e-3)})), target)
     check_same(own.relevance["x"], everywhere.relevance["x"], 1e-4)
 
@@ -206,7 +208,7 @@ def test_layers_around_an_lstm() -> None:
 def test_what_makes_no_sense_is_refused(composite: Any, says: str) -> None:
     model, x, _ = dense("Gemm")
     with pytest.raises(lx.MethodError, match=says) as error:
-        model.explain({"x": x}, lx.LRP(composite=composite()), lx.Target(index=0))
+        model.explain({"x": x}, lx.LRP(epsilon=1e-3, composite=composite()), lx.Target(index=0))
     assert error.value.field == "method.composite"
 
 

@@ -70,7 +70,7 @@ def test_views_balance(rule: Any, options: dict[str, Any]) -> None:
     node = next(n for n in built.model.graph.node if n.op_type == "LSTM")
     outputs = [o for o in node.output if o]
     names = [f"layer0.{view}" for view in VIEWS]
-    e = model.explain(feeds, lx.LRP(rule, bias_factor=1.0), lx.Target(index=0), capture=[*names, *outputs])
+    e = model.explain(feeds, lx.LRP(rule, 1e-3, bias_factor=1.0), lx.Target(index=0), capture=[*names, *outputs])
     view = {name: e.captured[f"layer0.{name}"].sum(axis=(0, 1, 3)) for name in VIEWS}
     gates = view["input_gate"] + view["output_gate"] + view["forget_gate"]
     assert (gates == 0).all() == (rule == "all")
@@ -109,12 +109,14 @@ def test_only_lrp_looks_inside_and_only_where_there_is_something() -> None:
         model.explain(feeds, lx.Gradient(), lx.Target(index=0), capture=["layer0.cell"])
     for name in ("layer0.nothing", "dense.cell"):
         with pytest.raises(lx.InputError, match=name):
-            model.explain(feeds, lx.LRP(), lx.Target(index=0), capture=[name])
+            model.explain(feeds, lx.LRP(epsilon=1e-3), lx.Target(index=0), capture=[name])
 
 
 def test_the_zoo_can_be_looked_into() -> None:
     case = zoo.load("t_bilstm_hn_legacy17")
     model = lx.load(case.path)
     node = next(n.name for n in model.report().nodes if n.op == "LSTM")
-    e = model.explain(case.inputs, lx.LRP(), lx.Target(case.target_output, case.target_index), capture=[f"{node}.cell"])
+    e = model.explain(
+        case.inputs, lx.LRP(epsilon=1e-3), lx.Target(case.target_output, case.target_index), capture=[f"{node}.cell"]
+    )
     assert np.abs(e.captured[f"{node}.cell"]).max() > 0

@@ -29,7 +29,7 @@ def test_conv_equals_the_textbook(factor: float) -> None:
     y = outputs_of(case, case.feeds())
     target = target_of(case, y)
     assert target.weights is not None
-    result = lx.load(case.model()).explain(case.feeds(), lx.LRP(bias_factor=factor), target)
+    result = lx.load(case.model()).explain(case.feeds(), lx.LRP(epsilon=1e-3, bias_factor=factor), target)
     expected, absorbed = np.zeros(x.shape), np.zeros(2)
     for n, m, i, j in np.ndindex(*y.shape):
         units = []
@@ -67,7 +67,7 @@ def test_attention_equals_the_textbook(rule: lx.ProductRule, factor: float, oper
     model = lx.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     weights = rng(7).uniform(0.5, 1.5, (4, 3)).astype(np.float32)
     target = lx.Target(weights=weights, batch_axis=None)
-    e = model.explain({"scores": scores, "values": values}, lx.LRP(rule, bias_factor=factor), target)
+    e = model.explain({"scores": scores, "values": values}, lx.LRP(rule, 1e-3, bias_factor=factor), target)
     a = np.exp(scores.astype(np.float64))
     a /= a.sum(axis=1, keepdims=True)
     y = a @ values

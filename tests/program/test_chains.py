@@ -251,7 +251,7 @@ def chains(names: Sequence[str], most: int = 5) -> st.SearchStrategy[list[str]]:
 
 
 TARGET = lx.Target(index=1)
-LRPS = [lx.LRP(rule, bias_factor=f) for rule in ("all", "half", "abs") for f in (0.0, 0.3, 1.0)]
+LRPS = [lx.LRP(rule, 1e-3, f) for rule in ("all", "half", "abs") for f in (0.0, 0.3, 1.0)]
 
 
 @FIXED

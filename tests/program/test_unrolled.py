@@ -38,9 +38,7 @@ def with_live_states(proto: onnx.ModelProto, network: Network) -> onnx.ModelProt
     return changed
 
 
-def check_from_zero(
-    op: Any, lbr: bool, rules: Rules, gemm: bool, fused: bool, concat: bool, bias: bool = True
-) -> None:
+def check_from_zero(op: Any, lbr: bool, rules: Rules, gemm: bool, fused: bool, concat: bool, bias: bool = True) -> None:
     rng = np.random.default_rng(42)
     built = recurrent_model(rng, op, layers=2, D=2, H=3, linear_before_reset=lbr, dtype=np.float64, bias=bias)
     feeds = built.feeds(rng, T=3, B=2)
@@ -53,9 +51,7 @@ def check_from_live_states(
     op: Any, lbr: bool, rules: Rules, gemm: bool, fused: bool, concat: bool, bias: bool = True
 ) -> None:
     rng = np.random.default_rng(44)
-    network = recurrent_model(
-        rng, op, layers=2, D=2, H=3, linear_before_reset=lbr, dtype=np.float64, bias=bias
-    ).network
+    network = recurrent_model(rng, op, layers=2, D=2, H=3, linear_before_reset=lbr, dtype=np.float64, bias=bias).network
     built = network_model(network, initial_states="input", dtype=np.float64)
     feeds = built.feeds(rng, T=3, B=2)
     feeds |= {name.replace("_h_", "_c_"): state for name, state in feeds.items() if "_h_" in name and op == "LSTM"}

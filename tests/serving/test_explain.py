@@ -50,7 +50,10 @@ def test_defaults_are_filled_in_and_returned(channel: grpc.Channel, engine: lx.M
     closes(response)
     assert (response.model, response.version) == ("lstm", "2")
     assert response.method.lrp.product_rule == method_pb2.PRODUCT_RULE_ALL
-    assert (response.method.lrp.epsilon, response.method.lrp.bias_factor) == (1e-3, 0.0)
+    lrp = response.method.lrp
+    assert not lrp.HasField("epsilon")
+    assert (lrp.stabiliser, lrp.cell_stabiliser, lrp.layer_stabiliser, lrp.ceiling) == (0.1, 0.0, 0.02, 10.0)
+    assert lrp.bias_factor == 0.0
     logits = array_of(response.outputs[0])
     assert list(response.target.indices) == list(logits.argmax(axis=1))
     assert response.target.output == "logits"

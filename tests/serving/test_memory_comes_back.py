@@ -22,7 +22,7 @@ from tests.serving.test_workers import METRICS, spare_is_there, until
 
 MIB = 1 << 20
 MODELS = Path(__file__).parents[2] / "models"
-HALF = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_HALF))
+HALF = method_pb2.Method(lrp=method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_HALF, epsilon=1e-3))
 
 
 @pytest.fixture
