@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,15 @@ def test_a_position_may_be_written_in_many_ways(index: Any) -> None:
     for name, array in general.relevance.items():
         np.testing.assert_array_equal(answers[-1].relevance[name], array)
     np.testing.assert_array_equal(answers[-1].target.index, general.target.index)
+
+
+def test_operands_that_decide_a_shape_are_read_anew() -> None:
+    """The legacy export of this network computes where a Slice begins while it runs."""
+    folder = Path(__file__).parents[1] / "exports" / "ealstm"
+    model = lx.load(folder / "model.legacy.onnx")
+    with np.load(folder / "input.npz") as stored:
+        inputs = {name: array[:1] for name, array in stored.items()}
+    first, *others = (model.explain(inputs, lx.LRP(), lx.Target(index=0)) for _ in range(4))
+    for other in others:
+        for name, relevance in first.relevance.items():
+            np.testing.assert_array_equal(other.relevance[name], relevance)

@@ -65,11 +65,11 @@ class BackwardStep(ABC):
 
 
 class _LooksAtValues(Exception):  # noqa: N818 - a fact, not a fault
-    """A step asks a fixed site for a value of the pass."""
+    """A step asks a fixed context for a value of the pass."""
 
 
 class _FixedNodeContext(NodeContext):
-    """A site that knows constants and shapes only, and so is the same for all passes of these shapes."""
+    """A context that knows only constants and shapes, and so is the same for all passes of these shapes."""
 
     __slots__ = ("_shapes",)
 
@@ -85,6 +85,9 @@ class _FixedNodeContext(NodeContext):
         if name not in self._constants:
             raise _LooksAtValues
         return super()._value(name)
+
+    def concrete(self, slot: int) -> Array:
+        return self._value(self.node.inputs[slot])
 
     def shape(self, slot: int) -> Shape:
         return self._shapes[slot]
