@@ -34,7 +34,7 @@ FACTORS = {
     "sequence_lens": [False, True],
     "head": ["last", "Y_h", "mean", "Y_c", "sum"],
     "rule": list(PRODUCT_RULES),
-    "stabiliser": [1e-6, 1e-3, 0.1, Relative(), Relative(0.3, 0.05, 0.1, 1.5), Relative(0.03, 0.01, ceiling=1.1)],
+    "stabiliser": [1e-6, 1e-3, 0.1, Relative(), Relative(0.3, 0.05, 0.1, 1.5), Relative(0.03, ceiling=1.1)],
     "bias_factor": [0.0, 0.3, 1.0],
     "batch_first": [False, True],
 }

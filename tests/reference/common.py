@@ -100,7 +100,7 @@ def stab(z: Array, eps: float | Array) -> Array:
 
 
 def per(R_z: Array, divisor: Array) -> Array:
-    """R_z over the divisor; a sum of zero without a stabiliser passes nothing on, and absorbs all."""
+    """R_z over the divisor, and 0 over 0."""
     return np.divide(R_z, divisor, out=np.zeros_like(R_z + divisor), where=divisor != 0)
 
 
@@ -132,8 +132,9 @@ def lrp_linear(
     contributions = W.T * a[:, np.newaxis]  # [D, M]: w_kj a_j
     shares = wired.T * (bias_factor * leftover / N)[np.newaxis, :]  # [D, M]
     density = per(R_z, stab(z, eps))
-    messages = (contributions + shares) * density[np.newaxis, :]
-    absorbed = np.where(stab(z, eps) == 0, R_z, (1.0 - bias_factor) * leftover * density)
+    kept = np.where(stab(z, eps) == 0, R_z, 0.0)  # by a sum of zero without a stabiliser
+    messages = (contributions + shares) * density[np.newaxis, :] + wired.T * (bias_factor * kept / N)[np.newaxis, :]
+    absorbed = (1.0 - bias_factor) * (leftover * density + kept)
     return messages.sum(axis=1), float(absorbed.sum())
 
 
@@ -146,8 +147,9 @@ def lrp_sum(
     leftover = eps * sign(z)
     share = rules.bias_factor * leftover / len(terms)
     density = per(R_z, stab(z, eps))
-    relevances = [(term + share) * density for term in terms]
-    absorbed = np.where(stab(z, eps) == 0, R_z, (1.0 - rules.bias_factor) * leftover * density)
+    kept = np.where(stab(z, eps) == 0, R_z, 0.0)
+    relevances = [(term + share) * density + rules.bias_factor * kept / len(terms) for term in terms]
+    absorbed = (1.0 - rules.bias_factor) * (leftover * density + kept)
     return relevances, float(absorbed.sum())
 
 
