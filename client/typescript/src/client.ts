@@ -250,6 +250,7 @@ function toMessage(request: Request): explanations.ExplainRequest {
     method: request.method && methodToWire(request.method),
     target: request.target === undefined ? undefined : targetToWire(request.target),
     capture: [...(request.capture ?? [])],
+    parameters: {},
   };
 }
 
