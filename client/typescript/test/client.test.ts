@@ -69,7 +69,8 @@ test("every method comes back as it was sent", () => {
   ];
   for (const method of methods) {
     const encoded = wire.Method.encode(methodToWire(method)).finish();
-    assert.deepEqual(methodFromWire(wire.Method.decode(encoded)), method);
+    const back = Object.entries(methodFromWire(wire.Method.decode(encoded)) ?? {});
+    assert.deepEqual(Object.fromEntries(back.filter(([, value]) => value !== undefined)), method);
   }
   assert.throws(() => methodToWire({ name: "lrp", productRule: "both" as never }), InvalidRequest);
 });
