@@ -19,6 +19,7 @@ from tests.reference.textbook import PRODUCT_RULES
 
 BATCH, WIDTH = 3, 4
 SETTINGS = [lx.LRP(rule, 1e-2, share) for rule, share in itertools.product(PRODUCT_RULES, (0.0, 0.4))]
+SETTINGS += [lx.LRP(), lx.LRP("half", bias_factor=0.4)]
 
 HERE = Path(__file__).parent
 EXPORTED = [p.parent for folder in ("cases", "exports") for p in sorted((HERE / folder).glob("*/model.dynamo.onnx"))]

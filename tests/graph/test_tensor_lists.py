@@ -18,7 +18,7 @@ WEIGHTS = {
 }
 CELL = {"Wt": WEIGHTS["W"][0].T, "Rt": WEIGHTS["R"][0].T, "b": WEIGHTS["B"][0, :HIDDEN]}
 METHODS: list[lx.Method] = [lx.LRP(rule, 1e-3) for rule in ("all", "half", "prop", "abs")]  # type: ignore[arg-type]
-METHODS += [lx.LRP(epsilon=1e-3, bias_factor=1.0), lx.Gradient()]
+METHODS += [lx.LRP(epsilon=1e-3, bias_factor=1.0), lx.LRP(), lx.LRP("half"), lx.Gradient()]
 
 # How a step's input is read: nodes before the loop, and in it.
 READING = {

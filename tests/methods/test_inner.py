@@ -17,13 +17,18 @@ RULES = ["all", "half", "prop", "abs"]
 T = 4
 
 
+ABSOLUTE = {"epsilon": 1e-3}
+RELATIVE = {"stabiliser": 0.2, "cell_stabiliser": 0.05, "layer_stabiliser": 0.3, "ceiling": 1e9}
+
+
+@pytest.mark.parametrize("stabiliser", [ABSOLUTE, RELATIVE], ids=["absolute", "relative"])
 @pytest.mark.parametrize("delta", [0.0, 1.0])
 @pytest.mark.parametrize("rule", RULES)
-def test_views_are_the_values_of_the_unrolled_graph(rule: Any, delta: float) -> None:
+def test_views_are_the_values_of_the_unrolled_graph(rule: Any, delta: float, stabiliser: dict[str, float]) -> None:
     rng = np.random.default_rng(91)
     built = recurrent_model(rng, D=2, H=3, dtype=np.float64)
     feeds = built.feeds(rng, T=T, B=2)
-    method, target = lx.LRP(rule, 1e-3, delta), lx.Target(index=1)
+    method, target = lx.LRP(rule, bias_factor=delta, **stabiliser), lx.Target(index=1)
     names = [f"layer0.{view}" for view in VIEWS]
     e = lx.load(built.model).explain(feeds, method, target, capture=names)
     unrolled = unrolled_model(built.network, T, concat=True, fused=False, dtype=np.float64)
@@ -49,6 +54,7 @@ def test_views_are_the_values_of_the_unrolled_graph(rule: Any, delta: float) -> 
         check_same(came[first:], rows[first:], 1e-7, view)
 
 
+@pytest.mark.parametrize("stabiliser", [ABSOLUTE, RELATIVE], ids=["absolute", "relative"])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     "options",
@@ -61,7 +67,7 @@ def test_views_are_the_values_of_the_unrolled_graph(rule: Any, delta: float) -> 
     ],
     ids=lambda o: "-".join(map(str, o)),
 )
-def test_views_balance(rule: Any, options: dict[str, Any]) -> None:
+def test_views_balance(rule: Any, options: dict[str, Any], stabiliser: dict[str, float]) -> None:
     """With all of bias and stabiliser handed on: what gates and candidates hold comes out at x, at hidden states one
     step before, and at the initial hidden state."""
     rng = np.random.default_rng(92)
@@ -70,7 +76,9 @@ def test_views_balance(rule: Any, options: dict[str, Any]) -> None:
     node = next(n for n in built.model.graph.node if n.op_type == "LSTM")
     outputs = [o for o in node.output if o]
     names = [f"layer0.{view}" for view in VIEWS]
-    e = model.explain(feeds, lx.LRP(rule, 1e-3, bias_factor=1.0), lx.Target(index=0), capture=[*names, *outputs])
+    e = model.explain(
+        feeds, lx.LRP(rule, bias_factor=1.0, **stabiliser), lx.Target(index=0), capture=[*names, *outputs]
+    )
     view = {name: e.captured[f"layer0.{name}"].sum(axis=(0, 1, 3)) for name in VIEWS}
     gates = view["input_gate"] + view["output_gate"] + view["forget_gate"]
     assert (gates == 0).all() == (rule == "all")
@@ -109,14 +117,12 @@ def test_only_lrp_looks_inside_and_only_where_there_is_something() -> None:
         model.explain(feeds, lx.Gradient(), lx.Target(index=0), capture=["layer0.cell"])
     for name in ("layer0.nothing", "dense.cell"):
         with pytest.raises(lx.InputError, match=name):
-            model.explain(feeds, lx.LRP(epsilon=1e-3), lx.Target(index=0), capture=[name])
+            model.explain(feeds, lx.LRP(), lx.Target(index=0), capture=[name])
 
 
 def test_the_zoo_can_be_looked_into() -> None:
     case = zoo.load("t_bilstm_hn_legacy17")
     model = lx.load(case.path)
     node = next(n.name for n in model.report().nodes if n.op == "LSTM")
-    e = model.explain(
-        case.inputs, lx.LRP(epsilon=1e-3), lx.Target(case.target_output, case.target_index), capture=[f"{node}.cell"]
-    )
+    e = model.explain(case.inputs, lx.LRP(), lx.Target(case.target_output, case.target_index), capture=[f"{node}.cell"])
     assert np.abs(e.captured[f"{node}.cell"]).max() > 0

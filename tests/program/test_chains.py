@@ -252,6 +252,7 @@ def chains(names: Sequence[str], most: int = 5) -> st.SearchStrategy[list[str]]:
 
 TARGET = lx.Target(index=1)
 LRPS = [lx.LRP(rule, 1e-3, f) for rule in ("all", "half", "abs") for f in (0.0, 0.3, 1.0)]
+LRPS += [lx.LRP(), lx.LRP("half", bias_factor=0.3)]
 
 
 @FIXED
@@ -327,7 +328,9 @@ def test_a_bidirectional_node_is_two_nodes_and_their_cells_unrolled(steps: list[
     one, two, unrolled = (built(steps, cells=cells) for cells in ("one", "two", "unrolled"))
     assert_same([one, two])
     # An initial state has units in the operator, of which a bias_factor gives each a part; as a constant it has none.
-    assert_same([one, unrolled], [*(m for m in LRPS if not m.bias_factor), lx.Gradient()])
+    # An unrolled cell has no ceiling, and its two biases are two terms for the relative stabiliser.
+    absolute = [m for m in LRPS if not m.bias_factor and m.epsilon is not None]
+    assert_same([one, unrolled], [*absolute, lx.Gradient()])
 
 
 @FIXED

@@ -22,7 +22,7 @@ RULES = {
     "default": method_pb2.Lrp(),
     "all": method_pb2.Lrp(product_rule=method_pb2.PRODUCT_RULE_ALL, epsilon=1e-3),
 }
-MUCH, FAR_TOO_MUCH = 30, 100  # times the explained value; the warning itself has a floor under that
+MUCH, FAR_TOO_MUCH = 10, 100  # times the explained value; the warning itself has a floor under that
 
 
 @pytest.fixture(scope="module")

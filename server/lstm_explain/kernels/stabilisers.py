@@ -11,7 +11,7 @@ import numpy as np
 
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEADY, STEP
-from lstm_explain.kernels.time_steps import place, state_before, steps_at_once
+from lstm_explain.kernels.time_steps import gather, place, state_before, steps_at_once
 
 ORDERED = {**STEP, "fastmath": STEADY}
 
@@ -21,6 +21,32 @@ def gap(z, terms, beta):
     """What the stabiliser adds to z: beta * (terms - |z|) * sign(z). terms: the sum of the absolute terms of z."""
     over = beta * max(terms - abs(z), z - z)
     return over if z >= 0 else -over
+
+
+@nb.njit(**STEP)
+def absolute_rows(x, hidden, h0, scale, lens, order, reverse, first, end, inputs, states):
+    """inputs, states: |x| and |h_prev| at steps from `first` to before `end`, as `gather` has them; returns how many.
+
+    scale [T, B, H or more]: what each state is multiplied with, from H on; or None.
+    """
+    rows = gather(x, order, lens, reverse, first, end, inputs)
+    H, row, running = states.shape[1], 0, order.size
+    for s in range(first, end):
+        while lens[order[running - 1]] <= s:
+            running -= 1
+        for i in range(running):
+            state_before(s, order[i], lens, reverse, hidden, h0, states, row)
+            if scale is not None:
+                t = place(s, order[i], lens, reverse)
+                for j in range(H):
+                    states[row, j] *= scale[t, order[i], H + j]
+            row += 1
+    for row in range(rows):
+        for d in range(inputs.shape[1]):
+            inputs[row, d] = abs(inputs[row, d])
+        for j in range(H):
+            states[row, j] = abs(states[row, j])
+    return rows
 
 
 @nb.njit(**LOOP)
@@ -34,28 +60,18 @@ def gaps(x, hidden, h0, lens, order, reverse, W, R, bias, z, more, beta, out):
     steps = steps_at_once(B, width_of(W), total)
     from_x, from_h = np.empty((steps * B, width_of(W)), number), np.empty((steps * B, width_of(W)), number)
     inputs, states = np.empty((steps * B, D), number), np.empty((steps * B, H), number)
-    for start in range(0, total, steps):
-        end, rows = min(start + steps, total), 0
-        for s in range(start, end):
-            for i in range(B):
-                b = order[i]
-                if lens[b] <= s:
-                    break
-                t = place(s, b, lens, reverse)
-                for d in range(D):
-                    inputs[rows, d] = abs(x[t, b, d])
-                state_before(s, b, lens, reverse, hidden, h0, states, rows)
-                for j in range(H):
-                    states[rows, j] = abs(states[rows, j])
-                rows += 1
+    running = B
+    for first in range(0, total, steps):
+        end = min(first + steps, total)
+        rows = absolute_rows(x, hidden, h0, None, lens, order, reverse, first, end, inputs, states)
         multiply(inputs, W, from_x, rows, 0)
         multiply(states, R, from_h, rows, 0)
         row = 0
-        for s in range(start, end):
-            for i in range(B):
+        for s in range(first, end):
+            while lens[order[running - 1]] <= s:
+                running -= 1
+            for i in range(running):
                 b = order[i]
-                if lens[b] <= s:
-                    break
                 t = place(s, b, lens, reverse)
                 for j in range(G):
                     terms = from_x[row, j] + from_h[row, j] + bias[j]
@@ -79,29 +95,21 @@ def gaps_of_candidate(
     steps = steps_at_once(B, width_of(R), total)
     from_x, from_h = np.empty((steps * B, width_of(W)), number), np.empty((steps * B, width_of(R)), number)
     inputs, states = np.empty((steps * B, D), number), np.empty((steps * B, H), number)
-    for start in range(0, total, steps):
-        end, rows = min(start + steps, total), 0
-        for s in range(start, end):
-            for i in range(B):
-                b = order[i]
-                if lens[b] <= s:
-                    break
-                t = place(s, b, lens, reverse)
-                for d in range(D):
-                    inputs[rows, d] = abs(x[t, b, d])
-                state_before(s, b, lens, reverse, hidden, h0, states, rows)
-                for j in range(H):
-                    let_through = number.type(1) if before else number.type(gates[t, b, H + j])
-                    states[rows, j] = abs(let_through * states[rows, j])
-                rows += 1
+    running = B
+    for first in range(0, total, steps):
+        end = min(first + steps, total)
+        if before:
+            rows = absolute_rows(x, hidden, h0, None, lens, order, reverse, first, end, inputs, states)
+        else:
+            rows = absolute_rows(x, hidden, h0, gates, lens, order, reverse, first, end, inputs, states)
         multiply(inputs, W, from_x, rows, 0)
         multiply(states, R, from_h, rows, 0)
         row = 0
-        for s in range(start, end):
-            for i in range(B):
+        for s in range(first, end):
+            while lens[order[running - 1]] <= s:
+                running -= 1
+            for i in range(running):
                 b = order[i]
-                if lens[b] <= s:
-                    break
                 t = place(s, b, lens, reverse)
                 for j in range(H):
                     terms = from_x[row, j] + bias[j]

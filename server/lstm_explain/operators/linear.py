@@ -220,6 +220,7 @@ add(
         fan_in=_gemm_fan_in,
         layout=_gemm_layout,
         axes=axis_rules.gemm,
+        factors=("alpha", "beta"),
         layer="dense",
         evaluation=Evaluation(_gemm_function),
     ),

@@ -211,6 +211,7 @@ class Operator:
         "same", this operator over absolute operands; another operator's name; "output", the absolute output, for
         operators whose weights are not operands.
     negated: Slots whose absolute value enters the magnitude with a minus sign.
+    factors: Attributes that scale terms, of which the magnitude takes the absolute value.
     evaluation: How NumPy evaluates the operator on small arrays; None where ONNX Runtime always does.
     check: Returns why a node of the operator has no rule, or an empty string.
     numpy_only: Functions of array_api.py that the rules call, and that keep them from running on other arrays than
@@ -244,6 +245,7 @@ class Operator:
     cell: Callable[[Node, Graph], Recurrent] | None = None
     magnitude: str = "same"
     negated: tuple[int, ...] = ()
+    factors: tuple[str, ...] = ()
     evaluation: Evaluation | None = None
     check: Callable[[Node], str] = lambda node: ""
     numpy_only: tuple[str, ...] = ()

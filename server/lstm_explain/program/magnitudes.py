@@ -14,8 +14,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node, node_from_proto
 from lstm_explain.graph.node_editing import make
-from lstm_explain.methods.stabiliser import Stabiliser
-from lstm_explain.operators import Kind
+from lstm_explain.operators import Kind, Operator
 from lstm_explain.program.reachability import BackwardNode
 
 
@@ -55,21 +54,21 @@ def magnitude_parts(
             elif name and slot not in op.nondifferentiable and _is_float(graph, name):
                 inputs[slot] = absolute(name, node.opset)
             if slot in op.negated:
-                constants[f"{name}::negated"] = -np.abs(graph.constants[name])
+                nodes[f"{name}::negated"] = make("Neg", [inputs[slot]], [f"{name}::negated"], node.opset)
                 inputs[slot] = f"{name}::negated"
-        nodes[outputs[0]] = _same_operator(node, op.magnitude, inputs, outputs)
+        nodes[outputs[0]] = _same_operator(node, op, inputs, outputs)
     return list(nodes.values()), constants
 
 
-def _same_operator(node: Node, magnitude: str, inputs: list[str], outputs: list[str]) -> Node:
-    if magnitude != "same":
-        return make(magnitude, inputs, outputs, node.opset, f"{node.name}::magnitude")
+def _same_operator(node: Node, op: Operator, inputs: list[str], outputs: list[str]) -> Node:
+    if op.magnitude != "same":
+        return make(op.magnitude, inputs, outputs, node.opset, f"{node.name}::magnitude")
     proto = type(node.proto)()
     proto.CopyFrom(node.proto)
     proto.name = f"{node.name}::magnitude"
     proto.input[:], proto.output[:] = inputs, outputs
     for attribute in proto.attribute:
-        if node.op == "Gemm" and attribute.name in ("alpha", "beta"):
+        if attribute.name in op.factors:
             attribute.f = abs(attribute.f)
     return node_from_proto(proto, proto.name, node.opset, {})
 
@@ -81,7 +80,8 @@ def _is_float(graph: Graph, name: str) -> bool:
 
 def with_constants(graph: Graph, nodes: Sequence[Node], constants: dict[str, Array]) -> Graph:
     """The graph that knows the constants, and the types of what the nodes make: those of the values themselves."""
-    types = {name: graph.types[own] for node in nodes for name in node.outputs if (own := name.rpartition("::")[0])}
+    values = [(name, name.rpartition("::")[0]) for node in nodes for name in node.outputs]
+    types = {name: graph.types[own] for name, own in values if own in graph.types}
     return replace(graph, constants={**graph.constants, **constants}, types={**graph.types, **types})
 
 
@@ -136,8 +136,3 @@ def _weights_of(graph: Graph, backward_node: BackwardNode) -> tuple[object, ...]
     if not arrays:
         return None
     return tuple((a.shape, float(np.sum(a, dtype=np.float64)), float(a.flat[0])) for a in arrays if a.size)
-
-
-def beta_of(stabiliser: Stabiliser, kind: str) -> float:
-    beta: float = getattr(stabiliser, kind)
-    return beta

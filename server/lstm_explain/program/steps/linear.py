@@ -12,7 +12,7 @@ from lstm_explain.methods import LRP
 from lstm_explain.operators import Kind, NodeContext
 from lstm_explain.operators.formulas import At, in_dtype, settle, settle_all, times
 from lstm_explain.program.compile import Plan, constant_value
-from lstm_explain.program.magnitudes import beta_of, magnitude_value
+from lstm_explain.program.magnitudes import magnitude_value
 from lstm_explain.program.passes import BackwardPass, Message, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
@@ -55,7 +55,7 @@ class Neuron(DensityStep):
         self.bias_factor = lrp.bias_factor
         self.absolute = At(lrp.epsilon or 0.0)
         kind = plan.sums.get(self.name)
-        self.beta = 0.0 if lrp.relative is None or kind is None else beta_of(lrp.relative, kind)
+        self.beta = 0.0 if lrp.relative is None or kind is None else float(getattr(lrp.relative, kind))
         (self.out,) = self.carrying
 
     def __call__(self, back: BackwardPass) -> None:
