@@ -116,7 +116,7 @@ def convolution(op: str) -> tuple[lx.Model, dict[str, Any]]:
 def explained(op: str, rule: lx.Rule, **lrp: Any) -> lx.Explanation:
     model, feeds = convolution(op)
     composite = lx.Composite({"convolution": rule})
-    return model.explain(feeds, lx.LRP(epsilon=1e-3, composite=composite, **lrp), lx.Target(index=0))
+    return model.explain(feeds, lx.LRP(composite=composite, **{"epsilon": 1e-3, **lrp}), lx.Target(index=0))
 
 
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
@@ -173,6 +173,17 @@ def test_flat_shares_do_not_look_at_values() -> None:
     e = model.explain({"x": x}, lx.LRP(epsilon=1e-3, composite=lx.Composite(first=lx.Flat())), lx.Target(index=0))
     assert np.ptp(e.relevance["x"], axis=1).max() < 1e-12
     assert W.shape == (4, 5)
+
+
+@pytest.mark.parametrize("spelling", ["Gemm", "transB", "MatMul+Add"])
+def test_a_layer_rule_takes_the_relative_stabiliser_of_layers(spelling: str) -> None:
+    """Gamma of 0 raises nothing, so it is the rule of a layer without one of its own."""
+    model, x, _ = dense(spelling)
+    for beta in (0.02, 0.5):
+        plain = model.explain({"x": x}, lx.LRP(layer_stabiliser=beta), lx.Target(index=1))
+        composite = lx.Composite({"first": lx.Gamma(0.0), "last": lx.Gamma(0.0)})
+        ruled = model.explain({"x": x}, lx.LRP(layer_stabiliser=beta, composite=composite), lx.Target(index=1))
+        np.testing.assert_allclose(ruled.relevance["x"], plain.relevance["x"], rtol=1e-9)
 
 
 def test_layers_around_an_lstm() -> None:

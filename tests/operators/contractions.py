@@ -35,7 +35,7 @@ def products() -> list[Case]:
         case("MatMul", vector, vector, batch=False),
         case("Gemm", flat, matrix, normal(2, seed=2), live=(0,), opset=7),
         case("Gemm", flat, matrix.T.copy(), normal(BATCH, 2, seed=2), live=(0, 2), transB=1, alpha=0.5, beta=2.0),
-        case("Gemm", flat, matrix.T.copy(), normal(BATCH, 2, seed=2), transB=1, alpha=-0.5, beta=-2.0),
+        case("Gemm", flat, matrix.T.copy(), normal(BATCH, 2, seed=2), live=(0, 2), transB=1, alpha=-0.5, beta=-2.0),
         case("Gemm", flat.T.copy(), matrix, live=(0,), transA=1, batch=False),
         case("Gemm", matrix, normal(4, 5, seed=2), live=(1,), transA=1, transB=1, batch=False),
         case("Gemm", flat, normal(2, 5, seed=2), normal(2, seed=3), transB=1, alpha=0.5, beta=2.0, batch=False),
