@@ -402,7 +402,7 @@ def test_conservation_relative_to_the_score(name: str, rule: Any, rng: np.random
     """Where no denominator comes close to zero, 1e-12 of the explained score itself."""
     built = recurrent_model(rng, **OPTIONS[name])
     R = built.reference_lrp(built.feeds(rng, T=5), one_hot(1, 3, 3), Rules(rule, 1e-3, 1.0))
-    np.testing.assert_allclose(R.total, R.explained, rtol=1e-11)
+    np.testing.assert_allclose(R.total, R.explained, rtol=1e-12)
 
 
 def test_explained_is_the_weighted_sum_of_the_logits(rng: np.random.Generator) -> None:

@@ -146,10 +146,9 @@ def lrp_sum(
     eps = eps(z, np.sum(np.abs(terms), axis=0)) if callable(eps) else eps
     leftover = eps * sign(z)
     share = rules.bias_factor * leftover / len(terms)
-    density = per(R_z, stab(z, eps))
     kept = np.where(stab(z, eps) == 0, R_z, 0.0)
-    relevances = [(term + share) * density + rules.bias_factor * kept / len(terms) for term in terms]
-    absorbed = (1.0 - rules.bias_factor) * (leftover * density + kept)
+    relevances = [per((term + share) * R_z, stab(z, eps)) + rules.bias_factor * kept / len(terms) for term in terms]
+    absorbed = (1.0 - rules.bias_factor) * (per(leftover * R_z, stab(z, eps)) + kept)
     return relevances, float(absorbed.sum())
 
 

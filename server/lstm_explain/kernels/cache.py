@@ -39,7 +39,7 @@ WRITABLE_WHERE_NOTHING_ELSE_IS = "/dev/shm"
 
 
 def use() -> None:
-    """To be called before Numba is imported; imports no NumPy, whose number of threads is yet to be told."""
+    """Call it before Numba is imported. It does not import NumPy, whose number of threads is not set yet."""
     _choose_cpu()
     folder = os.environ.get(FOLDER)
     if folder and Path(folder).is_dir() and not os.access(folder, os.W_OK):
@@ -64,7 +64,7 @@ def _copy_of(folder: str) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """What Numba finds there it runs: nobody else may have put it there."""
+    """Numba runs what it finds there, so only this user may be able to write to it."""
     try:
         found = folder.lstat()
     except OSError:

@@ -136,7 +136,7 @@ class Composite:
 
     rules: by node name, operator (`Gemm`), or kind of layer (`dense`, `convolution`). The node's name takes precedence,
     then `first`, the operator and the kind. first: for the layers that see the input before any other layer does.
-    Layers without a rule, and all other nodes, use LRP's own epsilon. A bias added by an Add after MatMul or Conv
+    Layers without a rule, and all other nodes, use LRP's own stabiliser. A bias added by an Add after MatMul or Conv
     belongs to the layer. Recurrent nodes accept only Epsilon.
     """
 
