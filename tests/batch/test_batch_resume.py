@@ -69,7 +69,7 @@ def test_a_job_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
     [
         ({"--model": "models/sentiment", "--column": "tokens=id"}, "model model.onnx was"),
         ({"--method": "gradient"}, "method name was lrp, is gradient"),
-        ({"--param": "epsilon=0.5"}, "method epsilon was 0.001, is 0.5"),
+        ({"--param": "epsilon=0.5"}, "method epsilon was None, is 0.5"),
         ({"--target": "0"}, "target index was None, is 0"),
         ({"--key": "id"}, "key was None, is id"),
     ],

@@ -22,7 +22,7 @@ def check(found: dict[str, frames.Stacks], most: dict[str, dict[str, int]]) -> N
         assert by_direction.keys() == most[request].keys()
         for direction, count in by_direction.items():
             stack = found[request][direction]
-            assert stack[-1].startswith("cells."), stack  # counted to the kernel
+            assert stack[-1].startswith("lstm_cell."), stack  # counted to the kernel
             assert count <= most[request][direction], stack
 
 

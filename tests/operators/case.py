@@ -53,6 +53,10 @@ def ints(*values: int) -> AnyArray:
     return np.array(values, np.int64)
 
 
+# At the end of a model, the value before one of these is explained.
+LAST = {"Sigmoid", "Softmax", "LogSoftmax", "Exp", "Softplus"}
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One operator with its inputs by slot: those in `live` are inputs of the model, the others constants.
@@ -90,11 +94,7 @@ class Case:
         if self.batch:
             shapes = {i: ["N", *s[1:]] for i, s in shapes.items()}
         nodes = [node]
-        if self.op in (
-            "Sigmoid",
-            "Softmax",
-            "LogSoftmax",
-        ):  # at the end of a model, the value before them would be explained
+        if self.op in LAST:
             node.output[0] = "inner"
             one = helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.ones(1, np.float32)))
             nodes += [one, helper.make_node("Mul", ["inner", "one"], ["y"])]
