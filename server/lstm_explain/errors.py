@@ -10,7 +10,7 @@ Error
 
 from __future__ import annotations
 
-MAX_MESSAGE = 2000  # characters: a message quotes names from files and requests, and travels in a gRPC trailer
+MAX_MESSAGE = 2000  # characters; messages quote names of any length and are sent in a gRPC trailer
 
 
 class Error(Exception):

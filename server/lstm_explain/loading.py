@@ -37,7 +37,7 @@ def load(source: str | Path | bytes | onnx.ModelProto, *, gates: Mapping[str, in
         verify(model)
     except ModelError:
         raise
-    except Exception as error:  # A valid file may still be one that no runtime can prepare.
+    except Exception as error:  # A runtime may fail to prepare even a valid file.
         raise ModelError(f"the model cannot be prepared: {message_with_node(proto, error)}") from error
     return model
 

@@ -1,4 +1,4 @@
-"""The engine's face: load a model, explain its predictions."""
+"""The public class of the engine: a model that explains its predictions."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and ta
 class Model:
     """A loaded model. Safe to call from several threads.
 
-    inputs, outputs: TensorSpec by name. axes: by input, which axis holds samples, which time, as found in the graph;
-    replace an entry where it is wrong. Perturbation methods and IntegratedGradients go by them.
+    inputs, outputs: TensorSpec by name. axes: by input, the axes of samples and time, as found in the graph; replace an
+    entry that is wrong. Perturbation methods and IntegratedGradients use them.
     """
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
@@ -68,7 +68,7 @@ class Model:
 
     @property
     def runner(self) -> ModelRunner:
-        """What the methods that run the model many times share; for `lstm_explain.evaluate`."""
+        """The runner that the methods with many runs share; `lstm_explain.evaluate` uses it too."""
         return self._runner
 
     @property
@@ -77,9 +77,10 @@ class Model:
 
     @property
     def padding(self) -> dict[str, float]:
-        """By input, the value that stands behind the end of a shorter sequence (a token's id): for the owner to say.
+        """By input, the value that follows the end of a shorter sequence (such as the id of a padding token), as
+        declared by the model's owner.
 
-        Methods that run the model many times leave such steps out of account; so they do where lengths or a mask tell.
+        Methods that run the model many times ignore such steps, as they ignore steps that lengths or a mask exclude.
         """
         return self._runner.padding
 
@@ -90,12 +91,12 @@ class Model:
 
     @property
     def default_output(self) -> str:
-        """What a target without an output means: the first that holds floating-point numbers, if any does."""
+        """The output of a target that names none: the first that holds floating-point numbers, if any does."""
         return self._default_output
 
     @property
     def hidden_units(self) -> int:
-        """Of all recurrent nodes, both directions; 1 where there is none."""
+        """The hidden units of all recurrent nodes, both directions included; 1 where there is no such node."""
         return max(1, self.recurrent_units)
 
     @functools.cached_property
@@ -108,7 +109,7 @@ class Model:
         return self._engine.steady
 
     def report(self) -> Report:
-        """What will happen at each node; `supported` tells whether LRP can explain the default output."""
+        """What happens at each node; `supported` says whether LRP can explain the default output."""
         found = report(self._engine.graph, self.axes, self._engine.gates)
         gated = self._runner.cached(gated_inputs, self._engine, self._heads[self._default_output].value)
         return replace(found, warnings=[*found.warnings, *warnings_of(gated)])
@@ -116,7 +117,7 @@ class Model:
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Every output, computed by ONNX Runtime from the model as it is. Raises InputError.
 
-        Of recurrent operators that ONNX Runtime does not run (float64, batch first) our own kernels take the place.
+        Our own kernels run the recurrent operators that ONNX Runtime does not support (float64, batch first).
         """
         checked = check_inputs(self.inputs, inputs)
         if not self._engine.runtime_runs:
@@ -130,7 +131,7 @@ class Model:
         return {n: from_bits(a, spec.dtype) for (n, spec), a in zip(self.outputs.items(), came, strict=True)}
 
     def session(self) -> ort.InferenceSession:
-        """ONNX Runtime's, of the whole model."""
+        """ONNX Runtime's session for the whole model."""
         with self._lock:
             if self._whole is None:
                 self._whole = whole_session(self._proto)
@@ -146,7 +147,7 @@ class Model:
         """Relevance of every input element for the target.
 
         inputs: one array for every input, of its dtype and shape. capture: names of inner values of the graph whose
-        relevance is wanted too; for an LSTM node also `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`,
+        relevance is returned too; for an LSTM node also `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`,
         `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,
         MethodError, UnsupportedOperator.
         """
@@ -156,7 +157,7 @@ class Model:
             output, head = self._explained(method, target, capture)
             return self._answers(checked, Question(method, output, head, (target,), capture))[0]
         output, program = route
-        with np.errstate(all="ignore"):  # what overflows is computed again in float64, or refused
+        with np.errstate(all="ignore"):  # values that overflow are computed again in float64, or refused
             answer = self._engine.explain_one(program, checked, target, output)
             if len(rows := self._precision.wanting(method, answer)):
                 assert program.head is not None
@@ -165,11 +166,13 @@ class Model:
         return self._explanation(answer, method, target, output)
 
     def _route(self, method: Method, target: Target) -> tuple[str, Program] | None:
-        """The output that the target names, and the program that explains it; None for what is more than one walk."""
+        """The output that the target names, and the program that explains it; None where one backward pass is not
+        enough.
+        """
         try:
             key = (method, target.output, target.pre_activation)
             known = self._routes.get(key)
-        except (AttributeError, TypeError):  # no Target, or a method that holds arrays, and has no hash
+        except (AttributeError, TypeError):  # not a Target, or a method that holds arrays and so has no hash
             return None
         if known is None and method.propagates and not self._precision.starts_in_double(method):
             output, head = self._explained(method, target, ())
@@ -185,10 +188,10 @@ class Model:
         targets: Iterable[Target] = (Target(),),
         capture: Sequence[str] = (),
     ) -> list[Explanation]:
-        """`explain` for several targets (all classes, all steps of a forecast): one forward pass, one walk back."""
+        """`explain` for several targets (all classes, say): one forward pass and one backward pass."""
         checked = self._checked(inputs, method)
         targets = list(targets)
-        at: dict[tuple[str, Head], list[int]] = {}  # targets that one walk can begin at
+        at: dict[tuple[str, Head], list[int]] = {}  # targets at which one backward pass can begin
         for number, target in enumerate(targets):
             at.setdefault(self._explained(method, target, capture), []).append(number)
         explanations: dict[int, Explanation] = {}
@@ -198,7 +201,7 @@ class Model:
         return [explanations[number] for number in range(len(targets))]
 
     def _checked(self, inputs: Mapping[str, npt.NDArray[Any]], method: Method) -> dict[str, npt.NDArray[Any]]:
-        """The inputs, where both are what they should be."""
+        """The checked inputs. Raises MethodError if `method` is not a Method."""
         if not isinstance(method, Method):
             raise MethodError(f"method is {method!r}, wanted a Method such as LRP()", field="method")
         return check_inputs(self.inputs, inputs)
@@ -248,8 +251,9 @@ class Model:
         return explanations
 
     def _explanation(self, answer: Attribution, method: Method, target: Target, output: str) -> Explanation:
-        """As the caller gets it, with a note for each guess of an input's axes (pictures and sums per step go by them
-        under any method), and for each input that gets nothing under the method. method: as used.
+        """The explanation as the caller receives it. It has a note for each guessed axis of an input, because pictures
+        and sums per step use these axes under any method, and for each input that receives no relevance under the
+        method. method: as used.
         """
         for axes in self._runner.axes.values():
             if not axes.certain:
@@ -272,7 +276,7 @@ class Model:
 
     @property
     def precision(self) -> Precision:
-        """In which arithmetic methods that walk back are computed."""
+        """Chooses the precision of methods that are a backward pass."""
         return self._precision
 
 

@@ -91,7 +91,9 @@ def _take_known_branches(graph: Graph) -> bool:
 
 
 def _inlined(graph: Graph, node: Node, body: Graph) -> list[Node]:
-    """The nodes of the body. Its own values are renamed so that they do not collide with those of the graph."""
+    """The nodes of the body. The values that the body itself computes are renamed so that they do not collide with
+    those of the graph.
+    """
     own_constants = [name for name in body.constants if body.constants[name] is not graph.constants.get(name)]
     own = [o for n in body.nodes for o in n.outputs if o] + own_constants
     names = {name: f"{node.name}/{name}" for name in own}

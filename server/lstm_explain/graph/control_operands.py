@@ -19,7 +19,7 @@ from lstm_explain.graph.protos import bodies_of, label_of, nodes_of, opset_of, p
 from lstm_explain.graph.tensors import constant_of
 
 CONTROL_OPERANDS = {"Loop": ((0, "trip count"), (1, "condition")), "If": ((0, "condition"),)}
-FIRST_OPSET = 5  # in which the shape is an operand of Reshape
+FIRST_OPSET = 5  # the first version in which the shape is an operand of Reshape
 Sizes = Mapping[str, int | None]  # number of elements by value; None where it is not known
 
 

@@ -29,7 +29,7 @@ SIZES = {
     "Upsample": (1,),
 }
 SHAPES = {"Shape", "Size"}  # These read only the shapes of their inputs.
-# These run for as long as a value tells them to. (A Scan has as many steps as its sequence.)
+# The values of their inputs decide how many iterations these run. (A Scan has as many steps as its sequence.)
 VALUE_CONTROLLED = {"Loop", "BeamSearch", "GreedySearch", "Sampling"}
 
 

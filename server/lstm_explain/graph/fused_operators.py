@@ -24,7 +24,7 @@ def _fused_matmul(w: NodeWriter) -> bool:
         if rank is None and (transposes or batches):
             return False
         order = list(range(rank or 0))
-        if batches:  # The first axis moves behind all batch axes.
+        if batches:  # The first axis moves to the position after all batch axes.
             order.insert(len(order) - 2, order.pop(0))
         if transposes and len(order) > 1:
             order[-2:] = order[:-3:-1]

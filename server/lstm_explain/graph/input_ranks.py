@@ -47,7 +47,7 @@ def _fits(model: ModelProto, value: ValueInfoProto, rank: int) -> bool:
         if not survives(bare):
             return False
         onnx.shape_inference.infer_shapes(bare, strict_mode=True)
-    except Exception:  # Several types, all about shapes.
+    except Exception:  # ONNX raises several types of exception; all of them concern shapes.
         return False
     finally:
         value.type.tensor_type.ClearField("shape")

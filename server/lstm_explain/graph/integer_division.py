@@ -83,9 +83,9 @@ def _types(graph: GraphProto) -> dict[str, int]:
 
 
 def _types_by_runtime(model: ModelProto, opset: int) -> dict[str, int]:
-    """Element types, by name, that only ONNX Runtime can infer: those that operators of its own compute.
+    """Element types, by name, that only ONNX Runtime can infer: those that its own operators compute.
 
-    The session does not optimise, so that it does not fold, and with that evaluate, a division.
+    The session does not optimise, because constant folding would evaluate a division.
     """
     types = _types(model.graph)
     operands = [name for node in model.graph.node if _divides(node) for name in node.input[:1]]

@@ -1,7 +1,7 @@
-"""Arrays for the time loops, in memory that is used again.
+"""Allocates the arrays of the time loops in memory that it reuses.
 
-The system hands out large blocks page by page, on first touch, and takes them back when they are freed: for a batch
-that costs as much as its arithmetic. Blocks come back here instead, once no array looks at them any more.
+The system allocates large blocks page by page, on first access, and unmaps them when they are freed. For a batch, that
+costs as much as the arithmetic. Blocks therefore return to this pool once no array refers to them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from lstm_explain.memory_budget import available_memory
 
-LARGE = 1 << 17  # bytes; what is smaller, the allocator keeps by itself
-MOST_KEPT = min(1 << 28, available_memory() // 16)  # bytes that wait for use
+LARGE = 1 << 17  # bytes; the allocator itself reuses smaller blocks
+MOST_KEPT = min(1 << 28, available_memory() // 16)  # bytes of unused blocks
 _waiting: dict[int, list[_Block]] = {}  # by size
 
 
@@ -26,14 +26,14 @@ class _Block(np.ndarray):
 
 
 class _Lease(np.ndarray):
-    """A block for as long as an array, or a view of one, looks at it.
+    """Holds a block for as long as an array, or a view of one, refers to it.
 
-    NumPy takes the owner of memory for a view's base, unless what lies between is of a class of its own.
+    The base of a view is the owner of the memory, unless an object of another class lies between them.
     """
 
-    def __del__(self) -> None:  # may run anywhere, within `maker` too: no locks, only what one step of Python does
+    def __del__(self) -> None:  # may run anywhere, even inside `maker`: no locks, atomic operations only
         block = self.base
-        if not isinstance(block, _Block):  # a copy, or a part, that somebody made of the lease itself
+        if not isinstance(block, _Block):  # a copy or a slice of the lease itself
             return
         waiting = sum(size * len(blocks) for size, blocks in list(_waiting.items()))
         if waiting + block.nbytes <= MOST_KEPT:
@@ -41,7 +41,7 @@ class _Lease(np.ndarray):
 
 
 def give_back() -> None:
-    """Gives the system the blocks that wait for use."""
+    """Returns the unused blocks to the system."""
     while _waiting:
         try:
             _waiting.popitem()
@@ -50,7 +50,7 @@ def give_back() -> None:
 
 
 def maker(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDArray[Any]]:
-    """What makes arrays as np.empty does."""
+    """A function that returns arrays as `np.empty` does."""
     kind = np.dtype(dtype)
     needed = math.prod(shape) * kind.itemsize
     if needed < LARGE:
@@ -68,7 +68,7 @@ def maker(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDAr
 
 
 def maker_of_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDArray[Any]]:
-    """What makes arrays as np.zeros does."""
+    """A function that returns arrays as `np.zeros` does."""
     room = maker(shape, dtype)
 
     def filled() -> npt.NDArray[Any]:
@@ -80,6 +80,6 @@ def maker_of_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[],
 
 
 def _rounded(size: int) -> int:
-    """Up to a quarter more, so that lengths of all kinds share their blocks."""
+    """Rounds up by at most a quarter, so that sequences of different lengths can share blocks."""
     step = 1 << (size.bit_length() - 3)
     return -(-size // step) * step

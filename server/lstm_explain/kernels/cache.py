@@ -1,9 +1,9 @@
-"""Compiled kernels that come with a container image: compiled when it is built, found when it runs.
+"""Provides the compiled kernels that a container image contains: they are compiled when the image is built.
 
 `python -m lstm_explain.kernels.cache CPU…` fills the folder NUMBA_CACHE_DIR for this machine's processor and for those
-named (LLVM's names: x86-64-v3, x86-64-v4). The image is built on one processor and runs on others, so `use()` names
-the best of LSTM_EXPLAIN_KERNEL_CPUS that this one is. Numba also insists on a folder that it can write to; on a
-read-only file system it gets a copy.
+named (LLVM's names: x86-64-v3, x86-64-v4). The image is built on one processor and runs on others, so `use()` selects
+the best entry of LSTM_EXPLAIN_KERNEL_CPUS that this processor supports. Numba also requires a writable folder; on a
+read-only file system, it gets a copy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WRITABLE_WHERE_NOTHING_ELSE_IS = "/dev/shm"
 
 
 def use() -> None:
-    """Call it before Numba is imported. It does not import NumPy, whose number of threads is not set yet."""
+    """Call this before importing Numba. It does not import NumPy, whose number of threads is not set yet."""
     _choose_cpu()
     folder = os.environ.get(FOLDER)
     if folder and Path(folder).is_dir() and not os.access(folder, os.W_OK):
@@ -47,7 +47,9 @@ def use() -> None:
 
 
 def _copy_of(folder: str) -> Path:
-    """In a place that can be written: an earlier copy of ours, or a new one. Raises Error where nothing can be."""
+    """Returns a writable copy of the folder: an earlier copy of ours, or a new one. Raises Error where no folder is
+    writable.
+    """
     name = f"lstm-explain-kernels-{os.geteuid()}"
     for place in (None, WRITABLE_WHERE_NOTHING_ELSE_IS):
         try:
@@ -64,7 +66,7 @@ def _copy_of(folder: str) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Numba runs what it finds there, so only this user may be able to write to it."""
+    """Numba executes the code that it finds there, so only this user may be able to write to the folder."""
     try:
         found = folder.lstat()
     except OSError:
@@ -96,7 +98,7 @@ def fill(cpus: Sequence[str]) -> None:
     """Compiles every kernel for every type that explanations call it with."""
     _explain_small_models()
     calls = pickle.dumps([(k.__module__, k.__name__, k.signatures) for k in _kernels()])
-    for cpu in cpus:  # compiled, but not run: this machine may be of another kind
+    for cpu in cpus:  # compiled but not run, because this machine may have another processor
         environment = {**os.environ, CPU: cpu, FEATURES: "", COMPILED_FOR: ""}
         subprocess.run(
             [sys.executable, "-m", "lstm_explain.kernels.cache", *ONLY], env=environment, input=calls, check=True
@@ -107,12 +109,12 @@ def _compile(calls: bytes) -> None:
     for module, name, signatures in pickle.loads(calls):
         kernel = getattr(import_module(module), name)
         for signature in signatures:
-            if signature not in kernel.signatures:  # some name their types, and are compiled when they are imported
+            if signature not in kernel.signatures:  # some declare their types and are compiled on import
                 kernel.compile(signature)
 
 
 def _kernels() -> list[Any]:
-    """Every compiled function, where it is defined."""
+    """Every compiled function, from the module that defines it."""
     from lstm_explain import kernels
 
     found = []
@@ -129,7 +131,7 @@ def _explain_small_models() -> None:
 
     methods: list[Method] = [LRP(product_rule="all"), LRP(product_rule="abs"), Gradient()]
     for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
-        # float64 over weights that float32 holds: what is repeated where float32 was not enough
+        # float64 arithmetic over float32 weights: computes again what float32 was not precise enough for
         for dtype, held in ((np.float32, np.float32), (np.float64, np.float64), (np.float64, np.float32)):
             model = load(_small_model(op, gates, dtype, held))
             x = np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 2, 2)
@@ -138,7 +140,7 @@ def _explain_small_models() -> None:
 
 
 def _small_model(op: str, gates: int, dtype: npt.DTypeLike, held: npt.DTypeLike) -> onnx.ModelProto:
-    """One recurrent node of three units over two features, with weights that `held` holds exactly."""
+    """One recurrent node of three units over two features, with weights that the type `held` represents exactly."""
     import numpy as np
     import onnx
 

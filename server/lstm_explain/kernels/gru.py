@@ -1,4 +1,5 @@
-"""The GRU forward, and back-propagation through it. Conventions: time_steps.py; gate order is ONNX's: z, r, h.
+"""The forward pass of the GRU, and back-propagation through it. Conventions: time_steps.py; gate order is ONNX's: z, r,
+h.
 
 Per step (the ONNX operator GRU, "after" being linear_before_reset = 0, "before" 1):
     z, r = s(x W + h_prev R + b),  u = h_prev R_h + Rb_h,
@@ -19,7 +20,7 @@ from lstm_explain.kernels.time_steps import gather, place, state_before, steps_a
 def forward(
     x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, codes, params, clip, z, gates, inner, hidden
 ):  # fmt: skip
-    """Runs the recurrence; the products are in the arithmetic of inner.
+    """Runs the recurrence. The products are computed in the type of `inner`.
 
     x [T, B, D]. W, Rt_zr, Rt_h: packed [D, 3H], [H, 2H], [H, H]. bias [3H]: of the pre-activations; under "before"
     without Rb_h [H], which belongs to u. Fills gates [T, B, 3H], hidden [T, B, H], inner [T, B, H]: u under "before",
@@ -93,8 +94,8 @@ def gradient(
     z, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, W, g_y, g_h, g_x
 ):  # fmt: skip
     """g_y [T, B, H] or [0, 0, 0], g_h [B, H]: gradients arriving at the steps and at the last state, which becomes that
-    of the initial state. R_zr, R_h, W: packed [2H, H], [H, H], [3H, D]. Fills g_x [T, B, D]. z may be missing where no
-    slope looks at it."""
+    of the initial state. R_zr, R_h, W: packed [2H, H], [H, H], [3H, D]. Fills g_x [T, B, D]. z may be empty where no
+    derivative reads it."""
     B, H = order.size, hidden.shape[2]
     one, total, along = hidden.dtype.type(1), lens[order[0]], g_y.shape[0] > 0
     steps = steps_at_once(B, 3 * H, total)

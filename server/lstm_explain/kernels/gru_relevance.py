@@ -1,4 +1,4 @@
-"""LRP backward through the GRU. Conventions: time_steps.py; what is kept: gru.py."""
+"""The backward pass of LRP through the GRU. Conventions: time_steps.py; saved arrays: gru.py."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def relevance(
     """LRP under every product rule.
 
     bias, Rb_h: as in `forward`; R_zr, R_h: packed [2H, H], [H, H]. W: packed, [H, D] of the candidate alone under
-    "signal takes all" (rule 0), where gates get nothing, else [3H, D]. r_y: relevance arriving at every step, [T, B, H]
-    or [0, 0, 0]; r_h [B, H]: at the last state; overwritten with that of the initial state. Fills r_x [T, B, D]:
+    "signal takes all" (rule 0), where gates receive nothing, else [3H, D]. r_y: relevance arriving at every step, [T,
+    B, H] or [0, 0, 0]; r_h [B, H]: at the last state; overwritten with that of the initial state. Fills r_x [T, B, D]:
     relevance of the inputs; adds to lost [B] what is absorbed.
 
     gaps_zr [T, B, 2H], gaps, gaps_inner [T, B, H]: what the relative stabiliser adds to the sums of both gates (not
@@ -64,7 +64,7 @@ def relevance(
             if along:
                 for j in range(H):
                     r_h[b, j] += r_y[t, b, j]
-            # one loop for each of the usual rules: what is known when it is compiled costs nothing
+            # one loop for each of the usual rules: branches on compile-time constants cost nothing
             if rule == 0:
                 lost[b] += _to_candidate(
                     0, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h,
@@ -114,11 +114,13 @@ def _to_candidate(
     rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, Rb_h, eps, delta, r_h, direct, r_reset,
     density_u, m, given, of_bias, gaps_zr, gaps, gaps_inner, of_cell, of_product,
 ):  # fmt: skip
-    """From h to the update gate's and the candidate's sums, and under "before" to u; returns what is absorbed.
+    """Passes relevance from h to the sums of the update gate and the candidate, and under "before" to u. Returns what
+    is absorbed.
 
-    direct [i]: what z h_prev hands to h_prev; density_u [i]: what goes through R_h. What every unit gets of biases and
-    stabilisers: given [row], an input; of_bias [i, 0], h_prev; of_bias [i, 1], r h_prev. Under "before" the candidate
-    has D + 1 incoming units, the inputs and r * u; u has H.
+    direct [i]: the relevance that z h_prev passes to h_prev. density_u [i]: the density that passes through R_h. The
+    share of biases and stabilisers that each unit receives: given [row] for an input, of_bias [i, 0] for h_prev,
+    of_bias [i, 1] for r h_prev. Under "before", the candidate has D + 1 incoming units (the inputs and r * u), and u
+    has H.
     """
     H, number = h_prev.shape[1], z.dtype.type
     zero, half, one = number(0), number(0.5), number(1)
@@ -176,7 +178,9 @@ def _to_reset(
     rule, before, i, t, b, row, features, z, gates, inner, h_prev, bias, eps, delta, through, direct, r_reset, m, given,
     of_bias, gaps_zr, of_product,
 ):  # fmt: skip
-    """To the reset gate's sum; under "after" from r h_prev, of which each is an incoming unit of every candidate."""
+    """Passes relevance to the sum of the reset gate. Under "after", it comes from r h_prev, and each element of r
+    h_prev is an incoming unit of every candidate.
+    """
     H, number = h_prev.shape[1], z.dtype.type
     absorbed, to_gate = number(0), number(0)
     if not before:

@@ -1,7 +1,8 @@
-"""The LSTM forward, with what the way back needs. Conventions: time_steps.py. Gate order is ONNX's: i, o, f, c.
+"""The forward pass of the LSTM, which saves what the backward pass needs. Conventions: time_steps.py. Gate order is
+ONNX's: i, o, f, c.
 
-Under "half", "prop" and "abs" pre-activations and cells have float64 where all else may have float32: these rules
-divide by both. Then c is in float64, and so are the products that c's type stands for.
+Under "half", "prop" and "abs", pre-activations and cells are in float64 even where everything else is in float32,
+because these rules divide by both. Then c is in float64, and so are the products, whose type is that of c.
 
 Per step (the ONNX operator LSTM; peepholes P in order i, o, f):
     z = x W + h_prev R + b,  i, f = s(z + P c_prev),  g = tanh(z_c),  c = f c_prev + i g,  o = s(z_o + P_o c),
@@ -20,7 +21,7 @@ from lstm_explain.kernels.time_steps import HERE, gather, place, steps_at_once
 
 @nb.njit(**HERE)
 def is_plain(codes, clip, P, coupled):
-    """Whether the cell is as everybody uses it: one loop does."""
+    """Whether the cell is the usual one, for which there is a single loop."""
     return codes[0] == 0 and codes[1] == 1 and codes[2] == 1 and not (clip > 0 or P.shape[0] or coupled)
 
 
@@ -29,14 +30,14 @@ def forward(
     x, W, Rt, bias, P, c, h0, lens, order, reverse, codes, params, clip, coupled,
     pre, old, new, z, gates, cells, squashed, hidden,
 ):  # fmt: skip
-    """Runs the recurrence and keeps one of two things.
+    """Runs the recurrence and saves one of two sets of arrays.
 
     x [T, B, D]. W, Rt: packed [D, 4H], [H, 4H]. bias [4H]. P [3, H] or [0, H]. h0 [B, H]. lens [B]. c [B, H]: the
     initial cells, overwritten with the last. codes [3], params [3, 2]: activations f, g, h. coupled: f = 1 - i.
 
-    What "signal takes all" looks at, where pre is not of length 0, [T, B, H] each: pre, z of the cell input; old and
-    new, f c_prev and i g. Else what all other ways back do: gates [T, B, 4H]; cells and squashed, h's activation of the
-    cell, [T, B, H]; and z [T, B, 4H], unless it has length 0. Always hidden [T, B, H].
+    Where pre is not empty, the arrays that "signal takes all" reads, [T, B, H] each: pre, z of the cell input; old and
+    new, f c_prev and i g. Else the arrays that all other backward passes read: gates [T, B, 4H]; cells and squashed,
+    h's activation of the cell, [T, B, H]; and z [T, B, 4H], unless it is empty. Always hidden [T, B, H].
     """
     B, H = order.size, hidden.shape[2]
     plain, signals = is_plain(codes, clip, P, coupled), pre.shape[0] > 0
@@ -116,7 +117,9 @@ def _signals(row, i, t, b, of_rows, product, bias, c, pre, old, new, hidden, lat
 
 @nb.njit(**STEP, forceinline=True)
 def _gates(row, i, t, b, z, c, gates, cells, squashed, hidden, latest):
-    """One step of the plain cell from its pre-activations, the row of z; functions in the arithmetic of hidden."""
+    """One step of the plain cell from its pre-activations, the row of z; the functions are computed in the type of
+    `hidden`.
+    """
     H, single, one = hidden.shape[2], hidden.dtype.type, hidden.dtype.type(1)
     for j in range(3 * H):
         gates[t, b, j] = one / (one + exp(single(-z[row, j])))
@@ -134,7 +137,7 @@ def _gates(row, i, t, b, z, c, gates, cells, squashed, hidden, latest):
 
 @nb.njit(**LOOP)
 def _any_cell(acc, act, c, cell, squashed, hidden, P, codes, params, clip, coupled):
-    """With peepholes, clipping, coupled gates and any activations."""
+    """One step with peepholes, clipping, coupled gates and any activations."""
     H, none, one = cell.size, clip - clip, clip - clip + np.float32(1)
     if P.shape[0]:
         for j in range(H):

@@ -1,4 +1,4 @@
-"""Back-propagation through the LSTM. Conventions: time_steps.py; what is kept: lstm.py."""
+"""Back-propagation through the LSTM. Conventions: time_steps.py; saved arrays: lstm.py."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from lstm_explain.kernels.time_steps import place, state_before, steps_at_once, 
 def gradient(
     z, gates, cells, squashed, c0, lens, order, reverse, codes, params, clip, coupled, R, W, P, g_y, g_h, g_c, g_x
 ):  # fmt: skip
-    """g_y, g_h, g_c, g_x as r_y, r_h, r_c, r_x in `relevance_all`, but gradients; R, W packed [4H, H], [4H, D]. z may
-    be missing where no slope looks at it."""
+    """g_y, g_h, g_c, g_x are like r_y, r_h, r_c, r_x in `relevance_all`, but hold gradients; R, W packed [4H, H], [4H,
+    D]. z may be empty where no derivative reads it.
+    """
     B, H = order.size, cells.shape[2]
     plain, total, along = is_plain(codes, clip, P, coupled), lens[order[0]], g_y.shape[0] > 0
     steps = steps_at_once(B, 4 * H, total)
@@ -60,7 +61,7 @@ def gradient(
 
 @nb.njit(**STEP, forceinline=True)
 def _plain_step(t, b, row, gates, squashed, c_prev, g_h, g_c, m):
-    """Gradients at the pre-activations into row `row` of m, of the cell before into g_c."""
+    """Writes the gradients at the pre-activations to row `row` of m, and those of the previous cell to g_c."""
     H, one = c_prev.shape[1], m.dtype.type(1)
     for j in range(H):
         i_gate, o_gate, bent = gates[t, b, j], gates[t, b, H + j], squashed[t, b, j]
@@ -75,7 +76,7 @@ def _plain_step(t, b, row, gates, squashed, c_prev, g_h, g_c, m):
 
 @nb.njit(**LOOP)
 def _any_step(z, act, cell, bent, c_prev, codes, params, clip, coupled, P, g_h, g_c, g_cell, out):
-    """With peepholes, clipping, coupled gates and any activations. g_cell [H]: room."""
+    """With peepholes, clipping, coupled gates and any activations. g_cell [H]: scratch space."""
     H, none = c_prev.shape[1], clip - clip
     i, o, f, g = slice(0, H), slice(H, 2 * H), slice(2 * H, 3 * H), slice(3 * H, 4 * H)
     for j in range(H):

@@ -1,4 +1,4 @@
-"""LRP backward through the LSTM. Conventions: time_steps.py; what is kept: lstm.py."""
+"""The backward pass of LRP through the LSTM. Conventions: time_steps.py; saved arrays: lstm.py."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def relevance_shared(
 ):  # fmt: skip
     """LRP under half (1), prop (2) and abs (3): gates receive relevance and pass it on.
 
-    As `relevance_all`, from what `forward` keeps, but bias [4H], R, W packed [4H, H], [4H, D], gaps [T, B, 4H];
+    Takes the arguments of `relevance_all` and what `forward` saves, but with bias [4H], R, W packed [4H, H], [4H, D],
+    gaps [T, B, 4H];
     of_product: the relative stabiliser's beta where the rules prop and abs divide by gate + signal.
     """
     B, H = order.size, hidden.shape[2]
@@ -129,7 +130,7 @@ def relevance_shared(
             if along:
                 for j in range(H):
                     r_h[b, j] += r_y[t, b, j]
-            # one loop for each rule of the plain cell: what is known when it is compiled costs nothing
+            # one loop for each rule of the plain cell: branches on compile-time constants cost nothing
             if plain and rule == 1:
                 absorbed, handed = _shared_step(
                     1, False, False, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c,
@@ -168,8 +169,9 @@ def _shared_step(
     rule, peeps, coupled, t, b, row, z, gates, cells, squashed, c_prev, bias, P, eps, delta, unit, r_h, r_c, m,
     gaps, of_cell, of_product,
 ):  # fmt: skip
-    """One step of one sample: the densities at its pre-activations into row `row` of m, relevance of the cell before
-    into r_c; returns what is absorbed, and what of biases and stabilisers each incoming unit gets.
+    """One step of one sample: writes the densities at its pre-activations to row `row` of m, and the relevance of the
+    previous cell to r_c. Returns what is absorbed, and the share of biases and stabilisers that each incoming unit
+    receives.
 
     A gate with a peephole has one more incoming unit, the cell.
     """

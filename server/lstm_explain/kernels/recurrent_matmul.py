@@ -1,9 +1,10 @@
-"""The recurrent product of the time loops: a few vectors, one a sample, times one matrix that is packed once.
+"""The recurrent product of the time loops: a few vectors, one per sample, times one matrix that is packed once.
 
-BLAS lays out the matrix anew at every call, so of every step, and a loop over the matrix is held up by the sums that it
-reads and writes. Here sums stay in registers: tiles of WIDTH columns times a few vectors, written in LLVM's own
-vectors since no loop is turned into this. The matrix is packed in the order in which it is read: GROUP tiles side by
-side, row by row, since one vector alone waits for weights, and one long stream of them comes faster than several.
+BLAS packs the matrix again at every call, which is at every step, and a plain loop over the matrix waits for the sums
+that it loads and stores. Here, sums stay in registers: tiles of WIDTH columns times a few vectors. They are written
+with LLVM's vector types, because the loop vectoriser does not produce this code. The matrix is packed in the order in
+which it is read: GROUP tiles side by side, row by row. A product with one vector is limited by the loading of weights,
+and one long stream of weights loads faster than several.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ INT = ir.IntType(64)
 
 
 def pack(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """[K, N] to ceil(N / WIDTH) tiles of K rows, zeros past N: [tiles, K, WIDTH] by its size.
+    """Packs [K, N] into ceil(N / WIDTH) tiles of K rows, with zeros after column N. The size is [tiles, K, WIDTH].
 
-    GROUP tiles lie together, [K, GROUP, WIDTH], then those left over, [K, as many, WIDTH]. In float32 where that
-    holds every weight exactly, whatever the arithmetic: each step reads all of them, and takes as long as they take to
-    come from the cache.
+    GROUP tiles are stored together, as [K, GROUP, WIDTH]; the remaining n tiles follow as [K, n, WIDTH]. The result is
+    in float32 where that represents every weight exactly, whatever the type of the arithmetic: each step reads all
+    weights, and loading them from the cache determines how long it takes.
     """
     single = matrix.astype(np.float32)
     lean = single if np.array_equal(single, matrix) else matrix
@@ -44,14 +45,14 @@ def pack(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _aligned(size: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Room that begins with a cache line, so that no vector of weights lies in two."""
+    """Allocates memory aligned to a cache line, so that no vector of weights crosses two lines."""
     room = np.empty(size * dtype.itemsize + LINE, np.uint8)
     start = -room.ctypes.data % LINE
     return room[start : start + size * dtype.itemsize].view(dtype)
 
 
 def _has_32_registers() -> bool:
-    """Of the processor that is compiled for (see kernel_cache)."""
+    """Whether the target processor of the compilation (see cache.py) has 32 vector registers."""
     if nb.config.CPU_NAME:
         return bool(nb.config.CPU_NAME == "x86-64-v4")
     return bool(binding.get_host_cpu_features().get("avx512f", False))
@@ -60,9 +61,9 @@ def _has_32_registers() -> bool:
 def _tile(rows: int, tiles: int) -> Callable[..., None]:
     """out[first : first + rows, columns of the tiles] = vectors[first : first + rows] @ their columns of packed.
 
-    The tiles from number `index` on, in a group that holds `size` and begins with tile `group`. Each number is one sum,
-    in the order of k, however many rows and tiles are at work at once: the product of a sample is the same, to the last
-    bit, in any company.
+    Multiplies the tiles from number `index` on, in a group of `size` tiles that begins with tile `group`. Each element
+    is one sum in the order of k, however many rows and tiles are processed at once. So the product of a sample is the
+    same, to the last bit, whichever samples share its batch.
     """
     places = [(r, t) for r in range(rows) for t in range(tiles)]
 
@@ -145,7 +146,8 @@ def _loop(
     return results
 
 
-# Named by rows and tiles. Eight sums are at work at once where there are as many: an addition takes four cycles.
+# The names contain the numbers of rows and tiles. Up to eight sums accumulate at once, because an addition has a
+# latency of four cycles.
 _8x1, _4x2, _4x1, _2x4, _2x2, _2x1 = (_tile(r, t) for r, t in ((8, 1), (4, 2), (4, 1), (2, 4), (2, 2), (2, 1)))
 _1x4, _1x3, _1x2, _1x1 = (_tile(1, t) for t in (4, 3, 2, 1))
 EIGHT = _has_32_registers()
@@ -165,10 +167,11 @@ _32, _64 = nb.float32, nb.float64
     **BARE,
 )
 def multiply(vectors, packed, out, count, step):
-    """out[:count] = vectors[:count] @ matrix. vectors [B, K], packed as by `pack`, out [B, N padded]; contiguous.
+    """out[:count] = vectors[:count] @ matrix. All arrays are contiguous: vectors [B, K], packed by `pack`, out [B, N
+    padded].
 
-    The arithmetic is that of `out`. Every other `step` goes through the groups of the matrix from the last to the
-    first: those that the step before read last are still in a cache, also where it does not hold them all.
+    The arithmetic is in the type of `out`. Every other `step` processes the groups of the matrix from the last to the
+    first: the groups that the previous step read last are still in a cache, even one that cannot hold all of them.
     """
     eights = count // 8 * 8 if EIGHT else 0
     fours = eights + (count - eights) // 4 * 4
@@ -206,7 +209,7 @@ def multiply(vectors, packed, out, count, step):
 
 @nb.njit(**{**FAST, "cache": False, "inline": "always"})
 def width_of(packed):
-    """Columns of a product with `packed`, padding included."""
+    """The number of columns of a product with `packed`, padding included."""
     return packed.shape[0] * packed.shape[2]
 
 
@@ -217,7 +220,7 @@ def _dense_types(given: nb.types.Type, weight: nb.types.Type) -> Any:
 
 @nb.njit([_dense_types(_32, _32), _dense_types(_64, _32), _dense_types(_64, _64)], **FAST)
 def dense(vectors, packed, bias, out):
-    """out [B, N] = vectors [B, K] @ matrix + bias [N]; packed: the matrix, as by `pack`. Contiguous."""
+    """out [B, N] = vectors [B, K] @ matrix + bias [N]; packed: the matrix, packed by `pack`. Contiguous."""
     product = np.empty((out.shape[0], width_of(packed)), out.dtype)
     multiply(vectors, packed, product, out.shape[0], 0)
     for b in range(out.shape[0]):

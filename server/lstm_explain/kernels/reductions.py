@@ -1,8 +1,9 @@
-"""Small arithmetic of the walk that NumPy would take five calls for, each dearer than the sums of a small model.
+"""Small computations of the backward pass for which NumPy would need five calls, each of which costs more than the sums
+of a small model.
 
-Compiled on import for both precisions, for arrays that may be read-only. Results go into arrays of the caller's, since
-handing out a new one costs more than most of these sums. Unlike in the time loops, infinities and NaN keep their
-meaning here: they tell that a relevance has overflown.
+Compiled on import for both precisions, for arrays that may be read-only. The caller passes the arrays for the results,
+because allocating a new one costs more than most of these sums. Unlike in the time loops, infinities and NaN keep their
+meaning here: they show that relevance has overflowed.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def largest(values):
 
 @nb.njit([nb.float64(_read(kind, 1), _read(kind, 1)) for kind in _KINDS], **FINITE)
 def magnitude(left, right):
-    """The sum of |left * right| [N], in float64, where a left factor of zero leaves nothing."""
+    """The sum of |left * right| [N], in float64. A left factor of zero contributes nothing, even times infinity."""
     part = 0.0
     for j in range(left.size):
         if left[j] != 0:
@@ -84,10 +85,11 @@ def magnitude(left, right):
     **FINITE,
 )
 def settle(r, z, epsilon, terms, beta, density, kept):
-    """The epsilon rule, element by element: density = r / stab(z), and what the stabiliser keeps of r; all [N].
+    """The epsilon rule, element by element: density = r / stab(z), and the part of r that the stabiliser absorbs; all
+    [N].
 
     stab(z) = z + (epsilon + beta * (terms - |z|)) * sign(z), sign(0) = 1; terms may be of length 0. Without a
-    stabiliser a sum of zero keeps everything. So does an infinite one, which a mask makes.
+    stabiliser, a sum of zero absorbs everything. So does an infinite sum, which a mask produces.
     """
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
     relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
@@ -110,7 +112,9 @@ def settle(r, z, epsilon, terms, beta, density, kept):
     **FINITE,
 )
 def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
-    """As `settle`; lost [1] += what bias and stabiliser keep. bias: of the last axes of r, or of length 0 for none."""
+    """Does the same as `settle`; lost [1] += what bias and stabiliser absorb. bias: has the shape of the last axes of
+    r, or length 0 for no bias.
+    """
     zero, eps, most = r.dtype.type(0), r.dtype.type(epsilon), r.dtype.type(np.inf)
     relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
     part, at = 0.0, 0
@@ -125,7 +129,7 @@ def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
         if not divides:
             part += r[j]
         elif share != zero:
-            part += signed * share  # the two apart, rounded as they are for a batch
+            part += signed * share  # separately, rounded as for a batch
             if bias.size:
                 part += bias[at] * share
         at = at + 1 if at + 1 < bias.size else 0
@@ -134,7 +138,9 @@ def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
 
 @nb.njit([nb.void(_read(kind, 2), _read(kind, 2), kind[:, ::1]) for kind in _KINDS], **FINITE)
 def rows_times(rows, weights, out):
-    """out [B, M] = rows [B, N] @ weights [N, M]. Unlike BLAS's, sums of a row do not depend on how many there are."""
+    """out [B, M] = rows [B, N] @ weights [N, M]. Unlike with BLAS, the sums of a row do not depend on the number of
+    rows.
+    """
     for b in range(rows.shape[0]):
         for j in range(out.shape[1]):
             out[b, j] = 0
@@ -160,9 +166,10 @@ def rows_times(rows, weights, out):
     **{**FINITE, "_nrt": True},
 )
 def dense_back(r, z, bias, epsilon, terms, beta, weights, x, out, lost):
-    """Relevance out [M] of a dense layer's inputs x [M], from that of its outputs z [N]: r. weights [N, M].
+    """Computes the relevance `out` [M] of a dense layer's inputs x [M] from the relevance r of its outputs z [N].
+    weights [N, M].
 
-    As `settle_all`, then the product with the weights and the inputs, where a density of zero leaves nothing.
+    Does the same as `settle_all`, then multiplies by the weights and the inputs. A density of zero contributes nothing.
     """
     density, zero = np.empty((1, r.size), out.dtype), out.dtype.type(0)
     settle_all(r, z, bias, epsilon, terms, beta, density[0], lost)
@@ -173,20 +180,20 @@ def dense_back(r, z, bias, epsilon, terms, beta, weights, x, out, lost):
 
 @nb.njit([nb.intp(_read(kind, 1)) for kind in _KINDS], **FINITE)
 def address(values):
-    """Where values [N] begin; NumPy tells in a dictionary that it makes for it."""
+    """The address of values [N]. NumPy's own attribute builds a dictionary at every call."""
     return values.ctypes.data
 
 
 @nb.njit([nb.boolean(_read(kind, 1)) for kind in _KINDS], **FINITE)
 def all_finite(values):
-    """Whether there is no infinity and no NaN in values [N]."""
+    """Whether values [N] contain no infinity and no NaN."""
     total = values.dtype.type(0)
     for j in range(values.size):
         total += values[j] * values.dtype.type(0)
     return total == 0
 
 
-SOUND = "fdil"  # NumPy's letters for what `sound` is for
+SOUND = "fdil"  # NumPy's type letters that `sound` accepts
 
 
 @nb.njit(
@@ -194,7 +201,7 @@ SOUND = "fdil"  # NumPy's letters for what `sound` is for
     **FINITE,
 )
 def sound(values, alignment):
-    """Whether values [N] begin at a multiple of `alignment` bytes, and there is no infinity and no NaN among them."""
+    """Whether values [N] begin at a multiple of `alignment` bytes and contain no infinity and no NaN."""
     total = values.dtype.type(0)
     for j in range(values.size):
         total += values[j] * values.dtype.type(0)

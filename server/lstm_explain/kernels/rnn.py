@@ -13,8 +13,9 @@ from lstm_explain.kernels.time_steps import gather, place, steps_at_once, throug
 
 @nb.njit(**LOOP)
 def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hidden):
-    """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, in whose arithmetic
-    the products are, and hidden [T, B, H]."""
+    """x [T, B, D]. W, Rt: packed [D, H], [H, H]. bias [H]. Fills z [T, B, H], the pre-activations, and hidden [T, B,
+    H]. The products are computed in the type of z.
+    """
     B, H, plain = order.size, hidden.shape[2], codes[0] == 1 and not clip > 0
     latest, product = np.empty((B, H), z.dtype), np.empty((B, width_of(Rt)), z.dtype)
     for i in range(B):
@@ -51,12 +52,13 @@ def forward(x, W, Rt, bias, h0, lens, order, reverse, codes, params, clip, z, hi
 def relevance(
     x, z, hidden, h0, lens, order, reverse, bias, R, W, eps, delta, unit, r_y, r_h, r_x, lost, gaps, ceiling, sizes
 ):  # fmt: skip
-    """LRP: the activation passes, then the epsilon rule over x and h_prev together.
+    """LRP: the activation passes relevance unchanged; the epsilon rule then distributes it over x and h_prev together.
 
     R, W: packed [H, H], [H, D]; unit: one over the number of incoming units (D + H). r_y: relevance arriving at every
     step, [T, B, H] or [0, 0, 0]; r_h [B, H]: at the last state; becomes the initial state's. Fills r_x [T, B, D]; adds
     to lost [B] what is absorbed. gaps [T, B, H]: what the relative stabiliser adds to z; None: eps counts. Only with
-    gaps: ceiling and sizes [B, H], see `stabilisers.limit`; the state is h, along which nothing is carried.
+    gaps: ceiling and sizes [B, H], see `stabilisers.limit`; the state is h, which no direct path carries from step to
+    step.
     """
     B, H, total, along = order.size, hidden.shape[2], lens[order[0]], r_y.shape[0] > 0
     zero, one = z.dtype.type(0), z.dtype.type(1)

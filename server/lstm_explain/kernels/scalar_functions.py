@@ -1,8 +1,8 @@
-"""Scalar functions that the loop vectoriser can take in, for float32 and float64, and the activations of ONNX's cells.
+"""Scalar functions that the loop vectoriser can inline, for float32 and float64, and the activations of ONNX's cells.
 
-NumPy's exp and tanh call into libm one element at a time, which costs more than a small cell's products. In float32 a
-polynomial does: exp after Cephes, tanh the rational approximation that Eigen and ONNX Runtime use. In float64 after
-Cephes too, to about 13 units in the last place.
+NumPy's exp and tanh call into libm one element at a time, which costs more than a small cell's products. In float32,
+approximations suffice: for exp the polynomial of Cephes, for tanh the rational function that Eigen and ONNX Runtime
+use. In float64, both follow Cephes, to about 13 units in the last place.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import intrinsic, overload, register_jitable
 
 f32 = np.float32
-# fastmath lets sums be reordered. NaN and infinities are refused before they get here.
+# fastmath lets sums be reordered. NaN and infinities are refused before they reach the kernels.
 FAST = {"nogil": True, "fastmath": True, "error_model": "numpy", "cache": True}
-# A loop is compiled in two versions, one for arrays that lie so that they could overlap, unless all are known to be
-# apart (see LOOP). What one version could fuse or replace and the other not would make an answer depend on where its
-# arrays lie.
+# Unless all arrays are known not to overlap (see LOOP), a loop is compiled in two versions, one of them for arrays that
+# may overlap. If one version could fuse or replace operations and the other could not, an answer would depend on the
+# addresses of its arrays.
 STEADY = {"reassoc", "nnan", "ninf", "nsz"}
-BARE = {**FAST, "_nrt": False}  # for what makes no array: owners of arrays are not counted
+BARE = {**FAST, "_nrt": False}  # for functions that allocate no array: array references are not counted
 
 
 class _Apart(CompilerBase):  # type: ignore[misc]
-    """Compiles for arguments none of which is written to where another is read.
+    """Compiles for arguments that do not overlap: none is written where another is read.
 
-    Else every loop would look first whether its arrays overlap, which tells in small layers.
+    Otherwise every loop would first check whether its arrays overlap, which is noticeable in small layers.
     """
 
     def define_pipelines(self):
@@ -37,7 +37,7 @@ class _Apart(CompilerBase):  # type: ignore[misc]
 
 
 LOOP = {**FAST, "pipeline_class": _Apart}  # a loop over time
-STEP = {**LOOP, "_nrt": False}  # a part of one that makes no array
+STEP = {**LOOP, "_nrt": False}  # a helper that allocates no array
 LINE = {"fastmath": True, "error_model": "numpy", "forceinline": True}
 
 
@@ -122,7 +122,7 @@ def _tanh(x):
     return (lambda x: _tanh32(x)) if x == nb.types.float32 else (lambda x: _tanh64(x))
 
 
-# Activation codes. ONNX's names; alpha and beta as ONNX has them.
+# Activation codes. By ONNX's names; alpha and beta have ONNX's defaults.
 CODES = {
     "sigmoid": 0,
     "tanh": 1,
@@ -236,7 +236,7 @@ def _rare_slope(code, alpha, beta, v, y):
 
 @nb.njit(**{**FAST, "fastmath": STEADY}, forceinline=True)
 def settle(r, z, bias, eps):
-    """The epsilon rule at one sum z of relevance r: r / stab(z), and what bias and stabiliser keep of r.
+    """The epsilon rule at one sum z of relevance r: r / stab(z), and the part of r that bias and stabiliser absorb.
 
     Without a stabiliser a sum of zero keeps everything.
     """
@@ -253,10 +253,10 @@ def settle_by(r, z, bias, signed):
 
 @nb.njit(**{**FAST, "fastmath": STEADY}, forceinline=True)
 def share(rule, gate, signal, r, eps, delta, beta=None):
-    """What gate and signal receive of the relevance r of their product, and what the stabiliser absorbs.
+    """How the relevance r of a product splits: the parts of gate and signal, and what the stabiliser absorbs.
 
     rule: 0 all, 1 half, 2 prop, 3 abs; the last two are the epsilon rule over the two values (or their magnitudes).
-    beta: of the relative stabiliser, in the place of eps.
+    beta: that of the relative stabiliser, which replaces eps.
     """
     if rule == 0:
         return r - r, r, r - r

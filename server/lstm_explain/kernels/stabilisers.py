@@ -1,7 +1,7 @@
 """The relative stabiliser inside recurrent cells: what it adds to each sum, and the ceiling on relevance that grows.
 
-Formulas: methods/stabiliser.py and docs/stabilisers.md. All states are known when relevance walks back, so the sums of
-absolute terms of a few steps are one product. Conventions: time_steps.py.
+Formulas: methods/stabiliser.py and docs/stabilisers.md. All states are known by the time of the backward pass, so the
+sums of absolute terms of several steps take one product. Conventions: time_steps.py.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def gap(z, terms, beta):
 
 @nb.njit(**STEP)
 def absolute_rows(x, hidden, h0, scale, lens, order, reverse, first, end, inputs, states):
-    """inputs, states: |x| and |h_prev| at steps from `first` to before `end`, as `gather` has them; returns how many.
+    """Fills inputs and states with |x| and |h_prev| of the steps [first, end), in the order of `gather`. Returns the
+    number of rows.
 
-    scale [T, B, H or more]: what each state is multiplied with, from H on; or None.
+    scale [T, B, H or more]: the factor of each state, from H on; or None.
     """
     rows = gather(x, order, lens, reverse, first, end, inputs)
     H, row, running = states.shape[1], 0, order.size
@@ -85,10 +86,10 @@ def gaps(x, hidden, h0, lens, order, reverse, W, R, bias, z, more, beta, out):
 def gaps_of_candidate(
     before, x, gates, inner, hidden, h0, lens, order, reverse, W, R, bias, Rb, z, beta, out, out_inner
 ):
-    """The same for a GRU's candidate, whose terms are x, a bias and what the reset gate r lets through.
+    """The same for a GRU's candidate, whose terms are x, a bias and what passes through the reset gate r.
 
-    before (linear_before_reset): that is r * u, where u = R h_prev + Rb is `inner` and a neuron of its own, to which
-    out_inner [T, B, H] belongs; else it is R (r * h_prev). bias, Rb [H], absolute; W, R: absolute, packed.
+    before (linear_before_reset): the gated term is r * u, where u = R h_prev + Rb is `inner`, a neuron of its own with
+    the stabiliser out_inner [T, B, H]; otherwise it is R (r * h_prev). bias, Rb [H], absolute; W, R: absolute, packed.
     """
     B, D, H, number = order.size, x.shape[2], hidden.shape[2], out.dtype
     total = lens[order[0]]
@@ -124,7 +125,7 @@ def gaps_of_candidate(
 
 @nb.njit(**{**LOOP, "fastmath": STEADY})
 def sizes_of_states(states, more, lens, order, reverse, out):
-    """out [B, H]: root mean square of a state over its sequence. The state is `states` + `more` where there is more."""
+    """out [B, H]: root mean square of a state over its sequence. The state is `states` + `more`, if `more` is given."""
     H, number = states.shape[2], out.dtype.type
     for i in range(order.size):
         b = order[i]
@@ -141,11 +142,12 @@ def sizes_of_states(states, more, lens, order, reverse, out):
 
 @nb.njit(**ORDERED, forceinline=True)
 def limit(b, is_last, ceiling, sizes, below, arrived, above, carried, hidden):
-    """Bounds the relevance at a state by the density that has arrived from above so far; returns what it takes away.
+    """Bounds the relevance at a state by the density that has arrived from above so far; returns the relevance that it
+    removes.
 
     The size of the density is sum_j |R_j / below_j| sizes_j. above [H]: relevance from above the node; carried [B, H]:
-    along the state; hidden [B, H]: through hidden states; both are scaled. arrived [B]: sizes of what came from above,
-    added to. is_last: of the last step, at whose states everything came from above.
+    along the state; hidden [B, H]: through hidden states; both are scaled. arrived [B]: sizes of the densities from
+    above, to which this step is added. is_last: whether this is the last step, where everything comes from above.
     """
     zero, one = below.dtype.type(0), below.dtype.type(1)
     from_above, along, together, through = zero, zero, zero, zero

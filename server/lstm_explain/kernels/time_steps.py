@@ -1,13 +1,16 @@
-"""What the time loops of all cells share: how they go through ragged sequences, and what is done for steps together.
+"""What the time loops of all cells share: how they iterate over ragged sequences, and which products cover several
+steps.
 
-One direction; `reverse` walks each sequence from its own end. Arrays are [T, B, ...] and C-contiguous; rows past a
-sequence's length are neither read nor written. Every loop goes step by step through all samples whose sequence is not
-over, so that one product serves them all (see recurrent_matmul.py). order holds the samples to run, all or some, the
-longest sequence first: those at work are always a front part of it, and row i of a loop's own arrays belongs to sample
-order[i]. The products with the inputs' weights are done for a few steps at a time, in arrays that stay in the cache.
+A kernel runs one direction; `reverse` processes each sequence from its own end. Arrays are [T, B, ...] and
+C-contiguous; rows past a sequence's length are neither read nor written. Every loop goes step by step through all
+samples whose sequence has not ended, so that one product serves all of them (see recurrent_matmul.py). order: the
+samples to run, longest sequence first. The active samples are therefore always a prefix of it, and row i of a loop's
+own arrays belongs to sample order[i]. Products with the input weights are computed for a few steps at a time, in arrays
+that stay in the cache.
 
-Weights may be narrower than what they are multiplied with. Numba computes int with float32 in float64, so constants are
-typed. Loops index whole arrays: a view of a row costs two counts of its owner, more than a small cell's arithmetic.
+Weights may have a narrower type than the arrays that they multiply. Numba computes int with float32 in float64, so
+constants are typed. Loops index whole arrays: a view of a row updates its owner's reference count twice, which costs
+more than the arithmetic of a small cell.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numba as nb
 from lstm_explain.kernels.recurrent_matmul import multiply
 from lstm_explain.kernels.scalar_functions import FAST, STEP
 
-AT_ONCE = 1 << 14  # numbers of a product with the inputs' weights: they stay in the cache
+AT_ONCE = 1 << 14  # elements of a product with the input weights: they fit into the cache
 HERE = {**FAST, "cache": False, "inline": "always"}
 
 
@@ -28,13 +31,13 @@ def steps_at_once(batch, width, total):
 
 @nb.njit(**HERE)
 def place(s, b, lens, reverse):
-    """Where step s of sample b lies; of step -1, one beyond."""
+    """The position on the time axis of step s of sample b; for step -1, one position outside the sequence."""
     return lens[b] - 1 - s if reverse else s
 
 
 @nb.njit(**STEP)
 def gather(x, order, lens, reverse, first, end, rows):
-    """rows: x at steps from `first` to before `end`, of those at work in each; returns how many."""
+    """Fills rows with x at the steps [first, end), for the samples active in each. Returns the number of rows."""
     count, running = 0, order.size
     for s in range(first, end):
         while lens[order[running - 1]] <= s:
@@ -50,7 +53,7 @@ def gather(x, order, lens, reverse, first, end, rows):
 
 @nb.njit(**STEP)
 def to_inputs(m, W, out, count, where, given, x, r_x):
-    """R_x = x * (m @ W) + given, of the rows of m; where [rows, 2]: t and b of each."""
+    """R_x = x * (m @ W) + given, for the rows of m. where [rows, 2]: t and b of each row."""
     multiply(m, W, out, count, 0)
     for row in range(count):
         t, b = where[row, 0], where[row, 1]
@@ -60,7 +63,7 @@ def to_inputs(m, W, out, count, where, given, x, r_x):
 
 @nb.njit(**STEP)
 def to_gradient(m, W, out, count, where, g_x):
-    """g_x = m @ W, of the rows of m."""
+    """g_x = m @ W, for the rows of m."""
     multiply(m, W, out, count, 0)
     for row in range(count):
         t, b = where[row, 0], where[row, 1]
@@ -70,7 +73,9 @@ def to_gradient(m, W, out, count, where, g_x):
 
 @nb.njit(**STEP)
 def through_hidden(back, given, first, running, s, order, lens, reverse, hidden, h0, r_h):
-    """Relevance of the hidden states at step s (-1: the initial ones). given: of the rows from `first` on, at s + 1."""
+    """Relevance of the hidden states at step s (-1: the initial ones). given: a share for each row from `first` on, at
+    step s + 1.
+    """
     for i in range(running):
         b = order[i]
         t = place(s, b, lens, reverse)

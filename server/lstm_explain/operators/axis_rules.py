@@ -256,7 +256,7 @@ def reversed_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[t
 
 
 def summed_along(graph: Graph, node: Node, inputs: Sequence[Labels]) -> list[tuple[str, Origins]]:
-    """A running sum probably runs along time."""
+    """The axis of a running sum is probably time."""
     axis = graph.constants.get(node.input(1))
     return [] if axis is None else [("hint", _at(inputs, 0, int(axis.reshape(-1)[0])))]
 

@@ -1,4 +1,4 @@
-"""The relative stabiliser at the sums inside recurrent cells: what kernels take for it, computed from a tape.
+"""The relative stabiliser at the sums inside recurrent cells: computes the kernels' arguments for it from a tape.
 
 The kernels' arguments are the same for every stabiliser; under the absolute one (`LRP.epsilon`) they are None.
 """
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from lstm_explain.operators.direction import Direction
     from lstm_explain.operators.tape import Lengths, Tape
 
-HIGHEST = 1e20  # stands for no ceiling in arithmetic that knows no infinity
+HIGHEST = 1e20  # stands for "no ceiling", since the kernels' arithmetic has no infinity
 Arguments = tuple[Any, ...]
 
 
 class Sums:
-    """Absolute weights of the sums in rows `first` to `end` of a direction's W and R, packed; their biases.
+    """The packed absolute weights and the absolute biases of the sums in rows [first, end) of a direction's W and R.
 
-    recurrent_bias: of a sum that is a neuron of its own, as R h + Rb is in a GRU with linear_before_reset.
+    recurrent_bias: the bias of a sum that is a neuron of its own, as R h + Rb is in a GRU with linear_before_reset.
     """
 
     def __init__(self, direction: Direction, bias: Array, first: int, end: int, recurrent_bias: Array | None = None):
@@ -52,7 +52,7 @@ class Sums:
         return out
 
     def candidate_gaps(self, tape: Tape, reverse: bool, before: bool, beta: float) -> tuple[Array, Array]:
-        """Of a GRU's candidate and of the sum inside it, [T, B, H] each."""
+        """The same for a GRU's candidate and for the sum inside it, [T, B, H] each."""
         out, lens, kept = np.zeros((*tape.hidden.shape,), tape.dtype), tape.lens, tape.kept
         inner = np.zeros_like(out)
         in_threads(
@@ -87,7 +87,7 @@ def state_before(states: Array, initial: Array, lens: Lengths, *, reverse: bool)
 
 @lru_cache(maxsize=256)
 def numbers(stabiliser: Stabiliser, dtype: np.dtype[Any]) -> tuple[Any, Any, Any]:
-    """of_cell, of_product and the ceiling, as kernels take them."""
+    """The kernels' arguments of_cell, of_product and ceiling."""
     number = dtype.type
     ceiling = number(min(stabiliser.ceiling, HIGHEST))
     return number(stabiliser.cells), number(stabiliser.pre_activations), ceiling
@@ -97,7 +97,7 @@ Relative = Callable[["Tape", Stabiliser], Arguments]
 
 
 def arguments(lrp: LRP, count: int, relative: Relative) -> Callable[[Tape], Arguments]:
-    """The kernel's last arguments, by tape. count: how many there are."""
+    """The kernel's last arguments, as a function of the tape. count: how many there are."""
     stabiliser, none = lrp.relative, (None,) * count
     if stabiliser is None:
         return lambda tape: none

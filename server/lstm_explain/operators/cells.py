@@ -20,7 +20,7 @@ def check(node: Node) -> str:
 
 
 def cells_of(graph: Graph) -> dict[str, Recurrent]:
-    """The kernels of every recurrent node whose weights are constants, by node name; those inside bodies too."""
+    """The kernels of every recurrent node with constant weights, by node name, including nodes inside bodies."""
     cells = {}
     for node in graph.nodes:
         op = TABLE.get(node.op)
@@ -34,13 +34,13 @@ def cells_of(graph: Graph) -> dict[str, Recurrent]:
 
 
 def needs_constants(node: Node) -> list[str]:
-    """Weights, which have to be constants of the model."""
+    """The names of the weights, which have to be constants of the model."""
     slots = (1, 2, 3, *range(7, len(node.inputs)))  # LSTM: peepholes; where quantised, scales and zero points
     return [node.input(slot) for slot in slots if node.input(slot)]
 
 
 def recurrent(cell: type[Recurrent], note: str = "") -> Operator:
-    """The entry of an operator whose kernels are these."""
+    """The table's entry for an operator with the kernels of this cell."""
     slots = cell.state_slots
     return Operator(
         Kind.RECURRENT,

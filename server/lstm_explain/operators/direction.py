@@ -1,4 +1,4 @@
-"""One direction of a recurrent node: its weights as the kernels take them, and what runs the kernels."""
+"""One direction of a recurrent node: lays out its weights for the kernels, and runs the kernels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lstm_explain.operators.tape import (
     Tape,
 )
 
-RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}  # product rules, as the kernels know them
+RULES = {"all": 0, "half": 1, "prop": 2, "abs": 3}  # the kernels' numbers of the product rules
 
 
 class Direction(ABC):
-    """One direction of one node: its weights as the kernels want them."""
+    """One direction of one node, with its weights in the kernels' layout."""
 
     def __init__(
         self,
@@ -62,14 +62,17 @@ class Direction(ABC):
 
     @abstractmethod
     def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
-        """`forward`, for arrays of so many steps: what does not depend on their numbers is done."""
+        """`forward`, specialised for arrays of this many steps: everything that does not depend on their values is done
+        in advance.
+        """
 
     @abstractmethod
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
-        """The way back as a function of a tape, r_y and r_ends, which it writes to; all in `dtype`.
+        """The backward pass as a function of a tape, r_y and r_ends. It overwrites r_y and r_ends; all arrays are in
+        `dtype`.
 
-        r_y [T, B, H], or [0, 0, 0] where nothing arrives at the steps. Gives relevance of x [T, B, D], absorbed [B],
-        relevance of each initial state [B, H].
+        r_y: [T, B, H], or [0, 0, 0] where no relevance arrives at the steps. The function returns the relevance of x
+        [T, B, D], the absorbed relevance [B], and the relevance of each initial state [B, H].
         """
 
     def sums(self, name: str, make: Callable[[], Sums]) -> Sums:
@@ -80,17 +83,21 @@ class Direction(ABC):
         return found
 
     def sums_in(self, keep: SavedTensors) -> np.dtype[Any]:
-        """The arithmetic of sums that the way back divides by, and so of the way back."""
+        """The type of the sums that the backward pass divides by, and thus of the backward pass itself."""
         return np.dtype(np.float64) if keep is SavedTensors.EVERYTHING else self.dtype
 
     def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Callable[[], Array]:
-        """Makes arrays for a kernel to fill; zero where it will not come, past the end of shorter sequences."""
+        """Allocates arrays for a kernel to fill. Positions after the end of a shorter sequence, which the kernel does
+        not write, are zero.
+        """
         return (buffer_pool.maker if lens.whole else buffer_pool.maker_of_zeros)(
             shape, self.dtype if dtype is None else dtype
         )
 
     def last(self, sequence: Array, lens: Lengths) -> Array:
-        """[T, B, H] to [B, H]: where each sequence ends in walking direction; zero for one of length 0."""
+        """[T, B, H] to [B, H]: the last step of each sequence in the direction of the recurrence; zero for a sequence
+        of length 0.
+        """
         if lens.whole:
             return sequence[0 if self.reverse else -1]
         steps = lens.steps

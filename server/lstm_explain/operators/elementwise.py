@@ -162,7 +162,7 @@ def _scale(xp: Any, ctx: NodeContext) -> Array:
 
 
 def _quantize(ctx: NodeContext, slot: int, g: Array) -> Array:
-    """Pass straight through the rounding, and pass nothing where the value saturates."""
+    """Pass the gradient unchanged through the rounding, and nothing where the value saturates."""
     y, xp = ctx.y(), namespace(g)
     levels = xp.iinfo(y.dtype)
     inside = (y > levels.min) & (y < levels.max)

@@ -28,7 +28,7 @@ class At:
     magnitude: Array | None = None
 
     def terms(self, dtype: np.dtype[Any]) -> Array:
-        """The magnitude as the loops take it, flat; of no length where there is none."""
+        """The magnitude as a flat array for the loops; empty where there is none."""
         if self.magnitude is None:
             return np.zeros(0, dtype)
         return np.ascontiguousarray(self.magnitude, dtype).reshape(-1)
@@ -65,7 +65,7 @@ def _settled(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
 
 
 def settle_all(r: Array, z: Array, bias: Array | None, stabiliser: At) -> tuple[Array, Array] | None:
-    """As `settle`, but with the total [1] that bias and stabiliser absorb.
+    """Do the same as `settle`, but return the total [1] that bias and stabiliser absorb.
 
     Returns None where the bias does not have the shape of the last axes.
     """

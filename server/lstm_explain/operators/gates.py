@@ -57,7 +57,7 @@ def gates_constant(
 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
-    """Return whether the value comes from an activation with values in [0, 1], moved or complemented at most."""
+    """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented."""
     for _ in range(len(producers)):
         node = producers.get(value)
         if node is None:

@@ -102,7 +102,9 @@ add(
 
 
 def element_indices(shape: Shape, indices: Array, axis: int) -> tuple[Array, ...]:
-    """For every element of `indices`, its position in `shape`: the index along `axis`, its own along other axes."""
+    """The position in `shape` that each element of `indices` refers to: the index along `axis`, and the element's own
+    position along the other axes.
+    """
     positions = list(_grid(indices, indices.shape))
     positions[axis] = indices % shape[axis]
     return tuple(positions)

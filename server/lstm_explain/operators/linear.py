@@ -50,7 +50,7 @@ def matmul_vjp(a: Array, b: Array, slot: int, g: Array) -> Array:
 
 
 def _placeholder(like: Array, shape: Shape) -> Array:
-    """An operand of which only the shape counts."""
+    """Stands for an operand of which only the shape is needed."""
     xp = namespace(like)
     return xp.broadcast_to(xp.zeros((), dtype=like.dtype), shape)
 
@@ -98,7 +98,7 @@ def _matmul_layout(
 
 
 def _times(matrix: Array, bias: Array | None) -> Function | None:
-    """Return x @ matrix + bias as a function, or None for a bias of another shape than a row's.
+    """Return x @ matrix + bias as a function, or None for a bias that does not have the shape of a row.
 
     A kernel replaces BLAS, whose sums depend on the number of rows: a sample's answer must not depend on its batch.
     """

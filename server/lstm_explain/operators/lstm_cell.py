@@ -1,4 +1,4 @@
-"""The LSTM: its weights as the kernels take them, and its kernels, forward and back."""
+"""The LSTM: the layout of its weights, and the calls of its kernels, forward and backward."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LSTMDirection(Direction):
 
             def arrays() -> tuple[dict[str, Array], tuple[Array, ...], Array]:
                 block = four()
-                pre, old, new, hidden = block[0], block[1], block[2], block[3]  # quicker than to go through them
+                pre, old, new, hidden = block[0], block[1], block[2], block[3]  # faster than a loop over them
                 kept = {"pre": pre, "old": old, "new": new}
                 return kept, (pre, old, new, none, none, none, none, hidden), hidden
         else:

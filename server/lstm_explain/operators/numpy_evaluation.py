@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array, Graph, Node
 
-MAX_ELEMENTS = 1 << 15  # per array; for larger arrays, ONNX Runtime's threads and kernels are worth the call
+MAX_ELEMENTS = 1 << 15  # per array; for larger arrays, ONNX Runtime's threads and kernels outweigh the cost of the call
 Function = Callable[[Array], Array]
 Maker = Callable[[Node, Graph], "Function | None"]  # None: ONNX Runtime evaluates this node
 

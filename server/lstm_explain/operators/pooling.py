@@ -1,4 +1,4 @@
-"""Pooling by the mean and by the largest element."""
+"""Mean pooling and max pooling."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""ONNX Runtime's LSTM whose products are of whole numbers, as its tool for dynamic quantisation writes it.
+"""ONNX Runtime's LSTM with integer products, as its tool for dynamic quantisation writes it.
 
-What it predicts is computed by ONNX Runtime: how inputs and states are rounded, step by step, is its own affair. The
-way back is that of the LSTM that it stands for, over a forward pass of our own with the weights that the levels mean:
-relevance and gradients pass straight through the rounding.
+ONNX Runtime computes its predictions, since only ONNX Runtime knows how it rounds inputs and states at each step. The
+backward pass is that of the corresponding LSTM, over a forward pass of our own with the weights that the levels
+represent. Relevance and gradients pass unchanged through the rounding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ SINGLE = np.dtype(np.float32)
 
 
 def _meant(graph: Graph, node: Node, slot: int, scale: int) -> Array:
-    """Weights [directions, columns, 4 * hidden] of levels, as an LSTM has them: [directions, 4 * hidden, columns]."""
+    """The levels [directions, columns, 4 * hidden] as weights in the layout of an LSTM: [directions, 4 * hidden,
+    columns].
+    """
     constants = graph.constants
     levels, step = constants[node.inputs[slot]], constants[node.inputs[scale]]
     zero = constants[node.inputs[scale + 1]].astype(step.dtype)
@@ -45,7 +47,7 @@ class QuantisedLSTM(LSTM):
         self._session = self._made(node, graph)
 
     def _made(self, node: Node, graph: Graph) -> ort.InferenceSession:
-        """The node alone, in float32, whatever the arithmetic around it."""
+        """The node alone, in float32, whatever the type of the arithmetic around it."""
         constants = {name: _single(graph.constants[name]) for name in node.inputs if name in graph.constants}
         types = {n: ValueType(np.dtype(np.int32) if slot == 4 else SINGLE, None) for n, slot in self._fed.items()}
         alone = replace(graph, constants=constants, types=types)

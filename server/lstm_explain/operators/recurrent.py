@@ -70,7 +70,7 @@ class Recurrent(ABC):
     direction: ClassVar[type[Direction]]
 
     def forward(self, values: Mapping[int, Array], keep: SavedTensors) -> tuple[dict[str, Array], list[Tape]]:
-        """Every output that the node names, and a tape a direction. values: the node's inputs at `reads`, by slot."""
+        """Every output that the node names, and one tape per direction. values: its inputs at `reads`, by slot."""
         x = np.asarray(values[0], self.dtype)
         if x.ndim != 3 or x.shape[2] != self.features:
             raise self._misfit("X", x.shape, ("time", "batch", self.features))
@@ -84,14 +84,14 @@ class Recurrent(ABC):
         return self.ready(steps, lens, self._by_direction(states), keep)(x)
 
     def at_rest(self, steps: int, batch: int) -> tuple[Lengths, list[list[Array]]]:
-        """What `ready` takes for sequences of full length that start from zeros."""
+        """The arguments of `ready` for sequences of full length that start from zeros."""
         return all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
 
     def _by_direction(self, states: list[Array]) -> list[list[Array]]:
         return [[state[d] for state in states] for d in range(len(self.directions))]
 
     def ready(self, steps: int, lens: Lengths, states: list[list[Array]], keep: SavedTensors) -> Run:
-        """`forward`, of checked arguments, as a function of x [T, B, D]: contiguous, to be written to.
+        """`forward`, with checked arguments, as a function of x [T, B, D], which must be contiguous and writable.
 
         states: by direction, [B, H].
         """
@@ -126,10 +126,10 @@ class Recurrent(ABC):
         value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
         if value.shape != wanted:
             raise self._misfit("initial state", value.shape, wanted)
-        return np.array(value, order="C")  # a copy, that may be written to
+        return np.array(value, order="C")  # a writable copy
 
     def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
-        """The kernels do not look where they read, so what steers them is checked."""
+        """Checks the arguments that determine which memory the kernels access, since kernels do no bounds checks."""
         if value is None:
             return all_of(steps, batch)
         if value.shape != (batch,):
@@ -146,16 +146,18 @@ class Recurrent(ABC):
         return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
 
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> BackwardResult:
-        """Relevance (or, without `lrp`, gradients) of the inputs, given those of the outputs (None: nothing)."""
+        """The relevance (gradients without `lrp`) of the inputs, given that of the outputs (None: no relevance)."""
         return self.ready_back(tapes, lrp)(tapes, arriving)
 
     def ready_back(self, tapes: list[Tape], lrp: LRP | None) -> Back:
-        """`backward` for passes like this one: as a function of their tapes, and of what arrives."""
+        """`backward`, specialised for passes like this one, as a function of their tapes and the relevance that
+        arrives.
+        """
         lens, dtype, steps = tapes[0].lens, tapes[0].dtype, len(tapes[0].x)
         backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
         nothing, batch_first = zeros((0, 0, 0), dtype), self.batch_first
         outputs = range(1, 1 + len(self.state_slots))
-        spreads = lrp is not None and lrp.bias_factor > 0  # else nothing comes to states that start from zeros
+        spreads = lrp is not None and lrp.bias_factor > 0  # states that start from zeros receive nothing otherwise
         states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
 
         def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
@@ -187,7 +189,7 @@ class Recurrent(ABC):
     def backward_together(
         self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None
     ) -> list[BackwardResult]:
-        """`backward` from several targets: side by side, as more samples would be."""
+        """`backward` from several targets, stacked as if they were further samples."""
         count, batch = len(arriving), len(tapes[0].lens.steps)
         if count == 1:
             return [self.backward(tapes, arriving[0], lrp)]
@@ -200,7 +202,7 @@ class Recurrent(ABC):
         ]
 
     def _side_by_side(self, parts: Sequence[Array | None], output: int) -> Array | None:
-        """What arrives at one output, of all targets."""
+        """The relevance of all targets that arrives at one output."""
         there = [part for part in parts if part is not None]
         if not there:
             return None
@@ -208,7 +210,7 @@ class Recurrent(ABC):
         return np.concatenate([np.zeros_like(there[0]) if part is None else part for part in parts], axis)
 
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
-        """[batch]: relevance of outputs that are zero because their sequence is over; nothing can take it."""
+        """[batch]: the relevance of outputs that are zero because their sequence has ended; no input can receive it."""
         lost = np.zeros(len(lens.steps), self.dtype)
         if y is not None:
             lost += np.where(lens.over(len(y)), y.sum(axis=(1, 3)), 0).sum(axis=0)
@@ -218,33 +220,33 @@ class Recurrent(ABC):
         return lost
 
     def _end(self, end: Array | None, d: int, lens: Lengths, dtype: np.dtype[Any]) -> Array:
-        """An array that a kernel may write to."""
+        """Returns a writable array for a kernel."""
         if end is None:
             return np.zeros((len(lens.steps), self.hidden), dtype)
         return np.array(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None], dtype, order="C")
 
 
 def side_by_side(lens: Lengths) -> bool:
-    """Whether both directions run at once, since the samples leave a thread idle."""
+    """Whether both directions run in parallel, because there are too few samples to occupy all threads."""
     return threads() > 1 and len(lens.parts) == 1
 
 
 def _writable(array: Array) -> Array:
-    """Kernels are compiled for arrays that may be written to."""
+    """Makes the array writable, since the kernels are compiled for writable arrays."""
     return array if array.flags.writeable else array.copy()
 
 
 def _stack(parts: list[Array], axis: int) -> Array:
-    """np.stack, which takes twice as long, and copies even where there is one part only."""
+    """Does what `np.stack` does, in half the time, and without a copy where there is only one part."""
     if len(parts) == 1:
         return parts[0][None] if axis == 0 else parts[0][:, None]
     return np.concatenate([part[None] if axis == 0 else part[:, None] for part in parts], axis)
 
 
 def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:
-    """Name, alpha and beta of each activation, for all directions in a row.
+    """Name, alpha and beta of each activation, for all directions one after the other.
 
-    ONNX lists alphas and betas for those activations only that take one, in order.
+    ONNX lists alphas and betas in order, only for the activations that take one.
     """
     names = [n.lower() for n in node.attribute("activations") or default * directions]
     alphas, betas = (list(node.attribute(a) or []) for a in ("activation_alpha", "activation_beta"))

@@ -227,7 +227,9 @@ def _cumsum(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 
 def _cumsum_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
-    """Distribute equally over the terms of each sum. An empty sum of an exclusive CumSum gives its part to all."""
+    """Distribute equally over the terms of each sum. The part of an empty sum of an exclusive CumSum goes to all
+    elements.
+    """
     xp, axis = namespace(amount), _running_axis(ctx)
     units = _cumulate(ctx, xp.ones_like(amount), transposed=False)
     orphans = xp.sum(xp.where(units == 0, amount, 0), axis=axis, keepdims=True) / ctx.shape(0)[axis]

@@ -107,7 +107,9 @@ class Axis:
         return x.astype(np.int64)
 
     def _filtered(self, ctx: NodeContext, x: Array, mode: str) -> tuple[Array, Array]:
-        """Return the inputs under a filter around each coordinate; antialiasing widens it so that it skips none."""
+        """Return the inputs under a filter around each coordinate. Antialiasing widens the filter so that it skips no
+        input.
+        """
         wide = max(1.0, 1 / self.scale) if ctx.attribute("antialias", 0) else 1.0
         reach = MODES[mode] * wide
         first = np.floor(x - np.float32(reach)).astype(np.int64) + 1

@@ -1,4 +1,4 @@
-"""The plain recurrent cell: its weights as the kernels take them, and its kernels, forward and back."""
+"""The plain recurrent cell: the layout of its weights, and the calls of its kernels, forward and backward."""
 
 from __future__ import annotations
 

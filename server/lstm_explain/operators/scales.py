@@ -56,7 +56,7 @@ class Scales:
         return [name for name in node.inputs if name in self.live]
 
     def _multiple_of(self, value: str) -> set[str]:
-        """Return the value and those that it is a constant multiple of."""
+        """Return the value and the values that it is a constant multiple of."""
         found = {value}
         while (
             (node := self.producers.get(value)) is not None
@@ -85,7 +85,7 @@ class Scales:
         return True
 
     def _matches(self, value: str, pattern: Callable[[Node], bool]) -> bool:
-        """Return whether a node of the pattern computes the value, but for views and adjustments by constants."""
+        """Return whether a node of the pattern computes the value, apart from views and adjustments by constants."""
         while (node := self.producers.get(value)) is not None:
             if pattern(node):
                 return True

@@ -29,7 +29,7 @@ def _adds(node: Node) -> bool:
 
 
 def _last_written(indices: tuple[Array, ...], shape: Shape, updates: Shape) -> Array:
-    """Which updates stay: of several at one position, the last."""
+    """Which updates remain: the last of those that write to the same position."""
     xp = namespace(indices[0])
     order = xp.reshape(xp.arange(math.prod(updates)), updates)
     last = xp.full(shape, -1)
@@ -69,7 +69,9 @@ def _bias(indices_of: Indices) -> Callable[[NodeContext], Array | None]:
 
 
 def _spread(indices_of: Indices) -> Callable[[NodeContext, int, Array], Array]:
-    """Equal parts to the terms at each position. A position without terms gives its part to all updates."""
+    """Distributes in equal parts to the terms at each position. The part of a position without terms goes to all
+    updates.
+    """
 
     def spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
         # The caller divides by slots; here the terms count.

@@ -95,7 +95,9 @@ def _compress(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 
 def _decompressed(g: Array, flags: Array, axis: int, extent: int) -> Array:
-    """Elements back to where the flags, which may be fewer than there are elements, took them from; zeros elsewhere."""
+    """Move the elements back to the positions that the flags selected, with zeros elsewhere. There may be fewer flags
+    than elements.
+    """
     xp, count = namespace(g), g.shape[axis]
     flags = pad_zeros(flags, 0, 0, extent - flags.shape[0])
     source = xp.where(flags, xp.cumulative_sum(cast(flags, xp.int64)) - 1, count)

@@ -1,4 +1,4 @@
-"""What a recurrent node keeps of its forward pass for the backward pass, and the lengths of its sequences."""
+"""What a recurrent node saves for the backward pass, and the lengths of its sequences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lstm_explain.threads import threads
 
 
 class SavedTensors(enum.Enum):
-    """What a forward pass keeps for the way back."""
+    """What a forward pass saves for the backward pass."""
 
     SIGNALS = "for LRP under signal takes all"
     EVERYTHING = "for LRP under the other rules, sums that these divide by in float64"
@@ -24,9 +24,8 @@ class SavedTensors(enum.Enum):
 
 @dataclass(slots=True)
 class Lengths:
-    """steps [B]: of each sequence. whole: every one is as long as the array. order [B]: longest first.
-
-    parts: of `order`, one a thread.
+    """steps [B]: the length of each sequence. whole: whether every sequence is as long as the array. order [B]: longest
+    first. parts: the parts of `order`, one per thread.
     """
 
     steps: Array
@@ -39,19 +38,19 @@ class Lengths:
         self.parts = [np.ascontiguousarray(self.order[i::count]) for i in range(count)] if count > 1 else [self.order]
 
     def over(self, total: int) -> Array:
-        """[T, B]: where a sequence is past its end."""
+        """[T, B]: whether the position is after the end of the sequence."""
         return np.arange(total)[:, None] >= self.steps
 
 
 @lru_cache(maxsize=256)
 def all_of(steps: int, batch: int) -> Lengths:
-    """Sequences as long as the array; shared, so not to be written to."""
+    """Lengths of sequences that are as long as the array. The result is shared and must not be modified."""
     return Lengths(np.full(batch, steps, np.int64), True, np.arange(batch))
 
 
 @lru_cache(maxsize=256)
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """States that start from zeros; shared, so not to be written to."""
+    """Initial states of zeros. The result is shared and must not be modified."""
     return np.zeros(shape, dtype)
 
 
@@ -61,9 +60,8 @@ def longest_first(steps: Array) -> Array:
 
 @dataclass
 class Tape:
-    """What one direction's forward pass keeps for the way back. x [T, B, D], hidden [T, B, H], h0 [B, H].
-
-    dtype: of the way back.
+    """What the forward pass of one direction saves for the backward pass. x [T, B, D], hidden [T, B, H], h0 [B, H].
+    dtype: the type of the backward pass.
     """
 
     x: Array
@@ -74,7 +72,7 @@ class Tape:
     dtype: np.dtype[Any]
 
     def repeated(self, count: int) -> Tape:
-        """The same samples again and again, for so many ways back."""
+        """Repeats the samples once per backward pass."""
 
         def again(array: Array) -> Array:
             return np.tile(array, (1,) * (array.ndim - 2) + (count, 1))  # [T, B, …] or [B, …]
@@ -87,7 +85,9 @@ class Tape:
 
 @dataclass(slots=True)
 class BackwardResult:
-    """What the way back through a node gives: by input slot, and [batch] absorbed (LRP only)."""
+    """The result of the backward pass through a node: relevance by input slot, and the absorbed relevance [batch] (LRP
+    only).
+    """
 
     inputs: dict[int, Array]
     absorbed: Array

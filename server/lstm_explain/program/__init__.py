@@ -1,1 +1,1 @@
-"""One program per plan and method: the steps that run a graph forward, and those that walk back through it."""
+"""One program per plan and method: the steps that run a graph forward, and the steps of the backward pass."""

@@ -17,7 +17,7 @@ DOUBLE = np.dtype(np.float64)
 
 
 class RelevanceAccount:
-    """Relevance kept at nodes and given to constant initial states, [batch] each, in float64."""
+    """Relevance that nodes absorb and that constant initial states receive, [batch] each, in float64."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
@@ -25,7 +25,7 @@ class RelevanceAccount:
         self.initial_states: Array = np.zeros(batch)
 
     def keep(self, node: str, amounts: Array) -> None:
-        """Counts what a node keeps of all that came to it, [batch]: an array that nothing else refers to."""
+        """Records the relevance [batch] that a node absorbs in total, in an array that nothing else refers to."""
         earlier = self.by_node.get(node)
         if earlier is not None:
             self.by_node[node] = earlier + amounts
@@ -33,7 +33,7 @@ class RelevanceAccount:
             self.by_node[node] = amounts if amounts.dtype is DOUBLE else in_dtype(amounts, DOUBLE)
 
     def absorb(self, node: str, amounts: Array, layout: BatchLayout | None) -> None:
-        """A part of what a node keeps, in the shape in which it came."""
+        """Records a part of the relevance that a node absorbs, in the shape in which it arrived."""
         total = self.by_node.get(node)
         own = amounts.shape == (self.batch,) and (layout is None or layout == OWN_AXIS)
         if total is None and own:
@@ -47,7 +47,7 @@ class RelevanceAccount:
             add_per_sample(amounts, layout, total)
 
     def keep_initial_state(self, amounts: Array, layout: BatchLayout | None) -> None:
-        """Relevance of a state that starts from a constant."""
+        """Records the relevance of an initial state that is a constant."""
         add_per_sample(amounts, layout, self.initial_states)
 
     def absorbed(self) -> Array:
@@ -67,7 +67,7 @@ def per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
 
 
 def largest_per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
-    """The largest magnitude over everything but the samples, NaN left out: [batch], float64."""
+    """The largest magnitude over everything but the samples, ignoring NaN: [batch], float64."""
     if batch == 1 and amounts.dtype.char in "fd":
         return np.array((reductions.largest(amounts.ravel()),), np.float64)
     found = np.zeros(batch)

@@ -1,4 +1,4 @@
-"""An answer for a batch on its way to the caller, and its samples: taken out, joined, replaced."""
+"""The engine's internal answer for a batch, and functions that select, join and replace its samples."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Rows = npt.NDArray[np.intp]
 
 @dataclass(slots=True)
 class Attribution:
-    """The answer to one target. What is not named here is as in Explanation.
+    """The answer to one target. Fields that are not described here are those of Explanation.
 
-    peaks: by input, [batch], the largest magnitude of a sample's relevance. scale: gives [batch], what an explained
-    value counts as small beside (`program/terms.py`); asked for only where something is wrong. selection: the target
-    as it was resolved. values, tapes: of the forward pass, the model's outputs among the values. quantity: what
-    `explained` is of the output. layouts: where the samples lie in the arrays of relevance, captured ones too. apart:
-    the answer of each sample, where each was walked alone.
+    peaks: by input, [batch], the largest magnitude of a sample's relevance. scale: returns [batch], the scale on which
+    an explained value counts as small (`program/terms.py`); called only where a check fails. selection: the resolved
+    target. values, tapes: those of the forward pass; the values include the model's outputs. quantity: how `explained`
+    relates to the output. layouts: where the samples lie in the arrays of relevance, including captured ones. apart:
+    the answer for each sample, where each had a backward pass of its own.
     """
 
     relevance: dict[str, Array]
@@ -58,7 +58,7 @@ def take_samples(arrays: Mapping[str, Array], axes: Mapping[str, int | None], ro
 
 
 def place_samples(shape: Sequence[int], axis: int | None, parts: Sequence[tuple[Sequence[int], Array]]) -> Array:
-    """An array of `shape` with the samples of each part in their rows. What goes to a shared array is added up."""
+    """An array of `shape` with the samples of each part in their rows. The parts of a shared array are added up."""
     whole = np.zeros(shape, np.result_type(*[array for _, array in parts]))
     for rows, array in parts:
         if axis is None:
@@ -72,8 +72,8 @@ def place_samples(shape: Sequence[int], axis: int | None, parts: Sequence[tuple[
 
 
 def joined(answers: Sequence[Attribution], selection: Selection, values: Mapping[str, Array]) -> Attribution:
-    """The answer for a batch each of whose samples was explained alone, weighed in the whole batch: relevance adds up,
-    since each sample's own lies in places of its own. selection, values: of the batch.
+    """The answer for a batch whose samples were explained one by one, each with the whole batch as input. Their
+    relevance does not overlap, so it is summed. selection, values: those of the batch.
     """
 
     def added(field: str) -> dict[str, Array]:
@@ -92,9 +92,10 @@ def joined_samples(
     selection: Selection,
     values: Mapping[str, Array],
 ) -> Attribution:
-    """The answer for a batch from those of its parts: sample i is at place order[i] of all samples in a row.
+    """The answer for a batch from the answers for its parts; sample i is at position order[i] of the concatenated
+    parts.
 
-    relevance, selection, values: of the batch.
+    relevance, selection, values: those of the batch.
     """
     names = dict.fromkeys(name for a in answers for name in a.peaks)
     peaks = {n: [np.asarray(a.peaks.get(n, np.zeros(len(a.explained)))) for a in answers] for n in names}
@@ -116,7 +117,7 @@ def joined_samples(
 
 
 def with_samples(answer: Attribution, rows: Rows, other: Attribution) -> Attribution:
-    """The answer, with that of `other`, of the same batch, for the samples `rows`."""
+    """The answer in which the samples `rows` come from `other`, an answer for the same batch."""
     if len(rows) == len(answer.explained):
         return replace(other, selection=answer.selection, values=answer.values)
     if answer.apart and other.apart:
@@ -128,9 +129,9 @@ def with_samples(answer: Attribution, rows: Rows, other: Attribution) -> Attribu
 
 
 def put(answer: Attribution, rows: Rows, other: Attribution, layouts: Mapping[str, BatchLayout]) -> Attribution:
-    """The answer, with that of `other`, which is of the samples `rows` alone, in their places.
+    """The answer in which the samples `rows` come from `other`, an answer for these samples alone.
 
-    Relevance in which samples have no places is zero: nothing has reached it.
+    An array of relevance without a layout of samples is zero, because no relevance has reached it.
     """
     batch = len(answer.explained)
 
@@ -160,7 +161,7 @@ def put(answer: Attribution, rows: Rows, other: Attribution, layouts: Mapping[st
 
 
 def _taken(answer: Attribution, rows: Rows, layouts: Mapping[str, BatchLayout]) -> Attribution:
-    """The part of these samples."""
+    """The answer for these samples."""
 
     def few(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {n: _by_sample(a, layouts[n], batch)[:, rows] if n in layouts else a for n, a in arrays.items()}

@@ -1,4 +1,4 @@
-"""Which axis of an input holds the samples, which the time steps: found by following axes through the graph."""
+"""Finds the axes of samples and time steps of every input by following axes through the graph."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from lstm_explain.program.unrolled_loops import stepped_axes
 
 @dataclass(frozen=True)
 class Axes:
-    """Of one input. batch: where samples lie; time: where time steps lie; None where there is no such axis.
+    """The axes of one input. batch: the axis of samples; time: the axis of time steps; None where there is no such
+    axis.
 
-    certain: whether the graph shows it, or a caller said so; False for a guess.
+    certain: whether the graph shows the axes or a caller sets them; False for a guess.
     """
 
     batch: int | None
@@ -29,9 +30,9 @@ class Axes:
 def find_axes(graph: Graph, given: Mapping[str, Axes] | None = None) -> dict[str, Axes]:
     """Axes of every input. What the graph does not show is taken from `given`, or guessed.
 
-    An input has no batch axis where none of its axes can hold samples: all samples share it. A guess: samples along the
-    axis that has the name of another input's batch axis, else along the first; time along the next, but for inputs of a
-    recurrent model that never become a sequence.
+    An input has no batch axis where none of its axes can hold samples: all samples share it. A guess is that samples
+    lie along the axis that has the name of another input's batch axis, or else along the first; time lies along the
+    next one, except for inputs of a recurrent model that never become a sequence.
     """
     traced = trace(graph)
     found = _Found(graph)
@@ -39,16 +40,17 @@ def find_axes(graph: Graph, given: Mapping[str, Axes] | None = None) -> dict[str
         found.add(role, origins)
     for origins in stepped_axes(graph, traced.labels):
         found.add("time", origins)
-    for origins in traced.hints:  # a convolution or a running sum goes by time where nothing else does
+    for origins in traced.hints:  # used only where no operator shows the time axis
         found.add("time", origins)
     found.spread(traced)
     return {name: (given or {}).get(name) or found.axes(name, traced) for name in graph.inputs}
 
 
 def find_lengths(graph: Graph) -> dict[str, str]:
-    """Inputs that say how long each sequence is: by name, the one input whose time steps they count.
+    """Inputs of sequence lengths: by name, the one input whose time steps they count.
 
-    Only what goes to the recurrent nodes as it is, whatever its type and order, not what is computed from an input.
+    This covers only inputs that reach the recurrent nodes unchanged except for type and order, and not values that are
+    computed from an input.
     """
     labels, made_by = trace(graph).labels, {o: node for node in graph.nodes for o in node.outputs}
     found: dict[str, set[str]] = {}
@@ -64,7 +66,7 @@ def find_lengths(graph: Graph) -> dict[str, str]:
 
 
 def _sorts(node: Node, value: str) -> bool:
-    """Whether `value` is what a TopK makes of its operand: sequences are sorted by length before they are packed."""
+    """Whether `value` is the output of a TopK: sequences are sorted by length before they are packed."""
     return node.op == "TopK" and value == node.outputs[0]
 
 
@@ -75,7 +77,7 @@ def time_of(node: Node, labels: Mapping[str, Labels]) -> Origins:
 
 
 class _Found:
-    """What is known of each input's axes. The first that is said of an input counts."""
+    """What is known of each input's axes. The first statement about an input takes precedence."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -95,7 +97,7 @@ class _Found:
                 known.setdefault(name, axis)
 
     def spread(self, traced: Trace) -> None:
-        """Axes that meet in one (a mask beside a sequence) are of one kind."""
+        """Axes that broadcast against each other (those of a mask and a sequence) are of the same kind."""
         for met in traced.meetings():
             for known in (self.batch, self.time):
                 if any(known.get(name) == axis for name, axis in met):
@@ -128,14 +130,15 @@ class _Found:
         return (same[0], True) if same else (able[0], False)
 
     def _arrived(self, name: str, among: Sequence[int], traced: Trace) -> int | None:
-        """The one axis that an output runs along, or the only one of these along an output's first."""
+        """The one axis that an output runs along, or the only one that the first axis of an output runs along."""
         reached = [axis for axis in among if (name, axis) in traced.arriving]
         ahead = [axis for axis in reached if (name, axis) in traced.leading]
         return next((shown[0] for shown in (reached, ahead) if len(shown) == 1), None)
 
     def _may_hold_samples(self, name: str, axis: int, traced: Trace) -> bool:
-        """Not where a value has another input's samples along another axis than this one, nor where the extent is fixed
-        while that of the samples is free."""
+        """The result is None where a value has another input's samples along another axis than this one, and where the
+        extent is fixed although that of the samples is variable.
+        """
         if self._across is None:
             self._samples = self._shown_samples(traced)
             self._across = _lying_across(self._samples, traced)
@@ -144,7 +147,7 @@ class _Found:
         return not fixed and (name, axis) not in self._across
 
     def _shown_samples(self, traced: Trace) -> Origins:
-        """The inputs' axes of which an operator or an output shows that they hold samples."""
+        """The inputs' axes that hold samples, as an operator or an output shows."""
         found = dict(self.batch)
         for name in self.graph.inputs:
             rank = self.graph.type_of(name).rank or 0
@@ -155,7 +158,7 @@ class _Found:
 
     @functools.cached_property
     def _symbols(self) -> set[str | None]:
-        """Names that batch axes go by; looked at when all that the graph shows is known."""
+        """Usual names of batch axes, which count only after everything that the graph shows."""
         return {self._symbol(n, axis) for n, axis in self.batch.items()} | {
             self._symbol(name, 0) for name in self.graph.outputs[:1]
         }
@@ -170,7 +173,7 @@ class _Found:
 
 
 def _lying_across(samples: Origins, traced: Trace) -> Origins:
-    """Axes that lie beside other inputs' samples in some value, and never along with them there."""
+    """Axes that occur in some value together with an axis of other inputs' samples, and never coincide with it."""
     found: set[tuple[str, int]] = set()
     for label in {label for label in traced.labels.values() if len({n for x in label for n, _ in x}) > 1}:
         along = [{name for name, _ in origins & samples} for origins in label]

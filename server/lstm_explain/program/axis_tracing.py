@@ -12,16 +12,16 @@ from lstm_explain.operators.axis_rules import NOWHERE, Labels, Origins, same_ext
 from lstm_explain.program.body_wiring import BODIES, wiring_of
 
 MOST_ORIGINS = 64  # of one axis: a sum over very many inputs would take memory that grows with their square
-ROUNDS = 2  # of a body: what its states hold at the end is what they hold at the next beginning
+ROUNDS = 2  # passes over a body: its states at the end are those at the beginning of the next iteration
 
 
 @dataclass
 class Trace:
-    """labels: by value, an entry an axis: the inputs' axes that it runs along; values of which nothing is known are
-    missing. roles: "batch" or "time", and the inputs' axes that some operator takes for it, in the graph's order;
-    "state", and all axes of what a recurrence begins with.
-    hints: axes that may be time, where no operator is surer. arriving: inputs' axes that some output runs along;
-    leading: that the first axis of one does.
+    """labels: by value, an entry per axis with the inputs' axes that it runs along; unknown values are missing. roles:
+    for "batch" and "time", the inputs' axes that some operator identifies as such, in the graph's order; for "state",
+    all axes of a recurrence's initial states.
+    hints: axes that are probably time, used where no operator is certain. arriving: inputs' axes that some output runs
+    along; leading: those that the first axis of an output runs along.
     """
 
     labels: dict[str, Labels]
@@ -55,8 +55,9 @@ class _Tracer:
         self._depth = 0
 
     def through(self, graph: Graph, labels: MutableMapping[str, Labels], counters: frozenset[str]) -> Origins:
-        """Adds to the labels. counters: values that count the iterations of the loop around. Returns the axes that are
-        read at such a count."""
+        """Adds to the labels. counters: values that count the iterations of the enclosing loop. Returns the axes that
+        are read at a position given by such a counter.
+        """
         counting, read = set(counters), NOWHERE
         for node in graph.nodes:
             if counting:
@@ -68,7 +69,7 @@ class _Tracer:
         return read
 
     def _look_at(self, graph: Graph, node: Node, labels: Mapping[str, Labels]) -> None:
-        """What the operator shows of its operands' axes."""
+        """Records what the operator shows about its operands' axes."""
         op = TABLE.get(node.op)
         if op is None:
             return
@@ -99,7 +100,7 @@ class _Tracer:
         return [_union(yes, no) for yes, no in zip(*ends, strict=True)]
 
     def _iterations(self, graph: Graph, node: Node, labels: Mapping[str, Labels]) -> list[Labels]:
-        """Of a Loop or Scan. What it writes step by step runs along what it reads step by step."""
+        """Of a Loop or Scan. The sequences that it writes step by step run along those that it reads step by step."""
         body, wiring = node.bodies["body"], wiring_of(node)
         states = {c.entry: labels.get(node.inputs[c.slot], ()) for c in wiring.carried}
         steps = NOWHERE
@@ -107,7 +108,7 @@ class _Tracer:
             steps |= _axis(labels.get(sliced.outer, ()), sliced.axis)
         counters = frozenset({body.inputs[0], *_counting_states(body, wiring.carried)} if node.op == "Loop" else ())
         inside: MutableMapping[str, Labels] = {}
-        rounds, self._depth = (ROUNDS if self._depth == 0 else 1), self._depth + 1  # or nesting would double the work
+        rounds, self._depth = (ROUNDS if self._depth == 0 else 1), self._depth + 1  # so nesting costs little
         for _ in range(rounds):
             inside = _inside(labels)
             inside.update(states)
@@ -131,7 +132,7 @@ class _Tracer:
 
 
 def _inside(labels: Mapping[str, Labels]) -> MutableMapping[str, Labels]:
-    """Labels of a body's own values in front of those around it."""
+    """Labels of a body's own values, which hide those of the enclosing graph."""
     return ChainMap({}, labels)  # type: ignore[arg-type]
 
 
@@ -142,7 +143,7 @@ def _union(a: Labels, b: Labels) -> Labels:
 
 
 def _of_rank(label: Labels, rank: int | None) -> Labels:
-    """Nothing is known of a value whose rank is another than thought, nor of an axis in which too many meet."""
+    """Drops a value that has another rank than expected, and the labels of an axis that has too many of them."""
     if rank is not None and rank != len(label):
         return (NOWHERE,) * rank
     return tuple(NOWHERE if len(x) > MOST_ORIGINS else x for x in label)
@@ -156,7 +157,7 @@ def _axis(label: Labels, axis: int) -> Origins:
 
 
 def _read_step_by_step(graph: Graph, node: Node, labels: Mapping[str, Labels], counting: set[str]) -> Origins:
-    """The axes of what is read at a place that a loop's count gives."""
+    """The axes that are read at a position given by a loop's iteration count."""
     label = labels.get(node.input(0), ())
     if node.op == "Gather" and node.input(1) in counting:
         return _axis(label, node.attribute("axis", 0))
@@ -172,6 +173,6 @@ def _is_whole(graph: Graph, value: str) -> bool:
 
 
 def _counting_states(body: Graph, carried: tuple[object, ...]) -> list[str]:
-    """States that are one whole number: a count that the body keeps by itself."""
+    """States that are a single integer, which may be a counter of the body's own."""
     entries = [c.entry for c in carried]  # type: ignore[attr-defined]
     return [name for name in entries if _is_whole(body, name) and body.type_of(name).rank == 0]

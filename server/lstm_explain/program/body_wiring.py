@@ -12,7 +12,9 @@ BODIES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("bod
 
 @dataclass(frozen=True)
 class Carried:
-    """A state: `slot` of the node's inputs holds its start, body `entry` becomes body `exit`, node `output` its end."""
+    """A state: input `slot` of the node holds its initial value, the body turns `entry` into `exit`, and `output` of
+    the node is its final value.
+    """
 
     slot: int
     entry: str
@@ -22,9 +24,8 @@ class Carried:
 
 @dataclass(frozen=True)
 class Sliced:
-    """A sequence read or written step by step along `axis`: `outer` in the graph around, `inner` in the body.
-
-    slot: of the node's inputs, for those that are read.
+    """A sequence read or written step by step along `axis`: `outer` in the enclosing graph, `inner` in the body. slot:
+    its slot among the node's inputs, if it is read.
     """
 
     outer: str
@@ -82,7 +83,7 @@ def _at(names: tuple[str, ...], index: int) -> str:
 
 
 def entered(body: Graph) -> Graph:
-    """The body as a graph of its own: what it reads from around it is supplied like its inputs."""
+    """The body as a graph of its own, in which values that it reads from the enclosing graph are further inputs."""
     around = [name for name in body.captured if name not in body.constants]
     return replace(body, inputs=[*body.inputs, *around])
 

@@ -1,4 +1,4 @@
-"""Makes a plan: the parts of the graph that ONNX Runtime runs, the nodes that we run, and the values kept for later."""
+"""Makes a plan: the parts of the graph that ONNX Runtime runs, the nodes that we run, and the values to save."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OWN = (Kind.RECURRENT, Kind.CONTROL)
 
 @dataclass(frozen=True)
 class Segment:
-    """A part that ONNX Runtime runs in one call. small: the same in NumPy, where arrays are small."""
+    """A part that ONNX Runtime runs in one call. small: the same computation in NumPy, for small arrays."""
 
     session: ort.InferenceSession
     inputs: tuple[str, ...]
@@ -35,13 +35,15 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """steps: in order, a Segment or a BackwardNode that is ours to run. stops: what relevance passes, inputs first.
+    """steps: in order, a Segment, or a BackwardNode that we run ourselves. backward_nodes: the nodes that relevance
+    passes, inputs first.
 
-    live: values that relevance may reach. linear: values that a sum which they feed looks through. gates: the gate's
-    slot of each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name and attribute.
-    keep: what recurrent nodes keep for the way back. sums: which beta of the relative stabiliser a sum takes, by node
-    name; empty where magnitudes are not computed. entries: for a body, its own
-    inputs, without those that it reads from around it.
+    live: values that relevance may reach. linear: linear values that belong to the neuron of the sum which they feed.
+    gates: the gate's slot of each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name
+    and attribute.
+    keep: what recurrent nodes save for the backward pass. sums: which beta of the relative stabiliser a sum takes, by
+    node name; empty where magnitudes are not computed. entries: for a body, its own inputs, without those that it reads
+    from the enclosing graph.
     """
 
     graph: Graph
@@ -65,11 +67,10 @@ class Plan:
 class Purpose:
     """What a plan is for.
 
-    gradient: vector-Jacobian products rather than relevance. keep: of recurrent nodes, for the way back.
-    constants_too: the constant part of every sum is computed
-    too (for a bias_factor other than 0). magnitudes: the sum of the absolute terms is (for the relative stabiliser).
-    gates: the gate's slot (None: no gate) by node name, where the caller knows
-    better.
+    gradient: whether to propagate gradients rather than relevance. keep: what recurrent nodes save for the backward
+    pass. constants_too: whether to compute the constant part of every sum (for a bias_factor other than 0). magnitudes:
+    whether to compute the sum of absolute terms (for the relative stabiliser). gates: the gate's slot (None: no gate)
+    by node name, where the caller overrides it.
     """
 
     gradient: bool = False
@@ -80,7 +81,7 @@ class Purpose:
 
 
 def compile_plan(graph: Graph, targets: Sequence[str], purpose: Purpose, keep: Iterable[str] = ()) -> Plan:
-    """A plan that yields the graph's outputs and can walk back from `targets`.
+    """A plan that computes the graph's outputs and supports backward passes from `targets`.
 
     keep: further values to return. Raises UnsupportedOperator.
     """
@@ -96,7 +97,7 @@ def _compile(
     linear_sources: frozenset[str],
     entries: Sequence[str] = (),
 ) -> Plan:
-    """sources: inputs that carry relevance. linear_sources: those of them that are sums of weighted units."""
+    """sources: inputs that carry relevance. linear_sources: the sources that are sums of weighted units."""
     live = live_values(graph, sources)
     targets = list(targets)
     backward_nodes = path(graph, live, targets, gradient=purpose.gradient, overridden=purpose.gates)
@@ -142,10 +143,10 @@ def _compile(
 
 
 def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str]) -> dict[str, Plan]:
-    """A plan for every body of a control-flow node, from its outputs back to what it reads."""
+    """A plan for every body of a control-flow node, from its outputs back to the values that it reads."""
     node = backward_node.node
     around = frozenset(backward_node.captured)
-    # The constant part and the magnitude of a sum outside are not known inside.
+    # A body does not know the constant part and the magnitude of a sum in the enclosing graph.
     apart = purpose.constants_too or purpose.magnitudes
     looked_through = frozenset[str]() if apart else linear & around
     if node.op in ("Loop", "Scan") and not apart:
@@ -162,13 +163,13 @@ def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str
 # --- what is kept ------------------------------------------------------------------------------------------------
 
 
-OF_ALL = {"y", "others", "constants", "shapes"}  # the same, whichever slot asks; "others" with two slots are all
+OF_ALL = {"y", "others", "constants", "shapes"}  # the same for every slot; "others" for two slots are all operands
 
 
 def _saved_values(
     graph: Graph, backward_nodes: list[BackwardNode], linear: frozenset[str], *, gradient: bool
 ) -> dict[str, None]:
-    """Names of the values (and, by `shape_value`, shapes) that the way back will look at."""
+    """Names of the values (and, by `shape_value`, of the shapes) that the backward pass reads."""
     saved_values: dict[str, None] = {}
     for backward_node in backward_nodes:
         node, op = backward_node.node, backward_node.op
@@ -227,7 +228,7 @@ def _request(
 
 
 def _shape_name(graph: Graph, name: str) -> str:
-    """What to keep so that the shape is known: nothing where it is fixed."""
+    """What to save so that the shape is known; nothing where it is fixed."""
     return "" if graph.type_of(name).static_shape is not None else shape_value(name)
 
 
@@ -235,7 +236,9 @@ def _shape_name(graph: Graph, name: str) -> str:
 
 
 def constant_value(name: str) -> str:
-    """Name of the extra value: what `name` is when all that feeds it linearly is zero, its biases that is."""
+    """Name of the extra value that holds the constant part of `name`: its value where everything that feeds it linearly
+    is zero, which is the sum of its biases.
+    """
     return f"{name}::constant"
 
 
@@ -277,7 +280,9 @@ def constant_parts(graph: Graph, backward_nodes: list[BackwardNode], linear: fro
 def _steps(
     graph: Graph, extra: list[Node], backward_nodes: list[BackwardNode], saved_values: dict[str, None]
 ) -> list[Segment | BackwardNode]:
-    """Cuts the graph at the nodes that are ours: everything that can run before the first, the first, and so on."""
+    """Cuts the graph at the nodes that we run: a segment of everything that can run before the first of them, then that
+    node, and so on.
+    """
     own = {id(s.node): s for s in backward_nodes if s.kind in OWN}
     shapes = [name for name in saved_values if name.endswith(SHAPE)]
     shape_nodes = [make("Shape", [n.removesuffix(SHAPE)], [n], 13) for n in shapes]
@@ -292,7 +297,7 @@ def _steps(
         else:
             theirs.setdefault(depth, []).append(node)
         level.update((o, depth + (id(node) in own)) for o in node.outputs)
-    readers: dict[str, set[int]] = {}  # by value, the depths of the segments that read it; -1 for nodes that are ours
+    readers: dict[str, set[int]] = {}  # by value, the depths of the segments that read it; -1 for nodes that we run
     for depth, part in [*theirs.items(), (-1, [s.node for group in ours.values() for s in group])]:
         for name in (name for node in part for name in (*node.inputs, *node.captured)):
             readers.setdefault(name, set()).add(depth)

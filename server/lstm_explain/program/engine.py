@@ -1,4 +1,4 @@
-"""One graph in one arithmetic: its plans, its kernels, and explanations by walking back."""
+"""One graph in one precision: its plans, its kernels, and explanations by a backward pass."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ DISAGREE = (
     ArithmeticError,
     IndexError,
     MemoryError,
-)  # about shapes that the model declares, or values decide
-MOST_PROGRAMS = 128  # by methods, whose parameters callers choose freely
-MOST_PLANS = 32  # a plan holds sessions, and callers choose captures freely: old plans go
+)  # the errors concern shapes that the model declares or that values determine
+MOST_PROGRAMS = 128  # limits the number of methods, whose parameters callers choose freely
+MOST_PLANS = 32  # old plans are dropped, because plans hold sessions and callers choose captures freely
 
 
 class Question(NamedTuple):
-    """Targets in one output. head: what is explained for it."""
+    """Targets in one output. head: the value that is explained for the output."""
 
     method: Method
     output: str
@@ -54,7 +54,7 @@ class Engine:
     """Safe to call from several threads."""
 
     def __init__(self, graph: Graph, gates: Mapping[str, int | None] | None = None) -> None:
-        """gates: slot of the gate (None: no gate) by node name, where it is not to be found from the graph."""
+        """gates: by node name, the slot of the gate (None: no gate), where the graph does not show it."""
         self.graph = graph
         self.gates = dict(gates or {})
         self.cells = cells_of(graph)
@@ -64,7 +64,7 @@ class Engine:
         self.finer = bool(self.cells)
         self.steady = sizes_are_fixed(graph)
         ours = any(cell.dtype == np.float64 or cell.batch_first for cell in self.cells.values())
-        self.runtime_runs = not ours  # its recurrent operators take float32 and time first only
+        self.runtime_runs = not ours  # ONNX Runtime only has float32 and time-first cells
         self.known = KnownShapes()
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
@@ -93,7 +93,9 @@ class Engine:
         output: str,
         passes: Passes | None = None,
     ) -> Attribution:
-        """As `explain`, of one target and without captures: by the program for shapes that have come before."""
+        """Does the same as `explain` for one target without captures, with the program for shapes that have occurred
+        before.
+        """
         key = (program, target.batch_axis, *[array.shape for array in inputs.values()])
         known = self.known.specialised.get(key)
         done = program.forward(inputs, known) if passes is None else _pass_of(program, inputs, known, passes)
@@ -114,12 +116,12 @@ class Engine:
         self.known.add(key, program.specialised(done, back))
 
     def program(self, head: Head, method: Method, capture: tuple[str, ...] = ()) -> Program:
-        """The program for these, made when first asked for. Raises UnsupportedOperator, MethodError."""
+        """The program for these arguments, compiled on first use. Raises UnsupportedOperator, MethodError."""
         key = (head, method, capture)
         with self._lock:
             try:
                 program = self._programs.get(key)
-            except TypeError:  # a method may hold arrays, and has no hash
+            except TypeError:  # a method that holds arrays has no hash
                 return self._program(head, method, capture)
             if program is None:
                 program = self._programs[key] = self._program(head, method, capture)
@@ -139,7 +141,7 @@ class Engine:
         key = (head.value, keep, spread, relative, scaled, capture)
         plan = self._plans.get(key)
         if plan is None:
-            terms = saved_values_of(self.graph, head.value) if scaled else ()  # LRP keeps them without being asked
+            terms = saved_values_of(self.graph, head.value) if scaled else ()  # LRP saves them anyway
             saved_values = (*capture, *head.keep(self.graph), *terms)
             plan = self._compiled(head, Purpose(rules is None, keep, spread, relative, self.gates), saved_values)
             self._plans[key] = plan
@@ -161,7 +163,7 @@ class Engine:
 def _pass_of(
     program: Program, inputs: Mapping[str, Array], known: Specialised | None, passes: Passes | None
 ) -> ForwardPass:
-    """The forward pass of the program's plan, which `passes` may hold."""
+    """The forward pass of the program's plan, taken from `passes` if it is there."""
     if passes is None:
         return program.forward(inputs, known)
     if program.plan not in passes:
@@ -171,8 +173,8 @@ def _pass_of(
 
 @contextmanager
 def shapes_agree() -> Iterator[None]:
-    """Raises ModelError where arrays inside turn out to have other shapes than the model lets expect, InputError where
-    they would take more memory than there is.
+    """Raises ModelError where inner arrays have other shapes than the model declares, and InputError where they would
+    take more memory than is available.
     """
     try:
         yield
@@ -187,7 +189,7 @@ def _disagreement(error: Exception) -> Error:
 
 
 def saved_tensors_for(method: Method) -> SavedTensors:
-    """What the method looks at in recurrent nodes."""
+    """The tensors of recurrent nodes that the method reads."""
     if method.rules is None:
         return SavedTensors.SLOPES
     return SavedTensors.EVERYTHING if method.divides_by_gates else SavedTensors.SIGNALS

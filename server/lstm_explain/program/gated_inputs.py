@@ -1,4 +1,4 @@
-"""Finds inputs that feed gates only: under the product rule "all", nothing of the relevance reaches them."""
+"""Finds inputs that feed gates only: under the product rule "all", no relevance reaches them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lstm_explain.program.reachability import live_values, path
 
 
 def gated_inputs(engine: Engine, value: str) -> tuple[str, ...]:
-    """The inputs from which every way to `value` leads through the gate of a product."""
+    """The inputs from which every path to `value` leads through the gate of a product."""
     graph, gates = engine.graph, engine.gates
     live, producers = live_values(graph, graph.inputs), graph.producers()
-    met, receiving = {value}, {value}  # on any way; on a way on which gates do not take part
+    met, receiving = {value}, {value}  # on any path; on a path without gates
     for step in reversed(path(graph, live, [value], strict=False, overridden=gates)):
         gate = None
         if step.kind is Kind.PRODUCT and step.op.product_rule is None:

@@ -9,14 +9,14 @@ from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import TABLE, BatchLayout, NodeContext, Trait
 from lstm_explain.operators.operator import shape_value
 
-# Two activations that are a third one together.
+# Pairs of activations that together equal a third one.
 PAIRS = {("Softmax", "Log"): "LogSoftmax", ("LogSoftmax", "Exp"): "Softmax"}
 
 
 @dataclass(frozen=True)
 class Head:
-    """value: what is explained. views: nodes between the output's activation and the output, last first. quantity: what
-    `value` is of the output, "output" or what the table calls it.
+    """value: the value that is explained. views: nodes between the output's activation and the output, last first.
+    quantity: how `value` relates to the output: "output", or the name in the table of operators.
     """
 
     value: str
@@ -30,7 +30,7 @@ class Head:
     def through(
         self, graph: Graph, values: dict[str, Array], weights: Array, layout: BatchLayout | None, batch: int
     ) -> tuple[Array, BatchLayout | None]:
-        """Weights on the output to weights on `value`; the activation itself is passed over."""
+        """Converts weights on the output to weights on `value`, ignoring the activation itself."""
         for node in self.views:
             op = TABLE.ops[node.op]
             context = NodeContext(node, graph, (0,), values, weights.dtype)
@@ -43,20 +43,20 @@ class Head:
 
 
 def explainable(graph: Graph, output: str) -> bool:
-    """Whether the output holds numbers that relevance can be of: floating point, or a type that is not known."""
+    """Whether the output can be explained: it is in floating point, or its type is not known."""
     dtype = graph.type_of(output).dtype
     return dtype is None or dtype.kind == "f"
 
 
 def default_output(graph: Graph) -> str:
-    """The first that can be explained; the first, where none can."""
+    """The first output that can be explained, or the first of all where none can."""
     return next((o for o in graph.outputs if explainable(graph, o)), graph.outputs[0])
 
 
 def head_of(graph: Graph, output: str, producers: Mapping[str, Node] | None = None) -> Head:
     """The value before the activation that `output` ends in; the output itself where it ends in none.
 
-    producers: those of the graph, where the caller has them.
+    producers: the producers of the graph's values, if the caller has them already.
     """
     producers = graph.producers() if producers is None else producers
     views: list[Node] = []

@@ -1,7 +1,7 @@
 """Relevance inside an LSTM node, step by step: when its memory was written, and by what.
 
-`<node>.<view>` in `capture` gives an array like the node's output Y, [T, directions, B, H]. The steps are walked once
-more in float64 NumPy, with the kernels' rules; nothing of this runs where no view is asked for.
+`<node>.<view>` in `capture` gives an array like the node's output Y, [T, directions, B, H]. The backward pass through
+the steps is repeated in float64 NumPy with the kernels' rules, but only where a view is requested.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from lstm_explain.program.passes import BackwardPass
     from lstm_explain.program.program import Program
 
-# What each view shows: relevance of h_t, of c_t, of the gates and of the candidate g_t, all it gets from everywhere.
+# The content of each view: the total relevance of h_t, of c_t, of the gates and of the candidate g_t.
 VIEWS = ("hidden", "cell", "input_gate", "output_gate", "forget_gate", "cell_input")
 
 
 def inner_view(name: str, cells: Mapping[str, Recurrent]) -> tuple[str, str] | None:
-    """Node and view that `name` stands for; None: it is no view."""
+    """The node and the view that `name` refers to; None where it is not a view."""
     node, _, view = name.rpartition(".")
     return (node, view) if view in VIEWS and isinstance(cells.get(node), LSTM) else None
 
@@ -43,7 +43,7 @@ def inner_names(cells: Mapping[str, Recurrent]) -> list[str]:
 
 
 def inner_relevance(program: Program, back: BackwardPass, node: str, view: str) -> tuple[Array, BatchLayout | None]:
-    """Of one view, when the pass is over; and where the samples lie in it."""
+    """The relevance of one view after the pass has ended, and where the samples lie in it."""
     cell, tapes = program.cells[node], back.done.tapes.get(node)
     if tapes is None:
         raise InputError(f"capture: the explained value does not depend on node {node!r}", field="capture")
@@ -132,7 +132,7 @@ class _Weights:
         self.P = dict(zip("iof", peepholes, strict=True)) if len(peepholes) else {}
 
     def neuron(self, gate: str, r: Array, at: _State) -> tuple[Array, Array]:
-        """r / stab(z), and what every incoming unit gets of bias and stabiliser, [B, 1]."""
+        """r / stab(z), and the share of bias and stabiliser that every incoming unit receives, [B, 1]."""
         density, kept = settle(r, at.z[gate], self._stabiliser(gate, at))
         kept = kept + density * self.b[gate]
         return density, self.lrp.bias_factor * kept / (self.units + (gate in self.P))
@@ -154,7 +154,7 @@ class _Weights:
 
 
 class _Limit:
-    """The ceiling on the density of relevance, as kernels/stabilisers.py has it."""
+    """The ceiling on the density of relevance, as in kernels/stabilisers.py."""
 
     def __init__(self, stabiliser: Stabiliser, direction: LSTMDirection, tape: Tape) -> None:
         kept, lens = tape.kept, tape.lens

@@ -1,7 +1,8 @@
 """The sums of absolute terms by which the relative stabiliser measures a neuron, computed along with its sum.
 
-Beside every sum and linear map another node computes its magnitude: the same operator over absolute weights, inputs and
-constants. Operators say in their table entry how theirs differs. Inside recurrent nodes the kernels do this.
+For every sum and linear map, an additional node computes its magnitude: the same operator over absolute weights, inputs
+and constants. The table entry of an operator says how its magnitude differs from this. Inside recurrent nodes, the
+kernels compute magnitudes.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def _is_float(graph: Graph, name: str) -> bool:
 
 
 def with_constants(graph: Graph, nodes: Sequence[Node], constants: dict[str, Array]) -> Graph:
-    """The graph that knows the constants, and the types of what the nodes make: those of the values themselves."""
+    """The graph extended by the constants and by the types of the nodes' outputs, which equal the types of the values
+    themselves.
+    """
     values = [(name, name.rpartition("::")[0]) for node in nodes for name in node.outputs]
     types = {name: graph.types[own] for name, own in values if own in graph.types}
     return replace(graph, constants={**graph.constants, **constants}, types={**graph.types, **types})
@@ -93,8 +96,8 @@ def kinds_of_sums(
 ) -> dict[str, str]:
     """By node name, which field of `Stabiliser` holds the beta of each sum and linear map.
 
-    in_loop: whether the graph is the body of a Loop or Scan. In a cell that an exporter wrote out step by step, every
-    step multiplies with the same weights. A cell's state is a sum of products, or a sum without weights in a loop.
+    in_loop: whether the graph is the body of a Loop or Scan. In a cell that an exporter unrolled, every step multiplies
+    by the same weights. A cell's state is a sum of products, or a sum without weights in a loop.
     """
     weights = Counter(
         _weights_of(graph, s) for s in backward_nodes if s.kind is Kind.MAP and _weights_of(graph, s) is not None
@@ -130,7 +133,9 @@ def kinds_of_sums(
 
 
 def _weights_of(graph: Graph, backward_node: BackwardNode) -> tuple[object, ...] | None:
-    """Equal for maps with equal weights, which exporters and constant folding may have copied; None without any."""
+    """A key that is equal for maps with equal weights, which exporters and constant folding may have copied; None for a
+    map without weights.
+    """
     names = [n for i, n in enumerate(backward_node.node.inputs) if i not in backward_node.live and n in graph.constants]
     arrays = [a for a in (graph.constants[n] for n in names) if a.dtype.kind == "f" and a.ndim > 1]
     if not arrays:

@@ -1,7 +1,8 @@
-"""Parts of a graph too small for a call of ONNX Runtime's, which takes as long as the arithmetic of a small head.
+"""Evaluates small parts of a graph in NumPy, because a call of ONNX Runtime takes as long as the arithmetic of a small
+head.
 
-NumPy evaluates them: views, dense layers and lookups with constant weights, and what is done to whole numbers to find
-the lengths of sequences.
+These parts consist of views, dense layers and lookups with constant weights, and of the integer operators that find the
+lengths of sequences.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from lstm_explain.operators.numpy_evaluation import MAX_ELEMENTS, Function
 from lstm_explain.operators.operator import shape_value
 
 MOST_NODES = 8
-Step = tuple[Function, str, str]  # makes the value of the second name from that of the first
+Step = tuple[Function, str, str]  # computes the value of the second name from that of the first
 
 
 def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
-    """A step a node, in order; None where a node is not for us. Shapes are left out: these keep every value itself."""
+    """One step per node, in order; None where NumPy cannot evaluate a node. Extra values that hold only shapes are left
+    out, because every value itself is available here.
+    """
     if len(nodes) > MOST_NODES:
         return None
     steps: list[Step] = []
@@ -43,10 +46,11 @@ def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
 
 
 def shaped(steps: Sequence[Step], values: Mapping[str, Array], wanted: Sequence[str]) -> list[Step]:
-    """The steps for inputs of these shapes: views in a row that leave elements in their order are one reshape, and are
-    left out where nothing reads their outputs."""
+    """The steps for inputs of these shapes. Consecutive views that keep the order of elements become one reshape, and
+    views whose outputs nothing reads are left out.
+    """
     made, short = dict(values), list[Step]()
-    behind: dict[str, str] = {}  # by view that is left out so far, what it looks at
+    behind: dict[str, str] = {}  # by view that has been left out so far, the value that it is a view of
 
     def show(name: str) -> None:
         shape = made[name].shape

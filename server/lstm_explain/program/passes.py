@@ -1,4 +1,4 @@
-"""What a program works on: a forward pass, and a backward pass through it."""
+"""The state of a program: one forward pass, and one backward pass through it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class ForwardPass:
 
 @dataclass(frozen=True)
 class Iterations:
-    """What a control-flow node did. body: the name of the body that ran. passes: one per iteration. size: in bytes."""
+    """The execution of a control-flow node. body: the name of the body that ran. passes: one per iteration. size: in
+    bytes.
+    """
 
     body: str
     passes: list[ForwardPass]
@@ -35,7 +37,7 @@ class Iterations:
 
 
 def bytes_of(held: object) -> int:
-    """Bytes of all arrays in a forward pass, those on the tapes of recurrent nodes and of bodies included."""
+    """Bytes of all arrays in a forward pass, including those on the tapes of recurrent nodes and of bodies."""
     if isinstance(held, np.ndarray):
         return held.nbytes
     if isinstance(held, Mapping):
@@ -47,9 +49,8 @@ def bytes_of(held: object) -> int:
 
 @dataclass(slots=True)
 class Message:
-    """What has arrived at a value: relevance R, or a density G with R = value * G.
-
-    amount: relevance to be spread evenly over the units that feed the value linearly.
+    """The message that has arrived at a value: relevance R, or a density G with R = value * G. amount: relevance to
+    distribute equally over the units that feed the value linearly.
     """
 
     relevance: Array | None = None
@@ -58,7 +59,7 @@ class Message:
     layout: BatchLayout | None = None
 
     def at(self, axis: int, position: int) -> Message:
-        """The message to one slice of the value."""
+        """Sends a message to one slice of the value."""
         channels = (self.relevance, self.density, self.amount)
         relevance, density, amount = (None if a is None else a.take(position, axis) for a in channels)
         return Message(relevance, density, amount, sliced_layout(self.layout, axis))
@@ -73,10 +74,10 @@ NOTHING: Array = np.zeros(0)
 
 
 class BackwardPass:
-    """One way back through a forward pass.
+    """One backward pass through a forward pass.
 
-    batch: the number of samples; with more than one, layouts tell them apart in every array. dtype: of the arithmetic.
-    weights, layout, explained: of the value explained, where the pass starts at one.
+    batch: the number of samples; with more than one, layouts say where they lie in every array. dtype: the type of the
+    arithmetic. weights, layout, explained: those of the explained value, where the pass starts at one.
     """
 
     __slots__ = (
@@ -97,7 +98,7 @@ class BackwardPass:
         self.contexts: dict[str, NodeContext] = {}
         self.weights = self.explained = NOTHING
         self.layout: BatchLayout | None = None
-        self.fan_in: dict[str, float] = {}  # units that feed a value linearly; filled where amounts are spread
+        self.fan_in: dict[str, float] = {}  # units that feed a value linearly; filled on demand
 
     def send(
         self,
@@ -117,12 +118,12 @@ class BackwardPass:
         earlier.amount = plus(earlier.amount, amount)
 
     def receive(self, value: str, message: Message | None) -> None:
-        """`send`, of a whole message."""
+        """Sends a complete message."""
         if message is not None:
             self.send(value, message.layout, message.relevance, message.density, message.amount)
 
     def value(self, name: str) -> Array:
-        """A kept value that is no constant, in the arithmetic of this pass."""
+        """A saved value that is not a constant, in the type of this pass."""
         array = self.done.values[name]
         return array if array.dtype is self.dtype else in_dtype(array, self.dtype)
 

@@ -1,4 +1,4 @@
-"""Float64 where float32 is not enough: which samples need it, and its answers in the place of theirs."""
+"""Detects samples for which float32 is not precise enough, and replaces their answers by answers in float64."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from lstm_explain.program.passes import bytes_of
 from lstm_explain.target import of_samples
 
 WORST_RESIDUAL = 5e-5  # share of the explained value that float32 may leave unaccounted for
-BEYOND_DOUBLE = 1e7  # a residual so many times the explained value means cancellation that float64 cannot follow either
-OF_DOUBLE = 1e-11  # share of what cancels that float64 may leave
-# What float64 may take for the samples for which float32 was not enough, and how many times a float32 pass that is:
-# numbers twice as wide, and what is made on the way back.
+BEYOND_DOUBLE = 1e7  # a residual this many times the explained value means cancellation that exceeds float64, too
+OF_DOUBLE = 1e-11  # share of the cancelling relevance that float64 may leave unaccounted for
+# The memory that float64 may take for the samples for which float32 was not enough, and its multiple of a float32 pass:
+# numbers are twice as wide, and the backward pass allocates more.
 MOST_BYTES, TIMES = 64 << 20, 3
 Array = npt.NDArray[Any]
 NOBODY: Rows = np.zeros(0, np.intp)
-# ONNX Runtime may lack a kernel for float64, a body's loop may take more memory in it than it may, and weights that are
-# twice as wide may be too large.
+# ONNX Runtime may lack a kernel for float64, a loop may exceed its memory limit in float64, and weights that are twice
+# as wide may be too large.
 NO_DOUBLE = (Error, MemoryError)
 
 
 class Precision:
-    """Explains in float32, and in float64 what that leaves wrong. Safe to call from several threads.
+    """Explains in float32, and again in float64 the samples for which float32 is not precise enough. Safe to call from
+    several threads.
 
-    single: whether the model is of float32; another one has all that there is. axes: of the inputs.
+    single: whether the model is in float32; no higher precision exists for other models. axes: those of the inputs.
     """
 
     def __init__(self, engine: Engine, axes: Mapping[str, Axes], *, single: bool) -> None:
@@ -61,32 +62,34 @@ class Precision:
         return answers
 
     def wanting(self, method: Method, answer: Attribution) -> Rows:
-        """Samples for which float32 leaves more than rounding over, and no more than float64 can mend."""
+        """Samples for which float32 leaves more than rounding unaccounted for, but not more than float64 corrects."""
         return wanting(method, answer) if self.single and method.rules is not None else NOBODY
 
     def starts_in_double(self, method: Method) -> bool:
-        """Whether float32 is not worth a try: gates divide what they receive by pre-activations, which may be small.
+        """Whether to skip float32, because gates divide the relevance that they receive by pre-activations, which may
+        be small.
 
-        Kernels that keep those in float64 are.
+        Kernels that keep pre-activations in float64 do not need that.
         """
         return self.single and method.divides_by_gates and not self.engine.finer
 
     def engine_for(self, method: Method) -> Engine:
-        """The engine that the method is tried with first."""
+        """The engine that runs the method first."""
         return self._in_float64(method) if self.starts_in_double(method) else self.engine
 
     def mended(
         self, inputs: Mapping[str, Array], question: Question, answer: Attribution, rows: Rows, passes: Passes
     ) -> Attribution:
-        """The answer to the question's one target, with float64's for these samples, and for no other: which one gets
-        it must not depend on its company. passes: forward passes on the whole batch, added to.
+        """The answer to the question's one target, with float64 for these samples and no others: the precision of a
+        sample must not depend on the rest of its batch. passes: forward passes on the whole batch; the function adds to
+        it.
 
-        As many samples go together as memory allows; all of them where samples cannot be taken from the batch.
+        Runs as many samples together as memory allows, or all of them where samples cannot be taken from the batch.
         """
         (target,), selection = question.targets, answer.selection
         each = bytes_of([answer.values, answer.tapes]) // selection.batch
         outputs = {name: answer.values[name] for name in self.engine.graph.outputs}
-        answer = replace(answer, values=outputs, tapes={})  # what float64 takes comes in the place of the pass
+        answer = replace(answer, values=outputs, tapes={})  # float64 reuses the memory of the float32 pass
         target = replace(target, index=selection.index, contrast=selection.contrast)
         axes = batch_axes(self.axes, inputs, selection.batch)
         most, mended = max(1, MOST_BYTES // (TIMES * max(each, 1))), answer
@@ -112,15 +115,15 @@ class Precision:
     def _in_double(
         self, inputs: Mapping[str, Array], question: Question, passes: Passes | None = None
     ) -> list[Attribution] | None:
-        """The explanations in float64; None where this model cannot be computed so, or not on these inputs.
+        """The explanations in float64; None where the model cannot be computed in float64, or not on these inputs.
 
-        Relevance that cancels can be many orders of magnitude above the value explained (LRP-prop divides by gate +
-        signal, which may be next to nothing), and float32 then loses that value.
+        Relevance that cancels can be many orders of magnitude larger than the explained value (LRP-prop divides by gate
+        + signal, which may be close to zero). Float32 then loses the explained value.
         """
         may_take_long()
         try:
             return self._in_float64(question.method).explain(in_float64(inputs), question, passes)
-        except NO_DOUBLE:  # the answer in float32 stands, its ledger open to see
+        except NO_DOUBLE:  # the answer in float32 remains, and its ledger shows the residual
             return None
 
     def _in_float64(self, method: Method) -> Engine:
@@ -132,28 +135,28 @@ class Precision:
 
 
 def wanting(method: Method, answer: Attribution) -> Rows:
-    """As `Precision.wanting`, of a method with rules and a model of float32."""
+    """Does the same as `Precision.wanting`, for a method with rules and a model in float32."""
     if len(answer.explained) == 1:  # NumPy takes ten times as long over one number
         residual, value = float(answer.ledger.residual[0]), float(answer.explained[0])
         if abs(residual) <= WORST_RESIDUAL * abs(value):
             return NOBODY
     left, explained = np.abs(answer.ledger.residual), np.abs(answer.explained)
     mendable = (WORST_RESIDUAL * explained < left) & (left <= BEYOND_DOUBLE * explained)
-    if method.divides_by_gates:  # the way back was in float64: what cancelled there cancels again
+    if method.divides_by_gates:  # the backward pass was in float64 already and would cancel again
         ledger = answer.ledger
         mendable &= left > OF_DOUBLE * np.maximum(np.abs(ledger.inputs), np.abs(ledger.absorbed))
     return np.flatnonzero(~np.isfinite(left) | mendable)
 
 
 def batch_axes(axes: Mapping[str, Axes], inputs: Mapping[str, Array], batch: int) -> dict[str, int] | None:
-    """By input, where the samples lie; None where that is not so of every input."""
+    """By input, the axis of samples; None unless every input has one."""
     found = {name: axes[name].batch for name in inputs}
     known = {n: a for n, a in found.items() if a is not None and a < inputs[n].ndim and inputs[n].shape[a] == batch}
     return known if len(known) == len(inputs) else None
 
 
 def same_values(finer: Array, coarse: Array) -> bool:
-    """Whether some samples alone have the explained values that they had in the batch."""
+    """Whether these samples have the same explained values alone as in the batch."""
     known = np.isfinite(coarse)
     largest = float(np.abs(coarse[known]).max(initial=0.0))
     return bool(np.allclose(finer[known], coarse[known], rtol=1e-2, atol=1e-3 * largest))

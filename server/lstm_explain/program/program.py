@@ -1,7 +1,7 @@
-"""A plan and a method as one list of steps, and the same steps specialised for shapes that came before.
+"""A plan and a method as one list of steps, and the same steps specialised for shapes that repeat.
 
-The way back starts at the explained value. Sums and linear maps hand on densities: G = R / stab(z) at a sum z, from
-there the plain vector-Jacobian product, and only where a value is no sum itself does it become relevance again. So a
+The backward pass starts at the explained value. Sums and linear maps pass on densities: G = R / stab(z) at a sum z,
+then plain vector-Jacobian products. A density becomes relevance again only at a value that is not itself a sum. So a
 sum with all the linear maps that feed it is one neuron with one stabiliser, however the exporter spelled it.
 """
 
@@ -35,17 +35,17 @@ from lstm_explain.program.steps.routing import ChainRule, Routing, merged
 from lstm_explain.program.steps.segment import SegmentForward
 from lstm_explain.program.terms import Terms
 
-MOST_SHAPES = 512  # sequences of so many lengths, by one method
-TIMES_A_PASS = 4  # what the pass, the walk back and float64 take together
+MOST_SHAPES = 512  # the number of different shapes that are kept for one method
+TIMES_A_PASS = 4  # the memory of the forward pass, the backward pass and float64 together
 ForwardStep = Callable[[ForwardPass], None]
 
 
 class Program:
-    """Runs a plan forward and walks back by one method. Safe to call from several threads.
+    """Runs a plan forward, and runs the backward pass of one method. Safe to call from several threads.
 
-    cells: our kernels by node name. head: what is explained; None where it is started otherwise. inputs, capture: the
-    values whose relevance is handed out. steady: whether the shapes of the inputs alone decide how much there is to
-    compute. Raises MethodError for a composite that does not fit the graph.
+    cells: our kernels by node name. head: the value that is explained; None where the backward pass starts elsewhere.
+    inputs, capture: the values whose relevance is returned. steady: whether the shapes of the inputs alone decide how
+    much there is to compute. Raises MethodError for a composite that does not fit the graph.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Program:
     ) -> None:
         self.plan, self.cells, self.method = plan, cells, method
         self.head, self.inputs, self.capture, self.steady = head, inputs, capture, steady
-        self.quantity = "output" if head is None else head.quantity  # what the explained value is of the output
+        self.quantity = "output" if head is None else head.quantity  # how the explained value relates to the output
         self.least = np.dtype(np.float64 if method.divides_by_gates else np.float32)
         self.lrp = method.rules or LRP()
         self.hands_out_densities = plan.gradient and not method.times_value
-        if head is not None and self.lrp.composite is not None:  # a body has some of the nodes only
+        if head is not None and self.lrp.composite is not None:  # a body has only some of the nodes
             check_keys(plan.graph, self.lrp.composite)
         self._bodies = {
             node: {name: Program(body, cells, method) for name, body in bodies.items()}
@@ -81,7 +81,7 @@ class Program:
     # --- forward ------------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Mapping[str, Array], known: Specialised | None = None) -> ForwardPass:
-        """Runs the plan on every input of the graph, checked. known: the program for the shapes of these.
+        """Runs the plan on every input of the graph, checked. known: the specialised program for their shapes.
 
         Raises InputError where the graph cannot run on them, or would take more memory than the scope allows.
         """
@@ -113,7 +113,8 @@ class Program:
     # --- back ---------------------------------------------------------------------------------------------------
 
     def backward(self, back: BackwardPass, known: Specialised | None = None) -> None:
-        """Walks back from what has been sent to the targets. known: the program for the shapes of this pass.
+        """Runs the backward pass from the messages at the targets. known: the specialised program for the shapes of
+        this pass.
 
         Raises SamplesMixed where samples cannot be told apart.
         """
@@ -135,7 +136,7 @@ class Program:
                 step(back)
 
     def arrived(self, back: BackwardPass, value: str) -> Array | None:
-        """Everything that has arrived at a value, as the method reports it; None where nothing has."""
+        """The total that has arrived at a value, as the method reports it; None where nothing has arrived."""
         message = back.messages.get(value)
         if message is None:
             return None
@@ -174,7 +175,9 @@ class Program:
     # --- specialised for shapes ---------------------------------------------------------------------------------
 
     def specialised(self, done: ForwardPass, back: BackwardPass) -> Specialised | None:
-        """The steps for passes of the same shapes as these, which are over; None where they may go otherwise."""
+        """The steps specialised for the shapes of these completed passes; None where passes of the same shapes may
+        differ.
+        """
         if self.plan.bodies:
             return None
         met = [step for step in self._back if any(name in back.messages for name in step.carrying)]
@@ -185,7 +188,7 @@ class Program:
         )
 
     def _open_shapes(self, done: ForwardPass) -> list[tuple[str, tuple[int, ...]]]:
-        """The shapes of the values that the way back reads, where the model leaves them open."""
+        """The shapes of the values that the backward pass reads, where the model does not declare them."""
         graph, values, backward_nodes = self.plan.graph, done.values, self.plan.backward_nodes
         names = dict.fromkeys(
             name
@@ -202,7 +205,8 @@ class Program:
 class Specialised:
     """A program for inputs of one shape.
 
-    shapes: of inner values, which the way back relies on. terms: of explained values, see `terms.scale`.
+    shapes: the shapes of inner values, on which the backward pass relies. terms: the terms of explained values, see
+    `terms.scale`.
     """
 
     forward: Sequence[ForwardStep]
@@ -219,7 +223,9 @@ class Specialised:
 
 
 class KnownShapes:
-    """Specialised programs, by program and shapes. They are made when a request of their shapes comes a second time."""
+    """Specialised programs, by program and shapes. They are compiled when a request with their shapes comes a second
+    time.
+    """
 
     def __init__(self) -> None:
         self.specialised: dict[Hashable, Specialised | None] = {}
@@ -227,7 +233,7 @@ class KnownShapes:
         self._lock = threading.Lock()
 
     def wants(self, key: Hashable) -> bool:
-        """Whether `key` has come before, and nothing has been specialised for it."""
+        """Whether `key` has occurred before without having been specialised."""
         with self._lock:
             if key in self.specialised:
                 return False
@@ -246,8 +252,8 @@ class KnownShapes:
 
 
 def _check_amount(done: ForwardPass) -> None:
-    """Raises InputError where what follows this pass would take too much memory, which only the values of the inputs
-    show.
+    """Raises InputError where the rest of the work after this pass would take too much memory, which only the values of
+    the inputs show.
     """
     scope, size = current_scope(), TIMES_A_PASS * bytes_of(done)
     if scope is not None and scope.max_bytes is not None and size > scope.max_bytes:

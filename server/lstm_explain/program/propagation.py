@@ -1,4 +1,4 @@
-"""LRP, gradient and gradient times input: one forward pass, one walk back, from one target or from several."""
+"""LRP, gradient and gradient times input: one forward pass and one backward pass, from one target or from several."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from lstm_explain.program.terms import scale
 from lstm_explain.target import Selection, weights_of_sample
 
 NO_TOTALS = np.zeros(0)
-MOST_TOGETHER = 16  # samples of all targets: with more, one step's product takes as long for each as alone
+MOST_TOGETHER = 16  # samples of all targets; beyond this number, stacking does not make a step's product faster
 
 
-Walked = Callable[[BackwardPass], None]  # receives a pass of the whole batch when it is over
+Walked = Callable[[BackwardPass], None]  # receives a completed pass of the whole batch
 
 
 def explain_one(
@@ -37,8 +37,8 @@ def explain_one(
     known: Specialised | None = None,
     walked: Walked | None = None,
 ) -> Attribution:
-    """Walks back from one target: once for the whole batch, or sample by sample where an operator mixes the places of
-    samples. known: the program for the shapes of `done`.
+    """Runs the backward pass from one target: once for the whole batch, or sample by sample where an operator mixes the
+    positions of samples. known: the specialised program for the shapes of `done`.
     """
     with BACKWARD:
         try:
@@ -74,7 +74,7 @@ def explain_together(
 def walked_back(
     program: Program, done: ForwardPass, selection: Selection, batch_axis: int | None = None
 ) -> BackwardPass:
-    """The pass from a target, over; of all samples as one, without a batch axis. Raises SamplesMixed."""
+    """The completed pass from a target, with all samples as one, without a batch axis. Raises SamplesMixed."""
     whole = selection if batch_axis is not None else replace(selection, batch=1)
     back = _begun(program, done, whole, batch_axis)
     program.backward(back)
@@ -84,20 +84,20 @@ def walked_back(
 def layouts_of(
     program: Program, done: ForwardPass, selection: Selection, batch_axis: int, names: Sequence[str]
 ) -> dict[str, BatchLayout]:
-    """Where the samples of the target lie in those of `names` that relevance reaches. Raises SamplesMixed."""
+    """Where the samples of the target lie in the values of `names` that relevance reaches. Raises SamplesMixed."""
     back = walked_back(program, done, selection, batch_axis)
     return {n: layout for n in names if (m := back.messages.get(n)) is not None and (layout := m.layout) is not None}
 
 
 def _samples(selection: Selection, batch_axis: int | None) -> list[Selection]:
-    """One selection for each sample; the others weigh nothing."""
+    """One selection per sample, in which all other samples have weight zero."""
     assert batch_axis is not None  # without a batch axis there is one sample
     weights = [weights_of_sample(selection.weights, batch_axis, sample) for sample in range(selection.batch)]
     return [Selection(alone, 1, None, None) for alone in weights]
 
 
 def _begun(program: Program, done: ForwardPass, selection: Selection, batch_axis: int | None) -> BackwardPass:
-    """A pass that stands at the target; batch_axis: of the output, None where there is one sample."""
+    """A pass that is about to start at the target. batch_axis: that of the output; None where there is one sample."""
     head, values, batch, weights = program.head, done.values, selection.batch, selection.weights
     assert head is not None
     value = values[head.value]

@@ -1,4 +1,4 @@
-"""Which values the model's inputs reach, and by which operators relevance can walk back."""
+"""Finds the values that the model's inputs reach, and the operators through which relevance can pass back."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ADDRESS = Operator(Kind.ROUTING, equal_parts, layout=aligned, saved=("shape",))
 
 @dataclass(frozen=True, eq=False)
 class BackwardNode:
-    """One node as relevance passes it: its rule and the slots that lead back to an input.
+    """One node that relevance passes: its rule, and the slots that lead back to an input.
 
-    captured: values around a body that lead there. entries: inputs of a body that carry relevance.
+    captured: values of the enclosing graph that lead back to an input. entries: inputs of a body that carry relevance.
     """
 
     node: Node
@@ -73,8 +73,8 @@ def live_values(graph: Graph, sources: Iterable[str]) -> set[str]:
     return live
 
 
-# By node with bodies and the live values that it reads. Bodies inside bodies are asked for at every level above them,
-# and once more for every state of a loop that becomes live.
+# Cached results, by node with bodies and the live values that it reads. Nested bodies are looked up at every enclosing
+# level, and again for every state of a loop that becomes live.
 _REACHED: WeakKeyDictionary[Node, dict[frozenset[str], Reachability]] = WeakKeyDictionary()
 
 
@@ -126,7 +126,7 @@ def _is_bool(graph: Graph, value: str) -> bool:
 
 
 def without_scale(reached: Reachability, node: Node, scales: Scales) -> Reachability:
-    """No relevance goes to the scale of a normalisation beside what it scales, nor to f(x) beside x."""
+    """The scale of a normalisation receives no relevance, only the scaled value does; likewise f(x) in x * f(x)."""
     if len(reached.slots) < 2:
         return reached
     slot = scales.scaled_slot(node)
@@ -166,7 +166,7 @@ def path(
 
 
 def backward_node_at(node: Node, reached: Reachability, scales: Scales) -> BackwardNode:
-    """A node as relevance passes it."""
+    """The node with the rule by which relevance passes it."""
     graph, producers = scales.graph, scales.producers
     op, slots = TABLE.get(node.op), reached.slots
     if op is None:
@@ -224,7 +224,7 @@ def linear_values(backward_nodes: Sequence[BackwardNode], given: Iterable[str] =
 
 
 def _uses(backward_nodes: Sequence[BackwardNode]) -> Counter[str]:
-    """By value, how many operators make something of it, behind whatever views."""
+    """By value, the number of operators that read it, directly or through views."""
     whole, parts = Counter[str](), Counter[str]()
     for backward_node in reversed(backward_nodes):
         made = (
@@ -241,7 +241,7 @@ def _uses(backward_nodes: Sequence[BackwardNode]) -> Counter[str]:
 
 
 def values_by_slot(node: Node, graph: Graph, values: Mapping[str, Array], slots: Iterable[int]) -> dict[int, Array]:
-    """Those of the node's inputs at `slots` that there are."""
+    """The node's inputs at `slots`, as far as they are present."""
     constants = graph.constants
     named = [(slot, node.input(slot)) for slot in slots]
     return {slot: constants[name] if name in constants else values[name] for slot, name in named if name}

@@ -1,4 +1,4 @@
-"""What will happen at each node, for people and programs."""
+"""Describes what happens at each node, for people and programs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from lstm_explain.program.reachability import (
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What will happen at one node.
+    """What happens at one node.
 
     rule: in words, or why there is none. on_path: whether it lies between an input and the explained output. gate,
-    signal: of a product, the operands taken for them; empty elsewhere. Nodes of a body have their loop's (or
-    branch's) name in front: `loop/body/`.
+    signal: the operands of a product that are treated as such; empty for other nodes. The names of nodes in a body
+    begin with the name of their loop or branch: `loop/body/`.
     """
 
     name: str
@@ -48,8 +48,8 @@ class NodeReport:
 class Report:
     """supported: whether LRP can explain the model's default output, the first that holds floating-point numbers.
 
-    axes: by input, where samples and time steps lie. warnings: outputs that no method explains, what is taken for a
-    constant though it depends on the inputs, what looks like a mistake of the exporter, and axes that are guessed.
+    axes: by input, where samples and time steps lie. warnings: outputs that no method explains, values that count as
+    constants although they depend on the inputs, suspected mistakes of the exporter, and guessed axes.
     """
 
     supported: bool
@@ -70,7 +70,7 @@ def report(graph: Graph, axes: Mapping[str, Axes], gates: Mapping[str, int | Non
 
 
 class _Reporter:
-    """Of one graph or body; `prefix` names where it stands."""
+    """The nodes of one graph or body. prefix: the names of the enclosing nodes."""
 
     def __init__(self, graph: Graph, sources: Set[str], gates: Mapping[str, int | None], prefix: str) -> None:
         self.graph, self.gates, self.prefix = graph, gates, prefix
@@ -134,8 +134,9 @@ def _whole_numbers(graph: Graph) -> list[str]:
 
 
 def _taken_for_constants(graph: Graph, passed: Set[str]) -> list[str]:
-    """Numbers that follow from the inputs by a way that no relevance goes: a scale that was measured on something else
-    than what it scales. What is brought to levels that span its own range goes its way beside them.
+    """Values that depend on the inputs through paths without relevance: a scale that was measured on another value than
+    the one that it scales. The scale that DynamicQuantizeLinear measures on a value is not reported, because the levels
+    of that value carry its relevance.
     """
     live, following, found = live_values(graph, graph.inputs), set(graph.inputs), []
     for node in graph.nodes:
@@ -157,7 +158,9 @@ def _is_float(graph: Graph, name: str) -> bool:
 
 
 def _first_step_only(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
-    """Keras 3 on torch unrolls its layers, and with a dynamic time axis writes a model that reads step 0 alone."""
+    """Keras 3 with the torch backend unrolls its layers, and for a dynamic time axis it writes a model that only reads
+    step 0.
+    """
     found = []
     for name, axis in axes.items():
         extents = graph.type_of(name).shape
@@ -169,7 +172,7 @@ def _first_step_only(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
 
 
 def _only_first(graph: Graph, name: str, axis: int) -> bool:
-    """Whether nothing but position 0 of this axis is read, by anything; lengths apart."""
+    """Whether only position 0 of this axis is ever read, apart from lengths."""
     readers = [node for node in graph.nodes if name in (*node.inputs, *node.captured) and node.op != "Shape"]
     return name not in graph.outputs and bool(readers) and all(_reads_first(graph, node, axis) for node in readers)
 

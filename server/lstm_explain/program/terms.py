@@ -1,4 +1,4 @@
-"""How large an explained value could be by the terms that it is the sum of: the scale on which it counts as small."""
+"""Computes, from the terms of its sum, the scale relative to which an explained value may be small."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lstm_explain.program.account import add_per_sample, largest_per_sample
 from lstm_explain.program.compile import Plan
 from lstm_explain.program.reachability import BackwardNode, live_values, path
 
-MOST_WEIGHTS, MOST_KNOWN = 1 << 10, 64  # of an output whose terms are kept, and of how many targets
-THROUGH = (Kind.SUM, Kind.ROUTING, Kind.SCALE)  # what a sum's terms are looked for behind
+MOST_WEIGHTS, MOST_KNOWN = 1 << 10, 64  # elements of an output whose terms are cached, and the number of targets
+THROUGH = (Kind.SUM, Kind.ROUTING, Kind.SCALE)  # operators through which a sum's terms are searched
 
 
 @dataclass(frozen=True)
 class Term:
-    """Numbers whose magnitudes are added: factor * value. value: its name, or a constant. layout: of both."""
+    """Terms whose magnitudes are added up: factor * value. value: a name, or a constant. layout: that of both."""
 
     factor: Array
     value: str | Array
@@ -30,13 +30,13 @@ class Term:
 
 @dataclass(frozen=True)
 class Terms:
-    """Of one sum(weights * value). steady: for other numbers of the same shapes they are the same."""
+    """The terms of one sum(weights * value). steady: whether they are the same for all values of these shapes."""
 
     of: list[Term]
     steady: bool
 
     def magnitude(self, values: Mapping[str, Array], batch: int) -> Array:
-        """[batch]: the sum of their magnitudes."""
+        """[batch]: the sum of the terms' magnitudes."""
         total, alone = np.zeros(batch), 0.0
         for term in self.of:
             factor, value = term.factor, values[term.value] if isinstance(term.value, str) else term.value
@@ -56,12 +56,12 @@ def scale(
     batch: int,
     known: dict[bytes, Terms] | None = None,
 ) -> Array:
-    """[batch]: the larger of two figures about the value called `name`, of which sum(weights * value) is explained:
+    """[batch]: the larger of two figures for the value `name`, whose sum(weights * value) is explained:
 
     the largest entry of the sample's value (its largest logit, say), and the sum of the magnitudes of the terms of the
     linear layer that it comes from, as far as `values` holds that layer's input (see `saved_values`).
 
-    known: by weights, the terms that were found before for values of these shapes; added to.
+    known: by weights, the terms that were found earlier for values of these shapes; the function adds to it.
     """
     largest = largest_per_sample(values[name], layout, batch) * largest_per_sample(weights, layout, batch)
     try:
@@ -72,7 +72,7 @@ def scale(
             if known is not None and key and found.steady and len(known) < MOST_KNOWN:
                 known[key] = found
         return np.maximum(largest, found.magnitude(values, batch))
-    except (KeyError, AssertionError, ValueError, SamplesMixed):  # of what this plan does not keep, half is enough
+    except (KeyError, AssertionError, ValueError, SamplesMixed):  # a value that this plan does not save
         return largest
 
 
@@ -92,9 +92,9 @@ def saved_values(graph: Graph, name: str) -> tuple[str, ...]:
 def terms(
     plan: Plan, values: Mapping[str, Array], name: str, weights: Array, layout: BatchLayout | None, batch: int
 ) -> Terms:
-    """Carries the weights back as a gradient goes, to the first linear map on every way.
+    """Propagates the weights back as a gradient, up to the first linear map on every path.
 
-    Raises KeyError and AssertionError where `values` lacks what that takes, SamplesMixed.
+    Raises KeyError and AssertionError where `values` lacks a value that this needs, and SamplesMixed.
     """
     arrived: dict[str, tuple[Array, BatchLayout | None]] = {name: (weights, layout)}
     found, steady = [], True
@@ -124,7 +124,7 @@ def terms(
 
 
 def _steady(graph: Graph, backward_node: BackwardNode) -> bool:
-    """Whether the way back through this node is the same for all inputs of these shapes."""
+    """Whether the backward pass through this node is the same for all inputs of these shapes."""
     read = set(backward_node.op.saved) - {"shape", "shapes"}
     others = [name for i, name in enumerate(backward_node.node.inputs) if name and i not in backward_node.live]
     return not read or (not read & {"x", "y"} and all(name in graph.constants for name in others))

@@ -1,4 +1,4 @@
-"""Recognises loops over time that were written out: a cell a step, each reading the next place of one axis."""
+"""Recognises unrolled loops over time: one cell per step, each of which reads the next position of one axis."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators.axis_rules import NOWHERE, Labels, Origins
 
-FEWEST = 3  # steps: two parts of anything that meet look like two steps
+FEWEST = 3  # the fewest steps: any two parts that are combined look like two steps
 LOOKED_AT = 16  # steps that are followed
-MOST_READERS = 4  # values on one axis of an input that are looked at
-MOST_TRIED = 64  # values in all: following one takes as long as the graph is
+MOST_READERS = 4  # the most values on one axis of an input that are examined
+MOST_TRIED = 64  # the most values in total, since following one takes time proportional to the size of the graph
 
-Picks = dict[int, str]  # by place, the value that was taken from there
+Picks = dict[int, str]  # by position, the value that was read there
 
 
 def stepped_axes(graph: Graph, labels: Mapping[str, Labels]) -> list[Origins]:
-    """Axes of the inputs whose places are taken one by one, each result made with the one before it."""
+    """Axes of the inputs whose positions are read one by one, where each result depends on the previous one."""
     found: list[Origins] = []
     tried: dict[Origins, int] = {}
     for (value, axis), picks in _picks(graph).items():
@@ -33,7 +33,7 @@ def stepped_axes(graph: Graph, labels: Mapping[str, Labels]) -> list[Origins]:
 
 
 def _picks(graph: Graph) -> dict[tuple[str, int], Picks]:
-    """By value and axis, what single places of it are taken: by Gather, Slice or Split."""
+    """By value and axis, the results of reading single positions of it by Gather, Slice or Split."""
     found: dict[tuple[str, int], Picks] = {}
     for node in graph.nodes:
         for axis, place, taken in _places(graph, node):
@@ -86,7 +86,7 @@ def _extent(graph: Graph, node: Node, axis: int) -> int | None:
 
 
 def _is_chain(graph: Graph, picks: Picks) -> bool:
-    """Whether values depend on step 0, then on 0 and 1, then on 0, 1 and 2, and so on; or so from the other end."""
+    """Whether values depend on step 0, then on 0 and 1, then on 0 to 2, and so on, or likewise from the other end."""
     count = min(len(picks), LOOKED_AT)
     depends = {picks[place]: 1 << place for place in range(count)}
     seen = set(depends.values())

@@ -1,7 +1,7 @@
 """Several requests as one batch: which ones may be merged, how they are merged, and how the answer is split.
 
-The answer to one caller must not depend on who else calls. So the first batch of a manner is computed both ways, and
-only manners whose batches give what each request alone gives (see SAME) are batched from then on.
+The answer to one caller must not depend on who else calls. So the first batch of each kind is computed both ways, and
+later requests of the kind are only batched if every answer equaled that of the request alone (see SAME).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 # differ by more, and LRP may magnify that a thousandfold: the limit detects whether the order depends on the batch, not
 # how sensitive some inputs are. In float64 it allows for rounding.
 SAME = 1e-9
-PATIENCE = 8  # batches that may fail before their number is compared with those that did not
+PATIENCE = 8  # failed batches that are allowed before failures are compared with successes
 MOST_KINDS = 256  # callers choose methods' parameters freely
 
 
 @dataclass(frozen=True)
 class BatchedOutputs:
-    """By output, the axis of samples and that of time, where there are such."""
+    """By output, the axes of samples and time, where they exist."""
 
     samples: dict[str, int | None]
     time: dict[str, int | None]
@@ -43,7 +43,9 @@ class BatchedOutputs:
 
 @dataclass(frozen=True)
 class BatchKey:
-    """Requests with equal keys may be one batch. manner: all but the shapes; one batch that was tried speaks for it."""
+    """Requests with equal keys may form one batch. manner: the kind of request, which is everything but the shapes; one
+    trial batch decides for all requests of the kind.
+    """
 
     manner: Hashable
     shapes: Hashable
@@ -51,8 +53,8 @@ class BatchKey:
 
 @dataclass
 class Record:
-    """What is known of the batches of one manner. layout: None until one has been tried with success. refused: there
-    are to be none. won, lost: batches that answered their requests, and that did not.
+    """What is known about the batches of one manner. layout: None until a trial batch has succeeded. refused: whether
+    requests of this manner are never batched. won, lost: the numbers of batches that succeeded and that failed.
     """
 
     layout: BatchedOutputs | None = None
@@ -85,7 +87,7 @@ class RequestBatching:
         return None if shapes is None or False in refused else BatchKey(manner, shapes)
 
     def samples(self, inputs: Mapping[str, Array]) -> int:
-        """Of the inputs of a request with a key."""
+        """The number of samples in the inputs of a request with a key."""
         name, array = next(iter(inputs.items()))
         return array.shape[self._batch_axis(name)]
 
@@ -96,7 +98,7 @@ class RequestBatching:
             return self._known.setdefault((key.manner, self._ragged(requests)), Record())
 
     def count(self, record: Record, *, won: bool) -> None:
-        """Counts a batch. Where more fail than succeed, it is the last one of its manner."""
+        """Counts a batch. Where more batches fail than succeed, requests of this manner are no longer batched."""
         with self._lock:
             record.won, record.lost = record.won + won, record.lost + (not won)
             record.refused = record.lost > max(PATIENCE, record.won)
@@ -140,7 +142,7 @@ class RequestBatching:
         return len({self._length(r.inputs) for r in requests}) > 1
 
     def _shapes(self, inputs: Mapping[str, Array], padded: bool) -> Hashable | None:
-        """The shape of one sample of each input; lengths that may differ count up to the next power of two."""
+        """The shape of one sample of each input; lengths that may differ are rounded up to the next power of two."""
         shapes, counts = [], set()
         for name, array in inputs.items():
             axes, extents = self.model.axes[name], self.model.inputs[name].shape
@@ -187,7 +189,9 @@ class RequestBatching:
     def _layout(
         self, requests: Sequence[ModelRequest], alone: Sequence[Explanation], whole: Explanation
     ) -> BatchedOutputs | None:
-        """Where samples and time lie in the outputs, by their shapes; None where these do not show it."""
+        """The axes of samples and time in the outputs, derived from their shapes; None where the shapes do not show
+        them.
+        """
         counts, lengths = [self.samples(r.inputs) for r in requests], [self._length(r.inputs) for r in requests]
         samples: dict[str, int | None] = {}
         time: dict[str, int | None] = {}
@@ -215,7 +219,7 @@ class RequestBatching:
 
 
 def _width(index: Any) -> int:
-    """How many numbers make one position; 0 where the target is the largest entry."""
+    """The number of indices of one position; 0 where the target is the largest entry."""
     if index is None:
         return 0
     shape = np.shape(index)
@@ -254,7 +258,7 @@ def _cut(array: Array, places: Mapping[int | None, slice]) -> Array:
 
 
 def _difference(part: Explanation, alone: Explanation) -> float:
-    """The largest difference, as a share of the largest number of its array; infinite where names or findings do."""
+    """The largest difference, relative to the largest element of its array; infinite where names or findings differ."""
     mine, theirs = _arrays(part), _arrays(alone)
     if mine.keys() != theirs.keys() or _flaws(part) != _flaws(alone):
         return math.inf
@@ -262,7 +266,7 @@ def _difference(part: Explanation, alone: Explanation) -> float:
 
 
 def _flaws(e: Explanation) -> list[object]:
-    """Which samples fail which checks, but not by how much: that is rounded differently in a batch."""
+    """Which samples fail which checks. The figures are left out, because a batch rounds them differently."""
     return [*[(finding.check, finding.samples) for finding in e.findings], *e.notes]
 
 

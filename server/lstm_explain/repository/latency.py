@@ -17,7 +17,7 @@ class LatencyEstimate:
         self._least: dict[tuple[str, str], float] = {}
 
     def seconds(self, method: Method | None, units: int) -> float:
-        """The estimate for so many units; infinite before the first run of this method."""
+        """The estimate for this number of units; infinite before the first run of this method."""
         return self._least.get(_kind(method), math.inf) * units
 
     def record(self, method: Method | None, units: int, seconds: float) -> None:

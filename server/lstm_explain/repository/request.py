@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(eq=False)
 class ModelRequest:
-    """What one caller asks of a model.
+    """One caller's request to a model.
 
     inputs: text as object arrays of str, until it becomes tokens. method: None for a prediction. tokens: by text input,
     the tokens in the shape of the input's relevance, as an object array of str.

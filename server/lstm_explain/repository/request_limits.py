@@ -21,7 +21,7 @@ from lstm_explain.runner.players import player_shape
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
-# Requests of at most so many elements and steps are small for any model, and need no measurement.
+# Requests with at most this many elements and steps are small for any model and need no measurement.
 SMALL_ELEMENTS, SMALL_STEPS = 4096, 512
 # Bytes that an LSTM keeps per hidden unit and step under the product rules that keep most, where nothing was measured.
 BYTES_PER_UNIT = 72

@@ -60,7 +60,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Carded:
-    """An entry with a card, whose name and version it has."""
+    """A loaded version with its card."""
 
     card: Card
 

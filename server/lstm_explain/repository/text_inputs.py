@@ -30,8 +30,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 PADDING = 0
 MAX_CHARACTERS = 1 << 18  # of all texts of a request, where no setting limits them
-# A long text is tokenised in parts first: the first so many characters, then so many times as many. The parts take a
-# third of the time of the whole, and a text of too many tokens is refused after a part of it.
+# A long text is first tokenised in parts: a prefix of this many characters, then prefixes that grow by this factor. The
+# parts take a third of the time of the whole, and a text of too many tokens is refused after a part of it.
 FIRST_PART, GROWTH = 1024, 4
 # Tokens that a tokenizer may make of one character. Byte tokens make 4 of an emoji, NFKD 18 characters of U+FDFA.
 MAX_TOKENS_PER_CHARACTER = 80

@@ -1,1 +1,1 @@
-"""The steps of a program, a file per kind: how each runs, and how it specialises itself for shapes that it has seen."""
+"""The steps of a program, one file per kind: how each runs, and how it specialises itself for shapes that repeat."""

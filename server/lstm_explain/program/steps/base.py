@@ -1,4 +1,4 @@
-"""What every step on the way back is, and the node's values by which it works."""
+"""The base class of every step of the backward pass, and the context with the values of its node."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Shape = tuple[int, ...]
 
 
 class BackwardStep(ABC):
-    """One node on the way back: takes what has arrived at its outputs, and sends to its inputs.
+    """One node of the backward pass: takes the messages at its outputs and sends messages to its inputs.
 
-    fixed: the node's values, where the step looks at constants and shapes only and those are known.
+    fixed: the node's context, where the step reads only constants and shapes and all of them are known.
     """
 
     def __init__(self, backward_node: BackwardNode) -> None:
@@ -30,14 +30,14 @@ class BackwardStep(ABC):
 
     @abstractmethod
     def __call__(self, back: BackwardPass) -> None:
-        """Raises SamplesMixed where samples cannot be told apart behind the node."""
+        """Raises SamplesMixed where samples cannot be distinguished in the node's inputs."""
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
-        """The step for passes of the same shapes as this one, which has gone through it."""
+        """The step specialised for the shapes of this pass, which has already run through it."""
         return self.with_fixed_site(back) or self
 
     def with_fixed_site(self, back: BackwardPass) -> Self | None:
-        """A copy that makes its site once; None where the step looks at values of the pass."""
+        """A copy that builds its context once; None where the step reads values of the pass."""
         step = copy.copy(self)
         step.fixed = _FixedNodeContext(back, self.backward_node)
         try:
@@ -47,7 +47,7 @@ class BackwardStep(ABC):
         return step
 
     def messages(self, back: BackwardPass) -> list[Message | None]:
-        """What has arrived at each of the outputs that carry relevance."""
+        """The messages at the outputs that carry relevance."""
         arrived = back.messages.get
         return [arrived(name) for name in self.carrying]
 
@@ -65,7 +65,7 @@ class BackwardStep(ABC):
 
 
 class _LooksAtValues(Exception):  # noqa: N818 - a fact, not a fault
-    """A step asks a fixed context for a value of the pass."""
+    """A step requested a value of the pass from a fixed context."""
 
 
 class _FixedNodeContext(NodeContext):
@@ -78,7 +78,7 @@ class _FixedNodeContext(NodeContext):
         context = back.context(backward_node)
         self._shapes: dict[int, Shape] = {}
         for slot, name in enumerate(backward_node.node.inputs):
-            with suppress(AssertionError):  # not kept, since nothing asks for it
+            with suppress(AssertionError):  # not saved, since nothing reads it
                 self._shapes[slot] = context.shape(slot) if name else ()
 
     def _value(self, name: str) -> Array:
@@ -94,7 +94,7 @@ class _FixedNodeContext(NodeContext):
 
 
 def _rehearsal(back: BackwardPass, names: Sequence[str]) -> BackwardPass:
-    """A pass at which the same has arrived, and which nobody looks at afterwards."""
+    """A throwaway pass with the same messages."""
     again = BackwardPass(back.plan, back.done, back.batch, back.dtype)
     again.messages = {name: back.messages[name] for name in names if name in back.messages}
     return again

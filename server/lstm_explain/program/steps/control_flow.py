@@ -1,4 +1,4 @@
-"""Runs the bodies of If, Loop and Scan, forward and back, iteration by iteration."""
+"""Runs the bodies of If, Loop and Scan forward and backward, iteration by iteration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstm_explain.program.passes import BackwardPass, ForwardPass, Iterations, M
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 
-BYTES_AN_ITERATION, BYTES_AN_ARRAY = 1024, 1024  # of what holds them: half of it measured, and as much on the way back
+BYTES_AN_ITERATION, BYTES_AN_ARRAY = 1024, 1024  # objects that hold arrays; half measured, half for the backward pass
 
 
 class Body(Protocol):
@@ -34,7 +34,7 @@ class Body(Protocol):
 
 
 class ControlFlowForward:
-    """bodies: by name. Keeps `Iterations` for the way back."""
+    """bodies: by name. Saves `Iterations` for the backward pass."""
 
     def __init__(self, backward_node: BackwardNode, plan: Plan, bodies: Mapping[str, Body]) -> None:
         self.node, self.plan, self.bodies = backward_node.node, plan, bodies
@@ -86,7 +86,7 @@ class ControlFlowForward:
 
 
 class _Known:
-    """Values around a body: computed, or constants of the model."""
+    """Values of the enclosing graph: computed values or constants of the model."""
 
     def __init__(self, plan: Plan, values: Mapping[str, Array]) -> None:
         self.values, self.constants = values, plan.graph.constants
@@ -95,7 +95,7 @@ class _Known:
         return self.constants[name] if name in self.constants else self.values[name]
 
     def around(self, body: Plan) -> dict[str, Array]:
-        """What the body reads from outside."""
+        """The values that the body reads from the enclosing graph."""
         own = set(body.entries)
         return {name: self[name] for name in body.graph.inputs if name not in own}
 
@@ -112,7 +112,7 @@ def _size(done: ForwardPass, given: Mapping[str, Array]) -> int:
 
 
 def _most_kept() -> int:
-    """What the iterations of a loop may keep: a loop may go on for ever."""
+    """Bytes that the iterations of a loop may save, since a loop may run for ever."""
     watch = current_scope()
     return max_runtime_bytes() if watch is None or watch.max_bytes is None else watch.max_bytes
 
@@ -131,7 +131,7 @@ def _taken(sequence: Array, sliced: Sliced, step: int) -> Array:
 
 def _stacked(plan: Plan, written: Sliced, passes: list[ForwardPass]) -> Array:
     parts = [p.values[written.inner] for p in passes]
-    if not parts:  # no iteration: of length 0, the other extents as far as they are known
+    if not parts:  # no iteration: length 0, and the other extents as far as they are known
         kind = plan.graph.type_of(written.outer)
         shape = [d if isinstance(d, int) else 0 for d in kind.shape or (0,)]
         shape[written.axis] = 0
@@ -143,7 +143,7 @@ def _stacked(plan: Plan, written: Sliced, passes: list[ForwardPass]) -> Array:
 
 
 class ControlFlowBackward(BackwardStep):
-    """Walks back through the iterations, last to first, and hands on what arrives at the body's inputs."""
+    """Runs the backward pass through the iterations, last to first, and passes on what arrives at the body's inputs."""
 
     def __init__(self, backward_node: BackwardNode, bodies: Mapping[str, Body]) -> None:
         super().__init__(backward_node)
@@ -192,13 +192,13 @@ class ControlFlowBackward(BackwardStep):
             _give_sequence(back, sliced, read[sliced.inner])
 
     def _hand_out(self, back: BackwardPass, inner: BackwardPass) -> None:
-        """To the values around the body."""
+        """Sends messages to the values of the enclosing graph."""
         for name in self.backward_node.captured:
             back.receive(name, inner.messages.get(name))
 
 
 def _inside(back: BackwardPass, body: Body, done: ForwardPass) -> BackwardPass:
-    """A way back through one iteration of a body, which enters into the same account."""
+    """A backward pass through one iteration of a body, which adds to the same account."""
     return BackwardPass(body.plan, done, back.batch, back.dtype, back.account)
 
 
@@ -210,7 +210,7 @@ def _give_start(back: BackwardPass, name: str, message: Message | None) -> None:
 
 
 def _give_sequence(back: BackwardPass, sliced: Sliced, parts: list[Message | None]) -> None:
-    """Puts the iterations' messages (last first) in a row again."""
+    """Concatenates the iterations' messages, which are given last first."""
     some = next((p for p in parts if p is not None), None)
     if some is None or sliced.outer not in back.plan.live:
         return

@@ -1,8 +1,8 @@
-"""LRP's rules for dense and convolutional layers: each a few linear maps with parts of the weights and inputs.
+"""LRP's rules for dense and convolutional layers. Each rule is a few linear maps with parts of the weights and inputs.
 
-A rule is a list of terms. A term gives an input R_i = factor * sum over its parts (x', w') of
-x'_i sum_j w'_ij / stab(z'_j) R_j, where z' is what its parts and its bias add up to; `only` keeps the outputs to which
-it applies. What is left over for bias and stabiliser is absorbed.
+A rule is a list of terms. A term contributes R_i = factor * sum over its parts (x', w') of x'_i sum_j w'_ij /
+stab(z'_j) R_j to input i, where z' is what its parts and its bias add up to; `only` keeps the outputs to which it
+applies. The remainder, for bias and stabiliser, is absorbed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def terms_of(rule: Rule, x: Array, w: Array, b: Array, z: Array) -> list[Term]:
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear map with constant weights. added: the bias that an Add behind it adds, if one does."""
+    """A linear map with constant weights. added: the bias that a following Add adds, if there is one."""
 
     rule: Rule
     slot: int  # of the input
@@ -143,7 +143,7 @@ class LayerRule(BackwardStep):
 
 
 class PassOn(BackwardStep):
-    """An Add whose constant is the bias of the layer before: the layer settles the whole."""
+    """An Add whose constant is the bias of the preceding layer; that layer applies the rule to both."""
 
     def __call__(self, back: BackwardPass) -> None:
         message = back.messages.get(self.carrying[0])
@@ -155,7 +155,7 @@ class PassOn(BackwardStep):
 
 
 def _all(message: Message, y: Array) -> Array:
-    """Whatever has arrived, as relevance."""
+    """The message that has arrived, as relevance."""
     parts = [message.relevance, None if message.density is None else message.density * y, message.amount]
     given = [p for p in parts if p is not None]
     return sum(given[1:], given[0])
@@ -165,7 +165,9 @@ _SESSIONS: WeakKeyDictionary[Graph, dict[str, ort.InferenceSession]] = WeakKeyDi
 
 
 def _session(graph: Graph, node: Node, inputs: tuple[str, ...]) -> ort.InferenceSession:
-    """The node alone, its weights supplied; made when first needed (twice, if two threads come first: no harm)."""
+    """A session for the node alone, with its weights as inputs. It is created on first use; if two threads create it at
+    once, no harm is done.
+    """
     known = _SESSIONS.setdefault(graph, {})
     if node.name not in known:
         known[node.name] = session_of(graph, [node], inputs, [node.outputs[0]])
@@ -176,7 +178,9 @@ def _session(graph: Graph, node: Node, inputs: tuple[str, ...]) -> ort.Inference
 
 
 def layer_steps(plan: Plan, lrp: LRP) -> dict[str, BackwardStep]:
-    """By node name, for the layers to which the composite gives a rule. Raises MethodError for a rule with no place."""
+    """By node name, for the layers to which the composite gives a rule. Raises MethodError for a rule that applies to
+    no layer.
+    """
     composite = lrp.composite
     if composite is None or plan.gradient:
         return {}
@@ -197,7 +201,7 @@ def layer_steps(plan: Plan, lrp: LRP) -> dict[str, BackwardStep]:
 
 
 def check_keys(graph: Graph, composite: Composite) -> None:
-    """Raises MethodError where a rule is meant for something that there is not."""
+    """Raises MethodError where a rule names something that the graph does not have."""
     names = {n.name for n in graph.all_nodes()}
     for key in composite.rules:
         if key not in names and key not in LAYERS and TABLE.get(key) is None:
@@ -208,7 +212,7 @@ def check_keys(graph: Graph, composite: Composite) -> None:
 
 
 def settings_of(lrp: LRP, node: Node) -> LRP:
-    """LRP as a recurrent node takes it."""
+    """The LRP parameters for a recurrent node."""
     if lrp.composite is None:
         return lrp
     rule = lrp.composite.rule_of(node.name, node.op, "", is_first=False)
@@ -228,7 +232,9 @@ def _layer(graph: Graph, backward_node: BackwardNode, rule: Rule, added: Array |
 
 
 def _sole_readers(plan: Plan) -> dict[str, BackwardNode]:
-    """By value that a single node reads, and which no output or capture of the graph is: that node's stop."""
+    """By value, the backward node that reads it, for values that only one node reads and that are not outputs of the
+    graph.
+    """
     readers: dict[str, int] = {}
     for node in plan.graph.nodes:
         for name in (*node.inputs, *node.captured):
@@ -250,7 +256,7 @@ def _constant(graph: Graph, reader: BackwardNode) -> Array | None:
 
 
 def _firsts(plan: Plan) -> set[str]:
-    """Layers that no other layer and no recurrent node comes before. Inside bodies there are none."""
+    """Layers that no other layer and no recurrent node precedes. There are none inside bodies."""
     if plan.entries:
         return set()
     late: set[str] = set()

@@ -17,12 +17,12 @@ from lstm_explain.program.passes import BackwardPass, Message, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 
-MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # of a linear map that is kept as a matrix
-PROBES = 16  # vectors by which that is tried
+MOST_WEIGHTS, MOST_ROWS = 1 << 14, 64  # elements of a linear map that is stored as a matrix
+PROBES = 16  # vectors that test whether the matrix rounds alike
 
 
 class DensityStep(BackwardStep):
-    """A step that hands on densities: as they are where the input is a sum itself, as relevance elsewhere."""
+    """A step that passes on densities: unchanged where the input is itself a sum, as relevance elsewhere."""
 
     def __init__(self, backward_node: BackwardNode, plan: Plan) -> None:
         super().__init__(backward_node)
@@ -48,7 +48,9 @@ class DensityStep(BackwardStep):
 
 
 class Neuron(DensityStep):
-    """A sum or linear map. What its bias and stabiliser keep is absorbed, but for the bias factor's part of it."""
+    """A sum or linear map. The share of its bias and stabiliser is absorbed, apart from the part that the bias factor
+    gives to the inputs.
+    """
 
     def __init__(self, backward_node: BackwardNode, plan: Plan, lrp: LRP) -> None:
         super().__init__(backward_node, plan)
@@ -74,7 +76,7 @@ class Neuron(DensityStep):
             self.hand_on(back, slot, name, is_sum, message, vjp(context, slot, density), part)
 
     def _settled(self, back: BackwardPass, context: NodeContext, message: Message) -> tuple[Array, Array | None]:
-        """The density at the sum, and the amount to be spread over its units."""
+        """The density at the sum, and the amount to distribute over its units."""
         density, amount, bias = message.density, message.amount, self.backward_node.op.bias(context)
         if message.relevance is not None:
             if back.batch == 1 and density is None and amount is None and not self.bias_factor:
@@ -98,7 +100,7 @@ class Neuron(DensityStep):
         return At(0.0, self.beta, back.value(magnitude_value(self.out))) if self.beta else self.absolute
 
     def _rest(self, kept: Array) -> Array:
-        """What the node absorbs of what its bias and stabiliser keep; its inputs get the bias factor's share."""
+        """The share of bias and stabiliser that the node absorbs; the bias factor's part goes to the inputs."""
         return kept * (1 - self.bias_factor) if self.bias_factor else kept
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
@@ -113,7 +115,7 @@ class Neuron(DensityStep):
 
 
 class Dense(BackwardStep):
-    """`Neuron` of a small linear map and one sample, by a matrix of all that it does. shape: of the input."""
+    """`Neuron` for a small linear map and one sample, as one matrix. shape: that of the input."""
 
     def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
         super().__init__(neuron.backward_node)
@@ -135,7 +137,7 @@ class Dense(BackwardStep):
 
 
 def _dense(neuron: Neuron, r: Array, context: NodeContext) -> Dense | None:
-    """None where the map is large, or rounds otherwise than the product with its matrix does."""
+    """None where the map is large, or where it rounds differently than the product with its matrix."""
     (slot, _), vjp, bias = neuron.live[0], neuron.backward_node.op.vjp, neuron.backward_node.op.bias(context)
     size, there = r.size, context.shape(slot)
     if not 0 < size * math.prod(there) <= MOST_WEIGHTS or size > MOST_ROWS:
@@ -154,7 +156,7 @@ def _dense(neuron: Neuron, r: Array, context: NodeContext) -> Dense | None:
 
 
 class Scale(DensityStep):
-    """One live operand times what is constant for this pass: relevance stays."""
+    """One live operand times constants of this pass: relevance is unchanged."""
 
     def __call__(self, back: BackwardPass) -> None:
         message = back.messages.get(self.carrying[0])
@@ -176,7 +178,7 @@ class Scale(DensityStep):
 
 
 def _units(back: BackwardPass, backward_node: BackwardNode) -> dict[int, float]:
-    """Units behind each live slot of a sum or linear map."""
+    """The number of units that feed a sum or linear map through each live slot."""
     if backward_node.kind is Kind.MAP:
         return {slot: backward_node.op.fan_in(back.context(backward_node), slot) for slot in backward_node.live}
     known = back.fan_in or _fill_fan_in(back)

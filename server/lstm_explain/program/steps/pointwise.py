@@ -1,4 +1,4 @@
-"""Steps at which relevance stays element by element: activations, and lookups that sum it over each vector."""
+"""Steps that keep relevance at its element: activations, and lookups, which sum it over each vector."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Activation(BackwardStep):
 
 
 class Lookup(BackwardStep):
-    """An index gets the sum over its vector; of gradients, the sum of products with the vector's elements.
+    """An index receives the sum over its vector, and for gradients the sum of the products with the vector's elements.
 
-    squares: of a plain gradient, so that an index gets its L2 norm.
+    squares: sum the squares of a plain gradient, so that an index receives its L2 norm.
     """
 
     def __init__(self, backward_node: BackwardNode, *, squares: bool) -> None:

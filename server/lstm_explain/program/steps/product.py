@@ -1,4 +1,4 @@
-"""Two live operands multiplied: the product rules (Arras et al. 2019, section 3)."""
+"""Products of two live operands: the product rules (Arras et al. 2019, section 3)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Product(BackwardStep):
         relevance = message.relevance
         assert relevance is not None
         parts, absorbed = self.product_rule(self.context(back), relevance, self.gate, self.lrp)
-        constant = len(self.live) == 1  # what falls to a constant operand stays here, as the stabiliser's part does
+        constant = len(self.live) == 1  # the share of a constant operand is absorbed here, like the stabiliser's
         back.account.absorb(self.name, relevance if constant else absorbed, message.layout)
         for slot, name in self.live:
             layout = self.layout(back, slot, message, parts[slot].shape)

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN nodes: from a program to the kernels of their cells and back."""
+"""Runs LSTM, GRU and RNN nodes by the kernels of their cells, forward and backward."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstm_explain.program.steps.base import BackwardStep, Shape
 
 
 class RecurrentForward:
-    """Runs the node's kernels, and keeps their tapes."""
+    """Runs the node's kernels, and saves their tapes."""
 
     def __init__(self, backward_node: BackwardNode, plan: Plan, cell: Recurrent) -> None:
         self.node, self.graph, self.keep, self.cell = backward_node.node, plan.graph, plan.keep, cell
@@ -27,7 +27,7 @@ class RecurrentForward:
         done.values.update(outputs)
 
     def specialised(self, done: ForwardPass) -> RecurrentForward | FromZeros:
-        """For whole sequences that start from zeros; the step itself for others."""
+        """For sequences of full length that start from zeros; other sequences go through the step itself."""
         node, cell = self.node, self.cell
         x, lengths = done.values.get(node.inputs[0]), node.input(4)
         if x is None or cell.given or cell.batch_first or x.dtype != cell.dtype or lengths in self.graph.constants:
@@ -36,7 +36,7 @@ class RecurrentForward:
 
 
 class FromZeros:
-    """`RecurrentForward` for inputs of one shape: what `Recurrent.forward` checks and makes each time is made once."""
+    """`RecurrentForward` for inputs of one shape: does the checks and allocations of `Recurrent.forward` only once."""
 
     def __init__(self, step: RecurrentForward, shape: Shape) -> None:
         lens, states = step.cell.at_rest(*shape[:2])
@@ -60,7 +60,7 @@ class FromZeros:
 
 
 class RecurrentBackward(BackwardStep):
-    """lrp: as the node takes it; None: gradients."""
+    """lrp: the parameters for this node; None for gradients."""
 
     def __init__(self, backward_node: BackwardNode, cell: Recurrent, lrp: LRP | None) -> None:
         super().__init__(backward_node)
@@ -74,7 +74,7 @@ class RecurrentBackward(BackwardStep):
             self._hand_on(back, messages, flow)
 
     def together(self, backs: Sequence[BackwardPass]) -> None:
-        """Passes from several targets side by side: the steps in time are gone through once for all."""
+        """Runs the passes from several targets together, with one loop over time."""
         came = [(back, messages) for back in backs if any(messages := self.messages(back))]
         if not came:
             return
@@ -122,7 +122,7 @@ class RecurrentBackward(BackwardStep):
 
 
 class _OfShape(RecurrentBackward):
-    """For tapes as long as these; sequences of several lengths go through the step itself."""
+    """For tapes of the same length; sequences of different lengths go through the step itself."""
 
     def __init__(self, step: RecurrentBackward, tapes: list[Tape]) -> None:
         super().__init__(step.backward_node, step.cell, step.lrp)

@@ -15,12 +15,12 @@ from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.linear import DensityStep
 
-MOST_PLACES = 1 << 12  # of a view that is kept as a list of places
+MOST_PLACES = 1 << 12  # elements of a view that is stored as a list of positions
 CHANNELS = ("relevance", "density", "amount")
 
 
 class Routing(DensityStep):
-    """Elements change places, are copied or dropped: relevance goes with them."""
+    """Relevance follows elements that are moved, copied or dropped."""
 
     def __call__(self, back: BackwardPass) -> None:
         messages = self.messages(back)
@@ -51,7 +51,7 @@ class Routing(DensityStep):
     def _absorb(
         self, back: BackwardPass, message: Message, messages: Sequence[Message | None], landed: Sequence[Array]
     ) -> None:
-        """What has landed on no input."""
+        """Absorbs the relevance that reached no input."""
         for arrived in messages:
             if arrived is not None and arrived.relevance is not None:
                 back.account.absorb(self.name, arrived.relevance, arrived.layout)
@@ -64,7 +64,9 @@ class Routing(DensityStep):
 
 
 class ChainRule(BackwardStep):
-    """Gradients are densities everywhere; relevance is on its way back through the addresses of a lookup."""
+    """Applies the vector-Jacobian product to gradients, which are densities everywhere, and to relevance that passes
+    back through the addresses of a lookup.
+    """
 
     def __call__(self, back: BackwardPass) -> None:
         messages = self.messages(back)
@@ -101,9 +103,10 @@ def channel(messages: Sequence[Message | None], name: str) -> Array | tuple[Arra
 
 
 class View(BackwardStep):
-    """Element i of what came to `source` goes to places[i] of `target`, of this shape; nothing comes to the others.
+    """Moves element i of the message at `source` to places[i] of `target`, which has this shape; all other elements
+    receive nothing.
 
-    density: whether what comes is a density, rather than relevance. For one sample.
+    density: whether the message is a density rather than relevance. For one sample.
     """
 
     def __init__(
@@ -139,13 +142,13 @@ class View(BackwardStep):
             back.send(self.target, None, moved)
 
     def then(self, view: View) -> View:
-        """Both, where this one alone feeds the other."""
+        """The combined step, where this step alone feeds the other."""
         places = view.places[self.places]
         return View(view.backward_node, self.source, view.target, places, view.shape, density=self.density)
 
 
 def _view(step: Routing | ChainRule, back: BackwardPass) -> View | None:
-    """What a routing operator does to an array, if that is small, and no element is added to another."""
+    """The step as a list of positions; None where the array is large, or where elements are added up."""
     message = back.messages.get(step.carrying[0])
     if (
         back.batch > 1
@@ -187,7 +190,7 @@ def _places(
 
 
 def merged(steps: Sequence[BackwardStep]) -> list[BackwardStep]:
-    """Views that feed only each other, as one."""
+    """Merges consecutive views that feed only each other."""
     writers = Counter(name for step in steps for _, name in step.live)
     together: list[BackwardStep] = []
     for step in steps:

@@ -26,7 +26,7 @@ class SegmentForward:
         values.update(zip(segment.outputs, run_session(segment.session, segment.outputs, feeds), strict=True))
 
     def specialised(self, done: ForwardPass) -> SegmentForward | SegmentOfShapes:
-        """For a small segment, whose views that leave all elements in their order become one."""
+        """For a small segment: merges consecutive views that keep the order of elements."""
         if self.small is None or not fits(done.values, self.segment.inputs):
             return self
         return SegmentOfShapes(self, done)
