@@ -24,7 +24,7 @@ WARM_UP = 20
 
 
 class Wrong(Exception):  # noqa: N818 - a difference, not an error
-    """What came is not what was expected."""
+    """The response differs from the expected one."""
 
 
 class Blocking:
@@ -42,7 +42,7 @@ class Blocking:
         return list(self._client.explain_stream(requests))
 
     def cancelled_after(self, seconds: float, *args: Any, **kwargs: Any) -> Any:
-        """Closing the client is how another thread cancels its calls."""
+        """To cancel its calls, another thread closes the client."""
         timer = threading.Timer(seconds, self._client.close)
         timer.start()
         try:
@@ -55,7 +55,7 @@ class Blocking:
 
 
 class Asyncio:
-    """The client for asyncio. One event loop for all: gRPC does not let go of the first."""
+    """The client for asyncio. One event loop for all cases, because gRPC stays bound to the first loop."""
 
     name = "python-asyncio"
     _runner = asyncio.Runner()
@@ -90,7 +90,7 @@ class Asyncio:
         self._runner.run(self._client.close())
 
 
-# --- what a case asks ------------------------------------------------------------------------------------------------
+# --- the request of a case -------------------------------------------------------------------------------------------
 
 
 def to_array(tensor: dict[str, Any]) -> Any:
@@ -121,7 +121,7 @@ def to_target(said: dict[str, Any]) -> lx.Target:
 
 
 def given(said: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that a case names; for the others the client's own defaults count."""
+    """The arguments that a case names; the client's defaults apply to all others."""
     build = {"method": to_method, "target": to_target, "capture": list, "version": str}
     return {name: make(said[name]) for name, make in build.items() if name in said}
 
@@ -139,7 +139,7 @@ def arguments(said: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     return [said["model"], inputs_of(said)], {**given(said), "timeout": deadline and deadline / 1000}
 
 
-# --- what has to come ------------------------------------------------------------------------------------------------
+# --- the expected response -------------------------------------------------------------------------------------------
 
 
 def check_tensor(where: str, came: Any, wanted: dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ def check_error(came: lx.ExplainError | None, wanted: dict[str, Any]) -> None:
 
 
 def hashes(came: lx.Result, prefix: str = "") -> dict[str, str]:
-    """Of the elements, row-major and little-endian."""
+    """The hash of the elements, row-major and little-endian."""
 
     def digest(array: Any) -> str:
         return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
@@ -302,7 +302,7 @@ class Run:
 
 
 def golden(folder: Path) -> Iterator[tuple[str, str]]:
-    """Names, and what is wrong or nothing."""
+    """Yields the name of each case and the error, which is empty if it passes."""
     for entry in json.loads((folder / "index.json").read_text()):
         kind = entry["message"].rsplit(".", 1)[1]
         cls = getattr(explanation_pb2, kind, None) or getattr(model_pb2, kind)

@@ -127,10 +127,10 @@ class AsyncClient(BaseClient):
 
 
 class _End:
-    """How a call ended, as the server said it.
+    """The status with which the server ended a call.
 
-    Where one of many messages was on its way at that moment, grpc.aio says INTERNAL instead (grpc/grpc issue 36066): to
-    those who ask later, or to those who heard of the end first.
+    If a message was being sent at that moment, grpc.aio may report INTERNAL instead (grpc/grpc issue 36066), either to
+    the first reader of the status or to later ones.
     """
 
     def __init__(self, call: Any) -> None:
@@ -138,7 +138,7 @@ class _End:
         call.add_done_callback(self._hear)
 
     def of(self, error: grpc.RpcError) -> grpc.RpcError:
-        """What is true of the two."""
+        """The true status of the two."""
         return self._heard if self._heard is not None and error.code() is grpc.StatusCode.INTERNAL else error
 
     def _hear(self, call: Any) -> None:
@@ -149,7 +149,7 @@ class _End:
 
 
 def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:
-    """What it returns, if it need not wait, as nothing need that asks about a call that is done; else None."""
+    """The result of the coroutine if it completes without waiting, as queries about a finished call do; else None."""
     try:
         answer.send(None)
     except StopIteration as end:

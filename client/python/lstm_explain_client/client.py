@@ -160,9 +160,9 @@ class Client(BaseClient):
     ) -> ModelDetail:
         """Import a model from a file or its bytes.
 
-        version: default: one above the newest. config: the text of a model.yaml. files: what lies beside the model
-        (weights that are kept apart from it, a tokenizer), as paths, or by the name that the model or its config calls
-        it. Needs a server that allows imports.
+        version: default: one above the newest. config: the text of a model.yaml. files: further files of the model
+        (external weights, a tokenizer), as paths, or by the name that the model or its config uses. The server must
+        allow imports.
         """
         plan = wire.import_plan(name, path, version, config, files)
         response = self._call(self._models.ImportModel, wire.import_messages(plan), timeout, unary=False)

@@ -16,7 +16,8 @@ import grpc
 Certificate = bytes | str | os.PathLike[str]
 Token = str | Callable[[], str]
 
-# Published with the protos, for clients of every language: which calls may be sent again, for they change nothing.
+# The published service config, for clients in every language: the calls that may be retried because they change
+# nothing.
 PUBLISHED: dict[str, Any] = json.loads(
     resources.files("lstm_explain_proto").joinpath("lstm_explain/v1/service_config.json").read_text()
 )
@@ -59,9 +60,9 @@ def _pem(certificate: Certificate | None) -> bytes | None:
 class Retry:
     """When to retry read-only calls; by default as the published service config specifies.
 
-    attempts: how often in all, 1 (never again) to 5. initial_backoff, max_backoff: seconds. A server that says when
-    to come back is obeyed. CANCELLED is what a server that stops says of calls that it had not begun (grpc/grpc issue
-    41785); what the caller cancels itself is never sent again.
+    attempts: the total number of attempts, from 1 (no retries) to 5. initial_backoff, max_backoff: seconds. If the
+    server says when to retry, the client does that. A server that stops reports CANCELLED for calls that it had not
+    begun (grpc/grpc issue 41785). Calls that the caller cancels are never retried.
     """
 
     attempts: int = int(_POLICY["maxAttempts"])
@@ -124,7 +125,8 @@ class Connection:
         ]
         if self.retry is not None and retrying:
             options.append(("grpc.service_config", self.retry.service_config()))
-            # A larger request would not be sent again, for want of a copy; by default that is 256 KiB.
+            # The buffer for retries: gRPC does not retry a larger request, because it keeps no copy. gRPC's default is
+            # 256 KiB.
             options.append(("grpc.per_rpc_retry_buffer_size", self.max_message_bytes))
             options.append(("grpc.initial_reconnect_backoff_ms", max(100, int(self.retry.initial_backoff * 1000))))
         if self.security and self.security.server_name:

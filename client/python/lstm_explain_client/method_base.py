@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Parameters:
-    """Base of all types with parameters. `name`: its name among the alternatives; empty where there are none."""
+    """Base of all types with parameters. `name`: the name of the type among its alternatives; empty if it has none."""
 
     name: ClassVar[str] = ""
 
@@ -21,9 +21,9 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Method(Parameters):
-    """Base of all methods. `name` is what `explain(method=…)` calls it.
+    """Base of all methods. `name` is its name in `explain(method=…)`.
 
-    absorbed, residual: what these two entries of the ledger hold under the method.
+    absorbed, residual: the meaning of these two entries of the ledger under the method.
     """
 
     absorbed: ClassVar[str] = "absorbed"

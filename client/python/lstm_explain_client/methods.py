@@ -1,6 +1,6 @@
 """Methods by name, to and from their messages, whose fields the types of method_types.py have.
 
-Bounds are the server's to check; types and names are checked here.
+The server checks bounds; this module checks types and names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2, tensor_pb2
 
 
 def resolve(method: str | Method, parameters: Mapping[str, Any] | None) -> Method:
-    """The typed method for a name with its parameters; InvalidRequest if there is none of that name or parameter."""
+    """The typed method for a name with its parameters. Raises InvalidRequest for an unknown name or parameter."""
     if isinstance(method, Method):
         if parameters:
             raise InvalidRequest("parameters belong inside a method that is given as an object", field="parameters")
@@ -41,7 +41,9 @@ def resolve(method: str | Method, parameters: Mapping[str, Any] | None) -> Metho
 
 
 def as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as the server reads them without their method; raises InvalidRequest where one has no text."""
+    """The parameters as text, which the server reads without knowing the method. Raises InvalidRequest where a
+    parameter has no text form.
+    """
     return {name: _as_text(name, value) for name, value in parameters.items()}
 
 
@@ -102,7 +104,7 @@ def _write(message: Message, value: Parameters) -> None:
 
 
 def _body(message: Message, value: Parameters) -> Any:
-    """The message with the fields of `value`: the one for it, or its place in the oneof; marked as present."""
+    """Fills the message for `value`, or its member of the oneof, and marks it as present."""
     name = message.DESCRIPTOR.name
     if not isinstance(value, TYPES[name]):
         raise TypeError(f"it takes a {name}, not {value!r}")
@@ -118,7 +120,7 @@ def _entries(value: Any) -> Mapping[str, Any]:
 
 
 def _read(message: Message) -> Parameters | None:
-    """None where nothing is set in the oneof, or something that this client does not know."""
+    """None where nothing is set in the oneof, or a member that this client does not know."""
     types: tuple[type[Parameters], ...] = TYPES[message.DESCRIPTOR.name]
     cls, body = types[0], message
     if cls.name:
@@ -145,6 +147,6 @@ def _get(body: Any, key: str) -> Any:
 
 @functools.cache
 def _words(enum: EnumDescriptor) -> dict[str, int]:
-    """The numbers of an enum by their words: PRODUCT_RULE_ALL is "all". Zero, the server's default, has none."""
+    """The numbers of an enum by their words: PRODUCT_RULE_ALL is "all". Zero, the server's default, has no word."""
     prefix = re.sub(r"(?<=.)(?=[A-Z])", "_", enum.name).upper() + "_"
     return {value.name.removeprefix(prefix).lower(): value.number for value in enum.values if value.number}

@@ -29,7 +29,7 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: `dtype` as NumPy calls it, or "string"; `shape` with the names of symbolic axes."""
+    """An input or output: `dtype` is NumPy's name of the type, or "string"; `shape` with the names of symbolic axes."""
 
     dtype: str
     shape: tuple[int | str, ...]
@@ -53,9 +53,10 @@ class ModelDetail(ModelSummary):
     default_method, default_target: from the model's settings, or None.
     class_names, feature_names: output or input name to the names of the entries of its last axis.
     text_inputs: inputs that may be sent as text.
-    batch_axes, time_axes: input name to the axis along which samples, or time steps, lie; no entry, no such axis.
+    batch_axes, time_axes: input name to the axis along which samples, or time steps, lie; inputs without such an axis
+    have no entry.
     guessed_axes: inputs for which these two are a guess, to be set in model.yaml.
-    units: input or output name to its unit: one of all entries, or one for each entry of the last axis.
+    units: input or output name to its unit: one for all entries, or one for each entry of the last axis.
     """
 
     inputs: dict[str, TensorSpec] = field(default_factory=dict)

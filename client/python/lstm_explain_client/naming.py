@@ -19,10 +19,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Words:
-    """The words for an explained value that is not the output's own entry.
+    """The labels for an explained value that is not an entry of the output itself.
 
-    one: for one entry, which takes the place of the braces. many: for a combination of the output's entries. mark: what
-    stands beside the entry in the table of the prediction. by_class: whether `one` takes a class's name as it is.
+    one: the label for one entry, which replaces the braces. many: the label for a combination of the output's entries.
+    mark: the text next to the entry in the table of the prediction. by_class: whether `one` takes the name of a class
+    unchanged.
     """
 
     one: str
@@ -31,7 +32,7 @@ class Words:
     by_class: bool = False
 
 
-# By Result.explained_quantity; everything else is called as the output's entry is.
+# By Result.explained_quantity; every other quantity has the name of the output's entry.
 WORDS = {
     "logit": Words("logit of {}", "the logits of {}", "its logit is explained", by_class=True),
     "score": Words("score before {}", "the scores before {}", "the score before it is explained"),
@@ -40,11 +41,12 @@ WORDS = {
 
 
 def heading(result: Result, sample: int) -> str:
-    """What was explained of which sample, with its value; where that is not the output's own, the output's beside it.
+    """The name and value of what was explained of a sample; if that is not the output itself, followed by the output's
+    value.
 
     For example, `logit of p[0] = +0.556 (p[0] = 0.432)`.
     """
-    which = f"Sample {sample}: " if len(result) > 1 else ""  # as warnings, frames and `print` count them
+    which = f"Sample {sample}: " if len(result) > 1 else ""  # numbered as in warnings, data frames and `print`
     value = number(float(result.explained[sample]))
     beside = ", ".join(_outputs(result, sample))
     return f"{which}{target_name(result, sample)} = {value}{_unit(result, sample)}{f' ({beside})' if beside else ''}"
@@ -134,7 +136,7 @@ def _class_name(result: Result, place: int) -> str:
 
 
 def _outputs(result: Result, sample: int) -> Iterator[str]:
-    """The output's own entries, where something else was explained."""
+    """The entries of the output itself, where something else was explained."""
     target, array = result.target, output_of(result, output_name(result), sample)
     if target is None or target.weights is not None or array is None or result.explained_quantity not in WORDS:
         return
@@ -149,7 +151,7 @@ def _outputs(result: Result, sample: int) -> Iterator[str]:
 
 
 def _unit(result: Result, sample: int) -> str:
-    """Of what was explained, with a space before it; empty where it is unknown or mixed. A logit has none."""
+    """The unit of the explained value, after a space; empty where it is unknown or mixed. A logit has none."""
     target = result.target
     if result.detail is None or target is None or target.weights is not None or result.explained_quantity in WORDS:
         return ""

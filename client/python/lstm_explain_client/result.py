@@ -33,7 +33,8 @@ class Ledger:
 
     inputs: relevance of all inputs of the request. initial_states: relevance of constant initial states.
     absorbed: for LRP, the relevance that biases, constants and stabilisers absorb; for a method with a baseline, the
-    value of the baseline. residual: for LRP, rounding; otherwise, what the relevance misses of the explained value.
+    value of the baseline. residual: for LRP, rounding; otherwise, the amount by which the relevance misses the
+    explained value.
     by_node: `absorbed`, split by node.
     """
 

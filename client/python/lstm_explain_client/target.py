@@ -71,7 +71,7 @@ def to_wire_target(target: Target) -> explanation_pb2.Target:
 
 
 def _flat(index: Index | None, field: str) -> list[int]:
-    """Positions row-major. The server tells one position from one a sample by how many numbers there are."""
+    """Positions row-major. The server distinguishes one position from one per sample by the number of entries."""
     if index is None:
         return []
     array = np.asarray(index)
@@ -83,7 +83,7 @@ def _flat(index: Index | None, field: str) -> list[int]:
 def from_wire_target(message: explanation_pb2.Target, batch: int) -> Target:
     """Return the target that the server used: `index` and `contrast` are arrays of shape [batch] or [batch, axes].
 
-    A batch of 0 stands for a default that knows no batch yet: they are then an int or a tuple.
+    A batch of 0 stands for a default that applies to any batch; they are then an int or a tuple.
     """
     pre_activation = message.pre_activation if message.HasField("pre_activation") else None
     return Target(

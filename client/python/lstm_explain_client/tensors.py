@@ -34,8 +34,8 @@ NAMES: dict[int, str] = {
 def as_array(value: Any, field: str) -> Array:
     """Convert an ndarray, nested lists, a number, a str or a list of str to an array that can be sent.
 
-    An ndarray keeps its type. Python's own numbers become float32 (with any float among them), int64 or bool. A str
-    becomes a batch of one, shape [1]. Raises InvalidRequest, with `field`, for what has no type on the wire.
+    An ndarray keeps its type. Python numbers become float32 if any of them is a float, else int64 or bool. A str
+    becomes a batch of one, shape [1]. Raises InvalidRequest, with `field`, for values that have no type on the wire.
     """
     if isinstance(value, str):
         return _text_array(np.array([value], dtype=object), field)
@@ -49,13 +49,13 @@ def as_array(value: Any, field: str) -> Array:
 
 
 def _plain_array(value: Any, field: str) -> Array:
-    """Nested lists with the types that models want: float32 and int64. ndarrays inside keep their types."""
+    """Converts nested lists to the usual types of models, float32 and int64. ndarrays inside keep their types."""
     try:
         array: Array = np.asarray(value)
     except (ValueError, OverflowError) as error:
         raise InvalidRequest(f"{field} is not a full array: {error}", field=field) from error
     if array.dtype.kind == "U":
-        return np.asarray(value, dtype=object)  # keeps a number among the words visible, and trailing NULs
+        return np.asarray(value, dtype=object)  # shows a number among the words, and keeps trailing NULs
     if _holds_ndarray(value):
         return array
     usual = {"f": np.float32, "i": np.int64}.get(array.dtype.kind)
@@ -83,7 +83,7 @@ def _wanted() -> list[str]:
 
 
 def to_wire(array: Array, name: str = "") -> tensor_pb2.Tensor:
-    """The tensor called `name`. `array` is of a type that `as_array` returns; any strides and byte order will do."""
+    """The tensor called `name`. `array` is of a type that `as_array` returns; its strides and byte order may be any."""
     shape = [int(extent) for extent in array.shape]
     if array.dtype == object:
         return tensor_pb2.Tensor(name=name, dtype=tensor_pb2.DATA_TYPE_STRING, shape=shape, data=_pack(array))
@@ -94,7 +94,7 @@ def to_wire(array: Array, name: str = "") -> tensor_pb2.Tensor:
 
 
 def from_wire(tensor: tensor_pb2.Tensor) -> Array:
-    """The tensor's array, its own copy; text is an array of Python str (dtype object).
+    """A copy of the tensor as an array; text becomes an array of Python str (dtype object).
 
     Raises MalformedResponse where type, shape and data do not agree.
     """
@@ -113,7 +113,7 @@ def from_wire(tensor: tensor_pb2.Tensor) -> Array:
 
 
 def _pack(array: Array) -> bytes:
-    """Every element a 4-byte little-endian length and that many bytes of UTF-8."""
+    """Each element is a 4-byte little-endian length followed by that number of bytes of UTF-8."""
     encoded = (item.encode() for item in array.flat)
     return b"".join(len(item).to_bytes(4, "little") + item for item in encoded)
 

@@ -46,7 +46,7 @@ class View:
 
 
 def inputs(result: Result, sample: int) -> Iterator[View]:
-    """Every input of one sample that has relevance to show; raises IndexError for a sample that is not there."""
+    """Every input of one sample that has relevance to show; raises IndexError for a sample that does not exist."""
     if not 0 <= sample < len(result):
         raise IndexError(f"sample {sample}, there are {len(result)}")
     for name, array in result.relevance.items():
@@ -68,7 +68,7 @@ def inputs(result: Result, sample: int) -> Iterator[View]:
 
 
 def _sample(result: Result, name: str, array: Array, sample: int) -> Array:
-    """One sample of what has the shape of an input, time first if the model's description says where time is."""
+    """One sample of an array in the shape of an input, with time first if the model's description has a time axis."""
     one = result.samples_of(name, array)[sample]
     time = result.detail.time_axes.get(name) if result.detail else None
     if time is None:
@@ -79,7 +79,7 @@ def _sample(result: Result, name: str, array: Array, sample: int) -> Array:
 
 
 def _without_time(result: Result, name: str) -> bool:
-    """Whether the model's description knows where time is, and of no such axis here."""
+    """Whether the model's description lists time axes, but none for this input."""
     return result.detail is not None and bool(result.detail.time_axes) and name not in result.detail.time_axes
 
 
@@ -92,8 +92,8 @@ def _tokens(result: Result, name: str, sample: int, values: Array | None, axes: 
 
 
 def _two_axes(array: Array, still: bool) -> Array:
-    """[time, features]: one axis is time, or if `still` a single step's features; axes beyond the second are laid out
-    behind each other.
+    """[time, features]: a single axis is time, or the features of one step if `still`; further axes are flattened into
+    features.
     """
     return array.reshape(1 if still and array.ndim == 1 else array.shape[0], -1)
 
@@ -155,7 +155,7 @@ def _view_html(view: View, scale: float, steps: Sequence[Any] | None) -> str:
 
 
 def _prediction_html(result: Result, sample: int) -> str:
-    """The explained output, where it is a row of a few entries."""
+    """The explained output, if it is a row of a few entries."""
     name = naming.output_name(result)
     array = naming.output_of(result, name, sample)
     if array is None or array.ndim != 1 or not 2 <= array.size <= 12:
@@ -211,7 +211,7 @@ def frame(result: Result) -> pandas.DataFrame:
 
 
 def _rows(view: View) -> Iterator[tuple[Any, ...]]:
-    """step, feature, token, value, relevance of every element; padding is left out."""
+    """Step, feature, token, value and relevance of every element; padding is left out."""
     for place in np.ndindex(view.relevance.shape):
         token = view.tokens[place[0]] if view.tokens is not None else None
         if token == "":
@@ -222,7 +222,7 @@ def _rows(view: View) -> Iterator[tuple[Any, ...]]:
 
 
 def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
-    """Draw one panel per input; see Result.plot. Made without pyplot, so that nothing global changes."""
+    """Draw one panel per input; see Result.plot. It does not use pyplot, so that no global state changes."""
     from matplotlib.figure import Figure
 
     views = list(inputs(result, sample))
@@ -240,7 +240,7 @@ def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
 
 
 def _plot_words(axes: Any, view: View, scale: float, steps: Sequence[Any] | None) -> None:
-    """Draw one bar per word: upward for, downward against."""
+    """Draw one bar per word: upward if positive, downward if negative."""
     pairs = [(t, float(r)) for t, r in zip(view.tokens or [], view.relevance.ravel(), strict=True) if t]
     heights = [value for _, value in pairs]
     axes.bar(range(len(pairs)), heights, color=["#b2182b" if value > 0 else "#1b5ca8" for value in heights])
@@ -252,7 +252,7 @@ def _plot_words(axes: Any, view: View, scale: float, steps: Sequence[Any] | None
 
 
 def _plot_matrix(axes: Any, view: View, scale: float, steps: Sequence[Any] | None) -> None:
-    """A heatmap, red for and blue against, zero white."""
+    """A heatmap: red if positive, blue if negative, white at zero."""
     shown = axes.imshow(
         view.relevance.T, aspect="auto", cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest"
     )
@@ -266,5 +266,5 @@ def _plot_matrix(axes: Any, view: View, scale: float, steps: Sequence[Any] | Non
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
+    """Escapes text that matplotlib would interpret as a formula."""
     return clean(text).replace("$", r"\$")

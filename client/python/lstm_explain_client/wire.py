@@ -41,10 +41,10 @@ class Request:
     id: str = ""
 
     def message(self, arrays: Mapping[str, Array]) -> explanation_pb2.ExplainRequest:
-        """What goes over the wire, with `arrays` from `self.arrays()`; raises InvalidRequest."""
+        """The request message, with `arrays` from `self.arrays()`; raises InvalidRequest."""
         if not isinstance(self.model, str) or not self.model:
             raise InvalidRequest(f"model is {self.model!r}; expected a name", field="model")
-        if isinstance(self.capture, str):  # would be read as a list of letters
+        if isinstance(self.capture, str):  # a str would be read as a list of letters
             raise InvalidRequest("capture is a str; expected a list of names", field="capture")
         resolved = target.resolve(self.target)
         return explanation_pb2.ExplainRequest(
@@ -58,7 +58,7 @@ class Request:
         )
 
     def arrays(self) -> dict[str, Array]:
-        """The inputs as they travel."""
+        """The inputs as arrays that can be sent."""
         given: Any = self.inputs  # callers without a type checker pass anything
         if not isinstance(given, Mapping):
             kind = type(given).__name__
@@ -71,7 +71,7 @@ class Request:
         return methods.to_wire_method(methods.resolve(self.method, self.parameters))
 
     def _parameters(self) -> Mapping[str, str]:
-        """Those of the model's default method, which this client does not know, as text."""
+        """The parameters as text, for the model's default method, which this client does not know."""
         return methods.as_text(self.parameters or {}) if self.method is None else {}
 
 
@@ -95,7 +95,7 @@ class Answer:
 class Stream:
     """The bookkeeping of one ExplainStream: which request belongs to which answer.
 
-    A request that cannot be built is answered by its own error, as the server would.
+    A request that cannot be built is answered with its error, as the server would do.
     """
 
     failed: deque[Answer] = field(default_factory=deque)
@@ -120,7 +120,7 @@ class Stream:
         return explanation_pb2.ExplainStreamRequest(id=identity, request=message)
 
     def decode(self, response: explanation_pb2.ExplainStreamResponse) -> Answer:
-        """The answer that a message holds."""
+        """Reads the answer from a message."""
         inputs = self._sent.pop(response.id, {})
         if response.WhichOneof("result") == "error":
             error = response.error
@@ -156,7 +156,9 @@ Files = Sequence[str | os.PathLike[str]] | Mapping[str, ModelSource]
 def import_plan(
     name: str, source: ModelSource, version: str | None, config: str | None, files: Files
 ) -> list[tuple[model_pb2.ImportModelRequest, ModelSource]]:
-    """What announces each file, with its checksum, and the file. Raises OSError where one cannot be read."""
+    """The messages that announce each file with its checksum, and the contents of the files. Raises OSError where one
+    cannot be read.
+    """
     digest, size = _digest(source)
     start = model_pb2.ImportModelStart(
         name=name, version=version or "", sha256=digest, size=size, config_yaml=config or ""

@@ -1,1 +1,1 @@
-"""The gRPC service: thin faces over one engine."""
+"""The gRPC service: several protocols over one engine."""

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
 DETAILS = "grpc-status-details-bin"
-# Milliseconds after which gRPC's own retries come back; clients that read the details find RetryInfo there.
+# Milliseconds after which gRPC's own retries try again; clients that read the details use RetryInfo.
 PUSHBACK = "grpc-retry-pushback-ms"
 _SENSIBLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -38,7 +38,8 @@ class CallRecord:
 
     If the caller has gone, raise what `left` returns instead.
 
-    caller: who calls, as the token's file names it, or empty. What DISCARDED counts is not logged or traced either.
+    caller: who calls, as the token's file names it, or empty. Calls that DISCARDED counts are not logged or traced
+    either.
     """
 
     def __init__(self, rpc: str, context: Context, metrics: Metrics, caller: str = "") -> None:
@@ -85,7 +86,7 @@ class CallRecord:
         drop_tracebacks(error)
 
     def left(self, call: PendingCall) -> asyncio.CancelledError:
-        """What to raise, so that gRPC releases a call that nobody waits for."""
+        """The exception to raise so that gRPC releases a call that nobody waits for."""
         call.leave()
         late = call.end is not None and time.monotonic() >= call.end
         self._status = status_of(TooLate("the deadline passed") if late else Dropped("the caller went away"))
@@ -116,7 +117,7 @@ class CallRecord:
 
 
 def _request_id(metadata: Metadata) -> str:
-    """The caller's id if it sent one that is fit for a log; otherwise a new one."""
+    """The caller's request id if it may appear in a log; otherwise a new one."""
     for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str) and _SENSIBLE_ID.fullmatch(value):
             return value

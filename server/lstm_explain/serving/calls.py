@@ -1,4 +1,4 @@
-"""What calls of every service go through: access control, errors as statuses, metrics and logs."""
+"""Wraps the calls of every service: access control, conversion of errors to statuses, metrics and logs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from lstm_explain.serving.scheduling.background import BackgroundThreads
 from lstm_explain.serving.security.access import REQUIRED_ROLES, Access
 from lstm_explain.serving.wire.counted import MAX_FIELDS, has_too_many_fields
 
-# Answered by grpc's own servicer, which does its own bookkeeping, and asked every few seconds by every prober.
+# gRPC's own servicer answers these and does its own bookkeeping; every prober calls them every few seconds.
 _HEALTH = "/grpc.health.v1.Health/"
-# How asyncio's gRPC says that the caller has gone: by ending the task, or by refusing to read and write.
+# How asyncio's gRPC reports that the caller has gone: it cancels the task, or refuses to read and write.
 _LEFT = (asyncio.CancelledError, grpc.aio.BaseError)
 
 Handler = Callable[[Any, Context], Awaitable[Any]]
@@ -34,7 +34,7 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Malformed:
-    """Stands for bytes that are not a message, or one that is not read; see `tolerant` of Calls."""
+    """Stands for bytes that are not a message, or for a message that is not read; see `tolerant` of Calls."""
 
     problem: str
 
@@ -42,15 +42,15 @@ class Malformed:
 MALFORMED = Malformed("the request is not a valid protobuf message")
 TOO_MANY = Malformed(f"the request has more than {MAX_FIELDS} fields and numbers outside of tensors' data")
 
-# Bytes of the message that is at work in this context. Asking the message itself takes as long as writing it again.
+# The size in bytes of the message that this context handles. The message's own method takes as long as serialising it.
 received: ContextVar[int] = ContextVar("received", default=0)
 
 
 class Calls(grpc.aio.ServerInterceptor):
     """Wraps the handlers of every service.
 
-    A servicer's coroutines run in asyncio's loop, where they must not hold up the others; its plain functions run in
-    background threads. Both get a PendingCall in place of gRPC's context.
+    A servicer's coroutines run in asyncio's loop, which they must not block; its plain functions run in background
+    threads. Both get a PendingCall in place of gRPC's context.
 
     tolerant: streaming methods, by full name, that receive a Malformed in place of a request that is not a message;
     such a request ends a call of any other method.
@@ -63,7 +63,7 @@ class Calls(grpc.aio.ServerInterceptor):
         self._access = access
         self._background = background
         self._tolerant = tolerant
-        self._wrapped: dict[tuple[str, str], tuple[Any, Any]] = {}  # by method and caller; as many as tokens, at most
+        self._wrapped: dict[tuple[str, str], tuple[Any, Any]] = {}  # by method and caller; there is a caller per token
 
     async def intercept_service(
         self,
@@ -75,7 +75,7 @@ class Calls(grpc.aio.ServerInterceptor):
         try:
             caller = self._access.check(method, handler_call_details.invocation_metadata)
         except Error as error:
-            # As a stream, whatever the method is: so not even one message is read.
+            # Registered as a stream, whatever the method is, so that not even one message is read.
             return grpc.stream_stream_rpc_method_handler(self._stream(rpc, _raising(error), ""))
         handler = await continuation(handler_call_details)
         if handler is None:
@@ -118,7 +118,7 @@ class Calls(grpc.aio.ServerInterceptor):
                     raise account.left(call) from None
                 except Exception as error:
                     account.fail(error, request)
-            del request  # gRPC keeps this frame, by the traceback of what `abort` raises, until a collection
+            del request  # the traceback of `abort`'s exception keeps this frame until a garbage collection
             await account.abort()
 
         return answer
@@ -155,7 +155,7 @@ def _tolerating(handler: Any) -> Any:
 
 
 def _lenient(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """grpc answers bytes that are no message with INTERNAL; they are the caller's fault."""
+    """gRPC answers bytes that are not a message with INTERNAL, although they are the caller's fault."""
     if deserialise is None:
         return None
     kind = deserialise.__self__.DESCRIPTOR  # type: ignore[attr-defined]  # of the class whose FromString it is

@@ -13,10 +13,10 @@ from lstm_explain.serving.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OTHER_FILES = 100  # that a process has open: models, metrics, logs, imports
+OTHER_FILES = 100  # files that a process has open: models, metrics, logs, imports
 MAX_PAGE_CONNECTIONS = 512  # enough to leave room for others when somebody opens many and sends half a request on each
 ESTABLISHED = "01"  # the state in /proc/net/tcp
-REARM_SHARE = 0.9  # of the limit: the log mentions it again once the count has been below
+REARM_SHARE = 0.9  # share of the limit; the log mentions the limit again once the count has been below this share
 
 
 def raise_file_limit() -> None:
@@ -45,7 +45,7 @@ def _available_files() -> int:
 
 
 def accepted(address: str) -> set[str]:
-    """The inodes of the sockets that are connected to our port. Connections that wait to be accepted have none yet."""
+    """The inodes of the sockets that are connected to our port. Connections that have not been accepted have none."""
     port, found = f"{split_address(address)[1]:04X}", set()
     for table in ("tcp", "tcp6"):
         with suppress(OSError):  # the system lacks the protocol

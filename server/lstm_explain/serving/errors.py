@@ -127,7 +127,7 @@ def _retry(error: Error, field: str) -> list[Message]:
 
 @dataclass(frozen=True)
 class _StatusMapping:
-    """code: of google.rpc.Code. details: makes the details from the error and the field that was wrong."""
+    """code: a google.rpc.Code. details: returns the details for an error and the invalid field."""
 
     code: int
     details: Callable[[Error, str], list[Message]]
@@ -157,7 +157,7 @@ _STATUSES: dict[type[Error], _StatusMapping] = {
 
 
 def status_of(error: Error, field: str = "") -> status_pb2.Status:
-    """The status of an expected error; `field` is the path of the field that was wrong in the request."""
+    """The status of an expected error; `field` is the path of the invalid field in the request."""
     mapping = next((m for kind, m in _STATUSES.items() if isinstance(error, kind)), None)
     if mapping is None:
         return internal("")

@@ -9,10 +9,10 @@ from lstm_explain.serving import connections
 from lstm_explain.serving.security.tls import Certificates, TLSFiles
 from lstm_explain.serving.settings import Settings
 
-# Calls of one connection in addition to those that compute: health, lists of models, calls that wait, refused calls.
-# A call that is opened and reset at once counts until gRPC's core has released it. So this bounds the memory that a
-# flood of such calls takes, and keeps one connection from filling the core's queue, which cancels the calls of others
-# from 1,000 entries on. Beyond it a further call is refused as UNAVAILABLE.
+# Calls that one connection may have open in addition to those that compute: health, lists of models, waiting calls and
+# refused calls. A call that is opened and reset at once counts until gRPC's core has released it. So this bounds the
+# memory that a flood of such calls takes, and keeps one connection from filling the core's queue, which cancels the
+# calls of others from 1,000 entries on. Beyond it a further call is refused as UNAVAILABLE.
 OTHER_CALLS = 420
 
 

@@ -38,7 +38,9 @@ def is_stopped(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on: the name in front of them may contain spaces."""
+    """The fields of /proc/<pid>/stat from the state on. They are split from the end, because the name before them may
+    contain spaces.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -16,11 +16,12 @@ BYPASSING = (
 
 
 class MethodRegistration:
-    """Takes the place of the server in the generated functions `add_…Servicer_to_server`.
+    """Replaces the server in the generated functions `add_…Servicer_to_server`.
 
     These register each service as a whole, and each of its methods individually. The asyncio server accepts one call at
-    a time among all methods that are not registered individually, and one of each that is. So the latter bypass the
-    queue; but each of them adds a microsecond or two to every call. So only BYPASSING are registered individually.
+    a time for all methods that are not registered individually, and one call at a time for each method that is. So the
+    latter bypass the queue, but each of them adds a microsecond or two to every call. Therefore only the methods in
+    BYPASSING are registered individually.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:

@@ -75,7 +75,7 @@ SECONDS_BETWEEN_HEARTBEATS = 0.5
 LOW_PRIORITY = 10  # a niceness: 0 is the usual one, 19 the lowest priority
 # In this stream, bytes that are not a message get an error of their own instead of ending the stream.
 TOLERANT = ("/lstm_explain.v1.ExplanationService/ExplainStream",)
-WARM_UP_WORDS = (12, 18, 24)  # lengths of texts: the engine specialises for each
+WARM_UP_WORDS = (12, 18, 24)  # lengths of texts, for each of which the engine specialises
 # Entries by state, as the metrics name it. `resting` models are ready too, though not in memory.
 STATES: dict[str, tuple[type, ...]] = {
     "ready": (ServedModel, Evicted),
@@ -123,7 +123,7 @@ class Server:
         self._imports = Imports(settings.models, self._models, loader) if settings.allow_import else None
         self._watchdog = Watchdog(settings.stuck_seconds)
         self._loaded = False
-        self._missing = ""  # what is required and not ready
+        self._missing = ""  # the required models that are not ready
         self._published: set[str] = set()  # models that have a health status
         self._loop = Loop()
         self._background = BackgroundThreads(settings.max_concurrent + SPARE_THREADS)
@@ -235,8 +235,8 @@ class Server:
         warm_up(servicer, self._loop, self._background, requests)
 
     def _publish(self, snapshot: Snapshot) -> None:
-        """Updates health and metrics. A model is SERVING if one of its versions is ready, the server if all that is
-        required is ready.
+        """Updates health and metrics. A model is SERVING if one of its versions is ready, the server if everything that
+        is required is ready.
         """
         missing = self._settings.required_models.missing(snapshot)
         statuses = dict.fromkeys(("", *SERVICES), NOT_SERVING if missing else SERVING) | {LIVE: SERVING}
@@ -274,7 +274,7 @@ class Server:
 
 
 def _at_low_priority(work: Callable[[], object]) -> None:
-    """Calls `work` in a thread of low priority. What it raises is raised here."""
+    """Calls `work` in a thread of low priority, and raises its exceptions here."""
     with ThreadPoolExecutor(1, "load", partial(os.setpriority, os.PRIO_PROCESS, 0, LOW_PRIORITY)) as thread:
         thread.submit(work).result()
 

@@ -1,6 +1,6 @@
 """Memory that a worker shares with its parent process: a heartbeat, and the models that are running.
 
-It outlives the worker. So the parent notices that a worker hangs, and knows what it was running when it has crashed.
+It outlives the worker. So the parent notices that a worker hangs, and knows which models were running when it crashed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A file of JSON lines that several processes append to and read, each from where it last stopped."""
+"""A file of JSON lines to which several processes append, and which each reads from its own last position."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Warms the process up before it reports that it is ready, so that no caller waits for what is slow the first time.
+"""Warms up the process before it reports that it is ready, so that no caller waits for work that is slow the first
+time.
 
-That is spread over the whole path of a call: the interpreter specialises code that has run a few times, and allocators,
+Such work occurs on the whole path of a call: the interpreter specialises code that has run a few times, and allocators,
 caches and threads are set up on first use. So the requests go over a socket, to a server that exists only for them.
 """
 
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Explain = Callable[..., bytes]
 METHOD = "/lstm_explain.v1.ExplanationService/Explain"
-REPETITIONS, SECONDS = 5, 0.2  # of each request, whichever ends first
+REPETITIONS, SECONDS = 5, 0.2  # limits for each request, whichever ends first
 TIMEOUT = 10.0  # seconds for one request
 
 

@@ -45,7 +45,7 @@ def matrix(
 
 
 def _drawing(table: Grid, rows: Sequence[tuple[int, str]]) -> str:
-    """Stacks rows, each with its height and its content drawn from its own top, and adds the axis."""
+    """Stacks rows, each with its height and its content relative to its top, and adds the axis."""
     y, parts = 16, [_say(_LEFT + _PLOT + 10, 9, "sum", size=11, faded=True)]
     for height, content in rows:
         parts.append(f'<g transform="translate(0 {y})">{content}</g>')
@@ -90,7 +90,7 @@ def _cell(table: Grid, row: int, column: int, width: float, y: float, height: fl
 
 
 def _cell_mark(part: float, value: float, x: float, y: float, width: float) -> str:
-    """The number where it fits, else a sign that grows with the value."""
+    """The number where it fits, otherwise a sign whose size grows with the value."""
     if abs(part) < FAINT:
         return ""
     shown, size = number(value), 11.0
@@ -110,7 +110,7 @@ def _strip_rows(table: Grid, top: float) -> Iterator[tuple[int, str]]:
 
 
 def _sum_rows(table: Grid) -> Iterator[tuple[int, str]]:
-    """Sums over features: of those that have no row of their own, and of all."""
+    """Rows of sums over features: over those without a row of their own, and over all."""
     for row in range(table.kept, len(table.names)):
         yield _sum_row(table.names[row], table.relevance[:, row])
     if len(table.names) > 1:
@@ -118,7 +118,7 @@ def _sum_rows(table: Grid) -> Iterator[tuple[int, str]]:
 
 
 def _sum_row(name: str, totals: Array) -> tuple[int, str]:
-    """A sum over features, as bars on a scale of its own, which is given."""
+    """A sum over features, as bars on its own scale, which is printed."""
     top = largest(totals)
     bars = _bars(totals, top, 6, 46)
     label = _say(_LEFT - 10, 28, name, anchor="end", bold=True)
@@ -129,14 +129,14 @@ def _sum_row(name: str, totals: Array) -> tuple[int, str]:
 
 
 def _head(table: Grid, row: int, height: int) -> tuple[int, str]:
-    """The input series above a row: the height it takes, and its drawing."""
+    """The input series above a row: its height and its drawing."""
     if table.values is None:
         return 0, ""
     return height + 3, _line(table.values[:, row], height)
 
 
 def _line(series: Array, height: float) -> str:
-    """A series as a line through the middles of its columns; gaps where it is not a number."""
+    """A series as a line through the centres of its columns, with gaps where it is not a number."""
     finite = series[np.isfinite(series)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     span = (high - low) or 1.0
@@ -184,7 +184,7 @@ def _boxes(spans: Iterable[tuple[int, int]], width: float, y: float, height: flo
 
 
 def _bars(relevance: Array, top: float, y: float, height: float) -> str:
-    """Bars up for, down against, around a line in the middle."""
+    """Bars around a line in the middle: upward for positive values, downward for negative ones."""
     middle, width = y + height / 2, _PLOT / len(relevance)
     paths: dict[bool, list[str]] = {True: [], False: []}
     for i, value in enumerate(relevance):
@@ -200,7 +200,7 @@ def _bars(relevance: Array, top: float, y: float, height: float) -> str:
 
 
 def _row_label(table: Grid, row: int, y: float, name: str) -> str:
-    """Name on the left with the input's range below, the row's sum on the right."""
+    """The name on the left with the input's range below it, and the row's sum on the right."""
     short = name if len(name) <= 19 else name[:18] + "…"
     parts = [
         f"<g><title>{text(name)}</title>{_say(_LEFT - 10, y + 2, short, anchor='end')}</g>",

@@ -36,7 +36,9 @@ def share(value: float, scale: float) -> float:
 
 
 def colour(part: float) -> str:
-    """Return the CSS colour for a share in [-1, 1]: red for, blue against, more opaque if larger, zero transparent."""
+    """Return the CSS colour for a share in [-1, 1]: red if positive, blue if negative, more opaque if larger, and
+    transparent at zero.
+    """
     if abs(part) < 0.005:
         return "transparent"
     return f"rgba({css_base(part > 0)},{abs(part):.3g})"

@@ -65,7 +65,7 @@ def percent(value: float, whole: float) -> str:
 
 
 def balance(value: float, scale: float) -> str:
-    """Draw a bar from the middle: to the right for, to the left (hatched) against."""
+    """Draw a bar from the middle: to the right if positive, to the left (hatched) if negative."""
     part = share(value, scale)
     width = abs(part) * 50
     left = 50.0 if part >= 0 else 50 - width

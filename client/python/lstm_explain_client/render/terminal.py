@@ -63,7 +63,7 @@ def _on(part: float) -> Style:
 
 
 def _ink(part: float) -> Style:
-    """The colour for a mark: between the dark one for light ground and a light one, so that it shows on both."""
+    """The colour of a mark: neither dark nor light, so that it is visible on light and on dark backgrounds."""
     red, green, blue = ((c + 255) // 2 if c < 100 else c for c in (FOR if part > 0 else AGAINST))
     return Style.parse(f"#{red:02x}{green:02x}{blue:02x}")
 

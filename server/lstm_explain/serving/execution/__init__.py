@@ -1,1 +1,1 @@
-"""From a query to the engine and back: batches, and the runs that answer them."""
+"""Runs requests on the engine: forms batches, and the runs that answer them."""

@@ -1,7 +1,7 @@
-"""Requests with one batch key that wait for a slot run together: they are one batch, and one run of the engine.
+"""Forms batches: requests with the same batch key that wait for a slot share one run of the engine.
 
-The first request with a key leads: its thread waits for the slot, and whatever comes with the same key meanwhile
-follows it. So nothing waits for company while a slot is free, unless the model's owner allows a delay.
+The first request with a key is the leader: its thread waits for the slot, and later requests with the same key follow
+it. So no request waits for others while a slot is free, unless the model's owner allows a delay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lstm_explain.serving.scheduling.admission import AT_WORK, WAITING, CallDead
 
 @dataclass(frozen=True)
 class BatchCapacity:
-    """What one batch may hold: samples, and by kind of cost what a run may cost. delay: seconds to wait for others."""
+    """The most that one batch may hold: samples, and each kind of cost. delay: seconds to wait for others."""
 
     samples: int
     costs: tuple[float, ...] = ()
@@ -33,7 +33,7 @@ class BatchCapacity:
 
 @dataclass(frozen=True)
 class RequestLoad:
-    """What a request brings. costs: of one sample, in the order of BatchCapacity's."""
+    """The size of a request. costs: those of one sample, in the order of BatchCapacity's."""
 
     samples: int
     costs: tuple[float, ...] = ()
@@ -43,12 +43,14 @@ ALONE = BatchCapacity(1), RequestLoad(1)
 
 
 class Job:
-    """One request on its way, and its answer. Its own thread takes `answer`, or raises `error`, once it is done.
+    """One request on its way, and its answer. Once the job is done, its own thread reads `answer` or raises `error`.
 
-    request, capacity, load: there once it is read. key: jobs with equal keys may run together; None: it runs alone.
-    asked, began: time.time_ns(). answer: an Explanation, or the outputs of a prediction. parts: of the run that
-    answered it. company: requests in that run. units: of work, see Limits.check. short: takes next to no time. heavy:
-    takes much memory. most_bytes: what a loop may keep. most_samples: on which the model may be run.
+    request, capacity, load: set once the message has been read. key: jobs with equal keys may run together; None: it
+    runs alone.
+    asked, began: time.time_ns(). answer: an Explanation, or the outputs of a prediction. parts: the phases of the run
+    that answered it. company: the number of requests in that run. units: units of work, see Limits.check. short:
+    whether it takes very little time. heavy: whether it takes much memory. most_bytes: the most that a loop may save.
+    most_samples: the most samples on which the model may be run.
     """
 
     request: ModelRequest
@@ -152,7 +154,7 @@ class Runs(Protocol):
 
 
 class Batcher:
-    """runs: what answers the jobs."""
+    """runs: the object that answers jobs."""
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
@@ -160,7 +162,9 @@ class Batcher:
         self._open: dict[Hashable, Group] = {}
 
     def do(self, job: Job, slots: Slots) -> None:
-        """Returns when the job is settled. Raises TooLate. slots: where the run takes its own, if this job leads it."""
+        """Returns when the job has an answer or an error. Raises TooLate. slots: the semaphore from which the run takes
+        a slot, if this job leads it.
+        """
         if job.key is not None:
             key = (id(job.served), job.key)
             group = self._join(job, key)
@@ -195,7 +199,7 @@ class Batcher:
             left = group.jobs[0].deadline.left()
             group.full.wait(min(group.capacity.delay, math.inf if left is None else left))
         while not (taken := slots.take(group.left())) and group.left() != 0.0:
-            pass  # somebody with more patience has joined meanwhile
+            pass  # a caller with a later deadline has joined meanwhile
         jobs: list[Job] = []
         try:
             jobs = self._close(group, key)

@@ -1,4 +1,4 @@
-"""What happens in a slot: the engine answers jobs, each by a run of its own or several by one."""
+"""Runs the engine on jobs that have a slot: one run per job, or one run for several jobs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lstm_explain.serving.shared_board import SharedBoard
 
 log = logging.getLogger(__name__)
 
-PREDICTION = "predict"  # stands next to the methods' names in the metrics
+PREDICTION = "predict"  # appears next to the methods' names in the metrics
 
 
 class EngineRuns:
-    """Settles jobs. Those that fail as a batch run one by one, so only a request that is wrong is refused.
+    """Settles jobs. Jobs that fail as a batch run one by one, so that only the invalid request is refused.
 
-    board: where runs are marked while they go on.
+    board: where active runs are marked.
     """
 
     def __init__(self, metrics: Metrics, board: SharedBoard) -> None:
@@ -31,7 +31,9 @@ class EngineRuns:
         self.board = board
 
     def alone(self, job: Job, *, brief: bool = False) -> None:
-        """Runs the engine on one job. brief: raises Deferred, the job not settled, if the work may take long."""
+        """Runs the engine on one job. brief: raises Deferred if the work may take long, and leaves the job without an
+        answer.
+        """
         request, model = job.request, job.served.model
         with _Run(self, job, job.deadline, brief=brief) as run:
             if request.method is None:
@@ -45,8 +47,8 @@ class EngineRuns:
             job.served.latency.record(request.method, job.units, run.seconds)
 
     def together(self, jobs: list[Job]) -> None:
-        """Runs the engine on several jobs of one batch key, as one batch where that is known to give what each gives
-        alone.
+        """Runs the engine on several jobs of one batch key, as one batch where that is known to give the same answers
+        as separate runs.
         """
         request_batching, key = jobs[0].served.request_batching, jobs[0].key
         if len(jobs) == 1 or request_batching is None or key is None:
@@ -66,7 +68,7 @@ class EngineRuns:
             job.finish()  # nobody but this thread waits for the rest
 
     def _try(self, jobs: list[Job], request_batching: RequestBatching, record: Record) -> None:
-        """Answers the callers one by one, and compares a batch with that."""
+        """Answers the callers one by one, and compares a batch with their answers."""
         self._one_by_one(jobs)
         requests, alone = [job.request for job in jobs], [job.answer for job in jobs]
         if not all(isinstance(answer, Explanation) for answer in alone):
@@ -106,8 +108,8 @@ class EngineRuns:
 class _Run:
     """A context for one run of the engine, which stops between its steps where `check` raises.
 
-    job: the first of those that are answered. answer: for the work inside to set. error: why there is none. Deferred
-    goes on to the caller.
+    job: the first of the jobs. answer: set by the work inside. error: the reason if there is no answer. Deferred is
+    passed on to the caller.
     """
 
     def __init__(self, runs: EngineRuns, job: Job, check: Callable[[], None], *, brief: bool = False) -> None:
@@ -144,8 +146,8 @@ class _Run:
         if isinstance(error, Cancelled):
             drop_tracebacks(error)
             self.error = error.cause
-        elif isinstance(error, Error):  # raised in the thread of whoever asked
-            drop_tracebacks(error)  # the engine's arrays must not wait for that
+        elif isinstance(error, Error):  # raised in the thread of the caller
+            drop_tracebacks(error)  # the engine's arrays must be freed before that
             self.error = error
         elif isinstance(error, Exception):  # logged there, too
             self.error = error

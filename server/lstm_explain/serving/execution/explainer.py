@@ -1,4 +1,4 @@
-"""What both gRPC services call: an explanation, or a prediction only."""
+"""Answers the requests of both gRPC services: explanations, and predictions without explanation."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from lstm_explain.serving.shared_board import SharedBoard
 
 Message = TypeVar("Message")
 
-# Bytes of a message that is read in next to no time, even if all is text; seconds of a run that is mostly Python.
+# Bytes of a message that takes very little time to read, even if all of it is text; seconds of a run that is mostly
+# Python.
 SMALL_MESSAGE, SHORT_RUN = 1 << 14, 1e-3
-SMALL_TEXT = 1 << 11  # bytes of a message whose text becomes tokens in next to no time
+SMALL_TEXT = 1 << 11  # bytes of a message whose text takes very little time to tokenise
 
 NO_TURN, TEXT = nullcontext(), np.dtype(object)
 
@@ -46,11 +47,11 @@ class Item:
 
 
 class Explainer:
-    """Answers requests, as many at a time as there are slots; those with one batch key together where that is allowed.
+    """Answers as many requests at a time as there are slots, and requests with the same batch key together where that
+    is allowed.
 
-    Short ones run in asyncio's loop: the interpreter runs one thread at a time, and threads that all want it take it
-    from each other, which costs as much again as the work. The others, which would hold up the loop, run in background
-    threads.
+    Short requests run in asyncio's loop. The interpreter runs one thread at a time, and passing it between threads
+    would cost as much as the work itself. All others would block the loop, so they run in background threads.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Explainer:
         board: SharedBoard | None = None,
         quarantine: Quarantine | None = None,
     ) -> None:
-        """most_seconds: what a request may take once its work has begun."""
+        """most_seconds: the most time that a request may take once its work has begun."""
         self._models = models
         self._slots = slots
         self._quarantine = quarantine or Quarantine()
@@ -86,10 +87,11 @@ class Explainer:
         call: PendingCall,
         size: int,
     ) -> Message:
-        """What `write` makes of the job that answers what `read` gives: an explanation, or a prediction.
+        """Runs the request that `read` returns, and returns the response that `write` builds from its job: an
+        explanation or a prediction.
 
-        size: bytes of the request's message. Raises lstm_explain.Error, what `read` raises too; NotFound, NotReady;
-        TooLate or Dropped as soon as nobody waits any more.
+        size: bytes of the request's message. Raises lstm_explain.Error, including the errors of `read`: NotFound and
+        NotReady, and TooLate or Dropped as soon as nobody waits for the answer.
         """
         served = self._models.cached(model, version)
         if served is None:
@@ -102,14 +104,14 @@ class Explainer:
 
     @contextmanager
     def item(self, rpc: str, stream: Span) -> Iterator[Item]:
-        """Put around the work for one request of a stream, whose span is `stream`."""
+        """A context for the work on one request of a stream, whose span is `stream`."""
         item, own = Item(), stream.begin("item")
         yield item
         self._metrics.items[rpc, item.code].inc()
         own.end(item.code)
 
     def _done_in_the_loop(self, job: Job, read: Callable[[ServedModel], ModelRequest]) -> bool:
-        """Answers the job at once if it is short and there is a slot for it; whether it has."""
+        """Answers the job at once if it is short and there is a slot for it. Returns whether it did."""
         try:
             self._read(job, read, brief=True)
             if not job.short or job.key is not None or not self._slots.take(0.0):
@@ -120,7 +122,7 @@ class Explainer:
                 self._runs.alone(job, brief=True)
             finally:
                 self._slots.give_back()
-        except Deferred:  # it takes longer: compiles, or is repeated in float64
+        except Deferred:  # it takes longer, because it compiles or is repeated in float64
             return False
         return True
 
@@ -138,7 +140,7 @@ class Explainer:
                 self._housekeeping.after_heavy_request()
 
     def _read_in_background(self, job: Job, read: Callable[[ServedModel], ModelRequest]) -> None:
-        """`_read`, of a message that may take long to read: a text in particular."""
+        """`_read`, for a message that may take long to read, such as text."""
         try:
             job.deadline.begin()
             with cancel_scope(CancelScope(job.deadline, describe=job.about, on_compiled=job.deadline.extend)):
@@ -149,10 +151,10 @@ class Explainer:
             job.deadline.pause()
 
     def _read(self, job: Job, read: Callable[[ServedModel], ModelRequest], *, brief: bool = False) -> None:
-        """Reads the request and finds out how long it may take, and whether others may run with it.
+        """Reads the request and determines how long it may take, and whether others may run with it.
 
-        Those that are short take turns anyway, and are in a batch only where the model's owner lets them wait for it.
-        brief: raises Deferred where finding out takes long.
+        Short requests run one after the other anyway, so they join a batch only where the model's owner allows a delay.
+        brief: raises Deferred where this decision takes long.
         """
         served = job.served
         request = job.request = read(served)
@@ -161,7 +163,7 @@ class Explainer:
         job.units, size = limits.check(served.model, request.inputs, request.method, brief=brief)
         job.heavy = size > HEAVY or not served.model.steady
         job.most_bytes, job.most_samples = limits.bytes_estimate, limits.samples
-        # What is to be captured is prepared for anew each time that it is something else.
+        # A different set of captured values needs a new plan.
         usual = served.model.steady and not request.capture
         job.short = usual and served.latency.seconds(request.method, job.units) < SHORT_RUN
         if not job.short or _waits(served):
@@ -173,13 +175,13 @@ class Explainer:
         served, request, batching = job.served, job.request, job.served.request_batching
         if batching is None or (key := batching.key(request)) is None:
             return
-        check_inputs(served.model.inputs, request.inputs)  # what is wrong in itself is refused before it joins others
+        check_inputs(served.model.inputs, request.inputs)  # an invalid request is refused before it joins others
         job.key, job.capacity = key, _capacity(served, limits)
         samples = batching.samples(request.inputs)
         job.load = RequestLoad(samples, costs_of(served.model, request.inputs, request.method, samples))
 
     def _written(self, job: Job, write: Callable[[Job], Message]) -> Message:
-        """The message with the answer, once the metrics and the span show how it came about."""
+        """The message with the answer, after the metrics and the span have recorded the run."""
         self._metrics.waiting.observe(max(0, job.began - job.asked) / 1e9)
         span = tracing.current()
         if span is not tracing.NOTHING:
@@ -198,7 +200,9 @@ class Explainer:
 
 
 def _most_in_the_loop(served: ServedModel) -> int:
-    """Bytes of the largest message that is read in the event loop: less where it may hold text, which takes longer."""
+    """The largest message, in bytes, that is read in the event loop. The limit is lower for messages that may hold
+    text, which takes longer.
+    """
     if not served.text_inputs:
         return SMALL_MESSAGE
     return SMALL_TEXT if all(text.quick for text in served.text_inputs.values()) else -1

@@ -48,7 +48,9 @@ class Announcements:
         return names
 
     def follow(self, handlers: Mapping[Event, Callable[[str], None]]) -> None:
-        """Handles the events that others have announced; returns when all are handled, by whichever thread."""
+        """Handles the events that others have announced; returns when all are handled, even if another thread handles
+        some of them.
+        """
         with self._following:
             for event, name in self._read_new():
                 try:

@@ -1,8 +1,8 @@
 """Imports models that callers send, and deletes models at callers' requests.
 
 An import is written to a hidden folder next to the models, loaded from there as the server would load it, and only then
-renamed to its place. A deletion is one rename too. So whenever the server is killed, a version is there as a whole or
-not at all; the next start removes what is left in the hidden folder.
+renamed to its place. A deletion is one rename too. So whenever the server is killed, a version is either complete or
+absent; the next start empties the hidden folder.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from lstm_explain.serving.scheduling.admission import ConcurrencyLimit
 
 log = logging.getLogger(__name__)
 
-STAGING = ".staging"  # no model has such a name
+STAGING = ".staging"  # not a valid name of a model
 MAX_RECEIVING = 2  # imports at a time whose files arrive
-MAX_IN_TRIAL = 8  # imports at a time that are on trial, in addition
+MAX_IN_TRIAL = 8  # imports at a time that are on trial, in addition to those
 SHA256_BYTES = 32
 MAX_FILE_NAME_BYTES = 255
 MAX_FILES = 1000

@@ -90,7 +90,9 @@ class Loader:
 
 
 def _load_tried(source: Source, trials: TrialRunner, size: int) -> ServedModel:
-    """Loads a version that has passed its trial, within the trial's time: it need not behave the same each time."""
+    """Loads a version that has passed its trial, within the trial's time limit, since it may behave differently this
+    time.
+    """
     seconds = trials.limits.for_size(size).wall
     end = time.monotonic() + seconds
 

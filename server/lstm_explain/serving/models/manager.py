@@ -135,9 +135,9 @@ class ModelManager:
         self._announce("unload", name)
 
     def add(self, served: ServedModel, source: Source) -> None:
-        """Takes in a loaded model whose files now lie at `source`, with the other versions of an unloaded model.
+        """Adds a loaded model whose files are now at `source`, and the other versions of a model that was unloaded.
 
-        Does not wait for those; `wait_for` does.
+        Does not wait for the other versions; `wait_for` does.
         """
         self._loader.record_pass(source)
         with self.lock:

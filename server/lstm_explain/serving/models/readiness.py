@@ -1,4 +1,4 @@
-"""Decides whether the server is ready: whether as many models as are required are ready."""
+"""Decides whether the server is ready, which requires enough ready models."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ POLL_SECONDS = 0.02
 class VersionLoad:
     """A version that is being loaded.
 
-    state: of its files when it began. again: try what has failed before again. after: the load that goes before this
-    one, unless that is slow. entry: the result. done: set when `entry` is final.
+    state: the state of its files at the beginning. again: whether to retry a version that failed before. after: the
+    load that must end before this one, unless it is slow. entry: the result. done: set when `entry` is final.
     """
 
     source: Source
@@ -70,7 +70,7 @@ class VersionLoads:
         self._loader = loader
         self._board = board
         self._running: dict[Key, VersionLoad] = {}
-        self._states: dict[Key, State] = {}  # of the files at the last load of each version, successful or not
+        self._states: dict[Key, State] = {}  # of the files at the last load of each version, even a failed one
         self._threads = _DaemonThreads()
 
     def begin(
@@ -213,7 +213,7 @@ class _DaemonThreads:
         self._count = self._busy = 0
 
     def run(self, work: Callable[[], None]) -> None:
-        """Has the work done in a thread, without waiting for it."""
+        """Runs the work in a thread, without waiting for it."""
         with self._lock:
             self._busy += 1
             if self._busy > self._count < MAX_THREADS:
@@ -233,7 +233,7 @@ class _DaemonThreads:
 
 
 def without_root(text: str, root: Path) -> str:
-    """The text without the path of the folder of models: callers learn nothing of the host's folders."""
+    """The text without the path of the folder of models, so that callers learn nothing about the host's folders."""
     for folder in (root.resolve(), root.absolute(), root):
         text = text.replace(f"{folder}/", "")
     return text

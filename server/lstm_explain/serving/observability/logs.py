@@ -58,7 +58,7 @@ class FileDescriptorHandler(logging.Handler):
 
 
 class _CallerGoneFilter(logging.Filter):
-    """Demotes gRPC's record of an error to DEBUG where an answer found its caller gone, which is nobody's fault."""
+    """Demotes gRPC's record of an error to DEBUG where the caller of an answer had gone, which is nobody's fault."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         grpc = sys.modules.get("grpc.aio")  # the parent process does not import it

@@ -14,8 +14,8 @@ from lstm_explain.serving.addresses import cannot_listen, resolve
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 10.0  # after which a connection is closed
-MAX_CONNECTIONS = 32  # at a time; further ones are closed at once
+IDLE_SECONDS = 10.0  # seconds after which a connection is closed
+MAX_CONNECTIONS = 32  # connections at a time; further ones are closed at once
 
 
 class _Handler(WSGIRequestHandler):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-MAX_LINES, SECONDS = 5, 10.0  # at most so many lines of one kind pass in so many seconds
+MAX_LINES, SECONDS = 5, 10.0  # at most MAX_LINES lines of one kind pass in SECONDS
 MAX_KINDS = 1000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # E0000 00:00:1764300000.123456   12345 ssl_transport_security.cc:1884] Handshake failed …
@@ -19,7 +19,7 @@ _GRPC = re.compile(r"([IWEF])\d{4} [\d:.]+\s+\d+ ([\w./+-]+:\d+)\] ?(.*)", re.DO
 # 2026-01-01 00:00:00.000000000 [W:onnxruntime:, graph.cc:123 Function] …
 _ONNXRUNTIME = re.compile(r"[\d-]+ [\d:.]+ \[([VIWEF]):onnxruntime:[^,\]]*, ?([\w./+-]+:\d+)[^\]]*\] ?(.*)", re.DOTALL)
 _LEVELS = {"V": "debug", "I": "info", "W": "warning", "E": "error", "F": "critical"}
-# gRPC reports as an error what any caller can cause. It is worth a line, but not an alarm.
+# gRPC reports these as errors although any caller can cause them. They deserve a line in the log, but not an alarm.
 _CAUSED_BY_CALLERS = ("ssl_transport", "security_handshaker", "handshake", "chttp2", "hpack", "frame_", "http_server")
 # The last words of a process.
 _FATAL = re.compile(

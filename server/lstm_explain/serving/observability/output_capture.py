@@ -59,7 +59,7 @@ class OutputCapture:
 
     def read(self, reading: int, process: int) -> None:
         """Begins to read this end of a pipe, until its writing ends are closed."""
-        with suppress(OSError):  # the system may not allow so much
+        with suppress(OSError):  # the system may not allow this size
             fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.set_blocking(reading, False)
         source = _Source(process, bytearray())
@@ -74,7 +74,7 @@ class OutputCapture:
         self._closing = True
 
     def _submit(self, task: Callable[[], object]) -> None:
-        """Has the thread do it."""
+        """Runs the task in the thread."""
         with self._lock:
             self._tasks.append(task)
         with suppress(BlockingIOError):  # the pipe is full, so the thread wakes up anyway

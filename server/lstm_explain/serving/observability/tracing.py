@@ -29,7 +29,7 @@ class Span:
         """Adds an attribute."""
 
     def child(self, name: str, start: int, end: int, **attributes: str | int | float) -> None:
-        """Adds a part that is over already; start and end are time.time_ns()."""
+        """Adds a part that has already ended; start and end are values of time.time_ns()."""
 
     def begin(self, name: str) -> Span:
         """Begins a part; it is the current span until it ends."""

@@ -1,9 +1,9 @@
 """Carries messages between a worker and its parent: one JSON object per line, over a pair of sockets.
 
-To the worker: `quarantine`, at the start and whenever it changes (see quarantine.py); `listen`, when it shall serve.
+To the worker: `quarantine`, at the start and whenever it changes (see quarantine.py); `listen`, when it must serve.
 From the worker: `warm`, when it is able to serve; `ready`, when it serves; `leaving`, when it is about to stop;
-`failed`, with the reason, when it cannot start; `released`, when a version leaves quarantine.
-When one process ends, the other one reads the end of the file.
+`failed`, with the reason, when it cannot start; `released`, when a version leaves quarantine. When one process ends,
+the other one reads the end of the file.
 """
 
 from __future__ import annotations

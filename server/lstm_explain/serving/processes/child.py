@@ -19,7 +19,9 @@ Stage = Literal["starting", "warm", "chosen", "serving", "leaving"]
 
 
 class ChildProcess:
-    """Starts the process. environment: with its settings. folder: for shared memory. output: reads what it prints."""
+    """Starts the process. environment: with its settings. folder: for shared memory. output: the object that reads its
+    output.
+    """
 
     def __init__(self, environment: dict[str, str], folder: str, output: OutputCapture, *, gently: bool) -> None:
         ours, theirs = socket.socketpair()

@@ -43,7 +43,7 @@ class Worker:
     def run(self, stop_signal: StopSignal) -> None:
         """Raises lstm_explain.Error where it cannot serve."""
         messages = self._channel.messages()
-        self._update_quarantine(next(messages, {}))  # before models are loaded: quarantined ones must not be
+        self._update_quarantine(next(messages, {}))  # before models are loaded, because quarantined ones must not be
         threading.Thread(target=self._follow, args=(messages,), name="channel", daemon=True).start()
         self._server.warm_up()
         self._channel.send("warm")
@@ -57,7 +57,7 @@ class Worker:
         self._server.stop(self._settings.grace_period)
 
     def _wait_until_chosen(self, stop_signal: StopSignal) -> bool:
-        """Waits for the parent; False if the worker shall stop instead of serving."""
+        """Waits for the parent; False if the worker must stop instead of serving."""
         while not stop_signal.received and not self._orphaned():
             try:
                 self._listen_requests.get(timeout=POLL_SECONDS)
@@ -113,7 +113,7 @@ def run(settings: Settings) -> None:
 
 
 def _die_with_parent() -> None:
-    """Has the kernel kill this process when its parent ends, even if it is busy or stopped. Linux only."""
+    """Tells the kernel to kill this process when its parent ends, even if it is busy or stopped. Linux only."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

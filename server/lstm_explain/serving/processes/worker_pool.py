@@ -31,7 +31,7 @@ SECONDS_BEYOND_GRACE = 2.0
 
 
 class WorkerPool:
-    """Call `serve`, then `stop`. environment: of the workers. folder: for the files that the processes share."""
+    """Call `serve`, then `stop`. environment: that of the workers. folder: for the files that the processes share."""
 
     def __init__(self, settings: Settings, environment: dict[str, str], folder: str, output: OutputCapture) -> None:
         self._settings = settings
@@ -96,7 +96,7 @@ class WorkerPool:
         self._send_quarantine(child)
 
     def _fill(self) -> None:
-        """Has warm workers serve in the places of missing ones, and starts as many as are missing then."""
+        """Replaces missing workers by warm ones, and starts as many new ones as are still missing."""
         missing = self._settings.workers - sum(child.serves for child in self._children)
         for child in [c for c in self._children if c.stage == "warm"][:missing]:
             child.stage = "chosen"
@@ -155,7 +155,7 @@ class WorkerPool:
                 self._ended(child, code)
 
     def _ended(self, child: ChildProcess, code: int | None, cause: str = "") -> None:
-        """code: None for a worker that was killed. cause: why it was, if the models that ran are to blame."""
+        """code: None for a worker that was killed. cause: the reason, if the models that ran are to blame."""
         self._selector.unregister(child.channel.socket)
         self._children.remove(child)
         multiprocess.mark_process_dead(child.pid, self._folder)  # type: ignore[no-untyped-call]

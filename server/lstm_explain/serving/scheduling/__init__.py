@@ -1,1 +1,1 @@
-"""How much runs at once, in which thread, and what ends it."""
+"""Decides how many requests run at once, in which threads, and when they are cancelled."""

@@ -18,7 +18,7 @@ POLL_SECONDS = 0.01
 SECONDS_BETWEEN_CHECKS = 0.002
 WAITING, AT_WORK = "while the request waited", "during the work"
 EVICTION_SECONDS = 5.0  # of idleness, after which a stream makes room for another one
-RETRY_AFTER = 0.1  # seconds, in which a queue of short explanations is worked off
+RETRY_AFTER = 0.1  # seconds in which a queue of short explanations empties
 
 
 class PendingCall:
@@ -42,7 +42,7 @@ class PendingCall:
 class CallDeadline:
     """The end of the time for a call. Call it between the steps of the work: raises Cancelled when the time is over.
 
-    most_seconds: that the work may take once it has begun, however late its caller's deadline is.
+    most_seconds: the most time that the work may take once it has begun, however late its caller's deadline is.
     """
 
     def __init__(self, call: PendingCall, most_seconds: float | None = None) -> None:
@@ -70,11 +70,11 @@ class CallDeadline:
             self._left, self._work_end = self._work_end - time.monotonic(), math.inf
 
     def extend(self, seconds: float) -> None:
-        """Extends the time by what the request is not to blame for."""
+        """Extends the time by a delay that is not the request's fault."""
         self._work_end += seconds
 
     def over(self, when: str) -> Error | None:
-        """The error if the time is over or the caller has gone, else None. when: says what was going on."""
+        """The error if the time is over or the caller has gone, else None. when: describes the current activity."""
         now = time.monotonic()
         if self._end is not None and now >= self._end:
             return TooLate(f"the deadline passed {when}")
@@ -168,7 +168,8 @@ class StreamLimit(ConcurrencyLimit):
 
 
 class StreamPermits:
-    """Lets the requests of streams take up to half of the places of a ConcurrencyLimit; the rest is for other calls.
+    """Lets the requests of streams take up to half of the places of a ConcurrencyLimit; the other half is for other
+    calls.
 
     A request of a stream waits for its place, so that a busy server reads its streams more slowly.
     """

@@ -1,8 +1,8 @@
 """Returns free memory to the operating system, after heavy requests and after bursts of small ones.
 
 Kernels, ONNX Runtime and the C library each keep freed memory for the next request of the kind. None of them returns it
-by itself, so after one heavy request a server would hold its memory until it ends. So it would after a burst of small
-requests, reset calls or connections, whose memory only the C library keeps.
+by itself, so after one heavy request a server would hold its memory until it ends. The same holds after a burst of
+small requests, reset calls or connections, whose memory only the C library keeps.
 """
 
 from __future__ import annotations

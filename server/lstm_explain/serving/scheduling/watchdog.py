@@ -31,7 +31,7 @@ def end_process() -> None:
 class Watchdog:
     """Checks every active CancelScope, in a thread of its own.
 
-    stuck_seconds: for which cancelled work may go on; then `give_up` is called.
+    stuck_seconds: how long cancelled work may go on before `give_up` is called.
     """
 
     def __init__(self, stuck_seconds: float, give_up: Callable[[], None] = end_process) -> None:

@@ -1,1 +1,1 @@
-"""Who may call, and over which connections."""
+"""Decides who may call, and over which connections."""

@@ -1,1 +1,1 @@
-"""The gRPC services: each message in, each answer out."""
+"""The gRPC services, which convert messages and call the engine."""

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
-    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
+    """Errors are raised as lstm_explain.Error; calls.Calls converts them to statuses."""
 
     def __init__(self, explainer: Explainer, admission: Admission) -> None:
         self._explainer = explainer
@@ -67,7 +67,7 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
             drop_tracebacks(error)
             field = locate(error.field, item.request)
             return _refusal(item.id, status_of(error, field), field)
-        except Exception as error:  # an item's fault must not end the stream
+        except Exception as error:  # an error of one item must not end the stream
             log.exception("ExplainStream: the request with id %r failed", item.id)
             drop_tracebacks(error)
             return _refusal(item.id, internal(""), "")

@@ -1,6 +1,7 @@
 """grpc.health.v1.Health in asyncio's loop.
 
-grpcio-health-checking has one, too; there all who watch a service are forgotten when one of them leaves.
+The servicer of grpcio-health-checking is not used, because it forgets all watchers of a service when one of them
+leaves.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Everything here runs in the loop's thread, where the object is made, too."""
+    """Everything here, including the constructor, runs in the loop's thread."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, int] = {}
         self._ended = self._closed = False
-        self._changed = asyncio.Event()  # set at the next change, and then another one takes its place
+        self._changed = asyncio.Event()  # set at the next change, and then replaced by another one
 
     def set(self, statuses: Mapping[str, int]) -> None:
-        """By service; those that are not named stay as they are."""
+        """Sets the status by service; services that are not named keep theirs."""
         if not self._ended:
             self._statuses |= statuses
             self._tell()
@@ -41,7 +42,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._tell()
 
     def close(self) -> None:
-        """Nobody watches any more: a server that stops would wait for them."""
+        """Ends all watches, since a server that stops would wait for them."""
         self._closed = True
         self._tell()
 

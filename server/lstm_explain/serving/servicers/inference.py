@@ -133,7 +133,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             except Error as error:
                 status = status_of(error)
                 drop_tracebacks(error)
-            except Exception as error:  # a request's fault must not end the stream
+            except Exception as error:  # an error of one request must not end the stream
                 log.exception("ModelStreamInfer: the request with id %r failed", request.id)
                 drop_tracebacks(error)
                 status = internal("")

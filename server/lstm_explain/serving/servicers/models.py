@@ -60,7 +60,9 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 def _in_time(
     requests: AsyncIterator[pb.ImportModelRequest], loop: asyncio.AbstractEventLoop, seconds: float
 ) -> Iterator[pb.ImportModelRequest]:
-    """The requests, for a background thread. Raises Dropped when one does not arrive within so many seconds."""
+    """The requests, for a background thread. Raises Dropped when a request does not arrive within this number of
+    seconds.
+    """
 
     async def following() -> pb.ImportModelRequest | None:
         return await anext(requests, None)

@@ -1,4 +1,4 @@
-"""What server reflection looks its descriptors up in."""
+"""The descriptor pool of server reflection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from lstm_explain_proto.inference import grpc_service_pb2
 
 
 class Pools:
-    """The usual pool, then that of the Open Inference Protocol, as one; see scripts/generate_stubs.py for why two."""
+    """Searches the default pool, then that of the Open Inference Protocol; scripts/generate_stubs.py explains why there
+    are two.
+    """
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def find(*arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a forked process of the trial process does: it confines itself, loads and runs one model, and reports.
+"""Runs in a forked process of the trial process: it confines itself, loads and runs one model, and reports the result.
 
 Kernels that no cache holds are compiled when they are first needed. That takes many times as long as the trial and is
 not the model's fault, so compilation does not count against the trial's limits of time.
@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from lstm_explain.serving.trials.limits import MIB, TrialResult, ended_result, over_memory
 
-# Lines that a fork writes to its parent before the result: compilation begins; it ended after so much processor time.
+# Lines that a fork writes to its parent before the result: compilation begins; it ended after this much processor time.
 COMPILES, COMPILED = b"compiles", b"compiled "
 MAX_COMPILE_SECONDS = 600  # without a pause
 MAX_CPU_SECONDS = 100_000  # the hard limit

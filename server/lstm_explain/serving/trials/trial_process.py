@@ -2,8 +2,8 @@
 
 It imports the engine once and forks for every model. The fork loads the model as a server would, explains and predicts
 made-up inputs, encodes a few texts, and reports the result (forked_trial.py). A model that crashes, never ends, or asks
-for too much ends nothing but its own fork. The process itself never reads a model and starts neither an ONNX Runtime
-session nor a second thread, which a fork would not survive.
+for too much only ends its own fork. The process itself never reads a model and starts neither an ONNX Runtime session
+nor a second thread, which a fork would not survive.
 
 It reads lines of JSON from stdin, {"id": …, the fields of TrialTask} or {"cancel": id}, and writes lines to stdout,
 {"id": …, "slow": true} or {"id": …, "result": …}. It ends when stdin ends, or when it has been idle for a while.
@@ -35,8 +35,8 @@ from lstm_explain.serving.trials.limits import MIB, TrialResult, ended_result, o
 
 IDLE_SECONDS = 20.0
 POLL_SECONDS = 0.1
-MAX_SLOW_TRIALS = 2  # at a time, in addition to those that are not slow
-SLOW_WALL_FACTOR = 5  # a trial is slow after so many times its `slow` seconds have elapsed: processors are shared
+MAX_SLOW_TRIALS = 2  # slow trials at a time, in addition to those that are not slow
+SLOW_WALL_FACTOR = 5  # multiple of its `slow` seconds after which a trial is slow, since processors are shared
 SLOW_NICENESS = 15
 MEMORY_TOLERANCE = 64 * MIB  # bytes of resident memory above the limit; the kernel enforces the limit itself
 PRELOADED = ("lstm_explain.repository.served_model", "numba.core.event", "numpy.ma", "tokenizers")  # every fork uses
@@ -66,7 +66,7 @@ class RunningTrial:
     compile_cpu: float = 0.0
 
     def receive(self, data: bytes) -> None:
-        """Takes in what the fork writes: when it begins and ends to compile, and its result."""
+        """Reads the lines that the fork writes: when it begins and ends to compile, and its result."""
         *lines, self.buffer = (self.buffer + data).split(b"\n")
         now = time.monotonic()
         for line in lines:

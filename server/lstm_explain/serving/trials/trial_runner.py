@@ -1,4 +1,4 @@
-"""Has models tried by the trial process (trial_process.py), and remembers the results."""
+"""Lets the trial process (trial_process.py) try models, and caches the results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def start_early(models: Path, results: Path | None) -> None:
 class Trial:
     """One model on trial.
 
-    slow: set when it goes on for long, and may end only by its limits. done: set when `result` is final.
+    slow: set when the trial goes on for long and may only end at its limits. done: set when `result` is final.
     """
 
     def __init__(self, task: dict[str, object]) -> None:
@@ -80,8 +80,8 @@ class TrialRunner:
     ) -> TrialResult:
         """The known result for exactly these files, or else that of a new trial.
 
-        fingerprint, size: of the source's files. again: try again what has failed before. check: called during the
-        trial; what it raises cancels the trial. on_begin: called with the trial, if there is one.
+        fingerprint, size: of the source's files. again: whether to retry a model that failed before. check: called
+        during the trial; what it raises cancels the trial. on_begin: called with the trial, if there is one.
         """
         known = self.results.get(fingerprint)
         if known is not None and (known.passed or not again):

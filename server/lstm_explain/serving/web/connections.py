@@ -13,7 +13,7 @@ from lstm_explain.serving.connections import max_page_connections
 
 
 class Connection(H11Protocol):
-    """A connection of uvicorn's that knows since when it has waited for its client.
+    """A uvicorn connection that records since when it has waited for its client.
 
     Beyond `most` connections, the one that has waited for longest is ended to make room for a new one. Half a request
     costs nothing to send, so a client that sends many of them must not keep others out.

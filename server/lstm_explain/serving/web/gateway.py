@@ -81,7 +81,9 @@ class _Refused(Exception):  # noqa: N818 - as the service's errors are
 
 
 class Gateway:
-    """channel: to the gRPC server of this process. most_bytes: of a body. after_heavy: called after a large request."""
+    """channel: to the gRPC server of this process. most_bytes: the size limit of a body. after_heavy: called after a
+    large request.
+    """
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class ReloadingContext:
 
 
 def _context(files: TLSFiles) -> ssl.SSLContext:
-    files.read()  # refuses an encrypted key, for which OpenSSL would ask a password at the terminal
+    files.read()  # refuses an encrypted key, for which OpenSSL would ask for a password at the terminal
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
     if files.client_ca is not None:

@@ -44,7 +44,7 @@ def _method(request: explanation_pb2.ExplainRequest, default: Method) -> Method:
 
 
 def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainRequest:
-    """A small made-up request with explicit method and target; words: in each text input."""
+    """A small made-up request with explicit method and target; words: the number of words in each text input."""
     probe = probe_inputs(served.model.inputs, 1)
     inputs = {n: np.array(["a " * words], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
     fields: dict[str, Any] = {"inputs": _tensors(inputs)}

@@ -2,8 +2,8 @@
 
 These parameters of a request ask for an explanation:
 
-explain                 the name of a method. If it is the model's default method, or missing although one of the
-                        following parameters is there, the method starts from the parameters in model.yaml
+explain                 the name of a method. The method starts from the parameters in model.yaml if it is the model's
+                        default method, or if it is missing and another of these parameters is present
 explain_target          a whole number, or text: `3`, `1,0`, `logits`, `logits:1,0`
 explain_contrast        a whole number, or text: `3`, `1,0`
 explain_batch_axis      a whole number, or `none`
@@ -15,7 +15,7 @@ A request without any of them asks for a prediction only.
 These parameters of a response describe the explanation; both are strings:
 
 warnings                a JSON list of strings with reasons not to rely on the answer; `[]` if there are none
-explained_quantity      what of the target's output is explained, as in lstm_explain.v1.ExplainResponse
+explained_quantity how the explained value relates to the target's output, as in lstm_explain.v1.ExplainResponse
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def _response(
 
 
 def from_inference_answer(request: pb.ModelInferRequest, job: Job) -> pb.ModelInferResponse:
-    """As `from_prediction`, with the explanation. The ledger is included only if the request names it."""
+    """Does the same as `from_prediction`, and adds the explanation. The ledger is included only if the request names
+    it.
+    """
     explanation: Explanation = job.answer
     ledger = explanation.ledger
     outputs = {

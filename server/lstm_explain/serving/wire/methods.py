@@ -27,7 +27,7 @@ MAX_CACHED_BYTES = 64
 
 
 def to_method(message: method_pb2.Method, default: Method) -> Method:
-    """The engine's method; what the message leaves unset is that of `default`, if that is the same method.
+    """The engine's method. Fields that the message leaves unset are those of `default`, if that is the same method.
 
     Raises MethodError, and InputError for an invalid baseline.
     """

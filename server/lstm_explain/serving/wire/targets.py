@@ -40,7 +40,7 @@ def to_target(message: explanation_pb2.Target, default: Target, outputs: Mapping
 
 
 def from_target(target: Target, batch: int) -> explanation_pb2.Target:
-    """The message for a target as it was used, with one position per sample."""
+    """The message for the resolved target, with one position per sample."""
     message = explanation_pb2.Target(
         output=target.output or "",
         indices=_positions(target.index, batch),
@@ -66,7 +66,7 @@ def _index(indices: Sequence[int], axes: int, field: str) -> Index:
     """`indices` hold one position (one index per axis) or one per sample (a multiple of that). Raises TargetError."""
     if not indices:
         return None
-    if axes <= 0:  # no axes to index, or their number is not known: the engine decides
+    if axes <= 0:  # there are no axes to index, or their number is not known: the engine decides
         return tuple(indices)
     if len(indices) % axes:
         raise TargetError(f"got {len(indices)} indices, but a position in this output takes {axes}", field=field)
