@@ -1,49 +1,28 @@
-"""Metrics that several processes share in files."""
+"""The metrics of several processes can be read at any time."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import threading
+import time
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
-# Two thousand labels, so that the file grows and is mapped anew under the values that are there.
-PROGRAM = """
-import threading
-from lstm_explain.serving.observability import shared_values
-shared_values.use()
-from lstm_explain.serving.observability.metrics import Metrics
-metrics = Metrics()
-calls, seconds = metrics.calls["Explain", "OK"], metrics.seconds[("Explain",)]
-calls.inc()
-for i in range(2000):
-    metrics.calls[f"{'long' * 50}{i}", "OK"].inc(i)
-def count():
-    for _ in range(1000):
-        calls.inc()
-        seconds.observe(0.002)
-threads = [threading.Thread(target=count) for _ in range(4)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-metrics.models.labels("ready").set(3)
-"""
+from lstm_explain.serving.observability.shared_values import SharedValues
 
 
-def test_counts_of_processes_are_added_up(tmp_path: Path) -> None:
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True, timeout=120)
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path=str(tmp_path))
-    lines = generate_latest(registry).decode().splitlines()
-    found = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
-    assert found['lstm_explain_calls_total{code="OK",rpc="Explain"}'] == 2 * 4001
-    assert found[f'lstm_explain_calls_total{{code="OK",rpc="{"long" * 50}1999"}}'] == 2 * 1999
-    assert found['lstm_explain_call_seconds_count{rpc="Explain"}'] == 2 * 4000
-    assert found['lstm_explain_call_seconds_bucket{le="0.0025",rpc="Explain"}'] == 2 * 4000
-    assert found['lstm_explain_call_seconds_bucket{le="0.001",rpc="Explain"}'] == 0
-    assert found['lstm_explain_models{state="ready"}'] == 3
+def test_a_file_that_a_process_is_creating_is_read_again(tmp_path: Path) -> None:
+    """prometheus_client creates it empty, and gives it its size and contents afterwards."""
+    path = tmp_path / "counter_1.db"
+    path.touch()
+
+    def finish() -> None:
+        time.sleep(0.2)
+        MmapedDict(str(path)).write_value(mmap_key("calls_total", "calls_total", [], [], "Calls."), 3.0, 0.0)
+
+    process = threading.Thread(target=finish)
+    process.start()
+    (metric,) = SharedValues(CollectorRegistry(), path=str(tmp_path)).collect()
+    process.join()
+    assert [sample.value for sample in metric.samples] == [3.0]

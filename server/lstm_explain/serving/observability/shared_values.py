@@ -7,10 +7,27 @@ place in the file; workers never fork.
 
 from __future__ import annotations
 
+import struct
+import time
 from threading import Lock
 from typing import Any
 
 from prometheus_client import values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+ATTEMPTS, PAUSE = 20, 0.05  # seconds between two attempts to read the files
+
+
+class SharedValues(MultiProcessCollector):
+    """Reads the values of all processes. A file that a process is just creating or removing is read again."""
+
+    def collect(self) -> Any:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return super().collect()  # type: ignore[no-untyped-call]
+            except (struct.error, FileNotFoundError):  # prometheus_client creates a file empty, and then extends it
+                time.sleep(PAUSE)
+        return super().collect()  # type: ignore[no-untyped-call]
 
 
 def use() -> None:

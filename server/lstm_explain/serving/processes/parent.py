@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from prometheus_client import CollectorRegistry, ProcessCollector, multiprocess
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from lstm_explain.serving import connections
 from lstm_explain.serving.addresses import cannot_listen, is_loopback, resolve, split_address
@@ -18,6 +18,7 @@ from lstm_explain.serving.command_line import unknown_variables
 from lstm_explain.serving.observability import logs
 from lstm_explain.serving.observability.metrics_port import serve_metrics
 from lstm_explain.serving.observability.process_metrics import ProcessMetrics
+from lstm_explain.serving.observability.shared_values import SharedValues
 from lstm_explain.serving.processes.stop_signal import StopSignal
 from lstm_explain.serving.processes.worker_pool import WorkerPool
 from lstm_explain.serving.scratch import scratch_folder
@@ -115,7 +116,7 @@ def _serve_metrics(settings: Settings, folder: str, workers: WorkerPool) -> None
     if settings.metrics_listen is None:
         return
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    SharedValues(registry, path=folder)  # type: ignore[no-untyped-call]
     ProcessCollector(registry=registry)
     registry.register(ProcessMetrics(lambda: [os.getpid(), *workers.pids()], workers.counts))
     serve_metrics(registry, settings.metrics_listen)

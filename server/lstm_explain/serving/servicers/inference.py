@@ -6,10 +6,10 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 
 from google.rpc import code_pb2
 
+from lstm_explain import __version__
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.serving import stream
 from lstm_explain.serving.calls import received
@@ -71,7 +71,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     def ServerMetadata(  # noqa: N802
         self, request: pb.ServerMetadataRequest, call: PendingCall
     ) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=NAME, version=_version(), extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(name=NAME, version=__version__, extensions=EXTENSIONS)
 
     def ModelMetadata(self, request: pb.ModelMetadataRequest, call: PendingCall) -> pb.ModelMetadataResponse:  # noqa: N802
         snapshot = self._repository.snapshot_with(request.name, request.version)
@@ -140,10 +140,3 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
             record.code = code_pb2.Code.Name(status.code)
             whose = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
             return pb.ModelStreamInferResponse(error_message=status.message, infer_response=whose)
-
-
-def _version() -> str:
-    try:
-        return version(NAME)
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"
