@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from lstm_explain import evaluate as evaluate
+    from lstm_explain.calibration import Calibration, calibrate
     from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
     from lstm_explain.ledger import Ledger
     from lstm_explain.loading import load
@@ -39,6 +41,7 @@ __all__ = [
     "LRP",
     "AlphaBeta",
     "Axes",
+    "Calibration",
     "Composite",
     "ContextualDecomposition",
     "Epsilon",
@@ -67,6 +70,7 @@ __all__ = [
     "UnsupportedOperator",
     "ZBox",
     "ZPlus",
+    "calibrate",
     "evaluate",
     "load",
     "mean_baseline",
@@ -75,6 +79,7 @@ __all__ = [
 
 # The modules of all names except those of the methods, which the registry knows.
 _MODULES = {
+    "calibration": ["Calibration", "calibrate"],
     "errors": ["Error", "InputError", "MethodError", "ModelError", "TargetError", "UnsupportedOperator"],
     "ledger": ["Ledger"],
     "program.axes": ["Axes"],
@@ -89,11 +94,23 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name == "evaluate":
         return import_module(f"{__name__}.evaluate")
+    if name == "__version__":
+        return _version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = next((module for module, names in _MODULES.items() if name in names), "methods")
     globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
     return value
+
+
+def _version() -> str:
+    """The version of the installed package; "0" for a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lstm-explain")
+    except PackageNotFoundError:
+        return "0"
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Assembles the command line, one file per command: inspect, explain, evaluate, batch, serve, health.
+"""Assembles the command line, one file per command: inspect, explain, evaluate, calibrate, batch, serve, health.
 
 Commands import the engine when they run, so that help and usage errors appear at once.
 """
@@ -17,6 +17,7 @@ except ImportError:
     sys.exit("lstm-explain: the command line needs the extra `server`: pip install 'lstm-explain[server]'")
 
 from lstm_explain.cli.batch import batch
+from lstm_explain.cli.calibrate import calibrate
 from lstm_explain.cli.evaluate import evaluate
 from lstm_explain.cli.explain import explain
 from lstm_explain.cli.inspect import inspect
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (inspect, explain, evaluate, batch):
+for command in (inspect, explain, evaluate, calibrate, batch):
     app.command()(command)
 app.command(
     add_help_option=False,

@@ -1,0 +1,120 @@
+"""Chooses LRP's setting for a model by measuring, and measures the choice on samples that had no part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lstm_explain.calibration.agreement import Agreement, measure_agreement
+from lstm_explain.calibration.candidates import DEFAULT_NAME, PAPERS_NAME, candidates
+from lstm_explain.calibration.data import singles
+from lstm_explain.calibration.held_out import measure_held_out
+from lstm_explain.calibration.race import Race, difference, race
+from lstm_explain.calibration.result import Calibration
+from lstm_explain.calibration.setup import Clock, Progress, Setup
+from lstm_explain.errors import InputError
+from lstm_explain.evaluate.data import Array, Batch, Data, batches
+from lstm_explain.methods import LRP
+from lstm_explain.methods.base import Baseline, Players
+from lstm_explain.model import Model
+from lstm_explain.target import Target
+
+BUDGET = 240.0  # seconds
+MIN_SAMPLES = 4
+UNSTABLE = 2.0  # times the default's sensitivity to noise
+
+
+def calibrate(
+    model: Model,
+    data: Data,
+    *,
+    method: LRP = LRP(),  # noqa: B008 - frozen
+    target: Target = Target(),  # noqa: B008 - frozen
+    baseline: Baseline = None,
+    over: Players = "steps",
+    budget: float = BUDGET,
+    seed: int = 0,
+    progress: Progress = lambda share, what: None,
+) -> Calibration:
+    """Chooses LRP's stabiliser, and rules for dense layers where they pay, by measuring on a model's own inputs.
+
+    Candidates race on one half of the samples: those whose deletion and insertion curves are worse than the best by
+    more than a paired 95 % interval drop out, and so do those with more than 2 % untrusted answers. Of the candidates
+    that cannot be told apart, the one that agrees best with Shapley values is chosen, but the default unless the other
+    agrees better by more than the paired interval. The other half of the samples measures the choice.
+
+    data: one batch, or an iterable of batches of any shapes; no labels. method: its parameters other than the
+    stabiliser stay, and its own stabiliser is one of the candidates. baseline: what replaces deleted players; None: the
+    mean of each feature over the data for floating-point inputs, 0 for tokens. over: what is deleted and inserted.
+    budget: in seconds; the first batch of each phase runs whatever it takes. seed: of the split and all random draws.
+    progress: called with the share of the budget that is used and a description.
+    Raises InputError where there are fewer than four samples, MethodError, TargetError, UnsupportedOperator.
+    """
+    clock = Clock(budget, progress)
+    given = [single for batch in batches(data) for single in singles(model, batch)]
+    samples = [sample for sample in given if is_finite(sample)]
+    if len(samples) < MIN_SAMPLES:
+        what = "samples of finite numbers" if len(samples) < len(given) else "samples"
+        raise InputError(
+            f"there are {len(samples)} {what}, expected at least {MIN_SAMPLES}, better 100 or more", field="data"
+        )
+    if baseline is None:
+        baseline = feature_means(model, samples)
+    samples = [samples[i] for i in np.random.default_rng(seed).permutation(len(samples))]
+    to_choose, held_out = samples[len(samples) // 2 :], samples[: len(samples) // 2]
+    setup = Setup(model, target, baseline, over, refused=len(given) - len(samples))
+    found = candidates(model, method)
+    raced = race(found, setup.benches(to_choose), clock)
+    compared = {name: found[name] for name in (*raced.tied, DEFAULT_NAME)}
+    agreement = measure_agreement(setup, compared, to_choose, clock, seed)
+    chosen = choose(raced, agreement)
+    reported = {name: found[name] for name in (chosen, DEFAULT_NAME, PAPERS_NAME)}
+    return Calibration(
+        method=found[chosen],
+        label=chosen,
+        race=raced,
+        agreement=agreement,
+        held_out=measure_held_out(setup, reported, held_out, clock, seed),
+        refused=setup.refused,
+        over=over,
+        seed=seed,
+        seconds=clock.seconds,
+    )
+
+
+def choose(raced: Race, agreement: Agreement) -> str:
+    """The label of the candidate to use."""
+    tied, default = raced.tied, agreement.sensitivity.get(DEFAULT_NAME)
+    if default is not None:
+        limit = UNSTABLE * np.median(default)
+        tied = [n for n in tied if n == DEFAULT_NAME or np.median(agreement.sensitivity[n]) <= limit] or tied
+    if not agreement.shapley:
+        return DEFAULT_NAME if DEFAULT_NAME in tied else raced.best_of(tied)
+    best = max(tied, key=lambda name: _mean(agreement.shapley[name]))
+    gain = difference(agreement.shapley[best], agreement.shapley[DEFAULT_NAME])
+    return DEFAULT_NAME if DEFAULT_NAME in tied and not gain.is_better else best
+
+
+def is_finite(batch: Batch) -> bool:
+    return all(np.isfinite(array).all() for array in batch.values() if np.asarray(array).dtype.kind == "f")
+
+
+def feature_means(model: Model, samples: Sequence[Batch]) -> dict[str, Array]:
+    """By floating-point input, the mean of each entry of the last axis over all samples and steps; of all entries where
+    that axis holds samples or steps.
+    """
+    means = {}
+    for name, spec in model.inputs.items():
+        if spec.dtype.kind != "f":
+            continue
+        axes, last = model.axes[name], len(spec.shape) - 1
+        by_feature = last not in (axes.batch, axes.time) and len({sample[name].shape[-1:] for sample in samples}) == 1
+        over = tuple(range(last)) if by_feature else None
+        means[name] = np.mean([sample[name].mean(axis=over, dtype=np.float64) for sample in samples], axis=0)
+    return {name: mean.astype(model.inputs[name].dtype) for name, mean in means.items()}
+
+
+def _mean(correlations: Array) -> float:
+    """NaN stands for a sample whose relevance is constant: it agrees with nothing."""
+    return float(np.nan_to_num(correlations).mean())

@@ -1,0 +1,151 @@
+"""Measures how faithful the explanations of one batch are: what deletion and insertion of players do to the score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lstm_explain.errors import InputError
+from lstm_explain.evaluate.curves import curve
+from lstm_explain.evaluate.data import Array, Batch, player_set_of
+from lstm_explain.methods.base import Baseline, Method, Players
+from lstm_explain.model import Model
+from lstm_explain.runner.players import PlayerSet
+from lstm_explain.target import Target
+from lstm_explain.verdict import Finding
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one method, one row per sample.
+
+    relevance: the players' relevance of each sample, [players]; their number may differ between samples.
+    deletion, insertion: [samples, points], the change of the explained value after each count of players (see
+        `counts_of`), as a gain: how far it falls when the most relevant players are deleted, and how far it rises when
+        they are inserted into the baseline.
+    trusted: [samples], whether the verdict has no finding and the relevance is finite.
+    """
+
+    relevance: tuple[Array, ...]
+    deletion: Array
+    insertion: Array
+    trusted: Array
+
+    @property
+    def faithfulness(self) -> Array:
+        """[samples]: the mean gain over the points of both curves, in units of the explained value."""
+        return self.deletion.mean(axis=1) + self.insertion.mean(axis=1)
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """The samples of all parts."""
+    return Measured(
+        tuple(r for part in parts for r in part.relevance),
+        np.concatenate([part.deletion for part in parts]),
+        np.concatenate([part.insertion for part in parts]),
+        np.concatenate([part.trusted for part in parts]),
+    )
+
+
+def finite_mean(values: Array) -> float:
+    """The mean of the finite entries; NaN if there are none. A deleted player may lead the model to infinity."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else np.nan
+
+
+POINTS = 8
+
+
+def counts_of(players: int) -> Array:
+    """[POINTS]: how many players the points of a curve delete, from 1 to half of them, in geometric steps.
+
+    Explanations are read from the top, so most points are there. Small sets repeat counts, so that all samples have
+    equally many points.
+    """
+    return np.rint(np.geomspace(1, max(1, players // 2), POINTS)).astype(int)
+
+
+class Bench:
+    """One batch on which methods are compared, with the target that its unchanged inputs have.
+
+    players: those that are deleted and inserted. batch: all samples have the same shapes.
+    """
+
+    def __init__(self, model: Model, batch: Batch, target: Target, baseline: Baseline, over: Players) -> None:
+        self.model, self.batch, self._baseline, self._over = model, batch, baseline, over
+        self.players: PlayerSet = player_set_of(model, batch, target, baseline, over)
+        chosen = self.players.scores.selection
+        self.target = replace(target, index=chosen.index, contrast=chosen.contrast)
+        counts = counts_of(self.players.count)
+        self._fractions = np.concatenate([[0], counts, [self.players.count]]) / self.players.count
+
+    @property
+    def samples(self) -> int:
+        return self.players.scores.batch
+
+    def of_method(self, method: Method) -> Measured:
+        """The method's explanations, measured. Samples that cannot be explained have no relevance and no trust."""
+        return self.of_relevance(*self.explained(method))
+
+    def of_relevance(self, relevance: Array, trusted: Array | None = None) -> Measured:
+        """Given relevance measured, [samples, players]."""
+        deletion = curve(self.players, relevance, self._fractions)
+        insertion = curve(self.players, relevance, self._fractions, insert=True)
+        return Measured(
+            tuple(relevance),
+            deletion[:, :1] - deletion[:, 1:-1],
+            insertion[:, 1:-1] - insertion[:, :1],
+            np.ones(len(relevance), bool) if trusted is None else trusted,
+        )
+
+    def random(self, rng: np.random.Generator, draws: int = 3) -> Measured:
+        """The mean of random orders."""
+        orders = [self.of_relevance(rng.standard_normal((self.samples, self.players.count))) for _ in range(draws)]
+        return replace(
+            orders[0],
+            deletion=np.mean([o.deletion for o in orders], axis=0),
+            insertion=np.mean([o.insertion for o in orders], axis=0),
+        )
+
+    def occlusion(self) -> Array:
+        """[samples, players]: how far the score falls without each player alone."""
+        everyone = np.arange(self.players.count)
+        without = self.players.coalitions(self.players.count, lambda ids: everyone != np.asarray(ids)[:, None])
+        return (self.players.coalitions(1, lambda ids: np.ones((1, len(everyone)), bool)) - without).T
+
+    def seconds(self, runs: int) -> float:
+        """An estimate of how long it takes to run the model so often on the batch, from a few runs."""
+        few = min(runs, 4)
+        began = time.monotonic()
+        self.players.coalitions(few, lambda ids: np.ones((len(ids), self.players.count), bool))
+        return (time.monotonic() - began) * runs / few
+
+    def explained(self, method: Method) -> tuple[Array, Array]:
+        """The relevance of the players, [samples, players], and whether it is trusted, [samples]."""
+        try:
+            explanation = self.model.explain(self.batch, method, self.target)
+        except InputError:  # Relevance that is not finite, of one sample at least.
+            if self.samples == 1:
+                return np.zeros((1, self.players.count)), np.zeros(1, bool)
+            parts = [self._alone(i).explained(method) for i in range(self.samples)]
+            return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        return self.players.totals(explanation.relevance), trusted(explanation.findings, self.samples)
+
+    def _alone(self, sample: int) -> Bench:
+        """The batch of this sample alone."""
+        rows = slice(sample, sample + 1)
+        axes = {name: self.model.axes[name].batch for name in self.batch}
+        batch = {n: a if axes[n] is None else a.take([sample], axes[n]) for n, a in self.batch.items()}
+        at = {k: v[rows] for k in ("index", "contrast") if (v := getattr(self.target, k)) is not None}
+        return Bench(self.model, batch, replace(self.target, **at), self._baseline, self._over)
+
+
+def trusted(findings: Sequence[Finding], samples: int) -> Array:
+    """[samples]: which samples no finding names."""
+    passed = np.ones(samples, bool)
+    for finding in findings:
+        passed[list(finding.samples)] = False
+    return passed

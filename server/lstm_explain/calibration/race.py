@@ -1,0 +1,110 @@
+"""Chooses among candidates on the same samples, and drops those that fall behind, so that most samples go to the best.
+
+A race by paired comparisons (Maron and Moore 1993, "Hoeffding races"; Birattari et al. 2002, "A racing algorithm for
+configuring metaheuristics"), with normal intervals in place of Hoeffding's bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lstm_explain.calibration.measure import Bench, Measured, finite_mean, joined
+from lstm_explain.calibration.setup import Clock
+from lstm_explain.evaluate.data import Array
+from lstm_explain.methods.base import Method
+
+MAX_UNTRUSTED = 0.02  # the largest share of untrusted answers of a candidate that can be chosen
+FIRST_CUT = 16  # samples before the first candidate is dropped
+Z = 1.96  # of a 95 % interval
+Z_DROP = 3.0  # candidates are compared many times, so dropping one takes more
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean paired difference with half of its 95 % interval; `half` is infinite for a single sample."""
+
+    mean: float
+    half: float
+
+    @property
+    def is_better(self) -> bool:
+        return self.mean > self.half
+
+    @property
+    def is_worse(self) -> bool:
+        return self.mean < -self.half
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3g} ± {self.half:.2g}"
+
+
+def difference(a: Array, b: Array) -> Difference:
+    """Of a - b, over the samples in which both are numbers."""
+    d = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    d = d[np.isfinite(d)]
+    if len(d) < 2:
+        return Difference(float(d.sum()), np.inf)
+    return Difference(float(d.mean()), float(Z * d.std(ddof=1) / np.sqrt(len(d))))
+
+
+@dataclass
+class Race:
+    """measured: by candidate, of all samples until it was dropped. alive: the candidates that are not dropped.
+    samples: how many the survivors ran on.
+    """
+
+    measured: dict[str, Measured]
+    alive: list[str]
+    samples: int
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def best(self) -> str:
+        return self.best_of(self.alive)
+
+    def best_of(self, names: Sequence[str]) -> str:
+        return max(names, key=lambda name: np.nan_to_num(finite_mean(self.measured[name].faithfulness), nan=-np.inf))
+
+    @property
+    def tied(self) -> list[str]:
+        """The candidates that cannot be told from the best."""
+        best = self.measured[self.best].faithfulness
+        return [n for n in self.alive if not difference(self.measured[n].faithfulness, best).is_worse]
+
+
+def race(candidates: Mapping[str, Method], benches: Iterable[Bench], clock: Clock) -> Race:
+    """Runs the first batch, and more until the phase's time is used or one candidate is left."""
+    parts: dict[str, list[Measured]] = {name: [] for name in candidates}
+    state, cut = Race({}, list(candidates), 0), FIRST_CUT
+    for bench in benches:
+        for name in state.alive:
+            parts[name].append(bench.of_method(candidates[name]))
+        state.samples += bench.samples
+        state.measured |= {name: joined(parts[name]) for name in state.alive}
+        if state.samples >= cut:
+            _drop(state)
+            cut *= 2
+        clock.report(f"{len(state.alive)} candidates, {state.samples} samples")
+        if len(state.alive) == 1 or clock.remaining("race") < 0:
+            break
+    _drop(state)
+    return state
+
+
+def _drop(state: Race) -> None:
+    untrusted = {name: float((~state.measured[name].trusted).mean()) for name in state.alive}
+    # Where no candidate is trusted, the most trusted ones stay. One answer of a few samples does not exclude.
+    limit = max(MAX_UNTRUSTED + 1 / state.samples, min(untrusted.values()))
+    for name, share in untrusted.items():
+        if share > limit:
+            state.dropped[name] = f"{100 * share:.0f} % untrusted answers"
+    state.alive = [name for name in state.alive if name not in state.dropped]
+    best = state.measured[state.best].faithfulness
+    for name in state.alive:
+        behind = difference(state.measured[name].faithfulness, best)
+        if behind.mean < -behind.half * Z_DROP / Z:
+            state.dropped[name] = f"less faithful than {state.best}: {behind}"
+    state.alive = [name for name in state.alive if name not in state.dropped]
