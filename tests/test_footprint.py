@@ -125,7 +125,7 @@ def _measure(name: str) -> None:
         for word in methods.split():
             work(inputs_of(model, 2, 8), METHODS[word])  # compiles kernels and prepares sessions
             gc.collect()
-            buffer_pool.give_back()
+            buffer_pool.release_unused()
             shrink_arena()
             ctypes.CDLL(None).malloc_trim(0)
             before = _status("VmRSS")

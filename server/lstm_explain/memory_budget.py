@@ -17,7 +17,7 @@ SHARED = 272 * MIB
 # compile kernels.
 PROCESS = 192 * MIB
 SPARES = 1  # Workers in addition to those that serve: one waits to replace a worker.
-HEADROOM = 0.9  # Of the available memory: the allocator, gRPC and the page cache take the rest.
+HEADROOM = 0.9  # Share of the available memory; the allocator, gRPC and the page cache take the rest.
 MIN_REQUEST, MAX_REQUEST = 64 * MIB, 4096 * MIB
 BEYOND_ESTIMATE = 1.5  # A request may take this many times its estimate.
 

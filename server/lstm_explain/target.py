@@ -48,7 +48,7 @@ class Selection:
     contrast: npt.NDArray[np.int64] | None
 
 
-Position = tuple[int, ...]  # within the output of one sample
+Position = tuple[int, ...]  # indices within the output of one sample
 
 
 def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:

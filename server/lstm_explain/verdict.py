@@ -18,9 +18,9 @@ from lstm_explain.methods.base import Method, Promise
 from lstm_explain.program.attribution import Attribution
 
 MAX_ENTRY = 10.0  # magnitude of one element's relevance
-MAX_RESIDUAL = 0.05  # of a method that promises to account for the whole value
-MAX_ABSORBED = 10.0  # by LRP's biases, constants and stabilisers
-FLOOR = 0.1  # of the sample's scale: the smallest reference value
+MAX_RESIDUAL = 0.05  # limit for methods that promise to account for the whole value
+MAX_ABSORBED = 10.0  # relevance that LRP's biases, constants and stabilisers absorb
+FLOOR = 0.1  # share of the sample's scale: the smallest reference value
 MAX_NAMED = 10  # samples that a warning lists
 
 

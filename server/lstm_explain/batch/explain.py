@@ -16,9 +16,9 @@ from lstm_explain.model import Explanation, Model
 from lstm_explain.repository.request_limits import estimate
 from lstm_explain.target import Target
 
-MAX_ROWS = 64  # of a batch; larger ones are not faster (docs/batch.md)
-MAX_BYTES = 256 << 20  # of one batch, by the estimate that the service uses
-TOLERANCE = 1e-5  # between a row in a batch and on its own, relative to the largest relevance
+MAX_ROWS = 64  # rows of a batch; larger batches are not faster (docs/batch.md)
+MAX_BYTES = 256 << 20  # memory of one batch in bytes, by the estimate that the service uses
+TOLERANCE = 1e-5  # difference between a row in a batch and alone, relative to the largest relevance
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lstm_explain.batch.table import Key, format_of
 from lstm_explain.errors import InputError
 from lstm_explain.repository.served_model import ServedModel
 
-WINDOW_ROWS, WINDOW_BYTES = 2048, 32 << 20  # of inputs in memory at a time; rows are batched by length within a window
+WINDOW_ROWS, WINDOW_BYTES = 2048, 32 << 20  # inputs in memory at a time, which are batched by length
 METADATA_KEY = b"lstm_explain"  # key of our metadata in the file
 
 

@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from lstm_explain.graph.node_editing import ReplacementNodes
 from lstm_explain.graph.protos import bodies_of, copy_of, is_standard, nodes_of, put_nodes
 
-MAX_VALUES = 1 << 22  # of one window, which takes less than half a second
+MAX_VALUES = 1 << 22  # values of one window, which takes less than half a second
 # By operator: the operands whose product is the size, and the operands that must keep the same type as those.
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "BlackmanWindow": ((0,), ()),

@@ -18,7 +18,7 @@ from lstm_explain.graph.protos import bodies_of
 
 MAX_NODES = 50_000  # And as many initializers. Loading takes a second per few thousand nodes.
 MAX_BODIES = 1_000  # Each is compiled separately and has its own sessions.
-MAX_DEPTH = 32  # Of bodies inside bodies: code that reads models recurses into them.
+MAX_DEPTH = 32  # levels of nested bodies: code that reads models recurses into them.
 MAX_NAMES = 2_000_000  # A microsecond each, in ONNX: shape_inference.py splits only the outermost graph.
 MAX_COPIED = 1 << 28  # Bytes that inlining adds to the file.
 

@@ -16,7 +16,7 @@ from lstm_explain.errors import ModelError
 from lstm_explain.graph.ir import Array, Graph, Node, ValueType
 
 QUANTISED = "com.microsoft::DynamicQuantizeLSTM"
-MAX_UNITS = 1 << 20  # Of one node: more is a mistake, and arithmetic with sizes must not overflow.
+MAX_UNITS = 1 << 20  # limit of one node: a larger size is a mistake, and arithmetic with sizes must not overflow.
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 

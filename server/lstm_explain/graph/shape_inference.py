@@ -17,7 +17,7 @@ from lstm_explain.graph.protos import bodies_of, copy_of
 from lstm_explain.graph.topological_order import names_read
 
 MAX_COPIED = 100_000  # names, for all bodies of a piece: 0.1 s
-MAX_ELEMENTS = 1024  # of a constant whose values may determine shapes
+MAX_ELEMENTS = 1024  # elements of a constant whose values may determine shapes
 
 
 def infer_shapes(model: ModelProto) -> ModelProto:

@@ -11,7 +11,7 @@ from lstm_explain.graph.sandbox import survives
 from lstm_explain.graph.session import part_of, value_info
 
 RUNTIME_DOMAIN = "com.microsoft::"
-MAX_ELEMENTS = 64  # of a constant whose values may be a shape
+MAX_ELEMENTS = 64  # elements of a constant whose values may be a shape
 
 
 def try_inference(graph: Graph) -> None:

@@ -40,7 +40,7 @@ class _Lease(np.ndarray):
             _waiting.setdefault(block.nbytes, []).append(block)
 
 
-def give_back() -> None:
+def release_unused() -> None:
     """Returns the unused blocks to the system."""
     while _waiting:
         try:

@@ -245,7 +245,7 @@ def settle(r, z, bias, eps):
 
 @nb.njit(**{**FAST, "fastmath": STEADY}, forceinline=True)
 def settle_by(r, z, bias, signed):
-    """`settle` where the stabiliser adds `signed` to z."""
+    """Does the same as `settle`, but for a stabiliser that adds `signed` to z."""
     safe = z + signed
     density = r / safe if safe != 0 else r - r
     return density, ((bias + signed) * density if safe != 0 else r)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 PANEL_POINTS = 5  # between two edges
 MIN_ADAPTIVE_STEPS = 4 * PANEL_POINTS  # From this many steps on, it pays to find where the score changes.
-TOLERANCE = 0.01  # of the reference value: an error of the integral above it calls for more steps
-FLOOR = 0.1  # of the difference of the two scores: the smallest reference value
+TOLERANCE = 0.01  # share of the reference value; a larger error of the integral requires more steps
+FLOOR = 0.1  # share of the difference of the two scores: the smallest reference value
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,7 +98,7 @@ def _gains(player_set: PlayerSet, order: Array, baseline_scores: Array) -> Array
     place[order] = np.arange(player_set.count)
 
     def joined(ids: range) -> Array:
-        return place <= np.asarray(ids)[:, None]  # after 1, 2, … players
+        return place <= np.asarray(ids)[:, None]  # who is present after 1, 2, … players have joined
 
     inner = player_set.coalitions(player_set.count - 1, joined)
     values = np.vstack([baseline_scores, inner, player_set.scores.explained])

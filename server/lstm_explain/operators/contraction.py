@@ -261,6 +261,6 @@ add(
         axes=axis_rules.contracted,
         product_rule=_einsum_share,
         numpy_only=("einsum",),
-        note="two operands at a time; two live ones as in MatMul",
+        note="contracts two operands at a time; two live operands as in MatMul",
     ),
 )

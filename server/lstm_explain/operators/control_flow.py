@@ -11,9 +11,19 @@ def _check_scan(node: Node) -> str:
     return "" if node.opset >= 9 else "Scan of opset 8, which has a batch axis, has no rule"
 
 
-add("If", Operator(Kind.CONTROL, nondifferentiable=(0,), axes=axis_rules.unknown, note="the branch taken"))
+add(
+    "If",
+    Operator(
+        Kind.CONTROL, nondifferentiable=(0,), axes=axis_rules.unknown, note="the branch that the condition selects"
+    ),
+)
 add(
     "Loop",
-    Operator(Kind.CONTROL, nondifferentiable=(0, 1), axes=axis_rules.unknown, note="every iteration, last to first"),
+    Operator(
+        Kind.CONTROL, nondifferentiable=(0, 1), axes=axis_rules.unknown, note="iterations from the last to the first"
+    ),
 )
-add("Scan", Operator(Kind.CONTROL, check=_check_scan, axes=axis_rules.unknown, note="every iteration, last to first"))
+add(
+    "Scan",
+    Operator(Kind.CONTROL, check=_check_scan, axes=axis_rules.unknown, note="iterations from the last to the first"),
+)

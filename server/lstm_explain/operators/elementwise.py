@@ -145,7 +145,7 @@ add(
         Trait.ELEMENTWISE,
         differentiable=(0,),
         saved=("shape",),
-        note="integers: as arithmetic on addresses",
+        note="equal parts for all operands, as in arithmetic on indices",
     ),
 )
 
@@ -177,9 +177,7 @@ def _check_levels(node: Node) -> str:
     return "quantisation by block has no rule" if node.attribute("block_size", 0) else ""
 
 
-_STRAIGHT_THROUGH = (
-    "gradients pass straight through the rounding; a scale that was measured is a constant of the forward pass"
-)
+_STRAIGHT_THROUGH = "gradients pass unchanged through the rounding; a measured scale is a constant of the forward pass"
 _DEQUANTIZE = Operator(
     Kind.ACTIVATION,
     _dequantize,
@@ -240,7 +238,7 @@ add(
         Trait.ELEMENTWISE | Trait.ADJUSTS,
         saved=("x", "others", "y", "shape"),
         selects_by_value=True,
-        note="the first winner",
+        note="to the first operand that equals the result",
     ),
 )
 add(

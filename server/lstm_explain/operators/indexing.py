@@ -94,7 +94,7 @@ add(
         axes=axis_rules.gathered,
         evaluation=of_integers(_looked_up, source=1),
         numpy_only=("scatter_add",),
-        note="from constants: a lookup",
+        note="reading constant data is a lookup",
     ),
 )
 
@@ -147,7 +147,7 @@ _GATHER_ELEMENTS = Operator(
     layout=_gather_elements_layout,
     axes=axis_rules.gathered_elements,
     numpy_only=("scatter_add",),
-    note="from constants: a lookup",
+    note="reading constant data is a lookup",
 )
 add("GatherElements", _GATHER_ELEMENTS)
 

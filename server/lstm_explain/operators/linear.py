@@ -141,7 +141,7 @@ add(
         product_rule=share_matmul,
         layer="dense",
         evaluation=Evaluation(_matmul_function),
-        note="of two live values: epsilon rule over the terms, product rule on each",
+        note="two live operands: epsilon rule over the terms, then product rule for each term",
     ),
 )
 

@@ -130,7 +130,7 @@ _MAX_POOL = Operator(
     roles=axis_rules.moved_along,
     selects_by_value=True,
     differentiable_outputs=(0,),
-    note="the first winner",
+    note="to the first maximum of each window",
 )
 add("MaxPool", _MAX_POOL)
 add(

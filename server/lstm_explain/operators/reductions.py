@@ -119,7 +119,7 @@ _REDUCE_MAX = Operator(
     layout=reduced_layout,
     axes=axis_rules.reduced,
     selects_by_value=True,
-    note="the first winner",
+    note="to the first extreme element",
 )
 add("ReduceMax", _REDUCE_MAX)
 add("ReduceMin", replace(_REDUCE_MAX, vjp=_extreme("argmin")))

@@ -139,7 +139,7 @@ def _scatter(names: str, indices_of: Indices, layout: Callable[..., BatchLayout]
             axes=axis_rules.scattered,
             check=_check,
             numpy_only=("scatter", "scatter_add"),
-            note="what is overwritten loses; reduction=add: epsilon rule over the terms",
+            note="overwritten elements receive no relevance; with reduction=add, epsilon rule over the terms",
         ),
     )
 

@@ -55,7 +55,7 @@ def _top_k(ctx: NodeContext, slot: int, g: Array) -> Array:
     sign, k = -1 if descending else 1, y.shape[axis]
     ranks = xp.argsort(xp.argsort(sign * x, axis=axis, stable=True), axis=axis, stable=True)
     ranked = xp.take_along_axis(g, xp.argsort(sign * y, axis=axis, stable=True), axis=axis)
-    ranked = pad_zeros(ranked, axis, 0, 1)  # of the elements that are not selected
+    ranked = pad_zeros(ranked, axis, 0, 1)  # the elements that are not selected
     return xp.take_along_axis(ranked, xp.minimum(ranks, k), axis=axis)
 
 
@@ -79,7 +79,7 @@ add(
         axes=axis_rules.first,
         differentiable_outputs=(0,),
         selects_by_value=True,
-        note="values carry, indices do not",
+        note="the values carry relevance, the indices do not",
     ),
 )
 

@@ -11,7 +11,7 @@ from lstm_explain.operators import TABLE
 from lstm_explain.operators.axis_rules import NOWHERE, Labels, Origins, same_extents
 from lstm_explain.program.body_wiring import BODIES, wiring_of
 
-MOST_ORIGINS = 64  # of one axis: a sum over very many inputs would take memory that grows with their square
+MOST_ORIGINS = 64  # labels of one axis: for a sum over many inputs, memory would grow with the square of their number
 ROUNDS = 2  # passes over a body: its states at the end are those at the beginning of the next iteration
 
 
@@ -100,7 +100,7 @@ class _Tracer:
         return [_union(yes, no) for yes, no in zip(*ends, strict=True)]
 
     def _iterations(self, graph: Graph, node: Node, labels: Mapping[str, Labels]) -> list[Labels]:
-        """Of a Loop or Scan. The sequences that it writes step by step run along those that it reads step by step."""
+        """Traces a Loop or Scan, whose output sequences run along its input sequences."""
         body, wiring = node.bodies["body"], wiring_of(node)
         states = {c.entry: labels.get(node.inputs[c.slot], ()) for c in wiring.carried}
         steps = NOWHERE

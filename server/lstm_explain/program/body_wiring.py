@@ -43,7 +43,7 @@ class Wiring:
 
 
 def wiring_of(node: Node) -> Wiring:
-    """Of a Loop or a Scan."""
+    """The wiring of a Loop or a Scan."""
     return _loop(node, node.bodies["body"]) if node.op == "Loop" else _scan(node, node.bodies["body"])
 
 

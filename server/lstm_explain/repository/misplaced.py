@@ -10,8 +10,8 @@ from pathlib import Path
 from lstm_explain.repository.model_folder import CONFIG, MODEL, NAME, VERSION
 
 ENDING = ".onnx"
-MAX_DEPTH = 4  # of folders below a model's own that are searched
-MAX_ENTRIES = 1000  # that are searched below one folder, which may hold much else
+MAX_DEPTH = 4  # levels of folders below a model's own that are searched
+MAX_ENTRIES = 1000  # entries that are searched below one folder, which may hold many other files
 NO_VERSION = 0  # stands for a model that has no version
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 PADDING = 0
-MAX_CHARACTERS = 1 << 18  # of all texts of a request, where no setting limits them
+MAX_CHARACTERS = 1 << 18  # characters in all texts of a request, where no setting limits them
 # A long text is first tokenised in parts: a prefix of this many characters, then prefixes that grow by this factor. The
 # parts take a third of the time of the whole, and a text of too many tokens is refused after a part of it.
 FIRST_PART, GROWTH = 1024, 4
@@ -38,7 +38,7 @@ MAX_TOKENS_PER_CHARACTER = 80
 # Texts up to this length are tokenised while the interpreter lock is held, which costs less than to release it, as long
 # as that takes little time.
 SHORT_TEXT = 2048
-SLOW_SECONDS = 0.02  # for a short text; after one that took longer, none is tokenised in the event loop
+SLOW_SECONDS = 0.02  # seconds for a short text; after one that takes longer, none is tokenised in the event loop
 # Each of these characters is repeated up to MAX_PROBE_LENGTH times: a regular expression with nested repetitions
 # backtracks over all ways to match that. ASCII follows, so that the expression fails, and finds what it may require.
 PROBES = "aA0_ .,!'-\"\n\té中\u0301\U0001f600\x00"

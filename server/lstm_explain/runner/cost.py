@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lstm_explain.runner.model_runner import bytes_per_copy
 from lstm_explain.runner.stacking import MAX_BYTES, copies_for
 
-TRIAL_COPIES = 3  # of the batch: the trial that finds out whether it can be stacked runs one copy, then two
+TRIAL_COPIES = 3  # copies of the batch in the trial that tests whether it can be stacked: one copy, then two
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ MAX_TRIED = 32  # inputs, each of which needs another run of the method
 def require_finite(task: ExplainTask, method: Method, explain: Explain) -> Attribution:
     """The result of `explain`, if it is finite.
 
-    Raises an Error that names the cause where it is not, or where `explain` fails although the model runs on the
-    unchanged inputs. Where the explained value itself is not finite, the result is returned for the caller to refuse.
+    Where it is not finite, or where `explain` fails although the model runs on the unchanged inputs, an Error names the
+    cause. Where the explained value itself is not finite, the result is returned for the caller to refuse.
     """
     try:
         result = explain(task, method)

@@ -18,7 +18,7 @@ from lstm_explain.target import Target, of_samples, weights_of_sample
 
 Rows = Sequence[int]
 Explain = Callable[[ExplainTask, Method], Attribution]
-SCORE_TOLERANCE = 1e-4  # for the explained value outside its batch, relative to the largest of the batch
+SCORE_TOLERANCE = 1e-4  # tolerance of the explained value outside its batch, relative to the largest of the batch
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import shrink_arena
 from lstm_explain.kernels import buffer_pool
 
-CACHE_BYTES, MAX_BYTES = 24 << 20, 128 << 20  # of one pass over many copies, and over a few
+CACHE_BYTES, MAX_BYTES = 24 << 20, 128 << 20  # bytes of one pass over many copies, and over a few
 # As many copies share most of the cost of reading the weights; more copies of long sequences would not fit the cache.
 FEW_COPIES = 4
 MAX_COPIES = 256
@@ -42,7 +42,7 @@ def copies_for(bytes_per_copy: int) -> int:
 def release_trial_memory(trial_bytes: int) -> None:
     """Releases the memory of a trial, whose arrays have other sizes than those of the following runs."""
     if trial_bytes > CACHE_BYTES:
-        buffer_pool.give_back()
+        buffer_pool.release_unused()
         shrink_arena()
 
 

@@ -36,7 +36,7 @@ from lstm_explain.serving.registration import MethodRegistration
 from lstm_explain.serving.scheduling import compile_time
 from lstm_explain.serving.scheduling.admission import Admission, ConcurrencyLimit, Slots, StreamLimit, StreamPermits
 from lstm_explain.serving.scheduling.background import BackgroundThreads
-from lstm_explain.serving.scheduling.memory_trim import SECONDS_BETWEEN_ROUNDS, Housekeeping
+from lstm_explain.serving.scheduling.memory_trim import SECONDS_BETWEEN_ROUNDS, MemoryTrimmer
 from lstm_explain.serving.scheduling.watchdog import Watchdog
 from lstm_explain.serving.security.access import Access
 from lstm_explain.serving.security.tokens import Tokens
@@ -106,7 +106,7 @@ class Server:
         self._quarantine = quarantine
         self._stopping = threading.Event()
         self._metrics = Metrics()
-        self._housekeeping = Housekeeping()
+        self._memory_trimmer = MemoryTrimmer()
         limits = ModelMemoryLimits(settings.max_model_bytes, settings.max_loaded_bytes)
         trials = TrialRunner(settings.trial_limits, TrialResults(settings.trial_results))
         loader = Loader(limits, trials, check_described)
@@ -117,7 +117,7 @@ class Server:
             board=board,
             announcements=None if settings.announcements is None else Announcements(settings.announcements),
             on_change=self._publish,
-            on_unload=self._housekeeping.after_unload,
+            on_unload=self._memory_trimmer.after_unload,
             on_release=on_release,
         )
         self._imports = Imports(settings.models, self._models, loader) if settings.allow_import else None
@@ -131,7 +131,7 @@ class Server:
         self._site = (
             None
             if settings.web is None
-            else _site(settings, settings.web, access, self._metrics, self._loop, self._housekeeping)
+            else _site(settings, settings.web, access, self._metrics, self._loop, self._memory_trimmer)
         )
         self._grpc, self._health = self._loop.run(self._build(access))
 
@@ -151,7 +151,7 @@ class Server:
         self._warm_up_models()
         self._loaded = True
         self._publish(self._models.snapshot)
-        self._repeat("housekeeping", SECONDS_BETWEEN_ROUNDS, self._housekeeping.release)
+        self._repeat("memory trim", SECONDS_BETWEEN_ROUNDS, self._memory_trimmer.trim)
         self._repeat("connections", SECONDS_BETWEEN_ROUNDS, ConnectionGauge(self._settings).check)
         if self._settings.poll_seconds is not None:
             self._repeat("poll", self._settings.poll_seconds, self._models.scan)
@@ -195,7 +195,7 @@ class Server:
             self._metrics,
             background,
             settings.limits,
-            self._housekeeping,
+            self._memory_trimmer,
             settings.max_request_seconds,
             self._board,
             self._quarantine,
@@ -280,10 +280,10 @@ def _at_low_priority(work: Callable[[], object]) -> None:
 
 
 def _site(
-    settings: Settings, address: str, access: Access, metrics: Metrics, loop: Loop, housekeeping: Housekeeping
+    settings: Settings, address: str, access: Access, metrics: Metrics, loop: Loop, memory_trimmer: MemoryTrimmer
 ) -> WebServer:
     try:
         from lstm_explain.serving.web.site import WebServer
     except ImportError as error:
         raise Error(f"--web needs the extra `web`: pip install 'lstm-explain[web]' ({error})") from error
-    return WebServer(settings, address, access, metrics, loop, housekeeping.after_heavy_request)
+    return WebServer(settings, address, access, metrics, loop, memory_trimmer.after_heavy_request)

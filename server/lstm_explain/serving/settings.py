@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     models: Path = Field(
         description="folder of models: DIR/<model>/<version>/model.onnx and DIR/<model>/model.yaml, or DIR/<model>.onnx"
     )
-    listen: str = Field(default="127.0.0.1:50051", description="host and port for gRPC; port 0 takes a free one")
+    listen: str = Field(default="127.0.0.1:50051", description="host and port for gRPC; port 0 selects a free port")
     insecure_listen: bool = Field(default=False, description="allow addresses other than loopback without TLS")
     tls_cert: Path | None = Field(
         default=None, description="PEM file with the server's certificate chain; reloaded when it changes"
@@ -60,12 +60,12 @@ class Settings(BaseSettings):
     )
     web: str | None = Field(
         default=None,
-        description="host and port of the web page, on which a person explains by hand; `--web` alone means "
+        description="host and port of the web page, which shows explanations in a browser; `--web` alone means "
         f"{WEB_ADDRESS}; without it, the page is off; needs the extra `web`",
     )
     web_hosts: str = Field(
         default="",
-        description="comma-separated host names by which browsers may request the page, in addition to localhost and "
+        description="comma-separated host names that browsers may use for the page, in addition to localhost and "
         "IP addresses",
     )
     web_patience: float = Field(
@@ -77,13 +77,15 @@ class Settings(BaseSettings):
     max_web_bytes: int = Field(
         default=256 * 1024**2,
         ge=1,
-        description="most bytes that the bodies of all requests to the page hold together, at least the size of the "
-        "largest request; beyond it, the bodies that have been arriving for longest are refused",
+        description="maximum total bytes in the bodies of all requests to the page, at least the size of the largest "
+        "request; beyond it, the bodies that have been arriving for longest are refused",
     )
-    workers: int = Field(default=1, ge=1, description="processes that serve the port; connections are spread over them")
+    workers: int = Field(
+        default=1, ge=1, description="processes that serve the port, each with a part of the connections"
+    )
     spare: bool = Field(
         default=True,
-        description="keep one more process, with its models loaded, to replace the first one that ends",
+        description="keep one more process, with loaded models, to replace the first one that ends",
     )
     worker_patience: float = Field(
         default=10.0,
@@ -105,39 +107,37 @@ class Settings(BaseSettings):
     parallel: int | None = Field(
         default=None,
         ge=1,
-        description="explanations that one process computes at a time; by default one per processor, shared by all "
-        "workers, as far as memory allows",
+        description="explanations that one process computes at a time; by default, one per processor, divided among "
+        "the workers, as far as memory allows",
     )
     threads: int = Field(default=1, ge=1, description="threads that one explanation may use")
     max_concurrent: int = Field(
-        default=64, ge=1, description="unary requests that run or wait at a time; further ones are refused"
+        default=64, ge=1, description="maximum unary requests that run or wait at a time; further ones are refused"
     )
-    max_streams: int = Field(default=16, ge=1, description="open streams; further ones are refused")
+    max_streams: int = Field(default=16, ge=1, description="maximum open streams; further ones are refused")
     stream_window: int = Field(
         default=8, ge=1, description="requests of one stream that are read ahead of their responses"
     )
     stream_patience: float = Field(
-        default=300.0,
-        gt=0,
-        description="seconds that a stream waits for its caller to send a request or read a response before it ends",
+        default=300.0, gt=0, description="seconds that a stream waits for its caller to send or to read before it ends"
     )
-    max_batch: int = Field(default=4096, ge=1, description="largest batch of a request; model.yaml can lower it")
-    max_steps: int = Field(default=100_000, ge=1, description="most time steps of a request; model.yaml can lower it")
+    max_batch: int = Field(default=4096, ge=1, description="maximum batch of a request; model.yaml can lower it")
+    max_steps: int = Field(default=100_000, ge=1, description="maximum steps of a request; model.yaml can lower it")
     max_elements: int = Field(
-        default=16_777_216, ge=1, description="most elements in all inputs of a request; model.yaml can lower it"
+        default=16_777_216, ge=1, description="maximum elements in the inputs of a request; model.yaml can lower it"
     )
     max_samples: int = Field(
         default=1_000_000,
         ge=1,
-        description="most samples on which one request may run the model: its batch times the method's steps, samples, "
+        description="maximum samples on which a request may run the model: batch times the method's steps, samples, "
         "windows, or permutations times players; model.yaml can lower it",
     )
     max_request_bytes_estimate: int | None = Field(
         default=None,
         ge=1,
-        description="most memory that a request may take, by estimate; by default, so much that all workers can "
-        "compute --parallel such requests at a time in the memory of the container or machine, from 64 MiB to 4 GiB; "
-        "model.yaml can lower it",
+        description="maximum memory in bytes that a request may take, by estimate; by default, the share that lets all "
+        "workers compute --parallel such requests at a time in the memory of the container or machine, from 64 MiB to "
+        "4 GiB; model.yaml can lower it",
     )
     max_request_seconds: float = Field(
         default=300.0,
@@ -147,21 +147,21 @@ class Settings(BaseSettings):
     stuck_seconds: float = Field(
         default=120.0,
         gt=0,
-        description="seconds that cancelled work (past its deadline, for example) may go on; after that the process "
-        "ends and another one replaces it",
+        description="seconds that cancelled work (for example, work past its deadline) may continue; after that, the "
+        "process ends and another one replaces it",
     )
     max_characters: int = Field(
         default=262_144,
         ge=1,
-        description="most characters in all texts of a request, before tokenisation; model.yaml can lower it",
+        description="maximum characters in all texts of a request, before tokenisation; model.yaml can lower it",
     )
-    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="largest request, in bytes")
+    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="maximum size of a request in bytes")
     poll_seconds: float | None = Field(
         default=None,
         gt=0,
         description="seconds between checks of the folder of models for changes; without it, there are none",
     )
-    allow_import: bool = Field(default=False, description="let callers import models into the folder and delete them")
+    allow_import: bool = Field(default=False, description="allow callers to import and delete models")
     import_patience: float = Field(
         default=30.0, gt=0, description="seconds without a message after which an import is cancelled"
     )
@@ -170,11 +170,11 @@ class Settings(BaseSettings):
         description="what must be ready before the server is: a number of models, 0 for none (for a server that only "
         "accepts imports at first), or comma-separated names of models",
     )
-    max_model_bytes: int = Field(default=1024**3, ge=1, description="largest model, by the size of its files")
+    max_model_bytes: int = Field(default=1024**3, ge=1, description="maximum size of a model's files, in bytes")
     max_nodes: int = Field(
         default=50_000,
         ge=1,
-        description="most nodes of a model after its functions are inlined, and most initializers",
+        description="maximum nodes of a model after its functions are inlined, and maximum initializers",
     )
     trial_memory: int | None = Field(
         default=None,
@@ -194,14 +194,14 @@ class Settings(BaseSettings):
     max_loaded_bytes: int | None = Field(
         default=None,
         ge=1,
-        description="memory for loaded models, by estimate; beyond it, the least recently used models leave memory "
-        "until the next request for them",
+        description="memory in bytes for loaded models, by estimate; beyond it, the least recently used models "
+        "leave memory until the next request for them",
     )
     max_runtime_bytes: int | None = Field(
         default=None,
         ge=1,
-        description="most memory that ONNX Runtime may hold in one process, weights included; by default, half of the "
-        "memory of the container or machine, divided among the workers",
+        description="maximum memory in bytes that ONNX Runtime may hold in one process, including weights; by default, "
+        "half of the memory of the container or machine, divided among the workers",
     )
     grace_period: float = Field(
         default=10.0, ge=0, description="seconds that running requests have to finish after SIGTERM"
@@ -219,18 +219,18 @@ class Settings(BaseSettings):
         "HTTP/2); after that the connection is closed",
     )
     min_ping_interval: float = Field(
-        default=10.0, ge=0, description="least seconds between two pings of a client; faster ones are disconnected"
+        default=10.0, ge=0, description="minimum seconds between pings of a client; faster clients are disconnected"
     )
     max_connections: int = Field(
         default=1000,
         ge=1,
-        description="connections to one process; further ones are closed at once. Fewer where the system's limit of "
-        "open files is lower",
+        description="maximum connections to one process, or fewer if the system's limit of open files is lower; "
+        "further connections are closed at once",
     )
     max_connection_idle: float = Field(
         default=300.0,
         gt=0,
-        description="seconds without a call after which a connection is closed; clients reconnect by themselves",
+        description="seconds without a call after which a connection is closed; clients reconnect automatically",
     )
     max_connection_age: float | None = Field(
         default=None,

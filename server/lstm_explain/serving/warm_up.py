@@ -37,7 +37,7 @@ def warm_up(
 ) -> None:
     """Sends each request a few times to `servicer`, which runs in `loop`. Failures are only logged."""
     try:
-        with scratch_folder() as folder:  # which other users cannot open
+        with scratch_folder() as folder:  # a folder that other users cannot open
             _send_all(servicer, loop, background, requests, f"unix:{folder}/socket")
     except (OSError, RuntimeError) as error:
         log.warning("the warm-up failed, so the first requests will be slower: %s", error)

@@ -34,14 +34,14 @@ class BackwardStep(ABC):
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         """The step specialised for the shapes of this pass, which has already run through it."""
-        return self.with_fixed_site(back) or self
+        return self.with_fixed_context(back) or self
 
-    def with_fixed_site(self, back: BackwardPass) -> Self | None:
+    def with_fixed_context(self, back: BackwardPass) -> Self | None:
         """A copy that builds its context once; None where the step reads values of the pass."""
         step = copy.copy(self)
         step.fixed = _FixedNodeContext(back, self.backward_node)
         try:
-            step(_rehearsal(back, self.carrying))
+            step(_throwaway_pass(back, self.carrying))
         except _LooksAtValues:
             return None
         return step
@@ -93,7 +93,7 @@ class _FixedNodeContext(NodeContext):
         return self._shapes[slot]
 
 
-def _rehearsal(back: BackwardPass, names: Sequence[str]) -> BackwardPass:
+def _throwaway_pass(back: BackwardPass, names: Sequence[str]) -> BackwardPass:
     """A throwaway pass with the same messages."""
     again = BackwardPass(back.plan, back.done, back.batch, back.dtype)
     again.messages = {name: back.messages[name] for name in names if name in back.messages}

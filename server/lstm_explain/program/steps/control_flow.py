@@ -18,7 +18,7 @@ from lstm_explain.program.passes import BackwardPass, ForwardPass, Iterations, M
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 
-BYTES_AN_ITERATION, BYTES_AN_ARRAY = 1024, 1024  # objects that hold arrays; half measured, half for the backward pass
+BYTES_PER_ITERATION, BYTES_PER_ARRAY = 1024, 1024  # objects that hold arrays; half measured, half for the backward pass
 
 
 class Body(Protocol):
@@ -104,8 +104,8 @@ def _size(done: ForwardPass, given: Mapping[str, Array]) -> int:
     """Bytes that a body's pass saves, without its inputs."""
     inner = sum(tape.size for tape in done.tapes.values() if isinstance(tape, Iterations))
     return (
-        BYTES_AN_ITERATION
-        + BYTES_AN_ARRAY * len(done.values)
+        BYTES_PER_ITERATION
+        + BYTES_PER_ARRAY * len(done.values)
         + inner
         + sum(getattr(a, "nbytes", 0) for name, a in done.values.items() if name not in given)
     )

@@ -104,7 +104,7 @@ class Neuron(DensityStep):
         return kept * (1 - self.bias_factor) if self.bias_factor else kept
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
-        step = self.with_fixed_site(back)
+        step = self.with_fixed_context(back)
         if step is None or step.fixed is None:
             return self
         message = back.messages[self.out]

@@ -59,7 +59,7 @@ class Routing(DensityStep):
             back.account.absorb(self.name, -moved, self.layout(back, slot, message, moved.shape))
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
-        step = self.with_fixed_site(back)
+        step = self.with_fixed_context(back)
         return self if step is None else _view(step, back) or step
 
 
@@ -85,7 +85,7 @@ class ChainRule(BackwardStep):
                 back.send(name, self.layout(back, slot, message, array.shape), array)
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
-        step = self.with_fixed_site(back)
+        step = self.with_fixed_context(back)
         if step is None:
             return self
         return (_view(step, back) if self.backward_node.kind is Kind.ROUTING else None) or step

@@ -173,7 +173,7 @@ class Batcher:
             else:
                 job.wait()
             return
-        taken = slots.take(job.deadline.left())
+        taken = slots.acquire(job.deadline.left())
         try:
             job.begin()
             if not taken:
@@ -182,7 +182,7 @@ class Batcher:
                 self._runs.alone(job)
         finally:
             if taken:
-                slots.give_back()
+                slots.release()
 
     def _join(self, job: Job, key: Hashable) -> Group:
         with self._lock:
@@ -198,7 +198,7 @@ class Batcher:
         if group.capacity.delay:
             left = group.jobs[0].deadline.left()
             group.full.wait(min(group.capacity.delay, math.inf if left is None else left))
-        while not (taken := slots.take(group.left())) and group.left() != 0.0:
+        while not (taken := slots.acquire(group.left())) and group.left() != 0.0:
             pass  # a caller with a later deadline has joined meanwhile
         jobs: list[Job] = []
         try:
@@ -210,7 +210,7 @@ class Batcher:
                 self._runs.together(waiting)
         finally:
             if taken:
-                slots.give_back()
+                slots.release()
             for job in jobs:
                 if not job.settled:
                     job.error = TooLate(f"the deadline passed {WAITING}") if not taken else RuntimeError("not answered")

@@ -26,7 +26,7 @@ from lstm_explain.serving.observability.metrics import Metrics
 from lstm_explain.serving.observability.tracing import Span
 from lstm_explain.serving.scheduling.admission import PendingCall, Slots
 from lstm_explain.serving.scheduling.background import BackgroundThreads
-from lstm_explain.serving.scheduling.memory_trim import HEAVY, Housekeeping
+from lstm_explain.serving.scheduling.memory_trim import HEAVY, MemoryTrimmer
 from lstm_explain.serving.shared_board import SharedBoard
 
 Message = TypeVar("Message")
@@ -61,7 +61,7 @@ class Explainer:
         metrics: Metrics,
         background: BackgroundThreads,
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        housekeeping: Housekeeping | None = None,
+        memory_trimmer: MemoryTrimmer | None = None,
         most_seconds: float | None = None,
         board: SharedBoard | None = None,
         quarantine: Quarantine | None = None,
@@ -75,7 +75,7 @@ class Explainer:
         self._metrics = metrics
         self._background = background
         self._limits = limits
-        self._housekeeping = housekeeping or Housekeeping()
+        self._memory_trimmer = memory_trimmer or MemoryTrimmer()
         self._most_seconds = most_seconds
 
     async def answer(
@@ -114,14 +114,14 @@ class Explainer:
         """Answers the job at once if it is short and there is a slot for it. Returns whether it did."""
         try:
             self._read(job, read, brief=True)
-            if not job.short or job.key is not None or not self._slots.take(0.0):
+            if not job.short or job.key is not None or not self._slots.acquire(0.0):
                 return False
             try:
                 job.deadline.begin()
                 job.began = time.time_ns()
                 self._runs.alone(job, brief=True)
             finally:
-                self._slots.give_back()
+                self._slots.release()
         except Deferred:  # it takes longer, because it compiles or is repeated in float64
             return False
         return True
@@ -137,7 +137,7 @@ class Explainer:
             return self._written(job, write)
         finally:
             if job.heavy:
-                self._housekeeping.after_heavy_request()
+                self._memory_trimmer.after_heavy_request()
 
     def _read_in_background(self, job: Job, read: Callable[[ServedModel], ModelRequest]) -> None:
         """`_read`, for a message that may take long to read, such as text."""

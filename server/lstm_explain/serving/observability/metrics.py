@@ -12,9 +12,9 @@ from lstm_explain.model import Explanation
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PARTS = {
-    "forward": "The engine's time forward, per run",
-    "backward": "The engine's time backward, per run",
-    "encode": "From arrays to the message, per request",
+    "forward": "Time of the engine's forward pass, per run",
+    "backward": "Time of the engine's backward pass, per run",
+    "encode": "Time to convert arrays to a message, per request",
 }
 TINY = float(np.finfo(np.float32).tiny)
 RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -36,26 +36,30 @@ class Metrics:
     """The metrics of one process. Those that every call updates by labels are Children."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self.calls = Children(Counter("lstm_explain_calls", "Calls answered.", ["rpc", "code"], registry=registry))
+        self.calls = Children(Counter("lstm_explain_calls", "Answered calls.", ["rpc", "code"], registry=registry))
         self.seconds = Children(
             Histogram(
-                "lstm_explain_call_seconds", "From request to answer.", ["rpc"], buckets=SECONDS, registry=registry
+                "lstm_explain_call_seconds",
+                "Time from request to response.",
+                ["rpc"],
+                buckets=SECONDS,
+                registry=registry,
             )
         )
         self.waiting = Histogram(
-            "lstm_explain_queue_seconds", "Wait for a slot to compute.", buckets=SECONDS, registry=registry
+            "lstm_explain_queue_seconds", "Time that a request waits for a slot.", buckets=SECONDS, registry=registry
         )
         self.parts = {
             part: Histogram(f"lstm_explain_{part}_seconds", f"{what}.", buckets=SECONDS, registry=registry)
             for part, what in PARTS.items()
         }
-        engine = "The engine's time, forward and backward, per run."
+        engine = "Time of the engine's forward and backward pass, per run."
         self.engine = Children(
             Histogram("lstm_explain_engine_seconds", engine, ["model", "method"], buckets=SECONDS, registry=registry)
         )
         self.batch = Histogram("lstm_explain_batch_size", "Samples per request.", buckets=SIZES, registry=registry)
         self.request_batching = Histogram(
-            "lstm_explain_requests_together", "Requests that one run answered, for runs of several.", buckets=SIZES,
+            "lstm_explain_requests_together", "Requests per run, for runs that answer several requests.", buckets=SIZES,
             registry=registry,
         )  # fmt: skip
         residual = "Largest residual of the ledger, relative to the explained value."
@@ -63,17 +67,17 @@ class Metrics:
             Histogram("lstm_explain_residual", residual, ["method"], buckets=RESIDUALS, registry=registry)
         )
         self.items = Children(
-            Counter("lstm_explain_stream_items", "Requests in streams answered.", ["rpc", "code"], registry=registry)
+            Counter("lstm_explain_stream_items", "Answered requests in streams.", ["rpc", "code"], registry=registry)
         )
         self.web_refusals = Counter(
             "lstm_explain_web_refusals",
-            "Requests to the page that were refused before a call.",
+            "Requests to the page that were refused before they became a call.",
             ["why"],
             registry=registry,
         )
         self.at_work = Gauge(
             "lstm_explain_calls_at_work",
-            "Calls that are not answered yet.",
+            "Calls that have not been answered yet.",
             registry=registry,
             multiprocess_mode="livesum",
         )

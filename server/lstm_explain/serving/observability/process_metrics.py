@@ -37,10 +37,10 @@ class ProcessMetrics(Collector):
         pids, counts = list(self._pids()), self._counts()
         memory, files = sum(map(resident_bytes, pids)), max(map(open_files, pids), default=0)
         yield GaugeMetricFamily("lstm_explain_resident_bytes", "Resident memory of all processes.", memory)
-        yield GaugeMetricFamily("lstm_explain_open_files", "Open files of the process that has most.", files)
+        yield GaugeMetricFamily("lstm_explain_open_files", "Open files of the process with the most open files.", files)
         help_text = "Workers that ended and were replaced."
         yield CounterMetricFamily("lstm_explain_workers_replaced", help_text, counts.replaced)
-        help_text = "Workers that are ready to replace one that ends."
+        help_text = "Workers that are ready to replace a worker that ends."
         yield GaugeMetricFamily("lstm_explain_workers_spare", help_text, counts.spares)
         help_text = "Model versions that are not served because workers crashed while they ran."
         yield GaugeMetricFamily("lstm_explain_models_quarantined", help_text, counts.quarantined)

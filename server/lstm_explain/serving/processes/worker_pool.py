@@ -25,7 +25,7 @@ from lstm_explain.serving.settings import ENV_PREFIX, Settings
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-SECONDS_TO_END = 2.0  # for a process that has closed its files; a core dump is written before that
+SECONDS_TO_END = 2.0  # seconds for a process that has closed its files; a core dump is written before that
 MIN_PAUSE, MAX_PAUSE = 1.0, 30.0  # seconds before another start, where workers end before they are warm
 SECONDS_BEYOND_GRACE = 2.0
 

@@ -17,7 +17,7 @@ from lstm_explain.serving.errors import Dropped, Idle, Overloaded, TooLate
 POLL_SECONDS = 0.01
 SECONDS_BETWEEN_CHECKS = 0.002
 WAITING, AT_WORK = "while the request waited", "during the work"
-EVICTION_SECONDS = 5.0  # of idleness, after which a stream makes room for another one
+EVICTION_SECONDS = 5.0  # seconds of idleness after which a stream makes room for another one
 RETRY_AFTER = 0.1  # seconds in which a queue of short explanations empties
 
 
@@ -97,15 +97,15 @@ class Slots:
         for _ in range(count):
             self._free.put(None)
 
-    def take(self, timeout: float | None = None) -> bool:
-        """Whether a slot became free within `timeout` seconds. Call `give_back` afterwards."""
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Whether a slot became free within `timeout` seconds. Call `release` afterwards."""
         try:
             self._free.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         except Empty:
             return False
         return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._free.put(None)
 
 
@@ -121,14 +121,14 @@ class ConcurrencyLimit:
             raise Overloaded(self._refusal, RETRY_AFTER)
 
     def __exit__(self, *_: object) -> None:
-        self._slots.give_back()
+        self._slots.release()
 
     def enter(self) -> bool:
         """Whether there was room. Call `leave` afterwards."""
-        return self._slots.take(0.0)
+        return self._slots.acquire(0.0)
 
     def leave(self) -> None:
-        self._slots.give_back()
+        self._slots.release()
 
 
 class IdleStream(Protocol):

@@ -21,8 +21,8 @@ BURST = 0.1  # seconds of processor time since the last trim; with less, there i
 ROUNDS = 2  # to trim after a heavy request: in the first one, its answer may still be on its way
 
 
-class Housekeeping:
-    """Call `release` every SECONDS_BETWEEN_ROUNDS."""
+class MemoryTrimmer:
+    """Call `trim` every SECONDS_BETWEEN_ROUNDS."""
 
     def __init__(self) -> None:
         self._rounds, self._collect = 0, False
@@ -37,7 +37,7 @@ class Housekeeping:
         """Call it when a model is no longer served; running requests may still hold it."""
         self._rounds, self._collect = ROUNDS, True
 
-    def release(self) -> None:
+    def trim(self) -> None:
         """Returns free memory, if a heavy request ended lately, or if the process is idle after a burst."""
         now = time.process_time()
         idle, self._checked = now - self._checked < IDLE, now
@@ -46,7 +46,7 @@ class Housekeeping:
             if self._collect:
                 gc.collect()  # a model's parts form reference cycles
                 self._collect = self._rounds > 0
-            buffer_pool.give_back()
+            buffer_pool.release_unused()
             shrink_arena()
         elif not idle or now - self._trimmed < BURST:
             return

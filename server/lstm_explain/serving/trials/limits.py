@@ -9,7 +9,7 @@ from lstm_explain.memory_budget import available_memory
 MIB, GIB = 1 << 20, 1 << 30
 # The default memory for a small model: this share of the available memory, at most MAX_BASE_MEMORY.
 BASE_MEMORY_DIVISOR, MAX_BASE_MEMORY = 8, GIB
-MAX_MEMORY_SHARE = 0.75  # of the available memory, for a model of any size
+MAX_MEMORY_SHARE = 0.75  # share of the available memory, for a model of any size
 # Per byte of its files: a loaded model takes five (see served_model.MEMORY_PER_BYTE), and twice that while it loads.
 MEMORY_PER_BYTE = 10
 CPU_SECONDS_PER_GIB, WALL_SECONDS_PER_GIB = 180.0, 600.0

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-FREE_BYTES = 1 << 16  # that every body may have, whatever the others hold
+FREE_BYTES = 1 << 16  # bytes that every body may have, whatever the others hold
 
 
 class TooSlow(Exception):  # noqa: N818 - named for what the caller sees

@@ -35,7 +35,7 @@ _FORWARDED = ("authorization", REQUEST_ID, "traceparent", "tracestate")
 # so clients never send more elements than this.
 MAX_ELEMENTS = 100_000
 MAX_PARSING = 2  # JSON bodies at a time: each takes several times its size while it is parsed
-HEAVY_BYTES = 1 << 20  # of a body; after larger ones, free memory is returned to the system
+HEAVY_BYTES = 1 << 20  # bytes of a body; after larger ones, free memory is returned to the system
 # Both send and receive bytes.
 Forward = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 GrpcCall = grpc.aio.UnaryUnaryCall[bytes, bytes]

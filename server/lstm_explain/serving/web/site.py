@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "static"
 SECONDS_BETWEEN_CHECKS = 1.0  # for slow connections
 SECONDS_TO_START = 10.0
-SECONDS_TO_ANSWER = 2.0  # after the services have stopped, for their last answers
+SECONDS_TO_ANSWER = 2.0  # seconds for the last answers after the services have stopped
 
 
 class WebServer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-MAX_FIELDS = 1 << 16  # of a message, nested messages and the numbers of packed fields included
+MAX_FIELDS = 1 << 16  # fields of a message, including those of nested messages and the numbers of packed fields
 SMALL_BYTES = 1 << 18  # a message of at most this many bytes is always parsed in milliseconds
 EXEMPT = {"inference.InferTensorContents"}  # holds tensors as packed numbers, which become arrays piece by piece
 
