@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from tests.graph_builder import AnyArray, GraphBuilder
 from tests.reference.activations import ALPHA_DEFAULT, BETA_DEFAULT
 from tests.reference.layer import DEFAULT_ACTIVATIONS, GATES, Direction, Layer, Op
 from tests.reference.textbook import (
@@ -32,84 +32,7 @@ from tests.reference.textbook import (
     parse_activations,
 )
 
-AnyArray = npt.NDArray[Any]
 States = Literal["constant", "input"]
-
-ELEMENT = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float64): TensorProto.DOUBLE}
-
-
-class GraphBuilder:
-    """Collects nodes and initializers; every operator is one call that returns its output's name."""
-
-    def __init__(self, dtype: npt.DTypeLike, opset: int) -> None:
-        self.dtype = np.dtype(dtype)
-        self.opset = opset
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
-        self.inputs: list[onnx.ValueInfoProto] = []
-
-    def input(self, name: str, shape: Sequence[int | str], element: int | None = None) -> str:
-        element = ELEMENT[self.dtype] if element is None else element
-        self.inputs.append(helper.make_tensor_value_info(name, element, list(shape)))
-        return name
-
-    def constant(self, array: AnyArray, name: str) -> str:
-        """An initializer; floating-point arrays take the model's dtype. The same name is stored once."""
-        array = array.astype(self.dtype) if np.issubdtype(array.dtype, np.floating) else array
-        self.initializers.setdefault(name, numpy_helper.from_array(array.copy(order="C"), name))
-        return name
-
-    def ints(self, *values: int) -> str:
-        return self.constant(np.array(values, dtype=np.int64), "ints_" + "_".join(map(str, values)))
-
-    def op(self, op_type: str, inputs: Sequence[str], name: str | None = None, **attributes: Any) -> str:
-        return self.ops(op_type, inputs, 1, name, **attributes)[0]
-
-    def ops(
-        self, op_type: str, inputs: Sequence[str], count: int, name: str | None = None, **attributes: Any
-    ) -> list[str]:
-        name = name or f"{op_type.lower()}_{len(self.nodes)}"
-        outputs = [f"{name}:{k}" if count > 1 else f"{name}_out" for k in range(count)]
-        self.nodes.append(helper.make_node(op_type, inputs, outputs, name=name, **attributes))
-        return outputs
-
-    def with_axes(
-        self, op_type: str, x: str, axes: Sequence[int], since: int, name: str | None = None, **kw: Any
-    ) -> str:
-        """Operators whose axes moved from an attribute to an input at opset `since`."""
-        if self.opset >= since:
-            return self.op(op_type, [x, self.ints(*axes)], name, **kw)
-        return self.op(op_type, [x], name, axes=list(axes), **kw)
-
-    def squeeze(self, x: str, *axes: int) -> str:
-        return self.with_axes("Squeeze", x, axes, since=13)
-
-    def unsqueeze(self, x: str, *axes: int) -> str:
-        return self.with_axes("Unsqueeze", x, axes, since=13)
-
-    def reduce(self, how: Literal["mean", "sum"], x: str, axis: int, name: str) -> str:
-        op_type, since = ("ReduceMean", 18) if how == "mean" else ("ReduceSum", 13)
-        return self.with_axes(op_type, x, [axis], since, name, keepdims=0)
-
-    def split(self, x: str, parts: int, size: int, axis: int) -> list[str]:
-        if self.opset >= 13:
-            return self.ops("Split", [x, self.ints(*[size] * parts)], parts, axis=axis)
-        return self.ops("Split", [x], parts, axis=axis, split=[size] * parts)
-
-    def model(self, output: str, shape: Sequence[int | str], rename: str = "logits") -> onnx.ModelProto:
-        """Close the graph with one output, check it and hand it over."""
-        self.nodes.append(helper.make_node("Identity", [output], [rename], name="output"))
-        graph = helper.make_graph(
-            self.nodes,
-            "test",
-            self.inputs,
-            [helper.make_tensor_value_info(rename, ELEMENT[self.dtype], list(shape))],
-            list(self.initializers.values()),
-        )
-        opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=8 if self.opset <= 18 else 10)
-        onnx.checker.check_model(model, full_check=True)
-        return model
 
 
 @dataclass(frozen=True)
@@ -166,15 +89,6 @@ class Built:
     def reference_lrp(self, feeds: Mapping[str, AnyArray], weights: AnyArray, rules: Rules) -> NetworkRelevance:
         """The textbook's relevance of sum_k weights_k logit_k, time first whatever the model's layout."""
         return network_lrp(self.network, weights=weights, rules=rules, **self._reference_arguments(feeds))
-
-
-def run(model: onnx.ModelProto, feeds: Mapping[str, AnyArray], *outputs: str) -> list[AnyArray]:
-    """ONNX Runtime's answer, on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(list(outputs) or None, dict(feeds)))
 
 
 def random_layer(
@@ -314,29 +228,9 @@ def network_model(
         if k + 1 < len(network.layers):
             below = _flat_sequence(g, layer, outputs[0])
     seen = _head(g, network, outputs)
-    logits = _dense(g, network, seen)
+    logits = write_dense(g, network, seen)
     model = g.model(logits, [B, len(network.b)])
     return Built(model, network, np.dtype(dtype), batch_first, batch, constant_states)
-
-
-# Of `diverging_model`: an input of which two large entries cancel, and one of which none do. Inside, the two
-# are 1e5 and 25/32 - 1e5, which float32 holds exactly.
-CANCELLING, CALM = (1000.0, -999.9921875), (0.02, 0.03)
-
-INNER, OUTER = np.array([[100.0], [100.0]]), np.array([[1.0, 0.5, -1.0]])
-
-
-def diverging_model(activation: str = "") -> onnx.ModelProto:
-    """x float32 [B, 2] to `logits` [B, 3], or through the activation to `p`: two linear layers of one unit and three.
-
-    The sum that cancels lies inside, so that the output itself is of ordinary size.
-    """
-    g = GraphBuilder(np.float32, 17)
-    inner = g.op("MatMul", [g.input("x", ["B", 2]), g.constant(INNER, "inner")])
-    logits = g.op("MatMul", [inner, g.constant(OUTER, "outer")])
-    if activation:
-        return g.model(g.op(activation, [logits]), ["B", 3], rename="p")
-    return g.model(logits, ["B", 3], rename="logits")
 
 
 def _state_names(
@@ -415,123 +309,6 @@ def _head(g: GraphBuilder, network: Network, outputs: list[str]) -> str:
     return g.reduce("mean" if network.head == "mean" else "sum", Y, 0, "head")
 
 
-def _dense(g: GraphBuilder, network: Network, seen: str) -> str:
+def write_dense(g: GraphBuilder, network: Network, seen: str) -> str:
     W, b = g.constant(network.W, "W_dense"), g.constant(network.b, "b_dense")
     return g.op("Gemm", [seen, W, b], "dense", transB=1)
-
-
-def unrolled_model(
-    network: Network,
-    steps: int,
-    *,
-    batch_first: bool = False,
-    gemm: bool = False,
-    fused: bool = True,
-    concat: bool = False,
-    dtype: npt.DTypeLike = np.float32,
-    opset: int = 17,
-) -> Built:
-    """The same cells with the same weights, unrolled over `steps` into primitives, as scripted cells are exported.
-
-    `gemm`: Gemm with its bias instead of MatMul and Add. `fused`: one product for all gates and a Split, else one a
-    gate. `concat`: one product over [x_t, h_{t-1}] instead of two that are added. Only this one is the recurrent node's
-    rule to the letter (one epsilon-rule over N = D + H); the others stabilise each partial sum by itself and agree as
-    epsilon goes to 0. Only the forward direction, default activations, no peepholes, no clip, no input_forget.
-    """
-    g = GraphBuilder(dtype, opset)
-    D = network.layers[0].W.shape[2]
-    x = g.input("x", ["B", steps, D] if batch_first else [steps, "B", D])
-    below = [
-        g.op("Gather", [x, g.constant(np.array(t, dtype=np.int64), f"t_{t}")], axis=int(batch_first))
-        for t in range(steps)
-    ]
-    rows = g.op("Gather", [g.op("Shape", [x]), g.ints(0 if batch_first else 1)], axis=0)
-    cells: list[str] = []
-    for k, layer in enumerate(network.layers):
-        below, cells = _Unroller(g, layer, k, gemm, fused, concat).run(below, rows)
-    seen = _unrolled_head(g, network, below, cells)
-    return Built(g.model(_dense(g, network, seen), ["B", len(network.b)]), network, np.dtype(dtype), batch_first)
-
-
-def _unrolled_head(g: GraphBuilder, network: Network, hs: list[str], cs: list[str]) -> str:
-    if network.head in ("last", "Y_h"):
-        return hs[-1]
-    if network.head == "Y_c":
-        return cs[-1]
-    Y = g.op("Concat", [g.unsqueeze(h, 0) for h in hs], axis=0)
-    return g.reduce("mean" if network.head == "mean" else "sum", Y, 0, "head")
-
-
-class _Unroller:
-    """Writes one layer's steps. Weights are stored transposed, for x [B, D] @ W [D, M]."""
-
-    def __init__(self, g: GraphBuilder, layer: Layer, k: int, gemm: bool, fused: bool, concat: bool) -> None:
-        plain = layer.activations is None and layer.P is None and layer.clip is None and not layer.input_forget
-        if not plain or layer.direction != "forward":
-            raise ValueError("only plain forward layers can be unrolled")
-        self.g, self.layer, self.k = g, layer, k
-        self.gemm, self.fused, self.concat = gemm, fused, concat
-        self.H, gates = layer.hidden, GATES[layer.op]
-        B = np.zeros(2 * gates * self.H) if layer.B is None else layer.B[0]
-        self.Wb, self.Rb = np.split(B, 2)
-
-    def run(self, xs: list[str], rows: str) -> tuple[list[str], list[str]]:
-        """Names of h_t and c_t for every step (c only for the LSTM)."""
-        shape = self.g.op("Concat", [rows, self.g.ints(self.H)], axis=0)
-        zero = numpy_helper.from_array(np.zeros(1, dtype=self.g.dtype))
-        h = c = self.g.op("ConstantOfShape", [shape], value=zero)
-        hs, cs = [], []
-        for x in xs:
-            if self.layer.op == "LSTM":
-                h, c = self.lstm(x, h, c)
-            else:
-                h = self.gru(x, h) if self.layer.op == "GRU" else self.rnn(x, h)
-            hs.append(h)
-            cs.append(c)
-        return hs, cs
-
-    def linear(self, a: str, W: npt.NDArray[np.float64], b: npt.NDArray[np.float64], name: str) -> str:
-        """a W^T + b, W [M, D]."""
-        weight, bias = self.g.constant(W.T, f"{name}_W_{self.k}"), self.g.constant(b, f"{name}_b_{self.k}")
-        if self.gemm:
-            return self.g.op("Gemm", [a, weight, bias])
-        return self.g.op("Add", [self.g.op("MatMul", [a, weight]), bias])
-
-    def affine(self, x: str, h: str, rows: slice, name: str) -> str:
-        """W x + R h + Wb + Rb for some rows of the stacked gates."""
-        W, R = self.layer.W[0, rows], self.layer.R[0, rows]
-        Wb, Rb = self.Wb[rows], self.Rb[rows]
-        if self.concat:
-            joined = self.g.op("Concat", [x, h], axis=1)
-            return self.linear(joined, np.hstack([W, R]), Wb + Rb, f"{name}_joined")
-        return self.g.op("Add", [self.linear(x, W, Wb, f"{name}_x"), self.linear(h, R, Rb, f"{name}_h")])
-
-    def gates(self, x: str, h: str, letters: str) -> dict[str, str]:
-        """Pre-activations of the first gates in storage order."""
-        H = self.H
-        if self.fused and len(letters) > 1:
-            z = self.affine(x, h, slice(0, len(letters) * H), "gates")
-            return dict(zip(letters, self.g.split(z, len(letters), H, axis=1), strict=True))
-        return {s: self.affine(x, h, slice(j * H, (j + 1) * H), f"gate_{s}") for j, s in enumerate(letters)}
-
-    def lstm(self, x: str, h: str, c: str) -> tuple[str, str]:
-        op, z = self.g.op, self.gates(x, h, "iofc")
-        i, o, f = (op("Sigmoid", [z[gate]]) for gate in "iof")
-        kept, added = op("Mul", [f, c]), op("Mul", [i, op("Tanh", [z["c"]])])
-        c = op("Add", [kept, added])
-        return op("Mul", [o, op("Tanh", [c])]), c
-
-    def gru(self, x: str, h: str) -> str:
-        op, pre, rows = self.g.op, self.gates(x, h, "zr"), slice(2 * self.H, 3 * self.H)
-        z, r = op("Sigmoid", [pre["z"]]), op("Sigmoid", [pre["r"]])
-        if self.layer.linear_before_reset:
-            u = self.linear(h, self.layer.R[0, rows], self.Rb[rows], "candidate_h")
-            wx = self.linear(x, self.layer.W[0, rows], self.Wb[rows], "candidate_x")
-            n = op("Tanh", [op("Add", [wx, op("Mul", [r, u])])])
-        else:
-            n = op("Tanh", [self.affine(x, op("Mul", [r, h]), rows, "candidate")])
-        one = self.g.constant(np.ones(1), "one")
-        return op("Add", [op("Mul", [op("Sub", [one, z]), n]), op("Mul", [z, h])])
-
-    def rnn(self, x: str, h: str) -> str:
-        return self.g.op("Tanh", [self.affine(x, h, slice(0, self.H), "hidden")])

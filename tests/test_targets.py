@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 from tests.laws import check_same
 
 RNG = np.random.default_rng(31)

@@ -14,7 +14,7 @@ from lstm_explain.repository.batching import RequestBatching
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.verdict import FLOOR, MAX_ABSORBED, MAX_ENTRY
 from tests import zoo
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 
 STEEP = np.array([[4096.0, -4095.0], [-4095.0, 4096.0]])  # takes [1, 1] to itself, by terms that nearly cancel
 LOUD, CALM = [1.0, 1.0], [1.0, 0.0]

@@ -15,7 +15,7 @@ from onnx import helper
 
 import lstm_explain as lx
 from tests import zoo
-from tests.builders import run
+from tests.graph_builder import run
 from tests.laws import check_ledger, check_same
 from tests.reference.textbook import PRODUCT_RULES
 from tests.zoo import Case

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.batch.data import DISCHARGE, batch, in_this_process, pq, results, weather, write
-from tests.builders import CALM, CANCELLING, diverging_model
+from tests.diverging_model import CALM, CANCELLING, diverging_model
 from tests.serving.models import write_version
 
 FEATURES = ["prcp", "srad", "tmax", "tmin", "vp"]

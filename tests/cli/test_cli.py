@@ -16,7 +16,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.cli import main
 from lstm_explain.methods import METHODS
-from tests.builders import CALM, CANCELLING, diverging_model
+from tests.diverging_model import CALM, CANCELLING, diverging_model
 from tests.graph.test_integer_division import dividing
 from tests.graph.test_recurrent_operands import model, recurrent, right_shapes
 from tests.serving.models import lstm, outside_its_folder, without_rule

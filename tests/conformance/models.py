@@ -13,7 +13,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.builders import Built, diverging_model, recurrent_model, unrolled_model
+from tests.builders import Built, recurrent_model
+from tests.diverging_model import diverging_model
+from tests.unrolled_models import unrolled_model
 
 WORDS = ["", "[UNK]", "not", "a", "bad", "film", "the", "plot", "is", "thin", "."]
 CLASSES = ["bad", "fair", "good"]

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from lstm_explain_client import Client
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 from tests.conformance import golden
-from tests.conformance.cases import EXPLAINER, MANAGER
+from tests.conformance.case import EXPLAINER, MANAGER
 from tests.conformance.generate import HERE, generate
 from tests.conformance.runners import ROOT, RUNNERS, Runner
 from tests.conformance.unsteady import unsteady

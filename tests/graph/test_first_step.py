@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 
 Reading = Callable[[GraphBuilder, str], str]
 FIRST: dict[str, Reading] = {

@@ -14,7 +14,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.graph.float64 import to_float64
 from lstm_explain.program.engine import Engine, Question, in_float64
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 from tests.reference.textbook import PRODUCT_RULES
 
 BATCH, WIDTH = 3, 4

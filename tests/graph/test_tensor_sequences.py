@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 
 import lstm_explain as lx
-from tests.builders import run
+from tests.graph_builder import run
 
 RNG = np.random.default_rng(81)
 X = RNG.normal(size=(3, 4, 2)).astype(np.float32)

@@ -17,7 +17,7 @@ from lstm_explain.operators import TABLE, Kind
 from lstm_explain.operators.axis_rules import aligned, first
 from lstm_explain.program.axis_tracing import MOST_ORIGINS, trace
 from tests import cases
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 from tests.operators import CASES
 from tests.operators.case import Case, normal
 

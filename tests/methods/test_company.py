@@ -13,7 +13,8 @@ import lstm_explain as lx
 from lstm_explain import explanation
 from lstm_explain.runner import gradient_points, model_runner
 from tests import cases, zoo
-from tests.builders import GraphBuilder, recurrent_model
+from tests.builders import recurrent_model
+from tests.graph_builder import GraphBuilder
 
 METHODS: list[lx.Method] = [
     lx.LRP(),

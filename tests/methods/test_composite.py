@@ -9,7 +9,8 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.repository.text_notation import parse_composite
-from tests.builders import GraphBuilder, recurrent_model
+from tests.builders import recurrent_model
+from tests.graph_builder import GraphBuilder
 from tests.laws import check_same
 
 EPS = 1e-6

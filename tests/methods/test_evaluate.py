@@ -15,7 +15,8 @@ import lstm_explain as lx
 from lstm_explain.cli import main
 from lstm_explain.evaluate.data import player_set_of
 from lstm_explain.evaluate.summary import split
-from tests.builders import GraphBuilder, recurrent_model
+from tests.builders import recurrent_model
+from tests.graph_builder import GraphBuilder
 
 ROOT = Path(__file__).parents[2]
 

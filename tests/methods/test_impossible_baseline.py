@@ -11,7 +11,7 @@ import pytest
 
 import lstm_explain as lx
 from tests import cases
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 
 REPLACING: list[Callable[..., lx.Method]] = [lx.IntegratedGradients, lx.Occlusion, lx.ShapleySampling]
 EVERY = [lx.LRP(), lx.LRP("half"), lx.LRP("prop"), lx.LRP("abs"), lx.Gradient(), lx.GradientTimesInput()]

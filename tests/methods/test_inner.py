@@ -9,8 +9,9 @@ import pytest
 
 import lstm_explain as lx
 from tests import zoo
-from tests.builders import recurrent_model, unrolled_model
+from tests.builders import recurrent_model
 from tests.laws import check_same
+from tests.unrolled_models import unrolled_model
 
 VIEWS = ["hidden", "cell", "input_gate", "output_gate", "forget_gate", "cell_input"]
 RULES = ["all", "half", "prop", "abs"]

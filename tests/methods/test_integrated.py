@@ -14,7 +14,8 @@ import lstm_explain as lx
 from lstm_explain.methods.integrated_gradients import quadrature
 from lstm_explain.runner import stacking
 from tests import zoo
-from tests.builders import GraphBuilder, recurrent_model
+from tests.builders import recurrent_model
+from tests.graph_builder import GraphBuilder
 from tests.laws import check_same
 
 KINKS = {"h_prelu_pad_conv_op14"}  # the line crosses kinks, where a quadrature is no better than its spacing

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 import lstm_explain as lx
 from tests import cases
-from tests.builders import GraphBuilder, recurrent_model
+from tests.builders import recurrent_model
+from tests.graph_builder import GraphBuilder
 
 SENTIMENT = Path(__file__).resolve().parents[2] / "models" / "sentiment"
 METHODS: list[lx.Method] = [

@@ -12,7 +12,8 @@ from onnx import TensorProto
 
 import lstm_explain as lx
 from lstm_explain.methods.shapley_sampling import draw_orders, estimate, t_quantile
-from tests.builders import GraphBuilder, recurrent_model
+from tests.builders import recurrent_model
+from tests.graph_builder import GraphBuilder
 from tests.laws import check_same
 
 T, B = 6, 3

@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
-from tests.builders import Built, GraphBuilder, network_model, recurrent_model
+from tests.builders import Built, network_model, recurrent_model
+from tests.graph_builder import GraphBuilder
 from tests.laws import batch_axis, check_same
 from tests.reference.textbook import PRODUCT_RULES, Layer, Rules, one_hot
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from tests.builders import GraphBuilder
 from tests.conformance.models import probabilities
+from tests.graph_builder import GraphBuilder
 
 RNG = np.random.default_rng(16)
 W = RNG.normal(size=(4, 3))

@@ -12,7 +12,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.cli import main
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 
 RNG = np.random.default_rng(17)
 X, S = RNG.standard_normal((2, 4)).astype(np.float32), RNG.standard_normal((2, 3)).astype(np.float32)

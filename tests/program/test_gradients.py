@@ -9,10 +9,12 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
-from tests.builders import Built, GraphBuilder, recurrent_model, unrolled_model
+from tests.builders import Built, recurrent_model
+from tests.graph_builder import GraphBuilder
 from tests.laws import check_same
 from tests.reference.differences import central_difference, onnx_difference
 from tests.reference.textbook import Rules, one_hot
+from tests.unrolled_models import unrolled_model
 
 MODELS: dict[str, dict[str, Any]] = {
     "lstm": {},

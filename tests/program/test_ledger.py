@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
-from tests.builders import Built, GraphBuilder, recurrent_model
+from tests.builders import Built, recurrent_model
+from tests.graph_builder import GraphBuilder
 from tests.laws import batch_axis, check_ledger, check_textbook, method
 from tests.reference.textbook import PRODUCT_RULES, Relative, Rules, one_hot
 

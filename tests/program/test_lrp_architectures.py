@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 
 D, H, T, BATCH = 3, 4, 6, 2
 

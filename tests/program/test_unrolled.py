@@ -14,9 +14,10 @@ import pytest
 from onnx import helper
 
 import lstm_explain as lx
-from tests.builders import network_model, recurrent_model, unrolled_model
+from tests.builders import network_model, recurrent_model
 from tests.laws import check_same, method, textbook_relevance
 from tests.reference.textbook import PRODUCT_RULES, Network, Relative, Rules, one_hot
+from tests.unrolled_models import unrolled_model
 
 SETTINGS = list(itertools.product(PRODUCT_RULES, (0.0, 1.0)))
 VARIANTS = list(itertools.product((False, True), repeat=3))

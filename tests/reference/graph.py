@@ -1,7 +1,7 @@
 """LRP node by node over a graph of primitives: a second way to the textbook's numbers, wired by the graph alone.
 
-Knows what `tests.builders.unrolled_model(..., gemm=True)` writes and refuses everything else. The first operand of a
-Mul is its gate. Batch first in every tensor but the input.
+Knows what `tests.unrolled_models.unrolled_model(..., gemm=True)` writes and refuses everything else. The first operand
+of a Mul is its gate. Batch first in every tensor but the input.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import lstm_explain as lx
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
-from tests.builders import CALM, CANCELLING, diverging_model
+from tests.diverging_model import CALM, CANCELLING, diverging_model
 from tests.serving.calling import array_of, infer, refusal, request, stub, tensor
 from tests.serving.models import write_version
 from tests.serving.running import Running, serving

@@ -1,9 +1,8 @@
-"""ImportModel and DeleteModel: accepted and refused imports, and the state after a kill."""
+"""ImportModel and DeleteModel: accepted and refused imports."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,10 @@ import onnx
 import pytest
 
 import lstm_explain as lx
-from lstm_explain.repository.model_folder import find_sources
 from lstm_explain_client import AlreadyExists, AsyncClient, Client, ModelNotFound, Unimplemented
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 from tests.serving.calling import refusal, sequence
+from tests.serving.importing import chunk, content, left_over, start, wait_until_clean
 from tests.serving.models import WORDS, lstm, outside_its_folder, without_rule, words, write_tokenizer, write_version
 from tests.serving.running import Running, serving
 
@@ -52,36 +51,12 @@ def nothing_is_left_over(folder: Path) -> Iterator[None]:
     assert left_over(folder) == []
 
 
-def left_over(folder: Path) -> list[str]:
-    return [path.name for path in (folder / ".staging").glob("*") if path.name != "lock"]
-
-
-def wait_until_clean(folder: Path) -> None:
-    end = time.monotonic() + 10
-    while left_over(folder) and time.monotonic() < end:
-        time.sleep(0.05)
-    time.sleep(0.1)
-
-
-def content(seed: int = 0, **sizes: int) -> bytes:
-    return lstm(seed, **sizes).SerializeToString()
-
-
 def relevance(client: Client, name: str, version: str = "") -> np.ndarray:
     return client.explain(name, {"x": sequence()}, version=version).relevance["x"]
 
 
 def expected(data: bytes) -> np.ndarray:
     return lx.load(data).explain({"x": sequence()}).relevance["x"]
-
-
-def start(data: bytes, **fields: Any) -> model_pb2.ImportModelRequest:
-    said = {"name": "new", "sha256": hashlib.sha256(data).digest(), "size": len(data), **fields}
-    return model_pb2.ImportModelRequest(start=model_pb2.ImportModelStart(**said))
-
-
-def chunk(data: bytes) -> model_pb2.ImportModelRequest:
-    return model_pb2.ImportModelRequest(chunk=data)
 
 
 def test_an_imported_model_answers_and_survives_a_restart(client: Client, folder: Path, tmp_path: Path) -> None:
@@ -349,65 +324,3 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
     problem = "cannot import models, since their folder cannot be written to"
     with pytest.raises(AssertionError, match=problem), serving(tmp_path, "--allow-import"):
         pass
-
-
-def test_kill_9_during_an_import(tmp_path: Path) -> None:
-    """After a restart, existing versions are there, and the new one as a whole or not at all."""
-    write_version(tmp_path, "base", lstm(0))
-    data = content(1, hidden=64)
-    model, whole = len(data), len(data) + len(BESIDE)
-    # Bytes sent, and seconds from then to the kill: the last ones hit the checks, the renames, the answer.
-    kills = [(0, 0.2), (1, 0.2), (4096, 0.2), (model // 2, 0.2), (model, 0.2), (model + 1, 0.2), (whole - 1, 0.2)]
-    kills += [(whole, 0.0), (whole, 0.03)]
-    for count, seconds in [*kills, (whole, 0.3)]:
-        with serving(tmp_path, "--allow-import") as server:
-            versions = intact(server, tmp_path, data)
-            with server.channel() as channel:
-                kill_while_importing(server, channel, data, count, seconds)
-        if count < whole:
-            assert [s.version for s in find_sources(tmp_path)] == versions
-    with serving(tmp_path, "--allow-import") as server, Client(server.address) as client:
-        versions = intact(server, tmp_path, data)
-        assert client.import_model("base", data).version == str(versions[-1] + 1)
-
-
-BESIDE = bytes(10_000)  # a second file of the version
-
-
-def chunks(data: bytes) -> Iterator[model_pb2.ImportModelRequest]:
-    return (chunk(data[at : at + 4096]) for at in range(0, len(data), 4096))
-
-
-def kill_while_importing(server: Running, channel: grpc.Channel, data: bytes, count: int, seconds: float) -> None:
-    sent = threading.Event()
-
-    def messages() -> Iterator[model_pb2.ImportModelRequest]:
-        yield start(data, name="base")
-        yield from chunks(data[:count])
-        if count >= len(data):
-            yield announce("beside.bin", BESIDE)
-            yield from chunks(BESIDE[: count - len(data)])
-        sent.set()
-        if count < len(data) + len(BESIDE):
-            time.sleep(20)
-
-    call = model_pb2_grpc.ModelServiceStub(channel).ImportModel.future(messages())
-    assert sent.wait(20)
-    time.sleep(seconds)
-    server.process.kill()
-    server.process.wait()
-    call.cancel()
-
-
-def intact(server: Running, folder: Path, data: bytes) -> list[int]:
-    """Checks the versions of `base`: all ready, the first unchanged, the others as imported, and nothing else."""
-    assert left_over(folder) == []
-    with Client(server.address) as client:
-        models = client.models()
-        assert {(m.name, m.state) for m in models} == {("base", "ready")}
-        versions = [int(m.version) for m in models]
-        assert versions == list(range(1, len(versions) + 1))
-        np.testing.assert_array_equal(relevance(client, "base", "1"), expected(content(0)))
-        for version in versions[1:]:
-            np.testing.assert_array_equal(relevance(client, "base", str(version)), expected(data))
-    return versions

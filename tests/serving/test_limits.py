@@ -20,7 +20,7 @@ from lstm_explain.serving.procfs import resident_bytes
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
 from lstm_explain_proto.lstm_explain.v1 import method_pb2
 from tests import hostile
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 from tests.serving.calling import Refusal, refusal, request, sequence, stub, tensor
 from tests.serving.models import FEATURES, lstm, write_version
 from tests.serving.running import Running, free_address, metrics, serving

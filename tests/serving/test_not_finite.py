@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 import lstm_explain_client as client
-from tests.builders import GraphBuilder
+from tests.graph_builder import GraphBuilder
 from tests.serving.models import write_version
 from tests.serving.running import serving
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 
-from tests.builders import CALM, CANCELLING, diverging_model
+from tests.diverging_model import CALM, CANCELLING, diverging_model
 from tests.serving.models import write_version
 from tests.serving.running import Running, serving
 from tests.web.page import Page

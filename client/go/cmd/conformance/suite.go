@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	lx "lstmexplain"
+)
+
+// Runs the cases and compares golden messages.
+
+// suite is one pass over the cases on one connection.
+type suite struct {
+	connect             func(token string) (*lx.Client, error)
+	token, over, models string
+	good                bool
+}
+
+func (s *suite) run(cases, golden string) (bool, error) {
+	paths, err := filepath.Glob(filepath.Join(cases, "*.json"))
+	if err != nil {
+		return false, err
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return false, err
+		}
+		var c testCase
+		if err := json.Unmarshal(content, &c); err != nil {
+			return false, fmt.Errorf("%s: %w", path, err)
+		}
+		if len(c.Over) > 0 && !slices.Contains(c.Over, s.over) {
+			continue
+		}
+		found, err := s.one(c)
+		s.say(c.Name, err, found)
+	}
+	return s.good, s.golden(golden)
+}
+
+func (s *suite) say(name string, wrong error, found hashes) {
+	detail := ""
+	if wrong != nil {
+		detail, found, s.good = wrong.Error(), nil, false
+	}
+	if found == nil {
+		found = hashes{}
+	}
+	line, err := json.Marshal(map[string]any{"case": name, "ok": wrong == nil, "detail": detail, "relevance": found})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(line))
+}
+
+func (s *suite) one(c testCase) (hashes, error) {
+	token := s.token
+	if c.Token != nil {
+		token = *c.Token
+	}
+	client, err := s.connect(token)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	calls := map[string]func(*lx.Client, testCase) (hashes, error){
+		"explain": s.explain, "explain_stream": s.stream, "models": s.list, "model": s.describe, "import_model": s.imported,
+	}
+	found, err := calls[c.Call](client, c)
+	if c.Error != nil {
+		return nil, checkError(err, *c.Error)
+	}
+	return found, err
+}
+
+func (s *suite) explain(client *lx.Client, c testCase) (hashes, error) {
+	asked, err := c.Request.build("")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if c.Request.Deadline > 0 {
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(c.Request.Deadline)*time.Millisecond)
+		defer cancel()
+	}
+	if c.Request.Cancel > 0 {
+		defer time.AfterFunc(time.Duration(c.Request.Cancel)*time.Millisecond, cancel).Stop()
+	}
+	came, err := client.Explain(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	return digests(came, ""), c.Expect.check(came)
+}
+
+func (s *suite) stream(client *lx.Client, c testCase) (hashes, error) {
+	var asked []lx.Request
+	for _, item := range c.Requests {
+		built, err := item.Request.build(item.ID)
+		if err != nil {
+			return nil, err
+		}
+		asked = append(asked, built)
+	}
+	found, seen := hashes{}, map[string]bool{}
+	for answer, err := range client.ExplainStream(context.Background(), slices.Values(asked)) {
+		if err != nil {
+			return nil, err
+		}
+		wanted, known := c.Answers[answer.ID]
+		if !known || seen[answer.ID] {
+			return nil, fmt.Errorf("an answer to %q came", answer.ID)
+		}
+		seen[answer.ID] = true
+		if wanted.Error != nil {
+			err = checkError(answer.Err, *wanted.Error)
+		} else if err = answer.Err; err == nil {
+			maps.Copy(found, digests(answer.Result, answer.ID+"/"))
+			err = wanted.Expect.check(answer.Result)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", answer.ID, err)
+		}
+	}
+	if len(seen) != len(c.Answers) {
+		return nil, fmt.Errorf("%d answers came, wanted %d", len(seen), len(c.Answers))
+	}
+	return found, nil
+}
+
+func (s *suite) list(client *lx.Client, c testCase) (hashes, error) {
+	came, err := client.Models(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	for _, wanted := range c.Expect.Models {
+		if !slices.ContainsFunc(came, func(m lx.ModelSummary) bool {
+			return m.Name == wanted["name"] && m.Version == wanted["version"] && m.State == wanted["state"]
+		}) {
+			return nil, fmt.Errorf("%v is not among %v", wanted, came)
+		}
+	}
+	return nil, nil
+}
+
+func (s *suite) describe(client *lx.Client, c testCase) (hashes, error) {
+	came, err := client.Model(context.Background(), c.Model, c.Version)
+	if err != nil {
+		return nil, err
+	}
+	return nil, checkDetail(came, c.Expect.Detail)
+}
+
+func (s *suite) imported(client *lx.Client, c testCase) (hashes, error) {
+	ctx, brought := context.Background(), c.Import
+	came, err := client.ImportModel(ctx, lx.Import{
+		Name: brought.Name, Version: brought.Version, Config: brought.Config,
+		Path: filepath.Join(s.models, brought.Model),
+	})
+	if err != nil {
+		return nil, err
+	}
+	wrong := checkDetail(came, c.Expect.Detail)
+	found, failed := s.explain(client, c)
+	if err := client.DeleteModel(ctx, brought.Name, ""); err != nil {
+		return nil, err
+	}
+	if _, err := s.explain(client, c); !errors.Is(err, lx.ErrModelNotFound) {
+		return nil, fmt.Errorf("the model answers after it was deleted: %v", err)
+	}
+	return found, errors.Join(wrong, failed)
+}
+
+func (s *suite) golden(folder string) error {
+	content, err := os.ReadFile(filepath.Join(folder, "index.json"))
+	if err != nil {
+		return err
+	}
+	var index []struct{ Name, Message string }
+	if err := json.Unmarshal(content, &index); err != nil {
+		return err
+	}
+	for _, entry := range index {
+		kind, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(entry.Message))
+		if err != nil {
+			return err
+		}
+		encoded, err := os.ReadFile(filepath.Join(folder, entry.Name+".bin"))
+		if err != nil {
+			return err
+		}
+		message := kind.New().Interface()
+		err = proto.Unmarshal(encoded, message)
+		var again []byte
+		if err == nil {
+			again, err = proto.MarshalOptions{Deterministic: true}.Marshal(message)
+		}
+		if err == nil && !bytes.Equal(again, encoded) {
+			err = fmt.Errorf("%x became %x", encoded, again)
+		}
+		if err == nil && len(message.ProtoReflect().GetUnknown()) > 0 {
+			err = errors.New("the stubs do not know every field")
+		}
+		s.say("golden/"+entry.Name, err, nil)
+	}
+	return nil
+}
