@@ -39,7 +39,7 @@ def check_inputs(
                 or not array.flags.c_contiguous
                 or not array.size
                 or not _fits(array.shape, spec.shape)
-                or not reductions.sound(array.reshape(-1), ALIGNMENT)
+                or not reductions.sound(array.ravel(), ALIGNMENT)
             ):
                 break
             sound[name] = array

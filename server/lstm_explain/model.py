@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,14 @@ from lstm_explain.target import Target
 MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and targets to programs
 
 
+class Route(NamedTuple):
+    """How a method explains an output. notes: for inputs that receive no relevance under the method."""
+
+    output: str
+    program: Program
+    notes: tuple[str, ...]
+
+
 class Model:
     """A loaded model. Safe to call from several threads.
 
@@ -58,7 +66,7 @@ class Model:
         self._whole: ort.InferenceSession | None = None
         self._runner = ModelRunner(self._engine)
         self._precision = Precision(self._engine, self._runner.axes, single=single)
-        self._routes: dict[Hashable, tuple[str, Program]] = {}
+        self._routes: dict[Hashable, Route] = {}
         self.footprint = Footprint(self)
 
     @property
@@ -156,19 +164,17 @@ class Model:
         if route is None:
             output, head = self._explained(method, target, capture)
             return self._answers(checked, Question(method, output, head, (target,), capture))[0]
-        output, program = route
+        output, program, notes = route
         with np.errstate(all="ignore"):  # values that overflow are computed again in float64, or refused
             answer = self._engine.explain_one(program, checked, target, output)
             if len(rows := self._precision.wanting(method, answer)):
                 assert program.head is not None
                 question = Question(method, output, program.head, (target,), ())
                 answer = self._precision.mended(checked, question, answer, rows, {})
-        return self._explanation(answer, method, target, output)
+        return self._explanation(answer, method, target, output, notes)
 
-    def _route(self, method: Method, target: Target) -> tuple[str, Program] | None:
-        """The output that the target names, and the program that explains it; None where one backward pass is not
-        enough.
-        """
+    def _route(self, method: Method, target: Target) -> Route | None:
+        """None where one backward pass is not enough."""
         try:
             key = (method, target.output, target.pre_activation)
             known = self._routes.get(key)
@@ -178,7 +184,7 @@ class Model:
             output, head = self._explained(method, target, ())
             if len(self._routes) >= MOST_ROUTES:
                 self._routes.clear()
-            known = self._routes[key] = (output, self._engine.program(head, method))
+            known = self._routes[key] = Route(output, self._engine.program(head, method), self._gated(method, output))
         return known
 
     def explain_many(
@@ -239,7 +245,8 @@ class Model:
         if method.propagates:
             with np.errstate(all="ignore"):
                 answers = self._precision.explain(checked, question)
-            return [self._explanation(a, method, t, output) for t, a in zip(targets, answers, strict=True)]
+            notes = self._gated(method, output)
+            return [self._explanation(a, method, t, output, notes) for t, a in zip(targets, answers, strict=True)]
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
         explanations = []
@@ -247,22 +254,28 @@ class Model:
             task = ExplainTask(self._runner, checked, output, head, target)
             with np.errstate(all="ignore"), shapes_agree():
                 answer = explain_by_runs(task, method)
-            explanations.append(self._explanation(answer, resolve_method(task, method), target, output))
+            explanations.append(self._explanation(answer, resolve_method(task, method), target, output, ()))
         return explanations
 
-    def _explanation(self, answer: Attribution, method: Method, target: Target, output: str) -> Explanation:
+    def _gated(self, method: Method, output: str) -> tuple[str, ...]:
+        """A note for each input that receives no relevance under the method."""
+        if method.rules is None or method.rules.product_rule != "all":
+            return ()
+        return warnings_of(self._runner.cached(gated_inputs, self._engine, self._heads[output].value))
+
+    def _explanation(
+        self, answer: Attribution, method: Method, target: Target, output: str, notes: tuple[str, ...]
+    ) -> Explanation:
         """The explanation as the caller receives it. It has a note for each guessed axis of an input, because pictures
-        and sums per step use these axes under any method, and for each input that receives no relevance under the
-        method. method: as used.
+        and sums per step use these axes under any method, and then `notes`. method: as used.
         """
         for axes in self._runner.axes.values():
             if not axes.certain:
                 explained = {name: self.axes[name] for name in self._runner.reachable(output)}
                 answer.notes = (*answer.notes, *doubts(explained))
                 break
-        if method.rules is not None and method.rules.product_rule == "all":
-            gated = self._runner.cached(gated_inputs, self._engine, self._heads[output].value)
-            answer.notes = (*answer.notes, *warnings_of(gated))
+        if notes:
+            answer.notes = (*answer.notes, *notes)
         single = self._precision.single and method.propagates
         return explanation_of(answer, self.outputs, method, target, output, single=single)
 

@@ -62,7 +62,10 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
             (at,) = at
         if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
             weights = np.zeros(output.shape, output.dtype)
-            weights[:, at] = 1
+            if samples == 1:
+                weights[0, at] = 1
+            else:
+                weights[:, at] = 1
             positions = np.empty((samples, 1), np.int64)
             positions.fill(at % width)
             return Selection(weights, samples, positions, None)

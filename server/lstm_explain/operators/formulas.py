@@ -13,10 +13,11 @@ from lstm_explain.methods import LRP
 from lstm_explain.operators.array_api import cast, is_numpy, namespace
 from lstm_explain.operators.operator import NodeContext, unbroadcast
 
+FLOAT32 = np.dtype(np.float32)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class At:
     """The stabiliser at one sum z: it adds (epsilon + beta * (magnitude - |z|)) * sign(z).
 
@@ -92,8 +93,10 @@ def in_single(array: Array) -> Array:
     Even then, its numbers in the range of float32 are rounded: a sample's answer must not depend on whether another
     sample overflows.
     """
+    if array.dtype == FLOAT32:
+        return array
     if _holds(array):
-        return array.astype(np.float32, copy=False)
+        return array.astype(FLOAT32)
     with np.errstate(over="ignore"):
         rounded = array.astype(np.float32)
     return np.where(np.isfinite(rounded), rounded, array)
@@ -101,8 +104,6 @@ def in_single(array: Array) -> Array:
 
 def _holds(array: Array) -> bool:
     """Return whether all numbers are in the range of float32."""
-    if array.dtype == np.float32:
-        return True
     flat = array.ravel() if array.dtype.char == "d" else array.astype(np.float64).ravel()
     return bool(reductions.largest(flat) <= FLOAT32_MAX)
 

@@ -63,7 +63,7 @@ class LSTMDirection(Direction):
                 ),
                 lens.parts,
             )  # fmt: skip
-            last = c.astype(x.dtype, copy=False)
+            last = c if c.dtype is x.dtype else c.astype(x.dtype, copy=False)
             if not lens.whole:
                 last = last * (lens.steps > 0)[:, None].astype(x.dtype)
             kept["c0"] = c0

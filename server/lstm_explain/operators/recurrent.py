@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -96,10 +96,10 @@ class Recurrent(ABC):
         states: by direction, [B, H].
         """
         runs = [direction.ready(steps, lens, keep) for direction in self.directions]
-        named, batch_first, kind = self.named, self.batch_first, self.out_dtype
+        named, batch_first, kind, alone = self.named, self.batch_first, self.out_dtype, len(runs) == 1
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
-            if len(runs) > 1 and side_by_side(lens):
+            if not alone and side_by_side(lens):
                 ran = in_threads(lambda d: runs[d](x, states[d]), range(2))
             else:
                 ran = []
@@ -107,12 +107,15 @@ class Recurrent(ABC):
                     ran.append(of_direction(x, state))
             outputs: dict[str, Array] = {}
             for slot, name in named:
-                if slot == 0:
+                if alone:
+                    tape, last = ran[0]
+                    value = tape.hidden[:, None] if slot == 0 else last[slot - 1][None]
+                elif slot == 0:
                     value = _stack([tape.hidden for tape, _ in ran], axis=1)
-                    value = value.transpose(2, 0, 1, 3) if batch_first else value
                 else:
                     value = _stack([last[slot - 1] for _, last in ran], axis=0)
-                    value = value.swapaxes(0, 1) if batch_first else value
+                if batch_first:
+                    value = value.transpose(2, 0, 1, 3) if slot == 0 else value.swapaxes(0, 1)
                 outputs[name] = value if value.dtype is kind else value.astype(kind)
             return outputs, [tape for tape, _ in ran]
 
@@ -155,33 +158,39 @@ class Recurrent(ABC):
         """
         lens, dtype, steps = tapes[0].lens, tapes[0].dtype, len(tapes[0].x)
         backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
-        nothing, batch_first = zeros((0, 0, 0), dtype), self.batch_first
-        outputs = range(1, 1 + len(self.state_slots))
+        nothing, batch_first, alone = zeros((0, 0, 0), dtype), self.batch_first, len(backs) == 1
+        shape = (len(lens.steps), self.hidden)
         spreads = lrp is not None and lrp.bias_factor > 0  # states that start from zeros receive nothing otherwise
         states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
 
+        def own(end: Array) -> Array:
+            """A copy that a kernel may write to."""
+            if not lens.whole:
+                end = end * (lens.steps > 0)[:, None]
+            return end.copy() if end.dtype is dtype else np.array(end, dtype, order="C")
+
         def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
-            y, ends = arriving[0], [arriving[i] if i < len(arriving) else None for i in outputs]
+            y, *ends = arriving
             if batch_first:
                 y = None if y is None else y.transpose(1, 2, 0, 3)
                 ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
 
             def of_direction(d: int) -> list[Array]:
                 r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-                return backs[d](tapes[d], r_y, [self._end(e, d, lens, dtype) for e in ends])
+                return backs[d](tapes[d], r_y, [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends])
 
-            if len(backs) > 1 and side_by_side(lens):
+            if alone:
+                parts = [of_direction(0)]
+            elif side_by_side(lens):
                 parts = in_threads(of_direction, range(2))
             else:
-                parts = []
-                for d in range(len(backs)):
-                    parts.append(of_direction(d))
-            inputs = {0: parts[0][0] if len(parts) == 1 else parts[0][0] + parts[1][0]}
+                parts = [of_direction(0), of_direction(1)]
+            inputs = {0: parts[0][0] if alone else parts[0][0] + parts[1][0]}
             for slot, at in states:
                 inputs[slot] = _stack([p[at] for p in parts], axis=0)
             if batch_first:
                 inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
-            absorbed = parts[0][1] if len(parts) == 1 else parts[0][1] + parts[1][1]
+            absorbed = parts[0][1] if alone else parts[0][1] + parts[1][1]
             return BackwardResult(inputs, absorbed if lens.whole else absorbed + self._past_the_end(y, ends, lens))
 
         return back
@@ -218,12 +227,6 @@ class Recurrent(ABC):
             if end is not None:
                 lost += np.where(lens.steps == 0, end.sum(axis=(0, 2)), 0)
         return lost
-
-    def _end(self, end: Array | None, d: int, lens: Lengths, dtype: np.dtype[Any]) -> Array:
-        """Returns a writable array for a kernel."""
-        if end is None:
-            return np.zeros((len(lens.steps), self.hidden), dtype)
-        return np.array(end[d] if lens.whole else end[d] * (lens.steps > 0)[:, None], dtype, order="C")
 
 
 def side_by_side(lens: Lengths) -> bool:

@@ -37,7 +37,6 @@ from lstm_explain.program.terms import Terms
 
 MOST_SHAPES = 512  # the number of different shapes that are kept for one method
 TIMES_A_PASS = 4  # the memory of the forward pass, the backward pass and float64 together
-ForwardStep = Callable[[ForwardPass], None]
 
 
 class Program:
@@ -182,8 +181,8 @@ class Program:
             return None
         met = [step for step in self._back if any(name in back.messages for name in step.carrying)]
         return Specialised(
-            [step.specialised(done) for step in self._forward],
-            merged([step.specialised(back) for step in met]),
+            [step.specialised(done).__call__ for step in self._forward],
+            [step.__call__ for step in merged([step.specialised(back) for step in met])],
             self._open_shapes(done),
         )
 
@@ -194,6 +193,7 @@ class Program:
             name
             for backward_node in backward_nodes
             for name in (*backward_node.node.inputs, *backward_node.node.outputs)
+            if name not in self.inputs  # their shapes are known
         )
         segments = [step for step in self.plan.steps if isinstance(step, Segment)]
         inner = {o for s in segments for _, _, o in s.small or ()}.difference(*[s.outputs for s in segments])
@@ -209,8 +209,8 @@ class Specialised:
     `terms.scale`.
     """
 
-    forward: Sequence[ForwardStep]
-    back: Sequence[BackwardStep]
+    forward: Sequence[Callable[[ForwardPass], None]]
+    back: Sequence[Callable[[BackwardPass], None]]
     shapes: Sequence[tuple[str, tuple[int, ...]]]
     terms: dict[bytes, Terms] = field(default_factory=dict)
 

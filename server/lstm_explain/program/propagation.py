@@ -102,13 +102,14 @@ def _begun(program: Program, done: ForwardPass, selection: Selection, batch_axis
     assert head is not None
     value = values[head.value]
     layout = None if batch == 1 or batch_axis is None else BatchLayout(batch_axis % weights.ndim)
-    weights = in_dtype(weights, np.promote_types(value.dtype, program.least))
+    if weights.dtype is not value.dtype or value.dtype is not program.least:
+        weights = in_dtype(weights, np.promote_types(value.dtype, program.least))
     if head.views:
         weights, layout = head.through(program.plan.graph, values, weights, layout, batch)
     back = BackwardPass(program.plan, done, batch, weights.dtype)
     back.weights, back.layout, seed = weights, layout, weights * value
     gradient = program.plan.gradient
-    back.messages[head.value] = Message(layout=layout, density=weights) if gradient else Message(seed, layout=layout)
+    back.messages[head.value] = Message(None, weights, None, layout) if gradient else Message(seed, None, None, layout)
     back.explained = per_sample(seed, layout, batch)
     return back
 

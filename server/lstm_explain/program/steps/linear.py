@@ -59,6 +59,7 @@ class Neuron(DensityStep):
         kind = plan.sums.get(self.name)
         self.beta = 0.0 if lrp.relative is None or kind is None else float(getattr(lrp.relative, kind))
         (self.out,) = self.carrying
+        self.magnitude = magnitude_value(self.out)
 
     def __call__(self, back: BackwardPass) -> None:
         message = back.messages.get(self.out)
@@ -97,7 +98,7 @@ class Neuron(DensityStep):
 
     def at(self, back: BackwardPass) -> At:
         """The stabiliser at the sum."""
-        return At(0.0, self.beta, back.value(magnitude_value(self.out))) if self.beta else self.absolute
+        return At(0.0, self.beta, back.value(self.magnitude)) if self.beta else self.absolute
 
     def _rest(self, kept: Array) -> Array:
         """The share of bias and stabiliser that the node absorbs; the bias factor's part goes to the inputs."""
@@ -120,18 +121,18 @@ class Dense(BackwardStep):
     def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
         super().__init__(neuron.backward_node)
         self.out, self.weights, self.bias, self.shape = neuron.out, weights, bias, shape
-        self.at, self.beta = neuron.at, neuron.beta
+        self.at, self.no_terms = neuron.at, neuron.absolute.terms(weights.dtype)
         ((_, self.source),) = self.live
 
     def __call__(self, back: BackwardPass) -> None:
         r = back.messages[self.out].relevance
         assert r is not None
         z, x, at = back.value(self.out), back.value(self.source), self.at(back)
+        terms = self.no_terms if at.magnitude is None else at.terms(back.dtype)
         kept, given = np.zeros(1), np.empty(self.shape, back.dtype)
         reductions.dense_back(
-            r.ravel(), z.ravel(), self.bias, at.epsilon, at.terms(back.dtype), at.beta, self.weights, x.ravel(),
-            given.ravel(), kept,
-        )  # fmt: skip
+            r.ravel(), z.ravel(), self.bias, at.epsilon, terms, at.beta, self.weights, x.ravel(), given.ravel(), kept
+        )
         back.account.keep(self.name, kept)
         back.send(self.source, None, given)
 

@@ -66,30 +66,40 @@ class RecurrentBackward(BackwardStep):
         super().__init__(backward_node)
         self.cell, self.lrp = cell, lrp
         self.state_slots, self.names = backward_node.op.states, dict(self.live)
+        self.outputs = [(output, name) for output, name in enumerate(self.carrying) if name]
+        self.nothing: list[Array | None] = [None] * (1 + len(cell.state_slots))
 
     def __call__(self, back: BackwardPass) -> None:
-        messages = self.messages(back)
-        if any(messages):
-            flow = self.cell.backward(back.done.tapes[self.name], self._arriving(messages), self.lrp)
-            self._hand_on(back, messages, flow)
+        arrived = self._arrived(back)
+        if arrived is not None:
+            flow = self.cell.backward(back.done.tapes[self.name], arrived[0], self.lrp)
+            self._hand_on(back, flow, arrived[1])
 
     def together(self, backs: Sequence[BackwardPass]) -> None:
         """Runs the passes from several targets together, with one loop over time."""
-        came = [(back, messages) for back in backs if any(messages := self.messages(back))]
+        came = [(back, arrived) for back in backs if (arrived := self._arrived(back)) is not None]
         if not came:
             return
-        arriving = [self._arriving(messages) for _, messages in came]
-        flows = self.cell.backward_together(came[0][0].done.tapes[self.name], arriving, self.lrp)
-        for (back, messages), flow in zip(came, flows, strict=True):
-            self._hand_on(back, messages, flow)
+        tapes = came[0][0].done.tapes[self.name]
+        flows = self.cell.backward_together(tapes, [arriving for _, (arriving, _) in came], self.lrp)
+        for (back, (_, layout)), flow in zip(came, flows, strict=True):
+            self._hand_on(back, flow, layout)
 
-    def _arriving(self, messages: Sequence[Message | None]) -> list[Array | None]:
-        if self.lrp is None:
-            return [None if m is None else m.density for m in messages]
-        return [None if m is None else m.relevance for m in messages]
+    def _arrived(self, back: BackwardPass) -> tuple[list[Array | None], BatchLayout | None] | None:
+        """What has arrived at each output of the operator, and where the samples lie in its inputs; None where nothing
+        has arrived.
+        """
+        arriving, layout, gradient, first = self.nothing.copy(), None, self.lrp is None, True
+        for output, name in self.outputs:
+            message = back.messages.get(name)
+            if message is not None:
+                arriving[output] = message.density if gradient else message.relevance
+                if first:
+                    layout, first = self._layout_of_inputs(back, output, message), False
+        return None if first else (arriving, layout)
 
-    def _hand_on(self, back: BackwardPass, messages: Sequence[Message | None], flow: BackwardResult) -> None:
-        layout, live, lrp = self._lane_of_inputs(back, messages), self.names, self.lrp
+    def _hand_on(self, back: BackwardPass, flow: BackwardResult, layout: BatchLayout | None) -> None:
+        live, lrp = self.names, self.lrp
         for slot, array in flow.inputs.items():
             name = live.get(slot)
             if name is None:
@@ -106,33 +116,34 @@ class RecurrentBackward(BackwardStep):
         else:
             back.account.absorb(self.name, flow.absorbed, None if layout is None else BatchLayout(0, layout.inner))
 
-    def _lane_of_inputs(self, back: BackwardPass, messages: Sequence[Message | None]) -> BatchLayout | None:
+    def _layout_of_inputs(self, back: BackwardPass, output: int, message: Message) -> BatchLayout | None:
         """The operator's batch axis, which is the same in every input."""
         if back.batch == 1:
             return None
         batch_first = self.cell.batch_first
-        output, message = next((i, m) for i, m in enumerate(messages) if m is not None)
         axis = 0 if batch_first else (2 if output == 0 else 1)
         if message.layout is None or message.layout.axis != axis:
             raise SamplesMixed
         return BatchLayout(0 if batch_first else 1, message.layout.inner)
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
-        return _OfShape(self, back.done.tapes[self.name])
+        return _OfShape(self, back)
 
 
 class _OfShape(RecurrentBackward):
     """For tapes of the same length; sequences of different lengths go through the step itself."""
 
-    def __init__(self, step: RecurrentBackward, tapes: list[Tape]) -> None:
+    def __init__(self, step: RecurrentBackward, back: BackwardPass) -> None:
         super().__init__(step.backward_node, step.cell, step.lrp)
+        self.outputs = [(output, name) for output, name in self.outputs if name in back.messages]
+        tapes: list[Tape] = back.done.tapes[self.name]
         self.back: Back = step.cell.ready_back(tapes, step.lrp)
         self.whole, self.shape = tapes[0].lens.whole, tapes[0].x.shape
 
     def __call__(self, back: BackwardPass) -> None:
         tapes: list[Tape] = back.done.tapes[self.name]
-        messages = self.messages(back)
-        first, arriving = tapes[0], self._arriving(messages)
+        arrived, first = self._arrived(back), tapes[0]
+        assert arrived is not None
         alike = self.whole and first.lens.whole and first.x.shape == self.shape
-        flow = self.back(tapes, arriving) if alike else self.cell.backward(tapes, arriving, self.lrp)
-        self._hand_on(back, messages, flow)
+        flow = self.back(tapes, arrived[0]) if alike else self.cell.backward(tapes, arrived[0], self.lrp)
+        self._hand_on(back, flow, arrived[1])
