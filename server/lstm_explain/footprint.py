@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,13 @@ from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.methods import Method
 from lstm_explain.operators import TABLE, Kind, Trait
 from lstm_explain.operators.tape import Tape
+from lstm_explain.program.axes import Axes
 from lstm_explain.program.engine import Engine, in_float64
 from lstm_explain.program.head import Head
 from lstm_explain.program.passes import ForwardPass, Iterations
+from lstm_explain.program.precision import Precision
 from lstm_explain.program.propagation import walked_back
 from lstm_explain.target import Target, select
-
-if TYPE_CHECKING:
-    from lstm_explain.model import Model
 
 Array = npt.NDArray[Any]
 Extents = dict[str, int]
@@ -208,11 +207,29 @@ class Estimate:
     passing: list[Law]
 
 
+class MeasuredModel(Protocol):
+    """The part of a model that estimates need."""
+
+    inputs: dict[str, TensorSpec]
+
+    @property
+    def axes(self) -> Mapping[str, Axes]: ...
+    @property
+    def lengths(self) -> Mapping[str, str]: ...
+    @property
+    def default_output(self) -> str: ...
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def precision(self) -> Precision: ...
+    def head_of(self, output: str) -> Head: ...
+
+
 class Footprint:
     """Estimates for one model, which it does not keep alive. Safe to call from several threads."""
 
-    def __init__(self, model: Model) -> None:
-        self._model: Model = weakref.proxy(model)
+    def __init__(self, model: MeasuredModel) -> None:
+        self._model: MeasuredModel = weakref.proxy(model)
         self._symbols = list(dict.fromkeys(d for s in model.inputs.values() for d in s.shape if isinstance(d, str)))
         self._lock = threading.Lock()
         self._estimates: dict[object, Estimate | None] = {}

@@ -29,7 +29,8 @@ from lstm_explain_client.errors import (
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.method_types import *  # noqa: F403
 from lstm_explain_client.models import ModelDetail, ModelSummary, NodeReport, TensorSpec
-from lstm_explain_client.result import Ledger, Result
+from lstm_explain_client.result import Result
+from lstm_explain_client.result_data import Ledger
 from lstm_explain_client.target import Target
 from lstm_explain_client.wire import Answer, Request
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_explain_client.render.scale import MINUS, number
-
-if TYPE_CHECKING:
-    from lstm_explain_client.result import Result
+from lstm_explain_client.result_data import ResultData
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +38,7 @@ WORDS = {
 }
 
 
-def heading(result: Result, sample: int) -> str:
+def heading(result: ResultData, sample: int) -> str:
     """The name and value of what was explained of a sample; if that is not the output itself, followed by the output's
     value.
 
@@ -52,7 +50,7 @@ def heading(result: Result, sample: int) -> str:
     return f"{which}{target_name(result, sample)} = {value}{_unit(result, sample)}{f' ({beside})' if beside else ''}"
 
 
-def target_name(result: Result, sample: int) -> str:
+def target_name(result: ResultData, sample: int) -> str:
     """Name the explained value, for example `logits[very positive]`, or `logit of p[0]` for the value before p."""
     target = result.target
     if target is None:
@@ -65,13 +63,13 @@ def target_name(result: Result, sample: int) -> str:
     return f"{chosen} {MINUS} {against}" if against else chosen
 
 
-def output_name(result: Result) -> str:
+def output_name(result: ResultData) -> str:
     """Return the output that the target names, otherwise the first one."""
     named = result.target.output if result.target else None
     return named or next(iter(result.outputs), "output")
 
 
-def output_of(result: Result, name: str, sample: int) -> Array | None:
+def output_of(result: ResultData, name: str, sample: int) -> Array | None:
     """Return one sample of an output, or None if it is missing or contains no numbers."""
     array = result.outputs.get(name)
     axis = result.target.batch_axis if result.target else 0
@@ -96,24 +94,24 @@ def position(index: Any, sample: int, batch: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.ravel(row))
 
 
-def mark(result: Result) -> str:
+def mark(result: ResultData) -> str:
     """Return the mark of the explained entry in the table of the prediction."""
     words = WORDS.get(result.explained_quantity)
     return words.mark if words else "explained"
 
 
-def how(result: Result) -> str:
+def how(result: ResultData) -> str:
     """Describe which model answered, and by which method."""
     model = f"{result.model} version {result.version}" if result.version else result.model
     return ", ".join(filter(None, (model, str(result.method or ""))))
 
 
-def method(result: Result) -> str:
+def method(result: ResultData) -> str:
     """Return the name of the method; empty if this client does not know it."""
     return result.method.name if result.method else ""
 
 
-def _called(result: Result, words: Words | None, index: Any, sample: int) -> str:
+def _called(result: ResultData, words: Words | None, index: Any, sample: int) -> str:
     if words is None:
         return _entry(result, index, sample)
     at = position(index, sample, len(result))
@@ -121,7 +119,7 @@ def _called(result: Result, words: Words | None, index: Any, sample: int) -> str
     return words.one.format(named or _entry(result, index, sample))
 
 
-def _entry(result: Result, index: Any, sample: int) -> str:
+def _entry(result: ResultData, index: Any, sample: int) -> str:
     """An entry of the output, such as `logits[very positive]`."""
     at = position(index, sample, len(result))
     if not at:
@@ -130,12 +128,12 @@ def _entry(result: Result, index: Any, sample: int) -> str:
     return f"{output_name(result)}[{', '.join([*map(str, at[:-1]), last])}]"
 
 
-def _class_name(result: Result, place: int) -> str:
+def _class_name(result: ResultData, place: int) -> str:
     names = result.detail.class_names.get(output_name(result), ()) if result.detail else ()
     return names[place] if -len(names) <= place < len(names) else ""
 
 
-def _outputs(result: Result, sample: int) -> Iterator[str]:
+def _outputs(result: ResultData, sample: int) -> Iterator[str]:
     """The entries of the output itself, where something else was explained."""
     target, array = result.target, output_of(result, output_name(result), sample)
     if target is None or target.weights is not None or array is None or result.explained_quantity not in WORDS:
@@ -150,7 +148,7 @@ def _outputs(result: Result, sample: int) -> Iterator[str]:
             yield f"{_entry(result, index, sample)} = {number(float(array[at]), signed=False)}"
 
 
-def _unit(result: Result, sample: int) -> str:
+def _unit(result: ResultData, sample: int) -> str:
     """The unit of the explained value, after a space; empty where it is unknown or mixed. A logit has none."""
     target = result.target
     if result.detail is None or target is None or target.weights is not None or result.explained_quantity in WORDS:

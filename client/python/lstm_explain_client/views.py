@@ -15,12 +15,12 @@ from lstm_explain_client import naming, render
 from lstm_explain_client.render import html
 from lstm_explain_client.render import terminal as tty
 from lstm_explain_client.render.scale import clean, largest
+from lstm_explain_client.result_data import ResultData
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from lstm_explain_client.result import Result
 
 Array = npt.NDArray[Any]
 
@@ -45,7 +45,7 @@ class View:
     labels: list[str]
 
 
-def inputs(result: Result, sample: int) -> Iterator[View]:
+def inputs(result: ResultData, sample: int) -> Iterator[View]:
     """Every input of one sample that has relevance to show; raises IndexError for a sample that does not exist."""
     if not 0 <= sample < len(result):
         raise IndexError(f"sample {sample}, there are {len(result)}")
@@ -67,7 +67,7 @@ def inputs(result: Result, sample: int) -> Iterator[View]:
         yield View(name, relevance, tokens, values, features, labels)
 
 
-def _sample(result: Result, name: str, array: Array, sample: int) -> Array:
+def _sample(result: ResultData, name: str, array: Array, sample: int) -> Array:
     """One sample of an array in the shape of an input, with time first if the model's description has a time axis."""
     one = result.samples_of(name, array)[sample]
     time = result.detail.time_axes.get(name) if result.detail else None
@@ -78,12 +78,12 @@ def _sample(result: Result, name: str, array: Array, sample: int) -> Array:
     return np.moveaxis(one, time, 0) if 0 < time < one.ndim else one
 
 
-def _without_time(result: Result, name: str) -> bool:
+def _without_time(result: ResultData, name: str) -> bool:
     """Whether the model's description lists time axes, but none for this input."""
     return result.detail is not None and bool(result.detail.time_axes) and name not in result.detail.time_axes
 
 
-def _tokens(result: Result, name: str, sample: int, values: Array | None, axes: int) -> list[str] | None:
+def _tokens(result: ResultData, name: str, sample: int, values: Array | None, axes: int) -> list[str] | None:
     if name in result.tokens:
         return [str(token) for token in result.samples_of(name, result.tokens[name])[sample].ravel()]
     if values is not None and values.dtype.kind in "iu" and axes == 1:
@@ -98,7 +98,7 @@ def _two_axes(array: Array, still: bool) -> Array:
     return array.reshape(1 if still and array.ndim == 1 else array.shape[0], -1)
 
 
-def _features(result: Result, name: str, relevance: Array) -> list[str]:
+def _features(result: ResultData, name: str, relevance: Array) -> list[str]:
     if relevance.ndim == 1:
         return []
     count = relevance.shape[1]
@@ -108,7 +108,7 @@ def _features(result: Result, name: str, relevance: Array) -> list[str]:
     return [name] if count == 1 else [f"{name}[{i}]" for i in range(count)]
 
 
-def page(result: Result, title: str, steps: Sequence[Any] | None) -> str:
+def page(result: ResultData, title: str, steps: Sequence[Any] | None) -> str:
     """Return a complete document with all samples, and the warnings above them."""
     title = title or f"{result.model}: why"
     sections = [(naming.heading(result, i), _sample_html(result, i, steps)) for i in range(len(result))]
@@ -116,7 +116,7 @@ def page(result: Result, title: str, steps: Sequence[Any] | None) -> str:
     return html.page([*alerts, *sections], title)
 
 
-def notebook(result: Result) -> str:
+def notebook(result: ResultData) -> str:
     """The first samples, as a fragment."""
     shown = min(len(result), _MOST_IN_NOTEBOOK)
     headings = (f"<p><strong>{html.text(naming.heading(result, i))}</strong></p>" for i in range(shown))
@@ -125,12 +125,12 @@ def notebook(result: Result) -> str:
     return html.STYLE + "".join([render.warnings(result.warnings), *parts]).replace(html.STYLE, "") + more
 
 
-def sample_html(result: Result, sample: int, steps: Sequence[Any] | None = None) -> str:
+def sample_html(result: ResultData, sample: int, steps: Sequence[Any] | None = None) -> str:
     """Return one sample: warnings, prediction, heatmap of every input, ledger."""
     return render.warnings(result.warnings) + _sample_html(result, sample, steps)
 
 
-def _sample_html(result: Result, sample: int, steps: Sequence[Any] | None) -> str:
+def _sample_html(result: ResultData, sample: int, steps: Sequence[Any] | None) -> str:
     views = list(inputs(result, sample))
     scale = largest(*(view.relevance for view in views))
     parts = []
@@ -154,7 +154,7 @@ def _view_html(view: View, scale: float, steps: Sequence[Any] | None) -> str:
     return render.matrix(view.relevance, view.labels, values=view.values, steps=fitting, scale=scale)
 
 
-def _prediction_html(result: Result, sample: int) -> str:
+def _prediction_html(result: ResultData, sample: int) -> str:
     """The explained output, if it is a row of a few entries."""
     name = naming.output_name(result)
     array = naming.output_of(result, name, sample)
@@ -166,23 +166,23 @@ def _prediction_html(result: Result, sample: int) -> str:
     return render.prediction(array, names, chosen, caption=caption, mark=mark, contrast=contrast)
 
 
-def _indices(result: Result) -> tuple[Any, Any]:
+def _indices(result: ResultData) -> tuple[Any, Any]:
     return (result.target.index, result.target.contrast) if result.target else (None, None)
 
 
-def _place(result: Result, index: Any, sample: int) -> int | None:
+def _place(result: ResultData, index: Any, sample: int) -> int | None:
     at = naming.position(index, sample, len(result))
     return at[-1] if at else None
 
 
-def terminal(result: Result, sample: int | None = None) -> Group:
+def terminal(result: ResultData, sample: int | None = None) -> Group:
     """Every sample, or one, for the terminal."""
     which = range(len(result)) if sample is None else (sample,)
     alerts = [tty.warnings(result.warnings)] if result.warnings else []
     return Group(*alerts, *(part for i in which for part in _sample_terminal(result, i)))
 
 
-def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
+def _sample_terminal(result: ResultData, sample: int) -> Iterator[RenderableType]:
     yield Text(clean(naming.heading(result, sample)), "bold").append(f"  {clean(naming.how(result))}", "dim not bold")
     views = list(inputs(result, sample))
     scale = largest(*(view.relevance for view in views))
@@ -195,7 +195,7 @@ def _sample_terminal(result: Result, sample: int) -> Iterator[RenderableType]:
     yield tty.ledger(explained, result.ledger.sample(sample), result.ledger.nodes(sample), method=naming.method(result))
 
 
-def frame(result: Result) -> pandas.DataFrame:
+def frame(result: ResultData) -> pandas.DataFrame:
     """Return one row per element; see Result.to_frame."""
     import pandas
 
@@ -221,7 +221,7 @@ def _rows(view: View) -> Iterator[tuple[Any, ...]]:
         yield place[0], feature, token, value, view.relevance[place]
 
 
-def figure(result: Result, sample: int, steps: Sequence[Any] | None) -> Figure:
+def figure(result: ResultData, sample: int, steps: Sequence[Any] | None) -> Figure:
     """Draw one panel per input; see Result.plot. It does not use pyplot, so that no global state changes."""
     from matplotlib.figure import Figure
 

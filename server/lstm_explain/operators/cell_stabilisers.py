@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,8 @@ from lstm_explain.kernels import stabilisers
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.methods import LRP
 from lstm_explain.methods.stabiliser import Stabiliser
+from lstm_explain.operators.tape import Lengths, Tape
 from lstm_explain.threads import in_threads
-
-if TYPE_CHECKING:
-    from lstm_explain.operators.direction import Direction
-    from lstm_explain.operators.tape import Lengths, Tape
 
 HIGHEST = 1e20  # stands for "no ceiling", since the kernels' arithmetic has no infinity
 Arguments = tuple[Any, ...]
@@ -33,9 +30,11 @@ class Sums:
     recurrent_bias: the bias of a sum that is a neuron of its own, as R h + Rb is in a GRU with linear_before_reset.
     """
 
-    def __init__(self, direction: Direction, bias: Array, first: int, end: int, recurrent_bias: Array | None = None):
+    def __init__(
+        self, W: Array, R: Array, bias: Array, first: int, end: int, recurrent_bias: Array | None = None
+    ) -> None:
         self.count = end - first
-        self.W, self.R = (pack(np.abs(w[first:end]).T) for w in (direction.W, direction.R))
+        self.W, self.R = (pack(np.abs(w[first:end]).T) for w in (W, R))
         self.bias = np.abs(bias[first:end])
         self.recurrent_bias = self.bias[:0] if recurrent_bias is None else np.abs(recurrent_bias)
 
@@ -93,7 +92,7 @@ def numbers(stabiliser: Stabiliser, dtype: np.dtype[Any]) -> tuple[Any, Any, Any
     return number(stabiliser.cells), number(stabiliser.pre_activations), ceiling
 
 
-Relative = Callable[["Tape", Stabiliser], Arguments]
+Relative = Callable[[Tape, Stabiliser], Arguments]
 
 
 def arguments(lrp: LRP, count: int, relative: Relative) -> Callable[[Tape], Arguments]:

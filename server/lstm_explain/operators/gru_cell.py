@@ -92,13 +92,13 @@ class GRUDirection(Direction):
         return None, *self._candidate(tape, stabiliser)
 
     def relative_shared(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
-        sums = self.sums("gates", lambda: Sums(self, self.bias, 0, 2 * self.hidden))
+        sums = self.sums("gates", lambda: Sums(self.W, self.R, self.bias, 0, 2 * self.hidden))
         gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
         return gaps, *self._candidate(tape, stabiliser)
 
     def _candidate(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
         H = self.hidden
-        sums = self.sums("candidate", lambda: Sums(self, self.bias, 2 * H, 3 * H, self.Rb_h))
+        sums = self.sums("candidate", lambda: Sums(self.W, self.R, self.bias, 2 * H, 3 * H, self.Rb_h))
         gaps, inner = sums.candidate_gaps(tape, self.reverse, self.linear_before_reset, stabiliser.pre_activations)
         of_cell, of_product, ceiling = numbers(stabiliser, tape.dtype)
         sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)

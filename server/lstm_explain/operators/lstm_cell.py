@@ -119,7 +119,7 @@ class LSTMDirection(Direction):
 
     def relative_all(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
         H, kept = self.hidden, tape.kept
-        sums = self.sums("cell input", lambda: Sums(self, self.bias, 3 * H, 4 * H))
+        sums = self.sums("cell input", lambda: Sums(self.W, self.R, self.bias, 3 * H, 4 * H))
         gaps = sums.gaps(tape, self.reverse, kept["pre"], stabiliser.pre_activations)
         of_cell, _, ceiling = numbers(stabiliser, tape.dtype)
         sizes = sizes_of(kept["old"], kept["new"], tape.lens, self.reverse, tape.dtype)
@@ -127,7 +127,7 @@ class LSTMDirection(Direction):
 
     def relative_shared(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
         kept = tape.kept
-        sums = self.sums("gates", lambda: Sums(self, self.bias, 0, 4 * self.hidden))
+        sums = self.sums("gates", lambda: Sums(self.W, self.R, self.bias, 0, 4 * self.hidden))
         gaps = sums.gaps(tape, self.reverse, kept["z"], stabiliser.pre_activations, self._peephole_terms(tape))
         of_cell, of_product, ceiling = numbers(stabiliser, tape.dtype)
         sizes = sizes_of(kept["cells"], self.none.astype(tape.dtype), tape.lens, self.reverse, tape.dtype)

@@ -75,7 +75,7 @@ class RNNDirection(Direction):
         return relevance
 
     def relative(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
-        sums = self.sums("pre-activations", lambda: Sums(self, self.bias, 0, self.hidden))
+        sums = self.sums("pre-activations", lambda: Sums(self.W, self.R, self.bias, 0, self.hidden))
         gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
         sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)
         return gaps, numbers(stabiliser, tape.dtype)[2], sizes
