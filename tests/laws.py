@@ -80,10 +80,10 @@ def per_sample(built: Built, relevance: Mapping[str, AnyArray]) -> Float:
     return np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
 
 
-def distance(built: Built, came: Mapping[str, AnyArray], wanted: Mapping[str, AnyArray]) -> Float:
+def distance(built: Built, received: Mapping[str, AnyArray], expected: Mapping[str, AnyArray]) -> Float:
     """Largest difference of a sample, as a share of the sample's largest relevance. [batch]."""
-    a = per_sample(built, {name: came[name] for name in wanted})
-    b = per_sample(built, wanted)
+    a = per_sample(built, {name: received[name] for name in expected})
+    b = per_sample(built, expected)
     return np.abs(a - b).max(axis=1) / np.maximum(np.abs(b).max(axis=1), np.finfo(np.float64).tiny)
 
 
@@ -124,8 +124,8 @@ def check_textbook(
     ten times the conditioning measured above exceeds the promise, that is the tolerance.
     """
     textbook = built.reference_lrp(feeds, weights, rules)
-    wanted = textbook_relevance(built, textbook)
-    error = distance(built, explanation.relevance, wanted)
+    expected = textbook_relevance(built, textbook)
+    error = distance(built, explanation.relevance, expected)
     tolerance = np.full(len(weights), PROMISED[built.dtype])
     if (error > tolerance).any():
         tolerance = np.maximum(tolerance, 10.0 * conditioning(built, feeds, weights, rules))
@@ -188,11 +188,11 @@ def check_ledger(
     assert (np.abs(handed_out - ledger.inputs) <= rounding + 1e-30).all()
 
 
-def check_same(came: AnyArray, wanted: AnyArray, tolerance: float = 1e-4, what: str = "") -> None:
+def check_same(received: AnyArray, expected: AnyArray, tolerance: float = 1e-4, what: str = "") -> None:
     """Equal but for `tolerance` of the largest entry."""
-    assert came.shape == wanted.shape, what
-    scale = max(float(np.abs(wanted).max(initial=0.0)), 1e-30)
-    worst = float(np.abs(np.asarray(came, np.float64) - wanted).max(initial=0.0)) / scale
+    assert received.shape == expected.shape, what
+    scale = max(float(np.abs(expected).max(initial=0.0)), 1e-30)
+    worst = float(np.abs(np.asarray(received, np.float64) - expected).max(initial=0.0)) / scale
     assert worst <= tolerance, f"{what}: apart by {worst:.3g} of the largest"
 
 

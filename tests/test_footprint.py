@@ -62,11 +62,11 @@ def inputs_of(model: lx.Model, batch: int, steps: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", CASES)
 def test_estimates_are_within_a_factor_of_measured_peaks(name: str) -> None:
     command = [sys.executable, "-m", "tests.test_footprint", name]
-    told = subprocess.run(
+    completed = subprocess.run(
         command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600, check=False
     )
-    assert told.returncode == 0, told.stderr
-    measured = [json.loads(line) for line in told.stdout.splitlines()]
+    assert completed.returncode == 0, completed.stderr
+    measured = [json.loads(line) for line in completed.stdout.splitlines()]
     assert len(measured) == sum(len(methods.split()) for _, _, methods in CASES[name])
     wrong = [m for m in measured if not 1 / FACTOR <= m["estimated"] / m["peak"] <= FACTOR]
     assert not wrong

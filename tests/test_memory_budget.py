@@ -50,8 +50,10 @@ def test_a_resource_limit_counts_too() -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
-    told = subprocess.run([sys.executable, "-c", code], preexec_fn=limit, capture_output=True, check=True, timeout=60)
-    assert int(told.stdout) <= most
+    completed = subprocess.run(
+        [sys.executable, "-c", code], preexec_fn=limit, capture_output=True, check=True, timeout=60
+    )
+    assert int(completed.stdout) <= most
 
 
 @pytest.mark.parametrize("memory", [GIB, 2 * GIB, 4 * GIB, 16 * GIB, 256 * GIB])

@@ -106,8 +106,8 @@ def test_contrast_is_a_difference(contrast: Any, classes: list[int]) -> None:
     e = classifier().explain({"x": X}, lx.LRP(epsilon=1e-9), lx.Target(index=1, contrast=contrast))
     y = X @ W
     np.testing.assert_allclose(e.explained, y[:, 1] - y[np.arange(3), classes], rtol=1e-4, atol=1e-6)
-    wanted = (W[:, [1]] - W[:, classes]).T
-    np.testing.assert_allclose(gradient(classifier(), X, index=1, contrast=contrast), wanted, rtol=1e-5, atol=1e-7)
+    expected = (W[:, [1]] - W[:, classes]).T
+    np.testing.assert_allclose(gradient(classifier(), X, index=1, contrast=contrast), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_relevance_of_a_contrast_is_the_difference_of_both() -> None:
@@ -135,11 +135,11 @@ def test_a_step_and_a_class_of_an_output_for_each_step(batch_axis: int) -> None:
         ((-1, -3), [(4, 0)] * 3),
         (np.array([[0, 2], [4, 1], [2, 0]]), [(0, 2), (4, 1), (2, 0)]),
     ]:
-        wanted = np.zeros_like(STEPS)
+        expected = np.zeros_like(STEPS)
         for b, (t, k) in enumerate(places):
-            wanted[b, t] = W[:, k]
+            expected[b, t] = W[:, k]
         got = gradient(model, STEPS, index=index, batch_axis=batch_axis)
-        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
         e = model.explain({"x": STEPS}, target=lx.Target(index=index, batch_axis=batch_axis))
         scores = [STEPS[b, t] @ W[:, k] for b, (t, k) in enumerate(places)]
         np.testing.assert_allclose(e.explained, scores, rtol=1e-5)
@@ -153,9 +153,9 @@ def test_weights_over_steps_and_classes(batch_axis: int) -> None:
 
 
 def test_one_number_is_enough_where_one_axis_alone_leaves_a_choice() -> None:
-    wanted = np.zeros_like(STEPS)
-    wanted[:, 3] = W[:, 0]
-    np.testing.assert_allclose(gradient(per_step(columns=W[:, :1]), STEPS, index=3), wanted, rtol=1e-6)
+    expected = np.zeros_like(STEPS)
+    expected[:, 3] = W[:, 0]
+    np.testing.assert_allclose(gradient(per_step(columns=W[:, :1]), STEPS, index=3), expected, rtol=1e-6)
 
 
 def test_without_a_batch_axis_there_is_one_sample() -> None:
@@ -163,9 +163,9 @@ def test_without_a_batch_axis_there_is_one_sample() -> None:
     e = model.explain({"x": STEPS}, target=lx.Target(index=(1, 2, 0), batch_axis=None))
     assert e.explained.shape == e.ledger.inputs.shape == e.ledger.residual.shape == (1,)
     np.testing.assert_allclose(e.explained, STEPS[1, 2] @ W[:, :1], rtol=1e-5)
-    wanted = np.zeros_like(STEPS)
-    wanted[1, 2] = W[:, 0]
-    np.testing.assert_allclose(gradient(model, STEPS, index=(1, 2, 0), batch_axis=None), wanted, rtol=1e-6)
+    expected = np.zeros_like(STEPS)
+    expected[1, 2] = W[:, 0]
+    np.testing.assert_allclose(gradient(model, STEPS, index=(1, 2, 0), batch_axis=None), expected, rtol=1e-6)
 
 
 def test_a_model_without_any_batch_axis() -> None:

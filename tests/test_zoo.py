@@ -47,8 +47,8 @@ def outputs(case: Case) -> None:
     """What the source framework answered."""
     e = model(case.name).explain(case.inputs, lx.Gradient(), target(case))
     assert list(e.outputs) == list(model(case.name).outputs)
-    for name, wanted in case.outputs.items():
-        np.testing.assert_allclose(e.outputs[name], wanted, rtol=case.rtol, atol=case.atol)
+    for name, expected in case.outputs.items():
+        np.testing.assert_allclose(e.outputs[name], expected, rtol=case.rtol, atol=case.atol)
 
 
 def gradient(case: Case) -> None:
@@ -70,8 +70,8 @@ def tokens(case: Case) -> None:
     times = model(case.name).explain(case.inputs, lx.GradientTimesInput(), target(case), capture)
     check_same(times.captured[case.embedding_tensor], recorded * vectors, FORWARD, "gradient times input")
     (name,) = case.inputs
-    wanted = (recorded * vectors).sum(axis=-1)
-    check_same(times.relevance[name], wanted.reshape(case.inputs[name].shape), FORWARD, name)
+    expected = (recorded * vectors).sum(axis=-1)
+    check_same(times.relevance[name], expected.reshape(case.inputs[name].shape), FORWARD, name)
 
 
 def post(case: Case) -> None:
@@ -79,8 +79,8 @@ def post(case: Case) -> None:
     given = target(case, pre_activation=False)
     capture = [case.embedding_tensor] if case.embedding_tensor else []
     e = model(case.name).explain(case.inputs, lx.Gradient(), given, capture)
-    for name, wanted in case.grad_post.items():
-        check_same({**e.relevance, **e.captured}[name], wanted, FORWARD, name)
+    for name, expected in case.grad_post.items():
+        check_same({**e.relevance, **e.captured}[name], expected, FORWARD, name)
     output = np.moveaxis(case.outputs[case.target_output], case.target_batch_axis, 0)
     picked = output[(slice(None), *case.target_index)]
     np.testing.assert_allclose(e.explained, picked, rtol=case.rtol, atol=case.atol)
@@ -89,10 +89,10 @@ def post(case: Case) -> None:
 def pre(case: Case) -> None:
     """The value before the last Softmax or Sigmoid is what is explained, by LRP and by gradients."""
     (before,) = case.pre.values()
-    wanted = np.moveaxis(before, case.target_batch_axis, 0)[(slice(None), *case.target_index)]
+    expected = np.moveaxis(before, case.target_batch_axis, 0)[(slice(None), *case.target_index)]
     for how in (lx.LRP(), lx.Gradient()):
         e = model(case.name).explain(case.inputs, how, target(case))
-        np.testing.assert_allclose(e.explained, wanted, rtol=case.rtol, atol=case.atol)
+        np.testing.assert_allclose(e.explained, expected, rtol=case.rtol, atol=case.atol)
 
 
 def ledger(case: Case) -> None:

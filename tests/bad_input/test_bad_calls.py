@@ -52,13 +52,13 @@ WRONG_INPUTS: dict[str, tuple[dict[str, Any], str, str]] = {  # what replaces FE
 
 
 @pytest.mark.parametrize("how", [lx.LRP(), lx.Gradient()], ids=["lrp", "gradient"])
-@pytest.mark.parametrize(("feeds", "name", "said"), WRONG_INPUTS.values(), ids=WRONG_INPUTS)
+@pytest.mark.parametrize(("feeds", "name", "message"), WRONG_INPUTS.values(), ids=WRONG_INPUTS)
 def test_an_input_that_does_not_fit_is_named(
-    model: lx.Model, feeds: dict[str, Any], name: str, said: str, how: lx.Method
+    model: lx.Model, feeds: dict[str, Any], name: str, message: str, how: lx.Method
 ) -> None:
     with pytest.raises(lx.InputError) as refused:
         model.explain(feeds, how, lx.Target(index=1))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     if name:
         assert repr(name) in str(refused.value)
         assert refused.value.field.startswith(f"inputs.{name}")
@@ -151,7 +151,7 @@ def test_scan_of_opset_8_is_another_operator_and_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "said"),
+    ("name", "parameters", "message"),
     [
         ("lpr", {}, "lpr"),
         ("", {}, "lrp"),
@@ -171,8 +171,10 @@ def test_scan_of_opset_8_is_another_operator_and_named() -> None:
         ("gradient_times_input", {"steps": 3}, "steps"),
     ],
 )
-def test_a_method_or_parameter_that_does_not_exist_is_named(name: str, parameters: dict[str, Any], said: str) -> None:
-    with pytest.raises(lx.MethodError, match=said) as refused:
+def test_a_method_or_parameter_that_does_not_exist_is_named(
+    name: str, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(lx.MethodError, match=message) as refused:
         lx.method_from_name(name, parameters)
     assert refused.value.field.startswith("method")
 
@@ -208,9 +210,9 @@ def test_eight_threads_get_what_one_gets(model: lx.Model) -> None:
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(answer, fresh, job) for job in jobs]
         mistakes = [pool.submit(wrong, k) for k in range(16)]
-        for future, wanted in zip(futures, serial, strict=True):
-            for name, came in future.result().items():
-                check_same(came, wanted[name], 1e-6, name)
+        for future, expected in zip(futures, serial, strict=True):
+            for name, received in future.result().items():
+                check_same(received, expected[name], 1e-6, name)
         for mistake in mistakes:
             mistake.result()
 

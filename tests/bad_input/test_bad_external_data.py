@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import lstm_explain as lx
 from lstm_explain.cli import main
-from tests.bad_input.test_bad_files import tiny
+from tests.bad_input.example import tiny
 
 SECRET = np.arange(16, dtype=np.float32).tobytes()
 

@@ -75,7 +75,7 @@ def check_rows(output: Path, rows: dict[str, list[np.ndarray[Any, Any]]], file: 
         assert abs(row["explained"] - sum(row[f"ledger/{e}"] for e in entries)) <= 1e-9 * abs(row["explained"])
 
 
-def check_same(came: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> None:
+def check_same(received: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
     """Within 1e-6 of the largest."""
-    assert came.shape == wanted.shape
-    assert np.abs(came - wanted).max(initial=0) <= 1e-6 * np.abs(wanted).max(initial=0)
+    assert received.shape == expected.shape
+    assert np.abs(received - expected).max(initial=0) <= 1e-6 * np.abs(expected).max(initial=0)

@@ -104,7 +104,7 @@ def test_rows_that_cannot_be_explained_stop_nobody_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"--model": "nowhere.onnx"}, "nowhere.onnx"),
         ({"--input": "nowhere.parquet"}, "nowhere.parquet"),
@@ -119,12 +119,12 @@ def test_rows_that_cannot_be_explained_stop_nobody_else(tmp_path: Path) -> None:
     ids=str,
 )
 def test_mistakes_end_with_2_and_leave_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], message: str
 ) -> None:
     write(tmp_path / "in.parquet", weather(5))
     flags = {"--model": MODEL, "--input": tmp_path / "in.parquet", "--output": tmp_path / "out", **changed}
     assert in_this_process(*(word for pair in flags.items() for word in pair)) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

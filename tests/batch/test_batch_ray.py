@@ -51,8 +51,8 @@ def test_a_node_that_goes_in_the_middle_costs_no_row(tmp_path: Path, cluster: An
     assert process.poll() is None, process.communicate()[0]
     cluster.remove_node(sorted(cluster.worker_nodes, key=id)[0], allow_graceful=False)
     at_work = len(parts(output))
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    reported, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, reported
     assert at_work < len(parts(output)) == 76
     check_rows(output, rows)
 
@@ -70,9 +70,9 @@ def test_the_relevance_that_the_service_gives(tmp_path: Path) -> None:
     found = results(tmp_path / "out").to_pylist()
     with serving(Path("models")) as running, Client(running.address) as client:
         for row in found:
-            said = client.explain("sentiment", {"tokens": [texts[row["row"]]]})
-            check_same(np.array(row["relevance/tokens"]), said.relevance["tokens"][0])
-            check_same(np.array(row["output/logits"]), said.outputs["logits"][0])
-            assert row["explained"] == pytest.approx(float(said.explained[0]), rel=1e-6)
-            assert row["ledger/absorbed"] == pytest.approx(float(said.ledger.absorbed[0]), rel=1e-5, abs=1e-6)
+            explanation = client.explain("sentiment", {"tokens": [texts[row["row"]]]})
+            check_same(np.array(row["relevance/tokens"]), explanation.relevance["tokens"][0])
+            check_same(np.array(row["output/logits"]), explanation.outputs["logits"][0])
+            assert row["explained"] == pytest.approx(float(explanation.explained[0]), rel=1e-6)
+            assert row["ledger/absorbed"] == pytest.approx(float(explanation.ledger.absorbed[0]), rel=1e-5, abs=1e-6)
     assert len(found) == 60

@@ -51,8 +51,8 @@ def test_killed_and_started_again(tmp_path: Path, workers: str) -> None:
     assert before.items() <= after.items()  # not written again
     assert not list(output.rglob(".unfinished*"))
     check_rows(output, {"in.parquet": rows})
-    told = json.loads(done.stdout)
-    assert (told["rows"], told["before"] >= 20 * len(before)) == (400, True)
+    reported = json.loads(done.stdout)
+    assert (reported["rows"], reported["before"] >= 20 * len(before)) == (400, True)
 
 
 def test_a_job_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_job_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "text"),
     [
         ({"--model": "models/sentiment", "--column": "tokens=id"}, "model model.onnx was"),
         ({"--method": "gradient"}, "method name was lrp, is gradient"),
@@ -76,16 +76,16 @@ def test_a_job_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
     ids=str,
 )
 def test_another_job_does_not_go_on_with_this_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], text: str
 ) -> None:
     write(tmp_path / "in.parquet", weather(20))
     flags = {"--model": MODEL, "--input": tmp_path / "in.parquet", "--output": tmp_path / "out"}
     assert in_this_process(*(word for pair in flags.items() for word in pair)) == 0
     before = parts(tmp_path / "out")
     assert in_this_process(*(word for pair in {**flags, **changed}.items() for word in pair)) == 2
-    said = capsys.readouterr().err
-    assert told in said
-    assert "name another output" in said
+    message = capsys.readouterr().err
+    assert text in message
+    assert "name another output" in message
     assert parts(tmp_path / "out") == before
 
 

@@ -157,12 +157,16 @@ def test_samples_of_equal_shapes_share_a_batch() -> None:
 
 def test_the_budget_bounds_the_race_and_every_phase_runs() -> None:
     """A budget that is used up at once leaves one batch to each phase."""
-    said: list[tuple[float, str]] = []
+    messages: list[tuple[float, str]] = []
     found = lx.calibrate(
-        linear(), {"x": inputs(40)}, baseline=0.0, budget=1e-6, progress=lambda share, what: said.append((share, what))
+        linear(),
+        {"x": inputs(40)},
+        baseline=0.0,
+        budget=1e-6,
+        progress=lambda share, what: messages.append((share, what)),
     )
     assert (found.race.samples, found.samples) == (8, 8)
-    assert {share for share, _ in said} == {1.0}
+    assert {share for share, _ in messages} == {1.0}
     assert {"occlusion", "random order"} & found.held_out.keys() == {"random order"}  # Occlusion would take longer
 
 

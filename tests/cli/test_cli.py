@@ -33,8 +33,8 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> subproces
     """The same in this process: a new one for every mistake would take minutes."""
     with pytest.raises(SystemExit) as raised:
         main([str(argument) for argument in arguments])
-    said = capsys.readouterr()
-    return subprocess.CompletedProcess([], int(raised.value.code or 0), said.out, said.err)
+    reported = capsys.readouterr()
+    return subprocess.CompletedProcess([], int(raised.value.code or 0), reported.out, reported.err)
 
 
 def failed(done: subprocess.CompletedProcess[str], code: int, part: str) -> None:
@@ -117,16 +117,16 @@ def test_explain_writes_every_array(folder: Path, tmp_path: Path) -> None:
         *("--param", "epsilon=0.01", "--param", "product_rule=half", "--target", "logits:1"),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    wanted = lx.load(folder / "good.onnx").explain(
+    expected = lx.load(folder / "good.onnx").explain(
         {"x": np.load(folder / "x.npy")}, lx.LRP("half", 0.01), lx.Target(output="logits", index=1)
     )
     with np.load(out) as arrays:
         ledger = {f"ledger/{part}" for part in ("inputs", "initial_states", "absorbed", "residual")}
         assert set(arrays.files) >= {"relevance/x", "output/logits", "explained", *ledger}
-        np.testing.assert_array_equal(arrays["relevance/x"], wanted.relevance["x"])
-        np.testing.assert_array_equal(arrays["output/logits"], wanted.outputs["logits"])
-        np.testing.assert_array_equal(arrays["explained"], wanted.explained)
-        np.testing.assert_array_equal(arrays["ledger/absorbed"], wanted.ledger.absorbed)
+        np.testing.assert_array_equal(arrays["relevance/x"], expected.relevance["x"])
+        np.testing.assert_array_equal(arrays["output/logits"], expected.outputs["logits"])
+        np.testing.assert_array_equal(arrays["explained"], expected.explained)
+        np.testing.assert_array_equal(arrays["ledger/absorbed"], expected.ledger.absorbed)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_baselines_and_composites(folder: Path, tmp_path: Path, arguments: list[
     given = [argument.format(tmp_path) for argument in arguments]
     done = run("explain", folder / "good.onnx", "--input", f"x={folder / 'x.npy'}", "--json", *given)
     assert done.stderr == ""
-    wanted = lx.load(folder / "good.onnx").explain({"x": x}, method(x))
-    np.testing.assert_allclose(json.loads(done.stdout)["relevance/x"], wanted.relevance["x"], rtol=1e-5, atol=1e-7)
+    expected = lx.load(folder / "good.onnx").explain({"x": x}, method(x))
+    np.testing.assert_allclose(json.loads(done.stdout)["relevance/x"], expected.relevance["x"], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("target", ["2", "logits:2", "-1"])
@@ -262,8 +262,8 @@ def test_serve_explains_its_settings() -> None:
 
 
 def test_the_help_names_every_method() -> None:
-    said = run("explain", "--help").stdout
-    assert all(name in said for name in METHODS)
+    message = run("explain", "--help").stdout
+    assert all(name in message for name in METHODS)
 
 
 def test_help_and_no_command() -> None:

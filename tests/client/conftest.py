@@ -44,8 +44,8 @@ class Server:
 def _case(name: str, folder: str) -> Case:
     arrays: Any = np.load(ZOO / folder / "case.npz")
     (given,) = (key for key in arrays.files if key.startswith("input:"))
-    (wanted,) = (key for key in arrays.files if key.startswith("output:"))
-    return Case(name, given.partition(":")[2], arrays[given], wanted.partition(":")[2], arrays[wanted])
+    (expected,) = (key for key in arrays.files if key.startswith("output:"))
+    return Case(name, given.partition(":")[2], arrays[given], expected.partition(":")[2], arrays[expected])
 
 
 NUMBERS = _case("numbers", "t_lstm_last_legacy17")
@@ -100,17 +100,17 @@ def start(models: Path, *flags: str) -> Server:
     )
     lines: Queue[str] = Queue()
     threading.Thread(target=_drain, args=(process, lines), daemon=True).start()
-    said = []
+    messages = []
     try:
-        while not (ready := READY.search(said[-1] if said else "")):
-            said.append(lines.get(timeout=60))
-            if said[-1] == "":
+        while not (ready := READY.search(messages[-1] if messages else "")):
+            messages.append(lines.get(timeout=60))
+            if messages[-1] == "":
                 break
     except Empty:
         pass
     if ready is None:
         process.kill()
-        pytest.fail(f"the server did not become ready: {''.join(said)}")
+        pytest.fail(f"the server did not become ready: {''.join(messages)}")
     return Server(ready.group(1), process)
 
 

@@ -54,13 +54,13 @@ def test_of_a_contrast_both_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "wanted"),
+    ("quantity", "expected"),
     [("output", "combination of p"), ("logit", "combination of the logits of p"),
      ("score", "combination of the scores before p")],
 )  # fmt: skip
-def test_of_a_combination(quantity: str, wanted: str) -> None:
+def test_of_a_combination(quantity: str, expected: str) -> None:
     weighted = result(quantity, Target("p", weights=np.ones(2)))
-    assert naming.heading(weighted, 0) == f"Sample 0: {wanted} = +0.556"
+    assert naming.heading(weighted, 0) == f"Sample 0: {expected} = +0.556"
 
 
 def test_positions_over_several_axes_and_other_batch_axes() -> None:
@@ -95,8 +95,8 @@ def test_every_picture_warns(capsys: pytest.CaptureFixture[str]) -> None:
         tree = ET.fromstring(html if html.startswith("<!DOCTYPE") else f"<div>{html}</div>")
         (box,) = [element for element in tree.iter() if element.get("class") == "lx-warnings"]
         assert [item.tag.rpartition("}")[2] for item in box] == ["li", "li"]
-        told = ["".join(item.itertext()) for item in box]
-        assert told == ["Warning: relevance diverges in sample 1 of 2: \u241b[31m<b>", "Warning: second"]
+        reported = ["".join(item.itertext()) for item in box]
+        assert reported == ["Warning: relevance diverges in sample 1 of 2: \u241b[31m<b>", "Warning: second"]
     warned.print()
     shown = capsys.readouterr().out
     assert shown.count("Warning: relevance diverges") == shown.count("Warning: second") == 1

@@ -63,7 +63,7 @@ def test_parameters_without_a_method_travel_as_text():
 
 
 @pytest.mark.parametrize(
-    ("target", "wanted"),
+    ("target", "expected"),
     [
         (None, ""),
         (3, "target { indices: 3 }"),
@@ -82,12 +82,12 @@ def test_parameters_without_a_method_travel_as_text():
         ),
     ],
 )
-def test_every_form_of_target(target, wanted):
-    assert message(target=target) == parsed(f'model: "m" {wanted}')
+def test_every_form_of_target(target, expected):
+    assert message(target=target) == parsed(f'model: "m" {expected}')
 
 
 @pytest.mark.parametrize(
-    ("method", "parameters", "wanted"),
+    ("method", "parameters", "expected"),
     [
         (None, None, ""),
         ("lrp", None, "method { lrp { } }"),
@@ -121,8 +121,8 @@ def test_every_form_of_target(target, wanted):
         ("contextual_decomposition", None, "method { contextual_decomposition { } }"),
     ],
 )
-def test_every_method(method, parameters, wanted):
-    assert message(method=method, parameters=parameters) == parsed(f'model: "m" {wanted}')
+def test_every_method(method, parameters, expected):
+    assert message(method=method, parameters=parameters) == parsed(f'model: "m" {expected}')
 
 
 def test_without_a_method_none_is_sent():

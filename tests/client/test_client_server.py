@@ -230,12 +230,12 @@ def test_what_breaks_the_requests_breaks_the_stream(client, numbers):
 
 
 async def test_awaited_answers_are_the_same(client, aclient, numbers):
-    wanted = client.explain("numbers", {numbers.input: numbers.x}, target=1)
+    expected = client.explain("numbers", {numbers.input: numbers.x}, target=1)
     results = await asyncio.gather(
         *(aclient.explain("numbers", {numbers.input: numbers.x}, target=1) for _ in range(8))
     )
     for result in results:
-        np.testing.assert_allclose(result.relevance[numbers.input], wanted.relevance[numbers.input], atol=1e-6)
+        np.testing.assert_allclose(result.relevance[numbers.input], expected.relevance[numbers.input], atol=1e-6)
     assert [m.name for m in await aclient.models()] == [m.name for m in client.models()]
     assert repr(await aclient.model("words")) == repr(client.model("words"))
 

@@ -24,8 +24,8 @@ LRP = {"name": "lrp", "parameters": {"product_rule": "all", "epsilon": 0.001, "b
 def tensor(array: Array, tolerance: float | None = None) -> dict[str, Any]:
     """An array as a case holds it. float32 written as the shortest decimal of its float64 comes back exactly."""
     name = "string" if array.dtype == object else array.dtype.name
-    said: dict[str, Any] = {"dtype": name, "shape": list(array.shape), "data": array.ravel().tolist()}
-    return said if tolerance is None else {**said, "tolerance": tolerance}
+    fields: dict[str, Any] = {"dtype": name, "shape": list(array.shape), "data": array.ravel().tolist()}
+    return fields if tolerance is None else {**fields, "tolerance": tolerance}
 
 
 def near(array: Array, dtype: str = "float32") -> dict[str, Any]:
@@ -42,8 +42,8 @@ def scalars(array: Array) -> dict[str, Any]:
 
 def ask(model: str, inputs: Mapping[str, Array], **rest: Any) -> dict[str, Any]:
     """A request. `rest` with the value None is left out."""
-    said = {"model": model, "inputs": {name: tensor(array) for name, array in inputs.items()}}
-    return {**said, **{key: value for key, value in {"deadline_ms": PATIENCE, **rest}.items() if value is not None}}
+    fields = {"model": model, "inputs": {name: tensor(array) for name, array in inputs.items()}}
+    return {**fields, **{key: value for key, value in {"deadline_ms": PATIENCE, **rest}.items() if value is not None}}
 
 
 def case(name: str, about: str, request: dict[str, Any], **rest: Any) -> Case:

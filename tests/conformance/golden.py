@@ -63,8 +63,8 @@ def write(folder: Path) -> None:
     index = []
     for name, message in messages():
         (folder / f"{name}.bin").write_bytes(message.SerializeToString(deterministic=True))
-        said = json_format.MessageToDict(message, preserving_proto_field_name=True)
-        (folder / f"{name}.json").write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+        reported = json_format.MessageToDict(message, preserving_proto_field_name=True)
+        (folder / f"{name}.json").write_text(json.dumps(reported, indent=1, ensure_ascii=False) + "\n")
         index.append({"name": name, "message": message.DESCRIPTOR.full_name})
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 

@@ -23,7 +23,7 @@ def target_cases() -> Iterator[Case]:
     first = one_hot(0, 3, 3)
     weights = np.array([0.5, -2.0, 0.25], np.float32)
     logits = built.reference_forward(feeds)
-    said: dict[str, tuple[str, dict[str, Any] | None, Array]] = {
+    messages: dict[str, tuple[str, dict[str, Any] | None, Array]] = {
         "target-contrast": (
             "one logit less another",
             {"indices": [0], "contrast_indices": [2]},
@@ -38,7 +38,7 @@ def target_cases() -> Iterator[Case]:
         "target-negative": ("counted from the end", {"indices": [-3]}, first),
     }
     # `lstm` has a default target, position 2; GRU has none, so that the largest entry is explained.
-    for name, (about, target, chosen) in said.items():
+    for name, (about, target, chosen) in messages.items():
         request = ask("lstm", feeds, method=LRP, target=target)
         yield case(name, about, request, expect=by_lrp(built, feeds, chosen, Rules()))
     gru = models.recurrent("gru")

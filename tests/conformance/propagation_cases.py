@@ -96,16 +96,18 @@ def _lrp_case(name: str, about: str, model: str, rules: Rules, T: int = 4, B: in
 
 
 def warning_cases() -> Iterator[Case]:
-    for name, row, told in (("warnings", CANCELLING, ["relevance diverges"]), ("warnings-none", CALM, [])):
+    for name, row, reported in (("warnings", CANCELLING, ["relevance diverges"]), ("warnings-none", CALM, [])):
         x = np.array([row], np.float32)
         about = (
-            "entries that cancel: the answer says why it should not be relied on" if told else "the same model, at ease"
+            "entries that cancel: the answer says why it should not be relied on"
+            if reported
+            else "the same model, at ease"
         )
-        yield case(name, about, _half(x), expect={**_cancelling(x), "warnings": told})
+        yield case(name, about, _half(x), expect={**_cancelling(x), "warnings": reported})
     items = {"calm": (CALM, []), "cancelling": (CANCELLING, ["relevance diverges"])}
-    rows = {name: (np.array([row], np.float32), told) for name, (row, told) in items.items()}
+    rows = {name: (np.array([row], np.float32), reported) for name, (row, reported) in items.items()}
     requests = [{"id": name, "request": _half(x, deadline_ms=None)} for name, (x, _) in rows.items()]
-    answers = {name: {"expect": {**_cancelling(x), "warnings": told}} for name, (x, told) in rows.items()}
+    answers = {name: {"expect": {**_cancelling(x), "warnings": reported}} for name, (x, reported) in rows.items()}
     about = "in a stream each answer has its own warnings"
     yield {
         "name": "stream-warnings",

@@ -151,9 +151,16 @@ def model_cases() -> Iterator[Case]:
 
 
 def _detail(name: str, model: str, detail: dict[str, Any]) -> Case:
-    said = {"name": model, "version": "1", "state": "ready", "lrp_supported": True, **detail}
+    reported = {"name": model, "version": "1", "state": "ready", "lrp_supported": True, **detail}
     about = f"the description of {model}"
-    return {"name": name, "about": about, "call": "model", "model": model, "version": "", "expect": {"detail": said}}
+    return {
+        "name": name,
+        "about": about,
+        "call": "model",
+        "model": model,
+        "version": "",
+        "expect": {"detail": reported},
+    }
 
 
 def import_cases() -> Iterator[Case]:

@@ -100,8 +100,8 @@ def reports(
 
 def chosen(items: list[pytest.Item]) -> list[Runner]:
     """The runners of the tests that pytest was asked for (-k go); all, if none is named."""
-    told = [getattr(item, "callspec", None) for item in items if item.name.startswith("test_every_case_holds")]
-    named = {spec.params["runner"].client for spec in told if spec is not None}
+    messages = [getattr(item, "callspec", None) for item in items if item.name.startswith("test_every_case_holds")]
+    named = {spec.params["runner"].client for spec in messages if spec is not None}
     return [runner for runner in RUNNERS if not named or runner.client in named]
 
 
@@ -175,16 +175,16 @@ def test_relevance_is_the_same_to_the_bit(reports: dict[tuple[str, str], Report]
     hashes: dict[str, dict[str, list[str]]] = {}
     for (client, transport), report in reports.items():
         for name, line in report.lines.items():
-            said = json.dumps(line["relevance"], sort_keys=True)
-            hashes.setdefault(name, {}).setdefault(said, []).append(f"{client} {transport}")
+            reported = json.dumps(line["relevance"], sort_keys=True)
+            hashes.setdefault(name, {}).setdefault(reported, []).append(f"{client} {transport}")
     apart = {name: kinds for name, kinds in hashes.items() if len(kinds) > 1}
     assert not apart
     with_numbers = [name for name, case in CASES.items() if "relevance" in case.get("expect", {}) or "answers" in case]
     assert with_numbers
     for name in with_numbers:
-        (said,) = hashes[name]
-        assert all(len(digest) == 64 for digest in json.loads(said).values())
-        assert json.loads(said)
+        (reported,) = hashes[name]
+        assert all(len(digest) == 64 for digest in json.loads(reported).values())
+        assert json.loads(reported)
 
 
 @pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: runner.client)
@@ -288,9 +288,9 @@ def test_latency_is_measured(runner: Runner, bundled: str) -> None:
     command = [*runner.run, "latency", "--address", bundled, "--model", "sentiment", "--calls", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60 * MINUTES)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert (said["client"], said["calls"]) == (runner.client, 3)
-    assert 0 < said["p50_ms"] <= said["p99_ms"]
+    reported = json.loads(done.stdout)
+    assert (reported["client"], reported["calls"]) == (runner.client, 3)
+    assert 0 < reported["p50_ms"] <= reported["p99_ms"]
 
 
 # --- the cases themselves --------------------------------------------------------------------------------------------
@@ -361,8 +361,8 @@ def test_golden_messages_have_every_field() -> None:
         message = message_of(name)
         message.ParseFromString((HERE / "golden" / f"{name}.bin").read_bytes())
         note(message)
-    wanted = {f.full_name for kind in reachable(golden.roots()) for f in kind.fields}
-    assert wanted - seen == set()
+    reference = {f.full_name for kind in reachable(golden.roots()) for f in kind.fields}
+    assert reference - seen == set()
 
 
 def reachable(kinds: list[Descriptor]) -> list[Descriptor]:

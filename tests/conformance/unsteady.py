@@ -33,7 +33,7 @@ class Unsteady(grpc.GenericRpcHandler):
         call = self._channel.stream_stream(method)
 
         def answers(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-            with told(context):
+            with errors_passed_on(context):
                 yield from call(requests, metadata=metadata, timeout=remaining(context))
 
         return grpc.stream_stream_rpc_method_handler(answers)
@@ -44,11 +44,11 @@ class Unsteady(grpc.GenericRpcHandler):
             self._refused.add(call)
             context.abort(grpc.StatusCode.UNAVAILABLE, "turned away at first")
         self._refused.discard(call)
-        with told(context):
+        with errors_passed_on(context):
             future = self._channel.unary_unary(method).future(request, metadata=metadata, timeout=remaining(context))
             context.add_callback(future.cancel)
             return future.result()
-        raise AssertionError("told() always aborts after an error")
+        raise AssertionError("errors_passed_on() always aborts after an error")
 
 
 def remaining(context: Any) -> float | None:
@@ -58,7 +58,7 @@ def remaining(context: Any) -> float | None:
 
 
 @contextmanager
-def told(context: Any) -> Iterator[None]:
+def errors_passed_on(context: Any) -> Iterator[None]:
     """An error behind the proxy is the caller's, with its details."""
     try:
         yield

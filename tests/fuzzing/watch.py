@@ -56,8 +56,8 @@ def _one_worker(waiting: list[int], found: Findings, seconds: float, family: str
     assert worker.stderr
     answers: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_forward, args=(worker.stdout, answers), daemon=True).start()
-    said: list[str] = []
-    threading.Thread(target=_keep_last, args=(worker.stderr, said), daemon=True).start()
+    reported: list[str] = []
+    threading.Thread(target=_keep_last, args=(worker.stderr, reported), daemon=True).start()
     allowed = seconds + 120.0
     try:
         while waiting:
@@ -76,7 +76,7 @@ def _one_worker(waiting: list[int], found: Findings, seconds: float, family: str
                 if code == -signal.SIGXCPU:
                     found.outcomes["bounded: time"] += 1
                 else:
-                    found.failures[number] = f"CRASH: exit code {code}: {' '.join(said[-3:])}"
+                    found.failures[number] = f"CRASH: exit code {code}: {' '.join(reported[-3:])}"
                 return
             _note(found, answer)
             allowed = seconds

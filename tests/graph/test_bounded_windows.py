@@ -39,8 +39,8 @@ def scaled_by(op: str, kind: int = TensorProto.INT64, size: int | None = None) -
 def test_a_size_by_request_gives_onnx_runtimes_numbers(op: str, kind: Any) -> None:
     proto = scaled_by(op, kind)
     feeds = {"x": np.ones((2, 3), np.float32), "n": np.array(40, helper.tensor_dtype_to_np_dtype(kind))}
-    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
-    np.testing.assert_array_equal(lx.load(proto).predict(feeds)["y"], wanted)
+    expected = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+    np.testing.assert_array_equal(lx.load(proto).predict(feeds)["y"], expected)
 
 
 @pytest.mark.parametrize("method", [lx.Occlusion(), None], ids=["occlusion", "prediction"])

@@ -209,8 +209,8 @@ def test_simplified_layer_normalization_of_onnx_runtime() -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     graph = canonicalise(build(model))
     assert "SimplifiedLayerNormalization" not in {n.op for n in graph.nodes}
-    came = session_of(graph, graph.nodes, ["x"], ["y", "inverse"]).run(None, {"x": x})
-    for a, b in zip(came, session.run(None, {"x": x}), strict=True):
+    received = session_of(graph, graph.nodes, ["x"], ["y", "inverse"]).run(None, {"x": x})
+    for a, b in zip(received, session.run(None, {"x": x}), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 

@@ -42,12 +42,14 @@ def test_an_unfolded_convolution_equals_onnx_runtimes(rank: int, groups: int, sl
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     x = rng.standard_normal((2, 6, *(9,) * rank)).astype(np.float32)
-    wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    expected = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[
+        0
+    ]
     read_in = fold_constants(build(infer(read(proto))))
     nodes = convolution_as_im2col(read_in, read_in.nodes[0])
     assert nodes is not None
-    came = session_of(read_in, nodes, ["x"], ["y"]).run(None, {"x": x})[0]
-    np.testing.assert_allclose(came, wanted, atol=1e-5)
+    received = session_of(read_in, nodes, ["x"], ["y"]).run(None, {"x": x})[0]
+    np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("rule", "bias_factor"), list(itertools.product(("all", "half", "abs"), (0.0, 1.0))))

@@ -152,17 +152,17 @@ def test_inference_knows_what_onnx_does_in_time_that_grows_with_the_model(
     for size in (100, 400):
         proto = bodies(size)
         start = time.process_time()
-        came = infer_shapes(proto)
+        received = infer_shapes(proto)
         times.append(time.process_time() - start)
     assert times[1] < 9 * times[0] + 0.5, times
     monkeypatch.setattr(shape_inference, "MAX_COPIED", 100)
     proto = bodies(40)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    wanted = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    came = infer_shapes(proto)
-    assert list(came.graph.node) == list(wanted.graph.node)
-    assert list(came.graph.output) == list(wanted.graph.output)
-    assert {v.name: v for v in came.graph.value_info} == {v.name: v for v in wanted.graph.value_info}
+    expected = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    received = infer_shapes(proto)
+    assert list(received.graph.node) == list(expected.graph.node)
+    assert list(received.graph.output) == list(expected.graph.output)
+    assert {v.name: v for v in received.graph.value_info} == {v.name: v for v in expected.graph.value_info}
 
 
 def test_initializers_that_nobody_reads_go() -> None:
@@ -181,8 +181,11 @@ def doubling(depth: int, deeper: bool = False) -> onnx.ModelProto:
             nodes = [helper.make_node("Relu", ["a"], ["b"])]
         elif deeper:
             call, plain = (
-                helper.make_graph([helper.make_node(op, ["a"], ["t"], domain=domain)], "of", [], [told])
-                for op, domain, told in ((f"f{i - 1}", "f", onnx.ValueInfoProto(name="t")), ("Relu", "", floats("t")))
+                helper.make_graph([helper.make_node(op, ["a"], ["t"], domain=domain)], "of", [], [reported])
+                for op, domain, reported in (
+                    (f"f{i - 1}", "f", onnx.ValueInfoProto(name="t")),
+                    ("Relu", "", floats("t")),
+                )
             )
             nodes = [
                 helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True))),
@@ -225,10 +228,10 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_what_is_too_large_is_refused_before_it_is_written_out(name: str) -> None:
-    build, said = TOO_LARGE[name]
+    build, message = TOO_LARGE[name]
     data = build().SerializeToString()
     start = time.process_time()
-    with pytest.raises(lx.ModelError, match=said):
+    with pytest.raises(lx.ModelError, match=message):
         lx.load(data)
     assert time.process_time() - start < 20
 

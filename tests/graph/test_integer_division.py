@@ -100,9 +100,9 @@ for proto, feeds in pickle.load(sys.stdin.buffer):
 def answers(cases: list[tuple[onnx.ModelProto, dict[str, Any]]]) -> list[Any]:
     cargo = pickle.dumps([(proto.SerializeToString(), feeds) for proto, feeds in cases])
     done = subprocess.run([sys.executable, "-c", ATTEMPT], input=cargo, capture_output=True, timeout=600)
-    came = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, f"{done.returncode} at case {len(came)}: {done.stderr.decode()[-500:]}"
-    return came
+    received = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, f"{done.returncode} at case {len(received)}: {done.stderr.decode()[-500:]}"
+    return received
 
 
 def operands(dtype: Any) -> tuple[list[int], list[int]]:
@@ -118,8 +118,8 @@ def test_quotients_and_remainders_at_the_extremes(dtype: Any, around: str) -> No
     a, b = operands(dtype)
     feeds = {"a": np.array(a, dtype), "b": np.array(b, dtype), "x": np.ones((1, len(a)), np.float32)}
     variants = [(way, constant) for way in WAYS for constant in ("", "a", "b", "ab")]
-    came = answers([(dividing(way, dtype, a, b, constant, around), feeds) for way, constant in variants])
-    for (way, constant), numbers in zip(variants, came, strict=True):
+    received = answers([(dividing(way, dtype, a, b, constant, around), feeds) for way, constant in variants])
+    for (way, constant), numbers in zip(variants, received, strict=True):
         assert numbers == expected(way, a, b, np.iinfo(dtype).bits), (way, constant)
 
 
@@ -137,8 +137,8 @@ def test_division_by_zero_is_an_error_that_names_the_node(way: str) -> None:
     by_request, by_model = answers([(dividing(way, np.int64, [7, 7], [1, 0], c), feeds) for c in ("", "b")])
     assert by_request.startswith("InputError")
     assert by_model.startswith("ModelError")
-    for said in (by_request, by_model):
-        assert "divide" in said
+    for message in (by_request, by_model):
+        assert "divide" in message
 
 
 def test_divisions_that_cannot_trap_stay_as_they_are() -> None:

@@ -73,12 +73,12 @@ def test_what_onnx_runtime_saved(opset: int, tmp_path: Path) -> None:
     operators = {node.op_type for node in saved.graph.node}
     assert operators >= {"SkipLayerNormalization", "FusedMatMul"}
     assert operators & {"Gelu", "BiasGelu"}
-    came, wanted = lx.load(saved), lx.load(proto)
-    assert came.report().supported
+    received, expected = lx.load(saved), lx.load(proto)
+    assert received.report().supported
     x = np.random.default_rng(9).normal(size=(2, STEPS, WIDTH)).astype(np.float32)
     target = lx.Target(weights=np.random.default_rng(10).normal(size=(STEPS, WIDTH)))
     for method in METHODS:
-        a, b = (model.explain({"x": x}, method, target) for model in (came, wanted))
+        a, b = (model.explain({"x": x}, method, target) for model in (received, expected))
         np.testing.assert_allclose(a.outputs["y"], b.outputs["y"], rtol=1e-4, atol=1e-5)
         scale = np.abs(b.relevance["x"]).max()
         np.testing.assert_allclose(a.relevance["x"], b.relevance["x"], atol=1e-3 * scale, err_msg=str(method))

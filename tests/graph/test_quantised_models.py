@@ -119,12 +119,12 @@ def test_a_statically_quantised_model_answers_as_its_float_original_but_for_roun
     size = np.abs(as_onnx_runtime_runs_it(original, X)).max()
     for method in [lx.GradientTimesInput(), *map(lx.LRP, RULES)]:
         e = model.explain({"x": X}, method, lx.Target(index=1))
-        wanted = lx.load(original).explain({"x": X}, method, lx.Target(index=1))
-        np.testing.assert_allclose(e.outputs["y"], wanted.outputs["y"], atol=0.1 * size)
+        expected = lx.load(original).explain({"x": X}, method, lx.Target(index=1))
+        np.testing.assert_allclose(e.outputs["y"], expected.outputs["y"], atol=0.1 * size)
         np.testing.assert_array_equal(e.outputs["y"], model.predict({"x": X})["y"])
         if not isinstance(method, lx.LRP):  # which divides by sums that the rounding may turn
-            scale = np.abs(wanted.relevance["x"]).max()
-            np.testing.assert_allclose(e.relevance["x"], wanted.relevance["x"], atol=0.25 * scale)
+            scale = np.abs(expected.relevance["x"]).max()
+            np.testing.assert_allclose(e.relevance["x"], expected.relevance["x"], atol=0.25 * scale)
         else:
             check_ledger(e, {"x": 0}, relative=1e-3)
 
@@ -149,10 +149,10 @@ def test_a_dynamically_quantised_lstm(
     assert model.report().supported
     feeds = built.feeds(np.random.default_rng(8), T=5)
     target = lx.Target(index=1)
-    (wanted,) = plain_session(proto).run(None, feeds)
+    (expected,) = plain_session(proto).run(None, feeds)
     for method in [lx.GradientTimesInput(), *map(lx.LRP, RULES), lx.LRP(bias_factor=1.0)]:
         e, float_e = (m.explain(feeds, method, target) for m in (model, original))
-        np.testing.assert_allclose(e.outputs["logits"], wanted, atol=1e-5)
+        np.testing.assert_allclose(e.outputs["logits"], expected, atol=1e-5)
         np.testing.assert_allclose(e.outputs["logits"], model.predict(feeds)["logits"], atol=1e-5)
         if isinstance(method, lx.LRP):
             check_ledger(e, {name: 0 if name == "lens" else 1 for name in feeds})
@@ -213,13 +213,13 @@ def test_an_operator_between_levels_is_the_operator_between_rounded_values(name:
         helper.make_node("QuantizeLinear", ["w", "s", "z"], ["out"]),
         helper.make_node("DequantizeLinear", ["out", "s", "z"], ["y"]),
     ]
-    came = model_of(fused, ["N", 4], ["N", 4], constants)
-    wanted = model_of(apart, ["N", 4], ["N", 4], constants | {f"o{i}": a for i, a in enumerate(others)})
+    received = model_of(fused, ["N", 4], ["N", 4], constants)
+    expected = model_of(apart, ["N", 4], ["N", 4], constants | {f"o{i}": a for i, a in enumerate(others)})
     x = rng(4).uniform(-2, 2, (BATCH, 4)).astype(np.float32)
     target = lx.Target(index=0)
     for method in (lx.LRP(), lx.LRP(bias_factor=1.0), lx.Gradient()):
-        a, b = (lx.load(m).explain({"x": x}, method, target) for m in (came, wanted))
-        np.testing.assert_allclose(a.outputs["y"], as_onnx_runtime_runs_it(came, x), atol=1.01 * WRITTEN[0])
+        a, b = (lx.load(m).explain({"x": x}, method, target) for m in (received, expected))
+        np.testing.assert_allclose(a.outputs["y"], as_onnx_runtime_runs_it(received, x), atol=1.01 * WRITTEN[0])
         np.testing.assert_allclose(a.outputs["y"], b.outputs["y"], atol=1e-6)
         np.testing.assert_allclose(a.relevance["x"], b.relevance["x"], atol=1e-5)
 
@@ -258,9 +258,9 @@ def test_a_model_converted_to_half_precision(keep: bool) -> None:
     x = X if keep else X.astype(np.float16)
     for method in (lx.GradientTimesInput(), lx.LRP()):
         e = model.explain({"x": x}, method, lx.Target(index=0))
-        wanted = lx.load(original).explain({"x": X}, method, lx.Target(index=0))
-        np.testing.assert_allclose(e.outputs["y"], wanted.outputs["y"], atol=0.02)
-        scale = np.abs(wanted.relevance["x"]).max()
-        np.testing.assert_allclose(e.relevance["x"], wanted.relevance["x"], atol=0.05 * scale)
+        expected = lx.load(original).explain({"x": X}, method, lx.Target(index=0))
+        np.testing.assert_allclose(e.outputs["y"], expected.outputs["y"], atol=0.02)
+        scale = np.abs(expected.relevance["x"]).max()
+        np.testing.assert_allclose(e.relevance["x"], expected.relevance["x"], atol=0.05 * scale)
         if isinstance(method, lx.LRP):
             check_ledger(e, {"x": 0}, relative=1e-3)

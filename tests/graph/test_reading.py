@@ -83,8 +83,8 @@ def test_an_input_without_a_shape_gets_the_rank_that_its_readers_admit() -> None
         value.type.tensor_type.ClearField("shape")
     model = lx.load(bare)
     assert {n: len(s.shape) for n, s in model.inputs.items()} == {n: a.ndim for n, a in feeds.items()}
-    came, wanted = (lx.load(m).explain(feeds, target=lx.Target(index=1)) for m in (bare, built.model))
-    np.testing.assert_array_equal(came.relevance["x"], wanted.relevance["x"])
+    received, expected = (lx.load(m).explain(feeds, target=lx.Target(index=1)) for m in (bare, built.model))
+    np.testing.assert_array_equal(received.relevance["x"], expected.relevance["x"])
 
 
 def test_an_input_without_a_shape_that_could_be_several_is_named() -> None:

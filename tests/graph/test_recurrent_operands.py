@@ -105,9 +105,9 @@ def said_of(cases: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
     """What loading each of them says, from a process that lives to the end."""
     cargo = pickle.dumps([(name, proto.SerializeToString()) for name, proto in cases.items()])
     done = subprocess.run([sys.executable, "-c", ATTEMPT], input=cargo, capture_output=True, timeout=600)
-    said = dict(json.loads(line) for line in done.stdout.splitlines())
-    assert done.returncode == 0, f"{done.returncode} after {len(said)} cases: {list(cases)[len(said)]}"
-    return said
+    messages = dict(json.loads(line) for line in done.stdout.splitlines())
+    assert done.returncode == 0, f"{done.returncode} after {len(messages)} cases: {list(cases)[len(messages)]}"
+    return messages
 
 
 VARIANTS = [
@@ -127,9 +127,9 @@ def test_a_weight_or_state_of_another_shape_is_refused_and_named(op: str) -> Non
             for shape in changed(right[operand]):
                 graph = recurrent(op, right | {operand: shape}, dtype=dtype, direction=direction, layout=layout)
                 cases[f"{operand} {shape} {right[operand]} {direction} {layout} {dtype}"] = model(graph)
-    for name, said in said_of(cases).items():
+    for name, message in said_of(cases).items():
         operand = name.partition(" ")[0]
-        assert f"node 'cell' ({op}): {operand} has shape" in said, (name, said)
+        assert f"node 'cell' ({op}): {operand} has shape" in message, (name, message)
 
 
 def test_the_refusal_says_what_came_and_what_is_needed() -> None:
@@ -196,8 +196,8 @@ def with_computed_weights(graph: onnx.GraphProto) -> onnx.ModelProto:
 def test_the_same_in_a_branch_a_function_or_behind_a_reshape(op: str) -> None:
     wrong = right_shapes(op) | {"W": [1, GATES[op] * H - 1, D]}
     ways = (in_a_branch, in_a_function, with_computed_weights)
-    for name, said in said_of({way.__name__: way(recurrent(op, wrong)) for way in ways}).items():
-        assert "W has shape" in said, (name, said)
+    for name, message in said_of({way.__name__: way(recurrent(op, wrong)) for way in ways}).items():
+        assert "W has shape" in message, (name, message)
     for way in ways:
         lx.load(way(recurrent(op, right_shapes(op))))
 
@@ -238,8 +238,8 @@ def test_frames_without_a_step_are_refused() -> None:
         (None, 4, "input"),
         (0, None, "constant"),
     ]
-    for name, said in said_of({str(case): frames(*case) for case in wrong}).items():
-        assert "node 'spectrum' (STFT): " in said, (name, said)
+    for name, message in said_of({str(case): frames(*case) for case in wrong}).items():
+        assert "node 'spectrum' (STFT): " in message, (name, message)
     for case in [(None, 4, "constant"), (None, 4, "computed"), (4, None, "constant")]:
         assert lx.load(frames(*case)).report().supported
 
@@ -263,9 +263,9 @@ def test_a_required_operand_without_a_name_is_refused(inside: bool) -> None:
         given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 4]) for name in ("x", "Y"))
         graph = helper.make_graph([node], "g", [given], [made])
         cases[op] = in_a_branch(graph) if inside else model(graph)
-    for op, said in said_of(cases).items():
-        assert "needs" in said, (op, said)
-        assert "input" in said, (op, said)
+    for op, message in said_of(cases).items():
+        assert "needs" in message, (op, message)
+        assert "input" in message, (op, message)
 
 
 # --- what only a request brings ----------------------------------------------------------------------------------

@@ -168,11 +168,11 @@ def test_another_spelling_changes_no_relevance(name: str, how: str, method: lx.M
     first, *_ = IDENTITIES[name].values()
     single = name in SINGLE
     dtype, close = (np.float32, 1e-4) if single else (np.float64, 1e-8)
-    wanted, came = explained(first, method, dtype), explained(IDENTITIES[name][how], method, dtype)
-    np.testing.assert_allclose(came.explained, wanted.explained, rtol=close)
-    scale = np.abs(wanted.relevance["x"]).max()
-    np.testing.assert_allclose(came.relevance["x"], wanted.relevance["x"], rtol=0, atol=close * scale)
-    np.testing.assert_allclose(came.ledger.absorbed, wanted.ledger.absorbed, rtol=0, atol=close * scale)
+    expected, received = explained(first, method, dtype), explained(IDENTITIES[name][how], method, dtype)
+    np.testing.assert_allclose(received.explained, expected.explained, rtol=close)
+    scale = np.abs(expected.relevance["x"]).max()
+    np.testing.assert_allclose(received.relevance["x"], expected.relevance["x"], rtol=0, atol=close * scale)
+    np.testing.assert_allclose(received.ledger.absorbed, expected.ledger.absorbed, rtol=0, atol=close * scale)
 
 
 @functools.cache

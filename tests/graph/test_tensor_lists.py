@@ -91,12 +91,12 @@ def operator(direction: str) -> lx.Model:
         }}""")
 
 
-def assert_alike(came: lx.Model, wanted: lx.Model) -> None:
+def assert_alike(received: lx.Model, expected: lx.Model) -> None:
     rng = np.random.default_rng(4)
     feeds = {"x": rng.normal(size=(STEPS, BATCH, WIDTH)).astype(np.float32)}
     target = lx.Target(weights=rng.normal(size=(STEPS, HIDDEN)), batch_axis=1)
     for method in METHODS:
-        a, b = (m.explain(feeds, method, target) for m in (came, wanted))
+        a, b = (m.explain(feeds, method, target) for m in (received, expected))
         np.testing.assert_allclose(a.outputs["y"], b.outputs["y"], atol=1e-6)
         scale = np.abs(b.relevance["x"]).max()
         np.testing.assert_allclose(a.relevance["x"], b.relevance["x"], atol=2e-5 * scale, err_msg=str(method))

@@ -104,10 +104,10 @@ def test_a_sequence_changes_nothing(what: str, opset: int) -> None:
     assert loaded.report().supported
     assert not any("Sequence" in node.op for node in loaded.report().nodes)
     for how in (lx.LRP(), lx.LRP(bias_factor=1.0), lx.GradientTimesInput()):
-        came, wanted = (lx.load(m).explain({"x": X}, how, target) for m in (listed, plain))
-        np.testing.assert_allclose(came.outputs["y"], run(listed, {"x": X})[0], rtol=1e-6)
-        np.testing.assert_allclose(came.relevance["x"], wanted.relevance["x"], rtol=1e-5, atol=1e-7)
-        assert np.abs(came.relevance["x"]).max() > 0
+        received, expected = (lx.load(m).explain({"x": X}, how, target) for m in (listed, plain))
+        np.testing.assert_allclose(received.outputs["y"], run(listed, {"x": X})[0], rtol=1e-6)
+        np.testing.assert_allclose(received.relevance["x"], expected.relevance["x"], rtol=1e-5, atol=1e-7)
+        assert np.abs(received.relevance["x"]).max() > 0
 
 
 def test_a_sequence_whose_place_is_not_known_is_refused_by_name() -> None:

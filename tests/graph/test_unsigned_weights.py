@@ -37,9 +37,9 @@ def test_a_product_of_levels_does_not_saturate(name: str) -> None:
     model = lx.load(model_of(nodes, ["N", 4], ["N", 2], {"W": LARGE, "sw": np.float32(0.01), "zw": np.int8(0)}))
     x = rng(4).uniform(0.7, 1, (BATCH, 4)).astype(np.float32)
     half_a_level = np.float32(x.max() / 255 / 2)
-    wanted, error = x @ (LARGE * 0.01), half_a_level * np.abs(LARGE * 0.01).sum(axis=0).max()
+    expected, error = x @ (LARGE * 0.01), half_a_level * np.abs(LARGE * 0.01).sum(axis=0).max()
     predicted = model.predict({"x": x})["y"]
-    np.testing.assert_allclose(predicted, wanted, atol=1.01 * error)
+    np.testing.assert_allclose(predicted, expected, atol=1.01 * error)
     np.testing.assert_allclose(model.explain({"x": x}, lx.LRP()).outputs["y"], predicted, atol=1e-5)
 
 
@@ -99,6 +99,6 @@ def test_nor_does_one_in_a_body_that_relevance_does_not_reach() -> None:
     constants = {"none": np.float32(0), "most": np.uint8(255), "least": np.uint8(1), "last": np.array([1]), "W": LARGE}
     model = lx.load(model_of(nodes, ["N", 4], ["N", 2], constants))
     x = np.full((BATCH, 4), 0.25, np.float32)
-    wanted = [255 * LARGE.astype(np.float32).sum(axis=0)] * BATCH
-    np.testing.assert_allclose(model.predict({"x": x})["y"], wanted)
-    np.testing.assert_allclose(model.explain({"x": x}, lx.LRP()).outputs["y"], wanted)
+    expected = [255 * LARGE.astype(np.float32).sum(axis=0)] * BATCH
+    np.testing.assert_allclose(model.predict({"x": x})["y"], expected)
+    np.testing.assert_allclose(model.explain({"x": x}, lx.LRP()).outputs["y"], expected)

@@ -20,9 +20,9 @@ def test_product(size: tuple[int, int], number: type[np.floating]) -> None:
     assert packed.ctypes.data % LINE == 0
     together = np.empty((15, width_of(packed)), number)
     multiply(vectors, packed, together, 15, 0)
-    wanted = vectors.astype(np.float64) @ matrix.astype(np.float64)
+    expected = vectors.astype(np.float64) @ matrix.astype(np.float64)
     error = np.abs(vectors).astype(np.float64) @ np.abs(matrix) * np.finfo(number).eps * size[0]
-    assert (np.abs(together[:, : size[1]] - wanted) <= error).all()
+    assert (np.abs(together[:, : size[1]] - expected) <= error).all()
     assert not together[:, size[1] :].any()
     for count in range(1, 16):
         for step in (0, 1):

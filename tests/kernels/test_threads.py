@@ -50,8 +50,8 @@ def test_what_is_set_holds_for_blas_whatever_its_own_variables_say() -> None:
     count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
     code = f"from lstm_explain.cli.serve import allow_threads; allow_threads(1); {count}"
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
-    came = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert int(came.stdout) == 1
+    received = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(received.stdout) == 1
 
 
 def test_parts_meet_in_time_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from tests.builders import recurrent_model
 def test_axes_of_the_zoo(name: str) -> None:
     case = zoo.load(name)
     model = lx.load(case.path)
-    wanted = {i: lx.Axes(case.meta["batch_axis"][i], case.meta["time_axis"].get(i)) for i in case.inputs}
-    assert model.axes == wanted
-    assert model.report().axes == wanted
+    expected = {i: lx.Axes(case.meta["batch_axis"][i], case.meta["time_axis"].get(i)) for i in case.inputs}
+    assert model.axes == expected
+    assert model.report().axes == expected
     assert all(axes.certain for axes in model.axes.values())  # or every answer would warn
 
 

@@ -39,10 +39,10 @@ def test_where_an_axis_goes_is_where_changes_along_it_show(case: Case) -> None:
             if x.dtype.kind != "f" or x.shape[axis] < 2:
                 continue
             shown = {b for b in range(len(label)) if follows(session, feeds, name, axis, b)}
-            said = {b for b, origins in enumerate(label) if (name, axis) in origins}
+            reported = {b for b, origins in enumerate(label) if (name, axis) in origins}
             if shown:
-                assert said <= shown, f"{name}: axis {axis} goes to {shown}"
-                assert said or case.op in VIEWS or len(shown) > 1, f"{name}: axis {axis} goes to {shown}"
+                assert reported <= shown, f"{name}: axis {axis} goes to {shown}"
+                assert reported or case.op in VIEWS or len(shown) > 1, f"{name}: axis {axis} goes to {shown}"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("op", [op for op in KEPT if op not in ELSEWHERE])
 def test_an_operator_in_front_changes_no_axes(op: str) -> None:
-    for batch_first, wanted in ((True, BATCH_FIRST), (False, TIME_FIRST)):
-        assert lx.load(in_front(op, batch_first)).axes == {"x": wanted}
+    for batch_first, expected in ((True, BATCH_FIRST), (False, TIME_FIRST)):
+        assert lx.load(in_front(op, batch_first)).axes == {"x": expected}
         assert lx.load(in_front(op, batch_first)).axes["x"].certain
 
 
@@ -292,17 +292,17 @@ def test_guessed_axes_are_told_until_they_are_set(method: lx.Method) -> None:
     feeds = {"x": np.random.default_rng(5).normal(size=(2, 3, 3, FEATURES)).astype(np.float32)}
     model, target = lx.load(pooled()), lx.Target(index=0)
 
-    def told() -> list[int]:
-        asked = [{"x": feeds["x"][:1]}] * 4 + [feeds]
-        answers = [model.explain(inputs, method, target) for inputs in asked]
+    def warned() -> list[int]:
+        requested = [{"x": feeds["x"][:1]}] * 4 + [feeds]
+        answers = [model.explain(inputs, method, target) for inputs in requested]
         answers += model.explain_many(feeds, method, [target, lx.Target(index=1)])
         return [len(guesses(answer.warnings)) for answer in answers]
 
     assert not model.axes["x"].certain
     assert len(guesses(model.report().warnings)) == 1
-    assert told() == [1] * 7
+    assert warned() == [1] * 7
     model.axes["x"] = lx.Axes(0, 2)
-    assert told() == [0] * 7
+    assert warned() == [0] * 7
     assert guesses(model.report().warnings) == []
 
 

@@ -44,15 +44,15 @@ def check_rows(model: lx.Model, inputs: Arrays, method: lx.Method, target: lx.Ta
     batch = len(whole.explained)
     for rows in groups:
         some = model.explain(taken(model, inputs, rows, batch), method, target)
-        wanted = taken(model, whole.relevance, rows, batch)
+        expected = taken(model, whole.relevance, rows, batch)
         falls = np.abs(whole.explained).max() if method.name in NEEDS_BASELINE else 0.0  # small differences of scores
         for name, array in some.relevance.items():
-            scale = np.abs(wanted[name]).max(initial=max(falls, 1e-30))
-            assert np.abs(array - wanted[name]).max(initial=0.0) <= CLOSE * scale, (name, rows)
+            scale = np.abs(expected[name]).max(initial=max(falls, 1e-30))
+            assert np.abs(array - expected[name]).max(initial=0.0) <= CLOSE * scale, (name, rows)
         for part in ("inputs", "initial_states", "absorbed"):
-            came, there = getattr(some.ledger, part), getattr(whole.ledger, part)[rows]
+            received, there = getattr(some.ledger, part), getattr(whole.ledger, part)[rows]
             scale = np.abs([there, whole.explained[rows], some.ledger.inputs]).max(axis=0)
-            assert (np.abs(came - there) <= CLOSE * scale + 1e-30).all(), (part, rows)
+            assert (np.abs(received - there) <= CLOSE * scale + 1e-30).all(), (part, rows)
     for row in range(batch):
         own = [a.astype(np.float64) for a in taken(model, whole.relevance, [row], batch).values()]
         spread = sum(np.abs(a).sum() for a in own) + 1e-30
@@ -159,10 +159,10 @@ def test_noise_that_falls_by_place_is_told() -> None:
     placed = g.op("Reshape", [g.op("Gather", [vectors, back], axis=0), g.ints(3, 4, 2)])
     model = lx.load(g.model(g.reduce("sum", placed, 1, "summed"), [3, 2]))
     tokens = np.array([[2, 5, 1, 1], [7, 3, 3, 8], [4, 4, 6, 2]])
-    told = model.explain({"tokens": tokens}, lx.SmoothGrad(samples=3), lx.Target(index=0)).warnings
-    assert any("place in the batch" in warning for warning in told)
-    told = model.explain({"tokens": tokens}, lx.IntegratedGradients(steps=5), lx.Target(index=0)).warnings
-    assert not any("place in the batch" in warning for warning in told)
+    messages = model.explain({"tokens": tokens}, lx.SmoothGrad(samples=3), lx.Target(index=0)).warnings
+    assert any("place in the batch" in warning for warning in messages)
+    messages = model.explain({"tokens": tokens}, lx.IntegratedGradients(steps=5), lx.Target(index=0)).warnings
+    assert not any("place in the batch" in warning for warning in messages)
 
 
 def test_a_batch_of_fixed_size_is_explained_sample_by_sample_in_the_whole() -> None:
@@ -170,11 +170,11 @@ def test_a_batch_of_fixed_size_is_explained_sample_by_sample_in_the_whole() -> N
     model, tokens = sorted_lookup(3)
     free, _ = sorted_lookup("B")
     method = lx.IntegratedGradients(steps=20)
-    came = model.explain({"tokens": tokens}, method, lx.Target(index=0))
+    received = model.explain({"tokens": tokens}, method, lx.Target(index=0))
     for b in range(3):
         alone = free.explain({"tokens": tokens[[b]]}, method, lx.Target(index=0))
-        np.testing.assert_allclose(came.relevance["tokens"][b], alone.relevance["tokens"][0], rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(came.ledger.inputs[b], alone.ledger.inputs[0], rtol=1e-5)
+        np.testing.assert_allclose(received.relevance["tokens"][b], alone.relevance["tokens"][0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(received.ledger.inputs[b], alone.ledger.inputs[0], rtol=1e-5)
 
 
 def sorted_lookup(batch: Any) -> tuple[lx.Model, Any]:
@@ -250,10 +250,10 @@ def test_what_is_absorbed_is_booked_to_the_sample_that_it_came_from(rule: Any) -
 def test_samples_that_move_on_by_one_are_booked_to_whom_they_are() -> None:
     """The answer of all but the last is what the LSTM says of it alone."""
     z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
-    came = moved_on().explain({"z": z}, lx.LRP("half"), lx.Target(index=1)).ledger
+    received = moved_on().explain({"z": z}, lx.LRP("half"), lx.Target(index=1)).ledger
     alone = turned_round().explain({"z": z}, lx.LRP("half"), lx.Target(index=1)).ledger
-    np.testing.assert_allclose(came.absorbed[:2], alone.absorbed[:2], rtol=1e-4)
-    np.testing.assert_allclose(came.residual, 0, atol=1e-5)
+    np.testing.assert_allclose(received.absorbed[:2], alone.absorbed[:2], rtol=1e-4)
+    np.testing.assert_allclose(received.residual, 0, atol=1e-5)
 
 
 def test_contextual_decomposition_refuses_samples_that_it_cannot_tell_apart() -> None:

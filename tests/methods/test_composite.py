@@ -132,10 +132,10 @@ def test_a_convolution_is_the_dense_layer_that_it_unrolls_to(rule: lx.Rule, op: 
     W = np.stack([proto_z(row.reshape(1, 3, 6))[0].reshape(-1) - bias for row in np.eye(18)])
     for k in range(2):
         r = inner.captured["conv_out"][k].reshape(-1).astype(np.float64)
-        wanted = messages(rule, feeds["x"][k].reshape(-1).astype(np.float64), W, bias, r)
+        expected = messages(rule, feeds["x"][k].reshape(-1).astype(np.float64), W, bias, r)
         if isinstance(rule, lx.Flat):  # equal shares of the inputs within the kernel, not of all
             continue
-        check_same(e.relevance["x"][k].reshape(-1), wanted, 2e-3)
+        check_same(e.relevance["x"][k].reshape(-1), expected, 2e-3)
     np.testing.assert_allclose(
         e.ledger.inputs + e.ledger.absorbed + e.ledger.residual, e.explained, rtol=1e-5, atol=1e-6
     )

@@ -79,8 +79,8 @@ def test_functions_of_single_elements_may_come_before_the_lstm(op: str) -> None:
     del changed.graph.node[:]
     changed.graph.node.extend(nodes)
     method, target = lx.ContextualDecomposition(), lx.Target(index=1)
-    came, wanted = (lx.load(model).explain(feeds, method, target) for model in (changed, built.model))
-    np.testing.assert_allclose(came.relevance["x"], wanted.relevance["x"], rtol=1e-4, atol=1e-6)
+    received, expected = (lx.load(model).explain(feeds, method, target) for model in (changed, built.model))
+    np.testing.assert_allclose(received.relevance["x"], expected.relevance["x"], rtol=1e-4, atol=1e-6)
 
 
 def test_a_running_sum_of_whole_numbers_mixes_time_steps() -> None:

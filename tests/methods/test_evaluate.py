@@ -41,8 +41,8 @@ def test_curves_of_a_sum_are_partial_sums() -> None:
     left = parts.sum(axis=1, keepdims=True) - np.concatenate([np.zeros((2, 1)), np.cumsum(down, axis=1)], axis=1)
     np.testing.assert_allclose(made.curves["gradient_times_input"].scores, left, atol=1e-5)
     up = np.concatenate([np.zeros((2, 1)), np.cumsum(down, axis=1)], axis=1)
-    came = lx.evaluate.insertion(model, {"x": X}, [lx.GradientTimesInput()], lx.Target(index=0), points=6)
-    np.testing.assert_allclose(came.curves["gradient_times_input"].scores, up, atol=1e-5)
+    received = lx.evaluate.insertion(model, {"x": X}, [lx.GradientTimesInput()], lx.Target(index=0), points=6)
+    np.testing.assert_allclose(received.curves["gradient_times_input"].scores, up, atol=1e-5)
     back = parts.sum(axis=1, keepdims=True) - np.concatenate(
         [np.zeros((2, 1)), np.cumsum(down[:, ::-1], axis=1)], axis=1
     )
@@ -88,13 +88,13 @@ def test_conservation_collects_the_ledgers() -> None:
     rng = np.random.default_rng(83)
     built = recurrent_model(rng)
     model, data = lx.load(built.model), [built.feeds(rng, T=4, B=3), built.feeds(rng, T=6, B=2)]
-    came = lx.evaluate.conservation(model, data, [lx.LRP(), lx.LRP(bias_factor=1.0), lx.IntegratedGradients(20)])
-    full = came["lrp(bias_factor=1.0)"]
+    received = lx.evaluate.conservation(model, data, [lx.LRP(), lx.LRP(bias_factor=1.0), lx.IntegratedGradients(20)])
+    full = received["lrp(bias_factor=1.0)"]
     assert full.explained.shape == (5,)
     assert full.share("absorbed") < 1e-4
     assert full.share("residual") < 1e-4
-    assert came["lrp(bias_factor=0.0)"].share("absorbed") > 0.01
-    complete = came["integrated_gradients"]
+    assert received["lrp(bias_factor=0.0)"].share("absorbed") > 0.01
+    complete = received["integrated_gradients"]
     np.testing.assert_allclose(complete.inputs + complete.absorbed, complete.explained, atol=1e-4)
     np.testing.assert_allclose(full.inputs + full.initial_states, full.explained, rtol=1e-4)
     assert -1 <= full.correlation <= 1
@@ -103,21 +103,21 @@ def test_conservation_collects_the_ledgers() -> None:
 def test_rank_correlation() -> None:
     a = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]])
     b = np.array([[10.0, 20.0, 40.0, 30.0], [2.0, 3.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0]])
-    came = lx.evaluate.rank_correlation(a, b)
-    assert came[0] == pytest.approx(0.8)
-    assert came[1] == pytest.approx(np.corrcoef([0.5, 0.5, 2, 3], [0, 1, 3, 2])[0, 1])
-    assert np.isnan(came[2])
+    received = lx.evaluate.rank_correlation(a, b)
+    assert received[0] == pytest.approx(0.8)
+    assert received[1] == pytest.approx(np.corrcoef([0.5, 0.5, 2, 3], [0, 1, 3, 2])[0, 1])
+    assert np.isnan(received[2])
 
 
 def test_agreement_is_symmetric_and_one_with_itself() -> None:
     model = additive(W)
-    came = lx.evaluate.agreement(
+    received = lx.evaluate.agreement(
         model, {"x": X}, [lx.GradientTimesInput(), lx.Occlusion(), lx.Gradient()], lx.Target(index=0)
     )
-    np.testing.assert_allclose(np.diag(came.correlation), 1.0)
-    np.testing.assert_allclose(came.correlation, came.correlation.T)
-    assert came.correlation[0, 1] == pytest.approx(1.0)
-    assert came.correlation[0, 2] < 1.0
+    np.testing.assert_allclose(np.diag(received.correlation), 1.0)
+    np.testing.assert_allclose(received.correlation, received.correlation.T)
+    assert received.correlation[0, 1] == pytest.approx(1.0)
+    assert received.correlation[0, 2] < 1.0
 
 
 def test_randomisation_changes_what_depends_on_weights() -> None:
@@ -125,12 +125,12 @@ def test_randomisation_changes_what_depends_on_weights() -> None:
     rng = np.random.default_rng(84)
     built = recurrent_model(rng, H=8, layers=2)
     feeds, model = built.feeds(rng, T=12, B=6), lx.load(built.model)
-    came = lx.evaluate.randomisation(model, feeds, [lx.LRP(), lx.Gradient()], over="cells")
-    assert came.nodes == ["dense", "layer1", "layer0"]
-    assert (np.abs(came.correlation["lrp"]) <= 1).all()
-    assert came.correlation["lrp"][-1] < 0.9
+    received = lx.evaluate.randomisation(model, feeds, [lx.LRP(), lx.Gradient()], over="cells")
+    assert received.nodes == ["dense", "layer1", "layer0"]
+    assert (np.abs(received.correlation["lrp"]) <= 1).all()
+    assert received.correlation["lrp"][-1] < 0.9
     again = lx.evaluate.randomisation(model, feeds, [lx.LRP(), lx.Gradient()], over="cells")
-    np.testing.assert_array_equal(again.correlation["gradient"], came.correlation["gradient"])
+    np.testing.assert_array_equal(again.correlation["gradient"], received.correlation["gradient"])
 
 
 def test_randomisation_is_the_mean_and_the_spread_of_several_draws() -> None:
@@ -173,9 +173,9 @@ def test_weights_are_found_wherever_they_are_kept() -> None:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model = lx.load(proto)
     feeds = {"x": rng.standard_normal((4, 2, 3)).astype(np.float32)}
-    came = lx.evaluate.randomisation(model, feeds, [lx.Gradient()], lx.Target(index=0), over="cells")
-    assert came.nodes == ["last", "scan", "first"]
-    assert (np.diff(came.correlation["gradient"]) != 0).all()  # each of them changed something
+    received = lx.evaluate.randomisation(model, feeds, [lx.Gradient()], lx.Target(index=0), over="cells")
+    assert received.nodes == ["last", "scan", "first"]
+    assert (np.diff(received.correlation["gradient"]) != 0).all()  # each of them changed something
 
 
 def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,8 +183,8 @@ def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFi
     built = recurrent_model(rng, batch_first=True)
     onnx.save(built.model, str(tmp_path / "m.onnx"))
     np.save(tmp_path / "x.npy", built.feeds(rng, T=5, B=7)["x"])
-    wanted = ["lrp:product_rule=half,epsilon=0.01", "lrp", "occlusion"]
-    options = [option for name in wanted for option in ("--method", name)]
+    expected = ["lrp:product_rule=half,epsilon=0.01", "lrp", "occlusion"]
+    options = [option for name in expected for option in ("--method", name)]
     common = ["evaluate", tmp_path / "m.onnx", "--input", f"x={tmp_path / 'x.npy'}", *options, "--batch-size", "4"]
 
     def command(*more: object) -> str:

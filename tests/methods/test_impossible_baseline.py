@@ -51,9 +51,9 @@ FEEDS = {"a": np.array([[2.0], [3.0]]), "b": np.array([[4.0], [5.0]])}
 @pytest.mark.parametrize("name", [name for name in cases.names() if name.startswith("manual_bidir_flip")])
 def test_a_mask_of_zeros_is_named(name: str, method: Callable[..., lx.Method]) -> None:
     case = loaded(name)
-    with pytest.raises(lx.MethodError, match=r"input 'mask' is replaced by the baseline of zeros.*'mask': …") as told:
+    with pytest.raises(lx.MethodError, match=r"input 'mask' is replaced by the baseline of zeros.*'mask': …") as raised:
         case.model.explain(case.inputs, method(), lx.Target(index=0))
-    assert told.value.field == "method.baseline"
+    assert raised.value.field == "method.baseline"
     kept = case.model.explain(case.inputs, method(baseline={"mask": case.inputs["mask"]}), lx.Target(index=0))
     assert not kept.relevance["mask"].any()
     assert kept.relevance["x"].any()
@@ -97,9 +97,9 @@ def test_noise_that_leaves_the_models_domain() -> None:
     g = GraphBuilder(np.float64, 17)
     proto = g.model(g.op("Sqrt", [g.input("x", ["B", 2])]), ["B", 2], rename="y")
     x = {"x": np.array([[1.0, 1e-6]])}
-    with pytest.raises(lx.MethodError, match="smaller noise") as told:
+    with pytest.raises(lx.MethodError, match="smaller noise") as raised:
         lx.load(proto).explain(x, lx.SmoothGrad(noise=2.0), lx.Target(index=1))
-    assert told.value.field == "method.noise"
+    assert raised.value.field == "method.noise"
 
 
 @pytest.mark.parametrize("method", [*EVERY, *STUDIES], ids=lambda m: f"{m.name}-{getattr(m, 'product_rule', '')}")

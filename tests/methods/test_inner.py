@@ -44,15 +44,15 @@ def test_views_are_the_values_of_the_unrolled_graph(rule: Any, delta: float, sta
         "forget_gate": of_op["Sigmoid"][2::3],
         "cell_input": of_op["Tanh"][0::2],
     }
-    wanted = lx.load(unrolled.model).explain(
+    expected = lx.load(unrolled.model).explain(
         feeds, method, target, capture=[v for names in values.values() for v in names]
     )
     for view, captured in values.items():
-        came = e.captured[f"layer0.{view}"]
-        assert came.shape == (T, 1, 2, 3)
-        rows = np.stack([wanted.captured[name] for name in captured])[:, None]
+        received = e.captured[f"layer0.{view}"]
+        assert received.shape == (T, 1, 2, 3)
+        rows = np.stack([expected.captured[name] for name in captured])[:, None]
         first = 1 if view in ("forget_gate",) else 0  # there the unrolled graph multiplies by a constant zero
-        check_same(came[first:], rows[first:], 1e-7, view)
+        check_same(received[first:], rows[first:], 1e-7, view)
 
 
 @pytest.mark.parametrize("stabiliser", [ABSOLUTE, RELATIVE], ids=["absolute", "relative"])

@@ -71,18 +71,18 @@ def test_integrated_gradients_are_a_sum_of_gradients(options: dict[str, Any]) ->
     rng, target, n = np.random.default_rng(32), lx.Target(index=1), 200
     numbers = [name for name in feeds if name != "lens"]
     baseline = {name: rng.normal(size=feeds[name].shape) for name in numbers}
-    wanted = {name: np.zeros(feeds[name].shape) for name in numbers}
+    expected = {name: np.zeros(feeds[name].shape) for name in numbers}
     for k in range(n):
         at = {i: baseline[i] + (k + 0.5) / n * (feeds[i] - baseline[i]) if i in baseline else feeds[i] for i in feeds}
         gradient = model.explain(at, lx.Gradient(), target).relevance
         for name in numbers:
-            wanted[name] += gradient[name] / n * (feeds[name] - baseline[name])
-    came = model.explain(feeds, lx.IntegratedGradients(50, baseline), target)
+            expected[name] += gradient[name] / n * (feeds[name] - baseline[name])
+    received = model.explain(feeds, lx.IntegratedGradients(50, baseline), target)
     for name in numbers:
-        check_same(came.relevance[name], wanted[name], 1e-4, name)
+        check_same(received.relevance[name], expected[name], 1e-4, name)
     at_baseline = model.explain({**feeds, **baseline}, lx.Gradient(), target).explained
-    np.testing.assert_allclose(came.ledger.absorbed, at_baseline, rtol=1e-9)
-    assert (np.abs(came.ledger.residual) < 1e-9).all()
+    np.testing.assert_allclose(received.ledger.absorbed, at_baseline, rtol=1e-9)
+    assert (np.abs(received.ledger.residual) < 1e-9).all()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 50, 64, 65, 300])
@@ -171,34 +171,34 @@ def tokens_and_vectors() -> tuple[lx.Model, Any, lx.Model, Any]:
 def test_a_token_gets_the_sum_over_its_vector() -> None:
     of_tokens, tokens, of_vectors, table = tokens_and_vectors()
     method, target = lx.IntegratedGradients(20), lx.Target(index=0)
-    wanted = of_vectors.explain({"x": table[tokens]}, method, target)
-    came = of_tokens.explain({"tokens": tokens}, method, target)
-    check_same(came.relevance["tokens"], wanted.relevance["x"].sum(axis=2), 1e-5)
-    np.testing.assert_allclose(came.ledger.absorbed, wanted.ledger.absorbed, rtol=1e-4, atol=1e-6)
+    expected = of_vectors.explain({"x": table[tokens]}, method, target)
+    received = of_tokens.explain({"tokens": tokens}, method, target)
+    check_same(received.relevance["tokens"], expected.relevance["x"].sum(axis=2), 1e-5)
+    np.testing.assert_allclose(received.ledger.absorbed, expected.ledger.absorbed, rtol=1e-4, atol=1e-6)
 
 
 def test_a_baseline_token_means_its_vector() -> None:
     of_tokens, tokens, of_vectors, table = tokens_and_vectors()
     target = lx.Target(index=0)
-    wanted = of_vectors.explain({"x": table[tokens]}, lx.IntegratedGradients(20, table[2]), target)
-    came = of_tokens.explain({"tokens": tokens}, lx.IntegratedGradients(20, 2), target)
-    check_same(came.relevance["tokens"], wanted.relevance["x"].sum(axis=2), 1e-5)
+    expected = of_vectors.explain({"x": table[tokens]}, lx.IntegratedGradients(20, table[2]), target)
+    received = of_tokens.explain({"tokens": tokens}, lx.IntegratedGradients(20, 2), target)
+    check_same(received.relevance["tokens"], expected.relevance["x"].sum(axis=2), 1e-5)
 
 
 def test_smooth_gradients_of_tokens_are_norms() -> None:
     of_tokens, tokens, of_vectors, table = tokens_and_vectors()
-    wanted = of_vectors.explain({"x": table[tokens]}, lx.SmoothGrad(samples=6, noise=0.0), lx.Target(index=0))
-    came = of_tokens.explain({"tokens": tokens}, lx.SmoothGrad(samples=6, noise=0.0), lx.Target(index=0))
-    check_same(came.relevance["tokens"], np.sqrt((wanted.relevance["x"] ** 2).sum(axis=2)), 1e-5)
+    expected = of_vectors.explain({"x": table[tokens]}, lx.SmoothGrad(samples=6, noise=0.0), lx.Target(index=0))
+    received = of_tokens.explain({"tokens": tokens}, lx.SmoothGrad(samples=6, noise=0.0), lx.Target(index=0))
+    check_same(received.relevance["tokens"], np.sqrt((expected.relevance["x"] ** 2).sum(axis=2)), 1e-5)
     noisy = of_tokens.explain({"tokens": tokens}, lx.SmoothGrad(samples=6, noise=0.3), lx.Target(index=0))
-    assert np.abs(noisy.relevance["tokens"] - came.relevance["tokens"]).max() > 1e-4
+    assert np.abs(noisy.relevance["tokens"] - received.relevance["tokens"]).max() > 1e-4
 
 
 def test_smooth_gradient_without_noise_is_the_gradient() -> None:
     _, feeds, model = lstm()
-    wanted = model.explain(feeds, lx.Gradient(), lx.Target(index=2))
-    came = model.explain(feeds, lx.SmoothGrad(samples=3, noise=0.0), lx.Target(index=2))
-    check_same(came.relevance["x"], wanted.relevance["x"], 1e-9)
+    expected = model.explain(feeds, lx.Gradient(), lx.Target(index=2))
+    received = model.explain(feeds, lx.SmoothGrad(samples=3, noise=0.0), lx.Target(index=2))
+    check_same(received.relevance["x"], expected.relevance["x"], 1e-9)
 
 
 def test_smooth_gradient_of_a_quadratic_form_is_its_gradient_on_average() -> None:
@@ -277,10 +277,10 @@ def test_wrong_baselines_are_refused() -> None:
 
 def test_the_baseline_used_is_told_by_input() -> None:
     _, feeds, model = lstm(np.float32)
-    told = model.explain(feeds, lx.Occlusion(baseline=0.5), lx.Target(index=0)).method
-    assert told == lx.Occlusion(baseline={"x": np.array(0.5, np.float32)})
-    assert told != lx.Occlusion(baseline={"x": np.array(0.25, np.float32)})
-    assert told != lx.Occlusion()
+    reported = model.explain(feeds, lx.Occlusion(baseline=0.5), lx.Target(index=0)).method
+    assert reported == lx.Occlusion(baseline={"x": np.array(0.5, np.float32)})
+    assert reported != lx.Occlusion(baseline={"x": np.array(0.25, np.float32)})
+    assert reported != lx.Occlusion()
 
 
 def test_the_mean_of_samples_as_baseline() -> None:

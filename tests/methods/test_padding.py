@@ -54,12 +54,12 @@ def check(model: lx.Model, feeds: Arrays, method: lx.Method, values: Arrays | No
     """The answer with five steps of padding is the one without, and 0 behind."""
     alone = model.explain(feeds, method, lx.Target(index=index))
     padded = model.explain(lengthened(model, feeds, 5, values or {}), method, lx.Target(index=index))
-    for name, wanted in alone.relevance.items():
+    for name, expected in alone.relevance.items():
         time = model.axes[name].time
-        came, behind = first(model, name, padded.relevance[name], 0 if time is None else wanted.shape[time])
+        received, behind = first(model, name, padded.relevance[name], 0 if time is None else expected.shape[time])
         if not own_derivative(name, method):
             assert (behind == 0).all(), name
-        np.testing.assert_allclose(came, wanted, rtol=0, atol=CLOSE * np.abs(wanted).max(initial=1e-30))
+        np.testing.assert_allclose(received, expected, rtol=0, atol=CLOSE * np.abs(expected).max(initial=1e-30))
     for part in () if any(own_derivative(n, method) for n in feeds) else ("inputs", "absorbed", "residual"):
         scale = np.abs(alone.explained) + np.abs(alone.ledger.inputs)
         assert (np.abs(getattr(padded.ledger, part) - getattr(alone.ledger, part)) <= 1e-5 * scale).all(), part
@@ -134,9 +134,9 @@ def test_samples_of_several_lengths_are_each_explained_as_alone(method: lx.Metho
     whole = model.explain({"tokens": batch}, method, lx.Target(index=2))
     for number, row in enumerate(rows):
         alone = model.explain({"tokens": np.array([row])}, method, lx.Target(index=2))
-        wanted, came = alone.relevance["tokens"][0], whole.relevance["tokens"][number]
-        np.testing.assert_allclose(came[: len(row)], wanted, rtol=0, atol=CLOSE * np.abs(wanted).max())
-        assert (came[len(row) :] == 0).all()
+        expected, received = alone.relevance["tokens"][0], whole.relevance["tokens"][number]
+        np.testing.assert_allclose(received[: len(row)], expected, rtol=0, atol=CLOSE * np.abs(expected).max())
+        assert (received[len(row) :] == 0).all()
         np.testing.assert_allclose(whole.ledger.inputs[number], alone.ledger.inputs[0], rtol=1e-5, atol=1e-7)
 
 
@@ -187,8 +187,8 @@ def test_a_prediction_that_looks_at_the_padding_is_explained_with_it_and_says_so
     feeds = {"tokens": np.array([[4, 2, 0, 0], [5, 1, 3, 2]])}
     plain = model.explain(feeds, lx.IntegratedGradients(steps=10), lx.Target(index=0))
     model.padding["tokens"] = 0
-    told = model.explain(feeds, lx.IntegratedGradients(steps=10), lx.Target(index=0))
-    np.testing.assert_array_equal(told.relevance["tokens"], plain.relevance["tokens"])
-    assert any("padding of shorter sequences" in warning for warning in told.warnings)
+    explanation = model.explain(feeds, lx.IntegratedGradients(steps=10), lx.Target(index=0))
+    np.testing.assert_array_equal(explanation.relevance["tokens"], plain.relevance["tokens"])
+    assert any("padding of shorter sequences" in warning for warning in explanation.warnings)
     assert not any("padding of shorter sequences" in warning for warning in plain.warnings)
-    np.testing.assert_allclose(told.outputs["logits"], model.predict(feeds)["logits"], rtol=1e-5)
+    np.testing.assert_allclose(explanation.outputs["logits"], model.predict(feeds)["logits"], rtol=1e-5)

@@ -130,15 +130,15 @@ def enumerated(model: lx.Model, feeds: dict[str, Any]) -> Any:
 def test_shapley_values_are_those_of_the_definition(monkeypatch: Any) -> None:
     """Over all 720 orders exactly; over 60 drawn ones within the error that it reports, and complete in any case."""
     _, feeds, model = made()
-    wanted = enumerated(model, feeds)
+    expected = enumerated(model, feeds)
     few = model.explain(feeds, lx.ShapleySampling(60), lx.Target(index=1))
     error = np.linalg.norm(few.standard_error["x"], axis=2) * math.sqrt(2)  # of the sum of two equal cells
-    assert (np.abs(few.relevance["x"].sum(axis=2) - wanted) <= 4 * error + 1e-6).all()
+    assert (np.abs(few.relevance["x"].sum(axis=2) - expected) <= 4 * error + 1e-6).all()
     assert (np.abs(few.ledger.residual) < 1e-5).all()
     every = np.array(list(itertools.permutations(range(T))))
     monkeypatch.setattr("lstm_explain.methods.shapley_sampling.draw_orders", lambda players, count, seed: every)
     exact = model.explain(feeds, lx.ShapleySampling(720), lx.Target(index=1))
-    np.testing.assert_allclose(exact.relevance["x"].sum(axis=2), wanted, atol=1e-5)
+    np.testing.assert_allclose(exact.relevance["x"].sum(axis=2), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("over", ["steps", "features", "cells"])

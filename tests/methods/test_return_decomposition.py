@@ -54,10 +54,10 @@ def test_without_stabiliser_a_step_gets_what_it_wrote(walks: tuple[Any, Any]) ->
     H, x = len(V), walks[0].astype(np.float64)
     b = B[: 4 * H] + B[4 * H :]
     i, g = slice(0, H), slice(3 * H, None)  # rows: input, output, forget, cell
-    c, wanted = np.zeros((len(x), H)), []
+    c, expected = np.zeros((len(x), H)), []
     for t in range(STEPS):
         gate = 1 / (1 + np.exp(-(x[:, t] @ W[i].T + c @ R[i].T + b[i])))
         written = gate * np.tanh(x[:, t] @ W[g].T + b[g])
         c = c + written
-        wanted.append(written @ V)
-    np.testing.assert_allclose(explained.relevance["x"].sum(axis=2), np.stack(wanted, axis=1), atol=1e-4)
+        expected.append(written @ V)
+    np.testing.assert_allclose(explained.relevance["x"].sum(axis=2), np.stack(expected, axis=1), atol=1e-4)

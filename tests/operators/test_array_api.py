@@ -189,8 +189,8 @@ def test_product_rules(rule: Any, gate: int | None) -> None:
     r, left, right = numbers(1, 3, 4), numbers(2, 3, 4), numbers(3, 3, 4)
     expected = shared(lrp, r, left, right, gate)
     (a, b), absorbed = shared(lrp, *map(strict.asarray, (r, left, right)), gate)
-    for result, wanted in zip((a, b, absorbed), (*expected[0], expected[1]), strict=True):
-        np.testing.assert_allclose(np.asarray(result), wanted, rtol=1e-5, atol=1e-6)
+    for result, reference in zip((a, b, absorbed), (*expected[0], expected[1]), strict=True):
+        np.testing.assert_allclose(np.asarray(result), reference, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", ["all", "half"])
@@ -204,5 +204,5 @@ def test_products_of_two_operands(op: str, rule: Any) -> None:
         r = rng(1).standard_normal(outputs["y"].shape).astype(np.float32)
         expected, lost = product_rule(plain, r, 0, lrp)
         results, absorbed = product_rule(strictly, strict.asarray(r), 0, lrp)
-        for result, wanted in zip((*results, absorbed), (*expected, lost), strict=True):
-            np.testing.assert_allclose(np.asarray(result), wanted, rtol=1e-4, atol=1e-5)
+        for result, reference in zip((*results, absorbed), (*expected, lost), strict=True):
+            np.testing.assert_allclose(np.asarray(result), reference, rtol=1e-4, atol=1e-5)

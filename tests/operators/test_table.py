@@ -119,8 +119,8 @@ def disturbed_or_reduced(case: Case) -> tuple[Any, Any]:
 )
 def test_a_view_holds_every_element_once(case: Case) -> None:
     feeds = case.feeds()
-    came = np.sort(outputs_of(case, feeds).astype(np.float64), axis=None)
-    np.testing.assert_allclose(came, np.sort(feeds["x0"].astype(np.float64), axis=None), rtol=1e-3)
+    received = np.sort(outputs_of(case, feeds).astype(np.float64), axis=None)
+    np.testing.assert_allclose(received, np.sort(feeds["x0"].astype(np.float64), axis=None), rtol=1e-3)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if (op := entry_of(c)) and Trait.GATE in op.traits], ids=str)

@@ -57,10 +57,10 @@ def test_a_sample_alone_equals_itself_in_a_ragged_batch(name: str, how: lx.Metho
             alone["x"] = alone["x"].take(range(length), time)
         e = model.explain(alone, how, lx.Target(index=1))
         for x in alone:
-            wanted = together.relevance[x].take([b], batch_axis(built, x))
+            expected = together.relevance[x].take([b], batch_axis(built, x))
             if x == "x":
-                wanted = wanted.take(range(alone["x"].shape[time]), time)
-            check_same(e.relevance[x], wanted, 1e-9, x)
+                expected = expected.take(range(alone["x"].shape[time]), time)
+            check_same(e.relevance[x], expected, 1e-9, x)
         np.testing.assert_allclose(e.explained[0], together.explained[b], rtol=1e-12)
 
 
@@ -161,8 +161,8 @@ def test_a_bidirectional_node_equals_two_single_ones(op: Any, how: lx.Method, he
     rng = np.random.default_rng(44)
     built = recurrent_model(rng, op, direction="bidirectional", head=head, dtype=np.float64)
     feeds = built.feeds(rng, T=5)
-    wanted = relevance(built.model, feeds, how)["x"]
-    check_same(relevance(two_nodes(built, head), feeds, how)["x"], wanted, 1e-9)
+    expected = relevance(built.model, feeds, how)["x"]
+    check_same(relevance(two_nodes(built, head), feeds, how)["x"], expected, 1e-9)
 
 
 @pytest.mark.parametrize("how", EVERY_METHOD, ids=str)
@@ -172,9 +172,9 @@ def test_time_first_and_batch_first_give_the_same(op: Any, how: lx.Method) -> No
     built = recurrent_model(rng, op, layers=2, direction="bidirectional", dtype=np.float64)
     turned = network_model(built.network, batch_first=True, dtype=np.float64)
     feeds = built.feeds(rng, T=4)
-    wanted = relevance(built.model, feeds, how)["x"]
-    came = relevance(turned.model, {"x": np.ascontiguousarray(feeds["x"].swapaxes(0, 1))}, how)["x"]
-    check_same(came.swapaxes(0, 1), wanted, 1e-10)
+    expected = relevance(built.model, feeds, how)["x"]
+    received = relevance(turned.model, {"x": np.ascontiguousarray(feeds["x"].swapaxes(0, 1))}, how)["x"]
+    check_same(received.swapaxes(0, 1), expected, 1e-10)
 
 
 @pytest.mark.parametrize("how", [lx.LRP("all"), lx.LRP("prop", 0.05), lx.Gradient()], ids=str)
@@ -193,10 +193,10 @@ def test_layout_1_is_layout_0_transposed(op: Any, how: lx.Method) -> None:
     seen = g.op("Reshape", [outputs[1], g.ints(0, -1)])  # Y_h is [B, dirs, H]
     logits = g.op("Gemm", [seen, g.constant(built.network.W, "V"), g.constant(built.network.b, "b")], transB=1)
     proto = g.model(logits, ["B", 3])
-    wanted = lx.load(built.model).explain(feeds, how, lx.Target(index=1))
-    came = lx.load(proto).explain({"x": np.ascontiguousarray(feeds["x"].swapaxes(0, 1))}, how, lx.Target(index=1))
-    np.testing.assert_allclose(came.outputs["logits"], wanted.outputs["logits"], rtol=1e-5, atol=1e-6)
-    check_same(came.relevance["x"].swapaxes(0, 1), wanted.relevance["x"], 1e-4)
+    expected = lx.load(built.model).explain(feeds, how, lx.Target(index=1))
+    received = lx.load(proto).explain({"x": np.ascontiguousarray(feeds["x"].swapaxes(0, 1))}, how, lx.Target(index=1))
+    np.testing.assert_allclose(received.outputs["logits"], expected.outputs["logits"], rtol=1e-5, atol=1e-6)
+    check_same(received.relevance["x"].swapaxes(0, 1), expected.relevance["x"], 1e-4)
 
 
 def with_identities(proto: Any) -> Any:
@@ -227,8 +227,8 @@ def test_identities_transposes_and_casts_change_nothing(how: lx.Method) -> None:
     rng = np.random.default_rng(47)
     built = recurrent_model(rng, "LSTM", head="mean")
     feeds = built.feeds(rng, T=4)
-    wanted = relevance(built.model, feeds, how)["x"]
-    check_same(relevance(with_identities(built.model), feeds, how)["x"], wanted, 1e-6)
+    expected = relevance(built.model, feeds, how)["x"]
+    check_same(relevance(with_identities(built.model), feeds, how)["x"], expected, 1e-6)
 
 
 def with_constants_as_nodes(proto: Any) -> Any:
@@ -251,8 +251,8 @@ def test_weights_in_constant_nodes_are_weights(op: Any) -> None:
     built = recurrent_model(rng, op, layers=2, direction="bidirectional", initial_states="constant")
     feeds = built.feeds(rng, T=4)
     for how in EVERY_METHOD:
-        wanted = relevance(built.model, feeds, how)["x"]
-        np.testing.assert_array_equal(relevance(with_constants_as_nodes(built.model), feeds, how)["x"], wanted)
+        expected = relevance(built.model, feeds, how)["x"]
+        np.testing.assert_array_equal(relevance(with_constants_as_nodes(built.model), feeds, how)["x"], expected)
 
 
 @pytest.mark.parametrize("opset", [11, 13, 14, 17, 18, 21])
@@ -260,8 +260,8 @@ def test_the_opset_does_not_matter(opset: int) -> None:
     rng = np.random.default_rng(49)
     built = recurrent_model(rng, "LSTM", direction="bidirectional", head="mean", layers=2)
     feeds = built.feeds(rng, T=4)
-    wanted = relevance(built.model, feeds, lx.LRP("abs"))["x"]
-    check_same(relevance(network_model(built.network, opset=opset).model, feeds, lx.LRP("abs"))["x"], wanted, 1e-6)
+    expected = relevance(built.model, feeds, lx.LRP("abs"))["x"]
+    check_same(relevance(network_model(built.network, opset=opset).model, feeds, lx.LRP("abs"))["x"], expected, 1e-6)
 
 
 # --- capture ---------------------------------------------------------------------------------------------------------
@@ -336,10 +336,10 @@ def test_in_float32_too_a_sample_gets_one_answer_in_any_company(op: str, how: lx
         some = {x: a.take(range(size), batch_axis(built, x)) for x, a in feeds.items()}
         together = model.explain(some, how)
         for b in range(size):
-            wanted, came = (
+            expected, received = (
                 e.relevance["x"].take(at, batch_axis(built, "x")) for e, at in ((alone[b], 0), (together, b))
             )
-            assert np.abs(came - wanted).max() <= 1e-6 * np.abs(wanted).max(), (size, b)
+            assert np.abs(received - expected).max() <= 1e-6 * np.abs(expected).max(), (size, b)
 
 
 def test_samples_that_float32_cannot_explain_change_nothing_for_the_others() -> None:
@@ -353,8 +353,8 @@ def test_samples_that_float32_cannot_explain_change_nothing_for_the_others() -> 
     assert (left > 1e-8).any()
     for b in range(24):
         alone = model.explain({"tokens": tokens[b : b + 1]}, PAPERS)
-        wanted = alone.relevance["tokens"][0]
-        assert np.abs(together.relevance["tokens"][b] - wanted).max() <= 1e-6 * np.abs(wanted).max()
+        expected = alone.relevance["tokens"][0]
+        assert np.abs(together.relevance["tokens"][b] - expected).max() <= 1e-6 * np.abs(expected).max()
         assert alone.ledger.residual[0] == pytest.approx(together.ledger.residual[b], abs=1e-9)
 
 
@@ -371,5 +371,5 @@ def test_nor_do_they_where_inner_values_are_captured() -> None:
         alone = model.explain({"tokens": tokens[b : b + 1]}, PAPERS, capture=list(capture))
         assert alone.ledger.residual[0] == pytest.approx(together.ledger.residual[b], abs=1e-9)
         for name, axis in capture.items():
-            came, wanted = together.captured[name].take(b, axis), alone.captured[name].take(0, axis)
-            assert np.abs(came - wanted).max() <= 1e-6 * np.abs(wanted).max()
+            received, expected = together.captured[name].take(b, axis), alone.captured[name].take(0, axis)
+            assert np.abs(received - expected).max() <= 1e-6 * np.abs(expected).max()

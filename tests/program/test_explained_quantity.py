@@ -79,8 +79,8 @@ def test_the_quantity_is_what_the_explained_value_is(ending: str, method: lx.Met
     for rows in (slice(0, 1), slice(0, 2)):
         e = model.explain({"x": X[rows]}, method, lx.Target(index=1, batch_axis=axis))
         assert e.explained_quantity == quantity
-        wanted = output if quantity == "output" else Z
-        np.testing.assert_allclose(e.explained, wanted[rows, 1], rtol=1e-5)
+        expected = output if quantity == "output" else Z
+        np.testing.assert_allclose(e.explained, expected[rows, 1], rtol=1e-5)
 
 
 def test_repeated_requests_say_the_same() -> None:

@@ -30,7 +30,7 @@ def gated(*, direct: bool = False) -> onnx.ModelProto:
     return g.model(y, ["B", 2])
 
 
-def said(warnings: object) -> list[str]:
+def gate_warnings(warnings: object) -> list[str]:
     return [w.partition(",")[0] for w in warnings if w.startswith("feeds gates only")]  # type: ignore[attr-defined]
 
 
@@ -41,20 +41,20 @@ def test_an_answer_says_which_input_feeds_gates_only(rule: str) -> None:
         e = model.explain({"x": X, "s": S}, lx.LRP(rule), lx.Target(index=1))
         zero = not e.relevance["s"].any()
         assert zero == (rule == "all")
-        assert said(e.warnings) == (["feeds gates only: input 's'"] if zero else [])
+        assert gate_warnings(e.warnings) == (["feeds gates only: input 's'"] if zero else [])
     (many,) = model.explain_many({"x": X, "s": S}, lx.LRP(rule), [lx.Target(index=1)])
-    assert said(many.warnings) == said(e.warnings)
+    assert gate_warnings(many.warnings) == gate_warnings(e.warnings)
 
 
 def test_other_methods_and_other_ways_carry_no_warning() -> None:
-    assert not said(lx.load(gated()).explain({"x": X, "s": S}, lx.Occlusion(), lx.Target(index=1)).warnings)
+    assert not gate_warnings(lx.load(gated()).explain({"x": X, "s": S}, lx.Occlusion(), lx.Target(index=1)).warnings)
     model = lx.load(gated(direct=True))
-    assert not said(model.explain({"x": X, "s": S}, lx.LRP(), lx.Target(index=1)).warnings)
-    assert not said(model.report().warnings)
+    assert not gate_warnings(model.explain({"x": X, "s": S}, lx.LRP(), lx.Target(index=1)).warnings)
+    assert not gate_warnings(model.report().warnings)
 
 
 def test_inspect_names_the_input_and_the_rule_that_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(lx.load(gated()).report().warnings) == ["feeds gates only: input 's'"]
+    assert gate_warnings(lx.load(gated()).report().warnings) == ["feeds gates only: input 's'"]
     onnx.save(gated(), str(tmp_path / "gated.onnx"))
     with suppress(SystemExit):
         main(["inspect", str(tmp_path / "gated.onnx"), "--json"])

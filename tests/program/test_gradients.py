@@ -54,8 +54,8 @@ def test_gradient_equals_differences_of_the_onnx_model(name: str) -> None:
     e = model.explain(feeds, lx.Gradient(), lx.Target(index=2))
     step = 5e-3 if "clip" in MODELS[name] else 3e-2  # no kink within two steps
     for x in numbers(feeds):
-        wanted = onnx_difference(built.model, feeds, x, "logits", (2,), step=step)
-        check_same(e.relevance[x], wanted, 1e-3 if step < 1e-2 else 2e-4, x)
+        expected = onnx_difference(built.model, feeds, x, "logits", (2,), step=step)
+        check_same(e.relevance[x], expected, 1e-3 if step < 1e-2 else 2e-4, x)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -64,10 +64,10 @@ def test_gradient_equals_differences_of_the_textbook(name: str) -> None:
     built, feeds, model = made(name, np.float64)
     e = model.explain(feeds, lx.Gradient(), lx.Target(index=0))
     for x in numbers(feeds):
-        wanted = central_difference(
+        expected = central_difference(
             lambda v, x=x: float(built.reference_forward({**feeds, x: v})[:, 0].sum()), feeds[x]
         )
-        check_same(e.relevance[x], wanted, 1e-8, x)
+        check_same(e.relevance[x], expected, 1e-8, x)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -138,9 +138,9 @@ def test_every_node_absorbs_what_the_textbook_says(name: str, rule: Any) -> None
     made, feeds, e = explain(name, Rules(rule, 1e-2, 0.3), np.float64)
     textbook = made.reference_lrp(feeds, one_hot(1, 3, 3), Rules(rule, 1e-2, 0.3))
     largest = max(np.abs(entry).max() for entry in [textbook.x, *textbook.absorbed.values()])
-    for part, wanted in textbook.absorbed.items():
-        came = e.ledger.by_node.get(part, np.zeros(3))
-        np.testing.assert_allclose(came, wanted, rtol=1e-7, atol=1e-8 * largest, err_msg=part)
+    for part, expected in textbook.absorbed.items():
+        received = e.ledger.by_node.get(part, np.zeros(3))
+        np.testing.assert_allclose(received, expected, rtol=1e-7, atol=1e-8 * largest, err_msg=part)
 
 
 def test_relevance_that_diverges_is_told() -> None:

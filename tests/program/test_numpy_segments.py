@@ -66,10 +66,10 @@ def test_outputs_are_the_runtimes(name: str) -> None:
     plan = compile_plan(model._engine.graph, ["y"], Purpose(gradient=True))
     segments = [step for step in plan.steps if isinstance(step, Segment)]
     assert [segment.small is None for segment in segments] == [name in LEFT_ALONE]
-    (wanted,) = model.predict({"x": x}).values()
-    came = Program(plan, {}, lx.Gradient()).forward({"x": x}).values["y"]
-    assert came.dtype == wanted.dtype
-    np.testing.assert_array_equal(came, wanted)
+    (expected,) = model.predict({"x": x}).values()
+    received = Program(plan, {}, lx.Gradient()).forward({"x": x}).values["y"]
+    assert received.dtype == expected.dtype
+    np.testing.assert_array_equal(received, expected)
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - LEFT_ALONE))

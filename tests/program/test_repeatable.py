@@ -64,7 +64,7 @@ def test_in_any_layout(name: str, method: lx.Method) -> None:
     model, inputs = loaded(name)
     transposed = {k: np.asfortranarray(a) for k, a in inputs.items()}
     gaps = {k: np.repeat(a, 2, axis=-1)[..., ::2] for k, a in inputs.items()}
-    answers = {bits(model.explain(asked, method)) for asked in (inputs, transposed, gaps)}
+    answers = {bits(model.explain(requested, method)) for requested in (inputs, transposed, gaps)}
     assert len(answers) == 1
 
 

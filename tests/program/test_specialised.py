@@ -59,9 +59,11 @@ def test_every_answer_is_the_general_programs_bit_by_bit(name: str, whole: bool)
             model.explain(others(inputs), method, target)
         again, once = model.explain(inputs, method, target), general.explain(inputs, method, target)
         for part in ("relevance", "outputs"):
-            came, wanted = getattr(again, part), getattr(once, part)
-            assert list(came) == list(wanted)
-            assert all(np.array_equal(came[n], wanted[n]) and came[n].dtype == wanted[n].dtype for n in wanted)
+            received, expected = getattr(again, part), getattr(once, part)
+            assert list(received) == list(expected)
+            assert all(
+                np.array_equal(received[n], expected[n]) and received[n].dtype == expected[n].dtype for n in expected
+            )
         np.testing.assert_array_equal(again.explained, once.explained)
         for field in ("inputs", "initial_states", "absorbed", "residual"):
             np.testing.assert_array_equal(getattr(again.ledger, field), getattr(once.ledger, field))

@@ -44,8 +44,8 @@ def check_from_zero(op: Any, lbr: bool, rules: Rules, gemm: bool, fused: bool, c
     built = recurrent_model(rng, op, layers=2, D=2, H=3, linear_before_reset=lbr, dtype=np.float64, bias=bias)
     feeds = built.feeds(rng, T=3, B=2)
     unrolled = unrolled_model(built.network, 3, gemm=gemm, fused=fused, concat=concat, dtype=np.float64)
-    wanted = built.reference_lrp(feeds, one_hot(1, 2, 3), rules).x
-    check_same(relevance(unrolled.model, feeds, method(rules))["x"], wanted, 1e-9)
+    expected = built.reference_lrp(feeds, one_hot(1, 2, 3), rules).x
+    check_same(relevance(unrolled.model, feeds, method(rules))["x"], expected, 1e-9)
 
 
 def check_from_live_states(
@@ -58,11 +58,11 @@ def check_from_live_states(
     feeds |= {name.replace("_h_", "_c_"): state for name, state in feeds.items() if "_h_" in name and op == "LSTM"}
     unrolled = unrolled_model(network, 3, gemm=gemm, fused=fused, concat=concat, dtype=np.float64)
     states = {f"state_{k}": feeds[f"initial_h_{k}"][0] for k in range(2)}
-    came = relevance(with_live_states(unrolled.model, network), {"x": feeds["x"], **states}, method(rules))
-    wanted = built.reference_lrp(feeds, one_hot(1, 2, 3), rules)
-    check_same(came["x"], wanted.x, 1e-9, "x")
+    received = relevance(with_live_states(unrolled.model, network), {"x": feeds["x"], **states}, method(rules))
+    expected = built.reference_lrp(feeds, one_hot(1, 2, 3), rules)
+    check_same(received["x"], expected.x, 1e-9, "x")
     for k in range(2):
-        check_same(came[f"state_{k}"], wanted.initial_h[k][0] + wanted.initial_c[k][0], 1e-9, f"state_{k}")
+        check_same(received[f"state_{k}"], expected.initial_h[k][0] + expected.initial_c[k][0], 1e-9, f"state_{k}")
 
 
 @pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
@@ -114,5 +114,5 @@ def test_an_unrolled_float32_cell_with_a_pooled_head(op: Any, rule: Any, batch_f
     built = recurrent_model(rng, op, head="mean", D=3, H=4)
     unrolled = unrolled_model(built.network, 5, batch_first=batch_first)
     feeds, rules = unrolled.feeds(rng, T=5), Rules(rule, 0.05)
-    wanted = textbook_relevance(unrolled, unrolled.reference_lrp(feeds, one_hot(1, 3, 3), rules))["x"]
-    check_same(relevance(unrolled.model, feeds, method(rules))["x"], wanted, 1e-4)
+    expected = textbook_relevance(unrolled, unrolled.reference_lrp(feeds, one_hot(1, 3, 3), rules))["x"]
+    check_same(relevance(unrolled.model, feeds, method(rules))["x"], expected, 1e-4)

@@ -186,12 +186,12 @@ def test_padding_does_not_multiply_a_batch(tmp_path: Path) -> None:
 
 
 def test_tokenising_stops_when_the_caller_has_gone(tmp_path: Path) -> None:
-    text, asked = loaded(tmp_path), [0]
+    text, requested = loaded(tmp_path), [0]
     longest = _lengths(text)
 
     def check() -> None:
-        asked[0] += 1
-        if asked[0] == 3:
+        requested[0] += 1
+        if requested[0] == 3:
             raise Cancelled(InputError("enough"))
 
     with pytest.raises(Cancelled), cancel_scope(CancelScope(check)):
@@ -247,19 +247,19 @@ def test_an_invalid_tokenizer_file_is_a_model_error(tmp_path: Path, content: byt
 
 def _lengths(text: TextInput) -> list[int]:
     """The lengths of the texts that the tokenizer gets from now on."""
-    asked: list[int] = []
+    requested: list[int] = []
 
     class Counting:
         def __init__(self, tokenizer: Any) -> None:
             self._tokenizer = tokenizer
 
         def encode(self, part: str) -> Any:
-            asked.append(len(part))
+            requested.append(len(part))
             return self._tokenizer.encode(part)
 
         def encode_batch(self, parts: list[str]) -> Any:
-            asked.extend(map(len, parts))
+            requested.extend(map(len, parts))
             return self._tokenizer.encode_batch(parts)
 
     text.tokenizer = Counting(text.tokenizer)
-    return asked
+    return requested

@@ -27,8 +27,8 @@ def content(seed: int = 0, **sizes: int) -> bytes:
 
 
 def start(data: bytes, **fields: Any) -> model_pb2.ImportModelRequest:
-    said = {"name": "new", "sha256": hashlib.sha256(data).digest(), "size": len(data), **fields}
-    return model_pb2.ImportModelRequest(start=model_pb2.ImportModelStart(**said))
+    values = {"name": "new", "sha256": hashlib.sha256(data).digest(), "size": len(data), **fields}
+    return model_pb2.ImportModelRequest(start=model_pb2.ImportModelStart(**values))
 
 
 def chunk(data: bytes) -> model_pb2.ImportModelRequest:

@@ -77,8 +77,8 @@ class Running:
         """The address of the page, which is printed right after the other one."""
         end = time.monotonic() + 10
         while time.monotonic() < end:
-            if told := PAGE.search(Path(self.out.name).read_text()):
-                return told[1]
+            if reported := PAGE.search(Path(self.out.name).read_text()):
+                return reported[1]
             time.sleep(0.02)
         raise AssertionError("no page was told of")
 

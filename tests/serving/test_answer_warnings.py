@@ -45,7 +45,7 @@ def channel(server: Running) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def asked(x: np.ndarray, model: str = "diverging", **fields: Any) -> pb.ExplainRequest:
+def request_for(x: np.ndarray, model: str = "diverging", **fields: Any) -> pb.ExplainRequest:
     return request(model, inputs=[tensor("x", x)], target=pb.Target(indices=[0]), **{"method": HALF, **fields})
 
 
@@ -66,8 +66,8 @@ def test_warnings_of_every_call(channel: grpc.Channel, folder: Path, rows: slice
     x, inference = BOTH[rows], grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
     expected = warnings_of(folder, x)
     for _ in range(4):  # the short way of repeated requests too
-        assert list(stub(channel).Explain(asked(x)).warnings) == expected
-    (item,) = stub(channel).ExplainStream(iter([pb.ExplainStreamRequest(id="a", request=asked(x))]))
+        assert list(stub(channel).Explain(request_for(x)).warnings) == expected
+    (item,) = stub(channel).ExplainStream(iter([pb.ExplainStreamRequest(id="a", request=request_for(x))]))
     assert list(item.response.warnings) == expected
     message = infer("diverging", x)
     message.parameters["explain_product_rule"].string_param = "half"
@@ -82,7 +82,7 @@ def test_warnings_of_every_call(channel: grpc.Channel, folder: Path, rows: slice
 @pytest.mark.parametrize("row", [0, 1], ids=["diverging", "calm"])
 def test_warnings_over_http(server: Running, folder: Path, row: int) -> None:
     x = BOTH[row : row + 1]
-    answer = ask(server.page(), EXPLAIN, explanation(asked(x))).json()
+    answer = ask(server.page(), EXPLAIN, explanation(request_for(x))).json()
     assert answer.get("warnings", []) == warnings_of(folder, x)
     assert answer["explainedQuantity"] == "output"
 
@@ -95,18 +95,18 @@ def test_a_prediction_has_no_warnings_and_no_explained_quantity(channel: grpc.Ch
 
 def test_the_value_before_an_activation_is_named_so(channel: grpc.Channel) -> None:
     calm = BOTH[1:]
-    answer = stub(channel).Explain(asked(calm, "likely"))
+    answer = stub(channel).Explain(request_for(calm, "likely"))
     assert answer.explained_quantity == "logit"
     np.testing.assert_allclose(array_of(answer.explained), [5.0], rtol=1e-3)  # 100 (0.02 + 0.03)
     gradient = {"method": method_pb2.Method(gradient=method_pb2.Gradient())}
-    message = asked(calm, "likely", **gradient)
+    message = request_for(calm, "likely", **gradient)
     message.target.pre_activation = False
     assert stub(channel).Explain(message).explained_quantity == "output"
-    assert stub(channel).Explain(asked(calm, "diverging")).explained_quantity == "output"
+    assert stub(channel).Explain(request_for(calm, "diverging")).explained_quantity == "output"
 
 
 def test_lrp_of_the_probability_itself_is_refused(channel: grpc.Channel) -> None:
-    message = asked(BOTH[1:], "likely")
+    message = request_for(BOTH[1:], "likely")
     message.target.pre_activation = False
     inference = infer("likely", BOTH[1:])
     inference.parameters["explain_pre_activation"].string_param = "false"
@@ -115,6 +115,6 @@ def test_lrp_of_the_probability_itself_is_refused(channel: grpc.Channel) -> None
     for call, sent, field in zip(stubs, (message, inference), fields, strict=True):
         with pytest.raises(grpc.RpcError) as refused:
             call(sent)
-        told = refusal(refused.value)
-        assert (told.code, told.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
-        assert "before the activation" in told.message
+        status = refusal(refused.value)
+        assert (status.code, status.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+        assert "before the activation" in status.message

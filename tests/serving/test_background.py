@@ -26,7 +26,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def test_work_has_the_context_of_the_task_and_does_not_block_the_loop() -> None:
-    async def asked() -> None:
+    async def scenario() -> None:
         WHOSE.set("ours")
         background, turns = BackgroundThreads(1), threading.Event()
 
@@ -40,23 +40,23 @@ def test_work_has_the_context_of_the_task_and_does_not_block_the_loop() -> None:
         assert await at_work == "ours"
         background.shut_down()
 
-    run(asked())
+    run(scenario())
 
 
 def test_errors_of_the_work_are_raised() -> None:
     def work() -> None:
         raise KeyError("x")
 
-    async def asked() -> None:
+    async def scenario() -> None:
         with pytest.raises(KeyError):
             await BackgroundThreads(1).do(work, PendingCall(None))
 
-    run(asked())
+    run(scenario())
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_cancelled_work_learns_of_it_and_is_waited_for(fails: bool) -> None:
-    async def asked() -> None:
+    async def scenario() -> None:
         call, done = PendingCall(None), threading.Event()
         troubles: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
@@ -77,17 +77,17 @@ def test_cancelled_work_learns_of_it_and_is_waited_for(fails: bool) -> None:
         assert done.is_set()
         assert troubles == []
 
-    run(asked())
+    run(scenario())
 
 
 def test_the_loop_keeps_the_order_of_its_callbacks() -> None:
-    loop, told = Loop(), []
+    loop, messages = Loop(), []
 
     async def ended() -> list[int]:
-        return told
+        return messages
 
     for number in range(100):
-        loop.call_soon(lambda number=number: told.append(number))  # type: ignore[misc]
+        loop.call_soon(lambda number=number: messages.append(number))  # type: ignore[misc]
     assert loop.run(ended()) == list(range(100))
     loop.close()
 
@@ -112,7 +112,7 @@ def test_failed_work_frees_its_memory_without_a_garbage_collection(stays: bool) 
             time.sleep(0.01)
         raise job.error
 
-    async def asked() -> None:
+    async def scenario() -> None:
         at_work = asyncio.ensure_future(BackgroundThreads(1).do(work, PendingCall(None)))
         if stays:
             try:
@@ -130,7 +130,7 @@ def test_failed_work_frees_its_memory_without_a_garbage_collection(stays: bool) 
     gc.collect()
     gc.disable()
     try:
-        run(asked())
+        run(scenario())
         assert held[0]() is None
     finally:
         gc.enable()

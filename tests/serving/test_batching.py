@@ -115,14 +115,16 @@ def check(response: explanation_pb2.ExplainResponse, expected: lx.Explanation, n
     ]
     scale = np.abs(expected.explained).max()
     for part in ("inputs", "initial_states", "absorbed"):
-        came, due = array_of(getattr(response.ledger, part)), getattr(expected.ledger, part)
-        np.testing.assert_allclose(came, due, rtol=CLOSE, atol=CLOSE * scale)
+        received, due = array_of(getattr(response.ledger, part)), getattr(expected.ledger, part)
+        np.testing.assert_allclose(received, due, rtol=CLOSE, atol=CLOSE * scale)
     assert {share.node for share in response.ledger.by_node} == set(expected.ledger.by_node)
     assert len(response.relevance) == len(expected.relevance)
-    for came, due in pairs:
-        assert came.shape == due.shape
-        assert came.dtype == due.dtype
-        np.testing.assert_allclose(came, due, rtol=CLOSE, atol=CLOSE * np.abs(due[np.isfinite(due)]).max(initial=0.0))
+    for received, due in pairs:
+        assert received.shape == due.shape
+        assert received.dtype == due.dtype
+        np.testing.assert_allclose(
+            received, due, rtol=CLOSE, atol=CLOSE * np.abs(due[np.isfinite(due)]).max(initial=0.0)
+        )
     assert list(response.target.indices) == np.asarray(expected.target.index).reshape(-1).tolist()
 
 
@@ -207,8 +209,8 @@ def test_an_invalid_request_fails_alone(server: Served, engine: lx.Model) -> Non
         if field.startswith("inputs"):
             wrong.inputs[0].CopyFrom(tensor("x", sequence(1, 6, features=3)))
         answers = at_once(server, [*good[:4], wrong, *good[4:]])
-        told = refusal(answers.pop(4))
-        assert (told.code, told.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+        status = refusal(answers.pop(4))
+        assert (status.code, status.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
         for x, answer in zip(inputs, answers, strict=True):
             check(answer, engine.explain({"x": x}, lx.Occlusion(window=2), lx.Target(index=1)))
 
@@ -267,8 +269,8 @@ def test_stream_items_and_inference_protocol_requests_are_batched(server: Served
             response = call.result()
             at = [o.name for o in response.outputs].index("relevance:x")
             expected = engine.explain({"x": x}, lx.Occlusion(window=2)).relevance["x"]
-            came = np.frombuffer(response.raw_output_contents[at], np.float32).reshape(expected.shape)
-            np.testing.assert_allclose(came, expected, rtol=CLOSE, atol=CLOSE * np.abs(expected).max())
+            received = np.frombuffer(response.raw_output_contents[at], np.float32).reshape(expected.shape)
+            np.testing.assert_allclose(received, expected, rtol=CLOSE, atol=CLOSE * np.abs(expected).max())
     runs, request_batching = (after - b for after, b in zip(server.request_batching(), before, strict=True))
     assert request_batching > 3 * runs  # of both kinds, or there would be two of them at least
 

@@ -40,7 +40,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def asked(name: str, inputs: dict[str, np.ndarray], method: method_pb2.Method) -> pb.ExplainRequest:
+def request_to(name: str, inputs: dict[str, np.ndarray], method: method_pb2.Method) -> pb.ExplainRequest:
     tensors = [tensor(i, array) for i, array in inputs.items()]
     return request(served(name), inputs=tensors, method=method, target=pb.Target(indices=[0]))
 
@@ -54,15 +54,15 @@ def test_a_baseline_that_the_model_cannot_process_is_named(channel: grpc.Channel
     """The model divides by a mask, here of zeros: the error names the input and the parameter to set."""
     inputs = cases.load(name).inputs
     with pytest.raises(grpc.RpcError) as raised:
-        stub(channel).Explain(asked(name, inputs, REPLACING[method]), timeout=60)
-    told = refusal(raised.value)
-    assert told.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert told.field == f"method.{method}.baseline"
-    assert "input 'mask' is replaced by the baseline of zeros" in told.message
-    assert "'mask': …" in told.message
+        stub(channel).Explain(request_to(name, inputs, REPLACING[method]), timeout=60)
+    status = refusal(raised.value)
+    assert status.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert status.field == f"method.{method}.baseline"
+    assert "input 'mask' is replaced by the baseline of zeros" in status.message
+    assert "'mask': …" in status.message
     chosen = method_pb2.Method.FromString(REPLACING[method].SerializeToString())
     getattr(chosen, method).baseline.append(tensor("mask", inputs["mask"]))
-    answer = stub(channel).Explain(asked(name, inputs, chosen), timeout=60)
+    answer = stub(channel).Explain(request_to(name, inputs, chosen), timeout=60)
     relevance = {r.name: array_of(r) for r in answer.relevance}
     assert relevance["x"].any()
     assert not relevance["mask"].any()
@@ -75,7 +75,7 @@ def test_time_of_a_hand_written_loop(channel: grpc.Channel, name: str) -> None:
     """Time comes first. Occlusion replaces steps, and the features of a step share its effect."""
     detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name=served(name))).model
     assert (dict(detail.batch_axes), dict(detail.time_axes)) == ({"x": 1}, {"x": 0})
-    answer = stub(channel).Explain(asked(name, cases.load(name).inputs, REPLACING["occlusion"]), timeout=60)
+    answer = stub(channel).Explain(request_to(name, cases.load(name).inputs, REPLACING["occlusion"]), timeout=60)
     relevance = array_of(answer.relevance[0])  # [time, batch, features]
     np.testing.assert_array_equal(relevance, np.broadcast_to(relevance[:, :, :1], relevance.shape))
     assert len(np.unique(relevance[:, 0, 0])) > len(relevance) / 2
@@ -92,12 +92,12 @@ COMPANY = {
 def test_a_samples_answer_does_not_depend_on_its_batch(channel: grpc.Channel, name: str, method: str) -> None:
     """Even if a graph sorts samples or folds words into the batch, answer and ledger are those of the single sample."""
     inputs = cases.load(name).inputs
-    whole = stub(channel).Explain(asked(name, inputs, COMPANY[method]), timeout=60)
+    whole = stub(channel).Explain(request_to(name, inputs, COMPANY[method]), timeout=60)
     for row in range(3):
         own = {i: array[[row]] for i, array in inputs.items()}
-        alone = stub(channel).Explain(asked(name, own, COMPANY[method]), timeout=60)
-        for there, came in zip(whole.relevance, alone.relevance, strict=True):
-            expected = array_of(came)[0]
+        alone = stub(channel).Explain(request_to(name, own, COMPANY[method]), timeout=60)
+        for there, received in zip(whole.relevance, alone.relevance, strict=True):
+            expected = array_of(received)[0]
             np.testing.assert_allclose(array_of(there)[row], expected, atol=1e-5 * np.abs(expected).max(initial=1e-30))
         spread = sum(np.abs(array_of(r)).sum() for r in alone.relevance)
         found = array_of(whole.ledger.inputs)[row]

@@ -41,8 +41,8 @@ def answer(channel: grpc.Channel, name: str, export: str, rule: method_pb2.Lrp, 
     with np.load(HERE / name / "input.npz") as stored:
         inputs = [tensor(key, array[[row]]) for key, array in stored.items()]
     target = pb.Target(indices=[EXPLAINED[name]])
-    asked = request(f"{name}-{export}", inputs=inputs, method=method_pb2.Method(lrp=rule), target=target)
-    return stub(channel).Explain(asked, timeout=60)
+    requested = request(f"{name}-{export}", inputs=inputs, method=method_pb2.Method(lrp=rule), target=target)
+    return stub(channel).Explain(requested, timeout=60)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -52,11 +52,11 @@ def test_relevance_is_proportionate_or_comes_with_a_warning(
     channel: grpc.Channel, name: str, export: str, rule: str
 ) -> None:
     for row in range(2):
-        came = answer(channel, name, export, RULES[rule], row)
-        explained = float(array_of(came.explained)[0])
-        largest = max(float(np.abs(array_of(r)).max()) for r in came.relevance)
-        assert came.warnings or largest <= MUCH * abs(explained)
-        diverges = any(warning.startswith("relevance diverges") for warning in came.warnings)
+        received = answer(channel, name, export, RULES[rule], row)
+        explained = float(array_of(received.explained)[0])
+        largest = max(float(np.abs(array_of(r)).max()) for r in received.relevance)
+        assert received.warnings or largest <= MUCH * abs(explained)
+        diverges = any(warning.startswith("relevance diverges") for warning in received.warnings)
         assert diverges or largest <= FAR_TOO_MUCH * abs(explained)
 
 

@@ -18,16 +18,16 @@ def health(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize("service", ["", "lstm_explain.v1.ExplanationService", "model/lstm"])
 def test_a_server_that_serves(running: Running, service: str) -> None:
-    told = health("--address", running.address, "--service", service)
-    assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
+    completed = health("--address", running.address, "--service", service)
+    assert (completed.returncode, completed.stdout) == (0, "SERVING\n"), completed.stderr
 
 
 @pytest.mark.parametrize("every", ["127.0.0.1", "0.0.0.0"])
 def test_the_address_comes_from_the_environment(running: Running, every: str) -> None:
     """As HEALTHCHECK does in a container, whose settings are environment variables."""
     listen = f"{every}:{running.address.rsplit(':', 1)[1]}"
-    told = health(LSTM_EXPLAIN_LISTEN=listen)
-    assert (told.returncode, told.stdout) == (0, "SERVING\n"), told.stderr
+    completed = health(LSTM_EXPLAIN_LISTEN=listen)
+    assert (completed.returncode, completed.stdout) == (0, "SERVING\n"), completed.stderr
 
 
 def test_a_missing_server_is_reported_in_one_line(running: Running) -> None:
@@ -36,8 +36,8 @@ def test_a_missing_server_is_reported_in_one_line(running: Running) -> None:
         (("--address", "127.0.0.1:1", "--timeout", "1"), "UNAVAILABLE"),
         (("--address", running.address, "--ca", "/no/such/file"), "/no/such/file"),
     ):
-        told = health(*arguments)
-        assert told.returncode != 0
-        assert told.stderr.startswith("lstm-explain: ")
-        assert word in told.stderr
-        assert told.stderr.count("\n") == 1
+        completed = health(*arguments)
+        assert completed.returncode != 0
+        assert completed.stderr.startswith("lstm-explain: ")
+        assert word in completed.stderr
+        assert completed.stderr.count("\n") == 1

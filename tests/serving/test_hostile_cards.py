@@ -76,11 +76,11 @@ if "LSTM_EXPLAIN_WORKER" in os.environ:
     from lstm_explain.serving import wire
     from lstm_explain.serving.wire import inference
     def fickle(describe):
-        def told(entry):
+        def describe_or_fail(entry):
             if entry.name == "bad" and isinstance(entry, ServedModel) and os.path.exists({flag!r}):
                 raise ValueError("no more")
             return describe(entry)
-        return told
+        return describe_or_fail
     wire.to_summary = fickle(wire.to_summary)
     inference.to_index = fickle(inference.to_index)
 """
@@ -110,8 +110,8 @@ def server(folder: Path) -> Iterator[Running]:
 def refused(server: Running, data: bytes, config: str = "") -> tuple[grpc.StatusCode, str]:
     with server.channel() as channel, pytest.raises(grpc.RpcError) as raised:
         model_pb2_grpc.ModelServiceStub(channel).ImportModel(messages(data, config), timeout=120)
-    told = refusal(raised.value)
-    return told.code, told.message
+    status = refusal(raised.value)
+    return status.code, status.message
 
 
 def listed(server: Running) -> dict[str, tuple[int, str]]:

@@ -133,7 +133,7 @@ def test_the_smallest_integer_over_minus_one_in_a_request(server: Running, dtype
 
 
 @pytest.mark.parametrize(
-    ("build", "told"),
+    ("build", "message"),
     [
         (lambda: chain(100_000), "100000 nodes, at most"),
         (lambda: chain(100_000, "Add", more="c{}"), "nodes, at most"),
@@ -141,8 +141,10 @@ def test_the_smallest_integer_over_minus_one_in_a_request(server: Running, dtype
     ],
     ids=["nodes", "constants", "one name"],
 )
-def test_models_that_would_take_minutes_to_read_are_refused_at_once(server: Running, build: object, told: str) -> None:
+def test_models_that_would_take_minutes_to_read_are_refused_at_once(
+    server: Running, build: object, message: str
+) -> None:
     """Quadratic work over so many nodes would take minutes, longer than a trial may."""
     data = build().SerializeToString()
-    assert told in refusal(server, data)
+    assert message in refusal(server, data)
     assert alive(server, server.workers())

@@ -50,10 +50,10 @@ def test_an_idle_stream_ends_and_says_why(folder: Path, service: str) -> None:
     with serving(folder, "--stream-patience", "1") as server, server.channel() as channel:
         stubs = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
         call, first = (stub(channel).ExplainStream, ITEM) if service == "ours" else (stubs.ModelStreamInfer, infer())
-        told = refusal(Open(call, first).ended())
-    assert told.code == grpc.StatusCode.ABORTED
-    assert "for 1 seconds" in told.message
-    assert told.detail(error_details_pb2.ErrorInfo).reason == "STREAM_IDLE"
+        status = refusal(Open(call, first).ended())
+    assert status.code == grpc.StatusCode.ABORTED
+    assert "for 1 seconds" in status.message
+    assert status.detail(error_details_pb2.ErrorInfo).reason == "STREAM_IDLE"
 
 
 def test_a_stream_with_running_requests_is_not_idle(folder: Path) -> None:

@@ -188,8 +188,8 @@ BAD = {
 
 
 def announce(name: str, data: bytes, **fields: Any) -> model_pb2.ImportModelRequest:
-    said = {"name": name, "sha256": hashlib.sha256(data).digest(), "size": len(data), **fields}
-    return model_pb2.ImportModelRequest(file=model_pb2.ImportModelFile(**said))
+    values = {"name": name, "sha256": hashlib.sha256(data).digest(), "size": len(data), **fields}
+    return model_pb2.ImportModelRequest(file=model_pb2.ImportModelFile(**values))
 
 
 WHOLE = [start(GOOD), chunk(GOOD)]
@@ -229,11 +229,11 @@ def test_invalid_imports_are_refused(server: Running, folder: Path, case: str) -
     before = sorted(str(p) for p in folder.rglob("*"))
     with server.channel() as channel, pytest.raises(grpc.RpcError) as raised:
         model_pb2_grpc.ModelServiceStub(channel).ImportModel(iter(messages), timeout=20)
-    told = refusal(raised.value)
-    assert (told.code, told.field) == (INVALID, field), told.message
-    assert part in told.message
-    assert str(folder) not in str(told.status)
-    assert ".staging" not in told.message or "'.staging'" in told.message
+    refused = refusal(raised.value)
+    assert (refused.code, refused.field) == (INVALID, field), refused.message
+    assert part in refused.message
+    assert str(folder) not in str(refused.status)
+    assert ".staging" not in refused.message or "'.staging'" in refused.message
     assert sorted(str(p) for p in folder.rglob("*")) == before
 
 

@@ -194,8 +194,8 @@ def test_invalid_argument_with_its_field(channel: grpc.Channel, case: str, expla
     fields, field = BAD[case]
     with pytest.raises(grpc.RpcError) as raised:
         stub(channel).ModelInfer(request(explain=explain, **fields), timeout=10)
-    told = refusal(raised.value)
-    assert (told.code, told.field) == (INVALID, field), told.message
+    status = refusal(raised.value)
+    assert (status.code, status.field) == (INVALID, field), status.message
     assert stub(channel).ModelInfer(request(), timeout=10).model_name == "lstm"
 
 
@@ -233,8 +233,8 @@ def test_wrong_parameters_with_their_field(channel: grpc.Channel, parameters: di
         message.parameters[key].string_param = value
     with pytest.raises(grpc.RpcError) as raised:
         stub(channel).ModelInfer(message, timeout=10)
-    told = refusal(raised.value)
-    assert (told.code, told.field) == (INVALID, field), told.message
+    status = refusal(raised.value)
+    assert (status.code, status.field) == (INVALID, field), status.message
 
 
 @pytest.mark.parametrize("name", ["nothing", "", "../lstm", "lstm/2", "/etc/passwd", "..", "l\0stm", "secret.bin"])
@@ -267,9 +267,9 @@ def test_reflection_describes_the_protocol(channel: grpc.Channel) -> None:
     from google.protobuf import descriptor_pb2
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-    asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol="inference.GRPCInferenceService")
+    requested = reflection_pb2.ServerReflectionRequest(file_containing_symbol="inference.GRPCInferenceService")
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-    (answer,) = reflection.ServerReflectionInfo(iter([asked]), timeout=5)
+    (answer,) = reflection.ServerReflectionInfo(iter([requested]), timeout=5)
     file = descriptor_pb2.FileDescriptorProto.FromString(answer.file_descriptor_response.file_descriptor_proto[0])
     assert file.package == "inference"
 

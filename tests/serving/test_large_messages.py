@@ -76,22 +76,22 @@ def slowest_health(server: Running, work: Callable[[grpc.Channel], object]) -> f
 
 @pytest.mark.parametrize("field", ["capture", "inputs"])
 def test_millions_of_fields_do_not_delay_health(server: Running, field: str) -> None:
-    told: list[str] = []
+    messages: list[str] = []
 
     def sending(item: bytes) -> Callable[[grpc.Channel], None]:
         def work(channel: grpc.Channel) -> None:
             call = channel.stream_stream(STREAM, bytes, pb.ExplainStreamResponse.FromString)
-            told.extend(answer.error.message for answer in call(iter([item] * 2), timeout=60))
+            messages.extend(answer.error.message for answer in call(iter([item] * 2), timeout=60))
 
         return work
 
     bytes_ = 60 * MIB
     plain = max(slowest_health(server, sending(as_item(of_one_tensor(bytes_)))) for _ in range(2))
-    told.clear()
+    messages.clear()
     slowest = slowest_health(server, sending(as_item(of_empty_fields(field, bytes_))))
     assert slowest <= 2 * plain + 0.3
-    assert len(told) == 2
-    assert all(f"more than {MAX_FIELDS} fields" in message for message in told)
+    assert len(messages) == 2
+    assert all(f"more than {MAX_FIELDS} fields" in message for message in messages)
 
 
 def test_a_unary_call_with_too_many_fields_is_refused(channel: grpc.Channel) -> None:

@@ -98,8 +98,8 @@ def test_unload_and_load(channel: grpc.Channel) -> None:
     assert listed(channel)["a", "1"].state == UNLOADED
     with pytest.raises(grpc.RpcError) as raised:
         relevance(channel, "a")
-    told = refusal(raised.value)
-    assert (told.code, told.message) == (grpc.StatusCode.FAILED_PRECONDITION, "model 'a' version 1 is unloaded")
+    status = refusal(raised.value)
+    assert (status.code, status.message) == (grpc.StatusCode.FAILED_PRECONDITION, "model 'a' version 1 is unloaded")
     assert not inference(channel).ModelReady(pb.ModelReadyRequest(name="a")).ready
     (index,) = [m for m in inference(channel).RepositoryIndex(pb.RepositoryIndexRequest()).models if m.name == "a"]
     assert (index.state, index.reason) == ("UNAVAILABLE", "unloaded")
@@ -113,8 +113,8 @@ def test_unload_and_load(channel: grpc.Channel) -> None:
 
 def test_a_watcher_is_notified_after_another_one_has_left(channel: grpc.Channel) -> None:
     serving, gone = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-    asked = health_pb2.HealthCheckRequest(service="model/b")
-    first, second = (health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=20) for _ in range(2))
+    requested = health_pb2.HealthCheckRequest(service="model/b")
+    first, second = (health_pb2_grpc.HealthStub(channel).Watch(requested, timeout=20) for _ in range(2))
     assert [next(first).status, next(second).status] == [serving, serving]
     first.cancel()
     unload(channel, "b")
@@ -130,12 +130,12 @@ def test_watchers_are_notified_of_the_end_and_do_not_delay_it(folder: Path) -> N
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=grace)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         assert server.stop() == 0  # within the 30 seconds that are given to a process here
-        assert [told.status for told in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        assert [refused.status for refused in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
 def health(channel: grpc.Channel, service: str) -> int:
-    asked = health_pb2.HealthCheckRequest(service=service)
-    return health_pb2_grpc.HealthStub(channel).Check(asked, timeout=5).status
+    requested = health_pb2.HealthCheckRequest(service=service)
+    return health_pb2_grpc.HealthStub(channel).Check(requested, timeout=5).status
 
 
 def test_load_finds_new_and_changed_versions(channel: grpc.Channel, folder: Path) -> None:
@@ -155,10 +155,10 @@ def test_a_failed_load_keeps_the_older_version_and_reports_the_reason(channel: g
     write_version(folder, "a", lstm(3), 2, "colour: red\n")
     with pytest.raises(grpc.RpcError) as raised:
         load(channel, "a")
-    told = refusal(raised.value)
-    assert told.code == grpc.StatusCode.FAILED_PRECONDITION
-    assert "version 2 failed to load: model.yaml:1: colour: unknown key" in told.message
-    assert str(folder) not in told.message
+    status = refusal(raised.value)
+    assert status.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "version 2 failed to load: model.yaml:1: colour: unknown key" in status.message
+    assert str(folder) not in status.message
     entries = listed(channel)
     assert (entries["a", "1"].state, entries["a", "2"].state) == (READY, FAILED)
     assert entries["a", "1"].reason
@@ -176,8 +176,8 @@ def test_loading_and_unloading_an_unknown_model_is_not_found(channel: grpc.Chann
     for call in (load, unload):
         with pytest.raises(grpc.RpcError) as raised:
             call(channel, name)
-        told = refusal(raised.value)
-        assert (told.code, told.message) == (grpc.StatusCode.NOT_FOUND, f"there is no model {name!r}")
+        status = refusal(raised.value)
+        assert (status.code, status.message) == (grpc.StatusCode.NOT_FOUND, f"there is no model {name!r}")
 
 
 def test_a_model_removed_from_the_folder(channel: grpc.Channel, folder: Path) -> None:

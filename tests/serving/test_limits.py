@@ -79,7 +79,7 @@ def shapley(permutations: int) -> method_pb2.Method:
 
 
 @pytest.mark.parametrize(
-    ("good", "bad", "told", "field"),
+    ("good", "bad", "text", "field"),
     [
         (sized(8, 5), sized(9, 5), "9 samples, at most 8", "inputs[0].shape"),
         (sized(1, 4000), sized(1, 4001), "4001 time steps, at most 4000", "inputs[0].shape"),
@@ -98,14 +98,14 @@ def shapley(permutations: int) -> method_pb2.Method:
     ],
 )
 def test_a_request_above_a_limit_names_the_limit(
-    limited: Running, good: pb.ExplainRequest, bad: pb.ExplainRequest, told: str, field: str
+    limited: Running, good: pb.ExplainRequest, bad: pb.ExplainRequest, text: str, field: str
 ) -> None:
     """INVALID_ARGUMENT, not RESOURCE_EXHAUSTED, since a retry cannot help."""
     assert refused(limited, good) is None
     answer = refused(limited, bad)
     assert answer is not None
     assert answer.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert told in answer.message
+    assert text in answer.message
     assert answer.field.startswith(field)
 
 
@@ -319,13 +319,13 @@ def test_mixing_models_count_the_batch_squared(limited: Running, *, steps: int, 
         method_pb2.Method(integrated_gradients=method_pb2.IntegratedGradients(steps=steps, max_steps=1)),
         method_pb2.Method(smooth_grad=method_pb2.SmoothGrad(samples=steps)),
     ):
-        came = refused(limited, request("mixing", inputs=inputs, method=method))
+        received = refused(limited, request("mixing", inputs=inputs, method=method))
         if allowed:
-            assert came is None
+            assert received is None
         else:
-            assert came is not None
-            assert (came.code, came.field) == (grpc.StatusCode.INVALID_ARGUMENT, "method")
-            assert "on 108 samples, at most 99 are allowed" in came.message
+            assert received is not None
+            assert (received.code, received.field) == (grpc.StatusCode.INVALID_ARGUMENT, "method")
+            assert "on 108 samples, at most 99 are allowed" in received.message
 
 
 @pytest.mark.parametrize("name", ["lrp", "occlusion"])
@@ -333,10 +333,10 @@ def test_measuring_for_the_estimate_counts_towards_the_request(folder: Path, nam
     """The request is short, but large enough that the model is measured at lengths at which it never ends."""
     method = method_pb2.Method()
     getattr(method, name).SetInParent()
-    asked = request("long", inputs=[tensor("x", np.ones((4000, 2), np.float32))], method=method)
+    requested = request("long", inputs=[tensor("x", np.ones((4000, 2), np.float32))], method=method)
     with serving(folder, "--max-request-seconds", "2") as server:
-        came = refused(server, asked)
-        assert came is not None
-        assert came.code == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert "--max-request-seconds 2" in came.message
+        received = refused(server, requested)
+        assert received is not None
+        assert received.code == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "--max-request-seconds 2" in received.message
         assert server.stop() == 0

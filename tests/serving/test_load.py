@@ -58,7 +58,7 @@ def test_more_requests_than_allowed_are_refused_at_once(narrow: Running, heavy_f
     answered = [seed for seed, error in errors.items() if error is None]
     assert answered
     assert refused
-    assert {told.code for told in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert {status.code for status in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert refused[0].detail(error_details_pb2.RetryInfo).retry_delay.ToNanoseconds() > 0
     for seed in answered[:2]:
         expected = engine.explain({"x": sequence(8, 4000, seed, FEATURES)})
@@ -129,9 +129,9 @@ def test_a_port_in_use_is_reported_in_one_line(heavy_folder: Path) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_misspelt_variable_is_reported(models_folder: Path, workers: str) -> None:
     with serving(models_folder, LSTM_EXPLAIN_MAX_BACH="7", LSTM_EXPLAIN_WORKERS=workers) as server:
-        told = [line for line in server.logged().splitlines() if "WARNING" in line]
-    assert len(told) == 1
-    assert told[0].endswith("LSTM_EXPLAIN_MAX_BACH is not a setting")
+        messages = [line for line in server.logged().splitlines() if "WARNING" in line]
+    assert len(messages) == 1
+    assert messages[0].endswith("LSTM_EXPLAIN_MAX_BACH is not a setting")
 
 
 def test_settings_come_from_the_environment_and_metrics_are_counted(heavy_folder: Path) -> None:

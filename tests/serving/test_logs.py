@@ -101,8 +101,8 @@ def test_connections_that_are_reset(server: Running) -> None:
         reset(server.address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
         reset(server.address, b"GET / HTTP/1.1\r\n\r\n")
     assert answered(server)
-    told = records(server.logged())[before:]
-    assert not [line for line in told if line["level"] not in ("debug", "info")]
+    messages = records(server.logged())[before:]
+    assert not [line for line in messages if line["level"] not in ("debug", "info")]
 
 
 def test_oversized_metadata(server: Running) -> None:
@@ -139,10 +139,10 @@ def test_failed_handshakes(folder: Path, tmp_path: Path) -> None:
         with secure_channel(server.address, authority.certificate) as channel:
             assert stub(channel).Explain(request(), timeout=SECONDS).model == "lstm"
         assert server.stop() == 0
-        told = foreign(server)
-        assert len(told) <= 60
-        assert {line["level"] for line in told} <= {"info", "warning"}
-        assert all("omitted" in line["message"] for line in told if line["level"] == "warning")
+        messages = foreign(server)
+        assert len(messages) <= 60
+        assert {line["level"] for line in messages} <= {"info", "warning"}
+        assert all("omitted" in line["message"] for line in messages if line["level"] == "warning")
 
 
 def test_a_process_without_file_descriptors(folder: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_last_words_of_a_process(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("expected", [JSON, ("--log-format=json",), ()])
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (("--workers", "none"), "--workers"),
         (("--nonsense",), "nonsense"),
@@ -183,13 +183,13 @@ def test_the_last_words_of_a_process(folder: Path, tmp_path: Path) -> None:
         (("--listen", "192.0.2.1:1", "--insecure-listen"), "cannot listen on 192.0.2.1:1"),
     ],
 )
-def test_errors_at_startup(folder: Path, expected: tuple[str, ...], flags: tuple[str, ...], told: str) -> None:
+def test_errors_at_startup(folder: Path, expected: tuple[str, ...], flags: tuple[str, ...], message: str) -> None:
     environment = {**os.environ, **({} if expected else {"LSTM_EXPLAIN_LOG_FORMAT": "json"})}
     arguments = command("serve", "--models", str(folder), "--listen", "127.0.0.1:0", *expected, *flags)
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode in (1, 2)
     assert done.stdout == ""
-    assert told in records(done.stderr)[-1]["message"]
+    assert message in records(done.stderr)[-1]["message"]
 
 
 def test_warnings_and_uncaught_exceptions() -> None:
@@ -206,10 +206,10 @@ with logs.capture_output("info", "json"):
     1 / 0
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
-    told = records(done.stderr)
-    assert [line["logger"] for line in told if "beware" in line["message"]] == ["py.warnings"]
-    assert [line["message"] for line in told if line["logger"] == output_capture.LOGGER] == ["printed"]
-    assert [line["exception"].splitlines()[-1] for line in told if "exception" in line] == [
+    messages = records(done.stderr)
+    assert [line["logger"] for line in messages if "beware" in line["message"]] == ["py.warnings"]
+    assert [line["message"] for line in messages if line["logger"] == output_capture.LOGGER] == ["printed"]
+    assert [line["exception"].splitlines()[-1] for line in messages if "exception" in line] == [
         "ZeroDivisionError: division by zero"
     ] * 2
 

@@ -99,9 +99,9 @@ def test_import_and_delete_are_unimplemented_by_default(models) -> None:
 )
 def test_health(channel: grpc.Channel, service: str, status: int) -> None:
     health = health_pb2_grpc.HealthStub(channel)
-    asked = health_pb2.HealthCheckRequest(service=service)
-    assert health.Check(asked, timeout=5).status == status
-    watch = health.Watch(asked, timeout=5)
+    requested = health_pb2.HealthCheckRequest(service=service)
+    assert health.Check(requested, timeout=5).status == status
+    watch = health.Watch(requested, timeout=5)
     assert next(watch).status == status
     watch.cancel()
 
@@ -114,11 +114,11 @@ def test_health_of_an_unknown_service(channel: grpc.Channel) -> None:
 
 def test_reflection_lists_services_and_gives_their_files(channel: grpc.Channel) -> None:
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-    asked = [
+    requested = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="lstm_explain.v1.ExplanationService"),
     ]
-    listed, file = reflection.ServerReflectionInfo(iter(asked), timeout=5)
+    listed, file = reflection.ServerReflectionInfo(iter(requested), timeout=5)
     names = {s.name for s in listed.list_services_response.service}
     assert names >= {"lstm_explain.v1.ExplanationService", "lstm_explain.v1.ModelService", "grpc.health.v1.Health"}
     described = descriptor_pb2.FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
@@ -131,10 +131,10 @@ def test_a_stock_reflection_client_needs_no_protos(channel: grpc.Channel, models
     method = pool.FindServiceByName("lstm_explain.v1.ExplanationService").methods_by_name["Explain"]
     request, response = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
     x = sequence()
-    asked = request(model="lstm", version="1")
-    asked.inputs.add(name="x", dtype="DATA_TYPE_FLOAT32", shape=x.shape, data=x.tobytes())
+    requested = request(model="lstm", version="1")
+    requested.inputs.add(name="x", dtype="DATA_TYPE_FLOAT32", shape=x.shape, data=x.tobytes())
     call = channel.unary_unary(f"/{method.containing_service.full_name}/{method.name}")
-    answer = response.FromString(call(asked.SerializeToString(), timeout=20))
+    answer = response.FromString(call(requested.SerializeToString(), timeout=20))
     expected = lx.load(models_folder / "lstm" / "1" / "model.onnx").explain({"x": x}).relevance["x"]
     np.testing.assert_array_equal(np.frombuffer(answer.relevance[0].data, np.float32).reshape(x.shape), expected)
     inference = pool.FindServiceByName("inference.GRPCInferenceService")

@@ -82,8 +82,8 @@ def test_unexplainable_models_are_no_internal_error(server: Running, name: str) 
     with server.channel() as channel:
         for method in METHODS:
             for batch in (1, 2, 3):
-                asked = request(name, inputs=[tensor("x", rows(batch))], method=method_pb2.Method(**{method: {}}))
-                call = stub(channel).Explain.future(asked, timeout=60)
+                requested = request(name, inputs=[tensor("x", rows(batch))], method=method_pb2.Method(**{method: {}}))
+                call = stub(channel).Explain.future(requested, timeout=60)
                 assert call.code() in ALLOWED, (method, batch, call.details())
 
 
@@ -94,14 +94,14 @@ def test_outputs_of_unsupported_types_are_widened(server: Running, name: str) ->
     with server.channel() as channel:
         inference = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
         described = inference.ModelMetadata(oip.ModelMetadataRequest(name=name), timeout=10).outputs[1].datatype
-        asked = infer(name, x)
+        requested = infer(name, x)
         for _ in range(2):  # a prediction the second time
-            z = inference.ModelInfer(asked, timeout=60)
+            z = inference.ModelInfer(requested, timeout=60)
             at = next(i for i, output in enumerate(z.outputs) if output.name == "z")
             assert z.outputs[at].datatype == described
             kind = {"FP32": "f4"}.get(described, described.lower())
             assert (np.frombuffer(z.raw_output_contents[at], kind).reshape(2, 3) == x).all()
-            asked.parameters.clear()
+            requested.parameters.clear()
         detail = model_pb2_grpc.ModelServiceStub(channel).GetModel(model_pb2.GetModelRequest(name=name), timeout=10)
         z = stub(channel).Explain(request(name, inputs=[tensor("x", x)]), timeout=60).outputs[1]
         assert detail.model.outputs[1].dtype == z.dtype
@@ -112,6 +112,6 @@ def test_an_independent_input_gets_no_relevance(server: Running) -> None:
     """The output is a constant of two rows, and has more samples than the input."""
     with server.channel() as channel:
         for method in ("lrp", "gradient", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling"):
-            asked = request("constant", inputs=[tensor("x", rows(1))], method=method_pb2.Method(**{method: {}}))
-            answer = stub(channel).Explain(asked, timeout=60)
+            requested = request("constant", inputs=[tensor("x", rows(1))], method=method_pb2.Method(**{method: {}}))
+            answer = stub(channel).Explain(requested, timeout=60)
             assert not any(answer.relevance[0].data), method

@@ -77,12 +77,12 @@ def test_every_part_of_a_call_is_measured(folder: Path, workers: str) -> None:
 def test_every_model_is_warmed_up(folder: Path) -> None:
     """Otherwise the first caller would wait for one-time work. Warm-up uses each length of text."""
     with serving(folder, "--log-level", "debug") as server:
-        told = re.findall(r"model (\S+): warmed up with [1-9]\d* requests", server.logged())
+        reported = re.findall(r"model (\S+): warmed up with [1-9]\d* requests", server.logged())
         with server.channel() as channel:
             listed = model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest(), timeout=30)
     ready = {m.name for m in listed.models if m.state == model_pb2.MODEL_STATE_READY}
     assert ready
-    assert Counter(told) == {name: len(WARM_UP_WORDS) for name in ready}
+    assert Counter(reported) == {name: len(WARM_UP_WORDS) for name in ready}
 
 
 def test_a_request_id_is_returned_and_logged(folder: Path) -> None:

@@ -40,11 +40,11 @@ def able(server: Running) -> bool:
         return ready
 
 
-def becomes(wanted: bool, server: Running) -> bool:
+def becomes(expected: bool, server: Running) -> bool:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
-            if able(server) is wanted:
+            if able(server) is expected:
                 return True
         except AssertionError:  # between two looks it has changed
             pass

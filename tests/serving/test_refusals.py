@@ -111,45 +111,45 @@ def refused(channel: grpc.Channel, message: explanation_pb2.ExplainRequest) -> R
 @pytest.mark.parametrize("case", BAD)
 def test_invalid_argument_with_its_field(channel: grpc.Channel, case: str) -> None:
     message, field, part = BAD[case]
-    told = refused(channel, message)
-    assert (told.code, told.field) == (INVALID, field), told.message
-    assert part in told.message
-    assert "\n" not in told.message
+    status = refused(channel, message)
+    assert (status.code, status.field) == (INVALID, field), status.message
+    assert part in status.message
+    assert "\n" not in status.message
 
 
 def test_an_id_beyond_the_vocabulary(channel: grpc.Channel) -> None:
-    told = refused(channel, request("words", inputs=[tensor("tokens", np.array([[1, 10**6]]))]))
-    assert told.code == INVALID
+    status = refused(channel, request("words", inputs=[tensor("tokens", np.array([[1, 10**6]]))]))
+    assert status.code == INVALID
 
 
 @pytest.mark.parametrize(
     "name", ["nothing", "", "..hidden", "../lstm", "lstm/2", "/etc/passwd", "l\0stm", "secret.bin"]
 )
 def test_unknown_models(channel: grpc.Channel, name: str) -> None:
-    told = refused(channel, request(name))
-    assert told.code == grpc.StatusCode.NOT_FOUND
-    assert repr(name) in told.message
+    status = refused(channel, request(name))
+    assert status.code == grpc.StatusCode.NOT_FOUND
+    assert repr(name) in status.message
 
 
 @pytest.mark.parametrize("version", ["3", "0", "-1", "01", "two", "../1", "9" * 30])
 def test_unknown_versions(channel: grpc.Channel, version: str) -> None:
-    told = refused(channel, request(version=version))
-    assert told.code == grpc.StatusCode.NOT_FOUND
-    assert "only 1, 2" in told.message
+    status = refused(channel, request(version=version))
+    assert status.code == grpc.StatusCode.NOT_FOUND
+    assert "only 1, 2" in status.message
 
 
 def test_an_operator_without_a_rule_is_named(channel: grpc.Channel) -> None:
-    told = refused(channel, request("no-rule", inputs=[tensor("x", np.ones((1, 2, 2), "f4"))]))
-    assert told.code == grpc.StatusCode.FAILED_PRECONDITION
-    info = told.detail(error_details_pb2.ErrorInfo)
+    status = refused(channel, request("no-rule", inputs=[tensor("x", np.ones((1, 2, 2), "f4"))]))
+    assert status.code == grpc.StatusCode.FAILED_PRECONDITION
+    info = status.detail(error_details_pb2.ErrorInfo)
     assert (info.reason, dict(info.metadata)) == ("UNSUPPORTED_OPERATOR", {"node": "determinant", "op": "Det"})
 
 
 @pytest.mark.parametrize("name", ["truncated", "outside", "unknown-key"])
 def test_models_that_failed_to_load(channel: grpc.Channel, name: str) -> None:
-    told = refused(channel, request(name))
-    assert told.code == grpc.StatusCode.FAILED_PRECONDITION
-    assert "failed to load" in told.message
+    status = refused(channel, request(name))
+    assert status.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "failed to load" in status.message
 
 
 def test_invalid_protobuf_is_refused(channel: grpc.Channel) -> None:
@@ -161,8 +161,8 @@ def test_invalid_protobuf_is_refused(channel: grpc.Channel) -> None:
 
 
 def test_a_message_above_the_limit(channel: grpc.Channel) -> None:
-    told = refused(channel, request(inputs=[raw(shape=(2, 1_000_000, 4), size=8_000_000)]))
-    assert told.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    status = refused(channel, request(inputs=[raw(shape=(2, 1_000_000, 4), size=8_000_000)]))
+    assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_an_unknown_method_of_the_service(channel: grpc.Channel) -> None:
@@ -173,6 +173,6 @@ def test_an_unknown_method_of_the_service(channel: grpc.Channel) -> None:
 
 def test_errors_do_not_reveal_paths_of_the_host(channel: grpc.Channel, running: Running, models_folder) -> None:
     for name in ("truncated", "outside", "unknown-key"):
-        told = refused(channel, request(name))
-        assert str(models_folder) not in str(told.status)
+        failure = refused(channel, request(name))
+        assert str(models_folder) not in str(failure.status)
     assert "Traceback" not in running.logged()

@@ -51,11 +51,11 @@ def inferred(model: str, *values: str, raw: bool = False) -> grpc_service_pb2.Mo
     return message
 
 
-def told(server: Running, model: str, *values: str) -> list[tuple[str, str]]:
+def refusals(server: Running, model: str, *values: str) -> list[tuple[str, str]]:
     """Code and message of a refusal, or "OK", in every protocol."""
     answers = []
 
-    def asked(call: Any, message: Any) -> None:
+    def call_once(call: Any, message: Any) -> None:
         try:
             call(message, timeout=60)
             answers.append(("OK", ""))
@@ -66,9 +66,9 @@ def told(server: Running, model: str, *values: str) -> list[tuple[str, str]]:
     explained = pb.ExplainRequest(model=model, inputs=[texts("tokens", *values)])
     with server.channel() as channel:
         infer = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        asked(stub(channel).Explain, explained)
-        asked(infer.ModelInfer, inferred(model, *values))
-        asked(infer.ModelInfer, inferred(model, *values, raw=True))
+        call_once(stub(channel).Explain, explained)
+        call_once(infer.ModelInfer, inferred(model, *values))
+        call_once(infer.ModelInfer, inferred(model, *values, raw=True))
         (item,) = stub(channel).ExplainStream(iter([pb.ExplainStreamRequest(id="1", request=explained)]), timeout=60)
         code = grpc.StatusCode.OK if item.HasField("response") else grpc.StatusCode.INVALID_ARGUMENT
         assert code == grpc.StatusCode.OK or item.error.code == code.value[0]
@@ -81,20 +81,20 @@ def told(server: Running, model: str, *values: str) -> list[tuple[str, str]]:
 
 def test_megabytes_of_text_are_refused_before_tokenisation(server: Running) -> None:
     before = peak(server)
-    for code, message in told(server, "sentiment", COMMAS):
+    for code, message in refusals(server, "sentiment", COMMAS):
         assert code == "INVALID_ARGUMENT"
         assert "8000000 characters of text, at most 262144 are allowed" in message
     assert peak(server) - before < 400_000_000  # five messages of 8 MB and 11 MB, where tokens took 3.8 GB
-    for code, message in told(server, "sentiment", *["a, b"] * 60_000):
+    for code, message in refusals(server, "sentiment", *["a, b"] * 60_000):
         assert code == "INVALID_ARGUMENT"
         assert "samples, at most 4096" in message
-    for code, _ in told(server, "sentiment", *["a" * 100] * 3000):
+    for code, _ in refusals(server, "sentiment", *["a" * 100] * 3000):
         assert code == "INVALID_ARGUMENT"
     assert peak(server) - before < 400_000_000
 
 
 def test_millions_of_empty_texts_are_refused_unread(server: Running) -> None:
-    for code, message in told(server, "words", *[""] * 1_100_000)[:4]:  # above what the page takes as JSON
+    for code, message in refusals(server, "words", *[""] * 1_100_000)[:4]:  # above what the page takes as JSON
         assert code == "INVALID_ARGUMENT"
         known = ("1100000 strings in one tensor, at most 1048576", "more than 65536 fields")  # in data, or as fields
         assert any(reason in message for reason in known)
@@ -111,12 +111,12 @@ def test_a_long_text_is_answered(server: Running) -> None:
 
 
 def test_a_models_own_limits_on_text_hold(server: Running) -> None:
-    for code, message in told(server, "tight", "the plot", "is thin, and long"):
+    for code, message in refusals(server, "tight", "the plot", "is thin, and long"):
         assert (code, message) == ("OK", "")
-    for code, message in told(server, "tight", "the plot is", " " * 20):
+    for code, message in refusals(server, "tight", "the plot is", " " * 20):
         assert code == "INVALID_ARGUMENT"
         assert "31 characters of text, at most 30" in message
-    for code, message in told(server, "tight", "a b a b a b"):
+    for code, message in refusals(server, "tight", "a b a b a b"):
         assert code == "INVALID_ARGUMENT"
         assert "6 tokens (time steps), at most 5" in message
 

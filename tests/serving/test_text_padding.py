@@ -33,10 +33,10 @@ def test_a_short_text_in_a_batch_with_a_long_one(server: Running) -> None:
         explain = stub(channel).Explain
         both = explain(request("sentiment", inputs=[texts("tokens", LONG, SHORT)], method=OCCLUSION))
         alone = explain(request("sentiment", inputs=[texts("tokens", SHORT)], method=OCCLUSION))
-    expected, came = array_of(alone.relevance[0]), array_of(both.relevance[0])
+    expected, received = array_of(alone.relevance[0]), array_of(both.relevance[0])
     assert expected.shape == (1, 1)
-    np.testing.assert_allclose(came[1, :1], expected[0], rtol=1e-5)
-    assert (came[1, 1:] == 0).all()
+    np.testing.assert_allclose(received[1, :1], expected[0], rtol=1e-5)
+    assert (received[1, 1:] == 0).all()
     assert not any("padding of shorter sequences" in warning for warning in both.warnings)
 
 

@@ -151,9 +151,9 @@ def _refusal_to_start(*flags: str) -> str:
 
 def test_without_encryption_it_listens_on_loopback_only(folder: Path) -> None:
     for address in ("0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:0"):
-        told = _refusal_to_start("--models", str(folder), "--listen", address)
-        assert "--tls-cert" in told
-        assert "--insecure-listen" in told
+        message = _refusal_to_start("--models", str(folder), "--listen", address)
+        assert "--tls-cert" in message
+        assert "--insecure-listen" in message
     with serving(folder, "--listen", "0.0.0.0:0", "--insecure-listen") as server:
         address = f"127.0.0.1:{server.address.rsplit(':', 1)[1]}"
         assert code_of(grpc.insecure_channel(address)) == grpc.StatusCode.OK
@@ -163,8 +163,8 @@ def test_unusable_files_are_reported_at_startup(folder: Path, tmp_path: Path) ->
     files, authority = Files(tmp_path), Authority("servers")
     files.write(Pair(authority.sign("a").certificate, authority.sign("b").key), authority)
     flags = ("--models", str(folder), "--listen", "127.0.0.1:0")
-    told = _refusal_to_start(*flags, *files.flags)
-    assert "cannot use --tls-cert, --tls-key or --tls-client-ca" in told
-    assert str(tmp_path) not in told
+    message = _refusal_to_start(*flags, *files.flags)
+    assert "cannot use --tls-cert, --tls-key or --tls-client-ca" in message
+    assert str(tmp_path) not in message
     assert "need each other" in _refusal_to_start(*flags, *files.flags[:2])
     assert "needs --tls-cert" in _refusal_to_start(*flags, *files.client_flags)

@@ -130,8 +130,8 @@ def test_a_caller_with_a_token_explains(guarded: Running) -> None:
 def test_a_refusal_has_status_and_details(guarded: Running) -> None:
     error = called(guarded, "/lstm_explain.v1.ModelService/DeleteModel", bearer(READER))
     assert error is not None
-    told = refusal(error)
-    assert told.detail(error_details_pb2.ErrorInfo).metadata["role"] == MANAGE
+    status = refusal(error)
+    assert status.detail(error_details_pb2.ErrorInfo).metadata["role"] == MANAGE
     assert dict(error.trailing_metadata())["x-request-id"]
     missing = called(guarded, "/lstm_explain.v1.ModelService/DeleteModel", (("x-request-id", "mine-1"),))
     assert missing is not None
@@ -145,9 +145,9 @@ def test_health_needs_no_token_and_reflection_any(guarded: Running) -> None:
     with guarded.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
-        asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+        requested = [reflection_pb2.ServerReflectionRequest(list_services="")]
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
-        (answer,) = reflection(iter(asked), metadata=bearer(MANAGER), timeout=20)
+        (answer,) = reflection(iter(requested), metadata=bearer(MANAGER), timeout=20)
         assert set(SERVICES) <= {service.name for service in answer.list_services_response.service}
 
 
@@ -184,7 +184,7 @@ def test_a_changed_file_is_reloaded(guarded: Running, tokens: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "no token"),
         ("secret-0123456789abc", "line 1"),
@@ -194,8 +194,8 @@ def test_a_changed_file_is_reloaded(guarded: Running, tokens: Path) -> None:
         ("secret-0123456789abc explain\nsecret-0123456789abc manage", "twice"),
     ],
 )
-def test_an_error_in_the_file_is_reported_without_the_secret(text: str, told: str) -> None:
-    with pytest.raises(Error, match=told) as raised:
+def test_an_error_in_the_file_is_reported_without_the_secret(text: str, message: str) -> None:
+    with pytest.raises(Error, match=message) as raised:
         parse(text)
     assert "0123456789abc" not in str(raised.value)
 

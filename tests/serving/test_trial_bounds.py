@@ -44,7 +44,7 @@ def verdict(folder: Path, tried: TrialRunner) -> TrialResult:
 
 
 @pytest.mark.parametrize(
-    ("name", "bounds", "told"),
+    ("name", "bounds", "message"),
     [
         ("reserve", TrialLimits(MEMORY, NEVER, NEVER), "(--trial-memory)"),
         ("share", TrialLimits(MEMORY, NEVER, NEVER), "(--trial-memory)"),
@@ -52,27 +52,27 @@ def verdict(folder: Path, tried: TrialRunner) -> TrialResult:
     ],
 )
 def test_reserved_memory_shared_memory_and_elapsed_time(
-    folder: Path, name: str, bounds: TrialLimits, told: str
+    folder: Path, name: str, bounds: TrialLimits, message: str
 ) -> None:
     write_version(folder, name, lstm())
-    came = verdict(folder, TrialRunner(bounds))
-    assert not came.passed
-    assert came.ended
-    assert told in came.reason
+    received = verdict(folder, TrialRunner(bounds))
+    assert not received.passed
+    assert received.ended
+    assert message in received.reason
 
 
 def test_processor_time(folder: Path) -> None:
     write_version(folder, "endless", hostile.endless())
-    came = verdict(folder, TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)))
-    assert (came.passed, came.ended) == (False, True)
-    assert "(--trial-cpu-seconds)" in came.reason
+    received = verdict(folder, TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)))
+    assert (received.passed, received.ended) == (False, True)
+    assert "(--trial-cpu-seconds)" in received.reason
 
 
 def test_processor_time_while_the_trial_process_is_stopped(folder: Path) -> None:
     """The kernel ends the fork although the trial process is stopped."""
     write_version(folder, "endless", hostile.endless())
-    tried, came = TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)), list[TrialResult]()
-    asking = threading.Thread(target=lambda: came.append(verdict(folder, tried)))
+    tried, received = TrialRunner(TrialLimits(MEMORY, 2.0, NEVER)), list[TrialResult]()
+    asking = threading.Thread(target=lambda: received.append(verdict(folder, tried)))
     asking.start()
     fork = _fork(tried)
     os.kill(tried._process.pid, signal.SIGSTOP)
@@ -84,14 +84,14 @@ def test_processor_time_while_the_trial_process_is_stopped(folder: Path) -> None
     finally:
         os.kill(tried._process.pid, signal.SIGCONT)
         asking.join()
-    assert "--trial-cpu-seconds" in came[0].reason
+    assert "--trial-cpu-seconds" in received[0].reason
 
 
 def test_the_oldest_slow_trial_ends_when_there_are_too_many(folder: Path) -> None:
     """Two slow trials may run next to the others; otherwise a few of them would block all later ones."""
     for name in "abc":
         write_version(folder, name, hostile.endless())
-    tried, came = TrialRunner(TrialLimits(MEMORY, NEVER, NEVER, slow=0.5)), dict[str, TrialResult]()
+    tried, received = TrialRunner(TrialLimits(MEMORY, NEVER, NEVER, slow=0.5)), dict[str, TrialResult]()
     over = threading.Event()
 
     def check() -> None:
@@ -101,19 +101,19 @@ def test_the_oldest_slow_trial_ends_when_there_are_too_many(folder: Path) -> Non
     def ask(name: str) -> None:
         (source,) = find_sources(folder, name)
         with suppress(TimeoutError):
-            came[name] = tried.result(source, fingerprint(source), source.size(), check=check)
+            received[name] = tried.result(source, fingerprint(source), source.size(), check=check)
 
     asking = [threading.Thread(target=ask, args=(name,)) for name in "abc"]
     for thread in asking:
         thread.start()
     end = time.monotonic() + SECONDS
-    while not came and time.monotonic() < end:
+    while not received and time.monotonic() < end:
         time.sleep(0.05)
     over.set()
     for thread in asking:
         thread.join()
-    assert len(came) == 1
-    assert all("others came after it" in one.reason for one in came.values())
+    assert len(received) == 1
+    assert all("others came after it" in one.reason for one in received.values())
 
 
 @pytest.mark.parametrize("why", ["the process that tries models is killed", "nobody waits for it"])

@@ -113,16 +113,16 @@ def verdicts(folder: Path, runner: TrialRunner) -> dict[str, TrialResult]:
     """The results of all models of a folder, tried at the same time."""
     sources = find_sources(folder)
     with ThreadPoolExecutor(len(sources)) as pool:
-        came = pool.map(lambda s: runner.result(s, fingerprint(s), s.size()), sources)
-        return {source.name: verdict for source, verdict in zip(sources, came, strict=True)}
+        received = pool.map(lambda s: runner.result(s, fingerprint(s), s.size()), sources)
+        return {source.name: verdict for source, verdict in zip(sources, received, strict=True)}
 
 
 def test_harmful_models_end_in_their_trials(folder: Path) -> None:
     for name, (model, _) in HOSTILE.items():
         write_version(folder, name, model())
-    came = verdicts(folder, TrialRunner(BOUNDS))
-    assert came.pop("good").passed
-    for name, verdict in came.items():
+    received = verdicts(folder, TrialRunner(BOUNDS))
+    assert received.pop("good").passed
+    for name, verdict in received.items():
         assert names_reason(name, verdict.reason), (name, verdict)
 
 
@@ -133,9 +133,9 @@ def test_a_crash_is_a_reason_and_a_killed_trial_process_is_replaced(
     monkeypatch.setattr(trial_runner.sys, "path", [str(folder), *trial_runner.sys.path])
     write_version(folder, "crash", lstm())
     tried = TrialRunner(BOUNDS)
-    came = verdicts(folder, tried)
-    assert came["good"].passed
-    assert came["crash"] == TrialResult(
+    received = verdicts(folder, tried)
+    assert received["good"].passed
+    assert received["crash"] == TrialResult(
         False, "the trial of the model was ended: reading or running it crashed the process (SIGSEGV)", True
     )
     assert tried._process is not None
@@ -222,8 +222,8 @@ def test_harmful_imports_at_the_same_time_as_good_ones(folder: Path) -> None:
             until(lambda: bool(on_trial(server)))
             assert own.import_model("second", lstm(3).SerializeToString(), timeout=SOON).version == "1"
             own.delete_model("other")
-            for name, told in refused.items():
-                assert names_reason(name, told.result()), told.result()
+            for name, reported in refused.items():
+                assert names_reason(name, reported.result()), reported.result()
         assert set(listed(server)) == {"good", "first", "second"}
         assert resident(server) < 1.1 * before
         assert server.stop() == 0
@@ -293,8 +293,8 @@ def test_an_endless_request_without_a_deadline_ends_at_the_servers_limit(looping
         del message.parameters["explain"]
     with looping.channel() as channel, healthy(looping):
         service = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        code, told = outcome(lambda: service.ModelInfer(message, timeout=SOON))
-    assert (code, "--max-request-seconds 2" in told) == (grpc.StatusCode.DEADLINE_EXCEEDED, True), told
+        code, text = outcome(lambda: service.ModelInfer(message, timeout=SOON))
+    assert (code, "--max-request-seconds 2" in text) == (grpc.StatusCode.DEADLINE_EXCEEDED, True), text
 
 
 def test_unbounded_growth_is_an_error(folder: Path) -> None:

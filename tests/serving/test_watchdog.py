@@ -47,22 +47,22 @@ class Deadline:
 
 def outcome(watch: CancelScope, work: Callable[[], object]) -> BaseException | None:
     """What the work raises under the watchdog. It runs in a thread, so that endless work does not block the test."""
-    came: list[BaseException | None] = []
+    received: list[BaseException | None] = []
 
     def run() -> None:
         try:
             with cancel_scope(watch):
                 work()
         except BaseException as error:
-            came.append(error)
+            received.append(error)
         else:
-            came.append(None)
+            received.append(None)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(SECONDS)
-    assert came, "the work goes on although nobody wants it any more"
-    return came[0]
+    assert received, "the work goes on although nobody wants it any more"
+    return received[0]
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,9 @@ def test_nested_endless_loops_are_interrupted() -> None:
 
 def test_memory_of_iterations_is_bounded() -> None:
     model = lx.load(hostile.endless(guarded=True, growing=100_000))
-    came = outcome(CancelScope(Deadline(SECONDS), max_bytes=1 << 26), lambda: model.explain(FOREVER))
-    assert isinstance(came, lx.InputError)
-    assert "node 'forever'" in str(came)
+    received = outcome(CancelScope(Deadline(SECONDS), max_bytes=1 << 26), lambda: model.explain(FOREVER))
+    assert isinstance(received, lx.InputError)
+    assert "node 'forever'" in str(received)
 
 
 def test_overhead_of_small_arrays_counts_towards_memory() -> None:
@@ -105,10 +105,10 @@ def test_overhead_of_small_arrays_counts_towards_memory() -> None:
     def check() -> None:
         taken[0] = max(taken[0], resident() - before)
 
-    came = outcome(
+    received = outcome(
         CancelScope(check, max_bytes=most), lambda: model.explain({**ONCE, "n": np.array(1 << 40)}, lx.Gradient())
     )
-    assert f"more than the {most} bytes" in str(came)
+    assert f"more than the {most} bytes" in str(received)
     assert taken[0] < most
 
 

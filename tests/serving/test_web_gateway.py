@@ -101,8 +101,8 @@ def test_a_third_party_connect_client_works_unchanged(web_server: Running, page:
     listed = curl("ModelService/ListModels", "{}")
     assert "lstm" in {model["name"] for model in json.loads(listed.stdout)["models"]}, listed.stderr
     body = explanation(request()).decode()
-    told = json.loads(curl("ExplanationService/Explain", body).stdout)
-    assert json_format.ParseDict(told, pb.ExplainResponse()).outputs[0].shape == [2, 3]
+    reported = json.loads(curl("ExplanationService/Explain", body).stdout)
+    assert json_format.ParseDict(reported, pb.ExplainResponse()).outputs[0].shape == [2, 3]
     missing = curl("ExplanationService/Explain", '{"model": "nowhere"}')
     assert missing.returncode != 0
     assert "not_found" in missing.stderr
@@ -128,7 +128,7 @@ def test_calls_appear_in_the_metrics(web_server: Running, page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         (b"", "not valid JSON for lstm_explain.v1.ExplainRequest"),
         (b"{", "not valid JSON for lstm_explain.v1.ExplainRequest"),
@@ -141,10 +141,10 @@ def test_calls_appear_in_the_metrics(web_server: Running, page: str) -> None:
         (b'{"target": {"indices": [' + b"0," * (MAX_ELEMENTS + 1) + b"0]}}", "elements"),
     ],
 )
-def test_invalid_json_is_refused(page: str, body: bytes, told: str) -> None:
+def test_invalid_json_is_refused(page: str, body: bytes, message: str) -> None:
     answer = ask(page, EXPLAIN, body)
     assert (answer.status, refused(answer)) == (400, "invalid_argument")
-    assert told in answer.json()["message"]
+    assert message in answer.json()["message"]
 
 
 @pytest.mark.parametrize("lie", [False, True])

@@ -116,5 +116,5 @@ def test_every_worker_serves_the_page(web_models: Path) -> None:
         for i in range(16):
             assert ask(page, EXPLAIN, explanation(request()), {"x-request-id": f"call-{i}"}).status == 200
         lines = [json.loads(line) for line in server.logged().splitlines()]
-    told = {line["request_id"] for line in lines if line.get("rpc") == "Explain"}  # rehearsals too
-    assert told >= {f"call-{i}" for i in range(16)}
+    reported = {line["request_id"] for line in lines if line.get("rpc") == "Explain"}  # rehearsals too
+    assert reported >= {f"call-{i}" for i in range(16)}

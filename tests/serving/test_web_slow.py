@@ -126,9 +126,9 @@ def test_an_incomplete_handshake_times_out(web_models: Path, tmp_path: Path, beg
 
 def test_an_unread_response_times_out(impatient: Running) -> None:
     """The caller sends requests over one connection, and reads no response."""
-    asked = b"GET /app.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000
+    requested = b"GET /app.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000
     with connected(impatient.page()) as (own,), pytest.raises(ConnectionError):
-        _send_for_ever(own, asked)
+        _send_for_ever(own, requested)
 
 
 def _send_for_ever(own: socket.socket, data: bytes) -> None:

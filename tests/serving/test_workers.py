@@ -187,18 +187,18 @@ def test_a_model_that_crashes_two_workers_is_quarantined(folder: Path, crashing:
     """Its callers get an error; those of other models notice nothing, although the call is retried."""
     with guarded(folder, "--worker-patience", "3", **crashing) as server:
         with calling(server, 4):
-            told = refused(server, fatal("bad", how))
-            assert told.code == grpc.StatusCode.FAILED_PRECONDITION
-            assert told.message.startswith("model 'bad' version 1 is in quarantine: 2 worker processes crashed")
-            info = told.detail(error_details_pb2.ErrorInfo)
+            failure = refused(server, fatal("bad", how))
+            assert failure.code == grpc.StatusCode.FAILED_PRECONDITION
+            assert failure.message.startswith("model 'bad' version 1 is in quarantine: 2 worker processes crashed")
+            info = failure.detail(error_details_pb2.ErrorInfo)
             assert (info.domain, info.reason) == (DOMAIN, "MODEL_QUARANTINED")
         assert refused(server, request("bad")).code == grpc.StatusCode.FAILED_PRECONDITION  # whatever is asked of it
         until(lambda: listed(server)["bad"].state == model_pb2.MODEL_STATE_FAILED)
         assert listed(server)["bad"].reason.startswith("in quarantine")
         assert {listed(server)[name].state for name in ("good", "other")} == {model_pb2.MODEL_STATE_READY}
         with server.channel() as channel:
-            asked = health_pb2.HealthCheckRequest(service="model/bad")
-            health = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=20)
+            requested = health_pb2.HealthCheckRequest(service="model/bad")
+            health = health_pb2_grpc.HealthStub(channel).Check(requested, timeout=20)
             assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert metric(server, "lstm_explain_models_quarantined") == 1
         assert metric(server, "lstm_explain_workers_replaced_total") == 2

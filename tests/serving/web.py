@@ -60,12 +60,12 @@ def ask(
             connection.putheader(name, value)
         connection.endheaders(body or None)
         response = connection.getresponse()
-        told = {name.lower(): value for name, value in response.getheaders()}
+        reported = {name.lower(): value for name, value in response.getheaders()}
         try:
-            said = response.read()
+            text = response.read()
         except ConnectionResetError:  # what is no HTTP is refused, and the connection closed, before all of it is read
-            said = b""
-        return Answer(response.status, told, said)
+            text = b""
+        return Answer(response.status, reported, text)
     finally:
         connection.close()
 

@@ -108,5 +108,5 @@ class Page:
         Without failed calls, which the page reports itself.
         """
         lines = self.driver.get_log("browser")
-        told = [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]
-        return [message for message in told if "Failed to load resource: the server responded" not in message]
+        records = [line["message"] for line in lines if line["level"] in ("SEVERE", "WARNING")]
+        return [message for message in records if "Failed to load resource: the server responded" not in message]

@@ -8,7 +8,8 @@ import axe_core_python
 import pytest
 
 from tests.web.page import Page
-from tests.web.test_page import SENTENCE, csv, year
+from tests.web.tables import csv, year
+from tests.web.test_page import SENTENCE
 
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 # All rules that axe has but those of the newest and strictest level, which asks for sevenfold contrast.

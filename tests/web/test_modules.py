@@ -55,8 +55,8 @@ def test_parameters_start_with_the_engines_defaults(page: Page) -> None:
 def test_the_ledger_has_the_clients_labels(page: Page) -> None:
     code = "const m = await load('methods.js'); return m.entries(m.METHODS.find((x) => x.key === args[0]))"
     for field in METHODS:
-        told = [text for _, text in page.script(code, field.json_name)]
-        assert told == [text for _, text in entries(field.name)]
+        reported = [text for _, text in page.script(code, field.json_name)]
+        assert reported == [text for _, text in entries(field.name)]
 
 
 def test_numbers_are_formatted_as_by_the_client(page: Page) -> None:
@@ -97,8 +97,8 @@ def test_tensors_are_encoded_as_by_numpy(page: Page) -> None:
         assert shape == [len(array)]
     halves = np.array([0.0, -1.5, 65504, 6e-8, 0.1, -np.inf], dtype=np.float16)
     half = "return Array.from((await load('tensor.js')).decode(args[0]).values, String)"
-    told = page.script(half, {"dtype": "DATA_TYPE_FLOAT16", "data": base64.b64encode(halves.tobytes()).decode()})
-    assert [float(text.replace("Infinity", "inf")) for text in told] == [float(v) for v in halves]
+    messages = page.script(half, {"dtype": "DATA_TYPE_FLOAT16", "data": base64.b64encode(halves.tobytes()).decode()})
+    assert [float(text.replace("Infinity", "inf")) for text in messages] == [float(v) for v in halves]
 
 
 def test_axes_in_any_order(page: Page) -> None:
@@ -122,5 +122,5 @@ def test_axes_in_any_order(page: Page) -> None:
         assert (problem, out, rows) == ("", sent, table)
     assert page.script(code, [None, None], 0, 1, [7, 8, 9])[1:3] == [[1, 3], [[7], [8], [9]]]
     assert page.script(code, [None, 2], 0, None, [7, 8])[1:3] == [[1, 2], [[7, 8]]]
-    for shape, batch, told in (([None, 2, 2, 2], 0, "3 axes"), ([4, None, 2], 0, "4 samples at once")):
-        assert told in page.script(code, shape, batch, None, [])[0]
+    for shape, batch, reported in (([None, 2, 2, 2], 0, "3 axes"), ([4, None, 2], 0, "4 samples at once")):
+        assert reported in page.script(code, shape, batch, None, [])[0]

@@ -29,15 +29,15 @@ def test_a_sentence_is_explained_as_the_client_explains_it(page: Page, served: R
     page.one("#input-tokens").send_keys(SENTENCE)
     status = page.explain()
     with lstm_explain_client.Client(served.address) as client:
-        wanted = client.explain("sentiment", {"tokens": [SENTENCE]})
-    tokens, relevance = wanted.tokens["tokens"][0], wanted.relevance["tokens"][0]
+        expected = client.explain("sentiment", {"tokens": [SENTENCE]})
+    tokens, relevance = expected.tokens["tokens"][0], expected.relevance["tokens"][0]
     assert words_of(page, "lrp") == [(t, number(float(r))) for t, r in zip(tokens, relevance, strict=True)]
-    logits = wanted.outputs["logits"][0]
+    logits = expected.outputs["logits"][0]
     shown = rows_of(page, ".pair > table")
     assert [row[1] for row in shown] == [number(float(value)) for value in logits]
     assert shown[int(logits.argmax())][0] == "negative ◂ explained"
     shares = ("inputs", "initial_states", "absorbed", "residual")
-    sums = [*(float(getattr(wanted.ledger, name)[0]) for name in shares), float(wanted.explained[0])]
+    sums = [*(float(getattr(expected.ledger, name)[0]) for name in shares), float(expected.explained[0])]
     assert [row[1] for row in rows_of(page, ".pair > div > table")] == [number(value) for value in sums]
     assert status.startswith(f"Explained negative: {number(sums[-1])}, by LRP, in ")
 
@@ -56,8 +56,8 @@ def test_methods_are_shown_side_by_side(page: Page, served: Running) -> None:
         ]
     relevance = np.array([answer.relevance["tokens"][0] for answer in answers])
     assert [row[1:] for row in rows_of(page, ".beside")] == [[number(float(v)) for v in word] for word in relevance.T]
-    told = np.corrcoef(relevance)[0]
-    assert f"Gradient × input {number(told[1])}, Occlusion {number(told[2])}" in page.text("#answer .note")
+    reported = np.corrcoef(relevance)[0]
+    assert f"Gradient × input {number(reported[1])}, Occlusion {number(reported[2])}" in page.text("#answer .note")
 
 
 def test_a_class_and_a_contrast_are_chosen(page: Page, served: Running) -> None:
@@ -68,8 +68,10 @@ def test_a_class_and_a_contrast_are_chosen(page: Page, served: Running) -> None:
     page.explain()
     with lstm_explain_client.Client(served.address) as client:
         target = lstm_explain_client.Target(index=4, contrast=1)
-        wanted = client.explain("sentiment", {"tokens": [SENTENCE]}, target=target)
-    assert [number for _, number in words_of(page, "lrp")] == [number(float(r)) for r in wanted.relevance["tokens"][0]]
+        expected = client.explain("sentiment", {"tokens": [SENTENCE]}, target=target)
+    assert [number for _, number in words_of(page, "lrp")] == [
+        number(float(r)) for r in expected.relevance["tokens"][0]
+    ]
     assert "very positive ◂ explained" in page.text(".pair > table")
     assert "negative ◂ compared with" in page.text(".pair > table")
 
@@ -84,9 +86,11 @@ def test_parameters_reach_the_server(page: Page, served: Running) -> None:
     page.explain()
     with lstm_explain_client.Client(served.address) as client:
         parameters = {"product_rule": "half", "epsilon": 0.01}
-        wanted = client.explain("sentiment", {"tokens": [SENTENCE]}, method="lrp", parameters=parameters)
-    assert wanted.method.stabiliser is None  # the model's own, which epsilon excludes
-    assert [number for _, number in words_of(page, "lrp")] == [number(float(r)) for r in wanted.relevance["tokens"][0]]
+        expected = client.explain("sentiment", {"tokens": [SENTENCE]}, method="lrp", parameters=parameters)
+    assert expected.method.stabiliser is None  # the model's own, which epsilon excludes
+    assert [number for _, number in words_of(page, "lrp")] == [
+        number(float(r)) for r in expected.relevance["tokens"][0]
+    ]
 
 
 @pytest.mark.parametrize("model", ["addition", "subtraction"])
@@ -95,9 +99,9 @@ def test_the_form_starts_with_the_models_parameters(page: Page, model: str) -> N
     page.choose(model, "x")
     page.paste("x", "0.6,0,0\n0,2.5,0\n-0.7,0,0\n0,0,1.1\n")
     page.explain()
-    told = page.one(".matrix svg").get_attribute("aria-label")
-    assert "first +2.5" in told  # what a screen reader says of the picture
-    assert f"second {'+' if model == 'addition' else '−'}1.1" in told
+    message = page.one(".matrix svg").get_attribute("aria-label")
+    assert "first +2.5" in message  # what a screen reader says of the picture
+    assert f"second {'+' if model == 'addition' else '−'}1.1" in message
 
 
 def test_made_up_numbers(page: Page) -> None:

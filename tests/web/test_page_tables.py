@@ -39,10 +39,10 @@ def test_a_table_is_explained_as_the_client_explains_it(page: Page, served: Runn
     page.tick("integratedGradients")
     page.explain()
     with lstm_explain_client.Client(served.address) as client:
-        wanted = [
+        expected = [
             client.explain("discharge", {"weather": table[None]}, method=m) for m in ("lrp", "integrated_gradients")
         ]
-    sums = [[number(float(v)) for v in answer.relevance["weather"][0].sum(0, dtype=np.float64)] for answer in wanted]
+    sums = [[number(float(v)) for v in answer.relevance["weather"][0].sum(0, dtype=np.float64)] for answer in expected]
     shown = rows_of(page, ".beside")
     assert [row[0] for row in shown] == list(WEATHER)
     for j, column in enumerate(sums, 1):
@@ -50,20 +50,20 @@ def test_a_table_is_explained_as_the_client_explains_it(page: Page, served: Runn
             assert _close(row[j], value)
     page.all("article details:last-of-type summary")[-1].click()
     first = rows_of(page, 'article[data-method="integratedGradients"] .numbers')[0]
-    assert first == ["2024-01-01", *(number(float(v)) for v in wanted[1].relevance["weather"][0][0])]
+    assert first == ["2024-01-01", *(number(float(v)) for v in expected[1].relevance["weather"][0][0])]
     axis = page.text('article[data-method="lrp"] .matrix text')
     assert "Jan 2024" in axis
     assert "Mar" in axis
 
 
-def _close(shown: str, wanted: str) -> bool:
+def _close(shown: str, expected: str) -> bool:
     """Sums in another order may differ in the last digit that is shown."""
-    a, b = (float(text.replace("−", "-")) for text in (shown, wanted))
+    a, b = (float(text.replace("−", "-")) for text in (shown, expected))
     return abs(a - b) <= 0.011 * max(abs(a), abs(b), 1e-6)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "Paste a table, drop a file, or choose one."),
         ("prcp,srad,tmax,tmin,vp\n", "The table has a header but no row of numbers."),
@@ -77,12 +77,12 @@ def _close(shown: str, wanted: str) -> bool:
         ('prcp,srad,tmax,tmin,vp\n1,2,"3,4,5', "The quotation mark in line 2 has no closing mark."),
     ],
 )
-def test_errors_in_a_table_name_row_and_column(page: Page, text: str, told: str) -> None:
+def test_errors_in_a_table_name_row_and_column(page: Page, text: str, message: str) -> None:
     page.choose("discharge", "weather")
     page.paste("weather", text)
     page.one("#explain").click()
     page.until(page.problems)
-    assert page.problems() == [told]
+    assert page.problems() == [message]
     area = page.one("#input-weather")
     assert area.get_attribute("aria-invalid") == "true"
     assert page.driver.switch_to.active_element == area

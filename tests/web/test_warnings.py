@@ -37,7 +37,7 @@ def shown(driver: webdriver.Chrome, warning: Running) -> Iterator[Page]:
     assert page.complaints() == []
 
 
-def asked(page: Page, model: str, row: tuple[float, ...], *more: str) -> str:
+def ask(page: Page, model: str, row: tuple[float, ...], *more: str) -> str:
     page.choose(model, "x")
     page.paste("x", f"{row[0]}\n{row[1]}\n")
     page.tick(*more)
@@ -45,26 +45,26 @@ def asked(page: Page, model: str, row: tuple[float, ...], *more: str) -> str:
 
 
 def test_a_warning_is_shown_in_its_methods_card(shown: Page) -> None:
-    asked(shown, "plain", CANCELLING, "gradient")
+    ask(shown, "plain", CANCELLING, "gradient")
     (warned,) = shown.all("#answer .warnings")
     assert warned.text.startswith("Warning: relevance diverges")
     assert shown.all('article[data-method="lrp"] .warnings') == [warned]
     assert shown.problems() == []
-    asked(shown, "likely", CALM)
+    ask(shown, "likely", CALM)
     assert shown.all("#answer .warnings") == []
 
 
 @pytest.mark.parametrize(
-    ("model", "told", "mark"),
+    ("model", "message", "mark"),
     [
         ("plain", "bad: +5.00", "bad ◂ explained"),
         ("likely", "logit of p[0]: +5.00 (p[0] = 0.924)", "0 ◂ its logit is explained"),
         ("named", "logit of bad: +5.00 (p[bad] = 0.924)", "bad ◂ its logit is explained"),
     ],
 )
-def test_the_explained_value_is_named(shown: Page, model: str, told: str, mark: str) -> None:
-    assert asked(shown, model, CALM).startswith(f"Explained {told}, by LRP, in ")
-    assert shown.text("#answer h2") == told
+def test_the_explained_value_is_named(shown: Page, model: str, message: str, mark: str) -> None:
+    assert ask(shown, model, CALM).startswith(f"Explained {message}, by LRP, in ")
+    assert shown.text("#answer h2") == message
     assert mark in shown.text("#answer .pair > table")
     assert shown.all("#answer .explained") == []
 
@@ -83,10 +83,10 @@ HEADINGS = [
 ]
 
 
-@pytest.mark.parametrize(("quantity", "told"), HEADINGS)
-def test_every_quantity_of_a_contrast(shown: Page, quantity: str, told: str) -> None:
+@pytest.mark.parametrize(("quantity", "message"), HEADINGS)
+def test_every_quantity_of_a_contrast(shown: Page, quantity: str, message: str) -> None:
     code = "return (await load('naming.js')).headline({}, args[0])"
-    assert shown.script(code, {**ANSWER, "quantity": quantity}) == told
+    assert shown.script(code, {**ANSWER, "quantity": quantity}) == message
 
 
 def test_an_answer_of_an_older_server_is_understood(shown: Page) -> None:

@@ -98,100 +98,102 @@ def to_array(tensor: dict[str, Any]) -> Any:
     return np.array(tensor["data"], dtype=kind).reshape(tensor["shape"])
 
 
-def to_method(said: dict[str, Any]) -> Any:
-    parameters = dict(said.get("parameters", {}))
+def to_method(method: dict[str, Any]) -> Any:
+    parameters = dict(method.get("parameters", {}))
     if "baseline" in parameters:
         parameters["baseline"] = {name: to_array(t) for name, t in parameters["baseline"].items()}
-    kind = next(k for k in lx.Method.__subclasses__() if k.name == said["name"])
+    kind = next(k for k in lx.Method.__subclasses__() if k.name == method["name"])
     return kind(**parameters)
 
 
-def to_target(said: dict[str, Any]) -> lx.Target:
-    fields: dict[str, Any] = {"output": said.get("output"), "pre_activation": said.get("pre_activation")}
+def to_target(target: dict[str, Any]) -> lx.Target:
+    fields: dict[str, Any] = {"output": target.get("output"), "pre_activation": target.get("pre_activation")}
     for name, ours in (("indices", "index"), ("contrast_indices", "contrast")):
-        if name in said:
-            fields[ours] = np.array(said[name])
-    if "weights" in said:
-        fields["weights"] = to_array(said["weights"])
-    if "batch_axis" in said:
-        fields["batch_axis"] = said["batch_axis"]
-    if said.get("no_batch_axis"):
+        if name in target:
+            fields[ours] = np.array(target[name])
+    if "weights" in target:
+        fields["weights"] = to_array(target["weights"])
+    if "batch_axis" in target:
+        fields["batch_axis"] = target["batch_axis"]
+    if target.get("no_batch_axis"):
         fields["batch_axis"] = None
     return lx.Target(**fields)
 
 
-def given(said: dict[str, Any]) -> dict[str, Any]:
+def given(request: dict[str, Any]) -> dict[str, Any]:
     """The arguments that a case names; the client's defaults apply to all others."""
     build = {"method": to_method, "target": to_target, "capture": list, "version": str}
-    return {name: make(said[name]) for name, make in build.items() if name in said}
+    return {name: make(request[name]) for name, make in build.items() if name in request}
 
 
-def inputs_of(said: dict[str, Any]) -> dict[str, Any]:
-    return {name: to_array(t) for name, t in said["inputs"].items()}
+def inputs_of(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: to_array(t) for name, t in request["inputs"].items()}
 
 
-def to_request(said: dict[str, Any], identity: str = "") -> lx.Request:
-    return lx.Request(model=said["model"], inputs=inputs_of(said), id=identity, **given(said))
+def to_request(request: dict[str, Any], identity: str = "") -> lx.Request:
+    return lx.Request(model=request["model"], inputs=inputs_of(request), id=identity, **given(request))
 
 
-def arguments(said: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    deadline = said.get("deadline_ms")
-    return [said["model"], inputs_of(said)], {**given(said), "timeout": deadline and deadline / 1000}
+def arguments(request: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    deadline = request.get("deadline_ms")
+    return [request["model"], inputs_of(request)], {**given(request), "timeout": deadline and deadline / 1000}
 
 
 # --- the expected response -------------------------------------------------------------------------------------------
 
 
-def check_tensor(where: str, came: Any, wanted: dict[str, Any]) -> None:
-    kind = "string" if came.dtype == object else came.dtype.name
-    kinds = ("float32", "float64") if wanted["dtype"] == "float" else (wanted["dtype"],)
-    if kind not in kinds or list(came.shape) != wanted["shape"]:
-        raise Wrong(f"{where}: {kind}{list(came.shape)} came, wanted {wanted['dtype']}{wanted['shape']}")
-    if "tolerance" not in wanted:
-        if came.ravel().tolist() != wanted["data"]:
-            raise Wrong(f"{where}: {came.ravel().tolist()} came, wanted {wanted['data']}")
+def check_tensor(where: str, received: Any, expected: dict[str, Any]) -> None:
+    kind = "string" if received.dtype == object else received.dtype.name
+    kinds = ("float32", "float64") if expected["dtype"] == "float" else (expected["dtype"],)
+    if kind not in kinds or list(received.shape) != expected["shape"]:
+        raise Wrong(f"{where}: {kind}{list(received.shape)} came, wanted {expected['dtype']}{expected['shape']}")
+    if "tolerance" not in expected:
+        if received.ravel().tolist() != expected["data"]:
+            raise Wrong(f"{where}: {received.ravel().tolist()} came, wanted {expected['data']}")
         return
-    apart = np.abs(came.ravel().astype(np.float64) - np.array(wanted["data"], np.float64))
-    if not (apart <= wanted["tolerance"]).all():
-        raise Wrong(f"{where}: {apart.max()} apart at {int(apart.argmax())}, allowed {wanted['tolerance']}")
+    apart = np.abs(received.ravel().astype(np.float64) - np.array(expected["data"], np.float64))
+    if not (apart <= expected["tolerance"]).all():
+        raise Wrong(f"{where}: {apart.max()} apart at {int(apart.argmax())}, allowed {expected['tolerance']}")
 
 
-def check_arrays(where: str, came: dict[str, Any], wanted: dict[str, Any]) -> None:
-    if sorted(came) != sorted(wanted):
-        raise Wrong(f"{where}: {sorted(came)} came, wanted {sorted(wanted)}")
-    for name, tensor in wanted.items():
-        check_tensor(f"{where}.{name}", came[name], tensor)
+def check_arrays(where: str, received: dict[str, Any], expected: dict[str, Any]) -> None:
+    if sorted(received) != sorted(expected):
+        raise Wrong(f"{where}: {sorted(received)} came, wanted {sorted(expected)}")
+    for name, tensor in expected.items():
+        check_tensor(f"{where}.{name}", received[name], tensor)
 
 
-def check_result(came: lx.Result, wanted: dict[str, Any]) -> None:
+def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
     for name in ("model", "version"):
-        if name in wanted and getattr(came, name) != wanted[name]:
-            raise Wrong(f"{name}: {getattr(came, name)} came, wanted {wanted[name]}")
+        if name in expected and getattr(received, name) != expected[name]:
+            raise Wrong(f"{name}: {getattr(received, name)} came, wanted {expected[name]}")
     for name in ("relevance", "outputs", "captured", "tokens"):
-        if name in wanted:
-            check_arrays(name, getattr(came, name), wanted[name])
-    if "warnings" in wanted:
-        begins = [warning.startswith(part) for warning, part in zip(came.warnings, wanted["warnings"], strict=False)]
-        if len(came.warnings) != len(wanted["warnings"]) or not all(begins):
-            raise Wrong(f"the warnings {came.warnings} came, wanted {wanted['warnings']}")
-    if "explained_quantity" in wanted and came.explained_quantity != wanted["explained_quantity"]:
-        raise Wrong(f"{came.explained_quantity!r} came, wanted {wanted['explained_quantity']!r}")
-    if "explained" in wanted:
-        check_tensor("explained", came.explained, wanted["explained"])
-    ledger = came.ledger
-    for name, value in wanted.get("ledger", {}).items():
+        if name in expected:
+            check_arrays(name, getattr(received, name), expected[name])
+    if "warnings" in expected:
+        begins = [
+            warning.startswith(part) for warning, part in zip(received.warnings, expected["warnings"], strict=False)
+        ]
+        if len(received.warnings) != len(expected["warnings"]) or not all(begins):
+            raise Wrong(f"the warnings {received.warnings} came, wanted {expected['warnings']}")
+    if "explained_quantity" in expected and received.explained_quantity != expected["explained_quantity"]:
+        raise Wrong(f"{received.explained_quantity!r} came, wanted {expected['explained_quantity']!r}")
+    if "explained" in expected:
+        check_tensor("explained", received.explained, expected["explained"])
+    ledger = received.ledger
+    for name, value in expected.get("ledger", {}).items():
         if name != "balance":
             check_tensor(f"ledger.{name}", getattr(ledger, name), value)
             continue
         parts = (ledger.inputs, ledger.initial_states, ledger.absorbed, ledger.residual)
-        gap = np.abs(came.explained.astype(np.float64) - sum(part.astype(np.float64) for part in parts)).max()
+        gap = np.abs(received.explained.astype(np.float64) - sum(part.astype(np.float64) for part in parts)).max()
         if not gap <= value:
             raise Wrong(f"ledger: {gap} is missing, allowed {value}")
 
 
-def check_detail(came: lx.ModelDetail, wanted: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        held: Any = getattr(came, name)
+def check_detail(received: lx.ModelDetail, expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        held: Any = getattr(received, name)
         if name in ("inputs", "outputs"):
             held = {k: {"dtype": spec.dtype, "shape": list(spec.shape)} for k, spec in held.items()}
         elif name == "class_names":
@@ -205,24 +207,24 @@ def check_detail(came: lx.ModelDetail, wanted: dict[str, Any]) -> None:
             raise Wrong(f"{name}: {held} came, wanted {value}")
 
 
-def check_error(came: lx.ExplainError | None, wanted: dict[str, Any]) -> None:
-    if came is None:
-        raise Wrong(f"an answer came, wanted {wanted['code']}")
-    if came.code.name != wanted["code"]:
-        raise Wrong(f"{came.code.name} came ({came.message}), wanted {wanted['code']}")
-    if "field" in wanted and came.field != wanted["field"]:
-        raise Wrong(f"the field {came.field!r} came ({came.message}), wanted {wanted['field']!r}")
-    if wanted.get("word", "") not in came.message:
-        raise Wrong(f"the message {came.message!r} lacks {wanted['word']!r}")
+def check_error(received: lx.ExplainError | None, expected: dict[str, Any]) -> None:
+    if received is None:
+        raise Wrong(f"an answer came, wanted {expected['code']}")
+    if received.code.name != expected["code"]:
+        raise Wrong(f"{received.code.name} came ({received.message}), wanted {expected['code']}")
+    if "field" in expected and received.field != expected["field"]:
+        raise Wrong(f"the field {received.field!r} came ({received.message}), wanted {expected['field']!r}")
+    if expected.get("word", "") not in received.message:
+        raise Wrong(f"the message {received.message!r} lacks {expected['word']!r}")
 
 
-def hashes(came: lx.Result, prefix: str = "") -> dict[str, str]:
+def hashes(received: lx.Result, prefix: str = "") -> dict[str, str]:
     """The hash of the elements, row-major and little-endian."""
 
     def digest(array: Any) -> str:
         return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
-    return {prefix + name: digest(array) for name, array in came.relevance.items()}
+    return {prefix + name: digest(array) for name, array in received.relevance.items()}
 
 
 # --- cases -----------------------------------------------------------------------------------------------------------
@@ -238,15 +240,15 @@ class Run:
         """Hashes of the relevance; raises Wrong."""
         face = self._connect(case.get("token", self._token) or None)
         try:
-            wanted = case.get("expect_error")
-            if wanted is None:
+            expected = case.get("expect_error")
+            if expected is None:
                 return getattr(self, case["call"])(face, case)
             try:
                 getattr(self, case["call"])(face, case)
             except lx.ExplainError as error:
-                check_error(error, wanted)
+                check_error(error, expected)
             else:
-                check_error(None, wanted)
+                check_error(None, expected)
             return {}
         finally:
             face.close()
@@ -255,9 +257,9 @@ class Run:
         args, kwargs = arguments(case["request"])
         if "cancel_after_ms" in case["request"]:
             return hashes(face.cancelled_after(case["request"]["cancel_after_ms"] / 1000, *args, **kwargs))
-        came = face.call("explain", *args, **kwargs)
-        check_result(came, case.get("expect", {}))
-        return hashes(came)
+        received = face.call("explain", *args, **kwargs)
+        check_result(received, case.get("expect", {}))
+        return hashes(received)
 
     def explain_stream(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
         answers = face.stream([to_request(item["request"], item["id"]) for item in case["requests"]])
@@ -265,32 +267,32 @@ class Run:
             raise Wrong(f"answers to {sorted(a.id for a in answers)} came, wanted {sorted(case['answers'])}")
         found: dict[str, str] = {}
         for answer in answers:
-            wanted = case["answers"][answer.id]
-            if "expect_error" in wanted:
-                check_error(answer.error, wanted["expect_error"])
+            expected = case["answers"][answer.id]
+            if "expect_error" in expected:
+                check_error(answer.error, expected["expect_error"])
             else:
-                check_result(answer.get(), wanted["expect"])
+                check_result(answer.get(), expected["expect"])
                 found |= hashes(answer.get(), f"{answer.id}/")
         return found
 
     def models(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
-        came = [{"name": m.name, "version": m.version, "state": m.state} for m in face.call("models")]
-        for wanted in case["expect"]["models"]:
-            if wanted not in came:
-                raise Wrong(f"{wanted} is not among {came}")
+        received = [{"name": m.name, "version": m.version, "state": m.state} for m in face.call("models")]
+        for expected in case["expect"]["models"]:
+            if expected not in received:
+                raise Wrong(f"{expected} is not among {received}")
         return {}
 
     def model(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
-        came = face.call("model", case["model"], case.get("version", ""))
-        check_detail(came, case.get("expect", {}).get("detail", {}))
+        received = face.call("model", case["model"], case.get("version", ""))
+        check_detail(received, case.get("expect", {}).get("detail", {}))
         return {}
 
     def import_model(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
         brought = case["import"]
         path = self._models / brought["model"]
-        came = face.call("import_model", brought["name"], path, brought.get("version"), brought.get("config"))
+        received = face.call("import_model", brought["name"], path, brought.get("version"), brought.get("config"))
         try:
-            check_detail(came, case["expect"].get("detail", {}))
+            check_detail(received, case["expect"].get("detail", {}))
             found = self.explain(face, case)
         finally:
             face.call("delete_model", brought["name"])
