@@ -776,8 +776,9 @@ type IntegratedGradients struct {
 	// broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For token
 	// ids, the tokens whose embeddings are the starting point.
 	Baseline []*Tensor `protobuf:"bytes,2,rep,name=baseline,proto3" json:"baseline,omitempty"`
-	// Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
-	// response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+	// Points are added until the error of the integral is within 1 % of the explained value, or until there are this many
+	// points; if this is less than `steps`, no points are added. The response contains the number of points in
+	// `steps_used`. Default: 500.
 	MaxSteps      *int32 `protobuf:"varint,3,opt,name=max_steps,json=maxSteps,proto3,oneof" json:"max_steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

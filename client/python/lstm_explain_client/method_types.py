@@ -175,8 +175,9 @@ class IntegratedGradients(Method):
     baseline: The starting point: one tensor per input, by name. An input without a tensor starts at zero. The tensor is
         broadcast to the shape of the input: it is a scalar, has one entry per feature, or has the whole shape. For
         token ids, the tokens whose embeddings are the starting point.
-    max_steps: Points are added until the error of the integral is within 1 % of the explained value, or there are this
-        many. The response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+    max_steps: Points are added until the error of the integral is within 1 % of the explained value, or until there are
+        this many points; if this is less than `steps`, no points are added. The response contains the number of points
+        in `steps_used`. Default: 500.
     """
 
     name: ClassVar[str] = "integrated_gradients"

@@ -31,7 +31,7 @@ def run(job: Job, shards: Sequence[int], workers: int | None, address: str | Non
     Raises Error, in particular where workers die at every attempt.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Otherwise it warns about its own way to start actors.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Otherwise Ray warns about how it starts actors itself.
     import ray
 
     _connect(address, workers)

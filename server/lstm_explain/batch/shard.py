@@ -71,7 +71,9 @@ class Worker:
         self._served = served or job.load()
 
     def run(self, number: int) -> ShardResult:
-        """Explains the shard unless that is done. Raises OSError, and Error where no row at all can be explained."""
+        """Explains the shard unless an earlier run has done so. Raises OSError, and Error where no row at all can be
+        explained.
+        """
         done = finished(self._job, number)
         if done is not None:
             return done

@@ -33,7 +33,7 @@ class IntegratedGradients(BaselineMethod):
     Sundararajan et al. 2017 (arXiv 1703.01365), equation 1; the integral by Gauss-Legendre quadrature.
 
     steps: points on the line. max_steps: points on the line at most, where the error of the integral exceeds 1 % of the
-    explained value; a value below `steps` adds none.
+    explained value; if it is below `steps`, no points are added.
     """
 
     name: ClassVar[str] = "integrated_gradients"

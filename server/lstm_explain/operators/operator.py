@@ -26,8 +26,8 @@ class Kind(enum.Enum):
 
     SUM = "sum"  # adds terms: the epsilon rule, over the units of the linear maps that feed it too
     MAP = "linear"  # adds units times constant weights: the epsilon rule
-    SCALE = "scale"  # multiplies its one live operand by constants of this pass: relevance stays
-    ACTIVATION = "activation"  # an element-wise function of one live operand: relevance stays
+    SCALE = "scale"  # multiplies its one live operand by constants of this pass: relevance is unchanged
+    ACTIVATION = "activation"  # an element-wise function of one live operand: relevance is unchanged
     ROUTING = "routing"  # moves, repeats or drops elements: relevance follows them
     PRODUCT = "product"  # multiplies two live operands: the product rule
     LOOKUP = "lookup"  # reads constant vectors at live indices: an index gets the sum over its vector

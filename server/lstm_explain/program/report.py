@@ -99,7 +99,11 @@ class _Reporter:
         gate = gate_slot(self.graph, self.producers, node, backward_node.live, self.gates)
         if gate is None:
             return NodeReport(
-                name, node.op, True, f"{RULES[backward_node.kind]}; no gate found, halves under all", on_path
+                name,
+                node.op,
+                True,
+                f"{RULES[backward_node.kind]}; no gate found, so each operand gets half under all",
+                on_path,
             )
         return NodeReport(
             name, node.op, True, RULES[backward_node.kind], on_path, node.inputs[gate], node.inputs[1 - gate]
@@ -117,9 +121,9 @@ class _Reporter:
 RULES = {
     Kind.SUM: "epsilon rule over its terms",
     Kind.MAP: "epsilon rule over its units",
-    Kind.SCALE: "relevance stays",
-    Kind.ACTIVATION: "relevance stays",
-    Kind.ROUTING: "relevance goes with the elements",
+    Kind.SCALE: "relevance is unchanged",
+    Kind.ACTIVATION: "relevance is unchanged",
+    Kind.ROUTING: "relevance follows the elements",
     Kind.PRODUCT: "product rule",
     Kind.LOOKUP: "sum over the vector looked up",
     Kind.RECURRENT: "gates, sums and products of the cell by their rules, step by step",

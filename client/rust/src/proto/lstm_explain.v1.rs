@@ -230,8 +230,9 @@ pub struct IntegratedGradients {
     /// ids, the tokens whose embeddings are the starting point.
     #[prost(message, repeated, tag = "2")]
     pub baseline: ::prost::alloc::vec::Vec<Tensor>,
-    /// Points are added until the error of the integral is within 1 % of the explained value, or there are this many. The
-    /// response says in `steps_used` how many it took. A number below `steps` adds none. Default: 500.
+    /// Points are added until the error of the integral is within 1 % of the explained value, or until there are this many
+    /// points; if this is less than `steps`, no points are added. The response contains the number of points in
+    /// `steps_used`. Default: 500.
     #[prost(int32, optional, tag = "3")]
     pub max_steps: ::core::option::Option<i32>,
 }

@@ -65,7 +65,7 @@ class EngineRuns:
     def _one_by_one(self, jobs: list[Job]) -> None:
         for job in jobs:
             self.alone(job)
-            job.finish()  # nobody but this thread waits for the rest
+            job.finish()  # wakes the caller of this job before the next one runs
 
     def _try(self, jobs: list[Job], request_batching: RequestBatching, record: Record) -> None:
         """Answers the callers one by one, and compares a batch with their answers."""

@@ -258,8 +258,8 @@ public sealed interface Method {
    *     entry per feature, or has the whole shape. For token ids, the tokens whose embeddings are
    *     the starting point.
    * @param maxSteps Points are added until the error of the integral is within 1 % of the explained
-   *     value, or there are this many. The response says in {@code steps_used} how many it took. A
-   *     number below {@code steps} adds none. Default: 500.
+   *     value, or until there are this many points; if this is less than {@code steps}, no points
+   *     are added. The response contains the number of points in {@code steps_used}. Default: 500.
    */
   record IntegratedGradients(Integer steps, Map<String, Tensor> baseline, Integer maxSteps)
       implements Method {
