@@ -169,28 +169,29 @@ class Recurrent(ABC):
                 end = end * (lens.steps > 0)[:, None]
             return end.copy() if end.dtype is dtype else np.array(end, dtype, order="C")
 
+        def of_direction(d: int, tape: Tape, y: Array | None, ends: list[Array | None]) -> list[Array]:
+            r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
+            return backs[d](tape, r_y, [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends])
+
         def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
             y, *ends = arriving
             if batch_first:
                 y = None if y is None else y.transpose(1, 2, 0, 3)
                 ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
 
-            def of_direction(d: int) -> list[Array]:
-                r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-                return backs[d](tapes[d], r_y, [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends])
-
             if alone:
-                parts = [of_direction(0)]
-            elif side_by_side(lens):
-                parts = in_threads(of_direction, range(2))
+                parts = [of_direction(0, tapes[0], y, ends)]
+                inputs, absorbed = {0: parts[0][0]}, parts[0][1]
             else:
-                parts = [of_direction(0), of_direction(1)]
-            inputs = {0: parts[0][0] if alone else parts[0][0] + parts[1][0]}
+                if side_by_side(lens):
+                    parts = in_threads(lambda d: of_direction(d, tapes[d], y, ends), range(2))
+                else:
+                    parts = [of_direction(0, tapes[0], y, ends), of_direction(1, tapes[1], y, ends)]
+                inputs, absorbed = {0: parts[0][0] + parts[1][0]}, parts[0][1] + parts[1][1]
             for slot, at in states:
                 inputs[slot] = _stack([p[at] for p in parts], axis=0)
             if batch_first:
                 inputs = {slot: r.swapaxes(0, 1) for slot, r in inputs.items()}
-            absorbed = parts[0][1] if alone else parts[0][1] + parts[1][1]
             return BackwardResult(inputs, absorbed if lens.whole else absorbed + self._past_the_end(y, ends, lens))
 
         return back

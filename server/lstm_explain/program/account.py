@@ -22,7 +22,7 @@ class RelevanceAccount:
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.by_node: dict[str, Array] = {}
-        self.initial_states: Array = np.zeros(batch)
+        self._initial_states: Array | None = None
 
     def keep(self, node: str, amounts: Array) -> None:
         """Records the relevance [batch] that a node absorbs in total, in an array that nothing else refers to."""
@@ -48,7 +48,18 @@ class RelevanceAccount:
 
     def keep_initial_state(self, amounts: Array, layout: BatchLayout | None) -> None:
         """Records the relevance of an initial state that is a constant."""
-        add_per_sample(amounts, layout, self.initial_states)
+        if self._initial_states is None:
+            self._initial_states = np.zeros(self.batch)
+        add_per_sample(amounts, layout, self._initial_states)
+
+    @property
+    def initial_states(self) -> Array:
+        return np.zeros(self.batch) if self._initial_states is None else self._initial_states
+
+    @property
+    def initial_states_of_one(self) -> float:
+        """`initial_states`, where there is one sample."""
+        return 0.0 if self._initial_states is None else self._initial_states.item()
 
     def absorbed(self) -> Array:
         total = np.zeros(self.batch)

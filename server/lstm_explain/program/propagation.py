@@ -161,7 +161,7 @@ def _ledger(account: RelevanceAccount, explained: Array, total: Array) -> Ledger
 
 
 def _ledger_of_one(account: RelevanceAccount, explained: Array, total: float) -> Ledger:
-    states, absorbed = account.initial_states.item(), 0.0
+    states, absorbed = account.initial_states_of_one, 0.0
     for kept in account.by_node.values():
         absorbed += kept.item()
     amounts = np.array((total, states, absorbed, explained.item() - total - states - absorbed))
