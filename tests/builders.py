@@ -39,7 +39,7 @@ States = Literal["constant", "input"]
 class Built:
     """A model, its weights in the textbook's form (float64 copies of the stored numbers), and how to feed it.
 
-    Inputs: "x" [T, B, D] (or [B, T, D] if `batch_first`), where asked for "lens" [B] int32, "initial_h_<layer>" and
+    Inputs: "x" [T, B, D] (or [B, T, D] if `batch_first`), and on request "lens" [B] int32, "initial_h_<layer>" and
     "initial_c_<layer>" [dirs, B, H]. Output: "logits" [B, classes]. Node names: "layer<k>", "head" (mean or sum),
     "dense".
     """
@@ -108,7 +108,7 @@ def random_layer(
     input_forget: bool = False,
     linear_before_reset: bool = False,
 ) -> Layer:
-    """Weights of a size at which gates are neither open nor shut. Rounded to dtype, kept as float64."""
+    """Weights of a size at which gates are neither open nor closed, rounded to dtype and stored as float64."""
     dirs = 2 if direction == "bidirectional" else 1
     G = GATES[op] * H
 
@@ -156,7 +156,7 @@ def recurrent_model(
 ) -> Built:
     """Stacked recurrent nodes, a head over time and a Gemm. opset 11 to 23.
 
-    `activations` names those of all directions one after another, or of one direction, which then serves both.
+    `activations` lists those of all directions one after another, or those of one direction, which then apply to both.
     `batch` only matters for constant initial states, which fix the batch size.
     """
     dirs = 2 if direction == "bidirectional" else 1
@@ -210,7 +210,7 @@ def network_model(
     dtype: npt.DTypeLike = np.float32,
     opset: int = 17,
 ) -> Built:
-    """The ONNX model of given weights: one LSTM, GRU or RNN node a layer."""
+    """The ONNX model with the given weights: one LSTM, GRU or RNN node per layer."""
     constant_states = constant_states or {}
     batch = next((int(s.shape[1]) for s in constant_states.values()), None)
     B: int | str = "B" if batch is None else batch

@@ -1,4 +1,4 @@
-"""What the tests of the service and of the command line share."""
+"""Fixtures of the tests of the service and of the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ os.environ.setdefault("LSTM_EXPLAIN_SPARE", "false")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiles the kernels before several processes begin: two that compile at once spoil each other's cache."""
+    """Compiles the kernels before several processes start: two that compile at once damage each other's cache."""
     several = config.getoption("numprocesses", default=None)
     if several and not hasattr(config, "workerinput"):
         subprocess.run([sys.executable, "-m", "lstm_explain.kernels.cache"], check=True)

@@ -75,7 +75,7 @@ class GraphBuilder:
         return self.ops("Split", [x], parts, axis=axis, split=[size] * parts)
 
     def model(self, output: str, shape: Sequence[int | str], rename: str = "logits") -> onnx.ModelProto:
-        """Close the graph with one output, check it and hand it over."""
+        """Close the graph with one output, check it and return the model."""
         self.nodes.append(helper.make_node("Identity", [output], [rename], name="output"))
         graph = helper.make_graph(
             self.nodes,

@@ -1,4 +1,4 @@
-"""Models that are valid and harm whoever runs them: they never end, or ask for memory without bounds."""
+"""Valid models that harm the process that runs them: they never end, or take unbounded memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 def endless(*, guarded: bool = False, nested: bool = False, growing: int = 0) -> onnx.ModelProto:
     """x float32 [1, 2] to y: a loop without a trip count, whose condition stays true.
 
-    guarded: only where x[0, 0] > 100. nested: a loop in each iteration, which does not end either. growing: each
-    iteration adds so many numbers to an output of the loop.
+    guarded: only where x[0, 0] > 100. nested: a loop in each iteration, which does not end either. growing: the number
+    of elements that each iteration adds to an output of the loop.
     """
     y = _info("y_out", FLOAT, [1, 2])
     nodes = [helper.make_node("Add", ["y_in", "one"], ["y_out"], "step")]
@@ -98,7 +98,7 @@ def counted() -> onnx.ModelProto:
 
 
 def huge_constant(elements: int = 3 << 28) -> onnx.ModelProto:
-    """x float32 [1] to x plus the sum of as many zeros."""
+    """x float32 [1] to x plus the sum of this many zeros."""
     nodes = [
         helper.make_node("ConstantOfShape", ["size"], ["zeros"], "zeros"),
         helper.make_node("ReduceSum", ["zeros"], ["sum"], "sum", keepdims=0),
@@ -116,14 +116,14 @@ def huge_input(elements: int = 1 << 29) -> onnx.ModelProto:
 
 
 def huge_padding(pad: int = 1 << 30) -> onnx.ModelProto:
-    """x float32 [1, 1, 4] through a convolution with so much padding."""
+    """x float32 [1, 1, 4] through a convolution with this much padding."""
     weights = [numpy_helper.from_array(np.ones((1, 1, 3), np.float32), "w")]
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "padded", kernel_shape=[3], pads=[pad, pad])]
     return _model(nodes, weights, [_info("x", FLOAT, [1, 1, 4])], [_info("y", FLOAT, [1, 1, "n"])])
 
 
 def sized_by_input(op: str, inputs: list[str], *, by_shape: bool = False) -> onnx.ModelProto:
-    """x float32 [1], and n int64 [1] that sets the size of what `op` makes: by its value, or else by its shape."""
+    """x float32 [1], and n int64 [1] that sets the size of the output of `op`: by its value, or else by its shape."""
     begin = [helper.make_node("Shape", ["n"], ["size"], "shape")] if by_shape else []
     named = ["size" if name == "n" and by_shape else name for name in inputs]
     nodes = [

@@ -36,7 +36,7 @@ def _node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodeP
 
 
 def _lstm(source: str, features: int, hidden: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
-    """From a sequence, time first, to y."""
+    """An LSTM from a sequence with time first to y."""
     nodes = [
         _node("LSTM", f"{source},W,R,B", ",last", hidden_size=hidden),
         _node("Squeeze", "last,first", "state"),

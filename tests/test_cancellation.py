@@ -1,4 +1,4 @@
-"""Explanations can be stopped between their steps, and tell where their time went."""
+"""Explanations can be stopped between their steps, and report where their time went."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model() -> lx.Model:
 
 
 class _Countdown:
-    """Wants no more at the call after `most`."""
+    """Cancels at the call after `most` calls."""
 
     def __init__(self, most: int) -> None:
         self.calls, self.most = 0, most
@@ -55,7 +55,7 @@ def test_every_method_stops_at_every_step(model: lx.Model, method: lx.Method) ->
 
 
 @pytest.mark.parametrize("method", METHODS[:-1], ids=lambda m: m.name)
-def test_parts_add_up_to_less_than_the_whole(model: lx.Model, method: lx.Method) -> None:
+def test_phases_take_less_than_the_whole(model: lx.Model, method: lx.Method) -> None:
     with cancel_scope(CancelScope(lambda: None)) as watch:
         seconds = timeit.timeit(lambda: model.explain({"x": X}, method), number=1)
     walks_back = isinstance(method, (lx.LRP, lx.Gradient, lx.IntegratedGradients, lx.SmoothGrad))

@@ -72,7 +72,7 @@ def test_estimates_are_within_a_factor_of_measured_peaks(name: str) -> None:
     assert not wrong
 
 
-def test_a_request_for_arrays_of_time_by_time_is_refused_before_they_are_made() -> None:
+def test_a_request_with_quadratic_memory_is_refused_in_advance() -> None:
     model = lx.load(MODELS["attention"]())
     x = {"x": np.zeros((1, 14_000, 16), np.float32)}
     for method in METHODS.values():
@@ -83,7 +83,7 @@ def test_a_request_for_arrays_of_time_by_time_is_refused_before_they_are_made() 
     Limits(bytes_estimate=500 << 20).check(model, short, lx.LRP())
 
 
-def test_what_takes_long_to_find_out_is_not_found_out_in_passing() -> None:
+def test_brief_checks_do_not_measure_the_model() -> None:
     model, x = lx.load(MODELS["attention"]()), {"x": np.zeros((1, 1000, 16), np.float32)}
     with pytest.raises(Deferred):
         Limits().check(model, x, lx.LRP(), brief=True)
@@ -95,7 +95,7 @@ def test_what_takes_long_to_find_out_is_not_found_out_in_passing() -> None:
 @pytest.mark.parametrize(
     "size", [lambda b, t: 7, lambda b, t: 3 * b * t + 5 * b, lambda b, t: 2 * b * t * t, lambda b, t: 4 * (t - 4)]
 )
-def test_laws_hold_beyond_what_they_were_made_from(size) -> None:
+def test_laws_extrapolate_to_larger_inputs(size) -> None:
     law = law_of((2, 16), size(2, 16), [size(4, 16), size(2, 32)])
     for extents in ((1, 100), (64, 1000), (3, 20_000)):
         assert law.at(extents) == pytest.approx(size(*extents), rel=0.02)

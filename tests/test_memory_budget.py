@@ -1,4 +1,4 @@
-"""How much memory a server takes itself to have, and what it makes of it."""
+"""How much memory a server detects, and how it divides it."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_a_resource_limit_counts_too() -> None:
 
 @pytest.mark.parametrize("memory", [GIB, 2 * GIB, 4 * GIB, 16 * GIB, 256 * GIB])
 @pytest.mark.parametrize(("workers", "parallel"), [(1, 1), (1, 2), (4, 2), (2, 16), (1, None), (8, None)])
-def test_all_that_may_be_used_at_a_time_fits(memory: int, workers: int, parallel: int | None) -> None:
-    """Where memory is so scarce that the least that a request gets does not fit, there is nothing to give."""
+def test_default_shares_fit_into_the_memory(memory: int, workers: int, parallel: int | None) -> None:
+    """Where memory is too scarce for the minimum of a request, there is nothing to divide."""
     share = memory_budget(workers, parallel, 64, memory)
     assert share.runtime * workers <= max(memory // 2, workers * 64 * MIB)
     at_work = workers * share.parallel * BEYOND_ESTIMATE * share.request

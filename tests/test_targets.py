@@ -1,4 +1,4 @@
-"""Every form of a target. The models are linear, so the gradient of what was picked is a row of the weights."""
+"""Every form of a target. The models are linear, so the gradient of a selected entry is a row of the weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
+from tests.engine_checks import check_same
 from tests.graph_builder import GraphBuilder
-from tests.laws import check_same
 
 RNG = np.random.default_rng(31)
 W = RNG.normal(size=(4, 3))  # features to classes
@@ -152,7 +152,7 @@ def test_weights_over_steps_and_classes(batch_axis: int) -> None:
     np.testing.assert_allclose(got, np.tile(weights @ W.T, (3, 1, 1)), rtol=1e-5, atol=1e-6)
 
 
-def test_one_number_is_enough_where_one_axis_alone_leaves_a_choice() -> None:
+def test_one_index_suffices_where_one_axis_leaves_a_choice() -> None:
     expected = np.zeros_like(STEPS)
     expected[:, 3] = W[:, 0]
     np.testing.assert_allclose(gradient(per_step(columns=W[:, :1]), STEPS, index=3), expected, rtol=1e-6)
@@ -182,7 +182,7 @@ def test_a_model_without_any_batch_axis() -> None:
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])
-def test_an_output_of_one_number_a_sample_needs_no_index(keepdims: int) -> None:
+def test_an_output_with_one_number_per_sample_needs_no_index(keepdims: int) -> None:
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", ["B", 4])
     y = g.op("ReduceSum", [x, g.ints(1)], keepdims=keepdims)
@@ -224,7 +224,7 @@ def test_an_output_of_one_number_a_sample_needs_no_index(keepdims: int) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("method", [lx.LRP(), lx.Gradient()], ids=["lrp", "gradient"])
-def test_a_target_that_does_not_fit_is_refused_by_name(method: lx.Method, target: dict[str, Any], named: str) -> None:
+def test_an_invalid_target_is_refused_by_its_field(method: lx.Method, target: dict[str, Any], named: str) -> None:
     model = classifier()
     with pytest.raises(lx.TargetError) as refused:
         model.explain({"x": X}, method, lx.Target(**target))

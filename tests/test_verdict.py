@@ -1,4 +1,4 @@
-"""Warnings: each limit against numbers known by hand, sample by sample, whichever way an answer comes."""
+"""Warnings: each limit for known numbers, sample by sample, however an answer is computed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def steep(layers: int = 2) -> onnx.ModelProto:
 
 
 def linear(weights: Array, bias: float = 0.0, layers: int = 1) -> lx.Model:
-    """x [B, N] to y [B, 1]. More layers: each hands on what it gets."""
+    """x [B, N] to y [B, 1]. Further layers pass on their input."""
     g = GraphBuilder(np.float64, 17)
     value = g.op("MatMul", [g.input("x", ["B", len(weights)]), g.constant(weights[:, None], "w")])
     value = g.op("Add", [value, g.constant(np.array([bias]), "b")])
@@ -59,8 +59,8 @@ def test_a_warning_names_the_samples_and_each_sample_has_its_own() -> None:
     assert "sample" not in e.warnings_of(1)[0]
 
 
-def test_so_it_is_where_the_ledger_closes() -> None:
-    """The residual is rounding: nothing but the size of an entry tells."""
+def test_a_large_entry_causes_a_warning_although_the_ledger_closes() -> None:
+    """The residual is only rounding, so only the size of an entry causes the warning."""
     e = lx.load(steep()).explain({"x": np.array([LOUD], np.float32)}, lx.LRP(epsilon=1e-9), lx.Target(index=0))
     assert abs(e.ledger.residual[0]) < 1e-3 * abs(e.explained[0])
     assert prefixes(e.warnings) == ["relevance diverges"]
@@ -83,15 +83,15 @@ def test_an_entry_of_ten_times_the_value_is_the_limit_behind_a_second_layer(meth
     ids=str,
 )
 def test_a_value_near_zero_does_not_warn_by_itself(method: lx.Method) -> None:
-    """Of terms 3 and -2.999 the sum is 0.001: entries of 3 are what such a sum is made of."""
+    """The sum of 3 and -2.999 is 0.001, so entries of 3 are the terms of the sum."""
     e = linear(np.array([3.0, -2.999])).explain({"x": np.ones((1, 2))}, method)
     np.testing.assert_allclose(e.explained, 0.001, rtol=1e-6)
     assert np.abs(e.relevance["x"]).max() > 1
     assert not e.warnings
 
 
-def test_nor_does_a_logit_near_zero_beside_a_large_one() -> None:
-    """Behind an activation there are no terms to compare with, but the sample's other logits."""
+def test_a_logit_near_zero_next_to_a_large_one_does_not_warn() -> None:
+    """Before an activation, there are no terms to compare with, only the sample's other logits."""
     g = GraphBuilder(np.float64, 17)
     x = g.input("x", ["B", 2])
     sums = g.op("MatMul", [x, g.constant(np.array([[3.0, 5.0], [-2.999, 1.0]]), "w")])
@@ -103,8 +103,8 @@ def test_nor_does_a_logit_near_zero_beside_a_large_one() -> None:
     assert not e.warnings
 
 
-def test_what_lrp_absorbs() -> None:
-    """x - bias behind a second layer: the bias keeps its size over the value's."""
+def test_large_absorbed_relevance_causes_a_warning() -> None:
+    """x - bias before a second layer: the magnitude of the bias relative to the value is unchanged."""
     for bias, warned in ((0.98 * MAX_ABSORBED, False), (1.02 * MAX_ABSORBED, True)):
         model = linear(np.array([0.25, 0.25, 0.25, 0.25]), -bias, layers=2)
         e = model.explain({"x": np.full((1, 4), 1 + bias)}, lx.LRP(epsilon=1e-12))
@@ -132,11 +132,11 @@ def test_an_integral_of_too_few_steps_says_by_how_much_and_what_to_set() -> None
 
 
 @pytest.mark.parametrize("method", [lx.Gradient(), lx.SmoothGrad(samples=2)], ids=str)
-def test_derivatives_are_no_shares(method: lx.Method) -> None:
+def test_derivatives_cause_no_warning(method: lx.Method) -> None:
     assert not lx.load(steep()).explain({"x": np.array([LOUD], np.float32)}, method, lx.Target(index=0)).warnings
 
 
-def test_a_specialised_program_warns_alike() -> None:
+def test_a_specialised_program_gives_the_same_warnings() -> None:
     model, x = lx.load(steep()), {"x": np.array([LOUD], np.float32)}
     once = lx.load(steep()).explain(x, PAPERS, lx.Target(index=0))
     found = [model.explain(x, PAPERS, lx.Target(index=0)) for _ in range(5)]
@@ -145,7 +145,7 @@ def test_a_specialised_program_warns_alike() -> None:
     assert once.warnings
 
 
-def test_requests_that_ran_together_get_their_own_warnings() -> None:
+def test_requests_of_one_batch_get_their_own_warnings() -> None:
     model = lx.load(steep())
     together, rows = RequestBatching(model, {}), [[CALM], [LOUD, CALM], [LOUD]]
     requests = [ModelRequest({"x": np.array(row, np.float32)}, PAPERS, lx.Target(index=0)) for row in rows]
@@ -162,7 +162,7 @@ def test_requests_that_ran_together_get_their_own_warnings() -> None:
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_no_warning_where_every_entry_is_within_the_limits(name: str) -> None:
-    """And, the other way round, a warning wherever the plain limits are exceeded on the largest scale there can be."""
+    """Conversely, there is a warning wherever the plain limits are exceeded on the largest possible scale."""
     case = zoo.load(name)
     model = lx.load(case.path)
     target = lx.Target(case.target_output, case.target_index, case.target_batch_axis)

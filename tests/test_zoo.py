@@ -15,8 +15,8 @@ from onnx import helper
 
 import lstm_explain as lx
 from tests import zoo
+from tests.engine_checks import check_ledger, check_same
 from tests.graph_builder import run
-from tests.laws import check_ledger, check_same
 from tests.reference.textbook import PRODUCT_RULES
 from tests.zoo import Case
 
@@ -44,7 +44,7 @@ def inner_value(case: Case, tensor: str) -> npt.NDArray[Any]:
 
 
 def outputs(case: Case) -> None:
-    """What the source framework answered."""
+    """The outputs equal those of the source framework."""
     e = model(case.name).explain(case.inputs, lx.Gradient(), target(case))
     assert list(e.outputs) == list(model(case.name).outputs)
     for name, expected in case.outputs.items():
@@ -52,7 +52,7 @@ def outputs(case: Case) -> None:
 
 
 def gradient(case: Case) -> None:
-    """Equals the recorded gradient, and times the input."""
+    """The gradient equals the recorded one, also times the input."""
     plain = model(case.name).explain(case.inputs, lx.Gradient(), target(case))
     times = model(case.name).explain(case.inputs, lx.GradientTimesInput(), target(case))
     for name in case.grads.keys() & case.inputs.keys():
@@ -75,7 +75,7 @@ def tokens(case: Case) -> None:
 
 
 def post(case: Case) -> None:
-    """Through the last Softmax or Sigmoid when that is asked for."""
+    """The target includes the last Softmax or Sigmoid on request."""
     given = target(case, pre_activation=False)
     capture = [case.embedding_tensor] if case.embedding_tensor else []
     e = model(case.name).explain(case.inputs, lx.Gradient(), given, capture)
@@ -120,7 +120,7 @@ def alone(case: Case) -> None:
 
 
 def padding(case: Case) -> None:
-    """What stands past a sample's length is not looked at and gets exactly nothing."""
+    """Values after a sample's length are not read and get exactly no relevance."""
     (lens,) = (name for name, x in case.inputs.items() if x.dtype.kind == "i")
     (name,) = (name for name in case.inputs if name != lens)
     batch, time = case.batch_axis(name), int(case.meta["time_axis"][name])
@@ -139,7 +139,7 @@ def padding(case: Case) -> None:
 
 
 def masked(case: Case) -> None:
-    """Keras masks token 0 wherever it stands: a masked step passes the state on and gets exactly nothing."""
+    """Keras masks token 0 at any position: a masked step passes on the state and gets exactly no relevance."""
     (name,) = case.inputs
     mask = case.inputs[name] == 0
     assert mask.any()

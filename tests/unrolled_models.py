@@ -27,7 +27,7 @@ def unrolled_model(
 ) -> Built:
     """The same cells with the same weights, unrolled over `steps` into primitives, as scripted cells are exported.
 
-    `gemm`: Gemm with its bias instead of MatMul and Add. `fused`: one product for all gates and a Split, else one a
+    `gemm`: Gemm with its bias instead of MatMul and Add. `fused`: one product for all gates and a Split, else one per
     gate. `concat`: one product over [x_t, h_{t-1}] instead of two that are added. Only this one is the recurrent node's
     rule to the letter (one epsilon-rule over N = D + H); the others stabilise each partial sum by itself and agree as
     epsilon goes to 0. Only the forward direction, default activations, no peepholes, no clip, no input_forget.

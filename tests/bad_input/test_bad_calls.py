@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 
 import lstm_explain as lx
 from tests.bad_input.example import BUILT, FEEDS, tiny
+from tests.engine_checks import check_same
 from tests.graph_builder import GraphBuilder
-from tests.laws import check_same
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ WRONG_INPUTS: dict[str, tuple[dict[str, Any], str, str]] = {  # what replaces FE
 
 @pytest.mark.parametrize("how", [lx.LRP(), lx.Gradient()], ids=["lrp", "gradient"])
 @pytest.mark.parametrize(("feeds", "name", "message"), WRONG_INPUTS.values(), ids=WRONG_INPUTS)
-def test_an_input_that_does_not_fit_is_named(
+def test_an_invalid_input_is_named(
     model: lx.Model, feeds: dict[str, Any], name: str, message: str, how: lx.Method
 ) -> None:
     with pytest.raises(lx.InputError) as refused:
@@ -119,14 +119,14 @@ def test_a_node_without_a_rule_is_named_and_other_outputs_are_explained(how: lx.
     np.testing.assert_allclose(e.outputs["det"], np.linalg.det(x), rtol=1e-4)
 
 
-def test_the_report_says_which_node_stops_it() -> None:
+def test_the_report_names_the_node_without_a_rule() -> None:
     report = determinant().report()
     assert not report.supported
     assert [(n.name, n.op) for n in report.nodes if not n.supported] == [("the_culprit", "Det")]
     assert lx.load(BUILT.model).report().supported
 
 
-def test_scan_of_opset_8_is_another_operator_and_named() -> None:
+def test_scan_of_opset_8_is_refused_by_name() -> None:
     """It runs over the samples as well, and takes lengths in front of its states."""
     x, y, h, v, g, w = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -189,7 +189,7 @@ def test_methods_by_name_are_the_classes() -> None:
 # --- many at once ----------------------------------------------------------------------------------------------------
 
 
-def test_eight_threads_get_what_one_gets(model: lx.Model) -> None:
+def test_eight_threads_get_the_answers_of_one(model: lx.Model) -> None:
     """Good and bad calls of all methods at once, on one model, and a fresh model that all of them use first."""
     fresh = lx.load(BUILT.model)
     jobs = []
@@ -217,7 +217,7 @@ def test_eight_threads_get_what_one_gets(model: lx.Model) -> None:
             mistake.result()
 
 
-def test_an_output_without_elements_is_an_error_of_ours() -> None:
+def test_an_output_without_elements_is_an_engine_error() -> None:
     g = GraphBuilder(np.float32, 17)
     proto = g.model(g.op("Slice", [g.input("x", ["B", 4]), g.ints(9), g.ints(9), g.ints(0)]), ["N", 4], rename="y")
     for index in (None, 1):
@@ -225,7 +225,7 @@ def test_an_output_without_elements_is_an_error_of_ours() -> None:
             lx.load(proto).explain({"x": np.ones((2, 4), np.float32)}, target=lx.Target(index=index))
 
 
-def test_the_largest_of_unsigned_numbers_are_found() -> None:
+def test_topk_of_unsigned_numbers() -> None:
     g = GraphBuilder(np.float32, 17)
     best, _ = g.ops("TopK", [g.input("x", ["B", 4], TensorProto.UINT8), g.ints(2)], 2)
     proto = g.model(g.op("Cast", [best], to=TensorProto.FLOAT), ["B", 2], rename="y")
@@ -233,7 +233,7 @@ def test_the_largest_of_unsigned_numbers_are_found() -> None:
     np.testing.assert_allclose(e.relevance["x"], [[0, 0, 0, 7]])
 
 
-def test_an_axis_out_of_range_is_an_error_of_ours() -> None:
+def test_an_axis_out_of_range_is_an_engine_error() -> None:
     proto = tiny(helper.make_node("Squeeze", ["x", "axis"], ["y"], name="squeeze"))
     proto.graph.initializer.append(helper.make_tensor("axis", TensorProto.INT64, [1], [9]))
     with pytest.raises(lx.Error):
@@ -241,14 +241,14 @@ def test_an_axis_out_of_range_is_an_error_of_ours() -> None:
 
 
 @pytest.mark.parametrize("method", ["lrp", None, lx.LRP])
-def test_what_is_no_method_is_refused(method: Any) -> None:
+def test_an_invalid_method_is_refused(method: Any) -> None:
     loaded = lx.load(tiny(helper.make_node("Relu", ["x"], ["y"])))
     with pytest.raises(lx.MethodError):
         loaded.explain({"x": np.ones((1, 4), np.float32)}, method, lx.Target(index=0))
 
 
 @pytest.mark.parametrize("target", [0, "y", None])
-def test_what_is_no_target_is_refused(target: Any) -> None:
+def test_an_invalid_target_is_refused(target: Any) -> None:
     loaded = lx.load(tiny(helper.make_node("Relu", ["x"], ["y"])))
     with pytest.raises(lx.TargetError):
         loaded.explain({"x": np.ones((1, 4), np.float32)}, lx.LRP(), target)

@@ -90,7 +90,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize(("location", "more"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
-def test_an_entry_of_external_data_that_is_no_place_is_refused(
+def test_an_invalid_entry_of_external_data_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], location: str, more: dict[str, str]
 ) -> None:
     """The tensor is named; `inspect` finds the file unreadable."""

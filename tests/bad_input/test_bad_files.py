@@ -47,7 +47,7 @@ from tests.graph_builder import GraphBuilder
         "no-graph-bytes",
     ],
 )
-def test_what_is_no_model_is_refused(source: Any) -> None:
+def test_an_invalid_model_is_refused(source: Any) -> None:
     with pytest.raises(lx.ModelError) as refused:
         lx.load(source)
     assert len(str(refused.value)) > 10
@@ -63,13 +63,13 @@ def test_no_truncation_crashes() -> None:
     assert refused >= 55
 
 
-def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.onnx", str(tmp_path / "nothing.onnx"), tmp_path):
         with pytest.raises(lx.ModelError, match=r"file|directory"):
             lx.load(path)
 
 
-def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     for content in (b"", b"hello", BYTES[:500]):
         path.write_bytes(content)
@@ -132,7 +132,7 @@ for count in (50_000_000, 10):
 """
 
 
-def test_what_takes_too_much_memory_is_refused_and_the_next_call_is_answered() -> None:
+def test_a_call_that_needs_too_much_memory_is_refused_and_the_next_is_answered() -> None:
     """200 MB of ones, where 100 MB are allowed."""
     g = GraphBuilder(np.float32, 17)
     ones = g.op("Expand", [g.input("x", ["B", 1]), g.input("shape", [2], TensorProto.INT64)])
@@ -150,7 +150,7 @@ def test_what_takes_too_much_memory_is_refused_and_the_next_call_is_answered() -
 
 
 @pytest.mark.parametrize("domain", ["", "com.example"])
-def test_an_operator_that_nobody_knows_is_named(domain: str) -> None:
+def test_an_unknown_operator_is_named(domain: str) -> None:
     """On loading if it claims to be ONNX's own, else when it is to be explained."""
     node = helper.make_node("Frobnicate", ["x"], ["y"], name="strange", domain=domain)
     with pytest.raises(lx.Error, match="Frobnicate"):
@@ -166,7 +166,7 @@ def test_a_message_stays_short_whatever_name_it_quotes() -> None:
     assert len(str(refused.value)) < 2100
 
 
-def test_a_graph_with_a_missing_value_or_a_circle_is_refused() -> None:
+def test_a_graph_with_a_missing_value_or_a_cycle_is_refused() -> None:
     with pytest.raises(lx.ModelError):
         lx.load(tiny(helper.make_node("Add", ["x", "nowhere"], ["y"])))
     with pytest.raises(lx.ModelError):

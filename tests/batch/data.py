@@ -1,4 +1,4 @@
-"""Ragged rows in every file format, what the engine says of each row by itself, and the command that explains them."""
+"""Ragged rows in every file format, the engine's answer for each row alone, and the command that explains them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODEL = DISCHARGE / "1" / "model.onnx"
 
 
 def weather(count: int, longest: int = 40, seed: int = 0) -> list[np.ndarray[Any, Any]]:
-    """Of one step to `longest`, five features each."""
+    """Rows of one to `longest` steps, with five features each."""
     rng = np.random.default_rng(seed)
     return [rng.standard_normal((rng.integers(1, longest + 1), 5)).astype("f4") for _ in range(count)]
 
@@ -43,7 +43,7 @@ def batch(*arguments: object, **environment: str) -> subprocess.CompletedProcess
 
 
 def in_this_process(*arguments: object) -> int:
-    """The exit code, without Ray and without the start of a process."""
+    """The exit code of the command in this process, without Ray."""
     from lstm_explain.cli import main
 
     try:
@@ -62,7 +62,9 @@ def array(value: Any) -> np.ndarray[Any, Any]:
 
 
 def check_rows(output: Path, rows: dict[str, list[np.ndarray[Any, Any]]], file: str = "") -> None:
-    """Every row of these files once, in its file's order, with what the engine says of it alone."""
+    """Checks that every row of these files occurs once, in the order of its file, with the engine's answer for the row
+    alone.
+    """
     model, found = lx.load(MODEL), results(output).to_pylist()
     assert sorted((r["file"], r["row"]) for r in found) == sorted((f, i) for f in rows for i in range(len(rows[f])))
     for row in found:
@@ -76,6 +78,6 @@ def check_rows(output: Path, rows: dict[str, list[np.ndarray[Any, Any]]], file: 
 
 
 def check_same(received: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
-    """Within 1e-6 of the largest."""
+    """Checks equality within 1e-6 of the largest element."""
     assert received.shape == expected.shape
     assert np.abs(received - expected).max(initial=0) <= 1e-6 * np.abs(expected).max(initial=0)

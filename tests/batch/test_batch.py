@@ -1,4 +1,4 @@
-"""`lstm-explain batch` in this process: what comes in, what comes out, what goes wrong."""
+"""`lstm-explain batch` in this process: its inputs, its outputs and its errors."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_text_by_the_models_tokenizer(tmp_path: Path) -> None:
     assert "null" in failed[1]["reason"]
 
 
-def test_rows_that_cannot_be_explained_stop_nobody_else(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_explained_do_not_stop_others(tmp_path: Path) -> None:
     rows = weather(40)
     bad = {3: rows[3].copy(), 11: np.zeros((0, 5), "f4"), 12: np.ones((4, 3), "f4")}
     bad[3][0, 2] = np.nan
@@ -118,7 +118,7 @@ def test_rows_that_cannot_be_explained_stop_nobody_else(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_mistakes_end_with_2_and_leave_nothing(
+def test_mistakes_exit_with_2_and_leave_no_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], message: str
 ) -> None:
     write(tmp_path / "in.parquet", weather(5))
@@ -134,7 +134,7 @@ def test_a_folder_with_other_files_is_not_written_to(tmp_path: Path, capsys: pyt
     assert "contains files, but no job" in capsys.readouterr().err
 
 
-def test_the_engine_it_runs_on_knows_nothing_of_grpc() -> None:
+def test_the_command_does_not_import_grpc() -> None:
     code = "import sys, lstm_explain.batch.command; sys.exit('grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -33,8 +33,8 @@ def explained(folder: Path, proto: onnx.ModelProto, columns: dict[str, list[Any]
 
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize(("head", "padded"), [("Y_h", True), ("mean", False)])
-def test_a_model_that_takes_lengths(tmp_path: Path, head: Any, padded: bool, batch_first: bool) -> None:
-    """A mean over all steps minds padding although the recurrent node does not. Lengths are counted."""
+def test_a_model_with_an_input_of_lengths(tmp_path: Path, head: Any, padded: bool, batch_first: bool) -> None:
+    """A mean over all steps depends on padding although the recurrent node does not. The command counts the lengths."""
     built = recurrent_model(np.random.default_rng(0), sequence_lens=True, head=head, batch_first=batch_first, H=9)
     rows = ragged(90, 4)
     found, allowed = explained(tmp_path, built.model, {"x": [row.tolist() for row in rows]})
@@ -59,7 +59,7 @@ def test_lengths_may_come_with_the_data(tmp_path: Path) -> None:
 
 
 def test_an_output_for_every_step_is_cut_to_the_rows_own(tmp_path: Path) -> None:
-    """Of the LSTM alone, whose output Y [T, 1, B, H] is zero past a sequence's end."""
+    """The model is the LSTM alone, whose output Y [T, 1, B, H] is zero after the end of a sequence."""
     shapes = {"W": (1, 12, 4), "R": (1, 12, 3)}
     rng = np.random.default_rng(0)
     weights = [numpy_helper.from_array(rng.standard_normal(s).astype("f4"), n) for n, s in shapes.items()]
@@ -90,8 +90,8 @@ def test_without_lengths_batches_are_of_one_length(tmp_path: Path) -> None:
     assert manifest["padding"] == {"allowed": False, "trims": None}
 
 
-def test_a_window_that_minds_padding_after_all_is_done_again(tmp_path: Path) -> None:
-    """One row in each window is explained alone, too: here padding was taken for harmless, and is not."""
+def test_a_window_in_which_padding_changes_answers_is_repeated(tmp_path: Path) -> None:
+    """One row in each window is also explained alone. Here, the first rows suggest wrongly that padding is harmless."""
     from lstm_explain.batch.explain import Explainer, Padding
     from lstm_explain.batch.feed import feed_of
     from lstm_explain.repository.model_folder import find_model

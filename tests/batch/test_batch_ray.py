@@ -1,4 +1,4 @@
-"""`lstm-explain batch` on Ray: the rows that the service would give, and nodes that go."""
+"""`lstm-explain batch` on Ray: rows equal those of the service, and the loss of nodes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         cluster.shutdown()
 
 
-def test_a_node_that_goes_in_the_middle_costs_no_row(tmp_path: Path, cluster: Any) -> None:
+def test_losing_a_node_loses_no_row(tmp_path: Path, cluster: Any) -> None:
     rows = {f"{name}.parquet": weather(1500, longest=80, seed=i) for i, name in enumerate("ab")}
     (tmp_path / "data").mkdir()
     for name, of_file in rows.items():
@@ -57,8 +57,8 @@ def test_a_node_that_goes_in_the_middle_costs_no_row(tmp_path: Path, cluster: An
     check_rows(output, rows)
 
 
-def test_the_relevance_that_the_service_gives(tmp_path: Path) -> None:
-    """The same model's folder, the same text; rows of both lengths, of which some want float64."""
+def test_relevance_equals_the_services(tmp_path: Path) -> None:
+    """The same model folder and text; rows of both lengths, some of which need float64."""
     rng = np.random.default_rng(5)
     words = ["the", "a", "film", "is", "not", "very", "great", "bad", "with", "and", "of", "heart", "plot", "acting"]
     texts = [" ".join(rng.choice(words, rng.integers(1, 60))) for _ in range(60)]

@@ -44,7 +44,7 @@ def test_means_per_feature_and_lag(tmp_path: Path) -> None:
 
 
 def test_drift_against_another_run(tmp_path: Path) -> None:
-    """Rain that doubles shows; a run against itself does not drift."""
+    """Rain that doubles shows as drift; a run does not drift from itself."""
     rows = weather(100, longest=12)
     before = run(tmp_path / "a", rows)
     same = run(tmp_path / "b", rows, "--reference", tmp_path / "a" / "out")
@@ -85,7 +85,7 @@ def test_rows_with_a_warning_and_what_is_explained(tmp_path: Path, capsys: pytes
     assert "the logit: the value before the output&#x27;s Softmax" in page
 
 
-def test_a_reference_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reference_that_is_not_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "in.parquet", weather(5))
     arguments = ("--model", DISCHARGE, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
     assert in_this_process(*arguments, "--reference", tmp_path / "nowhere") == 2
@@ -93,7 +93,9 @@ def test_a_reference_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_memory_stays_flat_while_the_data_grows_tenfold(tmp_path: Path) -> None:
-    """One row group, so that nobody is saved by small ones. Larger runs: `python -m bench.batch memory`."""
+    """The file has one row group, so that small row groups do not bound the memory. Larger runs: `python -m bench.batch
+    memory`.
+    """
     peaks = []
     for count in (2_000, 20_000):
         write(tmp_path / f"{count}.parquet", weather(count, longest=60), group=count)

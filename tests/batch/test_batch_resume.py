@@ -1,4 +1,4 @@
-"""A job that was stopped goes on where it was; every row is in the result exactly once."""
+"""A stopped job resumes where it was; every row is in the result exactly once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parts(output: Path) -> dict[str, int]:
 
 
 def kill_in_the_middle(flags: list[str], output: Path, least: int = 2) -> dict[str, int]:
-    """Starts a job and kills it with SIGKILL once some shards are done. Those that were."""
+    """Starts a job and kills it with SIGKILL once some shards are done. Returns those shards."""
     process = subprocess.Popen(command("batch", *flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     until = time.monotonic() + 120
     while len(parts(output)) < least and process.poll() is None and time.monotonic() < until:
@@ -55,7 +55,7 @@ def test_killed_and_started_again(tmp_path: Path, workers: str) -> None:
     assert (reported["rows"], reported["before"] >= 20 * len(before)) == (400, True)
 
 
-def test_a_job_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_finished_job_is_unchanged(tmp_path: Path) -> None:
     write(tmp_path / "in.parquet", weather(20))
     arguments = ("--model", MODEL, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
     assert in_this_process(*arguments) == 0
@@ -75,7 +75,7 @@ def test_a_job_that_is_done_stays_as_it_is(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_another_job_does_not_go_on_with_this_one(
+def test_another_job_does_not_resume_this_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], text: str
 ) -> None:
     write(tmp_path / "in.parquet", weather(20))
@@ -99,7 +99,7 @@ def test_data_that_has_changed_is_another_job(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_model_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
-    """By every worker, as it loads it."""
+    """Every worker notices it on loading."""
     from lstm_explain.batch.command import JobRequest, prepare
     from lstm_explain.batch.shard import Worker
     from lstm_explain.errors import ModelError
@@ -125,8 +125,8 @@ def test_one_process_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "another process is working" in capsys.readouterr().err
 
 
-def test_a_shard_that_ends_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
-    """What it was given runs out of rows, or the disk of space."""
+def test_an_interrupted_shard_leaves_no_file(tmp_path: Path) -> None:
+    """Its input ends early, or the disk is full."""
     x = np.zeros((40, 6, 5), "f4")
     np.save(tmp_path / "x.npy", x)
     os.truncate(tmp_path / "x.npy", (tmp_path / "x.npy").stat().st_size - 400)

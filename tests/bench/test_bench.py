@@ -1,4 +1,4 @@
-"""The benchmark reports what fails and goes on; two commits are held beside each other with regard to noise."""
+"""The benchmark reports failures and continues; the comparison of two commits takes noise into account."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_slow_calls_are_not_repeated_for_ever() -> None:
     assert compare(lambda: None, lambda: None, seconds=9, least=10**9, longest=0.01, warm=True).pairs < 10**9
 
 
-def test_a_cell_that_fails_is_told_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_cell_is_reported_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = lx.IntegratedGradients(baseline=np.zeros((7, 7), np.float32))
     monkeypatch.setattr(engine, "METHODS", {"lrp all": lx.LRP(), "wrong": wrong})
     monkeypatch.setattr(engine, "MANY", {})
@@ -48,7 +48,7 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(monkeypatch: pytest.Monk
     assert np.isnan(engine.geometric_mean(rows, 1, "wrong"))
 
 
-def test_a_part_that_fails_is_told_and_what_was_measured_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failed_part_is_reported_and_earlier_figures_remain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     file.write_text(json.dumps({"scaling": "earlier", "commits": {"scaling": "abc"}}))
 
@@ -68,8 +68,8 @@ def test_a_part_that_fails_is_told_and_what_was_measured_stays(monkeypatch: pyte
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("method", engine.METHODS)
-def test_what_is_timed_is_an_answer(method: str, batch: int) -> None:
-    """Over 2,000 steps of random weights relevance neither overflows nor hides the explained value."""
+def test_timed_explanations_are_valid(method: str, batch: int) -> None:
+    """Over 2,000 steps with random weights, relevance neither overflows nor hides the explained value."""
     shape = models.GRID[0]
     x = models.inputs_of(shape, 2000, batch)
     e = lx.load(models.model_of(shape)).explain({"x": x}, engine.METHODS[method], engine.TARGET)
@@ -79,12 +79,12 @@ def test_what_is_timed_is_an_answer(method: str, batch: int) -> None:
 
 
 @pytest.mark.parametrize("place", [place for _, places in pieces.PIECES for place in places])
-def test_every_piece_of_the_profile_is_somewhere(place: tuple[str, str]) -> None:
+def test_every_piece_of_the_profile_is_measured(place: tuple[str, str]) -> None:
     pieces.place_of(*place)
 
 
 def test_equal_code_is_not_slower() -> None:
-    """With processes that differ by 4 %, as they do: a false alarm in a hundred cases at most."""
+    """With processes that differ by 4 %, as real ones do, at most one case in a hundred is a false alarm."""
     rng = np.random.default_rng(0)
     noisy = 1.5 * (1 + 0.04 * rng.standard_normal((2000, 2, 4)))
     assert sum(Case("equal", list(before), list(after)).slower for before, after in noisy) <= 20
@@ -99,13 +99,13 @@ def test_a_fifth_more_is_slower(noise: float) -> None:
     assert not Case("faster", list(after), list(before)).slower
 
 
-def test_what_answers_no_more_is_slower() -> None:
+def test_a_process_that_stops_answering_counts_as_slower() -> None:
     assert Case("broken", errors={"after": "InputError: …"}).slower
     assert not Case("new", errors={"before": "AttributeError: …"}).slower
     assert not Case("never", errors={"before": "…", "after": "…"}).slower
 
 
-def test_processes_that_overlap_are_not_told_apart() -> None:
+def test_overlapping_processes_are_not_distinguished() -> None:
     assert not Case("one was as slow before", [1.0, 1.0, 1.0, 1.5], [1.3, 1.4, 1.5, 1.6]).slower
     assert not Case("by a little", [1.00, 1.01, 1.02, 1.03], [1.05, 1.06, 1.07, 1.08]).slower
 

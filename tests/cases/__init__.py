@@ -1,4 +1,4 @@
-"""Small models of kinds that people report on. A folder each: the model as two exporters write it, and inputs."""
+"""Small models of the kinds in public reports. Each folder holds the model as two exporters write it, and inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Case:
-    """name: of the folder. model: as loaded. inputs: by the ONNX input's name."""
+    """name: that of the folder. model: the loaded model. inputs: by the name of the ONNX input."""
 
     name: str
     model: lx.Model

@@ -30,7 +30,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same in this process: a new one for every mistake would take minutes."""
+    """The same in this process, because a new process for every mistake would take minutes."""
     with pytest.raises(SystemExit) as raised:
         main([str(argument) for argument in arguments])
     reported = capsys.readouterr()
@@ -38,7 +38,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> subproces
 
 
 def failed(done: subprocess.CompletedProcess[str], code: int, part: str) -> None:
-    """One line on stderr that says what is wrong."""
+    """Checks that stderr has one line that describes the error."""
     assert done.returncode == code, done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("lstm-explain: ")
@@ -104,8 +104,8 @@ def test_inspect_unreadable(folder: Path, capsys: pytest.CaptureFixture[str], na
     failed(mistake(capsys, "inspect", folder / name), 2, part)
 
 
-def test_inspect_outlives_a_division_that_has_no_quotient(folder: Path) -> None:
-    """The smallest integer by -1, which the processor answers with a signal."""
+def test_inspect_survives_a_division_that_traps(folder: Path) -> None:
+    """The smallest integer divided by -1, for which the processor raises a signal."""
     done = run("inspect", folder / "smallest.onnx")
     assert done.returncode == 0, done.stderr
 
@@ -231,7 +231,7 @@ def test_explain_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], argu
     failed(mistake(capsys, "explain", folder / "good.onnx", *given), 2, part)
 
 
-def test_explain_where_lrp_cannot_pass(folder: Path) -> None:
+def test_explain_a_model_that_lrp_does_not_support(folder: Path) -> None:
     done = run("explain", folder / "no-rule.onnx", "--input", f"x={folder / 'square.npy'}")
     failed(done, 1, "determinant")
 

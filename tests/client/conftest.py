@@ -26,7 +26,7 @@ READY = re.compile(r"lstm-explain ready on (\S+)")
 
 @dataclass(frozen=True)
 class Case:
-    """One model of the zoo as the server has it, with an input for it."""
+    """One model of the zoo on the server, with an input for it."""
 
     name: str
     input: str
@@ -89,7 +89,7 @@ def _fill(models: Path) -> None:
 
 
 def start(models: Path, *flags: str) -> Server:
-    """A server that is ready; fails the test with what it said if it is not within a minute."""
+    """A server that is ready. If it is not ready within a minute, the test fails with its output."""
     command = [sys.executable, "-m", "lstm_explain.cli", "serve", "--models", str(models), "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(
         [*command, *flags],

@@ -15,7 +15,7 @@ from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
 
 
 class Models(model_pb2_grpc.ModelServiceServicer):
-    """Lists no models, after refusing as often as `refusals` says; keeps the metadata of every call."""
+    """Refuses calls as often as `refusals` says, then lists no models; records the metadata of every call."""
 
     def __init__(self, refusals=()):
         self.refusals = list(refusals)
@@ -60,28 +60,28 @@ BUSY, DOWN = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE
 QUICK = Retry(attempts=4, initial_backoff=0.01, max_backoff=0.02)
 
 
-def test_reading_is_tried_again(serve):
+def test_read_only_calls_are_retried(serve):
     models = Models([DOWN, BUSY, DOWN])
     with Client(serve(models), retry=QUICK) as client:
         assert client.models() == []
     assert len(models.calls) == 4
 
 
-async def test_reading_is_tried_again_awaited(serve):
+async def test_read_only_calls_are_retried_with_asyncio(serve):
     models = Models([DOWN, BUSY])
     async with AsyncClient(serve(models), retry=QUICK) as client:
         assert await client.models() == []
     assert len(models.calls) == 3
 
 
-def test_trying_ends(serve):
+def test_retries_end(serve):
     models = Models([BUSY] * 9)
     with Client(serve(models), retry=QUICK) as client, pytest.raises(Overloaded):
         client.models()
     assert len(models.calls) == 4
 
 
-def test_changing_is_not_tried_again(serve):
+def test_modifying_calls_are_not_retried(serve):
     models = Models([DOWN])
     with Client(serve(models), retry=QUICK) as client, pytest.raises(Unavailable):
         client.delete_model("m")
@@ -130,7 +130,7 @@ def keys(tmp_path_factory):
 
 @pytest.fixture
 def guarded(serve, keys):
-    """A server that wants a client's certificate: its address and its servicer."""
+    """A server that requires a client certificate: its address and its servicer."""
     pair = [((keys / "server.key").read_bytes(), (keys / "server.pem").read_bytes())]
     models = Models()
     root = (keys / "ca.pem").read_bytes()

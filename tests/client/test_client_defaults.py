@@ -1,4 +1,4 @@
-"""What is not asked for is the model's default, as its model.yaml has it."""
+"""Omitted arguments take the model's defaults from its model.yaml."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS = Path(__file__).parents[2] / "models"
 
 @pytest.fixture(scope="module")
 def adding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server of `addition` with an epsilon of its own, without which the test could not tell the defaults apart."""
+    """A server of `addition` with an epsilon of its own, so that the test can distinguish the defaults."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copytree(MODELS / "addition", folder / "addition")
     card = folder / "addition" / "model.yaml"

@@ -40,7 +40,7 @@ CASES = {
 
 
 class Refusing(explanation_pb2_grpc.ExplanationServiceServicer, model_pb2_grpc.ModelServiceServicer):
-    """Ends every call with the status that the model's name asks for."""
+    """Ends every call with the status that the name of the model requests."""
 
     def Explain(self, request, context):  # noqa: N802
         details = {"INVALID_ARGUMENT": BAD_REQUEST, "RESOURCE_EXHAUSTED": RETRY, "FAILED_PRECONDITION": NODE}
@@ -75,7 +75,7 @@ def test_every_status_has_its_class(address, code):
 
 
 @pytest.mark.parametrize("code", CASES)
-async def test_the_same_awaited(address, code):
+async def test_every_status_has_its_class_with_asyncio(address, code):
     async with AsyncClient(address, retry=None) as client:
         with pytest.raises(errors.ExplainError) as caught:
             await client.explain(code, {})
@@ -83,7 +83,7 @@ async def test_the_same_awaited(address, code):
     assert caught.value.code is grpc.StatusCode[code]
 
 
-def test_details_travel(address):
+def test_details_reach_the_caller(address):
     with Client(address, retry=None) as client:
         with pytest.raises(errors.InvalidRequest, match=r"\(inputs\[0\]\.shape\)") as wrong:
             client.explain("INVALID_ARGUMENT", {})

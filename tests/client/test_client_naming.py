@@ -1,4 +1,4 @@
-"""Pictures say which value was explained, and what speaks against the answer."""
+"""Pictures show which value was explained, and the warnings of the answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_heading_names_the_explained_value(quantity: str) -> None:
     assert naming.heading(result(quantity, detail=CLASSES), 0) == f"Sample 0: {named}"
 
 
-def test_of_a_contrast_both_are_named() -> None:
+def test_both_entries_of_a_contrast_are_named() -> None:
     index = np.array([[1], [1]])
     contrast = result(target=Target("p", index, contrast=np.array([[0], [0]])))
     beside = "(p[1] = 0.568, p[0] = 0.432)"
@@ -58,7 +58,7 @@ def test_of_a_contrast_both_are_named() -> None:
     [("output", "combination of p"), ("logit", "combination of the logits of p"),
      ("score", "combination of the scores before p")],
 )  # fmt: skip
-def test_of_a_combination(quantity: str, expected: str) -> None:
+def test_a_combination_is_named(quantity: str, expected: str) -> None:
     weighted = result(quantity, Target("p", weights=np.ones(2)))
     assert naming.heading(weighted, 0) == f"Sample 0: {expected} = +0.556"
 

@@ -43,7 +43,7 @@ def channels(css: str) -> tuple[int, int, int, float]:
 
 
 def printed(renderable, **options) -> str:
-    """What reaches a file, or a terminal if `options` say so."""
+    """The output to a file, or to a terminal if `options` say so."""
     console = Console(width=120, file=io.StringIO(), **options)
     console.print(renderable)
     return console.file.getvalue()
@@ -51,7 +51,7 @@ def printed(renderable, **options) -> str:
 
 class TestColour:
     @given(st.floats(0.01, 1))
-    def test_red_is_for_and_blue_against_alike(self, part):
+    def test_red_and_blue_are_symmetric(self, part):
         favour, against = channels(scale.colour(part)), channels(scale.colour(-part))
         assert favour[0] > 2 * favour[2]
         assert against[2] > 2 * against[0]
@@ -69,11 +69,11 @@ class TestColour:
         assert luminance(scale.FOR) == pytest.approx(luminance(scale.AGAINST), rel=0.1)
 
     @given(st.floats(-2, 2), st.floats(0.1, 10))
-    def test_shares_are_bounded_and_odd(self, value, top):
+    def test_shares_are_bounded_and_antisymmetric(self, value, top):
         assert -1 <= scale.share(value, top) <= 1
         assert scale.share(-value, top) == -scale.share(value, top)
 
-    def test_what_is_not_a_number_is_neutral(self):
+    def test_nan_is_neutral(self):
         assert scale.share(float("nan"), 1.0) == 0
         assert scale.largest(np.array([np.nan, np.inf, -2.0])) == 2
         assert scale.largest(np.zeros(3)) == scale.largest(np.array([])) == 1
@@ -100,13 +100,13 @@ class TestNumber:
         assert scale.number(value) == text
 
     @given(NUMBERS.filter(bool))
-    def test_reads_back(self, value):
+    def test_formatted_numbers_parse_to_the_same_value(self, value):
         back = float(scale.number(value).replace("−", "-"))
         assert back == pytest.approx(value, rel=5.1e-3)
 
 
 class TestWords:
-    def test_every_word_says_its_number(self):
+    def test_every_word_shows_its_number(self):
         root = tree(render.words(["not", "bad", ""], [-1.0, 0.25, 0.0]))
         items = root.findall(".//*[@role='listitem']")
         assert [i.get("aria-label") for i in items] == ["not: −1.00, against", "bad: +0.250, for"]
@@ -141,7 +141,7 @@ class TestWords:
 
 
 class TestMatrix:
-    def test_cells_say_their_numbers(self):
+    def test_cells_show_their_numbers(self):
         root = tree(render.matrix([[1.0, -2.0], [0.0, 0.5]], ["rain", "sun"], values=[[1, 2], [3, 4]]))
         titles = [t.text for t in root.iter("{http://www.w3.org/2000/svg}title") if ":" in t.text]
         assert titles == [
@@ -159,7 +159,7 @@ class TestMatrix:
         assert len(html) < 250_000
         assert {"Oct 2010", "Nov", "Jan 2011", "Sep"} <= set(words)
 
-    def test_bars_up_are_for_and_down_against(self):
+    def test_bars_point_up_for_positive_relevance(self):
         relevance = np.zeros(100)
         relevance[[10, 20]] = 1, -0.5
         root = tree(render.matrix(relevance))
@@ -221,7 +221,7 @@ class TestTablesAndPage:
         assert "zero" not in rows
 
     @pytest.mark.parametrize("name", METHODS)
-    def test_entries_are_called_what_the_method_puts_there(self, name):
+    def test_labels_of_entries_depend_on_the_method(self, name):
         for text in (
             "".join(tree(render.ledger(1.0, SHARES, method=name)).itertext()),
             printed(terminal.ledger(1.0, SHARES, method=name)),
@@ -235,7 +235,7 @@ class TestTablesAndPage:
     def test_a_value_of_zero_has_no_percentages(self):
         tree(render.ledger(0.0, dict.fromkeys(SHARES, 0.0)))
 
-    def test_a_page_is_complete_safe_and_alone(self):
+    def test_a_page_is_complete_safe_and_self_contained(self):
         sections = [("<h>", render.words(NASTY, np.arange(9.0))), render.ledger(1.0, SHARES), "<p>plain</p>"]
         html = render.page(sections, "</title><script>")
         root = tree(html)
@@ -265,7 +265,7 @@ class TestTerminal:
         assert "48;2;27;92;168m" in text
         assert "48;2;178;24;43m" in text
 
-    def test_tokens_cannot_steer_the_terminal(self):
+    def test_tokens_cannot_control_the_terminal(self):
         text = printed(terminal.words(NASTY, np.zeros(len(NASTY))))
         assert "\x1b" not in text
         assert "\u202e" not in text

@@ -1,4 +1,4 @@
-"""Arguments become the messages that the wire describes."""
+"""Arguments become the messages of the protos."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_call_of_the_contract():
     )
 
 
-def test_parameters_without_a_method_travel_as_text():
+def test_parameters_without_a_method_are_sent_as_text():
     sent = message(parameters={"epsilon": 1e-3, "steps": np.int64(7), "baseline": np.eye(2), "product_rule": "half"})
     texts = {"epsilon": "0.001", "steps": "7", "baseline": "[[1.0, 0.0], [0.0, 1.0]]", "product_rule": "half"}
     assert (dict(sent.parameters), sent.HasField("method")) == (texts, False)
@@ -149,7 +149,7 @@ def test_every_method_of_the_wire_has_a_type():
         Gradient(),
     ],
 )
-def test_methods_come_back_as_they_went(method):
+def test_methods_survive_the_round_trip(method):
     assert methods.from_wire_method(methods.to_wire_method(method)) == method
 
 
@@ -184,7 +184,7 @@ def test_wrong_arguments_name_the_field(wrong, field):
     assert caught.value.field == field
 
 
-def test_the_target_of_an_answer_has_a_position_a_sample():
+def test_the_target_of_an_answer_has_one_position_per_sample():
     assert from_wire_target(explanation_pb2.Target(indices=[1, 2, 0]), 3).index.tolist() == [1, 2, 0]
     assert from_wire_target(explanation_pb2.Target(indices=[1, 2, 3, 4]), 2).index.tolist() == [[1, 2], [3, 4]]
     assert from_wire_target(explanation_pb2.Target(indices=[1]), 0).index == 1

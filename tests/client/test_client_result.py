@@ -141,7 +141,7 @@ def test_the_batch_axis_is_found(text_result, shape, axes, rows):
 
 
 def test_axes_are_taken_from_the_description(text_result):
-    """Features first, then time, then samples; and an input without time."""
+    """The axes are features, time and samples; another input has no time axis."""
     relevance = np.arange(24.0).reshape(4, 3, 2)
     detail = ModelDetail("m", "1", "ready", batch_axes={"x": 2, "s": 0}, time_axes={"x": 1}, units={"x": ("mm",)})
     result = replace(text_result, relevance={"x": relevance, "s": np.ones((2, 5))}, inputs={}, tokens={})
@@ -211,7 +211,7 @@ def test_figures(text_result, numbers_result, tmp_path):
     assert numbers_result.plot(steps=["a", "b", "c"]).axes[0].get_xticklabels()[0].get_text() == "a"
 
 
-def test_the_client_needs_nothing_of_the_server():
+def test_the_client_does_not_need_the_server_packages():
     """In a process where the server's packages cannot be imported."""
     blocked = ("onnx", "onnxruntime", "numba", "lstm_explain", "pandas", "matplotlib", "tokenizers", "pydantic")
     code = (

@@ -37,7 +37,7 @@ async def aclient(server):
 
 
 def closes(result) -> bool:
-    """Whether the ledger accounts for everything, the relevance arrays included."""
+    """Whether the ledger accounts for everything, including the relevance arrays."""
     ledger = result.ledger
     whole = ledger.inputs + ledger.initial_states + ledger.absorbed + ledger.residual
     given = sum(r.reshape(len(result), -1).sum(1) for r in result.relevance.values())
@@ -61,7 +61,7 @@ def test_numbers(client, numbers):
     assert (result.model, result.version) == ("numbers", "1")
 
 
-def test_nested_lists_are_as_good_as_arrays(client, numbers):
+def test_nested_lists_equal_arrays(client, numbers):
     a = client.explain("numbers", {numbers.input: numbers.x}, target=0)
     b = client.explain("numbers", {numbers.input: numbers.x.tolist()}, target=0)
     assert a.relevance[numbers.input].tobytes() == b.relevance[numbers.input].tobytes()
@@ -218,7 +218,7 @@ def test_a_stream_can_be_left_early(client, numbers):
     assert client.models()
 
 
-def test_what_breaks_the_requests_breaks_the_stream(client, numbers):
+def test_an_error_of_the_requests_ends_the_stream(client, numbers):
     def breaking():
         yield Request("numbers", {numbers.input: numbers.x})
         raise LookupError("the caller's own")
@@ -281,8 +281,10 @@ async def test_imports_are_off_unless_allowed(client, aclient):
     assert {m.name for m in client.models()} == {"numbers", "words"}
 
 
-async def test_an_awaited_import_is_told_why_it_ended(aclient):
-    """And not what grpc.aio makes of a message that was on its way then, in some calls of a thousand."""
+async def test_an_awaited_import_reports_why_it_ended(aclient):
+    """The status is the server's, and not the one that grpc.aio reports in a few calls of a thousand if a message is
+    being sent.
+    """
     files = {f"{number}.bin": bytes(1000) for number in range(6)}
     for _ in range(1000):
         with pytest.raises(Unimplemented, match="allow-import"):

@@ -1,4 +1,4 @@
-"""Arrays on the wire, against bytes that are written down here by other means."""
+"""Arrays on the wire equal bytes that are written here independently."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_scalars_and_empty_arrays(shape):
         (np.array(["a", "b"]), "object", (2,)),
     ],
 )
-def test_types_that_callers_mean(value, dtype, shape):
+def test_python_types_become_the_usual_types(value, dtype, shape):
     array = as_array(value, "inputs.x")
     assert (array.dtype, array.shape) == (np.dtype(dtype), shape)
 
@@ -95,7 +95,7 @@ def test_types_that_callers_mean(value, dtype, shape):
         np.array(["2020-01-01"], "M8[D]"),
     ],
 )
-def test_what_has_no_type_on_the_wire_is_refused(value):
+def test_values_without_a_type_on_the_wire_are_refused(value):
     with pytest.raises(InvalidRequest) as caught:
         as_array(value, "inputs.x")
     assert caught.value.field == "inputs.x"

@@ -22,26 +22,30 @@ LRP = {"name": "lrp", "parameters": {"product_rule": "all", "epsilon": 0.001, "b
 
 
 def tensor(array: Array, tolerance: float | None = None) -> dict[str, Any]:
-    """An array as a case holds it. float32 written as the shortest decimal of its float64 comes back exactly."""
+    """An array in the form of a case. A float32 that is written as the shortest decimal of its float64 is read back
+    exactly.
+    """
     name = "string" if array.dtype == object else array.dtype.name
     fields: dict[str, Any] = {"dtype": name, "shape": list(array.shape), "data": array.ravel().tolist()}
     return fields if tolerance is None else {**fields, "tolerance": tolerance}
 
 
 def near(array: Array, dtype: str = "float32") -> dict[str, Any]:
-    """What should come within rounding. All digits of the textbook stay in the file, whatever the type on the wire."""
+    """An array that is expected within rounding. The file has all digits of the textbook, whatever the type on the
+    wire.
+    """
     scale = max(1.0, float(np.abs(array).max(initial=0.0)))
     tolerance = (RELATIVE if dtype == "float32" else 1e-11) * scale
     return {**tensor(np.asarray(array, np.float64), tolerance), "dtype": dtype}
 
 
 def scalars(array: Array) -> dict[str, Any]:
-    """One number a sample, in the ledger and for what is explained: float32 or float64, as the method computes."""
+    """One number per sample, for the ledger and the explained value: float32 or float64, depending on the method."""
     return {**near(array), "dtype": "float"}
 
 
 def ask(model: str, inputs: Mapping[str, Array], **rest: Any) -> dict[str, Any]:
-    """A request. `rest` with the value None is left out."""
+    """A request. Fields of `rest` with the value None are omitted."""
     fields = {"model": model, "inputs": {name: tensor(array) for name, array in inputs.items()}}
     return {**fields, **{key: value for key, value in {"deadline_ms": PATIENCE, **rest}.items() if value is not None}}
 

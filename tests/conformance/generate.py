@@ -1,4 +1,4 @@
-"""Writes the models, cases and golden messages beside it: python -m tests.conformance.generate [FOLDER]."""
+"""Writes the models, cases and golden messages next to this file: python -m tests.conformance.generate [FOLDER]."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_cases(folder: Path) -> None:
 
 
 def _compact(text: str) -> str:
-    """Innermost lists on one line."""
+    """Joins the innermost lists to one line each."""
     return re.sub(r"\[\n[^\[\]{}]*\]", lambda found: re.sub(r"\n *", " ", found[0]), text)
 
 

@@ -1,7 +1,7 @@
 """Encoded messages that every client has to decode and encode again: every field of every message of the protos.
 
-A field that a oneof or a nested message may hold in several ways is there in each; fields with presence are also there
-with the value that an absent one would have.
+A field that a oneof or a nested message can hold in several ways occurs in each of them; fields with presence also
+occur with the value of an absent field.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ FLOATS = {FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}
 
 
 def roots() -> list[Descriptor]:
-    """What calls send and receive, each type once."""
+    """The types that calls send and receive, each once."""
     services = [*explanation_pb2.DESCRIPTOR.services_by_name.values(), *model_pb2.DESCRIPTOR.services_by_name.values()]
     methods = [method for service in services for method in service.methods]
     return list(dict.fromkeys(t for m in methods for t in (m.input_type, m.output_type)))
 
 
 def messages() -> Iterator[tuple[str, Message]]:
-    """By name: `explain-request-0` and so on; of each type the first, and those that hold something new."""
+    """The messages by name (`explain-request-0` and so on): for each type the first one, and those that cover something
+    new.
+    """
     seen: set[tuple[str, Any]] = set()
     for root in roots():
         stem, number = re.sub(r"(?<!^)(?=[A-Z])", "-", root.name).lower(), 0
@@ -46,7 +48,7 @@ def messages() -> Iterator[tuple[str, Message]]:
 
 
 def _facts(message: Message) -> Iterator[tuple[str, Any]]:
-    """Every field that is set, with its value if it holds no message."""
+    """Every field that is set, with its value unless it is a message."""
     for field, value in message.ListFields():
         values = value if field.is_repeated else [value]
         if field.message_type is None or field.message_type.GetOptions().map_entry:
@@ -89,7 +91,7 @@ def variants(kind: Descriptor) -> list[Message]:
 
 
 def _ways(field: FieldDescriptor) -> list[Any]:
-    """The values that a single field is given in turn; a list of all of them where it is repeated."""
+    """The values that a single field takes in turn; for a repeated field, a list of all of them."""
     if field.message_type is None:
         plain = [_plain(field)]
         return [plain] if field.is_repeated else [*plain, field.default_value] if field.has_presence else plain
@@ -100,7 +102,7 @@ def _ways(field: FieldDescriptor) -> list[Any]:
 
 
 def _plain(field: FieldDescriptor) -> Any:
-    """A value that tells fields apart."""
+    """A value that distinguishes fields."""
     if field.enum_type is not None:
         return field.enum_type.values[-1].number
     if field.cpp_type in NUMBERS:
@@ -127,7 +129,7 @@ def _set(message: Message, field: FieldDescriptor, turn: int) -> None:
 
 
 def _set_entry(held: Any, entry: Descriptor) -> None:
-    """One entry: the order of several is not given."""
+    """Sets one entry, because the order of several is not defined."""
     key, value = _plain(entry.fields_by_name["key"]), entry.fields_by_name["value"]
     if value.message_type is not None:
         held[key].CopyFrom(variants(value.message_type)[0])

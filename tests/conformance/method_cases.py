@@ -80,12 +80,12 @@ def softmax(logits: Array) -> Array:
 
 
 def differentiated(score: Score, x: Array) -> Array:
-    """Samples do not see each other, so the gradient of the sum is that of each."""
+    """Samples are independent, so the gradient of the sum is the gradient of each."""
     return central_difference(lambda at: float(score(at).sum()), x)
 
 
 def integrated(score: Score, x: Array, baseline: Array) -> Array:
-    """The integral of the gradient along the line, by Gauss's rule at 24 places."""
+    """The integral of the gradient along the line, by Gauss's rule with 24 points."""
     places, weights = np.polynomial.legendre.leggauss(24)
     line = [differentiated(score, baseline + (p + 1) / 2 * (x - baseline)) for p in places]
     return (x - baseline) * sum(w / 2 * g for w, g in zip(weights, line, strict=True))
@@ -105,7 +105,7 @@ def _score(name: str, index: int = 1) -> Score:
 
 
 def _method_case(name: str, about: str, model: str, x: Array, method: Any, parts: tuple[Array, Array, Array]) -> Case:
-    """parts: relevance, what is explained, what no input accounts for."""
+    """parts: the relevance, the explained value, and the part that no input accounts for."""
     relevance, explained, absorbed = parts
     request = ask(model, {"x": x}, method=method, target={"indices": [1]})
     inputs = relevance.sum(axis=(1, 2))
@@ -143,7 +143,7 @@ def _gradients(model: str) -> Iterator[Case]:
 
 
 def _default_gradient() -> Case:
-    """A client that sends a method of its own, whichever parameters it gives it, has other numbers."""
+    """A client that sends a method of its own gets other numbers, whatever its parameters."""
     x, score = feeds_of("rnn", 3, 2)["x"], _score("rnn")
     expect = {"relevance": {"x": near(differentiated(score, x) * x)}, "explained": scalars(score(x))}
     return case(
@@ -152,7 +152,9 @@ def _default_gradient() -> Case:
 
 
 def _perturbation() -> Iterator[Case]:
-    """Of one feature, so that nothing is shared within a time step; of two steps, so that two orders are all."""
+    """The model has one feature, so that nothing is shared within a time step, and two steps, so that there are only
+    two orders.
+    """
     score = _score("series")
     x = feeds_of("series", 5, 3)["x"]
     falls = np.zeros(x.shape)

@@ -58,7 +58,7 @@ def recurrent(name: str) -> Built:
 
 
 def double() -> Built:
-    """`rnn` out of primitives in float64: four steps, one sum over input and state, as the textbook has it."""
+    """`rnn` as primitives in float64: four steps, with one sum over input and state, as in the textbook."""
     return unrolled_model(recurrent("rnn").network, 4, gemm=True, concat=True, dtype=np.float64, batch_first=True)
 
 
@@ -78,7 +78,7 @@ def words() -> Words:
 
 
 def probabilities() -> Built:
-    """`lstm` with a Softmax at its end; the output is called `probability`."""
+    """`lstm` with a final Softmax; the name of the output is `probability`."""
     built = recurrent("lstm")
     model = onnx.ModelProto()
     model.CopyFrom(built.model)
@@ -100,7 +100,7 @@ def determinants() -> onnx.ModelProto:
 
 
 def write(folder: Path) -> None:
-    """The repository of models, anew."""
+    """Writes the repository of models again."""
     shutil.rmtree(folder, ignore_errors=True)
     built = {name: recurrent(name).model for name in OPTIONS}
     built |= {"words": words().model, "probabilities": probabilities().model}
@@ -117,7 +117,7 @@ def write(folder: Path) -> None:
 
 
 def _tokenizer() -> dict[str, Any]:
-    """Words of WORDS by their place, all else [UNK]; 0 is for padding."""
+    """Words of WORDS by their position, everything else as [UNK]; 0 is for padding."""
     return {
         "version": "1.0",
         **dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder")),

@@ -21,7 +21,7 @@ from tests.reference.textbook import NetworkRelevance, one_hot
 
 
 def by_lrp(built: Built, feeds: Mapping[str, Array], weights: Array, rules: Rules, dtype: str = "float32") -> dict:
-    """What an LRP answer has to hold. The textbook's x is time first."""
+    """The expected content of an LRP answer. In the textbook, time is the first axis of x."""
     R = built.reference_lrp(feeds, weights, rules)
     x = R.x.swapaxes(0, 1) if built.batch_first else R.x
     relevance = {"x": near(x, dtype)}
@@ -41,7 +41,7 @@ def by_lrp(built: Built, feeds: Mapping[str, Array], weights: Array, rules: Rule
 
 
 def _ledger(R: NetworkRelevance, given: bool) -> dict[str, Any]:
-    """given: the request brings the initial states."""
+    """given: whether the request contains the initial states."""
     states = R.total - R.x.sum(axis=(0, 2))
     largest = max(1.0, *np.abs(R.explained), *np.abs(R.total))
     return {

@@ -1,4 +1,4 @@
-"""The clients and what it takes to build and run their conformance runners."""
+"""The clients, and how to build and run their conformance runners."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Runner:
     libraries: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
-        """Tools and libraries that are not there."""
+        """The tools and libraries that are missing."""
         tools = [tool for tool in self.tools if shutil.which(tool) is None]
         return tools or [library for library in self.libraries if not _installed(library)]
 
     def make(self) -> None:
-        """Builds the runner, once; raises AssertionError with what the tools said."""
+        """Builds the runner, once; raises AssertionError with the output of the tools."""
         _made(self)
 
 

@@ -20,8 +20,8 @@ from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 from tests.conformance import golden
 from tests.conformance.case import EXPLAINER, MANAGER
 from tests.conformance.generate import HERE, generate
+from tests.conformance.retry_proxy import unsteady
 from tests.conformance.runners import ROOT, RUNNERS, Runner
-from tests.conformance.unsteady import unsteady
 from tests.serving.certificates import Authority, Files
 from tests.serving.running import serving
 
@@ -34,7 +34,7 @@ GOLDEN = {entry["name"]: entry["message"] for entry in json.loads((HERE / "golde
 
 @dataclass(frozen=True)
 class Report:
-    """What a runner printed, a line each case; what went wrong with the runner itself."""
+    """The output of a runner, with one line per case, and the error of the runner itself."""
 
     lines: dict[str, dict] = field(default_factory=dict)
     problem: str = ""
@@ -53,7 +53,7 @@ class Door:
 
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
-    """A server without and one with encryption, each with models of its own, for runners import and delete."""
+    """A server without encryption and one with it, each with its own models, since runners import and delete models."""
     folder = tmp_path_factory.mktemp("conformance")
     for transport in ("plain", "tls"):
         shutil.copytree(HERE / "models", folder / transport)
@@ -83,7 +83,9 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
 def reports(
     doors: dict[str, Door], capfd_disabled: None, request: pytest.FixtureRequest
 ) -> dict[tuple[str, str], Report]:
-    """By client and transport, of every client that is asked for and whose tools are there; printed as a table."""
+    """The reports by client and transport, for every requested client whose tools are installed; also printed as a
+    table.
+    """
     found = {}
     for runner in chosen(request.session.items):
         if runner.missing():
@@ -99,7 +101,7 @@ def reports(
 
 
 def chosen(items: list[pytest.Item]) -> list[Runner]:
-    """The runners of the tests that pytest was asked for (-k go); all, if none is named."""
+    """The runners of the selected tests (-k go), or all runners if no test is selected."""
     messages = [getattr(item, "callspec", None) for item in items if item.name.startswith("test_every_case_holds")]
     named = {spec.params["runner"].client for spec in messages if spec is not None}
     return [runner for runner in RUNNERS if not named or runner.client in named]
@@ -107,20 +109,20 @@ def chosen(items: list[pytest.Item]) -> list[Runner]:
 
 @pytest.fixture(scope="module")
 def capfd_disabled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What is printed here is seen, whatever pytest captures."""
+    """Makes output visible although pytest captures it."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         yield
 
 
 def built(runner: Runner) -> None:
-    """The runner is there, or the test is skipped."""
+    """Builds the runner, or skips the test."""
     if missing := runner.missing():
         pytest.skip(f"{runner.client}: no {', '.join(missing)} on this machine")
     runner.make()
 
 
 def ran(runner: Runner, door: Door, folder: Path = HERE) -> Report:
-    """folder: where cases and golden messages lie."""
+    """folder: contains the cases and golden messages."""
     given = {"cases": folder / "cases", "golden": folder / "golden", "models": HERE / "models"}
     folders = [part for name, path in given.items() for part in (f"--{name}", str(path))]
     command = [*runner.run, "conformance", *folders, *door.flags]
@@ -171,7 +173,7 @@ def test_every_case_holds(runner: Runner, transport: str, reports: dict[tuple[st
 
 
 def test_relevance_is_the_same_to_the_bit(reports: dict[tuple[str, str], Report]) -> None:
-    """Of every case, in every language, over both transports."""
+    """This holds for every case, in every language, over both transports."""
     hashes: dict[str, dict[str, list[str]]] = {}
     for (client, transport), report in reports.items():
         for name, line in report.lines.items():
@@ -188,8 +190,8 @@ def test_relevance_is_the_same_to_the_bit(reports: dict[tuple[str, str], Report]
 
 
 @pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: runner.client)
-def test_a_wrong_case_is_noticed(runner: Runner, doors: dict[str, Door], tmp_path: Path) -> None:
-    """Each case spoiled in one place: a runner that calls it good does not look there."""
+def test_every_runner_detects_a_wrong_case(runner: Runner, doors: dict[str, Door], tmp_path: Path) -> None:
+    """Each case is wrong in one place; a runner that accepts it does not check that place."""
     built(runner)
     shutil.copytree(HERE / "golden", tmp_path / "golden")
     (tmp_path / "cases").mkdir()
@@ -271,7 +273,7 @@ def test_own_tests_pass(runner: Runner) -> None:
 
 @pytest.mark.parametrize("runner", EXAMPLES, ids=lambda runner: runner.client)
 def test_the_example_explains_a_sentence(runner: Runner, bundled: str) -> None:
-    """Every word with its relevance; the numbers are those that the Python client gets."""
+    """It prints every word with its relevance, and the numbers equal those of the Python client."""
     built(runner)
     command = [*runner.example, bundled, SENTENCE]
     done = subprocess.run(command, cwd=ROOT / runner.folder, capture_output=True, text=True, timeout=60 * MINUTES)
@@ -296,8 +298,8 @@ def test_latency_is_measured(runner: Runner, bundled: str) -> None:
 # --- the cases themselves --------------------------------------------------------------------------------------------
 
 
-def test_cases_are_what_the_textbook_says(tmp_path: Path) -> None:
-    """Written anew they are the same but for the last digits, which another BLAS may round differently."""
+def test_cases_equal_the_textbook(tmp_path: Path) -> None:
+    """Generated again, they are the same apart from the last digits, which another BLAS may round differently."""
     generate(tmp_path)
     for kind in ("cases", "golden", "models"):
         assert names(tmp_path / kind) == names(HERE / kind)
@@ -347,7 +349,7 @@ def message_of(name: str) -> Message:
 
 
 def test_golden_messages_have_every_field() -> None:
-    """Of every message that the calls can carry; `python -m tests.conformance.generate` adds what a new field lacks."""
+    """This holds for every message of the calls; `python -m tests.conformance.generate` adds those for a new field."""
     seen: set[str] = set()
 
     def note(message: Message) -> None:

@@ -88,7 +88,7 @@ def test_pods_have_time_to_drain() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_with_tls_the_probes_speak_it(overlay: str) -> None:
+def test_probes_use_tls_if_the_server_does(overlay: str) -> None:
     server = server_of(next(m for m in built(overlay) if m["kind"] == "Deployment"))
     kinds = {
         next(k for k in server[p] if k in ("grpc", "exec")) for p in ("startupProbe", "readinessProbe", "livenessProbe")

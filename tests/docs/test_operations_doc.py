@@ -1,4 +1,4 @@
-"""docs/operations.md tells of every setting and every metric, as they are."""
+"""docs/operations.md lists every setting and every metric, and is current."""
 
 from __future__ import annotations
 

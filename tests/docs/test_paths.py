@@ -89,7 +89,7 @@ def test_the_map_of_the_repository_is_right() -> None:
     assert not not_on_the_map(lines)
 
 
-def test_what_does_not_exist_is_found() -> None:
+def test_missing_files_are_found() -> None:
     assert missing("see `rules/op.py` and `plan/`, not `operators/operator.py`") == ["plan", "rules/op.py"]
     lines = ["server/lstm_explain/   the server", "  graph/  reads", "    read.py, walk.py   reads", "  graph.py"]
     assert not_on_the_map(lines) == ["/server/lstm_explain/graph/walk.py", "/server/lstm_explain/graph.py"]

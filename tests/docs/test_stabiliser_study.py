@@ -1,4 +1,4 @@
-"""The study on stabilisers: its networks against the engine, which shares no code with them, and the laws it states."""
+"""The study of stabilisers: its networks equal the engine, which shares no code with them, and its laws hold."""
 
 from __future__ import annotations
 

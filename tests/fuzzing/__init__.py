@@ -1,1 +1,3 @@
-"""Damaged models for the importer: what is changed (mutate), who tries it (worker), who watches (watch)."""
+"""Damaged models: how they are changed (mutate), the process that tries them (worker), and the process that watches it
+(watch).
+"""

@@ -35,7 +35,7 @@ ByteChange = Callable[[bytearray, Rng], None]
 
 
 def case(number: int) -> bytes:
-    """A quarter of the cases are damaged bytes; the others are well-formed protobuf that says something else."""
+    """A quarter of the cases are damaged bytes; the others are well-formed protobuf with changed content."""
     rng = np.random.default_rng([20240517, number])
     data = _seed(SEEDS[rng.integers(len(SEEDS))])
     if number % 4 == 3:
@@ -66,7 +66,7 @@ def _with_changed_graph(data: bytes, rng: Rng) -> bytes:
 
 
 def _place(data: bytearray, rng: Rng) -> int:
-    """Anywhere; one time in two near the start, where names and structure are denser than weights."""
+    """A random position; in half of the cases near the start, where names and structure are denser than weights."""
     return int(rng.integers(max(1, min(len(data), 2000 if rng.random() < 0.5 else len(data)))))
 
 
@@ -100,13 +100,13 @@ def _repeat(data: bytearray, rng: Rng) -> None:
 
 
 def _huge_length(data: bytearray, rng: Rng) -> None:
-    """A varint that claims very much."""
+    """Writes a varint of a huge value."""
     at = _place(data, rng)
     data[at : at + 1] = b"\xff" * int(rng.integers(1, 10)) + b"\x7f"
 
 
 def _splice(data: bytearray, rng: Rng) -> None:
-    """A stretch of another model."""
+    """Inserts a part of another model."""
     other = _seed(SEEDS[rng.integers(len(SEEDS))])
     start, at = int(rng.integers(len(other))), _place(data, rng)
     data[at : at + int(rng.integers(1, 400))] = other[start : start + int(rng.integers(1, 400))]

@@ -46,7 +46,7 @@ def _node(model: ModelProto, rng: Rng) -> NodeProto:
 
 
 def _any_name(model: ModelProto, rng: Rng, before: int | None = None) -> str:
-    """A value's name; of one that is known before the node at `before`."""
+    """The name of a value that is computed before the node at `before`."""
     graph = _graph(model, rng)
     names = [o for n in graph.node[:before] for o in n.output] + [t.name for t in graph.initializer]
     names += [v.name for v in graph.input]
@@ -56,7 +56,7 @@ def _any_name(model: ModelProto, rng: Rng, before: int | None = None) -> str:
 
 
 def _rewire(model: ModelProto, rng: Rng) -> None:
-    """A node reads another value; nine times in ten one that is known by then, so that the graph stays one."""
+    """A node reads another value; nine times in ten one that is computed before it, so that the graph stays acyclic."""
     graph = model.graph
     if not graph.node:
         return
@@ -204,7 +204,7 @@ def _declared(model: ModelProto, rng: Rng) -> None:
 
 
 def _interface(model: ModelProto, rng: Rng) -> None:
-    """Inputs and outputs come, go, or take another's name."""
+    """Adds, removes or renames inputs and outputs."""
     graph = _graph(model, rng)
     values = (graph.input, graph.output)[rng.integers(2)]
     match int(rng.integers(3)):
@@ -229,7 +229,7 @@ def _versions(model: ModelProto, rng: Rng) -> None:
 
 
 def _nest(model: ModelProto, rng: Rng) -> None:
-    """The model's graph inside itself, many times."""
+    """Nests the model's graph inside itself many times."""
     for _ in range(int(rng.choice((1, 5, 60)))):
         if model.ByteSize() > 1_000_000:
             return

@@ -100,7 +100,7 @@ TEXTS = {
 
 @cache
 def built() -> dict[str, bytes]:
-    """By name; the same at every call."""
+    """The models by name; every call returns the same ones."""
     models = {name: onnx.parser.parse_model(text) for name, text in TEXTS.items()}
     models |= {
         f"{op} {direction}": _recurrent(op, direction) for op in GATES for direction in ("reverse", "bidirectional")

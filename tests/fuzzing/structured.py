@@ -1,7 +1,7 @@
-"""Models that are well-formed but say something extreme: the same ones for the same number.
+"""Models that are well-formed but extreme; a number always makes the same model.
 
-Unlike damaged bytes (mutate.py), tensors stay as long as their shapes say, so that what is wrong gets past the readers:
-operands of another shape, sizes and counts at the limits of their types, attributes without their value.
+Unlike with damaged bytes (mutate.py), tensors keep the size that their shapes declare, so that the faults pass the
+readers: operands of another shape, sizes and counts at the limits of their types, attributes without their value.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def case(number: int) -> bytes:
 
 @cache
 def reported() -> tuple[str, ...]:
-    """Models from bug reports, where they are at hand: each eighth number is one of them then."""
+    """Models from bug reports, if they are available; then every eighth number is one of them."""
     return tuple(sorted(str(path) for path in CASES.glob("*/*.onnx") if path.stat().st_size < LARGEST_SEED))
 
 
@@ -72,7 +72,7 @@ def _node(model: ModelProto, rng: Rng) -> NodeProto:
 
 
 def _tensor(model: ModelProto, rng: Rng, kinds: str) -> TensorProto | None:
-    """One whose NumPy kind is among `kinds`."""
+    """A tensor whose NumPy kind is in `kinds`."""
     graph = _graph(model, rng)
     tensors = [*graph.initializer, *(a.t for n in graph.node for a in n.attribute if a.HasField("t"))]
     inside = [t for t in tensors if t.data_location != TensorProto.EXTERNAL]
@@ -88,7 +88,7 @@ def _set(tensor: TensorProto, array: np.ndarray) -> None:
 
 
 def _operand_shape(model: ModelProto, rng: Rng) -> None:
-    """A weight with an axis more, or less, or longer or shorter by a little."""
+    """A weight with one axis more or less, or with an axis that is slightly longer or shorter."""
     tensor = _tensor(model, rng, "fiu")
     if tensor is None:
         return
@@ -221,7 +221,7 @@ def _opset(model: ModelProto, rng: Rng) -> None:
 
 
 def _drop_node(model: ModelProto, rng: Rng) -> None:
-    """Who read it reads what it read."""
+    """Its readers read its input instead."""
     graph = _graph(model, rng)
     if len(graph.node) < 2:
         return
@@ -233,7 +233,7 @@ def _drop_node(model: ModelProto, rng: Rng) -> None:
 
 
 def _twice(model: ModelProto, rng: Rng) -> None:
-    """A node again behind itself, on what it made."""
+    """Applies a node a second time to its own output."""
     graph = _graph(model, rng)
     at = int(rng.integers(len(graph.node))) if graph.node else 0
     if not graph.node or not graph.node[at].output or not graph.node[at].input:
@@ -360,7 +360,7 @@ def _scalar(graph: GraphProto, tag: str, value: int) -> str:
 
 
 def _loop(tag: str, source: str, output: str, count: str) -> NodeProto:
-    """The value through a Loop that changes its sign each time."""
+    """Passes the value through a Loop that changes its sign in every iteration."""
     step, going, state = (
         helper.make_tensor_value_info(f"{tag}/{n}", k, []) for n, k in (("i", 7), ("go", 9), ("s", 1))
     )

@@ -34,7 +34,7 @@ def test_a_number_always_makes_the_same_model() -> None:
     assert len({case(number) for number in range(20)}) > 15
 
 
-def test_500_damaged_models() -> None:
+def test_500_damaged_models_do_no_harm() -> None:
     check(try_all(range(500)), 500)
 
 
@@ -46,15 +46,15 @@ def test_a_number_always_makes_the_same_extreme_model(number: int) -> None:
 EXTREME_GROWTH = MOST_GROWTH + MOST_OF_RUNTIME  # extents of a model may ask for all of what ONNX Runtime may keep
 
 
-def test_120_models_of_extremes() -> None:
+def test_120_extreme_models_do_no_harm() -> None:
     check(try_all(range(120), family="structured", processor=10, seconds=300), 120, EXTREME_GROWTH)
 
 
 @pytest.mark.slow
-def test_20_000_models_of_extremes() -> None:
+def test_20_000_extreme_models_do_no_harm() -> None:
     check(try_all(range(120, 20_120), family="structured", processor=20, seconds=300), 20_000, EXTREME_GROWTH)
 
 
 @pytest.mark.slow
-def test_20_000_damaged_models() -> None:
+def test_20_000_damaged_models_do_no_harm() -> None:
     check(try_all(range(500, 20_500)), 20_000)

@@ -1,4 +1,4 @@
-"""Runs the worker, replaces it when it dies or hangs, and gathers what it says."""
+"""Runs the worker, replaces it when it dies or hangs, and collects its output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Findings:
 
 
 def try_all(numbers: Iterable[int], seconds: float = 60.0, family: str = "damaged", processor: int = 60) -> Findings:
-    """seconds: what one case may take; a worker's first one has more, for kernels are compiled.
+    """seconds: the time limit of one case; the first one of a worker has more, because kernels are compiled.
 
     processor: seconds of the processor after which the worker is ended. A loop without end is bounded by that, as it
     is by the process that tries models for the service; it is no failure.
@@ -39,7 +39,7 @@ def try_all(numbers: Iterable[int], seconds: float = 60.0, family: str = "damage
 
 
 def _one_worker(waiting: list[int], found: Findings, seconds: float, family: str, processor: int) -> None:
-    """Until nothing waits, or the worker is lost."""
+    """Runs until no case is left, or until the worker is lost."""
     command = [sys.executable, "-m", "tests.fuzzing.worker", str(MOST_MEMORY), str(processor), family]
     environment = os.environ | {"LSTM_EXPLAIN_MAX_RUNTIME_BYTES": str(MOST_OF_RUNTIME)}
     worker = subprocess.Popen(

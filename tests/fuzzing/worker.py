@@ -1,4 +1,4 @@
-"""Tries damaged models one after the other and says what became of each.
+"""Tries damaged models one after the other and reports the outcome of each.
 
 `python -m tests.fuzzing.worker MEMORY SECONDS FAMILY`: see main.
 
@@ -27,7 +27,7 @@ TEXT = np.dtype(object)
 
 
 def attempt(number: int, family: str = "damaged") -> str:
-    """How far the model came: refused, loaded, explained; or the unforeseen error's name, and where it was raised."""
+    """The outcome: refused, loaded or explained; else the name of the unexpected error, and where it was raised."""
     stage = "refused"
     try:
         model = lx.load(CASES[family](number))
@@ -71,7 +71,7 @@ def _feeds(model: lx.Model, rng: np.random.Generator) -> dict[str, np.ndarray] |
 
 
 def main(most_memory: int, seconds: int, family: str) -> None:
-    """seconds: of the processor, that one case may take; the first has more, for kernels are compiled."""
+    """seconds: the processor time of one case; the first one has more, because kernels are compiled."""
     allowed = seconds + 120
     resource.setrlimit(resource.RLIMIT_AS, (most_memory, most_memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

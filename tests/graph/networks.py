@@ -23,7 +23,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 class Net:
-    """x [N, TIME, WIDTH] -> a layer under test -> dense -> y [N, 2]: what comes before and behind counts too."""
+    """x [N, TIME, WIDTH] -> a layer under test -> dense -> y [N, 2]: the layers around it are explained, too."""
 
     def __init__(self, opset: int = 17, dtype: npt.DTypeLike = np.float32) -> None:
         self.opset, self.dtype = opset, np.dtype(dtype)
@@ -82,8 +82,8 @@ def assert_alike(
 ) -> None:
     """The same prediction, gradient and relevance under every rule; ledgers that close.
 
-    default: also by the default stabiliser. It counts constants that are added one after the other as several terms,
-    and cannot see weights that are no operands (docs/methods.md).
+    default: whether to compare the default stabiliser, too. It counts constants that are added one after the other as
+    several terms, and cannot see weights that are no operands (docs/methods.md).
     """
     methods = [lx.Gradient(), *([lx.LRP(), lx.LRP("half")] if default else [])]
     methods += [lx.LRP(rule, 1e-3, bias_factor=f) for rule in rules for f in (0.0, 0.4, 1.0)]

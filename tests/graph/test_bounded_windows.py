@@ -1,4 +1,4 @@
-"""Windows whose size an input says: ONNX Runtime's numbers up to a limit, beyond it an error that comes at once."""
+"""Windows whose size is an input: equal to ONNX Runtime up to a limit, and an immediate error beyond it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WINDOWS = ["BlackmanWindow", "HammingWindow", "HannWindow"]
 
 
 def scaled_by(op: str, kind: int = TensorProto.INT64, size: int | None = None) -> onnx.ModelProto:
-    """y = x * the sum of a window of `size` values, or of as many as the input n says."""
+    """y = x * the sum of a window of `size` values, or of n values, where n is an input."""
     mel = op == "MelWeightMatrix"
     given = [helper.make_tensor("rate", kind, [], [8000]), helper.make_tensor("lowest", 1, [], [10.0])]
     given.append(helper.make_tensor("highest", 1, [], [3000.0]))
@@ -36,7 +36,7 @@ def scaled_by(op: str, kind: int = TensorProto.INT64, size: int | None = None) -
 
 @pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.INT64])
 @pytest.mark.parametrize("op", [*WINDOWS, "MelWeightMatrix"])
-def test_a_size_by_request_gives_onnx_runtimes_numbers(op: str, kind: Any) -> None:
+def test_a_size_from_an_input_equals_onnx_runtime(op: str, kind: Any) -> None:
     proto = scaled_by(op, kind)
     feeds = {"x": np.ones((2, 3), np.float32), "n": np.array(40, helper.tensor_dtype_to_np_dtype(kind))}
     expected = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
@@ -46,7 +46,7 @@ def test_a_size_by_request_gives_onnx_runtimes_numbers(op: str, kind: Any) -> No
 @pytest.mark.parametrize("method", [lx.Occlusion(), None], ids=["occlusion", "prediction"])
 @pytest.mark.parametrize("op", [*WINDOWS, "MelWeightMatrix"])
 def test_a_size_beyond_the_limit_is_refused_before_it_is_computed(op: str, method: lx.Method | None) -> None:
-    """The smallest that is refused: it would be answered otherwise."""
+    """This is the smallest size that is refused; without the limit, it would be computed."""
     model, size = lx.load(scaled_by(op)), 2049 if op == "MelWeightMatrix" else MAX_VALUES + 1
     feeds = {"x": np.ones((1, 3), np.float32), "n": np.array(size)}
     with pytest.raises(lx.InputError, match=f"made: {op} of more than {MAX_VALUES} values"):

@@ -41,7 +41,7 @@ def norm(net: Net, op: str, x: str, axis: int) -> str:
 
 
 def test_lp_normalization() -> None:
-    """As torch.nn.functional.normalize is exported, with its floor and Expand."""
+    """The export of torch.nn.functional.normalize, with its floor and Expand."""
 
     def spelled(net: Net, x: str) -> str:
         length = net.op("Clip", norm(net, "ReduceL2", x, -1), net.const(np.array(1e-12)))
@@ -73,7 +73,7 @@ def standardised(net: Net, x: str, *axes: int, epsilon: float = 1e-3) -> str:
 
 
 def erf_gelu(net: Net, x: str) -> str:
-    """As PyTorch writes it."""
+    """GELU as PyTorch writes it."""
     e = net.op("Erf", net.op("Div", x, net.const(np.array(2**0.5))))
     return net.op("Mul", net.op("Mul", x, net.op("Add", e, net.const(np.array(1.0)))), net.const(np.array(0.5)))
 
@@ -103,7 +103,7 @@ def test_an_activation_that_multiplies_a_value_by_a_function_of_it(name: str) ->
 
 
 def test_a_fourier_transform_is_a_matrix_product() -> None:
-    """Over time; its real part."""
+    """The transform runs over time; its real part is explained."""
     cosines = np.cos(np.outer(np.arange(TIME), np.arange(TIME)) * (2 * np.pi / TIME))
 
     def transformed(net: Net, x: str) -> str:
@@ -118,7 +118,7 @@ def test_a_fourier_transform_is_a_matrix_product() -> None:
 
 @pytest.mark.parametrize("op", ["Sigmoid", "Softsign", "LeakyRelu", "Elu", "Atan", "Gelu", "Softmax"])
 def test_a_value_times_any_function_of_its_elements_is_an_activation(op: str) -> None:
-    """Softmax is no such function: each element depends on the others."""
+    """Softmax is not such a function, because each element depends on the others."""
     one = np.array(1.0)
     model = Net(20).model(lambda n, x: n.op("Mul", x, n.op(op, n.op("Add", x, n.const(one)))))
     rules = {node.op: node.rule for node in lx.load(model).report().nodes}
@@ -132,7 +132,7 @@ def test_instance_normalization() -> None:
         return net.op("Add", net.op("Mul", standardised(net, x, 1), net.const(SCALE)), net.const(SHIFT))
 
     def of_any_rank(net: Net, x: str) -> str:
-        """Behind a Squeeze that does not say what it takes away, ONNX infers no rank."""
+        """After a Squeeze without axes, ONNX infers no rank."""
         return channels_last(net, net.op("Squeeze", x), "InstanceNormalization", SCALE, SHIFT, epsilon=1e-3)
 
     assert_alike([fused, Net().model(spelled), Net().model(of_any_rank)])
@@ -168,7 +168,7 @@ def test_batch_normalization() -> None:
 
 
 def test_gemm_of_two_live_values() -> None:
-    """As a product and a sum, which it is."""
+    """It is explained as a product and a sum."""
     bias = rng(3).standard_normal(TIME)
 
     def rows(net: Net, x: str) -> tuple[str, str]:
@@ -196,7 +196,7 @@ def test_gemm_of_two_live_values() -> None:
 
 
 def test_simplified_layer_normalization_of_onnx_runtime() -> None:
-    """ONNX's checker does not know it, ONNX Runtime runs it: the spelling alone."""
+    """ONNX's checker does not know this operator, but ONNX Runtime runs it."""
     x = rng().standard_normal((3, 5)).astype(np.float32)
     node = helper.make_node("SimplifiedLayerNormalization", ["x", "s"], ["y", "inverse"], axis=-1, epsilon=1e-3)
     info = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 5])
@@ -243,8 +243,8 @@ def test_softmax_in_every_spelling() -> None:
     assert_alike([Net().model(attention(w)) for w in (fused_softmax, spelled_softmax, plain_softmax)], 1e-4)
 
 
-def test_a_quotient_that_is_no_softmax_stays_one() -> None:
-    """Divided by the sum over another axis."""
+def test_a_quotient_that_is_not_a_softmax_is_unchanged() -> None:
+    """The divisor is the sum over another axis."""
 
     def layer(net: Net, x: str) -> str:
         powers = net.op("Exp", net.op("Sub", x, net.op("ReduceMax", x, axes=[1], keepdims=1)))
@@ -255,7 +255,7 @@ def test_a_quotient_that_is_no_softmax_stays_one() -> None:
 
 
 @pytest.mark.parametrize("opset", [23, 24])
-def test_attention_of_onnx_is_what_onnx_defines_it_to_be(opset: int) -> None:
+def test_attention_equals_its_definition_in_onnx(opset: int) -> None:
     def fused(net: Net, x: str) -> str:
         return net.op("Attention", x, x, x, q_num_heads=1, kv_num_heads=1)
 

@@ -1,4 +1,4 @@
-"""Nothing where ONNX Runtime reads something: recurrent nodes without a step, loops without a trip count."""
+"""Empty values that ONNX Runtime reads: recurrent nodes without a step, loops without a trip count."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def first_steps(op: str, axis: int) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("axis", [0, 1], ids=["no step", "no sample"])
 @pytest.mark.parametrize("op", list(GATES))
-def test_a_recurrent_node_over_nothing_does_not_end_the_process(op: str, axis: int) -> None:
+def test_an_empty_recurrent_node_does_not_end_the_process(op: str, axis: int) -> None:
     model, x = lx.load(first_steps(op, axis)), RNG.standard_normal((4, 3, 3)).astype(np.float32)
     nothing, some = {"x": x, "count": np.array([0])}, {"x": x, "count": np.array([2])}
     with suppress(lx.Error):  # which it may be told, as long as the process lives
@@ -69,7 +69,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("what", list(READERS))
-def test_one_element_is_read_where_there_is_one(what: str) -> None:
+def test_a_trip_count_of_one_element_is_read(what: str) -> None:
     model, x = lx.load(onnx.parser.parse_model(READERS[what])), np.array([0.5, -1.0], np.float32)
     dtype = model.inputs["count"].dtype
     assert np.isfinite(model.predict({"x": x, "count": np.ones(1, dtype)})["y"]).all()
@@ -77,7 +77,7 @@ def test_one_element_is_read_where_there_is_one(what: str) -> None:
         model.predict({"x": x, "count": np.ones(2, dtype)})
 
 
-def test_a_trip_count_that_holds_nothing_is_refused_when_it_is_loaded() -> None:
+def test_an_empty_trip_count_is_refused_on_loading() -> None:
     text = (
         READERS["trip count"].replace("bool yes", "int64[0] none = {}, bool yes").replace("(count, yes", "(none, yes")
     )

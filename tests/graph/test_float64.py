@@ -18,7 +18,7 @@ from lstm_explain.graph.read import build, infer, read
 from lstm_explain.graph.session import session_of
 from tests import zoo
 from tests.builders import recurrent_model
-from tests.laws import check_ledger
+from tests.engine_checks import check_ledger
 from tests.reference.textbook import Rules, one_hot
 from tests.test_zoo import model, target
 
@@ -59,7 +59,7 @@ def test_the_ledger_of_a_convolution_closes(rule: Any, bias_factor: float) -> No
     check_ledger(e, {"x": case.batch_axis("x")})
 
 
-def test_what_onnx_runtime_cannot_optimise_runs_as_it_is() -> None:
+def test_a_model_that_onnx_runtime_cannot_optimise_runs_unoptimised() -> None:
     """Its fusion of Relu and Clip knows no float64."""
     text = """
         <ir_version: 8, opset_import: ["": 17]>

@@ -1,4 +1,4 @@
-"""Integer division at the extremes: the numbers of whole-number arithmetic that wraps around, and the process lives.
+"""Integer division at the extremes: results wrap around, and the process survives.
 
 Every model runs in a process of its own, since the processor answers the smallest integer divided by -1 with a signal.
 """
@@ -141,7 +141,7 @@ def test_division_by_zero_is_an_error_that_names_the_node(way: str) -> None:
         assert "divide" in message
 
 
-def test_divisions_that_cannot_trap_stay_as_they_are() -> None:
+def test_divisions_that_cannot_trap_are_unchanged() -> None:
     a, b = [1, 2], [2, -3]
     for proto in (dividing("Div", np.int64, a, b, "b"), dividing("Div", np.int64, a, [-1, -1], "a")):
         assert len(lx.load(proto).proto.graph.node) == len(proto.graph.node)

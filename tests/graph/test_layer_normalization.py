@@ -72,7 +72,7 @@ def test_layer_normalization_in_half_and_double() -> None:
     assert_alike(models, 1e-9, np.float64)
 
 
-def test_the_scale_takes_nothing() -> None:
+def test_the_scale_receives_no_relevance() -> None:
     """LRP of LayerNormalization is that of the linear map that it is once its scale is held fixed (Ali et al. 2022)."""
     W, x = rng(1).standard_normal((5, 5)), rng(2).standard_normal((1, 5))
     net = Net(dtype=np.float64)

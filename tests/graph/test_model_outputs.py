@@ -1,4 +1,4 @@
-"""Outputs that nobody can be given are told when a model is loaded, by name."""
+"""Outputs that cannot be returned are refused by name when a model is loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_types_without_arrays(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["FLOAT8E4M3FN", "FLOAT16", "INT8", "UINT64", "BOOL", "STRING"])
-def test_types_with_arrays_are_given_out(name: str) -> None:
+def test_types_with_arrays_are_returned(name: str) -> None:
     model = lx.load(cast_to(TensorProto.DataType.Value(name)))
     assert model.predict({"x": np.ones((2, 3), np.float32)})["y"].shape == (2, 3)
 

@@ -17,7 +17,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import lstm_explain as lx
 from tests.builders import recurrent_model
-from tests.laws import check_ledger
+from tests.engine_checks import check_ledger
 
 AnyArray = npt.NDArray[Any]
 BATCH, TIME, FEATURES, HIDDEN = 3, 6, 4, 5
@@ -135,7 +135,7 @@ def test_a_statically_quantised_model_answers_as_its_float_original_but_for_roun
 def test_a_dynamically_quantised_lstm(
     tmp_path: Path, direction: Any, layers: int, states: Any, per_channel: bool
 ) -> None:
-    """Predicts what ONNX Runtime does, and is explained as the LSTM that it was."""
+    """Its predictions equal ONNX Runtime's, and it is explained as the original LSTM."""
     built = recurrent_model(
         np.random.default_rng(7), layers=layers, direction=direction, sequence_lens=True,
         initial_states=states, head="Y_h",
@@ -195,7 +195,7 @@ OPERATORS: dict[str, tuple[list[Any], dict[str, Any], str, list[Any], dict[str, 
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_between_levels_is_the_operator_between_rounded_values(name: str) -> None:
+def test_an_operator_on_levels_equals_one_on_rounded_values(name: str) -> None:
     operands, attributes, plain, others, plain_attributes = OPERATORS[name]
     constants = {f"c{i}": np.asarray(a) for i, a in enumerate(operands)} | {"s": WRITTEN[0], "z": WRITTEN[1]}
     constants |= {"sx": READ[0], "zx": READ[1]}
@@ -252,7 +252,7 @@ def test_products_that_end_in_floating_point(name: str) -> None:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_model_converted_to_half_precision(keep: bool) -> None:
-    """The tool leaves its casts behind all other nodes."""
+    """The tool appends its casts after all other nodes."""
     original = network()
     model = lx.load(convert_float_to_float16(network(), keep_io_types=keep))
     x = X if keep else X.astype(np.float16)

@@ -1,4 +1,4 @@
-"""What a file may leave out or keep in another form: shapes, zeros of sparse tensors, names that are used twice."""
+"""Content that a file may omit or store in another form: shapes, zeros of sparse tensors, names that are used twice."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def elsewhere() -> onnx.SparseTensorProto:
     ],
     ids=["beyond-the-end", "beyond-an-axis", "huge", "too-many-places", "elsewhere"],
 )
-def test_sparse_weights_that_cannot_be_are_named(tensor: onnx.SparseTensorProto) -> None:
+def test_invalid_sparse_weights_are_named(tensor: onnx.SparseTensorProto) -> None:
     proto = product()
     proto.graph.sparse_initializer.append(tensor)
     with pytest.raises(lx.ModelError):
         lx.load(proto)
 
 
-def test_an_input_without_a_shape_gets_the_rank_that_its_readers_admit() -> None:
+def test_an_input_without_a_shape_gets_the_rank_that_its_readers_accept() -> None:
     built = recurrent_model(np.random.default_rng(3), sequence_lens=True, initial_states="input", head="Y_h")
     feeds = built.feeds(np.random.default_rng(4), T=5)
     bare = onnx.ModelProto()
@@ -87,7 +87,7 @@ def test_an_input_without_a_shape_gets_the_rank_that_its_readers_admit() -> None
     np.testing.assert_array_equal(received.relevance["x"], expected.relevance["x"])
 
 
-def test_an_input_without_a_shape_that_could_be_several_is_named() -> None:
+def test_an_input_of_ambiguous_rank_is_named() -> None:
     proto = product(WEIGHTS)
     for value in (proto.graph.input[0], proto.graph.output[0]):
         value.type.tensor_type.ClearField("shape")
@@ -95,7 +95,7 @@ def test_an_input_without_a_shape_that_could_be_several_is_named() -> None:
         lx.load(proto)
 
 
-def test_an_input_handed_through_as_an_output_keeps_its_shape() -> None:
+def test_an_input_that_is_also_an_output_keeps_its_shape() -> None:
     proto = product(WEIGHTS)
     proto.graph.output.add(name="x").type.tensor_type.elem_type = TensorProto.FLOAT
     e = lx.load(proto).explain({"x": X}, lx.Gradient(), lx.Target(output="y", index=1))
@@ -103,7 +103,7 @@ def test_an_input_handed_through_as_an_output_keeps_its_shape() -> None:
     np.testing.assert_allclose(e.relevance["x"], [W[:, 1]] * 2)
 
 
-def test_an_operator_that_no_runtime_has_is_named_with_its_node() -> None:
+def test_an_unsupported_operator_is_named_with_its_node() -> None:
     proto = product(helper.make_node("Frobnicate", ["x"], ["W"], name="strange", domain="com.example"))
     proto.opset_import.append(helper.make_opsetid("com.example", 1))
     with pytest.raises(lx.ModelError, match=r"node 'strange' \(com.example::Frobnicate\)"):
@@ -111,7 +111,7 @@ def test_an_operator_that_no_runtime_has_is_named_with_its_node() -> None:
 
 
 def test_nodes_in_any_order() -> None:
-    """As tools leave them that put casts behind all else; what a body reads counts too."""
+    """Some tools append casts after all other nodes; the values that a body reads count, too."""
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[N,3] x) => (float[N,3] y) {

@@ -1,6 +1,7 @@
 """Recurrent nodes whose operands or attributes contradict the operator's definition: refused, before anything runs.
 
-What is refused is loaded in a process of its own: without the checks, kernels read and write past the ends of arrays.
+Invalid models are loaded in a process of their own, because without the checks, kernels would read and write past the
+ends of arrays.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Shapes = dict[str, list[int]]
 
 
 def right_shapes(op: str, direction: str = "forward", layout: int = 0) -> Shapes:
-    """By operand, as ONNX's definition of the operator has them."""
+    """The shapes by operand, as ONNX defines the operator."""
     dirs, G = 1 + (direction == "bidirectional"), GATES[op] * H
     state = [B, dirs, H] if layout else [dirs, B, H]
     shapes = {"X": [B, T, D] if layout else [T, B, D], "W": [dirs, G, D], "R": [dirs, G, H], "B": [dirs, 2 * G]}
@@ -102,7 +103,7 @@ for name, proto in pickle.load(sys.stdin.buffer):
 
 
 def said_of(cases: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
-    """What loading each of them says, from a process that lives to the end."""
+    """The message of loading each of them, from a process that survives all of them."""
     cargo = pickle.dumps([(name, proto.SerializeToString()) for name, proto in cases.items()])
     done = subprocess.run([sys.executable, "-c", ATTEMPT], input=cargo, capture_output=True, timeout=600)
     messages = dict(json.loads(line) for line in done.stdout.splitlines())
@@ -132,7 +133,7 @@ def test_a_weight_or_state_of_another_shape_is_refused_and_named(op: str) -> Non
         assert f"node 'cell' ({op}): {operand} has shape" in message, (name, message)
 
 
-def test_the_refusal_says_what_came_and_what_is_needed() -> None:
+def test_the_refusal_names_the_shape_and_the_required_one() -> None:
     proto = model(recurrent("LSTM", right_shapes("LSTM") | {"R": [1, 13, 4]}))
     needed = r"node 'cell' \(LSTM\): R has shape \[1, 13, 4\], hidden_size 4 needs \[1, 16, 4\]"
     with pytest.raises(lx.ModelError, match=needed):
@@ -184,7 +185,7 @@ def in_a_function(graph: onnx.GraphProto) -> onnx.ModelProto:
 
 
 def with_computed_weights(graph: onnx.GraphProto) -> onnx.ModelProto:
-    """W is what folding finds: the constant, read through its own shape."""
+    """W is only known after constant folding: the constant, reshaped to its own shape."""
     short = next(tensor for tensor in graph.initializer if tensor.name == "W")
     short.name = "stored"
     graph.node.insert(0, helper.make_node("Shape", ["stored"], ["extents"]))
@@ -212,7 +213,7 @@ def test_constant_lengths_out_of_range_are_refused() -> None:
 
 
 def frames(window: int | None, length: int | None, how: str) -> onnx.ModelProto:
-    """STFT of a signal of 8 steps. how: of the frame's length, a constant, computed from one, or an input."""
+    """STFT of a signal of 8 steps. how: the frame length is a constant, computed from one, or an input."""
     constants = [numpy_helper.from_array(np.array(2), "step")]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 8, 1])]
     nodes = []
@@ -256,7 +257,7 @@ REQUIRED = {
 
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_required_operand_without_a_name_is_refused(inside: bool) -> None:
-    """ONNX Runtime would read it all the same."""
+    """ONNX Runtime would read it anyway."""
     cases = {}
     for op, names in REQUIRED.items():
         node = helper.make_node(op, names, ["Y"], name="needs", **({"axis": 0} if op == "Concat" else {}))

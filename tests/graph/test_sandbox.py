@@ -1,4 +1,4 @@
-"""The process that tries models: what it says when it is just leaving, or is ended by a model."""
+"""The process that tries models: its verdict when it is just exiting, or when a model ends it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_a_good_model_survives_again_and_again() -> None:
     assert sandbox._process is first
 
 
-def test_a_process_that_was_just_leaving_is_no_verdict() -> None:
+def test_a_process_that_was_exiting_is_not_a_verdict() -> None:
     sandbox = Sandbox()
     sandbox._process = reading_only("os._exit(0)")
     assert sandbox.survives(GOOD)
 
 
 @pytest.mark.parametrize("end", ["os.abort()", "os._exit(1)"])
-def test_a_process_that_the_model_ends_is_one(end: str) -> None:
+def test_a_process_that_the_model_ends_is_a_verdict(end: str) -> None:
     sandbox = Sandbox()
     sandbox._process = reading_only(end)
     assert not sandbox.survives(GOOD)

@@ -1,4 +1,4 @@
-"""ONNX Runtime is kept from reporting what it runs."""
+"""ONNX Runtime does not report what it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOAD = "import lstm_explain as lx; lx.load('models/addition/1/model.onnx')"
 ROOT = Path(__file__).parents[2]
 
 
-def test_nothing_is_collected(tmp_path: Path) -> None:
+def test_no_telemetry_is_collected(tmp_path: Path) -> None:
     """Where it collects, it leaves an identifier of the device and a store of events in the home folder."""
     kept = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY") and "XDG" not in k}
     subprocess.run([sys.executable, "-c", LOAD], cwd=ROOT, env={**kept, "HOME": str(tmp_path)}, check=True, timeout=120)

@@ -103,20 +103,20 @@ def assert_alike(received: lx.Model, expected: lx.Model) -> None:
 
 
 @pytest.mark.parametrize("read", READING)
-def test_what_is_read_from_a_list(read: str) -> None:
+def test_reads_from_a_list(read: str) -> None:
     assert_alike(looped(read, "stacked"), operator("forward"))
 
 
 @pytest.mark.parametrize("write", WRITING)
-def test_what_is_appended_to_a_list(write: str) -> None:
+def test_appends_to_a_list(write: str) -> None:
     assert_alike(looped("the tensor", write), operator("forward"))
 
 
-def test_what_is_put_in_front_of_a_list() -> None:
+def test_prepends_to_a_list() -> None:
     assert_alike(looped("steps", "stacked", backwards=True), operator("reverse"))
 
 
-def test_a_list_that_began_with_something_and_its_length() -> None:
+def test_a_list_with_initial_items_and_its_length() -> None:
     """The mean over the list, by its length, of a list that began with the input's first step."""
     text = f"""
         <ir_version: 8, opset_import: ["": 13]>
@@ -143,7 +143,7 @@ def test_a_list_that_began_with_something_and_its_length() -> None:
     np.testing.assert_allclose(e.relevance["x"], x * times / (STEPS + 1), atol=1e-6)
 
 
-def test_a_list_that_loops_change_otherwise_is_named() -> None:
+def test_an_unsupported_use_of_a_list_in_a_loop_is_named() -> None:
     """One that is read while it grows."""
     text = f"""
         <ir_version: 8, opset_import: ["": 13]>

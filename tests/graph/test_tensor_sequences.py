@@ -1,4 +1,4 @@
-"""Lists of tensors, as PyTorch writes them: explained as the values that are put in and taken out."""
+"""Lists of tensors, as PyTorch writes them: explained as the values that they contain."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_sequence_changes_nothing(what: str, opset: int) -> None:
         assert np.abs(received.relevance["x"]).max() > 0
 
 
-def test_a_sequence_whose_place_is_not_known_is_refused_by_name() -> None:
+def test_a_sequence_with_an_unknown_position_is_refused_by_name() -> None:
     nodes = """t = Neg(x)
                s = SequenceConstruct(x, t)
                m = ReduceMax<keepdims=0>(x)

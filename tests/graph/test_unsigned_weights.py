@@ -1,6 +1,7 @@
-"""Sums of products of bytes come out whole where 16 bits do not hold two of them.
+"""Sums of products of bytes do not saturate where two products exceed 16 bits.
 
-ONNX Runtime's kernels for processors without VNNI saturate there unless told not to; only there can these tests fail.
+ONNX Runtime's kernels for processors without VNNI saturate there by default; these tests can only fail on such
+processors.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def branches(operands: list[str], own: list[onnx.TensorProto]) -> dict[str, onnx
 
 @pytest.mark.parametrize("zero", [True, False], ids=["zero point", "no zero point"])
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "around"])
-def test_nor_does_one_in_a_body_wherever_its_weights_are(inside: bool, zero: bool) -> None:
-    """ONNX Runtime's tool leaves weights where it found them: in the body, or around it."""
+def test_a_product_in_a_body_does_not_saturate_wherever_its_weights_are(inside: bool, zero: bool) -> None:
+    """ONNX Runtime's tool leaves weights where they are: in the body, or in the enclosing graph."""
 
     operands = ["q", "W", "z", *(["zw"] if zero else [])]
     own = [numpy_helper.from_array(LARGE, "W")] if inside else []
@@ -84,7 +85,7 @@ def test_nor_does_one_in_a_body_wherever_its_weights_are(inside: bool, zero: boo
     assert proto.SerializeToString() == before
 
 
-def test_nor_does_one_in_a_body_that_relevance_does_not_reach() -> None:
+def test_a_product_in_a_body_without_relevance_does_not_saturate() -> None:
     """Such a body is run by ONNX Runtime, in a segment."""
     nodes = [
         helper.make_node("Greater", ["x", "none"], ["positive"]),

@@ -1,4 +1,4 @@
-"""Memory of the time loops is used again, but never while somebody looks at it."""
+"""Memory of the time loops is reused, but never while an array refers to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def place(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def test_a_block_comes_back_when_its_last_view_goes() -> None:
+def test_a_block_returns_to_the_pool_with_its_last_view() -> None:
     make = buffer_pool.maker((3, buffer_pool.LARGE), np.float32)
     array = make()
     view, first = array[1:, ::7], place(array)
@@ -28,7 +28,7 @@ def test_a_block_comes_back_when_its_last_view_goes() -> None:
     assert place(again) == first
 
 
-def test_arrays_are_as_numpys() -> None:
+def test_arrays_equal_numpys() -> None:
     for shape in ((3, 4), (3, buffer_pool.LARGE)):
         for kind in (np.float32, np.float64):
             array, zeros = buffer_pool.maker(shape, kind)(), buffer_pool.maker_of_zeros(shape, kind)()
@@ -39,7 +39,7 @@ def test_arrays_are_as_numpys() -> None:
             assert not zeros.any()
 
 
-def test_what_is_made_of_a_lease_itself_is_no_block() -> None:
+def test_copies_of_a_lease_are_not_blocks() -> None:
     array = buffer_pool.maker((buffer_pool.LARGE,), np.uint8)()
     lease = array.base
     assert isinstance(lease, np.ndarray)

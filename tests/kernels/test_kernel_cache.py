@@ -26,13 +26,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_without_a_folder_nothing_is_done() -> None:
+def test_without_a_folder_nothing_changes() -> None:
     before = dict(os.environ)
     cache.use()
     assert dict(os.environ) == before
 
 
-def test_a_folder_that_cannot_be_written_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "one.nbi").write_bytes(b"1")
     monkeypatch.setenv(cache.FOLDER, str(tmp_path / "kernels"))
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_is_copied(tmp_path: Path, monkeypatch: 
     assert os.environ[cache.FOLDER] != str(copy)
 
 
-def test_where_nothing_can_be_written_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_writable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cache.FOLDER, str(tmp_path))
     monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
     monkeypatch.setattr(cache.tempfile, "tempdir", "/no/such/folder")
@@ -72,7 +72,7 @@ def test_where_nothing_can_be_written_it_is_said(tmp_path: Path, monkeypatch: py
         ("x86-64-v3 x86-64-v4", {"sse2"}, None),
     ],
 )
-def test_the_best_that_was_compiled_and_that_the_processor_is(
+def test_the_best_compiled_processor_is_selected(
     compiled: str, has: set[str], chosen: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llvmlite import binding
@@ -85,7 +85,7 @@ def test_the_best_that_was_compiled_and_that_the_processor_is(
 
 
 def test_kernels_are_compiled_without_being_run() -> None:
-    """For another processor; here for this one, from the cache."""
+    """Kernels for another processor are only compiled; those for this one come from the cache."""
     cache._explain_small_models()
     calls = pickle.dumps([(k.__module__, k.__name__, k.signatures) for k in cache._kernels()])
     command = [sys.executable, "-m", "lstm_explain.kernels.cache", *cache.ONLY]
@@ -94,8 +94,10 @@ def test_kernels_are_compiled_without_being_run() -> None:
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_no_model_needs_other_kernels_than_the_small_ones(name: str) -> None:
-    """What they leave uncompiled, the first caller would wait for. Inputs are read-only, as those of a message are."""
+def test_small_models_compile_all_kernels(name: str) -> None:
+    """The first caller would wait for kernels that they leave uncompiled. Inputs are read-only, as those of a message
+    are.
+    """
     cache._explain_small_models()
     before = {kernel: list(kernel.signatures) for kernel in cache._kernels()}
     case = zoo.load(name)
@@ -110,7 +112,7 @@ def test_no_model_needs_other_kernels_than_the_small_ones(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_fill_compiles_is_all_that_explanations_need(tmp_path: Path) -> None:
+def test_fill_compiles_all_kernels_that_explanations_need(tmp_path: Path) -> None:
     """Compiled as for an image, and found again on the processor that was named."""
     environment = {**os.environ, cache.FOLDER: str(tmp_path)}
     subprocess.run([sys.executable, "-m", "lstm_explain.kernels.cache", "x86-64-v3"], env=environment, check=True)

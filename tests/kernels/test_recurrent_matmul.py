@@ -1,4 +1,4 @@
-"""The recurrent product: NumPy's numbers, the same bits in any company and in either direction through the matrix."""
+"""The recurrent product equals NumPy's, with the same bits in any batch and in either direction through the matrix."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_threads_change_no_answer(monkeypatch: pytest.MonkeyPatch, op: str, bidi
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
-def test_what_is_set_holds_for_blas_whatever_its_own_variables_say() -> None:
+def test_the_setting_overrides_the_variables_of_blas() -> None:
     count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
     code = f"from lstm_explain.cli.serve import allow_threads; allow_threads(1); {count}"
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
@@ -54,7 +54,7 @@ def test_what_is_set_holds_for_blas_whatever_its_own_variables_say() -> None:
     assert int(received.stdout) == 1
 
 
-def test_parts_meet_in_time_and_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_run_in_parallel_and_return_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LSTM_EXPLAIN_THREADS", "3")
     together = threading.Barrier(3, timeout=30)  # breaks unless all three are at work at once
 
@@ -70,7 +70,7 @@ def test_parts_of_parts_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPat
     assert in_threads(lambda a: sum(in_threads(lambda b: a * b, [1, 2, 3])), [1, 2, 3, 4]) == [6, 12, 18, 24]
 
 
-def test_what_one_part_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_part_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LSTM_EXPLAIN_THREADS", "2")
     with pytest.raises(ZeroDivisionError):
         in_threads(lambda n: 1 // n, [1, 0])

@@ -1,4 +1,4 @@
-"""Which axis holds samples and which time: found in every graph of the zoo."""
+"""The axes of samples and time are found in every graph of the zoo."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_states_and_lengths_have_samples_and_no_time(batch_first: bool) -> None:
 
 
 def test_axes_can_be_corrected() -> None:
-    """With the samples' axis taken for time, every sample is one player and each is occluded alone."""
+    """If the samples' axis is set as the time axis, every sample is one player and is occluded alone."""
     built = recurrent_model(np.random.default_rng(2), batch_first=True)
     feeds = built.feeds(np.random.default_rng(3), T=4, B=1)
     model = lx.load(built.model)

@@ -1,4 +1,4 @@
-"""The same network gives the same axes, whichever way its inputs lie and its loop over time is written."""
+"""The same network gives the same axes, whatever the layout of its inputs and the form of its loop over time."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ BATCH_FIRST, TIME_FIRST = lx.Axes(0, 1), lx.Axes(1, 0)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op in TABLE.ops], ids=str)
-def test_where_an_axis_goes_is_where_changes_along_it_show(case: Case) -> None:
-    """Another number at one place of an input's axis changes one place of the output's axis that belongs to it."""
+def test_axes_follow_the_changes_of_outputs(case: Case) -> None:
+    """Another number at one position of an input's axis changes one position of the matching axis of the output."""
     model = lx.load(case.model())
     label = trace(model.runner.engine.graph).labels.get("y", ())
     feeds = case.feeds()
@@ -55,7 +55,7 @@ def test_where_an_axis_goes_is_where_changes_along_it_show(case: Case) -> None:
     ],
     ids=str,
 )
-def test_frequencies_are_no_time_steps(case: Case, transformed: int) -> None:
+def test_frequencies_are_not_time_steps(case: Case, transformed: int) -> None:
     label = trace(lx.load(case.model()).runner.engine.graph).labels["y"]
     assert label == tuple(frozenset({("x0", a)} if a not in (transformed, 3) else ()) for a in range(4))
 
@@ -64,7 +64,7 @@ VIEWS = {"Reshape", "Flatten", "ScatterND", "GatherND"}  # which places stay tog
 
 
 def follows(session: Any, feeds: dict[str, Any], name: str, axis: int, other: int) -> bool:
-    """Whether places on the output's axis `other` change with those of the input, and with no more than one each."""
+    """Whether each position on the output's axis `other` changes with exactly one position of the input."""
     before = session.run(["y"], feeds)[0]
     if other >= before.ndim or before.shape[other] != feeds[name].shape[axis]:
         return False
@@ -99,7 +99,7 @@ def test_an_operator_in_front_changes_no_axes(op: str) -> None:
 
 
 def in_front(op: str, batch_first: bool) -> onnx.ModelProto:
-    """`op` between the input and an LSTM, with whatever operands and types ONNX Runtime takes it with."""
+    """`op` between the input and an LSTM, with operands and types that ONNX Runtime accepts."""
     domain, _, name = op.rpartition("::")
     for element, extra in itertools.product((TensorProto.FLOAT, TensorProto.BOOL, TensorProto.UINT8), range(3)):
         try:
@@ -287,8 +287,8 @@ METHODS = [
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_guessed_axes_are_told_until_they_are_set(method: lx.Method) -> None:
-    """One sample comes three times, for the straight way of such requests answers the third; then a batch."""
+def test_guessed_axes_cause_warnings_until_they_are_set(method: lx.Method) -> None:
+    """One sample is explained three times, because a specialised program answers the third time; then a batch."""
     feeds = {"x": np.random.default_rng(5).normal(size=(2, 3, 3, FEATURES)).astype(np.float32)}
     model, target = lx.load(pooled()), lx.Target(index=0)
 
@@ -306,7 +306,7 @@ def test_guessed_axes_are_told_until_they_are_set(method: lx.Method) -> None:
     assert guesses(model.report().warnings) == []
 
 
-def test_axes_of_an_input_that_the_explained_value_does_not_depend_on_are_not_told() -> None:
+def test_guessed_axes_of_an_irrelevant_input_cause_no_warning() -> None:
     proto = pooled()
     proto.graph.input.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["B", "a", "b", FEATURES]))
     proto.graph.node.append(onnx.helper.make_node("Identity", ["y"], ["same"], "same"))
@@ -320,7 +320,7 @@ def test_axes_of_an_input_that_the_explained_value_does_not_depend_on_are_not_to
     assert [warning.partition(",")[0] for warning in answer.warnings] == ["axes are a guess: of input 'x'"]
 
 
-def test_two_features_that_meet_are_no_steps() -> None:
+def test_two_features_that_are_combined_are_not_steps() -> None:
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", ["B", FEATURES])
     columns = [g.op("Gather", [x, g.constant(np.array(k), f"k{k}")], axis=1) for k in range(FEATURES)]
@@ -331,8 +331,8 @@ def test_two_features_that_meet_are_no_steps() -> None:
     assert model.report().warnings == []
 
 
-def test_a_sum_over_very_many_inputs_is_followed_no_further() -> None:
-    """Sets of all inputs at every node would take memory that grows with their square."""
+def test_axes_are_not_traced_through_sums_of_many_inputs() -> None:
+    """Otherwise, sets of all inputs at every node would take memory that grows with the square of their number."""
     g = GraphBuilder(np.float32, 17)
     total = g.input("x0", ["B", 3])
     for number in range(1, 200):

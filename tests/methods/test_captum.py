@@ -1,4 +1,4 @@
-"""Our methods beside Captum's on the equal torch model: with the extra `captum` only."""
+"""Our methods equal Captum's on the same model in torch; requires the extra `captum`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def comparison() -> Any:
 
 
 @pytest.mark.parametrize("name", ["discharge", "addition"])
-def test_relevance_is_captums(comparison: Any, name: str) -> None:
+def test_relevance_equals_captums(comparison: Any, name: str) -> None:
     found = comparison.compare(name)
     assert len(found) == 6
     assert max(found.values()) < 1e-4, found

@@ -1,4 +1,4 @@
-"""Composites: every rule beside its formula written out as messages, and the laws between the rules."""
+"""Composites: every rule equals its formula written as messages, and the laws between the rules hold."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.repository.text_notation import parse_composite
 from tests.builders import recurrent_model
+from tests.engine_checks import check_same
 from tests.graph_builder import GraphBuilder
-from tests.laws import check_same
 
 EPS = 1e-6
 RULES = [
@@ -74,7 +74,7 @@ def dense(spelling: str, seed: int = 61) -> tuple[lx.Model, Any, tuple[Any, ...]
 
 @pytest.mark.parametrize("spelling", ["Gemm", "transB", "MatMul+Add"])
 @pytest.mark.parametrize("rule", RULES, ids=repr)
-def test_a_dense_layer_takes_the_rule(rule: lx.Rule, spelling: str) -> None:
+def test_the_rule_of_a_dense_layer(rule: lx.Rule, spelling: str) -> None:
     model, x, (W, b, V, c) = dense(spelling)
     composite = lx.Composite({"first": rule}) if spelling != "transB" else lx.Composite({"last": lx.Epsilon(EPS)}, rule)
     e = model.explain({"x": x}, lx.LRP(epsilon=EPS, composite=composite), lx.Target(index=1))
@@ -89,7 +89,7 @@ def test_a_dense_layer_takes_the_rule(rule: lx.Rule, spelling: str) -> None:
 
 
 @pytest.mark.parametrize("op", ["MatMul", "Gemm", "dense"])
-def test_an_operator_and_a_kind_take_the_rule(op: str) -> None:
+def test_rules_by_operator_and_by_kind(op: str) -> None:
     model, x, _ = dense("MatMul+Add")
     names = {"MatMul": ["first"], "Gemm": ["last"], "dense": ["first", "last"]}[op]
     by_name = lx.Composite(dict.fromkeys(names, lx.Gamma(0.5)))
@@ -169,7 +169,7 @@ def test_laws_between_rules(op: str) -> None:
     check_same(epsilon, plain, 1e-5)
 
 
-def test_flat_shares_do_not_look_at_values() -> None:
+def test_flat_shares_do_not_depend_on_values() -> None:
     model, x, (W, *_) = dense("Gemm")
     e = model.explain({"x": x}, lx.LRP(epsilon=1e-3, composite=lx.Composite(first=lx.Flat())), lx.Target(index=0))
     assert np.ptp(e.relevance["x"], axis=1).max() < 1e-12
@@ -177,8 +177,8 @@ def test_flat_shares_do_not_look_at_values() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["Gemm", "transB", "MatMul+Add"])
-def test_a_layer_rule_takes_the_relative_stabiliser_of_layers(spelling: str) -> None:
-    """Gamma of 0 raises nothing, so it is the rule of a layer without one of its own."""
+def test_a_layer_rule_uses_the_relative_stabiliser_of_layers(spelling: str) -> None:
+    """Gamma of 0 increases nothing, so it equals the rule of a layer without a rule of its own."""
     model, x, _ = dense(spelling)
     for beta in (0.02, 0.5):
         plain = model.explain({"x": x}, lx.LRP(layer_stabiliser=beta), lx.Target(index=1))
@@ -188,7 +188,9 @@ def test_a_layer_rule_takes_the_relative_stabiliser_of_layers(spelling: str) -> 
 
 
 def test_layers_around_an_lstm() -> None:
-    """`first` passes by the layer behind the LSTM; a rule there closes the ledger; the LSTM takes its own epsilon."""
+    """`first` does not apply to the layer after the LSTM; with a rule there, the ledger closes; the LSTM uses its own
+    epsilon.
+    """
     rng = np.random.default_rng(63)
     built = recurrent_model(rng, batch_first=True)
     feeds, model = built.feeds(rng, T=4), lx.load(built.model)
@@ -217,14 +219,14 @@ def test_layers_around_an_lstm() -> None:
         (lambda: lx.Composite({"first": lx.Epsilon(float("nan"))}), "epsilon"),
     ],
 )
-def test_what_makes_no_sense_is_refused(composite: Any, says: str) -> None:
+def test_invalid_composites_are_refused(composite: Any, says: str) -> None:
     model, x, _ = dense("Gemm")
     with pytest.raises(lx.MethodError, match=says) as error:
         model.explain({"x": x}, lx.LRP(epsilon=1e-3, composite=composite()), lx.Target(index=0))
     assert error.value.field == "method.composite"
 
 
-def test_a_composite_is_written_as_it_is_read() -> None:
+def test_composites_survive_the_round_trip_through_text() -> None:
     rules = [lx.Epsilon(0.5), lx.Gamma(), lx.ZPlus(), lx.AlphaBeta(3.0, 2.0), lx.Flat(), lx.ZBox(-1.5, 1e-7)]
     composite = lx.Composite({f"/node {i}": rule for i, rule in enumerate(rules)} | {"a=b": lx.Flat()}, lx.Flat())
     assert parse_composite(str(composite)) == composite

@@ -1,4 +1,4 @@
-"""Contextual decomposition beside the paper's equations."""
+"""Contextual decomposition equals the paper's equations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.reference.decomposition import decomposed
 @pytest.mark.parametrize("head", ["last", "mean", "Y_h", "Y_c"])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("ragged", [False, True])
-def test_parts_are_those_of_the_paper(head: Any, direction: Any, ragged: bool) -> None:
+def test_parts_equal_the_papers(head: Any, direction: Any, ragged: bool) -> None:
     rng = np.random.default_rng(51)
     built = recurrent_model(rng, D=2, H=3, direction=direction, head=head, sequence_lens=ragged)
     feeds = built.feeds(rng, T=4, B=2)
@@ -49,7 +49,7 @@ def test_parts_are_those_of_the_paper(head: Any, direction: Any, ragged: bool) -
 
 
 def test_one_step_is_everything_but_the_bias() -> None:
-    """With a single step there is nothing else to share with: beta is the whole of h."""
+    """With a single step, there is no other contribution, so beta is all of h."""
     rng = np.random.default_rng(52)
     built = recurrent_model(rng, D=2, H=3)
     feeds = built.feeds(rng, T=1, B=4)
@@ -57,7 +57,7 @@ def test_one_step_is_everything_but_the_bias() -> None:
     np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-6)
 
 
-def test_many_steps_are_taken_in_parts(monkeypatch: Any) -> None:
+def test_many_steps_are_computed_in_parts(monkeypatch: Any) -> None:
     built = recurrent_model(np.random.default_rng(53))
     feeds, model = built.feeds(np.random.default_rng(54), T=7), lx.load(built.model)
     method, target = lx.ContextualDecomposition(), lx.Target(index=0)
@@ -68,7 +68,7 @@ def test_many_steps_are_taken_in_parts(monkeypatch: Any) -> None:
 
 @pytest.mark.parametrize("op", ["Relu", "LeakyRelu", "Elu", "Gelu", "Dropout"])
 def test_functions_of_single_elements_may_come_before_the_lstm(op: str) -> None:
-    """None of them changes a large number; each time step stays what it was."""
+    """Each time step remains separate."""
     built, rng = recurrent_model(np.random.default_rng(55)), np.random.default_rng(56)
     feeds = {name: np.abs(x) + 8 for name, x in built.feeds(rng, T=4, B=2).items()}
     changed = onnx.ModelProto.FromString(built.model.SerializeToString())
@@ -112,7 +112,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_other_graphs_are_refused_by_the_node_in_the_way(name: str) -> None:
+def test_other_graphs_are_refused_with_the_name_of_a_node(name: str) -> None:
     case = zoo.load(name)
     target = lx.Target(case.target_output, case.target_index)
     with pytest.raises(lx.UnsupportedOperator, match=REFUSED[name]):

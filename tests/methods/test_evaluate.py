@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def additive(weights: Any) -> lx.Model:
-    """y = sum of w_t x_t: relevance is w_t x_t, and every curve is a sum written down."""
+    """y = sum of w_t x_t: relevance is w_t x_t, and every curve is a known sum."""
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", ["B", "T"])
     return lx.load(
@@ -54,7 +54,7 @@ def test_curves_of_a_sum_are_partial_sums() -> None:
     assert auc["gradient_times_input"] < auc["random"] < auc["reverse gradient_times_input"]
 
 
-def test_batches_and_methods_of_a_kind_are_kept_apart() -> None:
+def test_batches_and_equal_methods_stay_separate() -> None:
     rng = np.random.default_rng(81)
     built = recurrent_model(rng, sequence_lens=True)
     model = lx.load(built.model)
@@ -109,7 +109,7 @@ def test_rank_correlation() -> None:
     assert np.isnan(received[2])
 
 
-def test_agreement_is_symmetric_and_one_with_itself() -> None:
+def test_agreement_is_symmetric_and_reflexive() -> None:
     model = additive(W)
     received = lx.evaluate.agreement(
         model, {"x": X}, [lx.GradientTimesInput(), lx.Occlusion(), lx.Gradient()], lx.Target(index=0)
@@ -121,7 +121,7 @@ def test_agreement_is_symmetric_and_one_with_itself() -> None:
 
 
 def test_randomisation_changes_what_depends_on_weights() -> None:
-    """LRP does; the mere size of the input, as a method would that looks at nothing else, does not."""
+    """LRP changes; the magnitude of the input, as a method that ignores the weights would report, does not."""
     rng = np.random.default_rng(84)
     built = recurrent_model(rng, H=8, layers=2)
     feeds, model = built.feeds(rng, T=12, B=6), lx.load(built.model)
@@ -148,7 +148,7 @@ def test_randomisation_is_the_mean_and_the_spread_of_several_draws() -> None:
 
 
 def test_weights_are_found_wherever_they_are_kept() -> None:
-    """As Constant, behind a Transpose, in the body of a Scan."""
+    """In a Constant node, before a Transpose, and in the body of a Scan."""
     rng = np.random.default_rng(82)
     kept = {name: rng.standard_normal((3, 3)).astype(np.float32) for name in ("a", "b", "c")}
     node = helper.make_node
@@ -207,7 +207,7 @@ def test_the_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_command_deletes_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its baseline is a number, and stands for a token here."""
+    """Its baseline is a number, which is a token here."""
     model = ROOT / "models" / "sentiment" / "1" / "model.onnx"
     np.save(tmp_path / "tokens.npy", np.random.default_rng(88).integers(1, 3000, (3, 6)))
     command = ["evaluate", str(model), "--input", f"tokens={tmp_path / 'tokens.npy'}", "--json"]

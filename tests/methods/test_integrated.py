@@ -1,4 +1,6 @@
-"""IntegratedGradients and SmoothGrad: completeness, sums written out, and tokens beside the vectors that they pick."""
+"""IntegratedGradients and SmoothGrad: completeness, explicit sums, and equality of tokens and the vectors that they
+look up.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from lstm_explain.methods.integrated_gradients import quadrature
 from lstm_explain.runner import stacking
 from tests import zoo
 from tests.builders import recurrent_model
+from tests.engine_checks import check_same
 from tests.graph_builder import GraphBuilder
-from tests.laws import check_same
 
 KINKS = {"h_prelu_pad_conv_op14"}  # the line crosses kinks, where a quadrature is no better than its spacing
 
@@ -66,7 +68,7 @@ def lstm(dtype: Any = np.float64, **options: Any) -> tuple[Any, dict[str, Any], 
 
 @pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"sequence_lens": True, "initial_states": "input"}])
 def test_integrated_gradients_are_a_sum_of_gradients(options: dict[str, Any]) -> None:
-    """The same integral by the midpoint rule, one explanation a point."""
+    """The same integral by the midpoint rule, with one explanation per point."""
     _, feeds, model = lstm(**options)
     rng, target, n = np.random.default_rng(32), lx.Target(index=1), 200
     numbers = [name for name in feeds if name != "lens"]
@@ -98,7 +100,7 @@ def test_the_quadrature_integrates_smooth_functions(steps: int) -> None:
 
 
 def test_a_gate_that_opens_at_once_is_found() -> None:
-    """All of the change lies in a thousandth of the line, at another place for every sample."""
+    """The whole change lies in a thousandth of the line, at another position for every sample."""
     g = GraphBuilder(np.float64, 17)
     x = g.input("x", ["B", 2])
     w = g.constant(np.array([[1.0], [0.5]]), "w")
@@ -145,7 +147,7 @@ def test_max_steps_limits_the_steps() -> None:
 
 
 def embedded(model_of_vectors: Any, table: Any) -> Any:
-    """The same model behind a lookup: `x` becomes what `tokens` pick."""
+    """The same model after a lookup: `x` becomes the vectors that `tokens` look up."""
     proto = type(model_of_vectors)()
     proto.CopyFrom(model_of_vectors)
     g = GraphBuilder(np.float32, 17)
@@ -177,7 +179,7 @@ def test_a_token_gets_the_sum_over_its_vector() -> None:
     np.testing.assert_allclose(received.ledger.absorbed, expected.ledger.absorbed, rtol=1e-4, atol=1e-6)
 
 
-def test_a_baseline_token_means_its_vector() -> None:
+def test_a_baseline_token_stands_for_its_vector() -> None:
     of_tokens, tokens, of_vectors, table = tokens_and_vectors()
     target = lx.Target(index=0)
     expected = of_vectors.explain({"x": table[tokens]}, lx.IntegratedGradients(20, table[2]), target)
@@ -202,7 +204,7 @@ def test_smooth_gradient_without_noise_is_the_gradient() -> None:
 
 
 def test_smooth_gradient_of_a_quadratic_form_is_its_gradient_on_average() -> None:
-    """The gradient is linear in x, so noise averages out: within five standard errors, and it is noise indeed."""
+    """The gradient is linear in x, so noise averages out: the result is within five standard errors, and not exact."""
     g = GraphBuilder(np.float64, 17)
     x = g.input("x", ["B", 4])
     proto = g.model(g.op("ReduceSum", [g.op("Mul", [x, x]), g.ints(1)], keepdims=1), ["B", 1])
@@ -245,7 +247,7 @@ METHODS = [lx.IntegratedGradients(9, 0.1), lx.SmoothGrad(9, 0.2, 5), lx.Occlusio
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_neither_company_nor_the_size_of_a_pass_changes_anything(method: lx.Method, monkeypatch: Any) -> None:
+def test_neither_the_batch_nor_the_size_of_a_pass_changes_answers(method: lx.Method, monkeypatch: Any) -> None:
     _, feeds, model = lstm(np.float32, sequence_lens=True)
     together = model.explain(feeds, method, lx.Target(index=0))
     again = model.explain(feeds, method, lx.Target(index=0))
@@ -275,7 +277,7 @@ def test_wrong_baselines_are_refused() -> None:
         assert error.value.field == "method.baseline"
 
 
-def test_the_baseline_used_is_told_by_input() -> None:
+def test_the_resolved_baseline_is_reported_by_input() -> None:
     _, feeds, model = lstm(np.float32)
     reported = model.explain(feeds, lx.Occlusion(baseline=0.5), lx.Target(index=0)).method
     assert reported == lx.Occlusion(baseline={"x": np.array(0.5, np.float32)})

@@ -1,4 +1,4 @@
-"""What stands behind the end of a sequence gets nothing and changes nothing, under every method."""
+"""Padding after the end of a sequence gets no relevance and changes nothing, under every method."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Arrays = dict[str, Any]
 
 
 def lengthened(model: lx.Model, arrays: Arrays, steps: int, values: Arrays) -> Arrays:
-    """With that many steps of padding behind."""
+    """Appends this number of padding steps."""
     longer = {}
     for name, array in arrays.items():
         time = model.axes[name].time
@@ -51,7 +51,7 @@ def first(model: lx.Model, name: str, array: Any, steps: int) -> tuple[Any, Any]
 
 
 def check(model: lx.Model, feeds: Arrays, method: lx.Method, values: Arrays | None = None, index: int = 1) -> None:
-    """The answer with five steps of padding is the one without, and 0 behind."""
+    """Checks that five steps of padding do not change the answer, and get relevance 0."""
     alone = model.explain(feeds, method, lx.Target(index=index))
     padded = model.explain(lengthened(model, feeds, 5, values or {}), method, lx.Target(index=index))
     for name, expected in alone.relevance.items():
@@ -67,7 +67,7 @@ def check(model: lx.Model, feeds: Arrays, method: lx.Method, values: Arrays | No
 
 
 def own_derivative(name: str, method: lx.Method) -> bool:
-    """A mask's: how the score would change if a step were let in."""
+    """The derivative of a mask: how the score would change if a step were included."""
     return name == "mask" and isinstance(method, lx.Gradient)
 
 
@@ -76,7 +76,7 @@ by_method = pytest.mark.parametrize("method", METHODS, ids=str)
 
 @by_method
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_an_input_of_lengths_tells(method: lx.Method, batch_first: bool) -> None:
+def test_an_input_of_lengths_shows_the_padding(method: lx.Method, batch_first: bool) -> None:
     rng = np.random.default_rng(1)
     built = recurrent_model(rng, D=2, H=3, sequence_lens=True, head="Y_h", batch_first=batch_first)
     feeds = built.feeds(rng, T=6, B=1)
@@ -85,8 +85,8 @@ def test_an_input_of_lengths_tells(method: lx.Method, batch_first: bool) -> None
 
 
 @by_method
-def test_lengths_that_the_graph_computes_tell(method: lx.Method) -> None:
-    """The bundled model of sentences counts its words itself."""
+def test_computed_lengths_show_the_padding(method: lx.Method) -> None:
+    """The bundled `sentiment` computes the number of words itself."""
     model = lx.load(SENTIMENT / "1" / "model.onnx")
     tokens = Tokenizer.from_file(str(SENTIMENT / "tokenizer.json")).encode("a film of quiet power").ids
     check(model, {"tokens": np.array([tokens])}, method)
@@ -94,7 +94,7 @@ def test_lengths_that_the_graph_computes_tell(method: lx.Method) -> None:
 
 
 def masked(declared: bool) -> lx.Model:
-    """Sums of squashed vectors, of the steps that a mask keeps: an input, or all tokens but 0."""
+    """Sums of the tanh of vectors, over the steps that a mask includes: an input, or all tokens except 0."""
     rng = np.random.default_rng(2)
     g = GraphBuilder(np.float32, 17)
     w = g.constant(rng.normal(size=(3, 3)), "w")
@@ -115,7 +115,7 @@ def masked(declared: bool) -> lx.Model:
 
 @by_method
 @pytest.mark.parametrize("declared", [False, True])
-def test_a_mask_or_a_declared_value_tells(method: lx.Method, declared: bool) -> None:
+def test_a_mask_or_a_declared_value_shows_the_padding(method: lx.Method, declared: bool) -> None:
     if isinstance(method, lx.ContextualDecomposition):
         pytest.skip("there is no LSTM")
     model = masked(declared)
@@ -127,7 +127,7 @@ def test_a_mask_or_a_declared_value_tells(method: lx.Method, declared: bool) -> 
 
 
 @by_method
-def test_samples_of_several_lengths_are_each_explained_as_alone(method: lx.Method) -> None:
+def test_samples_of_several_lengths_equal_single_samples(method: lx.Method) -> None:
     model = lx.load(SENTIMENT / "1" / "model.onnx")
     rows = [[31, 7, 12, 400, 5], [9], [77, 8, 3], [15, 6, 2]]
     batch = np.array([row + [0] * (5 - len(row)) for row in rows])
@@ -150,8 +150,8 @@ def test_a_baseline_for_each_step_goes_with_its_step() -> None:
 
 
 @pytest.mark.parametrize("method", [lx.Occlusion(window=3), lx.ShapleySampling(permutations=3)], ids=str)
-def test_a_model_of_one_length_replaces_no_padding(method: lx.Method) -> None:
-    """It cannot be cut away; what stands there still gets nothing and changes nothing."""
+def test_padding_of_a_model_with_fixed_length_is_not_replaced(method: lx.Method) -> None:
+    """It cannot be removed, but it still gets no relevance and changes nothing."""
     case = cases.load("packed_bilstm_sorted/legacy")
     model = case.model
     assert model.lengths == {"n": "x"}
@@ -176,8 +176,8 @@ def test_a_window_longer_than_the_sentence_is_the_sentence() -> None:
     np.testing.assert_allclose(e.relevance["tokens"], [[fall / 2, fall / 2, 0, 0, 0]], rtol=1e-5, atol=1e-7)
 
 
-def test_a_prediction_that_looks_at_the_padding_is_explained_with_it_and_says_so() -> None:
-    """The mean over all steps there are."""
+def test_a_model_that_reads_its_padding_causes_a_warning() -> None:
+    """The model computes the mean over all steps, including padding."""
     rng = np.random.default_rng(4)
     g = GraphBuilder(np.float32, 17)
     tokens = g.input("tokens", ["B", "T"], 7)

@@ -1,4 +1,4 @@
-"""Occlusion and Shapley values: written out as runs of the model, and Shapley by enumeration."""
+"""Occlusion equals explicit runs of the model, and Shapley values equal an enumeration."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from onnx import TensorProto
 import lstm_explain as lx
 from lstm_explain.methods.shapley_sampling import draw_orders, estimate, t_quantile
 from tests.builders import recurrent_model
+from tests.engine_checks import check_same
 from tests.graph_builder import GraphBuilder
-from tests.laws import check_same
 
 T, B = 6, 3
 
@@ -98,7 +98,7 @@ def test_occlusion_of_the_probability(activation: str | None) -> None:
         np.testing.assert_allclose(e.relevance["x"][:, t].sum(axis=1), probability(x) - probability(hidden), atol=1e-6)
 
 
-def test_a_number_has_no_probability() -> None:
+def test_a_regression_output_has_no_probability() -> None:
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", ["B", 2])
     model = lx.load(g.model(g.op("ReduceSum", [x, g.ints(1)], keepdims=1), ["B", 1]))
@@ -128,7 +128,7 @@ def enumerated(model: lx.Model, feeds: dict[str, Any]) -> Any:
 
 
 def test_shapley_values_are_those_of_the_definition(monkeypatch: Any) -> None:
-    """Over all 720 orders exactly; over 60 drawn ones within the error that it reports, and complete in any case."""
+    """Exactly over all 720 orders; within the reported error over 60 sampled orders; complete in both cases."""
     _, feeds, model = made()
     expected = enumerated(model, feeds)
     few = model.explain(feeds, lx.ShapleySampling(60), lx.Target(index=1))
@@ -143,7 +143,7 @@ def test_shapley_values_are_those_of_the_definition(monkeypatch: Any) -> None:
 
 @pytest.mark.parametrize("over", ["steps", "features", "cells"])
 def test_where_nothing_interacts_every_order_is_exact(over: Any) -> None:
-    """A linear model: w (x - x'), whoever plays, and no error."""
+    """In a linear model, the value is w (x - x') in every order, without an error."""
     rng = np.random.default_rng(44)
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", ["B", "T", 2])
@@ -185,14 +185,14 @@ def test_an_interval_of_two_standard_errors_covers_95_percent(pairs: int) -> Non
 
 @pytest.mark.parametrize(("degrees", "quantile"), [(1, 12.7062), (2, 4.302653), (4, 2.776445), (12, 2.178813)])
 def test_quantiles_of_the_t_distribution(degrees: int, quantile: float) -> None:
-    """The tables of any textbook."""
+    """The values are those of published tables."""
     assert t_quantile(degrees) == pytest.approx(quantile, rel=1e-3)
 
 
 # --- both --------------------------------------------------------------------------------------------------------
 
 
-def test_models_that_lrp_cannot_pass_are_perturbed_all_the_same() -> None:
+def test_models_without_lrp_support_are_perturbed() -> None:
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", ["B", "T", 2])
     square = g.op("MatMul", [g.op("Transpose", [x], perm=[0, 2, 1]), x])
@@ -210,7 +210,7 @@ def test_models_that_lrp_cannot_pass_are_perturbed_all_the_same() -> None:
 
 
 def test_the_target_stays_that_of_the_whole_input() -> None:
-    """Without its steps the model prefers another class; what is explained is still the first choice."""
+    """Without these steps, the model prefers another class, but the original class is still explained."""
     _, feeds, model = made()
     best = model.predict(feeds)["logits"].argmax(axis=1)
     e = model.explain(feeds, lx.Occlusion())

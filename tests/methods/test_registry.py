@@ -1,4 +1,4 @@
-"""The registry of methods, against all that a method has to be in: the package, the wire, the documentation."""
+"""The registry of methods agrees with the package, the wire and the documentation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_message_has_the_parameters_of_the_class(method: type[lx.Method]) -> N
 
 
 @by_method
-def test_the_wire_gives_back_what_it_was_given(method: type[lx.Method]) -> None:
+def test_methods_survive_the_wire(method: type[lx.Method]) -> None:
     other = next(cls() for cls in METHODS.values() if cls is not method)
     assert to_method(default_method(method(), ["x"]), other) == method()
     if issubclass(method, BaselineMethod):
@@ -46,14 +46,14 @@ def test_the_wire_gives_back_what_it_was_given(method: type[lx.Method]) -> None:
 
 
 @by_method
-def test_a_method_is_a_file_of_its_name_and_in_the_package_s_face(method: type[lx.Method]) -> None:
+def test_a_method_has_a_file_and_a_public_name(method: type[lx.Method]) -> None:
     assert getattr(import_module(f"lstm_explain.methods.{method.name}"), method.__name__) is method
     assert method.__name__ in lx.__all__
     assert getattr(lx, method.__name__) is method
 
 
 @by_method
-def test_a_method_declares_what_nothing_can_be_assumed_of(method: type[lx.Method]) -> None:
+def test_a_method_declares_all_required_attributes(method: type[lx.Method]) -> None:
     assert isinstance(vars(method)["batching"], Batching)
     assert vars(method)["promises"] <= set(Promise)
     assert isinstance(vars(method)["words"], Words)
@@ -89,7 +89,7 @@ def test_a_method_can_be_sent_to_another_process(method: type[lx.Method]) -> Non
     assert pickle.loads(pickle.dumps(method())) == method()
 
 
-def test_methods_can_be_made_without_the_engine() -> None:
+def test_methods_can_be_created_without_the_engine() -> None:
     code = (
         "import sys, lstm_explain as lx; lx.method_from_name('occlusion'), lx.LRP();"
         "print([m for m in ('onnx', 'onnxruntime', 'numba') if m in sys.modules])"

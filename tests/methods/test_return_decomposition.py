@@ -18,7 +18,7 @@ CELLS, STEPS, START, KEY = 9, 24, 4, 0
 
 @pytest.fixture(scope="module")
 def walks() -> tuple[Any, Any]:
-    """One-hot positions of random walks between two walls, and the step at which each first came to the key."""
+    """One-hot positions of random walks between two walls, and the step at which each first reached the key."""
     rng, positions = np.random.default_rng(11), np.full(300, START)
     path = []
     for _ in range(STEPS):
@@ -38,7 +38,7 @@ def test_rewards_sum_to_the_predicted_return(explained: lx.Explanation) -> None:
     np.testing.assert_allclose(sums, explained.outputs["return"][:, 0], atol=1e-3)
 
 
-def test_the_key_gets_most_and_what_follows_little(walks: tuple[Any, Any], explained: lx.Explanation) -> None:
+def test_the_key_gets_most_of_the_reward(walks: tuple[Any, Any], explained: lx.Explanation) -> None:
     taken = walks[1]
     rewards, rows = explained.relevance["x"].sum(axis=2), np.flatnonzero(taken < STEPS)
     assert 50 < len(rows) < 250  # both kinds of episodes
@@ -46,7 +46,7 @@ def test_the_key_gets_most_and_what_follows_little(walks: tuple[Any, Any], expla
     assert np.abs(rewards[taken == STEPS]).max() < 0.2 * rewards[rows, taken[rows]].min()
 
 
-def test_without_stabiliser_a_step_gets_what_it_wrote(walks: tuple[Any, Any]) -> None:
+def test_without_stabiliser_a_step_gets_its_contribution(walks: tuple[Any, Any]) -> None:
     """The return is a sum over steps of V i_t g_t, computed here from the weights alone."""
     explained = lx.load(MODEL).explain({"x": walks[0]}, lx.LRP(epsilon=1e-12), lx.Target(index=0))
     w = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in onnx.load(MODEL).graph.initializer}

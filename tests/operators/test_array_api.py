@@ -139,7 +139,7 @@ def test_rules_run_on_any_array_namespace(case: Case) -> None:
     assert run_strictly(case) <= set(op.numpy_only)
 
 
-def test_what_runs_on_numpy_only_is_named_where_it_is_so() -> None:
+def test_numpy_only_functions_are_named_where_they_are_used() -> None:
     """An entry or the list names no function that its operators do without."""
     called: dict[str, set[str]] = {}
     for case in WITH_RULES:

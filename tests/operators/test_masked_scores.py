@@ -49,7 +49,7 @@ def attention(masking: str, hidden: float) -> lx.Model:
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 @pytest.mark.parametrize("masking", ["added", "chosen", "shifted", "both"])
-def test_infinity_masks_as_a_large_number_does(masking: str, method: lx.Method) -> None:
+def test_infinity_masks_like_a_large_number(masking: str, method: lx.Method) -> None:
     x = np.random.default_rng(5).normal(size=(2, STEPS, WIDTH)).astype(np.float32)
     target = lx.Target(weights=np.random.default_rng(6).normal(size=(STEPS, WIDTH)))
     result, expected = (attention(masking, h).explain({"x": x}, method, target) for h in (-np.inf, -1e9))

@@ -90,7 +90,7 @@ def test_attention_equals_the_textbook(rule: lx.ProductRule, factor: float, oper
 
 
 def by_rule(rule: str, r: float, gate: float, signal: float, factor: float) -> tuple[float, float, float]:
-    """Return what gate, signal and stabiliser get of the relevance of one product."""
+    """Return the relevance of gate, signal and stabiliser for one product."""
     if rule in ("all", "half"):
         share = 0.0 if rule == "all" else 0.5
         return share * r, (1 - share) * r, 0.0

@@ -119,7 +119,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
-def test_what_has_no_rule_is_refused(case: Case) -> None:
+def test_nodes_without_a_rule_are_refused(case: Case) -> None:
     model, target = lx.load(case.model()), target_of(case, outputs_of(case, case.feeds()))
     assert not model.report().supported
     for method in (lx.LRP(), lx.Gradient()):

@@ -1,4 +1,4 @@
-"""What does not depend on the request is found once: a request that comes again looks at no graph."""
+"""Everything that does not depend on the request is computed once: a repeated request does not search the graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OF_THE_GRAPH = {
 
 
 def called(work: Callable[[], object]) -> set[str]:
-    """Names of the package's functions that `work` comes through, in this thread."""
+    """Names of the package's functions that `work` calls in this thread."""
     names: set[str] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -49,7 +49,7 @@ def called(work: Callable[[], object]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_a_request_that_comes_again_looks_at_no_graph(name: str) -> None:
+def test_a_repeated_request_does_not_search_the_graph(name: str) -> None:
     case = zoo.load(name)
     model = lx.load(case.path)
     target = lx.Target(case.target_output, case.target_index, case.target_batch_axis)

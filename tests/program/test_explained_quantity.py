@@ -1,4 +1,4 @@
-"""Of an output that ends in an activation, an answer says whether the value before it was explained."""
+"""For an output that ends in an activation, the answer says whether the value before it was explained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain(g: GraphBuilder, z: str) -> str:
 
 
 def by(*ops: str) -> Callable[[GraphBuilder, str], str]:
-    """These operators, one after the other."""
+    """Applies these operators one after the other."""
 
     def build(g: GraphBuilder, z: str) -> str:
         for op in ops:
@@ -39,12 +39,12 @@ def by(*ops: str) -> Callable[[GraphBuilder, str], str]:
 
 
 def viewed(g: GraphBuilder, z: str) -> str:
-    """The classes come first at the end."""
+    """The classes are the first axis of the output."""
     return g.op("Transpose", [g.op("Softmax", [z], axis=-1)], perm=[1, 0])
 
 
 def retyped(g: GraphBuilder, z: str) -> str:
-    """As a function of PyTorch's exporter does it."""
+    """Converts types as a function of PyTorch's exporter does."""
     return g.op("CastLike", [g.op("Softmax", [z], axis=-1), g.constant(np.zeros(1), "like")])
 
 
@@ -73,7 +73,7 @@ def built(ending: Callable[[GraphBuilder, str], str]) -> lx.Model:
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_quantity_is_what_the_explained_value_is(ending: str, method: lx.Method) -> None:
+def test_the_quantity_describes_the_explained_value(ending: str, method: lx.Method) -> None:
     build, quantity, output = ENDINGS[ending]
     model, axis = built(build), 1 if build is viewed else 0
     for rows in (slice(0, 1), slice(0, 2)):
@@ -83,7 +83,7 @@ def test_the_quantity_is_what_the_explained_value_is(ending: str, method: lx.Met
         np.testing.assert_allclose(e.explained, expected[rows, 1], rtol=1e-5)
 
 
-def test_repeated_requests_say_the_same() -> None:
+def test_repeated_requests_report_the_same_quantity() -> None:
     """From the third time on, a request runs a program that is specialised for its shapes."""
     built, target = probabilities(), lx.Target(index=1)
     model, x = lx.load(built.model), RNG.standard_normal((1, 4, 4)).astype(np.float32)
@@ -138,7 +138,7 @@ def test_several_targets_at_once() -> None:
 
 @pytest.mark.parametrize("method", [lx.LRP(), lx.LRP("half"), lx.ContextualDecomposition()], ids=str)
 @pytest.mark.parametrize("ending", [name for name, (_, quantity, _) in ENDINGS.items() if quantity != "output"])
-def test_what_explains_logits_only_refuses_the_output_itself(ending: str, method: lx.Method) -> None:
+def test_methods_that_only_explain_logits_refuse_the_output(ending: str, method: lx.Method) -> None:
     """R = p at a logit would be its explanation times p / z: nothing about the probability, which has other logits."""
     build = ENDINGS[ending][0]
     target = lx.Target(index=1, batch_axis=1 if build is viewed else 0, pre_activation=False)

@@ -1,4 +1,4 @@
-"""An input that feeds gates only gets no relevance under "all": report, answer and `inspect` say so."""
+"""An input that feeds gates only gets no relevance under "all": the report, the answer and `inspect` say so."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def gate_warnings(warnings: object) -> list[str]:
 
 
 @pytest.mark.parametrize("rule", ["all", "half", "prop", "abs"])
-def test_an_answer_says_which_input_feeds_gates_only(rule: str) -> None:
+def test_an_answer_names_inputs_that_feed_gates_only(rule: str) -> None:
     model = lx.load(gated())
     for _ in range(3):  # the last ones by a specialised program
         e = model.explain({"x": X, "s": S}, lx.LRP(rule), lx.Target(index=1))
@@ -46,7 +46,7 @@ def test_an_answer_says_which_input_feeds_gates_only(rule: str) -> None:
     assert gate_warnings(many.warnings) == gate_warnings(e.warnings)
 
 
-def test_other_methods_and_other_ways_carry_no_warning() -> None:
+def test_other_methods_and_other_paths_cause_no_warning() -> None:
     assert not gate_warnings(lx.load(gated()).explain({"x": X, "s": S}, lx.Occlusion(), lx.Target(index=1)).warnings)
     model = lx.load(gated(direct=True))
     assert not gate_warnings(model.explain({"x": X, "s": S}, lx.LRP(), lx.Target(index=1)).warnings)

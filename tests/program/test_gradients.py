@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 import lstm_explain as lx
 from tests.builders import Built, recurrent_model
+from tests.engine_checks import check_same
 from tests.graph_builder import GraphBuilder
-from tests.laws import check_same
 from tests.reference.differences import central_difference, onnx_difference
 from tests.reference.textbook import Rules, one_hot
 from tests.unrolled_models import unrolled_model
@@ -60,7 +60,7 @@ def test_gradient_equals_differences_of_the_onnx_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradient_equals_differences_of_the_textbook(name: str) -> None:
-    """In float64, so to nine digits or so."""
+    """The computation is in float64, so it agrees to about nine digits."""
     built, feeds, model = made(name, np.float64)
     e = model.explain(feeds, lx.Gradient(), lx.Target(index=0))
     for x in numbers(feeds):
@@ -71,7 +71,7 @@ def test_gradient_equals_differences_of_the_textbook(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_gradient_times_input_is_what_it_says(name: str) -> None:
+def test_gradient_times_input_is_the_product(name: str) -> None:
     _, feeds, model = made(name, np.float32)
     plain, times = (model.explain(feeds, how, lx.Target(index=1)) for how in (lx.Gradient(), lx.GradientTimesInput()))
     for x in numbers(feeds):
@@ -133,7 +133,7 @@ def with_head(activation: str) -> tuple[Any, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("activation", HEADS)
-def test_a_final_activation_is_left_out_or_differentiated_as_asked(activation: str) -> None:
+def test_a_final_activation_is_skipped_or_differentiated(activation: str) -> None:
     proto, feeds = with_head(activation)
     model, z = lx.load(proto), proto.graph.output[1].name
     pre = model.explain(feeds, lx.Gradient(), lx.Target("y", 1))
@@ -145,7 +145,7 @@ def test_a_final_activation_is_left_out_or_differentiated_as_asked(activation: s
 
 
 @pytest.mark.parametrize("activation", HEADS)
-def test_the_default_class_is_the_one_predicted(activation: str) -> None:
+def test_the_default_class_is_the_predicted_one(activation: str) -> None:
     proto, feeds = with_head(activation)
     e = lx.load(proto).explain(feeds, lx.Gradient())
     z = e.outputs[proto.graph.output[1].name]

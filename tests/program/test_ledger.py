@@ -14,8 +14,8 @@ import pytest
 
 import lstm_explain as lx
 from tests.builders import Built, recurrent_model
+from tests.engine_checks import batch_axis, check_ledger, check_textbook, method
 from tests.graph_builder import GraphBuilder
-from tests.laws import batch_axis, check_ledger, check_textbook, method
 from tests.reference.textbook import PRODUCT_RULES, Relative, Rules, one_hot
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -77,7 +77,7 @@ def test_the_relative_stabiliser_equals_the_textbook_s(
 
 @pytest.mark.parametrize(("rule", "bias_factor"), SETTINGS)
 @pytest.mark.parametrize("name", MODELS)
-def test_in_float64_it_closes_to_a_billionth(name: str, rule: Any, bias_factor: float) -> None:
+def test_in_float64_the_ledger_closes_to_a_billionth(name: str, rule: Any, bias_factor: float) -> None:
     made, feeds, e = explain(name, Rules(rule, 1e-3, bias_factor), np.float64)
     assert all(R.dtype == np.float64 for x, R in e.relevance.items() if x != "lens")
     check_ledger(e, {x: batch_axis(made, x) for x in feeds}, relative=1e-9, cancels=rule == "prop")
@@ -97,7 +97,8 @@ def test_padding_gets_exactly_nothing(name: str, rule: Any, bias_factor: float) 
 @pytest.mark.parametrize("rule", ["all", "half", "abs"])
 @pytest.mark.parametrize("name", [name for name in MODELS if not MODELS[name].get("sequence_lens")])
 def test_bias_factor_1_leaves_nothing_absorbed(name: str, rule: Any) -> None:
-    """Every bias and every stabiliser is shared among what fed it: the check of conservation in Arras et al. 2017.
+    """Every bias and every stabiliser is shared among the units that feed it, as in the conservation check of Arras et
+    al. 2017.
 
     (With ragged lengths the padding's share of a bias has nowhere to go.)
     """
@@ -134,7 +135,7 @@ def test_scaling_the_target_scales_the_account(rule: Any) -> None:
 
 @pytest.mark.parametrize("rule", PRODUCT_RULES)
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("lstm")])
-def test_every_node_absorbs_what_the_textbook_says(name: str, rule: Any) -> None:
+def test_absorbed_relevance_by_node_equals_the_textbook(name: str, rule: Any) -> None:
     made, feeds, e = explain(name, Rules(rule, 1e-2, 0.3), np.float64)
     textbook = made.reference_lrp(feeds, one_hot(1, 3, 3), Rules(rule, 1e-2, 0.3))
     largest = max(np.abs(entry).max() for entry in [textbook.x, *textbook.absorbed.values()])
@@ -143,8 +144,8 @@ def test_every_node_absorbs_what_the_textbook_says(name: str, rule: Any) -> None
         np.testing.assert_allclose(received, expected, rtol=1e-7, atol=1e-8 * largest, err_msg=part)
 
 
-def test_relevance_that_diverges_is_told() -> None:
-    """LRP-prop gives a of a b the share a / (a + b), which has no bound."""
+def test_diverging_relevance_causes_a_warning() -> None:
+    """LRP-prop gives a in a b the share a / (a + b), which is unbounded."""
     g = GraphBuilder(np.float64, 17)
     a, b = g.split(g.input("x", ["B", 2]), 2, 1, 1)
     model = lx.load(g.model(g.op("Mul", [a, b]), ["B", 1], rename="y"))
@@ -159,8 +160,10 @@ def test_relevance_that_diverges_is_told() -> None:
     assert not model.explain({"x": x}, lx.LRP("half"), heavy).warnings
 
 
-def test_so_it_is_under_signal_takes_all() -> None:
-    """Of two units that nearly cancel, by 4096 to 4095, each layer takes 8191 times what came; the values stay 1."""
+def test_diverging_relevance_under_signal_takes_all_causes_a_warning() -> None:
+    """In each layer, two units nearly cancel (4096 and 4095), so it passes on 8191 times the arriving relevance; the
+    values remain 1.
+    """
     g = GraphBuilder(np.float32, 17)
     value = g.input("x", ["B", 2])
     for layer in range(7):

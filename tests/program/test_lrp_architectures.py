@@ -1,8 +1,8 @@
 """LSTM cells made for LRP (Arras et al. 2019, arXiv 1909.12114, the section on architectures motivated by LRP).
 
-Under "signal takes all", without biases and stabiliser, relevance is conserved whatever the gates are. What these
-changes add is that the cell's relevance falls on the steps that wrote to it, in proportion to what they wrote, when
-nothing else is left to take it: no output gate, no forget gate, a cell input that is not negative and sees x alone.
+Under "signal takes all", without biases and stabiliser, relevance is conserved whatever the gates are. In addition,
+these changes give the relevance of the cell to the steps that wrote to it, in proportion to what they wrote, if nothing
+else can receive it: no output gate, no forget gate, a cell input that is not negative and sees x alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def weights(name: str, rows: int, rng: np.random.Generator) -> Any:
 
 
 def step(g: GraphBuilder, cell: Cell, x: str, h: str, c: str, tag: str) -> tuple[str, str]:
-    """One step's nodes: (h, c)."""
+    """Writes the nodes of one step and returns (h, c)."""
 
     def sees(gate: str, *, see_x: bool, see_h: bool) -> str:
         parts = [g.op("MatMul", [x, f"W_{gate}"], f"{tag}_x_{gate}")] if see_x else []
@@ -101,7 +101,7 @@ def looped(cell: Cell) -> onnx.ModelProto:
 
 
 def explain(spelling: Any, cell: Cell, method: lx.LRP, **more: Any) -> lx.Explanation:
-    """A cell input that is a Sigmoid looks like a gate itself, so the gate is named."""
+    """A cell input that is a Sigmoid looks like a gate, so the caller names the gate."""
     names = ["cell_written", *(f"t{t}_written" for t in range(T))]
     gates = dict.fromkeys(names, 0) if cell.squash == "Sigmoid" else None
     return lx.load(spelling(cell), gates=gates).explain(feeds(), method, **more)

@@ -9,7 +9,7 @@ import pytest
 
 import lstm_explain as lx
 from tests.builders import recurrent_model
-from tests.laws import check_textbook, label, method, pairwise
+from tests.engine_checks import check_textbook, label, method, pairwise
 from tests.reference.textbook import PRODUCT_RULES, Relative, Rules, one_hot
 
 CELLS: dict[str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ def test_an_empty_sequence_has_no_relevance(rule: Any, bias_factor: float) -> No
 @pytest.mark.parametrize(
     ("D", "H", "B", "T"), [(1, 1, 1, 1), (1, 1, 2, 9), (9, 2, 1, 4), (2, 17, 5, 3), (33, 40, 2, 6)]
 )
-def test_sizes_that_fill_no_vector_register_evenly(rule: Any, D: int, H: int, B: int, T: int) -> None:
+def test_sizes_that_do_not_fill_vector_registers(rule: Any, D: int, H: int, B: int, T: int) -> None:
     rng = np.random.default_rng(4)
     built = recurrent_model(rng, "LSTM", D=D, H=H, direction="bidirectional", head="mean", classes=2)
     feeds, rules = built.feeds(rng, T=T, B=B), Rules(rule)

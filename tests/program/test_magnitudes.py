@@ -1,4 +1,4 @@
-"""The sum of absolute terms by which the relative stabiliser measures a neuron, against the operator's own Jacobian."""
+"""The sum of absolute terms that the relative stabiliser uses equals the one from the operator's Jacobian."""
 
 from __future__ import annotations
 

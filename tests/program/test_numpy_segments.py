@@ -1,4 +1,4 @@
-"""Small parts of a graph that NumPy evaluates give what ONNX Runtime gives."""
+"""Small parts of a graph that NumPy evaluates equal ONNX Runtime's."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def loaded(name: str) -> lx.Model:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_outputs_are_the_runtimes(name: str) -> None:
+def test_outputs_equal_onnx_runtime(name: str) -> None:
     model, x = loaded(name), CASES[name][1]
     plan = compile_plan(model._engine.graph, ["y"], Purpose(gradient=True))
     segments = [step for step in plan.steps if isinstance(step, Segment)]
@@ -86,7 +86,7 @@ def test_steps_for_one_shape_give_the_same(name: str) -> None:
     assert set(segment.outputs) <= set(values)
 
 
-def test_views_in_a_row_are_one() -> None:
+def test_consecutive_views_are_merged() -> None:
     chain = "t = Unsqueeze(x, a) u = Flatten(t) v = Transpose<perm = [0, 1]>(u) y = Add(v, b)"
     text = f"""<ir_version: 8, opset_import: ["": 17]> small (float[2, 3] x) => (float[1, 6] y)
         <int64[1] a = {{0}}, float b = {{1}}> {{ {chain} }}"""
@@ -97,6 +97,6 @@ def test_views_in_a_row_are_one() -> None:
     assert len(shaped(segment.small, {"x": FLOATS}, ["y"])) == 2
 
 
-def test_a_token_that_the_table_has_not_is_refused() -> None:
+def test_a_token_outside_the_table_is_refused() -> None:
     with pytest.raises(lx.InputError, match="cannot run on these inputs"):
         loaded("lookup").explain({"x": TOKENS + 3}, lx.GradientTimesInput(), lx.Target(index=(0, 0)))

@@ -1,4 +1,6 @@
-"""A program that is specialised for the shapes of a repeated request answers as the general one does, bit by bit."""
+"""A program that is specialised for the shapes of a repeated request gives the same answers as the general one, bit by
+bit.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,7 @@ def test_every_answer_is_the_general_programs_bit_by_bit(name: str, whole: bool)
     assert model.engine.known.count() > before or name not in ALWAYS
 
 
-def test_bad_input_is_refused_as_ever() -> None:
+def test_invalid_input_is_refused_by_a_specialised_program() -> None:
     model, inputs = loaded("t_lstm_last_legacy17"), inputs_of("t_lstm_last_legacy17")
     (name,) = inputs
     for _ in range(3):
@@ -101,7 +103,7 @@ def test_bad_input_is_refused_as_ever() -> None:
         np.testing.assert_array_equal(model.explain({name: same}).relevance[name], good.relevance[name])
 
 
-def test_an_answer_is_the_callers_own() -> None:
+def test_callers_can_modify_their_answers() -> None:
     model, inputs = loaded("t_lstm_last_legacy17"), inputs_of("t_lstm_last_legacy17")
     answers = [model.explain(inputs) for _ in range(4)]
     kept = {name: array.copy() for name, array in answers[-1].relevance.items()}
@@ -114,7 +116,7 @@ def test_an_answer_is_the_callers_own() -> None:
 
 
 @pytest.mark.parametrize("index", [1, -1, (1,), [1], np.int64(1), np.array([1]), np.array([[1]]), None], ids=repr)
-def test_a_position_may_be_written_in_many_ways(index: Any) -> None:
+def test_a_position_has_several_equivalent_forms(index: Any) -> None:
     model, inputs = loaded("t_lstm_last_legacy17"), inputs_of("t_lstm_last_legacy17")
     target = lx.Target(index=index)
     answers = [model.explain(inputs, lx.LRP(epsilon=0.01), target) for _ in range(3)]
@@ -125,7 +127,7 @@ def test_a_position_may_be_written_in_many_ways(index: Any) -> None:
 
 
 def test_operands_that_decide_a_shape_are_read_anew() -> None:
-    """The legacy export of this network computes where a Slice begins while it runs."""
+    """The legacy export of this network computes the start of a Slice at run time."""
     folder = Path(__file__).parents[1] / "exports" / "ealstm"
     model = lx.load(folder / "model.legacy.onnx")
     with np.load(folder / "input.npz") as stored:

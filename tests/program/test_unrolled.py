@@ -15,7 +15,7 @@ from onnx import helper
 
 import lstm_explain as lx
 from tests.builders import network_model, recurrent_model
-from tests.laws import check_same, method, textbook_relevance
+from tests.engine_checks import check_same, method, textbook_relevance
 from tests.reference.textbook import PRODUCT_RULES, Network, Relative, Rules, one_hot
 from tests.unrolled_models import unrolled_model
 
@@ -69,7 +69,7 @@ def check_from_live_states(
 @pytest.mark.parametrize("rule", PRODUCT_RULES)
 @pytest.mark.parametrize(("op", "lbr"), [("LSTM", False), ("GRU", False), ("GRU", True), ("RNN", False)])
 def test_a_node_equals_its_cell_unrolled(op: Any, lbr: bool, rule: Any, gemm: bool, fused: bool, concat: bool) -> None:
-    """With bias_factor 0: units of a state that is constant zero are folded away, and get no part of a bias."""
+    """With bias_factor 0: units of a constant zero state are folded away and get no share of a bias."""
     check_from_zero(op, lbr, Rules(rule, 0.05), gemm, fused, concat)
 
 
@@ -94,7 +94,7 @@ def test_a_gru_equals_its_cell_unrolled_from_live_states(
 @pytest.mark.parametrize(("gemm", "fused", "concat"), VARIANTS)
 @pytest.mark.parametrize(("rule", "bias_factor"), [("all", 0.0), ("half", 0.3), ("prop", 0.0)])
 @pytest.mark.parametrize(("op", "lbr"), [("LSTM", False), ("GRU", False), ("GRU", True), ("RNN", False)])
-def test_the_relative_stabiliser_tells_gates_cells_and_layers_apart(
+def test_the_relative_stabiliser_distinguishes_gates_cells_and_layers(
     op: Any, lbr: bool, rule: Any, bias_factor: float, gemm: bool, fused: bool, concat: bool
 ) -> None:
     """Only a node has a ceiling: nothing says where the states of an unrolled cell are. Biases that are written as two

@@ -1,7 +1,7 @@
 """The rules that every layer is made of: weighted sums, plain sums and gated products.
 
-Each returns the relevance of what went in, and what it absorbed: the part of the arriving relevance that belongs to
-the bias and to the stabiliser when `bias_factor` is below 1.
+Each returns the relevance of its inputs, and what it absorbed: the part of the arriving relevance that belongs to the
+bias and to the stabiliser when `bias_factor` is below 1.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Rules:
     relative: Relative | None = None
 
     def added(self, kind: str) -> Added:
-        """What is added to |z| at a sum of that kind."""
+        """The amount that is added to |z| at a sum of this kind."""
         if self.relative is None:
             return self.epsilon
         beta = getattr(self.relative, kind)
@@ -53,7 +53,8 @@ class Rules:
 
 
 class Ceiling:
-    """The bound on what comes back to the states of one sample; without a relative stabiliser it bounds nothing.
+    """The bound on the relevance that returns to the states of one sample; without a relative stabiliser, there is no
+    bound.
 
     The size of relevance R at a state with terms [H] each is sum_j |R_j / stab(state_j)| s_j, where s_j is the root
     mean square of state j over the sequence.
@@ -66,7 +67,7 @@ class Ceiling:
         self.arrived, self.started = 0.0, False
 
     def __call__(self, t: int, above: Array, carried: Array, hidden: Array) -> tuple[Array, Array, float]:
-        """carried and hidden as far as the ceiling lets them through, and how much relevance it takes away."""
+        """The bounded `carried` and `hidden`, and the relevance that the ceiling removes."""
         if self.rules.relative is None:
             return carried, hidden, 0.0
         z = sum(self.terms[t], np.zeros(()))
@@ -100,7 +101,7 @@ def stab(z: Array, eps: float | Array) -> Array:
 
 
 def per(R_z: Array, divisor: Array) -> Array:
-    """R_z over the divisor, and 0 over 0."""
+    """R_z divided by the divisor, where 0 / 0 is 0."""
     return np.divide(R_z, divisor, out=np.zeros_like(R_z + divisor), where=divisor != 0)
 
 

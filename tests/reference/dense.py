@@ -1,4 +1,4 @@
-"""What stands around the recurrent layers: a dense head, pooling over time, picking a step, embedding lookup.
+"""The layers around the recurrent ones: a dense head, pooling over time, selection of a step, embedding lookup.
 
 One sample at a time; Y [T, H] is one sample's sequence.
 """
@@ -33,7 +33,7 @@ def mean_lrp(Y: Array, R_z: Array, rules: Rules) -> tuple[Array, float]:
 
 
 def last_step_lrp(Y: Array, R_z: Array) -> Array:
-    """z = Y_{T-1}: only the picked step is relevant."""
+    """z = Y_{T-1}: only the selected step is relevant."""
     R_Y = np.zeros_like(Y)
     R_Y[-1] = R_z
     return R_Y

@@ -94,7 +94,7 @@ RULES: dict[str, Rule] = {
 def graph_lrp(
     model: onnx.ModelProto, feeds: Mapping[str, npt.NDArray[Any]], weights: Array, rules: Rules, name: str = "x"
 ) -> Array:
-    """Relevance at the input `name` of sum_k weights_k output_k. Nodes that nothing relevant reaches are left out."""
+    """Relevance at the input `name` of sum_k weights_k output_k. Nodes that no relevance reaches are skipped."""
     values = all_values(model, feeds)
     output = model.graph.output[0].name
     R: dict[str, Array] = {output: weights * values[output]}

@@ -91,7 +91,7 @@ class GruCell:
         return GruStep(x, h_prev, np.zeros(0), pre, z, r, n, u, (1.0 - z) * n + z * h_prev)
 
     def forward(self, xs: Array, h: Array, c: Array) -> list[GruStep]:
-        """xs [T, D] in the order in which the cell reads it; c is there for the LSTM's sake and ignored."""
+        """xs [T, D] in the order in which the cell reads it; c exists for the LSTM only and is ignored."""
         steps = []
         for x in xs:
             steps.append(self.step(x, h))
@@ -148,7 +148,7 @@ class GruCell:
         return R_a[:D], R_h_prev, R_r, absorbed + lost_p + lost_u
 
     def lrp_step(self, step: GruStep, R_h: Array, rules: Rules) -> tuple[Array, Array, Array, float]:
-        """From the relevance of h_t to that of x_t and h_{t-1} (along the state, and by all other ways), and what was
+        """From the relevance of h_t to that of x_t and h_{t-1} (along the state, and on all other paths), and what was
         absorbed.
         """
         (R_new, R_old), absorbed = lrp_sum([(1.0 - step.z) * step.n, step.z * step.h_prev], step.h, R_h, rules)
@@ -166,7 +166,7 @@ class GruCell:
         return R_x, carried, R_h_prev, absorbed
 
     def lrp(self, steps: list[GruStep], R_Y: Array, R_h: Array, R_c: Array, rules: Rules) -> CellRelevance:
-        """Back through time. R_Y [T, H] arrives at every h_t, R_h at the final state."""
+        """Backward in time. R_Y [T, H] arrives at every h_t, R_h at the final state."""
         R_x = np.zeros((len(steps), next(iter(self.W.values())).shape[1]))
         absorbed, limit = 0.0, Ceiling(rules, [((1.0 - s.z) * s.n, s.z * s.h_prev) for s in steps])
         carried = np.zeros_like(R_h)

@@ -30,7 +30,7 @@ DEFAULT_ACTIVATIONS: dict[str, tuple[str, ...]] = {
 
 
 class Cell(Protocol):
-    """What the three cells have in common: steps with .h and .c, and a way back through them."""
+    """The interface of the three cells: steps with .h and .c, and a backward pass through them."""
 
     def forward(self, xs: Array, h: Array, c: Array) -> list[Any]: ...
 
@@ -86,7 +86,7 @@ class LayerOutputs:
 
 @dataclass(frozen=True)
 class LayerRelevance:
-    """Relevance at the node's inputs; `absorbed` [B] is what bias, stabiliser and padding took."""
+    """Relevance at the node's inputs; `absorbed` [B] is the relevance of bias, stabiliser and padding."""
 
     x: Array
     initial_h: Array
@@ -95,7 +95,7 @@ class LayerRelevance:
 
 
 def reading_order(layer: Layer, d: int, length: int) -> list[int]:
-    """The time steps in the order in which direction d reads them: reverse turns round within the length."""
+    """The time steps in the order in which direction d reads them: "reverse" reverses within the length."""
     steps = list(range(length))
     return steps[::-1] if layer.reads_backward(d) else steps
 
@@ -151,7 +151,7 @@ def layer_lrp(
     """Relevance arriving at any of the three outputs, sent back to x and the initial states.
 
     What arrives where no computation took place (Y past the length, the states of an empty sequence: constant zeros)
-    has nowhere to go and counts as absorbed. It is only ever non-zero with bias_factor > 0.
+    counts as absorbed, because no input can receive it. It is only ever non-zero with bias_factor > 0.
     """
     x = np.asarray(x, dtype=np.float64)
     T, batch, _ = x.shape

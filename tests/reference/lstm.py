@@ -93,7 +93,7 @@ class LstmCell:
         )
 
     def pre_activation(self, gate: str, x: Array, h_prev: Array, c: Array) -> Array:
-        """z of one gate; c is the cell that the gate's peephole looks at."""
+        """z of one gate; c is the cell that the gate's peephole reads."""
         z = self.W[gate] @ x + self.R[gate] @ h_prev + self.b[gate]
         if self.P is not None and gate in self.P:
             z = z + self.P[gate] * c
@@ -167,7 +167,7 @@ class LstmCell:
         return R_x, R_h_prev, R_c_prev, absorbed
 
     def lrp(self, steps: list[LstmStep], R_Y: Array, R_h: Array, R_c: Array, rules: Rules) -> CellRelevance:
-        """Back through time. R_Y [T, H] arrives at every h_t, R_h and R_c at the final states."""
+        """Backward in time. R_Y [T, H] arrives at every h_t, R_h and R_c at the final states."""
         R_x = np.zeros((len(steps), next(iter(self.W.values())).shape[1]))
         absorbed, limit = 0.0, Ceiling(rules, [(s.f * s.c_prev, s.i * s.g) for s in steps])
         for t in reversed(range(len(steps))):

@@ -48,7 +48,7 @@ class RnnCell:
         return RnnStep(x, h_prev, np.zeros(0), z, self.f_act(clipped))
 
     def forward(self, xs: Array, h: Array, c: Array) -> list[RnnStep]:
-        """xs [T, D] in the order in which the cell reads it; c is there for the LSTM's sake and ignored."""
+        """xs [T, D] in the order in which the cell reads it; c exists for the LSTM only and is ignored."""
         steps = []
         for x in xs:
             steps.append(self.step(x, h))
@@ -56,7 +56,9 @@ class RnnCell:
         return steps
 
     def lrp(self, steps: list[RnnStep], R_Y: Array, R_h: Array, R_c: Array, rules: Rules) -> CellRelevance:
-        """Back through time: the activation passes, then the epsilon-rule over x_t and h_{t-1} (N = D + H)."""
+        """Backward in time: the activation passes relevance unchanged, then the epsilon-rule applies over x_t and
+        h_{t-1} (N = D + H).
+        """
         D = self.W.shape[1]
         R_x = np.zeros((len(steps), D))
         absorbed, limit, nothing = 0.0, Ceiling(rules, [(s.h,) for s in steps]), np.zeros_like(R_h)

@@ -72,7 +72,7 @@ def test_an_empty_sequence_has_zero_states_as_in_onnxruntime(op: str, rng: np.ra
 
 
 @pytest.mark.parametrize("opset", [11, 12, 13, 14, 17, 18, 19, 21])
-def test_builders_know_the_opsets(opset: int, rng: np.random.Generator) -> None:
+def test_builders_support_the_opsets(opset: int, rng: np.random.Generator) -> None:
     for op, head in (("LSTM", "mean"), ("GRU", "sum"), ("RNN", "Y_h")):
         built = recurrent_model(rng, op, head=head, opset=opset, direction="bidirectional", batch_first=True)
         check_forward(built, built.feeds(rng, T=3))

@@ -28,7 +28,7 @@ from tests.unrolled_models import unrolled_model
 
 
 def scale_of(R: Any) -> Any:
-    """The largest magnitude that took part in the sum: rounding is relative to that, not to what is left of it."""
+    """The largest magnitude in the sum, since rounding is relative to it and not to the sum itself."""
     parts = [abs(R.x).max(axis=(0, 2)), abs(R.explained), *(abs(a) for a in R.absorbed.values())]
     parts += [abs(s).max(axis=(0, 2)) for s in [*R.initial_h, *R.initial_c]]
     return np.max(parts, axis=0)
@@ -37,7 +37,7 @@ def scale_of(R: Any) -> Any:
 @pytest.mark.parametrize("rule", PRODUCT_RULES)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_conservation(name: str, rule: Any, rng: np.random.Generator) -> None:
-    """bias_factor 1 gives everything to inputs and states, 0 and anything between needs what was absorbed."""
+    """With bias_factor 1, inputs and states receive everything; below 1, the absorbed part must be added."""
     built = recurrent_model(rng, **OPTIONS[name])
     feeds = built.feeds(rng, T=5)
     weights = one_hot([0, 1, 2], 3, 3)
@@ -50,8 +50,8 @@ def test_conservation(name: str, rule: Any, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("head", ["mean", "last"])
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-def test_what_arrives_at_padding_is_absorbed(op: Any, head: Any, rng: np.random.Generator) -> None:
-    """With bias_factor 1 the head gives its bias share to padded steps too; the ledger must not lose it."""
+def test_relevance_at_padding_is_absorbed(op: Any, head: Any, rng: np.random.Generator) -> None:
+    """With bias_factor 1 the head gives its bias share to padded steps too; the ledger must account for it."""
     built = recurrent_model(rng, op, sequence_lens=True, head=head)
     feeds = {**built.feeds(rng, T=5), "lens": np.array([5, 2, 0], dtype=np.int32)}
     R = built.reference_lrp(feeds, one_hot(1, 3, 3), Rules("half", 1e-3, 1.0))
@@ -79,7 +79,7 @@ def test_explained_is_the_weighted_sum_of_the_logits(rng: np.random.Generator) -
     np.testing.assert_allclose(R.explained, (weights * built.reference_forward(feeds)).sum(axis=1))
 
 
-def test_relevance_is_linear_in_what_arrives(rng: np.random.Generator) -> None:
+def test_relevance_is_linear_in_the_arriving_relevance(rng: np.random.Generator) -> None:
     layer = random_layer(rng, "LSTM", 3, 4, "bidirectional", peepholes=True)
     x = rng.normal(size=(5, 2, 3))
     R_Y, R_h, R_c = rng.normal(size=(5, 2, 2, 4)), rng.normal(size=(2, 2, 4)), rng.normal(size=(2, 2, 4))
@@ -93,7 +93,7 @@ def test_relevance_is_linear_in_what_arrives(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("rule", PRODUCT_RULES)
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-def test_reverse_is_forward_on_the_sequence_turned_round(op: Any, rule: Any, rng: np.random.Generator) -> None:
+def test_reverse_equals_forward_on_the_reversed_sequence(op: Any, rule: Any, rng: np.random.Generator) -> None:
     layer = random_layer(rng, op, 3, 4)
     turned = dataclasses.replace(layer, direction="reverse")
     x, R_Y = rng.normal(size=(6, 2, 3)), rng.normal(size=(6, 1, 2, 4))
@@ -104,7 +104,7 @@ def test_reverse_is_forward_on_the_sequence_turned_round(op: Any, rule: Any, rng
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-def test_two_directions_are_one_and_the_other(op: Any, rng: np.random.Generator) -> None:
+def test_a_bidirectional_layer_equals_its_two_directions(op: Any, rng: np.random.Generator) -> None:
     both = random_layer(rng, op, 3, 4, "bidirectional")
     x, R_Y = rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 2, 2, 4))
     whole = layer_lrp(both, x, Rules("prop"), R_Y)
@@ -161,7 +161,7 @@ def test_lstm_under_all_is_a_linear_recurrence(rng: np.random.Generator) -> None
 def test_unrolled_graph_gives_the_same_relevance(
     op: Any, rule: Any, bias_factor: float, fused: bool, rng: np.random.Generator
 ) -> None:
-    """With one Gemm over [x, h] a gate, the graph's own rules are the recurrent node's, whatever epsilon."""
+    """With one Gemm over [x, h] per gate, the graph's own rules are the recurrent node's, whatever epsilon."""
     built = recurrent_model(rng, op, layers=2)
     unrolled = unrolled_model(built.network, 4, gemm=True, concat=True, fused=fused, dtype=np.float64)
     feeds, weights, rules = unrolled.feeds(rng, T=4), one_hot([0, 1, 2], 3, 3), Rules(rule, 0.05, bias_factor)
@@ -200,7 +200,7 @@ def test_central_difference_on_a_known_function() -> None:
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-def test_both_differences_agree(op: Any, rng: np.random.Generator) -> None:
+def test_both_difference_quotients_agree(op: Any, rng: np.random.Generator) -> None:
     built = recurrent_model(rng, op, direction="bidirectional", initial_states="input")
     feeds = built.feeds(rng, T=3)
     for name in feeds:

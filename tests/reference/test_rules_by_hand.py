@@ -120,7 +120,7 @@ def test_one_step_lstm_by_hand() -> None:
 
 
 def test_two_step_lstm_by_hand() -> None:
-    """Relevance of x_0 takes both ways: through the forget gate's product and through h_0 in the next candidate."""
+    """The relevance of x_0 takes both paths: the product of the forget gate, and h_0 in the next candidate."""
     cell = one_unit_lstm([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 3.0])
     x0, x1, eps = 0.7, -0.4, 0.02
     steps = cell.forward(np.array([[x0], [x1]]), np.zeros(1), np.zeros(1))

@@ -1,4 +1,5 @@
-"""The reference's face: stacked recurrent layers, a head over time, a dense layer on top; forward pass and LRP.
+"""The public functions of the reference: stacked recurrent layers, a head over time, a dense layer on top; forward pass
+and LRP.
 
 Tests that need one node use `layer_forward` and `layer_lrp`; tests that need one rule use `lrp_linear`,
 `lrp_sum` and `lrp_product`.
@@ -64,7 +65,7 @@ States = Sequence[Array | None]  # one [dirs, B, H] a layer
 
 @dataclass(frozen=True)
 class Network:
-    """Layers from the bottom up. `head` says what the dense layer sees of the topmost one.
+    """Layers from the bottom up. `head` says what the dense layer reads from the topmost one.
 
     "last" the last time step of Y (whatever a sample's length), "Y_h" and "Y_c" the final states, "mean" and "sum"
     over all T steps of Y, padding included. Two directions are concatenated, forward first.
@@ -128,7 +129,7 @@ def _run_layers(
 
 
 def _read_head(net: Network, top: LayerOutputs) -> Array:
-    """What the dense layer sees, [B, dirs * H]."""
+    """The input of the dense layer, [B, dirs * H]."""
     if net.head in ("Y_h", "Y_c"):
         states = top.Y_h if net.head == "Y_h" else top.Y_c
         return np.concatenate(list(states), axis=1)
@@ -152,7 +153,7 @@ def network_forward(
 
 
 def _head_lrp(net: Network, top: LayerOutputs, R_a: Array, rules: Rules) -> tuple[dict[str, Array], Array]:
-    """From what the dense layer sees to the topmost layer's outputs, as arguments of `layer_lrp`; and absorbed [B]."""
+    """From the input of the dense layer to the last layer's outputs, as arguments of `layer_lrp`; and absorbed [B]."""
     dirs, absorbed = top.Y.shape[1], np.zeros(len(R_a))
     if net.head in ("Y_h", "Y_c"):
         return {f"R_{net.head}": np.stack(np.split(R_a, dirs, axis=1))}, absorbed

@@ -14,8 +14,8 @@ import lstm_explain_client as client
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc
-from tests.graph.test_growth import chain
 from tests.graph.test_integer_division import WAYS, dividing, expected
+from tests.graph.test_model_size import chain
 from tests.graph.test_recurrent_operands import GATES, model, recurrent, right_shapes
 from tests.serving.calling import request, stub
 from tests.serving.models import lstm, write_version

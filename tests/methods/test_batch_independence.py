@@ -1,4 +1,6 @@
-"""A sample's answer does not depend on the batch it comes in, whatever the method and however the graph folds it."""
+"""A sample's answer does not depend on the rest of its batch, whatever the method and however the graph folds the
+batch.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def taken(model: lx.Model, arrays: Arrays, rows: list[int], batch: int) -> Array
 
 
 def check_rows(model: lx.Model, inputs: Arrays, method: lx.Method, target: lx.Target, groups: list[list[int]]) -> None:
-    """The answer for these samples alone is what the whole batch has at their places; the ledger's `inputs` adds up."""
+    """Checks that the answer for these samples alone equals their part of the whole batch, and that the ledger's
+    `inputs` adds up.
+    """
     whole = model.explain(inputs, method, target)
     batch = len(whole.explained)
     for rows in groups:
@@ -86,7 +90,7 @@ def test_the_zoo(name: str) -> None:
 
 
 def shared_scale(batch: Any = "B") -> tuple[lx.Model, Arrays]:
-    """tanh(x * s) @ w, where all samples share the input s, of as many numbers as there are samples."""
+    """tanh(x * s) @ w, where all samples share the input s, whose length equals the number of samples."""
     rng = np.random.default_rng(5)
     g = GraphBuilder(np.float32, 17)
     x, s = g.input("x", [batch, 3]), g.input("s", [3])
@@ -97,7 +101,7 @@ def shared_scale(batch: Any = "B") -> tuple[lx.Model, Arrays]:
 
 @pytest.mark.parametrize("batch", ["B", 3])
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.name}-{getattr(m, 'product_rule', '')}")
-def test_an_input_that_samples_share_gets_the_sum_of_what_each_gives_it(method: lx.Method, batch: Any) -> None:
+def test_a_shared_input_gets_the_sum_over_samples(method: lx.Method, batch: Any) -> None:
     model, feeds = shared_scale(batch)
     free, _ = shared_scale()
     assert model.axes["s"] == lx.Axes(None, None)
@@ -117,16 +121,17 @@ MANY_RUNS = [method for method in METHODS if method.name in {*NEEDS_BASELINE, "s
 
 
 def turned_by_picking(batch: Any) -> lx.Model:
-    """Three samples change places before the LSTM and again behind it, by constant numbers of places."""
+    """Three samples change positions before the LSTM and back after it, by constant indices."""
     picks = [onnx.helper.make_node("Gather", [a, "order"], [b], axis=0) for a, b in ("zx", ("logits", "y"))]
     return rearranged(batch, *picks, order=[2, 1, 0])
 
 
 @pytest.mark.parametrize("method", MANY_RUNS, ids=lambda m: m.name)
 @pytest.mark.parametrize("name", ["tokens", "z"])
-def test_places_in_a_batch_of_fixed_size_say_nothing(name: str, method: lx.Method) -> None:
-    """Permuting the batch permutes the answers, and each is what it is by itself, in a graph of the same arithmetic
-    that takes batches of any size."""
+def test_positions_in_a_batch_of_fixed_size_do_not_matter(name: str, method: lx.Method) -> None:
+    """Permuting the batch permutes the answers, and each equals the answer alone in an equivalent graph that takes
+    batches of any size.
+    """
     if name == "tokens":
         (model, array), (free, _) = sorted_lookup(3), sorted_lookup("B")
     else:
@@ -147,8 +152,8 @@ def same_places() -> list[onnx.NodeProto]:
     return [onnx.helper.make_node("Identity", [a], [b]) for a, b in ("zx", ("logits", "y"))]
 
 
-def test_noise_that_falls_by_place_is_told() -> None:
-    """Where words of all samples are folded into one axis before they are sorted and looked up."""
+def test_noise_that_depends_on_the_position_causes_a_warning() -> None:
+    """The graph folds the words of all samples into one axis before it sorts them and looks them up."""
     rng = np.random.default_rng(6)
     g = GraphBuilder(np.float32, 17)
     words = g.op("Reshape", [g.input("tokens", [3, 4], 7), g.ints(-1)])
@@ -166,7 +171,7 @@ def test_noise_that_falls_by_place_is_told() -> None:
 
 
 def test_a_batch_of_fixed_size_is_explained_sample_by_sample_in_the_whole() -> None:
-    """Samples sorted before the lookup, in a graph that takes batches of three only."""
+    """The graph sorts samples before the lookup, and only takes batches of three."""
     model, tokens = sorted_lookup(3)
     free, _ = sorted_lookup("B")
     method = lx.IntegratedGradients(steps=20)
@@ -178,7 +183,7 @@ def test_a_batch_of_fixed_size_is_explained_sample_by_sample_in_the_whole() -> N
 
 
 def sorted_lookup(batch: Any) -> tuple[lx.Model, Any]:
-    """Rows of tokens are sorted by their first before they are looked up, and their sums put back in order."""
+    """Sorts rows of tokens by their first token before the lookup, and restores the order of their sums."""
     rng = np.random.default_rng(6)
     g = GraphBuilder(np.float32, 17)
     tokens = g.input("tokens", [batch, 4], 7)
@@ -235,20 +240,20 @@ def turned_round() -> lx.Model:
 
 
 def moved_on() -> lx.Model:
-    """The last sample's place is taken by the one before it, and the first is added up from nothing."""
+    """The previous sample replaces the last one, and the first one is a sum of zeros."""
     pads = [onnx.helper.make_node("Pad", ["z", "by"], ["x"]), onnx.helper.make_node("Pad", ["logits", "of"], ["y"])]
     return rearranged("B", *pads, by=[1, 0, 0, -1, 0, 0], of=[-1, 0, 1, 0])
 
 
 @pytest.mark.parametrize("rule", ["half", "prop", "abs"])
-def test_what_is_absorbed_is_booked_to_the_sample_that_it_came_from(rule: Any) -> None:
-    """Where a graph turns the samples round before the LSTM, and back behind it."""
+def test_absorbed_relevance_is_assigned_to_its_sample(rule: Any) -> None:
+    """The graph reverses the samples before the LSTM, and again after it."""
     z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
     check_rows(turned_round(), {"z": z}, lx.LRP(rule), lx.Target(index=1), [[0], [1], [2]])
 
 
-def test_samples_that_move_on_by_one_are_booked_to_whom_they_are() -> None:
-    """The answer of all but the last is what the LSTM says of it alone."""
+def test_shifted_samples_are_assigned_correctly() -> None:
+    """The answer for each sample but the last equals that of the LSTM alone."""
     z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
     received = moved_on().explain({"z": z}, lx.LRP("half"), lx.Target(index=1)).ledger
     alone = turned_round().explain({"z": z}, lx.LRP("half"), lx.Target(index=1)).ledger
@@ -256,8 +261,8 @@ def test_samples_that_move_on_by_one_are_booked_to_whom_they_are() -> None:
     np.testing.assert_allclose(received.residual, 0, atol=1e-5)
 
 
-def test_contextual_decomposition_refuses_samples_that_it_cannot_tell_apart() -> None:
-    """In a batch of a fixed size, none can be cut out: the ledger would add up for none of them."""
+def test_contextual_decomposition_refuses_indistinguishable_samples() -> None:
+    """No sample can be taken out of a batch of fixed size, so the ledger would not add up for any of them."""
     model = turned_by_picking(3)
     z = np.random.default_rng(3).normal(size=(3, 5, 2)).astype(np.float32)
     with pytest.raises(lx.UnsupportedOperator, match="its samples differ from those of the output"):
@@ -265,7 +270,7 @@ def test_contextual_decomposition_refuses_samples_that_it_cannot_tell_apart() ->
 
 
 def test_copies_are_not_stacked_where_the_graph_puts_them_in_another_order() -> None:
-    """The probe's copies differ, so that an order that depends on what samples hold shows."""
+    """The copies in the trial differ, which reveals an order that depends on the contents of samples."""
     rng = np.random.default_rng(8)
     g = GraphBuilder(np.float32, 17)
     x = g.input("x", ["B", "T", 2])
@@ -295,8 +300,8 @@ def test_a_simple_rnn_predicts_to_the_last_bit_the_same_alone(options: Arrays) -
             assert alone.explained[0] == whole.explained[b]
 
 
-def test_numbers_beyond_float32_leave_the_others_rounded_as_they_are_without_them() -> None:
-    """LRP-prop can give one sample more than float32 holds: its whole batch is then handed out in float64."""
+def test_a_sample_beyond_float32_does_not_change_the_others() -> None:
+    """LRP-prop can give one sample relevance beyond float32; its whole batch is then returned in float64."""
     ordinary = np.array([[0.1, 0.7]])
     (alone,) = explanation._in_output_dtype({"x": ordinary}, single=True).values()
     (both,) = explanation._in_output_dtype({"x": np.vstack([[[1e300, 0.1]], ordinary])}, single=True).values()
@@ -304,7 +309,7 @@ def test_numbers_beyond_float32_leave_the_others_rounded_as_they_are_without_the
     np.testing.assert_array_equal(both[1:], alone)
 
 
-def test_places_are_found_once_for_inputs_of_a_shape(monkeypatch: Any) -> None:
+def test_positions_are_found_once_per_shape(monkeypatch: Any) -> None:
     traced: list[int] = []
     original = gradient_points.layouts_of
 

@@ -26,7 +26,7 @@ EXPORTED = [p.parent for folder in ("cases", "exports") for p in sorted((HERE / 
 
 
 class Parts:
-    """What formulas are made of: x [B, 4]; its linear maps a, b, c with biases; gates; weights that fit x."""
+    """The parts of formulas: x [B, 4]; its linear maps a, b, c with biases; gates; weights that fit x."""
 
     def __init__(self, g: GraphBuilder) -> None:
         rng = np.random.default_rng(7)
@@ -150,7 +150,7 @@ PAIRS = [(name, how) for name, ways in IDENTITIES.items() for how in list(ways)[
 
 
 def explained(formula: Formula, method: lx.Method, dtype: Any) -> lx.Explanation:
-    """The formula between a dense layer's tanh before it and a dense layer behind it."""
+    """The formula between the tanh of a dense layer and another dense layer."""
     g = GraphBuilder(dtype, 17)
     parts = Parts(g)
     rng = np.random.default_rng(11)
@@ -164,7 +164,7 @@ def explained(formula: Formula, method: lx.Method, dtype: Any) -> lx.Explanation
 
 @pytest.mark.parametrize("method", SETTINGS, ids=lambda m: f"{m.product_rule}-{m.bias_factor}")
 @pytest.mark.parametrize(("name", "how"), PAIRS, ids=lambda word: word.replace(" ", "-"))
-def test_another_spelling_changes_no_relevance(name: str, how: str, method: lx.Method) -> None:
+def test_equivalent_formulas_have_equal_relevance(name: str, how: str, method: lx.Method) -> None:
     first, *_ = IDENTITIES[name].values()
     single = name in SINGLE
     dtype, close = (np.float32, 1e-4) if single else (np.float64, 1e-8)

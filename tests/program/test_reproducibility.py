@@ -1,4 +1,4 @@
-"""An answer depends on the numbers asked about alone: not on where they lie in memory, nor on what was asked before."""
+"""An answer depends only on the numbers in the request, not on their addresses in memory or on earlier requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def loaded(name: str) -> tuple[lx.Model, Arrays]:
 
 
 def lying(array: npt.NDArray[Any], at: int) -> npt.NDArray[Any]:
-    """The array as a view of bytes that begin `at` bytes behind a multiple of 64, as one on a message's bytes may."""
+    """The array as a view of bytes that begin `at` bytes after a multiple of 64, as a view of a message may."""
     memory = np.zeros(array.nbytes + 128, np.uint8)
     start = -memory.ctypes.data % 64 + at
     memory[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
@@ -51,7 +51,7 @@ def bits(explanation: lx.Explanation) -> bytes:
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @pytest.mark.parametrize("name", MODELS)
-def test_at_any_place_in_memory(name: str, method: lx.Method) -> None:
+def test_answers_do_not_depend_on_the_address(name: str, method: lx.Method) -> None:
     model, inputs = loaded(name)
     answers = {bits(model.explain({k: lying(a, at) for k, a in inputs.items()}, method)) for at in range(64)}
     assert len(answers) == 1
@@ -59,8 +59,8 @@ def test_at_any_place_in_memory(name: str, method: lx.Method) -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @pytest.mark.parametrize("name", MODELS)
-def test_in_any_layout(name: str, method: lx.Method) -> None:
-    """Transposed, or with gaps: NumPy's views of the same numbers."""
+def test_answers_do_not_depend_on_the_layout(name: str, method: lx.Method) -> None:
+    """The arrays are NumPy's views of the same numbers, transposed or with gaps."""
     model, inputs = loaded(name)
     transposed = {k: np.asfortranarray(a) for k, a in inputs.items()}
     gaps = {k: np.repeat(a, 2, axis=-1)[..., ::2] for k, a in inputs.items()}
@@ -69,8 +69,8 @@ def test_in_any_layout(name: str, method: lx.Method) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_after_any_other_request(name: str) -> None:
-    """What other inputs, methods and sizes leave in memory is not looked at."""
+def test_answers_do_not_depend_on_earlier_requests(name: str) -> None:
+    """The engine does not read memory that other inputs, methods and sizes have left behind."""
     model, inputs = loaded(name)
     first = {method: bits(model.explain(inputs, method)) for method in METHODS}
     for method in (*METHODS, lx.LRP("prop"), lx.LRP(bias_factor=1.0), lx.SmoothGrad(samples=3)):
@@ -82,8 +82,10 @@ def test_after_any_other_request(name: str) -> None:
 
 @pytest.mark.parametrize("method", [*METHODS, lx.LRP("prop"), lx.LRP(bias_factor=1.0)], ids=repr)
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-def test_whatever_memory_held(monkeypatch: pytest.MonkeyPatch, op: Any, method: lx.Method) -> None:
-    """The time loops work in memory that was used before, and leave out what lies past a sequence's end."""
+def test_answers_do_not_depend_on_the_content_of_reused_memory(
+    monkeypatch: pytest.MonkeyPatch, op: Any, method: lx.Method
+) -> None:
+    """The time loops reuse memory, and do not write positions after the end of a sequence."""
     rng = np.random.default_rng(5)
     built = recurrent_model(rng, op, layers=2, direction="bidirectional", sequence_lens=True)
     model, feeds = lx.load(built.model), built.feeds(rng, 9, 4)
@@ -102,8 +104,8 @@ def test_whatever_memory_held(monkeypatch: pytest.MonkeyPatch, op: Any, method: 
 @pytest.mark.parametrize(
     "name", ["t_gru_last_legacy17", "h_gru_lbr1_op14", "t_lstm_last_legacy17", "t_rnn_tanh_legacy17"]
 )
-def test_wherever_the_engines_own_arrays_lie(name: str, method: lx.Method) -> None:
-    """Between answers the allocator is given holes of all sizes, which the next arrays come to lie in."""
+def test_answers_do_not_depend_on_the_engines_addresses(name: str, method: lx.Method) -> None:
+    """Between answers, the test frees blocks of all sizes, in which the allocator places the next arrays."""
     model, case = loaded(name)[0], zoo.load(name)
     inputs = {n: np.ascontiguousarray(a.take([0], case.batch_axis(n))) for n, a in case.inputs.items()}
     rng, relevance = np.random.default_rng(0), set()

@@ -10,7 +10,7 @@ import pytest
 import lstm_explain as lx
 from tests import zoo
 from tests.builders import recurrent_model
-from tests.laws import check_same
+from tests.engine_checks import check_same
 from tests.unrolled_models import unrolled_model
 
 VIEWS = ["hidden", "cell", "input_gate", "output_gate", "forget_gate", "cell_input"]
@@ -69,8 +69,9 @@ def test_views_are_the_values_of_the_unrolled_graph(rule: Any, delta: float, sta
     ids=lambda o: "-".join(map(str, o)),
 )
 def test_views_balance(rule: Any, options: dict[str, Any], stabiliser: dict[str, float]) -> None:
-    """With all of bias and stabiliser handed on: what gates and candidates hold comes out at x, at hidden states one
-    step before, and at the initial hidden state."""
+    """If bias and stabiliser are passed on completely, the relevance of gates and candidates arrives at x, at the
+    hidden states one step before, and at the initial hidden state.
+    """
     rng = np.random.default_rng(92)
     built = recurrent_model(rng, D=2, H=3, dtype=np.float64, **options)
     feeds, model = built.feeds(rng, T=T, B=2), lx.load(built.model)
@@ -100,7 +101,7 @@ def test_views_balance(rule: Any, options: dict[str, Any], stabiliser: dict[str,
         )
 
 
-def test_past_a_sequence_there_is_nothing() -> None:
+def test_relevance_after_the_end_of_a_sequence_is_zero() -> None:
     rng = np.random.default_rng(93)
     built = recurrent_model(rng, sequence_lens=True, direction="bidirectional", head="Y_h")
     feeds, model = built.feeds(rng, T=6, B=3), lx.load(built.model)
@@ -111,7 +112,7 @@ def test_past_a_sequence_there_is_nothing() -> None:
     assert (np.abs(cells[~past]).sum(axis=(1, 2)) > 0).all()
 
 
-def test_only_lrp_looks_inside_and_only_where_there_is_something() -> None:
+def test_views_require_lrp_and_an_lstm() -> None:
     built = recurrent_model(np.random.default_rng(94))
     feeds, model = built.feeds(np.random.default_rng(95), T=2), lx.load(built.model)
     with pytest.raises(lx.MethodError, match="LRP"):
@@ -121,7 +122,7 @@ def test_only_lrp_looks_inside_and_only_where_there_is_something() -> None:
             model.explain(feeds, lx.LRP(), lx.Target(index=0), capture=[name])
 
 
-def test_the_zoo_can_be_looked_into() -> None:
+def test_views_of_the_zoo() -> None:
     case = zoo.load("t_bilstm_hn_legacy17")
     model = lx.load(case.path)
     node = next(n.name for n in model.report().nodes if n.op == "LSTM")

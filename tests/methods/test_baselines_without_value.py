@@ -27,7 +27,7 @@ loaded = functools.cache(cases.load)
 
 
 def model(write: Callable[[GraphBuilder, str, str], str]) -> lx.Model:
-    """Of inputs a and b [B, 1]."""
+    """A model with inputs a and b [B, 1]."""
     g = GraphBuilder(np.float64, 17)
     return lx.load(g.model(write(g, g.input("a", ["B", 1]), g.input("b", ["B", 1])), ["B", 1], rename="y"))
 

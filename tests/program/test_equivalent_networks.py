@@ -1,4 +1,4 @@
-"""One network written in several ways, and samples explained in any company, get one answer.
+"""Equivalent networks give equal answers, and a sample's answer does not depend on its batch.
 
 Cells unrolled into primitives: test_unrolled.py.
 """
@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lstm_explain as lx
 from tests.builders import Built, network_model, recurrent_model
+from tests.engine_checks import batch_axis, check_same
 from tests.graph_builder import GraphBuilder
-from tests.laws import batch_axis, check_same
 from tests.reference.textbook import PRODUCT_RULES, Layer, Rules, one_hot
 
 SETTINGS = list(itertools.product(PRODUCT_RULES, (0.0, 1.0)))
@@ -47,7 +47,7 @@ def relevance(proto: Any, feeds: dict[str, Any], how: lx.Method, index: Any = 1)
 @pytest.mark.parametrize("how", EVERY_METHOD, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_sample_alone_equals_itself_in_a_ragged_batch(name: str, how: lx.Method) -> None:
-    """Cut to its own length, too: what pads it does not matter."""
+    """The sample is cut to its own length, because its padding does not matter."""
     built, feeds, model = ragged(name)
     together = model.explain(feeds, how, lx.Target(index=1))
     time = 1 if built.batch_first else 0
@@ -81,7 +81,7 @@ def test_permuting_the_batch_permutes_the_answer(name: str, how: lx.Method) -> N
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_stands_in_the_padding_does_not_matter(name: str) -> None:
+def test_the_content_of_padding_does_not_matter(name: str) -> None:
     built, feeds, model = ragged(name)
     time_first = feeds["x"].swapaxes(0, 1) if built.batch_first else feeds["x"]
     past = np.arange(len(time_first))[:, None] >= feeds["lens"]
@@ -117,7 +117,7 @@ def test_memory_layout_does_not_matter() -> None:
 
 
 def halves(layer: Layer) -> list[Layer]:
-    """The two directions of a layer as layers of their own."""
+    """The two directions of a layer as separate layers."""
     return [
         dataclasses.replace(
             layer,
@@ -131,7 +131,7 @@ def halves(layer: Layer) -> list[Layer]:
 
 
 def two_nodes(built: Built, head: str) -> Any:
-    """A bidirectional network with one node a direction and a Concat."""
+    """A bidirectional network with one node per direction and a Concat."""
     network = built.network
     g = GraphBuilder(built.dtype, 17)
     x = g.input("x", ["T", "B", network.layers[0].W.shape[2]])
@@ -180,7 +180,7 @@ def test_time_first_and_batch_first_give_the_same(op: Any, how: lx.Method) -> No
 @pytest.mark.parametrize("how", [lx.LRP("all"), lx.LRP("prop", 0.05), lx.Gradient()], ids=str)
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
 def test_layout_1_is_layout_0_transposed(op: Any, how: lx.Method) -> None:
-    """Batch first inside the node, which ONNX Runtime does not run itself."""
+    """The node's layout is batch first, which ONNX Runtime does not support."""
     rng = np.random.default_rng(46)
     built = recurrent_model(rng, op, direction="bidirectional", head="Y_h")
     feeds = built.feeds(rng, T=4)
@@ -200,7 +200,7 @@ def test_layout_1_is_layout_0_transposed(op: Any, how: lx.Method) -> None:
 
 
 def with_identities(proto: Any) -> Any:
-    """The same model with an Identity before and a pair of Transposes behind every floating-point node input `x`."""
+    """The same model with an Identity and a pair of Transposes before every floating-point node input `x`."""
     changed = type(proto)()
     changed.CopyFrom(proto)
     rank = len(changed.graph.input[0].type.tensor_type.shape.dim)
@@ -270,7 +270,9 @@ def test_the_opset_does_not_matter(opset: int) -> None:
 @pytest.mark.parametrize(("rule", "bias_factor"), SETTINGS)
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
 def test_relevance_between_layers_is_conserved(op: Any, rule: Any, bias_factor: float) -> None:
-    """What leaves the upper part arrives at the lower: both books balance at the tensor between them."""
+    """The relevance that leaves the upper part arrives at the lower part, so both ledgers agree at the tensor between
+    them.
+    """
     rng = np.random.default_rng(50)
     built = recurrent_model(rng, op, layers=2, dtype=np.float64)
     feeds = built.feeds(rng, T=5)
@@ -296,7 +298,7 @@ def test_relevance_between_layers_is_conserved(op: Any, rule: Any, bias_factor: 
 
 
 def test_the_gradient_at_an_inner_tensor() -> None:
-    """Of the dense layer's input it is a row of the weights."""
+    """At the input of the dense layer, the gradient is a row of the weights."""
     rng = np.random.default_rng(51)
     built = recurrent_model(rng, "LSTM")
     (dense,) = (node for node in built.model.graph.node if node.name == "dense")
@@ -326,8 +328,10 @@ def test_capturing_changes_no_relevance() -> None:
 @pytest.mark.parametrize(
     "how", [lx.LRP(epsilon=1e-3), lx.LRP("half", 1e-3), lx.LRP(epsilon=0.0), lx.Gradient()], ids=str
 )
-def test_in_float32_too_a_sample_gets_one_answer_in_any_company(op: str, how: lx.Method) -> None:
-    """Of every size from 1 to 13: products go by eight, four and two samples. D and H are no multiples of the tiles."""
+def test_a_float32_answer_does_not_depend_on_the_batch(op: str, how: lx.Method) -> None:
+    """Batches have 1 to 13 samples, because products process eight, four and two samples at once. D and H are not
+    multiples of the tiles.
+    """
     rng = np.random.default_rng(7)
     built = recurrent_model(rng, op=op, D=5, H=37, sequence_lens=True, head="Y_h", direction="bidirectional")
     model, feeds = lx.load(built.model), built.feeds(rng, T=40, B=13)
@@ -343,7 +347,7 @@ def test_in_float32_too_a_sample_gets_one_answer_in_any_company(op: str, how: lx
 
 
 def test_samples_that_float32_cannot_explain_change_nothing_for_the_others() -> None:
-    """Some of these samples want float64: each for itself."""
+    """Some of these samples need float64."""
     rng = np.random.default_rng(3)
     model = lx.load("models/sentiment/1/model.onnx")
     tokens = rng.integers(1, 8000, (24, 40))
@@ -358,7 +362,7 @@ def test_samples_that_float32_cannot_explain_change_nothing_for_the_others() -> 
         assert alone.ledger.residual[0] == pytest.approx(together.ledger.residual[b], abs=1e-9)
 
 
-def test_nor_do_they_where_inner_values_are_captured() -> None:
+def test_samples_in_float64_change_nothing_for_the_others_with_captures() -> None:
     model, tokens = lx.load("models/sentiment/1/model.onnx"), np.random.default_rng(3).integers(1, 8000, (8, 40))
     (cell,) = model.engine.cells
     (y, *_) = next(node.outputs for node in model.engine.graph.nodes if node.name == cell)

@@ -1,4 +1,4 @@
-"""A model that ONNX Runtime saved after optimising it is explained as the model that it was."""
+"""A model that ONNX Runtime saved after optimising it is explained as the original."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def optimised(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17])
-def test_what_onnx_runtime_saved(opset: int, tmp_path: Path) -> None:
+def test_a_model_saved_by_onnx_runtime(opset: int, tmp_path: Path) -> None:
     proto = onnx.parser.parse_model(TEXT.replace("OPSET", str(opset)))
     arrays = [numpy_helper.from_array(a.astype(np.float32), name) for name, a in ARRAYS.items()]
     proto.graph.initializer.extend(arrays)

@@ -1,4 +1,4 @@
-"""Random chains of operators around an LSTM: what holds for each operator holds for what is built of them."""
+"""Random chains of operators around an LSTM obey the laws of the single operators."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ STEPS = SMOOTH | KINKED
 
 
 def built(steps: Sequence[str], opset: int = 17, **variant: Any) -> lx.Model:
-    """Those steps, the second half of them behind an LSTM, then the mean over time and a dense layer."""
+    """A model of these steps, with an LSTM in the middle, then the mean over time and a dense layer."""
     chain, x, width = Chain(opset, **variant), "x", FEATURES
     if chain.time_first:
         x = chain.op("Transpose", x, perm=[1, 0, 2])
@@ -308,7 +308,7 @@ def assert_same(models: Sequence[lx.Model], methods: Sequence[lx.Method] = (*LRP
     chains(list(STEPS), 4),
     st.lists(st.tuples(st.integers(0, 4), st.sampled_from(list(NEUTRAL))), min_size=1, max_size=3),
 )
-def test_what_changes_nothing_changes_no_relevance(steps: list[str], extra: list[tuple[int, str]]) -> None:
+def test_identities_change_no_relevance(steps: list[str], extra: list[tuple[int, str]]) -> None:
     more = list(steps)
     for place, name in extra:
         more.insert(min(place, len(more)), name)
@@ -317,14 +317,14 @@ def test_what_changes_nothing_changes_no_relevance(steps: list[str], extra: list
 
 @FIXED
 @given(chains(list(STEPS), 4))
-def test_the_same_network_in_other_words(steps: list[str]) -> None:
+def test_equivalent_operators_give_equal_relevance(steps: list[str]) -> None:
     """MatMul and Add or Gemm, initializers or Constant nodes."""
     assert_same([built(steps), built(steps, gemm=True), built(steps, nodes_for_constants=True)])
 
 
 @FIXED
 @given(chains(list(STEPS), 4))
-def test_a_bidirectional_node_is_two_nodes_and_their_cells_unrolled(steps: list[str]) -> None:
+def test_a_bidirectional_node_equals_two_nodes_and_their_unrolled_cells(steps: list[str]) -> None:
     one, two, unrolled = (built(steps, cells=cells) for cells in ("one", "two", "unrolled"))
     assert_same([one, two])
     # An initial state has units in the operator, of which a bias_factor gives each a part; as a constant it has none.

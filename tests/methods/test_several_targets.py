@@ -1,4 +1,4 @@
-"""Several targets at once: what each alone gives, from one forward pass."""
+"""Several targets at once give the answers of each alone, from one forward pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS = [
 
 
 def assert_same(e: lx.Explanation, alone: lx.Explanation) -> None:
-    """But for the last digit: where arrays begin in memory, sums over them are in another order."""
+    """Checks equality up to the last digit, because the order of sums depends on the addresses of arrays."""
     scale = 1e-6 * max(np.abs(alone.ledger.absorbed).max(), *(np.abs(r).max() for r in alone.relevance.values()))
     for name, relevance in alone.relevance.items():
         np.testing.assert_allclose(e.relevance[name], relevance, rtol=0, atol=scale)
@@ -31,7 +31,7 @@ def assert_same(e: lx.Explanation, alone: lx.Explanation) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_many_targets_are_explained_as_one_by_one(method: lx.Method) -> None:
+def test_many_targets_equal_single_targets(method: lx.Method) -> None:
     rng = np.random.default_rng(71)
     built = recurrent_model(rng, direction="bidirectional", layers=2)
     feeds, model = built.feeds(rng, T=5), lx.load(built.model)
@@ -48,7 +48,7 @@ def test_many_targets_are_explained_as_one_by_one(method: lx.Method) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("head", ["last", "mean"])
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
-def test_of_every_cell_and_of_ragged_batches(op: Op, head: Head, batch: int, rule: str) -> None:
+def test_many_targets_of_every_cell_and_of_ragged_batches(op: Op, head: Head, batch: int, rule: str) -> None:
     """More targets than one pass takes, so that there are several, the last of them not full."""
     rng = np.random.default_rng(76)
     built = recurrent_model(rng, op, direction="bidirectional", head=head, sequence_lens=True, initial_states="input")
@@ -59,7 +59,7 @@ def test_of_every_cell_and_of_ragged_batches(op: Op, head: Head, batch: int, rul
         assert_same(e, model.explain(feeds, method, target))
 
 
-def test_targets_in_several_outputs_come_in_the_order_asked() -> None:
+def test_targets_in_several_outputs_keep_their_order() -> None:
     case = zoo.load("t_state_in_out_legacy17")
     model = lx.load(case.path)
     names = [name for name, spec in model.outputs.items() if spec.dtype.kind == "f"]

@@ -1,4 +1,4 @@
-"""What the tests of the engine share: the textbook beside the engine, what rounding may do, the law of the ledger."""
+"""Checks that the tests of the engine share: equality with the textbook, tolerances, and the law of the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def method(rules: Rules) -> lx.LRP:
 
 
 def pairwise(factors: Mapping[str, Sequence[Any]], seed: int = 0) -> list[dict[str, Any]]:
-    """A small sample of the grid in which every pair of values of two factors occurs. Greedy, the same every time."""
+    """A small sample of the grid in which every pair of values of two factors occurs. Greedy and deterministic."""
     rng = np.random.default_rng(seed)
     names = list(factors)
     missing = {
@@ -75,20 +75,20 @@ def batch_axis(built: Built, name: str) -> int:
 
 
 def per_sample(built: Built, relevance: Mapping[str, AnyArray]) -> Float:
-    """[batch, everything]: all relevance of one sample in a row."""
+    """[batch, everything]: all relevance of a sample as one row."""
     rows = [np.moveaxis(np.asarray(R, np.float64), batch_axis(built, name), 0) for name, R in relevance.items()]
     return np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
 
 
 def distance(built: Built, received: Mapping[str, AnyArray], expected: Mapping[str, AnyArray]) -> Float:
-    """Largest difference of a sample, as a share of the sample's largest relevance. [batch]."""
+    """[batch]: the largest difference of each sample, relative to its largest relevance."""
     a = per_sample(built, {name: received[name] for name in expected})
     b = per_sample(built, expected)
     return np.abs(a - b).max(axis=1) / np.maximum(np.abs(b).max(axis=1), np.finfo(np.float64).tiny)
 
 
 def conditioning(built: Built, feeds: Mapping[str, AnyArray], weights: AnyArray, rules: Rules, draws: int = 2) -> Float:
-    """How far the textbook's own relevance moves when weights and inputs move by one unit in the last place. [batch].
+    """[batch]: how far the textbook's own relevance moves when weights and inputs change by one unit in the last place.
 
     Measured on the textbook alone: random signs, every number times 1 +- eps of the model's dtype.
     """
@@ -144,7 +144,9 @@ def check_textbook(
 
 
 def per_part(built: Built, textbook: NetworkRelevance) -> dict[str, Float]:
-    """Total magnitude of relevance at x and at the initial states, and what each part absorbed. [batch] each."""
+    """The total magnitude of relevance at x and at the initial states, and the relevance that each part absorbed,
+    [batch] each.
+    """
     states = [*textbook.initial_h, *textbook.initial_c]
     return {
         "x": np.abs(textbook.x).sum(axis=(0, 2)),
@@ -159,7 +161,7 @@ def per_part(built: Built, textbook: NetworkRelevance) -> dict[str, Float]:
 def check_ledger(
     explanation: lx.Explanation, axes: Mapping[str, int], *, relative: float = 1e-4, cancels: bool = False
 ) -> None:
-    """The account closes, its parts add up, and its `inputs` is the sum of the relevance handed out.
+    """The account closes, its parts add up, and its `inputs` is the sum of the returned relevance.
 
     axes: batch axis by input. cancels: product rule "prop" divides by gate + signal, which may be next to nothing; then
     relevance many orders of magnitude above the value explained cancels in the sum, and rounding is relative to the
@@ -189,7 +191,7 @@ def check_ledger(
 
 
 def check_same(received: AnyArray, expected: AnyArray, tolerance: float = 1e-4, what: str = "") -> None:
-    """Equal but for `tolerance` of the largest entry."""
+    """Checks equality within `tolerance` of the largest entry."""
     assert received.shape == expected.shape, what
     scale = max(float(np.abs(expected).max(initial=0.0)), 1e-30)
     worst = float(np.abs(np.asarray(received, np.float64) - expected).max(initial=0.0)) / scale

@@ -1,4 +1,4 @@
-"""Loading takes time in proportion to nodes and initializers, and what would take too long is refused at once."""
+"""Loading takes time in proportion to nodes and initializers; models that would take too long are refused at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model(
 
 
 def chain(count: int, op: str = "Relu", name: str = "n{}", more: str = "", backwards: bool = False) -> onnx.ModelProto:
-    """Each node reads what the one before it made, and perhaps a constant of its own."""
+    """Each node reads the output of the previous one, and perhaps a constant of its own."""
     values = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
     nodes = [
         helper.make_node(op, [values[i], more.format(i)] if more else [values[i]], [values[i + 1]], name=name.format(i))
@@ -42,7 +42,7 @@ def chain(count: int, op: str = "Relu", name: str = "n{}", more: str = "", backw
 
 
 def branches(count: int) -> onnx.ModelProto:
-    """An If on a constant after the other, over as many constants that they do not read."""
+    """A sequence of Ifs on constants, over as many constants that they do not read."""
     values = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
 
     def body(op: str, i: int) -> onnx.GraphProto:
@@ -57,7 +57,7 @@ def branches(count: int) -> onnx.ModelProto:
 
 
 def bodies(count: int) -> onnx.ModelProto:
-    """An If on an input after the other. Both branches read a constant of their own; 89 times as many nobody reads."""
+    """A sequence of Ifs on inputs. Both branches read a constant of their own; 89 times as many are not read."""
     values = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
 
     def body(op: str, i: int) -> onnx.GraphProto:
@@ -76,7 +76,7 @@ def bodies(count: int) -> onnx.ModelProto:
 
 
 def inside_a_body(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """All of it in a branch of an If."""
+    """The whole model in a branch of an If."""
     outer = model([])
     then = helper.make_graph(proto.graph.node, "then", [], [floats("y_then")], proto.graph.initializer)
     then.node[-1].output[0] = "y_then"
@@ -88,7 +88,7 @@ def inside_a_body(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def recurrent(count: int) -> onnx.ModelProto:
-    """An RNN after the other, each a step of a plan, and what stands between them."""
+    """A sequence of RNNs, each of which is a step of a plan, with nodes between them."""
     values = ["x", *(f"v{i}" for i in range(count - 1)), "y"]
     nodes = []
     for i in range(count):
@@ -130,7 +130,7 @@ GROWING: dict[str, tuple[Callable[[int], onnx.ModelProto], int]] = {
 
 @pytest.mark.parametrize("name", GROWING)
 def test_four_times_the_nodes_take_about_four_times_as_long(name: str) -> None:
-    """Of the processor's time, and with room for noise; a quadratic place would take sixteen times."""
+    """The limit is on processor time, with a margin for noise; quadratic work would take sixteen times as long."""
     build, count = GROWING[name]
     times = []
     lx.load(recurrent(2) if name == "recurrent" else chain(2))  # compiled, imported
@@ -145,7 +145,7 @@ def test_four_times_the_nodes_take_about_four_times_as_long(name: str) -> None:
     assert times[1] < 9 * times[0] + 0.5, times
 
 
-def test_inference_knows_what_onnx_does_in_time_that_grows_with_the_model(
+def test_inference_equals_onnx_in_linear_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times = []
@@ -165,7 +165,7 @@ def test_inference_knows_what_onnx_does_in_time_that_grows_with_the_model(
     assert {v.name: v for v in received.graph.value_info} == {v.name: v for v in expected.graph.value_info}
 
 
-def test_initializers_that_nobody_reads_go() -> None:
+def test_unread_initializers_are_removed() -> None:
     names = [t.name for t in read(inside_a_body(bodies(2))).graph.node[-1].attribute[1].g.initializer]
     assert [t.name for t in read(bodies(2)).graph.initializer] == names == ["c0", "c1"]
 
@@ -207,7 +207,7 @@ def calling_itself() -> onnx.ModelProto:
 
 
 def large_in_functions() -> onnx.ModelProto:
-    """A megabyte, called for 512 times."""
+    """A megabyte that is called 512 times."""
     proto = doubling(10)
     node = helper.make_node("Constant", [], ["unused"], value=numpy_helper.from_array(np.zeros(1 << 18, np.float32)))
     proto.functions[0].node.append(node)
@@ -227,7 +227,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("name", TOO_LARGE)
-def test_what_is_too_large_is_refused_before_it_is_written_out(name: str) -> None:
+def test_functions_that_would_grow_too_large_are_refused(name: str) -> None:
     build, message = TOO_LARGE[name]
     data = build().SerializeToString()
     start = time.process_time()
@@ -236,6 +236,6 @@ def test_what_is_too_large_is_refused_before_it_is_written_out(name: str) -> Non
     assert time.process_time() - start < 20
 
 
-def test_functions_that_call_each_other_are_written_out() -> None:
+def test_functions_that_call_each_other_are_inlined() -> None:
     e = lx.load(doubling(6)).explain({"x": np.ones((2, 4), np.float32)}, target=lx.Target(index=1))
     np.testing.assert_array_equal(e.relevance["x"], [[0, 1, 0, 0]] * 2)

@@ -1,4 +1,4 @@
-"""A proxy before the server that turns away the first attempt at every call that may be sent again."""
+"""A proxy in front of the server that refuses the first attempt of every call that may be retried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN = ("user-agent", ATTEMPTS, "grpc-accept-encoding", "accept-encoding")
 
 
 class Unsteady(grpc.GenericRpcHandler):
-    """Passes bytes on. A call is another attempt if it says so, or if it is the one that was turned away."""
+    """Forwards bytes. A call is a retry if its metadata says so, or if it equals the call that was refused."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
@@ -52,14 +52,14 @@ class Unsteady(grpc.GenericRpcHandler):
 
 
 def remaining(context: Any) -> float | None:
-    """Where there is no deadline, gRPC says a number of years, and takes none back."""
+    """Without a deadline, gRPC returns a number of years, which it does not accept as a timeout."""
     seconds = context.time_remaining()
     return None if seconds is None or seconds > 3600 else seconds
 
 
 @contextmanager
 def errors_passed_on(context: Any) -> Iterator[None]:
-    """An error behind the proxy is the caller's, with its details."""
+    """Passes an error of the server to the caller, with its details."""
     try:
         yield
     except grpc.FutureCancelledError:
@@ -71,7 +71,7 @@ def errors_passed_on(context: Any) -> Iterator[None]:
 
 @contextmanager
 def unsteady(address: str) -> Iterator[str]:
-    """The proxy's address."""
+    """Runs the proxy and yields its address."""
     with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
         server.add_generic_rpc_handlers((Unsteady(channel),))

@@ -1,4 +1,4 @@
-"""Keras 3 on torch writes models that read step 0 of a dynamic time axis alone, which a report points out."""
+"""Keras 3 with torch writes models that only read step 0 of a dynamic time axis; the report says so."""
 
 from __future__ import annotations
 
