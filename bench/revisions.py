@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+import lstm_explain as lx
 from bench.models import GRID
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,8 +31,9 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from functools import cache
 import lstm_explain
-from bench.engine import METHODS, Pair
+from bench.engine import Pair
 from bench.models import GRID, inputs_of
+from bench.revisions import METHODS
 pair_of = cache(lambda at: Pair(GRID[at]))
 print(json.dumps(lstm_explain.__file__), flush=True)
 for line in sys.stdin:
@@ -44,7 +46,12 @@ for line in sys.stdin:
 """
 # number in the grid, T, batch
 CASES = ((0, 30, 1), (0, 100, 8), (1, 100, 1), (2, 100, 1), (3, 100, 1), (2, 100, 32))
-METHODS = ("lrp all", "lrp half", "gradient × input")
+# The default stabiliser is not the same in every commit, so epsilon is named.
+METHODS: dict[str, lx.Method] = {
+    "lrp all": lx.LRP(epsilon=1e-3),
+    "lrp half": lx.LRP("half", epsilon=1e-3),
+    "gradient × input": lx.GradientTimesInput(),
+}
 PAIRS, ROUNDS, SECONDS = 4, 3, 0.12
 ALLOWED = 1.08  # slower by less is not told from noise
 

@@ -99,12 +99,12 @@ class Recurrent(ABC):
         named, batch_first, kind, alone = self.named, self.batch_first, self.out_dtype, len(runs) == 1
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
-            if not alone and side_by_side(lens):
+            if alone:
+                ran = [runs[0](x, states[0])]
+            elif side_by_side(lens):
                 ran = in_threads(lambda d: runs[d](x, states[d]), range(2))
             else:
-                ran = []
-                for of_direction, state in zip(runs, states, strict=True):
-                    ran.append(of_direction(x, state))
+                ran = [runs[0](x, states[0]), runs[1](x, states[1])]
             outputs: dict[str, Array] = {}
             for slot, name in named:
                 if alone:
@@ -117,7 +117,7 @@ class Recurrent(ABC):
                 if batch_first:
                     value = value.transpose(2, 0, 1, 3) if slot == 0 else value.swapaxes(0, 1)
                 outputs[name] = value if value.dtype is kind else value.astype(kind)
-            return outputs, [tape for tape, _ in ran]
+            return outputs, [ran[0][0]] if alone else [ran[0][0], ran[1][0]]
 
         return run
 
