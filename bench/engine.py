@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
 import lstm_explain as lx
-from bench.models import Shape, inputs_of, model_of
-from bench.timing import Ratio, compare
+from bench.models import Shape, inputs_of
+from bench.pair import Pair
 
 METHODS: dict[str, lx.Method] = {
     "lrp all": lx.LRP(),
@@ -36,36 +34,7 @@ MANY: dict[str, lx.Method] = {
 LONGEST = {"Shapley values, 25 orders": 100, "contextual decomposition": 100}
 STEPS, BATCHES = (30, 100, 500), (1, 8, 32)
 QUICK_STEPS, QUICK_BATCHES = (30, 100), (1, 8)
-TARGET = lx.Target(index=2)
 Figures = dict[str, Any]
-
-
-def session_of(shape: Shape, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return ort.InferenceSession(model_of(shape).SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-class Pair:
-    """One model, loaded by us and by ONNX Runtime."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.session, self.model = session_of(shape, threads=1), lx.load(model_of(shape))
-
-    def measure(self, x: np.ndarray, method: lx.Method, seconds: float, least: int = 5) -> Ratio:
-        """Measure one case, after checking that the output equals ONNX Runtime's and that all relevance is finite."""
-        feeds, began = {"x": x}, time.perf_counter()
-        explanation = self.model.explain(feeds, method, TARGET)
-        np.testing.assert_allclose(explanation.outputs["y"], self.session.run(None, feeds)[0], atol=1e-5)
-        assert np.isfinite(explanation.relevance["x"]).all(), "relevance that is not finite"
-        return compare(
-            lambda: self.model.explain(feeds, method, TARGET),
-            lambda: self.session.run(None, feeds),
-            seconds,
-            least,
-            warm=time.perf_counter() - began > 1,
-        )
 
 
 def run(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:

@@ -20,9 +20,9 @@ from onnx import numpy_helper
 from rich.console import Console
 
 import lstm_explain as lx
-from bench.engine import TARGET, Pair
 from bench.machine import machine
 from bench.models import GRID, Shape, inputs_of, model_of
+from bench.pair import TARGET, Pair
 from bench.timing import compare
 
 ROOT = Path(__file__).resolve().parent.parent

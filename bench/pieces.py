@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from bench.engine import METHODS, TARGET, Pair
+from bench.engine import METHODS
 from bench.models import GRID, Shape, inputs_of
+from bench.pair import TARGET, Pair
 from bench.timing import compare
 from lstm_explain.kernels.recurrent_matmul import WIDTH, multiply, pack
 

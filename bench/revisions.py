@@ -31,7 +31,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from functools import cache
 import lstm_explain
-from bench.engine import Pair
+from bench.pair import Pair
 from bench.models import GRID, inputs_of
 from bench.revisions import METHODS
 pair_of = cache(lambda at: Pair(GRID[at]))

@@ -13,8 +13,9 @@ import numpy as np
 from rich.console import Console
 
 import lstm_explain as lx
-from bench.engine import METHODS, TARGET
+from bench.engine import METHODS
 from bench.models import Shape, inputs_of, model_of
+from bench.pair import TARGET
 
 LENGTHS, SIZES, UNITS = (100, 300, 1000, 3000, 10_000), (1, 4, 16, 64), (64, 128, 256, 512)
 TARGETS = (1, 2, 5, 16)
@@ -27,7 +28,8 @@ MEMORY = """
 import json, re, sys
 from pathlib import Path
 import lstm_explain as lx
-from bench.engine import METHODS, TARGET
+from bench.engine import METHODS
+from bench.pair import TARGET
 from bench.models import Shape, inputs_of, model_of
 
 def megabytes(name):
