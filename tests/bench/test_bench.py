@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from rich.console import Console
 
 import lstm_explain as lx
 from bench import __main__ as main
-from bench import engine, models, pieces
-from bench.revisions import Case
+from bench import engine, models, pair, pieces
+from bench.revisions import ROOT, Case
 from bench.timing import compare
 
 SMALL = models.Shape(3, 4)
@@ -72,7 +73,7 @@ def test_timed_explanations_are_valid(method: str, batch: int) -> None:
     """Over 2,000 steps with random weights, relevance neither overflows nor hides the explained value."""
     shape = models.GRID[0]
     x = models.inputs_of(shape, 2000, batch)
-    e = lx.load(models.model_of(shape)).explain({"x": x}, engine.METHODS[method], engine.TARGET)
+    e = lx.load(models.model_of(shape)).explain({"x": x}, engine.METHODS[method], pair.TARGET)
     assert np.abs(e.relevance["x"]).max() < 1e4 * np.abs(e.explained).max()
     if isinstance(engine.METHODS[method], lx.LRP):
         np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-4 * np.abs(e.explained).max())
@@ -81,6 +82,12 @@ def test_timed_explanations_are_valid(method: str, batch: int) -> None:
 @pytest.mark.parametrize("place", [place for _, places in pieces.PIECES for place in places])
 def test_every_piece_of_the_profile_is_measured(place: tuple[str, str]) -> None:
     pieces.place_of(*place)
+
+
+def test_the_worker_of_another_commit_makes_no_table_of_methods() -> None:
+    """Its engine may lack methods or parameters that `bench.engine` names."""
+    program = "import bench.pair, bench.revisions, sys; sys.exit('bench.engine' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
 
 
 def test_equal_code_is_not_slower() -> None:
