@@ -115,6 +115,10 @@ def test_among_equally_faithful_settings_agreement_with_shapley_values_decides()
     rho = np.random.default_rng(0).uniform(0.6, 0.7, 20)
     assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1})) == "other"
     assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho[::-1]})) == DEFAULT_NAME
+    less = {**raced.measured, "other": measured(gains - np.tile([-0.1, 0.11], 25))}
+    less_faithful = dataclasses.replace(raced, measured=less)
+    assert "other" in less_faithful.tied
+    assert choose(less_faithful, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1})) == DEFAULT_NAME
     unstable = {DEFAULT_NAME: np.full(20, 0.1), "other": np.full(20, 0.5)}
     assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1}, unstable)) == DEFAULT_NAME
 

@@ -40,9 +40,10 @@ def calibrate(
     """Chooses LRP's stabiliser, and rules for dense layers where they pay, by measuring on a model's own inputs.
 
     Candidates race on one half of the samples: those whose deletion and insertion curves are worse than the best by
-    more than a paired 95 % interval drop out, and so do those with more than 2 % untrusted answers. Of the candidates
-    that cannot be told apart, the one that agrees best with Shapley values is chosen, but the default unless the other
-    agrees better by more than the paired interval. The other half of the samples measures the choice.
+    more than three standard errors drop out, and so do those with more than 2 % untrusted answers. Of the candidates
+    that cannot be distinguished from the best, the default is chosen, otherwise the best; but one that is as faithful
+    on average and agrees better with Shapley values by more than a paired 95 % interval takes precedence. The other
+    half of the samples measures the choice.
 
     data: one batch, or an iterable of batches of any shapes; no labels. method: its parameters other than the
     stabiliser stay, and its own stabiliser is one of the candidates. baseline: what replaces deleted players; None: the
@@ -89,11 +90,13 @@ def choose(raced: Race, agreement: Agreement) -> str:
     if default is not None:
         limit = UNSTABLE * np.median(default)
         tied = [n for n in tied if n == DEFAULT_NAME or np.median(agreement.sensitivity[n]) <= limit] or tied
-    if not agreement.shapley:
-        return DEFAULT_NAME if DEFAULT_NAME in tied else raced.best_of(tied)
-    best = max(tied, key=lambda name: _mean(agreement.shapley[name]))
-    gain = difference(agreement.shapley[best], agreement.shapley[DEFAULT_NAME])
-    return DEFAULT_NAME if DEFAULT_NAME in tied and not gain.is_better else best
+    reference = DEFAULT_NAME if DEFAULT_NAME in tied else raced.best_of(tied)
+    as_faithful = [name for name in tied if raced.faithfulness(name) >= raced.faithfulness(reference)]
+    gains = {
+        n: difference(agreement.shapley[n], agreement.shapley[reference]) for n in as_faithful if agreement.shapley
+    }
+    better = [name for name, gain in gains.items() if gain.is_better]
+    return max(better, key=lambda name: gains[name].mean, default=reference)
 
 
 def is_finite(batch: Batch) -> bool:
@@ -113,8 +116,3 @@ def feature_means(model: Model, samples: Sequence[Batch]) -> dict[str, Array]:
         over = tuple(range(last)) if by_feature else None
         means[name] = np.mean([sample[name].mean(axis=over, dtype=np.float64) for sample in samples], axis=0)
     return {name: mean.astype(model.inputs[name].dtype) for name, mean in means.items()}
-
-
-def _mean(correlations: Array) -> float:
-    """NaN stands for a sample whose relevance is constant: it agrees with nothing."""
-    return float(np.nan_to_num(correlations).mean())

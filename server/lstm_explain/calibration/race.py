@@ -66,7 +66,11 @@ class Race:
         return self.best_of(self.alive)
 
     def best_of(self, names: Sequence[str]) -> str:
-        return max(names, key=lambda name: np.nan_to_num(finite_mean(self.measured[name].faithfulness), nan=-np.inf))
+        return max(names, key=self.faithfulness)
+
+    def faithfulness(self, name: str) -> float:
+        """The candidate's mean; minus infinity where no sample has a finite one."""
+        return float(np.nan_to_num(finite_mean(self.measured[name].faithfulness), nan=-np.inf))
 
     @property
     def tied(self) -> list[str]:
