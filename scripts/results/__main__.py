@@ -11,6 +11,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import architectures  # noqa: E402
+import calibrated  # noqa: E402
 import integral  # noqa: E402
 import kept  # noqa: E402
 import measures  # noqa: E402
@@ -34,9 +35,10 @@ def main() -> None:
     )
     options.add_argument(
         "--only",
-        choices=["toy", "words", "measures", "kept", "architectures", "rudder", "integral"],
+        choices=["toy", "words", "measures", "kept", "architectures", "rudder", "integral", "calibrated"],
         help="print this section and write nothing",
     )
+    options.add_argument("--cards", action="store_true", help="write the calibrated settings to models/*/model.yaml")
     chosen = options.parse_args()
     began = time.monotonic()
 
@@ -51,6 +53,7 @@ def main() -> None:
         "architectures": lambda: architectures.run(progress),
         "rudder": lambda: rudder.run(progress),
         "integral": lambda: integral.run(chosen.data, progress),
+        "calibrated": lambda: calibrated.run(chosen.data, progress, cards=chosen.cards),
     }
     if chosen.only:
         text = sections[chosen.only]()

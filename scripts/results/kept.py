@@ -29,8 +29,8 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
         "subtraction": (1e-6, sums),
         "corridor": (1e-6, [{"x": wander(np.random.default_rng(2019), 1000).x}]),
     }
-    if weather := _weather(data_folder / "camels"):
-        data["discharge"] = (1e-3, weather)
+    if found := weather(data_folder / "camels", HELD_OUT, WINDOWS):
+        data["discharge"] = (1e-3, found)
     rows = []
     for name, (epsilon, batches) in data.items():
         progress(f"conservation: {name}")
@@ -46,7 +46,7 @@ def run(data_folder: Path, progress: Callable[[str], None]) -> str:
     rivers = (
         f"`discharge` is tested on {WINDOWS} one-year windows of weather for each of four rivers. They end in "
         f"{HELD_OUT}, a year that was not used in training (ε = 0.001)."
-        if weather
+        if found
         else "`discharge` is omitted because the CAMELS data is missing."
     )
     return f"""## Conservation over data sets
@@ -58,16 +58,16 @@ This table shows the ledgers of the other bundled models, as above. `addition` a
 {table(["model", "method", "inputs", "absorbed", "residual"], rows)}"""
 
 
-def _weather(folder: Path) -> list[dict[str, Array]]:
-    """Return one-year windows that end on days spread over the year that was not used in training."""
+def weather(folder: Path, year: str, count: int) -> list[dict[str, Array]]:
+    """Return, for every river, `count` windows of 365 days that end on days spread over the year."""
     windows = []
     for path in sorted(folder.glob("*_forcing_daymet.txt")):
         lines = path.read_text(encoding="utf-8").splitlines()
         columns = [lines[3].split().index(name) for name in WEATHER]
         days = [line.split() for line in lines[4:] if line.strip()]
-        ends = [i for i, day in enumerate(days) if day[0] == HELD_OUT]
+        ends = [i for i, day in enumerate(days) if day[0] == year and i >= WINDOW]
         values = np.array([[float(day[c]) for c in columns] for day in days], np.float32)
-        chosen = [ends[round(k)] for k in np.linspace(0, len(ends) - 1, WINDOWS)]
+        chosen = [ends[round(k)] for k in np.linspace(0, len(ends) - 1, count)]
         windows += [values[end + 1 - WINDOW : end + 1] for end in chosen]
     stacked = [np.stack(windows[s : s + BATCH]) for s in range(0, len(windows), BATCH)]
     return [{"weather": batch} for batch in stacked]

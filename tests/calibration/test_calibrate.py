@@ -12,7 +12,7 @@ import pytest
 import lstm_explain as lx
 from lstm_explain.calibration.agreement import Agreement
 from lstm_explain.calibration.calibrate import choose, feature_means
-from lstm_explain.calibration.candidates import DEFAULT_NAME, PAPERS_NAME, candidates, entry
+from lstm_explain.calibration.candidates import DEFAULT_NAME, candidates, entry, papers
 from lstm_explain.calibration.data import batches_of, singles
 from lstm_explain.calibration.measure import Bench, Measured, counts_of
 from lstm_explain.calibration.race import Race, difference, race
@@ -104,23 +104,48 @@ def test_the_default_stays_unless_another_setting_is_measurably_better() -> None
     gains = np.random.default_rng(0).normal(1, 0.1, 50)
     noise = np.random.default_rng(1).normal(0, 0.01, 50)
     same = Race({DEFAULT_NAME: measured(gains), "other": measured(gains + noise)}, [DEFAULT_NAME, "other"], 50)
-    assert choose(same, Agreement()) == DEFAULT_NAME
+    assert choose(same, Agreement(), DEFAULT_NAME) == DEFAULT_NAME
     better = dataclasses.replace(same, measured={**same.measured, "other": measured(gains + 0.1 + noise)})
-    assert choose(better, Agreement()) == "other"
+    assert choose(better, Agreement(), DEFAULT_NAME) == "other"
 
 
 def test_among_equally_faithful_settings_agreement_with_shapley_values_decides() -> None:
     gains = np.ones(50)
     raced = Race({DEFAULT_NAME: measured(gains), "other": measured(gains)}, [DEFAULT_NAME, "other"], 50)
     rho = np.random.default_rng(0).uniform(0.6, 0.7, 20)
-    assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1})) == "other"
-    assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho[::-1]})) == DEFAULT_NAME
+    assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1}), DEFAULT_NAME) == "other"
+    assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho[::-1]}), DEFAULT_NAME) == DEFAULT_NAME
     less = {**raced.measured, "other": measured(gains - np.tile([-0.1, 0.11], 25))}
     less_faithful = dataclasses.replace(raced, measured=less)
     assert "other" in less_faithful.tied
-    assert choose(less_faithful, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1})) == DEFAULT_NAME
+    assert choose(less_faithful, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1}), DEFAULT_NAME) == DEFAULT_NAME
     unstable = {DEFAULT_NAME: np.full(20, 0.1), "other": np.full(20, 0.5)}
-    assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1}, unstable)) == DEFAULT_NAME
+    assert choose(raced, Agreement({DEFAULT_NAME: rho, "other": rho + 0.1}, unstable), DEFAULT_NAME) == DEFAULT_NAME
+
+
+def test_a_setting_that_is_better_at_insertion_and_worse_at_deletion_does_not_replace_the_current_one() -> None:
+    gains = np.random.default_rng(0).normal(1, 0.1, (50, 1))
+    other = dataclasses.replace(measured(gains[:, 0] - 0.1), insertion=np.full((50, 1), 0.5))
+    raced = Race({DEFAULT_NAME: measured(gains[:, 0]), "other": other}, [DEFAULT_NAME, "other"], 50)
+    assert raced.best == "other"
+    assert choose(raced, Agreement(), DEFAULT_NAME) == DEFAULT_NAME
+
+
+def test_few_untrusted_answers_do_not_rule_a_setting_out() -> None:
+    """Three of 64 may be chance, 30 of 640 are not."""
+    for count, ruled_out in ((64, False), (640, True)):
+        trusted = np.arange(count) >= round(count * 3 / 64)
+        raced = Race({DEFAULT_NAME: measured(np.ones(count), trusted)}, [DEFAULT_NAME], count)
+        assert raced.is_distrusted(DEFAULT_NAME) == ruled_out
+
+
+def test_small_differences_do_not_matter_however_sure_they_are() -> None:
+    raced = Race(
+        {DEFAULT_NAME: measured(np.ones(50)), "other": measured(np.full(50, 1.01))}, [DEFAULT_NAME, "other"], 50
+    )
+    assert choose(raced, Agreement(), DEFAULT_NAME) == DEFAULT_NAME
+    raced.measured["other"] = measured(np.full(50, 1.03))
+    assert choose(raced, Agreement(), DEFAULT_NAME) == "other"
 
 
 def test_differences_are_paired() -> None:
@@ -139,9 +164,9 @@ def test_feature_means_are_over_samples_and_steps() -> None:
 def test_candidates_keep_other_parameters_and_can_be_written_in_a_card() -> None:
     model = lx.load(recurrent_model(np.random.default_rng(0), op="GRU").model)
     found = candidates(model, lx.LRP("half", bias_factor=0.5, stabiliser=0.07))
-    assert [*found][:2] == [DEFAULT_NAME, PAPERS_NAME]
+    assert next(iter(found)) == DEFAULT_NAME
     assert found["as configured"].stabiliser == 0.07
-    for method in found.values():
+    for method in (*found.values(), papers(lx.LRP("half", bias_factor=0.5))):
         assert (method.product_rule, method.bias_factor) == ("half", 0.5)
         written = entry(method)
         assert method_from_text(written.pop("name"), written) == method

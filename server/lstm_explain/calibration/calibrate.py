@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from lstm_explain.calibration.agreement import Agreement, measure_agreement
-from lstm_explain.calibration.candidates import DEFAULT_NAME, PAPERS_NAME, candidates
+from lstm_explain.calibration.candidates import CONFIGURED_NAME, DEFAULT_NAME, PAPERS_NAME, candidates, papers
 from lstm_explain.calibration.data import singles
 from lstm_explain.calibration.held_out import measure_held_out
-from lstm_explain.calibration.race import Race, difference, race
+from lstm_explain.calibration.measure import Measured
+from lstm_explain.calibration.race import MARGIN, Race, difference, race
 from lstm_explain.calibration.result import Calibration
 from lstm_explain.calibration.setup import Clock, Progress, Setup
 from lstm_explain.errors import InputError
@@ -22,7 +23,7 @@ from lstm_explain.target import Target
 
 BUDGET = 240.0  # seconds
 MIN_SAMPLES = 4
-UNSTABLE = 2.0  # times the default's sensitivity to noise
+UNSTABLE = 2.0  # times the current setting's sensitivity to noise
 
 
 def calibrate(
@@ -40,16 +41,18 @@ def calibrate(
     """Chooses LRP's stabiliser, and rules for dense layers where they pay, by measuring on a model's own inputs.
 
     Candidates race on one half of the samples: those whose deletion and insertion curves are worse than the best by
-    more than three standard errors drop out, and so do those with more than 2 % untrusted answers. Of the candidates
-    that cannot be distinguished from the best, the default is chosen, otherwise the best; but one that is as faithful
-    on average and agrees better with Shapley values by more than a paired 95 % interval takes precedence. The other
-    half of the samples measures the choice.
+    more than three standard errors drop out, and so do those with more than 2 % untrusted answers. Candidates that
+    cannot be distinguished from the best, and are worse than the current setting in neither curve, remain: the current
+    setting is kept if it is among them or none is, otherwise the best is chosen; but one that is as faithful on average
+    and agrees better with Shapley values by more than a paired 95 % interval takes precedence. The other half of the
+    samples measures the choice.
 
     data: one batch, or an iterable of batches of any shapes; no labels. method: its parameters other than the
-    stabiliser stay, and its own stabiliser is one of the candidates. baseline: what replaces deleted players; None: the
-    mean of each feature over the data for floating-point inputs, 0 for tokens. over: what is deleted and inserted.
-    budget: in seconds; the first batch of each phase runs whatever it takes. seed: of the split and all random draws.
-    progress: called with the share of the budget that is used and a description.
+    stabiliser stay. Its own stabiliser, if it has one, is the current setting, otherwise the default is. baseline: what
+    replaces deleted players; None: the mean of each feature over the data for floating-point inputs, 0 for tokens.
+    over: what is deleted and inserted. budget: in seconds; the first batch of each phase runs whatever it takes.
+    seed: of the split and all random draws. progress: called with the share of the budget that is used and a
+    description.
     Raises InputError where there are fewer than four samples, MethodError, TargetError, UnsupportedOperator.
     """
     clock = Clock(budget, progress)
@@ -66,11 +69,12 @@ def calibrate(
     to_choose, held_out = samples[len(samples) // 2 :], samples[: len(samples) // 2]
     setup = Setup(model, target, baseline, over, refused=len(given) - len(samples))
     found = candidates(model, method)
-    raced = race(found, setup.benches(to_choose), clock)
-    compared = {name: found[name] for name in (*raced.tied, DEFAULT_NAME)}
+    current = CONFIGURED_NAME if CONFIGURED_NAME in found else DEFAULT_NAME
+    raced = race(found, setup.benches(to_choose), clock, current)
+    compared = {name: found[name] for name in (*raced.tied, current)}
     agreement = measure_agreement(setup, compared, to_choose, clock, seed)
-    chosen = choose(raced, agreement)
-    reported = {name: found[name] for name in (chosen, DEFAULT_NAME, PAPERS_NAME)}
+    chosen = choose(raced, agreement, current)
+    reported = {name: found[name] for name in (chosen, current, DEFAULT_NAME)} | {PAPERS_NAME: papers(method)}
     return Calibration(
         method=found[chosen],
         label=chosen,
@@ -79,24 +83,33 @@ def calibrate(
         held_out=measure_held_out(setup, reported, held_out, clock, seed),
         refused=setup.refused,
         over=over,
+        baseline=baseline,
         seed=seed,
         seconds=clock.seconds,
     )
 
 
-def choose(raced: Race, agreement: Agreement) -> str:
-    """The label of the candidate to use."""
-    tied, default = raced.tied, agreement.sensitivity.get(DEFAULT_NAME)
-    if default is not None:
-        limit = UNSTABLE * np.median(default)
-        tied = [n for n in tied if n == DEFAULT_NAME or np.median(agreement.sensitivity[n]) <= limit] or tied
-    reference = DEFAULT_NAME if DEFAULT_NAME in tied else raced.best_of(tied)
+def choose(raced: Race, agreement: Agreement, current: str) -> str:
+    """The label of the candidate to use. current: that of the setting which needs a reason to be replaced."""
+    tied = raced.tied
+    if (calm := agreement.sensitivity.get(current)) is not None:
+        limit = UNSTABLE * np.median(calm)
+        tied = [name for name in tied if np.median(agreement.sensitivity[name]) <= limit] or tied
+    if current in raced.alive:
+        tied = [name for name in tied if not _is_worse_in_one(raced.measured[name], raced.measured[current])]
+    reference = current if current in tied or not tied else raced.best_of(tied)
     as_faithful = [name for name in tied if raced.faithfulness(name) >= raced.faithfulness(reference)]
     gains = {
         n: difference(agreement.shapley[n], agreement.shapley[reference]) for n in as_faithful if agreement.shapley
     }
-    better = [name for name, gain in gains.items() if gain.is_better]
+    better = [name for name, gain in gains.items() if gain.mean > max(gain.half, MARGIN)]
     return max(better, key=lambda name: gains[name].mean, default=reference)
+
+
+def _is_worse_in_one(a: Measured, b: Measured) -> bool:
+    """Whether a candidate pays for one of the two curves with the other."""
+    curves = ((a.deletion, b.deletion), (a.insertion, b.insertion))
+    return any(difference(x.mean(axis=1), y.mean(axis=1)).is_worse for x, y in curves)
 
 
 def is_finite(batch: Batch) -> bool:

@@ -12,7 +12,7 @@ from lstm_explain.model import Model
 from lstm_explain.operators import TABLE
 
 PAPERS = 1e-3  # the papers' epsilon
-DEFAULT_NAME, PAPERS_NAME = "default", f"epsilon={PAPERS:g}"
+DEFAULT_NAME, PAPERS_NAME, CONFIGURED_NAME = "default", f"epsilon={PAPERS:g}", "as configured"
 
 # docs/stabilisers.md studies them. None of the numbers suits every network: one whose relevance does not grow needs no
 # stabiliser, and one whose border is high needs a larger one, or a lower ceiling.
@@ -28,18 +28,18 @@ STABILISERS: tuple[dict[str, Any], ...] = (
     {"stabiliser": 0.03, "ceiling": 2.0},
     {"stabiliser": 0.0, "layer_stabiliser": 0.0, "ceiling": 1.0},
 )
-EPSILONS = (PAPERS, 0.01, 0.1)
 RULES: tuple[Rule, ...] = (Gamma(0.25), ZPlus())  # for the dense layers around the cells
 
 
 def candidates(model: Model, base: LRP) -> dict[str, LRP]:
-    """By label, the settings to compare; the first one is the default, the second one the papers'.
+    """By label, the settings to compare; the first one is the default.
 
-    base: has the parameters that stay as they are, such as the product rule. Its own stabiliser is a candidate too.
+    All have a ceiling: an absolute epsilon that is faithful at the lengths and in the units of the data may still fail
+    at others. base: has the parameters that stay as they are, such as the product rule. Its own stabiliser is a
+    candidate too.
     """
     kept = {name: value for name, value in base.parameters().items() if name not in ("epsilon", *RELATIVE)}
     found = {DEFAULT_NAME: LRP(**kept)}
-    found |= {f"epsilon={epsilon:g}": LRP(**kept, epsilon=epsilon) for epsilon in EPSILONS}
     found |= {_label(numbers): LRP(**kept, **numbers) for numbers in STABILISERS[1:]}
     if base.product_rule == "all":
         found["product_rule=half"] = replace(found[DEFAULT_NAME], product_rule="half")
@@ -48,8 +48,13 @@ def candidates(model: Model, base: LRP) -> dict[str, LRP]:
             composite = Composite({"dense": rule})
             found[f"composite={composite}"] = replace(found[DEFAULT_NAME], composite=composite)
     if base not in found.values():
-        found["as configured"] = base
+        found[CONFIGURED_NAME] = base
     return found
+
+
+def papers(base: LRP) -> LRP:
+    """The papers' setting, which the choice is compared with."""
+    return base.absolute(PAPERS)
 
 
 def entry(method: LRP) -> dict[str, Any]:

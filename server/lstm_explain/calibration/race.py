@@ -19,6 +19,7 @@ from lstm_explain.methods.base import Method
 MAX_UNTRUSTED = 0.02  # the largest share of untrusted answers of a candidate that can be chosen
 FIRST_CUT = 16  # samples before the first candidate is dropped
 Z = 1.96  # of a 95 % interval
+MARGIN = 0.02  # of the best mean: smaller differences do not matter, however sure they are
 Z_DROP = 3.0  # candidates are compared many times, so dropping one takes more
 
 
@@ -74,13 +75,31 @@ class Race:
 
     @property
     def tied(self) -> list[str]:
-        """The candidates that cannot be told from the best."""
+        """The candidates that cannot be distinguished from the best, or are worse by less than MARGIN of it."""
+        trusted = [name for name in self.alive if not self.is_distrusted(name)]
+        return [name for name in trusted or self.alive if not self.is_behind(name, Z)]
+
+    def untrusted(self, name: str) -> float:
+        """The share of the candidate's answers."""
+        return float((~self.measured[name].trusted).mean())
+
+    def is_distrusted(self, name: str) -> bool:
+        """Whether more than MAX_UNTRUSTED of its answers are untrusted, by more than Z_DROP standard errors."""
+        share = self.untrusted(name)
+        return share - Z_DROP * float(np.sqrt(share * (1 - share) / self.samples)) > MAX_UNTRUSTED
+
+    def is_behind(self, name: str, z: float) -> bool:
+        """Whether a candidate is worse than the best by more than `z` standard errors, and by more than MARGIN."""
         best = self.measured[self.best].faithfulness
-        return [n for n in self.alive if not difference(self.measured[n].faithfulness, best).is_worse]
+        gap = difference(self.measured[name].faithfulness, best)
+        return gap.mean < -max(gap.half * z / Z, MARGIN * abs(finite_mean(best)))
 
 
-def race(candidates: Mapping[str, Method], benches: Iterable[Bench], clock: Clock) -> Race:
-    """Runs the first batch, and more until the phase's time is used or one candidate is left."""
+def race(candidates: Mapping[str, Method], benches: Iterable[Bench], clock: Clock, current: str = "") -> Race:
+    """Runs the first batch, and more until the phase's time is used or one candidate is left.
+
+    current: the candidate that does not drop out for being less faithful, because the choice is compared with it.
+    """
     parts: dict[str, list[Measured]] = {name: [] for name in candidates}
     state, cut = Race({}, list(candidates), 0), FIRST_CUT
     for bench in benches:
@@ -89,26 +108,27 @@ def race(candidates: Mapping[str, Method], benches: Iterable[Bench], clock: Cloc
         state.samples += bench.samples
         state.measured |= {name: joined(parts[name]) for name in state.alive}
         if state.samples >= cut:
-            _drop(state)
+            _drop(state, current)
             cut *= 2
         clock.report(f"{len(state.alive)} candidates, {state.samples} samples")
         if len(state.alive) == 1 or clock.remaining("race") < 0:
             break
-    _drop(state)
+    _drop(state, current)
     return state
 
 
-def _drop(state: Race) -> None:
-    untrusted = {name: float((~state.measured[name].trusted).mean()) for name in state.alive}
-    # Where no candidate is trusted, the most trusted ones stay. One answer of a few samples does not exclude.
-    limit = max(MAX_UNTRUSTED + 1 / state.samples, min(untrusted.values()))
-    for name, share in untrusted.items():
-        if share > limit:
-            state.dropped[name] = f"{100 * share:.0f} % untrusted answers"
-    state.alive = [name for name in state.alive if name not in state.dropped]
-    best = state.measured[state.best].faithfulness
+def _drop(state: Race, current: str) -> None:
+    """Drops the candidates that the samples so far rule out."""
+    best = state.best
     for name in state.alive:
-        behind = difference(state.measured[name].faithfulness, best)
-        if behind.mean < -behind.half * Z_DROP / Z:
-            state.dropped[name] = f"less faithful than {state.best}: {behind}"
-    state.alive = [name for name in state.alive if name not in state.dropped]
+        if state.is_distrusted(name):
+            state.dropped[name] = f"{100 * state.untrusted(name):.0f} % untrusted answers"
+        elif name != current and state.is_behind(name, Z_DROP):
+            gap = difference(state.measured[name].faithfulness, state.measured[best].faithfulness)
+            state.dropped[name] = f"less faithful than {best}: {gap}"
+    # Where no candidate is trusted, the most trusted ones stay.
+    least = min(state.untrusted(name) for name in state.alive)
+    kept = [name for name in state.alive if name not in state.dropped]
+    state.alive = kept or [name for name in state.alive if state.untrusted(name) == least]
+    for name in state.alive:
+        state.dropped.pop(name, None)

@@ -12,7 +12,7 @@ from lstm_explain.calibration.agreement import Agreement
 from lstm_explain.calibration.candidates import DEFAULT_NAME, PAPERS_NAME, entry
 from lstm_explain.calibration.measure import Measured, finite_mean
 from lstm_explain.calibration.race import Difference, Race, difference
-from lstm_explain.methods.base import Players
+from lstm_explain.methods.base import Baseline, Players
 from lstm_explain.methods.lrp import LRP
 
 
@@ -36,7 +36,8 @@ class Calibration:
     """method: the choice. label: its name among the candidates. race, agreement: on the samples that chose it.
 
     held_out: by name, measured on the other samples: the choice, the default, the papers' setting and references.
-    refused: samples and batches that could not be used. over: what was deleted. seconds: how long it took.
+    refused: samples and batches that could not be used. over: what was deleted. baseline: what replaced it.
+    seconds: how long the calibration took.
     """
 
     method: LRP
@@ -46,6 +47,7 @@ class Calibration:
     held_out: dict[str, Measured]
     refused: int
     over: Players
+    baseline: Baseline
     seed: int
     seconds: float
 
@@ -75,8 +77,6 @@ class Calibration:
     def verdict(self) -> str:
         """One sentence on the choice and the papers' setting."""
         gain = self.gain_over(PAPERS_NAME)
-        if self.label == PAPERS_NAME:
-            return f"the papers' {PAPERS_NAME} is the choice"
         if gain.is_better:
             return f"the choice deletes better than {PAPERS_NAME} by {gain} (95 % interval, {self.samples} samples)"
         more = "worse than" if gain.is_worse else "no better than"
