@@ -17,6 +17,7 @@ import kept  # noqa: E402
 import measures  # noqa: E402
 import rudder  # noqa: E402
 import toy  # noqa: E402
+import trust  # noqa: E402
 import words  # noqa: E402
 from common import BROKEN, DATA, DOCS  # noqa: E402
 
@@ -35,7 +36,7 @@ def main() -> None:
     )
     options.add_argument(
         "--only",
-        choices=["toy", "words", "measures", "kept", "architectures", "rudder", "integral", "calibrated"],
+        choices=["toy", "words", "measures", "kept", "architectures", "rudder", "integral", "calibrated", "trust"],
         help="print this section and write nothing",
     )
     options.add_argument("--cards", action="store_true", help="write the calibrated settings to models/*/model.yaml")
@@ -54,6 +55,7 @@ def main() -> None:
         "rudder": lambda: rudder.run(progress),
         "integral": lambda: integral.run(chosen.data, progress),
         "calibrated": lambda: calibrated.run(chosen.data, progress, cards=chosen.cards),
+        "trust": lambda: trust.run(chosen.data, progress),
     }
     if chosen.only:
         text = sections[chosen.only]()

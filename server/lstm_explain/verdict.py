@@ -3,7 +3,7 @@
 Every check is a row of `CHECKS`: what it measures, in units of the sample's reference value, and the largest value that
 passes. The reference is the magnitude of the explained value, but at least FLOOR of the sample's scale
 (`program/terms.py`): where an output crosses zero, its relevance need not be small. docs/methods.md gives the reason
-for each limit.
+for each limit, and docs/results.md the study that it comes from.
 """
 
 from __future__ import annotations
