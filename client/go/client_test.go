@@ -30,12 +30,12 @@ func TestTensorsComeBackAsTheyWere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		came, err := decode(message)
+		received, err := decode(message)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(came, tensor) {
-			t.Errorf("%v became %v", tensor, came)
+		if !reflect.DeepEqual(received, tensor) {
+			t.Errorf("%v became %v", tensor, received)
 		}
 	}
 }
@@ -45,8 +45,8 @@ func TestBytesAreLittleEndian(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wanted := []byte{1, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff}; !slices.Equal(message.Data, wanted) {
-		t.Errorf("%v, wanted %v", message.Data, wanted)
+	if expected := []byte{1, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff}; !slices.Equal(message.Data, expected) {
+		t.Errorf("%v, expected %v", message.Data, expected)
 	}
 }
 
@@ -107,9 +107,9 @@ func TestMethodsComeBackAsTheyWere(t *testing.T) {
 			t.Fatal(err)
 		}
 		var r reader
-		came := decodeMethod(again, &r)
-		if r.err != nil || !reflect.DeepEqual(came, method) {
-			t.Errorf("%#v became %#v, %v", method, came, r.err)
+		received := decodeMethod(again, &r)
+		if r.err != nil || !reflect.DeepEqual(received, method) {
+			t.Errorf("%#v became %#v, %v", method, received, r.err)
 		}
 	}
 }
@@ -144,8 +144,8 @@ func TestAnAnswerCarriesItsWarningsAndOneOfAnOlderServerHasNone(t *testing.T) {
 		t.Errorf("%v, %v", older, err)
 	}
 	warned := []string{"relevance diverges", "and more"}
-	came, err := decodeResult(&pb.ExplainResponse{Warnings: warned, ExplainedQuantity: "logit"})
-	if err != nil || !slices.Equal(came.Warnings, warned) || came.ExplainedQuantity != "logit" {
-		t.Errorf("%v, %v", came, err)
+	received, err := decodeResult(&pb.ExplainResponse{Warnings: warned, ExplainedQuantity: "logit"})
+	if err != nil || !slices.Equal(received.Warnings, warned) || received.ExplainedQuantity != "logit" {
+		t.Errorf("%v, %v", received, err)
 	}
 }

@@ -133,10 +133,10 @@ class Model:
             return {name: values[name] for name in self.outputs}
         session = self.session()
         try:
-            came = run_session(session, list(self.outputs), checked)
+            arrays = run_session(session, list(self.outputs), checked)
         except Exception as error:  # ONNX Runtime's own types are not public
             raise InputError(f"the model cannot run on these inputs: {runtime_message(error)}") from error
-        return {n: from_bits(a, spec.dtype) for (n, spec), a in zip(self.outputs.items(), came, strict=True)}
+        return {n: from_bits(a, spec.dtype) for (n, spec), a in zip(self.outputs.items(), arrays, strict=True)}
 
     def session(self) -> ort.InferenceSession:
         """ONNX Runtime's session for the whole model."""
@@ -209,18 +209,18 @@ class Model:
     def _checked(self, inputs: Mapping[str, npt.NDArray[Any]], method: Method) -> dict[str, npt.NDArray[Any]]:
         """The checked inputs. Raises MethodError if `method` is not a Method."""
         if not isinstance(method, Method):
-            raise MethodError(f"method is {method!r}, wanted a Method such as LRP()", field="method")
+            raise MethodError(f"method is {method!r}, expected a Method such as LRP()", field="method")
         return check_inputs(self.inputs, inputs)
 
     def _explained(self, method: Method, target: Target, capture: Sequence[str]) -> tuple[str, Head]:
         """The output that the target names, and the value that is explained for it. Raises where there is none."""
         if not isinstance(target, Target):
-            raise TargetError(f"target is {target!r}, wanted a Target", field="target")
+            raise TargetError(f"target is {target!r}, expected a Target", field="target")
         output = self.default_output if target.output is None else target.output
         if output not in self.outputs:
             raise TargetError(f"no output {output!r}, there are {', '.join(self.outputs)}", field="target.output")
         if output not in self._explainable:
-            problem = f"output {output!r} is of type {self.outputs[output].dtype}, wanted floating-point numbers"
+            problem = f"output {output!r} is of type {self.outputs[output].dtype}, expected floating-point numbers"
             raise TargetError(problem, field="target.output")
         for name in capture:
             if name in self._engine.views and not method.gates:

@@ -70,7 +70,7 @@ def error_cases() -> Iterator[Case]:
 def access_cases() -> Iterator[Case]:
     request = ask("lstm", feeds_of("lstm", 4, 2), method=LRP)
     tls = {"over": ["tls"]}
-    bare = refused("error-no-token", "no token where one is wanted", request, "UNAUTHENTICATED")
+    bare = refused("error-no-token", "no token although one is required", request, "UNAUTHENTICATED")
     yield {**bare, **tls, "token": ""}
     wrong = refused("error-wrong-token", "a token that nobody knows", request, "UNAUTHENTICATED")
     yield {**wrong, **tls, "token": "not-a-token"}

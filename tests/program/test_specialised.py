@@ -92,9 +92,9 @@ def test_invalid_input_is_refused_by_a_specialised_program() -> None:
         model.explain({**inputs, "more": inputs[name]})
     with pytest.raises(lx.TargetError, match="outside output"):
         model.explain(inputs, target=lx.Target(index=10_000))
-    with pytest.raises(lx.TargetError, match="wanted a Target"):
+    with pytest.raises(lx.TargetError, match="expected a Target"):
         model.explain(inputs, target=3)  # type: ignore[arg-type]
-    with pytest.raises(lx.MethodError, match="wanted a Method"):
+    with pytest.raises(lx.MethodError, match="expected a Method"):
         model.explain(inputs, "lrp")  # type: ignore[arg-type]
     backwards = np.ascontiguousarray(inputs[name][..., ::-1])[..., ::-1]  # the same numbers, laid out otherwise
     frozen = inputs[name].copy()

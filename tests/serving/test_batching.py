@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +17,9 @@ from lstm_explain.repository.latency import LatencyEstimate
 from lstm_explain_proto.inference import grpc_service_pb2, grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2, tensor_pb2
 from tests.builders import recurrent_model
+from tests.serving.batching_server import Served, at_once, served
 from tests.serving.calling import array_of, refusal, request, sequence, stub, tensor, texts
 from tests.serving.models import WORDS, lstm, words, write_tokenizer, write_version
-from tests.serving.running import Running, serving
 
 CLOSE = 1e-6  # of the largest number of an answer
 BATCHING = "batching: {max_batch: 16, max_delay_ms: 100}\n"  # the delay makes sure of company
@@ -47,27 +42,6 @@ METHODS: dict[str, tuple[method_pb2.Method, lx.Method]] = {
         lx.ShapleySampling(permutations=2),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Served:
-    running: Running
-    metrics: str
-
-    def request_batching(self) -> tuple[int, int]:
-        """The number of runs that answered several requests, and of those requests."""
-        text = urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5).read().decode()
-        # Of one process and of several the page has them in different orders.
-        found = dict(re.findall(r"^lstm_explain_requests_together_(count|sum) (\S+)$", text, re.MULTILINE))
-        return int(float(found["count"])), int(float(found["sum"]))
-
-
-@contextmanager
-def served(folder: Path, *flags: str) -> Iterator[Served]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with serving(folder, "--metrics-listen", address, "--parallel", "1", *flags) as running:
-        yield Served(running, address)
 
 
 def lengths_model(seed: int = 0) -> Any:
@@ -95,13 +69,6 @@ def server(folder: Path) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def engine() -> lx.Model:
     return lx.load(lstm())
-
-
-def at_once(server: Served, requests: list[Any], timeout: float = 60) -> list[Any]:
-    """The answers or errors of requests that are sent at the same time."""
-    with server.running.channel() as channel:
-        calls = [stub(channel).Explain.future(r, timeout=timeout) for r in requests]
-        return [call.exception() or call.result() for call in calls]
 
 
 def check(response: explanation_pb2.ExplainResponse, expected: lx.Explanation, name: str = "x") -> None:

@@ -146,10 +146,10 @@ def check_tensor(where: str, received: Any, expected: dict[str, Any]) -> None:
     kind = "string" if received.dtype == object else received.dtype.name
     kinds = ("float32", "float64") if expected["dtype"] == "float" else (expected["dtype"],)
     if kind not in kinds or list(received.shape) != expected["shape"]:
-        raise Wrong(f"{where}: {kind}{list(received.shape)} came, wanted {expected['dtype']}{expected['shape']}")
+        raise Wrong(f"{where}: received {kind}{list(received.shape)}, expected {expected['dtype']}{expected['shape']}")
     if "tolerance" not in expected:
         if received.ravel().tolist() != expected["data"]:
-            raise Wrong(f"{where}: {received.ravel().tolist()} came, wanted {expected['data']}")
+            raise Wrong(f"{where}: received {received.ravel().tolist()}, expected {expected['data']}")
         return
     apart = np.abs(received.ravel().astype(np.float64) - np.array(expected["data"], np.float64))
     if not (apart <= expected["tolerance"]).all():
@@ -158,7 +158,7 @@ def check_tensor(where: str, received: Any, expected: dict[str, Any]) -> None:
 
 def check_arrays(where: str, received: dict[str, Any], expected: dict[str, Any]) -> None:
     if sorted(received) != sorted(expected):
-        raise Wrong(f"{where}: {sorted(received)} came, wanted {sorted(expected)}")
+        raise Wrong(f"{where}: received {sorted(received)}, expected {sorted(expected)}")
     for name, tensor in expected.items():
         check_tensor(f"{where}.{name}", received[name], tensor)
 
@@ -166,7 +166,7 @@ def check_arrays(where: str, received: dict[str, Any], expected: dict[str, Any])
 def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
     for name in ("model", "version"):
         if name in expected and getattr(received, name) != expected[name]:
-            raise Wrong(f"{name}: {getattr(received, name)} came, wanted {expected[name]}")
+            raise Wrong(f"{name}: received {getattr(received, name)}, expected {expected[name]}")
     for name in ("relevance", "outputs", "captured", "tokens"):
         if name in expected:
             check_arrays(name, getattr(received, name), expected[name])
@@ -175,9 +175,9 @@ def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
             warning.startswith(part) for warning, part in zip(received.warnings, expected["warnings"], strict=False)
         ]
         if len(received.warnings) != len(expected["warnings"]) or not all(begins):
-            raise Wrong(f"the warnings {received.warnings} came, wanted {expected['warnings']}")
+            raise Wrong(f"warnings: received {received.warnings}, expected {expected['warnings']}")
     if "explained_quantity" in expected and received.explained_quantity != expected["explained_quantity"]:
-        raise Wrong(f"{received.explained_quantity!r} came, wanted {expected['explained_quantity']!r}")
+        raise Wrong(f"received {received.explained_quantity!r}, expected {expected['explained_quantity']!r}")
     if "explained" in expected:
         check_tensor("explained", received.explained, expected["explained"])
     ledger = received.ledger
@@ -204,16 +204,16 @@ def check_detail(received: lx.ModelDetail, expected: dict[str, Any]) -> None:
             asked = value.get("parameters", {})
             held = {"name": held.name, "parameters": {k: held.parameters().get(k) for k in asked}}
         if held != value:
-            raise Wrong(f"{name}: {held} came, wanted {value}")
+            raise Wrong(f"{name}: received {held}, expected {value}")
 
 
 def check_error(received: lx.ExplainError | None, expected: dict[str, Any]) -> None:
     if received is None:
-        raise Wrong(f"an answer came, wanted {expected['code']}")
+        raise Wrong(f"received an answer, expected {expected['code']}")
     if received.code.name != expected["code"]:
-        raise Wrong(f"{received.code.name} came ({received.message}), wanted {expected['code']}")
+        raise Wrong(f"received {received.code.name} ({received.message}), expected {expected['code']}")
     if "field" in expected and received.field != expected["field"]:
-        raise Wrong(f"the field {received.field!r} came ({received.message}), wanted {expected['field']!r}")
+        raise Wrong(f"field: received {received.field!r} ({received.message}), expected {expected['field']!r}")
     if expected.get("word", "") not in received.message:
         raise Wrong(f"the message {received.message!r} lacks {expected['word']!r}")
 
@@ -264,7 +264,7 @@ class Run:
     def explain_stream(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
         answers = face.stream([to_request(item["request"], item["id"]) for item in case["requests"]])
         if sorted(a.id for a in answers) != sorted(case["answers"]):
-            raise Wrong(f"answers to {sorted(a.id for a in answers)} came, wanted {sorted(case['answers'])}")
+            raise Wrong(f"answers: received {sorted(a.id for a in answers)}, expected {sorted(case['answers'])}")
         found: dict[str, str] = {}
         for answer in answers:
             expected = case["answers"][answer.id]

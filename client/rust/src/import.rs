@@ -80,8 +80,8 @@ mod tests {
             Part::Chunk(chunk) => ("chunk", chunk.len()),
             Part::File(file) => ("file", file.size as usize),
         });
-        let wanted = [("start", CHUNK + 1), ("chunk", CHUNK), ("chunk", 1), ("file", 0), ("file", 3), ("chunk", 3)];
-        assert!(lengths.eq(wanted));
+        let expected = [("start", CHUNK + 1), ("chunk", CHUNK), ("chunk", 1), ("file", 0), ("file", 3), ("chunk", 3)];
+        assert!(lengths.eq(expected));
         // FIPS 180-2, appendix B.1.
         let Part::File(words) = &parts[4] else { panic!("{:?}", parts[4]) };
         assert_eq!(words.sha256[..4], [0xba, 0x78, 0x16, 0xbf]);

@@ -56,58 +56,58 @@ function toTensor({ dtype, shape, data }: Json): Tensor {
   return { dtype, shape, data: make[dtype]?.(data) ?? data };
 }
 
-function allTensors(said: Json): Record<string, TensorLike> {
-  return Object.fromEntries(Object.entries(said).map(([name, value]) => [name, toTensor(value)]));
+function allTensors(json: Json): Record<string, TensorLike> {
+  return Object.fromEntries(Object.entries(json).map(([name, value]) => [name, toTensor(value)]));
 }
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 
-function toMethod(said: Json): Method | undefined {
-  if (said === undefined) {
+function toMethod(json: Json): Method | undefined {
+  if (json === undefined) {
     return undefined;
   }
-  const parameters = Object.entries(said.parameters ?? {}).map(([name, value]) => [camel(name), name === "baseline" ? allTensors(value) : value]);
-  return { name: camel(said.name), ...Object.fromEntries(parameters) } as Method;
+  const parameters = Object.entries(json.parameters ?? {}).map(([name, value]) => [camel(name), name === "baseline" ? allTensors(value) : value]);
+  return { name: camel(json.name), ...Object.fromEntries(parameters) } as Method;
 }
 
-function toTarget(said: Json): Target | undefined {
+function toTarget(json: Json): Target | undefined {
   return (
-    said && {
-      output: said.output,
-      indices: said.indices,
-      contrast: said.contrast_indices,
-      weights: said.weights && toTensor(said.weights),
-      batchAxis: said.no_batch_axis ? null : said.batch_axis,
-      preActivation: said.pre_activation,
+    json && {
+      output: json.output,
+      indices: json.indices,
+      contrast: json.contrast_indices,
+      weights: json.weights && toTensor(json.weights),
+      batchAxis: json.no_batch_axis ? null : json.batch_axis,
+      preActivation: json.pre_activation,
     }
   );
 }
 
-function toRequest(said: Json, id?: string): Request {
-  const { model, version, capture } = said;
-  return { model, version, capture, inputs: allTensors(said.inputs), method: toMethod(said.method), target: toTarget(said.target), id };
+function toRequest(json: Json, id?: string): Request {
+  const { model, version, capture } = json;
+  return { model, version, capture, inputs: allTensors(json.inputs), method: toMethod(json.method), target: toTarget(json.target), id };
 }
 
 // --- what has to come ---
 
-function same(where: string, came: unknown, wanted: unknown): void {
-  if (!isDeepStrictEqual(came, wanted)) {
-    throw new Wrong(`${where}: ${JSON.stringify(came)} came, wanted ${JSON.stringify(wanted)}`);
+function same(where: string, received: unknown, expected: unknown): void {
+  if (!isDeepStrictEqual(received, expected)) {
+    throw new Wrong(`${where}: ${JSON.stringify(received)} received, expected ${JSON.stringify(expected)}`);
   }
 }
 
-function checkTensor(where: string, came: Tensor | undefined, wanted: Json): void {
-  const kinds = wanted.dtype === "float" ? ["float32", "float64"] : [wanted.dtype];
-  if (came === undefined || !kinds.includes(came.dtype) || !isDeepStrictEqual(came.shape, wanted.shape)) {
-    throw new Wrong(`${where}: ${came?.dtype}[${came?.shape}] came, wanted ${wanted.dtype}[${wanted.shape}]`);
+function checkTensor(where: string, received: Tensor | undefined, expected: Json): void {
+  const kinds = expected.dtype === "float" ? ["float32", "float64"] : [expected.dtype];
+  if (received === undefined || !kinds.includes(received.dtype) || !isDeepStrictEqual(received.shape, expected.shape)) {
+    throw new Wrong(`${where}: ${received?.dtype}[${received?.shape}] received, expected ${expected.dtype}[${expected.shape}]`);
   }
-  if (wanted.tolerance === undefined) {
-    same(where, Array.from(came.data as ArrayLike<unknown>), wanted.data);
+  if (expected.tolerance === undefined) {
+    same(where, Array.from(received.data as ArrayLike<unknown>), expected.data);
     return;
   }
-  Array.from(came.data as ArrayLike<number>).forEach((value, at) => {
-    if (!(Math.abs(value - wanted.data[at]) <= wanted.tolerance)) {
-      throw new Wrong(`${where}: ${value} came at ${at}, wanted ${wanted.data[at]} within ${wanted.tolerance}`);
+  Array.from(received.data as ArrayLike<number>).forEach((value, at) => {
+    if (!(Math.abs(value - expected.data[at]) <= expected.tolerance)) {
+      throw new Wrong(`${where}: ${value} received at ${at}, expected ${expected.data[at]} within ${expected.tolerance}`);
     }
   });
 }
@@ -117,36 +117,36 @@ function scalars(data: Float32Array | Float64Array): Tensor {
   return data instanceof Float32Array ? { dtype: "float32", shape, data } : { dtype: "float64", shape, data };
 }
 
-function checkResult(came: Result, wanted: Json): void {
+function checkResult(received: Result, expected: Json): void {
   for (const name of ["model", "version"] as const) {
-    if (wanted[name] !== undefined) {
-      same(name, came[name], wanted[name]);
+    if (expected[name] !== undefined) {
+      same(name, received[name], expected[name]);
     }
   }
   for (const name of ["relevance", "outputs", "captured", "tokens"] as const) {
-    if (wanted[name] !== undefined) {
-      same(name, Object.keys(came[name]).sort(), Object.keys(wanted[name]).sort());
-      Object.entries(wanted[name]).forEach(([key, value]) => checkTensor(`${name}.${key}`, came[name][key], value));
+    if (expected[name] !== undefined) {
+      same(name, Object.keys(received[name]).sort(), Object.keys(expected[name]).sort());
+      Object.entries(expected[name]).forEach(([key, value]) => checkTensor(`${name}.${key}`, received[name][key], value));
     }
   }
-  if (wanted.warnings !== undefined) {
-    const beginnings = came.warnings.map((warning, i) => warning.slice(0, wanted.warnings[i]?.length));
-    same(`the beginnings of ${JSON.stringify(came.warnings)}`, beginnings, wanted.warnings);
+  if (expected.warnings !== undefined) {
+    const beginnings = received.warnings.map((warning, i) => warning.slice(0, expected.warnings[i]?.length));
+    same(`the beginnings of ${JSON.stringify(received.warnings)}`, beginnings, expected.warnings);
   }
-  if (wanted.explained_quantity !== undefined) {
-    same("explained_quantity", came.explainedQuantity, wanted.explained_quantity);
+  if (expected.explained_quantity !== undefined) {
+    same("explained_quantity", received.explainedQuantity, expected.explained_quantity);
   }
-  if (wanted.explained) {
-    checkTensor("explained", scalars(came.explained), wanted.explained);
+  if (expected.explained) {
+    checkTensor("explained", scalars(received.explained), expected.explained);
   }
-  const { inputs, initialStates, absorbed, residual } = came.ledger;
+  const { inputs, initialStates, absorbed, residual } = received.ledger;
   const parts: Record<string, Float32Array | Float64Array> = { inputs, initial_states: initialStates, absorbed };
-  for (const [name, value] of Object.entries<Json>(wanted.ledger ?? {})) {
+  for (const [name, value] of Object.entries<Json>(expected.ledger ?? {})) {
     if (name !== "balance") {
       checkTensor(`ledger.${name}`, scalars(parts[name] ?? new Float64Array()), value);
       continue;
     }
-    came.explained.forEach((whole, i) => {
+    received.explained.forEach((whole, i) => {
       const gap = Math.abs(whole - [inputs, initialStates, absorbed, residual].reduce((sum, part) => sum + (part[i] ?? NaN), 0));
       if (!(gap <= value)) {
         throw new Wrong(`ledger: ${gap} is missing, allowed ${value}`);
@@ -155,34 +155,34 @@ function checkResult(came: Result, wanted: Json): void {
   }
 }
 
-function checkDetail(came: ModelDetail, wanted: Json = {}): void {
-  for (const [name, value] of Object.entries<Json>(wanted)) {
+function checkDetail(received: ModelDetail, expected: Json = {}): void {
+  for (const [name, value] of Object.entries<Json>(expected)) {
     if (name !== "default_method") {
-      same(name, came[camel(name) as keyof ModelDetail], value);
+      same(name, received[camel(name) as keyof ModelDetail], value);
       continue;
     }
-    const method = came.defaultMethod as Record<string, unknown> | undefined;
+    const method = received.defaultMethod as Record<string, unknown> | undefined;
     same(name, method?.["name"], camel(value.name));
-    Object.entries(value.parameters ?? {}).forEach(([key, said]) => same(`${name}.${key}`, method?.[camel(key)], said));
+    Object.entries(value.parameters ?? {}).forEach(([key, json]) => same(`${name}.${key}`, method?.[camel(key)], json));
   }
 }
 
-function checkError(came: unknown, wanted: Json): void {
-  if (!(came instanceof ExplainError)) {
-    throw new Wrong(`${came} came, wanted ${wanted.code}`);
+function checkError(received: unknown, expected: Json): void {
+  if (!(received instanceof ExplainError)) {
+    throw new Wrong(`${received} received, expected ${expected.code}`);
   }
-  same(`code of "${came.message}"`, Status[came.code], wanted.code);
-  if (wanted.field !== undefined) {
-    same(`field of "${came.message}"`, came.field, wanted.field);
+  same(`code of "${received.message}"`, Status[received.code], expected.code);
+  if (expected.field !== undefined) {
+    same(`field of "${received.message}"`, received.field, expected.field);
   }
-  if (!came.message.includes(wanted.word ?? "")) {
-    throw new Wrong(`the message "${came.message}" lacks "${wanted.word}"`);
+  if (!received.message.includes(expected.word ?? "")) {
+    throw new Wrong(`the message "${received.message}" lacks "${expected.word}"`);
   }
 }
 
-function hashes(came: Result, prefix = ""): Hashes {
+function hashes(received: Result, prefix = ""): Hashes {
   const digest = ({ data }: Tensor) => createHash("sha256").update(littleEndian(data as Float32Array)).digest("hex");
-  return Object.fromEntries(Object.entries(came.relevance).map(([name, array]) => [prefix + name, digest(array)]));
+  return Object.fromEntries(Object.entries(received.relevance).map(([name, array]) => [prefix + name, digest(array)]));
 }
 
 // --- cases ---
@@ -190,26 +190,26 @@ function hashes(came: Result, prefix = ""): Hashes {
 async function explain(client: Client, { request, expect = {} }: Json): Promise<Hashes> {
   const { deadline_ms: timeoutMs, cancel_after_ms: cancelAfter } = request;
   const signal = cancelAfter === undefined ? undefined : AbortSignal.timeout(cancelAfter);
-  const came = await client.explain(toRequest(request), { timeoutMs, signal });
-  checkResult(came, expect);
-  return hashes(came);
+  const received = await client.explain(toRequest(request), { timeoutMs, signal });
+  checkResult(received, expect);
+  return hashes(received);
 }
 
 async function explainStream(client: Client, { requests, answers }: Json): Promise<Hashes> {
-  const came: Answer[] = [];
+  const received: Answer[] = [];
   for await (const answer of client.explainStream(requests.map((item: Json) => toRequest(item.request, item.id)))) {
-    came.push(answer);
+    received.push(answer);
   }
-  same("answers", came.map(({ id }) => id).sort(), Object.keys(answers).sort());
+  same("answers", received.map(({ id }) => id).sort(), Object.keys(answers).sort());
   let found: Hashes = {};
-  for (const answer of came) {
-    const wanted = answers[answer.id];
-    if (wanted.expect_error) {
-      checkError(answer.error, wanted.expect_error);
+  for (const answer of received) {
+    const expected = answers[answer.id];
+    if (expected.expect_error) {
+      checkError(answer.error, expected.expect_error);
     } else if (answer.error) {
       throw answer.error;
     } else {
-      checkResult(answer.result, wanted.expect);
+      checkResult(answer.result, expected.expect);
       found = { ...found, ...hashes(answer.result, `${answer.id}/`) };
     }
   }
@@ -217,10 +217,10 @@ async function explainStream(client: Client, { requests, answers }: Json): Promi
 }
 
 async function models(client: Client, { expect }: Json): Promise<Hashes> {
-  const came = (await client.models()).map(({ name, version, state }) => ({ name, version, state }));
-  for (const wanted of expect.models) {
-    if (!came.some((one) => isDeepStrictEqual(one, wanted))) {
-      throw new Wrong(`${JSON.stringify(wanted)} is not among ${JSON.stringify(came)}`);
+  const received = (await client.models()).map(({ name, version, state }) => ({ name, version, state }));
+  for (const expected of expect.models) {
+    if (!received.some((one) => isDeepStrictEqual(one, expected))) {
+      throw new Wrong(`${JSON.stringify(expected)} is not among ${JSON.stringify(received)}`);
     }
   }
   return {};
@@ -233,10 +233,10 @@ async function model(client: Client, { model: name, version, expect }: Json): Pr
 
 async function importModel(client: Client, test: Json): Promise<Hashes> {
   const { name, version, config, model: path } = test.import;
-  const came = await client.importModel({ name, version, config, path: join(flag("models"), path) });
+  const received = await client.importModel({ name, version, config, path: join(flag("models"), path) });
   let found: Hashes;
   try {
-    checkDetail(came, test.expect.detail);
+    checkDetail(received, test.expect.detail);
     found = await explain(client, test);
   } finally {
     await client.deleteModel(name);
@@ -267,9 +267,9 @@ async function run(test: Json): Promise<Hashes> {
     if (!test.expect_error) {
       return await call(client, test);
     }
-    let came: unknown = "an answer";
-    await call(client, test).catch((error: unknown) => (came = error));
-    checkError(came, test.expect_error);
+    let received: unknown = "an answer";
+    await call(client, test).catch((error: unknown) => (received = error));
+    checkError(received, test.expect_error);
     return {};
   } finally {
     client.close();
@@ -340,7 +340,7 @@ try {
   } else if (positionals[0] === "conformance") {
     process.exitCode = (await conformance()) ? 0 : 1;
   } else {
-    throw new TypeError("wanted conformance or latency");
+    throw new TypeError("expected conformance or latency");
   }
 } catch (error) {
   process.stderr.write(`${error}\n`);

@@ -163,7 +163,7 @@ class Feed:
 
 
 def pad(array: npt.NDArray[Any], axis: int, extent: int) -> npt.NDArray[Any]:
-    """Zeros appended along one axis."""
+    """Appends zeros along one axis."""
     if array.shape[axis] == extent:
         return array
     shape = list(array.shape)

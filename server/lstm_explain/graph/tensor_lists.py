@@ -90,8 +90,8 @@ class Writer:
 
 
 def _stack_appended_values(scopes: list[GraphProto], opset: int) -> None:
-    """Instead of a growing list, a loop returns the values that it appends as one stacked output, which is split behind
-    it.
+    """Instead of a growing list, a loop returns the values that it appends as one stacked output, and a Split follows
+    the loop.
     """
     graph, nodes = scopes[-1], list[NodeProto]()
     makers = {output: node for node in graph.node for output in node.output}

@@ -74,9 +74,9 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
-def _renamed(new: Path, wanted: Path) -> Path:
+def _renamed(new: Path, target: Path) -> Path:
     try:
-        return new.rename(wanted)
+        return new.rename(target)
     except OSError:  # taken meanwhile
         return new
 

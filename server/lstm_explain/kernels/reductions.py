@@ -95,7 +95,7 @@ def settle(r, z, epsilon, terms, beta, density, kept):
     relative, share_of_gap = terms.size > 0, r.dtype.type(beta)
     for j in range(r.size):
         over = terms[j] - abs(z[j]) if relative else zero
-        added = eps + share_of_gap * over if over > zero else eps  # behind a mask, infinity - infinity is NaN
+        added = eps + share_of_gap * over if over > zero else eps  # under a mask, infinity - infinity is NaN
         signed = added if z[j] >= zero else -added
         safe = z[j] + signed
         divides = safe != zero and abs(safe) != most
@@ -120,7 +120,7 @@ def settle_all(r, z, bias, epsilon, terms, beta, density, lost):
     part, at = 0.0, 0
     for j in range(r.size):
         over = terms[j] - abs(z[j]) if relative else zero
-        added = eps + share_of_gap * over if over > zero else eps  # behind a mask, infinity - infinity is NaN
+        added = eps + share_of_gap * over if over > zero else eps  # under a mask, infinity - infinity is NaN
         signed = added if z[j] >= zero else -added
         safe = z[j] + signed
         divides = safe != zero and abs(safe) != most

@@ -48,7 +48,7 @@ def cast(array: Array, dtype: Any) -> Array:
 
 
 def pad_zeros(array: Array, axis: int, before: int, after: int) -> Array:
-    """Zeros in front of and behind the elements of one axis."""
+    """Add zeros before and after the elements of one axis."""
     xp = namespace(array)
 
     def zeros(count: int) -> Array:

@@ -44,18 +44,18 @@ class Contraction:
         """Return the gradient of one operand, given the others, with None in its own place."""
         given = [(labels, x) for labels, x in zip(self.operands, others, strict=True) if x is not None]
         known = set(self.out).union(*(labels for labels, _ in given))
-        wanted = self.operands[slot]
-        reached = "".join(c for c in wanted if c in known)
+        target = self.operands[slot]
+        reached = "".join(c for c in target if c in known)
         equation = f"{','.join([self.out, *(labels for labels, _ in given)])}->{reached}"
         r = einsum(equation, g, *(x for _, x in given), optimize=True)
-        return self.broadcast(r, reached, wanted)
+        return self.broadcast(r, reached, target)
 
     def spread(self, slot: int, amount: Array) -> Array:
         """Distribute each output's amount equally over the units of one operand that feed it."""
-        wanted = self.operands[slot]
-        reached = "".join(c for c in wanted if c in self.out)
+        target = self.operands[slot]
+        reached = "".join(c for c in target if c in self.out)
         r = einsum(f"{self.out}->{reached}", amount)
-        return self.broadcast(r, reached, wanted) / self.fan_in(slot)
+        return self.broadcast(r, reached, target) / self.fan_in(slot)
 
     def fan_in(self, slot: int) -> float:
         return float(math.prod(self.extents[c] for c in self.operands[slot] if c not in self.out))
@@ -63,10 +63,10 @@ class Contraction:
     def _extent(self, label: str) -> int:
         return self.extents.get(label, 1)
 
-    def broadcast(self, r: Array, labels: str, wanted: str) -> Array:
+    def broadcast(self, r: Array, labels: str, target: str) -> Array:
         """Broadcast along the axes that the array lacks."""
-        index = tuple(slice(None) if c in labels else None for c in wanted)
-        return namespace(r).broadcast_to(r[index], tuple(self.extents[c] for c in wanted))
+        index = tuple(slice(None) if c in labels else None for c in target)
+        return namespace(r).broadcast_to(r[index], tuple(self.extents[c] for c in target))
 
     def shares(self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
         """Return the relevance of both operands, and what the stabilisers of the output and of the terms absorb."""

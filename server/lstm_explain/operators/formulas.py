@@ -109,7 +109,7 @@ def _holds(array: Array) -> bool:
 
 
 def times(density: Array, value: Array) -> Array:
-    """Return density * value, with 0 where the density is 0 and the value infinite, as behind a mask."""
+    """Return density * value, with 0 where the density is 0 and the value infinite, as under a mask."""
     xp = namespace(density)
     product = xp.asarray(density * value)
     if is_numpy(product) and reductions.all_finite(product.ravel()):

@@ -60,10 +60,12 @@ class QuantisedLSTM(LSTM):
             outputs, tapes = run(x)
             given = {0: x, 4: lens.steps.astype(np.int32)}
             given |= {slot: np.stack([s[i] for s in states]) for i, slot in enumerate(self.state_slots)}
-            wanted = {entry.name for entry in self._session.get_inputs()}
-            feeds = {name: _single(given[slot]) for name, slot in self._fed.items() if name in wanted}
-            came: Mapping[str, Any] = dict(zip(outputs, run_session(self._session, list(outputs), feeds), strict=True))
-            return {name: came[name].astype(self.out_dtype, copy=False) for name in outputs}, tapes
+            required = {entry.name for entry in self._session.get_inputs()}
+            feeds = {name: _single(given[slot]) for name, slot in self._fed.items() if name in required}
+            results: Mapping[str, Any] = dict(
+                zip(outputs, run_session(self._session, list(outputs), feeds), strict=True)
+            )
+            return {name: results[name].astype(self.out_dtype, copy=False) for name in outputs}, tapes
 
         return predicted
 

@@ -122,13 +122,13 @@ class Recurrent(ABC):
         return run
 
     def _state(self, value: Array | None, batch: int) -> Array:
-        wanted = (len(self.directions), batch, self.hidden)
+        expected = (len(self.directions), batch, self.hidden)
         if value is None:
-            return zeros(wanted, self.dtype)
+            return zeros(expected, self.dtype)
         value = np.asarray(value, self.dtype)
         value = value.swapaxes(0, 1) if self.batch_first and value.ndim == 3 else value
-        if value.shape != wanted:
-            raise self._misfit("initial state", value.shape, wanted)
+        if value.shape != expected:
+            raise self._misfit("initial state", value.shape, expected)
         return np.array(value, order="C")  # a writable copy
 
     def _lengths(self, value: Array | None, steps: int, batch: int) -> Lengths:
@@ -140,13 +140,13 @@ class Recurrent(ABC):
         if value.min() < 0 or value.max() > steps:
             raise InputError(
                 f"node {self.node.name!r} ({self.node.op}): sequence lengths from {value.min()} to {value.max()}, "
-                f"wanted 0 to {steps}"
+                f"expected 0 to {steps}"
             )
         lens = np.ascontiguousarray(value, np.int64)
         return Lengths(lens, bool((lens == steps).all()), longest_first(lens))
 
-    def _misfit(self, what: str, came: tuple[int, ...], wanted: tuple[object, ...]) -> InputError:
-        return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {came}, wanted {wanted}")
+    def _misfit(self, what: str, actual: tuple[int, ...], expected: tuple[object, ...]) -> InputError:
+        return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {actual}, expected {expected}")
 
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> BackwardResult:
         """The relevance (gradients without `lrp`) of the inputs, given that of the outputs (None: no relevance)."""

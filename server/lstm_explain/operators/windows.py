@@ -1,4 +1,4 @@
-"""Windows that slide over the spatial axes, the axes behind batch and channel, in convolutions and pooling.
+"""Windows that slide over the spatial axes, the axes after batch and channel, in convolutions and pooling.
 
 The rules are vectorised over samples, channels and positions; loops run over the few elements of a kernel.
 """
@@ -25,7 +25,7 @@ class Windows:
     """Windows over the spatial axes.
 
     size: extents of the array under the windows. out: number of windows along each axis. before: padding in front; the
-    padding behind is as long as the windows reach.
+    padding at the end is as long as the windows need.
     """
 
     size: Shape
@@ -82,7 +82,7 @@ class Windows:
         return self.fold(xp.broadcast_to(xp.expand_dims(g, axis=axis), shape))
 
     def counts(self, margin: tuple[Shape, Shape] | None = None) -> Array:
-        """Count the elements in each window, [*out]. margin: padding before and behind that counts too."""
+        """Count the elements in each window, [*out]. margin: padding at both ends that counts too."""
         ones = np.zeros(self.extent)
         before, behind = margin if margin else ((0,) * len(self.size), (0,) * len(self.size))
         ones[tuple(

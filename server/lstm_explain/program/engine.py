@@ -74,7 +74,7 @@ class Engine:
         self, inputs: Mapping[str, Array], question: Question, passes: Passes | None = None
     ) -> list[Attribution]:
         """The answer for each target. inputs: checked, in the graph's own types. passes: earlier forward passes on
-        these inputs, added to.
+        these inputs; the function adds to it.
         """
         program = self.program(question.head, question.method, tuple(question.capture))
         targets, output = question.targets, question.output

@@ -26,7 +26,7 @@ from lstm_explain.runner.model_runner import ExplainTask, ModelRunner, Scores
 from lstm_explain.runner.per_sample import SampleGroup, batch_axis, combine, scores_agree, select_samples
 
 Ends = dict[str, Array]  # by input, [batch]: the number of time steps of each sample
-MAX_ALIGNED = 16  # axes that meet in one
+MAX_ALIGNED = 16  # axes that broadcast against each other
 MAX_COMPUTED = 8  # lengths that a graph computes: each search covers the whole graph
 DEPENDS_ON_PADDING = (
     "the prediction depends on the padding of shorter sequences: the answer differs from that for an unpadded sequence"

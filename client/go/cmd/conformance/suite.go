@@ -87,7 +87,7 @@ func (s *suite) one(c testCase) (hashes, error) {
 }
 
 func (s *suite) explain(client *lx.Client, c testCase) (hashes, error) {
-	asked, err := c.Request.build("")
+	requested, err := c.Request.build("")
 	if err != nil {
 		return nil, err
 	}
@@ -100,81 +100,81 @@ func (s *suite) explain(client *lx.Client, c testCase) (hashes, error) {
 	if c.Request.Cancel > 0 {
 		defer time.AfterFunc(time.Duration(c.Request.Cancel)*time.Millisecond, cancel).Stop()
 	}
-	came, err := client.Explain(ctx, asked)
+	received, err := client.Explain(ctx, requested)
 	if err != nil {
 		return nil, err
 	}
-	return digests(came, ""), c.Expect.check(came)
+	return digests(received, ""), c.Expect.check(received)
 }
 
 func (s *suite) stream(client *lx.Client, c testCase) (hashes, error) {
-	var asked []lx.Request
+	var requested []lx.Request
 	for _, item := range c.Requests {
 		built, err := item.Request.build(item.ID)
 		if err != nil {
 			return nil, err
 		}
-		asked = append(asked, built)
+		requested = append(requested, built)
 	}
 	found, seen := hashes{}, map[string]bool{}
-	for answer, err := range client.ExplainStream(context.Background(), slices.Values(asked)) {
+	for answer, err := range client.ExplainStream(context.Background(), slices.Values(requested)) {
 		if err != nil {
 			return nil, err
 		}
-		wanted, known := c.Answers[answer.ID]
+		expected, known := c.Answers[answer.ID]
 		if !known || seen[answer.ID] {
-			return nil, fmt.Errorf("an answer to %q came", answer.ID)
+			return nil, fmt.Errorf("received an answer to %q", answer.ID)
 		}
 		seen[answer.ID] = true
-		if wanted.Error != nil {
-			err = checkError(answer.Err, *wanted.Error)
+		if expected.Error != nil {
+			err = checkError(answer.Err, *expected.Error)
 		} else if err = answer.Err; err == nil {
 			maps.Copy(found, digests(answer.Result, answer.ID+"/"))
-			err = wanted.Expect.check(answer.Result)
+			err = expected.Expect.check(answer.Result)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", answer.ID, err)
 		}
 	}
 	if len(seen) != len(c.Answers) {
-		return nil, fmt.Errorf("%d answers came, wanted %d", len(seen), len(c.Answers))
+		return nil, fmt.Errorf("%d answers received, expected %d", len(seen), len(c.Answers))
 	}
 	return found, nil
 }
 
 func (s *suite) list(client *lx.Client, c testCase) (hashes, error) {
-	came, err := client.Models(context.Background())
+	received, err := client.Models(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	for _, wanted := range c.Expect.Models {
-		if !slices.ContainsFunc(came, func(m lx.ModelSummary) bool {
-			return m.Name == wanted["name"] && m.Version == wanted["version"] && m.State == wanted["state"]
+	for _, expected := range c.Expect.Models {
+		if !slices.ContainsFunc(received, func(m lx.ModelSummary) bool {
+			return m.Name == expected["name"] && m.Version == expected["version"] && m.State == expected["state"]
 		}) {
-			return nil, fmt.Errorf("%v is not among %v", wanted, came)
+			return nil, fmt.Errorf("%v is not among %v", expected, received)
 		}
 	}
 	return nil, nil
 }
 
 func (s *suite) describe(client *lx.Client, c testCase) (hashes, error) {
-	came, err := client.Model(context.Background(), c.Model, c.Version)
+	received, err := client.Model(context.Background(), c.Model, c.Version)
 	if err != nil {
 		return nil, err
 	}
-	return nil, checkDetail(came, c.Expect.Detail)
+	return nil, checkDetail(received, c.Expect.Detail)
 }
 
 func (s *suite) imported(client *lx.Client, c testCase) (hashes, error) {
 	ctx, brought := context.Background(), c.Import
-	came, err := client.ImportModel(ctx, lx.Import{
+	received, err := client.ImportModel(ctx, lx.Import{
 		Name: brought.Name, Version: brought.Version, Config: brought.Config,
 		Path: filepath.Join(s.models, brought.Model),
 	})
 	if err != nil {
 		return nil, err
 	}
-	wrong := checkDetail(came, c.Expect.Detail)
+	wrong := checkDetail(received, c.Expect.Detail)
 	found, failed := s.explain(client, c)
 	if err := client.DeleteModel(ctx, brought.Name, ""); err != nil {
 		return nil, err

@@ -32,30 +32,30 @@ impl From<Error> for Failure {
 /// Input name to the SHA-256 of its relevance.
 pub type Hashes = BTreeMap<String, String>;
 
-/// What an answer has to hold, unless an error is wanted.
+/// What an answer has to hold, unless an error is want.
 pub fn expected(case: &Value) -> Result<&Value, Failure> {
     match (case.get("expect_error"), case.get("expect")) {
         (None, Some(expect)) => Ok(expect),
-        (error, _) => Err(format!("an answer came, wanted {}", error.unwrap_or(&Value::Null)).into()),
+        (error, _) => Err(format!("received an answer, expected {}", error.unwrap_or(&Value::Null)).into()),
     }
 }
 
 pub fn outcome(case: &Value, result: &Result<Explanation, Error>) -> Result<Hashes, Failure> {
     match result {
         Err(error) => self::error(&case["expect_error"], error),
-        Ok(came) => explanation(expected(case)?, came),
+        Ok(received) => explanation(expected(case)?, received),
     }
 }
 
-pub fn error(wanted: &Value, came: &Error) -> Result<Hashes, Failure> {
-    let code = came.status().map(|status| format!("{:?}", status.code())).unwrap_or_default();
-    let same_code = wanted["code"].as_str().is_some_and(|name| camel_case(name) == code);
-    let same_field = wanted["field"].as_str().is_none_or(|field| field == came.field());
-    let has_word = wanted["word"].as_str().is_none_or(|word| came.message().contains(word));
+pub fn error(want: &Value, received: &Error) -> Result<Hashes, Failure> {
+    let code = received.status().map(|status| format!("{:?}", status.code())).unwrap_or_default();
+    let same_code = want["code"].as_str().is_some_and(|name| camel_case(name) == code);
+    let same_field = want["field"].as_str().is_none_or(|field| field == received.field());
+    let has_word = want["word"].as_str().is_none_or(|word| received.message().contains(word));
     if same_code && same_field && has_word {
         return Ok(Hashes::new());
     }
-    Err(format!("{code}, field {:?}, {:?} came, wanted {wanted}", came.field(), came.message()).into())
+    Err(format!("{code}, field {:?}, {:?} received, expected {want}", received.field(), received.message()).into())
 }
 
 /// NOT_FOUND as Rust has it: NotFound.
@@ -63,30 +63,30 @@ fn camel_case(code: &str) -> String {
     code.split('_').map(|word| word[..1].to_owned() + &word[1..].to_lowercase()).collect()
 }
 
-fn explanation(wanted: &Value, came: &Explanation) -> Result<Hashes, Failure> {
-    equal(wanted, "model", came.model.as_str())?;
-    equal(wanted, "version", came.version.as_str())?;
-    equal(wanted, "explained_quantity", came.explained_quantity.as_str())?;
-    if let Some(beginnings) = wanted.get("warnings").and_then(Value::as_array) {
-        let begins = |(warning, wanted): (&String, &Value)| wanted.as_str().is_some_and(|part| warning.starts_with(part));
-        if came.warnings.len() != beginnings.len() || !came.warnings.iter().zip(beginnings).all(begins) {
-            return Err(format!("the warnings {:?} came, wanted {beginnings:?}", came.warnings).into());
+fn explanation(want: &Value, received: &Explanation) -> Result<Hashes, Failure> {
+    equal(want, "model", received.model.as_str())?;
+    equal(want, "version", received.version.as_str())?;
+    equal(want, "explained_quantity", received.explained_quantity.as_str())?;
+    if let Some(beginnings) = want.get("warnings").and_then(Value::as_array) {
+        let begins = |(warning, want): (&String, &Value)| want.as_str().is_some_and(|part| warning.starts_with(part));
+        if received.warnings.len() != beginnings.len() || !received.warnings.iter().zip(beginnings).all(begins) {
+            return Err(format!("the warnings {:?} received, expected {beginnings:?}", received.warnings).into());
         }
     }
-    arrays(wanted, "relevance", &came.relevance)?;
-    arrays(wanted, "outputs", &came.outputs)?;
-    arrays(wanted, "captured", &came.captured)?;
-    arrays(wanted, "tokens", &came.tokens)?;
-    arrays(wanted, "standard_error", &came.standard_error)?;
-    if let Some(tensor) = wanted.get("explained") {
-        array("explained", tensor, &came.explained)?;
+    arrays(want, "relevance", &received.relevance)?;
+    arrays(want, "outputs", &received.outputs)?;
+    arrays(want, "captured", &received.captured)?;
+    arrays(want, "tokens", &received.tokens)?;
+    arrays(want, "standard_error", &received.standard_error)?;
+    if let Some(tensor) = want.get("explained") {
+        array("explained", tensor, &received.explained)?;
     }
-    if let Some(ledger) = wanted.get("ledger") {
+    if let Some(ledger) = want.get("ledger") {
         let parts = [
-            ("inputs", &came.ledger.inputs),
-            ("initial_states", &came.ledger.initial_states),
-            ("absorbed", &came.ledger.absorbed),
-            ("residual", &came.ledger.residual),
+            ("inputs", &received.ledger.inputs),
+            ("initial_states", &received.ledger.initial_states),
+            ("absorbed", &received.ledger.absorbed),
+            ("residual", &received.ledger.residual),
         ];
         for (name, part) in parts {
             if let Some(tensor) = ledger.get(name) {
@@ -94,10 +94,10 @@ fn explanation(wanted: &Value, came: &Explanation) -> Result<Hashes, Failure> {
             }
         }
         if let Some(balance) = ledger["balance"].as_f64() {
-            balanced(balance, &came.explained, &parts.map(|(_, part)| part))?;
+            balanced(balance, &received.explained, &parts.map(|(_, part)| part))?;
         }
     }
-    Ok(came.relevance.iter().map(|(name, array)| (name.clone(), sha256(array))).collect())
+    Ok(received.relevance.iter().map(|(name, array)| (name.clone(), sha256(array))).collect())
 }
 
 fn balanced(tolerance: f64, explained: &Array, parts: &[&Array]) -> Result<(), Failure> {
@@ -113,40 +113,40 @@ fn balanced(tolerance: f64, explained: &Array, parts: &[&Array]) -> Result<(), F
     }
 }
 
-fn equal(wanted: &Value, key: &str, came: impl Into<Value>) -> Result<(), Failure> {
-    let came: Value = came.into();
-    match wanted.get(key) {
-        Some(value) if *value != came => Err(format!("{key} is {came}, wanted {value}").into()),
+fn equal(want: &Value, key: &str, received: impl Into<Value>) -> Result<(), Failure> {
+    let received: Value = received.into();
+    match want.get(key) {
+        Some(value) if *value != received => Err(format!("{key} is {received}, expected {value}").into()),
         _ => Ok(()),
     }
 }
 
-fn arrays(wanted: &Value, key: &str, came: &BTreeMap<String, Array>) -> Result<(), Failure> {
-    let Some(tensors) = wanted.get(key).and_then(Value::as_object) else { return Ok(()) };
-    if !tensors.keys().collect::<BTreeSet<_>>().into_iter().eq(came.keys()) {
-        return Err(format!("{key} has {:?}, wanted {:?}", came.keys(), tensors.keys()).into());
+fn arrays(want: &Value, key: &str, received: &BTreeMap<String, Array>) -> Result<(), Failure> {
+    let Some(tensors) = want.get(key).and_then(Value::as_object) else { return Ok(()) };
+    if !tensors.keys().collect::<BTreeSet<_>>().into_iter().eq(received.keys()) {
+        return Err(format!("{key} has {:?}, expected {:?}", received.keys(), tensors.keys()).into());
     }
-    tensors.iter().try_for_each(|(name, tensor)| array(&format!("{key} of {name}"), tensor, &came[name]))
+    tensors.iter().try_for_each(|(name, tensor)| array(&format!("{key} of {name}"), tensor, &received[name]))
 }
 
-fn array(what: &str, tensor: &Value, came: &Array) -> Result<(), Failure> {
-    let wanted = tensor["dtype"].as_str().unwrap_or_default();
-    let same_type = match dtype(came.data()) {
-        "float32" | "float64" if wanted == "float" => true,
-        name => name == wanted,
+fn array(what: &str, tensor: &Value, received: &Array) -> Result<(), Failure> {
+    let want = tensor["dtype"].as_str().unwrap_or_default();
+    let same_type = match dtype(received.data()) {
+        "float32" | "float64" if want == "float" => true,
+        name => name == want,
     };
-    if !same_type || tensor["shape"] != json!(came.shape()) {
-        return Err(format!("{what} is {came:?}, wanted {tensor}").into());
+    if !same_type || tensor["shape"] != json!(received.shape()) {
+        return Err(format!("{what} is {received:?}, expected {tensor}").into());
     }
-    let (Some(tolerance), Some(numbers)) = (tensor["tolerance"].as_f64(), came.to_f64()) else {
-        let same = request::array(tensor)? == *came;
-        return if same { Ok(()) } else { Err(format!("{what} is {came:?}, wanted {tensor}").into()) };
+    let (Some(tolerance), Some(numbers)) = (tensor["tolerance"].as_f64(), received.to_f64()) else {
+        let same = request::array(tensor)? == *received;
+        return if same { Ok(()) } else { Err(format!("{what} is {received:?}, expected {tensor}").into()) };
     };
     let exact = tensor["data"].as_array().into_iter().flatten().map(|number| number.as_f64().unwrap_or(f64::NAN));
-    for (at, (wanted, came)) in exact.zip(numbers).enumerate() {
-        let apart = (wanted - came).abs();
+    for (at, (want, received)) in exact.zip(numbers).enumerate() {
+        let apart = (want - received).abs();
         if apart > tolerance || apart.is_nan() {
-            return Err(format!("{what}[{at}] is {came}, wanted {wanted} within {tolerance}").into());
+            return Err(format!("{what}[{at}] is {received}, expected {want} within {tolerance}").into());
         }
     }
     Ok(())
@@ -169,15 +169,15 @@ fn sha256(array: &Array) -> String {
     let bytes: Vec<u8> = match array.data() {
         Data::F32(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Data::F64(values) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        other => unreachable!("relevance is of a float type, {other:?} came"),
+        other => unreachable!("relevance is of a float type, {other:?} received"),
     };
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub fn models(wanted: &Value, came: &[ModelSummary]) -> Result<Hashes, Failure> {
+pub fn models(want: &Value, received: &[ModelSummary]) -> Result<Hashes, Failure> {
     let listed: Vec<Value> =
-        came.iter().map(|m| json!({"name": m.name, "version": m.version, "state": state(m)})).collect();
-    match wanted.as_array().into_iter().flatten().find(|model| !listed.contains(model)) {
+        received.iter().map(|m| json!({"name": m.name, "version": m.version, "state": state(m)})).collect();
+    match want.as_array().into_iter().flatten().find(|model| !listed.contains(model)) {
         Some(missing) => Err(format!("{missing} is not among {listed:?}").into()),
         None => Ok(Hashes::new()),
     }
@@ -187,27 +187,27 @@ fn state(summary: &ModelSummary) -> String {
     summary.state().as_str_name().trim_start_matches("MODEL_STATE_").to_lowercase()
 }
 
-pub fn detail(wanted: &Value, came: &ModelDetail) -> Result<Hashes, Failure> {
-    let summary = came.summary.clone().unwrap_or_default();
-    equal(wanted, "name", summary.name.clone())?;
-    equal(wanted, "version", summary.version.clone())?;
-    equal(wanted, "state", state(&summary))?;
-    equal(wanted, "description", summary.description.clone())?;
-    equal(wanted, "lrp_supported", came.lrp_supported)?;
-    equal(wanted, "inputs", specs(&came.inputs))?;
-    equal(wanted, "outputs", specs(&came.outputs))?;
+pub fn detail(want: &Value, received: &ModelDetail) -> Result<Hashes, Failure> {
+    let summary = received.summary.clone().unwrap_or_default();
+    equal(want, "name", summary.name.clone())?;
+    equal(want, "version", summary.version.clone())?;
+    equal(want, "state", state(&summary))?;
+    equal(want, "description", summary.description.clone())?;
+    equal(want, "lrp_supported", received.lrp_supported)?;
+    equal(want, "inputs", specs(&received.inputs))?;
+    equal(want, "outputs", specs(&received.outputs))?;
     equal(
-        wanted,
+        want,
         "class_names",
-        json!(came.class_names.iter().map(|(k, v)| (k, &v.values)).collect::<BTreeMap<_, _>>()),
+        json!(received.class_names.iter().map(|(k, v)| (k, &v.values)).collect::<BTreeMap<_, _>>()),
     )?;
-    equal(wanted, "text_inputs", came.text_inputs.clone())?;
-    equal(wanted, "batch_axes", json!(came.batch_axes))?;
-    equal(wanted, "time_axes", json!(came.time_axes))?;
-    equal(wanted, "guessed_axes", came.guessed_axes.clone())?;
-    if let Some(method) = wanted.get("default_method") {
-        let came = came.default_method.as_ref().and_then(|method| method.method.as_ref());
-        default_method(method, came.ok_or("there is no default method")?)?;
+    equal(want, "text_inputs", received.text_inputs.clone())?;
+    equal(want, "batch_axes", json!(received.batch_axes))?;
+    equal(want, "time_axes", json!(received.time_axes))?;
+    equal(want, "guessed_axes", received.guessed_axes.clone())?;
+    if let Some(method) = want.get("default_method") {
+        let received = received.default_method.as_ref().and_then(|method| method.method.as_ref());
+        default_method(method, received.ok_or("there is no default method")?)?;
     }
     Ok(Hashes::new())
 }
@@ -227,11 +227,13 @@ fn specs(specs: &[proto::TensorSpec]) -> Value {
 }
 
 /// The same method, and the same value where a parameter is named.
-fn default_method(wanted: &Value, came: &Method) -> Result<(), Failure> {
-    let Method::Lrp(lrp) = came else { return Err(format!("the default method is {came:?}, wanted {wanted}").into()) };
+fn default_method(want: &Value, received: &Method) -> Result<(), Failure> {
+    let Method::Lrp(lrp) = received else {
+        return Err(format!("the default method is {received:?}, expected {want}").into());
+    };
     let rule = lrp.product_rule().as_str_name().trim_start_matches("PRODUCT_RULE_").to_lowercase();
-    let came = json!({"product_rule": rule, "epsilon": lrp.epsilon, "bias_factor": lrp.bias_factor});
-    equal(wanted, "name", "lrp")?;
-    let mut named = wanted["parameters"].as_object().into_iter().flatten();
-    named.try_for_each(|(key, _)| equal(&wanted["parameters"], key, came[key].clone()))
+    let received = json!({"product_rule": rule, "epsilon": lrp.epsilon, "bias_factor": lrp.bias_factor});
+    equal(want, "name", "lrp")?;
+    let mut named = want["parameters"].as_object().into_iter().flatten();
+    named.try_for_each(|(key, _)| equal(&want["parameters"], key, received[key].clone()))
 }

@@ -37,7 +37,7 @@ async fn run() -> Result<bool, Anything> {
     match command.as_str() {
         "conformance" => conformance(&options).await,
         "latency" => latency(&options).await,
-        other => Err(format!("the command is {other:?}, wanted conformance or latency").into()),
+        other => Err(format!("the command is {other:?}, want conformance or latency").into()),
     }
 }
 
@@ -122,11 +122,11 @@ async fn one(client: &Client, case: &Value, models: &Path) -> Result<Hashes, Fai
     }
 }
 
-/// The outcome of the call; the outer error is a request that cannot be told to this client.
+/// The outcome of the call; the outer error is a request that this client cannot express.
 async fn explain(client: &Client, request: &Value) -> Result<Result<Explanation, Error>, Failure> {
     let call = client.explain(request::explain(request)?);
     let Some(after) = request["cancel_after_ms"].as_u64() else { return Ok(call.await) };
-    // In Rust a call is cancelled by dropping it; nobody is then left to be told.
+    // In Rust, dropping a call cancels it, so there is no one to report to.
     let cancelled = tokio::time::timeout(Duration::from_millis(after), call).await;
     Ok(cancelled.unwrap_or_else(|_| Err(Status::cancelled("dropped by the caller").into())))
 }
@@ -140,8 +140,8 @@ async fn stream(client: &Client, case: &Value) -> Result<Hashes, Failure> {
     let mut hashes = Hashes::new();
     while let Some(answer) = answers.next().await {
         let answer = answer?;
-        let wanted = awaited.remove(&answer.id).ok_or(format!("an answer {:?} too many", answer.id))?;
-        let found = check::outcome(&wanted, &answer.result).map_err(|f| Failure(format!("{}: {}", answer.id, f.0)))?;
+        let want = awaited.remove(&answer.id).ok_or(format!("an answer {:?} too many", answer.id))?;
+        let found = check::outcome(&want, &answer.result).map_err(|f| Failure(format!("{}: {}", answer.id, f.0)))?;
         hashes.extend(found.into_iter().map(|(name, hash)| (format!("{}/{name}", answer.id), hash)));
     }
     if let Some(missing) = awaited.keys().next() {
@@ -151,10 +151,10 @@ async fn stream(client: &Client, case: &Value) -> Result<Hashes, Failure> {
 }
 
 async fn import(client: &Client, case: &Value, models: &Path) -> Result<Hashes, Failure> {
-    let wanted = &case["import"];
-    let bytes = fs::read(models.join(text(&wanted["model"]))).map_err(|error| error.to_string())?;
-    let mut model = Import::new(text(&wanted["name"]), bytes).version(text(&wanted["version"]));
-    if let Some(config) = wanted["config"].as_str() {
+    let want = &case["import"];
+    let bytes = fs::read(models.join(text(&want["model"]))).map_err(|error| error.to_string())?;
+    let mut model = Import::new(text(&want["name"]), bytes).version(text(&want["version"]));
+    if let Some(config) = want["config"].as_str() {
         model = model.config(config);
     }
     let detail = match client.import_model(model).await {
@@ -163,7 +163,7 @@ async fn import(client: &Client, case: &Value, models: &Path) -> Result<Hashes, 
     };
     check::detail(&check::expected(case)?["detail"], &detail)?;
     let hashes = check::outcome(case, &explain(client, &case["request"]).await?)?;
-    client.delete_model(text(&wanted["name"]), "").await?;
+    client.delete_model(text(&want["name"]), "").await?;
     match explain(client, &case["request"]).await? {
         Ok(_) => Err(Failure("the model answers after it was deleted".into())),
         Err(error) => check::error(&json!({"code": "NOT_FOUND"}), &error).map(|_| hashes),

@@ -65,26 +65,26 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn target(told: &Value) -> Result<Target, Failure> {
-    let indices = |key: &str| list(&told[key], Value::as_i64);
-    let mut target = match (indices("indices"), told["weights"].is_object()) {
-        (_, true) => Target::weights(array(&told["weights"])?),
+fn target(json: &Value) -> Result<Target, Failure> {
+    let indices = |key: &str| list(&json[key], Value::as_i64);
+    let mut target = match (indices("indices"), json["weights"].is_object()) {
+        (_, true) => Target::weights(array(&json["weights"])?),
         (Some(indices), _) => Target::indices(indices),
         _ => Target::default(),
     };
-    if let Some(name) = told["output"].as_str() {
+    if let Some(name) = json["output"].as_str() {
         target = target.output(name);
     }
     if let Some(indices) = indices("contrast_indices") {
         target = target.contrasts(indices);
     }
-    if let Some(axis) = told["batch_axis"].as_i64() {
+    if let Some(axis) = json["batch_axis"].as_i64() {
         target = target.batch_axis(axis as i32);
     }
-    if told["no_batch_axis"] == true {
+    if json["no_batch_axis"] == true {
         target = target.batch_axis(None);
     }
-    if let Some(before) = told["pre_activation"].as_bool() {
+    if let Some(before) = json["pre_activation"].as_bool() {
         target = target.pre_activation(before);
     }
     Ok(target)

@@ -1,4 +1,6 @@
-"""Operators that move elements, and the chain rule of gradients: messages go by the vector-Jacobian product alone."""
+"""Operators that move elements, and the chain rule of gradients: both only apply the vector-Jacobian product to
+messages.
+"""
 
 from __future__ import annotations
 

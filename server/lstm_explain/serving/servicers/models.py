@@ -73,7 +73,7 @@ def _in_time(
             request = coming.result(seconds)
         except TimeoutError:
             coming.cancel()
-            raise Dropped(f"nothing came for {seconds:g} seconds") from None
+            raise Dropped(f"no message arrived for {seconds:g} seconds") from None
         if request is None:
             return
         yield request
