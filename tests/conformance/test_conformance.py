@@ -9,19 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pytest
-from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import Message
 
 from lstm_explain_client import Client
-from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
-from tests.conformance import golden
 from tests.conformance.case import EXPLAINER, MANAGER
-from tests.conformance.generate import HERE, generate
+from tests.conformance.generate import HERE
 from tests.conformance.retry_proxy import unsteady
 from tests.conformance.runners import ROOT, RUNNERS, Runner
+from tests.conformance.test_golden import GOLDEN
 from tests.serving.certificates import Authority, Files
 from tests.serving.running import serving
 
@@ -29,7 +24,6 @@ TRANSPORTS = ("plain", "tls", "unsteady")
 OVER = {"plain": "plain", "tls": "tls", "unsteady": "plain"}  # what a case calls it
 MINUTES = 10
 CASES = {path.stem: json.loads(path.read_text()) for path in (HERE / "cases").glob("*.json")}
-GOLDEN = {entry["name"]: entry["message"] for entry in json.loads((HERE / "golden" / "index.json").read_text())}
 
 
 @dataclass(frozen=True)
@@ -102,8 +96,8 @@ def reports(
 
 def chosen(items: list[pytest.Item]) -> list[Runner]:
     """The runners of the selected tests (-k go), or all runners if no test is selected."""
-    messages = [getattr(item, "callspec", None) for item in items if item.name.startswith("test_every_case_holds")]
-    named = {spec.params["runner"].client for spec in messages if spec is not None}
+    selected = [getattr(item, "callspec", None) for item in items if item.name.startswith("test_every_case_holds")]
+    named = {spec.params["runner"].client for spec in selected if spec is not None}
     return [runner for runner in RUNNERS if not named or runner.client in named]
 
 
@@ -293,87 +287,3 @@ def test_latency_is_measured(runner: Runner, bundled: str) -> None:
     reported = json.loads(done.stdout)
     assert (reported["client"], reported["calls"]) == (runner.client, 3)
     assert 0 < reported["p50_ms"] <= reported["p99_ms"]
-
-
-# --- the cases themselves --------------------------------------------------------------------------------------------
-
-
-def test_cases_equal_the_textbook(tmp_path: Path) -> None:
-    """Generated again, they are the same apart from the last digits, which another BLAS may round differently."""
-    generate(tmp_path)
-    for kind in ("cases", "golden", "models"):
-        assert names(tmp_path / kind) == names(HERE / kind)
-    for path in (HERE / "cases").glob("*.json"):
-        check_same(path.stem, json.loads(path.read_text()), json.loads((tmp_path / "cases" / path.name).read_text()))
-    for path in (HERE / "models").rglob("*.*"):
-        if path.is_file():
-            assert path.read_bytes() == (tmp_path / path.relative_to(HERE)).read_bytes(), path.name
-
-
-def names(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def check_same(where: str, left: object, right: object) -> None:
-    assert type(left) is type(right), where
-    if isinstance(left, dict):
-        assert left.keys() == right.keys(), where  # type: ignore[attr-defined]
-        for key in left:
-            check_same(f"{where}.{key}", left[key], right[key])  # type: ignore[index]
-    elif isinstance(left, list) and left and isinstance(left[0], float):
-        np.testing.assert_allclose(left, right, rtol=1e-8, atol=1e-10, err_msg=where)  # type: ignore[arg-type]
-    elif isinstance(left, list):
-        assert len(left) == len(right), where  # type: ignore[arg-type]
-        for number, pair in enumerate(zip(left, right, strict=True)):  # type: ignore[call-overload]
-            check_same(f"{where}[{number}]", *pair)
-    elif isinstance(left, float):
-        assert left == pytest.approx(right, rel=1e-6), where
-    else:
-        assert left == right, where
-
-
-# --- the golden messages ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_golden_bytes_are_their_json(name: str) -> None:
-    message = message_of(name)
-    json_format.Parse((HERE / "golden" / f"{name}.json").read_text(), message)
-    assert message.SerializeToString(deterministic=True) == (HERE / "golden" / f"{name}.bin").read_bytes()
-
-
-def message_of(name: str) -> Message:
-    kind = GOLDEN[name].rsplit(".", 1)[1]
-    cls = getattr(explanation_pb2, kind, None) or getattr(model_pb2, kind)
-    return cls()
-
-
-def test_golden_messages_have_every_field() -> None:
-    """This holds for every message of the calls; `python -m tests.conformance.generate` adds those for a new field."""
-    seen: set[str] = set()
-
-    def note(message: Message) -> None:
-        for descriptor, value in message.ListFields():
-            seen.add(descriptor.full_name)
-            if descriptor.message_type is not None and not descriptor.message_type.GetOptions().map_entry:
-                for held in value if descriptor.is_repeated else [value]:
-                    note(held)
-
-    for name in GOLDEN:
-        message = message_of(name)
-        message.ParseFromString((HERE / "golden" / f"{name}.bin").read_bytes())
-        note(message)
-    reference = {f.full_name for kind in reachable(golden.roots()) for f in kind.fields}
-    assert reference - seen == set()
-
-
-def reachable(kinds: list[Descriptor]) -> list[Descriptor]:
-    found: dict[str, Descriptor] = {}
-    while kinds:
-        kind = kinds.pop()
-        if kind.full_name in found:
-            continue
-        found[kind.full_name] = kind
-        held = [f.message_type for f in kind.fields if f.message_type is not None]
-        kinds += [k for k in held if not k.GetOptions().map_entry]
-    return list(found.values())
