@@ -9,7 +9,7 @@ import pytest
 from lstm_explain.calibration.card import with_method, write
 from lstm_explain.errors import ModelError
 from lstm_explain.methods import LRP
-from lstm_explain.repository.config import parse_config
+from lstm_explain.repository.model_yaml import parse_config
 
 METHOD = {"name": "lrp", "stabiliser": 0.05, "ceiling": 3.0}
 HEAD, TAIL = "# by hand\ndescription: a model  # ours\n", "# about time\ntime_axis: {x: 1}  # second\n"

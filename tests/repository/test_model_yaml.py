@@ -9,7 +9,7 @@ import yaml
 
 from lstm_explain.errors import ModelError
 from lstm_explain.repository import yaml_reader
-from lstm_explain.repository.config import parse_config
+from lstm_explain.repository.model_yaml import parse_config
 
 NINES = "9" * 6000
 HOSTILE = {

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import lstm_explain as lx
-from lstm_explain.repository.config import parse_config, read_config
+from lstm_explain.repository.model_yaml import parse_config, read_config
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving.errors import NotReady
 from lstm_explain.serving.models.manager import ModelManager

@@ -13,8 +13,8 @@ import pytest
 
 from lstm_explain.repository.model_folder import find_sources
 from lstm_explain.serving.trials import trial_runner
-from lstm_explain.serving.trials.limits import TrialLimits, TrialResult
 from lstm_explain.serving.trials.results import fingerprint
+from lstm_explain.serving.trials.trial_limits import TrialLimits, TrialResult
 from lstm_explain.serving.trials.trial_runner import TrialRunner
 from tests import hostile
 from tests.serving.crashing import TRIAL_SITECUSTOMIZE

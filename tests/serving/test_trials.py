@@ -19,8 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import lstm_explain_client as client
 from lstm_explain.repository.model_folder import find_sources
 from lstm_explain.serving.trials import trial_runner
-from lstm_explain.serving.trials.limits import TrialLimits, TrialResult
 from lstm_explain.serving.trials.results import TrialResults, fingerprint
+from lstm_explain.serving.trials.trial_limits import TrialLimits, TrialResult
 from lstm_explain.serving.trials.trial_runner import TrialRunner
 from lstm_explain_proto.inference import grpc_service_pb2_grpc
 from lstm_explain_proto.lstm_explain.v1 import model_pb2, model_pb2_grpc

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lstm_explain.errors import ModelError
-from lstm_explain.repository.config import parse_config
+from lstm_explain.repository.model_yaml import parse_config
 from lstm_explain.repository.yaml_reader import read_yaml
 
 MARK = "# calibrated: "

@@ -17,9 +17,9 @@ from lstm_explain.methods import Method
 from lstm_explain.model import Model, Report
 from lstm_explain.program.axes import Axes
 from lstm_explain.repository.batching import RequestBatching
-from lstm_explain.repository.config import ConfigFile, ModelConfig, read_config
 from lstm_explain.repository.latency import LatencyEstimate
 from lstm_explain.repository.model_folder import Source, Tag, fingerprint
+from lstm_explain.repository.model_yaml import ConfigFile, ModelConfig, read_config
 from lstm_explain.repository.request_limits import Limits
 from lstm_explain.repository.text_inputs import PADDING, TextInput, load_text_input
 from lstm_explain.repository.text_notation import parse_target

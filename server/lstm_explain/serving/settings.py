@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
 
 from lstm_explain.memory_budget import memory_budget
 from lstm_explain.serving.addresses import is_loopback, split_address
-from lstm_explain.serving.trials.limits import TrialLimits, default_memory
+from lstm_explain.serving.trials.trial_limits import TrialLimits, default_memory
 
 if TYPE_CHECKING:
     from lstm_explain.repository.request_limits import Limits

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from lstm_explain.serving.trials.limits import MIB, TrialResult, ended_result, over_memory
+from lstm_explain.serving.trials.trial_limits import MIB, TrialResult, ended_result, over_memory
 
 # Lines that a fork writes to its parent before the result: compilation begins; it ended after this much processor time.
 COMPILES, COMPILED = b"compiles", b"compiled "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lstm_explain.repository.model_folder import Source
 from lstm_explain.serving.shared_journal import SharedJournal
-from lstm_explain.serving.trials.limits import TrialResult
+from lstm_explain.serving.trials.trial_limits import TrialResult
 
 
 def fingerprint(source: Source) -> str:

@@ -31,7 +31,7 @@ from lstm_explain.serving.trials.forked_trial import (
     TrialTask,
     run_trial,
 )
-from lstm_explain.serving.trials.limits import MIB, TrialResult, ended_result, over_cpu_time, over_memory
+from lstm_explain.serving.trials.trial_limits import MIB, TrialResult, ended_result, over_cpu_time, over_memory
 
 IDLE_SECONDS = 20.0
 POLL_SECONDS = 0.1

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lstm_explain.repository.model_folder import Source, find_sources
-from lstm_explain.serving.trials.limits import TrialLimits, TrialResult
 from lstm_explain.serving.trials.results import TrialResults
+from lstm_explain.serving.trials.trial_limits import TrialLimits, TrialResult
 
 log = logging.getLogger(__name__)
 
