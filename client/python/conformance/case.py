@@ -1,0 +1,151 @@
+"""Builds the request of a conformance case, and compares the response with the expected one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+import lstm_explain_client as lx
+
+
+class Wrong(Exception):  # noqa: N818 - a difference, not an error
+    """The response differs from the expected one."""
+
+
+# --- the request of a case -------------------------------------------------------------------------------------------
+
+
+def to_array(tensor: dict[str, Any]) -> Any:
+    kind = object if tensor["dtype"] == "string" else np.dtype(tensor["dtype"])
+    return np.array(tensor["data"], dtype=kind).reshape(tensor["shape"])
+
+
+def to_method(method: dict[str, Any]) -> Any:
+    parameters = dict(method.get("parameters", {}))
+    if "baseline" in parameters:
+        parameters["baseline"] = {name: to_array(t) for name, t in parameters["baseline"].items()}
+    kind = next(k for k in lx.Method.__subclasses__() if k.name == method["name"])
+    return kind(**parameters)
+
+
+def to_target(target: dict[str, Any]) -> lx.Target:
+    fields: dict[str, Any] = {"output": target.get("output"), "pre_activation": target.get("pre_activation")}
+    for name, ours in (("indices", "index"), ("contrast_indices", "contrast")):
+        if name in target:
+            fields[ours] = np.array(target[name])
+    if "weights" in target:
+        fields["weights"] = to_array(target["weights"])
+    if "batch_axis" in target:
+        fields["batch_axis"] = target["batch_axis"]
+    if target.get("no_batch_axis"):
+        fields["batch_axis"] = None
+    return lx.Target(**fields)
+
+
+def given(request: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a case names; the client's defaults apply to all others."""
+    build = {"method": to_method, "target": to_target, "capture": list, "version": str}
+    return {name: make(request[name]) for name, make in build.items() if name in request}
+
+
+def inputs_of(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: to_array(t) for name, t in request["inputs"].items()}
+
+
+def to_request(request: dict[str, Any], identity: str = "") -> lx.Request:
+    return lx.Request(model=request["model"], inputs=inputs_of(request), id=identity, **given(request))
+
+
+def arguments(request: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    deadline = request.get("deadline_ms")
+    return [request["model"], inputs_of(request)], {**given(request), "timeout": deadline and deadline / 1000}
+
+
+# --- the expected response -------------------------------------------------------------------------------------------
+
+
+def check_tensor(where: str, received: Any, expected: dict[str, Any]) -> None:
+    kind = "string" if received.dtype == object else received.dtype.name
+    kinds = ("float32", "float64") if expected["dtype"] == "float" else (expected["dtype"],)
+    if kind not in kinds or list(received.shape) != expected["shape"]:
+        raise Wrong(f"{where}: received {kind}{list(received.shape)}, expected {expected['dtype']}{expected['shape']}")
+    if "tolerance" not in expected:
+        if received.ravel().tolist() != expected["data"]:
+            raise Wrong(f"{where}: received {received.ravel().tolist()}, expected {expected['data']}")
+        return
+    apart = np.abs(received.ravel().astype(np.float64) - np.array(expected["data"], np.float64))
+    if not (apart <= expected["tolerance"]).all():
+        raise Wrong(f"{where}: {apart.max()} apart at {int(apart.argmax())}, allowed {expected['tolerance']}")
+
+
+def check_arrays(where: str, received: dict[str, Any], expected: dict[str, Any]) -> None:
+    if sorted(received) != sorted(expected):
+        raise Wrong(f"{where}: received {sorted(received)}, expected {sorted(expected)}")
+    for name, tensor in expected.items():
+        check_tensor(f"{where}.{name}", received[name], tensor)
+
+
+def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
+    for name in ("model", "version"):
+        if name in expected and getattr(received, name) != expected[name]:
+            raise Wrong(f"{name}: received {getattr(received, name)}, expected {expected[name]}")
+    for name in ("relevance", "outputs", "captured", "tokens"):
+        if name in expected:
+            check_arrays(name, getattr(received, name), expected[name])
+    if "warnings" in expected:
+        begins = [
+            warning.startswith(part) for warning, part in zip(received.warnings, expected["warnings"], strict=False)
+        ]
+        if len(received.warnings) != len(expected["warnings"]) or not all(begins):
+            raise Wrong(f"warnings: received {received.warnings}, expected {expected['warnings']}")
+    if "explained_quantity" in expected and received.explained_quantity != expected["explained_quantity"]:
+        raise Wrong(f"received {received.explained_quantity!r}, expected {expected['explained_quantity']!r}")
+    if "explained" in expected:
+        check_tensor("explained", received.explained, expected["explained"])
+    ledger = received.ledger
+    for name, value in expected.get("ledger", {}).items():
+        if name != "balance":
+            check_tensor(f"ledger.{name}", getattr(ledger, name), value)
+            continue
+        parts = (ledger.inputs, ledger.initial_states, ledger.absorbed, ledger.residual)
+        gap = np.abs(received.explained.astype(np.float64) - sum(part.astype(np.float64) for part in parts)).max()
+        if not gap <= value:
+            raise Wrong(f"ledger: {gap} is missing, allowed {value}")
+
+
+def check_detail(received: lx.ModelDetail, expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        held: Any = getattr(received, name)
+        if name in ("inputs", "outputs"):
+            held = {k: {"dtype": spec.dtype, "shape": list(spec.shape)} for k, spec in held.items()}
+        elif name == "class_names":
+            held = {k: list(v) for k, v in held.items()}
+        elif name in ("text_inputs", "guessed_axes"):
+            held = list(held)
+        elif name == "default_method":
+            asked = value.get("parameters", {})
+            held = {"name": held.name, "parameters": {k: held.parameters().get(k) for k in asked}}
+        if held != value:
+            raise Wrong(f"{name}: received {held}, expected {value}")
+
+
+def check_error(received: lx.ExplainError | None, expected: dict[str, Any]) -> None:
+    if received is None:
+        raise Wrong(f"received an answer, expected {expected['code']}")
+    if received.code.name != expected["code"]:
+        raise Wrong(f"received {received.code.name} ({received.message}), expected {expected['code']}")
+    if "field" in expected and received.field != expected["field"]:
+        raise Wrong(f"field: received {received.field!r} ({received.message}), expected {expected['field']!r}")
+    if expected.get("word", "") not in received.message:
+        raise Wrong(f"the message {received.message!r} lacks {expected['word']!r}")
+
+
+def hashes(received: lx.Result, prefix: str = "") -> dict[str, str]:
+    """The hash of the elements, row-major and little-endian."""
+
+    def digest(array: Any) -> str:
+        return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+    return {prefix + name: digest(array) for name, array in received.relevance.items()}
