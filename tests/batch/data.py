@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import lstm_explain as lx
+from lstm_explain.repository.config import read_config
 from tests.serving.running import command
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra [ray]")
@@ -61,15 +62,20 @@ def array(value: Any) -> np.ndarray[Any, Any]:
     return np.array(value)
 
 
+def card_method() -> lx.Method:
+    """The method in the model.yaml of `discharge`."""
+    return read_config(DISCHARGE / "model.yaml").config.default_method()
+
+
 def check_rows(output: Path, rows: dict[str, list[np.ndarray[Any, Any]]], file: str = "") -> None:
     """Checks that every row of these files occurs once, in the order of its file, with the engine's answer for the row
     alone.
     """
-    model, found = lx.load(MODEL), results(output).to_pylist()
+    model, found, method = lx.load(MODEL), results(output).to_pylist(), card_method()
     assert sorted((r["file"], r["row"]) for r in found) == sorted((f, i) for f in rows for i in range(len(rows[f])))
     for row in found:
         x = rows[row["file"]][row["row"]]
-        alone = model.explain({"weather": x[None]})
+        alone = model.explain({"weather": x[None]}, method)
         check_same(array(row["relevance/weather"]), alone.relevance["weather"][0])
         check_same(array(row["output/discharge"]), alone.outputs["discharge"][0])
         assert abs(row["explained"] - alone.explained[0]) <= 1e-6 * abs(alone.explained[0])

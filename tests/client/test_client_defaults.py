@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ def adding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("models")
     shutil.copytree(MODELS / "addition", folder / "addition")
     card = folder / "addition" / "model.yaml"
-    card.write_text(card.read_text().replace("product_rule: all", "product_rule: all, epsilon: 0.000001"))
+    card.write_text(re.sub(r"(?m)^method: .*$", "method: {name: lrp, epsilon: 0.000001}", card.read_text()))
     with serving(folder) as server:
         yield server
 
