@@ -63,7 +63,7 @@ var playersNumbers = map[Players]pb.Players{
 }
 
 // The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
-// One of Epsilon, Gamma, ZPlus, AlphaBeta, Flat and ZBox.
+// One of Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox and WSquare.
 type Rule interface {
 	message(w *writer) *pb.Rule
 }
@@ -144,6 +144,14 @@ func (m ZBox) message(w *writer) *pb.Rule {
 	return &pb.Rule{Rule: &pb.Rule_ZBox_{ZBox: body}}
 }
 
+// For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017).
+type WSquare struct{}
+
+func (m WSquare) message(w *writer) *pb.Rule {
+	body := &pb.Rule_WSquare{}
+	return &pb.Rule{Rule: &pb.Rule_WSquare_{WSquare: body}}
+}
+
 func encodeRule(m Rule, w *writer) *pb.Rule {
 	if m == nil {
 		return nil
@@ -180,6 +188,8 @@ func decodeRule(message *pb.Rule, r *reader) Rule {
 			Low:  body.GetLow(),
 			High: body.GetHigh(),
 		}
+	case *pb.Rule_WSquare_:
+		return WSquare{}
 	}
 	return nil
 }

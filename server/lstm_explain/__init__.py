@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         SmoothGrad,
         method_from_name,
     )
-    from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+    from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
     from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec
     from lstm_explain.program.axes import Axes
     from lstm_explain.runner.baselines import mean_baseline
@@ -68,6 +68,7 @@ __all__ = [
     "TargetError",
     "TensorSpec",
     "UnsupportedOperator",
+    "WSquare",
     "ZBox",
     "ZPlus",
     "calibrate",
@@ -84,7 +85,7 @@ _MODULES = {
     "ledger": ["Ledger"],
     "program.axes": ["Axes"],
     "runner.baselines": ["mean_baseline"],
-    "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "ZBox", "ZPlus"],
+    "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "WSquare", "ZBox", "ZPlus"],
     "loading": ["load"],
     "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec"],
     "target": ["Target"],

@@ -22,6 +22,7 @@ RULES = [
     lx.AlphaBeta(1.0, 0.0),
     lx.Flat(),
     lx.ZBox(-3.0, 4.0),
+    lx.WSquare(),
 ]
 
 
@@ -53,6 +54,8 @@ def messages(rule: lx.Rule, x: Any, W: Any, b: Any, r: Any) -> Any:
             q = share(np.ones_like(parts), 0.0)
         case lx.ZBox(low, high):
             q = share(parts - low * np.maximum(W, 0) - high * np.minimum(W, 0), 0.0)
+        case lx.WSquare():
+            q = W**2 / (W**2).sum(axis=0)
     return q @ r
 
 
@@ -176,6 +179,36 @@ def test_flat_shares_do_not_depend_on_values() -> None:
     assert W.shape == (4, 5)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+@pytest.mark.parametrize("lrp", [{"epsilon": 1e-3}, {"layer_stabiliser": 0.5}], ids=str)
+def test_w_square_conserves_relevance_at_any_size_of_the_weights(lrp: Any, size: float) -> None:
+    """The relevance of the layer's output arrives at the inputs, whatever the stabiliser; the inputs do not matter."""
+    rng = np.random.default_rng(64)
+    g = GraphBuilder(np.float64, 17)
+    W, b = rng.normal(size=(4, 3)) * size, rng.normal(size=3)
+    x = g.input("x", ["B", 4])
+    z = g.op("Gemm", [x, g.constant(W, "W"), g.constant(b, "b")], "only")
+    model = lx.load(g.model(z, ["B", 3]))
+    inputs = np.stack([rng.normal(size=4), np.zeros(4)])
+    e = model.explain({"x": inputs}, lx.LRP(composite=lx.Composite(first=lx.WSquare()), **lrp), lx.Target(index=1))
+    np.testing.assert_allclose(e.relevance["x"].sum(axis=1), inputs @ W[:, 1] + b[1], rtol=1e-9)
+    shares = e.relevance["x"] / e.explained[:, None]
+    np.testing.assert_allclose(shares, np.tile(W[:, 1] ** 2 / (W[:, 1] ** 2).sum(), (2, 1)), rtol=1e-9)
+
+
+def test_w_square_equals_the_formula_of_zennit() -> None:
+    """zennit's WSquare(zero_params="bias"): the gradient at an input of ones, with squared weights and without bias."""
+    model, x, (W, b, V, c) = dense("Gemm")
+    composite = lx.Composite({"last": lx.Epsilon(1e-6)}, lx.WSquare())
+    e = model.explain({"x": x}, lx.LRP(epsilon=1e-6, composite=composite), lx.Target(index=1))
+    h = np.tanh(x @ W + b)
+    upper = stab(h @ V + c, 1e-6)
+    above = h * ((h @ V + c) / upper * np.eye(3)[1] @ V.T)
+    ones, squares = np.ones_like(x), W**2
+    expected = ones * (above / stab(ones @ squares, 1e-6) @ squares.T)
+    np.testing.assert_allclose(e.relevance["x"], expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("spelling", ["Gemm", "transB", "MatMul+Add"])
 def test_a_layer_rule_uses_the_relative_stabiliser_of_layers(spelling: str) -> None:
     """Gamma of 0 increases nothing, so it equals the rule of a layer without a rule of its own."""
@@ -227,7 +260,15 @@ def test_invalid_composites_are_refused(composite: Any, says: str) -> None:
 
 
 def test_composites_survive_the_round_trip_through_text() -> None:
-    rules = [lx.Epsilon(0.5), lx.Gamma(), lx.ZPlus(), lx.AlphaBeta(3.0, 2.0), lx.Flat(), lx.ZBox(-1.5, 1e-7)]
+    rules = [
+        lx.Epsilon(0.5),
+        lx.Gamma(),
+        lx.ZPlus(),
+        lx.AlphaBeta(3.0, 2.0),
+        lx.Flat(),
+        lx.ZBox(-1.5, 1e-7),
+        lx.WSquare(),
+    ]
     composite = lx.Composite({f"/node {i}": rule for i, rule in enumerate(rules)} | {"a=b": lx.Flat()}, lx.Flat())
     assert parse_composite(str(composite)) == composite
     assert parse_composite("dense=gamma ; Conv = alpha_beta(2,1);") == lx.Composite(

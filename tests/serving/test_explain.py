@@ -103,7 +103,7 @@ def test_occlusion_fill_and_shapley_players(channel: grpc.Channel, engine: lx.Mo
 
 
 @pytest.mark.parametrize(
-    "rule", [lx.Epsilon(0.5), lx.Gamma(0.5), lx.ZPlus(), lx.AlphaBeta(2, 1), lx.Flat(), lx.ZBox(-1, 1)]
+    "rule", [lx.Epsilon(0.5), lx.Gamma(0.5), lx.ZPlus(), lx.AlphaBeta(2, 1), lx.Flat(), lx.ZBox(-1, 1), lx.WSquare()]
 )
 def test_composites(channel: grpc.Channel, engine: lx.Model, rule: lx.Rule) -> None:
     message = method_pb2.Lrp()

@@ -38,6 +38,8 @@ struct RuleEncoder {
     body->set_low(m.low);
     body->set_high(m.high);
   }
+
+  void operator()(const rule::WSquare&) const { out->mutable_w_square(); }
 };
 
 rule::Epsilon decode_epsilon(const v1::Rule_Epsilon& m) {
@@ -76,6 +78,7 @@ std::optional<Rule> decode_rule(const v1::Rule& message) {
     case v1::Rule::kAlphaBeta: return decode_alpha_beta(message.alpha_beta());
     case v1::Rule::kFlat: return rule::Flat{};
     case v1::Rule::kZBox: return decode_z_box(message.z_box());
+    case v1::Rule::kWSquare: return rule::WSquare{};
     case v1::Rule::RULE_NOT_SET: break;
   }
   return std::nullopt;

@@ -557,6 +557,7 @@ type Rule struct {
 	//	*Rule_AlphaBeta_
 	//	*Rule_Flat_
 	//	*Rule_ZBox_
+	//	*Rule_WSquare_
 	Rule          isRule_Rule `protobuf_oneof:"rule"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -653,6 +654,15 @@ func (x *Rule) GetZBox() *Rule_ZBox {
 	return nil
 }
 
+func (x *Rule) GetWSquare() *Rule_WSquare {
+	if x != nil {
+		if x, ok := x.Rule.(*Rule_WSquare_); ok {
+			return x.WSquare
+		}
+	}
+	return nil
+}
+
 type isRule_Rule interface {
 	isRule_Rule()
 }
@@ -681,6 +691,10 @@ type Rule_ZBox_ struct {
 	ZBox *Rule_ZBox `protobuf:"bytes,6,opt,name=z_box,json=zBox,proto3,oneof"`
 }
 
+type Rule_WSquare_ struct {
+	WSquare *Rule_WSquare `protobuf:"bytes,7,opt,name=w_square,json=wSquare,proto3,oneof"`
+}
+
 func (*Rule_Epsilon_) isRule_Rule() {}
 
 func (*Rule_Gamma_) isRule_Rule() {}
@@ -692,6 +706,8 @@ func (*Rule_AlphaBeta_) isRule_Rule() {}
 func (*Rule_Flat_) isRule_Rule() {}
 
 func (*Rule_ZBox_) isRule_Rule() {}
+
+func (*Rule_WSquare_) isRule_Rule() {}
 
 // Partial derivatives of the explained value.
 type Gradient struct {
@@ -1352,6 +1368,43 @@ func (x *Rule_ZBox) GetHigh() float64 {
 	return 0
 }
 
+// For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017).
+type Rule_WSquare struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule_WSquare) Reset() {
+	*x = Rule_WSquare{}
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule_WSquare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule_WSquare) ProtoMessage() {}
+
+func (x *Rule_WSquare) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule_WSquare.ProtoReflect.Descriptor instead.
+func (*Rule_WSquare) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{3, 6}
+}
+
 var File_lstm_explain_v1_method_proto protoreflect.FileDescriptor
 
 const file_lstm_explain_v1_method_proto_rawDesc = "" +
@@ -1397,7 +1450,7 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"RulesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
 	"\x05value\x18\x02 \x01(\v2\x15.lstm_explain.v1.RuleR\x05value:\x028\x01B\b\n" +
-	"\x06_first\"\xed\x04\n" +
+	"\x06_first\"\xb4\x05\n" +
 	"\x04Rule\x129\n" +
 	"\aepsilon\x18\x01 \x01(\v2\x1d.lstm_explain.v1.Rule.EpsilonH\x00R\aepsilon\x123\n" +
 	"\x05gamma\x18\x02 \x01(\v2\x1b.lstm_explain.v1.Rule.GammaH\x00R\x05gamma\x124\n" +
@@ -1405,7 +1458,8 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\n" +
 	"alpha_beta\x18\x04 \x01(\v2\x1f.lstm_explain.v1.Rule.AlphaBetaH\x00R\talphaBeta\x120\n" +
 	"\x04flat\x18\x05 \x01(\v2\x1a.lstm_explain.v1.Rule.FlatH\x00R\x04flat\x121\n" +
-	"\x05z_box\x18\x06 \x01(\v2\x1a.lstm_explain.v1.Rule.ZBoxH\x00R\x04zBox\x1a4\n" +
+	"\x05z_box\x18\x06 \x01(\v2\x1a.lstm_explain.v1.Rule.ZBoxH\x00R\x04zBox\x12:\n" +
+	"\bw_square\x18\a \x01(\v2\x1d.lstm_explain.v1.Rule.WSquareH\x00R\awSquare\x1a4\n" +
 	"\aEpsilon\x12\x1d\n" +
 	"\aepsilon\x18\x01 \x01(\x01H\x00R\aepsilon\x88\x01\x01B\n" +
 	"\n" +
@@ -1424,7 +1478,8 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\x03low\x18\x01 \x01(\x01H\x00R\x03low\x88\x01\x01\x12\x17\n" +
 	"\x04high\x18\x02 \x01(\x01H\x01R\x04high\x88\x01\x01B\x06\n" +
 	"\x04_lowB\a\n" +
-	"\x05_highB\x06\n" +
+	"\x05_high\x1a\t\n" +
+	"\aWSquareB\x06\n" +
 	"\x04rule\"\n" +
 	"\n" +
 	"\bGradient\"\x14\n" +
@@ -1488,7 +1543,7 @@ func file_lstm_explain_v1_method_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_method_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(ProductRule)(0),                // 0: lstm_explain.v1.ProductRule
 	(Quantity)(0),                   // 1: lstm_explain.v1.Quantity
@@ -1511,7 +1566,8 @@ var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(*Rule_AlphaBeta)(nil),          // 18: lstm_explain.v1.Rule.AlphaBeta
 	(*Rule_Flat)(nil),               // 19: lstm_explain.v1.Rule.Flat
 	(*Rule_ZBox)(nil),               // 20: lstm_explain.v1.Rule.ZBox
-	(*Tensor)(nil),                  // 21: lstm_explain.v1.Tensor
+	(*Rule_WSquare)(nil),            // 21: lstm_explain.v1.Rule.WSquare
+	(*Tensor)(nil),                  // 22: lstm_explain.v1.Tensor
 }
 var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	4,  // 0: lstm_explain.v1.Method.lrp:type_name -> lstm_explain.v1.Lrp
@@ -1532,17 +1588,18 @@ var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	18, // 15: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
 	19, // 16: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
 	20, // 17: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
-	21, // 18: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
-	21, // 19: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
-	1,  // 20: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
-	21, // 21: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
-	2,  // 22: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
-	6,  // 23: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	21, // 18: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
+	22, // 19: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
+	22, // 20: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
+	1,  // 21: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
+	22, // 22: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
+	2,  // 23: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
+	6,  // 24: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_method_proto_init() }
@@ -1570,6 +1627,7 @@ func file_lstm_explain_v1_method_proto_init() {
 		(*Rule_AlphaBeta_)(nil),
 		(*Rule_Flat_)(nil),
 		(*Rule_ZBox_)(nil),
+		(*Rule_WSquare_)(nil),
 	}
 	file_lstm_explain_v1_method_proto_msgTypes[6].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[7].OneofWrappers = []any{}
@@ -1585,7 +1643,7 @@ func file_lstm_explain_v1_method_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_method_proto_rawDesc), len(file_lstm_explain_v1_method_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

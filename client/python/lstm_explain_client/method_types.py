@@ -100,6 +100,13 @@ class ZBox(Rule):
 
 
 @dataclass(frozen=True)
+class WSquare(Rule):
+    """For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017)."""
+
+    name: ClassVar[str] = "w_square"
+
+
+@dataclass(frozen=True)
 class Composite(Record):
     """Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
     stabiliser of `Lrp`.
@@ -268,7 +275,7 @@ METHODS: dict[str, type[Method]] = {
 # The classes that a message stands for: one, or those of its oneof.
 TYPES: dict[str, tuple[type[Parameters], ...]] = {
     "Method": tuple(METHODS.values()),
-    "Rule": (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox),
+    "Rule": (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox, WSquare),
     "Composite": (Composite,),
 }
 
@@ -287,6 +294,7 @@ __all__ = [
     "Rule",
     "ShapleySampling",
     "SmoothGrad",
+    "WSquare",
     "ZBox",
     "ZPlus",
 ]

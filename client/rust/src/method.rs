@@ -45,6 +45,12 @@ impl From<rule::ZBox> for proto::Rule {
     }
 }
 
+impl From<rule::WSquare> for proto::Rule {
+    fn from(rule: rule::WSquare) -> Self {
+        Self { rule: Some(rule::Rule::WSquare(rule)) }
+    }
+}
+
 impl From<Lrp> for Method {
     fn from(method: Lrp) -> Self {
         Method::Lrp(method)

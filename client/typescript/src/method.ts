@@ -180,7 +180,9 @@ export type Rule =
   | { name: "flat" }
   // For inputs between two bounds: x_i w_ij - low w_ij+ - high w_ij-, divided by the sum of these terms (Montavon et
   // al. 2017, section 5.3).
-  | { name: "zBox"; low: number; high: number };
+  | { name: "zBox"; low: number; high: number }
+  // For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017).
+  | { name: "wSquare" };
 
 /** The message of a rule. */
 function ruleToWire(rule: Rule): wire.Rule {
@@ -197,6 +199,8 @@ function ruleToWire(rule: Rule): wire.Rule {
       return { rule: { $case: "flat", value: {} } };
     case "zBox":
       return { rule: { $case: "zBox", value: { low: rule.low, high: rule.high } } };
+    case "wSquare":
+      return { rule: { $case: "wSquare", value: {} } };
     default:
       throw new InvalidRequest(`there is no rule "${(rule as { name: unknown }).name}"`, { field: "method" });
   }
@@ -232,6 +236,8 @@ function ruleFromWire(message: wire.Rule | undefined): Rule | undefined {
         low: said.value.low ?? 0,
         high: said.value.high ?? 0,
       };
+    case "wSquare":
+      return { name: "wSquare" };
   }
   return undefined;
 }

@@ -108,7 +108,17 @@ class ZBox(Rule):
             raise MethodError(f"ZBox: low {self.low:g} is not below high {self.high:g}", field="method.composite")
 
 
-RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox)}
+@dataclass(frozen=True)
+class WSquare(Rule):
+    """R_i = sum_j w_ij² / sum_k w_kj² R_j, for inputs without bounds (the w²-rule of Montavon et al. 2017).
+
+    The sums cannot cancel, so the rule uses no stabiliser.
+    """
+
+    name: ClassVar[str] = "w_square"
+
+
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox, WSquare)}
 
 
 def rule_from_name(name: str, *values: Any, **parameters: Any) -> Rule:

@@ -84,9 +84,13 @@ struct ZBox {
   double high{};
 };
 
+/// For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017).
+struct WSquare {};
+
 }  // namespace rule
 
-using Rule = std::variant<rule::Epsilon, rule::Gamma, rule::ZPlus, rule::AlphaBeta, rule::Flat, rule::ZBox>;
+using Rule = std::variant<rule::Epsilon, rule::Gamma, rule::ZPlus, rule::AlphaBeta, rule::Flat, rule::ZBox,
+                          rule::WSquare>;
 
 /// Rules per layer (Anders et al. 2021, arXiv 2106.13200). Layers without a rule, and all other nodes, use the
 /// stabiliser of `Lrp`.

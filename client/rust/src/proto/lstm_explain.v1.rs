@@ -150,7 +150,7 @@ pub struct Composite {
 /// The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Rule {
-    #[prost(oneof = "rule::Rule", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "rule::Rule", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub rule: ::core::option::Option<rule::Rule>,
 }
 /// Nested message and enum types in `Rule`.
@@ -197,6 +197,9 @@ pub mod rule {
         #[prost(double, optional, tag = "2")]
         pub high: ::core::option::Option<f64>,
     }
+    /// For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017).
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct WSquare {}
     #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
     pub enum Rule {
         #[prost(message, tag = "1")]
@@ -211,6 +214,8 @@ pub mod rule {
         Flat(Flat),
         #[prost(message, tag = "6")]
         ZBox(ZBox),
+        #[prost(message, tag = "7")]
+        WSquare(WSquare),
     }
 }
 /// Partial derivatives of the explained value.

@@ -17,7 +17,18 @@ from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.session import run_session, session_of
 from lstm_explain.methods import LRP
-from lstm_explain.methods.composite import LAYERS, AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from lstm_explain.methods.composite import (
+    LAYERS,
+    AlphaBeta,
+    Composite,
+    Epsilon,
+    Flat,
+    Gamma,
+    Rule,
+    WSquare,
+    ZBox,
+    ZPlus,
+)
 from lstm_explain.operators import TABLE, Kind, NodeContext
 from lstm_explain.operators.formulas import At, settle
 from lstm_explain.program.compile import Plan
@@ -60,6 +71,8 @@ def terms_of(rule: Rule, x: Array, w: Array, b: Array, z: Array) -> list[Term]:
         case ZBox(low, high):
             parts = [(x, w), (np.full_like(x, -low), up(w, 0)), (np.full_like(x, -high), down(w, 0))]
             return [Term(parts, np.zeros_like(b))]
+        case WSquare():
+            return [Term([(np.ones_like(x), w * w)], np.zeros_like(b))]
     raise MethodError(f"{rule!r} is no rule of this engine", field="method.composite")
 
 
@@ -86,6 +99,8 @@ class LayerRule(BackwardStep):
         own = layer.rule.epsilon if isinstance(layer.rule, Epsilon) else None
         self.epsilon = lrp.epsilon or 0.0 if own is None else own
         self.beta = lrp.relative.layers if own is None and lrp.relative is not None else 0.0
+        if isinstance(layer.rule, WSquare):  # its sums do not cancel, and are small where the weights are
+            self.epsilon = self.beta = 0.0
 
     def __call__(self, back: BackwardPass) -> None:
         message = back.messages.get(self.carrying[0])

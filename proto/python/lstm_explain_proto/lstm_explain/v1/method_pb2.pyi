@@ -97,7 +97,7 @@ class Composite(_message.Message):
     def __init__(self, rules: _Optional[_Mapping[str, Rule]] = ..., first: _Optional[_Union[Rule, _Mapping]] = ...) -> None: ...
 
 class Rule(_message.Message):
-    __slots__ = ("epsilon", "gamma", "z_plus", "alpha_beta", "flat", "z_box")
+    __slots__ = ("epsilon", "gamma", "z_plus", "alpha_beta", "flat", "z_box", "w_square")
     class Epsilon(_message.Message):
         __slots__ = ("epsilon",)
         EPSILON_FIELD_NUMBER: _ClassVar[int]
@@ -128,19 +128,24 @@ class Rule(_message.Message):
         low: float
         high: float
         def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+    class WSquare(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
     EPSILON_FIELD_NUMBER: _ClassVar[int]
     GAMMA_FIELD_NUMBER: _ClassVar[int]
     Z_PLUS_FIELD_NUMBER: _ClassVar[int]
     ALPHA_BETA_FIELD_NUMBER: _ClassVar[int]
     FLAT_FIELD_NUMBER: _ClassVar[int]
     Z_BOX_FIELD_NUMBER: _ClassVar[int]
+    W_SQUARE_FIELD_NUMBER: _ClassVar[int]
     epsilon: Rule.Epsilon
     gamma: Rule.Gamma
     z_plus: Rule.ZPlus
     alpha_beta: Rule.AlphaBeta
     flat: Rule.Flat
     z_box: Rule.ZBox
-    def __init__(self, epsilon: _Optional[_Union[Rule.Epsilon, _Mapping]] = ..., gamma: _Optional[_Union[Rule.Gamma, _Mapping]] = ..., z_plus: _Optional[_Union[Rule.ZPlus, _Mapping]] = ..., alpha_beta: _Optional[_Union[Rule.AlphaBeta, _Mapping]] = ..., flat: _Optional[_Union[Rule.Flat, _Mapping]] = ..., z_box: _Optional[_Union[Rule.ZBox, _Mapping]] = ...) -> None: ...
+    w_square: Rule.WSquare
+    def __init__(self, epsilon: _Optional[_Union[Rule.Epsilon, _Mapping]] = ..., gamma: _Optional[_Union[Rule.Gamma, _Mapping]] = ..., z_plus: _Optional[_Union[Rule.ZPlus, _Mapping]] = ..., alpha_beta: _Optional[_Union[Rule.AlphaBeta, _Mapping]] = ..., flat: _Optional[_Union[Rule.Flat, _Mapping]] = ..., z_box: _Optional[_Union[Rule.ZBox, _Mapping]] = ..., w_square: _Optional[_Union[Rule.WSquare, _Mapping]] = ...) -> None: ...
 
 class Gradient(_message.Message):
     __slots__ = ()

@@ -138,6 +138,11 @@ public sealed interface Method {
         return new ZBox(low, value);
       }
     }
+
+    /**
+     * For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017).
+     */
+    record WSquare() implements Rule {}
   }
 
   /**

@@ -19,6 +19,8 @@ final class MethodWire {
       out.getFlatBuilder();
     } else if (value instanceof Method.Rule.ZBox m) {
       write(m, out.getZBoxBuilder());
+    } else if (value instanceof Method.Rule.WSquare) {
+      out.getWSquareBuilder();
     }
     return out.build();
   }
@@ -32,6 +34,7 @@ final class MethodWire {
       case ALPHA_BETA -> read(message.getAlphaBeta());
       case FLAT -> new Method.Rule.Flat();
       case Z_BOX -> read(message.getZBox());
+      case W_SQUARE -> new Method.Rule.WSquare();
       case RULE_NOT_SET -> null;
     };
   }

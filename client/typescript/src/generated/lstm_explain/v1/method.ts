@@ -144,6 +144,7 @@ export interface Rule {
     | { $case: "alphaBeta"; value: Rule_AlphaBeta }
     | { $case: "flat"; value: Rule_Flat }
     | { $case: "zBox"; value: Rule_ZBox }
+    | { $case: "wSquare"; value: Rule_WSquare }
     | undefined;
 }
 
@@ -191,6 +192,10 @@ export interface Rule_ZBox {
     | undefined;
   /** Upper bound of all inputs, greater than `low`. Required. */
   high?: number | undefined;
+}
+
+/** For inputs without bounds: w_ij^2 divided by the sum of these squares (Montavon et al. 2017). */
+export interface Rule_WSquare {
 }
 
 /** Partial derivatives of the explained value. */
@@ -785,6 +790,9 @@ export const Rule: MessageFns<Rule> = {
       case "zBox":
         Rule_ZBox.encode(message.rule.value, writer.uint32(50).fork()).join();
         break;
+      case "wSquare":
+        Rule_WSquare.encode(message.rule.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -850,6 +858,14 @@ export const Rule: MessageFns<Rule> = {
             message.rule = { $case: "zBox", value: Rule_ZBox.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.rule = { $case: "wSquare", value: Rule_WSquare.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -901,6 +917,12 @@ export const Rule: MessageFns<Rule> = {
       case "zBox": {
         if (object.rule?.value !== undefined && object.rule?.value !== null) {
           message.rule = { $case: "zBox", value: Rule_ZBox.fromPartial(object.rule.value) };
+        }
+        break;
+      }
+      case "wSquare": {
+        if (object.rule?.value !== undefined && object.rule?.value !== null) {
+          message.rule = { $case: "wSquare", value: Rule_WSquare.fromPartial(object.rule.value) };
         }
         break;
       }
@@ -1235,6 +1257,49 @@ export const Rule_ZBox: MessageFns<Rule_ZBox> = {
     const message = createBaseRule_ZBox();
     message.low = object.low ?? undefined;
     message.high = object.high ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRule_WSquare(): Rule_WSquare {
+  return {};
+}
+
+export const Rule_WSquare: MessageFns<Rule_WSquare> = {
+  encode(_: Rule_WSquare, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Rule_WSquare {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRule_WSquare();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Rule_WSquare>, I>>(base?: I): Rule_WSquare {
+    return Rule_WSquare.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Rule_WSquare>, I>>(_: I): Rule_WSquare {
+    const message = createBaseRule_WSquare();
     return message;
   },
 };
