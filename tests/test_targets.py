@@ -292,3 +292,19 @@ def test_a_model_of_whole_numbers_alone_is_not_supported() -> None:
     with pytest.raises(lx.TargetError, match="'best' is of type int64"):
         model.explain({"x": X})
     np.testing.assert_array_equal(model.predict({"x": X})["best"], (X @ W).argmax(axis=1))
+
+
+@pytest.mark.parametrize("target", [1, (1,), np.int64(1), "1", "y:1"], ids=str)
+def test_methods_and_targets_may_be_given_as_words(target: Any) -> None:
+    found = classifier().explain({"x": X}, method="gradient", target=target)
+    np.testing.assert_allclose(found.relevance["x"], np.broadcast_to(W[:, 1], X.shape), rtol=1e-6)
+    assert found.method == lx.Gradient()
+    assert classifier().explain({"x": X}, "lrp").method == lx.LRP()
+
+
+@pytest.mark.parametrize("target", [1.5, True, None, "elsewhere:1"], ids=str)
+def test_other_words_are_refused(target: Any) -> None:
+    with pytest.raises(lx.TargetError):
+        classifier().explain({"x": X}, target=target)
+    with pytest.raises(lx.MethodError, match="unknown method 'lpr', there are lrp"):
+        classifier().explain({"x": X}, "lpr")

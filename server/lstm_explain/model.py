@@ -20,7 +20,7 @@ from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
 from lstm_explain.inputs import TensorSpec, check_inputs
-from lstm_explain.methods import LRP, Method
+from lstm_explain.methods import LRP, Method, method_from_name
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes, doubts, find_lengths
 from lstm_explain.program.engine import Engine, Question, shapes_agree
@@ -31,7 +31,7 @@ from lstm_explain.program.program import Program
 from lstm_explain.program.report import NodeReport, Report, report
 from lstm_explain.runner.dispatch import explain_by_runs, resolve_method
 from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
-from lstm_explain.target import Target
+from lstm_explain.target import Target, as_target
 
 MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and targets to programs
 
@@ -148,17 +148,22 @@ class Model:
     def explain(
         self,
         inputs: Mapping[str, npt.NDArray[Any]],
-        method: Method = LRP(),  # noqa: B008 - frozen
-        target: Target = Target(),  # noqa: B008 - frozen
+        method: Method | str = LRP(),  # noqa: B008 - frozen
+        target: Target | int | tuple[int, ...] | str = Target(),  # noqa: B008 - frozen
         capture: Sequence[str] = (),
     ) -> Explanation:
         """Relevance of every input element for the target.
 
-        inputs: one array for every input, of its dtype and shape. capture: names of inner values of the graph whose
+        inputs: one array for every input, of its dtype and shape. method: or its name, for its default parameters.
+        target: or an index, or text such as "logits:3". capture: names of inner values of the graph whose
         relevance is returned too; for an LSTM node also `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`,
         `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,
         MethodError, UnsupportedOperator.
         """
+        if isinstance(method, str):
+            method = method_from_name(method)
+        if not isinstance(target, Target):
+            target = as_target(target, self.outputs)
         checked = self._checked(inputs, method)
         route = None if capture else self._route(method, target)
         if route is None:

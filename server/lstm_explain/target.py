@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +33,34 @@ class Target:
     contrast: int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | None = None
     weights: npt.NDArray[np.floating[Any]] | None = None
     pre_activation: bool = True
+
+
+def as_target(given: Target | int | tuple[int, ...] | str, outputs: Collection[str]) -> Target:
+    """A target, an index, or text that `parse_target` takes, as a target. Raises TargetError."""
+    if isinstance(given, Target):
+        return given
+    output, index = parse_target(given, outputs) if isinstance(given, str) else (None, given)
+    if isinstance(index, bool) or not isinstance(index, (int, tuple, np.integer, type(None))):
+        expected = "a Target, an index, or text such as 'logits:3'"
+        raise TargetError(f"target is {given!r}, expected {expected}", field="target")
+    return Target(output, int(index) if isinstance(index, np.integer) else index)
+
+
+def parse_target(text: str, outputs: Collection[str]) -> tuple[str | None, int | tuple[int, ...] | None]:
+    """Output and index of `3`, `1,0`, `logits` or `logits:1,0`; None for a part that is missing. Raises TargetError.
+
+    The name of an output may contain a colon.
+    """
+    if text in outputs:
+        return text, None
+    output, colon, index = text.rpartition(":")
+    if colon and output not in outputs:
+        raise TargetError(f"there is no output {output!r}, only {', '.join(outputs)}", field="target.output")
+    try:
+        position = tuple(int(part) for part in index.split(","))
+    except ValueError:
+        raise TargetError(f"target {text!r} is not an index, an output, or output:index", field="target") from None
+    return output if colon else None, position[0] if len(position) == 1 else position
 
 
 @dataclass(slots=True, eq=False)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,13 @@ def test_explain_shows_warnings_and_what_was_explained(tmp_path: Path, row: tupl
         assert all("relevance diverges" in str(warning) for warning in arrays["warnings"])
     answer = json.loads(run(*given, "--json").stdout)
     assert (answer["explained_quantity"], len(answer["warnings"])) == ("logit", warned)
+
+
+def test_the_version_is_printed() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"lstm-explain {lx.__version__}\n")
+    assert lx.__version__ == version("lstm-explain")
+
+
+def test_a_command_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    failed(mistake(capsys), 2, "name a command")

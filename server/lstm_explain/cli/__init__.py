@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 try:
     import typer
@@ -26,11 +26,27 @@ from lstm_explain.cli.serve import health, serve
 
 app = typer.Typer(
     name="lstm-explain",
-    help="Explains the predictions of recurrent ONNX models by relevance propagation.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Explains the predictions of recurrent ONNX models by relevance propagation."""
+    if version:
+        from lstm_explain import __version__
+
+        print(f"lstm-explain {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.BadParameter("name a command; lstm-explain --help lists them")
+
+
 for command in (inspect, explain, evaluate, calibrate, batch):
     app.command()(command)
 app.command(

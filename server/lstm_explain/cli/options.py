@@ -57,8 +57,7 @@ def method_of(name: str, parameters: Sequence[str]) -> Method:
 
 
 def target_of(text: str | None, batch_axis: str, model: Model) -> Target:
-    from lstm_explain.repository.text_notation import parse_target
-    from lstm_explain.target import Target
+    from lstm_explain.target import Target, parse_target
 
     output, index = (None, None) if text is None else parse_target(text, model.outputs)
     if batch_axis != "none" and not batch_axis.isdigit():

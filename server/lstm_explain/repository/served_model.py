@@ -22,8 +22,7 @@ from lstm_explain.repository.model_folder import Source, Tag, fingerprint
 from lstm_explain.repository.model_yaml import ConfigFile, ModelConfig, read_config
 from lstm_explain.repository.request_limits import Limits
 from lstm_explain.repository.text_inputs import PADDING, TextInput, load_text_input
-from lstm_explain.repository.text_notation import parse_target
-from lstm_explain.target import Target
+from lstm_explain.target import Target, parse_target
 
 log = logging.getLogger(__name__)
 

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_explain.errors import MethodError, TargetError
+from lstm_explain.errors import MethodError
 from lstm_explain.methods import Method, method_from_name, override
 from lstm_explain.methods.composite import Composite, rule_from_name
-
-
-def parse_target(text: str, outputs: Collection[str]) -> tuple[str | None, int | tuple[int, ...] | None]:
-    """Output and index of `3`, `1,0`, `logits` or `logits:1,0`; None for a part that is missing. Raises TargetError.
-
-    The name of an output may contain a colon.
-    """
-    if text in outputs:
-        return text, None
-    output, colon, index = text.rpartition(":")
-    if colon and output not in outputs:
-        raise TargetError(f"there is no output {output!r}, only {', '.join(outputs)}", field="target.output")
-    try:
-        position = tuple(int(part) for part in index.split(","))
-    except ValueError:
-        raise TargetError(f"target {text!r} is not an index, an output, or output:index", field="target") from None
-    return output if colon else None, position[0] if len(position) == 1 else position
 
 
 def parse_value(text: str) -> int | float | bool | str:

@@ -32,13 +32,13 @@ from lstm_explain.methods import Method
 from lstm_explain.model import Explanation
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import Card, ServedModel
-from lstm_explain.repository.text_notation import override_from_text, parse_target, parse_value
+from lstm_explain.repository.text_notation import override_from_text, parse_value
 from lstm_explain.serving.errors import short
 from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Ready, Unloaded
 from lstm_explain.serving.wire.inference_tensors import add_outputs, to_arrays, to_metadata
 from lstm_explain.serving.wire.models import version_of
-from lstm_explain.target import Target
+from lstm_explain.target import Target, parse_target
 from lstm_explain_proto.inference import grpc_service_pb2 as pb
 
 Array = npt.NDArray[Any]
