@@ -19,7 +19,8 @@ from lstm_explain.calibration.race import Race, difference, race
 from lstm_explain.calibration.setup import Clock, Setup
 from lstm_explain.program.axes import Axes
 from lstm_explain.repository.text_notation import method_from_text
-from tests.builders import GraphBuilder, recurrent_model
+from tests.builders import recurrent_model
+from tests.graph_builder import GraphBuilder
 from tests.test_verdict import steep
 
 Array = npt.NDArray[Any]

@@ -43,6 +43,10 @@ def sentiment(tmp_path: Path) -> Path:
     return tmp_path / "sentiment"
 
 
+def without_method(card: str) -> list[str]:
+    return [line for line in card.splitlines() if not line.startswith(("# calibrated: ", "method:"))]
+
+
 def test_the_choice_is_written_to_model_yaml_with_what_was_measured(
     sentiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,8 +54,7 @@ def test_the_choice_is_written_to_model_yaml_with_what_was_measured(
     assert run("calibrate", sentiment, "--data", tmp_path / "texts.txt", "--budget", "20", "--json") == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     edited = (sentiment / "model.yaml").read_text()
-    rest = [line for line in edited.splitlines() if not line.startswith(("# calibrated: ", "method:"))]
-    assert rest == [line for line in card.splitlines() if not line.startswith("method:")]
+    assert without_method(edited) == without_method(card)
     assert f"# calibrated: {found['verdict']}" in edited
     served = load_served(find_model(sentiment))
     assert {k: served.default_method.parameters()[k] for k in found["method"] if k != "name"} == {
