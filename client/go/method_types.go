@@ -43,7 +43,7 @@ var quantityNumbers = map[Quantity]pb.Quantity{
 	Probability: pb.Quantity_QUANTITY_PROBABILITY,
 }
 
-// The parts of the input that receive Shapley values. The empty one is the server's default.
+// The units of the input that Occlusion and ShapleySampling value. The empty one is the server's default.
 type Players string
 
 const (
@@ -299,14 +299,16 @@ func (m SmoothGrad) message(w *writer) *pb.Method {
 	return &pb.Method{Method: &pb.Method_SmoothGrad{SmoothGrad: body}}
 }
 
-// How much the explained value decreases when a baseline replaces a window of time steps.
+// How much the explained value decreases when a baseline replaces a window of time steps, a feature or a cell.
 type Occlusion struct {
-	// Number of time steps that are replaced together. Default: 1.
+	// Number of time steps that are replaced together. Must be 1 unless `over` is STEPS. Default: 1.
 	Window *int32
 	// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
 	Baseline map[string]Tensor
 	// The quantity whose decrease is measured.
 	Of Quantity
+	// The parts that are replaced.
+	Over Players
 }
 
 func (m Occlusion) message(w *writer) *pb.Method {
@@ -314,6 +316,7 @@ func (m Occlusion) message(w *writer) *pb.Method {
 		Window:   m.Window,
 		Baseline: w.tensors(m.Baseline, "method.occlusion.baseline"),
 		Of:       number(w, quantityNumbers, m.Of, "method.occlusion.of"),
+		Over:     number(w, playersNumbers, m.Over, "method.occlusion.over"),
 	}
 	return &pb.Method{Method: &pb.Method_Occlusion{Occlusion: body}}
 }
@@ -395,6 +398,7 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 			Window:   body.Window,
 			Baseline: r.tensors(body.GetBaseline()),
 			Of:       word(quantityNumbers, body.GetOf()),
+			Over:     word(playersNumbers, body.GetOver()),
 		}
 	case *pb.Method_ShapleySampling:
 		body := m.ShapleySampling

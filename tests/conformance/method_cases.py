@@ -170,6 +170,7 @@ def _perturbation() -> Iterator[Case]:
     request["expect"].pop("ledger")  # falls do not add up to the score
     yield request
     yield _occluded_probability(x)
+    yield from _occluded_units()
     x = feeds_of("series", 2, 3)["x"]
     nothing, only, both = np.zeros(x.shape), [], score(x)
     for t in range(2):
@@ -182,6 +183,23 @@ def _perturbation() -> Iterator[Case]:
     yield _method_case(
         "series-shapley", "Shapley values of two steps, over all orders", "series", x, method, (values, both, empty)
     )
+
+
+def _occluded_units() -> Iterator[Case]:
+    """A feature's value is divided equally among its steps; a cell keeps its own."""
+    score, x = _score("lstm"), feeds_of("lstm", 3, 2)["x"]
+    by_feature, by_cell = np.zeros(x.shape), np.zeros(x.shape)
+    for d in range(x.shape[2]):
+        for steps, falls in [(slice(None), by_feature), *((slice(t, t + 1), by_cell) for t in range(x.shape[1]))]:
+            hidden = x.astype(float)
+            hidden[:, steps, d] = 0
+            shares = (score(x) - score(hidden)) / len(range(x.shape[1])[steps])
+            falls[:, steps, d] = shares[:, np.newaxis]
+    for over, falls in (("features", by_feature), ("cells", by_cell)):
+        method = {"name": "occlusion", "parameters": {"over": over}}
+        request = ask("lstm", {"x": x}, method=method, target={"indices": [1]})
+        expect = {"relevance": {"x": near(falls)}, "explained": scalars(score(x))}
+        yield case(f"lstm-occlusion-{over}", f"the fall of the score by {over}", request, expect=expect)
 
 
 def _occluded_probability(x: Array) -> Case:

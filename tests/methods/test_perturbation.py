@@ -59,6 +59,33 @@ def test_a_window_is_shared_by_its_steps() -> None:
         np.testing.assert_allclose(e.relevance["x"][t].sum(axis=1), np.mean(shares[t], axis=0), atol=2e-6)
 
 
+@pytest.mark.parametrize("over", ["features", "cells"])
+@pytest.mark.parametrize("baseline", [None, np.array([0.3, -0.7])], ids=["zero", "features"])
+def test_occlusion_by_feature_and_by_cell_is_the_fall_of_the_score(over: Any, baseline: Any) -> None:
+    _, feeds, model = made(sequence_lens=True)
+    e = model.explain(feeds, lx.Occlusion(baseline=baseline, over=over), lx.Target(index=1))
+    units = [(slice(None), d) for d in range(2)] if over == "features" else list(np.ndindex(T, 2))
+    for t, d in units:
+        x = feeds["x"].copy()
+        x[t, :, d] = 0 if baseline is None else baseline[d]
+        fall = score(model, feeds) - score(model, {**feeds, "x": x})
+        received = e.relevance["x"][t, :, d]
+        np.testing.assert_allclose(received.reshape(-1, B).sum(axis=0), fall, atol=2e-6)
+    x = np.zeros_like(feeds["x"]) + (0 if baseline is None else baseline.astype(np.float32))
+    np.testing.assert_allclose(e.ledger.absorbed, score(model, {**feeds, "x": x}), atol=1e-6)
+    np.testing.assert_allclose(e.ledger.inputs, e.relevance["x"].sum(axis=(0, 2)), atol=2e-6)
+    assert (e.relevance["x"][np.arange(T)[:, None] >= feeds["lens"]] == 0).all()
+
+
+@pytest.mark.parametrize("over", ["features", "cells"])
+def test_only_steps_have_windows(over: Any) -> None:
+    with pytest.raises(lx.MethodError, match="only steps have windows") as error:
+        lx.Occlusion(window=2, over=over)
+    assert error.value.field == "method.window"
+    assert lx.Occlusion(window=2).kept_beside({"over"}) == {"baseline": None, "of": "score"}
+    assert lx.Occlusion(over=over).kept_beside({"window"}) == {"baseline": None, "of": "score"}
+
+
 def test_cells_that_equal_the_baseline_get_nothing() -> None:
     _, feeds, model = made()
     feeds["x"][2, 1] = [0.0, 4.0]

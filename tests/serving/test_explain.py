@@ -90,6 +90,7 @@ def test_occlusion_fill_and_shapley_players(channel: grpc.Channel, engine: lx.Mo
     method = method_pb2.Method(occlusion=method_pb2.Occlusion(window=2, of=method_pb2.QUANTITY_PROBABILITY))
     response = stub(channel).Explain(request(method=method))
     same(response, engine.explain({"x": sequence()}, lx.Occlusion(window=2, of="probability")))
+    method.occlusion.over = method_pb2.PLAYERS_STEPS
     assert response.method == method
     assert not response.standard_error
 
@@ -100,6 +101,18 @@ def test_occlusion_fill_and_shapley_players(channel: grpc.Channel, engine: lx.Mo
     assert response.method.shapley_sampling == players
     assert [tensor.name for tensor in response.standard_error] == ["x"]
     np.testing.assert_array_equal(array_of(response.standard_error[0]), expected.standard_error["x"])
+
+
+@pytest.mark.parametrize("over", ["features", "cells"])
+def test_occlusion_by_unit(channel: grpc.Channel, engine: lx.Model, over: str) -> None:
+    units = method_pb2.Occlusion(over=getattr(method_pb2, f"PLAYERS_{over.upper()}"))
+    response = stub(channel).Explain(request(method=method_pb2.Method(occlusion=units)))
+    same(response, engine.explain({"x": sequence()}, lx.Occlusion(over=over)))
+    assert response.method.occlusion.over == units.over
+    units.window = 2
+    with pytest.raises(grpc.RpcError) as error:
+        stub(channel).Explain(request(method=method_pb2.Method(occlusion=units)))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ void fields(lstm_explain::Occlusion& m, F f) {
   f("window", m.window);
   f("baseline", m.baseline);
   f("of", m.of);
+  f("over", m.over);
 }
 
 template <class F>

@@ -138,6 +138,7 @@ struct MethodEncoder {
     if (m.window) body->set_window(*m.window);
     encode(m.baseline, "method.occlusion.baseline", body->mutable_baseline());
     if (m.of) body->set_of(static_cast<v1::Quantity>(*m.of));
+    if (m.over) body->set_over(static_cast<v1::Players>(*m.over));
   }
 
   void operator()(const ShapleySampling& m) const {
@@ -185,6 +186,7 @@ Occlusion decode_occlusion(const v1::Occlusion& m) {
   if (m.has_window()) out.window = m.window();
   out.baseline = decode_all(m.baseline());
   out.of = chosen<Quantity>(m.of());
+  out.over = chosen<Players>(m.over());
   return out;
 }
 

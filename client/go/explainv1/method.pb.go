@@ -135,7 +135,7 @@ func (Quantity) EnumDescriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{1}
 }
 
-// The parts of the input that receive Shapley values.
+// The units of the input that Occlusion and ShapleySampling value.
 type Players int32
 
 const (
@@ -915,15 +915,17 @@ func (x *SmoothGrad) GetSeed() int64 {
 	return 0
 }
 
-// How much the explained value decreases when a baseline replaces a window of time steps.
+// How much the explained value decreases when a baseline replaces a window of time steps, a feature or a cell.
 type Occlusion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number of time steps that are replaced together. Default: 1.
+	// Number of time steps that are replaced together. Must be 1 unless `over` is STEPS. Default: 1.
 	Window *int32 `protobuf:"varint,1,opt,name=window,proto3,oneof" json:"window,omitempty"`
 	// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
 	Baseline []*Tensor `protobuf:"bytes,2,rep,name=baseline,proto3" json:"baseline,omitempty"`
 	// The quantity whose decrease is measured.
-	Of            Quantity `protobuf:"varint,3,opt,name=of,proto3,enum=lstm_explain.v1.Quantity" json:"of,omitempty"`
+	Of Quantity `protobuf:"varint,3,opt,name=of,proto3,enum=lstm_explain.v1.Quantity" json:"of,omitempty"`
+	// The parts that are replaced.
+	Over          Players `protobuf:"varint,4,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +979,13 @@ func (x *Occlusion) GetOf() Quantity {
 		return x.Of
 	}
 	return Quantity_QUANTITY_UNSPECIFIED
+}
+
+func (x *Occlusion) GetOver() Players {
+	if x != nil {
+		return x.Over
+	}
+	return Players_PLAYERS_UNSPECIFIED
 }
 
 // Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
@@ -1499,11 +1508,12 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\n" +
 	"\b_samplesB\b\n" +
 	"\x06_noiseB\a\n" +
-	"\x05_seed\"\x93\x01\n" +
+	"\x05_seed\"\xc1\x01\n" +
 	"\tOcclusion\x12\x1b\n" +
 	"\x06window\x18\x01 \x01(\x05H\x00R\x06window\x88\x01\x01\x123\n" +
 	"\bbaseline\x18\x02 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12)\n" +
-	"\x02of\x18\x03 \x01(\x0e2\x19.lstm_explain.v1.QuantityR\x02ofB\t\n" +
+	"\x02of\x18\x03 \x01(\x0e2\x19.lstm_explain.v1.QuantityR\x02of\x12,\n" +
+	"\x04over\x18\x04 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04overB\t\n" +
 	"\a_window\"\xd0\x01\n" +
 	"\x0fShapleySampling\x12'\n" +
 	"\fpermutations\x18\x01 \x01(\x05H\x00R\fpermutations\x88\x01\x01\x12\x17\n" +
@@ -1592,14 +1602,15 @@ var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	22, // 19: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
 	22, // 20: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
 	1,  // 21: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
-	22, // 22: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
-	2,  // 23: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
-	6,  // 24: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	2,  // 22: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
+	22, // 23: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
+	2,  // 24: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
+	6,  // 25: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_method_proto_init() }

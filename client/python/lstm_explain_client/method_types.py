@@ -21,7 +21,7 @@ ProductRule = Literal["all", "half", "prop", "abs"]
 # "score" (the default): The explained value.
 # "probability": The output itself if it ends in Softmax or Sigmoid; otherwise its Softmax.
 Quantity = Literal["score", "probability"]
-# The parts of the input that receive Shapley values.
+# The units of the input that Occlusion and ShapleySampling value.
 # "steps" (the default): Time steps.
 # "features": Features, each over all time steps.
 # "cells": Every feature of every time step.
@@ -214,20 +214,22 @@ class SmoothGrad(Method):
 
 @dataclass(frozen=True, eq=False)
 class Occlusion(Method):
-    """How much the explained value decreases when a baseline replaces a window of time steps.
+    """How much the explained value decreases when a baseline replaces a window of time steps, a feature or a cell.
 
-    window: Number of time steps that are replaced together. Default: 1.
+    window: Number of time steps that are replaced together. Must be 1 unless `over` is STEPS. Default: 1.
     baseline: The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default
         is zero.
     of: The quantity whose decrease is measured. Default: "score".
+    over: The parts that are replaced. Default: "steps".
     """
 
     name: ClassVar[str] = "occlusion"
     absorbed: ClassVar[str] = "score of the baseline"
-    residual: ClassVar[str] = "what steps do together"
+    residual: ClassVar[str] = "what the units do together"
     window: int | None = None
     baseline: Mapping[str, Any] | None = None
     of: Quantity | None = None
+    over: Players | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ export type Quantity = (typeof QUANTITY_WORDS)[number];
 const QUANTITY_WORDS = ["score", "probability"] as const;
 
 /**
- * The parts of the input that receive Shapley values.
+ * The units of the input that Occlusion and ShapleySampling value.
  * - "steps": Time steps. The default.
  * - "features": Features, each over all time steps.
  * - "cells": Every feature of every time step.
@@ -129,10 +129,10 @@ export interface SmoothGrad {
   seed?: number | bigint;
 }
 
-/** How much the explained value decreases when a baseline replaces a window of time steps. */
+/** How much the explained value decreases when a baseline replaces a window of time steps, a feature or a cell. */
 export interface Occlusion {
   name: "occlusion";
-  /** Number of time steps that are replaced together. Default: 1. */
+  /** Number of time steps that are replaced together. Must be 1 unless `over` is STEPS. Default: 1. */
   window?: number;
   /**
    * The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
@@ -140,6 +140,8 @@ export interface Occlusion {
   baseline?: Baseline;
   /** The quantity whose decrease is measured. Default: "score". */
   of?: Quantity;
+  /** The parts that are replaced. Default: "steps". */
+  over?: Players;
 }
 
 /** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
@@ -310,6 +312,7 @@ export function toWire(method: Method): wire.Method {
             window: method.window,
             baseline: allToWire(method.baseline ?? {}, "method.occlusion.baseline"),
             of: choice(QUANTITY_WORDS, method.of, "method.occlusion.of"),
+            over: choice(PLAYERS_WORDS, method.over, "method.occlusion.over"),
           },
         },
       };
@@ -372,6 +375,7 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         window: said.value.window,
         baseline: allFromWire(said.value.baseline),
         of: chosen(QUANTITY_WORDS, said.value.of),
+        over: chosen(PLAYERS_WORDS, said.value.over),
       };
     case "shapleySampling":
       return {

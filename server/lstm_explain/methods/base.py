@@ -46,6 +46,9 @@ class Batching(Enum):
     PADDED = "any, where the shorter sequences can be padded"
 
 
+UNITS: Mapping[str, str] = {"steps": "time steps", "features": "features", "cells": "features of every step"}
+
+
 @dataclass(frozen=True)
 class Words:
     """What people read of a method. The clients, the page and docs/methods.md are generated from it.

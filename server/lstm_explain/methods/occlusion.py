@@ -1,13 +1,24 @@
-"""Computes occlusion: what the explained value loses when time steps are replaced by a baseline."""
+"""Computes occlusion: what the explained value loses when a baseline replaces time steps, features or cells."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from lstm_explain.methods.base import Baseline, BaselineMethod, Batching, CountPlayers, Promise, Words
+from lstm_explain.errors import MethodError
+from lstm_explain.methods.base import (
+    UNITS,
+    Baseline,
+    BaselineMethod,
+    Batching,
+    CountPlayers,
+    Players,
+    Promise,
+    Words,
+)
 from lstm_explain.methods.parameters import parameter
 
 if TYPE_CHECKING:
@@ -21,39 +32,58 @@ Quantity = Literal["score", "probability"]
 
 @dataclass(frozen=True, eq=False)
 class Occlusion(BaselineMethod):
-    """The fall of the explained value when a window of time steps is replaced by the baseline.
+    """The fall of the explained value when the baseline replaces a window of time steps, a feature or a cell.
 
     Zeiler and Fergus 2014 (arXiv 1311.2901); for time steps Arras et al. 2019 (arXiv 1909.12114).
 
     window: time steps replaced together, moved by one step at a time; a step gets the mean share of its windows.
+        Must be 1 for other units.
     of: the score, or the probability (Softmax or Sigmoid of the output).
+    over: the units: time steps, features (over all time steps), or single cells.
     """
 
     name: ClassVar[str] = "occlusion"
     words: ClassVar[Words] = Words(
         label="Occlusion",
-        hint="what the prediction loses without a step",
+        hint="what the prediction loses without a step (feature, cell)",
         absorbed="score of the baseline",
-        residual="what steps do together",
-        relevance="decrease of the score (or of the probability) when time steps are replaced",
-        runs="one per window",
+        residual="what the units do together",
+        relevance="decrease of the score (or of the probability) when time steps (a feature, a cell) are replaced",
+        runs="one per window (feature, cell)",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add windows
     window: int = parameter(1, "Window, in steps", least=1)
     baseline: Baseline = None
     of: Quantity = parameter("score", "Fall of", choices={"score": "the score", "probability": "the probability"})
+    over: Players = parameter("steps", "Replaced", choices=UNITS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.over != "steps" and self.window != 1:
+            problem = (
+                f"{self.name}: window is {self.window} with over={self.over!r}, expected 1: only steps have windows"
+            )
+            raise MethodError(problem, field="method.window")
+
+    def kept_beside(self, names: Collection[str]) -> dict[str, Any]:
+        """As `Method.kept_beside`: a caller who names a unit drops the window, and one who names a window the unit."""
+        dropped = {"over": "window", "window": "over"}
+        excluded = {dropped[name] for name in names if name in dropped}
+        return {name: value for name, value in super().kept_beside(names).items() if name not in excluded}
 
     def runs(self, players: CountPlayers) -> int:
-        return sum(max(1, count - self.window + 1) for count in players("steps"))
+        return sum(max(1, count - self.window + 1) for count in players(self.over))
 
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """Runs the model once per window, and once with everything replaced, for the ledger."""
+        """Runs the model once per window, which is a single unit unless the units are steps, and once with everything
+        replaced, for the ledger.
+        """
         scores = tools.scores() if self.of == "score" else tools.probabilities(self.name)
-        player_set = tools.player_set(scores, self.baseline, "steps")
+        player_set = tools.player_set(scores, self.baseline, self.over)
         of_inputs = [_windows(players.reshape(-1), self.window) for players in player_set.players.values()]
         windows = [window for own in of_inputs for window in own]
         first = [number == 0 for own in of_inputs for number in range(len(own))]

@@ -11,6 +11,7 @@ import numpy as np
 
 from lstm_explain.methods.base import (
     MAX_RUNS,
+    UNITS,
     Baseline,
     BaselineMethod,
     Batching,
@@ -55,11 +56,7 @@ class ShapleySampling(BaselineMethod):
     permutations: int = parameter(25, "Orders", least=1, most=MAX_RUNS)
     seed: int = parameter(0, "Seed", least=0)
     baseline: Baseline = None
-    over: Players = parameter(
-        "steps",
-        "Between",
-        choices={"steps": "time steps", "features": "features", "cells": "features of every step"},
-    )
+    over: Players = parameter("steps", "Between", choices=UNITS)
 
     def runs(self, players: CountPlayers) -> int:
         return self.permutations * max(1, sum(players(self.over)))

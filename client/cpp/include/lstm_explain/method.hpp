@@ -35,7 +35,7 @@ enum class Quantity {
   probability = 2,
 };
 
-/// The parts of the input that receive Shapley values.
+/// The units of the input that Occlusion and ShapleySampling value.
 enum class Players {
   /// Time steps. The default.
   steps = 1,
@@ -158,14 +158,16 @@ struct SmoothGrad {
   std::optional<std::int64_t> seed{};
 };
 
-/// How much the explained value decreases when a baseline replaces a window of time steps.
+/// How much the explained value decreases when a baseline replaces a window of time steps, a feature or a cell.
 struct Occlusion {
-  /// Number of time steps that are replaced together. Default: 1.
+  /// Number of time steps that are replaced together. Must be 1 unless `over` is STEPS. Default: 1.
   std::optional<std::int32_t> window{};
   /// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
   Tensors baseline{};
   /// The quantity whose decrease is measured.
   std::optional<Quantity> of{};
+  /// The parts that are replaced.
+  std::optional<Players> over{};
 };
 
 /// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.

@@ -54,11 +54,12 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
             .into()
         }
         "occlusion" => {
-            known(parameters, &["window", "baseline", "of"])?;
+            known(parameters, &["window", "baseline", "of", "over"])?;
             Occlusion {
                 window: parameters["window"].as_i64().map(|n| n as i32),
                 baseline: tensors(&parameters["baseline"])?,
                 of: word(&parameters["of"], "QUANTITY", Quantity::from_str_name)?,
+                over: word(&parameters["over"], "PLAYERS", Players::from_str_name)?,
             }
             .into()
         }

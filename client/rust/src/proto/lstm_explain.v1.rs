@@ -254,10 +254,10 @@ pub struct SmoothGrad {
     #[prost(int64, optional, tag = "3")]
     pub seed: ::core::option::Option<i64>,
 }
-/// How much the explained value decreases when a baseline replaces a window of time steps.
+/// How much the explained value decreases when a baseline replaces a window of time steps, a feature or a cell.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Occlusion {
-    /// Number of time steps that are replaced together. Default: 1.
+    /// Number of time steps that are replaced together. Must be 1 unless `over` is STEPS. Default: 1.
     #[prost(int32, optional, tag = "1")]
     pub window: ::core::option::Option<i32>,
     /// The replacement: one tensor per input, by name, that is broadcast to the shape of the input. The default is zero.
@@ -266,6 +266,9 @@ pub struct Occlusion {
     /// The quantity whose decrease is measured.
     #[prost(enumeration = "Quantity", tag = "3")]
     pub of: i32,
+    /// The parts that are replaced.
+    #[prost(enumeration = "Players", tag = "4")]
+    pub over: i32,
 }
 /// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -361,7 +364,7 @@ impl Quantity {
         }
     }
 }
-/// The parts of the input that receive Shapley values.
+/// The units of the input that Occlusion and ShapleySampling value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Players {

@@ -176,14 +176,16 @@ class SmoothGrad(_message.Message):
     def __init__(self, samples: _Optional[int] = ..., noise: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Occlusion(_message.Message):
-    __slots__ = ("window", "baseline", "of")
+    __slots__ = ("window", "baseline", "of", "over")
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     OF_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
     window: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     of: Quantity
-    def __init__(self, window: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., of: _Optional[_Union[Quantity, str]] = ...) -> None: ...
+    over: Players
+    def __init__(self, window: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., of: _Optional[_Union[Quantity, str]] = ..., over: _Optional[_Union[Players, str]] = ...) -> None: ...
 
 class ShapleySampling(_message.Message):
     __slots__ = ("permutations", "seed", "baseline", "over")

@@ -50,8 +50,8 @@ export const METHODS = [
   {
     key: "occlusion",
     name: "Occlusion",
-    hint: "what the prediction loses without a step",
-    held: ["score of the baseline", "what steps do together"],
+    hint: "what the prediction loses without a step (feature, cell)",
+    held: ["score of the baseline", "what the units do together"],
     parameters: [
       { key: "window", label: "Window, in steps", kind: "number", step: 1, min: 1, initial: 1 },
       {
@@ -61,6 +61,16 @@ export const METHODS = [
         options: [
           ["QUANTITY_SCORE", "the score"],
           ["QUANTITY_PROBABILITY", "the probability"],
+        ],
+      },
+      {
+        key: "over",
+        label: "Replaced",
+        kind: "choice",
+        options: [
+          ["PLAYERS_STEPS", "time steps"],
+          ["PLAYERS_FEATURES", "features"],
+          ["PLAYERS_CELLS", "features of every step"],
         ],
       },
     ],

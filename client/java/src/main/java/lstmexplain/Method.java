@@ -38,7 +38,7 @@ public sealed interface Method {
     PROBABILITY
   }
 
-  /** The parts of the input that receive Shapley values. */
+  /** The units of the input that Occlusion and ShapleySampling value. */
   enum Players {
     /** Time steps. The default. */
     STEPS,
@@ -325,14 +325,18 @@ public sealed interface Method {
   }
 
   /**
-   * How much the explained value decreases when a baseline replaces a window of time steps.
+   * How much the explained value decreases when a baseline replaces a window of time steps, a
+   * feature or a cell.
    *
-   * @param window Number of time steps that are replaced together. Default: 1.
+   * @param window Number of time steps that are replaced together. Must be 1 unless {@code over} is
+   *     STEPS. Default: 1.
    * @param baseline The replacement: one tensor per input, by name, that is broadcast to the shape
    *     of the input. The default is zero.
    * @param of The quantity whose decrease is measured. Default: "score".
+   * @param over The parts that are replaced. Default: "steps".
    */
-  record Occlusion(Integer window, Map<String, Tensor> baseline, Quantity of) implements Method {
+  record Occlusion(Integer window, Map<String, Tensor> baseline, Quantity of, Players over)
+      implements Method {
     /** Copies the maps. */
     public Occlusion {
       baseline = Wire.copy(baseline);
@@ -340,22 +344,27 @@ public sealed interface Method {
 
     /** Leaves every parameter to the server. */
     public Occlusion() {
-      this(null, Map.of(), null);
+      this(null, Map.of(), null, null);
     }
 
     /** Returns the same with another {@code window}. */
     public Occlusion window(int value) {
-      return new Occlusion(value, baseline, of);
+      return new Occlusion(value, baseline, of, over);
     }
 
     /** Returns the same with another {@code baseline}. */
     public Occlusion baseline(Map<String, Tensor> value) {
-      return new Occlusion(window, value, of);
+      return new Occlusion(window, value, of, over);
     }
 
     /** Returns the same with another {@code of}. */
     public Occlusion of(Quantity value) {
-      return new Occlusion(window, baseline, value);
+      return new Occlusion(window, baseline, value, over);
+    }
+
+    /** Returns the same with another {@code over}. */
+    public Occlusion over(Players value) {
+      return new Occlusion(window, baseline, of, value);
     }
   }
 

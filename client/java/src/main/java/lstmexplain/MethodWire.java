@@ -207,13 +207,17 @@ final class MethodWire {
     if (m.of() != null) {
       body.setOf(lstmexplain.v1.Quantity.valueOf(Wire.name(m.of())));
     }
+    if (m.over() != null) {
+      body.setOver(lstmexplain.v1.Players.valueOf(Wire.name(m.over())));
+    }
   }
 
   private static Method.Occlusion read(lstmexplain.v1.Occlusion body) {
     return new Method.Occlusion(
         body.hasWindow() ? body.getWindow() : null,
         Wire.decode(body.getBaselineList()),
-        Wire.constant(Method.Quantity.class, body.getOf()));
+        Wire.constant(Method.Quantity.class, body.getOf()),
+        Wire.constant(Method.Players.class, body.getOver()));
   }
 
   private static void write(Method.ShapleySampling m, lstmexplain.v1.ShapleySampling.Builder body) {

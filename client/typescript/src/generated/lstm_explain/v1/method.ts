@@ -38,7 +38,7 @@ export enum Quantity {
   UNRECOGNIZED = -1,
 }
 
-/** The parts of the input that receive Shapley values. */
+/** The units of the input that Occlusion and ShapleySampling value. */
 export enum Players {
   /** PLAYERS_UNSPECIFIED - The default of the server, which is STEPS. */
   PLAYERS_UNSPECIFIED = 0,
@@ -240,9 +240,9 @@ export interface SmoothGrad {
   seed?: bigint | undefined;
 }
 
-/** How much the explained value decreases when a baseline replaces a window of time steps. */
+/** How much the explained value decreases when a baseline replaces a window of time steps, a feature or a cell. */
 export interface Occlusion {
-  /** Number of time steps that are replaced together. Default: 1. */
+  /** Number of time steps that are replaced together. Must be 1 unless `over` is STEPS. Default: 1. */
   window?:
     | number
     | undefined;
@@ -250,6 +250,8 @@ export interface Occlusion {
   baseline: Tensor[];
   /** The quantity whose decrease is measured. */
   of: Quantity;
+  /** The parts that are replaced. */
+  over: Players;
 }
 
 /** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
@@ -1552,7 +1554,7 @@ export const SmoothGrad: MessageFns<SmoothGrad> = {
 };
 
 function createBaseOcclusion(): Occlusion {
-  return { window: undefined, baseline: [], of: 0 };
+  return { window: undefined, baseline: [], of: 0, over: 0 };
 }
 
 export const Occlusion: MessageFns<Occlusion> = {
@@ -1565,6 +1567,9 @@ export const Occlusion: MessageFns<Occlusion> = {
     }
     if (message.of !== 0) {
       writer.uint32(24).int32(message.of);
+    }
+    if (message.over !== 0) {
+      writer.uint32(32).int32(message.over);
     }
     return writer;
   },
@@ -1606,6 +1611,14 @@ export const Occlusion: MessageFns<Occlusion> = {
             message.of = reader.int32() as any;
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.over = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1626,6 +1639,7 @@ export const Occlusion: MessageFns<Occlusion> = {
     message.window = object.window ?? undefined;
     message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.of = object.of ?? 0;
+    message.over = object.over ?? 0;
     return message;
   },
 };
