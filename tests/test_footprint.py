@@ -14,7 +14,7 @@ import pytest
 
 import lstm_explain as lx
 from lstm_explain.cancellation import Deferred
-from lstm_explain.footprint import law_of
+from lstm_explain.growth_law import law_of
 from lstm_explain.repository.request_limits import Limits, estimate
 from tests.memory_models import MODELS
 

@@ -8,7 +8,6 @@ for other extents.
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from lstm_explain.cancellation import checkpoint
 from lstm_explain.errors import InputError
 from lstm_explain.graph.session import run_session, session_of
+from lstm_explain.growth_law import Law, law_of, total
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.methods import Method
 from lstm_explain.operators import TABLE, Kind, Trait
@@ -36,7 +36,6 @@ from lstm_explain.target import Target, select
 Array = npt.NDArray[Any]
 Extents = dict[str, int]
 Sizes = dict[str, int]
-Monomials = dict[tuple[int, ...], float]
 
 # Extents to try first, in this order: some models accept no sequence shorter than their kernels and pools.
 FIRST_EXTENTS = (16, 64, 256)
@@ -45,55 +44,6 @@ TEMPORARY = {Kind.SUM: 3.0, Kind.MAP: 3.0, Kind.PRODUCT: 4.0, Kind.LOOKUP: 1.0, 
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
 SECONDS_BETWEEN_CHECKS = 0.05  # while another request measures the model
 MAX_CACHED = 4096  # estimates, by extents
-
-
-@dataclass(frozen=True)
-class Law:
-    """Bytes as a polynomial of extents: a coefficient for each tuple of exponents.
-
-    first: the extents that the polynomial is relative to.
-    """
-
-    first: tuple[int, ...]
-    monomials: Monomials
-
-    def at(self, extents: Sequence[int]) -> float:
-        ratios = [e / f for e, f in zip(extents, self.first, strict=True)]
-        return sum(
-            c * math.prod(r**p for r, p in zip(ratios, powers, strict=True)) for powers, c in self.monomials.items()
-        )
-
-
-def law_of(first: tuple[int, ...], size: float, doubled: Sequence[float]) -> Law:
-    """The law from the size at `first`, and with each extent doubled separately."""
-    monomials: Monomials = {(): size}
-    for twice in doubled:
-        grown: Monomials = {}
-        for power, share in _shares(twice / size if size else 1.0):
-            for powers, coefficient in monomials.items():
-                grown[(*powers, power)] = grown.get((*powers, power), 0.0) + share * coefficient
-        monomials = grown
-    return Law(first, monomials)
-
-
-def _shares(growth: float) -> list[tuple[int, float]]:
-    """Powers of an extent that explain the growth when it doubles, with their shares: one power, and perhaps a
-    constant.
-    """
-    power = 0 if growth <= 1.02 else max(1, round(math.log2(growth)))
-    if power == 0:
-        return [(0, 1.0)]
-    share = (growth - 1) / (2**power - 1)
-    return [(power, share)] if abs(share - 1) < 0.02 else [(power, share), (0, 1 - share)]
-
-
-def total(laws: Iterable[Law]) -> Law:
-    laws = list(laws)
-    monomials: Monomials = {}
-    for law in laws:
-        for powers, coefficient in law.monomials.items():
-            monomials[powers] = monomials.get(powers, 0.0) + coefficient
-    return Law(laws[0].first if laws else (), monomials)
 
 
 # --- memory that is held until the end ---------------------------------------------------------------------------
