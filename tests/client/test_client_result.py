@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_explain_client import LRP, Ledger, ModelDetail, Result, Target, naming
+from lstm_explain_client import LRP, Ledger, ModelDetail, Occlusion, Result, Target, naming
 from lstm_explain_client.result import read_result
 from lstm_explain_client.tensors import to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
@@ -97,6 +97,23 @@ def test_pages_and_notebooks(text_result, numbers_result, tmp_path):
     assert "&lt;b&gt;" in html
     assert "<b></b>" not in html  # padding is left out
     assert "rain, step 0" in numbers_result.to_html()
+
+
+def test_whole_steps_and_features_are_drawn_as_their_totals(numbers_result, capsys):
+    """A method that values whole steps shares each value equally over the features of the step."""
+    x = np.arange(12.0).reshape(2, 3, 2) - 5  # of sample 1: [[1, 2], [3, 4], [5, 6]]
+    for unit, totals, label in (("steps", [3, 7, 11], "per step"), ("features", [9, 12], "all steps")):
+        result = replace(numbers_result, method=Occlusion(over=unit))
+        html = result.to_html()
+        for total in totals:
+            assert f"+{total:#.3g}" in html, (unit, total)
+        assert label in html
+        result.print(sample=1)
+        assert ("per step" in capsys.readouterr().out) == (unit == "steps")
+        np.testing.assert_array_equal(result.relevance["x"], x)  # the numbers themselves stay
+    html = replace(numbers_result, method=Occlusion(over="cells")).to_html()
+    assert "rain, step 0" in html
+    assert "per step" not in html
 
 
 def test_contrast_and_weights_are_named(text_result):

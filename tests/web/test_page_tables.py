@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selenium.webdriver.support.select import Select
 
 import lstm_explain_client
 from lstm_explain_client.render.scale import number
@@ -54,6 +55,31 @@ def test_a_table_is_explained_as_the_client_explains_it(page: Page, served: Runn
     axis = page.text('article[data-method="lrp"] .matrix text')
     assert "Jan 2024" in axis
     assert "Mar" in axis
+
+
+@pytest.mark.parametrize(("unit", "label", "cells"), [("steps", "per step", 90), ("features", "all steps", 5)])
+def test_whole_steps_and_features_are_drawn_as_their_totals(
+    page: Page, served: Running, unit: str, label: str, cells: int
+) -> None:
+    """Occlusion of a step shares its value equally over the features; the page shows the step's value once."""
+    table = year()
+    page.choose("discharge", "weather")
+    page.paste("weather", csv(table))
+    page.tick("occlusion")
+    page.script('document.querySelector("#occlusion-over").closest("details").open = true')
+    page.until(lambda: page.one("#occlusion-over").is_displayed())
+    Select(page.one("#occlusion-over")).select_by_value(f"PLAYERS_{unit.upper()}")
+    page.explain()
+    with lstm_explain_client.Client(served.address) as client:
+        answer = client.explain("discharge", {"weather": table[None]}, lstm_explain_client.Occlusion(over=unit))
+    totals = answer.relevance["weather"][0].sum(1 if unit == "steps" else 0, dtype=np.float64)
+    card = 'article[data-method="occlusion"]'
+    assert label in page.text(f"{card} .matrix")
+    page.all(f"{card} details:last-of-type summary")[-1].click()
+    rows = rows_of(page, f"{card} .numbers")
+    shown = [float(cell.replace("−", "-")) for row in rows for cell in row[1:]]
+    assert len(shown) == cells
+    np.testing.assert_allclose(shown, totals, rtol=1e-2, atol=1e-6)
 
 
 def _close(shown: str, expected: str) -> bool:

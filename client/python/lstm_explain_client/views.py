@@ -34,7 +34,7 @@ class View:
 
     relevance: [steps] where there are tokens, else [steps, features]. tokens: the words, or the ids as text.
     values: the numbers that were sent, of the relevance's shape, or None. features: names of the last axis. labels: the
-    same with their units.
+    same with their units. unit: "steps" or "features" where each entry is the total of a whole step or feature.
     """
 
     name: str
@@ -43,6 +43,24 @@ class View:
     values: Array | None
     features: list[str]
     labels: list[str]
+    unit: str = ""
+
+
+def pictures(result: ResultData, sample: int) -> list[View]:
+    """The inputs as they are drawn. A method that values whole steps or features shares each value equally over its
+    entries, which would look like a finding about them: their total is drawn instead.
+    """
+    unit = getattr(result.method, "over", "") or ""
+    return [_by_unit(view, unit) for view in inputs(result, sample)]
+
+
+def _by_unit(view: View, unit: str) -> View:
+    axis = {"steps": 1, "features": 0}.get(unit)
+    if axis is None or view.tokens is not None or view.relevance.shape[axis] == 1:
+        return view
+    total = view.relevance.sum(axis=axis, keepdims=True)
+    labels = ["per step"] if unit == "steps" else view.labels
+    return View(view.name, total, None, None, labels if unit == "steps" else view.features, labels, unit)
 
 
 def inputs(result: ResultData, sample: int) -> Iterator[View]:
@@ -131,7 +149,7 @@ def sample_html(result: ResultData, sample: int, steps: Sequence[Any] | None = N
 
 
 def _sample_html(result: ResultData, sample: int, steps: Sequence[Any] | None) -> str:
-    views = list(inputs(result, sample))
+    views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     parts = []
     for view in views:
@@ -151,6 +169,8 @@ def _view_html(view: View, scale: float, steps: Sequence[Any] | None) -> str:
     if view.tokens is not None:
         return render.words(view.tokens, view.relevance.ravel(), scale=scale)
     fitting = steps if steps is not None and len(steps) == len(view.relevance) else None
+    if view.unit == "features":
+        fitting = ["all steps"]
     return render.matrix(view.relevance, view.labels, values=view.values, steps=fitting, scale=scale)
 
 
@@ -184,7 +204,7 @@ def terminal(result: ResultData, sample: int | None = None) -> Group:
 
 def _sample_terminal(result: ResultData, sample: int) -> Iterator[RenderableType]:
     yield Text(clean(naming.heading(result, sample)), "bold").append(f"  {clean(naming.how(result))}", "dim not bold")
-    views = list(inputs(result, sample))
+    views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     for view in views:
         if view.tokens is not None:
@@ -225,7 +245,7 @@ def figure(result: ResultData, sample: int, steps: Sequence[Any] | None) -> Figu
     """Draw one panel per input; see Result.plot. It does not use pyplot, so that no global state changes."""
     from matplotlib.figure import Figure
 
-    views = list(inputs(result, sample))
+    views = pictures(result, sample)
     scale = largest(*(view.relevance for view in views))
     heights = [max(2.2, 0.35 * len(view.features) + 1) for view in views]
     drawing = Figure(figsize=(10, sum(heights) + 0.8), layout="constrained")
@@ -260,6 +280,8 @@ def _plot_matrix(axes: Any, view: View, scale: float, steps: Sequence[Any] | Non
     if steps is not None and len(steps) == len(view.relevance):
         places = range(0, len(steps), max(1, len(steps) // 10))
         axes.set_xticks(places, [str(steps[i]) for i in places], rotation=30)
+    elif view.unit == "features":
+        axes.set_xticks([0], ["all steps"])
     else:
         axes.set_xlabel("step")
     axes.figure.colorbar(shown, ax=axes, label="relevance")

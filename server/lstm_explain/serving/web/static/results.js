@@ -21,6 +21,7 @@ export function readAnswer(answer, given, milliseconds) {
     model: `${answer.model} version ${answer.version}`,
     method: methodOf(answer.method),
     settings: described(answer.method),
+    unit: unitOf(answer.method),
     milliseconds,
     explained: one(answer.explained),
     ledger: Object.fromEntries(
@@ -46,6 +47,28 @@ function picture({ name, shape, values }, given, tokens) {
   return { name, kind: "table", relevance, rows, values: table.rows, names, steps: table.labels, units: plan.units };
 }
 
+/** What a method gives one value to: "steps", "features" or "cells". */
+function unitOf(method) {
+  const [parameters] = Object.values(method ?? {});
+  return (parameters?.over ?? "PLAYERS_CELLS").replace("PLAYERS_", "").toLowerCase();
+}
+
+/**
+ * The table to draw. A method that values whole steps or features shares each value equally over its entries, which
+ * would look like a finding about them: their total is drawn instead.
+ */
+function byUnit(p, unit) {
+  const total = (values) => values.reduce((sum, value) => sum + value, 0);
+  if (p.kind === "words") return p;
+  if (unit === "steps" && p.names.length > 1) {
+    return { ...p, rows: p.rows.map((row) => [total(row)]), values: null, names: ["per step"], units: null };
+  }
+  if (unit === "features" && p.rows.length > 1) {
+    return { ...p, rows: [p.names.map((_, i) => total(p.rows.map((row) => row[i])))], values: null, steps: ["all steps"] };
+  }
+  return p;
+}
+
 export function predictionTable(detail, answer) {
   const output = answer.target.output;
   const { values } = answer.outputs[output];
@@ -58,18 +81,19 @@ export function predictionTable(detail, answer) {
 /** The card of a method; `beside` stands next to the ledger. heading: what the page says was explained. */
 export function card(detail, answer, heading, beside = null) {
   const own = headline(detail, answer);
+  const drawn = answer.pictures.map((p) => byUnit(p, answer.unit));
   return el(
     "article",
     { class: "card", "data-method": answer.method.key },
     el("h3", {}, answer.method.name),
     own === heading ? null : el("p", { class: "explained" }, own),
     answer.warnings.length ? el("ul", { class: "warnings", "aria-label": "Warnings" }, answer.warnings.map((text) => el("li", {}, `Warning: ${text}`))) : null,
-    answer.pictures.map((p) => [
-      answer.pictures.length > 1 ? el("h4", {}, p.name) : null,
+    drawn.map((p) => [
+      drawn.length > 1 ? el("h4", {}, p.name) : null,
       p.kind === "words" ? words(p.labels, p.relevance) : matrix({ ...p, relevance: p.rows }, p.units),
     ]).flat(2),
     el("div", { class: "pair" }, beside, el("div", {}, ledgerTable(answer.explained, answer.ledger, answer.byNode, answer.method))),
-    answer.pictures.map((p) => allNumbers(p, answer.method)),
+    drawn.map((p) => allNumbers(p, answer.method)),
     el("p", { class: "note" }, [answer.model, answer.settings, ...error(answer), `${answer.milliseconds} ms`].filter(Boolean).join(" · ")),
   );
 }
