@@ -302,7 +302,7 @@ def test_methods_and_targets_may_be_given_as_words(target: Any) -> None:
     assert classifier().explain({"x": X}, "lrp").method == lx.LRP()
 
 
-@pytest.mark.parametrize("target", [1.5, True, "elsewhere:1"], ids=str)
+@pytest.mark.parametrize("target", [1.5, True, None, "elsewhere:1"], ids=str)
 def test_other_words_are_refused(target: Any) -> None:
     with pytest.raises(lx.TargetError):
         classifier().explain({"x": X}, target=target)

@@ -40,7 +40,7 @@ def as_target(given: Target | int | tuple[int, ...] | str, outputs: Collection[s
     if isinstance(given, Target):
         return given
     output, index = parse_target(given, outputs) if isinstance(given, str) else (None, given)
-    if isinstance(index, bool) or not isinstance(index, (int, tuple, np.integer, type(None))):
+    if given is None or isinstance(index, bool) or not isinstance(index, (int, tuple, np.integer, type(None))):
         expected = "a Target, an index, or text such as 'logits:3'"
         raise TargetError(f"target is {given!r}, expected {expected}", field="target")
     return Target(output, int(index) if isinstance(index, np.integer) else index)

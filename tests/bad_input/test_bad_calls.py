@@ -240,14 +240,14 @@ def test_an_axis_out_of_range_is_an_engine_error() -> None:
         lx.load(proto).explain({"x": np.ones((1, 4), np.float32)})
 
 
-@pytest.mark.parametrize("method", ["lrp", None, lx.LRP])
+@pytest.mark.parametrize("method", ["lpr", None, lx.LRP])
 def test_an_invalid_method_is_refused(method: Any) -> None:
     loaded = lx.load(tiny(helper.make_node("Relu", ["x"], ["y"])))
     with pytest.raises(lx.MethodError):
         loaded.explain({"x": np.ones((1, 4), np.float32)}, method, lx.Target(index=0))
 
 
-@pytest.mark.parametrize("target", [0, "y", None])
+@pytest.mark.parametrize("target", [4, "z", None])
 def test_an_invalid_target_is_refused(target: Any) -> None:
     loaded = lx.load(tiny(helper.make_node("Relu", ["x"], ["y"])))
     with pytest.raises(lx.TargetError):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lstm_explain.repository.config import read_config
 
 import lstm_explain as lx
+from lstm_explain.repository.model_yaml import read_config
 from tests.serving.running import command
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra [ray]")

@@ -93,9 +93,9 @@ def test_invalid_input_is_refused_by_a_specialised_program() -> None:
     with pytest.raises(lx.TargetError, match="outside output"):
         model.explain(inputs, target=lx.Target(index=10_000))
     with pytest.raises(lx.TargetError, match="expected a Target"):
-        model.explain(inputs, target=3)  # type: ignore[arg-type]
+        model.explain(inputs, target=None)  # type: ignore[arg-type]
     with pytest.raises(lx.MethodError, match="expected a Method"):
-        model.explain(inputs, "lrp")  # type: ignore[arg-type]
+        model.explain(inputs, None)  # type: ignore[arg-type]
     backwards = np.ascontiguousarray(inputs[name][..., ::-1])[..., ::-1]  # the same numbers, laid out otherwise
     frozen = inputs[name].copy()
     frozen.flags.writeable = False

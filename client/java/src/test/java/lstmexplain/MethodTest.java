@@ -25,7 +25,8 @@ class MethodTest {
           "convolution", new Rule.ZPlus(),
           "a", new Rule.Flat(),
           "b", new Rule.Epsilon(0.1),
-          "c", new Rule.ZBox(-1.0, 0.0));
+          "c", new Rule.ZBox(-1.0, 0.0),
+          "d", new Rule.WSquare());
 
   static Stream<Method> methods() {
     return Stream.of(
