@@ -99,7 +99,7 @@ def _answers(model: lx.Model, data: Sequence[dict[str, Array]]) -> dict[str, Ans
     for batch in batches_of(model, samples, BATCH):
         bench = Bench(model, batch, lx.Target(), baseline, "steps")
         random = bench.random(np.random.default_rng(0)).deletion.mean(axis=1)
-        falls, figures = {"occlusion": _fall(bench, bench.occlusion())}, {}
+        falls, figures = {"occlusion": _fall(bench, bench.explained(lx.Occlusion(baseline=baseline))[0])}, {}
         for name, method in methods.items():
             e = model.explain(batch, method, bench.target)
             falls[name] = _fall(bench, bench.players.totals(e.relevance))

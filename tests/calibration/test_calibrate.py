@@ -43,7 +43,7 @@ def inputs(count: int, seed: int = 0) -> Array:
 
 
 def never(share: float, what: str) -> None:
-    """Progress that nobody follows."""
+    """A `progress` that reports nothing."""
 
 
 def test_gains_of_a_linear_model_are_sums_of_its_largest_terms() -> None:
@@ -55,8 +55,8 @@ def test_gains_of_a_linear_model_are_sums_of_its_largest_terms() -> None:
     expected = np.stack([largest[:, :count].sum(axis=1) for count in counts_of(STEPS)], axis=1)
     np.testing.assert_allclose(measured.deletion, expected, atol=1e-5)
     np.testing.assert_allclose(measured.insertion, expected, atol=1e-5)
-    np.testing.assert_allclose(np.stack(measured.relevance), terms, atol=1e-5)
-    np.testing.assert_allclose(bench.occlusion(), terms, atol=1e-5)
+    np.testing.assert_allclose(bench.explained(lx.LRP(epsilon=0))[0], terms, atol=1e-5)
+    np.testing.assert_allclose(bench.explained(lx.Occlusion(baseline=0.0))[0], terms, atol=1e-5)
     assert measured.trusted.all()
 
 
@@ -71,9 +71,9 @@ def test_a_sample_without_finite_relevance_leaves_the_others_as_they_are() -> No
     method, target = lx.LRP(epsilon=0), lx.Target(index=0)
     with pytest.raises(lx.InputError, match="overflow"):
         model.explain({"x": x}, method, target)
-    found = Bench(model, {"x": x}, target, 0.0, "cells").of_method(method)
-    assert found.trusted.tolist() == [False, True, True]
-    assert not np.any(found.relevance)
+    relevance, trusted = Bench(model, {"x": x}, target, 0.0, "cells").explained(method)
+    assert trusted.tolist() == [False, True, True]
+    assert not relevance.any()
 
 
 def test_a_race_drops_the_method_that_ranks_at_random() -> None:
@@ -98,7 +98,7 @@ def test_a_race_drops_settings_whose_answers_are_not_to_be_trusted() -> None:
 def measured(gains: Array, trusted: Array | None = None) -> Measured:
     """With the given faithfulness per sample."""
     trusted = np.ones(len(gains), bool) if trusted is None else trusted
-    return Measured((np.zeros(2),) * len(gains), gains[:, None], np.zeros((len(gains), 1)), trusted)
+    return Measured(gains[:, None], np.zeros((len(gains), 1)), trusted)
 
 
 def test_the_default_stays_unless_another_setting_is_measurably_better() -> None:

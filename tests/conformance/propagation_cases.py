@@ -147,7 +147,7 @@ def text_cases() -> Iterator[Case]:
     expect = _of_words(made, ids, Rules())
     yield case(
         "tokens",
-        "token ids: one number a token",
+        "token ids: one number per token",
         ask("words", {"tokens": ids}, method=LRP, target=target),
         expect=expect,
     )

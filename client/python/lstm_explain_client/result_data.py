@@ -94,8 +94,8 @@ class ResultData:
 
     def with_names(self, detail: ModelDetail) -> Self:
         """Return a copy with the model's names, units and axes, which pictures and data frames then use."""
-        told = {name: detail.batch_axes.get(name) for name in self.relevance} if detail.batch_axes else {}
-        return replace(self, detail=detail, batch_axes={**told, **self.batch_axes})
+        described = {name: detail.batch_axes.get(name) for name in self.relevance} if detail.batch_axes else {}
+        return replace(self, detail=detail, batch_axes={**described, **self.batch_axes})
 
     def samples_of(self, name: str, array: Array) -> Array:
         """`array`, of the shape of input `name`, with samples along the first axis (added where the model has none)."""

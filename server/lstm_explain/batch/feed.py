@@ -13,7 +13,7 @@ from lstm_explain.batch.cells import Array, Cell, Unusable, cells, kind_of
 from lstm_explain.batch.source import Columns
 from lstm_explain.errors import Error, InputError
 from lstm_explain.inputs import TensorSpec
-from lstm_explain.program.axes import Axes
+from lstm_explain.program.axes import Axes, fixed_batch
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.repository.text_inputs import TextInput
 
@@ -101,9 +101,7 @@ class Feed:
     @property
     def fixed_batch(self) -> int | None:
         """How many rows a batch must have; None: any number."""
-        axes = {name: self.axes[name].batch for name in self.specs}
-        extents = [1 if (axis := axes[n]) is None else spec.shape[axis] for n, spec in self.specs.items()]
-        return min((extent for extent in extents if isinstance(extent, int)), default=None)
+        return fixed_batch(self.axes, {name: spec.shape for name, spec in self.specs.items()})
 
     def _time(self, name: str, row: Row) -> int | None:
         axis = self.time_axis(name)

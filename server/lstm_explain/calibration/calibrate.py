@@ -41,10 +41,11 @@ def calibrate(
     """Chooses LRP's stabiliser, and rules for dense layers where they pay, by measuring on a model's own inputs.
 
     Candidates race on one half of the samples: those whose deletion and insertion curves are worse than the best by
-    more than three standard errors drop out, and so do those with more than 2 % untrusted answers. Candidates that
-    cannot be distinguished from the best, and are worse than the current setting in neither curve, remain: the current
-    setting is kept if it is among them or none is, otherwise the best is chosen; but one that is as faithful on average
-    and agrees better with Shapley values by more than a paired 95 % interval takes precedence. The other half of the
+    more than three standard errors and 2 % drop out, and so do those with more untrusted answers than 2 %, by more than
+    three standard errors. Candidates that cannot be distinguished from the best, or are within 2 % of it, remain unless
+    they are worse than the current setting in one of the curves or much more sensitive to noise. The current setting is
+    kept if it is among them or none is, otherwise the best is chosen; but one that is as faithful on average and agrees
+    better with Shapley values by more than a paired 95 % interval and 0.02 takes precedence. The other half of the
     samples measures the choice.
 
     data: one batch, or an iterable of batches of any shapes; no labels. method: its parameters other than the

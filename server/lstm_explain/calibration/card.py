@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lstm_explain.batch.files import atomically
 from lstm_explain.errors import ModelError
 from lstm_explain.repository.model_yaml import parse_config
 from lstm_explain.repository.yaml_reader import read_yaml
@@ -43,15 +42,10 @@ def with_method(text: str, method: Mapping[str, Any], measured: Sequence[str], n
 
 def write(path: Path, text: str) -> None:
     """Replaces the file at once: a reader sees the old text or the new one. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    with atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.chmod(mode)
 
 
 def _end(node: yaml.Node) -> Any:

@@ -12,6 +12,7 @@ from lstm_explain.errors import Error, InputError
 from lstm_explain.evaluate.data import Array, Batch
 from lstm_explain.evaluate.summary import split
 from lstm_explain.model import Model
+from lstm_explain.program.axes import fixed_batch
 
 if TYPE_CHECKING:
     from lstm_explain.repository.served_model import ServedModel
@@ -23,9 +24,10 @@ NUMPY = (".npy", ".npz")
 def read_samples(served: ServedModel, path: Path, columns: Mapping[str, str], limit: int, seed: int) -> list[Batch]:
     """At most `limit` samples of a file or folder, drawn at random, each a batch of one.
 
-    NumPy files hold arrays in the model's own layout, or rows along the first axis; Parquet and Arrow files a row per
-    sample, as `lstm-explain batch` takes them; text files a text per line. columns: by input, the name in the data,
-    where the two differ. Raises InputError, OSError, and ImportError where pyarrow is needed and not installed.
+    NumPy files hold arrays in the model's own layout (rows along the first axis for a model without a batch axis);
+    Parquet and Arrow files a row per sample, as `lstm-explain batch` takes them; text files a text per line. columns:
+    by input, the name in the data, where the two differ. Raises InputError, OSError, and ImportError where pyarrow is
+    needed and not installed.
     """
     rng = np.random.default_rng(seed)
     if path.suffix in NUMPY:
@@ -58,10 +60,7 @@ def batches_of(model: Model, samples: Sequence[Batch], size: int) -> Iterator[Ba
 
 
 def _fixed_batch(model: Model) -> int | None:
-    """How many samples a batch must have; None: any number."""
-    axes = {name: model.axes[name].batch for name in model.inputs}
-    extents = [1 if (axis := axes[name]) is None else spec.shape[axis] for name, spec in model.inputs.items()]
-    return min((extent for extent in extents if isinstance(extent, int)), default=None)
+    return fixed_batch(model.axes, {name: spec.shape for name, spec in model.inputs.items()})
 
 
 def _extent(model: Model, batch: Batch) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from lstm_explain.calibration.measure import Measured, joined
 from lstm_explain.calibration.setup import Clock, Setup
 from lstm_explain.evaluate.data import Batch
-from lstm_explain.methods import GradientTimesInput, IntegratedGradients, Method
+from lstm_explain.methods import GradientTimesInput, IntegratedGradients, Method, Occlusion
 
 OCCLUSION, RANDOM, GRADIENT, INTEGRATED = "occlusion", "random order", "gradient × input", "integrated gradients"
 
@@ -52,7 +52,7 @@ def _references(
         if with_occlusion is None:
             with_occlusion = bench.seconds(bench.players.count) < clock.remaining("references") / 2
         if with_occlusion:
-            parts.setdefault(OCCLUSION, []).append(bench.of_relevance(bench.occlusion()))
+            parts.setdefault(OCCLUSION, []).append(bench.of_method(Occlusion(baseline=setup.baseline, over=setup.over)))
         parts.setdefault(GRADIENT, []).append(bench.of_method(GradientTimesInput()))
         parts.setdefault(INTEGRATED, []).append(bench.of_method(IntegratedGradients(baseline=setup.baseline)))
         parts.setdefault(RANDOM, []).append(bench.random(rng))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lstm_explain.calibration.data import singles
 from lstm_explain.errors import InputError
 from lstm_explain.evaluate.curves import curve
 from lstm_explain.evaluate.data import Array, Batch, player_set_of
@@ -17,19 +18,19 @@ from lstm_explain.runner.players import PlayerSet
 from lstm_explain.target import Target
 from lstm_explain.verdict import Finding
 
+POINTS = 8
+
 
 @dataclass(frozen=True)
 class Measured:
     """What was measured of one method, one row per sample.
 
-    relevance: the players' relevance of each sample, [players]; their number may differ between samples.
     deletion, insertion: [samples, points], the change of the explained value after each count of players (see
         `counts_of`), as a gain: how far it falls when the most relevant players are deleted, and how far it rises when
         they are inserted into the baseline.
     trusted: [samples], whether the verdict has no finding and the relevance is finite.
     """
 
-    relevance: tuple[Array, ...]
     deletion: Array
     insertion: Array
     trusted: Array
@@ -43,7 +44,6 @@ class Measured:
 def joined(parts: Sequence[Measured]) -> Measured:
     """The samples of all parts."""
     return Measured(
-        tuple(r for part in parts for r in part.relevance),
         np.concatenate([part.deletion for part in parts]),
         np.concatenate([part.insertion for part in parts]),
         np.concatenate([part.trusted for part in parts]),
@@ -54,9 +54,6 @@ def finite_mean(values: Array) -> float:
     """The mean of the finite entries; NaN if there are none. A deleted player may lead the model to infinity."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else np.nan
-
-
-POINTS = 8
 
 
 def counts_of(players: int) -> Array:
@@ -95,7 +92,6 @@ class Bench:
         deletion = curve(self.players, relevance, self._fractions)
         insertion = curve(self.players, relevance, self._fractions, insert=True)
         return Measured(
-            tuple(relevance),
             deletion[:, :1] - deletion[:, 1:-1],
             insertion[:, 1:-1] - insertion[:, :1],
             np.ones(len(relevance), bool) if trusted is None else trusted,
@@ -109,12 +105,6 @@ class Bench:
             deletion=np.mean([o.deletion for o in orders], axis=0),
             insertion=np.mean([o.insertion for o in orders], axis=0),
         )
-
-    def occlusion(self) -> Array:
-        """[samples, players]: how far the score falls without each player alone."""
-        everyone = np.arange(self.players.count)
-        without = self.players.coalitions(self.players.count, lambda ids: everyone != np.asarray(ids)[:, None])
-        return (self.players.coalitions(1, lambda ids: np.ones((1, len(everyone)), bool)) - without).T
 
     def seconds(self, runs: int) -> float:
         """An estimate of how long it takes to run the model so often on the batch, from a few runs."""
@@ -137,9 +127,8 @@ class Bench:
     def _alone(self, sample: int) -> Bench:
         """The batch of this sample alone."""
         rows = slice(sample, sample + 1)
-        axes = {name: self.model.axes[name].batch for name in self.batch}
-        batch = {n: a if axes[n] is None else a.take([sample], axes[n]) for n, a in self.batch.items()}
         at = {k: v[rows] for k in ("index", "contrast") if (v := getattr(self.target, k)) is not None}
+        batch = singles(self.model, self.batch)[sample]
         return Bench(self.model, batch, replace(self.target, **at), self._baseline, self._over)
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lstm_explain.cli.options import AsJson, ModelPath, pair
+from lstm_explain.cli.options import AsJson, ModelPath, pair, players_of
 from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
@@ -56,13 +56,10 @@ def calibrate(
     from lstm_explain.calibration.data import read_samples
     from lstm_explain.calibration.page import page
     from lstm_explain.methods import LRP
-    from lstm_explain.methods.base import Players
     from lstm_explain.repository.model_folder import find_model
     from lstm_explain.repository.served_model import load_served
 
-    players = next((p for p in get_args(Players) if p == over), None)
-    if players is None:
-        raise typer.BadParameter(f"--over {over!r} is not one of {', '.join(get_args(Players))}")
+    players = players_of(over)
     source = find_model(model)
     served = load_served(source)
     card = source.config_file.read_text(encoding="utf-8") if source.config_file.is_file() else ""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
-from lstm_explain.cli.options import AsJson, ModelFile, array_of, method_of, pair, target_of
+from lstm_explain.cli.options import AsJson, ModelFile, array_of, method_of, pair, players_of, target_of
 from lstm_explain.kernels import cache
 
 
@@ -34,12 +34,9 @@ def evaluate(
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import count_steps, split, summarise
     from lstm_explain.loading import load
-    from lstm_explain.methods.base import Players
     from lstm_explain.repository.text_notation import split_parameters
 
-    players = next((p for p in get_args(Players) if p == over), None)
-    if players is None:
-        raise typer.BadParameter(f"--over {over!r} is not one of {', '.join(get_args(Players))}")
+    players = players_of(over)
     loaded = load(model)
     arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
     loaded.predict(arrays)  # Reports what is wrong with them.

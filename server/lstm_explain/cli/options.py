@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
 import typer
 
 if TYPE_CHECKING:
     from lstm_explain.methods import Method
+    from lstm_explain.methods.base import Players
     from lstm_explain.model import Model
     from lstm_explain.target import Target
 
@@ -48,6 +49,16 @@ def array_of(path: str) -> Any:
     if not isinstance(array, np.ndarray):
         raise typer.BadParameter(f"{path} holds several arrays, expected a .npy file with one")
     return array
+
+
+def players_of(over: str) -> Players:
+    """The value of `--over`."""
+    from lstm_explain.methods.base import Players
+
+    found: Players | None = next((p for p in get_args(Players) if p == over), None)
+    if found is None:
+        raise typer.BadParameter(f"--over {over!r} is not one of {', '.join(get_args(Players))}")
+    return found
 
 
 def method_of(name: str, parameters: Sequence[str]) -> Method:

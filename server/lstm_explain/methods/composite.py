@@ -15,9 +15,13 @@ from lstm_explain.errors import MethodError
 
 @dataclass(frozen=True)
 class Rule:
-    """Base class of the rules. `name` is its name on the wire and in texts."""
+    """Base class of the rules. `name` is its name on the wire and in texts.
+
+    stabilised: whether its sums may cancel, so that they need LRP's stabiliser.
+    """
 
     name: ClassVar[str] = ""
+    stabilised: ClassVar[bool] = True
 
     def parameters(self) -> dict[str, float]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -116,6 +120,7 @@ class WSquare(Rule):
     """
 
     name: ClassVar[str] = "w_square"
+    stabilised: ClassVar[bool] = False
 
 
 RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox, WSquare)}

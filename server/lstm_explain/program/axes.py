@@ -194,3 +194,10 @@ def _doubt(name: str, axes: Axes) -> str:
     time = "none" if axes.time is None else f"axis {axes.time}"
     taken = f"of input {name!r}, axis {axes.batch} is taken for samples and {time} for time steps"
     return f"axes are a guess: {taken}; set batch_axis or time_axis in model.yaml, or model.axes"
+
+
+def fixed_batch(axes: Mapping[str, Axes], shapes: Mapping[str, Sequence[int | str]]) -> int | None:
+    """How many samples a batch of these inputs must have; None: any number. An input without a batch axis takes one."""
+    batches = {name: axes[name].batch for name in shapes}
+    extents = [1 if (axis := batches[name]) is None else shape[axis] for name, shape in shapes.items()]
+    return min((extent for extent in extents if isinstance(extent, int)), default=None)

@@ -99,7 +99,7 @@ class LayerRule(BackwardStep):
         own = layer.rule.epsilon if isinstance(layer.rule, Epsilon) else None
         self.epsilon = lrp.epsilon or 0.0 if own is None else own
         self.beta = lrp.relative.layers if own is None and lrp.relative is not None else 0.0
-        if isinstance(layer.rule, WSquare):  # its sums do not cancel, and are small where the weights are
+        if not layer.rule.stabilised:  # such sums may be as small as the weights
             self.epsilon = self.beta = 0.0
 
     def __call__(self, back: BackwardPass) -> None:
