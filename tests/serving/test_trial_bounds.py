@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -22,6 +24,23 @@ from tests.serving.models import lstm, write_version
 
 SECONDS = 60  # until a bound has to be felt, on a machine with much else to do
 MEMORY, NEVER = 256 << 20, 10_000.0
+
+# Prints the process of a trial that begins after its parent has ended.
+LATE_FORK = f"""
+import os, sys, time
+from lstm_explain.serving.trials.forked_trial import TrialTask, run_trial
+
+name, version, *files = sys.argv[1:]
+parent, (_, pipe) = os.getpid(), os.pipe()
+fork = os.fork()
+if fork == 0:
+    os.close(1)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    run_trial(TrialTask(name, int(version), *files, {MEMORY}, {NEVER}, {NEVER}, {NEVER}), pipe, parent)
+print(fork, flush=True)
+os._exit(0)
+"""
 
 
 @pytest.fixture
@@ -141,6 +160,25 @@ def test_a_trial_ends_with_its_process_or_its_caller(folder: Path, why: str) -> 
     finally:
         over.set()
         asking.join()
+        with suppress(ProcessLookupError):
+            os.kill(fork, signal.SIGKILL)
+
+
+def test_a_trial_whose_process_ended_before_it_began(folder: Path) -> None:
+    """The kernel kills a fork whose parent ends, but only once the fork has asked for that."""
+    write_version(folder, "endless", hostile.endless())
+    (source,) = find_sources(folder)
+    files = [str(path) for path in (source.model_file, source.config_file, source.folder)]
+    parent = subprocess.run(
+        [sys.executable, "-c", LATE_FORK, source.name, str(source.version), *files], stdout=subprocess.PIPE, check=True
+    )
+    fork = int(parent.stdout)
+    try:
+        end = time.monotonic() + SECONDS / 2
+        while (state := _state(fork)) not in ("Z", ""):
+            assert time.monotonic() < end, f"the trial goes on, in state {state!r}"
+            time.sleep(0.05)
+    finally:
         with suppress(ProcessLookupError):
             os.kill(fork, signal.SIGKILL)
 

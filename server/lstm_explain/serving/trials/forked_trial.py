@@ -53,9 +53,10 @@ class TrialTask:
     slow: float
 
 
-def run_trial(task: TrialTask, pipe: int) -> NoReturn:
-    """Tries the model, writes the result to `pipe`, and ends the process."""
+def run_trial(task: TrialTask, pipe: int, parent: int) -> NoReturn:
+    """Tries the model, writes the result to `pipe`, and ends the process. `parent` is the process that forked it."""
     try:
+        _die_with(parent)
         _confine(task, pipe)
         _exempt_compilation(task, pipe)
         result = _try_model(task)
@@ -64,10 +65,16 @@ def run_trial(task: TrialTask, pipe: int) -> NoReturn:
         os._exit(0)
 
 
-def _confine(task: TrialTask, pipe: int) -> None:
-    """Keeps this process from outliving, disturbing or exhausting the others."""
-    os.setsid()
+def _die_with(parent: int) -> None:
+    """Ends this process when its parent ends, and at once if the parent ended before the kernel was told so."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _confine(task: TrialTask, pipe: int) -> None:
+    """Keeps this process from disturbing or exhausting the others."""
+    os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)

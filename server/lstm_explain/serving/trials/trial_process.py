@@ -152,9 +152,10 @@ class TrialProcess:
 
     def _begin(self, number: int, task: TrialTask) -> None:
         reading, writing = os.pipe()
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            run_trial(task, writing)
+            run_trial(task, writing, parent)
         os.close(writing)
         self._selector.register(reading, selectors.EVENT_READ)
         self._trials[reading] = RunningTrial(number, task, pid, reading, resident_bytes(os.getpid()))
