@@ -88,7 +88,7 @@ func TestMethodsComeBackAsTheyWere(t *testing.T) {
 	for _, method := range []Method{
 		LRP{},
 		LRP{ProductRule: Absolute, Epsilon: Set(0.0), BiasFactor: Set(1.0), Composite: &Composite{rules, Epsilon{Set(0.1)}}},
-		Gradient{}, GradientTimesInput{}, ContextualDecomposition{},
+		Gradient{}, GradientTimesInput{}, ContextualDecomposition{}, ContextualDecomposition{&Span{0, 5}},
 		IntegratedGradients{Steps: Set[int32](0), Baseline: map[string]Tensor{"x": Array([]float32{1})}},
 		SmoothGrad{Samples: Set[int32](3), Noise: Set(0.0), Seed: Set[int64](0)},
 		Occlusion{Window: Set[int32](2), Baseline: none, Of: Probability},

@@ -344,11 +344,17 @@ func (m ShapleySampling) message(w *writer) *pb.Method {
 	return &pb.Method{Method: &pb.Method_ShapleySampling{ShapleySampling: body}}
 }
 
-// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453).
-type ContextualDecomposition struct{}
+// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
+type ContextualDecomposition struct {
+	// Time steps that are valued as one phrase; every other step is valued by itself. Must lie within the sequence of
+	// every sample. The value of the span is divided equally among its steps. Default: none.
+	Span *Span
+}
 
 func (m ContextualDecomposition) message(w *writer) *pb.Method {
-	body := &pb.ContextualDecomposition{}
+	body := &pb.ContextualDecomposition{
+		Span: encodeSpan(m.Span, w),
+	}
 	return &pb.Method{Method: &pb.Method_ContextualDecomposition{ContextualDecomposition: body}}
 }
 
@@ -409,7 +415,10 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 			Over:         word(playersNumbers, body.GetOver()),
 		}
 	case *pb.Method_ContextualDecomposition:
-		return ContextualDecomposition{}
+		body := m.ContextualDecomposition
+		return ContextualDecomposition{
+			Span: decodeSpan(body.GetSpan(), r),
+		}
 	}
 	return nil
 }
@@ -442,5 +451,33 @@ func decodeComposite(body *pb.Composite, r *reader) *Composite {
 	return &Composite{
 		Rules: mapped(body.GetRules(), func(m *pb.Rule) Rule { return decodeRule(m, r) }),
 		First: decodeRule(body.GetFirst(), r),
+	}
+}
+
+// Consecutive time steps.
+type Span struct {
+	// The first step, counted from 0. Required.
+	Start int32
+	// The step after the last one, greater than `start`. Required.
+	End int32
+}
+
+func encodeSpan(m *Span, w *writer) *pb.Span {
+	if m == nil {
+		return nil
+	}
+	return &pb.Span{
+		Start: &m.Start,
+		End:   &m.End,
+	}
+}
+
+func decodeSpan(body *pb.Span, r *reader) *Span {
+	if body == nil {
+		return nil
+	}
+	return &Span{
+		Start: body.GetStart(),
+		End:   body.GetEnd(),
 	}
 }

@@ -139,10 +139,14 @@ def test_explain_writes_every_array(folder: Path, tmp_path: Path) -> None:
             ["--method", "integrated_gradients", "--param", "steps=9", "--mean-baseline", "x={}/x.npy"],
             lambda x: lx.IntegratedGradients(9, x.mean(axis=0, keepdims=True)),
         ),
+        (
+            ["--method", "contextual_decomposition", "--param", "span=2:5"],
+            lambda x: lx.ContextualDecomposition((2, 5)),
+        ),
         (["--param", "composite=Gemm=gamma(0.5)"], lambda x: lx.LRP(composite=lx.Composite({"Gemm": lx.Gamma(0.5)}))),
     ],
 )
-def test_baselines_and_composites(folder: Path, tmp_path: Path, arguments: list[str], method: Any) -> None:
+def test_parameters_of_several_numbers(folder: Path, tmp_path: Path, arguments: list[str], method: Any) -> None:
     np.save(tmp_path / "row.npy", ROW)
     x = np.load(folder / "x.npy")
     np.save(tmp_path / "x.npy", x)

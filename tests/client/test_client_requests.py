@@ -17,6 +17,7 @@ from lstm_explain_client import (
     AsyncClient,
     Client,
     Composite,
+    ContextualDecomposition,
     Epsilon,
     Flat,
     Gamma,
@@ -26,6 +27,7 @@ from lstm_explain_client import (
     Request,
     Retry,
     SmoothGrad,
+    Span,
     Target,
     ZBox,
     ZPlus,
@@ -119,6 +121,11 @@ def test_every_form_of_target(target, expected):
             ),
         ),
         ("contextual_decomposition", None, "method { contextual_decomposition { } }"),
+        (
+            "contextual_decomposition",
+            {"span": Span(0, 5)},
+            "method { contextual_decomposition { span { start: 0 end: 5 } } }",
+        ),
     ],
 )
 def test_every_method(method, parameters, expected):
@@ -146,6 +153,7 @@ def test_every_method_of_the_wire_has_a_type():
         LRP("prop", 0.5, 0.25),
         LRP(composite=Composite({"dense": AlphaBeta(3, 2), "a/b": ZPlus()}, Epsilon())),
         SmoothGrad(1, 0.5, 3),
+        ContextualDecomposition(Span(0, 5)),
         Gradient(),
     ],
 )
@@ -163,6 +171,8 @@ def test_methods_survive_the_round_trip(method):
         ({"method": "lrp", "parameters": {"composite": {"dense": Flat()}}}, "method.composite"),
         ({"method": "lrp", "parameters": {"composite": Composite({"dense": "flat"})}}, "method.composite"),
         ({"method": "lrp", "parameters": {"composite": Composite({"dense": Gamma("much")})}}, "method.composite"),
+        ({"method": "contextual_decomposition", "parameters": {"span": (0, 5)}}, "method.span"),
+        ({"method": "contextual_decomposition", "parameters": {"span": Span(0, 1 << 40)}}, "method.span"),
         ({"method": "occlusion", "parameters": {"of": "logits"}}, "method.of"),
         ({"method": LRP(), "parameters": {"epsilon": 1}}, "parameters"),
         ({"parameters": {"composite": Composite({"dense": Flat()})}}, "parameters[composite]"),

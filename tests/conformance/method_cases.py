@@ -228,7 +228,7 @@ def _decomposition() -> Case:
     for b, t in np.ndindex(x.shape[:2]):
         assert layer.B is not None
         (beta, _), _, _ = decomposed(
-            x[b].astype(float), layer.W[0], layer.R[0], layer.B[0][: 4 * H] + layer.B[0][4 * H :], t
+            x[b].astype(float), layer.W[0], layer.R[0], layer.B[0][: 4 * H] + layer.B[0][4 * H :], [t]
         )
         parts[b, t, 0] = network.W[1] @ beta
     request = ask("series", {"x": x}, method={"name": "contextual_decomposition"}, target={"indices": [1]})

@@ -17,20 +17,26 @@ from tests.reference.decomposition import decomposed
 @pytest.mark.parametrize("head", ["last", "mean", "Y_h", "Y_c"])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("ragged", [False, True])
-def test_parts_equal_the_papers(head: Any, direction: Any, ragged: bool) -> None:
+@pytest.mark.parametrize("span", [None, (0, 2), (1, 4), (0, 4)])
+def test_parts_equal_the_papers(head: Any, direction: Any, ragged: bool, span: tuple[int, int] | None) -> None:
+    """Of every step, or of a span of them and of every other step."""
     rng = np.random.default_rng(51)
     built = recurrent_model(rng, D=2, H=3, direction=direction, head=head, sequence_lens=ragged)
     feeds = built.feeds(rng, T=4, B=2)
-    e = lx.load(built.model).explain(feeds, lx.ContextualDecomposition(), lx.Target(index=1))
+    if ragged and span is not None:
+        feeds["lens"] = np.maximum(feeds["lens"], span[1])
+    e = lx.load(built.model).explain(feeds, lx.ContextualDecomposition(span), lx.Target(index=1))
     layer, dense = built.network.layers[0], built.network
+    start, end = span or (0, 0)
+    phrases = [[t] for t in range(4) if not start <= t < end] + ([list(range(start, end))] if span else [])
     for b in range(2):
         length = int(feeds["lens"][b]) if ragged else 4
-        for phrase in range(4):
+        for phrase in phrases:
             beta_score = gamma_score = 0.0
             for d in range(layer.dirs):
                 backwards = direction == "reverse" or d == 1
                 x = feeds["x"][:length, b][:: -1 if backwards else 1].astype(float)
-                place = length - 1 - phrase if backwards else phrase
+                place = [length - 1 - t if backwards else t for t in phrase]
                 bias = layer.B[d][:12] + layer.B[d][12:]
                 last, cell, every = decomposed(x, layer.W[d], layer.R[d], bias, place)
                 if backwards:
@@ -42,19 +48,56 @@ def test_parts_equal_the_papers(head: Any, direction: Any, ragged: bool) -> None
                 w = dense.W[1, 3 * d : 3 * d + 3]
                 beta_score += float(w @ chosen[0])
                 gamma_score += float(w @ chosen[1])
-            np.testing.assert_allclose(e.relevance["x"][phrase, b].sum(), beta_score, atol=1e-5)
+            of_cells = e.relevance["x"][phrase, b]
+            np.testing.assert_allclose(of_cells.sum(), beta_score, atol=1e-5)
+            np.testing.assert_allclose(of_cells, beta_score / of_cells.size, atol=1e-5)
             bias_of_head = dense.b[1]
             np.testing.assert_allclose(beta_score + gamma_score + bias_of_head, e.explained[b], atol=1e-5)
             np.testing.assert_allclose(e.ledger.absorbed[b], bias_of_head, atol=1e-5)
 
 
-def test_one_step_is_everything_but_the_bias() -> None:
-    """With a single step, there is no other contribution, so beta is all of h."""
+@pytest.mark.parametrize(("steps", "span"), [(1, None), (1, (0, 1)), (5, (0, 5))])
+def test_a_phrase_of_all_steps_is_everything_but_the_bias(steps: int, span: tuple[int, int] | None) -> None:
+    """With a single phrase, there is no other contribution, so beta is all of h."""
     rng = np.random.default_rng(52)
     built = recurrent_model(rng, D=2, H=3)
-    feeds = built.feeds(rng, T=1, B=4)
-    e = lx.load(built.model).explain(feeds, lx.ContextualDecomposition(), lx.Target(index=0))
+    feeds = built.feeds(rng, T=steps, B=4)
+    e = lx.load(built.model).explain(feeds, lx.ContextualDecomposition(span), lx.Target(index=0))
     np.testing.assert_allclose(e.ledger.residual, 0, atol=1e-6)
+
+
+def test_a_span_of_one_step_changes_nothing() -> None:
+    rng = np.random.default_rng(57)
+    built = recurrent_model(rng)
+    feeds, model, target = built.feeds(rng, T=5), lx.load(built.model), lx.Target(index=0)
+    every, spanned = (model.explain(feeds, lx.ContextualDecomposition(s), target) for s in (None, (2, 3)))
+    np.testing.assert_array_equal(every.relevance["x"], spanned.relevance["x"])
+
+
+@pytest.mark.parametrize(
+    "span", [(2, 2), (3, 2), (-1, 2), (1,), (1, 2, 3), (1.0, 2), (True, 2), (0, None), 3, "0:2", ((0, 1), (2, 3))]
+)
+def test_other_spans_are_errors(span: Any) -> None:
+    with pytest.raises(lx.MethodError, match="0 <= start < end") as caught:
+        lx.ContextualDecomposition(span)
+    assert repr(span) in str(caught.value)
+    assert caught.value.field == "method.span"
+
+
+def test_a_span_ends_within_every_sample() -> None:
+    """The error does not depend on the rest of the batch: padding is no part of a sample."""
+    rng = np.random.default_rng(58)
+    built = recurrent_model(rng, sequence_lens=True)
+    model, target = lx.load(built.model), lx.Target(index=0)
+    feeds = built.feeds(rng, T=6, B=2)
+    feeds["lens"][:] = (6, 3)
+    with pytest.raises(lx.MethodError, match=r"\(2, 5\), but a sample has 3 time steps") as caught:
+        model.explain(feeds, lx.ContextualDecomposition((2, 5)), target)
+    assert caught.value.field == "method.span"
+    feeds["lens"][:] = 6
+    with pytest.raises(lx.MethodError, match="a sample has 6 time steps"):
+        model.explain(feeds, lx.ContextualDecomposition((2, 7)), target)
+    model.explain(feeds, lx.ContextualDecomposition((2, 6)), target)
 
 
 def test_many_steps_are_computed_in_parts(monkeypatch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,17 @@ def three(f: Any, beta: Any, gamma: Any, bias: Any) -> tuple[Any, Any, Any]:
     return of_beta, of_gamma, f(bias)
 
 
-def decomposed(x: Any, W: Any, R: Any, b: Any, phrase: int) -> tuple[Parts, Parts, Any]:
-    """Murdoch et al. 2018, equations 10 to 23: (beta, gamma) of the last h and c; and the h of every step."""
+def decomposed(x: Any, W: Any, R: Any, b: Any, phrase: Collection[int]) -> tuple[Parts, Parts, Any]:
+    """Murdoch et al. 2018, equations 10 to 23: (beta, gamma) of the last h and c; and the h of every step.
+
+    phrase: the time steps that it consists of.
+    """
     H = R.shape[1]
     beta_h = gamma_h = beta_c = gamma_c = np.zeros(H)
     every = []
     for t, v in enumerate(x):
         beta, gamma = R @ beta_h, R @ gamma_h
-        if t == phrase:
+        if t in phrase:
             beta = beta + W @ v
         else:
             gamma = gamma + W @ v
@@ -37,7 +41,7 @@ def decomposed(x: Any, W: Any, R: Any, b: Any, phrase: int) -> tuple[Parts, Part
         g, g_g, g_b = three(np.tanh, beta[rows["c"]], gamma[rows["c"]], b[rows["c"]])
         new = i * (g + g_b) + i_b * g + (f + f_b) * beta_c
         rest = i_g * (g + g_g + g_b) + (i + i_b) * g_g + (f + f_g + f_b) * gamma_c + f_g * beta_c
-        if t == phrase:
+        if t in phrase:
             new = new + i_b * g_b
         else:
             rest = rest + i_b * g_b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import grpc
@@ -101,6 +102,31 @@ def test_occlusion_fill_and_shapley_players(channel: grpc.Channel, engine: lx.Mo
     assert response.method.shapley_sampling == players
     assert [tensor.name for tensor in response.standard_error] == ["x"]
     np.testing.assert_array_equal(array_of(response.standard_error[0]), expected.standard_error["x"])
+
+
+def test_a_span_is_one_phrase(channel: grpc.Channel, engine: lx.Model) -> None:
+    decomposition = method_pb2.ContextualDecomposition(span=method_pb2.Span(start=2, end=5))
+    response = stub(channel).Explain(request(method=method_pb2.Method(contextual_decomposition=decomposition)))
+    same(response, engine.explain({"x": sequence()}, lx.ContextualDecomposition(span=(2, 5))))
+    assert response.method.contextual_decomposition == decomposition
+
+
+@pytest.mark.parametrize(
+    ("span", "problem"),
+    [
+        (method_pb2.Span(start=2, end=99), "a sample has 7 time steps"),
+        (method_pb2.Span(start=3, end=3), r"span is \(3, 3\), expected a pair"),
+        (method_pb2.Span(start=-1, end=3), r"span is \(-1, 3\), expected a pair"),
+        (method_pb2.Span(end=3), r"span is \(None, 3\), expected a pair"),
+        (method_pb2.Span(), r"span is \(None, None\), expected a pair"),
+    ],
+)
+def test_spans_that_are_none(channel: grpc.Channel, span: method_pb2.Span, problem: str) -> None:
+    method = method_pb2.Method(contextual_decomposition=method_pb2.ContextualDecomposition(span=span))
+    with pytest.raises(grpc.RpcError) as error:
+        stub(channel).Explain(request(method=method))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert re.search(problem, error.value.details())
 
 
 @pytest.mark.parametrize("over", ["features", "cells"])

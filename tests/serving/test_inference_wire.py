@@ -94,6 +94,8 @@ def test_typed_requests_get_typed_responses(channel: grpc.Channel, models_folder
         ),
         ({"explain": "occlusion", "explain_of": "probability"}, lx.Occlusion(of="probability")),
         ({"explain": "shapley_sampling", "explain_over": "cells"}, lx.ShapleySampling(over="cells")),
+        ({"explain": "contextual_decomposition", "explain_span": "2:5"}, lx.ContextualDecomposition(span=(2, 5))),
+        ({"explain": "contextual_decomposition", "explain_span": "[2, 5]"}, lx.ContextualDecomposition(span=(2, 5))),
     ],
 )
 def test_parameters_with_several_numbers(
@@ -214,6 +216,10 @@ def test_invalid_argument_with_its_field(channel: grpc.Channel, case: str, expla
         ({"explain": "occlusion", "explain_baseline": '["a"]'}, "parameters[explain_baseline]"),
         ({"explain": "occlusion", "explain_baseline": "[[1], [1, 2]]"}, "parameters[explain_baseline]"),
         ({"explain": "occlusion", "explain_of": "logits"}, "parameters[explain_of]"),
+        ({"explain": "contextual_decomposition", "explain_span": "5:2"}, "parameters[explain_span]"),
+        ({"explain": "contextual_decomposition", "explain_span": "2:99"}, "parameters[explain_span]"),
+        ({"explain": "contextual_decomposition", "explain_span": "2-5"}, "parameters[explain_span]"),
+        ({"explain": "contextual_decomposition", "explain_span": "2"}, "parameters[explain_span]"),
         ({"explain": "lrp", "explain_target": "9"}, "parameters[explain_target]"),
         ({"explain": "lrp", "explain_target": "y:9"}, "parameters[explain_target]"),
         ({"explain": "lrp", "explain_contrast": "9", "explain_target": "0"}, "parameters[explain_contrast]"),

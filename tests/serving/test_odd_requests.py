@@ -29,7 +29,7 @@ TEXTS = ("", "x", "logits", "tokens", "lstm", "a\0b", "é" * 300, "🦊", "../..
 PARAMETERS = ("explain", "explain_target", "explain_contrast", "explain_batch_axis", "explain_pre_activation",
               "explain_product_rule", "explain_epsilon", "explain_stabiliser", "explain_bias_factor", "explain_steps",
               "explain_samples", "explain_noise", "explain_seed", "explain_window", "explain_permutations",
-              "explain_baseline", "explain_composite", "explain_over", "explain_nothing")  # fmt: skip
+              "explain_baseline", "explain_composite", "explain_over", "explain_span", "explain_nothing")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,18 @@ Composite decode_composite(const v1::Composite& m) {
   return out;
 }
 
+void encode_span(const Span& m, v1::Span* body) {
+  body->set_start(m.start);
+  body->set_end(m.end);
+}
+
+Span decode_span(const v1::Span& m) {
+  Span out;
+  out.start = m.start();
+  out.end = m.end();
+  return out;
+}
+
 struct MethodEncoder {
   v1::Method* out;
 
@@ -149,7 +161,10 @@ struct MethodEncoder {
     if (m.over) body->set_over(static_cast<v1::Players>(*m.over));
   }
 
-  void operator()(const ContextualDecomposition&) const { out->mutable_contextual_decomposition(); }
+  void operator()(const ContextualDecomposition& m) const {
+    auto* body = out->mutable_contextual_decomposition();
+    if (m.span) encode_span(*m.span, body->mutable_span());
+  }
 };
 
 Lrp decode_lrp(const v1::Lrp& m) {
@@ -199,6 +214,12 @@ ShapleySampling decode_shapley_sampling(const v1::ShapleySampling& m) {
   return out;
 }
 
+ContextualDecomposition decode_contextual_decomposition(const v1::ContextualDecomposition& m) {
+  ContextualDecomposition out;
+  if (m.has_span()) out.span = decode_span(m.span());
+  return out;
+}
+
 }  // namespace
 
 void encode(const Method& method, v1::Method* out) { std::visit(MethodEncoder{out}, method); }
@@ -212,7 +233,7 @@ std::optional<Method> decode(const v1::Method& message) {
     case v1::Method::kSmoothGrad: return decode_smooth_grad(message.smooth_grad());
     case v1::Method::kOcclusion: return decode_occlusion(message.occlusion());
     case v1::Method::kShapleySampling: return decode_shapley_sampling(message.shapley_sampling());
-    case v1::Method::kContextualDecomposition: return ContextualDecomposition{};
+    case v1::Method::kContextualDecomposition: return decode_contextual_decomposition(message.contextual_decomposition());
     case v1::Method::METHOD_NOT_SET: break;
   }
   return std::nullopt;

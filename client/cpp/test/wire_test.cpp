@@ -39,6 +39,7 @@ TEST(Wire, MethodsWithWhatIsSetAndWhatIsNot) {
   expect_message(Gradient{}, "gradient {}");
   expect_message(GradientTimesInput{}, "gradient_times_input {}");
   expect_message(ContextualDecomposition{}, "contextual_decomposition {}");
+  expect_message(ContextualDecomposition{Span{0, 5}}, "contextual_decomposition { span { start: 0 end: 5 } }");
   expect_message(
       IntegratedGradients{0, {{"x", Tensor({1}, {true})}}},
       R"(integrated_gradients { steps: 0 baseline { name: "x" dtype: DATA_TYPE_BOOL shape: 1 data: "\001" } })");

@@ -1062,9 +1062,12 @@ func (x *ShapleySampling) GetOver() Players {
 	return Players_PLAYERS_UNSPECIFIED
 }
 
-// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453).
+// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
 type ContextualDecomposition struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time steps that are valued as one phrase; every other step is valued by itself. Must lie within the sequence of
+	// every sample. The value of the span is divided equally among its steps. Default: none.
+	Span          *Span `protobuf:"bytes,1,opt,name=span,proto3,oneof" json:"span,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1099,6 +1102,68 @@ func (*ContextualDecomposition) Descriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{10}
 }
 
+func (x *ContextualDecomposition) GetSpan() *Span {
+	if x != nil {
+		return x.Span
+	}
+	return nil
+}
+
+// Consecutive time steps.
+type Span struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first step, counted from 0. Required.
+	Start *int32 `protobuf:"varint,1,opt,name=start,proto3,oneof" json:"start,omitempty"`
+	// The step after the last one, greater than `start`. Required.
+	End           *int32 `protobuf:"varint,2,opt,name=end,proto3,oneof" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Span) Reset() {
+	*x = Span{}
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Span) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Span) ProtoMessage() {}
+
+func (x *Span) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Span.ProtoReflect.Descriptor instead.
+func (*Span) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Span) GetStart() int32 {
+	if x != nil && x.Start != nil {
+		return *x.Start
+	}
+	return 0
+}
+
+func (x *Span) GetEnd() int32 {
+	if x != nil && x.End != nil {
+		return *x.End
+	}
+	return 0
+}
+
 // x_i w_ij divided by the stabilised sum (Bach et al. 2015, equation 58).
 type Rule_Epsilon struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1110,7 +1175,7 @@ type Rule_Epsilon struct {
 
 func (x *Rule_Epsilon) Reset() {
 	*x = Rule_Epsilon{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1187,7 @@ func (x *Rule_Epsilon) String() string {
 func (*Rule_Epsilon) ProtoMessage() {}
 
 func (x *Rule_Epsilon) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1222,7 @@ type Rule_Gamma struct {
 
 func (x *Rule_Gamma) Reset() {
 	*x = Rule_Gamma{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1234,7 @@ func (x *Rule_Gamma) String() string {
 func (*Rule_Gamma) ProtoMessage() {}
 
 func (x *Rule_Gamma) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1266,7 @@ type Rule_ZPlus struct {
 
 func (x *Rule_ZPlus) Reset() {
 	*x = Rule_ZPlus{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1278,7 @@ func (x *Rule_ZPlus) String() string {
 func (*Rule_ZPlus) ProtoMessage() {}
 
 func (x *Rule_ZPlus) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1307,7 @@ type Rule_AlphaBeta struct {
 
 func (x *Rule_AlphaBeta) Reset() {
 	*x = Rule_AlphaBeta{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1319,7 @@ func (x *Rule_AlphaBeta) String() string {
 func (*Rule_AlphaBeta) ProtoMessage() {}
 
 func (x *Rule_AlphaBeta) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1358,7 @@ type Rule_Flat struct {
 
 func (x *Rule_Flat) Reset() {
 	*x = Rule_Flat{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1370,7 @@ func (x *Rule_Flat) String() string {
 func (*Rule_Flat) ProtoMessage() {}
 
 func (x *Rule_Flat) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1400,7 @@ type Rule_ZBox struct {
 
 func (x *Rule_ZBox) Reset() {
 	*x = Rule_ZBox{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1412,7 @@ func (x *Rule_ZBox) String() string {
 func (*Rule_ZBox) ProtoMessage() {}
 
 func (x *Rule_ZBox) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1451,7 @@ type Rule_WSquare struct {
 
 func (x *Rule_WSquare) Reset() {
 	*x = Rule_WSquare{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1463,7 @@ func (x *Rule_WSquare) String() string {
 func (*Rule_WSquare) ProtoMessage() {}
 
 func (x *Rule_WSquare) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,8 +1586,15 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\bbaseline\x18\x03 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12,\n" +
 	"\x04over\x18\x04 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04overB\x0f\n" +
 	"\r_permutationsB\a\n" +
-	"\x05_seed\"\x19\n" +
-	"\x17ContextualDecomposition*\x85\x01\n" +
+	"\x05_seed\"R\n" +
+	"\x17ContextualDecomposition\x12.\n" +
+	"\x04span\x18\x01 \x01(\v2\x15.lstm_explain.v1.SpanH\x00R\x04span\x88\x01\x01B\a\n" +
+	"\x05_span\"J\n" +
+	"\x04Span\x12\x19\n" +
+	"\x05start\x18\x01 \x01(\x05H\x00R\x05start\x88\x01\x01\x12\x15\n" +
+	"\x03end\x18\x02 \x01(\x05H\x01R\x03end\x88\x01\x01B\b\n" +
+	"\x06_startB\x06\n" +
+	"\x04_end*\x85\x01\n" +
 	"\vProductRule\x12\x1c\n" +
 	"\x18PRODUCT_RULE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PRODUCT_RULE_ALL\x10\x01\x12\x15\n" +
@@ -1553,7 +1625,7 @@ func file_lstm_explain_v1_method_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_method_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(ProductRule)(0),                // 0: lstm_explain.v1.ProductRule
 	(Quantity)(0),                   // 1: lstm_explain.v1.Quantity
@@ -1569,15 +1641,16 @@ var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(*Occlusion)(nil),               // 11: lstm_explain.v1.Occlusion
 	(*ShapleySampling)(nil),         // 12: lstm_explain.v1.ShapleySampling
 	(*ContextualDecomposition)(nil), // 13: lstm_explain.v1.ContextualDecomposition
-	nil,                             // 14: lstm_explain.v1.Composite.RulesEntry
-	(*Rule_Epsilon)(nil),            // 15: lstm_explain.v1.Rule.Epsilon
-	(*Rule_Gamma)(nil),              // 16: lstm_explain.v1.Rule.Gamma
-	(*Rule_ZPlus)(nil),              // 17: lstm_explain.v1.Rule.ZPlus
-	(*Rule_AlphaBeta)(nil),          // 18: lstm_explain.v1.Rule.AlphaBeta
-	(*Rule_Flat)(nil),               // 19: lstm_explain.v1.Rule.Flat
-	(*Rule_ZBox)(nil),               // 20: lstm_explain.v1.Rule.ZBox
-	(*Rule_WSquare)(nil),            // 21: lstm_explain.v1.Rule.WSquare
-	(*Tensor)(nil),                  // 22: lstm_explain.v1.Tensor
+	(*Span)(nil),                    // 14: lstm_explain.v1.Span
+	nil,                             // 15: lstm_explain.v1.Composite.RulesEntry
+	(*Rule_Epsilon)(nil),            // 16: lstm_explain.v1.Rule.Epsilon
+	(*Rule_Gamma)(nil),              // 17: lstm_explain.v1.Rule.Gamma
+	(*Rule_ZPlus)(nil),              // 18: lstm_explain.v1.Rule.ZPlus
+	(*Rule_AlphaBeta)(nil),          // 19: lstm_explain.v1.Rule.AlphaBeta
+	(*Rule_Flat)(nil),               // 20: lstm_explain.v1.Rule.Flat
+	(*Rule_ZBox)(nil),               // 21: lstm_explain.v1.Rule.ZBox
+	(*Rule_WSquare)(nil),            // 22: lstm_explain.v1.Rule.WSquare
+	(*Tensor)(nil),                  // 23: lstm_explain.v1.Tensor
 }
 var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	4,  // 0: lstm_explain.v1.Method.lrp:type_name -> lstm_explain.v1.Lrp
@@ -1590,27 +1663,28 @@ var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	13, // 7: lstm_explain.v1.Method.contextual_decomposition:type_name -> lstm_explain.v1.ContextualDecomposition
 	0,  // 8: lstm_explain.v1.Lrp.product_rule:type_name -> lstm_explain.v1.ProductRule
 	5,  // 9: lstm_explain.v1.Lrp.composite:type_name -> lstm_explain.v1.Composite
-	14, // 10: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
+	15, // 10: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
 	6,  // 11: lstm_explain.v1.Composite.first:type_name -> lstm_explain.v1.Rule
-	15, // 12: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
-	16, // 13: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
-	17, // 14: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
-	18, // 15: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
-	19, // 16: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
-	20, // 17: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
-	21, // 18: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
-	22, // 19: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
-	22, // 20: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
+	16, // 12: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
+	17, // 13: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
+	18, // 14: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
+	19, // 15: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
+	20, // 16: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
+	21, // 17: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
+	22, // 18: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
+	23, // 19: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
+	23, // 20: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
 	1,  // 21: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
 	2,  // 22: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
-	22, // 23: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
+	23, // 23: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
 	2,  // 24: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
-	6,  // 25: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	14, // 25: lstm_explain.v1.ContextualDecomposition.span:type_name -> lstm_explain.v1.Span
+	6,  // 26: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_method_proto_init() }
@@ -1644,17 +1718,19 @@ func file_lstm_explain_v1_method_proto_init() {
 	file_lstm_explain_v1_method_proto_msgTypes[7].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[8].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[9].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[12].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[10].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[11].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[13].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[15].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[17].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[14].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[16].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_method_proto_rawDesc), len(file_lstm_explain_v1_method_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

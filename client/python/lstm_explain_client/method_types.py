@@ -122,6 +122,18 @@ class Composite(Record):
 
 
 @dataclass(frozen=True)
+class Span(Record):
+    """Consecutive time steps.
+
+    start: The first step, counted from 0. Required.
+    end: The step after the last one, greater than `start`. Required.
+    """
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class LRP(Method):
     """Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance is divided by sums
     z, which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The relative one divides by z +
@@ -254,11 +266,17 @@ class ShapleySampling(Method):
 
 @dataclass(frozen=True)
 class ContextualDecomposition(Method):
-    """Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453)."""
+    """Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by
+    itself.
+
+    span: Time steps that are valued as one phrase; every other step is valued by itself. Must lie within the sequence
+        of every sample. The value of the span is divided equally among its steps. Default: none.
+    """
 
     name: ClassVar[str] = "contextual_decomposition"
     absorbed: ClassVar[str] = "constant of the readout"
     residual: ClassVar[str] = "what steps do together"
+    span: Span | None = None
 
 
 METHODS: dict[str, type[Method]] = {
@@ -279,6 +297,7 @@ TYPES: dict[str, tuple[type[Parameters], ...]] = {
     "Method": tuple(METHODS.values()),
     "Rule": (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox, WSquare),
     "Composite": (Composite,),
+    "Span": (Span,),
 }
 
 __all__ = [
@@ -296,6 +315,7 @@ __all__ = [
     "Rule",
     "ShapleySampling",
     "SmoothGrad",
+    "Span",
     "WSquare",
     "ZBox",
     "ZPlus",

@@ -51,6 +51,14 @@ export interface Composite {
   first?: Rule;
 }
 
+/** Consecutive time steps. */
+export interface Span {
+  /** The first step, counted from 0. Required. */
+  start: number;
+  /** The step after the last one, greater than `start`. Required. */
+  end: number;
+}
+
 /**
  * Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance is divided by sums z,
  * which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The relative one divides by z + beta
@@ -160,9 +168,16 @@ export interface ShapleySampling {
   over?: Players;
 }
 
-/** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453). */
+/**
+ * Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
+ */
 export interface ContextualDecomposition {
   name: "contextualDecomposition";
+  /**
+   * Time steps that are valued as one phrase; every other step is valued by itself. Must lie within the sequence of
+   * every sample. The value of the span is divided equally among its steps. Default: none.
+   */
+  span?: Span;
 }
 
 /**
@@ -329,7 +344,12 @@ export function toWire(method: Method): wire.Method {
         },
       };
     case "contextualDecomposition":
-      return { method: { $case: "contextualDecomposition", value: {} } };
+      return {
+        method: {
+          $case: "contextualDecomposition",
+          value: { span: method.span && spanToWire(method.span) },
+        },
+      };
     default:
       throw new InvalidRequest(`there is no method "${(method as { name: unknown }).name}"`, { field: "method" });
   }
@@ -386,7 +406,10 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         over: chosen(PLAYERS_WORDS, said.value.over),
       };
     case "contextualDecomposition":
-      return { name: "contextualDecomposition" };
+      return {
+        name: "contextualDecomposition",
+        span: spanFromWire(said.value.span),
+      };
   }
   return undefined;
 }
@@ -402,5 +425,19 @@ function compositeFromWire(message: wire.Composite | undefined): Composite | und
   return message && {
     rules: mapped(message.rules, ruleFromWire),
     first: ruleFromWire(message.first),
+  };
+}
+
+function spanToWire(span: Span): wire.Span {
+  return {
+    start: span.start,
+    end: span.end,
+  };
+}
+
+function spanFromWire(message: wire.Span | undefined): Span | undefined {
+  return message && {
+    start: message.start ?? 0,
+    end: message.end ?? 0,
   };
 }

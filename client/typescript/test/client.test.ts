@@ -62,6 +62,7 @@ test("every method comes back as it was sent", () => {
     { name: "gradient" },
     { name: "gradientTimesInput" },
     { name: "contextualDecomposition" },
+    { name: "contextualDecomposition", span: { start: 0, end: 5 } },
     { name: "integratedGradients", steps: 0, baseline: { x: tensor(Float32Array.of(1)) } },
     { name: "smoothGrad", samples: 3, noise: 0, seed: 0n },
     { name: "occlusion", window: 2, baseline: {}, of: "probability" },

@@ -71,7 +71,7 @@ def check(method: Method) -> None:
         if about.choices:
             valid, expected = value in tuple(about.choices), f"one of {', '.join(about.choices)}"
         elif isinstance(own.default, int):
-            valid, expected = _whole(value), f"a whole number {_bounds(about)}"
+            valid, expected = is_whole(value), f"a whole number {_bounds(about)}"
         else:
             valid, expected = _number(value), f"a number {_bounds(about)}"
         if not valid or not (about.choices or about.least <= value <= about.most):
@@ -79,12 +79,13 @@ def check(method: Method) -> None:
             raise MethodError(message, field=f"method.{own.name}")
 
 
-def _whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer; True and False are none."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _number(value: object) -> bool:
-    return _whole(value) or (isinstance(value, (float, np.floating)) and math.isfinite(value))
+    return is_whole(value) or (isinstance(value, (float, np.floating)) and math.isfinite(value))
 
 
 def _bounds(about: Parameter) -> str:

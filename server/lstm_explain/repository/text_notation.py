@@ -27,7 +27,8 @@ def parse_value(text: str) -> int | float | bool | str:
 
 def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
     """The method with these parameters, any of which may be text. A baseline may also be `[0, 0.5, 1]`, or a mapping by
-    input; a composite is as `parse_composite` takes it; a stabiliser may be a pair, `0.1,0.01`. Raises MethodError.
+    input; a composite is as `parse_composite` takes it; a stabiliser may be a pair, `0.1,0.01`; a span is `2:5`. Raises
+    MethodError.
     """
     return method_from_name(name, {key: _parameter(key, value) for key, value in parameters.items()})
 
@@ -64,7 +65,17 @@ def _parameter(key: str, value: Any) -> Any:
         return _numbers(value)
     if key == "stabiliser" and isinstance(value, str) and "," in value:
         return _pair(value)
+    if key == "span" and isinstance(value, str):
+        return _span(value)
     return parse_value(value) if isinstance(value, str) else value
+
+
+def _span(text: str) -> tuple[int, ...]:
+    """The numbers of `2:5`, or of a list."""
+    try:
+        return tuple(int(part) for part in re.split("[:,]", text.strip().strip("[]()")))
+    except ValueError:
+        raise MethodError(f"span is {text!r}, expected start:end, such as 2:5", field="method.span") from None
 
 
 def _pair(text: str) -> tuple[float, ...]:

@@ -1,13 +1,13 @@
 """Computes the contextual decomposition of one LSTM with a linear readout (Murdoch et al. 2018, arXiv 1801.05453).
 
-Section 3 splits cell and hidden state into beta, which the phrase (one time step) contributes, and gamma, the rest: c =
-beta_c + gamma_c, h = beta_h + gamma_h. The sums are known from the forward pass, so only beta is computed. Initial
-states belong to gamma. The readout is linear, so the score splits in the same way.
+Section 3 splits cell and hidden state into beta, which the phrase (a time step, or a span of them) contributes, and
+gamma, the rest: c = beta_c + gamma_c, h = beta_h + gamma_h. The sums are known from the forward pass, so only beta is
+computed. Initial states belong to gamma. The readout is linear, so the score splits in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +35,20 @@ DEFAULT_ACTIVATIONS = ["sigmoid", "tanh", "tanh"]
 STEPWISE = Trait.ELEMENTWISE | Trait.STEPWISE  # each step's output depends on that step's input alone
 
 
-def contextual_decomposition(task: ExplainTask) -> Attribution:
-    """The answer for one task. The ledger's `absorbed` is the constant of the readout; the residual is what steps do
+def contextual_decomposition(task: ExplainTask, span: Sequence[int] | None = None) -> Attribution:
+    """The answer for one task. The ledger's `absorbed` is the constant of the readout; the residual is what phrases do
     jointly.
+
+    span: (start, end), time steps that are one phrase. Raises MethodError where it exceeds the sequence of a sample.
     """
     scores = Scores(task)
     readout = _readout(task, scores)
-    parts = sum((_parts(direction) for direction in readout.directions), np.zeros(()))  # [steps, batch]
+    phrases = _phrases(readout.directions[0], span)
+    parts = sum((_parts(direction, phrases) for direction in readout.directions), np.zeros(()))  # [phrases, batch]
     name, axis = readout.source
-    steps = np.arange(parts.shape[0]).reshape([-1 if i == axis else 1 for i in range(task.inputs[name].ndim)])
-    player_set = PlayerSet(scores, {name: steps}, {name: np.zeros_like(task.inputs[name])}, parts.shape[0])
+    of_steps = np.repeat(np.arange(len(phrases)), phrases[:, 1] - phrases[:, 0])
+    players = of_steps.reshape([-1 if i == axis else 1 for i in range(task.inputs[name].ndim)])
+    player_set = PlayerSet(scores, {name: players}, {name: np.zeros_like(task.inputs[name])}, len(phrases))
     return attribution_of(
         scores, player_set.relevance(parts.T), parts.sum(axis=0), scores.explained - readout.linear_part
     )
@@ -85,16 +89,29 @@ class Readout:
 # --- the decomposition -------------------------------------------------------------------------------------------
 
 
-def _parts(d: LstmDirection) -> Array:
-    """[T, B]: the part beta of the explained value, with every time step as the phrase."""
-    steps, batch, _ = d.x.shape
-    size = max(1, MAX_BYTES // (8 * 24 * batch * d.R.shape[1]))
-    return np.concatenate([decompose(d, np.asarray(ids)) for ids in chunks(steps, size)])
+def _phrases(d: LstmDirection, span: Sequence[int] | None) -> Array:
+    """[phrases, 2]: start and end of consecutive phrases that cover all steps: the span, and every other step."""
+    edges = np.arange(len(d.x) + 1)
+    if span is not None:
+        start, end = span
+        shortest = int(d.lens.min(initial=len(d.x)))
+        if end > shortest:
+            problem = f"a sample has {shortest} time step{'s' * (shortest != 1)}, expected an end of at most {shortest}"
+            raise MethodError(f"contextual_decomposition: span is {(start, end)}, but {problem}", field="method.span")
+        edges = edges[(edges <= start) | (edges >= end)]
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def _parts(d: LstmDirection, phrases: Array) -> Array:
+    """[phrases, B]: the part beta of the explained value, for each phrase."""
+    size = max(1, MAX_BYTES // (8 * 24 * d.x.shape[1] * d.R.shape[1]))
+    return np.concatenate([decompose(d, phrases[ids]) for ids in chunks(len(phrases), size)])
 
 
 def decompose(d: LstmDirection, phrases: Array) -> Array:
-    """[phrases, B]: the part beta of the explained value, with each of these time steps as the phrase."""
+    """[phrases, B]: the part beta of the explained value, with each of these phrases."""
     steps, batch, _ = d.x.shape
+    starts, ends = phrases[:, :1], phrases[:, 1:]
     of_x = d.x @ d.W.T
     h, c = d.h0, d.c0
     beta_h = np.zeros((len(phrases), *h.shape))
@@ -105,7 +122,7 @@ def decompose(d: LstmDirection, phrases: Array) -> Array:
         checkpoint()
         runs = s < d.lens
         t = np.where(runs, d.lens - 1 - s if d.reverse else s, 0)
-        inside = (phrases[:, None] == t)[:, :, None]
+        inside = ((starts <= t) & (t < ends))[:, :, None]
         new = _step(of_x[t, rows], h, c, beta_h, beta_c, inside, d)
         h, c, beta_h, beta_c = (np.where(runs[:, None], a, b) for a, b in zip(new, (h, c, beta_h, beta_c), strict=True))
         score += (d.y[t, rows] * beta_h).sum(axis=2) * runs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lstm_explain.graph.ir import Array
@@ -39,9 +39,9 @@ class MethodTools:
         """Evaluates gradients at any point. Raises SamplesMixed where the graph mixes the samples of the batch."""
         return GradientPoints(self.task)
 
-    def contextual_decomposition(self) -> Attribution:
-        """The answer by contextual decomposition."""
-        return contextual_decomposition(self.task)
+    def contextual_decomposition(self, span: Sequence[int] | None) -> Attribution:
+        """The answer by contextual decomposition. span: (start, end), time steps that are one phrase."""
+        return contextual_decomposition(self.task, span)
 
     def attribution_of(
         self,

@@ -103,6 +103,14 @@ struct Composite {
   std::optional<Rule> first{};
 };
 
+/// Consecutive time steps.
+struct Span {
+  /// The first step, counted from 0. Required.
+  std::int32_t start{};
+  /// The step after the last one, greater than `start`. Required.
+  std::int32_t end{};
+};
+
 /// Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance is divided by sums z,
 /// which a stabiliser keeps from zero: the relative one, or the absolute `epsilon`. The relative one divides by z +
 /// beta * (S - |z|) * sign(z), where S is the sum of the absolute terms of z, and has one beta for each kind of sum.
@@ -183,8 +191,13 @@ struct ShapleySampling {
   std::optional<Players> over{};
 };
 
-/// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453).
-struct ContextualDecomposition {};
+/// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by
+/// itself.
+struct ContextualDecomposition {
+  /// Time steps that are valued as one phrase; every other step is valued by itself. Must lie within the sequence of
+  /// every sample. The value of the span is divided equally among its steps. Default: none.
+  std::optional<Span> span{};
+};
 
 using Method = std::variant<Lrp, Gradient, GradientTimesInput, IntegratedGradients, SmoothGrad, Occlusion,
                             ShapleySampling, ContextualDecomposition>;

@@ -75,7 +75,10 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
         }
         "contextual_decomposition" => {
             known(parameters, &[])?;
-            ContextualDecomposition {}.into()
+            ContextualDecomposition {
+                ..Default::default()
+            }
+            .into()
         }
         _ => return Err(Failure(format!("unknown method {name:?}"))),
     })

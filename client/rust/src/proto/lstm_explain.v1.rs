@@ -287,9 +287,24 @@ pub struct ShapleySampling {
     #[prost(enumeration = "Players", tag = "4")]
     pub over: i32,
 }
-/// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453).
+/// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ContextualDecomposition {}
+pub struct ContextualDecomposition {
+    /// Time steps that are valued as one phrase; every other step is valued by itself. Must lie within the sequence of
+    /// every sample. The value of the span is divided equally among its steps. Default: none.
+    #[prost(message, optional, tag = "1")]
+    pub span: ::core::option::Option<Span>,
+}
+/// Consecutive time steps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Span {
+    /// The first step, counted from 0. Required.
+    #[prost(int32, optional, tag = "1")]
+    pub start: ::core::option::Option<i32>,
+    /// The step after the last one, greater than `start`. Required.
+    #[prost(int32, optional, tag = "2")]
+    pub end: ::core::option::Option<i32>,
+}
 /// How a gate and its signal share the relevance of their product (Arras et al. 2019, arXiv 1909.12114).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -9,7 +9,8 @@ explain_contrast        a whole number, or text: `3`, `1,0`
 explain_batch_axis      a whole number, or `none`
 explain_pre_activation  true or false
 explain_<parameter>     a parameter of the method. It may be text too, for clients that cannot send a float, and for
-                        values of several numbers: `[0, 0.5]`, `0.1,0.01`, `dense=gamma(0.25); first=z_box(-1, 1)`
+                        values of several numbers: `[0, 0.5]`, `0.1,0.01`, `2:5`,
+                        `dense=gamma(0.25); first=z_box(-1, 1)`
 
 A request without any of them asks for a prediction only.
 These parameters of a response describe the explanation; both are strings:

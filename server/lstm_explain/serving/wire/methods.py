@@ -82,6 +82,9 @@ def _message(method: Method) -> method_pb2.Method:
             setattr(chosen, field.name, field.enum_type.values_by_name[_prefix(field) + str(value).upper()].number)
         elif isinstance(value, Composite):
             _write_composite(getattr(chosen, field.name), value)
+        elif field.message_type is method_pb2.Span.DESCRIPTOR:
+            start, end = value
+            getattr(chosen, field.name).MergeFrom(method_pb2.Span(start=start, end=end))
         elif isinstance(value, Mapping):
             getattr(chosen, field.name).extend(to_tensor(array, name) for name, array in value.items())
         else:
@@ -95,6 +98,8 @@ def _value(field: Field, value: Any, path: str) -> Any:
         return value if known is None else known.name.removeprefix(_prefix(field)).lower()
     if field.message_type is method_pb2.Composite.DESCRIPTOR:
         return _read_composite(value)
+    if field.message_type is method_pb2.Span.DESCRIPTOR:
+        return tuple(getattr(value, key) if value.HasField(key) else None for key in ("start", "end"))
     if field.message_type is not None:
         return to_arrays(value, f"{path}.{field.name}")
     return value

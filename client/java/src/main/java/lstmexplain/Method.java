@@ -177,6 +177,25 @@ public sealed interface Method {
   }
 
   /**
+   * Consecutive time steps.
+   *
+   * @param start The first step, counted from 0. Required.
+   * @param end The step after the last one, greater than {@code start}. Required.
+   */
+  record Span(int start, int end) {
+
+    /** Returns the same with another {@code start}. */
+    public Span start(int value) {
+      return new Span(value, end);
+    }
+
+    /** Returns the same with another {@code end}. */
+    public Span end(int value) {
+      return new Span(start, value);
+    }
+  }
+
+  /**
    * Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1). Relevance
    * is divided by sums z, which a stabiliser keeps from zero: the relative one, or the absolute
    * {@code epsilon}. The relative one divides by z + beta * (S - |z|) * sign(z), where S is the sum
@@ -411,6 +430,23 @@ public sealed interface Method {
     }
   }
 
-  /** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453). */
-  record ContextualDecomposition() implements Method {}
+  /**
+   * Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step
+   * contributes by itself.
+   *
+   * @param span Time steps that are valued as one phrase; every other step is valued by itself.
+   *     Must lie within the sequence of every sample. The value of the span is divided equally
+   *     among its steps. Default: none.
+   */
+  record ContextualDecomposition(Span span) implements Method {
+    /** Leaves every parameter to the server. */
+    public ContextualDecomposition() {
+      this(null);
+    }
+
+    /** Returns the same with another {@code span}. */
+    public ContextualDecomposition span(Span value) {
+      return new ContextualDecomposition(value);
+    }
+  }
 }

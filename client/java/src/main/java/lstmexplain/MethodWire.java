@@ -103,8 +103,8 @@ final class MethodWire {
       write(m, out.getOcclusionBuilder());
     } else if (value instanceof Method.ShapleySampling m) {
       write(m, out.getShapleySamplingBuilder());
-    } else if (value instanceof Method.ContextualDecomposition) {
-      out.getContextualDecompositionBuilder();
+    } else if (value instanceof Method.ContextualDecomposition m) {
+      write(m, out.getContextualDecompositionBuilder());
     }
     return out.build();
   }
@@ -119,7 +119,7 @@ final class MethodWire {
       case SMOOTH_GRAD -> read(message.getSmoothGrad());
       case OCCLUSION -> read(message.getOcclusion());
       case SHAPLEY_SAMPLING -> read(message.getShapleySampling());
-      case CONTEXTUAL_DECOMPOSITION -> new Method.ContextualDecomposition();
+      case CONTEXTUAL_DECOMPOSITION -> read(message.getContextualDecomposition());
       case METHOD_NOT_SET -> null;
     };
   }
@@ -241,6 +241,17 @@ final class MethodWire {
         Wire.constant(Method.Players.class, body.getOver()));
   }
 
+  private static void write(Method.ContextualDecomposition m, lstmexplain.v1.ContextualDecomposition.Builder body) {
+    if (m.span() != null) {
+      body.setSpan(encode(m.span()));
+    }
+  }
+
+  private static Method.ContextualDecomposition read(lstmexplain.v1.ContextualDecomposition body) {
+    return new Method.ContextualDecomposition(
+        body.hasSpan() ? decode(body.getSpan()) : null);
+  }
+
   static lstmexplain.v1.Composite encode(Method.Composite value) {
     var body = lstmexplain.v1.Composite.newBuilder();
     write(value, body);
@@ -258,5 +269,22 @@ final class MethodWire {
     return new Method.Composite(
         Wire.mapped(body.getRulesMap(), MethodWire::decode),
         body.hasFirst() ? decode(body.getFirst()) : null);
+  }
+
+  static lstmexplain.v1.Span encode(Method.Span value) {
+    var body = lstmexplain.v1.Span.newBuilder();
+    write(value, body);
+    return body.build();
+  }
+
+  private static void write(Method.Span m, lstmexplain.v1.Span.Builder body) {
+    body.setStart(m.start());
+    body.setEnd(m.end());
+  }
+
+  static Method.Span decode(lstmexplain.v1.Span body) {
+    return new Method.Span(
+        body.getStart(),
+        body.getEnd());
   }
 }

@@ -51,7 +51,8 @@ class MethodTest {
             .seed(9)
             .baseline(BASELINE)
             .over(Method.Players.CELLS),
-        new Method.ContextualDecomposition());
+        new Method.ContextualDecomposition(),
+        new Method.ContextualDecomposition().span(new Method.Span(0, 5)));
   }
 
   /** Parameters that are set to zero, too, and those that are not set. */

@@ -273,8 +273,23 @@ export interface ShapleySampling {
   over: Players;
 }
 
-/** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453). */
+/** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself. */
 export interface ContextualDecomposition {
+  /**
+   * Time steps that are valued as one phrase; every other step is valued by itself. Must lie within the sequence of
+   * every sample. The value of the span is divided equally among its steps. Default: none.
+   */
+  span?: Span | undefined;
+}
+
+/** Consecutive time steps. */
+export interface Span {
+  /** The first step, counted from 0. Required. */
+  start?:
+    | number
+    | undefined;
+  /** The step after the last one, greater than `start`. Required. */
+  end?: number | undefined;
 }
 
 function createBaseMethod(): Method {
@@ -1739,11 +1754,14 @@ export const ShapleySampling: MessageFns<ShapleySampling> = {
 };
 
 function createBaseContextualDecomposition(): ContextualDecomposition {
-  return {};
+  return { span: undefined };
 }
 
 export const ContextualDecomposition: MessageFns<ContextualDecomposition> = {
-  encode(_: ContextualDecomposition, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: ContextualDecomposition, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.span !== undefined) {
+      Span.encode(message.span, writer.uint32(10).fork()).join();
+    }
     return writer;
   },
 
@@ -1760,6 +1778,14 @@ export const ContextualDecomposition: MessageFns<ContextualDecomposition> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.span = Span.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1775,8 +1801,76 @@ export const ContextualDecomposition: MessageFns<ContextualDecomposition> = {
   create<I extends Exact<DeepPartial<ContextualDecomposition>, I>>(base?: I): ContextualDecomposition {
     return ContextualDecomposition.fromPartial(base ?? ({} as any));
   },
-  fromPartial<I extends Exact<DeepPartial<ContextualDecomposition>, I>>(_: I): ContextualDecomposition {
+  fromPartial<I extends Exact<DeepPartial<ContextualDecomposition>, I>>(object: I): ContextualDecomposition {
     const message = createBaseContextualDecomposition();
+    message.span = (object.span !== undefined && object.span !== null) ? Span.fromPartial(object.span) : undefined;
+    return message;
+  },
+};
+
+function createBaseSpan(): Span {
+  return { start: undefined, end: undefined };
+}
+
+export const Span: MessageFns<Span> = {
+  encode(message: Span, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.start !== undefined) {
+      writer.uint32(8).int32(message.start);
+    }
+    if (message.end !== undefined) {
+      writer.uint32(16).int32(message.end);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Span {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSpan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.start = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.end = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Span>, I>>(base?: I): Span {
+    return Span.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Span>, I>>(object: I): Span {
+    const message = createBaseSpan();
+    message.start = object.start ?? undefined;
+    message.end = object.end ?? undefined;
     return message;
   },
 };
