@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SmoothGrad,
         method_from_name,
     )
+    from lstm_explain.methods.background import Background
     from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
     from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec
     from lstm_explain.program.axes import Axes
@@ -41,6 +42,7 @@ __all__ = [
     "LRP",
     "AlphaBeta",
     "Axes",
+    "Background",
     "Calibration",
     "Composite",
     "ContextualDecomposition",
@@ -85,6 +87,7 @@ _MODULES = {
     "ledger": ["Ledger"],
     "program.axes": ["Axes"],
     "runner.baselines": ["mean_baseline"],
+    "methods.background": ["Background"],
     "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "WSquare", "ZBox", "ZPlus"],
     "loading": ["load"],
     "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec"],

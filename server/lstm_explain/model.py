@@ -21,6 +21,7 @@ from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
 from lstm_explain.inputs import TensorSpec, check_inputs
 from lstm_explain.methods import LRP, Method, method_from_name
+from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes, doubts, find_lengths
 from lstm_explain.program.engine import Engine, Question, shapes_agree
@@ -48,7 +49,8 @@ class Model:
     """A loaded model. Safe to call from several threads.
 
     inputs, outputs: TensorSpec by name. axes: by input, the axes of samples and time, as found in the graph; replace an
-    entry that is wrong. Perturbation methods and IntegratedGradients use them.
+    entry that is wrong. Perturbation methods and IntegratedGradients use them. background: by input, samples for
+    `Background()`; None if there are none.
     """
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
@@ -65,6 +67,7 @@ class Model:
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
         self._runner = ModelRunner(self._engine)
+        self.background: Mapping[str, npt.NDArray[Any]] | None = None
         self._precision = Precision(self._engine, self._runner.axes, single=single)
         self._routes: dict[Hashable, Route] = {}
         self.footprint = Footprint(self)
@@ -254,6 +257,8 @@ class Model:
             return [self._explanation(a, method, t, output, notes) for t, a in zip(targets, answers, strict=True)]
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
+        if isinstance(method, BaselineMethod):
+            method = method.with_background(self.background)
         explanations = []
         for target in targets:
             task = ExplainTask(self._runner, checked, output, head, target)

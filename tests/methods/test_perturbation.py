@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto
 
 import lstm_explain as lx
-from lstm_explain.methods.shapley_sampling import draw_orders, estimate, t_quantile
+from lstm_explain.methods.shapley_sampling import draw_orders, estimate
+from lstm_explain.methods.student import t_quantile
 from tests.builders import recurrent_model
 from tests.engine_checks import check_same
 from tests.graph_builder import GraphBuilder

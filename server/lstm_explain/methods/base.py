@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.background import Background
 from lstm_explain.methods.parameters import check
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from lstm_explain.runner.method_tools import MethodTools
 
 Players = Literal["steps", "features", "cells"]
-Baseline = float | npt.NDArray[Any] | Mapping[str, float | npt.NDArray[Any]] | None
+SingleBaseline = float | npt.NDArray[Any] | Mapping[str, float | npt.NDArray[Any]] | None
+Baseline = SingleBaseline | Background
 CountPlayers = Callable[[Players], Sequence[int]]  # the number of players of every input
 MAX_RUNS = 10_000  # steps, samples or permutations that one call to a server may request
 
@@ -76,7 +78,6 @@ class Method:
     times_value: whether the backward pass reports derivatives times the value.
     before_activation: whether it can explain only the value before the activation that an output ends in.
     gates: whether it yields relevance for the cells and gates of a recurrent node.
-    standard_error: whether its answers have one.
     on_overflow: what a caller can do where the model's inner values are not finite.
     """
 
@@ -88,7 +89,6 @@ class Method:
     before_activation: ClassVar[bool] = False
     times_value: ClassVar[bool] = False
     gates: ClassVar[bool] = False
-    standard_error: ClassVar[bool] = False
     on_overflow: ClassVar[str] = "try occlusion, which needs predictions only"
 
     def __post_init__(self) -> None:
@@ -96,6 +96,11 @@ class Method:
 
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def standard_error(self) -> bool:
+        """Whether its answers have one."""
+        return False
 
     def kept_beside(self, names: Collection[str]) -> dict[str, Any]:
         """The parameters that stay where those in `names` are replaced; without those that `names` exclude."""
@@ -174,7 +179,8 @@ class BaselineMethod(Method):
     """Base class of the methods that compare the input with a baseline.
 
     baseline: None for zeros (for tokens a vector of zeros under IntegratedGradients, otherwise the token 0), a number,
-    an array that broadcasts to the input (for example one entry per feature), or any of these by input.
+    an array that broadcasts to the input (for example one entry per feature), or any of these by input. A background
+    set for the mean over the draws from it.
     """
 
     baseline: Baseline
@@ -182,6 +188,27 @@ class BaselineMethod(Method):
     def with_baseline(self, baseline: Baseline) -> Self:
         """The method with another baseline."""
         return type(self)(**{**self.parameters(), "baseline": baseline})
+
+    def with_background(self, samples: Mapping[str, npt.NDArray[Any]] | None) -> Self:
+        """The method in which these samples stand for a background set that is the model's own.
+
+        samples: None where the model has none. Raises MethodError if the method needs them.
+        """
+        if not isinstance(self.baseline, Background) or self.baseline.samples is not None:
+            return self
+        if samples is None:
+            problem = "the model has no background set (background.npz); give one with its samples, or another baseline"
+            raise MethodError(f"{self.name}: {problem}", field="method.baseline")
+        return self.with_baseline(Background(samples, self.baseline.draws, self.baseline.seed))
+
+    @property
+    def draws(self) -> int:
+        """The number of baselines that it compares the input with."""
+        return self.baseline.used if isinstance(self.baseline, Background) else 1
+
+    @property
+    def standard_error(self) -> bool:
+        return isinstance(self.baseline, Background) and self.baseline.used != self.baseline.count
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lstm_explain.methods.base import MAX_RUNS, Baseline, BaselineMethod, Batching, Method, Promise, Words
+from lstm_explain.methods.background import Comparison
+from lstm_explain.methods.base import (
+    MAX_RUNS,
+    Baseline,
+    BaselineMethod,
+    Batching,
+    Method,
+    Promise,
+    SingleBaseline,
+    Words,
+)
 from lstm_explain.methods.gradient import Gradient
 from lstm_explain.methods.parameters import parameter
 
@@ -55,7 +65,7 @@ class IntegratedGradients(BaselineMethod):
 
     @property
     def fixed_runs(self) -> int:
-        return sum(self.rounds())
+        return self.draws * sum(self.rounds())
 
     def rounds(self) -> list[int]:
         """The numbers of steps to try in turn: doubled, with `max_steps` as the last."""
@@ -85,7 +95,12 @@ class IntegratedGradients(BaselineMethod):
         error, so its answer does not depend on the other samples.
         """
         gradients = tools.gradient_points()
-        start, end = gradients.baseline_entries(self.baseline), gradients.at
+        return tools.compared_with(
+            self.baseline, gradients.scores, lambda baseline, _: self._compared(gradients, baseline)
+        )
+
+    def _compared(self, gradients: GradientPoints, against: SingleBaseline) -> Comparison:
+        start, end = gradients.baseline_entries(against), gradients.at
         difference = {name: end[name] - start[name] for name in end}
 
         def on_line(name: str, places: Array) -> Array:
@@ -108,8 +123,7 @@ class IntegratedGradients(BaselineMethod):
             if not (error > TOLERANCE * reference).any():
                 break
         relevance = gradients.by_input(kept)
-        answer = tools.attribution_of(scores, relevance, gradients.total(relevance), baseline)
-        return replace(answer, steps_used=used)
+        return Comparison(relevance, gradients.total(relevance), baseline, steps=used)
 
 
 # --- points on the line ------------------------------------------------------------------------------------------

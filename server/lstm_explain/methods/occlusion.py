@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.background import Comparison
 from lstm_explain.methods.base import (
     UNITS,
     Baseline,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lstm_explain.program.attribution import Attribution
     from lstm_explain.runner.cost import Cost
     from lstm_explain.runner.method_tools import MethodTools
+    from lstm_explain.runner.players import PlayerSet
 
 Quantity = Literal["score", "probability"]
 
@@ -73,7 +75,7 @@ class Occlusion(BaselineMethod):
         return {name: value for name, value in super().kept_beside(names).items() if name not in excluded}
 
     def runs(self, players: CountPlayers) -> int:
-        return sum(max(1, count - self.window + 1) for count in players(self.over))
+        return self.draws * sum(max(1, count - self.window + 1) for count in players(self.over))
 
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
@@ -83,7 +85,12 @@ class Occlusion(BaselineMethod):
         replaced, for the ledger.
         """
         scores = tools.scores() if self.of == "score" else tools.probabilities(self.name)
-        player_set = tools.player_set(scores, self.baseline, self.over)
+        return tools.compared_with(
+            self.baseline, scores, lambda baseline, _: self._compared(tools.player_set(scores, baseline, self.over))
+        )
+
+    def _compared(self, player_set: PlayerSet) -> Comparison:
+        scores = player_set.scores
         of_inputs = [_windows(players.reshape(-1), self.window) for players in player_set.players.values()]
         windows = [window for own in of_inputs for window in own]
         first = [number == 0 for own in of_inputs for number in range(len(own))]
@@ -105,7 +112,7 @@ class Occlusion(BaselineMethod):
             shares = inside.sum(axis=1, keepdims=True) * covering[:, window]
             by_player[:, window] += inside * fall[:, None] / np.maximum(shares, 1)
         baseline = player_set.baseline_scores()
-        return tools.attribution_of(scores, player_set.relevance(by_player), by_player.sum(axis=1), baseline)
+        return Comparison(player_set.relevance(by_player), by_player.sum(axis=1), baseline)
 
 
 def _inside(real: Array, *, alone: bool) -> Array:

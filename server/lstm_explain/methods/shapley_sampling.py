@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
+from lstm_explain.methods.background import Comparison
 from lstm_explain.methods.base import (
     MAX_RUNS,
     UNITS,
@@ -21,6 +20,7 @@ from lstm_explain.methods.base import (
     Words,
 )
 from lstm_explain.methods.parameters import parameter
+from lstm_explain.methods.student import NORMAL_QUANTILE, t_quantile
 
 if TYPE_CHECKING:
     from lstm_explain.graph.ir import Array
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lstm_explain.runner.method_tools import MethodTools
     from lstm_explain.runner.players import PlayerSet
 
-NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
+ORDERS_OF_A_DRAW = 4  # two pairs, which show how much the orders matter
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,8 @@ class ShapleySampling(BaselineMethod):
 
     Every second order is the reverse of the previous one (Mitchell et al. 2022, arXiv 2104.12199, section 2.2).
 
-    permutations: orders drawn. over: the players: time steps, features (over all time steps), or single cells.
+    permutations: orders drawn; draws from a background set share them, but each has at least four. over: the players:
+    time steps, features (over all time steps), or single cells.
     """
 
     name: ClassVar[str] = "shapley_sampling"
@@ -52,14 +53,26 @@ class ShapleySampling(BaselineMethod):
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS  # padding would add players
-    standard_error: ClassVar[bool] = True
     permutations: int = parameter(25, "Orders", least=1, most=MAX_RUNS)
     seed: int = parameter(0, "Seed", least=0)
     baseline: Baseline = None
     over: Players = parameter("steps", "Between", choices=UNITS)
 
+    @property
+    def standard_error(self) -> bool:
+        return True
+
+    @property
+    def orders(self) -> int:
+        """The number of orders for each baseline: the draws from a background set share them."""
+        return (
+            self.permutations
+            if self.draws == 1
+            else max(ORDERS_OF_A_DRAW, 2 * -(-self.permutations // (2 * self.draws)))
+        )
+
     def runs(self, players: CountPlayers) -> int:
-        return self.permutations * max(1, sum(players(self.over)))
+        return self.draws * self.orders * max(1, sum(players(self.over)))
 
     def memory(self, cost: Cost) -> float:
         return cost.of_predictions()
@@ -70,19 +83,25 @@ class ShapleySampling(BaselineMethod):
     def explain(self, tools: MethodTools) -> Attribution:
         """Lets players join one by one in random order.
 
-        The gains of each order add up to the whole difference, and so does their mean.
+        The gains of each order add up to the whole difference, and so does their mean. Every draw from a background set
+        has orders of its own.
         """
         scores = tools.scores()
-        player_set = tools.player_set(scores, self.baseline, self.over)
-        orders = draw_orders(player_set.count, self.permutations, self.seed)
+        return tools.compared_with(
+            self.baseline,
+            scores,
+            lambda baseline, draw: self._compared(tools.player_set(scores, baseline, self.over), draw),
+        )
+
+    def _compared(self, player_set: PlayerSet, draw: int) -> Comparison:
+        orders = draw_orders(player_set.count, self.orders, self.seed if self.draws == 1 else (self.seed, draw))
         baseline = player_set.baseline_scores()
         gains = np.stack([_gains(player_set, order, baseline) for order in orders])  # [orders, batch, players]
-        mean, error = estimate(gains)
-        standard_error = player_set.relevance(error)
-        return tools.attribution_of(scores, player_set.relevance(mean), mean.sum(axis=1), baseline, standard_error)
+        mean, error = estimate(gains, self.draws)
+        return Comparison(player_set.relevance(mean), mean.sum(axis=1), baseline, player_set.relevance(error))
 
 
-def draw_orders(players: int, count: int, seed: int) -> Array:
+def draw_orders(players: int, count: int, seed: int | tuple[int, ...]) -> Array:
     """[count, players]; every second order is the reverse of the previous one."""
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(players) for _ in range((count + 1) // 2)]
@@ -104,12 +123,13 @@ def _gains(player_set: PlayerSet, order: Array, baseline_scores: Array) -> Array
     return gains
 
 
-def estimate(gains: Array) -> tuple[Array, Array]:
+def estimate(gains: Array, draws: int = 1) -> tuple[Array, Array]:
     """The mean over the orders and its standard error, [batch, players] each.
 
     An order and its reverse depend on each other, so the error comes from the spread between pairs. It is NaN for one
     pair. Because few pairs tend to understate the spread, it contains the factor that makes 1.96 standard errors the
-    half-width of the 95 % confidence interval of Student's t distribution.
+    half-width of the 95 % confidence interval of Student's t distribution. Where the errors of several draws from a
+    background set are added up, the pairs of all draws count.
     """
     mean = gains.mean(axis=0)
     pairs = [gains[i : i + 2] for i in range(0, len(gains), 2)]
@@ -118,22 +138,4 @@ def estimate(gains: Array) -> tuple[Array, Array]:
         return mean, np.full(mean.shape, np.nan)
     weights = np.array([len(p) for p in pairs]) / len(gains)
     spread = sum(w**2 * (p.mean(axis=0) - mean) ** 2 for w, p in zip(weights, pairs, strict=True))
-    return mean, np.sqrt(spread * n / (n - 1)) * t_quantile(n - 1) / NORMAL_QUANTILE
-
-
-def t_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t distribution: closed forms for 1 and 2 degrees of freedom, and otherwise the
-    expansion of Abramowitz and Stegun 1964, 26.7.5, whose error is below 0.13 %.
-    """
-    if degrees == 1:
-        return math.tan(0.475 * math.pi)
-    if degrees == 2:
-        return 0.95 * math.sqrt(2 / (1 - 0.95**2))
-    z, n = NORMAL_QUANTILE, degrees
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / n**power for power, term in enumerate(terms, start=1))
+    return mean, np.sqrt(spread * n / (n - 1)) * t_quantile(draws * (n - 1)) / NORMAL_QUANTILE

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import MethodError
+from lstm_explain.methods.background import FIELD, Background
 from lstm_explain.methods.base import Baseline
 
 Array = npt.NDArray[Any]
@@ -38,7 +39,12 @@ def resolve_baselines(baseline: Baseline, inputs: Mapping[str, Array], replaceab
 
 
 def baseline_by_input(baseline: Baseline, replaceable: Sequence[str]) -> Mapping[str, float | Array]:
-    """The baseline by input; a single one applies to all inputs that are `replaceable`."""
+    """The baseline by input; a single one applies to all inputs that are `replaceable`.
+
+    Raises MethodError for a background set, which is several baselines.
+    """
+    if isinstance(baseline, Background):
+        raise MethodError("a background set is given where a single baseline is expected", field=FIELD)
     if baseline is None:
         return {}
     return baseline if isinstance(baseline, Mapping) else dict.fromkeys(replaceable, baseline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import BaselineMethod, Method
 from lstm_explain.operators import SamplesMixed
 from lstm_explain.program.attribution import Attribution
@@ -37,8 +38,8 @@ def _explain(task: ExplainTask, method: Method) -> Attribution:
 
 
 def resolve_method(task: ExplainTask, method: Method) -> Method:
-    """The method with its baseline as arrays by input."""
-    if not isinstance(method, BaselineMethod) or method.baseline is None:
+    """The method with its baseline as arrays by input; a background set stays as it is."""
+    if not isinstance(method, BaselineMethod) or method.baseline is None or isinstance(method.baseline, Background):
         return method
     baselines = baseline_by_input(method.baseline, task.runner.reachable(task.head.value))
     return method.with_baseline({n: np.asarray(value, task.inputs[n].dtype) for n, value in baselines.items()})

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lstm_explain.errors import Error, InputError, MethodError
-from lstm_explain.methods.base import BaselineMethod, Method
+from lstm_explain.methods.background import Background
+from lstm_explain.methods.base import BaselineMethod, Method, SingleBaseline
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.runner.baselines import baseline_by_input
 from lstm_explain.runner.model_runner import ExplainTask, Scores
@@ -44,11 +45,20 @@ def require_finite(task: ExplainTask, method: Method, explain: Explain) -> Attri
 
 def _baseline_error(task: ExplainTask, method: BaselineMethod, explain: Explain, problem: str) -> MethodError:
     names = task.runner.reachable(task.head.value)
-    baselines = baseline_by_input(method.baseline, names)
+    background = method.baseline if isinstance(method.baseline, Background) else None
+    if background is not None and background.samples is not None:
+        names = [name for name in names if name in background.samples]
     tried = names if len(names) <= MAX_TRIED else []
     cheapest = method.cheapest_variant()
     alone = [n for n in tried if not _succeeds(task, _replacing_only(task, cheapest, n, names), explain)]
     culprits, jointly = (alone, "") if alone else (names, "together ")
+    if background is not None:
+        return MethodError(
+            f"{method.name}: {problem} where {_named(culprits)} {jointly}replaced by samples of the background; give "
+            "samples that the model accepts; an input without samples stays as it is",
+            field="method.baseline",
+        )
+    baselines = baseline_by_input(method.baseline, names)
     zeros = "" if any(name in baselines for name in culprits) else " of zeros, which is the default"
     example = ", ".join(f"{name!r}: …" for name in culprits)
     return MethodError(
@@ -65,7 +75,10 @@ def _named(names: Sequence[str]) -> str:
 
 def _replacing_only(task: ExplainTask, method: BaselineMethod, name: str, names: Sequence[str]) -> Method:
     """The method with a baseline for this input only; every other input keeps its value."""
+    if isinstance(method.baseline, Background):
+        return method.with_baseline(method.baseline.of_input(name))
     baselines = baseline_by_input(method.baseline, names)
+    baseline: SingleBaseline
     baseline = {other: task.inputs[other] for other in names if other != name}
     return method.with_baseline(baseline | ({name: baselines[name]} if name in baselines else {}))
 

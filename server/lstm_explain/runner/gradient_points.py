@@ -12,7 +12,7 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import buffer_pool
 from lstm_explain.methods import Gradient
-from lstm_explain.methods.base import Baseline
+from lstm_explain.methods.base import SingleBaseline
 from lstm_explain.operators import BatchLayout, SamplesMixed
 from lstm_explain.program.account import per_sample, rows_of
 from lstm_explain.program.axis_tracing import trace
@@ -134,7 +134,7 @@ class GradientPoints:
         found = [axis for axis, origins in enumerate(label) if origins & samples]
         return found[0] if len(found) == 1 else None
 
-    def baseline_entries(self, baseline: Baseline) -> dict[str, Array]:
+    def baseline_entries(self, baseline: SingleBaseline) -> dict[str, Array]:
         """The values of the entries at the baseline, as rows; for tokens without a baseline, vectors of zeros."""
         inputs = self.task.inputs
         given = resolve_baselines(baseline, inputs, self.task.runner.reachable(self.task.head.value))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.base import Baseline, Players
 from lstm_explain.program.attribution import Attribution
+from lstm_explain.runner.background import Compare, compare_with
 from lstm_explain.runner.decomposition import contextual_decomposition
 from lstm_explain.runner.gradient_points import GradientPoints
 from lstm_explain.runner.model_runner import ExplainTask, Scores, attribution_of
@@ -39,6 +40,12 @@ class MethodTools:
         """Evaluates gradients at any point. Raises SamplesMixed where the graph mixes the samples of the batch."""
         return GradientPoints(self.task)
 
+    def compared_with(self, baseline: Baseline, scores: Scores, compare: Compare) -> Attribution:
+        """The answer against a baseline, or the mean of the answers against every draw from a background set."""
+        found = compare_with(baseline, self.task, compare)
+        answer = attribution_of(scores, found.relevance, found.total, found.baseline, found.error)
+        return replace(answer, steps_used=found.steps)
+
     def contextual_decomposition(self, span: Sequence[int] | None) -> Attribution:
         """The answer by contextual decomposition. span: (start, end), time steps that are one phrase."""
         return contextual_decomposition(self.task, span)
@@ -48,10 +55,6 @@ class MethodTools:
         scores: Scores,
         relevance: Mapping[str, Array],
         total: Array,
-        baseline: Array | None = None,
-        standard_error: Mapping[str, Array] | None = None,
     ) -> Attribution:
-        """The answer with its ledger. relevance: by input. total: [batch], its sum. baseline: [batch], the baseline's
-        score.
-        """
-        return attribution_of(scores, relevance, total, baseline, standard_error)
+        """The answer of a method without a baseline, with its ledger. relevance: by input. total: [batch], its sum."""
+        return attribution_of(scores, relevance, total, None)

@@ -10,6 +10,7 @@ import numpy as np
 from lstm_explain.cancellation import current_scope
 from lstm_explain.errors import Error, MethodError
 from lstm_explain.graph.ir import Array
+from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import BaselineMethod, Method
 from lstm_explain.program.attribution import Attribution, joined_samples, place_samples, take_samples
 from lstm_explain.runner.baselines import resolve_baselines
@@ -71,7 +72,7 @@ def select_samples(task: ExplainTask, method: Method, scores: Scores, rows: Rows
     fixed = replace(target, index=selection.index, contrast=selection.contrast)
     axes = {name: batch_axis(task, name, scores.batch) for name in task.inputs}
     inputs = take_samples(task.inputs, axes, at)
-    if isinstance(method, BaselineMethod) and method.baseline is not None:
+    if isinstance(method, BaselineMethod) and not (method.baseline is None or isinstance(method.baseline, Background)):
         baselines = resolve_baselines(method.baseline, task.inputs, task.runner.reachable(task.head.value))
         method = method.with_baseline(take_samples(baselines, axes, at))
     return ExplainTask(task.runner, inputs, task.output, task.head, of_samples(fixed, at)), method
