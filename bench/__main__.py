@@ -26,7 +26,7 @@ from rich.console import Console
 
 from bench import clients, engine, frames, peers, pieces, revisions, scaling, service, service_page
 from bench.machine import machine
-from bench.models import GRID, OTHER_CELLS
+from bench.models import FADING, GRID, OTHER_CELLS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,6 +47,7 @@ def _service(console: Console, arguments: argparse.Namespace) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Console, argparse.Namespace, Any], Any]] = {
     "engine": _engine,
+    "fading": lambda console, a, _: engine.run_fading(console, FADING, quick=a.quick, seconds=a.seconds),
     "cells": lambda console, a, _: engine.run_cells(console, OTHER_CELLS, seconds=a.seconds),
     "scaling": lambda console, a, _: scaling.run(console, quick=a.quick),
     "peers": lambda console, a, _: peers.run(console, seconds=a.seconds, python=a.captum),

@@ -34,6 +34,13 @@ MANY: dict[str, lx.Method] = {
 LONGEST = {"Shapley values, 25 orders": 100, "contextual decomposition": 100}
 STEPS, BATCHES = (30, 100, 500), (1, 8, 32)
 QUICK_STEPS, QUICK_BATCHES = (30, 100), (1, 8)
+# Methods whose relevance fades over long sequences with the weights of FADING.
+FADING_METHODS = {
+    "lrp all": METHODS["lrp all"],
+    "lrp all, epsilon 0.001": lx.LRP(epsilon=1e-3),
+    "gradient × input": METHODS["gradient × input"],
+}
+FADING_STEPS = (100, 500, 2000)
 Figures = dict[str, Any]
 
 
@@ -70,6 +77,18 @@ def run_cells(console: Console, shapes: Sequence[Shape], *, seconds: float) -> l
             ratios = _cells(pair, inputs_of(shape, T, B), METHODS, seconds)
             rows.append({"model": asdict(shape), "T": T, "batch": B, "ratios": ratios})
     console.print(_table(rows, "ratios", list(METHODS)))
+    return rows
+
+
+def run_fading(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:
+    """Measure long sequences over which relevance fades, at batch 1."""
+    rows: list[Figures] = []
+    for shape in shapes:
+        pair = Pair(shape)
+        for T in FADING_STEPS[:2] if quick else FADING_STEPS:
+            ratios = _cells(pair, inputs_of(shape, T, 1), FADING_METHODS, seconds)
+            rows.append({"model": asdict(shape), "T": T, "batch": 1, "ratios": ratios})
+    console.print(_table(rows, "ratios", list(FADING_METHODS)))
     return rows
 
 
