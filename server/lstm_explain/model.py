@@ -20,6 +20,7 @@ from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
 from lstm_explain.inputs import TensorSpec, check_inputs
+from lstm_explain.kernels.flush_to_zero import flush_to_zero
 from lstm_explain.methods import LRP, Method, method_from_name
 from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.program.attribution import Attribution
@@ -173,13 +174,14 @@ class Model:
             output, head = self._explained(method, target, capture)
             return self._answers(checked, Question(method, output, head, (target,), capture))[0]
         output, program, notes = route
-        with np.errstate(all="ignore"):  # values that overflow are computed again in float64, or refused
+        # values that overflow are computed again in float64, or refused
+        with flush_to_zero(), np.errstate(all="ignore"):
             answer = self._engine.explain_one(program, checked, target, output)
             if len(rows := self._precision.wanting(method, answer)):
                 assert program.head is not None
                 question = Question(method, output, program.head, (target,), ())
                 answer = self._precision.mended(checked, question, answer, rows, {})
-        return self._explanation(answer, method, target, output, notes)
+            return self._explanation(answer, method, target, output, notes)
 
     def _route(self, method: Method, target: Target) -> Route | None:
         """None where one backward pass is not enough."""
@@ -251,10 +253,9 @@ class Model:
         """An explanation for each target of the question."""
         method, output, head, targets, capture = question
         if method.propagates:
-            with np.errstate(all="ignore"):
-                answers = self._precision.explain(checked, question)
-            notes = self._gated(method, output)
-            return [self._explanation(a, method, t, output, notes) for t, a in zip(targets, answers, strict=True)]
+            with flush_to_zero(), np.errstate(all="ignore"):
+                answers, notes = self._precision.explain(checked, question), self._gated(method, output)
+                return [self._explanation(a, method, t, output, notes) for t, a in zip(targets, answers, strict=True)]
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
         if isinstance(method, BaselineMethod):
@@ -262,9 +263,9 @@ class Model:
         explanations = []
         for target in targets:
             task = ExplainTask(self._runner, checked, output, head, target)
-            with np.errstate(all="ignore"), shapes_agree():
+            with flush_to_zero(), np.errstate(all="ignore"), shapes_agree():
                 answer = explain_by_runs(task, method)
-            explanations.append(self._explanation(answer, resolve_method(task, method), target, output, ()))
+                explanations.append(self._explanation(answer, resolve_method(task, method), target, output, ()))
         return explanations
 
     def _gated(self, method: Method, output: str) -> tuple[str, ...]:

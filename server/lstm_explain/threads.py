@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
+from lstm_explain.kernels.flush_to_zero import restore, state_of_thread
+
 T = TypeVar("T")
 R = TypeVar("R")
 _local = threading.local()
@@ -29,13 +31,19 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
 
 def in_threads(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """`work` of every part, in parallel where threads are available; the caller's thread takes the first part."""
+    """`work` of every part, in parallel where threads are available; the caller's thread takes the first part.
+
+    Every thread has a floating-point state of its own: all parts run in the caller's (kernels/flush_to_zero.py).
+    """
     if len(parts) == 1:
         return [work(parts[0])]
     if threads() == 1 or getattr(_local, "busy", False):  # Parts of parts would wait for each other.
         return [work(part) for part in parts]
 
+    state = state_of_thread()
+
     def run(part: T) -> R:
+        restore(state)
         _local.busy = True
         try:
             return work(part)

@@ -50,7 +50,7 @@ def _fold_nodes(graph: Graph) -> None:
         return
     outputs = [o for n in foldable for o in n.outputs if o]
     try:
-        values = session_of(graph, foldable, [], outputs, optimise=False).run(None, {})
+        values = session_of(graph, foldable, [], outputs, optimise=False, flush=False).run(None, {})
     except Exception:  # An operator that this runtime lacks stays in the graph and is reported where it is needed.
         return
     graph.constants.update((name, np.asarray(value)) for name, value in zip(outputs, values, strict=True))

@@ -16,6 +16,7 @@ from lstm_explain.cancellation import current_scope, may_take_long
 from lstm_explain.graph.empty_sequences import guard_empty_sequences
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.graph.unsigned_weights import make_weights_unsigned
+from lstm_explain.kernels.flush_to_zero import restore, state_of_thread
 from lstm_explain.memory_budget import available_memory
 from lstm_explain.threads import threads
 
@@ -60,7 +61,10 @@ def shrink_arena() -> None:
     session.run(None, {"x": np.zeros(1, np.float32)}, options)
 
 
-def session_options(*, optimise: bool = True) -> ort.SessionOptions:
+def session_options(*, optimise: bool = True, flush: bool = False) -> ort.SessionOptions:
+    """flush: whether the threads of the session's own pool run in flush-to-zero mode. The calling thread runs in the
+    mode that it is in; see kernels/flush_to_zero.py.
+    """
     _limit_memory()
     options = ort.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
@@ -70,6 +74,7 @@ def session_options(*, optimise: bool = True) -> ort.SessionOptions:
     # On processors without VNNI, ONNX Runtime by default adds products of bytes in 16 bits, which saturate. With this
     # option, sums are the same as on other processors and as in our own arithmetic.
     options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.set_denormal_as_zero", str(int(flush)))
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -99,25 +104,35 @@ def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs:
 
 
 def session_of(
-    graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str], *, optimise: bool = True
+    graph: Graph,
+    nodes: Sequence[Node],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    *,
+    optimise: bool = True,
+    flush: bool = True,
 ) -> ort.InferenceSession:
+    """A session over `nodes`, for explanations."""
     part = part_of(graph, nodes, inputs, outputs)
     guard_empty_sequences(part)
     make_weights_unsigned(part)
-    return open_session(part.SerializeToString(), optimise=optimise)
+    return open_session(part.SerializeToString(), optimise=optimise, flush=flush)
 
 
-def open_session(model: bytes, *, optimise: bool = True) -> ort.InferenceSession:
+def open_session(model: bytes, *, optimise: bool = True, flush: bool = False) -> ort.InferenceSession:
     """A session with ONNX Runtime's optimisations, or without where they reject a valid model (Relu and Clip of
     float64).
     """
     may_take_long()
+    options, state = session_options(optimise=optimise, flush=flush), state_of_thread()
     try:
-        return ort.InferenceSession(model, session_options(optimise=optimise), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception:  # ONNX Runtime's exception types are not public
         if not optimise:
             raise
-        return open_session(model, optimise=False)
+        return open_session(model, optimise=False, flush=flush)
+    finally:
+        restore(state)  # The first session of a process changes it.
 
 
 def run_session(session: ort.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
