@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lstm_explain.calibration import Calibration, calibrate
     from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
     from lstm_explain.ledger import Ledger
-    from lstm_explain.loading import load
     from lstm_explain.methods import (
         LRP,
         ContextualDecomposition,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from lstm_explain.methods.background import Background
     from lstm_explain.methods.composite import AlphaBeta, Composite, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
     from lstm_explain.model import Explanation, Model, NodeReport, Report, TensorSpec
+    from lstm_explain.opening import load
     from lstm_explain.program.axes import Axes
     from lstm_explain.runner.baselines import mean_baseline
     from lstm_explain.target import Target
@@ -89,8 +89,8 @@ _MODULES = {
     "runner.baselines": ["mean_baseline"],
     "methods.background": ["Background"],
     "methods.composite": ["AlphaBeta", "Composite", "Epsilon", "Flat", "Gamma", "Rule", "WSquare", "ZBox", "ZPlus"],
-    "loading": ["load"],
     "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec"],
+    "opening": ["load"],
     "target": ["Target"],
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +16,7 @@ from lstm_explain.loading import load
 from lstm_explain.methods import Method
 from lstm_explain.model import Model, Report
 from lstm_explain.program.axes import Axes
+from lstm_explain.repository.background_file import read_background
 from lstm_explain.repository.batching import RequestBatching
 from lstm_explain.repository.latency import LatencyEstimate
 from lstm_explain.repository.model_folder import Source, Tag, fingerprint
@@ -38,8 +39,9 @@ class Card:
     """The description of a version. It is small, and stays when the model is evicted from memory.
 
     axes: by input, where samples and time steps lie. text_inputs: those that have a tokenizer. memory: an estimate of
-    the bytes that the model takes in memory. problem: why newer files could not be loaded, if there are any. files: the
-    fingerprint of the files that were loaded.
+    the bytes that the model takes in memory. background: by input, the number of samples in its background set.
+    problem: why newer files could not be loaded, if there are any. files: the fingerprint of the files that were
+    loaded.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Card:
     default_target: Target
     text_inputs: tuple[str, ...]
     memory: int
+    background: Mapping[str, int] = field(default_factory=dict)
     problem: str = ""
     files: str = ""
 
@@ -130,9 +133,11 @@ def load_served(source: Source) -> ServedModel:
     config_file.check(model.inputs, model.outputs)
     model.axes.update(config_file.axes(model.axes, {name: len(spec.shape) for name, spec in model.inputs.items()}))
     config_file.check_padding(model.axes, model.inputs)
+    model.background = read_background(source, model.inputs, model.axes)
     report = model.report()
     config_file.check_nodes(node.name for node in report.nodes)
     texts = _text_inputs(config_file, model, source)
+    background = model.background or {}
     card = Card(
         name=source.name,
         version=source.version,
@@ -144,7 +149,8 @@ def load_served(source: Source) -> ServedModel:
         default_method=config.default_method(),
         default_target=config.default_target(model.default_output),
         text_inputs=tuple(texts),
-        memory=memory_of(source.size()),
+        memory=memory_of(source.size()) + sum(array.nbytes for array in background.values()),
+        background={name: len(array) for name, array in background.items()},
         files=files,
     )
     batching = config.batching
