@@ -126,6 +126,7 @@ def _zero(xp: Any, ctx: NodeContext) -> Array:
 
 
 _GATE = Trait.ELEMENTWISE | Trait.GATE
+_EXPONENTIAL = Trait.ELEMENTWISE | Trait.EXPONENTIAL
 _function("Tanh", lambda xp, ctx: 1 - ctx.y() ** 2, "y")
 _function("Sigmoid", lambda xp, ctx: ctx.y() * (1 - ctx.y()), "y", _GATE, pre_activation="logit")
 _function("Relu", _relu, "x")
@@ -144,7 +145,7 @@ _function("Mish", _mish, "x")
 _function("Swish com.microsoft::QuickGelu", _swish, "x")
 _function("Erf", lambda xp, ctx: _erf_derivative(xp, ctx.x(0)), "x")
 # At the end of an output, the exponent is explained: where it is negative, its shares of exp(z) have the wrong sign.
-_function("Exp", lambda xp, ctx: ctx.y(), "y", pre_activation="score")
+_function("Exp", lambda xp, ctx: ctx.y(), "y", _EXPONENTIAL, pre_activation="score")
 _function("Log", lambda xp, ctx: 1 / ctx.x(0), "x")
 _function("Sqrt", lambda xp, ctx: 0.5 / ctx.y(), "y")
 _function("Reciprocal", lambda xp, ctx: -(ctx.y() ** 2), "y")

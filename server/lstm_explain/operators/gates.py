@@ -22,6 +22,9 @@ def gate_slot(
 ) -> int | None:
     """Return the slot of the gate of a PRODUCT, or None where neither operand or both come from a gate's activation.
 
+    Where neither does, an exponential is the gate, as in xLSTM (Beck et al. 2024, arXiv 2405.04517, equation 15), RWKV
+    and Mamba: it is a positive weight, and its exponent is no signal.
+
     live: slots that depend on the model's inputs. overrides: the slot by node name, where the caller sets it.
     """
     if node.name in overrides:
@@ -30,6 +33,8 @@ def gate_slot(
     if op is not None and op.gate is not None:
         return op.gate
     gates = [slot for slot in live if is_gate(graph, producers, node.inputs[slot])]
+    if not gates:
+        gates = [slot for slot in live if is_gate(graph, producers, node.inputs[slot], Trait.EXPONENTIAL)]
     return gates[0] if len(gates) == 1 else None
 
 
@@ -56,13 +61,16 @@ def gates_constant(
     return bool(sums) and all(any(i in live and i != node.outputs[0] for i in n.inputs) for n in sums)
 
 
-def is_gate(graph: Graph, producers: dict[str, Node], value: str) -> bool:
-    """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented."""
+def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait = Trait.GATE) -> bool:
+    """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented.
+
+    trait: that of the activation.
+    """
     for _ in range(len(producers)):
         node = producers.get(value)
         if node is None:
             return False
-        if Trait.GATE in TABLE.traits(node.op) or _clips_to_unit(graph, node):
+        if trait in TABLE.traits(node.op) or (trait is Trait.GATE and _clips_to_unit(graph, node)):
             return True
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
             value = node.inputs[1]

@@ -47,6 +47,7 @@ class Trait(enum.Flag):
     CONCATENATES = enum.auto()  # puts elements next to others, of other operands or of its own
     STEPWISE = enum.auto()  # a time step's output depends on that step's input alone, though not element-wise
     GATE = enum.auto()  # lies between 0 and 1: the fraction of what it multiplies that passes
+    EXPONENTIAL = enum.auto()  # takes the exponential of its operand, which is then a logarithm
     CONSTANT_MULTIPLE = enum.auto()  # a constant multiple of its one live operand, where the others are constants
     ADJUSTS = enum.auto()  # with constants, adjusts a value slightly: adds epsilon, bounds it, corrects n to n - 1
     SUM_OR_MEAN = enum.auto()  # sums or averages along axes
