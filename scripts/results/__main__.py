@@ -15,6 +15,7 @@ import calibrated  # noqa: E402
 import integral  # noqa: E402
 import kept  # noqa: E402
 import measures  # noqa: E402
+import recurrences  # noqa: E402
 import rudder  # noqa: E402
 import toy  # noqa: E402
 import trust  # noqa: E402
@@ -36,7 +37,18 @@ def main() -> None:
     )
     options.add_argument(
         "--only",
-        choices=["toy", "words", "measures", "kept", "architectures", "rudder", "integral", "calibrated", "trust"],
+        choices=[
+            "toy",
+            "words",
+            "measures",
+            "kept",
+            "architectures",
+            "recurrences",
+            "rudder",
+            "integral",
+            "calibrated",
+            "trust",
+        ],
         help="print this section and write nothing",
     )
     options.add_argument("--cards", action="store_true", help="write the calibrated settings to models/*/model.yaml")
@@ -52,6 +64,7 @@ def main() -> None:
         "measures": lambda: measures.run(chosen.data, progress),
         "kept": lambda: kept.run(chosen.data, progress),
         "architectures": lambda: architectures.run(progress),
+        "recurrences": lambda: recurrences.run(progress),
         "rudder": lambda: rudder.run(progress),
         "integral": lambda: integral.run(chosen.data, progress),
         "calibrated": lambda: calibrated.run(chosen.data, progress, cards=chosen.cards),

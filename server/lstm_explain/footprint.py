@@ -40,7 +40,15 @@ Sizes = dict[str, int]
 # Extents to try first, in this order: some models accept no sequence shorter than their kernels and pools.
 FIRST_EXTENTS = (16, 64, 256)
 # Temporary arrays of a node's backward step, in units of its output's size, by kind of operator. Measured.
-TEMPORARY = {Kind.SUM: 3.0, Kind.MAP: 3.0, Kind.PRODUCT: 4.0, Kind.LOOKUP: 1.0, Kind.SCALE: 1.0, Kind.ACTIVATION: 2.0}
+TEMPORARY = {
+    Kind.SUM: 3.0,
+    Kind.MAP: 3.0,
+    Kind.PRODUCT: 4.0,
+    Kind.LOOKUP: 1.0,
+    Kind.SCALE: 1.0,
+    Kind.ACTIVATION: 2.0,
+    Kind.FIRST_ORDER: 4.0,
+}
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
 SECONDS_BETWEEN_CHECKS = 0.05  # while another request measures the model
 MAX_CACHED = 4096  # estimates, by extents

@@ -28,6 +28,7 @@ class Kind(enum.Enum):
     MAP = "linear"  # adds units times constant weights: the epsilon rule
     SCALE = "scale"  # multiplies its one live operand by constants of this pass: relevance is unchanged
     ACTIVATION = "activation"  # an element-wise function of one live operand: relevance is unchanged
+    FIRST_ORDER = "first order"  # enters or leaves log space: the density passes by the chain rule (log_space.py)
     ROUTING = "routing"  # moves, repeats or drops elements: relevance follows them
     PRODUCT = "product"  # multiplies two live operands: the product rule
     LOOKUP = "lookup"  # reads constant vectors at live indices: an index gets the sum over its vector
@@ -48,6 +49,7 @@ class Trait(enum.Flag):
     STEPWISE = enum.auto()  # a time step's output depends on that step's input alone, though not element-wise
     GATE = enum.auto()  # lies between 0 and 1: the fraction of what it multiplies that passes
     EXPONENTIAL = enum.auto()  # takes the exponential of its operand, which is then a logarithm
+    LOGARITHM = enum.auto()  # a logarithm of an expression in its operand
     CONSTANT_MULTIPLE = enum.auto()  # a constant multiple of its one live operand, where the others are constants
     ADJUSTS = enum.auto()  # with constants, adjusts a value slightly: adds epsilon, bounds it, corrects n to n - 1
     SUM_OR_MEAN = enum.auto()  # sums or averages along axes

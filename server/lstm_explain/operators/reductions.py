@@ -146,7 +146,11 @@ def _by_contribution(contribution: Contribution) -> Callable[[NodeContext, int, 
 
 
 def _reduced(
-    name: str, slope: Callable[[Any, NodeContext, Array], Array], contribution: Contribution, note: str
+    name: str,
+    slope: Callable[[Any, NodeContext, Array], Array],
+    contribution: Contribution,
+    note: str,
+    traits: Trait = Trait.NONE,
 ) -> None:
     """slope: dy/dx, from the namespace, the node and the output with its reduced axes kept."""
 
@@ -160,6 +164,7 @@ def _reduced(
         Operator(
             Kind.ACTIVATION,
             vjp,
+            traits,
             differentiable=(0,),
             nondifferentiable=(1,),
             saved=("x", "shape", "y", "operand1"),
@@ -200,8 +205,14 @@ def _square(xp: Any, ctx: NodeContext) -> Array:
 _reduced("ReduceL1", lambda xp, ctx, y: xp.sign(ctx.x(0)), lambda xp, ctx: xp.abs(ctx.x(0)), "in proportion to abs x")
 _reduced("ReduceL2", _unit_vector, _square, "in proportion to x^2")
 _reduced("ReduceSumSquare", lambda xp, ctx, y: 2 * ctx.x(0), _square, "in proportion to x^2")
-_reduced("ReduceLogSum", lambda xp, ctx, y: xp.exp(-y), lambda xp, ctx: ctx.x(0), "in proportion to x")
-_reduced("ReduceLogSumExp", lambda xp, ctx, y: _softmax(xp, ctx), _softmax, "in proportion to exp x")
+_reduced("ReduceLogSum", lambda xp, ctx, y: xp.exp(-y), lambda xp, ctx: ctx.x(0), "in proportion to x", Trait.LOGARITHM)
+_reduced(
+    "ReduceLogSumExp",
+    lambda xp, ctx, y: _softmax(xp, ctx),
+    _softmax,
+    "in proportion to exp x",
+    Trait.EXPONENTIAL | Trait.LOGARITHM,
+)
 _reduced("ReduceProd", _product_of_others, lambda xp, ctx: xp.ones_like(ctx.x(0)), "in equal parts")
 
 # --- running sums ------------------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ def _begun(program: Program, done: ForwardPass, selection: Selection, batch_axis
         weights, layout = head.through(program.plan.graph, values, weights, layout, batch)
     back = BackwardPass(program.plan, done, batch, weights.dtype)
     back.weights, back.layout, seed = weights, layout, weights * value
-    gradient = program.plan.gradient
-    back.messages[head.value] = Message(None, weights, None, layout) if gradient else Message(seed, None, None, layout)
+    density = program.plan.gradient or head.value in program.plan.log_space
+    back.messages[head.value] = Message(None, weights, None, layout) if density else Message(seed, None, None, layout)
     back.explained = per_sample(seed, layout, batch)
     return back
 

@@ -22,12 +22,15 @@ PROBES = 16  # vectors that test whether the matrix rounds alike
 
 
 class DensityStep(BackwardStep):
-    """A step that passes on densities: unchanged where the input is itself a sum, as relevance elsewhere."""
+    """A step that passes on densities: unchanged where the input is itself a sum or a logarithm, as relevance
+    elsewhere.
+    """
 
     def __init__(self, backward_node: BackwardNode, plan: Plan) -> None:
         super().__init__(backward_node)
         self.open = [
-            (slot, name, backward_node.kind is not Kind.MAP and name in plan.linear) for slot, name in self.live
+            (slot, name, name in plan.log_space or (backward_node.kind is not Kind.MAP and name in plan.linear))
+            for slot, name in self.live
         ]
 
     def hand_on(
@@ -54,11 +57,11 @@ class Neuron(DensityStep):
 
     def __init__(self, backward_node: BackwardNode, plan: Plan, lrp: LRP) -> None:
         super().__init__(backward_node, plan)
-        self.bias_factor = lrp.bias_factor
+        (self.out,) = self.carrying
+        self.bias_factor = 0.0 if self.out in plan.log_space else lrp.bias_factor
         self.absolute = At(lrp.epsilon or 0.0)
         kind = plan.sums.get(self.name)
         self.beta = 0.0 if lrp.relative is None or kind is None else float(getattr(lrp.relative, kind))
-        (self.out,) = self.carrying
         self.magnitude = magnitude_value(self.out)
 
     def __call__(self, back: BackwardPass) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from lstm_explain.graph.ir import Array
+from lstm_explain.operators.formulas import At, settle, times
 from lstm_explain.program.passes import BackwardPass, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
+from lstm_explain.program.steps.linear import DensityStep
 
 
 class Activation(BackwardStep):
@@ -20,6 +22,34 @@ class Activation(BackwardStep):
         for slot, name in self.live:
             kept = relevance if distribute is None else distribute(self.context(back), slot, relevance)
             back.send(name, self.layout(back, slot, message, kept.shape), kept)
+
+
+class FirstOrder(DensityStep):
+    """A function that enters or leaves log space: the density passes by the chain rule. The node absorbs what its value
+    and its operand differ by, each times its density.
+    """
+
+    def __call__(self, back: BackwardPass) -> None:
+        message = back.messages.get(self.carrying[0])
+        if message is None:
+            return
+        context, vjp, value = self.context(back), self.backward_node.op.vjp, back.value(self.carrying[0])
+        assert vjp is not None
+        density = message.density
+        if message.amount is not None:
+            back.account.absorb(self.name, message.amount, message.layout)
+        if message.relevance is not None:
+            own, kept = settle(message.relevance, value, At())
+            back.account.absorb(self.name, kept, message.layout)
+            density = plus(density, own)
+        assert density is not None
+        back.account.absorb(self.name, times(density, value), message.layout)
+        for slot, name, is_sum in self.open:
+            passed = vjp(context, slot, density)
+            back.account.absorb(
+                self.name, -times(passed, back.value(name)), self.layout(back, slot, message, passed.shape)
+            )
+            self.hand_on(back, slot, name, is_sum, message, passed, None)
 
 
 class Lookup(BackwardStep):

@@ -12,6 +12,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import Kind, NodeContext
+from lstm_explain.operators.formulas import times
 from lstm_explain.program.passes import BackwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
@@ -49,6 +50,8 @@ class Routing(DensityStep):
                 self.hand_on(back, slot, name, is_sum, message, vjp(context, slot, density), spread)
         if self.backward_node.absorbs and message.relevance is not None:
             self._absorb(back, message, messages, landed)
+        if self.backward_node.absorbs and density is not None:
+            self._absorb_densities(back, message, messages)
 
     def _absorb(
         self, back: BackwardPass, message: Message, messages: Sequence[Message | None], landed: Sequence[Array]
@@ -59,6 +62,17 @@ class Routing(DensityStep):
                 back.account.absorb(self.name, arrived.relevance, arrived.layout)
         for (slot, _), moved in zip(self.live, landed, strict=True):
             back.account.absorb(self.name, -moved, self.layout(back, slot, message, moved.shape))
+
+    def _absorb_densities(self, back: BackwardPass, message: Message, messages: Sequence[Message | None]) -> None:
+        """Absorbs what the density of a logarithm gives to constants."""
+        context, vjp, density = self.context(back), self.backward_node.op.vjp, channel(messages, "density")
+        assert vjp is not None
+        for name, arrived in zip(self.carrying, messages, strict=True):
+            if arrived is not None and arrived.density is not None:
+                back.account.absorb(self.name, times(arrived.density, back.value(name)), arrived.layout)
+        for slot, name in self.live:
+            passed = times(vjp(context, slot, density), back.value(name))
+            back.account.absorb(self.name, -passed, self.layout(back, slot, message, passed.shape))
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
         step = self.with_fixed_context(back)
