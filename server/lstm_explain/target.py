@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,20 @@ class Selection:
     contrast: npt.NDArray[np.int64] | None
 
 
+MOST_CACHED = 1 << 10  # entries of an output whose weights are cached
+
+
+@lru_cache(1 << 10)
+def _of_one_index(
+    samples: int, width: int, at: int, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], int, npt.NDArray[np.int64]]:
+    """`Selection`'s weights, batch and index where every sample has the same one. The arrays are read-only."""
+    weights, positions = np.zeros((samples, width), dtype), np.full((samples, 1), at % width)
+    weights[:, at] = 1
+    weights.flags.writeable = positions.flags.writeable = False
+    return weights, samples, positions
+
+
 Position = tuple[int, ...]  # indices within the output of one sample
 
 
@@ -90,14 +105,8 @@ def select(target: Target, output: npt.NDArray[Any], name: str) -> Selection:
         elif type(at) is tuple and len(at) == 1:
             (at,) = at
         if type(at) is int and -width <= at < width and output.dtype.kind == "f":  # the usual case
-            weights = np.zeros(output.shape, output.dtype)
-            if samples == 1:
-                weights[0, at] = 1
-            else:
-                weights[:, at] = 1
-            positions = np.empty((samples, 1), np.int64)
-            positions.fill(at % width)
-            return Selection(weights, samples, positions, None)
+            chosen = _of_one_index if samples * width <= MOST_CACHED else _of_one_index.__wrapped__
+            return Selection(*chosen(samples, width, at, output.dtype), None)
     if axis is not None and not -output.ndim <= axis < output.ndim:
         raise TargetError(
             f"output {name!r} has shape {output.shape}: it has no axis {axis} for the batch", field="target.batch_axis"

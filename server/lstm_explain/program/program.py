@@ -257,8 +257,11 @@ def _check_amount(done: ForwardPass) -> None:
     """Raises InputError where the rest of the work after this pass would take too much memory, which only the values of
     the inputs show.
     """
-    scope, size = current_scope(), TIMES_A_PASS * bytes_of(done)
-    if scope is not None and scope.max_bytes is not None and size > scope.max_bytes:
+    scope = current_scope()
+    if scope is None or scope.max_bytes is None:
+        return
+    size = TIMES_A_PASS * bytes_of(done)
+    if size > scope.max_bytes:
         raise InputError(
             f"the request would take about {size:.3g} bytes of memory, {scope.max_bytes:.3g} are allowed",
             field="inputs",
