@@ -20,6 +20,7 @@ NETWORKS = {  # folder: what it is, and the index of the explained output
     "rwkv": ("RWKV: exponential weights, normaliser", 1),
     "mamba": ("Mamba: selective scan", 0),
     "mingru_log": ("minGRU: parallel scan in log space", 0),
+    "ltc": ("liquid time-constant cell", 0),
     "bilstm_crf": ("BiLSTM with the forward algorithm of a CRF", 2),
 }
 METHODS = {

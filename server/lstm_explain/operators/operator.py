@@ -28,7 +28,7 @@ class Kind(enum.Enum):
     MAP = "linear"  # adds units times constant weights: the epsilon rule
     SCALE = "scale"  # multiplies its one live operand by constants of this pass: relevance is unchanged
     ACTIVATION = "activation"  # an element-wise function of one live operand: relevance is unchanged
-    FIRST_ORDER = "first order"  # enters or leaves log space: the density passes by the chain rule (log_space.py)
+    FIRST_ORDER = "first order"  # log space and weights of constants: the density passes by the chain rule
     ROUTING = "routing"  # moves, repeats or drops elements: relevance follows them
     PRODUCT = "product"  # multiplies two live operands: the product rule
     LOOKUP = "lookup"  # reads constant vectors at live indices: an index gets the sum over its vector

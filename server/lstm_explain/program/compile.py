@@ -18,7 +18,7 @@ from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.body_wiring import BODIES, entered, wiring_of
 from lstm_explain.program.magnitudes import kinds_of_sums, magnitude_parts, magnitude_value, with_constants
 from lstm_explain.program.numpy_segments import Step, small
-from lstm_explain.program.reachability import BackwardNode, linear_values, live_values, log_space_values, path
+from lstm_explain.program.reachability import BackwardNode, first_order_values, linear_values, live_values, path
 
 OWN = (Kind.RECURRENT, Kind.CONTROL)
 
@@ -39,8 +39,8 @@ class Plan:
     passes, inputs first.
 
     live: values that relevance may reach. linear: linear values that belong to the neuron of the sum which they feed.
-    log_space: values in log space, which take densities too. gates: the gate's slot of each PRODUCT by node name.
-    bodies: plans of each control-flow node's bodies by node name and attribute.
+    first_order: values that take densities from first-order nodes (operators/first_order.py). gates: the gate's slot of
+    each PRODUCT by node name. bodies: plans of each control-flow node's bodies by node name and attribute.
     keep: what recurrent nodes save for the backward pass. sums: which beta of the relative stabiliser a sum takes, by
     node name; empty where magnitudes are not computed. entries: for a body, its own inputs, without those that it reads
     from the enclosing graph.
@@ -51,7 +51,7 @@ class Plan:
     backward_nodes: list[BackwardNode]
     live: frozenset[str]
     linear: frozenset[str]
-    log_space: frozenset[str]
+    first_order: frozenset[str]
     gates: dict[str, int | None]
     bodies: dict[str, dict[str, Plan]]
     gradient: bool
@@ -103,11 +103,11 @@ def _compile(
     targets = list(targets)
     backward_nodes = path(graph, live, targets, gradient=purpose.gradient, overridden=purpose.gates)
     linear = frozenset[str]() if purpose.gradient else linear_values(backward_nodes, linear_sources)
-    in_log_space = frozenset[str]() if purpose.gradient else log_space_values(graph, backward_nodes)
+    first_order = frozenset[str]() if purpose.gradient else first_order_values(graph, backward_nodes)
     producers, products = graph.producers(), [s for s in backward_nodes if s.kind is Kind.PRODUCT]
     gates = {s.node.name: gate_slot(graph, producers, s.node, s.live, purpose.gates) for s in products}
     saved_values = (
-        _saved_values(graph, backward_nodes, linear, in_log_space, gradient=purpose.gradient)
+        _saved_values(graph, backward_nodes, linear, first_order, gradient=purpose.gradient)
         | dict.fromkeys(keep)
         | dict.fromkeys(targets)
     )
@@ -135,7 +135,7 @@ def _compile(
         backward_nodes,
         frozenset(live),
         linear,
-        in_log_space,
+        first_order,
         gates,
         bodies,
         purpose.gradient,
@@ -173,7 +173,7 @@ def _saved_values(
     graph: Graph,
     backward_nodes: list[BackwardNode],
     linear: frozenset[str],
-    in_log_space: frozenset[str],
+    first_order: frozenset[str],
     *,
     gradient: bool,
 ) -> dict[str, None]:
@@ -190,7 +190,7 @@ def _saved_values(
                 saved += ("x", "others", "y")
             if backward_node.kind is Kind.FIRST_ORDER:
                 saved = op.saved
-            if backward_node.kind is Kind.FIRST_ORDER or not in_log_space.isdisjoint(node.outputs):
+            if backward_node.kind is Kind.FIRST_ORDER or not first_order.isdisjoint(node.outputs):
                 saved += ("x", "y")
         elif backward_node.kind is Kind.LOOKUP:
             saved += ("y",)

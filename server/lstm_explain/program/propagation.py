@@ -108,7 +108,7 @@ def _begun(program: Program, done: ForwardPass, selection: Selection, batch_axis
         weights, layout = head.through(program.plan.graph, values, weights, layout, batch)
     back = BackwardPass(program.plan, done, batch, weights.dtype)
     back.weights, back.layout, seed = weights, layout, weights * value
-    density = program.plan.gradient or head.value in program.plan.log_space
+    density = program.plan.gradient or head.value in program.plan.first_order
     back.messages[head.value] = Message(None, weights, None, layout) if density else Message(seed, None, None, layout)
     back.explained = per_sample(seed, layout, batch)
     return back

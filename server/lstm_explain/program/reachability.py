@@ -14,8 +14,8 @@ from lstm_explain.errors import UnsupportedOperator
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import TABLE, Kind, Operator, Trait
 from lstm_explain.operators.cells import needs_constants
+from lstm_explain.operators.first_order import SUMS, TAKES_DENSITIES, FirstOrderNodes
 from lstm_explain.operators.gates import complement_slot, gates_constant
-from lstm_explain.operators.log_space import SUMS, TAKES_DENSITIES, LogSpace
 from lstm_explain.operators.operator import aligned, equal_parts
 from lstm_explain.operators.scales import Scales
 from lstm_explain.program.body_wiring import BODIES, entries, wiring_of
@@ -151,13 +151,13 @@ def path(
     """
     wanted = {t for t in targets if t in live}
     backward_nodes: list[BackwardNode] = []
-    scales, log_space = Scales(graph, graph.producers(), live, overridden), LogSpace(graph.producers())
+    scales, first_order = Scales(graph, graph.producers(), live, overridden), FirstOrderNodes(graph.producers())
     for node in reversed(graph.nodes):
         reached = reach(node, live) if gradient else without_scale(reach(node, live), node, scales)
         if wanted.isdisjoint(reached.outputs):
             continue
         backward_node = backward_node_at(node, reached, scales)
-        kind = log_space.visit(node, backward_node.op, backward_node.kind, backward_node.live)
+        kind = first_order.visit(node, backward_node.op, backward_node.kind, backward_node.live)
         backward_nodes.append(replace(backward_node, kind=kind))
         wanted |= {node.inputs[i] for i in reached.slots} | set(reached.captured)
     backward_nodes.reverse()
@@ -226,8 +226,8 @@ def linear_values(backward_nodes: Sequence[BackwardNode], given: Iterable[str] =
     return frozenset(linear)
 
 
-def log_space_values(graph: Graph, backward_nodes: Sequence[BackwardNode]) -> frozenset[str]:
-    """Values in log space that take densities, although they may be neurons of their own: see log_space.py.
+def first_order_values(graph: Graph, backward_nodes: Sequence[BackwardNode]) -> frozenset[str]:
+    """Values to which first-order nodes send densities, although they may be neurons of their own (first_order.py).
 
     A sum with a LogSumExp among its terms is one of them, although no exponential follows.
     """
@@ -236,11 +236,11 @@ def log_space_values(graph: Graph, backward_nodes: Sequence[BackwardNode]) -> fr
         sums = b.kind in SUMS and not following.isdisjoint(b.node.inputs[slot] for slot in b.live)
         if sums or (b.kind is Kind.FIRST_ORDER and Trait.LOGARITHM in b.op.traits):
             following.update(b.node.outputs)
-    log_space = LogSpace(graph.producers(), following)
+    first_order = FirstOrderNodes(graph.producers(), following)
     for b in reversed(backward_nodes):
-        log_space.visit(b.node, b.op, b.kind, b.live)
+        first_order.visit(b.node, b.op, b.kind, b.live)
     return frozenset(
-        o for b in backward_nodes if b.kind in TAKES_DENSITIES for o in b.node.outputs if o in log_space.found
+        o for b in backward_nodes if b.kind in TAKES_DENSITIES for o in b.node.outputs if o in first_order.found
     )
 
 

@@ -123,7 +123,7 @@ RULES = {
     Kind.MAP: "epsilon rule over its units",
     Kind.SCALE: "relevance is unchanged",
     Kind.ACTIVATION: "relevance is unchanged",
-    Kind.FIRST_ORDER: "first-order share, since it enters or leaves log space",
+    Kind.FIRST_ORDER: "first-order share: the density passes by the chain rule",
     Kind.ROUTING: "relevance follows the elements",
     Kind.PRODUCT: "product rule",
     Kind.LOOKUP: "sum over the vector looked up",

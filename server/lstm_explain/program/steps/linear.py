@@ -29,7 +29,7 @@ class DensityStep(BackwardStep):
     def __init__(self, backward_node: BackwardNode, plan: Plan) -> None:
         super().__init__(backward_node)
         self.open = [
-            (slot, name, name in plan.log_space or (backward_node.kind is not Kind.MAP and name in plan.linear))
+            (slot, name, name in plan.first_order or (backward_node.kind is not Kind.MAP and name in plan.linear))
             for slot, name in self.live
         ]
 
@@ -58,7 +58,7 @@ class Neuron(DensityStep):
     def __init__(self, backward_node: BackwardNode, plan: Plan, lrp: LRP) -> None:
         super().__init__(backward_node, plan)
         (self.out,) = self.carrying
-        self.bias_factor = 0.0 if self.out in plan.log_space else lrp.bias_factor
+        self.bias_factor = 0.0 if self.out in plan.first_order else lrp.bias_factor
         self.absolute = At(lrp.epsilon or 0.0)
         kind = plan.sums.get(self.name)
         self.beta = 0.0 if lrp.relative is None or kind is None else float(getattr(lrp.relative, kind))

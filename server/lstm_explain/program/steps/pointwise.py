@@ -25,8 +25,8 @@ class Activation(BackwardStep):
 
 
 class FirstOrder(DensityStep):
-    """A function that enters or leaves log space: the density passes by the chain rule. The node absorbs what its value
-    and its operand differ by, each times its density.
+    """The density passes by the chain rule (operators/first_order.py). The node absorbs what its value and its operand
+    differ by, each times its density.
     """
 
     def __call__(self, back: BackwardPass) -> None:

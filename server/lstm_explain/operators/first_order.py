@@ -1,4 +1,4 @@
-"""Finds the part of a graph that computes with logarithms, where relevance is the first-order share.
+"""Finds the parts of a graph where relevance is the first-order share: log space, and weights of constants.
 
 A sum of logarithms is a product, and the exponential of it is a weight. The epsilon rule has no meaning there: log a +
 log b may be zero or negative while a * b is neither, and another unit of a adds a constant. What keeps its meaning is
@@ -9,37 +9,45 @@ term is a factor, not one of the units of a sum: its share is absorbed, whatever
 
 Parallel scans in log space (Heinsen 2023, arXiv 2311.06281; minGRU: Feng et al. 2024, arXiv 2410.01201, appendix B) and
 the forward algorithm of a conditional random field compute in this way.
+
+A liquid time-constant cell (Hasani et al. 2021, arXiv 2006.04439) moves its state towards a mean of constants, whose
+weights are sigmoids of the input: the weights are in the divisor too, and no signal passes them. Nothing at a sigmoid
+is a share of it (it is 1/2 where its argument is zero), so it passes its density as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from lstm_explain.graph.ir import Node
 from lstm_explain.operators.operator import TABLE, Kind, Operator, Trait
 
 SUMS = (Kind.SUM, Kind.SCALE, Kind.ROUTING)
+WEIGHT = Trait.ELEMENTWISE | Trait.GATE
+LOGARITHMIC = Trait.EXPONENTIAL | Trait.LOGARITHM
 TAKES_DENSITIES = (*SUMS, Kind.MAP, Kind.FIRST_ORDER)
 
 
-class LogSpace:
+class FirstOrderNodes:
     """Visits the nodes that relevance passes, from the outputs to the inputs.
 
-    found: the values known to be in log space: those given, those whose exponential is taken, sums of exponentials
-    whose logarithm is taken, and the terms of all of these.
+    found: the values known to take densities: those given, the operands of first-order nodes (but a logarithm's only
+    where it is a sum of exponentials), and the terms of all of these. weights: gates that are terms of a divisor.
     """
 
     def __init__(self, producers: Mapping[str, Node], given: Iterable[str] = ()) -> None:
         self.producers = producers
         self.found = set(given)
+        divisors = [node.inputs[1] for node in producers.values() if node.op == "Div"]
+        self.weights = {value for value, node in self._terms(divisors) if WEIGHT in TABLE.traits(node.op)}
 
     def visit(self, node: Node, op: Operator, kind: Kind, live: tuple[int, ...]) -> Kind:
-        """Return the kind of the node: FIRST_ORDER where an activation enters or leaves log space, else `kind`."""
+        """Return the kind of the node: FIRST_ORDER where the rule applies to an activation, else `kind`."""
         inside = not self.found.isdisjoint(node.outputs)
-        enters = Trait.EXPONENTIAL in op.traits or (
-            Trait.LOGARITHM in op.traits and self._sums_exponentials(node.inputs[0])
-        )
-        if kind is Kind.ACTIVATION and (enters or (inside and Trait.LOGARITHM in op.traits)):
+        logarithm = Trait.LOGARITHM in op.traits
+        enters = Trait.EXPONENTIAL in op.traits or not self.weights.isdisjoint(node.outputs)
+        enters |= logarithm and self._sums_exponentials(node.inputs[0])
+        if kind is Kind.ACTIVATION and (enters or (inside and logarithm)):
             kind = Kind.FIRST_ORDER
         sums = kind in SUMS or (kind is Kind.MAP and _adds_elements(node, op, live))
         if (inside and sums) or (enters and kind is Kind.FIRST_ORDER):
@@ -48,18 +56,21 @@ class LogSpace:
 
     def _sums_exponentials(self, value: str) -> bool:
         """Return whether the value is a sum with an exponential among its terms."""
-        waiting, seen = [value], set[str]()
+        return any(TABLE.traits(node.op) & LOGARITHMIC is Trait.EXPONENTIAL for _, node in self._terms([value]))
+
+    def _terms(self, values: Iterable[str]) -> Iterator[tuple[str, Node]]:
+        """Yield the values and, where they are sums or constant multiples, their terms, each with its node."""
+        waiting, seen = list(values), set[str]()
         while waiting:
-            node = self.producers.get(waiting.pop())
-            if node is None or node.name in seen:
+            value = waiting.pop()
+            node = self.producers.get(value)
+            if node is None or value in seen:
                 continue
-            seen.add(node.name)
-            traits = TABLE.traits(node.op)
-            if traits & (Trait.EXPONENTIAL | Trait.LOGARITHM) is Trait.EXPONENTIAL:
-                return True
-            if node.op in ("Add", "Sum") or traits & (Trait.SUM_OR_MEAN | Trait.VIEW):
+            seen.add(value)
+            yield value, node
+            scaled = node.op == "Mul" and sum(name in self.producers for name in node.inputs) < 2
+            if scaled or node.op in ("Add", "Sum") or TABLE.traits(node.op) & (Trait.SUM_OR_MEAN | Trait.VIEW):
                 waiting += node.inputs
-        return False
 
 
 def _adds_elements(node: Node, op: Operator, live: tuple[int, ...]) -> bool:
