@@ -269,13 +269,16 @@ type IntegratedGradients struct {
 	// many points; if this is less than `steps`, no points are added. The response contains the number of points in
 	// `steps_used`. Default: 500.
 	MaxSteps *int32
+	// The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv 1906.10670).
+	Background *Background
 }
 
 func (m IntegratedGradients) message(w *writer) *pb.Method {
 	body := &pb.IntegratedGradients{
-		Steps:    m.Steps,
-		Baseline: w.tensors(m.Baseline, "method.integrated_gradients.baseline"),
-		MaxSteps: m.MaxSteps,
+		Steps:      m.Steps,
+		Baseline:   w.tensors(m.Baseline, "method.integrated_gradients.baseline"),
+		MaxSteps:   m.MaxSteps,
+		Background: encodeBackground(m.Background, w),
 	}
 	return &pb.Method{Method: &pb.Method_IntegratedGradients{IntegratedGradients: body}}
 }
@@ -309,21 +312,25 @@ type Occlusion struct {
 	Of Quantity
 	// The parts that are replaced.
 	Over Players
+	// The background set whose samples replace them, instead of `baseline`.
+	Background *Background
 }
 
 func (m Occlusion) message(w *writer) *pb.Method {
 	body := &pb.Occlusion{
-		Window:   m.Window,
-		Baseline: w.tensors(m.Baseline, "method.occlusion.baseline"),
-		Of:       number(w, quantityNumbers, m.Of, "method.occlusion.of"),
-		Over:     number(w, playersNumbers, m.Over, "method.occlusion.over"),
+		Window:     m.Window,
+		Baseline:   w.tensors(m.Baseline, "method.occlusion.baseline"),
+		Of:         number(w, quantityNumbers, m.Of, "method.occlusion.of"),
+		Over:       number(w, playersNumbers, m.Over, "method.occlusion.over"),
+		Background: encodeBackground(m.Background, w),
 	}
 	return &pb.Method{Method: &pb.Method_Occlusion{Occlusion: body}}
 }
 
 // Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 type ShapleySampling struct {
-	// Number of permutations. Default: 25.
+	// Number of permutations. The samples drawn from a background set share them, but each has at least four. Default:
+	// 25.
 	Permutations *int32
 	// Seed of the random number generator. Default: 0.
 	Seed *int64
@@ -332,6 +339,8 @@ type ShapleySampling struct {
 	Baseline map[string]Tensor
 	// The players.
 	Over Players
+	// The background set whose samples absent players take their values from, instead of `baseline`.
+	Background *Background
 }
 
 func (m ShapleySampling) message(w *writer) *pb.Method {
@@ -340,6 +349,7 @@ func (m ShapleySampling) message(w *writer) *pb.Method {
 		Seed:         m.Seed,
 		Baseline:     w.tensors(m.Baseline, "method.shapley_sampling.baseline"),
 		Over:         number(w, playersNumbers, m.Over, "method.shapley_sampling.over"),
+		Background:   encodeBackground(m.Background, w),
 	}
 	return &pb.Method{Method: &pb.Method_ShapleySampling{ShapleySampling: body}}
 }
@@ -387,9 +397,10 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 	case *pb.Method_IntegratedGradients:
 		body := m.IntegratedGradients
 		return IntegratedGradients{
-			Steps:    body.Steps,
-			Baseline: r.tensors(body.GetBaseline()),
-			MaxSteps: body.MaxSteps,
+			Steps:      body.Steps,
+			Baseline:   r.tensors(body.GetBaseline()),
+			MaxSteps:   body.MaxSteps,
+			Background: decodeBackground(body.GetBackground(), r),
 		}
 	case *pb.Method_SmoothGrad:
 		body := m.SmoothGrad
@@ -401,10 +412,11 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 	case *pb.Method_Occlusion:
 		body := m.Occlusion
 		return Occlusion{
-			Window:   body.Window,
-			Baseline: r.tensors(body.GetBaseline()),
-			Of:       word(quantityNumbers, body.GetOf()),
-			Over:     word(playersNumbers, body.GetOver()),
+			Window:     body.Window,
+			Baseline:   r.tensors(body.GetBaseline()),
+			Of:         word(quantityNumbers, body.GetOf()),
+			Over:       word(playersNumbers, body.GetOver()),
+			Background: decodeBackground(body.GetBackground(), r),
 		}
 	case *pb.Method_ShapleySampling:
 		body := m.ShapleySampling
@@ -413,6 +425,7 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 			Seed:         body.Seed,
 			Baseline:     r.tensors(body.GetBaseline()),
 			Over:         word(playersNumbers, body.GetOver()),
+			Background:   decodeBackground(body.GetBackground(), r),
 		}
 	case *pb.Method_ContextualDecomposition:
 		body := m.ContextualDecomposition
@@ -451,6 +464,42 @@ func decodeComposite(body *pb.Composite, r *reader) *Composite {
 	return &Composite{
 		Rules: mapped(body.GetRules(), func(m *pb.Rule) Rule { return decodeRule(m, r) }),
 		First: decodeRule(body.GetFirst(), r),
+	}
+}
+
+// A background set: samples from data that take the place of one baseline. The answer is the mean of the answers
+// against each of the samples that are drawn from the set.
+type Background struct {
+	// The samples: one tensor per input, by name, with the samples along the first axis and then the shape of the input
+	// without its batch axis. An input without a tensor keeps its own values and gets no relevance. If empty, the
+	// samples of the model (`background.npz` in its folder). Responses omit the samples.
+	Samples map[string]Tensor
+	// Number of samples that are drawn, without replacement; all of them if the set has no more. The cost of a request
+	// grows in proportion. Default: 20.
+	Draws *int32
+	// Seed of the random number generator that draws them. Default: 0.
+	Seed *int64
+}
+
+func encodeBackground(m *Background, w *writer) *pb.Background {
+	if m == nil {
+		return nil
+	}
+	return &pb.Background{
+		Samples: w.tensors(m.Samples, "method.background.samples"),
+		Draws:   m.Draws,
+		Seed:    m.Seed,
+	}
+}
+
+func decodeBackground(body *pb.Background, r *reader) *Background {
+	if body == nil {
+		return nil
+	}
+	return &Background{
+		Samples: r.tensors(body.GetSamples()),
+		Draws:   body.Draws,
+		Seed:    body.Seed,
 	}
 }
 

@@ -58,6 +58,9 @@ type ModelDetail struct {
 	// Units map the name of an input or output to its unit: one unit for all entries, or one for each entry on the last
 	// axis.
 	Units map[string][]string
+	// BackgroundSamples map the name of an input to the number of samples that the background set of the model has of it.
+	// It is empty if the model has no background set.
+	BackgroundSamples map[string]int
 }
 
 // Models lists all models and versions, including those that failed to load.
@@ -190,6 +193,8 @@ func decodeDetail(message *pb.ModelDetail) (*ModelDetail, error) {
 		TimeAxes:     decodeAxes(message.GetTimeAxes()),
 		GuessedAxes:  message.GetGuessedAxes(),
 		Units:        decodeNames(message.GetUnits()),
+
+		BackgroundSamples: decodeAxes(message.GetBackgroundSamples()),
 	}
 	for _, node := range message.GetNodes() {
 		report := NodeReport{node.GetName(), node.GetOpType(), node.GetSupported(), node.GetRule()}

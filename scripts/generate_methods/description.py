@@ -66,6 +66,7 @@ class Field:
         record or union `type`), or "tensors" (a tensor per input).
     required: whether the server has no default for it.
     about: its bounds and label; None for what only programs set. default: the server's.
+    sets: the parameter of the server that it is another notation of; empty for one of the same name.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Field:
     required: bool = False
     about: Parameter | None = None
     default: object = None
+    sets: str = ""
 
     @property
     def camel(self) -> str:
@@ -230,10 +232,13 @@ def _method(name: str, message: _Message, enums: dict[str, Enum]) -> Record:
         raise DescriptionError(f"the registry has no method {name}")
     engine = METHODS[name]
     known = {own.name: own for own in fields(engine)}
-    if set(known) != {own.name for own in message.fields()}:
-        raise DescriptionError(f"{name}: the registry has the parameters {', '.join(known)}")
+    if {*known, *engine.wire_names} != {own.name for own in message.fields()}:
+        raise DescriptionError(f"{name}: the registry has the parameters {', '.join([*known, *engine.wire_names])}")
     found = []
     for own in message.fields():
+        if own.name in engine.wire_names:
+            found.append(replace(own, sets=engine.wire_names[own.name]))
+            continue
         engine_field = known[own.name]
         found.append(replace(own, about=parameter_of(engine_field), default=_default(engine_field)))
     for own in found:

@@ -26,7 +26,9 @@ def files(description: Description) -> dict[str, str]:
 def _row(method: Record) -> str:
     assert method.words is not None
     shown = [
-        f"`{own.name}`" if own.default is None else f"`{own.name}` ({_shown(own.default)})" for own in method.fields
+        f"`{own.name}`" if own.default is None else f"`{own.name}` ({_shown(own.default)})"
+        for own in method.fields
+        if not own.sets
     ]
     cells = [f"`{method.engine}`", ", ".join(shown), method.words.relevance, method.words.runs]
     return f"| {' | '.join(cells)} |".replace("|  |", "| |")

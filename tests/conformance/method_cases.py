@@ -96,6 +96,7 @@ def method_cases() -> Iterator[Case]:
         yield from _gradients(name)
     yield _default_gradient()
     yield from _perturbation()
+    yield from _background_sets()
     yield _decomposition()
 
 
@@ -217,6 +218,30 @@ def _occluded_probability(x: Array) -> Case:
     request = ask("series", {"x": x}, method=method, target={"indices": [1]})
     expect = {"relevance": {"x": near(falls)}, "explained": scalars(likely(x)), "explained_quantity": "probability"}
     return case("series-occlusion-probability", "the fall of the probability", request, expect=expect)
+
+
+def _background_sets() -> Iterator[Case]:
+    """The default methods of these models compare the input with every sample in background.npz."""
+    for model, method in (("sampled", "occlusion"), ("expected", "integrated_gradients")):
+        score, x, samples = _score(model), feeds_of(model, 4, 2)["x"], models.BACKGROUNDS[model].astype(float)
+        found = np.zeros(x.shape)
+        for sample in samples:
+            if method == "integrated_gradients":
+                found += integrated(score, x, np.broadcast_to(sample, x.shape)) / len(samples)
+                continue
+            for t in range(x.shape[1]):
+                changed = x.astype(float)
+                changed[:, t] = sample[t]
+                shares = (score(x) - score(changed)) / x.shape[2]  # equal, since every feature is replaced
+                found[:, t] += shares[:, np.newaxis] / len(samples)
+        request = ask(model, {"x": x}, target={"indices": [1]})
+        absorbed = np.full(len(x), np.mean(score(samples)))
+        expect = {
+            "relevance": {"x": near(found)},
+            "explained": scalars(score(x)),
+            "ledger": {"inputs": scalars(found.sum(axis=(1, 2))), "absorbed": scalars(absorbed), "balance": 1e-4},
+        }
+        yield case(f"{model}-background", f"{method} against the model's background set", request, expect=expect)
 
 
 def _decomposition() -> Case:

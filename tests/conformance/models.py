@@ -29,6 +29,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "states": {"initial_states": "input", "head": "Y_c"},
     "remembering": {"initial_states": "constant", "batch": 2},
     "series": {"D": 1, "H": 4, "batch_first": True},
+    "sampled": {"batch_first": True},
+    "expected": {"batch_first": True},
 }
 
 # ragged and states: time comes first.
@@ -39,7 +41,15 @@ CONFIGS = {
     "ragged": "batch_axis: {x: 1, lens: 0, logits: 0}\ntime_axis: {x: 0}\n",
     "states": "batch_axis: {x: 1, initial_h_0: 1, initial_c_0: 1, logits: 0}\ntime_axis: {x: 0}\n",
     "remembering": "batch_axis: {x: 1, logits: 0}\ntime_axis: {x: 0}\n",
+    "sampled": "method: {name: occlusion, baseline: background}\n",
+    "expected": "method: {name: integrated_gradients, baseline: background(draws=30)}\n",
     "words": "description: words\ntokenizer: {file: tokenizer.json, input: tokens}\n",
+}
+
+
+BACKGROUNDS = {
+    name: np.random.default_rng(seed).standard_normal((samples, 4, 4)).astype(np.float32)
+    for name, seed, samples in (("sampled", 91, 5), ("expected", 92, 3))
 }
 
 
@@ -110,6 +120,8 @@ def write(folder: Path) -> None:
         (folder / name / "1" / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
         if name in CONFIGS:
             (folder / name / "model.yaml").write_text(CONFIGS[name])
+    for name, samples in BACKGROUNDS.items():
+        np.savez(folder / name / "background.npz", x=samples)
     (folder / "words" / "tokenizer.json").write_text(json.dumps(_tokenizer(), indent=1) + "\n")
     # Not served: for an import that has to be refused.
     (folder / "broken").mkdir()

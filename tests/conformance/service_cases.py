@@ -133,6 +133,9 @@ def model_cases() -> Iterator[Case]:
         "inputs": {"tokens": {"dtype": "int64", "shape": ["B", "T"]}},
         "text_inputs": ["tokens"],
     })  # fmt: skip
+    yield _detail("model-background", "sampled", {
+        "background_samples": {"x": len(models.BACKGROUNDS["sampled"])},
+    })  # fmt: skip
     yield _detail("model-guess", "determinants", {
         "lrp_supported": False,
         "batch_axes": {"x": 0},

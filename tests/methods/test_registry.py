@@ -33,7 +33,8 @@ def test_the_wire_has_the_methods_of_the_registry() -> None:
 @by_method
 def test_a_message_has_the_parameters_of_the_class(method: type[lx.Method]) -> None:
     (message,) = (field.message_type for field in FIELDS if field.name == method.name)
-    assert {field.name for field in message.fields} == set(method().parameters())
+    assert {field.name for field in message.fields} == {*method().parameters(), *method.wire_names}
+    assert set(method.wire_names.values()) <= set(method().parameters())
 
 
 @by_method
@@ -43,6 +44,8 @@ def test_methods_survive_the_wire(method: type[lx.Method]) -> None:
     if issubclass(method, BaselineMethod):
         given = method().with_baseline({"x": np.ones((2, 3), np.float32)})
         assert to_method(from_method(given), other) == given
+        own = method().with_baseline(lx.Background(draws=7, seed=3))
+        assert to_method(from_method(own), other) == own
 
 
 @by_method

@@ -138,6 +138,7 @@ void check_detail(const lx::ModelDetail& came, const json& wanted) {
       {"batch_axes", came.batch_axes},
       {"time_axes", came.time_axes},
       {"guessed_axes", came.guessed_axes},
+      {"background_samples", came.background_samples},
   };
   for (const auto& [key, value] : wanted.items()) {
     if (key == "default_method") {

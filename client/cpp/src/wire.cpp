@@ -119,6 +119,7 @@ ModelDetail decode(const v1::ModelDetail& message) {
   out.time_axes.insert(message.time_axes().begin(), message.time_axes().end());
   out.guessed_axes.assign(message.guessed_axes().begin(), message.guessed_axes().end());
   out.units = decode_names(message.units());
+  out.background_samples.insert(message.background_samples().begin(), message.background_samples().end());
   return out;
 }
 

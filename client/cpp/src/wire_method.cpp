@@ -100,6 +100,20 @@ Composite decode_composite(const v1::Composite& m) {
   return out;
 }
 
+void encode_background(const Background& m, v1::Background* body) {
+  encode(m.samples, "method.background.samples", body->mutable_samples());
+  if (m.draws) body->set_draws(*m.draws);
+  if (m.seed) body->set_seed(*m.seed);
+}
+
+Background decode_background(const v1::Background& m) {
+  Background out;
+  out.samples = decode_all(m.samples());
+  if (m.has_draws()) out.draws = m.draws();
+  if (m.has_seed()) out.seed = m.seed();
+  return out;
+}
+
 void encode_span(const Span& m, v1::Span* body) {
   body->set_start(m.start);
   body->set_end(m.end);
@@ -136,6 +150,7 @@ struct MethodEncoder {
     if (m.steps) body->set_steps(*m.steps);
     encode(m.baseline, "method.integrated_gradients.baseline", body->mutable_baseline());
     if (m.max_steps) body->set_max_steps(*m.max_steps);
+    if (m.background) encode_background(*m.background, body->mutable_background());
   }
 
   void operator()(const SmoothGrad& m) const {
@@ -151,6 +166,7 @@ struct MethodEncoder {
     encode(m.baseline, "method.occlusion.baseline", body->mutable_baseline());
     if (m.of) body->set_of(static_cast<v1::Quantity>(*m.of));
     if (m.over) body->set_over(static_cast<v1::Players>(*m.over));
+    if (m.background) encode_background(*m.background, body->mutable_background());
   }
 
   void operator()(const ShapleySampling& m) const {
@@ -159,6 +175,7 @@ struct MethodEncoder {
     if (m.seed) body->set_seed(*m.seed);
     encode(m.baseline, "method.shapley_sampling.baseline", body->mutable_baseline());
     if (m.over) body->set_over(static_cast<v1::Players>(*m.over));
+    if (m.background) encode_background(*m.background, body->mutable_background());
   }
 
   void operator()(const ContextualDecomposition& m) const {
@@ -185,6 +202,7 @@ IntegratedGradients decode_integrated_gradients(const v1::IntegratedGradients& m
   if (m.has_steps()) out.steps = m.steps();
   out.baseline = decode_all(m.baseline());
   if (m.has_max_steps()) out.max_steps = m.max_steps();
+  if (m.has_background()) out.background = decode_background(m.background());
   return out;
 }
 
@@ -202,6 +220,7 @@ Occlusion decode_occlusion(const v1::Occlusion& m) {
   out.baseline = decode_all(m.baseline());
   out.of = chosen<Quantity>(m.of());
   out.over = chosen<Players>(m.over());
+  if (m.has_background()) out.background = decode_background(m.background());
   return out;
 }
 
@@ -211,6 +230,7 @@ ShapleySampling decode_shapley_sampling(const v1::ShapleySampling& m) {
   if (m.has_seed()) out.seed = m.seed();
   out.baseline = decode_all(m.baseline());
   out.over = chosen<Players>(m.over());
+  if (m.has_background()) out.background = decode_background(m.background());
   return out;
 }
 

@@ -783,6 +783,74 @@ func (*GradientTimesInput) Descriptor() ([]byte, []int) {
 	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{5}
 }
 
+// A background set: samples from data that take the place of one baseline. The answer is the mean of the answers against
+// each of the samples that are drawn from the set.
+type Background struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The samples: one tensor per input, by name, with the samples along the first axis and then the shape of the input
+	// without its batch axis. An input without a tensor keeps its own values and gets no relevance. If empty, the samples
+	// of the model (`background.npz` in its folder). Responses omit the samples.
+	Samples []*Tensor `protobuf:"bytes,1,rep,name=samples,proto3" json:"samples,omitempty"`
+	// Number of samples that are drawn, without replacement; all of them if the set has no more. The cost of a request
+	// grows in proportion. Default: 20.
+	Draws *int32 `protobuf:"varint,2,opt,name=draws,proto3,oneof" json:"draws,omitempty"`
+	// Seed of the random number generator that draws them. Default: 0.
+	Seed          *int64 `protobuf:"varint,3,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Background) Reset() {
+	*x = Background{}
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Background) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Background) ProtoMessage() {}
+
+func (x *Background) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Background.ProtoReflect.Descriptor instead.
+func (*Background) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Background) GetSamples() []*Tensor {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+func (x *Background) GetDraws() int32 {
+	if x != nil && x.Draws != nil {
+		return *x.Draws
+	}
+	return 0
+}
+
+func (x *Background) GetSeed() int64 {
+	if x != nil && x.Seed != nil {
+		return *x.Seed
+	}
+	return 0
+}
+
 // Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 type IntegratedGradients struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -795,14 +863,16 @@ type IntegratedGradients struct {
 	// Points are added until the error of the integral is within 1 % of the explained value, or until there are this many
 	// points; if this is less than `steps`, no points are added. The response contains the number of points in
 	// `steps_used`. Default: 500.
-	MaxSteps      *int32 `protobuf:"varint,3,opt,name=max_steps,json=maxSteps,proto3,oneof" json:"max_steps,omitempty"`
+	MaxSteps *int32 `protobuf:"varint,3,opt,name=max_steps,json=maxSteps,proto3,oneof" json:"max_steps,omitempty"`
+	// The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv 1906.10670).
+	Background    *Background `protobuf:"bytes,4,opt,name=background,proto3,oneof" json:"background,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IntegratedGradients) Reset() {
 	*x = IntegratedGradients{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +884,7 @@ func (x *IntegratedGradients) String() string {
 func (*IntegratedGradients) ProtoMessage() {}
 
 func (x *IntegratedGradients) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[6]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +897,7 @@ func (x *IntegratedGradients) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntegratedGradients.ProtoReflect.Descriptor instead.
 func (*IntegratedGradients) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{6}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IntegratedGradients) GetSteps() int32 {
@@ -851,6 +921,13 @@ func (x *IntegratedGradients) GetMaxSteps() int32 {
 	return 0
 }
 
+func (x *IntegratedGradients) GetBackground() *Background {
+	if x != nil {
+		return x.Background
+	}
+	return nil
+}
+
 // Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 type SmoothGrad struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -866,7 +943,7 @@ type SmoothGrad struct {
 
 func (x *SmoothGrad) Reset() {
 	*x = SmoothGrad{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +955,7 @@ func (x *SmoothGrad) String() string {
 func (*SmoothGrad) ProtoMessage() {}
 
 func (x *SmoothGrad) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[7]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +968,7 @@ func (x *SmoothGrad) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SmoothGrad.ProtoReflect.Descriptor instead.
 func (*SmoothGrad) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{7}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SmoothGrad) GetSamples() int32 {
@@ -925,14 +1002,16 @@ type Occlusion struct {
 	// The quantity whose decrease is measured.
 	Of Quantity `protobuf:"varint,3,opt,name=of,proto3,enum=lstm_explain.v1.Quantity" json:"of,omitempty"`
 	// The parts that are replaced.
-	Over          Players `protobuf:"varint,4,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
+	Over Players `protobuf:"varint,4,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
+	// The background set whose samples replace them, instead of `baseline`.
+	Background    *Background `protobuf:"bytes,5,opt,name=background,proto3,oneof" json:"background,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Occlusion) Reset() {
 	*x = Occlusion{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1023,7 @@ func (x *Occlusion) String() string {
 func (*Occlusion) ProtoMessage() {}
 
 func (x *Occlusion) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1036,7 @@ func (x *Occlusion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occlusion.ProtoReflect.Descriptor instead.
 func (*Occlusion) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{8}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Occlusion) GetWindow() int32 {
@@ -988,10 +1067,18 @@ func (x *Occlusion) GetOver() Players {
 	return Players_PLAYERS_UNSPECIFIED
 }
 
+func (x *Occlusion) GetBackground() *Background {
+	if x != nil {
+		return x.Background
+	}
+	return nil
+}
+
 // Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 type ShapleySampling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number of permutations. Default: 25.
+	// Number of permutations. The samples drawn from a background set share them, but each has at least four.
+	// Default: 25.
 	Permutations *int32 `protobuf:"varint,1,opt,name=permutations,proto3,oneof" json:"permutations,omitempty"`
 	// Seed of the random number generator. Default: 0.
 	Seed *int64 `protobuf:"varint,2,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
@@ -999,14 +1086,16 @@ type ShapleySampling struct {
 	// default is zero.
 	Baseline []*Tensor `protobuf:"bytes,3,rep,name=baseline,proto3" json:"baseline,omitempty"`
 	// The players.
-	Over          Players `protobuf:"varint,4,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
+	Over Players `protobuf:"varint,4,opt,name=over,proto3,enum=lstm_explain.v1.Players" json:"over,omitempty"`
+	// The background set whose samples absent players take their values from, instead of `baseline`.
+	Background    *Background `protobuf:"bytes,5,opt,name=background,proto3,oneof" json:"background,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShapleySampling) Reset() {
 	*x = ShapleySampling{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1107,7 @@ func (x *ShapleySampling) String() string {
 func (*ShapleySampling) ProtoMessage() {}
 
 func (x *ShapleySampling) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1120,7 @@ func (x *ShapleySampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShapleySampling.ProtoReflect.Descriptor instead.
 func (*ShapleySampling) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{9}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ShapleySampling) GetPermutations() int32 {
@@ -1062,6 +1151,13 @@ func (x *ShapleySampling) GetOver() Players {
 	return Players_PLAYERS_UNSPECIFIED
 }
 
+func (x *ShapleySampling) GetBackground() *Background {
+	if x != nil {
+		return x.Background
+	}
+	return nil
+}
+
 // Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
 type ContextualDecomposition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1074,7 +1170,7 @@ type ContextualDecomposition struct {
 
 func (x *ContextualDecomposition) Reset() {
 	*x = ContextualDecomposition{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1182,7 @@ func (x *ContextualDecomposition) String() string {
 func (*ContextualDecomposition) ProtoMessage() {}
 
 func (x *ContextualDecomposition) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1195,7 @@ func (x *ContextualDecomposition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextualDecomposition.ProtoReflect.Descriptor instead.
 func (*ContextualDecomposition) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{10}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ContextualDecomposition) GetSpan() *Span {
@@ -1122,7 +1218,7 @@ type Span struct {
 
 func (x *Span) Reset() {
 	*x = Span{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1230,7 @@ func (x *Span) String() string {
 func (*Span) ProtoMessage() {}
 
 func (x *Span) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1243,7 @@ func (x *Span) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Span.ProtoReflect.Descriptor instead.
 func (*Span) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{11}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Span) GetStart() int32 {
@@ -1175,7 +1271,7 @@ type Rule_Epsilon struct {
 
 func (x *Rule_Epsilon) Reset() {
 	*x = Rule_Epsilon{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1283,7 @@ func (x *Rule_Epsilon) String() string {
 func (*Rule_Epsilon) ProtoMessage() {}
 
 func (x *Rule_Epsilon) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1318,7 @@ type Rule_Gamma struct {
 
 func (x *Rule_Gamma) Reset() {
 	*x = Rule_Gamma{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1330,7 @@ func (x *Rule_Gamma) String() string {
 func (*Rule_Gamma) ProtoMessage() {}
 
 func (x *Rule_Gamma) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1362,7 @@ type Rule_ZPlus struct {
 
 func (x *Rule_ZPlus) Reset() {
 	*x = Rule_ZPlus{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1374,7 @@ func (x *Rule_ZPlus) String() string {
 func (*Rule_ZPlus) ProtoMessage() {}
 
 func (x *Rule_ZPlus) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1403,7 @@ type Rule_AlphaBeta struct {
 
 func (x *Rule_AlphaBeta) Reset() {
 	*x = Rule_AlphaBeta{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1415,7 @@ func (x *Rule_AlphaBeta) String() string {
 func (*Rule_AlphaBeta) ProtoMessage() {}
 
 func (x *Rule_AlphaBeta) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1454,7 @@ type Rule_Flat struct {
 
 func (x *Rule_Flat) Reset() {
 	*x = Rule_Flat{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1466,7 @@ func (x *Rule_Flat) String() string {
 func (*Rule_Flat) ProtoMessage() {}
 
 func (x *Rule_Flat) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1496,7 @@ type Rule_ZBox struct {
 
 func (x *Rule_ZBox) Reset() {
 	*x = Rule_ZBox{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1508,7 @@ func (x *Rule_ZBox) String() string {
 func (*Rule_ZBox) ProtoMessage() {}
 
 func (x *Rule_ZBox) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1547,7 @@ type Rule_WSquare struct {
 
 func (x *Rule_WSquare) Reset() {
 	*x = Rule_WSquare{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1559,7 @@ func (x *Rule_WSquare) String() string {
 func (*Rule_WSquare) ProtoMessage() {}
 
 func (x *Rule_WSquare) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,14 +1653,25 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\x04rule\"\n" +
 	"\n" +
 	"\bGradient\"\x14\n" +
-	"\x12GradientTimesInput\"\x9f\x01\n" +
+	"\x12GradientTimesInput\"\x86\x01\n" +
+	"\n" +
+	"Background\x121\n" +
+	"\asamples\x18\x01 \x03(\v2\x17.lstm_explain.v1.TensorR\asamples\x12\x19\n" +
+	"\x05draws\x18\x02 \x01(\x05H\x00R\x05draws\x88\x01\x01\x12\x17\n" +
+	"\x04seed\x18\x03 \x01(\x03H\x01R\x04seed\x88\x01\x01B\b\n" +
+	"\x06_drawsB\a\n" +
+	"\x05_seed\"\xf0\x01\n" +
 	"\x13IntegratedGradients\x12\x19\n" +
 	"\x05steps\x18\x01 \x01(\x05H\x00R\x05steps\x88\x01\x01\x123\n" +
 	"\bbaseline\x18\x02 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12 \n" +
-	"\tmax_steps\x18\x03 \x01(\x05H\x01R\bmaxSteps\x88\x01\x01B\b\n" +
+	"\tmax_steps\x18\x03 \x01(\x05H\x01R\bmaxSteps\x88\x01\x01\x12@\n" +
+	"\n" +
+	"background\x18\x04 \x01(\v2\x1b.lstm_explain.v1.BackgroundH\x02R\n" +
+	"background\x88\x01\x01B\b\n" +
 	"\x06_stepsB\f\n" +
 	"\n" +
-	"_max_steps\"~\n" +
+	"_max_stepsB\r\n" +
+	"\v_background\"~\n" +
 	"\n" +
 	"SmoothGrad\x12\x1d\n" +
 	"\asamples\x18\x01 \x01(\x05H\x00R\asamples\x88\x01\x01\x12\x19\n" +
@@ -1573,20 +1680,28 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\n" +
 	"\b_samplesB\b\n" +
 	"\x06_noiseB\a\n" +
-	"\x05_seed\"\xc1\x01\n" +
+	"\x05_seed\"\x92\x02\n" +
 	"\tOcclusion\x12\x1b\n" +
 	"\x06window\x18\x01 \x01(\x05H\x00R\x06window\x88\x01\x01\x123\n" +
 	"\bbaseline\x18\x02 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12)\n" +
 	"\x02of\x18\x03 \x01(\x0e2\x19.lstm_explain.v1.QuantityR\x02of\x12,\n" +
-	"\x04over\x18\x04 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04overB\t\n" +
-	"\a_window\"\xd0\x01\n" +
+	"\x04over\x18\x04 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04over\x12@\n" +
+	"\n" +
+	"background\x18\x05 \x01(\v2\x1b.lstm_explain.v1.BackgroundH\x01R\n" +
+	"background\x88\x01\x01B\t\n" +
+	"\a_windowB\r\n" +
+	"\v_background\"\xa1\x02\n" +
 	"\x0fShapleySampling\x12'\n" +
 	"\fpermutations\x18\x01 \x01(\x05H\x00R\fpermutations\x88\x01\x01\x12\x17\n" +
 	"\x04seed\x18\x02 \x01(\x03H\x01R\x04seed\x88\x01\x01\x123\n" +
 	"\bbaseline\x18\x03 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12,\n" +
-	"\x04over\x18\x04 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04overB\x0f\n" +
+	"\x04over\x18\x04 \x01(\x0e2\x18.lstm_explain.v1.PlayersR\x04over\x12@\n" +
+	"\n" +
+	"background\x18\x05 \x01(\v2\x1b.lstm_explain.v1.BackgroundH\x02R\n" +
+	"background\x88\x01\x01B\x0f\n" +
 	"\r_permutationsB\a\n" +
-	"\x05_seed\"R\n" +
+	"\x05_seedB\r\n" +
+	"\v_background\"R\n" +
 	"\x17ContextualDecomposition\x12.\n" +
 	"\x04span\x18\x01 \x01(\v2\x15.lstm_explain.v1.SpanH\x00R\x04span\x88\x01\x01B\a\n" +
 	"\x05_span\"J\n" +
@@ -1625,7 +1740,7 @@ func file_lstm_explain_v1_method_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_method_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(ProductRule)(0),                // 0: lstm_explain.v1.ProductRule
 	(Quantity)(0),                   // 1: lstm_explain.v1.Quantity
@@ -1636,55 +1751,60 @@ var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(*Rule)(nil),                    // 6: lstm_explain.v1.Rule
 	(*Gradient)(nil),                // 7: lstm_explain.v1.Gradient
 	(*GradientTimesInput)(nil),      // 8: lstm_explain.v1.GradientTimesInput
-	(*IntegratedGradients)(nil),     // 9: lstm_explain.v1.IntegratedGradients
-	(*SmoothGrad)(nil),              // 10: lstm_explain.v1.SmoothGrad
-	(*Occlusion)(nil),               // 11: lstm_explain.v1.Occlusion
-	(*ShapleySampling)(nil),         // 12: lstm_explain.v1.ShapleySampling
-	(*ContextualDecomposition)(nil), // 13: lstm_explain.v1.ContextualDecomposition
-	(*Span)(nil),                    // 14: lstm_explain.v1.Span
-	nil,                             // 15: lstm_explain.v1.Composite.RulesEntry
-	(*Rule_Epsilon)(nil),            // 16: lstm_explain.v1.Rule.Epsilon
-	(*Rule_Gamma)(nil),              // 17: lstm_explain.v1.Rule.Gamma
-	(*Rule_ZPlus)(nil),              // 18: lstm_explain.v1.Rule.ZPlus
-	(*Rule_AlphaBeta)(nil),          // 19: lstm_explain.v1.Rule.AlphaBeta
-	(*Rule_Flat)(nil),               // 20: lstm_explain.v1.Rule.Flat
-	(*Rule_ZBox)(nil),               // 21: lstm_explain.v1.Rule.ZBox
-	(*Rule_WSquare)(nil),            // 22: lstm_explain.v1.Rule.WSquare
-	(*Tensor)(nil),                  // 23: lstm_explain.v1.Tensor
+	(*Background)(nil),              // 9: lstm_explain.v1.Background
+	(*IntegratedGradients)(nil),     // 10: lstm_explain.v1.IntegratedGradients
+	(*SmoothGrad)(nil),              // 11: lstm_explain.v1.SmoothGrad
+	(*Occlusion)(nil),               // 12: lstm_explain.v1.Occlusion
+	(*ShapleySampling)(nil),         // 13: lstm_explain.v1.ShapleySampling
+	(*ContextualDecomposition)(nil), // 14: lstm_explain.v1.ContextualDecomposition
+	(*Span)(nil),                    // 15: lstm_explain.v1.Span
+	nil,                             // 16: lstm_explain.v1.Composite.RulesEntry
+	(*Rule_Epsilon)(nil),            // 17: lstm_explain.v1.Rule.Epsilon
+	(*Rule_Gamma)(nil),              // 18: lstm_explain.v1.Rule.Gamma
+	(*Rule_ZPlus)(nil),              // 19: lstm_explain.v1.Rule.ZPlus
+	(*Rule_AlphaBeta)(nil),          // 20: lstm_explain.v1.Rule.AlphaBeta
+	(*Rule_Flat)(nil),               // 21: lstm_explain.v1.Rule.Flat
+	(*Rule_ZBox)(nil),               // 22: lstm_explain.v1.Rule.ZBox
+	(*Rule_WSquare)(nil),            // 23: lstm_explain.v1.Rule.WSquare
+	(*Tensor)(nil),                  // 24: lstm_explain.v1.Tensor
 }
 var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	4,  // 0: lstm_explain.v1.Method.lrp:type_name -> lstm_explain.v1.Lrp
 	7,  // 1: lstm_explain.v1.Method.gradient:type_name -> lstm_explain.v1.Gradient
 	8,  // 2: lstm_explain.v1.Method.gradient_times_input:type_name -> lstm_explain.v1.GradientTimesInput
-	9,  // 3: lstm_explain.v1.Method.integrated_gradients:type_name -> lstm_explain.v1.IntegratedGradients
-	10, // 4: lstm_explain.v1.Method.smooth_grad:type_name -> lstm_explain.v1.SmoothGrad
-	11, // 5: lstm_explain.v1.Method.occlusion:type_name -> lstm_explain.v1.Occlusion
-	12, // 6: lstm_explain.v1.Method.shapley_sampling:type_name -> lstm_explain.v1.ShapleySampling
-	13, // 7: lstm_explain.v1.Method.contextual_decomposition:type_name -> lstm_explain.v1.ContextualDecomposition
+	10, // 3: lstm_explain.v1.Method.integrated_gradients:type_name -> lstm_explain.v1.IntegratedGradients
+	11, // 4: lstm_explain.v1.Method.smooth_grad:type_name -> lstm_explain.v1.SmoothGrad
+	12, // 5: lstm_explain.v1.Method.occlusion:type_name -> lstm_explain.v1.Occlusion
+	13, // 6: lstm_explain.v1.Method.shapley_sampling:type_name -> lstm_explain.v1.ShapleySampling
+	14, // 7: lstm_explain.v1.Method.contextual_decomposition:type_name -> lstm_explain.v1.ContextualDecomposition
 	0,  // 8: lstm_explain.v1.Lrp.product_rule:type_name -> lstm_explain.v1.ProductRule
 	5,  // 9: lstm_explain.v1.Lrp.composite:type_name -> lstm_explain.v1.Composite
-	15, // 10: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
+	16, // 10: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
 	6,  // 11: lstm_explain.v1.Composite.first:type_name -> lstm_explain.v1.Rule
-	16, // 12: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
-	17, // 13: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
-	18, // 14: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
-	19, // 15: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
-	20, // 16: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
-	21, // 17: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
-	22, // 18: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
-	23, // 19: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
-	23, // 20: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
-	1,  // 21: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
-	2,  // 22: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
-	23, // 23: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
-	2,  // 24: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
-	14, // 25: lstm_explain.v1.ContextualDecomposition.span:type_name -> lstm_explain.v1.Span
-	6,  // 26: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	17, // 12: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
+	18, // 13: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
+	19, // 14: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
+	20, // 15: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
+	21, // 16: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
+	22, // 17: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
+	23, // 18: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
+	24, // 19: lstm_explain.v1.Background.samples:type_name -> lstm_explain.v1.Tensor
+	24, // 20: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
+	9,  // 21: lstm_explain.v1.IntegratedGradients.background:type_name -> lstm_explain.v1.Background
+	24, // 22: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
+	1,  // 23: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
+	2,  // 24: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
+	9,  // 25: lstm_explain.v1.Occlusion.background:type_name -> lstm_explain.v1.Background
+	24, // 26: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
+	2,  // 27: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
+	9,  // 28: lstm_explain.v1.ShapleySampling.background:type_name -> lstm_explain.v1.Background
+	15, // 29: lstm_explain.v1.ContextualDecomposition.span:type_name -> lstm_explain.v1.Span
+	6,  // 30: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_method_proto_init() }
@@ -1720,17 +1840,18 @@ func file_lstm_explain_v1_method_proto_init() {
 	file_lstm_explain_v1_method_proto_msgTypes[9].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[10].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[11].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[13].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[12].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[14].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[16].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[18].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[15].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[17].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_method_proto_rawDesc), len(file_lstm_explain_v1_method_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

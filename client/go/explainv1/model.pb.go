@@ -436,9 +436,12 @@ type ModelDetail struct {
 	Units map[string]*Names `protobuf:"bytes,13,rep,name=units,proto3" json:"units,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Inputs whose entries in batch_axes and time_axes are guesses, because neither the graph nor model.yaml determines
 	// them.
-	GuessedAxes   []string `protobuf:"bytes,14,rep,name=guessed_axes,json=guessedAxes,proto3" json:"guessed_axes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	GuessedAxes []string `protobuf:"bytes,14,rep,name=guessed_axes,json=guessedAxes,proto3" json:"guessed_axes,omitempty"`
+	// Maps the name of an input to the number of samples that the background set of the model (background.npz) has of it.
+	// Empty if the model has no background set.
+	BackgroundSamples map[string]int32 `protobuf:"bytes,15,rep,name=background_samples,json=backgroundSamples,proto3" json:"background_samples,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ModelDetail) Reset() {
@@ -565,6 +568,13 @@ func (x *ModelDetail) GetUnits() map[string]*Names {
 func (x *ModelDetail) GetGuessedAxes() []string {
 	if x != nil {
 		return x.GuessedAxes
+	}
+	return nil
+}
+
+func (x *ModelDetail) GetBackgroundSamples() map[string]int32 {
+	if x != nil {
+		return x.BackgroundSamples
 	}
 	return nil
 }
@@ -1150,7 +1160,8 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\tsupported\x18\x03 \x01(\bR\tsupported\x12\x12\n" +
 	"\x04rule\x18\x04 \x01(\tR\x04rule\"\x1f\n" +
 	"\x05Names\x12\x16\n" +
-	"\x06values\x18\x01 \x03(\tR\x06values\"\xc3\t\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\"\xed\n" +
+	"\n" +
 	"\vModelDetail\x127\n" +
 	"\asummary\x18\x01 \x01(\v2\x1d.lstm_explain.v1.ModelSummaryR\asummary\x123\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x1b.lstm_explain.v1.TensorSpecR\x06inputs\x125\n" +
@@ -1169,7 +1180,8 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"batch_axes\x18\v \x03(\v2+.lstm_explain.v1.ModelDetail.BatchAxesEntryR\tbatchAxes\x12G\n" +
 	"\ttime_axes\x18\f \x03(\v2*.lstm_explain.v1.ModelDetail.TimeAxesEntryR\btimeAxes\x12=\n" +
 	"\x05units\x18\r \x03(\v2'.lstm_explain.v1.ModelDetail.UnitsEntryR\x05units\x12!\n" +
-	"\fguessed_axes\x18\x0e \x03(\tR\vguessedAxes\x1aU\n" +
+	"\fguessed_axes\x18\x0e \x03(\tR\vguessedAxes\x12b\n" +
+	"\x12background_samples\x18\x0f \x03(\v23.lstm_explain.v1.ModelDetail.BackgroundSamplesEntryR\x11backgroundSamples\x1aU\n" +
 	"\x0fClassNamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\x1aW\n" +
@@ -1185,7 +1197,10 @@ const file_lstm_explain_v1_model_proto_rawDesc = "" +
 	"\n" +
 	"UnitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\"\x13\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.lstm_explain.v1.NamesR\x05value:\x028\x01\x1aD\n" +
+	"\x16BackgroundSamplesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\x13\n" +
 	"\x11ListModelsRequest\"K\n" +
 	"\x12ListModelsResponse\x125\n" +
 	"\x06models\x18\x01 \x03(\v2\x1d.lstm_explain.v1.ModelSummaryR\x06models\"?\n" +
@@ -1244,7 +1259,7 @@ func file_lstm_explain_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lstm_explain_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_lstm_explain_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_lstm_explain_v1_model_proto_goTypes = []any{
 	(ModelState)(0),             // 0: lstm_explain.v1.ModelState
 	(*TensorSpec)(nil),          // 1: lstm_explain.v1.TensorSpec
@@ -1268,46 +1283,48 @@ var file_lstm_explain_v1_model_proto_goTypes = []any{
 	nil,                         // 19: lstm_explain.v1.ModelDetail.BatchAxesEntry
 	nil,                         // 20: lstm_explain.v1.ModelDetail.TimeAxesEntry
 	nil,                         // 21: lstm_explain.v1.ModelDetail.UnitsEntry
-	(DataType)(0),               // 22: lstm_explain.v1.DataType
-	(*Method)(nil),              // 23: lstm_explain.v1.Method
-	(*Target)(nil),              // 24: lstm_explain.v1.Target
+	nil,                         // 22: lstm_explain.v1.ModelDetail.BackgroundSamplesEntry
+	(DataType)(0),               // 23: lstm_explain.v1.DataType
+	(*Method)(nil),              // 24: lstm_explain.v1.Method
+	(*Target)(nil),              // 25: lstm_explain.v1.Target
 }
 var file_lstm_explain_v1_model_proto_depIdxs = []int32{
-	22, // 0: lstm_explain.v1.TensorSpec.dtype:type_name -> lstm_explain.v1.DataType
+	23, // 0: lstm_explain.v1.TensorSpec.dtype:type_name -> lstm_explain.v1.DataType
 	2,  // 1: lstm_explain.v1.TensorSpec.shape:type_name -> lstm_explain.v1.Dimension
 	0,  // 2: lstm_explain.v1.ModelSummary.state:type_name -> lstm_explain.v1.ModelState
 	3,  // 3: lstm_explain.v1.ModelDetail.summary:type_name -> lstm_explain.v1.ModelSummary
 	1,  // 4: lstm_explain.v1.ModelDetail.inputs:type_name -> lstm_explain.v1.TensorSpec
 	1,  // 5: lstm_explain.v1.ModelDetail.outputs:type_name -> lstm_explain.v1.TensorSpec
 	4,  // 6: lstm_explain.v1.ModelDetail.nodes:type_name -> lstm_explain.v1.NodeReport
-	23, // 7: lstm_explain.v1.ModelDetail.default_method:type_name -> lstm_explain.v1.Method
-	24, // 8: lstm_explain.v1.ModelDetail.default_target:type_name -> lstm_explain.v1.Target
+	24, // 7: lstm_explain.v1.ModelDetail.default_method:type_name -> lstm_explain.v1.Method
+	25, // 8: lstm_explain.v1.ModelDetail.default_target:type_name -> lstm_explain.v1.Target
 	17, // 9: lstm_explain.v1.ModelDetail.class_names:type_name -> lstm_explain.v1.ModelDetail.ClassNamesEntry
 	18, // 10: lstm_explain.v1.ModelDetail.feature_names:type_name -> lstm_explain.v1.ModelDetail.FeatureNamesEntry
 	19, // 11: lstm_explain.v1.ModelDetail.batch_axes:type_name -> lstm_explain.v1.ModelDetail.BatchAxesEntry
 	20, // 12: lstm_explain.v1.ModelDetail.time_axes:type_name -> lstm_explain.v1.ModelDetail.TimeAxesEntry
 	21, // 13: lstm_explain.v1.ModelDetail.units:type_name -> lstm_explain.v1.ModelDetail.UnitsEntry
-	3,  // 14: lstm_explain.v1.ListModelsResponse.models:type_name -> lstm_explain.v1.ModelSummary
-	6,  // 15: lstm_explain.v1.GetModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
-	13, // 16: lstm_explain.v1.ImportModelRequest.start:type_name -> lstm_explain.v1.ImportModelStart
-	12, // 17: lstm_explain.v1.ImportModelRequest.file:type_name -> lstm_explain.v1.ImportModelFile
-	6,  // 18: lstm_explain.v1.ImportModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
-	5,  // 19: lstm_explain.v1.ModelDetail.ClassNamesEntry.value:type_name -> lstm_explain.v1.Names
-	5,  // 20: lstm_explain.v1.ModelDetail.FeatureNamesEntry.value:type_name -> lstm_explain.v1.Names
-	5,  // 21: lstm_explain.v1.ModelDetail.UnitsEntry.value:type_name -> lstm_explain.v1.Names
-	7,  // 22: lstm_explain.v1.ModelService.ListModels:input_type -> lstm_explain.v1.ListModelsRequest
-	9,  // 23: lstm_explain.v1.ModelService.GetModel:input_type -> lstm_explain.v1.GetModelRequest
-	11, // 24: lstm_explain.v1.ModelService.ImportModel:input_type -> lstm_explain.v1.ImportModelRequest
-	15, // 25: lstm_explain.v1.ModelService.DeleteModel:input_type -> lstm_explain.v1.DeleteModelRequest
-	8,  // 26: lstm_explain.v1.ModelService.ListModels:output_type -> lstm_explain.v1.ListModelsResponse
-	10, // 27: lstm_explain.v1.ModelService.GetModel:output_type -> lstm_explain.v1.GetModelResponse
-	14, // 28: lstm_explain.v1.ModelService.ImportModel:output_type -> lstm_explain.v1.ImportModelResponse
-	16, // 29: lstm_explain.v1.ModelService.DeleteModel:output_type -> lstm_explain.v1.DeleteModelResponse
-	26, // [26:30] is the sub-list for method output_type
-	22, // [22:26] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	22, // 14: lstm_explain.v1.ModelDetail.background_samples:type_name -> lstm_explain.v1.ModelDetail.BackgroundSamplesEntry
+	3,  // 15: lstm_explain.v1.ListModelsResponse.models:type_name -> lstm_explain.v1.ModelSummary
+	6,  // 16: lstm_explain.v1.GetModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
+	13, // 17: lstm_explain.v1.ImportModelRequest.start:type_name -> lstm_explain.v1.ImportModelStart
+	12, // 18: lstm_explain.v1.ImportModelRequest.file:type_name -> lstm_explain.v1.ImportModelFile
+	6,  // 19: lstm_explain.v1.ImportModelResponse.model:type_name -> lstm_explain.v1.ModelDetail
+	5,  // 20: lstm_explain.v1.ModelDetail.ClassNamesEntry.value:type_name -> lstm_explain.v1.Names
+	5,  // 21: lstm_explain.v1.ModelDetail.FeatureNamesEntry.value:type_name -> lstm_explain.v1.Names
+	5,  // 22: lstm_explain.v1.ModelDetail.UnitsEntry.value:type_name -> lstm_explain.v1.Names
+	7,  // 23: lstm_explain.v1.ModelService.ListModels:input_type -> lstm_explain.v1.ListModelsRequest
+	9,  // 24: lstm_explain.v1.ModelService.GetModel:input_type -> lstm_explain.v1.GetModelRequest
+	11, // 25: lstm_explain.v1.ModelService.ImportModel:input_type -> lstm_explain.v1.ImportModelRequest
+	15, // 26: lstm_explain.v1.ModelService.DeleteModel:input_type -> lstm_explain.v1.DeleteModelRequest
+	8,  // 27: lstm_explain.v1.ModelService.ListModels:output_type -> lstm_explain.v1.ListModelsResponse
+	10, // 28: lstm_explain.v1.ModelService.GetModel:output_type -> lstm_explain.v1.GetModelResponse
+	14, // 29: lstm_explain.v1.ModelService.ImportModel:output_type -> lstm_explain.v1.ImportModelResponse
+	16, // 30: lstm_explain.v1.ModelService.DeleteModel:output_type -> lstm_explain.v1.DeleteModelResponse
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_model_proto_init() }
@@ -1333,7 +1350,7 @@ func file_lstm_explain_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_model_proto_rawDesc), len(file_lstm_explain_v1_model_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -121,6 +121,24 @@ class Composite(Record):
     first: Rule | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Background(Record):
+    """A background set: samples from data that take the place of one baseline. The answer is the mean of the answers
+    against each of the samples that are drawn from the set.
+
+    samples: The samples: one tensor per input, by name, with the samples along the first axis and then the shape of the
+        input without its batch axis. An input without a tensor keeps its own values and gets no relevance. If empty,
+        the samples of the model (`background.npz` in its folder). Responses omit the samples.
+    draws: Number of samples that are drawn, without replacement; all of them if the set has no more. The cost of a
+        request grows in proportion. Default: 20.
+    seed: Seed of the random number generator that draws them. Default: 0.
+    """
+
+    samples: Mapping[str, Any] | None = None
+    draws: int | None = None
+    seed: int | None = None
+
+
 @dataclass(frozen=True)
 class Span(Record):
     """Consecutive time steps.
@@ -197,6 +215,8 @@ class IntegratedGradients(Method):
     max_steps: Points are added until the error of the integral is within 1 % of the explained value, or until there are
         this many points; if this is less than `steps`, no points are added. The response contains the number of points
         in `steps_used`. Default: 500.
+    background: The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv
+        1906.10670).
     """
 
     name: ClassVar[str] = "integrated_gradients"
@@ -205,6 +225,7 @@ class IntegratedGradients(Method):
     steps: int | None = None
     baseline: Mapping[str, Any] | None = None
     max_steps: int | None = None
+    background: Background | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +254,7 @@ class Occlusion(Method):
         is zero.
     of: The quantity whose decrease is measured. Default: "score".
     over: The parts that are replaced. Default: "steps".
+    background: The background set whose samples replace them, instead of `baseline`.
     """
 
     name: ClassVar[str] = "occlusion"
@@ -242,17 +264,20 @@ class Occlusion(Method):
     baseline: Mapping[str, Any] | None = None
     of: Quantity | None = None
     over: Players | None = None
+    background: Background | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ShapleySampling(Method):
     """Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 
-    permutations: Number of permutations. Default: 25.
+    permutations: Number of permutations. The samples drawn from a background set share them, but each has at least
+        four. Default: 25.
     seed: Seed of the random number generator. Default: 0.
     baseline: The value of absent players: one tensor per input, by name, that is broadcast to the shape of the input.
         The default is zero.
     over: The players. Default: "steps".
+    background: The background set whose samples absent players take their values from, instead of `baseline`.
     """
 
     name: ClassVar[str] = "shapley_sampling"
@@ -262,6 +287,7 @@ class ShapleySampling(Method):
     seed: int | None = None
     baseline: Mapping[str, Any] | None = None
     over: Players | None = None
+    background: Background | None = None
 
 
 @dataclass(frozen=True)
@@ -297,12 +323,14 @@ TYPES: dict[str, tuple[type[Parameters], ...]] = {
     "Method": tuple(METHODS.values()),
     "Rule": (Epsilon, Gamma, ZPlus, AlphaBeta, Flat, ZBox, WSquare),
     "Composite": (Composite,),
+    "Background": (Background,),
     "Span": (Span,),
 }
 
 __all__ = [
     "LRP",
     "AlphaBeta",
+    "Background",
     "Composite",
     "ContextualDecomposition",
     "Epsilon",

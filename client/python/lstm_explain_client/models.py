@@ -57,6 +57,7 @@ class ModelDetail(ModelSummary):
     have no entry.
     guessed_axes: inputs for which these two are a guess, to be set in model.yaml.
     units: input or output name to its unit: one for all entries, or one for each entry of the last axis.
+    background_samples: input name to the number of samples that the model's background set has of it.
     """
 
     inputs: dict[str, TensorSpec] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class ModelDetail(ModelSummary):
     time_axes: dict[str, int] = field(default_factory=dict)
     guessed_axes: tuple[str, ...] = ()
     units: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    background_samples: dict[str, int] = field(default_factory=dict)
 
     def unit(self, name: str, entry: int = 0) -> str:
         """Return the unit of an entry on the last axis of an input or output; empty if it is unknown."""
@@ -101,6 +103,7 @@ def detail(message: model_pb2.ModelDetail) -> ModelDetail:
         time_axes=dict(message.time_axes),
         guessed_axes=tuple(message.guessed_axes),
         units={name: tuple(names.values) for name, names in message.units.items()},
+        background_samples=dict(message.background_samples),
     )
 
 

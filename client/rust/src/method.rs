@@ -5,8 +5,8 @@
 use crate::proto;
 
 pub use crate::proto::{
-    Composite, ContextualDecomposition, Gradient, GradientTimesInput, IntegratedGradients, Lrp, Occlusion, Players,
-    ProductRule, Quantity, ShapleySampling, SmoothGrad, Span, method::Method, rule,
+    Background, Composite, ContextualDecomposition, Gradient, GradientTimesInput, IntegratedGradients, Lrp, Occlusion,
+    Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, Span, method::Method, rule,
 };
 
 impl From<rule::Epsilon> for proto::Rule {

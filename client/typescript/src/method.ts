@@ -51,6 +51,26 @@ export interface Composite {
   first?: Rule;
 }
 
+/**
+ * A background set: samples from data that take the place of one baseline. The answer is the mean of the answers
+ * against each of the samples that are drawn from the set.
+ */
+export interface Background {
+  /**
+   * The samples: one tensor per input, by name, with the samples along the first axis and then the shape of the input
+   * without its batch axis. An input without a tensor keeps its own values and gets no relevance. If empty, the samples
+   * of the model (`background.npz` in its folder). Responses omit the samples.
+   */
+  samples?: Baseline;
+  /**
+   * Number of samples that are drawn, without replacement; all of them if the set has no more. The cost of a request
+   * grows in proportion. Default: 20.
+   */
+  draws?: number;
+  /** Seed of the random number generator that draws them. Default: 0. */
+  seed?: number | bigint;
+}
+
 /** Consecutive time steps. */
 export interface Span {
   /** The first step, counted from 0. Required. */
@@ -124,6 +144,10 @@ export interface IntegratedGradients {
    * `steps_used`. Default: 500.
    */
   maxSteps?: number;
+  /**
+   * The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv 1906.10670).
+   */
+  background?: Background;
 }
 
 /** Gradients averaged over noisy copies of the input (Smilkov et al. 2017). */
@@ -150,12 +174,17 @@ export interface Occlusion {
   of?: Quantity;
   /** The parts that are replaced. Default: "steps". */
   over?: Players;
+  /** The background set whose samples replace them, instead of `baseline`. */
+  background?: Background;
 }
 
 /** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
 export interface ShapleySampling {
   name: "shapleySampling";
-  /** Number of permutations. Default: 25. */
+  /**
+   * Number of permutations. The samples drawn from a background set share them, but each has at least four. Default:
+   * 25.
+   */
   permutations?: number;
   /** Seed of the random number generator. Default: 0. */
   seed?: number | bigint;
@@ -166,6 +195,8 @@ export interface ShapleySampling {
   baseline?: Baseline;
   /** The players. Default: "steps". */
   over?: Players;
+  /** The background set whose samples absent players take their values from, instead of `baseline`. */
+  background?: Background;
 }
 
 /**
@@ -305,6 +336,7 @@ export function toWire(method: Method): wire.Method {
             steps: method.steps,
             baseline: allToWire(method.baseline ?? {}, "method.integratedGradients.baseline"),
             maxSteps: method.maxSteps,
+            background: method.background && backgroundToWire(method.background),
           },
         },
       };
@@ -328,6 +360,7 @@ export function toWire(method: Method): wire.Method {
             baseline: allToWire(method.baseline ?? {}, "method.occlusion.baseline"),
             of: choice(QUANTITY_WORDS, method.of, "method.occlusion.of"),
             over: choice(PLAYERS_WORDS, method.over, "method.occlusion.over"),
+            background: method.background && backgroundToWire(method.background),
           },
         },
       };
@@ -340,6 +373,7 @@ export function toWire(method: Method): wire.Method {
             seed: whole(method.seed),
             baseline: allToWire(method.baseline ?? {}, "method.shapleySampling.baseline"),
             over: choice(PLAYERS_WORDS, method.over, "method.shapleySampling.over"),
+            background: method.background && backgroundToWire(method.background),
           },
         },
       };
@@ -381,6 +415,7 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         steps: said.value.steps,
         baseline: allFromWire(said.value.baseline),
         maxSteps: said.value.maxSteps,
+        background: backgroundFromWire(said.value.background),
       };
     case "smoothGrad":
       return {
@@ -396,6 +431,7 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         baseline: allFromWire(said.value.baseline),
         of: chosen(QUANTITY_WORDS, said.value.of),
         over: chosen(PLAYERS_WORDS, said.value.over),
+        background: backgroundFromWire(said.value.background),
       };
     case "shapleySampling":
       return {
@@ -404,6 +440,7 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
         seed: said.value.seed,
         baseline: allFromWire(said.value.baseline),
         over: chosen(PLAYERS_WORDS, said.value.over),
+        background: backgroundFromWire(said.value.background),
       };
     case "contextualDecomposition":
       return {
@@ -425,6 +462,22 @@ function compositeFromWire(message: wire.Composite | undefined): Composite | und
   return message && {
     rules: mapped(message.rules, ruleFromWire),
     first: ruleFromWire(message.first),
+  };
+}
+
+function backgroundToWire(background: Background): wire.Background {
+  return {
+    samples: allToWire(background.samples ?? {}, "method.background.samples"),
+    draws: background.draws,
+    seed: whole(background.seed),
+  };
+}
+
+function backgroundFromWire(message: wire.Background | undefined): Background | undefined {
+  return message && {
+    samples: allFromWire(message.samples),
+    draws: message.draws,
+    seed: message.seed,
   };
 }
 

@@ -55,6 +55,11 @@ export interface ModelDetail extends ModelSummary {
    * Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis.
    */
   units: Record<string, string[]>;
+  /**
+   * Maps the name of an input to the number of samples that the background set of the model has of it. Empty if the
+   * model has no background set.
+   */
+  backgroundSamples: Record<string, number>;
 }
 
 /** A model to add to the server. */
@@ -95,6 +100,7 @@ export function detail(message: wire.ModelDetail | undefined): ModelDetail {
     timeAxes: said.timeAxes,
     guessedAxes: said.guessedAxes,
     units: names(said.units),
+    backgroundSamples: said.backgroundSamples,
   };
 }
 

@@ -61,7 +61,9 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
     root = request.data if request.data.is_dir() else request.data.parent
     job = Job(
         model=request.model.absolute(),
-        method=override_from_text(served.default_method, request.method, request.parameters or {}),
+        method=served.with_background(
+            override_from_text(served.default_method, request.method, request.parameters or {})
+        ),
         target=served.target_from_text(request.target),
         columns=dict(request.columns or {}),
         key=request.key,

@@ -20,6 +20,7 @@ from lstm_explain.batch.feed import feed_of
 from lstm_explain.batch.files import write_text
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.methods import Method
+from lstm_explain.methods.background import Background
 from lstm_explain.repository.model_folder import Source, find_model
 from lstm_explain.repository.served_model import ServedModel, load_served
 from lstm_explain.target import Target
@@ -148,6 +149,8 @@ def identity(job: Job) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """The value in terms of JSON; for an array, its digest."""
+    if isinstance(value, Background):
+        return {"draws": value.draws, "seed": value.seed, "samples": _plain(value.samples)}
     if isinstance(value, np.ndarray):
         return {"shape": list(value.shape), "sha256": hashlib.sha256(value.tobytes()).hexdigest()}
     if isinstance(value, Mapping):

@@ -153,6 +153,7 @@ def _summary(explanation: Explanation) -> dict[str, Any]:
 
 
 def _json_parameters(method: Method) -> dict[str, Any]:
+    from lstm_explain.methods.background import Background
     from lstm_explain.methods.composite import Composite
 
     def plain(value: Any) -> Any:
@@ -160,6 +161,8 @@ def _json_parameters(method: Method) -> dict[str, Any]:
             return {key: plain(inner) for key, inner in value.items()}
         if isinstance(value, Composite):
             return str(value)
+        if isinstance(value, Background):
+            return f"background(draws={value.draws}, seed={value.seed})"
         return value.tolist() if hasattr(value, "tolist") else value
 
     return {name: plain(value) for name, value in method.parameters().items()}

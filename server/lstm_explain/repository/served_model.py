@@ -10,10 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
-from lstm_explain.errors import Error
+from lstm_explain.errors import Error, MethodError
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.loading import load
 from lstm_explain.methods import Method
+from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.model import Model, Report
 from lstm_explain.program.axes import Axes
 from lstm_explain.repository.background_file import read_background
@@ -109,6 +110,10 @@ class ServedModel(Carded):
     def default_target(self) -> Target:
         return self.card.default_target
 
+    def with_background(self, method: Method) -> Method:
+        """The method with the samples of the model where it compares with its background set. Raises MethodError."""
+        return method.with_background(self.model.background) if isinstance(method, BaselineMethod) else method
+
     def target_from_text(self, text: str | None) -> Target:
         """The target that `text` names, as `parse_target` takes it; None: the default. Raises TargetError."""
         default = self.default_target
@@ -156,6 +161,7 @@ def load_served(source: Source) -> ServedModel:
     batching = config.batching
     model.padding.update(dict.fromkeys(texts, PADDING) | ({} if batching is None else batching.padding))
     request_batching = None if batching is None else RequestBatching(model, batching.padding)
+    _check_background(config_file, card.default_method, model)
     served = ServedModel(card, model, texts, config.limits.limits(), request_batching)
     _warm_up(served)
     return served
@@ -192,6 +198,15 @@ def _text_inputs(config_file: ConfigFile, model: Model, source: Source) -> dict[
     except Error as error:
         raise config_file.error(("tokenizer", "file"), str(error)) from error
     return {chosen.input: text}
+
+
+def _check_background(config_file: ConfigFile, method: Method, model: Model) -> None:
+    """Raises ModelError where the default method needs a background set and there is none."""
+    try:
+        if isinstance(method, BaselineMethod):
+            method.with_background(model.background)
+    except MethodError as error:
+        raise config_file.error(("method", "baseline"), str(error)) from error
 
 
 def _warm_up(served: ServedModel) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lstm_explain.errors import MethodError
 from lstm_explain.methods import Method, method_from_name, override
+from lstm_explain.methods.background import Background
 from lstm_explain.methods.composite import Composite, rule_from_name
 
 
@@ -26,8 +27,10 @@ def parse_value(text: str) -> int | float | bool | str:
 
 
 def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
-    """The method with these parameters, any of which may be text. A baseline may also be `[0, 0.5, 1]`, or a mapping by
-    input; a composite is as `parse_composite` takes it; a stabiliser may be a pair, `0.1,0.01`; a span is `2:5`. Raises
+    """The method with these parameters, any of which may be text.
+
+    A baseline may also be `[0, 0.5, 1]`, a mapping by input, or a background set as `parse_background` takes it; a
+    composite is as `parse_composite` takes it; a stabiliser may be a pair, `0.1,0.01`; a span is `2:5`. Raises
     MethodError.
     """
     return method_from_name(name, {key: _parameter(key, value) for key, value in parameters.items()})
@@ -51,6 +54,19 @@ def parse_composite(text: str) -> Composite:
     return Composite(rules, first)
 
 
+def parse_background(text: str) -> Background:
+    """Parses `background` or `background(draws=20, seed=0)`, the background set of the model. Raises MethodError."""
+    found = re.fullmatch(r"background\s*(?:\((.*)\))?", text.strip())
+    given = {}
+    for part in filter(None, map(str.strip, (found[1] or "").split(","))) if found else ():
+        name, _, value = map(str.strip, part.partition("="))
+        given[name] = parse_value(value)
+    if found is None or not set(given) <= {"draws", "seed"}:
+        expected = "a number, a list of numbers, or background(draws=20, seed=0)"
+        raise MethodError(f"baseline is {text!r}, expected {expected}", field="method.baseline")
+    return Background(**given)  # type: ignore[arg-type]
+
+
 def split_parameters(text: str) -> list[str]:
     """Splits at commas outside brackets."""
     return [part for part in re.split(r",(?![^(\[]*[)\]])", text) if part]
@@ -61,6 +77,8 @@ def _parameter(key: str, value: Any) -> Any:
         return parse_composite(value)
     if key == "baseline" and isinstance(value, Mapping):  # by input
         return {name: _parameter(key, one) for name, one in value.items()}
+    if key == "baseline" and isinstance(value, str) and value.lstrip().startswith("background"):
+        return parse_background(value)
     if key == "baseline" and (isinstance(value, list) or (isinstance(value, str) and value.startswith("["))):
         return _numbers(value)
     if key == "stabiliser" and isinstance(value, str) and "," in value:

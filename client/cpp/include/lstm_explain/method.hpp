@@ -103,6 +103,20 @@ struct Composite {
   std::optional<Rule> first{};
 };
 
+/// A background set: samples from data that take the place of one baseline. The answer is the mean of the answers
+/// against each of the samples that are drawn from the set.
+struct Background {
+  /// The samples: one tensor per input, by name, with the samples along the first axis and then the shape of the input
+  /// without its batch axis. An input without a tensor keeps its own values and gets no relevance. If empty, the
+  /// samples of the model (`background.npz` in its folder). Responses omit the samples.
+  Tensors samples{};
+  /// Number of samples that are drawn, without replacement; all of them if the set has no more. The cost of a request
+  /// grows in proportion. Default: 20.
+  std::optional<std::int32_t> draws{};
+  /// Seed of the random number generator that draws them. Default: 0.
+  std::optional<std::int64_t> seed{};
+};
+
 /// Consecutive time steps.
 struct Span {
   /// The first step, counted from 0. Required.
@@ -154,6 +168,8 @@ struct IntegratedGradients {
   /// many points; if this is less than `steps`, no points are added. The response contains the number of points in
   /// `steps_used`. Default: 500.
   std::optional<std::int32_t> max_steps{};
+  /// The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv 1906.10670).
+  std::optional<Background> background{};
 };
 
 /// Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
@@ -176,11 +192,14 @@ struct Occlusion {
   std::optional<Quantity> of{};
   /// The parts that are replaced.
   std::optional<Players> over{};
+  /// The background set whose samples replace them, instead of `baseline`.
+  std::optional<Background> background{};
 };
 
 /// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 struct ShapleySampling {
-  /// Number of permutations. Default: 25.
+  /// Number of permutations. The samples drawn from a background set share them, but each has at least four. Default:
+  /// 25.
   std::optional<std::int32_t> permutations{};
   /// Seed of the random number generator. Default: 0.
   std::optional<std::int64_t> seed{};
@@ -189,6 +208,8 @@ struct ShapleySampling {
   Tensors baseline{};
   /// The players.
   std::optional<Players> over{};
+  /// The background set whose samples absent players take their values from, instead of `baseline`.
+  std::optional<Background> background{};
 };
 
 /// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by

@@ -64,6 +64,9 @@ struct ModelDetail : ModelSummary {
   std::map<std::string, std::int32_t> batch_axes, time_axes;
   /// Inputs whose batch and time axes are guesses; set them in model.yaml.
   std::vector<std::string> guessed_axes;
+  /// Maps the name of an input to the number of samples that the background set of the model has of it. Empty if the
+  /// model has no background set.
+  std::map<std::string, std::int32_t> background_samples;
   /// Maps the name of an input or output to its unit: one unit for all entries, or one for each entry on the last axis.
   Names units;
 };

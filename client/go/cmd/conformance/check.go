@@ -149,7 +149,8 @@ func checkDetail(received *lx.ModelDetail, expected map[string]json.RawMessage) 
 		"lrp_supported": received.LRPSupported, "inputs": specs(received.Inputs), "outputs": specs(received.Outputs),
 		"class_names": received.ClassNames, "text_inputs": append([]string{}, received.TextInputs...),
 		"batch_axes": received.BatchAxes, "time_axes": received.TimeAxes,
-		"guessed_axes": append([]string{}, received.GuessedAxes...),
+		"guessed_axes":       append([]string{}, received.GuessedAxes...),
+		"background_samples": received.BackgroundSamples,
 	}
 	for name, value := range expected {
 		if name == "default_method" {

@@ -205,6 +205,7 @@ pub fn detail(want: &Value, received: &ModelDetail) -> Result<Hashes, Failure> {
     equal(want, "batch_axes", json!(received.batch_axes))?;
     equal(want, "time_axes", json!(received.time_axes))?;
     equal(want, "guessed_axes", received.guessed_axes.clone())?;
+    equal(want, "background_samples", json!(received.background_samples))?;
     if let Some(method) = want.get("default_method") {
         let received = received.default_method.as_ref().and_then(|method| method.method.as_ref());
         default_method(method, received.ok_or("there is no default method")?)?;

@@ -41,6 +41,7 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
                 steps: parameters["steps"].as_i64().map(|n| n as i32),
                 baseline: tensors(&parameters["baseline"])?,
                 max_steps: parameters["max_steps"].as_i64().map(|n| n as i32),
+                ..Default::default()
             }
             .into()
         }
@@ -60,6 +61,7 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
                 baseline: tensors(&parameters["baseline"])?,
                 of: word(&parameters["of"], "QUANTITY", Quantity::from_str_name)?,
                 over: word(&parameters["over"], "PLAYERS", Players::from_str_name)?,
+                ..Default::default()
             }
             .into()
         }
@@ -70,6 +72,7 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
                 seed: parameters["seed"].as_i64(),
                 baseline: tensors(&parameters["baseline"])?,
                 over: word(&parameters["over"], "PLAYERS", Players::from_str_name)?,
+                ..Default::default()
             }
             .into()
         }

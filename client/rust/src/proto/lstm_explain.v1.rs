@@ -224,6 +224,23 @@ pub struct Gradient {}
 /// Partial derivatives times the input.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GradientTimesInput {}
+/// A background set: samples from data that take the place of one baseline. The answer is the mean of the answers against
+/// each of the samples that are drawn from the set.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Background {
+    /// The samples: one tensor per input, by name, with the samples along the first axis and then the shape of the input
+    /// without its batch axis. An input without a tensor keeps its own values and gets no relevance. If empty, the samples
+    /// of the model (`background.npz` in its folder). Responses omit the samples.
+    #[prost(message, repeated, tag = "1")]
+    pub samples: ::prost::alloc::vec::Vec<Tensor>,
+    /// Number of samples that are drawn, without replacement; all of them if the set has no more. The cost of a request
+    /// grows in proportion. Default: 20.
+    #[prost(int32, optional, tag = "2")]
+    pub draws: ::core::option::Option<i32>,
+    /// Seed of the random number generator that draws them. Default: 0.
+    #[prost(int64, optional, tag = "3")]
+    pub seed: ::core::option::Option<i64>,
+}
 /// Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct IntegratedGradients {
@@ -240,6 +257,9 @@ pub struct IntegratedGradients {
     /// `steps_used`. Default: 500.
     #[prost(int32, optional, tag = "3")]
     pub max_steps: ::core::option::Option<i32>,
+    /// The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv 1906.10670).
+    #[prost(message, optional, tag = "4")]
+    pub background: ::core::option::Option<Background>,
 }
 /// Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -269,11 +289,15 @@ pub struct Occlusion {
     /// The parts that are replaced.
     #[prost(enumeration = "Players", tag = "4")]
     pub over: i32,
+    /// The background set whose samples replace them, instead of `baseline`.
+    #[prost(message, optional, tag = "5")]
+    pub background: ::core::option::Option<Background>,
 }
 /// Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShapleySampling {
-    /// Number of permutations. Default: 25.
+    /// Number of permutations. The samples drawn from a background set share them, but each has at least four.
+    /// Default: 25.
     #[prost(int32, optional, tag = "1")]
     pub permutations: ::core::option::Option<i32>,
     /// Seed of the random number generator. Default: 0.
@@ -286,6 +310,9 @@ pub struct ShapleySampling {
     /// The players.
     #[prost(enumeration = "Players", tag = "4")]
     pub over: i32,
+    /// The background set whose samples absent players take their values from, instead of `baseline`.
+    #[prost(message, optional, tag = "5")]
+    pub background: ::core::option::Option<Background>,
 }
 /// Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -860,6 +887,13 @@ pub struct ModelDetail {
     /// them.
     #[prost(string, repeated, tag = "14")]
     pub guessed_axes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Maps the name of an input to the number of samples that the background set of the model (background.npz) has of it.
+    /// Empty if the model has no background set.
+    #[prost(btree_map = "string, int32", tag = "15")]
+    pub background_samples: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        i32,
+    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListModelsRequest {}

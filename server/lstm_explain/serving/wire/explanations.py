@@ -29,7 +29,7 @@ def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> Mo
         target = to_target(request.target, served.default_target, served.model.outputs)
     return ModelRequest(
         inputs=to_arrays(request.inputs, "inputs"),
-        method=_method(request, served.default_method),
+        method=served.with_background(_method(request, served.default_method)),
         target=target,
         capture=tuple(request.capture),
     )

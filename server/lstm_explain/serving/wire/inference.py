@@ -63,7 +63,7 @@ def to_inference_query(request: pb.ModelInferRequest, served: ServedModel) -> Mo
     values = {_rest(key): _value(key, p) for key, p in request.parameters.items() if key.startswith(PREFIX)}
     query = ModelRequest(
         inputs=to_arrays(request),
-        method=_method(request, values, served.default_method),
+        method=served.with_background(_method(request, values, served.default_method)),
         target=_target(values, served) or served.default_target,
     )
     texts = [name for name, array in query.inputs.items() if array.dtype == object]

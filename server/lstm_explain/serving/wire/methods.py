@@ -15,7 +15,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods import Method, override
+from lstm_explain.methods import METHODS, Method, override
+from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.methods.composite import Composite, Rule, rule_from_name
 from lstm_explain.runner.baselines import baseline_by_input
@@ -48,7 +49,12 @@ def _read(message: method_pb2.Method, default: Method) -> Method:
     if name is None:
         return default
     chosen: Message = getattr(message, name)
-    given = {f.name: _value(f, value, f"method.{name}") for f, value in chosen.ListFields()}
+    given: dict[str, Any] = {}
+    for field, value in chosen.ListFields():
+        parameter = METHODS[name].wire_names.get(field.name, field.name)
+        if parameter in given:
+            raise MethodError(f"{name}: {parameter} and {field.name} exclude each other", field=f"method.{field.name}")
+        given[parameter] = _value(field, value, f"method.{name}")
     return override(default, name, given)
 
 
@@ -59,7 +65,7 @@ def from_method(method: Method) -> method_pb2.Method:
 
 def default_method(method: Method, inputs: Iterable[str]) -> method_pb2.Method:
     """The message for a model's default method, whose baseline may be one plain number or list for all `inputs`."""
-    if isinstance(method, BaselineMethod):
+    if isinstance(method, BaselineMethod) and not isinstance(method.baseline, Background):
         baselines = baseline_by_input(method.baseline, list(inputs))
         method = method.with_baseline({name: np.asarray(value) for name, value in baselines.items()})
     return from_method(method)
@@ -75,11 +81,13 @@ def _message(method: Method) -> method_pb2.Method:
     chosen = getattr(message, method.name)
     chosen.SetInParent()
     for field in chosen.DESCRIPTOR.fields:
-        value = method.parameters().get(field.name)
-        if value is None:
+        value = method.parameters().get(method.wire_names.get(field.name, field.name))
+        if value is None or isinstance(value, Background) != (field.message_type is method_pb2.Background.DESCRIPTOR):
             continue
         if field.enum_type is not None:
             setattr(chosen, field.name, field.enum_type.values_by_name[_prefix(field) + str(value).upper()].number)
+        elif isinstance(value, Background):  # without its samples, which are the model's, or known to the caller
+            getattr(chosen, field.name).MergeFrom(method_pb2.Background(draws=value.draws, seed=value.seed))
         elif isinstance(value, Composite):
             _write_composite(getattr(chosen, field.name), value)
         elif field.message_type is method_pb2.Span.DESCRIPTOR:
@@ -100,9 +108,17 @@ def _value(field: Field, value: Any, path: str) -> Any:
         return _read_composite(value)
     if field.message_type is method_pb2.Span.DESCRIPTOR:
         return tuple(getattr(value, key) if value.HasField(key) else None for key in ("start", "end"))
+    if field.message_type is method_pb2.Background.DESCRIPTOR:
+        return _read_background(value, f"{path}.{field.name}")
     if field.message_type is not None:
         return to_arrays(value, f"{path}.{field.name}")
     return value
+
+
+def _read_background(message: method_pb2.Background, path: str) -> Background:
+    given = {field.name: value for field, value in message.ListFields() if field.name != "samples"}
+    samples = to_arrays(message.samples, f"{path}.samples") if message.samples else None
+    return Background(samples, **given)
 
 
 def _read_composite(message: method_pb2.Composite) -> Composite:

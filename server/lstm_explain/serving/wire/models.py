@@ -79,6 +79,7 @@ def to_detail(entry: Entry) -> model_pb2.ModelDetail:
         batch_axes={name: axes.batch for name, axes in card.axes.items() if axes.batch is not None},
         time_axes={name: axes.time for name, axes in card.axes.items() if axes.time is not None},
         guessed_axes=[name for name, axes in card.axes.items() if not axes.certain],
+        background_samples=card.background,
         units=_names({name: [unit] if isinstance(unit, str) else unit for name, unit in config.units.items()}),
     )
 

@@ -183,6 +183,7 @@ final class Expected {
     held.put("batch_axes", came.batchAxes());
     held.put("time_axes", came.timeAxes());
     held.put("guessed_axes", came.guessedAxes());
+    held.put("background_samples", came.backgroundSamples());
     for (String name : wanted.keySet()) {
       if (name.equals("default_method")) {
         method(came.defaultMethod(), wanted.getAsJsonObject(name));

@@ -155,15 +155,27 @@ class GradientTimesInput(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Background(_message.Message):
+    __slots__ = ("samples", "draws", "seed")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    samples: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    draws: int
+    seed: int
+    def __init__(self, samples: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., draws: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
 class IntegratedGradients(_message.Message):
-    __slots__ = ("steps", "baseline", "max_steps")
+    __slots__ = ("steps", "baseline", "max_steps", "background")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     steps: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     max_steps: int
-    def __init__(self, steps: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., max_steps: _Optional[int] = ...) -> None: ...
+    background: Background
+    def __init__(self, steps: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., max_steps: _Optional[int] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
 
 class SmoothGrad(_message.Message):
     __slots__ = ("samples", "noise", "seed")
@@ -176,28 +188,32 @@ class SmoothGrad(_message.Message):
     def __init__(self, samples: _Optional[int] = ..., noise: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Occlusion(_message.Message):
-    __slots__ = ("window", "baseline", "of", "over")
+    __slots__ = ("window", "baseline", "of", "over", "background")
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     OF_FIELD_NUMBER: _ClassVar[int]
     OVER_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     window: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     of: Quantity
     over: Players
-    def __init__(self, window: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., of: _Optional[_Union[Quantity, str]] = ..., over: _Optional[_Union[Players, str]] = ...) -> None: ...
+    background: Background
+    def __init__(self, window: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., of: _Optional[_Union[Quantity, str]] = ..., over: _Optional[_Union[Players, str]] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
 
 class ShapleySampling(_message.Message):
-    __slots__ = ("permutations", "seed", "baseline", "over")
+    __slots__ = ("permutations", "seed", "baseline", "over", "background")
     PERMUTATIONS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     OVER_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     permutations: int
     seed: int
     baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
     over: Players
-    def __init__(self, permutations: _Optional[int] = ..., seed: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., over: _Optional[_Union[Players, str]] = ...) -> None: ...
+    background: Background
+    def __init__(self, permutations: _Optional[int] = ..., seed: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., over: _Optional[_Union[Players, str]] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
 
 class ContextualDecomposition(_message.Message):
     __slots__ = ("span",)

@@ -27,7 +27,7 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2 as lstm__explain_dot_v
 from lstm_explain_proto.lstm_explain.v1 import tensor_pb2 as lstm__explain_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blstm_explain/v1/model.proto\x12\x0flstm_explain.v1\x1a!lstm_explain/v1/explanation.proto\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"o\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.lstm_explain.v1.DataType\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.lstm_explain.v1.Dimension\":\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x0b\n\tdimension\"~\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.lstm_explain.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"L\n\nNodeReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07op_type\x18\x02 \x01(\t\x12\x11\n\tsupported\x18\x03 \x01(\x08\x12\x0c\n\x04rule\x18\x04 \x01(\t\"\x17\n\x05Names\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xeb\x07\n\x0bModelDetail\x12.\n\x07summary\x18\x01 \x01(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12,\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12\x15\n\rlrp_supported\x18\x04 \x01(\x08\x12*\n\x05nodes\x18\x05 \x03(\x0b\x32\x1b.lstm_explain.v1.NodeReport\x12/\n\x0e\x64\x65\x66\x61ult_method\x18\x06 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12/\n\x0e\x64\x65\x66\x61ult_target\x18\x07 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x41\n\x0b\x63lass_names\x18\x08 \x03(\x0b\x32,.lstm_explain.v1.ModelDetail.ClassNamesEntry\x12\x45\n\rfeature_names\x18\t \x03(\x0b\x32..lstm_explain.v1.ModelDetail.FeatureNamesEntry\x12\x13\n\x0btext_inputs\x18\n \x03(\t\x12?\n\nbatch_axes\x18\x0b \x03(\x0b\x32+.lstm_explain.v1.ModelDetail.BatchAxesEntry\x12=\n\ttime_axes\x18\x0c \x03(\x0b\x32*.lstm_explain.v1.ModelDetail.TimeAxesEntry\x12\x36\n\x05units\x18\r \x03(\x0b\x32\'.lstm_explain.v1.ModelDetail.UnitsEntry\x12\x14\n\x0cguessed_axes\x18\x0e \x03(\t\x1aI\n\x0f\x43lassNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1aK\n\x11\x46\x65\x61tureNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1a\x30\n\x0e\x42\x61tchAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a/\n\rTimeAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x44\n\nUnitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"?\n\x10GetModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"\x93\x01\n\x12ImportModelRequest\x12\x32\n\x05start\x18\x01 \x01(\x0b\x32!.lstm_explain.v1.ImportModelStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x30\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .lstm_explain.v1.ImportModelFileH\x00\x42\x06\n\x04part\"=\n\x0fImportModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x03\"d\n\x10ImportModelStart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x13\n\x0b\x63onfig_yaml\x18\x05 \x01(\t\"B\n\x13ImportModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"3\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteModelResponse*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04\x32\xec\x02\n\x0cModelService\x12U\n\nListModels\x12\".lstm_explain.v1.ListModelsRequest\x1a#.lstm_explain.v1.ListModelsResponse\x12O\n\x08GetModel\x12 .lstm_explain.v1.GetModelRequest\x1a!.lstm_explain.v1.GetModelResponse\x12Z\n\x0bImportModel\x12#.lstm_explain.v1.ImportModelRequest\x1a$.lstm_explain.v1.ImportModelResponse(\x01\x12X\n\x0b\x44\x65leteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponseB\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blstm_explain/v1/model.proto\x12\x0flstm_explain.v1\x1a!lstm_explain/v1/explanation.proto\x1a\x1clstm_explain/v1/method.proto\x1a\x1clstm_explain/v1/tensor.proto\"o\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.lstm_explain.v1.DataType\x12)\n\x05shape\x18\x03 \x03(\x0b\x32\x1a.lstm_explain.v1.Dimension\":\n\tDimension\x12\x0e\n\x04size\x18\x01 \x01(\x03H\x00\x12\x10\n\x06symbol\x18\x02 \x01(\tH\x00\x42\x0b\n\tdimension\"~\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.lstm_explain.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"L\n\nNodeReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07op_type\x18\x02 \x01(\t\x12\x11\n\tsupported\x18\x03 \x01(\x08\x12\x0c\n\x04rule\x18\x04 \x01(\t\"\x17\n\x05Names\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xf6\x08\n\x0bModelDetail\x12.\n\x07summary\x18\x01 \x01(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12,\n\x07outputs\x18\x03 \x03(\x0b\x32\x1b.lstm_explain.v1.TensorSpec\x12\x15\n\rlrp_supported\x18\x04 \x01(\x08\x12*\n\x05nodes\x18\x05 \x03(\x0b\x32\x1b.lstm_explain.v1.NodeReport\x12/\n\x0e\x64\x65\x66\x61ult_method\x18\x06 \x01(\x0b\x32\x17.lstm_explain.v1.Method\x12/\n\x0e\x64\x65\x66\x61ult_target\x18\x07 \x01(\x0b\x32\x17.lstm_explain.v1.Target\x12\x41\n\x0b\x63lass_names\x18\x08 \x03(\x0b\x32,.lstm_explain.v1.ModelDetail.ClassNamesEntry\x12\x45\n\rfeature_names\x18\t \x03(\x0b\x32..lstm_explain.v1.ModelDetail.FeatureNamesEntry\x12\x13\n\x0btext_inputs\x18\n \x03(\t\x12?\n\nbatch_axes\x18\x0b \x03(\x0b\x32+.lstm_explain.v1.ModelDetail.BatchAxesEntry\x12=\n\ttime_axes\x18\x0c \x03(\x0b\x32*.lstm_explain.v1.ModelDetail.TimeAxesEntry\x12\x36\n\x05units\x18\r \x03(\x0b\x32\'.lstm_explain.v1.ModelDetail.UnitsEntry\x12\x14\n\x0cguessed_axes\x18\x0e \x03(\t\x12O\n\x12\x62\x61\x63kground_samples\x18\x0f \x03(\x0b\x32\x33.lstm_explain.v1.ModelDetail.BackgroundSamplesEntry\x1aI\n\x0f\x43lassNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1aK\n\x11\x46\x65\x61tureNamesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1a\x30\n\x0e\x42\x61tchAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a/\n\rTimeAxesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x44\n\nUnitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.lstm_explain.v1.Names:\x02\x38\x01\x1a\x38\n\x16\x42\x61\x63kgroundSamplesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.lstm_explain.v1.ModelSummary\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"?\n\x10GetModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"\x93\x01\n\x12ImportModelRequest\x12\x32\n\x05start\x18\x01 \x01(\x0b\x32!.lstm_explain.v1.ImportModelStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x30\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .lstm_explain.v1.ImportModelFileH\x00\x42\x06\n\x04part\"=\n\x0fImportModelFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x03\"d\n\x10ImportModelStart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x13\n\x0b\x63onfig_yaml\x18\x05 \x01(\t\"B\n\x13ImportModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.lstm_explain.v1.ModelDetail\"3\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteModelResponse*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04\x32\xec\x02\n\x0cModelService\x12U\n\nListModels\x12\".lstm_explain.v1.ListModelsRequest\x1a#.lstm_explain.v1.ListModelsResponse\x12O\n\x08GetModel\x12 .lstm_explain.v1.GetModelRequest\x1a!.lstm_explain.v1.GetModelResponse\x12Z\n\x0bImportModel\x12#.lstm_explain.v1.ImportModelRequest\x1a$.lstm_explain.v1.ImportModelResponse(\x01\x12X\n\x0b\x44\x65leteModel\x12#.lstm_explain.v1.DeleteModelRequest\x1a$.lstm_explain.v1.DeleteModelResponseB\x12\n\x0elstmexplain.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,8 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_options = b'8\001'
   _globals['_MODELDETAIL_UNITSENTRY']._loaded_options = None
   _globals['_MODELDETAIL_UNITSENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATE']._serialized_start=2218
-  _globals['_MODELSTATE']._serialized_end=2357
+  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._loaded_options = None
+  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_options = b'8\001'
+  _globals['_MODELSTATE']._serialized_start=2357
+  _globals['_MODELSTATE']._serialized_end=2496
   _globals['_TENSORSPEC']._serialized_start=143
   _globals['_TENSORSPEC']._serialized_end=254
   _globals['_DIMENSION']._serialized_start=256
@@ -58,37 +60,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NAMES']._serialized_start=522
   _globals['_NAMES']._serialized_end=545
   _globals['_MODELDETAIL']._serialized_start=548
-  _globals['_MODELDETAIL']._serialized_end=1551
-  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_start=1232
-  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_end=1305
-  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_start=1307
-  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_end=1382
-  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_start=1384
-  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_end=1432
-  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_start=1434
-  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_end=1481
-  _globals['_MODELDETAIL_UNITSENTRY']._serialized_start=1483
-  _globals['_MODELDETAIL_UNITSENTRY']._serialized_end=1551
-  _globals['_LISTMODELSREQUEST']._serialized_start=1553
-  _globals['_LISTMODELSREQUEST']._serialized_end=1572
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1574
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1641
-  _globals['_GETMODELREQUEST']._serialized_start=1643
-  _globals['_GETMODELREQUEST']._serialized_end=1691
-  _globals['_GETMODELRESPONSE']._serialized_start=1693
-  _globals['_GETMODELRESPONSE']._serialized_end=1756
-  _globals['_IMPORTMODELREQUEST']._serialized_start=1759
-  _globals['_IMPORTMODELREQUEST']._serialized_end=1906
-  _globals['_IMPORTMODELFILE']._serialized_start=1908
-  _globals['_IMPORTMODELFILE']._serialized_end=1969
-  _globals['_IMPORTMODELSTART']._serialized_start=1971
-  _globals['_IMPORTMODELSTART']._serialized_end=2071
-  _globals['_IMPORTMODELRESPONSE']._serialized_start=2073
-  _globals['_IMPORTMODELRESPONSE']._serialized_end=2139
-  _globals['_DELETEMODELREQUEST']._serialized_start=2141
-  _globals['_DELETEMODELREQUEST']._serialized_end=2192
-  _globals['_DELETEMODELRESPONSE']._serialized_start=2194
-  _globals['_DELETEMODELRESPONSE']._serialized_end=2215
-  _globals['_MODELSERVICE']._serialized_start=2360
-  _globals['_MODELSERVICE']._serialized_end=2724
+  _globals['_MODELDETAIL']._serialized_end=1690
+  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_start=1313
+  _globals['_MODELDETAIL_CLASSNAMESENTRY']._serialized_end=1386
+  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_start=1388
+  _globals['_MODELDETAIL_FEATURENAMESENTRY']._serialized_end=1463
+  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_start=1465
+  _globals['_MODELDETAIL_BATCHAXESENTRY']._serialized_end=1513
+  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_start=1515
+  _globals['_MODELDETAIL_TIMEAXESENTRY']._serialized_end=1562
+  _globals['_MODELDETAIL_UNITSENTRY']._serialized_start=1564
+  _globals['_MODELDETAIL_UNITSENTRY']._serialized_end=1632
+  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_start=1634
+  _globals['_MODELDETAIL_BACKGROUNDSAMPLESENTRY']._serialized_end=1690
+  _globals['_LISTMODELSREQUEST']._serialized_start=1692
+  _globals['_LISTMODELSREQUEST']._serialized_end=1711
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1713
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1780
+  _globals['_GETMODELREQUEST']._serialized_start=1782
+  _globals['_GETMODELREQUEST']._serialized_end=1830
+  _globals['_GETMODELRESPONSE']._serialized_start=1832
+  _globals['_GETMODELRESPONSE']._serialized_end=1895
+  _globals['_IMPORTMODELREQUEST']._serialized_start=1898
+  _globals['_IMPORTMODELREQUEST']._serialized_end=2045
+  _globals['_IMPORTMODELFILE']._serialized_start=2047
+  _globals['_IMPORTMODELFILE']._serialized_end=2108
+  _globals['_IMPORTMODELSTART']._serialized_start=2110
+  _globals['_IMPORTMODELSTART']._serialized_end=2210
+  _globals['_IMPORTMODELRESPONSE']._serialized_start=2212
+  _globals['_IMPORTMODELRESPONSE']._serialized_end=2278
+  _globals['_DELETEMODELREQUEST']._serialized_start=2280
+  _globals['_DELETEMODELREQUEST']._serialized_end=2331
+  _globals['_DELETEMODELRESPONSE']._serialized_start=2333
+  _globals['_DELETEMODELRESPONSE']._serialized_end=2354
+  _globals['_MODELSERVICE']._serialized_start=2499
+  _globals['_MODELSERVICE']._serialized_end=2863
 # @@protoc_insertion_point(module_scope)

@@ -74,7 +74,7 @@ class Names(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelDetail(_message.Message):
-    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs", "batch_axes", "time_axes", "units", "guessed_axes")
+    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs", "batch_axes", "time_axes", "units", "guessed_axes", "background_samples")
     class ClassNamesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,13 @@ class ModelDetail(_message.Message):
         key: str
         value: Names
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Names, _Mapping]] = ...) -> None: ...
+    class BackgroundSamplesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +131,7 @@ class ModelDetail(_message.Message):
     TIME_AXES_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     GUESSED_AXES_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     summary: ModelSummary
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -138,7 +146,8 @@ class ModelDetail(_message.Message):
     time_axes: _containers.ScalarMap[str, int]
     units: _containers.MessageMap[str, Names]
     guessed_axes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ..., batch_axes: _Optional[_Mapping[str, int]] = ..., time_axes: _Optional[_Mapping[str, int]] = ..., units: _Optional[_Mapping[str, Names]] = ..., guessed_axes: _Optional[_Iterable[str]] = ...) -> None: ...
+    background_samples: _containers.ScalarMap[str, int]
+    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ..., batch_axes: _Optional[_Mapping[str, int]] = ..., time_axes: _Optional[_Mapping[str, int]] = ..., units: _Optional[_Mapping[str, Names]] = ..., guessed_axes: _Optional[_Iterable[str]] = ..., background_samples: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

@@ -177,6 +177,45 @@ public sealed interface Method {
   }
 
   /**
+   * A background set: samples from data that take the place of one baseline. The answer is the mean
+   * of the answers against each of the samples that are drawn from the set.
+   *
+   * @param samples The samples: one tensor per input, by name, with the samples along the first
+   *     axis and then the shape of the input without its batch axis. An input without a tensor
+   *     keeps its own values and gets no relevance. If empty, the samples of the model ({@code
+   *     background.npz} in its folder). Responses omit the samples.
+   * @param draws Number of samples that are drawn, without replacement; all of them if the set has
+   *     no more. The cost of a request grows in proportion. Default: 20.
+   * @param seed Seed of the random number generator that draws them. Default: 0.
+   */
+  record Background(Map<String, Tensor> samples, Integer draws, Long seed) {
+    /** Copies the maps. */
+    public Background {
+      samples = Wire.copy(samples);
+    }
+
+    /** Leaves every parameter to the server. */
+    public Background() {
+      this(Map.of(), null, null);
+    }
+
+    /** Returns the same with another {@code samples}. */
+    public Background samples(Map<String, Tensor> value) {
+      return new Background(value, draws, seed);
+    }
+
+    /** Returns the same with another {@code draws}. */
+    public Background draws(int value) {
+      return new Background(samples, value, seed);
+    }
+
+    /** Returns the same with another {@code seed}. */
+    public Background seed(long value) {
+      return new Background(samples, draws, value);
+    }
+  }
+
+  /**
    * Consecutive time steps.
    *
    * @param start The first step, counted from 0. Required.
@@ -284,9 +323,11 @@ public sealed interface Method {
    * @param maxSteps Points are added until the error of the integral is within 1 % of the explained
    *     value, or until there are this many points; if this is less than {@code steps}, no points
    *     are added. The response contains the number of points in {@code steps_used}. Default: 500.
+   * @param background The background set to start from, instead of {@code baseline} (expected
+   *     gradients, Erion et al. 2021, arXiv 1906.10670).
    */
-  record IntegratedGradients(Integer steps, Map<String, Tensor> baseline, Integer maxSteps)
-      implements Method {
+  record IntegratedGradients(Integer steps, Map<String, Tensor> baseline, Integer maxSteps,
+      Background background) implements Method {
     /** Copies the maps. */
     public IntegratedGradients {
       baseline = Wire.copy(baseline);
@@ -294,22 +335,27 @@ public sealed interface Method {
 
     /** Leaves every parameter to the server. */
     public IntegratedGradients() {
-      this(null, Map.of(), null);
+      this(null, Map.of(), null, null);
     }
 
     /** Returns the same with another {@code steps}. */
     public IntegratedGradients steps(int value) {
-      return new IntegratedGradients(value, baseline, maxSteps);
+      return new IntegratedGradients(value, baseline, maxSteps, background);
     }
 
     /** Returns the same with another {@code baseline}. */
     public IntegratedGradients baseline(Map<String, Tensor> value) {
-      return new IntegratedGradients(steps, value, maxSteps);
+      return new IntegratedGradients(steps, value, maxSteps, background);
     }
 
     /** Returns the same with another {@code maxSteps}. */
     public IntegratedGradients maxSteps(int value) {
-      return new IntegratedGradients(steps, baseline, value);
+      return new IntegratedGradients(steps, baseline, value, background);
+    }
+
+    /** Returns the same with another {@code background}. */
+    public IntegratedGradients background(Background value) {
+      return new IntegratedGradients(steps, baseline, maxSteps, value);
     }
   }
 
@@ -353,9 +399,10 @@ public sealed interface Method {
    *     of the input. The default is zero.
    * @param of The quantity whose decrease is measured. Default: "score".
    * @param over The parts that are replaced. Default: "steps".
+   * @param background The background set whose samples replace them, instead of {@code baseline}.
    */
-  record Occlusion(Integer window, Map<String, Tensor> baseline, Quantity of, Players over)
-      implements Method {
+  record Occlusion(Integer window, Map<String, Tensor> baseline, Quantity of, Players over,
+      Background background) implements Method {
     /** Copies the maps. */
     public Occlusion {
       baseline = Wire.copy(baseline);
@@ -363,27 +410,32 @@ public sealed interface Method {
 
     /** Leaves every parameter to the server. */
     public Occlusion() {
-      this(null, Map.of(), null, null);
+      this(null, Map.of(), null, null, null);
     }
 
     /** Returns the same with another {@code window}. */
     public Occlusion window(int value) {
-      return new Occlusion(value, baseline, of, over);
+      return new Occlusion(value, baseline, of, over, background);
     }
 
     /** Returns the same with another {@code baseline}. */
     public Occlusion baseline(Map<String, Tensor> value) {
-      return new Occlusion(window, value, of, over);
+      return new Occlusion(window, value, of, over, background);
     }
 
     /** Returns the same with another {@code of}. */
     public Occlusion of(Quantity value) {
-      return new Occlusion(window, baseline, value, over);
+      return new Occlusion(window, baseline, value, over, background);
     }
 
     /** Returns the same with another {@code over}. */
     public Occlusion over(Players value) {
-      return new Occlusion(window, baseline, of, value);
+      return new Occlusion(window, baseline, of, value, background);
+    }
+
+    /** Returns the same with another {@code background}. */
+    public Occlusion background(Background value) {
+      return new Occlusion(window, baseline, of, over, value);
     }
   }
 
@@ -391,14 +443,17 @@ public sealed interface Method {
    * Shapley values, estimated over random permutations. Every second permutation is the reverse of
    * the previous one.
    *
-   * @param permutations Number of permutations. Default: 25.
+   * @param permutations Number of permutations. The samples drawn from a background set share them,
+   *     but each has at least four. Default: 25.
    * @param seed Seed of the random number generator. Default: 0.
    * @param baseline The value of absent players: one tensor per input, by name, that is broadcast
    *     to the shape of the input. The default is zero.
    * @param over The players. Default: "steps".
+   * @param background The background set whose samples absent players take their values from,
+   *     instead of {@code baseline}.
    */
   record ShapleySampling(Integer permutations, Long seed, Map<String, Tensor> baseline, Players
-      over) implements Method {
+      over, Background background) implements Method {
     /** Copies the maps. */
     public ShapleySampling {
       baseline = Wire.copy(baseline);
@@ -406,27 +461,32 @@ public sealed interface Method {
 
     /** Leaves every parameter to the server. */
     public ShapleySampling() {
-      this(null, null, Map.of(), null);
+      this(null, null, Map.of(), null, null);
     }
 
     /** Returns the same with another {@code permutations}. */
     public ShapleySampling permutations(int value) {
-      return new ShapleySampling(value, seed, baseline, over);
+      return new ShapleySampling(value, seed, baseline, over, background);
     }
 
     /** Returns the same with another {@code seed}. */
     public ShapleySampling seed(long value) {
-      return new ShapleySampling(permutations, value, baseline, over);
+      return new ShapleySampling(permutations, value, baseline, over, background);
     }
 
     /** Returns the same with another {@code baseline}. */
     public ShapleySampling baseline(Map<String, Tensor> value) {
-      return new ShapleySampling(permutations, seed, value, over);
+      return new ShapleySampling(permutations, seed, value, over, background);
     }
 
     /** Returns the same with another {@code over}. */
     public ShapleySampling over(Players value) {
-      return new ShapleySampling(permutations, seed, baseline, value);
+      return new ShapleySampling(permutations, seed, baseline, value, background);
+    }
+
+    /** Returns the same with another {@code background}. */
+    public ShapleySampling background(Background value) {
+      return new ShapleySampling(permutations, seed, baseline, over, value);
     }
   }
 

@@ -171,13 +171,17 @@ final class MethodWire {
     if (m.maxSteps() != null) {
       body.setMaxSteps(m.maxSteps());
     }
+    if (m.background() != null) {
+      body.setBackground(encode(m.background()));
+    }
   }
 
   private static Method.IntegratedGradients read(lstmexplain.v1.IntegratedGradients body) {
     return new Method.IntegratedGradients(
         body.hasSteps() ? body.getSteps() : null,
         Wire.decode(body.getBaselineList()),
-        body.hasMaxSteps() ? body.getMaxSteps() : null);
+        body.hasMaxSteps() ? body.getMaxSteps() : null,
+        body.hasBackground() ? decode(body.getBackground()) : null);
   }
 
   private static void write(Method.SmoothGrad m, lstmexplain.v1.SmoothGrad.Builder body) {
@@ -210,6 +214,9 @@ final class MethodWire {
     if (m.over() != null) {
       body.setOver(lstmexplain.v1.Players.valueOf(Wire.name(m.over())));
     }
+    if (m.background() != null) {
+      body.setBackground(encode(m.background()));
+    }
   }
 
   private static Method.Occlusion read(lstmexplain.v1.Occlusion body) {
@@ -217,7 +224,8 @@ final class MethodWire {
         body.hasWindow() ? body.getWindow() : null,
         Wire.decode(body.getBaselineList()),
         Wire.constant(Method.Quantity.class, body.getOf()),
-        Wire.constant(Method.Players.class, body.getOver()));
+        Wire.constant(Method.Players.class, body.getOver()),
+        body.hasBackground() ? decode(body.getBackground()) : null);
   }
 
   private static void write(Method.ShapleySampling m, lstmexplain.v1.ShapleySampling.Builder body) {
@@ -231,6 +239,9 @@ final class MethodWire {
     if (m.over() != null) {
       body.setOver(lstmexplain.v1.Players.valueOf(Wire.name(m.over())));
     }
+    if (m.background() != null) {
+      body.setBackground(encode(m.background()));
+    }
   }
 
   private static Method.ShapleySampling read(lstmexplain.v1.ShapleySampling body) {
@@ -238,7 +249,8 @@ final class MethodWire {
         body.hasPermutations() ? body.getPermutations() : null,
         body.hasSeed() ? body.getSeed() : null,
         Wire.decode(body.getBaselineList()),
-        Wire.constant(Method.Players.class, body.getOver()));
+        Wire.constant(Method.Players.class, body.getOver()),
+        body.hasBackground() ? decode(body.getBackground()) : null);
   }
 
   private static void write(Method.ContextualDecomposition m, lstmexplain.v1.ContextualDecomposition.Builder body) {
@@ -269,6 +281,29 @@ final class MethodWire {
     return new Method.Composite(
         Wire.mapped(body.getRulesMap(), MethodWire::decode),
         body.hasFirst() ? decode(body.getFirst()) : null);
+  }
+
+  static lstmexplain.v1.Background encode(Method.Background value) {
+    var body = lstmexplain.v1.Background.newBuilder();
+    write(value, body);
+    return body.build();
+  }
+
+  private static void write(Method.Background m, lstmexplain.v1.Background.Builder body) {
+    body.addAllSamples(Wire.encode(m.samples()));
+    if (m.draws() != null) {
+      body.setDraws(m.draws());
+    }
+    if (m.seed() != null) {
+      body.setSeed(m.seed());
+    }
+  }
+
+  static Method.Background decode(lstmexplain.v1.Background body) {
+    return new Method.Background(
+        Wire.decode(body.getSamplesList()),
+        body.hasDraws() ? body.getDraws() : null,
+        body.hasSeed() ? body.getSeed() : null);
   }
 
   static lstmexplain.v1.Span encode(Method.Span value) {

@@ -21,6 +21,8 @@ import java.util.Map;
  * @param guessedAxes the inputs whose batch and time axes are guesses; set them in model.yaml
  * @param units maps the name of an input or output to its unit: one unit for all entries, or one
  *     for each entry on the last axis
+ * @param backgroundSamples maps the name of an input to the number of samples that the background
+ *     set of the model has of it; empty if the model has no background set
  */
 public record ModelDetail(
     ModelSummary summary,
@@ -36,7 +38,8 @@ public record ModelDetail(
     Map<String, Integer> batchAxes,
     Map<String, Integer> timeAxes,
     List<String> guessedAxes,
-    Map<String, List<String>> units) {
+    Map<String, List<String>> units,
+    Map<String, Integer> backgroundSamples) {
 
   /**
    * The declaration of an input or output of the model.

@@ -117,7 +117,8 @@ final class ModelWire {
         message.getBatchAxesMap(),
         message.getTimeAxesMap(),
         List.copyOf(message.getGuessedAxesList()),
-        names(message.getUnitsMap()));
+        names(message.getUnitsMap()),
+        message.getBackgroundSamplesMap());
   }
 
   private static NodeReport decode(lstmexplain.v1.NodeReport message) {

@@ -206,6 +206,28 @@ export interface Gradient {
 export interface GradientTimesInput {
 }
 
+/**
+ * A background set: samples from data that take the place of one baseline. The answer is the mean of the answers against
+ * each of the samples that are drawn from the set.
+ */
+export interface Background {
+  /**
+   * The samples: one tensor per input, by name, with the samples along the first axis and then the shape of the input
+   * without its batch axis. An input without a tensor keeps its own values and gets no relevance. If empty, the samples
+   * of the model (`background.npz` in its folder). Responses omit the samples.
+   */
+  samples: Tensor[];
+  /**
+   * Number of samples that are drawn, without replacement; all of them if the set has no more. The cost of a request
+   * grows in proportion. Default: 20.
+   */
+  draws?:
+    | number
+    | undefined;
+  /** Seed of the random number generator that draws them. Default: 0. */
+  seed?: bigint | undefined;
+}
+
 /** Gradients averaged along the straight line from the baseline to the input (Sundararajan et al. 2017). */
 export interface IntegratedGradients {
   /** Number of points on the line to begin with. Default: 50. */
@@ -223,7 +245,11 @@ export interface IntegratedGradients {
    * points; if this is less than `steps`, no points are added. The response contains the number of points in
    * `steps_used`. Default: 500.
    */
-  maxSteps?: number | undefined;
+  maxSteps?:
+    | number
+    | undefined;
+  /** The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv 1906.10670). */
+  background?: Background | undefined;
 }
 
 /** Gradients averaged over noisy copies of the input (Smilkov et al. 2017). */
@@ -252,11 +278,16 @@ export interface Occlusion {
   of: Quantity;
   /** The parts that are replaced. */
   over: Players;
+  /** The background set whose samples replace them, instead of `baseline`. */
+  background?: Background | undefined;
 }
 
 /** Shapley values, estimated over random permutations. Every second permutation is the reverse of the previous one. */
 export interface ShapleySampling {
-  /** Number of permutations. Default: 25. */
+  /**
+   * Number of permutations. The samples drawn from a background set share them, but each has at least four.
+   * Default: 25.
+   */
   permutations?:
     | number
     | undefined;
@@ -271,6 +302,8 @@ export interface ShapleySampling {
   baseline: Tensor[];
   /** The players. */
   over: Players;
+  /** The background set whose samples absent players take their values from, instead of `baseline`. */
+  background?: Background | undefined;
 }
 
 /** Contextual decomposition of LSTMs (Murdoch et al. 2018, arXiv 1801.05453): what each time step contributes by itself. */
@@ -1407,8 +1440,90 @@ export const GradientTimesInput: MessageFns<GradientTimesInput> = {
   },
 };
 
+function createBaseBackground(): Background {
+  return { samples: [], draws: undefined, seed: undefined };
+}
+
+export const Background: MessageFns<Background> = {
+  encode(message: Background, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.samples) {
+      Tensor.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.draws !== undefined) {
+      writer.uint32(16).int32(message.draws);
+    }
+    if (message.seed !== undefined) {
+      if (BigInt.asIntN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type int64 too large");
+      }
+      writer.uint32(24).int64(message.seed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Background {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackground();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.samples.push(Tensor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.draws = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.seed = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<Background>, I>>(base?: I): Background {
+    return Background.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Background>, I>>(object: I): Background {
+    const message = createBaseBackground();
+    message.samples = object.samples?.map((e) => Tensor.fromPartial(e)) || [];
+    message.draws = object.draws ?? undefined;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : undefined;
+    return message;
+  },
+};
+
 function createBaseIntegratedGradients(): IntegratedGradients {
-  return { steps: undefined, baseline: [], maxSteps: undefined };
+  return { steps: undefined, baseline: [], maxSteps: undefined, background: undefined };
 }
 
 export const IntegratedGradients: MessageFns<IntegratedGradients> = {
@@ -1421,6 +1536,9 @@ export const IntegratedGradients: MessageFns<IntegratedGradients> = {
     }
     if (message.maxSteps !== undefined) {
       writer.uint32(24).int32(message.maxSteps);
+    }
+    if (message.background !== undefined) {
+      Background.encode(message.background, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1462,6 +1580,14 @@ export const IntegratedGradients: MessageFns<IntegratedGradients> = {
             message.maxSteps = reader.int32();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.background = Background.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1482,6 +1608,9 @@ export const IntegratedGradients: MessageFns<IntegratedGradients> = {
     message.steps = object.steps ?? undefined;
     message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.maxSteps = object.maxSteps ?? undefined;
+    message.background = (object.background !== undefined && object.background !== null)
+      ? Background.fromPartial(object.background)
+      : undefined;
     return message;
   },
 };
@@ -1569,7 +1698,7 @@ export const SmoothGrad: MessageFns<SmoothGrad> = {
 };
 
 function createBaseOcclusion(): Occlusion {
-  return { window: undefined, baseline: [], of: 0, over: 0 };
+  return { window: undefined, baseline: [], of: 0, over: 0, background: undefined };
 }
 
 export const Occlusion: MessageFns<Occlusion> = {
@@ -1585,6 +1714,9 @@ export const Occlusion: MessageFns<Occlusion> = {
     }
     if (message.over !== 0) {
       writer.uint32(32).int32(message.over);
+    }
+    if (message.background !== undefined) {
+      Background.encode(message.background, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -1634,6 +1766,14 @@ export const Occlusion: MessageFns<Occlusion> = {
             message.over = reader.int32() as any;
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.background = Background.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1655,12 +1795,15 @@ export const Occlusion: MessageFns<Occlusion> = {
     message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.of = object.of ?? 0;
     message.over = object.over ?? 0;
+    message.background = (object.background !== undefined && object.background !== null)
+      ? Background.fromPartial(object.background)
+      : undefined;
     return message;
   },
 };
 
 function createBaseShapleySampling(): ShapleySampling {
-  return { permutations: undefined, seed: undefined, baseline: [], over: 0 };
+  return { permutations: undefined, seed: undefined, baseline: [], over: 0, background: undefined };
 }
 
 export const ShapleySampling: MessageFns<ShapleySampling> = {
@@ -1679,6 +1822,9 @@ export const ShapleySampling: MessageFns<ShapleySampling> = {
     }
     if (message.over !== 0) {
       writer.uint32(32).int32(message.over);
+    }
+    if (message.background !== undefined) {
+      Background.encode(message.background, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -1728,6 +1874,14 @@ export const ShapleySampling: MessageFns<ShapleySampling> = {
             message.over = reader.int32() as any;
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.background = Background.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1749,6 +1903,9 @@ export const ShapleySampling: MessageFns<ShapleySampling> = {
     message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : undefined;
     message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.over = object.over ?? 0;
+    message.background = (object.background !== undefined && object.background !== null)
+      ? Background.fromPartial(object.background)
+      : undefined;
     return message;
   },
 };

@@ -102,6 +102,11 @@ export interface ModelDetail {
    * them.
    */
   guessedAxes: string[];
+  /**
+   * Maps the name of an input to the number of samples that the background set of the model (background.npz) has of it.
+   * Empty if the model has no background set.
+   */
+  backgroundSamples: { [key: string]: number };
 }
 
 export interface ModelDetail_ClassNamesEntry {
@@ -127,6 +132,11 @@ export interface ModelDetail_TimeAxesEntry {
 export interface ModelDetail_UnitsEntry {
   key: string;
   value: Names | undefined;
+}
+
+export interface ModelDetail_BackgroundSamplesEntry {
+  key: string;
+  value: number;
 }
 
 export interface ListModelsRequest {
@@ -617,6 +627,7 @@ function createBaseModelDetail(): ModelDetail {
     timeAxes: {},
     units: {},
     guessedAxes: [],
+    backgroundSamples: {},
   };
 }
 
@@ -664,6 +675,9 @@ export const ModelDetail: MessageFns<ModelDetail> = {
     for (const v of message.guessedAxes) {
       writer.uint32(114).string(v!);
     }
+    globalThis.Object.entries(message.backgroundSamples).forEach(([key, value]: [string, number]) => {
+      ModelDetail_BackgroundSamplesEntry.encode({ key: key as any, value }, writer.uint32(122).fork()).join();
+    });
     return writer;
   },
 
@@ -807,6 +821,17 @@ export const ModelDetail: MessageFns<ModelDetail> = {
             message.guessedAxes.push(reader.string());
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            const entry15 = ModelDetail_BackgroundSamplesEntry.decode(reader, reader.uint32());
+            if (entry15.value !== undefined) {
+              message.backgroundSamples[entry15.key] = entry15.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -884,6 +909,13 @@ export const ModelDetail: MessageFns<ModelDetail> = {
       {},
     );
     message.guessedAxes = object.guessedAxes?.map((e) => e) || [];
+    message.backgroundSamples = (globalThis.Object.entries(object.backgroundSamples ?? {}) as [string, number][])
+      .reduce((acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      }, {});
     return message;
   },
 };
@@ -1221,6 +1253,77 @@ export const ModelDetail_UnitsEntry: MessageFns<ModelDetail_UnitsEntry> = {
     const message = createBaseModelDetail_UnitsEntry();
     message.key = object.key ?? "";
     message.value = (object.value !== undefined && object.value !== null) ? Names.fromPartial(object.value) : undefined;
+    return message;
+  },
+};
+
+function createBaseModelDetail_BackgroundSamplesEntry(): ModelDetail_BackgroundSamplesEntry {
+  return { key: "", value: 0 };
+}
+
+export const ModelDetail_BackgroundSamplesEntry: MessageFns<ModelDetail_BackgroundSamplesEntry> = {
+  encode(message: ModelDetail_BackgroundSamplesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(16).int32(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelDetail_BackgroundSamplesEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelDetail_BackgroundSamplesEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ModelDetail_BackgroundSamplesEntry>, I>>(
+    base?: I,
+  ): ModelDetail_BackgroundSamplesEntry {
+    return ModelDetail_BackgroundSamplesEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ModelDetail_BackgroundSamplesEntry>, I>>(
+    object: I,
+  ): ModelDetail_BackgroundSamplesEntry {
+    const message = createBaseModelDetail_BackgroundSamplesEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
     return message;
   },
 };
