@@ -11,6 +11,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels.active_samples import active_at, begin
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, activate, exp, multiply_by_slope, tanh
 from lstm_explain.kernels.time_steps import gather, place, state_before, steps_at_once, to_gradient
@@ -103,15 +104,16 @@ def gradient(
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), inner.dtype)
     of_candidate, of_gates = np.empty((B, H), inner.dtype), np.empty((B, 2 * H), inner.dtype)
     through, back = np.empty((B, width_of(R_h)), inner.dtype), np.empty((B, width_of(R_zr)), inner.dtype)
+    active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
+    begin(order, lens, reverse, g_y, g_h, g_h, g_x, wakes)
     row, running = 0, 0
     for s in range(total - 1, -1, -1):
-        while running < B and lens[order[running]] > s:
-            running += 1
+        running = active_at(s, running, active, wakes, order, lens, reverse, g_y, g_h, g_h, g_x)
         if row + running > steps * B:
             to_gradient(m, W, of_rows, row, where, g_x)
             row = 0
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             state_before(s, b, lens, reverse, hidden, h0, h_prev, i)
             where[row + i, 0], where[row + i, 1] = t, b
@@ -132,7 +134,7 @@ def gradient(
                     of_candidate[i, j] = m[row + i, 2 * H + j]
         multiply(of_candidate, R_h, through, running, s)
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             for j in range(H):
                 if before:
@@ -149,6 +151,6 @@ def gradient(
         multiply(of_gates, R_zr, back, running, s)
         for i in range(running):
             for j in range(H):
-                g_h[order[i], j] += back[i, j]
+                g_h[active[i], j] += back[i, j]
         row += running
     to_gradient(m, W, of_rows, row, where, g_x)

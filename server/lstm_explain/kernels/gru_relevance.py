@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels.active_samples import active_at, begin
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEADY, STEP, settle, settle_by, share
 from lstm_explain.kernels.stabilisers import gap, limit
@@ -38,15 +39,16 @@ def relevance(
     through, back = np.empty((B, width_of(R_h)), number), np.zeros((B, width_of(R_zr)), number)
     below, above, arrived = np.empty(H, number), np.empty(H, number), np.zeros(lens.size, number)
     carried = np.zeros((lens.size, H), number)
+    active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
+    begin(order, lens, reverse, r_y, r_h, carried, r_x, wakes)
     row, running = 0, 0
     for s in range(total - 1, -1, -1):
-        while running < B and lens[order[running]] > s:
-            running += 1
+        running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, carried, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
             row = 0
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             where[row + i, 0], where[row + i, 1] = t, b
             state_before(s, b, lens, reverse, hidden, h0, h_prev, i)
@@ -83,10 +85,10 @@ def relevance(
         if gaps is not None:
             for i in range(running):
                 for j in range(H):
-                    carried[order[i], j] = direct[i, j]
+                    carried[active[i], j] = direct[i, j]
         multiply(density_u, R_h, through, running, s)
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             lost[b] += _to_reset(
                 rule, before, i, t, b, row + i, x.shape[2], z, gates, inner, h_prev, bias, eps, delta, through, direct,
@@ -98,7 +100,7 @@ def relevance(
         if rule != 0:
             multiply(of_gates, R_zr, back, running, s)
         for i in range(running):
-            b, to_h = order[i], of_bias[i, 0]
+            b, to_h = active[i], of_bias[i, 0]
             if before:
                 for j in range(H):
                     r_h[b, j] = direct[i, j] + h_prev[i, j] * (back[i, j] + through[i, j]) + to_h

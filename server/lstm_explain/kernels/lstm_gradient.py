@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels.active_samples import active_at, begin
 from lstm_explain.kernels.lstm import is_plain
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEP, multiply_by_slope
@@ -28,21 +29,23 @@ def gradient(
     )
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), cells.dtype)
     back = np.empty((B, width_of(R)), cells.dtype)
+    active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
+    begin(order, lens, reverse, g_y, g_h, g_c, g_x, wakes)
     row, before, running = 0, 0, 0
     for s in range(total - 1, -2, -1):
         if running:
             multiply(m[before:row], R, back, running, s)
             for i in range(running):
                 for j in range(H):
-                    g_h[order[i], j] = back[i, j]
-        while s >= 0 and running < B and lens[order[running]] > s:
-            running += 1
+                    g_h[active[i], j] = back[i, j]
+        if s >= 0:
+            running = active_at(s, running, active, wakes, order, lens, reverse, g_y, g_h, g_c, g_x)
         if row + running > steps * B or s < 0:
             to_gradient(m, W, of_rows, row, where, g_x)
             row = 0
         before = row
         for i in range(running if s >= 0 else 0):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             state_before(s, b, lens, reverse, cells, c0, c_prev, 0)
             if along:

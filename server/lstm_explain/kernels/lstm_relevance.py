@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels.active_samples import active_at, begin
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEP, settle, settle_by, share
 from lstm_explain.kernels.stabilisers import gap, limit
@@ -35,19 +36,20 @@ def relevance_all(
     back = np.empty((B, width_of(R)), pre.dtype)
     cell_gap, below, above = np.empty(H, pre.dtype), np.empty(H, pre.dtype), np.empty(H, pre.dtype)
     arrived = np.zeros(lens.size, pre.dtype)
+    active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
+    begin(order, lens, reverse, r_y, r_h, r_c, r_x, wakes)
     row, before, running = 0, 0, 0
     for s in range(total - 1, -1, -1):
         if running:
             multiply(m[before:row], R, back, running, s)
-            through_hidden(back, given, before, running, s, order, lens, reverse, hidden, h0, r_h)
-        while running < B and lens[order[running]] > s:
-            running += 1
+            through_hidden(back, given, before, running, s, active, lens, reverse, hidden, h0, r_h)
+        running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, r_c, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
             row = 0
         before = row
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             of_sum, of_input = zero, zero
             if gaps is not None:
@@ -83,8 +85,8 @@ def relevance_all(
             multiply(m[before:row], R, back, running, 0)
         else:
             back[:] = 0
-        through_hidden(back, given, before, running, -1, order, lens, reverse, hidden, h0, r_h)
-        to_inputs(m, W, of_rows, row, where, given, x, r_x)
+        through_hidden(back, given, before, running, -1, active, lens, reverse, hidden, h0, r_h)
+    to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
 @nb.njit(**LOOP)
@@ -105,19 +107,20 @@ def relevance_shared(
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
     back, c_prev = np.empty((B, width_of(R)), z.dtype), np.empty((1, H), z.dtype)
     below, above, arrived = np.empty(H, z.dtype), np.empty(H, z.dtype), np.zeros(lens.size, z.dtype)
+    active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
+    begin(order, lens, reverse, r_y, r_h, r_c, r_x, wakes)
     row, before, running = 0, 0, 0
     for s in range(total - 1, -1, -1):
         if running:
             multiply(m[before:row], R, back, running, s)
-            through_hidden(back, given, before, running, s, order, lens, reverse, hidden, h0, r_h)
-        while running < B and lens[order[running]] > s:
-            running += 1
+            through_hidden(back, given, before, running, s, active, lens, reverse, hidden, h0, r_h)
+        running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, r_c, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
             row = 0
         before = row
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             state_before(s, b, lens, reverse, cells, c0, c_prev, 0)
             if gaps is not None:
@@ -160,8 +163,8 @@ def relevance_shared(
             multiply(m[before:row], R, back, running, 0)
         else:
             back[:] = 0
-        through_hidden(back, given, before, running, -1, order, lens, reverse, hidden, h0, r_h)
-        to_inputs(m, W, of_rows, row, where, given, x, r_x)
+        through_hidden(back, given, before, running, -1, active, lens, reverse, hidden, h0, r_h)
+    to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
 @nb.njit(**STEP, forceinline=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels.active_samples import active_at, begin
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, activate, multiply_by_slope, settle, settle_by, tanh
 from lstm_explain.kernels.stabilisers import limit
@@ -68,16 +69,17 @@ def relevance(
     back = np.empty((B, width_of(R)), z.dtype)
     below, above, arrived = np.empty(H, z.dtype), np.empty(H, z.dtype), np.zeros(lens.size, z.dtype)
     carried = np.zeros(r_h.shape, z.dtype)
+    active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
+    begin(order, lens, reverse, r_y, r_h, r_h, r_x, wakes)
     row, running = 0, 0
     for s in range(total - 1, -1, -1):
-        while running < B and lens[order[running]] > s:
-            running += 1
+        running = active_at(s, running, active, wakes, order, lens, reverse, r_y, r_h, r_h, r_x)
         if row + running > steps * B:
             to_inputs(m, W, of_rows, row, where, given, x, r_x)
             row = 0
         before = row
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             of_bias = zero
             if gaps is not None:
@@ -98,7 +100,7 @@ def relevance(
             where[row, 0], where[row, 1] = t, b
             row += 1
         multiply(m[before:row], R, back, running, s)
-        through_hidden(back, given, before, running, s - 1, order, lens, reverse, hidden, h0, r_h)
+        through_hidden(back, given, before, running, s - 1, active, lens, reverse, hidden, h0, r_h)
     to_inputs(m, W, of_rows, row, where, given, x, r_x)
 
 
@@ -110,16 +112,17 @@ def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_
     steps = steps_at_once(B, H, total)
     m, back = np.empty((steps * B, H), z.dtype), np.empty((B, width_of(R)), z.dtype)
     where, of_rows = np.empty((steps * B, 2), np.int64), np.empty((steps * B, width_of(W)), z.dtype)
+    active, wakes = np.empty(B, np.int64), np.empty(lens.size, np.int64)
+    begin(order, lens, reverse, g_y, g_h, g_h, g_x, wakes)
     row, running = 0, 0
     for s in range(total - 1, -1, -1):
-        while running < B and lens[order[running]] > s:
-            running += 1
+        running = active_at(s, running, active, wakes, order, lens, reverse, g_y, g_h, g_h, g_x)
         if row + running > steps * B:
             to_gradient(m, W, of_rows, row, where, g_x)
             row = 0
         before = row
         for i in range(running):
-            b = order[i]
+            b = active[i]
             t = place(s, b, lens, reverse)
             for j in range(H):
                 m[row, j] = g_h[b, j] + g_y[t, b, j] if along else g_h[b, j]
@@ -133,5 +136,5 @@ def gradient(z, hidden, lens, order, reverse, codes, params, clip, R, W, g_y, g_
         multiply(m[before:row], R, back, running, s)
         for i in range(running):
             for j in range(H):
-                g_h[order[i], j] = back[i, j]
+                g_h[active[i], j] = back[i, j]
     to_gradient(m, W, of_rows, row, where, g_x)

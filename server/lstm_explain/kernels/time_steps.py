@@ -4,9 +4,9 @@ steps.
 A kernel runs one direction; `reverse` processes each sequence from its own end. Arrays are [T, B, ...] and
 C-contiguous; rows past a sequence's length are neither read nor written. Every loop goes step by step through all
 samples whose sequence has not ended, so that one product serves all of them (see recurrent_matmul.py). order: the
-samples to run, longest sequence first. The active samples are therefore always a prefix of it, and row i of a loop's
-own arrays belongs to sample order[i]. Products with the input weights are computed for a few steps at a time, in arrays
-that stay in the cache.
+samples to run, longest sequence first. The active samples of a forward pass are therefore always a prefix of it, and
+row i of a loop's own arrays belongs to sample order[i]; in a backward pass, to sample active[i] (active_samples.py).
+Products with the input weights are computed for a few steps at a time, in arrays that stay in the cache.
 
 Weights may have a narrower type than the arrays that they multiply. Numba computes int with float32 in float64, so
 constants are typed. Loops index whole arrays: a view of a row updates its owner's reference count twice, which costs
@@ -72,12 +72,12 @@ def to_gradient(m, W, out, count, where, g_x):
 
 
 @nb.njit(**STEP)
-def through_hidden(back, given, first, running, s, order, lens, reverse, hidden, h0, r_h):
+def through_hidden(back, given, first, running, s, active, lens, reverse, hidden, h0, r_h):
     """Relevance of the hidden states at step s (-1: the initial ones). given: a share for each row from `first` on, at
     step s + 1.
     """
     for i in range(running):
-        b = order[i]
+        b = active[i]
         t = place(s, b, lens, reverse)
         if s < 0:
             for j in range(hidden.shape[2]):
