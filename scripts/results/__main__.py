@@ -12,16 +12,24 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import architectures  # noqa: E402
 import calibrated  # noqa: E402
+import conservation  # noqa: E402
 import integral  # noqa: E402
 import kept  # noqa: E402
 import measures  # noqa: E402
+import misclassified  # noqa: E402
+import phrases  # noqa: E402
 import recurrences  # noqa: E402
+import representations  # noqa: E402
 import rudder  # noqa: E402
 import toy  # noqa: E402
 import trust  # noqa: E402
 import words  # noqa: E402
 from common import BROKEN, DATA, DOCS  # noqa: E402
 
+SECTIONS = (
+    "toy", "words", "measures", "representations", "phrases", "misclassified", "kept", "conservation", "architectures",
+    "recurrences", "rudder", "integral", "calibrated", "trust",
+)  # fmt: skip
 HEAD = """# Results
 
 This page repeats the experiments of the papers with the models in `models/`. `make results` writes it; do not edit it.
@@ -37,18 +45,7 @@ def main() -> None:
     )
     options.add_argument(
         "--only",
-        choices=[
-            "toy",
-            "words",
-            "measures",
-            "kept",
-            "architectures",
-            "recurrences",
-            "rudder",
-            "integral",
-            "calibrated",
-            "trust",
-        ],
+        choices=SECTIONS,
         help="print this section and write nothing",
     )
     options.add_argument("--cards", action="store_true", help="write the calibrated settings to models/*/model.yaml")
@@ -62,7 +59,11 @@ def main() -> None:
         "toy": lambda: toy.run(chosen.seeds, progress),
         "words": lambda: words.run(chosen.data, progress),
         "measures": lambda: measures.run(chosen.data, progress),
+        "representations": lambda: representations.run(chosen.data, progress),
+        "phrases": lambda: phrases.run(chosen.data, progress),
+        "misclassified": lambda: misclassified.run(chosen.data, progress),
         "kept": lambda: kept.run(chosen.data, progress),
+        "conservation": lambda: conservation.run(chosen.data, progress),
         "architectures": lambda: architectures.run(progress),
         "recurrences": lambda: recurrences.run(progress),
         "rudder": lambda: rudder.run(progress),
