@@ -197,7 +197,7 @@ func decodeRule(message *pb.Rule, r *reader) Rule {
 // How to compute relevance. A request without a method uses the default of the model (model.yaml). If model.yaml has no
 // default, the request uses LRP with its default parameters. Where a request names the default method of the model, its
 // parameters that are unset are those of the model. One of LRP, Gradient, GradientTimesInput, IntegratedGradients,
-// SmoothGrad, Occlusion, ShapleySampling and ContextualDecomposition.
+// SmoothGrad, Occlusion, ShapleySampling, ContextualDecomposition and GradientShap.
 type Method interface {
 	message(w *writer) *pb.Method
 }
@@ -368,6 +368,29 @@ func (m ContextualDecomposition) message(w *writer) *pb.Method {
 	return &pb.Method{Method: &pb.Method_ContextualDecomposition{ContextualDecomposition: body}}
 }
 
+// Gradients at random points on the line from the baseline to the input, times the difference, averaged: an estimate of
+// integrated gradients with a standard error (Lundberg and Lee 2017, arXiv 1705.07874).
+type GradientShap struct {
+	// Number of points. The samples drawn from a background set share them, but each has at least two. Default: 50.
+	Samples *int32
+	// Seed of the random number generator. Default: 0.
+	Seed *int64
+	// The starting point, as in IntegratedGradients. The default is zero.
+	Baseline map[string]Tensor
+	// The background set to start from, instead of `baseline`.
+	Background *Background
+}
+
+func (m GradientShap) message(w *writer) *pb.Method {
+	body := &pb.GradientShap{
+		Samples:    m.Samples,
+		Seed:       m.Seed,
+		Baseline:   w.tensors(m.Baseline, "method.gradient_shap.baseline"),
+		Background: encodeBackground(m.Background, w),
+	}
+	return &pb.Method{Method: &pb.Method_GradientShap{GradientShap: body}}
+}
+
 func encodeMethod(m Method, w *writer) *pb.Method {
 	if m == nil {
 		return nil
@@ -431,6 +454,14 @@ func decodeMethod(message *pb.Method, r *reader) Method {
 		body := m.ContextualDecomposition
 		return ContextualDecomposition{
 			Span: decodeSpan(body.GetSpan(), r),
+		}
+	case *pb.Method_GradientShap:
+		body := m.GradientShap
+		return GradientShap{
+			Samples:    body.Samples,
+			Seed:       body.Seed,
+			Baseline:   r.tensors(body.GetBaseline()),
+			Background: decodeBackground(body.GetBackground(), r),
 		}
 	}
 	return nil

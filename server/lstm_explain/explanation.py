@@ -30,7 +30,7 @@ class Explanation:
     captured: by tensor name, of the tensor's shape.
     ledger: the account of `explained`.
     method, target: as used, with every default filled in.
-    standard_error: by input, of the relevance, where the method draws samples (ShapleySampling).
+    standard_error: by input, of the relevance, where the method draws samples.
     explained_quantity: how `explained` relates to the target's output. "output": the output itself; "logit" or "score":
         the value before its Softmax or Sigmoid, or before its LogSoftmax, Exp or Softplus; "probability": the output
         as a probability.

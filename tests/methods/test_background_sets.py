@@ -20,7 +20,7 @@ from tests.reference.differences import central_difference
 
 T, B, N = 5, 3, 4
 TARGET = lx.Target(index=1)
-METHODS: list[Any] = [lx.IntegratedGradients(20), lx.Occlusion(), lx.ShapleySampling(8)]
+METHODS: list[Any] = [lx.IntegratedGradients(20), lx.GradientShap(8), lx.Occlusion(), lx.ShapleySampling(8)]
 by_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 
@@ -177,6 +177,50 @@ def test_tokens_of_the_samples_stand_for_their_vectors() -> None:
         np.testing.assert_allclose(e.ledger.absorbed, worth[samples].sum(axis=1).mean(), atol=1e-5)
 
 
+# --- GradientSHAP ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, N], ids=["baseline", "background"])
+def test_gradient_shap_estimates_integrated_gradients_within_its_error(count: int) -> None:
+    """Over many seeds: its mean is that of the textbook's integral, and its error that of its spread around it."""
+    built, feeds, samples, model = made(np.float64, steps=3)
+    x, background = feeds["x"], lx.Background({"x": samples[:count]})
+    places, weights = np.polynomial.legendre.leggauss(16)
+    expected = np.zeros_like(x)
+    for draw in samples[:count]:
+        start = in_place_of(x, draw)
+        for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
+            at = start + place * (x - start)
+            slope = central_difference(lambda at: float(built.reference_forward({"x": at})[:, 1].sum()), at)
+            expected += weight * slope * (x - start) / count
+    answers = [model.explain(feeds, lx.GradientShap(8, seed, background), TARGET) for seed in range(600)]
+    deviations = np.array([a.relevance["x"] - expected for a in answers])
+    errors = np.array([a.standard_error["x"] for a in answers])
+    spread = deviations.std(axis=0)
+    assert (np.abs(deviations.mean(axis=0)) < 4 * spread / math.sqrt(len(answers))).all()
+    quantile = 2.364624 if count == 1 else 2.776445  # of 7 and 4 degrees of freedom
+    ratio = np.sqrt(np.mean(errors**2) / np.mean(deviations**2)) * 1.959964
+    assert ratio == pytest.approx(quantile, rel=0.1)
+    at_samples = np.mean([built.reference_forward({"x": in_place_of(x, s)})[:, 1] for s in samples[:count]], axis=0)
+    np.testing.assert_allclose(answers[0].ledger.absorbed, at_samples, rtol=1e-9)
+    sums = answers[0].relevance["x"].sum(axis=(0, 2))
+    np.testing.assert_allclose(answers[0].ledger.residual, answers[0].explained - sums - at_samples, atol=1e-9)
+
+
+def test_gradient_shap_of_a_linear_model_is_exact() -> None:
+    rng = np.random.default_rng(66)
+    w, x, samples = (rng.normal(size=shape).astype(np.float32) for shape in ((4, 2), (B, 4, 2), (N, 4, 2)))
+    e = linear_model(w).explain({"x": x}, lx.GradientShap(1, baseline=lx.Background({"x": samples})))
+    np.testing.assert_allclose(e.relevance["x"], w * (x - samples.mean(axis=0)), atol=1e-5)
+    assert (np.abs(e.ledger.residual) < 1e-5).all()
+
+
+@pytest.mark.parametrize(("samples", "draws", "runs"), [(50, 1, 50), (50, 20, 80), (1, 1, 2), (8, 4, 8), (7, 1, 7)])
+def test_draws_share_the_points_of_gradient_shap(samples: int, draws: int, runs: int) -> None:
+    background = lx.Background({"x": np.zeros((draws, 3))}, draws=draws)
+    assert lx.GradientShap(samples, baseline=background).fixed_runs == runs
+
+
 # --- laws --------------------------------------------------------------------------------------------------------
 
 
@@ -299,8 +343,10 @@ def test_the_runs_count_every_draw(method: BaselineMethod) -> None:
     def runs(baseline: Any) -> int:
         return method.with_baseline(baseline).runs(lambda over: [30])
 
-    assert runs(background) >= 10 * runs(None) / 2  # ShapleySampling divides its 8 orders among the draws: 4 for each
-    assert runs(lx.Background(draws=7)) == 7 * runs(lx.Background(draws=1)) // (2 if method.name[0] == "s" else 1)
+    # The draws share 8 orders or points, but each has at least 4 orders, or 2 points.
+    share = {"shapley_sampling": 4 / 8, "gradient_shap": 2 / 8}.get(method.name, 1)
+    assert runs(background) == 10 * share * runs(None)
+    assert runs(lx.Background(draws=7)) == 7 * share * runs(None)
 
 
 def test_a_models_own_samples_are_used_where_none_are_given() -> None:

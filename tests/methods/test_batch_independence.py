@@ -24,12 +24,13 @@ METHODS: list[lx.Method] = [
     lx.Gradient(),
     lx.GradientTimesInput(),
     lx.IntegratedGradients(steps=20),
+    lx.GradientShap(samples=4),
     lx.SmoothGrad(samples=3),
     lx.Occlusion(window=2),
     lx.ShapleySampling(permutations=2),
     lx.ContextualDecomposition(),
 ]
-NEEDS_BASELINE = {"integrated_gradients", "occlusion", "shapley_sampling"}
+NEEDS_BASELINE = {"integrated_gradients", "gradient_shap", "occlusion", "shapley_sampling"}
 CLOSE = 1e-5  # of the largest number; what another order of float32's sums may do to LRP
 Arrays = dict[str, Any]
 

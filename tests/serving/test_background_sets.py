@@ -24,7 +24,7 @@ from tests.serving.running import Running, command, serving
 
 SAMPLES = np.random.default_rng(81).normal(size=(6, 7, 4)).astype(np.float32)
 BY_DEFAULT = "method: {name: occlusion, baseline: 'background(draws=4, seed=2)'}\n"
-NAMES = ["integrated_gradients", "occlusion", "shapley_sampling"]
+NAMES = ["integrated_gradients", "gradient_shap", "occlusion", "shapley_sampling"]
 
 
 @pytest.fixture(scope="module")

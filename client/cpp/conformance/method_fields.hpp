@@ -60,6 +60,13 @@ void fields(lstm_explain::ShapleySampling& m, F f) {
 template <class F>
 void fields(lstm_explain::ContextualDecomposition&, F) {}
 
+template <class F>
+void fields(lstm_explain::GradientShap& m, F f) {
+  f("samples", m.samples);
+  f("seed", m.seed);
+  f("baseline", m.baseline);
+}
+
 inline const std::vector<std::pair<std::string, lstm_explain::Method>> METHODS = {
     {"lrp", lstm_explain::Lrp{}},
     {"gradient", lstm_explain::Gradient{}},
@@ -69,6 +76,7 @@ inline const std::vector<std::pair<std::string, lstm_explain::Method>> METHODS =
     {"occlusion", lstm_explain::Occlusion{}},
     {"shapley_sampling", lstm_explain::ShapleySampling{}},
     {"contextual_decomposition", lstm_explain::ContextualDecomposition{}},
+    {"gradient_shap", lstm_explain::GradientShap{}},
 };
 
 /// By number; the first is the server's default.

@@ -182,6 +182,14 @@ struct MethodEncoder {
     auto* body = out->mutable_contextual_decomposition();
     if (m.span) encode_span(*m.span, body->mutable_span());
   }
+
+  void operator()(const GradientShap& m) const {
+    auto* body = out->mutable_gradient_shap();
+    if (m.samples) body->set_samples(*m.samples);
+    if (m.seed) body->set_seed(*m.seed);
+    encode(m.baseline, "method.gradient_shap.baseline", body->mutable_baseline());
+    if (m.background) encode_background(*m.background, body->mutable_background());
+  }
 };
 
 Lrp decode_lrp(const v1::Lrp& m) {
@@ -240,6 +248,15 @@ ContextualDecomposition decode_contextual_decomposition(const v1::ContextualDeco
   return out;
 }
 
+GradientShap decode_gradient_shap(const v1::GradientShap& m) {
+  GradientShap out;
+  if (m.has_samples()) out.samples = m.samples();
+  if (m.has_seed()) out.seed = m.seed();
+  out.baseline = decode_all(m.baseline());
+  if (m.has_background()) out.background = decode_background(m.background());
+  return out;
+}
+
 }  // namespace
 
 void encode(const Method& method, v1::Method* out) { std::visit(MethodEncoder{out}, method); }
@@ -254,6 +271,7 @@ std::optional<Method> decode(const v1::Method& message) {
     case v1::Method::kOcclusion: return decode_occlusion(message.occlusion());
     case v1::Method::kShapleySampling: return decode_shapley_sampling(message.shapley_sampling());
     case v1::Method::kContextualDecomposition: return decode_contextual_decomposition(message.contextual_decomposition());
+    case v1::Method::kGradientShap: return decode_gradient_shap(message.gradient_shap());
     case v1::Method::METHOD_NOT_SET: break;
   }
   return std::nullopt;

@@ -207,6 +207,7 @@ type Method struct {
 	//	*Method_Occlusion
 	//	*Method_ShapleySampling
 	//	*Method_ContextualDecomposition
+	//	*Method_GradientShap
 	Method        isMethod_Method `protobuf_oneof:"method"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -321,6 +322,15 @@ func (x *Method) GetContextualDecomposition() *ContextualDecomposition {
 	return nil
 }
 
+func (x *Method) GetGradientShap() *GradientShap {
+	if x != nil {
+		if x, ok := x.Method.(*Method_GradientShap); ok {
+			return x.GradientShap
+		}
+	}
+	return nil
+}
+
 type isMethod_Method interface {
 	isMethod_Method()
 }
@@ -357,6 +367,10 @@ type Method_ContextualDecomposition struct {
 	ContextualDecomposition *ContextualDecomposition `protobuf:"bytes,8,opt,name=contextual_decomposition,json=contextualDecomposition,proto3,oneof"`
 }
 
+type Method_GradientShap struct {
+	GradientShap *GradientShap `protobuf:"bytes,9,opt,name=gradient_shap,json=gradientShap,proto3,oneof"`
+}
+
 func (*Method_Lrp) isMethod_Method() {}
 
 func (*Method_Gradient) isMethod_Method() {}
@@ -372,6 +386,8 @@ func (*Method_Occlusion) isMethod_Method() {}
 func (*Method_ShapleySampling) isMethod_Method() {}
 
 func (*Method_ContextualDecomposition) isMethod_Method() {}
+
+func (*Method_GradientShap) isMethod_Method() {}
 
 // Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1).
 //
@@ -928,6 +944,80 @@ func (x *IntegratedGradients) GetBackground() *Background {
 	return nil
 }
 
+// Gradients at random points on the line from the baseline to the input, times the difference, averaged: an estimate of
+// integrated gradients with a standard error (Lundberg and Lee 2017, arXiv 1705.07874).
+type GradientShap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of points. The samples drawn from a background set share them, but each has at least two. Default: 50.
+	Samples *int32 `protobuf:"varint,1,opt,name=samples,proto3,oneof" json:"samples,omitempty"`
+	// Seed of the random number generator. Default: 0.
+	Seed *int64 `protobuf:"varint,2,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
+	// The starting point, as in IntegratedGradients. The default is zero.
+	Baseline []*Tensor `protobuf:"bytes,3,rep,name=baseline,proto3" json:"baseline,omitempty"`
+	// The background set to start from, instead of `baseline`.
+	Background    *Background `protobuf:"bytes,4,opt,name=background,proto3,oneof" json:"background,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GradientShap) Reset() {
+	*x = GradientShap{}
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GradientShap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GradientShap) ProtoMessage() {}
+
+func (x *GradientShap) ProtoReflect() protoreflect.Message {
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GradientShap.ProtoReflect.Descriptor instead.
+func (*GradientShap) Descriptor() ([]byte, []int) {
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GradientShap) GetSamples() int32 {
+	if x != nil && x.Samples != nil {
+		return *x.Samples
+	}
+	return 0
+}
+
+func (x *GradientShap) GetSeed() int64 {
+	if x != nil && x.Seed != nil {
+		return *x.Seed
+	}
+	return 0
+}
+
+func (x *GradientShap) GetBaseline() []*Tensor {
+	if x != nil {
+		return x.Baseline
+	}
+	return nil
+}
+
+func (x *GradientShap) GetBackground() *Background {
+	if x != nil {
+		return x.Background
+	}
+	return nil
+}
+
 // Gradients averaged over noisy copies of the input (Smilkov et al. 2017).
 type SmoothGrad struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -943,7 +1033,7 @@ type SmoothGrad struct {
 
 func (x *SmoothGrad) Reset() {
 	*x = SmoothGrad{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1045,7 @@ func (x *SmoothGrad) String() string {
 func (*SmoothGrad) ProtoMessage() {}
 
 func (x *SmoothGrad) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[8]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1058,7 @@ func (x *SmoothGrad) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SmoothGrad.ProtoReflect.Descriptor instead.
 func (*SmoothGrad) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{8}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SmoothGrad) GetSamples() int32 {
@@ -1011,7 +1101,7 @@ type Occlusion struct {
 
 func (x *Occlusion) Reset() {
 	*x = Occlusion{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1113,7 @@ func (x *Occlusion) String() string {
 func (*Occlusion) ProtoMessage() {}
 
 func (x *Occlusion) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[9]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1126,7 @@ func (x *Occlusion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Occlusion.ProtoReflect.Descriptor instead.
 func (*Occlusion) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{9}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Occlusion) GetWindow() int32 {
@@ -1095,7 +1185,7 @@ type ShapleySampling struct {
 
 func (x *ShapleySampling) Reset() {
 	*x = ShapleySampling{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1197,7 @@ func (x *ShapleySampling) String() string {
 func (*ShapleySampling) ProtoMessage() {}
 
 func (x *ShapleySampling) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[10]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1210,7 @@ func (x *ShapleySampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShapleySampling.ProtoReflect.Descriptor instead.
 func (*ShapleySampling) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{10}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ShapleySampling) GetPermutations() int32 {
@@ -1170,7 +1260,7 @@ type ContextualDecomposition struct {
 
 func (x *ContextualDecomposition) Reset() {
 	*x = ContextualDecomposition{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1272,7 @@ func (x *ContextualDecomposition) String() string {
 func (*ContextualDecomposition) ProtoMessage() {}
 
 func (x *ContextualDecomposition) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[11]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1285,7 @@ func (x *ContextualDecomposition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextualDecomposition.ProtoReflect.Descriptor instead.
 func (*ContextualDecomposition) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{11}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ContextualDecomposition) GetSpan() *Span {
@@ -1218,7 +1308,7 @@ type Span struct {
 
 func (x *Span) Reset() {
 	*x = Span{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1320,7 @@ func (x *Span) String() string {
 func (*Span) ProtoMessage() {}
 
 func (x *Span) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[12]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1333,7 @@ func (x *Span) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Span.ProtoReflect.Descriptor instead.
 func (*Span) Descriptor() ([]byte, []int) {
-	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{12}
+	return file_lstm_explain_v1_method_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Span) GetStart() int32 {
@@ -1271,7 +1361,7 @@ type Rule_Epsilon struct {
 
 func (x *Rule_Epsilon) Reset() {
 	*x = Rule_Epsilon{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1373,7 @@ func (x *Rule_Epsilon) String() string {
 func (*Rule_Epsilon) ProtoMessage() {}
 
 func (x *Rule_Epsilon) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[14]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1408,7 @@ type Rule_Gamma struct {
 
 func (x *Rule_Gamma) Reset() {
 	*x = Rule_Gamma{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1420,7 @@ func (x *Rule_Gamma) String() string {
 func (*Rule_Gamma) ProtoMessage() {}
 
 func (x *Rule_Gamma) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[15]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1452,7 @@ type Rule_ZPlus struct {
 
 func (x *Rule_ZPlus) Reset() {
 	*x = Rule_ZPlus{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1464,7 @@ func (x *Rule_ZPlus) String() string {
 func (*Rule_ZPlus) ProtoMessage() {}
 
 func (x *Rule_ZPlus) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[16]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1493,7 @@ type Rule_AlphaBeta struct {
 
 func (x *Rule_AlphaBeta) Reset() {
 	*x = Rule_AlphaBeta{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1505,7 @@ func (x *Rule_AlphaBeta) String() string {
 func (*Rule_AlphaBeta) ProtoMessage() {}
 
 func (x *Rule_AlphaBeta) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[17]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1544,7 @@ type Rule_Flat struct {
 
 func (x *Rule_Flat) Reset() {
 	*x = Rule_Flat{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1556,7 @@ func (x *Rule_Flat) String() string {
 func (*Rule_Flat) ProtoMessage() {}
 
 func (x *Rule_Flat) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[18]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1586,7 @@ type Rule_ZBox struct {
 
 func (x *Rule_ZBox) Reset() {
 	*x = Rule_ZBox{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1598,7 @@ func (x *Rule_ZBox) String() string {
 func (*Rule_ZBox) ProtoMessage() {}
 
 func (x *Rule_ZBox) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[19]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1637,7 @@ type Rule_WSquare struct {
 
 func (x *Rule_WSquare) Reset() {
 	*x = Rule_WSquare{}
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1649,7 @@ func (x *Rule_WSquare) String() string {
 func (*Rule_WSquare) ProtoMessage() {}
 
 func (x *Rule_WSquare) ProtoReflect() protoreflect.Message {
-	mi := &file_lstm_explain_v1_method_proto_msgTypes[20]
+	mi := &file_lstm_explain_v1_method_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1669,7 @@ var File_lstm_explain_v1_method_proto protoreflect.FileDescriptor
 
 const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\n" +
-	"\x1clstm_explain/v1/method.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/tensor.proto\"\xdb\x04\n" +
+	"\x1clstm_explain/v1/method.proto\x12\x0flstm_explain.v1\x1a\x1clstm_explain/v1/tensor.proto\"\xa1\x05\n" +
 	"\x06Method\x12(\n" +
 	"\x03lrp\x18\x01 \x01(\v2\x14.lstm_explain.v1.LrpH\x00R\x03lrp\x127\n" +
 	"\bgradient\x18\x02 \x01(\v2\x19.lstm_explain.v1.GradientH\x00R\bgradient\x12W\n" +
@@ -1589,7 +1679,8 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"smoothGrad\x12:\n" +
 	"\tocclusion\x18\x06 \x01(\v2\x1a.lstm_explain.v1.OcclusionH\x00R\tocclusion\x12M\n" +
 	"\x10shapley_sampling\x18\a \x01(\v2 .lstm_explain.v1.ShapleySamplingH\x00R\x0fshapleySampling\x12e\n" +
-	"\x18contextual_decomposition\x18\b \x01(\v2(.lstm_explain.v1.ContextualDecompositionH\x00R\x17contextualDecompositionB\b\n" +
+	"\x18contextual_decomposition\x18\b \x01(\v2(.lstm_explain.v1.ContextualDecompositionH\x00R\x17contextualDecomposition\x12D\n" +
+	"\rgradient_shap\x18\t \x01(\v2\x1d.lstm_explain.v1.GradientShapH\x00R\fgradientShapB\b\n" +
 	"\x06method\"\xda\x03\n" +
 	"\x03Lrp\x12?\n" +
 	"\fproduct_rule\x18\x01 \x01(\x0e2\x1c.lstm_explain.v1.ProductRuleR\vproductRule\x12\x1d\n" +
@@ -1671,6 +1762,17 @@ const file_lstm_explain_v1_method_proto_rawDesc = "" +
 	"\x06_stepsB\f\n" +
 	"\n" +
 	"_max_stepsB\r\n" +
+	"\v_background\"\xe1\x01\n" +
+	"\fGradientShap\x12\x1d\n" +
+	"\asamples\x18\x01 \x01(\x05H\x00R\asamples\x88\x01\x01\x12\x17\n" +
+	"\x04seed\x18\x02 \x01(\x03H\x01R\x04seed\x88\x01\x01\x123\n" +
+	"\bbaseline\x18\x03 \x03(\v2\x17.lstm_explain.v1.TensorR\bbaseline\x12@\n" +
+	"\n" +
+	"background\x18\x04 \x01(\v2\x1b.lstm_explain.v1.BackgroundH\x02R\n" +
+	"background\x88\x01\x01B\n" +
+	"\n" +
+	"\b_samplesB\a\n" +
+	"\x05_seedB\r\n" +
 	"\v_background\"~\n" +
 	"\n" +
 	"SmoothGrad\x12\x1d\n" +
@@ -1740,7 +1842,7 @@ func file_lstm_explain_v1_method_proto_rawDescGZIP() []byte {
 }
 
 var file_lstm_explain_v1_method_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_lstm_explain_v1_method_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(ProductRule)(0),                // 0: lstm_explain.v1.ProductRule
 	(Quantity)(0),                   // 1: lstm_explain.v1.Quantity
@@ -1753,58 +1855,62 @@ var file_lstm_explain_v1_method_proto_goTypes = []any{
 	(*GradientTimesInput)(nil),      // 8: lstm_explain.v1.GradientTimesInput
 	(*Background)(nil),              // 9: lstm_explain.v1.Background
 	(*IntegratedGradients)(nil),     // 10: lstm_explain.v1.IntegratedGradients
-	(*SmoothGrad)(nil),              // 11: lstm_explain.v1.SmoothGrad
-	(*Occlusion)(nil),               // 12: lstm_explain.v1.Occlusion
-	(*ShapleySampling)(nil),         // 13: lstm_explain.v1.ShapleySampling
-	(*ContextualDecomposition)(nil), // 14: lstm_explain.v1.ContextualDecomposition
-	(*Span)(nil),                    // 15: lstm_explain.v1.Span
-	nil,                             // 16: lstm_explain.v1.Composite.RulesEntry
-	(*Rule_Epsilon)(nil),            // 17: lstm_explain.v1.Rule.Epsilon
-	(*Rule_Gamma)(nil),              // 18: lstm_explain.v1.Rule.Gamma
-	(*Rule_ZPlus)(nil),              // 19: lstm_explain.v1.Rule.ZPlus
-	(*Rule_AlphaBeta)(nil),          // 20: lstm_explain.v1.Rule.AlphaBeta
-	(*Rule_Flat)(nil),               // 21: lstm_explain.v1.Rule.Flat
-	(*Rule_ZBox)(nil),               // 22: lstm_explain.v1.Rule.ZBox
-	(*Rule_WSquare)(nil),            // 23: lstm_explain.v1.Rule.WSquare
-	(*Tensor)(nil),                  // 24: lstm_explain.v1.Tensor
+	(*GradientShap)(nil),            // 11: lstm_explain.v1.GradientShap
+	(*SmoothGrad)(nil),              // 12: lstm_explain.v1.SmoothGrad
+	(*Occlusion)(nil),               // 13: lstm_explain.v1.Occlusion
+	(*ShapleySampling)(nil),         // 14: lstm_explain.v1.ShapleySampling
+	(*ContextualDecomposition)(nil), // 15: lstm_explain.v1.ContextualDecomposition
+	(*Span)(nil),                    // 16: lstm_explain.v1.Span
+	nil,                             // 17: lstm_explain.v1.Composite.RulesEntry
+	(*Rule_Epsilon)(nil),            // 18: lstm_explain.v1.Rule.Epsilon
+	(*Rule_Gamma)(nil),              // 19: lstm_explain.v1.Rule.Gamma
+	(*Rule_ZPlus)(nil),              // 20: lstm_explain.v1.Rule.ZPlus
+	(*Rule_AlphaBeta)(nil),          // 21: lstm_explain.v1.Rule.AlphaBeta
+	(*Rule_Flat)(nil),               // 22: lstm_explain.v1.Rule.Flat
+	(*Rule_ZBox)(nil),               // 23: lstm_explain.v1.Rule.ZBox
+	(*Rule_WSquare)(nil),            // 24: lstm_explain.v1.Rule.WSquare
+	(*Tensor)(nil),                  // 25: lstm_explain.v1.Tensor
 }
 var file_lstm_explain_v1_method_proto_depIdxs = []int32{
 	4,  // 0: lstm_explain.v1.Method.lrp:type_name -> lstm_explain.v1.Lrp
 	7,  // 1: lstm_explain.v1.Method.gradient:type_name -> lstm_explain.v1.Gradient
 	8,  // 2: lstm_explain.v1.Method.gradient_times_input:type_name -> lstm_explain.v1.GradientTimesInput
 	10, // 3: lstm_explain.v1.Method.integrated_gradients:type_name -> lstm_explain.v1.IntegratedGradients
-	11, // 4: lstm_explain.v1.Method.smooth_grad:type_name -> lstm_explain.v1.SmoothGrad
-	12, // 5: lstm_explain.v1.Method.occlusion:type_name -> lstm_explain.v1.Occlusion
-	13, // 6: lstm_explain.v1.Method.shapley_sampling:type_name -> lstm_explain.v1.ShapleySampling
-	14, // 7: lstm_explain.v1.Method.contextual_decomposition:type_name -> lstm_explain.v1.ContextualDecomposition
-	0,  // 8: lstm_explain.v1.Lrp.product_rule:type_name -> lstm_explain.v1.ProductRule
-	5,  // 9: lstm_explain.v1.Lrp.composite:type_name -> lstm_explain.v1.Composite
-	16, // 10: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
-	6,  // 11: lstm_explain.v1.Composite.first:type_name -> lstm_explain.v1.Rule
-	17, // 12: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
-	18, // 13: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
-	19, // 14: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
-	20, // 15: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
-	21, // 16: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
-	22, // 17: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
-	23, // 18: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
-	24, // 19: lstm_explain.v1.Background.samples:type_name -> lstm_explain.v1.Tensor
-	24, // 20: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
-	9,  // 21: lstm_explain.v1.IntegratedGradients.background:type_name -> lstm_explain.v1.Background
-	24, // 22: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
-	1,  // 23: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
-	2,  // 24: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
-	9,  // 25: lstm_explain.v1.Occlusion.background:type_name -> lstm_explain.v1.Background
-	24, // 26: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
-	2,  // 27: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
-	9,  // 28: lstm_explain.v1.ShapleySampling.background:type_name -> lstm_explain.v1.Background
-	15, // 29: lstm_explain.v1.ContextualDecomposition.span:type_name -> lstm_explain.v1.Span
-	6,  // 30: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	12, // 4: lstm_explain.v1.Method.smooth_grad:type_name -> lstm_explain.v1.SmoothGrad
+	13, // 5: lstm_explain.v1.Method.occlusion:type_name -> lstm_explain.v1.Occlusion
+	14, // 6: lstm_explain.v1.Method.shapley_sampling:type_name -> lstm_explain.v1.ShapleySampling
+	15, // 7: lstm_explain.v1.Method.contextual_decomposition:type_name -> lstm_explain.v1.ContextualDecomposition
+	11, // 8: lstm_explain.v1.Method.gradient_shap:type_name -> lstm_explain.v1.GradientShap
+	0,  // 9: lstm_explain.v1.Lrp.product_rule:type_name -> lstm_explain.v1.ProductRule
+	5,  // 10: lstm_explain.v1.Lrp.composite:type_name -> lstm_explain.v1.Composite
+	17, // 11: lstm_explain.v1.Composite.rules:type_name -> lstm_explain.v1.Composite.RulesEntry
+	6,  // 12: lstm_explain.v1.Composite.first:type_name -> lstm_explain.v1.Rule
+	18, // 13: lstm_explain.v1.Rule.epsilon:type_name -> lstm_explain.v1.Rule.Epsilon
+	19, // 14: lstm_explain.v1.Rule.gamma:type_name -> lstm_explain.v1.Rule.Gamma
+	20, // 15: lstm_explain.v1.Rule.z_plus:type_name -> lstm_explain.v1.Rule.ZPlus
+	21, // 16: lstm_explain.v1.Rule.alpha_beta:type_name -> lstm_explain.v1.Rule.AlphaBeta
+	22, // 17: lstm_explain.v1.Rule.flat:type_name -> lstm_explain.v1.Rule.Flat
+	23, // 18: lstm_explain.v1.Rule.z_box:type_name -> lstm_explain.v1.Rule.ZBox
+	24, // 19: lstm_explain.v1.Rule.w_square:type_name -> lstm_explain.v1.Rule.WSquare
+	25, // 20: lstm_explain.v1.Background.samples:type_name -> lstm_explain.v1.Tensor
+	25, // 21: lstm_explain.v1.IntegratedGradients.baseline:type_name -> lstm_explain.v1.Tensor
+	9,  // 22: lstm_explain.v1.IntegratedGradients.background:type_name -> lstm_explain.v1.Background
+	25, // 23: lstm_explain.v1.GradientShap.baseline:type_name -> lstm_explain.v1.Tensor
+	9,  // 24: lstm_explain.v1.GradientShap.background:type_name -> lstm_explain.v1.Background
+	25, // 25: lstm_explain.v1.Occlusion.baseline:type_name -> lstm_explain.v1.Tensor
+	1,  // 26: lstm_explain.v1.Occlusion.of:type_name -> lstm_explain.v1.Quantity
+	2,  // 27: lstm_explain.v1.Occlusion.over:type_name -> lstm_explain.v1.Players
+	9,  // 28: lstm_explain.v1.Occlusion.background:type_name -> lstm_explain.v1.Background
+	25, // 29: lstm_explain.v1.ShapleySampling.baseline:type_name -> lstm_explain.v1.Tensor
+	2,  // 30: lstm_explain.v1.ShapleySampling.over:type_name -> lstm_explain.v1.Players
+	9,  // 31: lstm_explain.v1.ShapleySampling.background:type_name -> lstm_explain.v1.Background
+	16, // 32: lstm_explain.v1.ContextualDecomposition.span:type_name -> lstm_explain.v1.Span
+	6,  // 33: lstm_explain.v1.Composite.RulesEntry.value:type_name -> lstm_explain.v1.Rule
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_lstm_explain_v1_method_proto_init() }
@@ -1822,6 +1928,7 @@ func file_lstm_explain_v1_method_proto_init() {
 		(*Method_Occlusion)(nil),
 		(*Method_ShapleySampling)(nil),
 		(*Method_ContextualDecomposition)(nil),
+		(*Method_GradientShap)(nil),
 	}
 	file_lstm_explain_v1_method_proto_msgTypes[1].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[2].OneofWrappers = []any{}
@@ -1841,17 +1948,18 @@ func file_lstm_explain_v1_method_proto_init() {
 	file_lstm_explain_v1_method_proto_msgTypes[10].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[11].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[12].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[14].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[13].OneofWrappers = []any{}
 	file_lstm_explain_v1_method_proto_msgTypes[15].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[17].OneofWrappers = []any{}
-	file_lstm_explain_v1_method_proto_msgTypes[19].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[16].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[18].OneofWrappers = []any{}
+	file_lstm_explain_v1_method_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lstm_explain_v1_method_proto_rawDesc), len(file_lstm_explain_v1_method_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

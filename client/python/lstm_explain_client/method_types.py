@@ -305,6 +305,27 @@ class ContextualDecomposition(Method):
     span: Span | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class GradientShap(Method):
+    """Gradients at random points on the line from the baseline to the input, times the difference, averaged: an
+    estimate of integrated gradients with a standard error (Lundberg and Lee 2017, arXiv 1705.07874).
+
+    samples: Number of points. The samples drawn from a background set share them, but each has at least two. Default:
+        50.
+    seed: Seed of the random number generator. Default: 0.
+    baseline: The starting point, as in IntegratedGradients. The default is zero.
+    background: The background set to start from, instead of `baseline`.
+    """
+
+    name: ClassVar[str] = "gradient_shap"
+    absorbed: ClassVar[str] = "score of the baseline"
+    residual: ClassVar[str] = "error of the sampling"
+    samples: int | None = None
+    seed: int | None = None
+    baseline: Mapping[str, Any] | None = None
+    background: Background | None = None
+
+
 METHODS: dict[str, type[Method]] = {
     cls.name: cls
     for cls in (
@@ -316,6 +337,7 @@ METHODS: dict[str, type[Method]] = {
         Occlusion,
         ShapleySampling,
         ContextualDecomposition,
+        GradientShap,
     )
 }
 # The classes that a message stands for: one, or those of its oneof.
@@ -337,6 +359,7 @@ __all__ = [
     "Flat",
     "Gamma",
     "Gradient",
+    "GradientShap",
     "GradientTimesInput",
     "IntegratedGradients",
     "Occlusion",

@@ -52,7 +52,8 @@ class ResultData:
     explained: [batch] the explained value of each sample.
     captured: relevance of the inner values that the request captures.
     ledger: accounts for all of `explained`.
-    standard_error: standard error of the relevance, in its shape, for methods that draw samples (ShapleySampling).
+    standard_error: standard error of the relevance, in its shape, for answers that draw samples (ShapleySampling,
+        GradientShap, and draws from a background set).
     warnings: reasons not to rely on the answer, one sentence each; if empty, the answer can be acted on.
     explained_quantity: how `explained` relates to the output of the target: "output" (the output itself), "logit" (the
         value before its Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output

@@ -5,8 +5,8 @@
 use crate::proto;
 
 pub use crate::proto::{
-    Background, Composite, ContextualDecomposition, Gradient, GradientTimesInput, IntegratedGradients, Lrp, Occlusion,
-    Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, Span, method::Method, rule,
+    Background, Composite, ContextualDecomposition, Gradient, GradientShap, GradientTimesInput, IntegratedGradients,
+    Lrp, Occlusion, Players, ProductRule, Quantity, ShapleySampling, SmoothGrad, Span, method::Method, rule,
 };
 
 impl From<rule::Epsilon> for proto::Rule {
@@ -96,5 +96,11 @@ impl From<ShapleySampling> for Method {
 impl From<ContextualDecomposition> for Method {
     fn from(method: ContextualDecomposition) -> Self {
         Method::ContextualDecomposition(method)
+    }
+}
+
+impl From<GradientShap> for Method {
+    fn from(method: GradientShap) -> Self {
+        Method::GradientShap(method)
     }
 }

@@ -212,6 +212,22 @@ export interface ContextualDecomposition {
 }
 
 /**
+ * Gradients at random points on the line from the baseline to the input, times the difference, averaged: an estimate of
+ * integrated gradients with a standard error (Lundberg and Lee 2017, arXiv 1705.07874).
+ */
+export interface GradientShap {
+  name: "gradientShap";
+  /** Number of points. The samples drawn from a background set share them, but each has at least two. Default: 50. */
+  samples?: number;
+  /** Seed of the random number generator. Default: 0. */
+  seed?: number | bigint;
+  /** The starting point, as in IntegratedGradients. The default is zero. */
+  baseline?: Baseline;
+  /** The background set to start from, instead of `baseline`. */
+  background?: Background;
+}
+
+/**
  * The share of the relevance of output j of a layer that its input i receives. Recurrent layers accept only Epsilon.
  */
 export type Rule =
@@ -303,7 +319,8 @@ export type Method =
   | SmoothGrad
   | Occlusion
   | ShapleySampling
-  | ContextualDecomposition;
+  | ContextualDecomposition
+  | GradientShap;
 
 /** The message of a method. */
 export function toWire(method: Method): wire.Method {
@@ -384,6 +401,18 @@ export function toWire(method: Method): wire.Method {
           value: { span: method.span && spanToWire(method.span) },
         },
       };
+    case "gradientShap":
+      return {
+        method: {
+          $case: "gradientShap",
+          value: {
+            samples: method.samples,
+            seed: whole(method.seed),
+            baseline: allToWire(method.baseline ?? {}, "method.gradientShap.baseline"),
+            background: method.background && backgroundToWire(method.background),
+          },
+        },
+      };
     default:
       throw new InvalidRequest(`there is no method "${(method as { name: unknown }).name}"`, { field: "method" });
   }
@@ -446,6 +475,14 @@ export function fromWire(message: wire.Method | undefined): Method | undefined {
       return {
         name: "contextualDecomposition",
         span: spanFromWire(said.value.span),
+      };
+    case "gradientShap":
+      return {
+        name: "gradientShap",
+        samples: said.value.samples,
+        seed: said.value.seed,
+        baseline: allFromWire(said.value.baseline),
+        background: backgroundFromWire(said.value.background),
       };
   }
   return undefined;

@@ -37,7 +37,7 @@ export interface Result {
   captured: Record<string, Tensor>;
   /** The tokens of inputs sent as text, in the shape of their relevance. Padding is the empty string. */
   tokens: Record<string, Tensor>;
-  /** Standard error of the relevance, for ShapleySampling. */
+  /** Standard error of the relevance, for ShapleySampling, GradientShap and draws from a background set. */
   standardError: Record<string, Tensor>;
   /** Accounts for all of `explained`. */
   ledger: Ledger;

@@ -10,6 +10,7 @@ from lstm_explain.errors import MethodError
 from lstm_explain.methods.base import Method
 from lstm_explain.methods.contextual_decomposition import ContextualDecomposition
 from lstm_explain.methods.gradient import Gradient
+from lstm_explain.methods.gradient_shap import GradientShap
 from lstm_explain.methods.gradient_times_input import GradientTimesInput
 from lstm_explain.methods.integrated_gradients import IntegratedGradients
 from lstm_explain.methods.lrp import LRP
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Method]] = {
         Gradient,
         GradientTimesInput,
         IntegratedGradients,
+        GradientShap,
         SmoothGrad,
         Occlusion,
         ShapleySampling,
@@ -61,6 +63,7 @@ __all__ = [
     "METHODS",
     "ContextualDecomposition",
     "Gradient",
+    "GradientShap",
     "GradientTimesInput",
     "IntegratedGradients",
     "Method",

@@ -123,8 +123,12 @@ def _combine_whole(scores: Scores, parts: Iterable[Attribution]) -> Attribution:
     Only one of them is in memory at a time: each is as large as the batch, and there is one per sample.
     """
     relevance: dict[str, Array] = {}
+    errors: dict[str, Array] = {}
     results = []
     for part in parts:
         relevance = {name: array + relevance.get(name, 0) for name, array in part.relevance.items()}
-        results.append(replace(part, relevance={}, values={}))
-    return joined_samples(results, np.arange(len(results)), relevance, scores.selection, scores.values)
+        errors = {name: np.hypot(array, errors.get(name, 0)) for name, array in part.standard_error.items()}
+        results.append(replace(part, relevance={}, values={}, standard_error={}))
+    whole = joined_samples(results, np.arange(len(results)), relevance, scores.selection, scores.values)
+    whole.standard_error = errors
+    return whole

@@ -220,7 +220,20 @@ struct ContextualDecomposition {
   std::optional<Span> span{};
 };
 
+/// Gradients at random points on the line from the baseline to the input, times the difference, averaged: an estimate
+/// of integrated gradients with a standard error (Lundberg and Lee 2017, arXiv 1705.07874).
+struct GradientShap {
+  /// Number of points. The samples drawn from a background set share them, but each has at least two. Default: 50.
+  std::optional<std::int32_t> samples{};
+  /// Seed of the random number generator. Default: 0.
+  std::optional<std::int64_t> seed{};
+  /// The starting point, as in IntegratedGradients. The default is zero.
+  Tensors baseline{};
+  /// The background set to start from, instead of `baseline`.
+  std::optional<Background> background{};
+};
+
 using Method = std::variant<Lrp, Gradient, GradientTimesInput, IntegratedGradients, SmoothGrad, Occlusion,
-                            ShapleySampling, ContextualDecomposition>;
+                            ShapleySampling, ContextualDecomposition, GradientShap>;
 
 }  // namespace lstm_explain

@@ -18,4 +18,5 @@ var methods = map[string]reflect.Type{
 	"occlusion":                reflect.TypeFor[lx.Occlusion](),
 	"shapley_sampling":         reflect.TypeFor[lx.ShapleySampling](),
 	"contextual_decomposition": reflect.TypeFor[lx.ContextualDecomposition](),
+	"gradient_shap":            reflect.TypeFor[lx.GradientShap](),
 }

@@ -3,8 +3,8 @@
 //! Methods out of the cases' JSON. No case has a parameter that has parameters of its own.
 
 use lstm_explain_client::{
-    ContextualDecomposition, Gradient, GradientTimesInput, IntegratedGradients, Lrp, Method, Occlusion, Players,
-    ProductRule, Quantity, ShapleySampling, SmoothGrad,
+    ContextualDecomposition, Gradient, GradientShap, GradientTimesInput, IntegratedGradients, Lrp, Method, Occlusion,
+    Players, ProductRule, Quantity, ShapleySampling, SmoothGrad,
 };
 use serde_json::Value;
 
@@ -79,6 +79,16 @@ pub fn method(name: &str, parameters: &Value) -> Result<Method, Failure> {
         "contextual_decomposition" => {
             known(parameters, &[])?;
             ContextualDecomposition {
+                ..Default::default()
+            }
+            .into()
+        }
+        "gradient_shap" => {
+            known(parameters, &["samples", "seed", "baseline"])?;
+            GradientShap {
+                samples: parameters["samples"].as_i64().map(|n| n as i32),
+                seed: parameters["seed"].as_i64(),
+                baseline: tensors(&parameters["baseline"])?,
                 ..Default::default()
             }
             .into()

@@ -72,7 +72,7 @@ impl DataType {
 /// parameters that are unset are those of the model.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Method {
-    #[prost(oneof = "method::Method", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "method::Method", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub method: ::core::option::Option<method::Method>,
 }
 /// Nested message and enum types in `Method`.
@@ -95,6 +95,8 @@ pub mod method {
         ShapleySampling(super::ShapleySampling),
         #[prost(message, tag = "8")]
         ContextualDecomposition(super::ContextualDecomposition),
+        #[prost(message, tag = "9")]
+        GradientShap(super::GradientShap),
     }
 }
 /// Layer-wise relevance propagation (Arras et al. 2017, arXiv 1706.07206, equation 1).
@@ -258,6 +260,23 @@ pub struct IntegratedGradients {
     #[prost(int32, optional, tag = "3")]
     pub max_steps: ::core::option::Option<i32>,
     /// The background set to start from, instead of `baseline` (expected gradients, Erion et al. 2021, arXiv 1906.10670).
+    #[prost(message, optional, tag = "4")]
+    pub background: ::core::option::Option<Background>,
+}
+/// Gradients at random points on the line from the baseline to the input, times the difference, averaged: an estimate of
+/// integrated gradients with a standard error (Lundberg and Lee 2017, arXiv 1705.07874).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GradientShap {
+    /// Number of points. The samples drawn from a background set share them, but each has at least two. Default: 50.
+    #[prost(int32, optional, tag = "1")]
+    pub samples: ::core::option::Option<i32>,
+    /// Seed of the random number generator. Default: 0.
+    #[prost(int64, optional, tag = "2")]
+    pub seed: ::core::option::Option<i64>,
+    /// The starting point, as in IntegratedGradients. The default is zero.
+    #[prost(message, repeated, tag = "3")]
+    pub baseline: ::prost::alloc::vec::Vec<Tensor>,
+    /// The background set to start from, instead of `baseline`.
     #[prost(message, optional, tag = "4")]
     pub background: ::core::option::Option<Background>,
 }

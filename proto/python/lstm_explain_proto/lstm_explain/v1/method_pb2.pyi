@@ -42,7 +42,7 @@ PLAYERS_FEATURES: Players
 PLAYERS_CELLS: Players
 
 class Method(_message.Message):
-    __slots__ = ("lrp", "gradient", "gradient_times_input", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling", "contextual_decomposition")
+    __slots__ = ("lrp", "gradient", "gradient_times_input", "integrated_gradients", "smooth_grad", "occlusion", "shapley_sampling", "contextual_decomposition", "gradient_shap")
     LRP_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_TIMES_INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class Method(_message.Message):
     OCCLUSION_FIELD_NUMBER: _ClassVar[int]
     SHAPLEY_SAMPLING_FIELD_NUMBER: _ClassVar[int]
     CONTEXTUAL_DECOMPOSITION_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_SHAP_FIELD_NUMBER: _ClassVar[int]
     lrp: Lrp
     gradient: Gradient
     gradient_times_input: GradientTimesInput
@@ -59,7 +60,8 @@ class Method(_message.Message):
     occlusion: Occlusion
     shapley_sampling: ShapleySampling
     contextual_decomposition: ContextualDecomposition
-    def __init__(self, lrp: _Optional[_Union[Lrp, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., gradient_times_input: _Optional[_Union[GradientTimesInput, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., shapley_sampling: _Optional[_Union[ShapleySampling, _Mapping]] = ..., contextual_decomposition: _Optional[_Union[ContextualDecomposition, _Mapping]] = ...) -> None: ...
+    gradient_shap: GradientShap
+    def __init__(self, lrp: _Optional[_Union[Lrp, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., gradient_times_input: _Optional[_Union[GradientTimesInput, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., shapley_sampling: _Optional[_Union[ShapleySampling, _Mapping]] = ..., contextual_decomposition: _Optional[_Union[ContextualDecomposition, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ...) -> None: ...
 
 class Lrp(_message.Message):
     __slots__ = ("product_rule", "epsilon", "bias_factor", "composite", "stabiliser", "cell_stabiliser", "layer_stabiliser", "ceiling")
@@ -176,6 +178,18 @@ class IntegratedGradients(_message.Message):
     max_steps: int
     background: Background
     def __init__(self, steps: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., max_steps: _Optional[int] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
+
+class GradientShap(_message.Message):
+    __slots__ = ("samples", "seed", "baseline", "background")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    samples: int
+    seed: int
+    baseline: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    background: Background
+    def __init__(self, samples: _Optional[int] = ..., seed: _Optional[int] = ..., baseline: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., background: _Optional[_Union[Background, _Mapping]] = ...) -> None: ...
 
 class SmoothGrad(_message.Message):
     __slots__ = ("samples", "noise", "seed")

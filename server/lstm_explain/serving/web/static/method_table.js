@@ -103,6 +103,16 @@ export const METHODS = [
     parameters: [],
   },
   {
+    key: "gradientShap",
+    name: "GradientSHAP",
+    hint: "gradients at random points between baselines and the input",
+    held: ["score of the baseline", "error of the sampling"],
+    parameters: [
+      { key: "samples", label: "Points", kind: "number", step: 1, min: 1, initial: 50 },
+      { key: "seed", label: "Seed", kind: "number", step: 1, min: 0, initial: 0 },
+    ],
+  },
+  {
     key: "gradient",
     name: "Gradient",
     hint: "derivatives alone; no shares",

@@ -509,4 +509,48 @@ public sealed interface Method {
       return new ContextualDecomposition(value);
     }
   }
+
+  /**
+   * Gradients at random points on the line from the baseline to the input, times the difference,
+   * averaged: an estimate of integrated gradients with a standard error (Lundberg and Lee 2017,
+   * arXiv 1705.07874).
+   *
+   * @param samples Number of points. The samples drawn from a background set share them, but each
+   *     has at least two. Default: 50.
+   * @param seed Seed of the random number generator. Default: 0.
+   * @param baseline The starting point, as in IntegratedGradients. The default is zero.
+   * @param background The background set to start from, instead of {@code baseline}.
+   */
+  record GradientShap(Integer samples, Long seed, Map<String, Tensor> baseline, Background
+      background) implements Method {
+    /** Copies the maps. */
+    public GradientShap {
+      baseline = Wire.copy(baseline);
+    }
+
+    /** Leaves every parameter to the server. */
+    public GradientShap() {
+      this(null, null, Map.of(), null);
+    }
+
+    /** Returns the same with another {@code samples}. */
+    public GradientShap samples(int value) {
+      return new GradientShap(value, seed, baseline, background);
+    }
+
+    /** Returns the same with another {@code seed}. */
+    public GradientShap seed(long value) {
+      return new GradientShap(samples, value, baseline, background);
+    }
+
+    /** Returns the same with another {@code baseline}. */
+    public GradientShap baseline(Map<String, Tensor> value) {
+      return new GradientShap(samples, seed, value, background);
+    }
+
+    /** Returns the same with another {@code background}. */
+    public GradientShap background(Background value) {
+      return new GradientShap(samples, seed, baseline, value);
+    }
+  }
 }

@@ -105,6 +105,8 @@ final class MethodWire {
       write(m, out.getShapleySamplingBuilder());
     } else if (value instanceof Method.ContextualDecomposition m) {
       write(m, out.getContextualDecompositionBuilder());
+    } else if (value instanceof Method.GradientShap m) {
+      write(m, out.getGradientShapBuilder());
     }
     return out.build();
   }
@@ -120,6 +122,7 @@ final class MethodWire {
       case OCCLUSION -> read(message.getOcclusion());
       case SHAPLEY_SAMPLING -> read(message.getShapleySampling());
       case CONTEXTUAL_DECOMPOSITION -> read(message.getContextualDecomposition());
+      case GRADIENT_SHAP -> read(message.getGradientShap());
       case METHOD_NOT_SET -> null;
     };
   }
@@ -262,6 +265,27 @@ final class MethodWire {
   private static Method.ContextualDecomposition read(lstmexplain.v1.ContextualDecomposition body) {
     return new Method.ContextualDecomposition(
         body.hasSpan() ? decode(body.getSpan()) : null);
+  }
+
+  private static void write(Method.GradientShap m, lstmexplain.v1.GradientShap.Builder body) {
+    if (m.samples() != null) {
+      body.setSamples(m.samples());
+    }
+    if (m.seed() != null) {
+      body.setSeed(m.seed());
+    }
+    body.addAllBaseline(Wire.encode(m.baseline()));
+    if (m.background() != null) {
+      body.setBackground(encode(m.background()));
+    }
+  }
+
+  private static Method.GradientShap read(lstmexplain.v1.GradientShap body) {
+    return new Method.GradientShap(
+        body.hasSamples() ? body.getSamples() : null,
+        body.hasSeed() ? body.getSeed() : null,
+        Wire.decode(body.getBaselineList()),
+        body.hasBackground() ? decode(body.getBackground()) : null);
   }
 
   static lstmexplain.v1.Composite encode(Method.Composite value) {

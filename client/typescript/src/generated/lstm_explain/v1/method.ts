@@ -66,6 +66,7 @@ export interface Method {
     | { $case: "occlusion"; value: Occlusion }
     | { $case: "shapleySampling"; value: ShapleySampling }
     | { $case: "contextualDecomposition"; value: ContextualDecomposition }
+    | { $case: "gradientShap"; value: GradientShap }
     | undefined;
 }
 
@@ -252,6 +253,25 @@ export interface IntegratedGradients {
   background?: Background | undefined;
 }
 
+/**
+ * Gradients at random points on the line from the baseline to the input, times the difference, averaged: an estimate of
+ * integrated gradients with a standard error (Lundberg and Lee 2017, arXiv 1705.07874).
+ */
+export interface GradientShap {
+  /** Number of points. The samples drawn from a background set share them, but each has at least two. Default: 50. */
+  samples?:
+    | number
+    | undefined;
+  /** Seed of the random number generator. Default: 0. */
+  seed?:
+    | bigint
+    | undefined;
+  /** The starting point, as in IntegratedGradients. The default is zero. */
+  baseline: Tensor[];
+  /** The background set to start from, instead of `baseline`. */
+  background?: Background | undefined;
+}
+
 /** Gradients averaged over noisy copies of the input (Smilkov et al. 2017). */
 export interface SmoothGrad {
   /** Number of noisy copies. Default: 25. */
@@ -356,6 +376,9 @@ export const Method: MessageFns<Method> = {
       case "contextualDecomposition":
         ContextualDecomposition.encode(message.method.value, writer.uint32(66).fork()).join();
         break;
+      case "gradientShap":
+        GradientShap.encode(message.method.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -443,6 +466,14 @@ export const Method: MessageFns<Method> = {
             };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.method = { $case: "gradientShap", value: GradientShap.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -512,6 +543,12 @@ export const Method: MessageFns<Method> = {
             $case: "contextualDecomposition",
             value: ContextualDecomposition.fromPartial(object.method.value),
           };
+        }
+        break;
+      }
+      case "gradientShap": {
+        if (object.method?.value !== undefined && object.method?.value !== null) {
+          message.method = { $case: "gradientShap", value: GradientShap.fromPartial(object.method.value) };
         }
         break;
       }
@@ -1608,6 +1645,102 @@ export const IntegratedGradients: MessageFns<IntegratedGradients> = {
     message.steps = object.steps ?? undefined;
     message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.maxSteps = object.maxSteps ?? undefined;
+    message.background = (object.background !== undefined && object.background !== null)
+      ? Background.fromPartial(object.background)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseGradientShap(): GradientShap {
+  return { samples: undefined, seed: undefined, baseline: [], background: undefined };
+}
+
+export const GradientShap: MessageFns<GradientShap> = {
+  encode(message: GradientShap, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.samples !== undefined) {
+      writer.uint32(8).int32(message.samples);
+    }
+    if (message.seed !== undefined) {
+      if (BigInt.asIntN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type int64 too large");
+      }
+      writer.uint32(16).int64(message.seed);
+    }
+    for (const v of message.baseline) {
+      Tensor.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.background !== undefined) {
+      Background.encode(message.background, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GradientShap {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGradientShap();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.samples = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seed = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.baseline.push(Tensor.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.background = Background.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<GradientShap>, I>>(base?: I): GradientShap {
+    return GradientShap.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GradientShap>, I>>(object: I): GradientShap {
+    const message = createBaseGradientShap();
+    message.samples = object.samples ?? undefined;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : undefined;
+    message.baseline = object.baseline?.map((e) => Tensor.fromPartial(e)) || [];
     message.background = (object.background !== undefined && object.background !== null)
       ? Background.fromPartial(object.background)
       : undefined;
