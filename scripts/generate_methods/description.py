@@ -96,6 +96,7 @@ class Record:
     engine: the name of the server's class; that of the message if there is no such class.
     words: what pictures use, of a method.
     shares: whether a method's numbers are shares of the explained value.
+    unit: what a method gives one value to, where no parameter says it; empty for single cells.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Record:
     engine: str = ""
     words: Words | None = None
     shares: bool = True
+    unit: str = ""
 
     @property
     def camel(self) -> str:
@@ -252,6 +254,7 @@ def _method(name: str, message: _Message, enums: dict[str, Enum]) -> Record:
         engine=engine.__name__,
         words=engine.words,
         shares=Promise.SHARES in engine.promises,
+        unit=engine.unit or "",
     )
 
 

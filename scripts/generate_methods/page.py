@@ -21,7 +21,8 @@ def _module(description: Description) -> Iterator[str]:
     yield ""
     yield "/**"
     yield " * The methods, as lstm_explain/v1/method.proto has them in JSON; last those whose numbers are no shares of"
-    yield " * the explained value. held: what the ledger's `absorbed` and `residual` are under the method."
+    yield " * the explained value. held: what the ledger's `absorbed` and `residual` are under the method. unit: what"
+    yield " * it gives one value to, where no parameter says it."
     yield " */"
     yield "export const METHODS = ["
     for method in sorted(description.methods.arms, key=lambda method: not method.shares):
@@ -36,6 +37,8 @@ def _method(method: Record, enums: tuple[Enum, ...]) -> Iterator[str]:
     yield f"    name: {_quoted(method.words.label)},"
     yield f"    hint: {_quoted(method.words.hint)},"
     yield f"    held: [{_quoted(method.words.absorbed)}, {_quoted(method.words.residual)}],"
+    if method.unit:
+        yield f"    unit: {_quoted(method.unit)},"
     offered = [field for field in method.fields if field.about is not None]
     if not offered:
         yield "    parameters: [],"

@@ -91,6 +91,8 @@ def _class(record: Record, base: str, description: Description) -> Iterator[str]
     if record.words:
         yield f'    absorbed: ClassVar[str] = "{record.words.absorbed}"'
         yield f'    residual: ClassVar[str] = "{record.words.residual}"'
+    if record.unit:
+        yield f'    unit: ClassVar[str] = "{record.unit}"'
     yield from (f"    {_declared(field)}" for field in record.fields)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_explain_client import LRP, Ledger, ModelDetail, Occlusion, Result, Target, naming
+from lstm_explain_client import LRP, ContextualDecomposition, Ledger, ModelDetail, Occlusion, Result, Target, naming
 from lstm_explain_client.result import read_result
 from lstm_explain_client.tensors import to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, method_pb2
@@ -102,8 +102,12 @@ def test_pages_and_notebooks(text_result, numbers_result, tmp_path):
 def test_whole_steps_and_features_are_drawn_as_their_totals(numbers_result, capsys):
     """A method that values whole steps shares each value equally over the features of the step."""
     x = np.arange(12.0).reshape(2, 3, 2) - 5  # of sample 1: [[1, 2], [3, 4], [5, 6]]
-    for unit, totals, label in (("steps", [3, 7, 11], "per step"), ("features", [9, 12], "all steps")):
-        result = replace(numbers_result, method=Occlusion(over=unit))
+    for method, unit, totals, label in (
+        (Occlusion(over="steps"), "steps", [3, 7, 11], "per step"),
+        (ContextualDecomposition(), "steps", [3, 7, 11], "per step"),
+        (Occlusion(over="features"), "features", [9, 12], "all steps"),
+    ):
+        result = replace(numbers_result, method=method)
         html = result.to_html()
         for total in totals:
             assert f"+{total:#.3g}" in html, (unit, total)

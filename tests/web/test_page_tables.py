@@ -82,6 +82,14 @@ def test_whole_steps_and_features_are_drawn_as_their_totals(
     np.testing.assert_allclose(shown, totals, rtol=1e-2, atol=1e-6)
 
 
+def test_contextual_decomposition_is_drawn_as_totals_of_steps(page: Page) -> None:
+    page.choose("discharge", "weather")
+    page.paste("weather", csv(year()))
+    page.tick("contextualDecomposition")
+    page.explain()
+    assert "per step" in page.text('article[data-method="contextualDecomposition"] .matrix')
+
+
 def _close(shown: str, expected: str) -> bool:
     """Sums in another order may differ in the last digit that is shown."""
     a, b = (float(text.replace("−", "-")) for text in (shown, expected))

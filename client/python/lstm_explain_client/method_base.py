@@ -24,10 +24,12 @@ class Method(Parameters):
     """Base of all methods. `name` is its name in `explain(method=…)`.
 
     absorbed, residual: the meaning of these two entries of the ledger under the method.
+    unit: "steps" where the method gives one value to a whole time step; methods with a parameter `over` say it there.
     """
 
     absorbed: ClassVar[str] = "absorbed"
     residual: ClassVar[str] = "residual"
+    unit: ClassVar[str] = ""
 
     def __str__(self) -> str:
         shown = (

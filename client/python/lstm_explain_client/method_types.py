@@ -302,6 +302,7 @@ class ContextualDecomposition(Method):
     name: ClassVar[str] = "contextual_decomposition"
     absorbed: ClassVar[str] = "constant of the readout"
     residual: ClassVar[str] = "what steps do together"
+    unit: ClassVar[str] = "steps"
     span: Span | None = None
 
 

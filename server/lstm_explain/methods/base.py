@@ -78,6 +78,7 @@ class Method:
     times_value: whether the backward pass reports derivatives times the value.
     before_activation: whether it can explain only the value before the activation that an output ends in.
     gates: whether it yields relevance for the cells and gates of a recurrent node.
+    unit: what it gives one value to, as `over` names it, where it has no such parameter; None for single cells.
     wire_names: by field of its message that has another name than the parameter that it sets, that parameter.
     on_overflow: what a caller can do where the model's inner values are not finite.
     """
@@ -90,6 +91,7 @@ class Method:
     before_activation: ClassVar[bool] = False
     times_value: ClassVar[bool] = False
     gates: ClassVar[bool] = False
+    unit: ClassVar[Players | None] = None
     wire_names: ClassVar[Mapping[str, str]] = {}
     on_overflow: ClassVar[str] = "try occlusion, which needs predictions only"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lstm_explain.errors import MethodError
-from lstm_explain.methods.base import Batching, Method, Promise, Words
+from lstm_explain.methods.base import Batching, Method, Players, Promise, Words
 from lstm_explain.methods.parameters import is_whole
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ContextualDecomposition(Method):
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES})
     batching: ClassVar[Batching] = Batching.EQUAL_LENGTHS
     before_activation: ClassVar[bool] = True
+    unit: ClassVar[Players | None] = "steps"
     span: Sequence[int] | None = None
 
     def __post_init__(self) -> None:

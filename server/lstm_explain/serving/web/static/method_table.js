@@ -2,7 +2,8 @@
 
 /**
  * The methods, as lstm_explain/v1/method.proto has them in JSON; last those whose numbers are no shares of
- * the explained value. held: what the ledger's `absorbed` and `residual` are under the method.
+ * the explained value. held: what the ledger's `absorbed` and `residual` are under the method. unit: what
+ * it gives one value to, where no parameter says it.
  */
 export const METHODS = [
   {
@@ -100,6 +101,7 @@ export const METHODS = [
     name: "Contextual decomposition",
     hint: "parts of an LSTM's state, followed forward",
     held: ["constant of the readout", "what steps do together"],
+    unit: "steps",
     parameters: [],
   },
   {

@@ -49,8 +49,9 @@ function picture({ name, shape, values }, given, tokens) {
 
 /** What a method gives one value to: "steps", "features" or "cells". */
 function unitOf(method) {
-  const [parameters] = Object.values(method ?? {});
-  return (parameters?.over ?? "PLAYERS_CELLS").replace("PLAYERS_", "").toLowerCase();
+  const known = methodOf(method);
+  const over = method?.[known?.key]?.over;
+  return over?.replace("PLAYERS_", "").toLowerCase() ?? known?.unit ?? "cells";
 }
 
 /**
