@@ -18,8 +18,8 @@ from tests.web.page import Page
 
 STATIC = Path(__file__).resolve().parents[2] / "server" / "lstm_explain" / "serving" / "web" / "static"
 METHODS = method_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields
-# Composites, baselines and spans are written by programs.
-LEFT_OUT = {"composite", "baseline", "span"}
+# Composites, baselines, backgrounds and spans are written by programs.
+LEFT_OUT = {"composite", "baseline", "background", "span"}
 
 
 def methods_of(page: Page) -> dict[str, dict[str, Any]]:
