@@ -50,7 +50,7 @@ def pictures(result: ResultData, sample: int) -> list[View]:
     """The inputs as they are drawn. A method that values whole steps or features shares each value equally over its
     entries, which would look like a finding about them: their total is drawn instead.
     """
-    unit = getattr(result.method, "over", None) or getattr(result.method, "unit", "")
+    unit = getattr(result.method, "over", "") or getattr(result.method, "unit", "")
     return [_by_unit(view, unit) for view in inputs(result, sample)]
 
 
