@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -81,22 +82,28 @@ def run_cells(console: Console, shapes: Sequence[Shape], *, seconds: float) -> l
 
 
 def run_fading(console: Console, shapes: Sequence[Shape], *, quick: bool, seconds: float) -> list[Figures]:
-    """Measure long sequences over which relevance fades, at batch 1."""
+    """Measure long sequences over which relevance fades, at batch 1, in processor time of the thread."""
     rows: list[Figures] = []
     for shape in shapes:
         pair = Pair(shape)
         for T in FADING_STEPS[:2] if quick else FADING_STEPS:
-            ratios = _cells(pair, inputs_of(shape, T, 1), FADING_METHODS, seconds)
+            ratios = _cells(pair, inputs_of(shape, T, 1), FADING_METHODS, seconds, time.thread_time)
             rows.append({"model": asdict(shape), "T": T, "batch": 1, "ratios": ratios})
     console.print(_table(rows, "ratios", list(FADING_METHODS)))
     return rows
 
 
-def _cells(pair: Pair, x: np.ndarray, methods: Mapping[str, lx.Method], seconds: float) -> dict[str, Figures]:
+def _cells(
+    pair: Pair,
+    x: np.ndarray,
+    methods: Mapping[str, lx.Method],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Figures]:
     found = {}
     for name, method in methods.items():
         try:
-            found[name] = asdict(pair.measure(x, method, seconds))
+            found[name] = asdict(pair.measure(x, method, seconds, clock=clock))
         except Exception as error:  # whatever it is: the grid goes on, and the cell says it
             found[name] = {"error": f"{type(error).__name__}: {error}"}
     return found

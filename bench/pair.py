@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import onnxruntime as ort
@@ -27,7 +28,14 @@ class Pair:
     def __init__(self, shape: Shape) -> None:
         self.session, self.model = session_of(shape, threads=1), lx.load(model_of(shape))
 
-    def measure(self, x: np.ndarray, method: lx.Method, seconds: float, least: int = 5) -> Ratio:
+    def measure(
+        self,
+        x: np.ndarray,
+        method: lx.Method,
+        seconds: float,
+        least: int = 5,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Ratio:
         """Measure one case, after checking that the output equals ONNX Runtime's and that all relevance is finite."""
         feeds, began = {"x": x}, time.perf_counter()
         explanation = self.model.explain(feeds, method, TARGET)
@@ -39,4 +47,5 @@ class Pair:
             seconds,
             least,
             warm=time.perf_counter() - began > 1,
+            clock=clock,
         )

@@ -32,10 +32,11 @@ def compare(
     *,
     longest: float = 8.0,
     warm: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Ratio:
     """Alternate the two for about `seconds`: at least `least` pairs, or as many as begin within `longest` seconds.
 
-    warm: both have run before; otherwise each runs once without being timed.
+    warm: both have run before; otherwise each runs once without being timed. clock: returns seconds.
     """
     if not warm:
         theirs()
@@ -43,12 +44,12 @@ def compare(
     pairs: list[tuple[float, float]] = []
     begin = now = time.perf_counter()
     while not pairs or now - begin < (seconds if len(pairs) >= least else longest):
-        start = time.perf_counter()
+        start = clock()
         theirs()
-        middle = time.perf_counter()
+        middle = clock()
         ours()
+        pairs.append((clock() - middle, middle - start))
         now = time.perf_counter()
-        pairs.append((now - middle, middle - start))
     times = np.array(pairs)
     ratios = times[:, 0] / times[:, 1]
     low, median, high = np.percentile(ratios, [25, 50, 75])

@@ -78,6 +78,12 @@ def grid(figures: dict[str, Any]) -> str:
     return _table(["model", "T", "batch", "forward, ms", *methods], rows)
 
 
+def fading(figures: dict[str, Any]) -> str:
+    methods = list(figures["fading"][0]["ratios"])
+    cells = [_cells(row, "ratios", methods) for row in figures["fading"]]
+    return _table(["model", "T", "forward, ms", *methods], [[*row[:2], *row[3:]] for row in cells])
+
+
 def many(figures: dict[str, Any]) -> str:
     rows = [row for row in figures["engine"] if "many" in row]
     methods = list(dict.fromkeys(name for row in rows for name in row["many"]))
@@ -189,6 +195,7 @@ PARTS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "means": ("engine", means),
     "grid": ("engine", grid),
     "many": ("engine", many),
+    "fading": ("fading", fading),
     "cells": ("cells", cells),
     "growth": ("scaling", growth),
     "memory": ("scaling", memory),

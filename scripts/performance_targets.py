@@ -61,6 +61,13 @@ def of_engine(figures: Figures) -> Iterator[Line]:
     yield _most(f"{IG}, batch 1, maximum", 100, max(medians(one, IG, "many")), "{:.0f}")
 
 
+def of_fading(figures: Figures) -> Iterator[Line]:
+    method = "lrp all, epsilon 0.001"
+    long = [row for row in figures["fading"] if row["T"] >= 1000 and row["model"]["H"] >= 128]
+    if long:
+        yield _most(f"{method}, fading, T ≥ 1,000, H ≥ 128, maximum", 1.05, max(medians(long, method)))
+
+
 def of_peers(figures: Figures) -> Iterator[Line]:
     ratios = [row["ratios"] for row in figures["peers"]["rows"]]
     theirs = f"Captum IntegratedGradients{IG.removeprefix('integrated gradients')}"
@@ -98,6 +105,7 @@ def of_service(figures: Figures) -> Iterator[Line]:
 
 PARTS: dict[str, Callable[[Figures], Iterator[Line]]] = {
     "engine": of_engine,
+    "fading": of_fading,
     "peers": of_peers,
     "scaling": of_growth,
     "service": of_service,

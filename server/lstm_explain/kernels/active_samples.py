@@ -33,11 +33,13 @@ def active_at(s, running, active, wakes, order, lens, reverse, arriving, carried
     count = 0
     for i in range(running):
         b = active[i]
-        wakes[b] = _rest_until(b, s, lens, reverse, arriving, carried, along, r_x)
-        if wakes[b] == s:
-            active[count] = b
-            count += 1
+        if carried[b, 0] == 0 and along[b, 0] == 0:  # else it goes on, as usual
+            wakes[b] = _rest_until(b, s, lens, reverse, arriving, carried, along, r_x)
+            if wakes[b] != s:
+                continue
             wakes[b] = lens[b]  # is awake
+        active[count] = b
+        count += 1
     for i in range(order.size):
         b = order[i]
         if wakes[b] == s:
