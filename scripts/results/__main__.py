@@ -11,6 +11,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import architectures  # noqa: E402
+import backgrounds  # noqa: E402
 import calibrated  # noqa: E402
 import conservation  # noqa: E402
 import integral  # noqa: E402
@@ -28,7 +29,7 @@ from common import BROKEN, DATA, DOCS  # noqa: E402
 
 SECTIONS = (
     "toy", "words", "measures", "representations", "phrases", "misclassified", "kept", "conservation", "architectures",
-    "recurrences", "rudder", "integral", "calibrated", "trust",
+    "recurrences", "rudder", "integral", "calibrated", "trust", "backgrounds",
 )  # fmt: skip
 HEAD = """# Results
 
@@ -70,6 +71,7 @@ def main() -> None:
         "integral": lambda: integral.run(chosen.data, progress),
         "calibrated": lambda: calibrated.run(chosen.data, progress, cards=chosen.cards),
         "trust": lambda: trust.run(chosen.data, progress),
+        "backgrounds": lambda: backgrounds.run(chosen.data, progress),
     }
     if chosen.only:
         text = sections[chosen.only]()
