@@ -349,6 +349,13 @@ def test_the_runs_count_every_draw(method: BaselineMethod) -> None:
     assert runs(lx.Background(draws=7)) == 7 * share * runs(None)
 
 
+def test_curves_take_a_single_baseline() -> None:
+    _, feeds, samples, model = made()
+    background = lx.Background({"x": samples})
+    with pytest.raises(lx.MethodError, match="a background set is given where a single baseline is expected"):
+        lx.evaluate.deletion(model, [feeds], [lx.Gradient()], TARGET, baseline=background)
+
+
 def test_a_models_own_samples_are_used_where_none_are_given() -> None:
     _, feeds, samples, model = made()
     given = model.explain(feeds, lx.Occlusion(baseline=lx.Background({"x": samples})), TARGET)

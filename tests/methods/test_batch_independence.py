@@ -76,6 +76,21 @@ def test_cases(name: str, method: lx.Method) -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.parametrize("method", [lx.IntegratedGradients(5, max_steps=5), lx.Occlusion()], ids=lambda m: m.name)
+@pytest.mark.parametrize("name", cases.names())
+def test_cases_with_a_background(name: str, method: Any) -> None:
+    """Every sample of a batch is compared with the same draws, also where a graph mixes the samples."""
+    case = cases.load(name)
+    names = [n for n in case.inputs if n != "mask" and n not in case.model.lengths]
+    axes = {n: case.model.axes[n].batch for n in names}
+    samples = {n: np.moveaxis(case.inputs[n], axis, 0) for n, axis in axes.items() if axis is not None}
+    method = method.with_baseline(lx.Background(samples, draws=2))
+    try:
+        check_rows(case.model, case.inputs, method, lx.Target(index=0), [[0], [1], [2], [2, 0], [1, 2, 0]])
+    except lx.UnsupportedOperator as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.parametrize("name", [n for n in zoo.names() if n != "h_lstm_state_const_op14"])  # a state for each row
 def test_the_zoo(name: str) -> None:
     case = zoo.load(name)
