@@ -5,8 +5,8 @@
 namespace conformance {
 namespace {
 
-void check_same(const std::string& where, const json& came, const json& wanted) {
-  if (came != wanted) throw Wrong(where + ": " + came.dump() + " came, wanted " + wanted.dump());
+void check_same(const std::string& where, const json& actual, const json& expected) {
+  if (actual != expected) throw Wrong(where + ": " + actual.dump() + " came, expected " + expected.dump());
 }
 
 json plain(const lx::Tensor& tensor) {
@@ -17,63 +17,63 @@ json plain(const lx::Tensor& tensor) {
   return tensor.to_doubles();
 }
 
-void check_numbers(const std::string& where, const std::vector<double>& came, const json& wanted) {
-  const auto numbers = wanted.at("data").get<std::vector<double>>();
-  const double tolerance = wanted.at("tolerance");
-  for (std::size_t i = 0; i < came.size(); ++i) {
-    if (!(std::abs(came[i] - numbers.at(i)) <= tolerance)) {
-      throw Wrong(where + ": " + std::to_string(came[i]) + " came at " + std::to_string(i) + ", wanted " +
-                  std::to_string(numbers[i]) + " within " + wanted["tolerance"].dump());
+void check_numbers(const std::string& where, const std::vector<double>& actual, const json& expected) {
+  const auto numbers = expected.at("data").get<std::vector<double>>();
+  const double tolerance = expected.at("tolerance");
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    if (!(std::abs(actual[i] - numbers.at(i)) <= tolerance)) {
+      throw Wrong(where + ": " + std::to_string(actual[i]) + " came at " + std::to_string(i) + ", expected " +
+                  std::to_string(numbers[i]) + " within " + expected["tolerance"].dump());
     }
   }
 }
 
-void check_tensor(const std::string& where, const lx::Tensor& came, const json& wanted) {
-  check_same(where + " (shape)", came.shape(), wanted.at("shape"));
-  if (wanted.at("dtype") != "float") check_same(where + " (dtype)", lx::name(came.dtype()), wanted["dtype"]);
-  if (wanted.contains("tolerance")) {
-    check_numbers(where, came.to_doubles(), wanted);
+void check_tensor(const std::string& where, const lx::Tensor& actual, const json& expected) {
+  check_same(where + " (shape)", actual.shape(), expected.at("shape"));
+  if (expected.at("dtype") != "float") check_same(where + " (dtype)", lx::name(actual.dtype()), expected["dtype"]);
+  if (expected.contains("tolerance")) {
+    check_numbers(where, actual.to_doubles(), expected);
   } else {
-    check_same(where, plain(came), plain(build_tensor(wanted)));
+    check_same(where, plain(actual), plain(build_tensor(expected)));
   }
 }
 
 /// The shape [batch], of the type "float".
-void check_batch(const std::string& where, const std::vector<double>& came, const json& wanted) {
-  check_tensor(where, lx::Tensor({static_cast<std::int64_t>(came.size())}, came), wanted);
+void check_batch(const std::string& where, const std::vector<double>& actual, const json& expected) {
+  check_tensor(where, lx::Tensor({static_cast<std::int64_t>(actual.size())}, actual), expected);
 }
 
-void check_tensors(const std::string& where, const lx::Tensors& came, const json& wanted) {
-  if (came.size() != wanted.size()) {
-    throw Wrong(where + ": " + std::to_string(came.size()) + " tensors came, wanted " + std::to_string(wanted.size()));
+void check_tensors(const std::string& where, const lx::Tensors& actual, const json& expected) {
+  if (actual.size() != expected.size()) {
+    throw Wrong(where + ": " + std::to_string(actual.size()) + " tensors came, expected " + std::to_string(expected.size()));
   }
-  for (const auto& [name, tensor] : wanted.items()) {
-    const auto found = came.find(name);
-    if (found == came.end()) throw Wrong(where + ": " + name + " did not come");
+  for (const auto& [name, tensor] : expected.items()) {
+    const auto found = actual.find(name);
+    if (found == actual.end()) throw Wrong(where + ": " + name + " did not come");
     check_tensor(where + "." + name, found->second, tensor);
   }
 }
 
-void check_ledger(const lx::Result& came, const json& wanted) {
-  const lx::Ledger& ledger = came.ledger;
-  if (wanted.contains("inputs")) check_batch("ledger.inputs", ledger.inputs, wanted["inputs"]);
-  if (wanted.contains("initial_states"))
-    check_batch("ledger.initial_states", ledger.initial_states, wanted["initial_states"]);
-  if (wanted.contains("absorbed")) check_batch("ledger.absorbed", ledger.absorbed, wanted["absorbed"]);
-  if (!wanted.contains("balance")) return;
-  for (std::size_t i = 0; i < came.explained.size(); ++i) {
-    const double missing = came.explained[i] - ledger.inputs.at(i) - ledger.initial_states.at(i) -
+void check_ledger(const lx::Result& actual, const json& expected) {
+  const lx::Ledger& ledger = actual.ledger;
+  if (expected.contains("inputs")) check_batch("ledger.inputs", ledger.inputs, expected["inputs"]);
+  if (expected.contains("initial_states"))
+    check_batch("ledger.initial_states", ledger.initial_states, expected["initial_states"]);
+  if (expected.contains("absorbed")) check_batch("ledger.absorbed", ledger.absorbed, expected["absorbed"]);
+  if (!expected.contains("balance")) return;
+  for (std::size_t i = 0; i < actual.explained.size(); ++i) {
+    const double missing = actual.explained[i] - ledger.inputs.at(i) - ledger.initial_states.at(i) -
                            ledger.absorbed.at(i) - ledger.residual.at(i);
-    if (!(std::abs(missing) <= wanted["balance"].get<double>())) {
-      throw Wrong("ledger: " + std::to_string(missing) + " is missing, allowed " + wanted["balance"].dump());
+    if (!(std::abs(missing) <= expected["balance"].get<double>())) {
+      throw Wrong("ledger: " + std::to_string(missing) + " is missing, allowed " + expected["balance"].dump());
     }
   }
 }
 
-void check_warnings(const std::vector<std::string>& came, const std::vector<std::string>& beginnings) {
-  bool same = came.size() == beginnings.size();
-  for (std::size_t i = 0; same && i < came.size(); ++i) same = came[i].rfind(beginnings[i], 0) == 0;
-  if (!same) throw Wrong("the warnings " + json(came).dump() + " came, wanted " + json(beginnings).dump());
+void check_warnings(const std::vector<std::string>& actual, const std::vector<std::string>& beginnings) {
+  bool same = actual.size() == beginnings.size();
+  for (std::size_t i = 0; same && i < actual.size(); ++i) same = actual[i].rfind(beginnings[i], 0) == 0;
+  if (!same) throw Wrong("the warnings " + json(actual).dump() + " came, expected " + json(beginnings).dump());
 }
 
 json plain(const std::map<std::string, lx::TensorSpec>& specs) {
@@ -86,75 +86,75 @@ json plain(const std::map<std::string, lx::TensorSpec>& specs) {
   return out;
 }
 
-void check_method(const std::optional<lx::Method>& came, const json& said) {
-  const json wanted = described(build_method(said));
-  const json held = came ? described(*came) : json{{"name", nullptr}, {"parameters", json::object()}};
-  check_same("default_method", held["name"], wanted["name"]);
+void check_method(const std::optional<lx::Method>& actual, const json& said) {
+  const json expected = described(build_method(said));
+  const json held = actual ? described(*actual) : json{{"name", nullptr}, {"parameters", json::object()}};
+  check_same("default_method", held["name"], expected["name"]);
   const json named = said.value("parameters", json::object());
   for (const auto& [parameter, value] : named.items()) {
-    check_same("default_method." + parameter, held["parameters"][parameter], wanted["parameters"][parameter]);
+    check_same("default_method." + parameter, held["parameters"][parameter], expected["parameters"][parameter]);
   }
 }
 
 }  // namespace
 
-void check_result(const lx::Result& came, const json& wanted) {
-  if (wanted.contains("model")) check_same("model", came.model, wanted["model"]);
-  if (wanted.contains("version")) check_same("version", came.version, wanted["version"]);
-  if (wanted.contains("relevance")) check_tensors("relevance", came.relevance, wanted["relevance"]);
-  if (wanted.contains("outputs")) check_tensors("outputs", came.outputs, wanted["outputs"]);
-  if (wanted.contains("captured")) check_tensors("captured", came.captured, wanted["captured"]);
-  if (wanted.contains("tokens")) check_tensors("tokens", came.tokens, wanted["tokens"]);
-  if (wanted.contains("warnings")) check_warnings(came.warnings, wanted["warnings"]);
-  if (wanted.contains("explained_quantity"))
-    check_same("explained_quantity", came.explained_quantity, wanted["explained_quantity"]);
-  if (wanted.contains("explained")) check_batch("explained", came.explained, wanted["explained"]);
-  if (wanted.contains("ledger")) check_ledger(came, wanted["ledger"]);
+void check_result(const lx::Result& actual, const json& expected) {
+  if (expected.contains("model")) check_same("model", actual.model, expected["model"]);
+  if (expected.contains("version")) check_same("version", actual.version, expected["version"]);
+  if (expected.contains("relevance")) check_tensors("relevance", actual.relevance, expected["relevance"]);
+  if (expected.contains("outputs")) check_tensors("outputs", actual.outputs, expected["outputs"]);
+  if (expected.contains("captured")) check_tensors("captured", actual.captured, expected["captured"]);
+  if (expected.contains("tokens")) check_tensors("tokens", actual.tokens, expected["tokens"]);
+  if (expected.contains("warnings")) check_warnings(actual.warnings, expected["warnings"]);
+  if (expected.contains("explained_quantity"))
+    check_same("explained_quantity", actual.explained_quantity, expected["explained_quantity"]);
+  if (expected.contains("explained")) check_batch("explained", actual.explained, expected["explained"]);
+  if (expected.contains("ledger")) check_ledger(actual, expected["ledger"]);
 }
 
-void check_error(const lx::Error& came, const json& wanted) {
-  const std::string message = " (" + came.message() + ")";
-  if (wanted.at("code") != lx::name(came.code())) {
-    throw Wrong(lx::name(came.code()) + message + " came, wanted " + wanted["code"].dump());
+void check_error(const lx::Error& actual, const json& expected) {
+  const std::string message = " (" + actual.message() + ")";
+  if (expected.at("code") != lx::name(actual.code())) {
+    throw Wrong(lx::name(actual.code()) + message + " came, expected " + expected["code"].dump());
   }
-  if (wanted.contains("field") && wanted["field"] != came.field()) {
-    throw Wrong("the field \"" + came.field() + "\"" + message + " came, wanted " + wanted["field"].dump());
+  if (expected.contains("field") && expected["field"] != actual.field()) {
+    throw Wrong("the field \"" + actual.field() + "\"" + message + " came, expected " + expected["field"].dump());
   }
-  const auto word = wanted.value("word", "");
-  if (came.message().find(word) == std::string::npos) throw Wrong("the message" + message + " lacks " + word);
+  const auto word = expected.value("word", "");
+  if (actual.message().find(word) == std::string::npos) throw Wrong("the message" + message + " lacks " + word);
 }
 
-void check_detail(const lx::ModelDetail& came, const json& wanted) {
+void check_detail(const lx::ModelDetail& actual, const json& expected) {
   const json held = {
-      {"name", came.name},
-      {"version", came.version},
-      {"state", lx::name(came.state)},
-      {"description", came.description},
-      {"lrp_supported", came.lrp_supported},
-      {"inputs", plain(came.inputs)},
-      {"outputs", plain(came.outputs)},
-      {"class_names", came.class_names},
-      {"text_inputs", came.text_inputs},
-      {"batch_axes", came.batch_axes},
-      {"time_axes", came.time_axes},
-      {"guessed_axes", came.guessed_axes},
-      {"background_samples", came.background_samples},
+      {"name", actual.name},
+      {"version", actual.version},
+      {"state", lx::name(actual.state)},
+      {"description", actual.description},
+      {"lrp_supported", actual.lrp_supported},
+      {"inputs", plain(actual.inputs)},
+      {"outputs", plain(actual.outputs)},
+      {"class_names", actual.class_names},
+      {"text_inputs", actual.text_inputs},
+      {"batch_axes", actual.batch_axes},
+      {"time_axes", actual.time_axes},
+      {"guessed_axes", actual.guessed_axes},
+      {"background_samples", actual.background_samples},
   };
-  for (const auto& [key, value] : wanted.items()) {
+  for (const auto& [key, value] : expected.items()) {
     if (key == "default_method") {
-      check_method(came.default_method, value);
+      check_method(actual.default_method, value);
     } else {
       check_same(key, held.at(key), value);
     }
   }
 }
 
-void check_listed(const std::vector<lx::ModelSummary>& came, const json& wanted) {
+void check_listed(const std::vector<lx::ModelSummary>& actual, const json& expected) {
   json listed = json::array();
-  for (const auto& model : came) {
+  for (const auto& model : actual) {
     listed.push_back({{"name", model.name}, {"version", model.version}, {"state", lx::name(model.state)}});
   }
-  for (const json& model : wanted) {
+  for (const json& model : expected) {
     if (std::find(listed.begin(), listed.end(), model) == listed.end()) {
       throw Wrong(model.dump() + " is not among " + listed.dump());
     }

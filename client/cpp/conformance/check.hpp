@@ -1,4 +1,4 @@
-/// What has to come. Every check throws Wrong with what was expected and what came.
+/// What has to arrive. Every check throws Wrong with what was expected and what came.
 #pragma once
 
 #include <stdexcept>
@@ -11,9 +11,9 @@ struct Wrong : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-void check_result(const lx::Result& came, const json& wanted);
-void check_error(const lx::Error& came, const json& wanted);
-void check_detail(const lx::ModelDetail& came, const json& wanted);
-void check_listed(const std::vector<lx::ModelSummary>& came, const json& wanted);
+void check_result(const lx::Result& actual, const json& expected);
+void check_error(const lx::Error& actual, const json& expected);
+void check_detail(const lx::ModelDetail& actual, const json& expected);
+void check_listed(const std::vector<lx::ModelSummary>& actual, const json& expected);
 
 }  // namespace conformance

@@ -31,9 +31,9 @@ std::string hex(const unsigned char* bytes, std::size_t size) {
 }
 
 /// Of the elements, row-major; this machine is little-endian, else the client would not have been compiled.
-Hashes hashes(const lx::Result& came, const std::string& prefix = {}) {
+Hashes hashes(const lx::Result& actual, const std::string& prefix = {}) {
   Hashes out;
-  for (const auto& [name, tensor] : came.relevance) {
+  for (const auto& [name, tensor] : actual.relevance) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int size = 0;
     EVP_Digest(tensor.bytes().data(), tensor.bytes().size(), digest, &size, EVP_sha256(), nullptr);
@@ -67,9 +67,9 @@ Hashes explain(const lx::Client& client, const json& said) {
     options.cancellation.emplace();
     canceller.emplace(*options.cancellation, std::chrono::milliseconds(asked["cancel_after_ms"].get<int>()));
   }
-  const lx::Result came = client.explain(build_request(asked), options);
-  check_result(came, said.value("expect", json::object()));
-  return hashes(came);
+  const lx::Result actual = client.explain(build_request(asked), options);
+  check_result(actual, said.value("expect", json::object()));
+  return hashes(actual);
 }
 
 Hashes stream(const lx::Client& client, const json& said) {
@@ -83,7 +83,7 @@ Hashes stream(const lx::Client& client, const json& said) {
     if (!answers.contains(id) || !seen.insert(id).second) throw Wrong("an answer to " + id + " came");
     try {
       if (answers[id].contains("expect_error")) {
-        if (answer.ok()) throw Wrong("a result came, wanted an error");
+        if (answer.ok()) throw Wrong("a result came, expected an error");
         check_error(*answer.error(), answers[id]["expect_error"]);
       } else {
         check_result(answer.result(), answers[id].at("expect"));
@@ -94,7 +94,7 @@ Hashes stream(const lx::Client& client, const json& said) {
     }
   }
   if (seen.size() != answers.size()) {
-    throw Wrong(std::to_string(seen.size()) + " answers came, wanted " + std::to_string(answers.size()));
+    throw Wrong(std::to_string(seen.size()) + " answers came, expected " + std::to_string(answers.size()));
   }
   return found;
 }
@@ -106,11 +106,11 @@ Hashes import_model(const lx::Client& client, const json& said, const fs::path& 
   model.version = brought.value("version", "");
   model.path = models / brought.at("model").get<std::string>();
   model.config = brought.value("config", "");
-  const lx::ModelDetail came = client.import_model(model);
+  const lx::ModelDetail actual = client.import_model(model);
   std::string wrong;
   Hashes found;
   try {
-    check_detail(came, said.value("expect", json::object()).value("detail", json::object()));
+    check_detail(actual, said.value("expect", json::object()).value("detail", json::object()));
     found = explain(client, said);
   } catch (const std::exception& error) {
     wrong = error.what();
@@ -127,14 +127,14 @@ Hashes import_model(const lx::Client& client, const json& said, const fs::path& 
 
 Hashes call(const lx::Client& client, const json& said, const fs::path& models) {
   const std::string call = said.at("call");
-  const json wanted = said.value("expect", json::object());
+  const json expected = said.value("expect", json::object());
   if (call == "explain") return explain(client, said);
   if (call == "explain_stream") return stream(client, said);
   if (call == "import_model") return import_model(client, said, models);
   if (call == "models") {
-    check_listed(client.models(), wanted.value("models", json::array()));
+    check_listed(client.models(), expected.value("models", json::array()));
   } else if (call == "model") {
-    check_detail(client.model(said.at("model"), said.value("version", "")), wanted.value("detail", json::object()));
+    check_detail(client.model(said.at("model"), said.value("version", "")), expected.value("detail", json::object()));
   } else {
     throw std::runtime_error("the call " + call);
   }
@@ -178,7 +178,7 @@ void Suite::one(const json& said) {
   std::string wrong;
   try {
     found = call(connect_(said.value("token", token_)), said, models_);
-    if (said.contains("expect_error")) throw Wrong("no error came, wanted " + said["expect_error"].dump());
+    if (said.contains("expect_error")) throw Wrong("no error came, expected " + said["expect_error"].dump());
   } catch (const lx::Error& error) {
     wrong = error.what();
     if (said.contains("expect_error")) {

@@ -37,8 +37,8 @@ Result Client::explain(const Request& request, const CallOptions& options) const
 
 std::vector<ModelSummary> Client::models(const CallOptions& options) const {
   std::vector<ModelSummary> out;
-  const auto came = unary(*connection_, *connection_->models, &Models::ListModels, v1::ListModelsRequest(), options);
-  for (const auto& message : came.models()) out.push_back(wire::decode(message));
+  const auto received = unary(*connection_, *connection_->models, &Models::ListModels, v1::ListModelsRequest(), options);
+  for (const auto& message : received.models()) out.push_back(wire::decode(message));
   return out;
 }
 

@@ -12,8 +12,8 @@ constexpr std::array names = {
     "DATA_LOSS", "UNAUTHENTICATED"};
 
 std::string sentence(const Failure& failure) {
-  const bool told = failure.message.find(failure.field) != std::string::npos;
-  return told ? failure.message : failure.message + " (" + failure.field + ")";
+  const bool reported = failure.message.find(failure.field) != std::string::npos;
+  return reported ? failure.message : failure.message + " (" + failure.field + ")";
 }
 
 }  // namespace

@@ -79,8 +79,8 @@ ModelDetail Client::import_model(const Import& model, const CallOptions& options
   }
 
   Call call(*connection_, options, std::nullopt);
-  v1::ImportModelResponse came;
-  const auto writer = connection_->models->ImportModel(&call.context, &came);
+  v1::ImportModelResponse received;
+  const auto writer = connection_->models->ImportModel(&call.context, &received);
   try {
     bool heard = send(*writer, start, model.path);
     for (std::size_t i = 0; heard && i < files.size(); ++i) heard = send(*writer, files[i], model.files[i]);
@@ -91,7 +91,7 @@ ModelDetail Client::import_model(const Import& model, const CallOptions& options
   }
   writer->WritesDone();
   check(writer->Finish());
-  return wire::decode(came.model());
+  return wire::decode(received.model());
 }
 
 }  // namespace lstm_explain

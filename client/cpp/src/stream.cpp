@@ -134,7 +134,7 @@ struct AnswerStream::Calls {
     std::unique_lock lock(mutex);
     changed.wait(lock, [this] { return waiting || broken || !(reading || writing); });
     if (!waiting && broken) {
-      if (std::exchange(told, true)) return std::nullopt;
+      if (std::exchange(reported, true)) return std::nullopt;
       std::rethrow_exception(broken);
     }
     std::optional<Answer> out = std::exchange(waiting, std::nullopt);
@@ -153,7 +153,7 @@ struct AnswerStream::Calls {
   std::condition_variable changed;
   std::optional<Answer> waiting;
   std::exception_ptr broken;
-  bool told = false;  // what broke the stream has been thrown
+  bool reported = false;  // what broke the stream has been thrown
   bool reading = true, writing = true;
   bool left = false;
 

@@ -84,18 +84,18 @@ const char* name(DType dtype) {
   return "unknown";
 }
 
-Tensor::Tensor(Shape shape, DType dtype, const void* elements, std::size_t came)
+Tensor::Tensor(Shape shape, DType dtype, const void* elements, std::size_t received)
     : dtype_(dtype), shape_(std::move(shape)) {
-  if (const std::size_t wanted = count(shape_); came != wanted) {
-    refuse("a tensor of shape " + written(shape_) + " has " + std::to_string(wanted) + " elements, " +
-           std::to_string(came) + " came");
+  if (const std::size_t expected = count(shape_); received != expected) {
+    refuse("a tensor of shape " + written(shape_) + " has " + std::to_string(expected) + " elements, " +
+           std::to_string(received) + " came");
   }
   if (dtype == DType::string) {
     const auto* texts = static_cast<const std::string*>(elements);
-    texts_.assign(texts, texts + came);
-  } else if (came != 0) {
+    texts_.assign(texts, texts + received);
+  } else if (received != 0) {
     const auto* bytes = static_cast<const std::byte*>(elements);
-    bytes_.assign(bytes, bytes + came * width(dtype));
+    bytes_.assign(bytes, bytes + received * width(dtype));
   }
 }
 
@@ -105,9 +105,9 @@ Tensor::Tensor(Shape shape, const std::vector<bool>& values)
 
 Tensor Tensor::from_bytes(Shape shape, DType dtype, View<std::byte> bytes) {
   if (dtype == DType::string) refuse("text has no bytes of a fixed width");
-  const std::size_t wanted = count(shape) * width(dtype);
-  if (bytes.size() != wanted) {
-    refuse("a tensor of shape " + written(shape) + " and type " + name(dtype) + " has " + std::to_string(wanted) +
+  const std::size_t expected = count(shape) * width(dtype);
+  if (bytes.size() != expected) {
+    refuse("a tensor of shape " + written(shape) + " and type " + name(dtype) + " has " + std::to_string(expected) +
            " bytes, " + std::to_string(bytes.size()) + " came");
   }
   Tensor out(std::move(shape), dtype, bytes.data(), bytes.size() / width(dtype));
@@ -119,9 +119,9 @@ Tensor Tensor::from_bytes(Shape shape, DType dtype, View<std::byte> bytes) {
 
 std::size_t Tensor::size() const { return dtype_ == DType::string ? texts_.size() : bytes_.size() / width(dtype_); }
 
-const void* Tensor::elements(DType wanted) const {
-  if (wanted != dtype_) {
-    throw std::logic_error(std::string("elements of type ") + name(dtype_) + " were asked for as " + name(wanted));
+const void* Tensor::elements(DType expected) const {
+  if (expected != dtype_) {
+    throw std::logic_error(std::string("elements of type ") + name(dtype_) + " were asked for as " + name(expected));
   }
   if (dtype_ == DType::string) return texts_.data();
   return bytes_.data();

@@ -201,12 +201,12 @@ TEST(Stream, MemoryIsBounded) {
     std::this_thread::sleep_for(500ms);
   }
   EXPECT_LT(asked, MANY / 4);
-  int came = 1;
+  int received = 1;
   while (const auto answer = answers.next()) {
     EXPECT_EQ(answer->result().relevance.at("x"), large);
-    ++came;
+    ++received;
   }
-  EXPECT_EQ(came, MANY);
+  EXPECT_EQ(received, MANY);
 }
 
 TEST(Stream, OneMayLeave) {

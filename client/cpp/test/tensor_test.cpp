@@ -52,10 +52,10 @@ TEST(Tensor, BytesAreLittleEndianAndRowMajor) {
 TEST(Tensor, TakesWhatLiesInOnePiece) {
   const std::array<double, 2> array = {1, 2};
   const double plain[] = {1, 2};
-  const Tensor wanted({2}, std::vector<double>{1, 2});
-  EXPECT_EQ(Tensor({2}, array), wanted);
-  EXPECT_EQ(Tensor({2}, plain), wanted);
-  EXPECT_EQ(Tensor({2}, View<double>(plain, 2)), wanted);
+  const Tensor expected({2}, std::vector<double>{1, 2});
+  EXPECT_EQ(Tensor({2}, array), expected);
+  EXPECT_EQ(Tensor({2}, plain), expected);
+  EXPECT_EQ(Tensor({2}, View<double>(plain, 2)), expected);
   EXPECT_EQ(Tensor({2}, std::vector<bool>{true, false}), Tensor({2}, {true, false}));
   EXPECT_EQ(Tensor("one"), Tensor({1}, std::vector<std::string>{"one"}));
 }

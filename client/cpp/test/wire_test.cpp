@@ -23,11 +23,11 @@ Message parsed(const std::string& text) {
 void expect_message(const Method& method, const std::string& text) {
   v1::Method message;
   wire::encode(method, &message);
-  const auto wanted = parsed<v1::Method>(text);
-  EXPECT_TRUE(MessageDifferencer::Equals(message, wanted)) << message.DebugString();
+  const auto expected = parsed<v1::Method>(text);
+  EXPECT_TRUE(MessageDifferencer::Equals(message, expected)) << message.DebugString();
   v1::Method again;
-  wire::encode(wire::decode(wanted).value(), &again);
-  EXPECT_TRUE(MessageDifferencer::Equals(again, wanted)) << again.DebugString();
+  wire::encode(wire::decode(expected).value(), &again);
+  EXPECT_TRUE(MessageDifferencer::Equals(again, expected)) << again.DebugString();
 }
 
 }  // namespace
@@ -83,16 +83,16 @@ TEST(Wire, Requests) {
   request.capture = {"inner"};
   v1::ExplainRequest message;
   wire::encode(request, &message);
-  const auto wanted = parsed<v1::ExplainRequest>(R"(
+  const auto expected = parsed<v1::ExplainRequest>(R"(
     model: "m" version: "3" capture: "inner" method { gradient {} }
     inputs { name: "a" dtype: DATA_TYPE_BOOL data: "\001" }
     inputs { name: "b" dtype: DATA_TYPE_FLOAT32 shape: 1 data: "\000\000\000\100" }
     target { output: "logits" indices: [4, -1] contrast_indices: [0, 0] batch_axis: 0 no_batch_axis: true
              pre_activation: false weights { dtype: DATA_TYPE_BOOL shape: 1 data: "\000" } })");
-  EXPECT_TRUE(MessageDifferencer::Equals(message, wanted)) << message.DebugString();
+  EXPECT_TRUE(MessageDifferencer::Equals(message, expected)) << message.DebugString();
   v1::Target again;
-  wire::encode(wire::decode(wanted.target()), &again);
-  EXPECT_TRUE(MessageDifferencer::Equals(again, wanted.target()));
+  wire::encode(wire::decode(expected.target()), &again);
+  EXPECT_TRUE(MessageDifferencer::Equals(again, expected.target()));
 }
 
 TEST(Wire, OtherThanUtf8IsRefused) {

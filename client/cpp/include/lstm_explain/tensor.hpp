@@ -141,7 +141,7 @@ class Tensor {
 
  private:
   Tensor(Shape shape, DType dtype, const void* elements, std::size_t count);
-  const void* elements(DType wanted) const;
+  const void* elements(DType expected) const;
 
   DType dtype_ = DType::float32;
   Shape shape_;

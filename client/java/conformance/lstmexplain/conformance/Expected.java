@@ -18,62 +18,62 @@ import lstmexplain.ModelSummary;
 import lstmexplain.Result;
 import lstmexplain.Tensor;
 
-/** What has to come, from a case's JSON; all of it throws {@link Wrong} if something else came. */
+/** What has to arrive, from a case's JSON; all of it throws {@link Wrong} if something else came. */
 final class Expected {
   private static final Gson GSON = new Gson();
 
   private Expected() {}
 
-  static void result(Result came, JsonObject wanted) {
-    if (wanted.has("model")) {
-      Wrong.unlessEqual("model", came.model(), Asked.text(wanted, "model"));
+  static void result(Result actual, JsonObject expected) {
+    if (expected.has("model")) {
+      Wrong.unlessEqual("model", actual.model(), Asked.text(expected, "model"));
     }
-    if (wanted.has("version")) {
-      Wrong.unlessEqual("version", came.version(), Asked.text(wanted, "version"));
+    if (expected.has("version")) {
+      Wrong.unlessEqual("version", actual.version(), Asked.text(expected, "version"));
     }
     Map.of(
-            "relevance", came.relevance(),
-            "outputs", came.outputs(),
-            "captured", came.captured(),
-            "tokens", came.tokens())
-        .forEach((where, tensors) -> tensors(where, tensors, wanted));
-    if (wanted.has("warnings")) {
-      warnings(came.warnings(), wanted.getAsJsonArray("warnings"));
+            "relevance", actual.relevance(),
+            "outputs", actual.outputs(),
+            "captured", actual.captured(),
+            "tokens", actual.tokens())
+        .forEach((where, tensors) -> tensors(where, tensors, expected));
+    if (expected.has("warnings")) {
+      warnings(actual.warnings(), expected.getAsJsonArray("warnings"));
     }
-    if (wanted.has("explained_quantity")) {
+    if (expected.has("explained_quantity")) {
       Wrong.unlessEqual(
-          "explained_quantity", came.explainedQuantity(), Asked.text(wanted, "explained_quantity"));
+          "explained_quantity", actual.explainedQuantity(), Asked.text(expected, "explained_quantity"));
     }
-    if (wanted.has("explained")) {
-      tensor("explained", came.explained(), wanted.getAsJsonObject("explained"));
+    if (expected.has("explained")) {
+      tensor("explained", actual.explained(), expected.getAsJsonObject("explained"));
     }
-    if (wanted.has("ledger")) {
-      ledger(came, wanted.getAsJsonObject("ledger"));
+    if (expected.has("ledger")) {
+      ledger(actual, expected.getAsJsonObject("ledger"));
     }
   }
 
-  private static void warnings(List<String> came, JsonArray beginnings) {
-    Wrong.unlessEqual("the number of warnings " + came, came.size(), beginnings.size());
-    for (int i = 0; i < came.size(); i++) {
-      String wanted = beginnings.get(i).getAsString();
+  private static void warnings(List<String> actual, JsonArray beginnings) {
+    Wrong.unlessEqual("the number of warnings " + actual, actual.size(), beginnings.size());
+    for (int i = 0; i < actual.size(); i++) {
+      String expected = beginnings.get(i).getAsString();
       Wrong.unless(
-          came.get(i).startsWith(wanted),
-          "the warning \"" + came.get(i) + "\" came, wanted " + wanted);
+          actual.get(i).startsWith(expected),
+          "the warning \"" + actual.get(i) + "\" came, expected " + expected);
     }
   }
 
-  private static void tensors(String where, Map<String, Tensor> came, JsonObject expect) {
+  private static void tensors(String where, Map<String, Tensor> actual, JsonObject expect) {
     if (!expect.has(where)) {
       return;
     }
-    JsonObject wanted = expect.getAsJsonObject(where);
-    Wrong.unlessEqual(where, came.keySet(), wanted.keySet());
-    came.forEach(
-        (name, tensor) -> tensor(where + "." + name, tensor, wanted.getAsJsonObject(name)));
+    JsonObject expected = expect.getAsJsonObject(where);
+    Wrong.unlessEqual(where, actual.keySet(), expected.keySet());
+    actual.forEach(
+        (name, tensor) -> tensor(where + "." + name, tensor, expected.getAsJsonObject(name)));
   }
 
-  private static void ledger(Result came, JsonObject wanted) {
-    Ledger ledger = came.ledger();
+  private static void ledger(Result actual, JsonObject expected) {
+    Ledger ledger = actual.ledger();
     Map<String, Tensor> parts =
         Map.of(
             "inputs", ledger.inputs(),
@@ -81,12 +81,12 @@ final class Expected {
             "absorbed", ledger.absorbed());
     parts.forEach(
         (name, tensor) -> {
-          if (wanted.has(name)) {
-            tensor("ledger." + name, tensor, wanted.getAsJsonObject(name));
+          if (expected.has(name)) {
+            tensor("ledger." + name, tensor, expected.getAsJsonObject(name));
           }
         });
-    if (wanted.has("balance")) {
-      double[] missing = came.explained().doubles();
+    if (expected.has("balance")) {
+      double[] missing = actual.explained().doubles();
       for (Tensor part :
           List.of(ledger.inputs(), ledger.initialStates(), ledger.absorbed(), ledger.residual())) {
         double[] values = part.doubles();
@@ -94,7 +94,7 @@ final class Expected {
           missing[i] -= values[i];
         }
       }
-      double allowed = wanted.get("balance").getAsDouble();
+      double allowed = expected.get("balance").getAsDouble();
       for (double gap : missing) {
         Wrong.unless(
             Math.abs(gap) <= allowed, "ledger: " + gap + " is missing, allowed " + allowed);
@@ -102,23 +102,23 @@ final class Expected {
     }
   }
 
-  private static void tensor(String where, Tensor came, JsonObject wanted) {
-    String dtype = Asked.text(wanted, "dtype");
-    String type = came.type().name().toLowerCase(Locale.ROOT);
+  private static void tensor(String where, Tensor actual, JsonObject expected) {
+    String dtype = Asked.text(expected, "dtype");
+    String type = actual.type().name().toLowerCase(Locale.ROOT);
     Wrong.unless(
         type.equals(dtype) || dtype.equals("float") && type.matches("float(32|64)"),
-        where + ": " + type + " came, wanted " + dtype);
-    Wrong.unlessEqual(where, GSON.toJsonTree(came.shape()), wanted.get("shape"));
-    if (!wanted.has("tolerance")) {
-      Tensor exact = Asked.tensor(wanted);
+        where + ": " + type + " came, expected " + dtype);
+    Wrong.unlessEqual(where, GSON.toJsonTree(actual.shape()), expected.get("shape"));
+    if (!expected.has("tolerance")) {
+      Tensor exact = Asked.tensor(expected);
       Wrong.unless(
-          came.equals(exact),
-          where + ": " + GSON.toJson(elements(came)) + " came, wanted " + wanted.get("data"));
+          actual.equals(exact),
+          where + ": " + GSON.toJson(elements(actual)) + " came, expected " + expected.get("data"));
       return;
     }
-    double tolerance = wanted.get("tolerance").getAsDouble();
-    double[] values = came.doubles();
-    JsonArray data = wanted.getAsJsonArray("data");
+    double tolerance = expected.get("tolerance").getAsDouble();
+    double[] values = actual.doubles();
+    JsonArray data = expected.getAsJsonArray("data");
     for (int i = 0; i < values.length; i++) {
       double right = data.get(i).getAsDouble();
       Wrong.unless(
@@ -128,7 +128,7 @@ final class Expected {
               + values[i]
               + " came at "
               + i
-              + ", wanted "
+              + ", expected "
               + right
               + " within "
               + tolerance);
@@ -144,68 +144,68 @@ final class Expected {
     };
   }
 
-  static void error(ExplainException came, JsonObject wanted) {
-    String said = " (" + came.getMessage() + ")";
-    Wrong.unlessEqual("code" + said, came.code().name(), Asked.text(wanted, "code"));
-    if (wanted.has("field")) {
-      Wrong.unlessEqual("field" + said, came.field(), Asked.text(wanted, "field"));
+  static void error(ExplainException actual, JsonObject expected) {
+    String said = " (" + actual.getMessage() + ")";
+    Wrong.unlessEqual("code" + said, actual.code().name(), Asked.text(expected, "code"));
+    if (expected.has("field")) {
+      Wrong.unlessEqual("field" + said, actual.field(), Asked.text(expected, "field"));
     }
-    String word = Asked.text(wanted, "word");
-    Wrong.unless(came.getMessage().contains(word), "the message lacks \"" + word + "\"" + said);
+    String word = Asked.text(expected, "word");
+    Wrong.unless(actual.getMessage().contains(word), "the message lacks \"" + word + "\"" + said);
   }
 
-  static void listed(List<ModelSummary> came, JsonArray wanted) {
-    for (JsonElement one : wanted) {
+  static void listed(List<ModelSummary> actual, JsonArray expected) {
+    for (JsonElement one : expected) {
       JsonObject model = one.getAsJsonObject();
       Wrong.unless(
-          came.stream()
+          actual.stream()
               .anyMatch(
                   m ->
                       m.name().equals(Asked.text(model, "name"))
                           && m.version().equals(Asked.text(model, "version"))
                           && state(m).equals(Asked.text(model, "state"))),
-          model + " is not among " + came);
+          model + " is not among " + actual);
     }
   }
 
   /** Compares both sides as JSON. */
-  static void detail(ModelDetail came, JsonObject wanted) {
+  static void detail(ModelDetail actual, JsonObject expected) {
     Map<String, Object> held = new LinkedHashMap<>();
-    held.put("name", came.summary().name());
-    held.put("version", came.summary().version());
-    held.put("state", state(came.summary()));
-    held.put("description", came.summary().description());
-    held.put("lrp_supported", came.lrpSupported());
-    held.put("inputs", specs(came.inputs()));
-    held.put("outputs", specs(came.outputs()));
-    held.put("class_names", came.classNames());
-    held.put("text_inputs", came.textInputs());
-    held.put("batch_axes", came.batchAxes());
-    held.put("time_axes", came.timeAxes());
-    held.put("guessed_axes", came.guessedAxes());
-    held.put("background_samples", came.backgroundSamples());
-    for (String name : wanted.keySet()) {
+    held.put("name", actual.summary().name());
+    held.put("version", actual.summary().version());
+    held.put("state", state(actual.summary()));
+    held.put("description", actual.summary().description());
+    held.put("lrp_supported", actual.lrpSupported());
+    held.put("inputs", specs(actual.inputs()));
+    held.put("outputs", specs(actual.outputs()));
+    held.put("class_names", actual.classNames());
+    held.put("text_inputs", actual.textInputs());
+    held.put("batch_axes", actual.batchAxes());
+    held.put("time_axes", actual.timeAxes());
+    held.put("guessed_axes", actual.guessedAxes());
+    held.put("background_samples", actual.backgroundSamples());
+    for (String name : expected.keySet()) {
       if (name.equals("default_method")) {
-        method(came.defaultMethod(), wanted.getAsJsonObject(name));
+        method(actual.defaultMethod(), expected.getAsJsonObject(name));
       } else {
-        Wrong.unlessEqual(name, GSON.toJsonTree(held.get(name)), wanted.get(name));
+        Wrong.unlessEqual(name, GSON.toJsonTree(held.get(name)), expected.get(name));
       }
     }
   }
 
   /** Of the parameters those that are named. */
-  private static void method(Method came, JsonObject wanted) {
-    Method built = Asked.method(wanted);
-    Wrong.unlessEqual("default_method", came.getClass(), built.getClass());
+  private static void method(Method actual, JsonObject expected) {
+    Method built = Asked.method(expected);
+    Wrong.unlessEqual("default_method", actual.getClass(), built.getClass());
     for (var component : built.getClass().getRecordComponents()) {
       JsonObject named =
-          wanted.has("parameters") ? wanted.getAsJsonObject("parameters") : new JsonObject();
+          expected.has("parameters") ? expected.getAsJsonObject("parameters") : new JsonObject();
       if (named.has(Asked.snake(component.getName()))) {
         try {
           var accessor = component.getAccessor();
           Wrong.unlessEqual(
               "default_method." + component.getName(),
-              accessor.invoke(came),
+              accessor.invoke(actual),
               accessor.invoke(built));
         } catch (ReflectiveOperationException impossible) {
           throw new AssertionError(impossible);

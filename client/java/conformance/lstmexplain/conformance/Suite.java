@@ -108,12 +108,12 @@ final class Suite {
       }
       try {
         call(client, one, found);
-      } catch (ExplainException came) {
-        Expected.error(came, one.getAsJsonObject("expect_error"));
+      } catch (ExplainException actual) {
+        Expected.error(actual, one.getAsJsonObject("expect_error"));
         found.clear();
         return;
       }
-      throw new Wrong("an answer came, wanted " + one.get("expect_error"));
+      throw new Wrong("an answer came, expected " + one.get("expect_error"));
     }
   }
 
@@ -134,9 +134,9 @@ final class Suite {
 
   private static void explain(
       Client client, JsonObject one, JsonObject expect, Map<String, String> found) {
-    Result came = explain(client, one.getAsJsonObject("request"));
-    digest(came, "", found);
-    Expected.result(came, expect);
+    Result actual = explain(client, one.getAsJsonObject("request"));
+    digest(actual, "", found);
+    Expected.result(actual, expect);
   }
 
   /** A caller who has enough interrupts the thread that waits. */
@@ -168,8 +168,8 @@ final class Suite {
             .toList();
     JsonObject answers = one.getAsJsonObject("answers");
     Set<String> seen = new TreeSet<>();
-    try (Stream<Answer> came = client.explainStream(asked)) {
-      for (Iterator<Answer> each = came.iterator(); each.hasNext(); ) {
+    try (Stream<Answer> actual = client.explainStream(asked)) {
+      for (Iterator<Answer> each = actual.iterator(); each.hasNext(); ) {
         Answer answer = each.next();
         Wrong.unless(
             answers.has(answer.id()) && seen.add(answer.id()),
@@ -180,15 +180,15 @@ final class Suite {
     Wrong.unlessEqual("answers", seen, answers.keySet());
   }
 
-  private static void check(Answer answer, JsonObject wanted, Map<String, String> found) {
-    if (wanted.has("expect_error")) {
-      Wrong.unless(answer.error() != null, answer.id() + ": a result came, wanted an error");
-      Expected.error(answer.error(), wanted.getAsJsonObject("expect_error"));
+  private static void check(Answer answer, JsonObject expected, Map<String, String> found) {
+    if (expected.has("expect_error")) {
+      Wrong.unless(answer.error() != null, answer.id() + ": a result came, expected an error");
+      Expected.error(answer.error(), expected.getAsJsonObject("expect_error"));
       return;
     }
     Result result = answer.orThrow();
     digest(result, answer.id() + "/", found);
-    Expected.result(result, wanted.getAsJsonObject("expect"));
+    Expected.result(result, expected.getAsJsonObject("expect"));
   }
 
   private void imported(Client client, JsonObject one, JsonObject expect, Map<String, String> found)
@@ -240,8 +240,8 @@ final class Suite {
   }
 
   /** Of the elements, row-major and little-endian. */
-  private static void digest(Result came, String prefix, Map<String, String> found) {
-    came.relevance()
+  private static void digest(Result actual, String prefix, Map<String, String> found) {
+    actual.relevance()
         .forEach(
             (name, tensor) -> {
               try {

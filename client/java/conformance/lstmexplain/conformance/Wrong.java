@@ -7,8 +7,8 @@ final class Wrong extends RuntimeException {
   }
 
   /** Throws unless the two are equal. */
-  static void unlessEqual(String where, Object came, Object wanted) {
-    unless(wanted.equals(came), where + ": " + came + " came, wanted " + wanted);
+  static void unlessEqual(String where, Object actual, Object expected) {
+    unless(expected.equals(actual), where + ": " + actual + " came, expected " + expected);
   }
 
   static void unless(boolean right, String detail) {

@@ -102,7 +102,7 @@ public final class Client implements AutoCloseable {
           @Override
           public void onError(Throwable failed) {
             result.completeExceptionally(
-                failed instanceof StatusRuntimeException told ? ExplainException.of(told) : failed);
+                failed instanceof StatusRuntimeException reported ? ExplainException.of(reported) : failed);
           }
 
           @Override

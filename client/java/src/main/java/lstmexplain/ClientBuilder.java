@@ -107,8 +107,8 @@ public final class ClientBuilder {
   /**
    * Whether to retry read-only calls as the published service config specifies. Default: true.
    */
-  public ClientBuilder retries(boolean wanted) {
-    retries = wanted;
+  public ClientBuilder retries(boolean chosen) {
+    retries = chosen;
     return this;
   }
 

@@ -32,8 +32,8 @@ public record ModelImport(
   }
 
   /** Returns a copy with this version. */
-  public ModelImport version(String wanted) {
-    return new ModelImport(name, wanted, model, config, files);
+  public ModelImport version(String chosen) {
+    return new ModelImport(name, chosen, model, config, files);
   }
 
   /** Returns a copy with this text as its model.yaml. */

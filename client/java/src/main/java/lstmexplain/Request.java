@@ -47,8 +47,8 @@ public record Request(
   }
 
   /** Selects the version of the model. */
-  public Request version(String wanted) {
-    return new Request(model, wanted, inputs, method, target, capture, id);
+  public Request version(String chosen) {
+    return new Request(model, chosen, inputs, method, target, capture, id);
   }
 
   /** Adds an input. */
@@ -64,13 +64,13 @@ public record Request(
   }
 
   /** Selects the method. */
-  public Request method(Method wanted) {
-    return new Request(model, version, inputs, wanted, target, capture, id);
+  public Request method(Method chosen) {
+    return new Request(model, version, inputs, chosen, target, capture, id);
   }
 
   /** Selects the target. */
-  public Request target(Target wanted) {
-    return new Request(model, version, inputs, method, wanted, capture, id);
+  public Request target(Target chosen) {
+    return new Request(model, version, inputs, method, chosen, capture, id);
   }
 
   /** Requests the relevance of inner values too. */

@@ -48,15 +48,15 @@ class ExplainExceptionTest {
             .addDetails(Any.newBuilder().setTypeUrl("t/google.rpc.BadRequest").setValue(BROKEN))
             .addDetails(Any.newBuilder().setTypeUrl("t/of.another.kind"))
             .build();
-    StatusRuntimeException told = StatusProto.toStatusRuntimeException(status);
-    ExplainException error = ExplainException.of(told);
+    StatusRuntimeException reported = StatusProto.toStatusRuntimeException(status);
+    ExplainException error = ExplainException.of(reported);
     assertEquals(ExplainException.InvalidRequest.class, error.getClass());
     assertEquals("no", error.getMessage());
     assertEquals("inputs[0].shape", error.field());
     assertEquals("n", error.node());
     assertEquals("Det", error.op());
     assertEquals(Optional.of(Duration.ofMillis(1500)), error.retryAfter());
-    assertSame(told, error.getCause());
+    assertSame(reported, error.getCause());
   }
 
   private static final com.google.protobuf.ByteString BROKEN =

@@ -212,8 +212,8 @@ class StreamTest {
   void aStreamThatBreaksThrows() {
     manner = Manner.BREAKING;
     try (Stream<Answer> answers = client.explainStream(List.of(REQUEST))) {
-      var told = assertThrows(ExplainException.ServerFault.class, answers::toList);
-      assertEquals("broken", told.getMessage());
+      var reported = assertThrows(ExplainException.ServerFault.class, answers::toList);
+      assertEquals("broken", reported.getMessage());
     }
   }
 
@@ -275,11 +275,11 @@ class StreamTest {
   @Test
   void anImportThatIsRefusedEarlySaysWhichField(@TempDir Path folder) throws Exception {
     Path model = Files.write(folder.resolve("model.onnx"), new byte[8 << 20]);
-    var told =
+    var reported =
         assertThrows(
             ExplainException.InvalidRequest.class,
             () -> client.importModel(ModelImport.of("../up", model)));
-    assertEquals("start.name", told.field());
+    assertEquals("start.name", reported.field());
   }
 
   @Test

@@ -130,7 +130,7 @@ class TensorTest {
   @ParameterizedTest
   @MethodSource("damaged")
   void tellsOfDamagedAnswers(lstmexplain.v1.Tensor message) {
-    var told = assertThrows(ExplainException.MalformedResponse.class, () -> Wire.decode(message));
-    assertTrue(told.getMessage().contains("logits"), told.getMessage());
+    var reported = assertThrows(ExplainException.MalformedResponse.class, () -> Wire.decode(message));
+    assertTrue(reported.getMessage().contains("logits"), reported.getMessage());
   }
 }
