@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import lstm_explain as lx
 from lstm_explain_client import Client
 from tests.conformance.case import EXPLAINER, MANAGER
 from tests.conformance.generate import HERE
 from tests.conformance.retry_proxy import unsteady
 from tests.conformance.runners import ROOT, RUNNERS, Runner
 from tests.conformance.test_golden import GOLDEN
+from tests.reference.textbook import PRODUCT_RULES
 from tests.serving.certificates import Authority, Files
 from tests.serving.running import serving
 
@@ -59,6 +62,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     files = Files(folder)
     files.write(authority.sign("the server"), authority)
     (folder / "tokens").write_text(f"{EXPLAINER} explain\n{MANAGER} explain,manage\n")
+    compile_kernels()
     secured = [*files.flags, *files.client_flags, "--tokens", str(folder / "tokens")]
     with (
         serving(folder / "plain", "--allow-import") as plain,
@@ -71,6 +75,18 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
             "unsteady": Door(("--address", proxy)),
             "tls": Door(("--address", tls.address, *certificates, "--token", MANAGER)),
         }
+
+
+def compile_kernels() -> None:
+    """Fills the cache from which the servers read compiled kernels: on a busy machine, compilation takes longer than
+    the deadlines of the cases.
+    """
+    for name in ("deep", "gru", "rnn"):
+        model = lx.load(HERE / "models" / name / "1" / "model.onnx")
+        extents = {input: [n if isinstance(n, int) else 2 for n in spec.shape] for input, spec in model.inputs.items()}
+        zeros = {input: np.zeros(shape, model.inputs[input].dtype) for input, shape in extents.items()}
+        for method in (*[lx.LRP(rule, epsilon=1e-3) for rule in PRODUCT_RULES], lx.GradientTimesInput()):
+            model.explain(zeros, method, lx.Target(index=0))
 
 
 @pytest.fixture(scope="module")
