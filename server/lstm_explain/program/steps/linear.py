@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -119,13 +120,23 @@ class Neuron(DensityStep):
 
 
 class Dense(BackwardStep):
-    """`Neuron` for a small linear map and one sample, as one matrix. shape: that of the input."""
+    """`Neuron` for a small linear map and one sample, as one matrix.
+
+    target, shape: the value that receives the relevance of the input, and its shape.
+    """
 
     def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
         super().__init__(neuron.backward_node)
         self.out, self.weights, self.bias, self.shape = neuron.out, weights, bias, shape
         self.at, self.no_terms = neuron.at, neuron.absolute.terms(weights.dtype)
         ((_, self.source),) = self.live
+        self.target = self.source
+
+    def into(self, target: str, shape: tuple[int, ...]) -> Dense:
+        """The step with the input's relevance in another shape, for the value that the input is a view of."""
+        step = copy.copy(self)
+        step.target, step.shape = target, shape
+        return step
 
     def __call__(self, back: BackwardPass) -> None:
         r = back.messages[self.out].relevance
@@ -137,7 +148,7 @@ class Dense(BackwardStep):
             r.ravel(), z.ravel(), self.bias, at.epsilon, terms, at.beta, self.weights, x.ravel(), given.ravel(), kept
         )
         back.account.keep(self.name, kept)
-        back.send(self.source, None, given)
+        back.send(self.target, None, given)
 
 
 def _dense(neuron: Neuron, r: Array, context: NodeContext) -> Dense | None:

@@ -16,7 +16,7 @@ from lstm_explain.operators.formulas import times
 from lstm_explain.program.passes import BackwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
-from lstm_explain.program.steps.linear import DensityStep
+from lstm_explain.program.steps.linear import Dense, DensityStep
 
 MOST_PLACES = 1 << 12  # elements of a view that is stored as a list of positions
 CHANNELS = ("relevance", "density", "amount")
@@ -206,14 +206,19 @@ def _places(
 
 
 def merged(steps: Sequence[BackwardStep]) -> list[BackwardStep]:
-    """Merges consecutive views that feed only each other."""
+    """Merges consecutive views that feed only each other, and a view that changes only the shape with the dense step
+    that feeds it.
+    """
     writers = Counter(name for step in steps for _, name in step.live)
     together: list[BackwardStep] = []
     for step in steps:
         last = together[-1] if together else None
-        feeds = isinstance(step, View) and isinstance(last, View) and last.target == step.source
-        if feeds and isinstance(step, View) and isinstance(last, View) and writers[step.source] == 1:
-            together[-1] = last.then(step)
-        else:
-            together.append(step)
+        if isinstance(step, View) and writers[step.source] == 1:
+            if isinstance(last, View) and last.target == step.source:
+                together[-1] = last.then(step)
+                continue
+            if isinstance(last, Dense) and last.target == step.source and step.is_reshape and not step.density:
+                together[-1] = last.into(step.target, step.shape)
+                continue
+        together.append(step)
     return together
