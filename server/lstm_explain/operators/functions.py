@@ -125,6 +125,8 @@ def _zero(xp: Any, ctx: NodeContext) -> Array:
     return xp.zeros_like(ctx.x(0))
 
 
+FIRST_ORDER = "within a graph: first-order share"
+IN_LOG_SPACE = "in log space: first-order share"
 _GATE = Trait.ELEMENTWISE | Trait.GATE
 _EXPONENTIAL = Trait.ELEMENTWISE | Trait.EXPONENTIAL
 _LOGARITHM = Trait.ELEMENTWISE | Trait.LOGARITHM
@@ -138,7 +140,9 @@ _function("Celu", _celu, "x")
 _function("Selu", _selu, "x")
 _function("HardSigmoid", _hard_sigmoid, "x", _GATE)
 _function("HardSwish", _hard_swish, "x")
-_function("Softplus", lambda xp, ctx: _sigmoid(xp, ctx.x(0)), "x", _LOGARITHM, pre_activation="score")
+_function(
+    "Softplus", lambda xp, ctx: _sigmoid(xp, ctx.x(0)), "x", _LOGARITHM, pre_activation="score", note=IN_LOG_SPACE
+)
 _function("Softsign", lambda xp, ctx: (1 + xp.abs(ctx.x(0))) ** -2, "x")
 _function("Gelu com.microsoft::Gelu", _gelu, "x", numpy_only=("erf",))
 _function("com.microsoft::FastGelu", _gelu, "x")
@@ -146,8 +150,8 @@ _function("Mish", _mish, "x")
 _function("Swish com.microsoft::QuickGelu", _swish, "x")
 _function("Erf", lambda xp, ctx: _erf_derivative(xp, ctx.x(0)), "x")
 # At the end of an output, the exponent is explained: where it is negative, its shares of exp(z) have the wrong sign.
-_function("Exp", lambda xp, ctx: ctx.y(), "y", _EXPONENTIAL, pre_activation="score")
-_function("Log", lambda xp, ctx: 1 / ctx.x(0), "x", _LOGARITHM)
+_function("Exp", lambda xp, ctx: ctx.y(), "y", _EXPONENTIAL, pre_activation="score", note=FIRST_ORDER)
+_function("Log", lambda xp, ctx: 1 / ctx.x(0), "x", _LOGARITHM, note=IN_LOG_SPACE)
 _function("Sqrt", lambda xp, ctx: 0.5 / ctx.y(), "y")
 _function("Reciprocal", lambda xp, ctx: -(ctx.y() ** 2), "y")
 _function("Abs", lambda xp, ctx: xp.sign(ctx.x(0)), "x", evaluation=of_any(lambda node, graph: np.abs))

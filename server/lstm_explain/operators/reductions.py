@@ -148,11 +148,13 @@ def _by_contribution(contribution: Contribution) -> Callable[[NodeContext, int, 
 def _reduced(
     name: str,
     slope: Callable[[Any, NodeContext, Array], Array],
-    contribution: Contribution,
+    contribution: Contribution | None,
     note: str,
     traits: Trait = Trait.NONE,
 ) -> None:
-    """slope: dy/dx, from the namespace, the node and the output with its reduced axes kept."""
+    """slope: dy/dx, from the namespace, the node and the output with its reduced axes kept. contribution: what each
+    element adds to the inner sum; None where the first-order share always applies (first_order.py).
+    """
 
     def vjp(ctx: NodeContext, slot: int, g: Array) -> Array:
         xp = namespace(g)
@@ -168,8 +170,8 @@ def _reduced(
             differentiable=(0,),
             nondifferentiable=(1,),
             saved=("x", "shape", "y", "operand1"),
-            lrp_saved=("x", "shape", "y", "operand1") if name == "ReduceLogSumExp" else ("x", "shape", "operand1"),
-            distribute=_by_contribution(contribution),
+            lrp_saved=("x", "shape", "operand1"),
+            distribute=None if contribution is None else _by_contribution(contribution),
             layout=reduced_layout,
             axes=axis_rules.reduced,
             check=_check_axes,
@@ -185,10 +187,6 @@ def _check_axes(node: Node) -> str:
 
 def _unit_vector(xp: Any, ctx: NodeContext, y: Array) -> Array:
     return ctx.x(0) / xp.where(y == 0, 1, y)
-
-
-def _softmax(xp: Any, ctx: NodeContext) -> Array:
-    return xp.exp(ctx.x(0) - _kept(ctx, ctx.y()))
 
 
 def _product_of_others(xp: Any, ctx: NodeContext, y: Array) -> Array:
@@ -208,9 +206,9 @@ _reduced("ReduceSumSquare", lambda xp, ctx, y: 2 * ctx.x(0), _square, "in propor
 _reduced("ReduceLogSum", lambda xp, ctx, y: xp.exp(-y), lambda xp, ctx: ctx.x(0), "in proportion to x", Trait.LOGARITHM)
 _reduced(
     "ReduceLogSumExp",
-    lambda xp, ctx, y: _softmax(xp, ctx),
-    _softmax,
-    "in proportion to exp x",
+    lambda xp, ctx, y: xp.exp(ctx.x(0) - y),
+    None,
+    "first-order share",
     Trait.EXPONENTIAL | Trait.LOGARITHM,
 )
 _reduced("ReduceProd", _product_of_others, lambda xp, ctx: xp.ones_like(ctx.x(0)), "in equal parts")
