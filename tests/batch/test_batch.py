@@ -172,3 +172,27 @@ def test_methods_with_parameters_of_their_own(tmp_path: Path) -> None:
         alone = model.explain({"weather": x[None]}, lx.ShapleySampling(permutations=3))
         check_same(np.array(row["relevance/weather"]), alone.relevance["weather"][0])
         check_same(np.array(row["standard_error/weather"]), alone.standard_error["weather"][0])
+
+
+def test_a_background_set_and_rows_of_another_length(tmp_path: Path) -> None:
+    """Rows that are not as long as the samples are recorded as errors; all others are explained."""
+    samples = np.random.default_rng(3).standard_normal((6, 9, 5)).astype(np.float32)
+    folder = tmp_path / "river"
+    shutil.copytree(DISCHARGE, folder)
+    np.savez(folder / "background.npz", weather=samples)
+    rows = [np.random.default_rng(i).standard_normal((steps, 5)).astype("f4") for i, steps in enumerate((9, 7, 9, 9))]
+    write(tmp_path / "in.parquet", rows)
+    method = ("--method", "occlusion", "--param", "baseline=background(draws=3)")
+    arguments = ("--model", folder, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out")
+    assert in_this_process(*arguments, *method) == 3
+    (error,) = results(tmp_path / "out", "errors").to_pylist()
+    assert error["row"] == 1
+    assert "have 9 time steps of 'weather', the input has 7" in error["reason"]
+    found = {row["row"]: row for row in results(tmp_path / "out").to_pylist()}
+    assert sorted(found) == [0, 2, 3]
+    model = lx.load(MODEL)
+    for number, row in found.items():
+        background = lx.Background({"weather": samples}, draws=3)
+        alone = model.explain({"weather": rows[number][None]}, lx.Occlusion(baseline=background))
+        check_same(np.array(row["relevance/weather"]), alone.relevance["weather"][0])
+        check_same(np.array(row["standard_error/weather"]), alone.standard_error["weather"][0])

@@ -288,9 +288,9 @@ def test_an_input_without_samples_stays_as_it_is(method: Any) -> None:
 def test_samples_of_another_length_are_an_error_that_names_both(method: Any) -> None:
     _, feeds, samples, model = made()
     method = method.with_baseline(lx.Background({"x": samples[:, :3]}))
-    with pytest.raises(lx.MethodError, match="have 3 time steps of 'x', the input has 5") as caught:
+    with pytest.raises(lx.InputError, match="have 3 time steps of 'x', the input has 5") as caught:
         model.explain(feeds, method, TARGET)
-    assert caught.value.field == "method.baseline"
+    assert caught.value.field == "inputs.x.shape"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from lstm_explain.errors import MethodError
+from lstm_explain.errors import InputError, MethodError
 from lstm_explain.graph.ir import Array
 from lstm_explain.methods.background import FIELD, Background, Comparison
 from lstm_explain.methods.base import Baseline, SingleBaseline
@@ -86,7 +86,10 @@ def _draws(background: Background, task: ExplainTask) -> list[SingleBaseline]:
 
 
 def _placed(name: str, samples: Array, shape: tuple[int, ...], axes: Axes) -> Array:
-    """The samples of one input with a batch axis of extent 1. Raises MethodError where they do not fit the input."""
+    """The samples of one input with a batch axis of extent 1.
+
+    Raises InputError where the input has another length, and MethodError where no input of the model would fit.
+    """
     expected = tuple(extent for axis, extent in enumerate(shape) if axis != axes.batch)
     if samples.shape[1:] == expected:
         return samples if axes.batch is None else np.expand_dims(samples, 1 + axes.batch)
@@ -94,6 +97,7 @@ def _placed(name: str, samples: Array, shape: tuple[int, ...], axes: Axes) -> Ar
         steps = samples.shape[1 + axes.time - (axes.batch is not None and axes.batch < axes.time)]
         if steps != shape[axes.time]:
             problem = f"have {steps} time steps of {name!r}, the input has {shape[axes.time]}"
-            raise MethodError(f"the samples of the background {problem}; both must be equally long", field=FIELD)
+            message = f"the samples of the background {problem}; both must be equally long"
+            raise InputError(message, field=f"inputs.{name}.shape")
     problem = f"have shape {samples.shape[1:]} for {name!r}, expected {expected}"
     raise MethodError(f"the samples of the background {problem}", field=FIELD)

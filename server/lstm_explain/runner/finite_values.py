@@ -28,8 +28,8 @@ def require_finite(task: ExplainTask, method: Method, explain: Explain) -> Attri
     try:
         result = explain(task, method)
     except InputError as error:
-        if not isinstance(method, BaselineMethod) or not _model_runs(task):
-            raise
+        if error.field.startswith("inputs.") or not isinstance(method, BaselineMethod) or not _model_runs(task):
+            raise  # not the fault of a baseline
         raise _baseline_error(task, method, explain, f"the model cannot run ({error})") from error
     if _is_finite(result):
         return result
