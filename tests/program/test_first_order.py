@@ -98,6 +98,18 @@ def test_a_scan_first_order_shares_the_sum_that_it_computes(unit: float) -> None
     np.testing.assert_allclose(e.relevance["x"].sum(axis=(1, 2)), e.explained, rtol=1e-6)
 
 
+def test_masked_scores_can_be_captured() -> None:
+    """Their density is zero where they are minus infinity, and so is their relevance."""
+    g = GraphBuilder(np.float64, 17)
+    x, barred = g.input("x", ["B", STEPS]), g.constant(np.arange(STEPS)[None] > 2, "barred")
+    scores = g.op("Where", [barred, g.constant(np.array(-np.inf), "never"), x])
+    model = lx.load(g.model(g.with_axes("ReduceLogSumExp", scores, [1], since=18, keepdims=1), ["B", 1]))
+    inputs = np.random.default_rng(9).standard_normal((BATCH, STEPS))
+    e = model.explain({"x": inputs}, lx.LRP(), lx.Target(index=0), capture=[scores])
+    np.testing.assert_array_equal(e.captured[scores][:, 3:], 0)
+    np.testing.assert_allclose(e.captured[scores][:, :3], e.relevance["x"][:, :3], rtol=1e-12)
+
+
 def test_samples_of_a_batch_are_explained_alone() -> None:
     model = lx.load(forward_algorithm("operator"))
     x = np.random.default_rng(6).standard_normal((BATCH, STEPS, TAGS))

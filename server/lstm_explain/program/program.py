@@ -19,6 +19,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.graph.session import runtime_message
 from lstm_explain.methods import LRP, Method
 from lstm_explain.operators import Kind
+from lstm_explain.operators.formulas import times
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.program.compile import Plan, Segment
 from lstm_explain.program.head import Head
@@ -141,7 +142,7 @@ class Program:
             return None
         density = message.density
         if density is not None and not self.hands_out_densities:
-            density = density * back.done.values[value]
+            density = times(density, back.done.values[value])
         if density is None and message.amount is None:
             return message.relevance
         return plus(plus(message.relevance, density), message.amount)
