@@ -27,7 +27,11 @@ class TensorSpec:
 def check_inputs(
     specs: Mapping[str, TensorSpec], inputs: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """The inputs as arrays of the declared name, dtype, rank and extents, finite and not empty. Raises InputError."""
+    """The inputs as arrays of the declared name, dtype, rank and extents, finite and not empty.
+
+    Floating-point numbers of another width are rounded to the declared type, and integers of another width are
+    converted. Raises InputError, also where a conversion would overflow.
+    """
     if len(inputs) == len(specs):  # the usual case
         sound: dict[str, npt.NDArray[Any]] = {}
         for name, spec in specs.items():
@@ -62,7 +66,7 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
         raise InputError(f"input {name!r} is not a rectangular array", field=field) from error
     if spec.dtype == object and array.dtype.kind == "U":  # ONNX's strings
         array = array.astype(object)
-    if array.dtype != spec.dtype:
+    if not _convertible(array.dtype, spec.dtype):
         raise InputError(f"input {name!r} has type {array.dtype}, expected {spec.dtype}", field=f"{field}.dtype")
     if not _fits(array.shape, spec.shape):
         expected = f"({', '.join(map(str, spec.shape))})"
@@ -72,7 +76,26 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
     if array.dtype.kind == "f" and not _all_finite(array):
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"input {name!r} is {array[position]} at {position}, expected finite numbers", field=field)
-    return _normalised_layout(array)
+    return _normalised_layout(_converted(name, array, spec.dtype, field))
+
+
+def _convertible(dtype: np.dtype[Any], expected: np.dtype[Any]) -> bool:
+    """Whether the types are equal, or both floating point or both integers."""
+    return dtype == expected or any(dtype.kind in kinds and expected.kind in kinds for kinds in ("f", "iu"))
+
+
+def _converted(name: str, array: npt.NDArray[Any], dtype: np.dtype[Any], field: str) -> npt.NDArray[Any]:
+    """The array, which is finite, in a type that it is convertible to. Raises InputError where a number overflows."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    lost = ~np.isfinite(converted) if dtype.kind == "f" else converted != array
+    if lost.any():
+        position = tuple(int(i) for i in np.argwhere(lost)[0])
+        problem = f"input {name!r} is {array[position]} at {position}, which {dtype} cannot represent"
+        raise InputError(problem, field=f"{field}.data")
+    return converted
 
 
 @lru_cache(maxsize=1024)
@@ -97,7 +120,7 @@ def _normalised_layout(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _all_finite(array: npt.NDArray[Any]) -> bool:
-    if array.dtype.char not in "fd":
+    if array.dtype.char not in "fd" or not array.dtype.isnative:
         return bool(np.isfinite(array).all())
     return bool(reductions.all_finite(array.ravel()))
 
