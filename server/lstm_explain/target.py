@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -47,20 +47,32 @@ def as_target(given: Target | int | tuple[int, ...] | str, outputs: Collection[s
     return Target(output, int(index) if isinstance(index, np.integer) else index)
 
 
-def parse_target(text: str, outputs: Collection[str]) -> tuple[str | None, int | tuple[int, ...] | None]:
-    """Output and index of `3`, `1,0`, `logits` or `logits:1,0`; None for a part that is missing. Raises TargetError.
+def parse_target(
+    text: str, outputs: Collection[str], classes: Mapping[str, Sequence[str]] | None = None
+) -> tuple[str | None, int | tuple[int, ...] | None]:
+    """Output and index of `3`, `1,0`, `logits`, `logits:1,0`, or a class by name, such as `positive` or
+    `logits:positive`; None for a part that is missing. Raises TargetError.
 
-    The name of an output may contain a colon.
+    The name of an output may contain a colon. classes: by output, the names of the entries of its last axis; a name
+    that is a number is taken for an index.
     """
     if text in outputs:
         return text, None
+    named = [(output, names.index(text)) for output, names in (classes or {}).items() if text in names]
+    if len(named) == 1 and not text.lstrip("-").isdigit():
+        return named[0]
     output, colon, index = text.rpartition(":")
+    if output in outputs and index in (names := (classes or {}).get(output, ())) and not index.lstrip("-").isdigit():
+        return output, names.index(index)
     if colon and output not in outputs:
         raise TargetError(f"there is no output {output!r}, only {', '.join(outputs)}", field="target.output")
     try:
         position = tuple(int(part) for part in index.split(","))
     except ValueError:
-        raise TargetError(f"target {text!r} is not an index, an output, or output:index", field="target") from None
+        known = sorted({name for names in (classes or {}).values() for name in names})
+        listed = f", or a class ({', '.join(known)})" if known else ""
+        problem = f"target {text!r} is not an index, an output, or output:index{listed}"
+        raise TargetError(problem, field="target") from None
     return output if colon else None, position[0] if len(position) == 1 else position
 
 

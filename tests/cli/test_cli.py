@@ -59,9 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(outside_its_folder(), str(folder / "a" / "b" / "outside.onnx"))
     rng = np.random.default_rng(0)
     np.save(folder / "x.npy", rng.standard_normal((2, 6, 4)).astype("f4"))
-    np.save(folder / "double.npy", rng.standard_normal((2, 6, 4)))
+    np.save(folder / "huge.npy", rng.standard_normal((2, 6, 4)) * 1e300)
     np.save(folder / "square.npy", rng.standard_normal((1, 2, 2)).astype("f4"))
-    np.savez(folder / "several.npz", a=np.ones(1))
+    np.savez(folder / "several.npz", a=np.ones(1), b=np.ones(1))
     (folder / "text.npy").write_text("not an array")
     return folder
 
@@ -211,9 +211,9 @@ def test_other_methods_and_inner_values(folder: Path) -> None:
     [
         (["--input", "x"], "NAME=VALUE"),
         (["--input", "x={}/missing.npy"], "No such file"),
-        (["--input", "x={}/text.npy"], "not a NumPy .npy file"),
-        (["--input", "x={}/several.npz"], "several arrays"),
-        (["--input", "x={}/double.npy"], "float64"),
+        (["--input", "x={}/text.npy"], "has no rows"),
+        (["--input", "x={}/several.npz"], "has no array 'x', only 'a', 'b'"),
+        (["--input", "x={}/huge.npy"], "which float32 cannot represent"),
         (["--input", "y={}/x.npy"], "'y'"),
         (["--input", "x={}/square.npy"], "shape"),
         (["--input", "x={}/x.npy", "--target", "3"], "3"),
@@ -275,7 +275,7 @@ def test_help_and_no_command() -> None:
     done = run("--help")
     assert done.returncode == 0
     assert all(name in done.stdout for name in ("inspect", "explain", "serve"))
-    failed(run(), 2, "command")
+    assert (run().returncode, run().stdout) == (0, done.stdout)
     failed(run("predict"), 2, "predict")
 
 
@@ -303,7 +303,3 @@ def test_the_version_is_printed() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"lstm-explain {lx.__version__}\n")
     assert lx.__version__ == version("lstm-explain")
-
-
-def test_a_command_is_required(capsys: pytest.CaptureFixture[str]) -> None:
-    failed(mistake(capsys), 2, "name a command")

@@ -44,7 +44,7 @@ def options(
         print(f"lstm-explain {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise typer.BadParameter("name a command; lstm-explain --help lists them")
+        print(context.get_help())
 
 
 for command in (inspect, explain, evaluate, calibrate, batch):

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from lstm_explain.cli.options import AsJson, ModelFile, array_of, method_of, pair, players_of, target_of
+from lstm_explain.cli.input_files import read_input
+from lstm_explain.cli.options import AsJson, ModelPath, method_of, pair, players_of, target_of
 from lstm_explain.kernels import cache
 
 
 def evaluate(
-    model: ModelFile,
-    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input with many samples.")],
+    model: ModelPath,
+    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE", help="An input with many samples.")],
     method: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:PARAM=VALUE,…]", help="Repeat to compare; default: lrp.")
     ] = None,
@@ -33,12 +34,12 @@ def evaluate(
     cache.use()
     from lstm_explain.evaluate.show import follow, print_summary
     from lstm_explain.evaluate.summary import count_steps, split, summarise
-    from lstm_explain.loading import load
+    from lstm_explain.opening import load
     from lstm_explain.repository.text_notation import split_parameters
 
     players = players_of(over)
     loaded = load(model)
-    arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
+    arrays = {name: read_input(name, path, loaded) for name, path in (pair(text, "--input") for text in inputs)}
     loaded.predict(arrays)  # Reports what is wrong with them.
     named = [text.partition(":") for text in method or ["lrp"]]
     methods = [method_of(name, split_parameters(parameters)) for name, _, parameters in named]

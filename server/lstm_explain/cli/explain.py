@@ -11,18 +11,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lstm_explain.cli.input_files import read_input
 from lstm_explain.cli.options import AsJson, ModelPath, array_of, pair, target_of
 from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
     from lstm_explain.methods import Method
     from lstm_explain.model import Explanation, Model
+    from lstm_explain.repository.served_model import ServedModel
     from lstm_explain.target import Target
 
 
 def explain(
     model: ModelPath,
-    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE.npy", help="An input; repeat for more.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=FILE",
+            help="An input: a .npy or .npz file, or a table (.csv, .parquet) with a row per time step; - for standard "
+            "input. Repeat for more.",
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A text, for a model with a tokenizer; repeat for more samples.")
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="A method's name; default: that of model.yaml, otherwise lrp.")
     ] = None,
@@ -40,7 +53,9 @@ def explain(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: as model.yaml says, else the largest."),
+        typer.Option(
+            metavar="[OUTPUT:]INDEX|CLASS", help="What to explain; default: as model.yaml says, else the largest."
+        ),
     ] = None,
     batch_axis: Annotated[
         str | None, typer.Option(help="The axis of samples in the output, or none; default: that of model.yaml, or 0.")
@@ -52,40 +67,61 @@ def explain(
 ) -> None:
     """Explains one batch. Exit code: 1 if the method cannot explain the model, 2 if an argument is wrong."""
     cache.use()
+    from lstm_explain.methods import LRP
     from lstm_explain.repository.text_notation import override_from_text
 
-    arrays = {name: array_of(path) for name, path in (pair(text, "--input") for text in inputs)}
-    parameters = dict(pair(text, "--param") for text in param or ())
-    loaded, default, aim = _open(model, target, batch_axis)
-    chosen = override_from_text(default, method, parameters)
+    if not inputs and not text:
+        raise typer.BadParameter("give the inputs: --input NAME=FILE, or --text for a model with a tokenizer")
+    files = [pair(given, "--input") for given in inputs or ()]
+    parameters = dict(pair(given, "--param") for given in param or ())
+    served, loaded = _open(model)
+    aim = _target(served, loaded, target, batch_axis)
+    features = {} if served is None else served.config.features
+    arrays = {name: read_input(name, path, loaded, features.get(name, ())) for name, path in files}
+    tokens = _encoded(served, text) if text else {}
+    arrays |= {name: ids for name, (ids, _) in tokens.items()}
+    chosen = override_from_text(LRP() if served is None else served.default_method, method, parameters)
     chosen = _with_baselines(chosen, baseline or (), mean_baseline or (), loaded)
     explanation = loaded.explain(arrays, chosen, aim, capture or ())
     if out is not None:
         _write_npz(out, explanation)
     if html is not None or not as_json:
-        _show(explanation, arrays, model.stem, html, terminal=not as_json)
+        words = {name: words for name, (_, words) in tokens.items()}
+        _show(explanation, arrays, words, model.stem, html, terminal=not as_json)
     if as_json:
         print(json.dumps(_summary(explanation)))
     for warning in explanation.warnings:
         print(f"lstm-explain: warning: {warning}", file=sys.stderr)
 
 
-def _open(path: Path, target: str | None, batch_axis: str | None) -> tuple[Model, Method, Target]:
-    """The model, its default method, and what to explain."""
+def _open(path: Path) -> tuple[ServedModel | None, Model]:
+    """The model, and its version in the repository where `path` is a folder."""
     if not path.is_dir():
         from lstm_explain.loading import load
-        from lstm_explain.methods import LRP
 
-        model = load(path)
-        return model, LRP(), target_of(target, batch_axis or "0", model)
+        return None, load(path)
     from lstm_explain.repository.model_folder import find_model
     from lstm_explain.repository.served_model import load_served
 
     served = load_served(find_model(path))
+    return served, served.model
+
+
+def _target(served: ServedModel | None, model: Model, target: str | None, batch_axis: str | None) -> Target:
+    if served is None:
+        return target_of(target, batch_axis or "0", model)
     aim = served.target_from_text(target)
-    if batch_axis is not None:
-        aim = replace(aim, batch_axis=target_of(None, batch_axis, served.model).batch_axis)
-    return served.model, served.default_method, aim
+    return aim if batch_axis is None else replace(aim, batch_axis=target_of(None, batch_axis, model).batch_axis)
+
+
+def _encoded(served: ServedModel | None, texts: Sequence[str]) -> dict[str, Any]:
+    """By input, the ids of the texts and their tokens."""
+    import numpy as np
+
+    if served is None or not served.text_inputs:
+        problem = "--text needs a model folder whose model.yaml names a tokenizer"
+        raise typer.BadParameter(problem)
+    return {name: text.encode(np.array(texts, object)) for name, text in served.text_inputs.items()}
 
 
 def _with_baselines(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
@@ -131,12 +167,20 @@ def _write_npz(path: Path, explanation: Explanation) -> None:
         np.savez(file, **texts, **_arrays(explanation))
 
 
-def _show(explanation: Explanation, inputs: dict[str, Any], name: str, html: Path | None, *, terminal: bool) -> None:
+def _show(
+    explanation: Explanation,
+    inputs: dict[str, Any],
+    words: dict[str, Any],
+    name: str,
+    html: Path | None,
+    *,
+    terminal: bool,
+) -> None:
     """Renders the explanation with the client's code, from the message that a client would receive."""
     from lstm_explain.serving.wire import from_explanation
     from lstm_explain_client.result import read_result
 
-    result = read_result(from_explanation(explanation, name, "", {}), inputs)
+    result = read_result(from_explanation(explanation, name, "", words), inputs)
     if html is not None:
         result.to_html(html, title=name)
     if terminal:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from lstm_explain.cli.options import NOT_POSSIBLE, AsJson, ModelFile, fail
+from lstm_explain.cli.options import NOT_POSSIBLE, AsJson, ModelPath, fail
 from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
     from lstm_explain.model import Model, TensorSpec
 
 
-def inspect(model: ModelFile, as_json: AsJson = False) -> None:
+def inspect(model: ModelPath, as_json: AsJson = False) -> None:
     """Shows what LRP does at every node. Exit code: 0 all supported, 1 LRP is not possible, 2 unreadable."""
     cache.use()
-    from lstm_explain.loading import load
+    from lstm_explain.opening import load
 
     loaded = load(model)
     report = loaded.report()

@@ -23,7 +23,6 @@ ModelPath = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="The model's file, or its folder in a repository, whose model.yaml counts."),
 ]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model's file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

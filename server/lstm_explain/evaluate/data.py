@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from lstm_explain.inputs import check_inputs
 from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
 from lstm_explain.program.head import head_of
@@ -37,7 +38,9 @@ def player_set_of(
     """The players of a batch, for the target that the unchanged inputs have."""
     output = model.default_output if target.output is None else target.output
     head = head_of(model.runner.engine.graph, output)
-    return player_set(Scores(ExplainTask(model.runner, dict(batch), output, head, target)), baseline, over)
+    return player_set(
+        Scores(ExplainTask(model.runner, check_inputs(model.inputs, batch), output, head, target)), baseline, over
+    )
 
 
 def labelled(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Method]:

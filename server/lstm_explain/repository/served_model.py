@@ -119,7 +119,7 @@ class ServedModel(Carded):
         default = self.default_target
         if text is None:
             return default
-        output, index = parse_target(text, self.model.outputs)
+        output, index = parse_target(text, self.model.outputs, self.config.classes)
         name = output or default.output or self.model.default_output
         return Target(name, index, self.config.batch_axis_of(name), pre_activation=default.pre_activation)
 

@@ -4,7 +4,7 @@ These parameters of a request ask for an explanation:
 
 explain                 the name of a method. The method starts from the parameters in model.yaml if it is the model's
                         default method, or if it is missing and another of these parameters is present
-explain_target          a whole number, or text: `3`, `1,0`, `logits`, `logits:1,0`
+explain_target          a whole number, or text: `3`, `1,0`, `logits`, `logits:1,0`, a class of model.yaml
 explain_contrast        a whole number, or text: `3`, `1,0`
 explain_batch_axis      a whole number, or `none`
 explain_pre_activation  true or false
@@ -182,7 +182,7 @@ def _position(name: str, value: Any, served: ServedModel) -> tuple[str | None, i
     if not isinstance(value, str):
         raise TargetError(f"{PREFIX}{name} must be a whole number or text, not {value!r}", field=f"target.{name}")
     try:
-        return parse_target(value, served.model.outputs)
+        return parse_target(value, served.model.outputs, served.config.classes)
     except Error as error:
         raise TargetError(str(error), field=f"target.{name}") from None
 
