@@ -158,7 +158,8 @@ class Model:
     ) -> Explanation:
         """Relevance of every input element for the target.
 
-        inputs: one array for every input, of its dtype and shape. method: or its name, for its default parameters.
+        inputs: one array for every input, of its shape; another width of floating-point numbers or integers is
+        converted. method: or its name, for its default parameters.
         target: or an index, or text such as "logits:3". capture: names of inner values of the graph whose
         relevance is returned too; for an LSTM node also `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`,
         `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,

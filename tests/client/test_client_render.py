@@ -229,7 +229,7 @@ class TestTablesAndPage:
             assert ("stabilisers" in text) == (name == "lrp")
             assert ("rounding" in text) == (name in ("lrp", "shapley_sampling"))
             assert ("convergence delta" in text) == (name == "integrated_gradients")
-            against = name in ("integrated_gradients", "occlusion", "shapley_sampling")
+            against = name in ("integrated_gradients", "gradient_shap", "occlusion", "shapley_sampling")
             assert ("score of the baseline" in text) == against
 
     def test_a_value_of_zero_has_no_percentages(self):
