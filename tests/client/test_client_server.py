@@ -207,6 +207,33 @@ def test_a_stream(client, numbers):
     check_stream(list(client.explain_stream(requests(numbers))), numbers, alone)
 
 
+TARGETS = [2, 0, Target(index=1, contrast=0), None]
+
+
+async def test_several_targets(client, aclient, numbers):
+    given = {numbers.input: numbers.x}
+    expected = [client.explain("numbers", given, target=target) for target in TARGETS]
+    for received in (
+        client.explain_many("numbers", given, targets=TARGETS),
+        await aclient.explain_many("numbers", given, targets=TARGETS),
+    ):
+        for one, other in zip(received, expected, strict=True):
+            assert one.relevance[numbers.input].tobytes() == other.relevance[numbers.input].tobytes()
+            assert one.explained.tobytes() == other.explained.tobytes()
+    half = client.explain_many("numbers", given, [1], "lrp", {"product_rule": "half"})
+    assert half[0].method.product_rule == "half"
+    assert client.explain_many("numbers", given, targets=[]) == []
+
+
+async def test_a_target_that_fails(client, aclient, numbers):
+    given = {numbers.input: numbers.x}
+    with pytest.raises(InvalidRequest) as caught:
+        client.explain_many("numbers", given, targets=[0, 99])
+    assert caught.value.field.startswith("target")
+    with pytest.raises(InvalidRequest):
+        await aclient.explain_many("numbers", given, targets=[0, 99])
+
+
 def test_a_stream_can_be_left_early(client, numbers):
     def endless():
         while True:

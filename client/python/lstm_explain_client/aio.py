@@ -58,6 +58,21 @@ class AsyncClient(BaseClient):
         response = await self._call(self._explanations.Explain, request.message(arrays), timeout)
         return read_result(response, arrays)
 
+    async def explain_many(
+        self,
+        model: str,
+        inputs: Inputs,
+        targets: Iterable[TargetLike | None],
+        method: str | Method | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        capture: Sequence[str] = (),
+        version: str = "",
+        timeout: float | None = None,
+    ) -> list[Result]:
+        """Explain one batch for several targets; see Client.explain_many."""
+        requests = wire.requests_of(targets, model, inputs, method, parameters, capture, version)
+        return wire.in_order([answer async for answer in self.explain_stream(requests, timeout)])
+
     async def explain_stream(self, requests: Requests, timeout: float | None = None) -> AsyncIterator[Answer]:
         """Send many requests, from an iterable or an async iterable, over one stream; see Client.explain_stream."""
         stream = wire.Stream()

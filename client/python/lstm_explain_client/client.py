@@ -107,6 +107,25 @@ class Client(BaseClient):
         response = self._call(self._explanations.Explain, request.message(arrays), timeout)
         return read_result(response, arrays)
 
+    def explain_many(
+        self,
+        model: str,
+        inputs: Inputs,
+        targets: Iterable[TargetLike | None],
+        method: str | Method | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        capture: Sequence[str] = (),
+        version: str = "",
+        timeout: float | None = None,
+    ) -> list[Result]:
+        """Explain one batch for several targets, such as every class; a result per target, in their order.
+
+        Each target is a request of its own on one stream, so that the server works on them side by side. The
+        arguments are those of `explain`; the first target that fails raises its error. timeout: of them all.
+        """
+        requests = wire.requests_of(targets, model, inputs, method, parameters, capture, version)
+        return wire.in_order(self.explain_stream(requests, timeout))
+
     def explain_stream(
         self, requests: Iterable[Request | Mapping[str, Any]], timeout: float | None = None
     ) -> Iterator[Answer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,27 @@ class Answer:
             raise self.error
         assert self.result is not None  # one of the two is always set
         return self.result
+
+
+def requests_of(
+    targets: Iterable[TargetLike | None],
+    model: str,
+    inputs: Inputs,
+    method: str | Method | None,
+    parameters: Mapping[str, Any] | None,
+    capture: Sequence[str],
+    version: str,
+) -> list[Request]:
+    """A request per target, whose id is the position of the target."""
+    return [
+        Request(model, inputs, method, target, parameters, capture, version, id=str(number))
+        for number, target in enumerate(targets)
+    ]
+
+
+def in_order(answers: Iterable[Answer]) -> list[Result]:
+    """The results of `requests_of`, by position; raises the error of the first that failed."""
+    return [answer.get() for answer in sorted(answers, key=lambda answer: int(answer.id))]
 
 
 @dataclass
