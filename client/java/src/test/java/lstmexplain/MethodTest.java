@@ -41,6 +41,10 @@ class MethodTest {
         new Method.GradientTimesInput(),
         new Method.IntegratedGradients(),
         new Method.IntegratedGradients().steps(0).baseline(BASELINE),
+        new Method.GradientShap(),
+        new Method.GradientShap().samples(0).seed(0).baseline(BASELINE),
+        new Method.GradientShap()
+            .background(new Method.Background().samples(BASELINE).draws(2).seed(0)),
         new Method.SmoothGrad(),
         new Method.SmoothGrad().samples(3).noise(0).seed(0),
         new Method.Occlusion(),
