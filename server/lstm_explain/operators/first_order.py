@@ -17,7 +17,7 @@ is a share of it (it is 1/2 where its argument is zero), so it passes its densit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from lstm_explain.graph.ir import Node
 from lstm_explain.operators.operator import TABLE, Kind, Operator, Trait
@@ -31,22 +31,27 @@ TAKES_DENSITIES = (*SUMS, Kind.MAP, Kind.FIRST_ORDER)
 class FirstOrderNodes:
     """Visits the nodes that relevance passes, from the outputs to the inputs.
 
-    found: the values known to take densities: those given, the operands of first-order nodes (but a logarithm's only
-    where it is a sum of exponentials), and the terms of all of these. weights: gates that are terms of a divisor.
+    producers: by value, in topological order. found: the values known to take densities: those given, the operands of
+    first-order nodes (but a logarithm's only where it is a sum of exponentials), and the terms of all of these.
+    exponentials: exponentials and sums with one among their terms. weights: gates that are terms of a divisor.
     """
 
     def __init__(self, producers: Mapping[str, Node], given: Iterable[str] = ()) -> None:
         self.producers = producers
         self.found = set(given)
-        divisors = [node.inputs[1] for node in producers.values() if node.op == "Div"]
-        self.weights = {value for value, node in self._terms(divisors) if WEIGHT in TABLE.traits(node.op)}
+        self.exponentials: set[str] = set()
+        for node in producers.values():
+            exponential = TABLE.traits(node.op) & LOGARITHMIC is Trait.EXPONENTIAL
+            if exponential or (self._has_terms(node) and not self.exponentials.isdisjoint(node.inputs)):
+                self.exponentials.update(filter(None, node.outputs))
+        self.weights = self._weights()
 
     def visit(self, node: Node, op: Operator, kind: Kind, live: tuple[int, ...]) -> Kind:
         """Return the kind of the node: FIRST_ORDER where the rule applies to an activation, else `kind`."""
         inside = not self.found.isdisjoint(node.outputs)
         logarithm = Trait.LOGARITHM in op.traits
         enters = Trait.EXPONENTIAL in op.traits or not self.weights.isdisjoint(node.outputs)
-        enters |= logarithm and self._sums_exponentials(node.inputs[0])
+        enters |= logarithm and node.inputs[0] in self.exponentials
         if kind is Kind.ACTIVATION and (enters or (inside and logarithm)):
             kind = Kind.FIRST_ORDER
         sums = kind in SUMS or (kind is Kind.MAP and _adds_elements(node, op, live))
@@ -54,23 +59,26 @@ class FirstOrderNodes:
             self.found.update(node.inputs[slot] for slot in live)
         return kind
 
-    def _sums_exponentials(self, value: str) -> bool:
-        """Return whether the value is a sum with an exponential among its terms."""
-        return any(TABLE.traits(node.op) & LOGARITHMIC is Trait.EXPONENTIAL for _, node in self._terms([value]))
-
-    def _terms(self, values: Iterable[str]) -> Iterator[tuple[str, Node]]:
-        """Yield the values and, where they are sums or constant multiples, their terms, each with its node."""
-        waiting, seen = list(values), set[str]()
+    def _weights(self) -> set[str]:
+        """Return the gates among the terms of divisors."""
+        waiting = [node.inputs[1] for node in self.producers.values() if node.op == "Div"]
+        seen, found = set[str](), set[str]()
         while waiting:
             value = waiting.pop()
             node = self.producers.get(value)
             if node is None or value in seen:
                 continue
             seen.add(value)
-            yield value, node
-            scaled = node.op == "Mul" and sum(name in self.producers for name in node.inputs) < 2
-            if scaled or node.op in ("Add", "Sum") or TABLE.traits(node.op) & (Trait.SUM_OR_MEAN | Trait.VIEW):
+            if WEIGHT in TABLE.traits(node.op):
+                found.add(value)
+            if self._has_terms(node):
                 waiting += node.inputs
+        return found
+
+    def _has_terms(self, node: Node) -> bool:
+        """Return whether the node is a sum, a mean or a view, or a multiple of one computed value."""
+        multiple = node.op == "Mul" and sum(name in self.producers for name in node.inputs) < 2
+        return multiple or node.op in ("Add", "Sum") or bool(TABLE.traits(node.op) & (Trait.SUM_OR_MEAN | Trait.VIEW))
 
 
 def _adds_elements(node: Node, op: Operator, live: tuple[int, ...]) -> bool:
