@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_explain.cli.input_files import read_input
-from lstm_explain.cli.options import AsJson, ModelPath, array_of, pair, target_of
+from lstm_explain.cli.input_files import read_input, read_npy
+from lstm_explain.cli.options import AsJson, ModelPath, pair, target_of
 from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
@@ -134,9 +134,9 @@ def _with_baselines(method: Method, baselines: Sequence[str], means: Sequence[st
         return method
     if not isinstance(method, BaselineMethod):
         raise typer.BadParameter(f"{method.name} takes no baseline")
-    arrays = {name: array_of(path) for name, path in (pair(text, "--baseline") for text in baselines)}
+    arrays = {name: read_npy(path) for name, path in (pair(text, "--baseline") for text in baselines)}
     for name, path in (pair(text, "--mean-baseline") for text in means):
-        arrays |= mean_baseline({name: array_of(path)}, model.axes.get(name, Axes(0, None)).batch or 0)
+        arrays |= mean_baseline({name: read_npy(path)}, model.axes.get(name, Axes(0, None)).batch or 0)
     return method.with_baseline(arrays)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +43,16 @@ def read_input(name: str, path: str, model: Model, features: Sequence[str] = ())
     return _shaped(name, table, model)
 
 
+def read_npy(path: str) -> Array:
+    """The array of a .npy file. Raises OSError, and typer.BadParameter where the file holds no array of numbers."""
+    return _npy(path, Path(path).read_bytes())
+
+
 def _npy(path: str, data: bytes) -> Array:
     import numpy as np
 
     try:
-        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise typer.BadParameter(f"{path} cannot be read as .npy: {_reason(error)}") from None
 
@@ -118,11 +123,10 @@ def _parquet(path: str, data: bytes) -> Mapping[str, Sequence[Any]]:
 def _numbers(path: str, column: str, cells: Sequence[Any]) -> Array:
     import numpy as np
 
-    number: Callable[[Any], float] = float
     found = np.empty(len(cells))
     for row, cell in enumerate(cells):
         try:
-            found[row] = number(cell)
+            found[row] = float(cell)
         except (TypeError, ValueError):
             problem = f"{path}: column {column!r} has {cell!r} in row {row + 1}, expected a number"
             hint = "`features` in model.yaml names the columns to take, if the file has others as well"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 
 import typer
 
@@ -36,18 +36,6 @@ def pair(text: str, option: str) -> tuple[str, str]:
     if not name or not equals:
         raise typer.BadParameter(f"{option} {text!r} is not NAME=VALUE")
     return name, value
-
-
-def array_of(path: str) -> Any:
-    import numpy as np
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise typer.BadParameter(f"{path} is not a NumPy .npy file of numbers: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise typer.BadParameter(f"{path} holds several arrays, expected a .npy file with one")
-    return array
 
 
 def players_of(over: str) -> Players:

@@ -7,8 +7,8 @@ at u, which is R / y times dy/du; sums and LogSumExp pass it on by the chain rul
 of log z into the relevance G of z, which is z times G / z. Any other value u receives u times its density. A constant
 term is a factor, not one of the units of a sum: its share is absorbed, whatever the bias factor is.
 
-Parallel scans in log space (Heinsen 2023, arXiv 2311.06281; minGRU: Feng et al. 2024, arXiv 2410.01201, appendix B) and
-the forward algorithm of a conditional random field compute in this way.
+Parallel scans in log space (Heinsen 2023, arXiv 2311.06281; minGRU: Feng et al. 2024, arXiv 2410.01201) and the forward
+algorithm of a conditional random field compute in this way.
 
 A liquid time-constant cell (Hasani et al. 2021, arXiv 2006.04439) moves its state towards a mean of constants, whose
 weights are sigmoids of the input: the weights are in the divisor too, and no signal passes them. Nothing at a sigmoid

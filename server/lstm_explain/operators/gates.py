@@ -22,7 +22,7 @@ def gate_slot(
 ) -> int | None:
     """Return the slot of the gate of a PRODUCT, or None where neither operand or both come from a gate's activation.
 
-    Where neither does, an exponential is the gate, as in xLSTM (Beck et al. 2024, arXiv 2405.04517, equation 15), RWKV
+    Where neither does, an exponential is the gate, as in xLSTM (Beck et al. 2024, arXiv 2405.04517), RWKV
     and Mamba: it is a positive weight, and its exponent is no signal.
 
     live: slots that depend on the model's inputs. overrides: the slot by node name, where the caller sets it.

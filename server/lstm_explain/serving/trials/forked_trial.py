@@ -66,7 +66,7 @@ def run_trial(task: TrialTask, pipe: int, parent: int) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    """Ends this process when its parent ends, and at once if the parent ended before the kernel was told so."""
+    """Asks the kernel to kill this process when its parent ends, and ends it if the parent has already ended."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
