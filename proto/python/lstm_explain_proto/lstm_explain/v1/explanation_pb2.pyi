@@ -1,6 +1,7 @@
 from lstm_explain_proto.lstm_explain.v1 import method_pb2 as _method_pb2
 from lstm_explain_proto.lstm_explain.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -8,8 +9,25 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class MeasureKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MEASURE_KIND_UNSPECIFIED: _ClassVar[MeasureKind]
+    MEASURE_KIND_MEAN_SQUARED_ERROR: _ClassVar[MeasureKind]
+    MEASURE_KIND_MEAN_ABSOLUTE_ERROR: _ClassVar[MeasureKind]
+    MEASURE_KIND_L1_NORM: _ClassVar[MeasureKind]
+    MEASURE_KIND_L2_NORM: _ClassVar[MeasureKind]
+    MEASURE_KIND_LOG_PROBABILITY: _ClassVar[MeasureKind]
+    MEASURE_KIND_PROBABILITY: _ClassVar[MeasureKind]
+MEASURE_KIND_UNSPECIFIED: MeasureKind
+MEASURE_KIND_MEAN_SQUARED_ERROR: MeasureKind
+MEASURE_KIND_MEAN_ABSOLUTE_ERROR: MeasureKind
+MEASURE_KIND_L1_NORM: MeasureKind
+MEASURE_KIND_L2_NORM: MeasureKind
+MEASURE_KIND_LOG_PROBABILITY: MeasureKind
+MEASURE_KIND_PROBABILITY: MeasureKind
+
 class Target(_message.Message):
-    __slots__ = ("output", "indices", "contrast_indices", "weights", "batch_axis", "no_batch_axis", "pre_activation")
+    __slots__ = ("output", "indices", "contrast_indices", "weights", "batch_axis", "no_batch_axis", "pre_activation", "measure")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_INDICES_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +35,7 @@ class Target(_message.Message):
     BATCH_AXIS_FIELD_NUMBER: _ClassVar[int]
     NO_BATCH_AXIS_FIELD_NUMBER: _ClassVar[int]
     PRE_ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
     output: str
     indices: _containers.RepeatedScalarFieldContainer[int]
     contrast_indices: _containers.RepeatedScalarFieldContainer[int]
@@ -24,10 +43,41 @@ class Target(_message.Message):
     batch_axis: int
     no_batch_axis: bool
     pre_activation: bool
-    def __init__(self, output: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., contrast_indices: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., batch_axis: _Optional[int] = ..., no_batch_axis: bool = ..., pre_activation: bool = ...) -> None: ...
+    measure: Measure
+    def __init__(self, output: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ..., contrast_indices: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., batch_axis: _Optional[int] = ..., no_batch_axis: bool = ..., pre_activation: bool = ..., measure: _Optional[_Union[Measure, _Mapping]] = ...) -> None: ...
+
+class Measure(_message.Message):
+    __slots__ = ("kind", "ahead", "input", "tensor")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    kind: MeasureKind
+    ahead: int
+    input: str
+    tensor: _tensor_pb2.Tensor
+    def __init__(self, kind: _Optional[_Union[MeasureKind, str]] = ..., ahead: _Optional[int] = ..., input: _Optional[str] = ..., tensor: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class TargetSet(_message.Message):
+    __slots__ = ("target", "every")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    EVERY_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    every: Every
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., every: _Optional[_Union[Every, _Mapping]] = ...) -> None: ...
+
+class Every(_message.Message):
+    __slots__ = ("target", "axis", "entries")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    axis: int
+    entries: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., axis: _Optional[int] = ..., entries: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "version", "inputs", "target", "method", "capture", "parameters")
+    __slots__ = ("model", "version", "inputs", "target", "method", "capture", "parameters", "targets", "receipt")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +92,8 @@ class ExplainRequest(_message.Message):
     METHOD_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
@@ -49,7 +101,9 @@ class ExplainRequest(_message.Message):
     method: _method_pb2.Method
     capture: _containers.RepeatedScalarFieldContainer[str]
     parameters: _containers.ScalarMap[str, str]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    targets: _containers.RepeatedCompositeFieldContainer[TargetSet]
+    receipt: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., capture: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., targets: _Optional[_Iterable[_Union[TargetSet, _Mapping]]] = ..., receipt: bool = ...) -> None: ...
 
 class Ledger(_message.Message):
     __slots__ = ("inputs", "initial_states", "absorbed", "residual", "by_node")
@@ -73,8 +127,20 @@ class NodeShare(_message.Message):
     absorbed: _tensor_pb2.Tensor
     def __init__(self, node: _Optional[str] = ..., absorbed: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
+class TargetAnswer(_message.Message):
+    __slots__ = ("target", "warnings", "explained_quantity", "steps_used")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    STEPS_USED_FIELD_NUMBER: _ClassVar[int]
+    target: Target
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    explained_quantity: str
+    steps_used: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class ExplainResponse(_message.Message):
-    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity", "steps_used")
+    __slots__ = ("model", "version", "outputs", "explained", "relevance", "captured", "ledger", "method", "target", "tokens", "standard_error", "warnings", "explained_quantity", "steps_used", "targets", "receipt")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +155,8 @@ class ExplainResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     EXPLAINED_QUANTITY_FIELD_NUMBER: _ClassVar[int]
     STEPS_USED_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
@@ -103,25 +171,39 @@ class ExplainResponse(_message.Message):
     warnings: _containers.RepeatedScalarFieldContainer[str]
     explained_quantity: str
     steps_used: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ...) -> None: ...
+    targets: _containers.RepeatedCompositeFieldContainer[TargetAnswer]
+    receipt: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., explained: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., relevance: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., captured: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., ledger: _Optional[_Union[Ledger, _Mapping]] = ..., method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., tokens: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., standard_error: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., explained_quantity: _Optional[str] = ..., steps_used: _Optional[_Iterable[int]] = ..., targets: _Optional[_Iterable[_Union[TargetAnswer, _Mapping]]] = ..., receipt: _Optional[str] = ...) -> None: ...
 
 class ExplainStreamRequest(_message.Message):
-    __slots__ = ("id", "request")
+    __slots__ = ("id", "request", "progress")
     ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     id: str
     request: ExplainRequest
-    def __init__(self, id: _Optional[str] = ..., request: _Optional[_Union[ExplainRequest, _Mapping]] = ...) -> None: ...
+    progress: bool
+    def __init__(self, id: _Optional[str] = ..., request: _Optional[_Union[ExplainRequest, _Mapping]] = ..., progress: bool = ...) -> None: ...
 
 class ExplainStreamResponse(_message.Message):
-    __slots__ = ("id", "response", "error")
+    __slots__ = ("id", "response", "error", "progress")
     ID_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     id: str
     response: ExplainResponse
     error: ItemError
-    def __init__(self, id: _Optional[str] = ..., response: _Optional[_Union[ExplainResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+    progress: Progress
+    def __init__(self, id: _Optional[str] = ..., response: _Optional[_Union[ExplainResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("done", "total")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    done: int
+    total: int
+    def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
 
 class ItemError(_message.Message):
     __slots__ = ("code", "message", "field")

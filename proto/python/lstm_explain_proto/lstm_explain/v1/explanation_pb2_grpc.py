@@ -63,7 +63,8 @@ class ExplanationServiceServicer(object):
 
     def ExplainStream(self, request_iterator, context):
         """Explains many requests over one stream. Responses arrive as soon as they are ready, in any order; each carries the
-        id of its request. A request that fails gets an error of its own, and the stream continues.
+        id of its request. A request that fails gets an error of its own, and the stream continues. A request may ask for
+        its progress, which arrives before its response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,18 +42,36 @@ class Dimension(_message.Message):
     def __init__(self, size: _Optional[int] = ..., symbol: _Optional[str] = ...) -> None: ...
 
 class ModelSummary(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "description")
+    __slots__ = ("name", "version", "state", "reason", "description", "digest", "is_default", "canary_share")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelState
     reason: str
     description: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+    digest: str
+    is_default: bool
+    canary_share: float
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., description: _Optional[str] = ..., digest: _Optional[str] = ..., is_default: bool = ..., canary_share: _Optional[float] = ...) -> None: ...
+
+class ModelRoute(_message.Message):
+    __slots__ = ("default_version", "canary_version", "canary_share", "previous_version")
+    DEFAULT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    default_version: str
+    canary_version: str
+    canary_share: float
+    previous_version: str
+    def __init__(self, default_version: _Optional[str] = ..., canary_version: _Optional[str] = ..., canary_share: _Optional[float] = ..., previous_version: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
     __slots__ = ("name", "op_type", "supported", "rule")
@@ -74,7 +92,7 @@ class Names(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelDetail(_message.Message):
-    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs", "batch_axes", "time_axes", "units", "guessed_axes", "background_samples")
+    __slots__ = ("summary", "inputs", "outputs", "lrp_supported", "nodes", "default_method", "default_target", "class_names", "feature_names", "text_inputs", "batch_axes", "time_axes", "units", "guessed_axes", "background_samples", "examples")
     class ClassNamesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +135,13 @@ class ModelDetail(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class ExamplesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Names
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Names, _Mapping]] = ...) -> None: ...
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +157,7 @@ class ModelDetail(_message.Message):
     UNITS_FIELD_NUMBER: _ClassVar[int]
     GUESSED_AXES_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     summary: ModelSummary
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -147,7 +173,8 @@ class ModelDetail(_message.Message):
     units: _containers.MessageMap[str, Names]
     guessed_axes: _containers.RepeatedScalarFieldContainer[str]
     background_samples: _containers.ScalarMap[str, int]
-    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ..., batch_axes: _Optional[_Mapping[str, int]] = ..., time_axes: _Optional[_Mapping[str, int]] = ..., units: _Optional[_Mapping[str, Names]] = ..., guessed_axes: _Optional[_Iterable[str]] = ..., background_samples: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    examples: _containers.MessageMap[str, Names]
+    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., lrp_supported: bool = ..., nodes: _Optional[_Iterable[_Union[NodeReport, _Mapping]]] = ..., default_method: _Optional[_Union[_method_pb2.Method, _Mapping]] = ..., default_target: _Optional[_Union[_explanation_pb2.Target, _Mapping]] = ..., class_names: _Optional[_Mapping[str, Names]] = ..., feature_names: _Optional[_Mapping[str, Names]] = ..., text_inputs: _Optional[_Iterable[str]] = ..., batch_axes: _Optional[_Mapping[str, int]] = ..., time_axes: _Optional[_Mapping[str, int]] = ..., units: _Optional[_Mapping[str, Names]] = ..., guessed_axes: _Optional[_Iterable[str]] = ..., background_samples: _Optional[_Mapping[str, int]] = ..., examples: _Optional[_Mapping[str, Names]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
@@ -224,3 +251,33 @@ class DeleteModelRequest(_message.Message):
 class DeleteModelResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class RouteModelRequest(_message.Message):
+    __slots__ = ("name", "default_version", "canary_version", "canary_share")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    default_version: str
+    canary_version: str
+    canary_share: float
+    def __init__(self, name: _Optional[str] = ..., default_version: _Optional[str] = ..., canary_version: _Optional[str] = ..., canary_share: _Optional[float] = ...) -> None: ...
+
+class RouteModelResponse(_message.Message):
+    __slots__ = ("route",)
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    route: ModelRoute
+    def __init__(self, route: _Optional[_Union[ModelRoute, _Mapping]] = ...) -> None: ...
+
+class RollBackModelRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RollBackModelResponse(_message.Message):
+    __slots__ = ("route",)
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    route: ModelRoute
+    def __init__(self, route: _Optional[_Union[ModelRoute, _Mapping]] = ...) -> None: ...

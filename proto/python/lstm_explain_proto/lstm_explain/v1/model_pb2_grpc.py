@@ -55,6 +55,16 @@ class ModelServiceStub(object):
                 request_serializer=lstm__explain_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
                 response_deserializer=lstm__explain_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
                 _registered_method=True)
+        self.RouteModel = channel.unary_unary(
+                '/lstm_explain.v1.ModelService/RouteModel',
+                request_serializer=lstm__explain_dot_v1_dot_model__pb2.RouteModelRequest.SerializeToString,
+                response_deserializer=lstm__explain_dot_v1_dot_model__pb2.RouteModelResponse.FromString,
+                _registered_method=True)
+        self.RollBackModel = channel.unary_unary(
+                '/lstm_explain.v1.ModelService/RollBackModel',
+                request_serializer=lstm__explain_dot_v1_dot_model__pb2.RollBackModelRequest.SerializeToString,
+                response_deserializer=lstm__explain_dot_v1_dot_model__pb2.RollBackModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -92,6 +102,22 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RouteModel(self, request, context):
+        """Chooses which version of a model answers requests that name none, and a canary that gets a share of them. Replaces
+        what was chosen before. The server refuses the call unless it is configured to allow imports.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBackModel(self, request, context):
+        """Ends the canary of a model if there is one; otherwise makes the previous default version the default again. The
+        server refuses the call unless it is configured to allow imports.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +140,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.DeleteModel,
                     request_deserializer=lstm__explain_dot_v1_dot_model__pb2.DeleteModelRequest.FromString,
                     response_serializer=lstm__explain_dot_v1_dot_model__pb2.DeleteModelResponse.SerializeToString,
+            ),
+            'RouteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RouteModel,
+                    request_deserializer=lstm__explain_dot_v1_dot_model__pb2.RouteModelRequest.FromString,
+                    response_serializer=lstm__explain_dot_v1_dot_model__pb2.RouteModelResponse.SerializeToString,
+            ),
+            'RollBackModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackModel,
+                    request_deserializer=lstm__explain_dot_v1_dot_model__pb2.RollBackModelRequest.FromString,
+                    response_serializer=lstm__explain_dot_v1_dot_model__pb2.RollBackModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +261,60 @@ class ModelService(object):
             '/lstm_explain.v1.ModelService/DeleteModel',
             lstm__explain_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
             lstm__explain_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RouteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lstm_explain.v1.ModelService/RouteModel',
+            lstm__explain_dot_v1_dot_model__pb2.RouteModelRequest.SerializeToString,
+            lstm__explain_dot_v1_dot_model__pb2.RouteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lstm_explain.v1.ModelService/RollBackModel',
+            lstm__explain_dot_v1_dot_model__pb2.RollBackModelRequest.SerializeToString,
+            lstm__explain_dot_v1_dot_model__pb2.RollBackModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
