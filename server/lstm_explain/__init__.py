@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explains the predictions of recurrent ONNX models: `load` a model, then `explain` its inputs.
 
 Names are imported on first use, so that the command line starts without loading the engine and can report what is
@@ -12,8 +13,18 @@ if TYPE_CHECKING:
     __version__: str
     from lstm_explain import evaluate as evaluate
     from lstm_explain.calibration import Calibration, calibrate
-    from lstm_explain.errors import Error, InputError, MethodError, ModelError, TargetError, UnsupportedOperator
+    from lstm_explain.compiled.compiler import compile as compile
+    from lstm_explain.errors import (
+        Error,
+        InputError,
+        MethodError,
+        ModelError,
+        PrecisionWarning,
+        TargetError,
+        UnsupportedOperator,
+    )
     from lstm_explain.ledger import Ledger
+    from lstm_explain.measure import Measure
     from lstm_explain.methods import (
         LRP,
         ContextualDecomposition,
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
     from lstm_explain.program.axes import Axes
     from lstm_explain.runner.baselines import mean_baseline
     from lstm_explain.target import Target
+    from lstm_explain.target_sets import Every
 
 # Released builds of ONNX Runtime (from 1.29 on) report to their makers which models they load, unless this variable is
 # set before they are imported. A value that the user sets takes precedence.
@@ -49,6 +61,7 @@ __all__ = [
     "ContextualDecomposition",
     "Epsilon",
     "Error",
+    "Every",
     "Explanation",
     "Flat",
     "Gamma",
@@ -58,12 +71,14 @@ __all__ = [
     "InputError",
     "IntegratedGradients",
     "Ledger",
+    "Measure",
     "Method",
     "MethodError",
     "Model",
     "ModelError",
     "NodeReport",
     "Occlusion",
+    "PrecisionWarning",
     "Report",
     "Rule",
     "ShapleySampling",
@@ -76,6 +91,7 @@ __all__ = [
     "ZBox",
     "ZPlus",
     "calibrate",
+    "compile",
     "evaluate",
     "load",
     "mean_baseline",
@@ -85,8 +101,18 @@ __all__ = [
 # The modules of all names except those of the methods, which the registry knows.
 _MODULES = {
     "calibration": ["Calibration", "calibrate"],
-    "errors": ["Error", "InputError", "MethodError", "ModelError", "TargetError", "UnsupportedOperator"],
+    "compiled.compiler": ["compile"],
+    "errors": [
+        "Error",
+        "InputError",
+        "MethodError",
+        "ModelError",
+        "PrecisionWarning",
+        "TargetError",
+        "UnsupportedOperator",
+    ],
     "ledger": ["Ledger"],
+    "measure": ["Measure"],
     "program.axes": ["Axes"],
     "runner.baselines": ["mean_baseline"],
     "methods.background": ["Background"],
@@ -94,6 +120,7 @@ _MODULES = {
     "model": ["Explanation", "Model", "NodeReport", "Report", "TensorSpec"],
     "opening": ["load"],
     "target": ["Target"],
+    "target_sets": ["Every"],
 }
 
 
@@ -110,7 +137,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    """The version of the installed package; "0" for a checkout that is not installed."""
+    """Returns the version of the installed package; "0" for a checkout that is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

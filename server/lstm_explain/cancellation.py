@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cancels an explanation between its steps, limits its resources, and measures where its time goes.
 
 The engine calls `checkpoint()` before every piece of work and `may_take_long()` before work that may take long, and
@@ -7,11 +8,15 @@ next to nothing. Code inside ONNX Runtime has no checkpoints: the watchdog ends 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 
 class Cancelled(BaseException):  # Like asyncio.CancelledError: no `except Exception` may catch it.
@@ -46,8 +51,10 @@ class CancelScope:
     max_bytes: how much the iterations of a loop may take, or a pass whose size could not be estimated; None: as much as
         ONNX Runtime may hold.
     max_samples: how many samples a method may run the model on, where that is only known while it runs; None: any
-    number. run_options: of the runs of ONNX Runtime. compiling: kernels are being compiled, which cannot be cancelled;
-    afterwards `on_compiled` is called with the seconds that it took.
+        number. max_targets: how many targets there may be, where only the outputs show their number; None: any number.
+    run_options: of the runs of ONNX Runtime. stop: not 0 to end the current kernel, if it looks at this.
+    compiling: kernels are being compiled, which cannot be cancelled;
+        afterwards `on_compiled` is called with the seconds that it took.
     """
 
     check: Callable[[], None]
@@ -56,27 +63,32 @@ class CancelScope:
     quick_only: bool = False
     max_bytes: int | None = None
     max_samples: int | None = None
+    max_targets: int | None = None
     depth: int = 0  # of nested phases
     began: float = 0.0  # time.perf_counter() at the start of the outermost phase
     run_options: Any = None
     out_of_memory: bool = False  # Something failed for lack of memory.
     compiling: bool = False
     on_compiled: Callable[[float], None] = lambda seconds: None
+    stop: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(1, np.uint8))
     cancelled: Cancelled | None = None
     cancelled_at: float = 0.0  # time.monotonic()
 
     def interrupt(self, reason: Cancelled) -> None:
-        """Ends the current run of ONNX Runtime, which checks for this between nodes. The watchdog calls it
-        repeatedly.
+        """Ends the current run of ONNX Runtime, which checks for this between nodes, and the current kernel, if it
+        checks for this between time steps. The watchdog calls it repeatedly.
         """
         if self.cancelled is None:
             self.cancelled, self.cancelled_at = reason, time.monotonic()
+        self.stop[0] = 1
         if self.run_options is not None:
             self.run_options.terminate = True
 
 
 _scope: ContextVar[CancelScope | None] = ContextVar("lstm_explain_cancel_scope", default=None)
+_NEVER = np.zeros(1, np.uint8)
 active_scopes: dict[int, CancelScope] = {}  # by id, for the watchdog
+may_be_cancelled = threading.Event()  # Set it when a caller has gone, and the watchdog looks at once.
 
 
 class cancel_scope:  # noqa: N801 - a context manager; contextlib's costs several times as much per request
@@ -103,6 +115,19 @@ def checkpoint() -> None:
     scope = _scope.get()
     if scope is not None:
         scope.check()
+
+
+def stop_flag() -> npt.NDArray[np.uint8]:
+    """Returns the `stop` of the current scope, for a kernel; after the kernel, call `raise_if_stopped`."""
+    scope = _scope.get()
+    return _NEVER if scope is None else scope.stop
+
+
+def raise_if_stopped() -> None:
+    """Raises Cancelled where a kernel may have ended early, so that unfinished results are not read."""
+    scope = _scope.get()
+    if scope is not None and scope.stop[0] and scope.cancelled is not None:
+        raise scope.cancelled
 
 
 def may_take_long() -> None:

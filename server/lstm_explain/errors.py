@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exceptions that the engine raises deliberately.
 
 Error
@@ -6,6 +7,8 @@ Error
 ├── InputError            an array does not fit the model's input
 ├── TargetError           the target does not fit the model's output
 └── MethodError           a method or one of its parameters is unknown or out of range
+
+PrecisionWarning is the one warning that it issues by Python's `warnings`.
 """
 
 from __future__ import annotations
@@ -37,6 +40,14 @@ class UnsupportedOperator(Error):  # noqa: N818 - the public name
 
 class InputError(Error):
     """An input is missing, unknown, or of the wrong type, rank, extent or content."""
+
+
+class PrecisionWarning(UserWarning):
+    """An input was rounded to the model's type, and some of its numbers changed by 0.5 or more.
+
+    `warnings.simplefilter("error", PrecisionWarning)` refuses such inputs. The text names the input and the types only,
+    because Python remembers every text that it has shown.
+    """
 
 
 class TargetError(Error):

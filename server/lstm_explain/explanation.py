@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """The explanation that a caller receives: relevance, predictions and ledger of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -12,17 +13,23 @@ import numpy.typing as npt
 
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import TensorSpec
+from lstm_explain.labels import Labels
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods.base import Method
 from lstm_explain.operators.formulas import in_dtype, in_single
 from lstm_explain.program.attribution import Attribution
+from lstm_explain.program.axes import Axes
 from lstm_explain.target import Target
 from lstm_explain.verdict import Finding, judge
+from lstm_explain_client.names import Names
+from lstm_explain_client.shown import Shown
+from lstm_explain_client.side_by_side import SideBySide
 
 
-@dataclass  # not frozen: a frozen dataclass takes five times as long to make, and every request makes one
-class Explanation:
-    """One explanation of a batch.
+@dataclass(repr=False)  # not frozen: a frozen one takes five times as long to make, and every request makes one
+class Explanation(Shown):
+    """One explanation of a batch. Like the client's `Result`, it can show itself: `print()`, `to_html()`, `plot()`,
+    `to_frame()`, and as the last line of a notebook's cell.
 
     relevance: by input, of the input's shape; an integer (token) input gets one number per token.
     outputs: by output, what the model predicted.
@@ -36,6 +43,8 @@ class Explanation:
         as a probability.
     steps_used: [batch], the points on the line of each sample; None for methods other than IntegratedGradients.
     findings: checks that samples fail (`verdict.py`). notes: warnings that concern all samples alike.
+    inputs: the arrays that were explained. tokens: by input that was given as text instead, its tokens, in the shape
+        of the relevance. axes, labels: the model's, for pictures and data frames.
     """
 
     relevance: dict[str, npt.NDArray[Any]]
@@ -50,19 +59,79 @@ class Explanation:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     steps_used: npt.NDArray[np.int64] | None = None
+    inputs: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    tokens: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    axes: Mapping[str, Axes] = field(default_factory=dict)
+    labels: Labels = Labels()  # noqa: RUF009 - frozen
+
+    def labelled(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        tokens: Mapping[str, npt.NDArray[Any]],
+        axes: Mapping[str, Axes],
+        labels: Labels,
+    ) -> Explanation:
+        """This explanation, with what its pictures show besides the numbers."""
+        self.inputs = {name: array for name, array in inputs.items() if name not in tokens} if tokens else inputs
+        self.tokens, self.axes, self.labels = tokens, axes, labels
+        return self
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def model(self) -> str:  # type: ignore[override]
+        return self.labels.model
+
+    @property
+    def version(self) -> str:  # type: ignore[override]
+        return self.labels.version
+
+    @property
+    def detail(self) -> Names:  # type: ignore[override]
+        """Names, units and axes, as pictures read them."""
+
+        def named(labels: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+            return {name: tuple(words) for name, words in labels.items()}
+
+        return Names(
+            class_names=named(self.labels.classes),
+            feature_names=named(self.labels.features),
+            units=named(self.labels.units),
+            batch_axes={name: axes.batch for name, axes in self.axes.items() if axes.batch is not None},
+            time_axes={name: axes.time for name, axes in self.axes.items() if axes.time is not None},
+        )
+
+    @property
+    def batch_axes(self) -> dict[str, int | None]:  # type: ignore[override]
+        known = any(axes.batch is not None for axes in self.axes.values())
+        return {name: self.axes[name].batch for name in self.relevance if name in self.axes} if known else {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:  # type: ignore[override]
         """Why, and for which samples, the explanation should not be relied on; empty where it passes all checks."""
         return (*[f.text(self.method, len(self.explained)) for f in self.findings], *self.notes)
 
     def findings_of(self, start: int, end: int) -> tuple[Finding, ...]:
-        """The findings for the samples [start, end), as if they were a batch of their own."""
+        """Returns the findings for the samples [start, end), as if they were a batch of their own."""
         return tuple(part for finding in self.findings if (part := finding.of(start, end)))
 
     def warnings_of(self, sample: int) -> tuple[str, ...]:
-        """The warnings that the sample would have if it were explained alone."""
+        """Returns the warnings that the sample would have if it were explained alone."""
         return (*[f.text(self.method, 1) for f in self.findings_of(sample, sample + 1)], *self.notes)
+
+
+class Explanations(SideBySide[Explanation]):
+    """An explanation per target, which share the outputs and can show themselves side by side."""
+
+    def labelled(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        tokens: Mapping[str, npt.NDArray[Any]],
+        axes: Mapping[str, Axes],
+        labels: Labels,
+    ) -> Explanations:
+        """Returns these explanations, with what their pictures show besides the numbers."""
+        for one in self:
+            one.labelled(inputs, tokens, axes, labels)
+        return self
 
 
 def explanation_of(
@@ -106,13 +175,13 @@ def explanation_of(
 
 
 def from_bits(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """An output in its declared type: ONNX Runtime (1.32) returns float8 as bytes."""
+    """Returns an output in its declared type: ONNX Runtime (1.32) returns float8 as bytes."""
     bits = array.dtype == np.uint8 and dtype.itemsize == 1 and dtype.kind not in "biu"
     return array.view(dtype) if bits else array
 
 
 def _not_finite(method: Method, answer: Attribution) -> str:
-    """The message that names the samples and what is not finite."""
+    """Returns the message that names the samples and what is not finite."""
 
     def samples(bad: npt.NDArray[np.bool_]) -> str:
         return f" (samples {np.flatnonzero(bad).tolist()})" if len(bad) > 1 else ""

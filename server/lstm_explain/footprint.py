@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Estimates the memory of an explanation before it runs, by extrapolating from explanations of small inputs.
 
 What a pass keeps depends on the model's graph: arrays of T × T for self-attention, a few numbers per unit and step for
@@ -28,7 +29,7 @@ from lstm_explain.operators.tape import Tape
 from lstm_explain.program.axes import Axes
 from lstm_explain.program.engine import Engine, in_float64
 from lstm_explain.program.head import Head
-from lstm_explain.program.passes import ForwardPass, Iterations
+from lstm_explain.program.passes import ForwardPass, Iterations, Stacked, bytes_of
 from lstm_explain.program.precision import Precision
 from lstm_explain.program.propagation import walked_back
 from lstm_explain.target import Target, select
@@ -50,6 +51,7 @@ TEMPORARY = {
     Kind.FIRST_ORDER: 4.0,
 }
 TEMPORARY_OF_GRADIENTS = {Kind.ACTIVATION: 1.0, Kind.LOOKUP: 1.0}
+OF_LOOPS = 1.0  # the same for a loop whose iterations run at once, in units of what these save
 SECONDS_BETWEEN_CHECKS = 0.05  # while another request measures the model
 MAX_CACHED = 4096  # estimates, by extents
 
@@ -78,14 +80,14 @@ class Holdings:
         elif isinstance(held, (list, tuple)):
             for value in held:
                 self.add(name, value)
-        elif isinstance(held, (ForwardPass, Tape)):
+        elif isinstance(held, (ForwardPass, Stacked, Tape)):
             self.add(name, vars(held))
         elif isinstance(held, Iterations):
-            self.add(name, held.passes)
+            self.add(name, held.given)
 
 
 def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mapping[str, Array], double: bool) -> Sizes:
-    """Bytes that an explanation holds when it is done."""
+    """Returns the bytes that an explanation holds when it is done."""
     program = engine.program(head, method)
     done = program.forward(in_float64(inputs) if double else inputs)
     # One backward pass serves all samples: which of them is explained does not change what is kept.
@@ -101,7 +103,10 @@ def _held(engine: Engine, head: Head, output: str, method: Method, inputs: Mappi
         arrived = [m for name in backward_node.carrying if (m := back.messages.get(name)) is not None]
         sizes = [a.nbytes for m in arrived for a in (m.relevance, m.density) if a is not None]
         times = (TEMPORARY_OF_GRADIENTS if program.plan.gradient else TEMPORARY).get(backward_node.kind, 0.0)
-        passing[f"passing {backward_node.node.name}"] = int(times * sum(sizes))
+        record = done.tapes.get(backward_node.node.name)
+        at_once = isinstance(record, Iterations) and isinstance(record.given, Stacked)
+        inside = OF_LOOPS * bytes_of(record) if at_once else 0.0
+        passing[f"passing {backward_node.node.name}"] = int(times * sum(sizes) + inside)
     return holdings.sizes | passing
 
 
@@ -112,7 +117,9 @@ SLACK = 1.2
 
 
 def _values(engine: Engine, inputs: Mapping[str, Array]) -> Sizes:
-    """Bytes of every value of the graph, as computed by ONNX Runtime, and of its temporaries inside recurrent nodes."""
+    """Returns the bytes of every value of the graph, as computed by ONNX Runtime, and of its temporaries inside
+    recurrent nodes.
+    """
     graph = engine.graph
     if not engine.runtime_runs:
         raise InputError("ONNX Runtime cannot run this model as a whole")
@@ -129,7 +136,7 @@ def _values(engine: Engine, inputs: Mapping[str, Array]) -> Sizes:
 
 
 def _moments(engine: Engine, kept: Iterable[str]) -> list[list[str]]:
-    """For each node, the values that exist while it runs, except those that are kept anyway."""
+    """Returns for each node the values that exist while it runs, except those that are kept anyway."""
     graph = engine.graph
     root = {name: name for name in (*graph.inputs, *graph.constants)}
     for node in graph.nodes:
@@ -194,8 +201,8 @@ class Footprint:
         self._cache: dict[tuple[object, tuple[int, ...]], tuple[float, float] | None] = {}
 
     def of(self, inputs: Mapping[str, Array], method: Method | None) -> tuple[float, float] | None:
-        """Bytes that one pass over these inputs takes, and how many of them its arrays keep; None where it cannot be
-        measured.
+        """Returns the bytes that one pass over these inputs takes, and how many of them its arrays keep; None where it
+        cannot be measured.
 
         method: one with a backward pass; None for a prediction.
         """
@@ -209,7 +216,7 @@ class Footprint:
         return self._cache[key]
 
     def knows(self, method: Method | None) -> bool:
-        """Whether `of` can answer for this method without measuring the model."""
+        """Returns whether `of` can answer for this method without measuring the model."""
         return _memory_class(method) in self._estimates
 
     def _extents(self, inputs: Mapping[str, Array]) -> tuple[int, ...]:
@@ -294,19 +301,19 @@ class Footprint:
 
 
 def _laws(at: tuple[int, ...], trials: Sequence[Sizes]) -> dict[str, Law]:
-    """By name. trials: the sizes at the first extents, and with each of them doubled separately."""
+    """Returns a law per name. trials: the sizes at the first extents, and with each of them doubled separately."""
     if not trials:
         return {}
     return {name: law_of(at, size, [t.get(name, size) for t in trials[1:]]) for name, size in trials[0].items()}
 
 
 def _memory_class(method: Method | None) -> object:
-    """What determines how much is kept."""
+    """Returns what determines how much is kept."""
     return False if method is None else method.memory_class
 
 
 def _largest(laws: list[Law]) -> list[Law]:
-    """The laws that may be the largest at some extents."""
+    """Returns the laws that may be the largest at some extents."""
     found: dict[int, Law] = {}
     for scale in (1, 8, 64, 512, 4096):
         for uneven in range(len(laws[0].first) + 1 if laws else 0):

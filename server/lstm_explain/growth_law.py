@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Laws of growth: bytes as polynomials of extents, found by doubling one extent at a time."""
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Law:
 
 
 def law_of(first: tuple[int, ...], size: float, doubled: Sequence[float]) -> Law:
-    """The law from the size at `first`, and with each extent doubled separately."""
+    """Returns the law from the size at `first`, and with each extent doubled separately."""
     monomials: Monomials = {(): size}
     for twice in doubled:
         grown: Monomials = {}

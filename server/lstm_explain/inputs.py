@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks the arrays that a caller supplies against the inputs that the model declares."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,9 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_explain.errors import InputError
+from lstm_explain.errors import InputError, PrecisionWarning
 from lstm_explain.kernels import reductions
 
+Array = npt.NDArray[Any]
+Inputs = Mapping[str, Array | str | list[str]]
+Tokenizer = Callable[[Array], tuple[Array, Array]]  # texts [batch] to ids and tokens, both [batch, steps]
 ALIGNMENT = 16  # bytes; the alignment of malloc
 
 
@@ -24,13 +29,38 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
 
+def described(specs: Mapping[str, TensorSpec]) -> str:
+    """Returns names, types and shapes as text."""
+    return ", ".join(f"{name} {spec.dtype} [{', '.join(map(str, spec.shape))}]" for name, spec in specs.items())
+
+
+def with_ids(inputs: Inputs | Any, tokenizers: Mapping[str, Tokenizer]) -> tuple[Mapping[str, Array], dict[str, Array]]:
+    """Returns the inputs with the ids of texts in their place, and the tokens of these texts by input. Raises
+    InputError.
+    """
+    if not isinstance(inputs, Mapping):
+        problem = f"inputs is of type {type(inputs).__name__}, expected a dict from the name of an input to its array"
+        raise InputError(problem, field="inputs")
+    arrays: dict[str, Any] = dict(inputs)
+    tokens: dict[str, Array] = {}
+    for name, tokenizer in tokenizers.items():
+        texts = arrays.get(name)
+        if isinstance(texts, np.ndarray):
+            texts = texts.tolist() if texts.dtype.kind in "OU" else None
+        texts = [texts] if isinstance(texts, str) else texts
+        if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
+            arrays[name], tokens[name] = tokenizer(np.array(texts, object))
+    return arrays, tokens
+
+
 def check_inputs(
     specs: Mapping[str, TensorSpec], inputs: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """The inputs as arrays of the declared name, dtype, rank and extents, finite and not empty.
+    """Returns the inputs as arrays of the declared name, dtype, rank and extents, finite and not empty.
 
     Floating-point numbers of another width are rounded to the declared type, and integers of another width are
-    converted. Raises InputError, also where a conversion would overflow.
+    converted. Raises InputError, also where a conversion would overflow. Warns with PrecisionWarning of numbers that
+    rounding changes by 0.5 or more.
     """
     if len(inputs) == len(specs):  # the usual case
         sound: dict[str, npt.NDArray[Any]] = {}
@@ -80,12 +110,14 @@ def _check(name: str, spec: TensorSpec, value: npt.NDArray[Any]) -> npt.NDArray[
 
 
 def _convertible(dtype: np.dtype[Any], expected: np.dtype[Any]) -> bool:
-    """Whether the types are equal, or both floating point or both integers."""
+    """Returns whether the types are equal, or both floating point or both integers."""
     return dtype == expected or any(dtype.kind in kinds and expected.kind in kinds for kinds in ("f", "iu"))
 
 
 def _converted(name: str, array: npt.NDArray[Any], dtype: np.dtype[Any], field: str) -> npt.NDArray[Any]:
-    """The array, which is finite, in a type that it is convertible to. Raises InputError where a number overflows."""
+    """Returns the array, which is finite, in a type that it is convertible to. Raises InputError where a number
+    overflows.
+    """
     if array.dtype == dtype:
         return array
     with np.errstate(over="ignore"):
@@ -95,7 +127,21 @@ def _converted(name: str, array: npt.NDArray[Any], dtype: np.dtype[Any], field: 
         position = tuple(int(i) for i in np.argwhere(lost)[0])
         problem = f"input {name!r} is {array[position]} at {position}, which {dtype} cannot represent"
         raise InputError(problem, field=f"{field}.data")
+    if not np.can_cast(array.dtype, dtype) and dtype.kind == "f" and _loses_units(array, converted):
+        warnings.warn(
+            f"input {name!r} has {array.dtype} numbers that {dtype} rounds by 0.5 or more, such as dates in one"
+            " number; if their last digits matter, subtract an offset first",
+            PrecisionWarning,
+            stacklevel=2,
+        )
     return converted
+
+
+def _loses_units(array: npt.NDArray[Any], converted: npt.NDArray[Any]) -> bool:
+    """Returns whether rounding changes a number by 0.5 or more; smaller numbers have digits for their fractions."""
+    first = 2.0 ** np.finfo(converted.dtype).nmant  # from here on neighbouring numbers are 1 or more apart
+    large = np.abs(array) >= first
+    return bool(large.any()) and bool((np.abs(array[large] - converted[large]) >= 0.5).any())
 
 
 @lru_cache(maxsize=1024)
@@ -109,7 +155,7 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
 
 
 def _normalised_layout(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array in C order, with the alignment that an allocation would have.
+    """Returns the array in C order, with the alignment that an allocation would have.
 
     BLAS, ONNX Runtime and NumPy add in another order where the layout or the alignment differs, so an answer would
     depend on where the caller's array happens to lie.
@@ -126,7 +172,9 @@ def _all_finite(array: npt.NDArray[Any]) -> bool:
 
 
 def probe_inputs(specs: Mapping[str, TensorSpec], size: int = 3) -> dict[str, npt.NDArray[Any]]:
-    """Arbitrary inputs that fit: `size` for every symbolic extent, small random numbers, and 1 for every integer."""
+    """Returns arbitrary inputs that fit: `size` for every symbolic extent, small random numbers, and 1 for every
+    integer.
+    """
     rng = np.random.default_rng(0)
     probe: dict[str, npt.NDArray[Any]] = {}
     for name, spec in specs.items():

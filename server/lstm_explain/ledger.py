@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The account of one explanation: where the explained value went."""
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Ledger:
     by_node: dict[str, Array]
 
     def take(self, rows: slice | npt.NDArray[np.intp]) -> Ledger:
-        """The ledger of these samples alone."""
+        """Returns the ledger of these samples alone."""
         return Ledger(
             self.inputs[rows],
             self.initial_states[rows],
@@ -54,7 +55,9 @@ class Ledger:
 
     @staticmethod
     def joined(ledgers: Sequence[Ledger], order: npt.NDArray[np.intp]) -> Ledger:
-        """The ledger of a batch from those of its parts; sample i is at position order[i] of the concatenated parts."""
+        """Returns the ledger of a batch from those of its parts; sample i is at position order[i] of the concatenated
+        parts.
+        """
         zeros = [np.zeros(len(ledger.inputs)) for ledger in ledgers]
         nodes = dict.fromkeys(name for ledger in ledgers for name in ledger.by_node)
         by_node = {

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads a model, and verifies our kernels against ONNX Runtime before it explains anything."""
 
 from __future__ import annotations
@@ -63,13 +64,18 @@ def verify(model: Model) -> None:
     for name, value in expected.items():
         if value.dtype.kind != "f":
             continue
-        atol = absolute + relative * np.abs(value[np.isfinite(value)]).max(initial=0)
-        if not np.allclose(value, actual[name], rtol=0, atol=atol, equal_nan=True):
+        own, finite = actual[name], np.isfinite(value)
+        atol = absolute + relative * np.abs(value[finite]).max(initial=0)
+        if not finite.all() and not np.isfinite(own).all():
+            # Made-up inputs let an unstable recurrence overflow; the element at which it does depends on rounding.
+            both = finite & np.isfinite(own)
+            value, own = value[both], own[both]
+        if not np.allclose(value, own, rtol=0, atol=atol, equal_nan=True):
             raise ModelError(f"output {name!r}: our recurrent kernels and ONNX Runtime disagree on this model")
 
 
 def _rounding(graph: Graph) -> tuple[float, float]:
-    """How far two correct answers may differ: relative to the largest value, and absolute.
+    """Returns how far two correct answers may differ: relative to the largest value, and absolute.
 
     In a quantised model, the last bit of one value may change the next value by a whole level.
     """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds out how much memory is available, and how much of it each part of a server may use by default."""
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class MemoryBudget:
 
 
 def memory_budget(workers: int, parallel: int | None, processors: int, memory: int | None = None) -> MemoryBudget:
-    """The share of each of `workers` processes.
+    """Returns the share of each of `workers` processes.
 
     parallel: as configured; None: as many as processors and memory allow. memory: by default `available_memory`. What
     the processes take when idle is subtracted; the rest is for the requests that compute at the same time.
@@ -48,12 +49,12 @@ def memory_budget(workers: int, parallel: int | None, processors: int, memory: i
 
 
 def bytes_when_idle(workers: int) -> int:
-    """Bytes that an idle server takes."""
+    """Returns the bytes that an idle server takes."""
     return SHARED + (workers + SPARES) * PROCESS
 
 
 def available_memory() -> int:
-    """Bytes that this process and its children may use.
+    """Returns the bytes that this process and its children may use.
 
     This is the memory of the machine, or less where a control group (version 1 or 2, or one that encloses it) or a
     resource limit says so.

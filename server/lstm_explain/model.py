@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The public class of the engine: a model that explains its predictions."""
 
 from __future__ import annotations
@@ -13,28 +14,36 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from lstm_explain.errors import InputError, MethodError, TargetError
-from lstm_explain.explanation import Explanation, explanation_of, from_bits
+from lstm_explain.errors import InputError, MethodError
+from lstm_explain.explanation import Explanation, Explanations, explanation_of, from_bits
 from lstm_explain.footprint import Footprint
-from lstm_explain.graph.ir import Graph
 from lstm_explain.graph.preparation import prepare, whole_session
 from lstm_explain.graph.session import run_session, runtime_message
-from lstm_explain.inputs import TensorSpec, check_inputs
+from lstm_explain.inputs import Inputs, TensorSpec, Tokenizer, check_inputs, described, with_ids
 from lstm_explain.kernels.flush_to_zero import flush_to_zero
+from lstm_explain.labels import Labels
+from lstm_explain.measured_models import MeasuredModels
 from lstm_explain.methods import LRP, Method, method_from_name
 from lstm_explain.methods.base import BaselineMethod
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import Axes, doubts, find_lengths
-from lstm_explain.program.engine import Engine, Question, shapes_agree
+from lstm_explain.program.declared import spec_of
+from lstm_explain.program.engine import Engine, Passes, Question, shapes_agree
+from lstm_explain.program.explained_values import ExplainedValues
 from lstm_explain.program.gated_inputs import gated_inputs, warnings_of
-from lstm_explain.program.head import Head, default_output, explainable, head_of
+from lstm_explain.program.head import Head
 from lstm_explain.program.precision import Precision
 from lstm_explain.program.program import Program
 from lstm_explain.program.report import NodeReport, Report, report
+from lstm_explain.progress import Report as ProgressReport
+from lstm_explain.progress import expect_targets, metered
 from lstm_explain.runner.dispatch import explain_by_runs, resolve_method
 from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
 from lstm_explain.target import Target, as_target
+from lstm_explain.target_sets import TargetLike, as_targets, each_target
 
+Array = npt.NDArray[Any]
+Arrays = dict[str, npt.NDArray[Any]]
 MOST_ROUTES = 64  # from methods, whose parameters callers choose freely, and targets to programs
 
 
@@ -51,27 +60,31 @@ class Model:
 
     inputs, outputs: TensorSpec by name. axes: by input, the axes of samples and time, as found in the graph; replace an
     entry that is wrong. Perturbation methods and IntegratedGradients use them. background: by input, samples for
-    `Background()`; None if there are none.
+    `Background()`; None if there are none. labels: names of classes and features, from model.yaml. tokenizers: by input
+    that may be given as text.
     """
 
     def __init__(self, proto: onnx.ModelProto, gates: Mapping[str, int | None] | None = None) -> None:
         self._proto, graph = prepare(proto)
         self._engine = Engine(graph, gates)
-        self.inputs = {name: _spec(graph, name) for name in graph.inputs}
-        self.outputs = {name: _spec(graph, name) for name in graph.outputs}
-        self._default_output = default_output(graph)
-        self._explainable = {name for name in self.outputs if explainable(graph, name)}
-        self._values = set(graph.inputs).union(o for n in graph.nodes for o in n.outputs if o)
-        producers = graph.producers()
-        self._heads = {name: head_of(graph, name, producers) for name in self.outputs}
+        self.inputs = {name: spec_of(graph, name) for name in graph.inputs}
+        self.outputs = {name: spec_of(graph, name) for name in graph.outputs}
+        self._explained_values = ExplainedValues(self._engine)
         single = not any(s.dtype == np.float64 for s in (*self.inputs.values(), *self.outputs.values()))
         self._lock = threading.Lock()
         self._whole: ort.InferenceSession | None = None
         self._runner = ModelRunner(self._engine)
         self.background: Mapping[str, npt.NDArray[Any]] | None = None
+        self.labels = Labels()
+        self.tokenizers: Mapping[str, Tokenizer] = {}
         self._precision = Precision(self._engine, self._runner.axes, single=single)
         self._routes: dict[Hashable, Route] = {}
         self.footprint = Footprint(self)
+        self._measured = MeasuredModels(self)
+
+    def __repr__(self) -> str:
+        name = f"{self.labels.model!r}, " if self.labels.model else ""
+        return f"Model({name}{described(self.inputs)} → {described(self.outputs)})"
 
     @property
     def proto(self) -> onnx.ModelProto:
@@ -104,7 +117,7 @@ class Model:
     @property
     def default_output(self) -> str:
         """The output of a target that names none: the first that holds floating-point numbers, if any does."""
-        return self._default_output
+        return self._explained_values.default_output
 
     @property
     def hidden_units(self) -> int:
@@ -121,17 +134,17 @@ class Model:
         return self._engine.steady
 
     def report(self) -> Report:
-        """What happens at each node; `supported` says whether LRP can explain the default output."""
+        """Returns what happens at each node; `supported` says whether LRP can explain the default output."""
         found = report(self._engine.graph, self.axes, self._engine.gates)
-        gated = self._runner.cached(gated_inputs, self._engine, self._heads[self._default_output].value)
+        gated = self._runner.cached(gated_inputs, self._engine, self.head_of(self.default_output).value)
         return replace(found, warnings=[*found.warnings, *warnings_of(gated)])
 
-    def predict(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Every output, computed by ONNX Runtime from the model as it is. Raises InputError.
+    def predict(self, inputs: Inputs) -> Arrays:
+        """Returns every output, computed by ONNX Runtime from the model as it is. Raises InputError.
 
         Our own kernels run the recurrent operators that ONNX Runtime does not support (float64, batch first).
         """
-        checked = check_inputs(self.inputs, inputs)
+        checked = check_inputs(self.inputs, with_ids(inputs, self.tokenizers)[0])
         if not self._engine.runtime_runs:
             values = self._runner.predict(checked, Head(next(iter(self.outputs)), ()))
             return {name: values[name] for name in self.outputs}
@@ -143,7 +156,7 @@ class Model:
         return {n: from_bits(a, spec.dtype) for (n, spec), a in zip(self.outputs.items(), arrays, strict=True)}
 
     def session(self) -> ort.InferenceSession:
-        """ONNX Runtime's session for the whole model."""
+        """Returns ONNX Runtime's session for the whole model."""
         with self._lock:
             if self._whole is None:
                 self._whole = whole_session(self._proto)
@@ -151,48 +164,57 @@ class Model:
 
     def explain(
         self,
-        inputs: Mapping[str, npt.NDArray[Any]],
+        inputs: Inputs,
         method: Method | str = LRP(),  # noqa: B008 - frozen
         target: Target | int | tuple[int, ...] | str = Target(),  # noqa: B008 - frozen
         capture: Sequence[str] = (),
+        progress: ProgressReport | None = None,
     ) -> Explanation:
-        """Relevance of every input element for the target.
+        """Returns the relevance of every input element for the target.
 
         inputs: one array for every input, of its shape; another width of floating-point numbers or integers is
-        converted. method: or its name, for its default parameters.
-        target: or an index, or text such as "logits:3". capture: names of inner values of the graph whose
-        relevance is returned too; for an LSTM node also `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`,
-        `.forget_gate` and `.output_gate`, step by step in the shape of its output Y. Raises InputError, TargetError,
-        MethodError, UnsupportedOperator.
+        converted. An input with a tokenizer (from a model's folder) also takes a text, or a list with one per sample.
+        method: or its name, for its default parameters. target: or an index, the name of a class, or text such as
+        "logits:3". capture: names of inner values of the graph whose relevance is returned too; for an LSTM node also
+        `<node>.cell`, `.hidden`, `.cell_input`, `.input_gate`, `.forget_gate` and `.output_gate`, step by step in the
+        shape of its output Y. progress: called again and again, in this thread, with how often the model has run and
+        how often it is now expected to; not for methods that are one pass. What it raises ends the explanation. Raises
+        InputError, TargetError, MethodError, UnsupportedOperator.
         """
-        if isinstance(method, str):
-            method = method_from_name(method)
+        if progress is not None:
+            with metered(progress):
+                return self.explain(inputs, method, target, capture)
+        method = method_from_name(method) if isinstance(method, str) else method
         if not isinstance(target, Target):
-            target = as_target(target, self.outputs)
-        checked = self._checked(inputs, method)
-        route = None if capture else self._route(method, target)
+            target = as_target(target, self.outputs, self.labels.classes)
+        arrays, tokens = with_ids(inputs, self.tokenizers)
+        checked = self._checked(arrays, method)
+        route = None if capture or target.measure else self._route(method, target)
         if route is None:
-            output, head = self._explained(method, target, capture)
-            return self._answers(checked, Question(method, output, head, (target,), capture))[0]
+            output, head = self._explained_values.of(method, target, capture)
+            answers = self._answers(checked, Question(method, output, head, (target,), capture))
+            return answers[0].labelled(checked, tokens, self.axes, self.labels)
         output, program, notes = route
         # values that overflow are computed again in float64, or refused
         with flush_to_zero(), np.errstate(all="ignore"):
             answer = self._engine.explain_one(program, checked, target, output)
             if len(rows := self._precision.wanting(method, answer)):
                 assert program.head is not None
-                question = Question(method, output, program.head, (target,), ())
-                answer = self._precision.mended(checked, question, answer, rows, {})
-            return self._explanation(answer, method, target, output, notes)
+                answer = self._precision.mended(
+                    checked, Question(method, output, program.head, (target,), ()), answer, rows, {}
+                )
+            explanation = self._explanation(answer, method, target, output, notes)
+            return explanation.labelled(checked, tokens, self.axes, self.labels)
 
     def _route(self, method: Method, target: Target) -> Route | None:
-        """None where one backward pass is not enough."""
+        """Returns None where one backward pass is not enough."""
         try:
             key = (method, target.output, target.pre_activation)
             known = self._routes.get(key)
         except (AttributeError, TypeError):  # not a Target, or a method that holds arrays and so has no hash
             return None
         if known is None and method.propagates and not self._precision.starts_in_double(method):
-            output, head = self._explained(method, target, ())
+            output, head = self._explained_values.of(method, target)
             if len(self._routes) >= MOST_ROUTES:
                 self._routes.clear()
             known = self._routes[key] = Route(output, self._engine.program(head, method), self._gated(method, output))
@@ -200,62 +222,63 @@ class Model:
 
     def explain_many(
         self,
-        inputs: Mapping[str, npt.NDArray[Any]],
-        method: Method = LRP(),  # noqa: B008 - frozen
-        targets: Iterable[Target] = (Target(),),
+        inputs: Inputs,
+        method: Method | str = LRP(),  # noqa: B008 - frozen
+        targets: Iterable[TargetLike] | str = (Target(),),
         capture: Sequence[str] = (),
-    ) -> list[Explanation]:
-        """`explain` for several targets (all classes, say): one forward pass and one backward pass."""
-        checked = self._checked(inputs, method)
-        targets = list(targets)
+        progress: ProgressReport | None = None,
+    ) -> Explanations:
+        """Does the same as `explain` for several targets, in one forward pass and one backward pass. targets: as for
+        `explain`, and Every for an axis; or text such as "every class", "steps 0,6,23" or "logits:0; logits:2".
+        """
+        if progress is not None:
+            with metered(progress):
+                return self.explain_many(inputs, method, targets, capture)
+        method = method_from_name(method) if isinstance(method, str) else method
+        arrays, tokens = with_ids(inputs, self.tokenizers)
+        checked = self._checked(arrays, method)
+        passes: Passes = {}
+        given = as_targets(targets, self.outputs, self.labels.classes)
+        targets = each_target(given, lambda t: self._output(checked, method, t, capture, passes))
+        expect_targets(len(targets))
         at: dict[tuple[str, Head], list[int]] = {}  # targets at which one backward pass can begin
         for number, target in enumerate(targets):
-            at.setdefault(self._explained(method, target, capture), []).append(number)
+            at.setdefault(self._explained_values.of(method, target, capture), []).append(number)
         explanations: dict[int, Explanation] = {}
         for (output, head), numbers in at.items():
             question = Question(method, output, head, [targets[n] for n in numbers], capture)
-            explanations |= zip(numbers, self._answers(checked, question), strict=True)
-        return [explanations[number] for number in range(len(targets))]
+            explanations |= zip(numbers, self._answers(checked, question, passes), strict=True)
+        ordered = Explanations(explanations[number] for number in range(len(targets)))
+        return ordered.labelled(checked, tokens, self.axes, self.labels)
 
-    def _checked(self, inputs: Mapping[str, npt.NDArray[Any]], method: Method) -> dict[str, npt.NDArray[Any]]:
-        """The checked inputs. Raises MethodError if `method` is not a Method."""
+    def _output(
+        self, checked: Arrays, method: Method, target: Target, capture: Sequence[str], passes: Passes
+    ) -> tuple[str, Array]:
+        """Returns the name and value of the target's output. passes: the function may add a forward pass."""
+        output, head = self._explained_values.of(method, target, capture)
+        with flush_to_zero(), np.errstate(all="ignore"):
+            if method.propagates and not self._precision.starts_in_double(method):
+                return output, self._engine.output(checked, Question(method, output, head, (), capture), passes)
+            return output, self._runner.predict(checked, head)[output]
+
+    def explained(self, method: Method, target: Target) -> tuple[str, Head]:
+        """Returns the target's output, and the value that the method explains. Raises TargetError, MethodError."""
+        return self._explained_values.of(method, target)
+
+    def _checked(self, inputs: Mapping[str, npt.NDArray[Any]], method: Method) -> Arrays:
+        """Returns the checked inputs. Raises MethodError if `method` is not a Method."""
         if not isinstance(method, Method):
             raise MethodError(f"method is {method!r}, expected a Method such as LRP()", field="method")
         return check_inputs(self.inputs, inputs)
 
-    def _explained(self, method: Method, target: Target, capture: Sequence[str]) -> tuple[str, Head]:
-        """The output that the target names, and the value that is explained for it. Raises where there is none."""
-        if not isinstance(target, Target):
-            raise TargetError(f"target is {target!r}, expected a Target", field="target")
-        output = self.default_output if target.output is None else target.output
-        if output not in self.outputs:
-            raise TargetError(f"no output {output!r}, there are {', '.join(self.outputs)}", field="target.output")
-        if output not in self._explainable:
-            problem = f"output {output!r} is of type {self.outputs[output].dtype}, expected floating-point numbers"
-            raise TargetError(problem, field="target.output")
-        for name in capture:
-            if name in self._engine.views and not method.gates:
-                raise MethodError(f"capture: only LRP says something of {name!r}", field="capture")
-            if name not in self._values and name not in self._engine.views:
-                raise InputError(f"capture: the model has no value {name!r} that depends on an input", field="capture")
-        head = self._heads[output]
-        if target.pre_activation or head.value == output:
-            return output, head
-        if method.before_activation:
-            raise MethodError(
-                f"{method.name} explains the value before the activation that output {output!r} ends in, and has no "
-                "rule for the activation itself; set pre_activation to true, or use a gradient or perturbation method "
-                "such as integrated_gradients or occlusion",
-                field="target.pre_activation",
-            )
-        return output, Head(output, ())
-
-    def _answers(self, checked: dict[str, npt.NDArray[Any]], question: Question) -> list[Explanation]:
-        """An explanation for each target of the question."""
+    def _answers(self, checked: Arrays, question: Question, passes: Passes | None = None) -> list[Explanation]:
+        """Returns an explanation for each target of the question. passes: see `_each`."""
         method, output, head, targets, capture = question
+        if not question.plain:
+            return self._measured.explain(checked, question, self._answers)
         if method.propagates:
             with flush_to_zero(), np.errstate(all="ignore"):
-                answers, notes = self._precision.explain(checked, question), self._gated(method, output)
+                answers, notes = self._precision.explain(checked, question, passes), self._gated(method, output)
                 return [self._explanation(a, method, t, output, notes) for t, a in zip(targets, answers, strict=True)]
         if capture:
             raise MethodError(f"{method.name} says nothing of inner values: no capture", field="capture")
@@ -270,16 +293,16 @@ class Model:
         return explanations
 
     def _gated(self, method: Method, output: str) -> tuple[str, ...]:
-        """A note for each input that receives no relevance under the method."""
+        """Returns a note for each input that receives no relevance under the method."""
         if method.rules is None or method.rules.product_rule != "all":
             return ()
-        return warnings_of(self._runner.cached(gated_inputs, self._engine, self._heads[output].value))
+        return warnings_of(self._runner.cached(gated_inputs, self._engine, self.head_of(output).value))
 
     def _explanation(
         self, answer: Attribution, method: Method, target: Target, output: str, notes: tuple[str, ...]
     ) -> Explanation:
-        """The explanation as the caller receives it. It has a note for each guessed axis of an input, because pictures
-        and sums per step use these axes under any method, and then `notes`. method: as used.
+        """Returns the explanation as the caller receives it. It has a note for each guessed axis of an input, because
+        pictures and sums per step use these axes under any method, and then `notes`. method: as used.
         """
         for axes in self._runner.axes.values():
             if not axes.certain:
@@ -296,20 +319,13 @@ class Model:
         return self._engine
 
     def head_of(self, output: str) -> Head:
-        """The value that is explained for an output."""
-        return self._heads[output]
+        """Returns the value that is explained for an output."""
+        return self._explained_values.heads[output]
 
     @property
     def precision(self) -> Precision:
         """Chooses the precision of methods that are a backward pass."""
         return self._precision
-
-
-def _spec(graph: Graph, name: str) -> TensorSpec:
-    kind = graph.type_of(name)
-    shape = () if kind.shape is None else kind.shape
-    named = tuple(f"d{i}" if d is None else d for i, d in enumerate(shape))
-    return TensorSpec(np.dtype(np.float32) if kind.dtype is None else kind.dtype, named)
 
 
 __all__ = ["Axes", "Explanation", "Model", "NodeReport", "Report", "TensorSpec"]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Defines what is explained: one scalar per sample, taken from one output."""
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_explain.errors import TargetError
+from lstm_explain.measure import Measure, parse_measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,8 @@ class Target:
         output[contrast] is explained. weights: shape of one sample's output; sum(weights * output) is explained.
         Excludes `index` and `contrast`. pre_activation: where the output ends in Softmax, LogSoftmax, Sigmoid,
         Exp or Softplus, explain the value before it. LRP and ContextualDecomposition can explain only that value: with
-        False they raise MethodError for such an output.
+        False they raise MethodError for such an output. measure: explain this number of the output instead of an
+        entry or a sum of entries, such as an error or a probability; see Measure.
     """
 
     output: str | None = None
@@ -34,23 +37,45 @@ class Target:
     contrast: int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | None = None
     weights: npt.NDArray[np.floating[Any]] | None = None
     pre_activation: bool = True
+    measure: Measure | None = None
 
 
-def as_target(given: Target | int | tuple[int, ...] | str, outputs: Collection[str]) -> Target:
-    """A target, an index, or text that `parse_target` takes, as a target. Raises TargetError."""
+def as_target(
+    given: Target | int | tuple[int, ...] | str,
+    outputs: Collection[str],
+    classes: Mapping[str, Sequence[str]] | None = None,
+) -> Target:
+    """Returns a target, an index, or text that `target_from_text` takes, as a target. Raises TargetError."""
     if isinstance(given, Target):
         return given
-    output, index = parse_target(given, outputs) if isinstance(given, str) else (None, given)
-    if given is None or isinstance(index, bool) or not isinstance(index, (int, tuple, np.integer, type(None))):
+    if isinstance(given, str):
+        return target_from_text(given, outputs, classes)
+    index: Any = given  # callers without a type checker pass anything
+    if isinstance(index, bool) or not isinstance(index, (int, tuple, np.integer)):
         expected = "a Target, an index, or text such as 'logits:3'"
         raise TargetError(f"target is {given!r}, expected {expected}", field="target")
-    return Target(output, int(index) if isinstance(index, np.integer) else index)
+    return Target(index=int(index) if isinstance(index, np.integer) else index)
+
+
+def target_from_text(text: str, outputs: Collection[str], classes: Mapping[str, Sequence[str]] | None = None) -> Target:
+    """Returns the target that text names: as `parse_target` takes it, or a measure as `parse_measure` takes it, which
+    the name of an output and a colon may precede. Raises TargetError.
+    """
+    output = next((o for o in outputs if text.startswith(f"{o}:")), None)
+    found = None if text in outputs else parse_measure(text if output is None else text[len(output) + 1 :])
+    if found is None:
+        return Target(*parse_target(text, outputs, classes))
+    measure, entry = found
+    if not entry:
+        return Target(output, measure=measure)
+    whole = entry if output is None else f"{output}:{entry}"
+    return replace(Target(*parse_target(whole, outputs, classes)), measure=measure)
 
 
 def parse_target(
     text: str, outputs: Collection[str], classes: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[str | None, int | tuple[int, ...] | None]:
-    """Output and index of `3`, `1,0`, `logits`, `logits:1,0`, or a class by name, such as `positive` or
+    """Returns output and index of `3`, `1,0`, `logits`, `logits:1,0`, or a class by name, such as `positive` or
     `logits:positive`; None for a part that is missing. Raises TargetError.
 
     The name of an output may contain a colon. classes: by output, the names of the entries of its last axis; a name
@@ -70,10 +95,22 @@ def parse_target(
         position = tuple(int(part) for part in index.split(","))
     except ValueError:
         known = sorted({name for names in (classes or {}).values() for name in names})
-        listed = f", or a class ({', '.join(known)})" if known else ""
+        listed = f", or a class ({', '.join(known)})" if known else "; a model.yaml with `classes` would name classes"
         problem = f"target {text!r} is not an index, an output, or output:index{listed}"
         raise TargetError(problem, field="target") from None
     return output if colon else None, position[0] if len(position) == 1 else position
+
+
+def text_of(target: Target) -> str:
+    """Returns a target of an explanation as `target_from_text` takes it, such as `logits:1,0`; where samples differ,
+    the positions of all of them, separated by slashes.
+    """
+    what = "" if target.measure is None else target.measure.kind
+    if target.index is None:
+        return ":".join(filter(None, (target.output, what)))
+    rows = [",".join(map(str, np.ravel(row))) for row in np.atleast_2d(np.asarray(target.index))]
+    at = rows[0] if len(set(rows)) == 1 else "/".join(rows)
+    return f"{target.output}:{f'{what}({at})' if what else at}"
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +134,7 @@ MOST_CACHED = 1 << 10  # entries of an output whose weights are cached
 def _of_one_index(
     samples: int, width: int, at: int, dtype: np.dtype[Any]
 ) -> tuple[npt.NDArray[Any], int, npt.NDArray[np.int64]]:
-    """`Selection`'s weights, batch and index where every sample has the same one. The arrays are read-only."""
+    """Returns `Selection`'s weights, batch and index where every sample has the same one. The arrays are read-only."""
     weights, positions = np.zeros((samples, width), dtype), np.full((samples, 1), at % width)
     weights[:, at] = 1
     weights.flags.writeable = positions.flags.writeable = False
@@ -163,7 +200,7 @@ def _weights(weights: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> np
 
 
 def _positions(requested: Any, samples: npt.NDArray[Any], name: str, what: str) -> list[Position]:
-    """One position per sample, in range and not negative."""
+    """Returns one position per sample, in range and not negative."""
     shape, field = samples.shape[1:], f"target.{what}"
     if requested is None:
         return _best(samples, name)
@@ -180,7 +217,7 @@ def _positions(requested: Any, samples: npt.NDArray[Any], name: str, what: str) 
 
 
 def _best(samples: npt.NDArray[Any], name: str) -> list[Position]:
-    """The position of the largest entry on the last axis, where the other axes leave no choice."""
+    """Returns the position of the largest entry on the last axis, where the other axes leave no choice."""
     shape = samples.shape[1:]
     if any(n > 1 for n in shape[:-1]):
         raise TargetError(
@@ -193,13 +230,18 @@ def _best(samples: npt.NDArray[Any], name: str) -> list[Position]:
 
 
 def _whole_numbers(value: Any, field: str) -> list[int]:
-    """The numbers as a flat list."""
+    """Returns the numbers as a flat list."""
     if type(value) is int:
         return [value]
     array = np.asarray(value)
     if array.dtype.kind not in "iu" and array.size:
         raise TargetError(f"{field} is {value!r}, expected whole numbers", field=field)
     return array.reshape(-1).tolist()
+
+
+def position_in(index: Any, shape: tuple[int, ...], name: str) -> Position:
+    """Returns a position on axes of these extents, completed and checked. name: of the output. Raises TargetError."""
+    return _position(_whole_numbers(index, "target.index"), shape, name, "index")
 
 
 def _position(numbers: list[int], shape: tuple[int, ...], name: str, what: str) -> Position:
@@ -222,7 +264,7 @@ def _position(numbers: list[int], shape: tuple[int, ...], name: str, what: str) 
 
 
 def weights_of_sample(weights: npt.NDArray[Any], axis: int, sample: int) -> npt.NDArray[Any]:
-    """The weights of one sample, where samples lie along `axis`; the others weigh nothing."""
+    """Returns the weights of one sample, where samples lie along `axis`; the others weigh nothing."""
     alone = np.zeros_like(weights)
     index = (slice(None),) * (axis % weights.ndim) + (sample,)
     alone[index] = weights[index]
@@ -230,6 +272,6 @@ def weights_of_sample(weights: npt.NDArray[Any], axis: int, sample: int) -> npt.
 
 
 def of_samples(target: Target, rows: slice | npt.NDArray[np.intp]) -> Target:
-    """The target for these samples alone; its index and contrast hold one position per sample."""
+    """Returns the target for these samples alone; its index and contrast hold one position per sample."""
     index, contrast = (None if at is None else np.asarray(at)[rows] for at in (target.index, target.contrast))
     return replace(target, index=index, contrast=contrast)

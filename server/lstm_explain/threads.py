@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits the number of threads that one explanation may use, and distributes work among them.
 
 LSTM_EXPLAIN_THREADS sets the limit; ONNX Runtime, the time loops and (in the service) BLAS obey it.
@@ -21,7 +22,7 @@ _local = threading.local()
 
 @cache
 def threads() -> int:
-    """The setting, read when it is first needed."""
+    """Returns the setting, read when it is first needed."""
     return max(1, int(os.environ.get("LSTM_EXPLAIN_THREADS", "1")))
 
 
@@ -31,7 +32,7 @@ def _pool(size: int) -> ThreadPoolExecutor:
 
 
 def in_threads(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """`work` of every part, in parallel where threads are available; the caller's thread takes the first part.
+    """Returns `work` of every part, in parallel where threads are available; the caller's thread takes the first part.
 
     Every thread has a floating-point state of its own: all parts run in the caller's (kernels/flush_to_zero.py).
     """

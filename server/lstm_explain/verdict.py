@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Judges, sample by sample and against fixed limits, whether an explanation can be relied on.
 
 Every check is a row of `CHECKS`: what it measures, in units of the sample's reference value, and the largest value that
@@ -61,7 +62,7 @@ class Finding:
     inputs: tuple[str, ...]
 
     def of(self, start: int, end: int) -> Finding | None:
-        """The finding for the samples [start, end) as a batch of their own; None where all of these pass."""
+        """Returns the finding for the samples [start, end) as a batch of their own; None where all of these pass."""
         kept = [i for i, sample in enumerate(self.samples) if start <= sample < end]
         if not kept:
             return None
@@ -72,7 +73,7 @@ class Finding:
         return Finding(self.check, positions, measured, ratios, explained, inputs)  # type: ignore[arg-type]
 
     def text(self, method: Method, batch: int) -> str:
-        """The warning: which samples, what was measured, what to do."""
+        """Returns the warning: which samples, what was measured, what to do."""
         worst = max(range(len(self.samples)), key=self.ratios.__getitem__)
         value, figure = f"{self.explained[worst]:.3g}", f"{self.measured[worst]:.1e}"
         if self.check is DIVERGES:
@@ -95,7 +96,9 @@ def _list(samples: Sequence[int]) -> str:
 
 
 def judge(method: Method, answer: Attribution) -> tuple[Finding, ...]:
-    """The checks that the answer fails. For the usual request, one sample that passes, this costs a few comparisons."""
+    """Returns the checks that the answer fails. For the usual request, one sample that passes, this costs a few
+    comparisons.
+    """
     if not method.promises:
         return ()
     if len(answer.explained) == 1:
@@ -119,7 +122,7 @@ def judge(method: Method, answer: Attribution) -> tuple[Finding, ...]:
 
 
 def _judge_one(method: Method, answer: Attribution) -> tuple[Finding, ...]:
-    """The same for one sample, without arrays: NumPy takes ten times as long for scalars."""
+    """Returns the same for one sample, without arrays: NumPy takes ten times as long for scalars."""
     value, peaks, ledger = answer.explained.item(), answer.peaks, answer.ledger
     largest = max([peak[0] for peak in peaks.values()], default=0.0)
     figures = (largest, abs(ledger.residual.item()), abs(ledger.absorbed.item()))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds the size of windows (HannWindow and the like) that depends on the value of an input.
 
 Such an operator computes its output in one step that nothing can interrupt: a window of 2²⁷ values takes eleven
@@ -14,7 +15,7 @@ from lstm_explain.graph.node_editing import ReplacementNodes
 from lstm_explain.graph.protos import bodies_of, copy_of, is_standard, nodes_of, put_nodes
 
 MAX_VALUES = 1 << 22  # values of one window, which takes less than half a second
-# By operator: the operands whose product is the size, and the operands that must keep the same type as those.
+# For each operator, the operands whose product is the size, and the operands that must keep the same type as those.
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "BlackmanWindow": ((0,), ()),
     "HammingWindow": ((0,), ()),
@@ -50,7 +51,7 @@ def _bound(graph: GraphProto, outer_constants: frozenset[str]) -> bool:
 
 
 def _bounded(node: NodeProto) -> list[NodeProto]:
-    """The nodes that replace one window. The last of them makes the window and keeps the node's name."""
+    """Returns the nodes that replace one window. The last of them makes the window and keeps the node's name."""
     replacement = ReplacementNodes(node)
     sizes, others = SIZES[node.op_type]
     product = ""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites layers such as normalisation in the primitive operators that exporters without such a layer write.
 
 Fused and decomposed graphs are therefore explained alike. New nodes and values are named after the node that they
@@ -13,7 +14,7 @@ import numpy as np
 import onnx.inliner
 from onnx import ModelProto, helper
 
-from lstm_explain.graph import fused_operators, quantised, sklearn_pipelines, spectra
+from lstm_explain.graph import fused_operators, linear_attention, quantised, sklearn_pipelines, spectra
 from lstm_explain.graph.ir import Graph, Node, ValueType
 from lstm_explain.graph.node_editing import make
 from lstm_explain.graph.node_writer import NodeWriter
@@ -24,7 +25,7 @@ from lstm_explain.graph.type_inference import infer_new_types
 
 
 def _normalised_axes(w: NodeWriter) -> list[int] | None:
-    """The axes from `axis` to the last one, counted from the back; None where the rank is not known."""
+    """Returns the axes from `axis` to the last one, counted from the back; None where the rank is not known."""
     axis, rank = w.node.attribute("axis", -1), w.graph.type_of(w.node.inputs[0]).rank
     if axis >= 0 and rank is None:
         return None
@@ -32,8 +33,8 @@ def _normalised_axes(w: NodeWriter) -> list[int] | None:
 
 
 def _at_least_float32(w: NodeWriter) -> tuple[str, np.dtype[Any] | None]:
-    """The input in the type that the layer computes in (float32 for float16, unless the node says otherwise), and its
-    own type.
+    """Returns the input in the type that the layer computes in (float32 for float16, unless the node says otherwise),
+    and its own type.
     """
     x = w.node.inputs[0]
     dtype = w.graph.type_of(x).dtype
@@ -166,6 +167,7 @@ REWRITES: dict[str, Callable[[NodeWriter], bool]] = {
     **fused_operators.REWRITES,
     **quantised.REWRITES,
     **spectra.REWRITES,
+    **linear_attention.REWRITES,
     **sklearn_pipelines.REWRITES,
 }
 
@@ -193,7 +195,7 @@ def _rewrite(graph: Graph) -> None:
 
 
 def _rewritten_node(graph: Graph, node: Node) -> list[Node] | None:
-    """The nodes that replace the node, themselves rewritten; None where the node stays."""
+    """Returns the nodes that replace the node, themselves rewritten; None where the node stays."""
     rewrite, writer = REWRITES.get(node.op), NodeWriter(graph, node)
     if rewrite is None or not rewrite(writer):
         return None
@@ -206,7 +208,7 @@ FUNCTIONS = {"Attention", "RotaryEmbedding", "CenterCropPad", "SwiGLU", "Sequenc
 
 
 def expand_functions(model: ModelProto) -> ModelProto:
-    """The model with those operators replaced by their definitions, or the model itself where nothing can be
+    """Returns the model with those operators replaced by their definitions, or the model itself where nothing can be
     replaced.
     """
     if not any(node.op_type in FUNCTIONS for node in nodes_of(model)):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluates expressions that no input reaches, and replaces an If by its branch where the condition is constant."""
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def _take_known_branches(graph: Graph) -> bool:
 
 
 def _inlined(graph: Graph, node: Node, body: Graph) -> list[Node]:
-    """The nodes of the body. The values that the body itself computes are renamed so that they do not collide with
-    those of the graph.
+    """Returns the nodes of the body. The values that the body itself computes are renamed so that they do not collide
+    with those of the graph.
     """
     own_constants = [name for name in body.constants if body.constants[name] is not graph.constants.get(name)]
     own = [o for n in body.nodes for o in n.outputs if o] + own_constants

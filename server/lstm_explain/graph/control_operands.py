@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ensures that the trip counts and conditions of Loop and If hold exactly one element.
 
 ONNX Runtime (1.32) reads their first element even where there is none. Where the graph does not show that there is one,
@@ -94,8 +95,8 @@ def _holds_one(node: NodeProto, name: str, what: str, sizes: Sizes) -> bool:
 
 
 def _rank(node: NodeProto) -> int:
-    """The rank that the body of a loop declares for the condition that it receives; another rank would contradict
-    it.
+    """Returns the rank that the body of a loop declares for the condition that it receives; another rank would
+    contradict it.
     """
     for body in bodies_of(node):
         if node.op_type == "Loop" and len(body.input) > 1:

@@ -1,11 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds out whether the amount of computation depends on the values of inputs and not only on their shapes."""
 
 from __future__ import annotations
 
 from lstm_explain.graph.ir import Graph
 
-# By operator, the inputs whose values set the size of the output. Operators whose output is never larger than their
-# input are not listed: a slice, a selection, the k largest.
+# For each operator, the inputs whose values set the size of the output. Operators whose output is never larger than
+# their input are not listed: a slice, a selection, the k largest.
 SIZES = {
     "AffineGrid": (1,),
     "BlackmanWindow": (0,),
@@ -34,7 +35,7 @@ VALUE_CONTROLLED = {"Loop", "BeamSearch", "GreedySearch", "Sampling"}
 
 
 def sizes_are_fixed(graph: Graph) -> bool:
-    """Whether the shapes of the inputs alone decide. Every loop counts as one that values control."""
+    """Returns whether the shapes of the inputs alone decide. Every loop counts as one that values control."""
     return _are_fixed(graph, set(graph.inputs))
 
 

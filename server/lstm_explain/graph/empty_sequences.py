@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Guards ONNX Runtime's LSTM and GRU against empty inputs, which end the process.
 
 ONNX Runtime (1.32) throws in a thread of its own where an LSTM has no sample, or a GRU no step or no sample. A Reshape
@@ -14,14 +15,14 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from lstm_explain.graph.protos import bodies_of, is_standard, opset_of, put_nodes
 
-# By operator, a shape for X. 0 stands for the extent as it is, -1 for the remaining one, which requires that no other
-# extent is 0.
+# For each operator, a shape for X. 0 stands for the extent as it is, -1 for the remaining one, which requires that no
+# other extent is 0.
 SAME_SHAPE = {"LSTM": (-1, 0, 0), "com.microsoft::DynamicQuantizeLSTM": (-1, 0, 0), "GRU": (0, 0, -1)}
 FIRST_OPSET = 5  # in which the shape is an operand of Reshape
 
 
 def may_be_empty(model: ModelProto) -> bool:
-    """Whether such an operator reads anything but an input of the model, which is never empty."""
+    """Returns whether such an operator reads anything but an input of the model, which is never empty."""
     return bool(_guards(model.graph, {value.name for value in model.graph.input}))
 
 
@@ -36,7 +37,7 @@ def _operator(node: NodeProto) -> str:
 
 
 def _guards(graph: GraphProto, known: Set[str]) -> list[NodeProto]:
-    """The operators that need a guard, in bodies too."""
+    """Returns the operators that need a guard, in bodies too."""
     found = [n for n in graph.node if _operator(n) in SAME_SHAPE and n.input[0] not in known]
     return found + [n for node in graph.node for body in bodies_of(node) for n in _guards(body, frozenset())]
 

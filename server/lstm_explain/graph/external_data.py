@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads weights that a model keeps in other files, which must lie in the model's own folder."""
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def load_external_data(model: ModelProto, folder: Path | None) -> None:
 
 
 def _checked(tensor: TensorProto, folder: Path, sizes: dict[Path, int]) -> int:
-    """The number of bytes that the tensor's entry refers to. Adds the size of its file to `sizes`."""
+    """Returns the number of bytes that the tensor's entry refers to. Adds the size of its file to `sizes`."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     path = _inside(tensor, folder, entries.get("location", ""))
     size = sizes.setdefault(path, path.stat().st_size)

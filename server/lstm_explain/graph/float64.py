@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts a graph to float64. Operators that ONNX Runtime implements in float32 only run between casts."""
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def to_float64(graph: Graph, *, im2col: bool = True) -> Graph:
 
 
 def _converted_nodes(graph: Graph, node: Node, *, im2col: bool) -> list[Node]:
-    """The nodes that replace `node` in the graph, which is already float64."""
+    """Returns the nodes that replace `node` in the graph, which is already float64."""
     own = _node_to_float64(node, im2col=im2col)
     if node.op in CELLS or node.bodies or _is_supported(graph, own):
         return [own]
@@ -58,7 +59,7 @@ def _is_supported(graph: Graph, node: Node) -> bool:
 
 
 def _in_single(graph: Graph, node: Node) -> list[Node]:
-    """The original node between casts. The only loss is rounding."""
+    """Returns the original node between casts. The only loss is rounding."""
     nodes, names = [], {}
     for name in dict.fromkeys(n for n in node.inputs if n):
         if graph.type_of(name).dtype == np.float64:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites the operators that ONNX Runtime fuses when it saves an optimised model, Lp pools, and Einsum of many
 operands.
 """
@@ -16,7 +17,7 @@ DOMAIN = "com.microsoft"
 
 
 def _fused_matmul(w: NodeWriter) -> bool:
-    """alpha * A' B', where the attributes say how A' and B' rearrange the axes of A and B."""
+    """Rewrites as alpha * A' B', where the attributes say how A' and B' rearrange the axes of A and B."""
     sides = []
     for name, side in zip(w.node.inputs, "AB", strict=True):
         rank = w.graph.type_of(name).rank
@@ -38,7 +39,7 @@ def _fused_matmul(w: NodeWriter) -> bool:
 
 
 def _fused_gemm(w: NodeWriter) -> bool:
-    """Gemm followed by the activation whose name and parameters the attributes give."""
+    """Rewrites as Gemm followed by the activation whose name and parameters the attributes give."""
     node = w.node
     function = node.attribute("activation", "")
     parameters = {k.removeprefix("activation_"): v for k, v in node.attributes.items() if k.startswith("activation_")}
@@ -62,7 +63,7 @@ def _fast_gelu(w: NodeWriter) -> bool:
 
 
 def _skip_layer_normalization(w: NodeWriter) -> bool:
-    """LayerNormalization of a sum, which may be an output too."""
+    """Rewrites as LayerNormalization of a sum, which may be an output too."""
     x, skip, scale, shift, bias = (w.node.input(i) for i in range(5))
     return _normalise_sum(w, [x, skip, bias], scale, shift, centred=True)
 
@@ -88,7 +89,7 @@ def _normalise_sum(w: NodeWriter, terms: list[str], scale: str, shift: str, *, c
 
 
 def _lp_pool(w: NodeWriter) -> bool:
-    """The p-th root of a sum of |x|^p. The sum is the mean times the number of elements."""
+    """Returns the p-th root of a sum of |x|^p. The sum is the mean times the number of elements."""
     node = w.node
     kernel, p = node.attribute("kernel_shape"), float(node.attribute("p", 2))
     geometry = {k: node.attributes[k] for k in ("strides", "pads", "auto_pad", "dilations") if k in node.attributes}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites a convolution as a matrix product over its windows (im2col), for types in which ONNX Runtime has no Conv."""
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ LAST = np.iinfo(np.int64).max
 
 
 def convolution_as_im2col(graph: Graph, node: Node) -> list[Node] | None:
-    """The Pad, Slice, MatMul and Add nodes that compute a Conv, or None where the padding is automatic or the weights
-    vary.
+    """Returns the Pad, Slice, MatMul and Add nodes that compute a Conv, or None where the padding is automatic or the
+    weights vary.
 
     The product keeps the name of the Conv; the other names begin with it.
     """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the rank of inputs that declare no shape, from the operators that read them."""
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _declare(value: ValueInfoProto, rank: int) -> None:
 
 
 def _fits(model: ModelProto, value: ValueInfoProto, rank: int) -> bool:
-    """Whether the nodes that read the value, and ONNX's own inference, accept this rank."""
+    """Returns whether the nodes that read the value, and ONNX's own inference, accept this rank."""
     required = {
         _required_rank(node, slot) for node in model.graph.node for slot, n in enumerate(node.input) if n == value.name
     }
@@ -55,7 +56,7 @@ def _fits(model: ModelProto, value: ValueInfoProto, rank: int) -> bool:
 
 
 def _required_rank(node: NodeProto, slot: int) -> int | None:
-    """The rank that the operator requires in this slot, where ONNX's inference does not check it."""
+    """Returns the rank that the operator requires in this slot, where ONNX's inference does not check it."""
     if node.op_type in ("LSTM", "GRU", "RNN"):
         return RECURRENT.get(slot)
     orders = [len(a.ints) for a in node.attribute if a.name == "perm"]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites integer division so that no operand can end the process.
 
 The smallest integer divided by -1 has no quotient of its type: the processor traps (SIGFPE), and so does ONNX Runtime
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import MutableMapping
+from functools import lru_cache
 
 import numpy as np
 import onnx
@@ -52,6 +54,7 @@ class _Guard:
             outer_types.new_child(_types(graph) | self.runtime_types),
             outer_constants.new_child(_integers(graph)),
         )
+        _add_types(graph, types, self.opset)
         nodes: list[NodeProto] = []
         changed = False
         for node in graph.node:
@@ -68,7 +71,9 @@ class _Guard:
         return True
 
     def _element(self, node: NodeProto, types: Types) -> int | None:
-        """The element type of a division that may trap, UNDEFINED where only the runtime knows it; None for others."""
+        """Returns the element type of a division that may trap, UNDEFINED where only the runtime knows it; None for
+        others.
+        """
         if self.opset < 7:  # ONNX Runtime does not support it
             return None
         known = next((types[name] for name in (*node.input, *node.output) if types.get(name)), TensorProto.UNDEFINED)
@@ -82,8 +87,33 @@ def _types(graph: GraphProto) -> dict[str, int]:
     return found | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
+def _add_types(graph: GraphProto, types: Types, opset: int) -> None:
+    """Adds the element types that follow from the operators: ONNX infers none for the values inside a body."""
+    for node in graph.node:
+        if not is_standard(node) or all(types.get(name) for name in node.output if name):
+            continue
+        if node.op_type == "Cast":
+            types[node.output[0]] = next(a.i for a in node.attribute if a.name == "to")
+            continue
+        inputs, outputs = _formal_types(node.op_type, opset)
+        for formal, name in zip(outputs, node.output, strict=False):
+            same = [types.get(x) for own, x in zip(inputs, node.input, strict=False) if own == formal]
+            if name and not types.get(name) and (known := next(filter(None, same), None)):
+                types[name] = known
+
+
+@lru_cache(maxsize=1024)
+def _formal_types(op: str, opset: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the type parameters of an operator's inputs and outputs: those with the same name have the same type."""
+    try:
+        schema = onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return (), ()
+    return tuple(i.type_str for i in schema.inputs), tuple(o.type_str for o in schema.outputs)
+
+
 def _types_by_runtime(model: ModelProto, opset: int) -> dict[str, int]:
-    """Element types, by name, that only ONNX Runtime can infer: those that its own operators compute.
+    """Returns the element types, by name, that only ONNX Runtime can infer: those that its own operators compute.
 
     The session does not optimise, because constant folding would evaluate a division.
     """
@@ -128,7 +158,7 @@ def _never_smallest(dividend: Array | None) -> bool:
 
 
 def _guarded(node: NodeProto, element: int) -> list[NodeProto]:
-    """The nodes that replace one division. The node that divides keeps its name."""
+    """Returns the nodes that replace one division. The node that divides keeps its name."""
     replacement = ReplacementNodes(node)
     op, constant, divisor = replacement.op, replacement.constant, node.input[1]
     if element == TensorProto.UNDEFINED:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine's representation of a graph: nodes in topological order, constants as arrays, types by value name."""
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from onnx import AttributeProto, GraphProto, NodeProto, helper, numpy_helper
 from lstm_explain.errors import ModelError
 
 Array = npt.NDArray[Any]
+
+# Keys of a node's metadata, for what a rewrite knows about a product: the slot of its gate, and the field of
+# `methods.stabiliser.Stabiliser` that holds the beta of its sum.
+GATE, STABILISER = "lstm_explain.gate", "lstm_explain.stabiliser"
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,12 @@ class Node:
         return self.attributes.get(name, default)
 
     def input(self, slot: int) -> str:
-        """The name of the value in `slot`; empty where it is absent."""
+        """Returns the name of the value in `slot`; empty where it is absent."""
         return self.inputs[slot] if slot < len(self.inputs) else ""
+
+    def metadata(self, key: str) -> str:
+        """Returns an entry of the node's metadata; empty where it has none."""
+        return next((entry.value for entry in self.proto.metadata_props if entry.key == key), "")
 
     @property
     def captured(self) -> list[str]:
@@ -96,15 +105,23 @@ class Graph:
         return {output: node for node in self.nodes for output in node.outputs if output}
 
     def all_nodes(self) -> Iterator[Node]:
-        """Every node, including those of the bodies."""
+        """Yields every node, including those of the bodies."""
         for node in self.nodes:
             yield node
             for body in node.bodies.values():
                 yield from body.all_nodes()
 
 
+def paths_of(graph: Graph, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields every node's name behind those of the nodes and bodies that it lies in, and by itself."""
+    for node in graph.nodes:
+        yield f"{prefix}{node.name}", node.name
+        for name, body in node.bodies.items():
+            yield from paths_of(body, f"{prefix}{node.name}/{name}/")
+
+
 def dtype_of(elem_type: int) -> np.dtype[Any] | None:
-    """NumPy's type for an ONNX element type; None where NumPy has none."""
+    """Returns NumPy's type for an ONNX element type; None where NumPy has none."""
     try:
         return np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
     except (KeyError, TypeError, ValueError):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits the size of a model with its functions inlined: a file of one kilobyte can describe billions of nodes.
 
 A function that calls the previous one twice doubles the number of nodes, so the size is computed before anything is
@@ -98,7 +99,7 @@ def _key(node: NodeProto) -> Key:
 
 
 def _callees_first(functions: dict[Key, Sequence[NodeProto]]) -> Iterator[Key]:
-    """The functions in an order in which everything that a function calls comes before it."""
+    """Yields the functions in an order in which everything that a function calls comes before it."""
     done: set[Key] = set()
     for first in functions:
         path: dict[Key, Iterator[Key]] = {first: _calls(functions[first])} if first not in done else {}

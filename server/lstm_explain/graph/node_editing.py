@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes nodes, renames what they read and write, and collects the nodes that replace one node of a model."""
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class ReplacementNodes:
 
 
 def renamed(proto: NodeProto, names: Mapping[str, str], prefix: str) -> NodeProto:
-    """A copy that reads and writes the new names, inside its bodies too."""
+    """Returns a copy that reads and writes the new names, inside its bodies too."""
     copy = copy_of(proto)
     copy.name = f"{prefix}{proto.name}" if proto.name else ""
     copy.input[:] = [names.get(name, name) for name in proto.input]

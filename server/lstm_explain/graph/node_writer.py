@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the nodes that replace one node of a graph, with helpers for frequent combinations of operators."""
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class NodeWriter:
         return output
 
     def cast(self, x: str, dtype: np.dtype[Any] | None, output: str = "") -> str:
-        """`x` in another type."""
+        """Returns `x` in another type."""
         kind = self.graph.type_of(x)
         if dtype is None or kind.dtype == dtype:
             return self.op("Identity", x, output=output) if output else x
@@ -53,7 +54,7 @@ class NodeWriter:
         return self.op("Cast", x, output=output, kind=ValueType(dtype, kind.shape), to=element)
 
     def reduced(self, op: str, x: str, axes: Sequence[int], output: str = "") -> str:
-        """A reduction that keeps the reduced axes with extent 1."""
+        """Returns a reduction that keeps the reduced axes with extent 1."""
         kind = self.graph.type_of(x)
         if self.node.opset >= AXES_AS_INPUT[op]:
             inputs, attributes = [x, self.constant(np.array(axes, np.int64))], {}
@@ -63,10 +64,13 @@ class NodeWriter:
         return self.op(op, *inputs, output=output, kind=ValueType(kind.dtype, shape), **attributes)
 
     def reshaped(self, x: str, shape: Sequence[int]) -> str:
-        constant = self.graph.constants.get(x)
+        """Returns `x` in another shape, in which 0 stands for the extent as it is and -1 for the remaining one."""
+        constant, kind = self.graph.constants.get(x), self.graph.type_of(x)
         if constant is not None:
-            return self.constant(constant.reshape(shape))
-        kind = ValueType(self.graph.type_of(x).dtype, (None,) * len(shape))
+            return self.constant(constant.reshape([n or constant.shape[i] for i, n in enumerate(shape)]))
+        before = kind.shape or (None,) * len(shape)
+        extents = tuple((before[i] if n == 0 else None if n < 0 else n) for i, n in enumerate(shape))
+        kind = ValueType(kind.dtype, extents)
         return self.op("Reshape", x, self.constant(np.array(shape, np.int64)), kind=kind)
 
     def centred(self, x: str, axes: Sequence[int], mean: str = "") -> str:

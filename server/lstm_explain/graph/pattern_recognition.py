@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recognises patterns of primitives that stand for one operator: Softmax, Sigmoid, Softplus, 1 - x, Relu.
 
 The last node of a pattern is replaced by the operator; the nodes before it stay in case something else reads them.
@@ -17,7 +18,7 @@ Pattern = Callable[[Graph, Producers, Node], "Node | None"]
 
 
 def recognise_pattern(graph: Graph, producers: Producers, node: Node) -> Node:
-    """The operator whose pattern ends at this node, or the node itself where it ends none."""
+    """Returns the operator whose pattern ends at this node, or the node itself where it ends none."""
     for pattern in PATTERNS.get(node.op, ()):
         found = pattern(graph, producers, node)
         if found is not None:
@@ -56,7 +57,7 @@ def _reduced_axes(graph: Graph, node: Node) -> list[int]:
 
 
 def _sigmoid(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """1 / (1 + exp(-x)), which can be a gate."""
+    """Recognises 1 / (1 + exp(-x)), which can be a gate."""
     if node.op == "Div" and not _is(graph, node.inputs[0], 1, like=node.inputs[1]):
         return None
     exponential = _one_plus_exp(graph, producers, node.inputs[-1])
@@ -65,7 +66,7 @@ def _sigmoid(graph: Graph, producers: Producers, node: Node) -> Node | None:
 
 
 def _softplus(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """log(1 + exp(x)), in the type in which ONNX Runtime has the operator."""
+    """Recognises log(1 + exp(x)), in the type in which ONNX Runtime has the operator."""
     exponential = _one_plus_exp(graph, producers, node.inputs[0])
     if exponential is None or graph.type_of(node.outputs[0]).dtype != np.float32:
         return None
@@ -73,7 +74,7 @@ def _softplus(graph: Graph, producers: Producers, node: Node) -> Node | None:
 
 
 def _complement(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """1 + (-x), which is 1 - x: applied to a gate it is the opposite gate, not a sum with a bias."""
+    """Recognises 1 + (-x), which is 1 - x: applied to a gate it is the opposite gate, not a sum with a bias."""
     for one, other in (node.inputs, node.inputs[::-1]):
         constant, x = graph.constants.get(one), _negated(graph, producers, other)
         if constant is not None and constant.size and (constant == 1).all() and x is not None:
@@ -82,7 +83,7 @@ def _complement(graph: Graph, producers: Producers, node: Node) -> Node | None:
 
 
 def _relu(graph: Graph, producers: Producers, node: Node) -> Node | None:
-    """max(x, 0)"""
+    """Recognises max(x, 0)."""
     if len(node.inputs) != 2 or node.opset < 14:  # Relu of integers exists since opset 14.
         return None
     for zero, x in (node.inputs, node.inputs[::-1]):
@@ -92,7 +93,7 @@ def _relu(graph: Graph, producers: Producers, node: Node) -> Node | None:
 
 
 def _one_plus_exp(graph: Graph, producers: Producers, name: str) -> Node | None:
-    """The Exp node in 1 + exp(x); None for other values."""
+    """Returns the Exp node in 1 + exp(x); None for other values."""
     total = producers.get(name)
     if total is None or total.op != "Add":
         return None
@@ -104,7 +105,7 @@ def _one_plus_exp(graph: Graph, producers: Producers, name: str) -> Node | None:
 
 
 def _negated(graph: Graph, producers: Producers, name: str) -> str | None:
-    """x, where the value is -x or x times -1."""
+    """Returns x where the value is -x or x times -1."""
     node = producers.get(name)
     if node is None or node.op not in ("Neg", "Mul"):
         return None
@@ -117,7 +118,7 @@ def _negated(graph: Graph, producers: Producers, name: str) -> str | None:
 
 
 def _is(graph: Graph, name: str, number: float, *, like: str) -> bool:
-    """Whether the value is this constant, and does not enlarge `like` by broadcasting."""
+    """Returns whether the value is this constant, and does not enlarge `like` by broadcasting."""
     constant, rank = graph.constants.get(name), graph.type_of(like).rank
     if constant is None or constant.size != 1 or constant.reshape(-1)[0] != number:
         return False

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prepares a model: computes the graph that is explained, and opens ONNX Runtime's session over the whole model."""
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lstm_explain.graph.unsigned_weights import make_weights_unsigned, reads_sig
 
 
 def prepare(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Graph]:
-    """The model without what could end the process, and its graph: rewritten, folded and checked."""
+    """Returns the model without what could end the process, and its graph: rewritten, folded and checked."""
     typed = infer(proto)
     changes = [guard_divisions(typed), require_single_elements(typed), bound_windows(typed)]
     safe = infer_changed(typed) if any(changes) else typed
@@ -51,7 +52,7 @@ def whole_session(proto: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def message_with_node(proto: onnx.ModelProto, error: Exception) -> str:
-    """ONNX Runtime's message; where it reports an operator that it lacks, the name of the node is added."""
+    """Returns ONNX Runtime's message; where it reports an operator that it lacks, the name of the node is added."""
     message = runtime_message(error)
     for node in nodes_of(proto):
         if f"{node.domain or 'ai.onnx'}:{node.op_type}(" in message:

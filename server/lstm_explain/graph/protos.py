@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Walks the protobuf messages of a model: its graphs, nodes and tensors, including those of bodies and functions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
@@ -20,12 +21,12 @@ def copy_of(message: Message) -> Message:
 
 
 def is_standard(node: NodeProto) -> bool:
-    """Whether the operator is one of ONNX's own."""
+    """Returns whether the operator is one of ONNX's own."""
     return node.domain in STANDARD_DOMAINS
 
 
 def label_of(node: NodeProto) -> str:
-    """The name by which error messages refer to the node: its own, or else that of its first output."""
+    """Returns the name by which error messages refer to the node: its own, or else that of its first output."""
     return node.name or next(iter(node.output), "")
 
 
@@ -36,8 +37,22 @@ def bodies_of(node: NodeProto) -> list[GraphProto]:
     return single + [g for a in node.attribute if a.type == AttributeProto.GRAPHS for g in a.graphs]
 
 
+def rename_body(body: GraphProto, names: Mapping[str, str], prefix: str) -> None:
+    """Renames what the body reads of the graph around it, and what it computes."""
+    own = {o for node in body.node for o in node.output if o} | {v.name for v in body.input}
+    own |= {t.name for t in body.initializer}
+    inside = {**names, **{name: f"{prefix}{name}" for name in own}}
+    for value in (*body.input, *body.output, *body.initializer):
+        value.name = inside.get(value.name, value.name)
+    for node in body.node:
+        node.input[:] = [inside.get(name, name) for name in node.input]
+        node.output[:] = [inside.get(name, name) for name in node.output]
+        for inner in bodies_of(node):
+            rename_body(inner, inside, prefix)
+
+
 def opset_of(model: ModelProto) -> int:
-    """The version of ONNX's own operators."""
+    """Returns the version of ONNX's own operators."""
     return next((opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS), 1)
 
 
@@ -76,7 +91,7 @@ def tensors_of(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def without_weights(model: ModelProto) -> bytes:
-    """The serialised model without the data of large tensors, which say nothing about shapes."""
+    """Returns the serialised model without the data of large tensors, which say nothing about shapes."""
     large = [(t, t.raw_data) for t in tensors_of(model) if len(t.raw_data) > LARGE]
     for tensor, _ in large:
         tensor.raw_data = b""

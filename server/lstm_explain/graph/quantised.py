@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites operators on integers, as quantised models use them: the same sums in floating point, followed by the
 rounding.
 
@@ -19,8 +20,8 @@ FLOAT = np.dtype(np.float32)
 
 
 def _values(w: NodeWriter, levels: str, scale: str, zero: str, axis: int = -1) -> str:
-    """The values that the levels represent; computed at once where they are constant. axis: the axis of scales per
-    channel.
+    """Returns the values that the levels represent; computed at once where they are constant. axis: the axis of scales
+    per channel.
     """
     constants = w.graph.constants
     known = all(name in constants for name in (levels, scale, zero) if name)
@@ -46,7 +47,7 @@ def _rounded(w: NodeWriter, x: str, scale: str, zero: str) -> None:
 
 
 def _by_row(w: NodeWriter, zero: str) -> bool:
-    """Whether the left operand has, or may have, one zero point per row."""
+    """Returns whether the left operand has, or may have, one zero point per row."""
     return bool(zero) and w.graph.type_of(zero).static_shape not in ((), (1,))
 
 
@@ -112,7 +113,7 @@ META_ATTRIBUTES = ("opset", "channels_last")  # attributes that say how to read 
 
 
 def _in_floating_point(w: NodeWriter, op: str, values: list[str], scale: str, zero: str) -> bool:
-    """The operator in floating point, followed by rounding to levels where a scale is given."""
+    """Returns the operator in floating point, followed by rounding to levels where a scale is given."""
     node, kind = w.node, w.graph.type_of(w.node.outputs[0])
     attributes = {k: v for k, v in node.attributes.items() if k not in META_ATTRIBUTES}
     old = op == "Softmax" and node.attribute("opset", 13) < 13 and node.attribute("axis", -1) != -1
@@ -125,7 +126,7 @@ def _in_floating_point(w: NodeWriter, op: str, values: list[str], scale: str, ze
 
 
 def _operand(w: NodeWriter, slot: int) -> str:
-    """The value whose levels, scale and zero point are in three consecutive slots."""
+    """Returns the value whose levels, scale and zero point are in three consecutive slots."""
     return _values(w, w.node.input(slot), w.node.input(slot + 1), w.node.input(slot + 2))
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a model from a path, bytes or a ModelProto, checks it, inlines its functions and builds its Graph."""
 
 from __future__ import annotations
@@ -23,11 +24,18 @@ from lstm_explain.graph.sparse_tensors import densify
 from lstm_explain.graph.tensors import array_of, constant_of, first_line
 from lstm_explain.graph.topological_order import names_read, sort_nodes
 
+# By their first bytes.
+OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive, such as the files of PyTorch (.pt) and Keras (.keras)",
+    b"\x89HDF": "HDF5, such as the files of Keras (.h5)",
+}
 CRASHES = "not a valid ONNX model: ONNX's shape inference crashes on it, or needs too many resources"
 
 
 def read(source: str | Path | bytes | ModelProto) -> ModelProto:
-    """The checked model, with inlined functions, all weights in memory and inferred shapes. Raises ModelError."""
+    """Returns the checked model, with inlined functions, all weights in memory and inferred shapes. Raises
+    ModelError.
+    """
     model, folder = _parse(source)
     check_size(model)
     load_external_data(model, folder)
@@ -93,6 +101,14 @@ def _remove_negative_extents(model: ModelProto) -> None:
                     extent.ClearField("dim_value")
 
 
+def _kind(data: bytes) -> str:
+    """Returns what a file is that is no ONNX file."""
+    for start, kind in OTHER_FORMATS.items():
+        if data.startswith(start):
+            return f"not an ONNX file but {kind}; export the model to ONNX first"
+    return "not an ONNX file, or truncated"
+
+
 def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | None]:
     if isinstance(source, ModelProto):
         model = ModelProto()
@@ -110,14 +126,14 @@ def _parse(source: str | Path | bytes | ModelProto) -> tuple[ModelProto, Path | 
     try:
         model.ParseFromString(source)
     except DecodeError as error:
-        raise ModelError(f"not an ONNX file, or truncated ({len(source)} bytes)") from error
+        raise ModelError(f"{_kind(source)} ({len(source)} bytes)") from error
     if not model.graph.node:
         raise ModelError("not an ONNX model, or one without nodes")
     return model, folder
 
 
 def infer(model: ModelProto) -> ModelProto:
-    """The model with the types and shapes that ONNX can infer, or the model itself where inference fails."""
+    """Returns the model with the types and shapes that ONNX can infer, or the model itself where inference fails."""
     try:
         return infer_shapes(model)
     except Exception:  # Inference helps but is not a check: the model has passed the checker.
@@ -125,7 +141,7 @@ def infer(model: ModelProto) -> ModelProto:
 
 
 def infer_changed(model: ModelProto) -> ModelProto:
-    """`infer` for a model that was changed since it was read, so that the sandbox has not tried it yet."""
+    """Calls `infer` for a model that was changed since it was read, so that the sandbox has not tried it yet."""
     return infer(model) if survives(without_weights(model)) else model
 
 
@@ -151,7 +167,7 @@ def check_outputs(proto: ModelProto) -> None:
 
 
 def build(model: ModelProto) -> Graph:
-    """The Graph of a checked model."""
+    """Returns the Graph of a checked model."""
     opsets = {o.domain: o.version for o in model.opset_import}
     builder = _Builder(opsets.get("", opsets.get("ai.onnx", 1)), list(model.opset_import), model.ir_version)
     graph = builder.graph(model.graph, {}, {})
@@ -163,7 +179,7 @@ def build(model: ModelProto) -> Graph:
 
 
 def node_of(graph: Graph, proto: NodeProto) -> Node:
-    """The Node of `graph` for a proto, bodies included."""
+    """Returns the Node of `graph` for a proto, bodies included."""
     builder = _Builder(next(o.version for o in graph.opsets if o.domain in ("", "ai.onnx")), graph.opsets, 0)
     return builder.node(proto, 0, graph.types, graph.constants)
 
@@ -214,7 +230,7 @@ class _Builder:
         return node_from_proto(proto, self._unique(proto, index), self.opset, bodies)
 
     def _unique(self, proto: NodeProto, index: int) -> str:
-        """The node's name, numbered where other nodes have the same name."""
+        """Returns the node's name, numbered where other nodes have the same name."""
         plain = name = proto.name or f"{proto.op_type}_{next((o for o in proto.output if o), index)}"
         while name in self.names:
             self.names[plain] += 1

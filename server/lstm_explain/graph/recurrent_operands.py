@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks the operands and attributes of recurrent nodes (and of STFT) against the operator's definition.
 
 Kernels trust the sizes that a node declares, so they would read past the end of a weight that is too short. What is
@@ -31,8 +32,8 @@ class Cell:
 CELLS = {"LSTM": Cell(4, 3), "GRU": Cell(3, 2), "RNN": Cell(1, 1), QUANTISED: Cell(4, 3)}
 REQUIRED = {"X": 0, "W": 1, "R": 2}
 
-# By operand, its slot and its extents: D directions, G gates times hidden units, 2 twice as many, 3 three times the
-# hidden units, I inputs, T steps, B samples, H hidden units.
+# For each operand, its slot and its extents: D directions, G gates times hidden units, 2 twice as many, 3 three times
+# the hidden units, I inputs, T steps, B samples, H hidden units.
 SHAPES = {
     "X": (0, "TBI"),
     "W": (1, "DGI"),
@@ -65,7 +66,9 @@ def check_operands(graph: Graph, *, folded: bool = False) -> None:
 
 
 def _stft_fault(node: Node, graph: Graph, *, folded: bool) -> str:
-    """What is wrong with an STFT; ONNX Runtime (1.32) divides by the frame length, and for 0 the processor traps."""
+    """Returns what is wrong with an STFT; ONNX Runtime (1.32) divides by the frame length, and for 0 the processor
+    traps.
+    """
     window, length = node.input(2), node.input(3)
     extents = graph.type_of(window).shape if window else None
     size = extents[0] if extents else None
@@ -95,7 +98,7 @@ def _check(node: Node, graph: Graph) -> None:
 
 
 def _attribute_fault(node: Node) -> str:
-    """What is wrong with the attributes; empty where nothing is."""
+    """Returns what is wrong with the attributes; empty where nothing is."""
     hidden, direction = node.attribute("hidden_size"), node.attribute("direction", "forward")
     if not isinstance(hidden, int) or not 0 < hidden <= MAX_UNITS:
         state = "is missing" if hidden is None else f"is {hidden!r}"
@@ -142,7 +145,7 @@ def _shapes(node: Node) -> Mapping[str, tuple[int, str]]:
 
 
 def _declared(node: Node) -> dict[str, int]:
-    """The extents, by letter, that the attributes determine. Operands add the extents that they have."""
+    """Returns the extents, by letter, that the attributes determine. Operands add the extents that they have."""
     hidden, gates = node.attribute("hidden_size"), CELLS[node.op].gates
     directions = DIRECTIONS[node.attribute("direction", "forward")]
     return {"D": directions, "H": hidden, "G": gates * hidden, "2": 2 * gates * hidden, "3": 3 * hidden}
@@ -167,7 +170,7 @@ def _misfit(operand: str, kind: ValueType, letters: str, extents: dict[str, int]
 
 
 def _fits(shape: Sequence[int | str | None], expected: Sequence[int | None]) -> bool:
-    """Whether the shape fits; unknown extents fit any."""
+    """Returns whether the shape fits; unknown extents fit any."""
     pairs = zip(shape, expected, strict=False)
     return len(shape) == len(expected) and all(n is None or not isinstance(d, int) or d == n for d, n in pairs)
 
@@ -177,7 +180,7 @@ def _shown(shape: Sequence[int | str | None]) -> str:
 
 
 def _wrong_type(node: Node, operand: str, kind: ValueType, graph: Graph) -> str:
-    """Why the type is wrong: every operand except the lengths has the type of the input."""
+    """Returns why the type is wrong: every operand except the lengths has the type of the input."""
     if node.op == QUANTISED or kind.dtype is None:
         return ""
     expected = np.dtype(np.int32) if operand == "sequence_lens" else graph.type_of(node.inputs[0]).dtype

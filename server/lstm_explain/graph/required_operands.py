@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks that operands which an operator requires are present, since a file may leave their name empty.
 
 For operands that may repeat (those of Max, Concat, Sum) ONNX's checker only counts the names, empty ones included, and
@@ -29,7 +30,7 @@ def check_required(model: ModelProto) -> None:
 
 @lru_cache(maxsize=1024)
 def _inputs(op: str, opset: int) -> tuple[frozenset[int], int | None]:
-    """The slots that are required, and the first slot of the inputs that may repeat."""
+    """Returns the slots that are required, and the first slot of the inputs that may repeat."""
     try:
         formal = onnx.defs.get_schema(op, opset, "").inputs
     except onnx.defs.SchemaError:  # The operator is no longer in ONNX; ONNX Runtime decides.

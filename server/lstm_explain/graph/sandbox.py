@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs ONNX's shape inference on a model in another process, because a damaged model can end the process that reads it.
 
 ONNX and ONNX Runtime infer shapes with the same code, whose assertions abort. The other process runs this module, which
@@ -37,7 +38,7 @@ class Sandbox:
         self._process: Process | None = None
 
     def survives(self, model: bytes) -> bool:
-        """Whether ONNX finishes with this model in time, with a result or with an error."""
+        """Returns whether ONNX finishes with this model in time, with a result or with an error."""
         if not sys.executable:  # Python is embedded in another program, so no process can be started.
             return True
         with self._lock:
@@ -60,7 +61,7 @@ class Sandbox:
 
 
 def _receive(process: Process) -> bytes:
-    """The reply; empty where the process has ended, by itself or because it took too long."""
+    """Returns the reply; empty where the process has ended, by itself or because it took too long."""
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], MAX_SECONDS)[0]:
         process.kill()
@@ -76,7 +77,7 @@ def _start() -> Process:
 
 
 def _send(process: Process, model: bytes) -> bool:
-    """Whether the process accepted the model."""
+    """Returns whether the process accepted the model."""
     assert process.stdin is not None
     try:
         process.stdin.write(LENGTH.pack(len(model)))
@@ -105,7 +106,7 @@ def skip_sandbox() -> Iterator[None]:
 
 
 def survives(model: bytes) -> bool:
-    """Whether ONNX finishes with this model; see Sandbox.survives."""
+    """Returns whether ONNX finishes with this model; see Sandbox.survives."""
     return _is_skipped.get() or _sandbox.survives(model)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opens and runs ONNX Runtime sessions over a whole model or parts of a graph, with a limit on memory."""
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ort.set_default_logger_severity(4)  # Errors are raised, and we report them.
 
 @cache
 def max_runtime_bytes() -> int:
-    """How many bytes ONNX Runtime may hold in this process, weights included; by default half of the available
+    """Returns how many bytes ONNX Runtime may hold in this process, weights included; by default half of the available
     memory.
     """
     setting = os.environ.get("LSTM_EXPLAIN_MAX_RUNTIME_BYTES")
@@ -46,7 +47,7 @@ def _limit_memory() -> None:
 
 @cache
 def _shrinker() -> tuple[ort.InferenceSession, ort.RunOptions]:
-    """The smallest possible session, and options under which a run releases the unused memory of the arena."""
+    """Returns the smallest possible session, and options under which a run releases the unused memory of the arena."""
     one = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "shrink", one[:1], one[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
@@ -87,7 +88,7 @@ def session_options(*, optimise: bool = True, flush: bool = False) -> ort.Sessio
 
 
 def part_of(graph: Graph, nodes: Sequence[Node], inputs: Iterable[str], outputs: Iterable[str]) -> onnx.ModelProto:
-    """A model that consists of `nodes` and the constants that they read."""
+    """Returns a model that consists of `nodes` and the constants that they read."""
     read = dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.captured) if name)
     inputs, outputs = list(inputs), list(outputs)
     made = {o for n in nodes for o in n.outputs}
@@ -112,7 +113,7 @@ def session_of(
     optimise: bool = True,
     flush: bool = True,
 ) -> ort.InferenceSession:
-    """A session over `nodes`, for explanations."""
+    """Returns a session over `nodes`, for explanations."""
     part = part_of(graph, nodes, inputs, outputs)
     guard_empty_sequences(part)
     make_weights_unsigned(part)
@@ -120,7 +121,7 @@ def session_of(
 
 
 def open_session(model: bytes, *, optimise: bool = True, flush: bool = False) -> ort.InferenceSession:
-    """A session with ONNX Runtime's optimisations, or without where they reject a valid model (Relu and Clip of
+    """Returns a session with ONNX Runtime's optimisations, or without where they reject a valid model (Relu and Clip of
     float64).
     """
     may_take_long()
@@ -136,8 +137,8 @@ def open_session(model: bytes, *, optimise: bool = True, flush: bool = False) ->
 
 
 def run_session(session: ort.InferenceSession, outputs: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
-    """What `session.run` returns. A CancelScope can end it between two nodes. Raises what `session.run` raises, and
-    Cancelled.
+    """Returns what `session.run` returns. A CancelScope can end it between two nodes. Raises what `session.run` raises,
+    and Cancelled.
     """
     scope = current_scope()
     if scope is None:
@@ -159,7 +160,7 @@ def value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
 
 
 def runtime_message(error: Exception) -> str:
-    """ONNX Runtime's message without its source locations."""
+    """Returns ONNX Runtime's message without its source locations."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         scope = current_scope()

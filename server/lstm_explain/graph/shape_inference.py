@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs ONNX's shape inference in time that is linear in the size of the model, not quadratic.
 
 For each body of an If, Loop or Scan, ONNX copies a table of all values that are known around it. A model with many
@@ -21,7 +22,7 @@ MAX_ELEMENTS = 1024  # elements of a constant whose values may determine shapes
 
 
 def infer_shapes(model: ModelProto) -> ModelProto:
-    """The model with the types and shapes that ONNX can infer. Raises what ONNX raises.
+    """Returns the model with the types and shapes that ONNX can infer. Raises what ONNX raises.
 
     Where there are several pieces, the values of shapes that one piece computes are not known in the next.
     """
@@ -47,7 +48,7 @@ def infer_shapes(model: ModelProto) -> ModelProto:
 
 
 def _pieces(graph: GraphProto) -> Iterator[Sequence[NodeProto]]:
-    """The nodes of the graph, in order, in consecutive groups."""
+    """Yields the nodes of the graph, in order, in consecutive groups."""
     nodes: list[NodeProto] = []
     names: set[str] = set()
     bodies = 0

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites operators that converters of scikit-learn write around a network in ONNX's own operators."""
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def _numbers(w: NodeWriter, attribute: str) -> np.ndarray:
 
 
 def _scaler(w: NodeWriter) -> bool:
-    """(x - offset) * scale, each of them one number or one per feature."""
+    """Rewrites as (x - offset) * scale, each of them one number or one per feature."""
     x = w.cast(w.node.inputs[0], FLOAT)
     shift, scale = _numbers(w, "offset"), _numbers(w, "scale")
     w.op("Mul", w.op("Sub", x, w.constant(shift)), w.constant(scale), output=w.node.outputs[0])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts the sparse tensors of a model to dense ones."""
 
 from __future__ import annotations

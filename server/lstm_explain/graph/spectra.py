@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rewrites the spectrum of a real signal (STFT) as a convolution with cosines and sines."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ MAX_WEIGHTS = 1 << 24
 
 
 def _stft(w: NodeWriter) -> bool:
-    """From [N, L] or [N, L, 1] to [N, frames, frequencies, 2]."""
+    """Maps [N, L] or [N, L, 1] to [N, frames, frequencies, 2]."""
     node, constants = w.node, w.graph.constants
     kind, step, window, length = w.graph.type_of(node.inputs[0]), *(node.input(i) for i in (1, 2, 3))
     complex_valued = kind.shape is None or (len(kind.shape) == 3 and kind.shape[2] != 1)

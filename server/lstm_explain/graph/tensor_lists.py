@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Removes lists of tensors whose length is known only at run time, which PyTorch writes for Python lists.
 
 What a loop appends becomes an output that the loop stacks, and what is read from a tensor split into a list is read
@@ -21,7 +22,7 @@ from lstm_explain.graph.tensor_sequences import SEQUENCE_READERS
 
 
 def remove_lists(model: ModelProto) -> ModelProto:
-    """The model without such lists, with inferred shapes; the model itself where there are none."""
+    """Returns the model without such lists, with inferred shapes; the model itself where there are none."""
     if not any(node.op_type in ("SequenceInsert", "SplitToSequence") for node in nodes_of(model)):
         return model
     changed = copy_of(model)
@@ -33,7 +34,7 @@ def remove_lists(model: ModelProto) -> ModelProto:
 
 
 def _readers(graph: GraphProto, name: str) -> list[NodeProto | None]:
-    """The nodes that read a value, including those of bodies, and None for appended graph that returns it."""
+    """Returns the nodes that read a value, including those of bodies, and None for appended graph that returns it."""
     found: list[NodeProto | None] = [None for output in graph.output if output.name == name]
     for node in graph.node:
         found += [node for read in node.input if read == name]
@@ -142,7 +143,7 @@ def _stacked(loop: NodeProto, slot: int, start: NodeProto, scopes: list[GraphPro
 
 
 def _listed(writer: Writer, name: str, stack: str, items: list[str], *, prepends: bool) -> list[NodeProto]:
-    """Nodes that make the list: the items that it began with and the appended ones, in order."""
+    """Returns the nodes that make the list: the items that it began with and the appended ones, in order."""
     if prepends:
         last, past = writer.ints(-1), writer.ints(np.iinfo(np.int64).min)
         stack = writer.op("Slice", stack, last, past, writer.ints(0), last)
@@ -161,8 +162,8 @@ def _listed(writer: Writer, name: str, stack: str, items: list[str], *, prepends
 
 @dataclass(frozen=True)
 class Parts:
-    """A tensor whose parts form a list: `size` positions along `axis` each, or for size 0 one position without the
-    axis.
+    """A tensor whose parts form a list. Each part has `size` positions along `axis`; if `size` is 0, each has one
+    position and lacks the axis.
 
     rank: of the whole tensor; None where it is not known.
     """
@@ -173,7 +174,9 @@ class Parts:
     rank: int | None
 
     def write(self, node: NodeProto) -> list[NodeProto] | None:
-        """Nodes that read from the whole tensor what `node` reads from the list; None where that is not possible."""
+        """Returns the nodes that read from the whole tensor what `node` reads from the list; None where that is not
+        possible.
+        """
         writer = Writer(node.output[0], replaced=node)
         if node.op_type == "ConcatFromSequence":
             return self._concatenated(writer, node)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Removes sequences of tensors whose length is known, which PyTorch writes for lists.
 
 A value that is read from such a sequence is the value that was put into it.
@@ -20,8 +21,8 @@ SEQUENCE_READERS = {"SequenceAt", "SequenceLength", "ConcatFromSequence"}
 
 
 def remove_sequences(graph: Graph) -> list[Node]:
-    """The nodes, with reads from sequences replaced. Nodes that cannot be replaced stay, with the sequences that they
-    read.
+    """Returns the nodes, with reads from sequences replaced. Nodes that cannot be replaced stay, with the sequences
+    that they read.
     """
     known: dict[str, Sequence] = {}
     nodes: list[Node] = []
@@ -71,7 +72,7 @@ def _value(name: str) -> Callable[[NodeWriter], str]:
 
 
 def _parts(graph: Graph, node: Node) -> Sequence | None:
-    """The items of a split: one per step (without the axis, if so requested), or parts of the given sizes."""
+    """Returns the items of a split: one per step (without the axis, if so requested), or parts of the given sizes."""
     kind, axis = graph.type_of(node.inputs[0]), node.attribute("axis", 0)
     extent = None if kind.shape is None else kind.shape[axis]
     sizes = graph.constants.get(node.input(1))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the arrays of a model's tensors and Constant nodes."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from lstm_explain.graph.protos import is_standard
 
 
 def array_of(tensor: TensorProto) -> Array:
-    """The array that the tensor holds. Raises ModelError."""
+    """Returns the array that the tensor holds. Raises ModelError."""
     try:
         array = numpy_helper.to_array(tensor)
     except Exception as error:  # Data that does not fit the size or type surfaces as several exception types.
@@ -20,7 +21,7 @@ def array_of(tensor: TensorProto) -> Array:
 
 
 def constant_of(node: NodeProto) -> Array | None:
-    """The value of a Constant node; None for other nodes, and for values that no array can hold."""
+    """Returns the value of a Constant node; None for other nodes, and for values that no array can hold."""
     if node.op_type != "Constant" or not is_standard(node) or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sorts nodes topologically. ONNX demands this order, but runtimes do not, and tools that add nodes violate it."""
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def _sort(nodes: Any) -> None:
 
 
 def names_read(node: NodeProto) -> Iterator[str]:
-    """The names that the node and its bodies read. A name that a body defines itself hides the one in an enclosing
-    graph.
+    """Yields the names that the node and its bodies read. A name that a body defines itself hides the one in an
+    enclosing graph.
     """
     yield from node.input
     for body in bodies_of(node):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Infers the types of a graph again with ONNX, after operators were rewritten and constants folded."""
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def infer_new_types(graph: Graph) -> bool:
 
 
 def _model(graph: Graph) -> ModelProto:
-    """The graph as a model, without the values of large constants, which do not determine shapes."""
+    """Returns the graph as a model, without the values of large constants, which do not determine shapes."""
     large = [name for name, array in graph.constants.items() if array.size > MAX_ELEMENTS]
     inputs = [name for name in (*graph.inputs, *graph.captured) if name not in graph.constants]
     return part_of(graph, graph.nodes, [*inputs, *large], graph.outputs)

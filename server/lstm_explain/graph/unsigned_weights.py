@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts signed byte weights that a body of If, Loop or Scan reads from an enclosing graph to unsigned bytes.
 
 On processors without VNNI, ONNX Runtime's sums of unsigned times signed bytes saturate. The option that makes such
@@ -16,7 +17,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from lstm_explain.graph.protos import bodies_of
 
-# By operator, pairs of slots: weights and their zero points.
+# For each operator, pairs of slots: weights and their zero points.
 WEIGHTS = {
     "DynamicQuantizeLSTM": ((1, 9), (2, 11)),
     "DynamicQuantizeMatMul": ((1, 3),),
@@ -47,7 +48,7 @@ class _Weights:
 
 
 def reads_signed_weights(model: ModelProto) -> bool:
-    """Whether a body reads such weights, or their zero point, from an enclosing graph."""
+    """Returns whether a body reads such weights, or their zero point, from an enclosing graph."""
     return next(_found(model.graph, ChainMap()), None) is not None
 
 
@@ -86,7 +87,7 @@ def _unsigned(constant: _Constant, names: dict[int, str]) -> str:
 
 
 def _shift(graph: GraphProto, names: dict[int, str]) -> str:
-    """The zero point of unsigned levels whose signed counterparts had none."""
+    """Returns the zero point of unsigned levels whose signed counterparts had none."""
     if 0 not in names:
         names[0] = "zero/unsigned"
         graph.initializer.append(numpy_helper.from_array(np.array(128, np.uint8), names[0]))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which samples take part in a step of a backward pass: those that have relevance (or gradient) to pass on.
 
 A sample rests as long as everything that its states carry is exactly zero and nothing arrives from above: each of these

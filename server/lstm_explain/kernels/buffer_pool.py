@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Allocates the arrays of the time loops in memory that it reuses.
 
 The system allocates large blocks page by page, on first access, and unmaps them when they are freed. For a batch, that
@@ -50,7 +51,7 @@ def release_unused() -> None:
 
 
 def maker(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDArray[Any]]:
-    """A function that returns arrays as `np.empty` does."""
+    """Returns a function that returns arrays as `np.empty` does."""
     kind = np.dtype(dtype)
     needed = math.prod(shape) * kind.itemsize
     if needed < LARGE:
@@ -68,7 +69,7 @@ def maker(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDAr
 
 
 def maker_of_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Callable[[], npt.NDArray[Any]]:
-    """A function that returns arrays as `np.zeros` does."""
+    """Returns a function that returns arrays as `np.zeros` does."""
     room = maker(shape, dtype)
 
     def filled() -> npt.NDArray[Any]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Provides the compiled kernels that a container image contains: they are compiled when the image is built.
 
 `python -m lstm_explain.kernels.cache CPU…` fills the folder NUMBA_CACHE_DIR for this machine's processor and for those
@@ -35,6 +36,7 @@ NEEDS = {  # best first
     "x86-64-v3": {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"},
 }
 ONLY = ["--only-compile"]
+MANY = 64  # times as long as the small input: long enough for the kernels of long sequences (runner/scores.py)
 WRITABLE_WHERE_NOTHING_ELSE_IS = "/dev/shm"
 
 
@@ -114,7 +116,7 @@ def _compile(calls: bytes) -> None:
 
 
 def _kernels() -> list[Any]:
-    """Every compiled function, from the module that defines it."""
+    """Returns every compiled function, from the module that defines it."""
     from lstm_explain import kernels
 
     found = []
@@ -127,9 +129,10 @@ def _kernels() -> list[Any]:
 def _explain_small_models() -> None:
     import numpy as np
 
-    from lstm_explain import LRP, Gradient, Method, Target, load
+    from lstm_explain import LRP, Gradient, Method, Occlusion, Target, load
 
-    methods: list[Method] = [LRP(product_rule="all"), LRP(product_rule="abs"), Gradient()]
+    # with the relative stabiliser and with the absolute one
+    methods: list[Method] = [LRP("all"), LRP("abs"), LRP("all", epsilon=1e-3), LRP("abs", epsilon=1e-3), Gradient()]
     for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
         # float64 arithmetic over float32 weights: computes again what float32 was not precise enough for
         for dtype, held in ((np.float32, np.float32), (np.float64, np.float64), (np.float64, np.float32)):
@@ -137,10 +140,13 @@ def _explain_small_models() -> None:
             x = np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 2, 2)
             for method in methods:
                 model.explain({"x": x}, method, Target(index=(0, 1), batch_axis=1))
+            model.explain({"x": np.repeat(x, MANY, axis=0)}, Occlusion(), Target(index=(0, 1), batch_axis=1))
 
 
 def _small_model(op: str, gates: int, dtype: npt.DTypeLike, held: npt.DTypeLike) -> onnx.ModelProto:
-    """One recurrent node of three units over two features, with weights that the type `held` represents exactly."""
+    """Returns one recurrent node of three units over two features, with weights that the type `held` represents
+    exactly.
+    """
     import numpy as np
     import onnx
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Treats subnormal numbers as zero in the calling thread.
 
 Relevance that fades over a long sequence falls below the smallest normal number (1.2e-38 in float32). Arithmetic on
@@ -25,7 +26,7 @@ OPTIONS = {"cache": True, "_nrt": False}  # with the GIL: releasing it takes lon
 
 
 def flush_bits(triple: str) -> int:
-    """The bits of the register that select the mode; 0 for a processor of which this module knows nothing."""
+    """Returns the bits of the register that select the mode; 0 for a processor of which this module knows nothing."""
     machine = triple.split("-")[0]
     if machine in ("x86_64", "i386", "i686"):
         return FLUSH_X86

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The forward pass of the GRU, and back-propagation through it. Conventions: time_steps.py; gate order is ONNX's: z, r,
 h.
 
@@ -12,14 +13,26 @@ import numba as nb
 import numpy as np
 
 from lstm_explain.kernels.active_samples import active_at, begin
+from lstm_explain.kernels.prefixes import (
+    differences,
+    different_inputs,
+    gather_different,
+    hand_out,
+    hand_out_last,
+    merge,
+    pre_activations,
+    room_for,
+    separate_initial,
+    split,
+)
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, activate, exp, multiply_by_slope, tanh
-from lstm_explain.kernels.time_steps import gather, place, state_before, steps_at_once, to_gradient
+from lstm_explain.kernels.time_steps import gather, is_set, on_tape, place, state_before, steps_at_once, to_gradient
 
 
 @nb.njit(**LOOP)
 def forward(
-    x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, codes, params, clip, z, gates, inner, hidden
+    x, W, Rt_zr, Rt_h, bias, Rb_h, h0, lens, order, reverse, before, codes, params, clip, z, gates, inner, hidden, stop
 ):  # fmt: skip
     """Runs the recurrence. The products are computed in the type of `inner`.
 
@@ -43,6 +56,8 @@ def forward(
         multiply(rows, W, acc, gather(x, order, lens, reverse, first, end, rows), 0)
         row = 0
         for s in range(first, end):
+            if is_set(stop):
+                return
             while lens[order[running - 1]] <= s:
                 running -= 1
             multiply(latest, Rt_zr, of_gates, running, s)
@@ -92,7 +107,7 @@ def forward(
 
 @nb.njit(**LOOP)
 def gradient(
-    z, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, W, g_y, g_h, g_x
+    z, gates, inner, hidden, h0, lens, order, reverse, before, codes, params, clip, R_zr, R_h, W, g_y, g_h, g_x, stop
 ):  # fmt: skip
     """g_y [T, B, H] or [0, 0, 0], g_h [B, H]: gradients arriving at the steps and at the last state, which becomes that
     of the initial state. R_zr, R_h, W: packed [2H, H], [H, H], [3H, D]. Fills g_x [T, B, D]. z may be empty where no
@@ -108,43 +123,45 @@ def gradient(
     begin(order, lens, reverse, g_y, g_h, g_h, g_x, wakes)
     row, running = 0, 0
     for s in range(total - 1, -1, -1):
+        if is_set(stop):
+            return
         running = active_at(s, running, active, wakes, order, lens, reverse, g_y, g_h, g_h, g_x)
         if row + running > steps * B:
             to_gradient(m, W, of_rows, row, where, g_x)
             row = 0
         for i in range(running):
             b = active[i]
-            t = place(s, b, lens, reverse)
+            t, k = place(s, b, lens, reverse), on_tape(b, hidden)
             state_before(s, b, lens, reverse, hidden, h0, h_prev, i)
             where[row + i, 0], where[row + i, 1] = t, b
             for j in range(H):
                 g = g_h[b, j] + g_y[t, b, j] if along else g_h[b, j]
-                m[row + i, j] = g * (h_prev[i, j] - gates[t, b, 2 * H + j])
-                m[row + i, 2 * H + j] = g * (one - gates[t, b, j])
-                g_h[b, j] = g * gates[t, b, j]
-            pre = z[t, b] if z.shape[0] else gates[t, b]
+                m[row + i, j] = g * (h_prev[i, j] - gates[t, k, 2 * H + j])
+                m[row + i, 2 * H + j] = g * (one - gates[t, k, j])
+                g_h[b, j] = g * gates[t, k, j]
+            pre = z[t, k] if z.shape[0] else gates[t, k]
             multiply_by_slope(
-                codes[1], params[1, 0], params[1, 1], clip, pre[2 * H :], gates[t, b, 2 * H :], m[row + i, 2 * H :]
+                codes[1], params[1, 0], params[1, 1], clip, pre[2 * H :], gates[t, k, 2 * H :], m[row + i, 2 * H :]
             )
             for j in range(H):
                 if before:
-                    m[row + i, H + j] = m[row + i, 2 * H + j] * inner[t, b, j]
-                    of_candidate[i, j] = m[row + i, 2 * H + j] * gates[t, b, H + j]
+                    m[row + i, H + j] = m[row + i, 2 * H + j] * inner[t, k, j]
+                    of_candidate[i, j] = m[row + i, 2 * H + j] * gates[t, k, H + j]
                 else:
                     of_candidate[i, j] = m[row + i, 2 * H + j]
         multiply(of_candidate, R_h, through, running, s)
         for i in range(running):
             b = active[i]
-            t = place(s, b, lens, reverse)
+            t, k = place(s, b, lens, reverse), on_tape(b, hidden)
             for j in range(H):
                 if before:
                     g_h[b, j] += through[i, j]
                 else:
                     m[row + i, H + j] = through[i, j] * h_prev[i, j]
-                    g_h[b, j] += through[i, j] * gates[t, b, H + j]
-            pre = z[t, b] if z.shape[0] else gates[t, b]
+                    g_h[b, j] += through[i, j] * gates[t, k, H + j]
+            pre = z[t, k] if z.shape[0] else gates[t, k]
             multiply_by_slope(
-                codes[0], params[0, 0], params[0, 1], clip, pre[: 2 * H], gates[t, b, : 2 * H], m[row + i, : 2 * H]
+                codes[0], params[0, 0], params[0, 1], clip, pre[: 2 * H], gates[t, k, : 2 * H], m[row + i, : 2 * H]
             )
             for j in range(2 * H):
                 of_gates[i, j] = m[row + i, j]
@@ -154,3 +171,65 @@ def gradient(
                 g_h[active[i], j] += back[i, j]
         row += running
     to_gradient(m, W, of_rows, row, where, g_x)
+
+
+@nb.njit(**LOOP)
+def predict(x, W, Rt_zr, Rt_h, bias, Rb_h, h0, order, reverse, before, codes, params, clip, hidden, last, stop):
+    """Does what `forward` does without saving anything, and once for sequences that begin alike (prefixes.py).
+
+    x to clip: as in `forward`. order [n]: sequences of full length, neighbours being those that begin alike. Fills
+    hidden [T, B, H], unless it has length 0, and the last states [B, H].
+    Returns how many steps of groups it ran.
+    """
+    n, H, dtype, one = order.size, h0.shape[1], x.dtype, x.dtype.type(1)
+    plain = codes[0] == 0 and codes[1] == 1 and not clip > 0
+    new, first, last_new = differences(x, order, reverse)
+    separate_initial(first, order, h0, h0)
+    counts = different_inputs(new)
+    group_of, head, count = np.zeros(n, np.int64), np.zeros(n, np.int64), 0
+    h, z, act = np.empty((n, H), dtype), np.empty((n, 3 * H), dtype), np.empty((n, 3 * H), dtype)
+    reset, product = np.empty((n, H), dtype), np.zeros((n, max(width_of(Rt_zr), 3 * H)), dtype)
+    of_gates, of_candidate = np.empty((n, width_of(Rt_zr)), dtype), np.empty((n, width_of(Rt_h)), dtype)
+    rows = np.empty((room_for(n, W), x.shape[2]), dtype)
+    of_rows = np.empty((rows.shape[0], width_of(W)), dtype)
+    end, row, ran = 0, 0, 0
+    for s in range(x.shape[0]):
+        if is_set(stop):
+            break
+        if s == end:
+            end, filled = gather_different(x, order, reverse, new, s, counts, rows)
+            multiply(rows, W, of_rows, filled, 0)
+            row = 0
+        count = split(s, count, first, group_of, head, order, h0, h0, h, h)
+        multiply(h, Rt_zr, of_gates, count, s)
+        for g in range(count):
+            for j in range(2 * H):
+                product[g, j] = of_gates[g, j]
+        row = pre_activations(new, s, row, group_of, head, of_rows, product, bias, 3 * H, z)
+        for g in range(count):
+            if plain:
+                for j in range(2 * H):
+                    act[g, j] = one / (one + exp(-z[g, j]))
+            else:
+                activate(codes[0], params[0, 0], params[0, 1], clip, z[g, : 2 * H], act[g, : 2 * H])
+            for j in range(H):
+                reset[g, j] = act[g, H + j] * h[g, j]
+        multiply(h if before else reset, Rt_h, of_candidate, count, s)
+        for g in range(count):
+            for j in range(H):
+                if before:
+                    z[g, 2 * H + j] += act[g, H + j] * (of_candidate[g, j] + Rb_h[j])
+                else:
+                    z[g, 2 * H + j] += of_candidate[g, j]
+            if plain:
+                for j in range(H):
+                    act[g, 2 * H + j] = tanh(z[g, 2 * H + j])
+            else:
+                activate(codes[1], params[1, 0], params[1, 1], clip, z[g, 2 * H :], act[g, 2 * H :])
+            for j in range(H):
+                h[g, j] = (one - act[g, j]) * act[g, 2 * H + j] + act[g, j] * h[g, j]
+        ran += count
+        count = merge(s, count, last_new, group_of, head, h, h)
+        hand_out(x.shape[0] - 1 - s if reverse else s, order, group_of, h, hidden)
+    hand_out_last(order, group_of, h, last)
+    return ran

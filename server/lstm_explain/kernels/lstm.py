@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The forward pass of the LSTM, which saves what the backward pass needs. Conventions: time_steps.py. Gate order is
 ONNX's: i, o, f, c.
 
@@ -14,21 +15,33 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from lstm_explain.kernels.prefixes import (
+    differences,
+    different_inputs,
+    gather_different,
+    hand_out,
+    hand_out_last,
+    merge,
+    pre_activations,
+    room_for,
+    separate_initial,
+    split,
+)
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEP, activate, exp, tanh
-from lstm_explain.kernels.time_steps import HERE, gather, place, steps_at_once
+from lstm_explain.kernels.time_steps import HERE, gather, is_set, place, steps_at_once
 
 
 @nb.njit(**HERE)
 def is_plain(codes, clip, P, coupled):
-    """Whether the cell is the usual one, for which there is a single loop."""
+    """Returns whether the cell is the usual one, for which there is a single loop."""
     return codes[0] == 0 and codes[1] == 1 and codes[2] == 1 and not (clip > 0 or P.shape[0] or coupled)
 
 
 @nb.njit(**LOOP)
 def forward(
     x, W, Rt, bias, P, c, h0, lens, order, reverse, codes, params, clip, coupled,
-    pre, old, new, z, gates, cells, squashed, hidden,
+    pre, old, new, z, gates, cells, squashed, hidden, stop,
 ):  # fmt: skip
     """Runs the recurrence and saves one of two sets of arrays.
 
@@ -56,6 +69,8 @@ def forward(
         multiply(rows, W, of_rows, gather(x, order, lens, reverse, first, end, rows), 0)
         row = 0
         for s in range(first, end):
+            if is_set(stop):
+                return
             while lens[order[running - 1]] <= s:
                 running -= 1
             if s > 0 or started:
@@ -160,3 +175,58 @@ def _any_cell(acc, act, c, cell, squashed, hidden, P, codes, params, clip, coupl
     activate(codes[2], params[2, 0], params[2, 1], none, cell, squashed)
     for j in range(H):
         hidden[j] = o[j] * squashed[j]
+
+
+@nb.njit(**LOOP)
+def predict(x, W, Rt, bias, P, h0, c0, order, reverse, codes, params, clip, coupled, hidden, last, last_c, stop):
+    """Does what `forward` does without saving anything, and once for sequences that begin alike (prefixes.py).
+
+    x, W, Rt, bias, P, codes, params, coupled: as in `forward`. h0, c0 [B, H]. order [n]: sequences of full length,
+    neighbours being those that begin alike. Fills hidden [T, B, H], unless it has length 0, and the last states and
+    cells [B, H]. Returns how many steps of groups it ran.
+    """
+    n, H, dtype, plain = order.size, h0.shape[1], x.dtype, is_plain(codes, clip, P, coupled)
+    new, first, last_new = differences(x, order, reverse)
+    separate_initial(first, order, h0, c0)
+    counts = different_inputs(new)
+    group_of, head, count = np.zeros(n, np.int64), np.zeros(n, np.int64), 0
+    h, c, z = np.empty((n, H), dtype), np.empty((n, H), dtype), np.empty((n, 4 * H), dtype)
+    product = np.empty((n, width_of(Rt)), dtype)
+    rows = np.empty((room_for(n, W), x.shape[2]), dtype)
+    of_rows = np.empty((rows.shape[0], width_of(W)), dtype)
+    act, cell, bent = np.empty(4 * H, dtype), np.empty(H, dtype), np.empty(H, dtype)
+    end, row, ran = 0, 0, 0
+    for s in range(x.shape[0]):
+        if is_set(stop):
+            break
+        if s == end:
+            end, filled = gather_different(x, order, reverse, new, s, counts, rows)
+            multiply(rows, W, of_rows, filled, 0)
+            row = 0
+        count = split(s, count, first, group_of, head, order, h0, c0, h, c)
+        multiply(h, Rt, product, count, s)
+        row = pre_activations(new, s, row, group_of, head, of_rows, product, bias, 4 * H, z)
+        for g in range(count):
+            if plain:
+                _next_state(g, z, c, h)
+            else:
+                _any_cell(z[g], act, c[g], cell, bent, h[g], P, codes, params, clip, coupled)
+                for j in range(H):
+                    c[g, j] = cell[j]
+        ran += count
+        count = merge(s, count, last_new, group_of, head, h, c)
+        hand_out(x.shape[0] - 1 - s if reverse else s, order, group_of, h, hidden)
+    hand_out_last(order, group_of, h, last)
+    hand_out_last(order, group_of, c, last_c)
+    return ran
+
+
+@nb.njit(**STEP, forceinline=True)
+def _next_state(g, z, c, h):
+    """One step of the plain cell, which overwrites row g of its state."""
+    H, one = h.shape[1], h.dtype.type(1)
+    for j in range(H):
+        added = tanh(z[g, 3 * H + j]) / (one + exp(-z[g, j]))
+        cell = added + c[g, j] / (one + exp(-z[g, 2 * H + j]))
+        c[g, j] = cell
+        h[g, j] = tanh(cell) / (one + exp(-z[g, H + j]))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Back-propagation through the LSTM. Conventions: time_steps.py; saved arrays: lstm.py."""
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from lstm_explain.kernels.active_samples import active_at, begin
 from lstm_explain.kernels.lstm import is_plain
 from lstm_explain.kernels.recurrent_matmul import multiply, width_of
 from lstm_explain.kernels.scalar_functions import LOOP, STEP, multiply_by_slope
-from lstm_explain.kernels.time_steps import place, state_before, steps_at_once, to_gradient
+from lstm_explain.kernels.time_steps import is_set, on_tape, place, state_before, steps_at_once, to_gradient
 
 
 @nb.njit(**LOOP)
 def gradient(
-    z, gates, cells, squashed, c0, lens, order, reverse, codes, params, clip, coupled, R, W, P, g_y, g_h, g_c, g_x
+    z, gates, cells, squashed, c0, lens, order, reverse, codes, params, clip, coupled, R, W, P, g_y, g_h, g_c, g_x,
+    stop,
 ):  # fmt: skip
     """g_y, g_h, g_c, g_x are like r_y, r_h, r_c, r_x in `relevance_all`, but hold gradients; R, W packed [4H, H], [4H,
     D]. z may be empty where no derivative reads it.
@@ -33,6 +35,8 @@ def gradient(
     begin(order, lens, reverse, g_y, g_h, g_c, g_x, wakes)
     row, before, running = 0, 0, 0
     for s in range(total - 1, -2, -1):
+        if is_set(stop):
+            return
         if running:
             multiply(m[before:row], R, back, running, s)
             for i in range(running):
@@ -46,16 +50,16 @@ def gradient(
         before = row
         for i in range(running if s >= 0 else 0):
             b = active[i]
-            t = place(s, b, lens, reverse)
+            t, k = place(s, b, lens, reverse), on_tape(b, cells)
             state_before(s, b, lens, reverse, cells, c0, c_prev, 0)
             if along:
                 for j in range(H):
                     g_h[b, j] += g_y[t, b, j]
             if plain:
-                _plain_step(t, b, row, gates, squashed, c_prev, g_h, g_c, m)
+                _plain_step(t, b, k, row, gates, squashed, c_prev, g_h, g_c, m)
             else:
                 _any_step(
-                    z[t, b] if z.shape[0] else gates[t, b], gates[t, b], cells[t, b], squashed[t, b], c_prev, codes,
+                    z[t, k] if z.shape[0] else gates[t, k], gates[t, k], cells[t, k], squashed[t, k], c_prev, codes,
                     params, clip, coupled, P, g_h[b], g_c[b], g_cell, m[row],
                 )  # fmt: skip
             where[row, 0], where[row, 1] = t, b
@@ -63,12 +67,12 @@ def gradient(
 
 
 @nb.njit(**STEP, forceinline=True)
-def _plain_step(t, b, row, gates, squashed, c_prev, g_h, g_c, m):
+def _plain_step(t, b, k, row, gates, squashed, c_prev, g_h, g_c, m):
     """Writes the gradients at the pre-activations to row `row` of m, and those of the previous cell to g_c."""
     H, one = c_prev.shape[1], m.dtype.type(1)
     for j in range(H):
-        i_gate, o_gate, bent = gates[t, b, j], gates[t, b, H + j], squashed[t, b, j]
-        f_gate, g = gates[t, b, 2 * H + j], gates[t, b, 3 * H + j]
+        i_gate, o_gate, bent = gates[t, k, j], gates[t, k, H + j], squashed[t, k, j]
+        f_gate, g = gates[t, k, 2 * H + j], gates[t, k, 3 * H + j]
         m[row, H + j] = g_h[b, j] * bent * o_gate * (one - o_gate)
         of_cell = g_c[b, j] + g_h[b, j] * o_gate * (one - bent * bent)
         m[row, j] = of_cell * g * i_gate * (one - i_gate)

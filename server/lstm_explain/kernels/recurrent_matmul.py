@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The recurrent product of the time loops: a few vectors, one per sample, times one matrix that is packed once.
 
 BLAS packs the matrix again at every call, which is at every step, and a plain loop over the matrix waits for the sums
@@ -10,6 +11,7 @@ and one long stream of weights loads faster than several.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba as nb
@@ -21,6 +23,7 @@ from numba.extending import intrinsic
 from lstm_explain.kernels.scalar_functions import BARE, FAST
 
 WIDTH, GROUP = 16, 4
+MOST_SUMS = 8  # of float64 at once: each takes two registers of 512 bits
 LINE = 64  # bytes of a cache line
 INT = ir.IntType(64)
 
@@ -65,7 +68,7 @@ def _tile(rows: int, tiles: int) -> Callable[..., None]:
     is one sum in the order of k, however many rows and tiles are processed at once. So the product of a sample is the
     same, to the last bit, whichever samples share its batch.
     """
-    places = [(r, t) for r in range(rows) for t in range(tiles)]
+    every_place = [(r, t) for r in range(rows) for t in range(tiles)]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vectors, packed, out = (
@@ -97,17 +100,19 @@ def _tile(rows: int, tiles: int) -> Callable[..., None]:
             single = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
             return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), every)
 
-        def step(k: Any, sums: list[Any]) -> list[Any]:
-            ws, values = [read(k, t) for t in range(tiles)], [spread(start, k) for start in starts]
+        def step(places: list[tuple[int, int]], k: Any, sums: list[Any]) -> list[Any]:
+            ws, values = {t: read(k, t) for _, t in places}, [spread(start, k) for start in starts]
             terms = [builder.fmul(values[r], ws[t], flags=("contract",)) for r, t in places]
             return [builder.fadd(total, x, flags=("contract",)) for total, x in zip(sums, terms, strict=True)]
 
         zero = ir.Constant(vector, [0.0] * WIDTH)
-        sums = _loop(builder, ir.Constant(INT, 0), K, 1, [zero] * len(places), step)
-        for (r, t), total in zip(places, sums, strict=True):
-            column = builder.mul(builder.add(index, ir.Constant(INT, t)), width)
-            at = builder.gep(out.data, [builder.add(builder.mul(lines[r], stride), column)])
-            builder.store(total, builder.bitcast(at, vector.as_pointer()), align=4)
+        wide = rows * tiles > MOST_SUMS and number == ir.DoubleType()
+        for places in [[(r, t) for r in range(rows)] for t in range(tiles)] if wide else [every_place]:
+            sums = _loop(builder, ir.Constant(INT, 0), K, 1, [zero] * len(places), partial(step, places))
+            for (r, t), total in zip(places, sums, strict=True):
+                column = builder.mul(builder.add(index, ir.Constant(INT, t)), width)
+                at = builder.gep(out.data, [builder.add(builder.mul(lines[r], stride), column)])
+                builder.store(total, builder.bitcast(at, vector.as_pointer()), align=4)
         return context.get_dummy_value()
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -146,9 +151,10 @@ def _loop(
     return results
 
 
-# The names contain the numbers of rows and tiles. Up to eight sums accumulate at once, because an addition has a
-# latency of four cycles.
-_8x1, _4x2, _4x1, _2x4, _2x2, _2x1 = (_tile(r, t) for r, t in ((8, 1), (4, 2), (4, 1), (2, 4), (2, 2), (2, 1)))
+# The names contain the numbers of rows and tiles. At least eight sums accumulate at once where they can, because an
+# addition has a latency of four cycles. Sixteen need fewer loads: with eight, every addition waits for its own.
+_8x2, _8x1 = _tile(8, 2), _tile(8, 1)
+_4x2, _4x1, _2x4, _2x2, _2x1 = (_tile(r, t) for r, t in ((4, 2), (4, 1), (2, 4), (2, 2), (2, 1)))
 _1x4, _1x3, _1x2, _1x1 = (_tile(1, t) for t in (4, 3, 2, 1))
 EIGHT = _has_32_registers()
 
@@ -180,9 +186,13 @@ def multiply(vectors, packed, out, count, step):
         group = GROUP * (groups - 1 - n if step % 2 else n)
         size = min(GROUP, packed.shape[0] - group)
         end, pairs = group + size, group + size // 2 * 2
-        for index in range(group, end if eights else group):
-            for b in range(0, eights, 8):
-                _8x1(vectors, packed, out, b, group, size, index)
+        if eights:
+            for index in range(group, pairs, 2):
+                for b in range(0, eights, 8):
+                    _8x2(vectors, packed, out, b, group, size, index)
+            if pairs < end:
+                for b in range(0, eights, 8):
+                    _8x1(vectors, packed, out, b, group, size, pairs)
         for b in range(eights, fours, 4):
             for index in range(group, pairs, 2):
                 _4x2(vectors, packed, out, b, group, size, index)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small computations of the backward pass for which NumPy would need five calls, each of which costs more than the sums
 of a small model.
 
@@ -102,6 +103,23 @@ def settle(r, z, epsilon, terms, beta, density, kept):
         share = r[j] / safe if divides else zero
         density[j] = share
         kept[j] = signed * share if divides else r[j]
+
+
+@nb.njit(
+    [nb.void(_read(kind, 1), nb.float64, _read(kind, 1), nb.float64, *(kind[::1],) * 2) for kind in _KINDS], **FINITE
+)
+def settling(z, epsilon, terms, beta, divisor, share):
+    """`settle` for relevance that is not known yet, all [N]: density = r / divisor, and kept = r * share."""
+    zero, one, eps = z.dtype.type(0), z.dtype.type(1), z.dtype.type(epsilon)
+    most, share_of_gap, relative = z.dtype.type(np.inf), z.dtype.type(beta), terms.size > 0
+    for j in range(z.size):
+        over = terms[j] - abs(z[j]) if relative else zero
+        added = eps + share_of_gap * over if over > zero else eps  # under a mask, infinity - infinity is NaN
+        signed = added if z[j] >= zero else -added
+        safe = z[j] + signed
+        divides = safe != zero and abs(safe) != most
+        divisor[j] = safe if divides else most
+        share[j] = signed / safe if divides else one
 
 
 @nb.njit(

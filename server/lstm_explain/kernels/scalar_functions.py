@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scalar functions that the loop vectoriser can inline, for float32 and float64, and the activations of ONNX's cells.
 
 NumPy's exp and tanh call into libm one element at a time, which costs more than a small cell's products. In float32,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the time loops of all cells share: how they iterate over ragged sequences, and which products cover several
 steps.
 
@@ -6,22 +7,40 @@ C-contiguous; rows past a sequence's length are neither read nor written. Every 
 samples whose sequence has not ended, so that one product serves all of them (see recurrent_matmul.py). order: the
 samples to run, longest sequence first. The active samples of a forward pass are therefore always a prefix of it, and
 row i of a loop's own arrays belongs to sample order[i]; in a backward pass, to sample active[i] (active_samples.py).
-Products with the input weights are computed for a few steps at a time, in arrays that stay in the cache.
+Products with the input weights are computed for a few steps at a time, in arrays that stay in the cache. A backward
+pass may have more samples than the tape, see `on_tape`: b then numbers the former, k the latter.
 
 Weights may have a narrower type than the arrays that they multiply. Numba computes int with float32 in float64, so
 constants are typed. Loops index whole arrays: a view of a row updates its owner's reference count twice, which costs
-more than the arithmetic of a small cell.
+more than the arithmetic of a small cell. A loop that takes `stop` [1] ends early once another thread writes anything
+but 0 to it; what it fills is then unfinished.
 """
 
 from __future__ import annotations
 
 import numba as nb
+import numpy as np
+from numba.extending import intrinsic
 
 from lstm_explain.kernels.recurrent_matmul import multiply
 from lstm_explain.kernels.scalar_functions import FAST, STEP
 
 AT_ONCE = 1 << 14  # elements of a product with the input weights: they fit into the cache
 HERE = {**FAST, "cache": False, "inline": "always"}
+
+
+@intrinsic
+def is_set(typing, flag):
+    """Returns whether flag[0], an uint8 that another thread may write, is not 0. An ordinary load would leave the
+    loop.
+    """
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        value = builder.load_atomic(array.data, "monotonic", 1)
+        return builder.icmp_unsigned("!=", value, value.type(0))
+
+    return nb.types.boolean(flag), generate
 
 
 @nb.njit(**HERE)
@@ -33,6 +52,27 @@ def steps_at_once(batch, width, total):
 def place(s, b, lens, reverse):
     """The position on the time axis of step s of sample b; for step -1, one position outside the sequence."""
     return lens[b] - 1 - s if reverse else s
+
+
+@nb.njit(**HERE)
+def on_tape(b, saved):
+    """The sample of the forward pass to which sample b of a backward pass belongs. saved [T, samples, ...]: an array of
+    the tape. A backward pass from several targets has the samples of the forward pass once per target.
+    """
+    return b if b < saved.shape[1] else b % saved.shape[1]
+
+
+@nb.njit(**HERE)
+def order_on_tape(order, saved):
+    """The samples of the tape to which these samples of a backward pass belong, longest sequence first."""
+    found, seen, count = np.empty(order.size, np.int64), np.zeros(saved.shape[1], np.bool_), 0
+    for b in order:
+        k = on_tape(b, saved)
+        if not seen[k]:
+            seen[k] = True
+            found[count] = k
+            count += 1
+    return found[:count]
 
 
 @nb.njit(**STEP)
@@ -57,8 +97,9 @@ def to_inputs(m, W, out, count, where, given, x, r_x):
     multiply(m, W, out, count, 0)
     for row in range(count):
         t, b = where[row, 0], where[row, 1]
+        k = on_tape(b, x)
         for d in range(x.shape[2]):
-            r_x[t, b, d] = x[t, b, d] * out[row, d] + given[row]
+            r_x[t, b, d] = x[t, k, d] * out[row, d] + given[row]
 
 
 @nb.njit(**STEP)
@@ -78,22 +119,23 @@ def through_hidden(back, given, first, running, s, active, lens, reverse, hidden
     """
     for i in range(running):
         b = active[i]
-        t = place(s, b, lens, reverse)
+        t, k = place(s, b, lens, reverse), on_tape(b, hidden)
         if s < 0:
             for j in range(hidden.shape[2]):
-                r_h[b, j] = h0[b, j] * back[i, j] + given[first + i]
+                r_h[b, j] = h0[k, j] * back[i, j] + given[first + i]
         else:
             for j in range(hidden.shape[2]):
-                r_h[b, j] = hidden[t, b, j] * back[i, j] + given[first + i]
+                r_h[b, j] = hidden[t, k, j] * back[i, j] + given[first + i]
 
 
 @nb.njit(**STEP)
 def state_before(s, b, lens, reverse, states, initial, out, i):
     """out [i]: the state that step s of sample b starts from."""
+    k = on_tape(b, states)
     if s == 0:
         for j in range(out.shape[1]):
-            out[i, j] = initial[b, j]
+            out[i, j] = initial[k, j]
     else:
         t = place(s - 1, b, lens, reverse)
         for j in range(out.shape[1]):
-            out[i, j] = states[t, b, j]
+            out[i, j] = states[t, k, j]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registers every method by the name that the wire and the command line use."""
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def method_from_name(name: str, parameters: Mapping[str, Any] | None = None) -> Method:
-    """The method called `name`. Raises MethodError if there is none, or if it lacks one of the parameters."""
+    """Returns the method called `name`. Raises MethodError if there is none, or if it lacks one of the parameters."""
     cls = METHODS.get(name)
     if cls is None:
         raise MethodError(f"unknown method {name!r}, there are {', '.join(METHODS)}", field="method")
@@ -48,7 +49,7 @@ def method_from_name(name: str, parameters: Mapping[str, Any] | None = None) -> 
 
 
 def override(default: Method, name: str | None, parameters: Mapping[str, Any]) -> Method:
-    """The method of a request to a model whose default method is `default`. Raises MethodError.
+    """Returns the method of a request to a model whose default method is `default`. Raises MethodError.
 
     Where `name` is None or that of `default`, `parameters` replace those of `default` one by one; any other method
     starts from its own defaults. Every way to request an explanation comes through here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Defines background sets, which are samples that replace a single baseline, and the answer against one of them."""
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Background:
         return sorted(drawn)
 
     def of_input(self, name: str) -> Background:
-        """The set without the samples of all other inputs."""
+        """Returns the set without the samples of all other inputs."""
         assert self.samples is not None
         return Background({name: self.samples[name]}, self.draws, self.seed)
 
@@ -84,6 +85,9 @@ class Background:
 
     def __hash__(self) -> int:
         return hash((self.draws, self.seed))
+
+    def __str__(self) -> str:
+        return f"draws {self.draws}; seed {self.seed}"
 
     def __repr__(self) -> str:
         of = "the model's own samples" if self.samples is None else f"{self.count} samples of {', '.join(self.samples)}"

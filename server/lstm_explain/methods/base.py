@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Defines what the server knows of a method: its parameters, what it promises, what it costs and how it runs.
 
 A method is one file of this folder and one line of the table in `__init__.py`. Everything that the server knows of it
@@ -79,7 +80,7 @@ class Method:
     before_activation: whether it can explain only the value before the activation that an output ends in.
     gates: whether it yields relevance for the cells and gates of a recurrent node.
     unit: what it gives one value to, as `over` names it, where it has no such parameter; None for single cells.
-    wire_names: by field of its message that has another name than the parameter that it sets, that parameter.
+    wire_names: maps a field of its message to the parameter that it sets, where their names differ.
     on_overflow: what a caller can do where the model's inner values are not finite.
     """
 
@@ -97,6 +98,13 @@ class Method:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def __str__(self) -> str:
+        """The name and the parameters, as the client writes them; without arrays."""
+        shown = {name: value for name, value in self.parameters().items() if value is not None and name != "baseline"}
+        baseline = self.parameters().get("baseline")
+        shown |= {"background": baseline} if isinstance(baseline, Background) else {}
+        return ", ".join([self.name, *(f"{name} {_text(value)}" for name, value in shown.items())])
 
     def parameters(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -125,8 +133,8 @@ class Method:
         return None
 
     @property
-    def divides_by_gates(self) -> bool:
-        """Whether the backward pass divides by pre-activations of gates, which may be small, and so needs float64."""
+    def needs_float64(self) -> bool:
+        """Whether the backward pass always runs in float64, because it divides by sums that may be close to zero."""
         return False
 
     # --- what it costs -----------------------------------------------------------------------------------------------
@@ -139,6 +147,10 @@ class Method:
     def runs(self, players: CountPlayers) -> int:
         """How often it runs the model on the whole batch; 1 for a forward pass and a backward pass."""
         return self.fixed_runs
+
+    def likely_runs(self, players: CountPlayers) -> int:
+        """How often it runs the model in most cases, where `runs` is an upper bound."""
+        return self.runs(players)
 
     @property
     def backward_method(self) -> Method | None:
@@ -230,6 +242,12 @@ class BaselineMethod(Method):
 
     def advice(self, broken: Promise) -> str:
         return "try another baseline"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):  # a span
+        return "; ".join(f"{name} {end}" for name, end in zip(("start", "end"), value, strict=True))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _same(a: Any, b: Any) -> bool:

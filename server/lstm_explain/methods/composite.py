@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Selects the rule that LRP uses at each dense or convolutional layer (data only: program/steps/layer_rules.py
 computes).
 """
@@ -127,7 +128,7 @@ RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Epsilon, Gamma, ZPl
 
 
 def rule_from_name(name: str, *values: Any, **parameters: Any) -> Rule:
-    """The rule called `name`. Raises MethodError if there is none, or if it takes other parameters."""
+    """Returns the rule called `name`. Raises MethodError if there is none, or if it takes other parameters."""
     cls = RULES.get(name)
     if cls is None:
         raise MethodError(f"composite: no rule {name!r}, there are {', '.join(RULES)}", field="method.composite")
@@ -167,12 +168,12 @@ class Composite:
         return hash((tuple(sorted((key, hash(rule)) for key, rule in self.rules.items())), self.first))
 
     def __str__(self) -> str:
-        """The text that `repository.text_notation.parse_composite` reads."""
+        """Returns the text that `repository.text_notation.parse_composite` reads."""
         rules = {**self.rules, **({} if self.first is None else {"first": self.first})}
         return "; ".join(f"{key}={rule}" for key, rule in rules.items())
 
     def rule_of(self, name: str, op: str, layer: str, *, is_first: bool) -> Rule | None:
-        """The rule of a node, by its name, operator and kind of layer; None for LRP's own."""
+        """Returns the rule of a node, by its name, operator and kind of layer; None for LRP's own."""
         if name in self.rules:
             return self.rules[name]
         if is_first and self.first is not None:

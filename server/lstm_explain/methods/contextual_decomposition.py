@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Declares contextual decomposition; `runner/decomposition.py` computes it."""
 
 from __future__ import annotations

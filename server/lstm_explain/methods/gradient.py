@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Declares the gradient: one forward pass and one backward pass."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes GradientSHAP: expected gradients, estimated at random points on the lines from baselines to the input."""
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class GradientShap(BaselineMethod):
         return "set more samples, or compare it with integrated_gradients"
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """The mean over the points. All samples of a batch get the same positions on their lines."""
+        """Returns the mean over the points. All samples of a batch get the same positions on their lines."""
         gradients = tools.gradient_points()
         return tools.compared_with(
             self.baseline, gradients.scores, lambda baseline, draw: self._compared(gradients, baseline, draw)
@@ -122,5 +123,5 @@ def _points(
     name: str,
     ids: range,
 ) -> Array:
-    """The points of one entry at these rows of `places`, [points, batch]."""
+    """Returns the points of one entry at these rows of `places`, [points, batch]."""
     return gradients.on_line(name, start[name], difference[name], places[ids.start : ids.stop])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes integrated gradients: the mean gradient on the line from a baseline to the input, times the difference."""
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from lstm_explain.methods.base import (
     Baseline,
     BaselineMethod,
     Batching,
+    CountPlayers,
     Method,
     Promise,
     SingleBaseline,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 PANEL_POINTS = 5  # between two edges
 MIN_ADAPTIVE_STEPS = 4 * PANEL_POINTS  # From this many steps on, it pays to find where the score changes.
 TOLERANCE = 0.01  # share of the reference value; a larger error of the integral requires more steps
+# Share of the difference of the two scores, for points at even distances: a steep score makes a larger error likely
+# even where the integral happens to be within TOLERANCE.
+EVEN_TOLERANCE = 0.001
 FLOOR = 0.1  # share of the difference of the two scores: the smallest reference value
 
 
@@ -53,9 +58,9 @@ class IntegratedGradients(BaselineMethod):
         absorbed="score of the baseline",
         residual="error of the integral (convergence delta)",
         relevance="mean gradient on the line from the baseline, times the difference; "
-        "points are denser where the score changes, and more where the error exceeds 1 %",
-        runs="`steps`, each with a backward pass, and as many forward passes to find where the score changes; again "
-        "with more steps, up to `max_steps`, while the error of a sample exceeds 1 %",
+        "where even points do not suffice, they are denser where the score changes, and more",
+        runs="`steps`, each with a backward pass; where the error of a sample is not small, again with as many forward "
+        "passes to find where the score changes, and then with more steps, up to `max_steps`",
     )
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SHARES, Promise.COMPLETE})
     batching: ClassVar[Batching] = Batching.PADDED
@@ -68,11 +73,16 @@ class IntegratedGradients(BaselineMethod):
         return self.draws * sum(self.rounds())
 
     def rounds(self) -> list[int]:
-        """The numbers of steps to try in turn: doubled, with `max_steps` as the last."""
-        found = [self.steps]
+        """Returns the numbers of steps to try in turn, the last with `max_steps`. The first is tried twice where it
+        pays to look where the score changes: without looking, because most scores change evenly, and with.
+        """
+        found = [self.steps] * (2 if self.steps >= MIN_ADAPTIVE_STEPS else 1)
         while found[-1] < self.max_steps:
             found.append(2 * found[-1] if 4 * found[-1] <= self.max_steps else self.max_steps)
         return found
+
+    def likely_runs(self, players: CountPlayers) -> int:
+        return self.draws * self.steps
 
     @property
     def backward_method(self) -> Method:
@@ -89,9 +99,9 @@ class IntegratedGradients(BaselineMethod):
         )
 
     def explain(self, tools: MethodTools) -> Attribution:
-        """(x - x') times the mean gradient on the line from x' to x.
+        """Returns (x - x') times the mean gradient on the line from x' to x.
 
-        Every sample keeps the first round of steps whose error is within TOLERANCE, or else the round with the smallest
+        Every sample keeps the first round of steps whose error is small enough, or else the round with the smallest
         error, so its answer does not depend on the other samples.
         """
         gradients = tools.gradient_points()
@@ -110,17 +120,20 @@ class IntegratedGradients(BaselineMethod):
         shares = scores.explained - baseline
         reference = np.maximum(np.abs(scores.explained), FLOOR * np.abs(shares))
         error, used = np.full(scores.batch, np.inf), np.zeros(scores.batch, np.int64)
+        accepted = np.zeros(scores.batch, np.bool_)
         kept = {name: np.zeros(array.shape) for name, array in difference.items()}
-        for steps in self.rounds():
-            places, weights = quadrature(_edges(gradients, on_line, steps), steps)
+        for number, steps in enumerate(self.rounds()):
+            edges = _even_edges(scores.batch, steps) if number == 0 else _edges(gradients, on_line, steps)
+            places, weights = quadrature(edges, steps)
             mean = gradients.mean_gradient(functools.partial(_points, on_line, places), weights)
             parts = {name: difference[name] * gradient for name, gradient in mean.items()}
             found = np.abs(shares - gradients.total(gradients.by_input(parts)))
-            better = (found < error) & (error > TOLERANCE * reference) | (used == 0)
+            better = ~accepted & ((found < error) | (used == 0))
             for name, part in parts.items():
                 np.copyto(kept[name], part, where=gradients.broadcast(name, better[None])[0])
             error, used = np.where(better, found, error), np.where(better, steps, used)
-            if not (error > TOLERANCE * reference).any():
+            accepted |= error <= (EVEN_TOLERANCE * np.abs(shares) if number == 0 else TOLERANCE * reference)
+            if accepted.all():
                 break
         relevance = gradients.by_input(kept)
         return Comparison(relevance, gradients.total(relevance), baseline, steps=used)
@@ -130,13 +143,13 @@ class IntegratedGradients(BaselineMethod):
 
 
 def _points(on_line: Callable[[str, Array], Array], places: Array, name: str, ids: range) -> Array:
-    """The points of one entry at these rows of `places`, [steps, batch]."""
+    """Returns the points of one entry at these rows of `places`, [steps, batch]."""
     return on_line(name, places[ids.start : ids.stop])
 
 
 def quadrature(edges: Array, steps: int) -> tuple[Array, Array]:
-    """Gauss-Legendre points in (0, 1) and weights that sum to 1, both [steps, batch], between edges [panels + 1,
-    batch].
+    """Returns Gauss-Legendre points in (0, 1) and weights that sum to 1, both [steps, batch], between edges [panels
+    + 1, batch].
     """
     panels = len(edges) - 1
     rules = [_gauss_legendre(steps // panels + (k < steps % panels)) for k in range(panels)]
@@ -151,28 +164,31 @@ def _gauss_legendre(count: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(count)
 
 
+def _even_edges(batch: int, steps: int) -> Array:
+    """Edges of the panels, [panels + 1, batch], at equal distances."""
+    return np.tile(np.linspace(0, 1, -(-steps // PANEL_POINTS) + 1)[:, None], batch)
+
+
 def _edges(gradients: GradientPoints, on_line: Callable[[str, Array], Array], steps: int) -> Array:
-    """Edges of the panels, [panels + 1, batch], close together where the score changes fast.
+    """Returns the same, close together where the score changes fast.
 
     Gates that open at some point of the line can concentrate the whole change on a thousandth of it. Two rounds of
     scores (without gradients) find such points; the second round probes where the first one found a change.
     """
-    panels = -(-steps // PANEL_POINTS)
-    edges = np.tile(np.linspace(0, 1, panels + 1)[:, None], gradients.scores.batch)
     if steps < MIN_ADAPTIVE_STEPS:
-        return edges
+        return _even_edges(gradients.scores.batch, steps)
     probes = np.tile(np.linspace(0, 1, steps // 2)[:, None], gradients.scores.batch)
     scores = gradients.score_at(on_line, probes)
     refined = equal_change(probes, scores, steps // 2)[1:-1]
     all_probes = np.concatenate([probes, refined])
     order = np.argsort(all_probes, axis=0, kind="stable")
     scores = np.take_along_axis(np.concatenate([scores, gradients.score_at(on_line, refined)]), order, axis=0)
-    return equal_change(np.take_along_axis(all_probes, order, axis=0), scores, panels)
+    return equal_change(np.take_along_axis(all_probes, order, axis=0), scores, -(-steps // PANEL_POINTS))
 
 
 def equal_change(places: Array, scores: Array, parts: int) -> Array:
-    """Positions, [parts + 1, batch], between which the score changes equally; a third of the measure is the line's
-    length.
+    """Returns positions, [parts + 1, batch], between which the score changes equally; a third of the measure is the
+    line's length.
     """
     change = np.abs(np.diff(scores, axis=0))
     total = np.maximum(change.sum(axis=0), np.finfo(np.float64).tiny)

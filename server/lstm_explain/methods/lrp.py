@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Declares layer-wise relevance propagation and its parameters; `program/steps` implements its rules."""
 
 from __future__ import annotations
@@ -111,8 +112,11 @@ class LRP(Method):
         return self
 
     @property
-    def divides_by_gates(self) -> bool:
-        return self.product_rule != "all"
+    def needs_float64(self) -> bool:
+        """Under the other rules, gates divide the relevance that they receive by their pre-activations. The relative
+        stabiliser keeps these divisors at a distance from zero that float32 resolves, epsilon does not.
+        """
+        return self.product_rule != "all" and self.relative is None
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

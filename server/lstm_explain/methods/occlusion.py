@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes occlusion: what the explained value loses when a baseline replaces time steps, features or cells."""
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Occlusion(BaselineMethod):
         """Runs the model once per window, which is a single unit unless the units are steps, and once with everything
         replaced, for the ledger.
         """
-        scores = tools.scores() if self.of == "score" else tools.probabilities(self.name)
+        scores = tools.scores(self.over) if self.of == "score" else tools.probabilities(self.name, self.over)
         return tools.compared_with(
             self.baseline, scores, lambda baseline, _: self._compared(tools.player_set(scores, baseline, self.over))
         )
@@ -116,7 +117,7 @@ class Occlusion(BaselineMethod):
 
 
 def _inside(real: Array, *, alone: bool) -> Array:
-    """[batch, window]: the steps that share the fall of a window.
+    """Returns an array [batch, window]: the steps that share the fall of a window.
 
     A window that reaches into padding has none, except the only window (`alone`) of a sample that is shorter than it.
     """
@@ -125,5 +126,5 @@ def _inside(real: Array, *, alone: bool) -> Array:
 
 
 def _windows(players: Array, width: int) -> list[Array]:
-    """The players that are hidden together: every `width` consecutive ones."""
+    """Returns the players that are hidden together: every `width` consecutive ones."""
     return [players[start : start + width] for start in range(max(1, len(players) - width + 1))]

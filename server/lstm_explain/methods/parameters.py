@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Describes the parameters of methods: their bounds, and their labels on the page. Clients and page are generated from
 them.
 """
@@ -55,7 +56,7 @@ def parameter(
 
 
 def parameter_of(own: Field[Any]) -> Parameter | None:
-    """The description of a field of a method; None for a field that is neither a number nor a choice."""
+    """Returns the description of a field of a method; None for a field that is neither a number nor a choice."""
     return own.metadata.get(_KEY)
 
 
@@ -80,7 +81,7 @@ def check(method: Method) -> None:
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is an integer; True and False are none."""
+    """Returns whether a value is an integer; True and False are none."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Estimates Shapley values by sampling the orders in which players join."""
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class ShapleySampling(BaselineMethod):
         The gains of each order add up to the whole difference, and so does their mean. Every draw from a background set
         has orders of its own.
         """
-        scores = tools.scores()
+        scores = tools.scores(self.over)
         return tools.compared_with(
             self.baseline,
             scores,
@@ -109,7 +110,7 @@ def draw_orders(players: int, count: int, seed: int | tuple[int, ...]) -> Array:
 
 
 def _gains(player_set: PlayerSet, order: Array, baseline_scores: Array) -> Array:
-    """[batch, players]: what each player adds to those that joined before it."""
+    """Returns an array [batch, players]: what each player adds to those that joined before it."""
     place = np.empty(player_set.count, int)
     place[order] = np.arange(player_set.count)
 
@@ -124,7 +125,7 @@ def _gains(player_set: PlayerSet, order: Array, baseline_scores: Array) -> Array
 
 
 def estimate(gains: Array, draws: int = 1) -> tuple[Array, Array]:
-    """The mean over the orders and its standard error, [batch, players] each.
+    """Returns the mean over the orders and its standard error, [batch, players] each.
 
     An order and its reverse depend on each other, so the error comes from the spread between pairs. It is NaN for one
     pair. Because few pairs tend to understate the spread, it contains the factor that makes 1.96 standard errors the

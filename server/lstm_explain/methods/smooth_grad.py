@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes SmoothGrad: the mean gradient over noisy copies of the input."""
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class SmoothGrad(Method):
 
 
 def _noise(gradients: GradientPoints, name: str, rows: Rows, seed: tuple[int, ...]) -> Array:
-    """Standard normal noise, [before, 1, after] as in these rows: the same for every sample."""
+    """Returns standard normal noise, [before, 1, after] as in these rows: the same for every sample."""
     before, _, after = rows
     entry = list(gradients.at).index(name)
     return np.random.default_rng((*seed, entry)).standard_normal((before, 1, after))

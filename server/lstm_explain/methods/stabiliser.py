@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The relative stabiliser of LRP (docs/stabilisers.md derives it): its numbers, as the engine reads them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quantiles of Student's t distribution, for standard errors from few draws."""
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
 
 
 def t_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t distribution: closed forms for 1 and 2 degrees of freedom, and otherwise the
-    expansion of Abramowitz and Stegun 1964, 26.7.5, whose error is below 0.13 %.
+    """Returns the 97.5 % quantile of Student's t distribution: closed forms for 1 and 2 degrees of freedom, and
+    otherwise the expansion of Abramowitz and Stegun 1964, 26.7.5, whose error is below 0.13 %.
     """
     if degrees == 1:
         return math.tan(0.475 * math.pi)

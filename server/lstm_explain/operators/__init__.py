@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every operator, its kind and its vector-Jacobian product, in one table.
 
 Importing this package fills the table, from one module per family of operators.

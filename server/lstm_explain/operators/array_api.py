@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """The array namespace of a rule's operands, and functions that the Python array API lacks.
 
 Rules call the functions of the Python array API standard (2024.12) on the namespace of their operands, so that a
-namespace that records operations can trace a rule. Functions that the standard lacks are here: they run on NumPy arrays
-only, and an operator whose rules call one of them names it in its entry (`numpy_only`).
+namespace that records operations (`tracing/namespace.py`) can trace a rule. Functions that the standard lacks are
+here: they run on NumPy arrays, and on those of a namespace that has a function of the same name. An operator whose
+rules call one of them names it in its entry (`numpy_only`).
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ NUMPY_ONLY = {
 
 
 class NumPyOnlyError(TypeError):
-    """A rule was called with arrays of another namespace than NumPy's. function: the key of `NUMPY_ONLY`."""
+    """A rule was called with arrays of a namespace that lacks what it needs. function: the key of `NUMPY_ONLY`."""
 
     def __init__(self, function: str) -> None:
-        super().__init__(f"{function} runs on NumPy arrays only: {NUMPY_ONLY[function]}")
+        super().__init__(f"{function} is a function of NumPy: {NUMPY_ONLY[function]}")
         self.function = function
 
 
@@ -40,11 +42,16 @@ def is_numpy(array: Array) -> bool:
 
 
 def cast(array: Array, dtype: Any) -> Array:
-    """The array in another type, without a copy where the type is the same."""
+    """Return the array in another type, without a copy where the type is the same."""
     if array.dtype == dtype:
         return array
     xp = namespace(array)
     return xp.astype(xp.asarray(array), dtype, copy=False)
+
+
+def position(index: Any) -> Any:
+    """Return the number in an index of rank 0, for use in a slice; a recording namespace may keep it symbolic."""
+    return int(index) if is_numpy(index) or not hasattr(index, "as_extent") else index.as_extent()
 
 
 def pad_zeros(array: Array, axis: int, before: int, after: int) -> Array:
@@ -57,36 +64,49 @@ def pad_zeros(array: Array, axis: int, before: int, after: int) -> Array:
     return xp.concat([zeros(before), array, zeros(after)], axis=axis)
 
 
-# --- NumPy only --------------------------------------------------------------------------------------------------
+# --- functions that the standard lacks ------------------------------------------------------------------------------
 
 
-def _require_numpy(array: Array, function: str) -> None:
-    if not is_numpy(array):
-        raise NumPyOnlyError(function)
+def _of(array: Array, function: str, family: str = "") -> Any:
+    """Return the function of a namespace that has it beside those of the standard. family: its key in `NUMPY_ONLY`, if
+    that is another name. Raises NumPyOnlyError.
+    """
+    found = getattr(array.__array_namespace__(), function, None)
+    if found is None:
+        raise NumPyOnlyError(family or function)
+    return found
 
 
-def scatter_add(array: Array, indices: Any, values: Array) -> None:
-    """Add `values` in place at `indices`, as often as each of them occurs."""
-    _require_numpy(values, "scatter_add")
-    np.add.at(array, indices, values)
+def scatter_add(array: Array, indices: Any, values: Array) -> Array:
+    """Return the array with `values` added at `indices`, as often as each of them occurs; NumPy's is changed in place.
+
+    indices: one for each of the leading axes, as a tuple, or that of the first axis.
+    """
+    if is_numpy(values):
+        np.add.at(array, indices, values)
+        return array
+    return _of(values, "scatter_add")(array, indices if isinstance(indices, tuple) else (indices,), values)
 
 
 def gather_at(array: Array, indices: tuple[Array, ...]) -> Array:
-    _require_numpy(array, "scatter")
-    return array[indices]
+    return array[indices] if is_numpy(array) else _of(array, "gather_at", "scatter")(array, indices)
 
 
-def scatter(array: Array, indices: tuple[Array, ...], values: Array | float) -> None:
-    """Write `values` in place at `indices`; of several at one place, the last stays."""
-    _require_numpy(array, "scatter")
-    array[indices] = values
+def scatter(array: Array, indices: tuple[Array, ...], values: Array | float) -> Array:
+    """Return the array with `values` at `indices`; of several at one place, the last stays. NumPy's is changed in
+    place.
+    """
+    if is_numpy(array):
+        array[indices] = values
+        return array
+    return _of(array, "scatter")(array, indices, values)
 
 
 def einsum(equation: str, *operands: Array, optimize: bool = False) -> Array:
-    _require_numpy(operands[0], "einsum")
-    return np.asarray(np.einsum(equation, *operands, optimize=optimize))
+    if is_numpy(operands[0]):
+        return np.asarray(np.einsum(equation, *operands, optimize=optimize))
+    return _of(operands[0], "einsum")(equation, *operands)
 
 
 def erf(x: Array) -> Array:
-    _require_numpy(x, "erf")
-    return np.vectorize(math.erf, otypes=[np.float64])(x)
+    return np.vectorize(math.erf, otypes=[np.float64])(x) if is_numpy(x) else _of(x, "erf")(x)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules for axes: along which axes of the model's inputs each axis of an operator's output runs.
 
 The rules use the shapes that the graph declares; nothing is executed. An axis runs along another where its positions

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operators LSTM, GRU and RNN in the table, and the kernels of a graph's recurrent nodes."""
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ def check(node: Node) -> str:
 
 
 def cells_of(graph: Graph) -> dict[str, Recurrent]:
-    """The kernels of every recurrent node with constant weights, by node name, including nodes inside bodies."""
+    """Returns the kernels of every recurrent node with constant weights, by node name, including nodes inside
+    bodies.
+    """
     cells = {}
     for node in graph.nodes:
         op = TABLE.get(node.op)
@@ -34,13 +37,13 @@ def cells_of(graph: Graph) -> dict[str, Recurrent]:
 
 
 def needs_constants(node: Node) -> list[str]:
-    """The names of the weights, which have to be constants of the model."""
+    """Returns the names of the weights, which have to be constants of the model."""
     slots = (1, 2, 3, *range(7, len(node.inputs)))  # LSTM: peepholes; where quantised, scales and zero points
     return [node.input(slot) for slot in slots if node.input(slot)]
 
 
 def recurrent(cell: type[Recurrent], note: str = "") -> Operator:
-    """The table's entry for an operator with the kernels of this cell."""
+    """Returns the table's entry for an operator with the kernels of this cell."""
     slots = cell.state_slots
     return Operator(
         Kind.RECURRENT,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Contractions of two live operands, as in attention, and Einsum.
 
 A contraction has a label per axis, as in Einsum: `ik,kj->ij`. Every term of a sum is a product a * s: the epsilon rule
@@ -6,17 +7,19 @@ distributes relevance over the terms, then the product rule divides each term's 
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_explain.graph.ir import Array, Node
+from lstm_explain.graph.ir import STABILISER, Array, Node
 from lstm_explain.methods import LRP
 from lstm_explain.operators import axis_rules
-from lstm_explain.operators.array_api import einsum, gather_at, namespace, scatter_add
-from lstm_explain.operators.formulas import At, settle, shared
+from lstm_explain.operators.array_api import einsum, gather_at, is_numpy, namespace, scatter_add
+from lstm_explain.operators.formulas import At, Shares, settle, shared
 from lstm_explain.operators.operator import (
     BatchLayout,
     Kind,
@@ -68,10 +71,17 @@ class Contraction:
         index = tuple(slice(None) if c in labels else None for c in target)
         return namespace(r).broadcast_to(r[index], tuple(self.extents[c] for c in target))
 
-    def shares(self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-        """Return the relevance of both operands, and what the stabilisers of the output and of the terms absorb."""
+    def shares(
+        self, r: Array, p: Array, a: Array, s: Array, gate: int | None, lrp: LRP, field: str = "layers"
+    ) -> tuple[list[Array | None], Array]:
+        """Return the relevance of both operands, and what the stabilisers of the output and of the terms absorb.
+
+        field: of `Stabiliser`, the one that holds the beta of the sum.
+        """
         relative = lrp.relative
-        at = At(lrp.epsilon or 0.0) if relative is None else At(0.0, relative.layers, self.magnitude(a, s))
+        at = At(lrp.epsilon or 0.0)
+        if relative is not None:
+            at = At(0.0, getattr(relative, field), self.magnitude(a, s))
         density, kept = settle(r, p, at)
         summed = [c for c in self.extents if c not in self.out] or ["_"]  # without summed axes, one of extent 1
         each = kept * (lrp.bias_factor / math.prod(self._extent(c) for c in summed))  # per term
@@ -79,21 +89,23 @@ class Contraction:
         if lrp.product_rule in ("all", "half"):
             return self._fixed_shares(density, each, a, s, gate, lrp), absorbed
         parts, lost_in_terms = self._shares_by_term(summed, density, each, (a, s), gate, lrp)
-        return parts, absorbed + lost_in_terms
+        return list(parts), absorbed + lost_in_terms
 
     def magnitude(self, a: Array, s: Array) -> Array:
-        """The sum of the absolute terms, of the output's shape."""
+        """Return the sum of the absolute terms, of the output's shape."""
         xp = namespace(a)
         return einsum(f"{self.operands[0]},{self.operands[1]}->{self.out}", xp.abs(a), xp.abs(s))
 
-    def _fixed_shares(self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP) -> list[Array]:
+    def _fixed_shares(
+        self, density: Array, each: Array, a: Array, s: Array, gate: int | None, lrp: LRP
+    ) -> list[Array | None]:
         """Compute shares that are the same fraction of every term, without the terms themselves."""
         weight = [0.5, 0.5] if lrp.product_rule == "half" or gate is None else [float(gate == 1), float(gate == 0)]
-        parts, xp = [], namespace(density)
+        parts, xp = list[Array | None](), namespace(density)
         for slot, (x, other) in enumerate(((a, s), (s, a))):
             others: list[Array | None] = [None, other] if slot == 0 else [other, None]
             if weight[slot] == 0:
-                parts.append(xp.zeros_like(x))
+                parts.append(None)
                 continue
             terms = x * self.vjp(slot, density, others)
             if lrp.bias_factor:
@@ -107,6 +119,8 @@ class Contraction:
         """Divide each term between its two factors, for a block of the summed axes at a time."""
         labels = "".join(summed) + self.out
         views = [self._aligned(x, own, labels) for x, own in zip(factors, self.operands, strict=True)]
+        if not is_numpy(density):
+            return self._shares_of_all_terms(labels, density, each, views, gate, lrp)
         extents = [self._extent(c) for c in summed]
         count = math.prod(extents)
         rows = max(1, MAX_TERMS // max(density.size, 1))
@@ -120,6 +134,19 @@ class Contraction:
             for total, part, own in zip(totals, parts, self.operands, strict=True):
                 self._add(total, part, own, summed, indices)
         return totals, absorbed
+
+    def _shares_of_all_terms(
+        self, labels: str, density: Array, each: Array, views: list[Array], gate: int | None, lrp: LRP
+    ) -> tuple[list[Array], Array]:
+        """Return the same with every term in memory at once."""
+        xp, summed = namespace(density), len(labels) - len(self.out)
+        parts, lost = shared(lrp, views[0] * views[1] * density + each, views[0], views[1], gate)
+        totals = []
+        for part, own in zip(parts, self.operands, strict=True):
+            kept = "".join(c for c in labels if c in own)
+            total = xp.sum(part, axis=tuple(i for i, c in enumerate(labels) if c not in own))
+            totals.append(xp.permute_dims(total, tuple(kept.index(c) for c in own)))
+        return totals, xp.sum(lost, axis=tuple(range(summed)))
 
     def _aligned(self, x: Array, own: str, labels: str) -> Array:
         """Return a view with an axis per label in their order, of extent 1 where the operand lacks the label."""
@@ -157,20 +184,32 @@ class Matrices(Contraction):
         return xp.asarray(xp.abs(a) @ xp.abs(s))
 
 
-def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-    """The product rule of MatMul: vectors become matrices and batch axes broadcast, as in np.matmul."""
+def _broadcast(a: Shape, b: Shape) -> Shape:
+    """Do what `np.broadcast_shapes` does, for symbolic extents too. The shapes are known to fit."""
+    rank = max(len(a), len(b))
+    pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
+    return tuple(other if own == 1 else own for own, other in pairs)
+
+
+def share_matmul(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> Shares:
+    """Return the product rule of MatMul: vectors become matrices and batch axes broadcast, as in np.matmul."""
     a, b = ctx.x(0), ctx.x(1)
     left, right = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
-    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    batch = _broadcast(left.shape[:-2], right.shape[:-2])
     labels = "".join(chr(ord("A") + i) for i in range(len(batch)))
     extents = dict(zip(f"{labels}ikj", (*batch, *left.shape[-2:], right.shape[-1]), strict=True))
     matrices = Matrices((f"{labels}ik", f"{labels}kj"), f"{labels}ij", extents)
     out = (*batch, left.shape[-2], right.shape[-1])
     xp = namespace(r)
     factors = [xp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (left, right)]
-    parts, absorbed = matrices.shares(xp.reshape(r, out), xp.reshape(ctx.y(), out), factors[0], factors[1], gate, lrp)
-    narrow = [unbroadcast(part, x.shape) for part, x in zip(parts, (left, right), strict=True)]
-    return [xp.reshape(narrow[0], a.shape), xp.reshape(narrow[1], b.shape)], xp.reshape(absorbed, r.shape)
+    field = ctx.node.metadata(STABILISER) or "layers"
+    whole = (xp.reshape(r, out), xp.reshape(ctx.y(), out))
+    parts, absorbed = matrices.shares(*whole, factors[0], factors[1], gate, lrp, field)
+    narrow = [
+        None if part is None else xp.reshape(unbroadcast(part, x.shape), own.shape)
+        for part, x, own in zip(parts, (left, right), (a, b), strict=True)
+    ]
+    return narrow, xp.reshape(absorbed, r.shape)
 
 
 # --- Einsum ------------------------------------------------------------------------------------------------------
@@ -216,11 +255,15 @@ def _diagonal(ctx: NodeContext, slot: int, x: Array) -> Array:
 
 def _on_diagonal(ctx: NodeContext, slot: int, r: Array) -> Array:
     """Write the diagonal back to an operand of zeros."""
-    if r.ndim == len(ctx.shape(slot)):
+    shape = ctx.shape(slot)
+    if r.ndim == len(shape):
         return r
-    whole = namespace(r).zeros(ctx.shape(slot), dtype=r.dtype)
-    _diagonal(ctx, slot, whole)[...] = r
-    return whole
+    labels, xp = _ascii_labels(ctx)[0][slot], namespace(r)
+    first = [labels.index(c) for c in labels]
+    spread = r[tuple(slice(None) if i == axis else None for i, axis in enumerate(first))]
+    position = [xp.reshape(xp.arange(n), (1,) * i + (n,) + (1,) * (len(shape) - i - 1)) for i, n in enumerate(shape)]
+    here = [position[i] == position[axis] for i, axis in enumerate(first) if i != axis]
+    return xp.where(functools.reduce(operator.and_, here), xp.broadcast_to(spread, shape), 0)
 
 
 def _einsum_kind(node: Node, live: tuple[int, ...]) -> Kind:
@@ -232,10 +275,10 @@ def _einsum(ctx: NodeContext, slot: int, g: Array) -> Array:
     return _on_diagonal(ctx, slot, _contraction(ctx).vjp(slot, g, others))
 
 
-def _einsum_share(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
+def _einsum_share(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> Shares:
     factors = [_diagonal(ctx, i, ctx.x(i)) for i in (0, 1)]
     parts, absorbed = _contraction(ctx).shares(r, ctx.y(), factors[0], factors[1], gate, lrp)
-    return [_on_diagonal(ctx, i, part) for i, part in enumerate(parts)], absorbed
+    return [None if part is None else _on_diagonal(ctx, i, part) for i, part in enumerate(parts)], absorbed
 
 
 def _einsum_layout(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Control flow, whose rules are those of the operators in the bodies (program/steps/control_flow.py)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolutions and transposed convolutions."""
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _by_group(ctx: NodeContext, a: Array) -> Array:
 
 
 def _conv_with(ctx: NodeContext, weights: Array, g: Array) -> Array:
-    """Transposed convolution of `g` [N, M, *out] with the weights [M, C / groups, *kernel]."""
+    """Return the transposed convolution of `g` [N, M, *out] with the weights [M, C / groups, *kernel]."""
     windows, groups = _conv_windows(ctx, g.shape[2:]), ctx.attribute("group", 1)
     xp = namespace(g)
     W = xp.reshape(weights, (groups, weights.shape[0] // groups, -1))
@@ -43,7 +44,7 @@ def _conv(ctx: NodeContext, slot: int, g: Array) -> Array:
 
 
 def _conv_spread(ctx: NodeContext, slot: int, amount: Array) -> Array:
-    """Padding is no unit: at the border, fewer share."""
+    """Distribute equally over the units under each window, without the padding at the border."""
     W, xp = ctx.x(1), namespace(amount)
     windows = _conv_windows(ctx, amount.shape[2:])
     share, orphans = equal_shares(amount, windows.counts() * W.shape[1])

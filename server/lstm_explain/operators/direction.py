@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One direction of a recurrent node: lays out its weights for the kernels, and runs the kernels."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_explain.cancellation import stop_flag
 from lstm_explain.graph.ir import Array, Node
 from lstm_explain.kernels import buffer_pool
 from lstm_explain.kernels.scalar_functions import CODES
@@ -58,7 +60,7 @@ class Direction(ABC):
 
     def forward(self, x: Array, states: list[Array], lens: Lengths, keep: SavedTensors) -> tuple[Tape, list[Array]]:
         """The tape and the last states, [B, H] each."""
-        return self.ready(len(x), lens, keep)(x, states)
+        return self.ready(len(x), lens, keep)(x, states, stop_flag())
 
     @abstractmethod
     def ready(self, steps: int, lens: Lengths, keep: SavedTensors) -> DirectionRun:
@@ -67,9 +69,18 @@ class Direction(ABC):
         """
 
     @abstractmethod
+    def predict(
+        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+    ) -> int:
+        """Fills hidden [T, B, H], unless it is [0, 0, 0], and the last states [B, H] for the samples in `order`, all of
+        full length. Saves nothing, and runs sequences once that begin alike: see kernels/prefixes.py. Returns how many
+        steps it ran, of as many samples as differ. stop: see kernels/lstm.py.
+        """
+
+    @abstractmethod
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
-        """The backward pass as a function of a tape, r_y and r_ends. It overwrites r_y and r_ends; all arrays are in
-        `dtype`.
+        """The backward pass as a function of a tape, r_y, r_ends and the stop flag. It overwrites r_y and r_ends; all
+        arrays are in `dtype`.
 
         r_y: [T, B, H], or [0, 0, 0] where no relevance arrives at the steps. The function returns the relevance of x
         [T, B, D], the absorbed relevance [B], and the relevance of each initial state [B, H].
@@ -84,7 +95,7 @@ class Direction(ABC):
 
     def sums_in(self, keep: SavedTensors) -> np.dtype[Any]:
         """The type of the sums that the backward pass divides by, and thus of the backward pass itself."""
-        return np.dtype(np.float64) if keep is SavedTensors.EVERYTHING else self.dtype
+        return np.dtype(np.float64) if keep is SavedTensors.GATES_FLOAT64 else self.dtype
 
     def room(self, lens: Lengths, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> Callable[[], Array]:
         """Allocates arrays for a kernel to fill. Positions after the end of a shorter sequence, which the kernel does

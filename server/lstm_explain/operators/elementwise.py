@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Element-wise sums, products and choices. Functions of one operand are in functions.py."""
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ add(
 
 
 def _scale(xp: Any, ctx: NodeContext) -> Array:
-    """The scale, aligned with the axis that the attribute names where there is one per channel."""
+    """Returns the scale, aligned with the axis that the attribute names where there is one per channel."""
     scale = ctx.x(1)
     if scale.size == 1:
         return xp.reshape(scale, ())

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the parts of a graph where relevance is the first-order share: log space, and weights of constants.
 
 A sum of logarithms is a product, and the exponential of it is a weight. The epsilon rule has no meaning there: log a +

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Formulas that several steps share: division by a stabilised sum, and the product rules."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,7 @@ class At:
     magnitude: Array | None = None
 
     def terms(self, dtype: np.dtype[Any]) -> Array:
-        """The magnitude as a flat array for the loops; empty where there is none."""
+        """Return the magnitude as a flat array for the loops; empty where there is none."""
         if self.magnitude is None:
             return np.zeros(0, dtype)
         return np.ascontiguousarray(self.magnitude, dtype).reshape(-1)
@@ -41,7 +43,8 @@ def settle(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
     Returns the density r / stab(z) and what the stabiliser absorbs.
     """
     if not is_numpy(r):
-        return _settled(r, z, stabiliser)
+        own: Any = getattr(namespace(r), "settle", None)
+        return (settled if own is None else own)(r, z, stabiliser)
     density, kept = np.empty(r.shape, r.dtype), np.empty(r.shape, r.dtype)
     reductions.settle(
         np.ascontiguousarray(r).reshape(-1), np.ascontiguousarray(z, r.dtype).reshape(-1), stabiliser.epsilon,
@@ -50,8 +53,8 @@ def settle(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
     return density, kept
 
 
-def _settled(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
-    """`settle` without its Numba kernel, in the array API."""
+def settled(r: Array, z: Array, stabiliser: At) -> tuple[Array, Array]:
+    """Compute `settle` without its Numba kernel, in the array API."""
     xp = namespace(r)
     z = cast(z, r.dtype)
     added = xp.full_like(z, stabiliser.epsilon)
@@ -118,15 +121,23 @@ def times(density: Array, value: Array) -> Array:
 
 
 def at_product(lrp: LRP, *terms: Array) -> At:
-    """The stabiliser where a product rule divides by the sum of these terms."""
+    """Return the stabiliser where a product rule divides by the sum of these terms."""
     if lrp.relative is None:
         return At(lrp.epsilon or 0.0)
     xp = namespace(terms[0])
     return At(0.0, lrp.relative.pre_activations, sum((xp.abs(term) for term in terms[1:]), xp.abs(terms[0])))
 
 
-def shares_of_product(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> tuple[list[Array], Array]:
-    """Return the relevance of both operands of an element-wise product, and what is absorbed (of r's shape)."""
+# The relevance of both operands of a product, None for an operand that gets nothing, and what is absorbed, in the shape
+# of the product; None where that is nothing.
+Shares = tuple[Sequence[Array | None], Array | None]
+
+
+def shares_of_product(ctx: NodeContext, r: Array, gate: int | None, lrp: LRP) -> Shares:
+    """Apply the product rule to an element-wise product."""
+    if lrp.product_rule == "all" and gate is not None:
+        signal = unbroadcast(r, ctx.shape(1 - gate))
+        return ([None, signal] if gate == 0 else [signal, None]), None
     shapes = [ctx.shape(0), ctx.shape(1)]
     parts, absorbed = shared(lrp, r, ctx.x(0), ctx.x(1), gate)
     return [unbroadcast(p, s) for p, s in zip(parts, shapes, strict=True)], absorbed

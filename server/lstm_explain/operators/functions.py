@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions of one operand: activations, other element-wise functions, and Softmax."""
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _function(
 
 
 def _indicator(xp: Any, condition: Array, x: Array) -> Array:
-    """1 where the condition holds, in the type of x."""
+    """Returns 1 where the condition holds, in the type of x."""
     return xp.astype(xp.asarray(condition), x.dtype)
 
 
@@ -141,7 +142,12 @@ _function("Selu", _selu, "x")
 _function("HardSigmoid", _hard_sigmoid, "x", _GATE)
 _function("HardSwish", _hard_swish, "x")
 _function(
-    "Softplus", lambda xp, ctx: _sigmoid(xp, ctx.x(0)), "x", _LOGARITHM, pre_activation="score", note=IN_LOG_SPACE
+    "Softplus",
+    lambda xp, ctx: _sigmoid(xp, ctx.x(0)),
+    "x",
+    _LOGARITHM | Trait.STEP_SIZE,
+    pre_activation="score",
+    note=IN_LOG_SPACE,
 )
 _function("Softsign", lambda xp, ctx: (1 + xp.abs(ctx.x(0))) ** -2, "x")
 _function("Gelu com.microsoft::Gelu", _gelu, "x", numpy_only=("erf",))

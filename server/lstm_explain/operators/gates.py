@@ -1,41 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recognise gates: which operand of a product is the gate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 
 import numpy as np
 
-from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.ir import GATE, Graph, Node
 from lstm_explain.operators.operator import TABLE, Trait
+from lstm_explain.operators.value_ranges import is_fraction
 
 # A gate remains the same gate through these.
 MOVES = Trait.VIEW | Trait.REPEATS | Trait.SUBSET | Trait.CONCATENATES
 
 
-def gate_slot(
+@dataclass(frozen=True)
+class Gate:
+    """The slot of a product's gate, None where it has none, and why."""
+
+    slot: int | None
+    why: str
+
+
+WHY = {
+    Trait.GATE: "the gate lies between 0 and 1",
+    Trait.EXPONENTIAL: "the gate is an exponential",
+    Trait.STEP_SIZE: "the gate is a softplus",
+}
+
+
+def gate_of(
     graph: Graph,
     producers: dict[str, Node],
     node: Node,
     live: tuple[int, ...],
     overrides: Mapping[str, int | None],
-) -> int | None:
-    """Return the slot of the gate of a PRODUCT, or None where neither operand or both come from a gate's activation.
+) -> Gate:
+    """Return the gate of a PRODUCT: the operand that comes from a gate's activation, unless both do.
 
     Where neither does, an exponential is the gate, as in xLSTM (Beck et al. 2024, arXiv 2405.04517), RWKV
-    and Mamba: it is a positive weight, and its exponent is no signal.
+    and Mamba: it is a positive weight, and its exponent is no signal. Where neither is one, a softplus is the gate: it
+    is the step size of a selective scan.
 
     live: slots that depend on the model's inputs. overrides: the slot by node name, where the caller sets it.
     """
     if node.name in overrides:
-        return overrides[node.name]
+        return Gate(overrides[node.name], "set by the caller")
     op = TABLE.get(node.op)
     if op is not None and op.gate is not None:
-        return op.gate
-    gates = [slot for slot in live if is_gate(graph, producers, node.inputs[slot])]
-    if not gates:
-        gates = [slot for slot in live if is_gate(graph, producers, node.inputs[slot], Trait.EXPONENTIAL)]
-    return gates[0] if len(gates) == 1 else None
+        return Gate(op.gate, "the operator has the gate at a fixed place")
+    known = node.metadata(GATE)
+    if known:
+        return Gate(int(known), "the layer that was rewritten has the gate here")
+    for trait, why in WHY.items():
+        gates = [slot for slot in live if is_gate(graph, producers, node.inputs[slot], trait)]
+        if gates:
+            return Gate(gates[0], why) if len(gates) == 1 else Gate(None, f"{why}, and so is the other operand")
+    return Gate(None, "no gate found")
 
 
 def complement_slot(graph: Graph, producers: dict[str, Node], node: Node) -> int | None:
@@ -62,7 +85,8 @@ def gates_constant(
 
 
 def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait = Trait.GATE) -> bool:
-    """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented.
+    """Return whether the value is the output of an activation with values in [0, 1], possibly moved or complemented,
+    or is bounded to [0, 1] otherwise; or a positive multiple of such a value.
 
     trait: that of the activation.
     """
@@ -72,8 +96,12 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait =
             return False
         if trait in TABLE.traits(node.op) or (trait is Trait.GATE and _clips_to_unit(graph, node)):
             return True
+        if trait is Trait.GATE and is_fraction(graph, producers, value):
+            return True
         if node.op == "Sub" and _is_one(graph, node.inputs[0]):
             value = node.inputs[1]
+        elif (multiplied := _positive_multiple(graph, node)) is not None:
+            value = multiplied
         elif (
             node.op == "Where"
             and len(branches := [n for n in node.inputs[1:] if not _is_fixed(graph, producers, n)]) == 1
@@ -84,6 +112,17 @@ def is_gate(graph: Graph, producers: dict[str, Node], value: str, trait: Trait =
         else:
             return False
     return False
+
+
+def _positive_multiple(graph: Graph, node: Node) -> str | None:
+    """Return the operand that the node multiplies or divides by positive constants; None for other nodes."""
+    if node.op not in ("Mul", "Div"):
+        return None
+    for slot in (1, 0) if node.op == "Mul" else (1,):
+        constant = graph.constants.get(node.inputs[slot])
+        if constant is not None and constant.size and (constant > 0).all():
+            return node.inputs[1 - slot]
+    return None
 
 
 def _is_fixed(graph: Graph, producers: dict[str, Node], name: str) -> bool:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The GRU: the layout of its weights, and the calls of its kernels, forward and backward."""
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from lstm_explain.kernels import gru, gru_relevance
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
-from lstm_explain.methods.stabiliser import Stabiliser
-from lstm_explain.operators.cell_stabilisers import Arguments, Sums, arguments, numbers, sizes_of
+from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments
 from lstm_explain.operators.direction import RULES, Direction
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
@@ -38,12 +38,12 @@ class GRUDirection(Direction):
         gates_of, hidden_of, inner_of = self.room(lens, wide), self.room(lens, shape), self.room(lens, shape, finer)
         z_of = self.room(lens, wide if has_z else (0, 0, 0), finer)
 
-        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+        def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, gates, inner, hidden = states, z_of(), gates_of(), inner_of(), hidden_of()
             in_threads(
                 lambda order: gru.forward(
                     x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, h0, lens.steps, order, self.reverse,
-                    self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden,
+                    self.linear_before_reset, self.codes, self.params, self.clip, z, gates, inner, hidden, stop,
                 ),
                 lens.parts,
             )  # fmt: skip
@@ -52,17 +52,25 @@ class GRUDirection(Direction):
 
         return run
 
+    def predict(
+        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+    ) -> int:
+        return gru.predict(
+            x, self.Wt, self.Rt_zr, self.Rt_h, self.bias, self.Rb_h, *states, order, self.reverse,
+            self.linear_before_reset, self.codes, self.params, self.clip, hidden, *last, stop,
+        )  # fmt: skip
+
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
 
-            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
                 in_threads(
                     lambda order: gru.gradient(
                         kept["z"], kept["gates"], kept["inner"], tape.hidden, tape.h0, lens.steps, order, self.reverse,
                         self.linear_before_reset, self.codes, self.params, self.clip, self.R_zr, self.R_h, self.W_all,
-                        r_y, r_h, r_x,
+                        r_y, r_h, r_x, stop,
                     ),
                     lens.parts,
                 )  # fmt: skip
@@ -71,9 +79,9 @@ class GRUDirection(Direction):
             return gradient
         rule, number = RULES[lrp.product_rule], dtype.type
         W, eps, delta = self.W_h if rule == 0 else self.W_all, number(lrp.epsilon or 0), number(lrp.bias_factor)
-        relative = arguments(lrp, 7, self.relative_all if rule == 0 else self.relative_shared)
+        relative = arguments(lrp, 11, self.relative_all if rule == 0 else self.relative_shared)
 
-        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             kept, r_x, lost, (r_h,) = tape.kept, room(), np.zeros(batch), r_ends
             last = relative(tape)
             in_threads(
@@ -88,21 +96,18 @@ class GRUDirection(Direction):
 
         return relevance
 
-    def relative_all(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
-        return None, *self._candidate(tape, stabiliser)
+    def relative_all(self, tape: Tape, numbers: Numbers) -> Arguments:
+        return None, None, None, *self._candidate(tape, numbers)
 
-    def relative_shared(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
-        sums = self.sums("gates", lambda: Sums(self.W, self.R, self.bias, 0, 2 * self.hidden))
-        gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
-        return gaps, *self._candidate(tape, stabiliser)
+    def relative_shared(self, tape: Tape, numbers: Numbers) -> Arguments:
+        sums = self.sums("gates", lambda: Sums.of(self.W, self.R, self.bias, 0, 2 * self.hidden))
+        return *sums[:3], *self._candidate(tape, numbers)
 
-    def _candidate(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
+    def _candidate(self, tape: Tape, numbers: Numbers) -> Arguments:
         H = self.hidden
-        sums = self.sums("candidate", lambda: Sums(self.W, self.R, self.bias, 2 * H, 3 * H, self.Rb_h))
-        gaps, inner = sums.candidate_gaps(tape, self.reverse, self.linear_before_reset, stabiliser.pre_activations)
-        of_cell, of_product, ceiling = numbers(stabiliser, tape.dtype)
-        sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)
-        return gaps, inner, of_cell, of_product, ceiling, sizes
+        sums = self.sums("candidate", lambda: Sums.of(self.W, self.R, self.bias, 2 * H, 3 * H, self.Rb_h))
+        beta, of_cell, ceiling = numbers
+        return *sums, beta, of_cell, beta, ceiling
 
 
 class GRU(Recurrent):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that read elements at indices: Gather, GatherElements and GatherND."""
 
 from __future__ import annotations
@@ -6,7 +7,7 @@ from dataclasses import replace
 
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.operators import axis_rules
-from lstm_explain.operators.array_api import namespace, scatter_add
+from lstm_explain.operators.array_api import namespace, position, scatter_add
 from lstm_explain.operators.numpy_evaluation import Function, of_integers
 from lstm_explain.operators.operator import BatchLayout, Kind, NodeContext, Operator, SamplesMixed, Trait, add
 
@@ -31,11 +32,11 @@ def _gather(ctx: NodeContext, slot: int, g: Array) -> Array:
     indices = ctx.x(1) % shape[axis]
     r = xp.zeros(shape, dtype=g.dtype)
     if indices.ndim == 0:
-        r[(*(slice(None),) * axis, int(indices), ...)] = g
+        r[(*(slice(None),) * axis, position(indices), ...)] = g
         return r
     values = xp.reshape(g, (*shape[:axis], indices.size, *shape[axis + 1 :]))
-    scatter_add(xp.moveaxis(r, axis, 0), xp.reshape(indices, (-1,)), xp.moveaxis(values, axis, 0))
-    return r
+    moved = scatter_add(xp.moveaxis(r, axis, 0), xp.reshape(indices, (-1,)), xp.moveaxis(values, axis, 0))
+    return xp.moveaxis(moved, 0, axis)
 
 
 def _gather_layout(
@@ -102,8 +103,8 @@ add(
 
 
 def element_indices(shape: Shape, indices: Array, axis: int) -> tuple[Array, ...]:
-    """The position in `shape` that each element of `indices` refers to: the index along `axis`, and the element's own
-    position along the other axes.
+    """Returns the position in `shape` that each element of `indices` refers to: the index along `axis`, and the
+    element's own position along the other axes.
     """
     positions = list(_grid(indices, indices.shape))
     positions[axis] = indices % shape[axis]
@@ -111,7 +112,7 @@ def element_indices(shape: Shape, indices: Array, axis: int) -> tuple[Array, ...
 
 
 def _grid(like: Array, shape: Shape) -> tuple[Array, ...]:
-    """The position along each axis, of shapes that broadcast to `shape`."""
+    """Returns the position along each axis, of shapes that broadcast to `shape`."""
     xp, rank = namespace(like), len(shape)
     return tuple(xp.reshape(xp.arange(n), (1,) * i + (n,) + (1,) * (rank - i - 1)) for i, n in enumerate(shape))
 
@@ -120,8 +121,7 @@ def _gather_elements(ctx: NodeContext, slot: int, g: Array) -> Array:
     if slot == 1:
         return g
     r = namespace(g).zeros(ctx.shape(0), dtype=g.dtype)
-    scatter_add(r, element_indices(r.shape, ctx.x(1), ctx.attribute("axis", 0) % r.ndim), g)
-    return r
+    return scatter_add(r, element_indices(r.shape, ctx.x(1), ctx.attribute("axis", 0) % r.ndim), g)
 
 
 def other_axes_layout(
@@ -160,7 +160,9 @@ def _batch_dims(ctx: NodeContext) -> int:
 
 
 def row_indices(shape: Shape, indices: Array, batch_dims: int) -> tuple[Array, ...]:
-    """The position of every row of `indices` in an array of `shape`; the last axis of `indices` holds its parts."""
+    """Returns the position of every row of `indices` in an array of `shape`; the last axis of `indices` holds its
+    parts.
+    """
     depth = indices.shape[-1]
     own = tuple(indices[..., i] % shape[batch_dims + i] for i in range(depth))
     return (*_grid(indices, indices.shape[:-1])[:batch_dims], *own)
@@ -173,8 +175,7 @@ def _gather_nd(ctx: NodeContext, slot: int, g: Array) -> Array:
         total = xp.sum(g, axis=tuple(range(len(rows), g.ndim)))
         return xp.repeat(total[..., None] / depth, depth, axis=-1)
     r = xp.zeros(ctx.shape(0), dtype=g.dtype)
-    scatter_add(r, row_indices(r.shape, ctx.x(1), _batch_dims(ctx)), g)
-    return r
+    return scatter_add(r, row_indices(r.shape, ctx.x(1), _batch_dims(ctx)), g)
 
 
 def _gather_nd_layout(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Linear maps: matrix products with constant weights, and the Fourier transform."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The LSTM: the layout of its weights, and the calls of its kernels, forward and backward."""
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from lstm_explain.kernels import lstm, lstm_gradient, lstm_relevance
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.kernels.scalar_functions import CODES
 from lstm_explain.methods import LRP
-from lstm_explain.methods.stabiliser import Stabiliser
-from lstm_explain.operators.cell_stabilisers import Arguments, Sums, arguments, numbers, sizes_of, state_before
+from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments, state_before
 from lstm_explain.operators.direction import RULES, Direction
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
@@ -42,7 +42,7 @@ class LSTMDirection(Direction):
                 kept = {"pre": pre, "old": old, "new": new}
                 return kept, (pre, old, new, none, none, none, none, hidden), hidden
         else:
-            has_z = keep is SavedTensors.EVERYTHING or self.slopes_from_z
+            has_z = keep is not SavedTensors.SLOPES or self.slopes_from_z
             none = none.astype(finer)
             z = self.room(lens, wide, finer) if has_z else lambda: none
             gates, cells, squashed = self.room(lens, wide), self.room(lens, shape, finer), self.room(lens, shape)
@@ -52,14 +52,14 @@ class LSTMDirection(Direction):
                 hidden = squashed()
                 return kept, (self.none, self.none, self.none, *kept.values(), hidden), hidden
 
-        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+        def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             h0, c0 = states
             c0 = c0 if c0.dtype is finer else c0.astype(finer)
             c, (kept, filled, hidden) = c0.copy(), arrays()
             in_threads(
                 lambda order: lstm.forward(
                     x, self.Wt, self.Rt, self.bias, self.P, c, h0, lens.steps, order, self.reverse, self.codes,
-                    self.params, self.clip, self.coupled, *filled,
+                    self.params, self.clip, self.coupled, *filled, stop,
                 ),
                 lens.parts,
             )  # fmt: skip
@@ -71,17 +71,25 @@ class LSTMDirection(Direction):
 
         return run
 
+    def predict(
+        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+    ) -> int:
+        return lstm.predict(
+            x, self.Wt, self.Rt, self.bias, self.P, *states, order, self.reverse, self.codes, self.params, self.clip,
+            self.coupled, hidden, *last, stop,
+        )  # fmt: skip
+
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
 
-            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
                 in_threads(
                     lambda order: lstm_gradient.gradient(
                         kept["z"], kept["gates"], kept["cells"], kept["squashed"], kept["c0"], lens.steps, order,
                         self.reverse, self.codes, self.params, self.clip, self.coupled, self.R_all, self.W_all, self.P,
-                        r_y, r_h, r_c, r_x,
+                        r_y, r_h, r_c, r_x, stop,
                     ),
                     lens.parts,
                 )  # fmt: skip
@@ -90,9 +98,9 @@ class LSTMDirection(Direction):
             return gradient
         number, rule = dtype.type, RULES[lrp.product_rule]
         eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
-        relative = arguments(lrp, 4, self.relative_all) if rule == 0 else arguments(lrp, 5, self.relative_shared)
+        relative = arguments(lrp, 6, self.relative_all) if rule == 0 else arguments(lrp, 8, self.relative_shared)
 
-        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             kept, r_x, lost, (r_h, r_c) = tape.kept, room(), np.zeros(batch), r_ends
             last = relative(tape)
             if rule == 0:
@@ -117,21 +125,15 @@ class LSTMDirection(Direction):
 
         return relevance
 
-    def relative_all(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
-        H, kept = self.hidden, tape.kept
-        sums = self.sums("cell input", lambda: Sums(self.W, self.R, self.bias, 3 * H, 4 * H))
-        gaps = sums.gaps(tape, self.reverse, kept["pre"], stabiliser.pre_activations)
-        of_cell, _, ceiling = numbers(stabiliser, tape.dtype)
-        sizes = sizes_of(kept["old"], kept["new"], tape.lens, self.reverse, tape.dtype)
-        return gaps, of_cell, ceiling, sizes
+    def relative_all(self, tape: Tape, numbers: Numbers) -> Arguments:
+        H = self.hidden
+        sums = self.sums("cell input", lambda: Sums.of(self.W, self.R, self.bias, 3 * H, 4 * H))
+        return *sums[:3], *numbers
 
-    def relative_shared(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
-        kept = tape.kept
-        sums = self.sums("gates", lambda: Sums(self.W, self.R, self.bias, 0, 4 * self.hidden))
-        gaps = sums.gaps(tape, self.reverse, kept["z"], stabiliser.pre_activations, self._peephole_terms(tape))
-        of_cell, of_product, ceiling = numbers(stabiliser, tape.dtype)
-        sizes = sizes_of(kept["cells"], self.none.astype(tape.dtype), tape.lens, self.reverse, tape.dtype)
-        return gaps, of_cell, of_product, ceiling, sizes
+    def relative_shared(self, tape: Tape, numbers: Numbers) -> Arguments:
+        sums = self.sums("gates", lambda: Sums.of(self.W, self.R, self.bias, 0, 4 * self.hidden))
+        beta, of_cell, ceiling = numbers
+        return *sums[:3], self._peephole_terms(tape), beta, of_cell, beta, ceiling
 
     def _peephole_terms(self, tape: Tape) -> Array | None:
         """[T, B, 4H]: how much peepholes add to the pre-activations, in magnitude; None without peepholes."""

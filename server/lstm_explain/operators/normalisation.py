@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BatchNormalization and LRN. `graph/canonical.py` rewrites other normalisations as primitive operators."""
 
 from __future__ import annotations

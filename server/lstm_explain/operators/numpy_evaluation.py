@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation of operators in NumPy, for arrays too small for a call of ONNX Runtime (program/numpy_segments.py)."""
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """The entry of an operator in the table: its kind, its vector-Jacobian product and what else the engine has to know."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,11 @@ class Trait(enum.Flag):
     VIEW = enum.auto()  # the output holds every element once, in any order, shape and type
     REPEATS = enum.auto()  # repeats elements
     SUBSET = enum.auto()  # selects some elements, as an LSTM cell splits its gates
-    CONCATENATES = enum.auto()  # puts elements next to others, of other operands or of its own
+    CONCATENATES = enum.auto()  # places elements beside others of the same or of other operands
     STEPWISE = enum.auto()  # a time step's output depends on that step's input alone, though not element-wise
     GATE = enum.auto()  # lies between 0 and 1: the fraction of what it multiplies that passes
     EXPONENTIAL = enum.auto()  # takes the exponential of its operand, which is then a logarithm
+    STEP_SIZE = enum.auto()  # is positive, as the step size of a selective scan is
     LOGARITHM = enum.auto()  # a logarithm of an expression in its operand
     CONSTANT_MULTIPLE = enum.auto()  # a constant multiple of its one live operand, where the others are constants
     ADJUSTS = enum.auto()  # with constants, adjusts a value slightly: adds epsilon, bounds it, corrects n to n - 1
@@ -100,8 +102,8 @@ class NodeContext:
     def x(self, slot: int) -> Array:
         return self._value(self.node.inputs[slot])
 
-    def y(self, slot: int = 0) -> Array:
-        return self._value(self.node.outputs[slot])
+    def y(self) -> Array:
+        return self._value(self.node.outputs[0])
 
     def _value(self, name: str) -> Array:
         constant = self._constants.get(name)
@@ -171,7 +173,7 @@ def no_layout(
 
 
 def undeclared(*_: Any) -> Any:
-    """Default of a field without a value. `Table.add` refuses an entry whose kind needs the field."""
+    """Returns the default of a field without a value. `Table.add` refuses an entry whose kind needs the field."""
     raise AssertionError("the entry of the operator lacks a rule")
 
 
@@ -241,7 +243,7 @@ class Operator:
     inserts_constants: bool = False
     selects_by_value: bool = False
     differentiable_outputs: tuple[int, ...] | None = None
-    product_rule: Callable[..., tuple[list[Array], Array]] | None = None
+    product_rule: Callable[..., tuple[Sequence[Array | None], Array | None]] | None = None
     pre_activation: str = ""
     layer: str = ""
     states: tuple[int, ...] = ()

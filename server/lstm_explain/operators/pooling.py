@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mean pooling and max pooling."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime's LSTM with integer products, as its tool for dynamic quantisation writes it.
 
 ONNX Runtime computes its predictions, since only ONNX Runtime knows how it rounds inputs and states at each step. The
@@ -25,8 +26,8 @@ SINGLE = np.dtype(np.float32)
 
 
 def _meant(graph: Graph, node: Node, slot: int, scale: int) -> Array:
-    """The levels [directions, columns, 4 * hidden] as weights in the layout of an LSTM: [directions, 4 * hidden,
-    columns].
+    """Returns the levels [directions, columns, 4 * hidden] as weights in the layout of an LSTM: [directions, 4 *
+    hidden, columns].
     """
     constants = graph.constants
     levels, step = constants[node.inputs[slot]], constants[node.inputs[scale]]
@@ -47,7 +48,7 @@ class QuantisedLSTM(LSTM):
         self._session = self._made(node, graph)
 
     def _made(self, node: Node, graph: Graph) -> ort.InferenceSession:
-        """The node alone, in float32, whatever the type of the arithmetic around it."""
+        """Returns the node alone, in float32, whatever the type of the arithmetic around it."""
         constants = {name: _single(graph.constants[name]) for name in node.inputs if name in graph.constants}
         types = {n: ValueType(np.dtype(np.int32) if slot == 4 else SINGLE, None) for n, slot in self._fed.items()}
         alone = replace(graph, constants=constants, types=types)

@@ -1,13 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
 """A recurrent node: from the ONNX operator to the kernels of its directions and back."""
 
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
+from lstm_explain.cancellation import raise_if_stopped, stop_flag
 from lstm_explain.errors import InputError
 from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.kernels.scalar_functions import DEFAULTS
@@ -70,7 +72,47 @@ class Recurrent(ABC):
     direction: ClassVar[type[Direction]]
 
     def forward(self, values: Mapping[int, Array], keep: SavedTensors) -> tuple[dict[str, Array], list[Tape]]:
-        """Every output that the node names, and one tape per direction. values: its inputs at `reads`, by slot."""
+        """Returns every output that the node names, and one tape per direction. values: its inputs at `reads`, by
+        slot.
+        """
+        x, lens, states = self._checked(values)
+        return self.ready(len(x), lens, states, keep)(x)
+
+    def predict(self, values: Mapping[int, Array], distance: int, wanted: Container[str]) -> dict[str, Array]:
+        """Returns the outputs that are wanted, by name, and saves nothing.
+
+        distance: between samples in a batch of copies that may begin alike; such prefixes run once.
+        """
+        x, lens, states = self._checked(values)
+        steps, batch, _ = x.shape
+        if not steps or not lens.whole:  # prefixes of sequences of different lengths are not compared
+            return self.ready(steps, lens, states, SavedTensors.SLOPES)(x)[0]
+        count, named = len(self.directions), [(slot, name) for slot, name in self.named if name in wanted]
+        wants_all = any(slot == 0 for slot, _ in named)
+        hidden = [np.empty((steps, batch, self.hidden) if wants_all else (0, 0, 0), self.dtype) for _ in range(count)]
+        last = [[np.empty((batch, self.hidden), self.dtype) for _ in self.state_slots] for _ in range(count)]
+        stop = stop_flag()
+        parts = np.array_split(neighbours(batch, distance), min(threads(), batch))
+        in_threads(
+            lambda at: self.directions[at[0]].predict(x, states[at[0]], at[1], hidden[at[0]], last[at[0]], stop),
+            [(d, part) for d in range(count) for part in parts],
+        )
+        raise_if_stopped()
+        return {
+            name: self._as_declared(
+                _stack(hidden, axis=1) if slot == 0 else _stack([of[slot - 1] for of in last], axis=0), slot
+            )
+            for slot, name in named
+        }
+
+    def _as_declared(self, value: Array, slot: int) -> Array:
+        """Returns an output in the layout and type of the node."""
+        if self.batch_first:
+            value = value.transpose(2, 0, 1, 3) if slot == 0 else value.swapaxes(0, 1)
+        return value.astype(self.out_dtype, copy=False)
+
+    def _checked(self, values: Mapping[int, Array]) -> tuple[Array, Lengths, list[list[Array]]]:
+        """Returns the arguments of `ready`. x is contiguous and writable."""
         x = np.asarray(values[0], self.dtype)
         if x.ndim != 3 or x.shape[2] != self.features:
             raise self._misfit("X", x.shape, ("time", "batch", self.features))
@@ -81,17 +123,18 @@ class Recurrent(ABC):
             raise InputError(f"node {self.node.name!r} ({self.node.op}): X has shape {x.shape}, which holds no sample")
         lens = self._lengths(values.get(4), steps, batch)
         states = [self._state(values.get(slot), batch) for slot in self.state_slots]
-        return self.ready(steps, lens, self._by_direction(states), keep)(x)
+        return x, lens, self._by_direction(states)
 
     def at_rest(self, steps: int, batch: int) -> tuple[Lengths, list[list[Array]]]:
-        """The arguments of `ready` for sequences of full length that start from zeros."""
+        """Returns the arguments of `ready` for sequences of full length that start from zeros."""
         return all_of(steps, batch), self._by_direction([self._state(None, batch) for _ in self.state_slots])
 
     def _by_direction(self, states: list[Array]) -> list[list[Array]]:
         return [[state[d] for state in states] for d in range(len(self.directions))]
 
     def ready(self, steps: int, lens: Lengths, states: list[list[Array]], keep: SavedTensors) -> Run:
-        """`forward`, with checked arguments, as a function of x [T, B, D], which must be contiguous and writable.
+        """Returns `forward`, with checked arguments, as a function of x [T, B, D], which must be contiguous and
+        writable.
 
         states: by direction, [B, H].
         """
@@ -99,12 +142,14 @@ class Recurrent(ABC):
         named, batch_first, kind, alone = self.named, self.batch_first, self.out_dtype, len(runs) == 1
 
         def run(x: Array) -> tuple[dict[str, Array], list[Tape]]:
+            stop = stop_flag()
             if alone:
-                ran = [runs[0](x, states[0])]
+                ran = [runs[0](x, states[0], stop)]
             elif side_by_side(lens):
-                ran = in_threads(lambda d: runs[d](x, states[d]), range(2))
+                ran = in_threads(lambda d: runs[d](x, states[d], stop), range(2))
             else:
-                ran = [runs[0](x, states[0]), runs[1](x, states[1])]
+                ran = [runs[0](x, states[0], stop), runs[1](x, states[1], stop)]
+            raise_if_stopped()
             outputs: dict[str, Array] = {}
             for slot, name in named:
                 if alone:
@@ -149,14 +194,17 @@ class Recurrent(ABC):
         return InputError(f"node {self.node.name!r} ({self.node.op}): {what} has shape {actual}, expected {expected}")
 
     def backward(self, tapes: list[Tape], arriving: list[Array | None], lrp: LRP | None) -> BackwardResult:
-        """The relevance (gradients without `lrp`) of the inputs, given that of the outputs (None: no relevance)."""
+        """Returns the relevance (gradients without `lrp`) of the inputs, given that of the outputs (None: no
+        relevance).
+        """
         return self.ready_back(tapes, lrp)(tapes, arriving)
 
-    def ready_back(self, tapes: list[Tape], lrp: LRP | None) -> Back:
-        """`backward`, specialised for passes like this one, as a function of their tapes and the relevance that
-        arrives.
+    def ready_back(self, tapes: list[Tape], lrp: LRP | None, passes: int = 1) -> Back:
+        """Returns `backward`, specialised for passes like this one, as a function of their tapes and the relevance
+        that arrives. passes: from how many targets it begins; their samples lie one pass after the other.
         """
-        lens, dtype, steps = tapes[0].lens, tapes[0].dtype, len(tapes[0].x)
+        lens = tapes[0].lens if passes == 1 else tapes[0].lengths_of(passes)
+        dtype, steps = tapes[0].dtype, len(tapes[0].x)
         backs = [direction.ready_back(steps, lens, dtype, lrp) for direction in self.directions]
         nothing, batch_first, alone = zeros((0, 0, 0), dtype), self.batch_first, len(backs) == 1
         shape = (len(lens.steps), self.hidden)
@@ -164,30 +212,32 @@ class Recurrent(ABC):
         states = [(slot, 2 + self.state_slots.index(slot)) for slot in (self.state_slots if spreads else self.given)]
 
         def own(end: Array) -> Array:
-            """A copy that a kernel may write to."""
+            """Returns a copy that a kernel may write to."""
             if not lens.whole:
                 end = end * (lens.steps > 0)[:, None]
             return end.copy() if end.dtype is dtype else np.array(end, dtype, order="C")
 
-        def of_direction(d: int, tape: Tape, y: Array | None, ends: list[Array | None]) -> list[Array]:
+        def of_direction(d: int, tape: Tape, y: Array | None, ends: list[Array | None], stop: Array) -> list[Array]:
             r_y = nothing if y is None else _writable(np.ascontiguousarray(y[:, d], dtype))
-            return backs[d](tape, r_y, [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends])
+            return backs[d](tape, r_y, [np.zeros(shape, dtype) if e is None else own(e[d]) for e in ends], stop)
 
         def back(tapes: list[Tape], arriving: list[Array | None]) -> BackwardResult:
             y, *ends = arriving
+            stop = stop_flag()
             if batch_first:
                 y = None if y is None else y.transpose(1, 2, 0, 3)
                 ends = [None if e is None else e.swapaxes(0, 1) for e in ends]
 
             if alone:
-                parts = [of_direction(0, tapes[0], y, ends)]
+                parts = [of_direction(0, tapes[0], y, ends, stop)]
                 inputs, absorbed = {0: parts[0][0]}, parts[0][1]
             else:
                 if side_by_side(lens):
-                    parts = in_threads(lambda d: of_direction(d, tapes[d], y, ends), range(2))
+                    parts = in_threads(lambda d: of_direction(d, tapes[d], y, ends, stop), range(2))
                 else:
-                    parts = [of_direction(0, tapes[0], y, ends), of_direction(1, tapes[1], y, ends)]
+                    parts = [of_direction(0, tapes[0], y, ends, stop), of_direction(1, tapes[1], y, ends, stop)]
                 inputs, absorbed = {0: parts[0][0] + parts[1][0]}, parts[0][1] + parts[1][1]
+            raise_if_stopped()
             for slot, at in states:
                 inputs[slot] = _stack([p[at] for p in parts], axis=0)
             if batch_first:
@@ -199,12 +249,12 @@ class Recurrent(ABC):
     def backward_together(
         self, tapes: list[Tape], arriving: list[list[Array | None]], lrp: LRP | None
     ) -> list[BackwardResult]:
-        """`backward` from several targets, stacked as if they were further samples."""
+        """Runs `backward` from several targets, stacked as if they were further samples."""
         count, batch = len(arriving), len(tapes[0].lens.steps)
         if count == 1:
             return [self.backward(tapes, arriving[0], lrp)]
         stacked = [self._side_by_side(parts, output) for output, parts in enumerate(zip(*arriving, strict=True))]
-        flow = self.backward([tape.repeated(count) for tape in tapes], stacked, lrp)
+        flow = self.ready_back(tapes, lrp, count)(tapes, stacked)
         before = (slice(None),) * (0 if self.batch_first else 1)
         parts = [slice(start, start + batch) for start in range(0, count * batch, batch)]
         return [
@@ -212,7 +262,7 @@ class Recurrent(ABC):
         ]
 
     def _side_by_side(self, parts: Sequence[Array | None], output: int) -> Array | None:
-        """The relevance of all targets that arrives at one output."""
+        """Returns the relevance of all targets that arrives at one output."""
         there = [part for part in parts if part is not None]
         if not there:
             return None
@@ -220,7 +270,9 @@ class Recurrent(ABC):
         return np.concatenate([np.zeros_like(there[0]) if part is None else part for part in parts], axis)
 
     def _past_the_end(self, y: Array | None, ends: list[Array | None], lens: Lengths) -> Array:
-        """[batch]: the relevance of outputs that are zero because their sequence has ended; no input can receive it."""
+        """Returns an array [batch]: the relevance of outputs that are zero because their sequence has ended; no
+        input can receive it.
+        """
         lost = np.zeros(len(lens.steps), self.dtype)
         if y is not None:
             lost += np.where(lens.over(len(y)), y.sum(axis=(1, 3)), 0).sum(axis=0)
@@ -230,8 +282,14 @@ class Recurrent(ABC):
         return lost
 
 
+def neighbours(batch: int, distance: int) -> Array:
+    """Returns the samples in an order in which those at this distance are neighbours."""
+    numbers = np.arange(batch)
+    return np.ascontiguousarray(numbers.reshape(-1, distance).T).ravel() if batch % distance == 0 else numbers
+
+
 def side_by_side(lens: Lengths) -> bool:
-    """Whether both directions run in parallel, because there are too few samples to occupy all threads."""
+    """Returns whether both directions run in parallel, because there are too few samples to occupy all threads."""
     return threads() > 1 and len(lens.parts) == 1
 
 
@@ -248,7 +306,7 @@ def _stack(parts: list[Array], axis: int) -> Array:
 
 
 def _activations(node: Node, default: tuple[str, ...], directions: int) -> list[tuple[str, float, float]]:
-    """Name, alpha and beta of each activation, for all directions one after the other.
+    """Returns name, alpha and beta of each activation, for all directions one after the other.
 
     ONNX lists alphas and betas in order, only for the activations that take one.
     """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reductions along axes, and running sums."""
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def _reduced_shape(ctx: NodeContext) -> tuple[Shape, Shape, tuple[int, ...]]:
 
 
 def _reduced_count(ctx: NodeContext, slot: int = 0) -> float:
-    shape, kept, _ = _reduced_shape(ctx)
-    return float(math.prod(shape)) / max(float(math.prod(kept)), 1.0)
+    shape, _, axes = _reduced_shape(ctx)
+    return math.prod(shape[axis] for axis in axes)
 
 
 def _reduce_sum(ctx: NodeContext, slot: int, g: Array) -> Array:

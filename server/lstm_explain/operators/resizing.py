@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resize and Upsample: along each axis, every output is a weighted mean of few inputs."""
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Interpolation:
         result = xp.zeros((size, *g.shape[1:]), dtype=g.dtype)
         column = (-1, *(1,) * (g.ndim - 1))
         for index, weight in zip(self.indices.T, self.weights.T, strict=True):
-            scatter_add(result, index, g * xp.asarray(weight.reshape(column), dtype=g.dtype))
+            result = scatter_add(result, index, g * xp.asarray(weight.reshape(column), dtype=g.dtype))
         return xp.moveaxis(result, 0, axis)
 
     def even(self) -> Interpolation:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plain recurrent cell: the layout of its weights, and the calls of its kernels, forward and backward."""
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import rnn
 from lstm_explain.kernels.recurrent_matmul import pack
 from lstm_explain.methods import LRP
-from lstm_explain.methods.stabiliser import Stabiliser
-from lstm_explain.operators.cell_stabilisers import Arguments, Sums, arguments, numbers, sizes_of
+from lstm_explain.operators.cell_stabilisers import Arguments, Numbers, Sums, arguments
 from lstm_explain.operators.direction import Direction
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.operators.tape import DirectionBack, DirectionRun, Lengths, SavedTensors, Tape
@@ -27,12 +27,12 @@ class RNNDirection(Direction):
         shape, finer = (steps, len(lens.steps), self.hidden), self.sums_in(keep)
         z_of, hidden_of = self.room(lens, shape, finer), self.room(lens, shape)
 
-        def run(x: Array, states: list[Array]) -> tuple[Tape, list[Array]]:
+        def run(x: Array, states: list[Array], stop: Array) -> tuple[Tape, list[Array]]:
             (h0,), z, hidden = states, z_of(), hidden_of()
             in_threads(
                 lambda order: rnn.forward(
                     x, self.Wt, self.Rt, self.bias, h0, lens.steps, order, self.reverse, self.codes, self.params,
-                    self.clip, z, hidden,
+                    self.clip, z, hidden, stop,
                 ),
                 lens.parts,
             )  # fmt: skip
@@ -40,16 +40,24 @@ class RNNDirection(Direction):
 
         return run
 
+    def predict(
+        self, x: Array, states: list[Array], order: Array, hidden: Array, last: list[Array], stop: Array
+    ) -> int:
+        return rnn.predict(
+            x, self.Wt, self.Rt, self.bias, *states, order, self.reverse, self.codes, self.params, self.clip, hidden,
+            *last, stop,
+        )  # fmt: skip
+
     def ready_back(self, steps: int, lens: Lengths, dtype: np.dtype[Any], lrp: LRP | None) -> DirectionBack:
         room, batch = self.room(lens, (steps, len(lens.steps), self.W.shape[1]), dtype), len(lens.steps)
         if lrp is None:
 
-            def gradient(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+            def gradient(tape: Tape, r_y: Array, r_ends: list[Array], stop: Array) -> list[Array]:
                 z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
                 in_threads(
                     lambda order: rnn.gradient(
                         z, tape.hidden, lens.steps, order, self.reverse, self.codes, self.params, self.clip, self.R_all,
-                        self.W_all, r_y, r_h, r_x,
+                        self.W_all, r_y, r_h, r_x, stop,
                     ),
                     lens.parts,
                 )  # fmt: skip
@@ -58,9 +66,9 @@ class RNNDirection(Direction):
             return gradient
         number = dtype.type
         eps, delta, unit = number(lrp.epsilon or 0), number(lrp.bias_factor), number(1 / self.units)
-        relative = arguments(lrp, 3, self.relative)
+        relative = arguments(lrp, 5, self.relative)
 
-        def relevance(tape: Tape, r_y: Array, r_ends: list[Array]) -> list[Array]:
+        def relevance(tape: Tape, r_y: Array, r_ends: list[Array], _: Array) -> list[Array]:
             last = relative(tape)
             z, r_x, lost, (r_h,) = tape.kept["z"], room(), np.zeros(batch), r_ends
             in_threads(
@@ -74,11 +82,10 @@ class RNNDirection(Direction):
 
         return relevance
 
-    def relative(self, tape: Tape, stabiliser: Stabiliser) -> Arguments:
-        sums = self.sums("pre-activations", lambda: Sums(self.W, self.R, self.bias, 0, self.hidden))
-        gaps = sums.gaps(tape, self.reverse, tape.kept["z"], stabiliser.pre_activations)
-        sizes = sizes_of(tape.hidden, tape.hidden[:0], tape.lens, self.reverse, tape.dtype)
-        return gaps, numbers(stabiliser, tape.dtype)[2], sizes
+    def relative(self, tape: Tape, numbers: Numbers) -> Arguments:
+        sums = self.sums("pre-activations", lambda: Sums.of(self.W, self.R, self.bias, 0, self.hidden))
+        beta, _, ceiling = numbers
+        return *sums[:3], beta, ceiling
 
 
 class RNN(Recurrent):

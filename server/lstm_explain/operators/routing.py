@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that join, select or repeat elements without changing them. Views are in views.py."""
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ def _sliced_layout(
     ctx: NodeContext, slot: int, layout: BatchLayout, out: Shape, shape: Shape, batch: int
 ) -> BatchLayout:
     """An equal extent is not enough: reversed samples lie at other positions."""
-    if _slices(ctx)[layout.axis].indices(shape[layout.axis]) != (0, shape[layout.axis], 1):
+    part = _slices(ctx)[layout.axis]
+    if part != slice(None) and (part.start, part.stop, part.step) != (0, shape[layout.axis], 1):
         raise SamplesMixed
     return layout
 
@@ -187,7 +189,7 @@ def _pad(ctx: NodeContext, slot: int, g: Array) -> Array:
     positions = np.arange(math.prod(shape)).reshape(shape)
     origin = np.pad(positions, widths, mode=ctx.attribute("mode"))
     flat = xp.zeros((positions.size,), dtype=xp.float64)
-    scatter_add(flat, origin.reshape(-1), xp.reshape(cast(g, xp.float64), (-1,)))
+    flat = scatter_add(flat, origin.reshape(-1), xp.reshape(cast(g, xp.float64), (-1,)))
     return cast(xp.reshape(flat, shape), g.dtype)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recognise products in which one operand is a normalisation's scale or a function of the other operand.
 
 The scale of a normalisation counts as a constant of the forward pass (Ali et al. 2022, arXiv 2202.07304): the scaled

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that write elements at indices: Scatter, ScatterElements and ScatterND."""
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ def _adds(node: Node) -> bool:
 
 
 def _last_written(indices: tuple[Array, ...], shape: Shape, updates: Shape) -> Array:
-    """Which updates remain: the last of those that write to the same position."""
+    """Returns which updates remain: the last of those that write to the same position."""
     xp = namespace(indices[0])
     order = xp.reshape(xp.arange(math.prod(updates)), updates)
     last = xp.full(shape, -1)
-    scatter(last, indices, order)
+    last = scatter(last, indices, order)
     return gather_at(last, indices) == order
 
 
@@ -46,14 +47,13 @@ def _vjp(indices_of: Indices) -> Callable[[NodeContext, int, Array], Array]:
         if _adds(ctx.node):
             return g
         r = xp.asarray(g, copy=True)
-        scatter(r, indices, 0)
-        return r
+        return scatter(r, indices, 0)
 
     return vjp
 
 
 def _bias(indices_of: Indices) -> Callable[[NodeContext], Array | None]:
-    """The constant operand of a Scatter that adds."""
+    """Returns the constant operand of a Scatter that adds."""
 
     def bias(ctx: NodeContext) -> Array | None:
         if 0 not in ctx.live:
@@ -62,8 +62,7 @@ def _bias(indices_of: Indices) -> Callable[[NodeContext], Array | None]:
             return None
         updates = ctx.x(2)
         added = namespace(updates).zeros(ctx.shape(0), dtype=updates.dtype)
-        scatter_add(added, indices_of(ctx), updates)
-        return added
+        return scatter_add(added, indices_of(ctx), updates)
 
     return bias
 
@@ -78,7 +77,7 @@ def _spread(indices_of: Indices) -> Callable[[NodeContext, int, Array], Array]:
         indices, amount, xp = indices_of(ctx), amount * len(ctx.live), namespace(amount)
         terms = xp.full(amount.shape, float(0 in ctx.live), dtype=xp.float64)
         if 2 in ctx.live:
-            scatter_add(terms, indices, xp.asarray(1.0, dtype=xp.float64))
+            terms = scatter_add(terms, indices, xp.asarray(1.0, dtype=xp.float64))
         share = cast(xp.where(terms == 0, 0, amount) / xp.maximum(terms, 1), amount.dtype)
         if slot == 0:
             return share

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that select, spread out or reorder elements: TopK, Compress, MaxUnpool, OneHot and ReverseSequence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a recurrent node saves for the backward pass, and the lengths of its sequences."""
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class SavedTensors(enum.Enum):
     """What a forward pass saves for the backward pass."""
 
     SIGNALS = "for LRP under signal takes all"
-    EVERYTHING = "for LRP under the other rules, sums that these divide by in float64"
+    GATES = "for LRP under the other rules"
+    GATES_FLOAT64 = "the same, with the sums that these rules divide by in float64"
     SLOPES = "for gradients"
 
 
@@ -71,16 +73,10 @@ class Tape:
     kept: dict[str, Array]
     dtype: np.dtype[Any]
 
-    def repeated(self, count: int) -> Tape:
-        """Repeats the samples once per backward pass."""
-
-        def again(array: Array) -> Array:
-            return np.tile(array, (1,) * (array.ndim - 2) + (count, 1))  # [T, B, …] or [B, …]
-
-        lens, steps = self.lens, np.tile(self.lens.steps, count)
-        lens = all_of(len(self.x), len(steps)) if lens.whole else Lengths(steps, False, longest_first(steps))
-        kept = {name: again(array) for name, array in self.kept.items()}
-        return Tape(again(self.x), again(self.hidden), again(self.h0), lens, kept, self.dtype)
+    def lengths_of(self, passes: int) -> Lengths:
+        """Of the samples of several backward passes that run together, one pass after the other."""
+        steps = np.tile(self.lens.steps, passes)
+        return all_of(len(self.x), len(steps)) if self.lens.whole else Lengths(steps, False, longest_first(steps))
 
 
 @dataclass(slots=True)
@@ -95,5 +91,6 @@ class BackwardResult:
 
 Run = Callable[[Array], tuple[dict[str, Array], list[Tape]]]
 Back = Callable[[list[Tape], "list[Array | None]"], BackwardResult]
-DirectionRun = Callable[[Array, list[Array]], tuple[Tape, list[Array]]]
-DirectionBack = Callable[[Tape, Array, list[Array]], list[Array]]
+# The last argument is the flag by which another thread stops the kernels.
+DirectionRun = Callable[[Array, list[Array], Array], tuple[Tape, list[Array]]]
+DirectionBack = Callable[[Tape, Array, list[Array], Array], list[Array]]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators whose output holds every element of the input once: another shape, type or order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Windows that slide over the spatial axes, the axes after batch and channel, in convolutions and pooling.
 
 The rules are vectorised over samples, channels and positions; loops run over the few elements of a kernel.
@@ -75,7 +76,7 @@ class Windows:
         return padded[self.inside()]
 
     def fold_same(self, g: Array) -> Array:
-        """`fold` of columns that all equal `g` [..., *out]."""
+        """Returns `fold` of columns that all equal `g` [..., *out]."""
         axis = g.ndim - len(self.out)
         shape = (*g.shape[:axis], math.prod(self.kernel), *g.shape[axis:])
         xp = namespace(g)

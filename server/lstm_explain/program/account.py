@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adds up, per sample, where relevance went."""
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
 
 
 def largest_per_sample(amounts: Array, layout: BatchLayout | None, batch: int) -> Array:
-    """The largest magnitude over everything but the samples, ignoring NaN: [batch], float64."""
+    """Returns the largest magnitude over everything but the samples, ignoring NaN: [batch], float64."""
     if batch == 1 and amounts.dtype.char in "fd":
         return np.array((reductions.largest(amounts.ravel()),), np.float64)
     found = np.zeros(batch)
@@ -94,7 +95,7 @@ def add_per_sample(amounts: Array, layout: BatchLayout | None, total: Array) -> 
 
 
 def rows_of(shape: Sequence[int], layout: BatchLayout | None, batch: int) -> tuple[int, int, int]:
-    """The shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
+    """Returns the shape [before, batch, after] in which an array of `shape` has its samples on an axis of their own.
 
     layout: where they lie; None: all samples share the array.
     """

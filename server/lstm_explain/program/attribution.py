@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine's internal answer for a batch, and functions that select, join and replace its samples."""
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class Attribution:
 
 
 def take_samples(arrays: Mapping[str, Array], axes: Mapping[str, int | None], rows: Rows) -> dict[str, Array]:
-    """The arrays of these samples, which lie along `axes`; an array without an axis is shared and stays whole."""
+    """Returns the arrays of these samples, which lie along `axes`; an array without an axis is shared and stays
+    whole.
+    """
     return {
         name: array if (axis := axes[name]) is None else np.ascontiguousarray(array.take(rows, axis))
         for name, array in arrays.items()
@@ -58,7 +61,9 @@ def take_samples(arrays: Mapping[str, Array], axes: Mapping[str, int | None], ro
 
 
 def place_samples(shape: Sequence[int], axis: int | None, parts: Sequence[tuple[Sequence[int], Array]]) -> Array:
-    """An array of `shape` with the samples of each part in their rows. The parts of a shared array are added up."""
+    """Returns an array of `shape` with the samples of each part in their rows. The parts of a shared array are added
+    up.
+    """
     whole = np.zeros(shape, np.result_type(*[array for _, array in parts]))
     for rows, array in parts:
         if axis is None:
@@ -72,7 +77,7 @@ def place_samples(shape: Sequence[int], axis: int | None, parts: Sequence[tuple[
 
 
 def joined(answers: Sequence[Attribution], selection: Selection, values: Mapping[str, Array]) -> Attribution:
-    """The answer for a batch whose samples were explained one by one, each with the whole batch as input. Their
+    """Returns the answer for a batch whose samples were explained one by one, each with the whole batch as input. Their
     relevance does not overlap, so it is summed. selection, values: those of the batch.
     """
 
@@ -92,8 +97,8 @@ def joined_samples(
     selection: Selection,
     values: Mapping[str, Array],
 ) -> Attribution:
-    """The answer for a batch from the answers for its parts; sample i is at position order[i] of the concatenated
-    parts.
+    """Returns the answer for a batch from the answers for its parts; sample i is at position order[i] of the
+    concatenated parts.
 
     relevance, selection, values: those of the batch.
     """
@@ -117,7 +122,7 @@ def joined_samples(
 
 
 def with_samples(answer: Attribution, rows: Rows, other: Attribution) -> Attribution:
-    """The answer in which the samples `rows` come from `other`, an answer for the same batch."""
+    """Returns the answer in which the samples `rows` come from `other`, an answer for the same batch."""
     if len(rows) == len(answer.explained):
         return replace(other, selection=answer.selection, values=answer.values)
     if answer.apart and other.apart:
@@ -129,7 +134,7 @@ def with_samples(answer: Attribution, rows: Rows, other: Attribution) -> Attribu
 
 
 def put(answer: Attribution, rows: Rows, other: Attribution, layouts: Mapping[str, BatchLayout]) -> Attribution:
-    """The answer in which the samples `rows` come from `other`, an answer for these samples alone.
+    """Returns the answer in which the samples `rows` come from `other`, an answer for these samples alone.
 
     An array of relevance without a layout of samples is zero, because no relevance has reached it.
     """
@@ -161,7 +166,7 @@ def put(answer: Attribution, rows: Rows, other: Attribution, layouts: Mapping[st
 
 
 def _taken(answer: Attribution, rows: Rows, layouts: Mapping[str, BatchLayout]) -> Attribution:
-    """The answer for these samples."""
+    """Returns the answer for these samples."""
 
     def few(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {n: _by_sample(a, layouts[n], batch)[:, rows] if n in layouts else a for n, a in arrays.items()}
@@ -178,5 +183,5 @@ def _taken(answer: Attribution, rows: Rows, layouts: Mapping[str, BatchLayout]) 
 
 
 def _by_sample(array: Array, layout: BatchLayout, batch: int) -> Array:
-    """A view [before, batch, after] of a contiguous array."""
+    """Returns a view [before, batch, after] of a contiguous array."""
     return array.reshape(rows_of(array.shape, layout, batch))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the axes of samples and time steps of every input by following axes through the graph."""
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Axes:
     certain: bool = field(default=True, compare=False)
 
 
-def find_axes(graph: Graph, given: Mapping[str, Axes] | None = None) -> dict[str, Axes]:
-    """Axes of every input. What the graph does not show is taken from `given`, or guessed.
+def find_axes(graph: Graph) -> dict[str, Axes]:
+    """Returns the axes of every input. What the graph does not show is guessed.
 
     An input has no batch axis where none of its axes can hold samples: all samples share it. A guess is that samples
     lie along the axis that has the name of another input's batch axis, or else along the first; time lies along the
@@ -43,11 +44,11 @@ def find_axes(graph: Graph, given: Mapping[str, Axes] | None = None) -> dict[str
     for origins in traced.hints:  # used only where no operator shows the time axis
         found.add("time", origins)
     found.spread(traced)
-    return {name: (given or {}).get(name) or found.axes(name, traced) for name in graph.inputs}
+    return {name: found.axes(name, traced) for name in graph.inputs}
 
 
 def find_lengths(graph: Graph) -> dict[str, str]:
-    """Inputs of sequence lengths: by name, the one input whose time steps they count.
+    """Returns the inputs of sequence lengths: by name, the one input whose time steps they count.
 
     This covers only inputs that reach the recurrent nodes unchanged except for type and order, and not values that are
     computed from an input.
@@ -66,12 +67,12 @@ def find_lengths(graph: Graph) -> dict[str, str]:
 
 
 def _sorts(node: Node, value: str) -> bool:
-    """Whether `value` is the output of a TopK: sequences are sorted by length before they are packed."""
+    """Returns whether `value` is the output of a TopK: sequences are sorted by length before they are packed."""
     return node.op == "TopK" and value == node.outputs[0]
 
 
 def time_of(node: Node, labels: Mapping[str, Labels]) -> Origins:
-    """The inputs' axes that a recurrent node's time steps run along."""
+    """Returns the inputs' axes that a recurrent node's time steps run along."""
     label, axis = labels.get(node.input(0), ()), 1 if node.attribute("layout", 0) == 1 else 0
     return label[axis] if axis < len(label) else frozenset()
 
@@ -115,7 +116,7 @@ class _Found:
         return Axes(batch, time, shown and (name in self.time or name in self.states or len(others) < 2))
 
     def _batch(self, name: str, rank: int, time: int | None, traced: Trace) -> tuple[int | None, bool]:
-        """The axis, and whether the graph shows it."""
+        """Returns the axis, and whether the graph shows it."""
         if rank == 0:
             return None, True
         if name in self.batch:
@@ -130,7 +131,9 @@ class _Found:
         return (same[0], True) if same else (able[0], False)
 
     def _arrived(self, name: str, among: Sequence[int], traced: Trace) -> int | None:
-        """The one axis that an output runs along, or the only one that the first axis of an output runs along."""
+        """Returns the one axis that an output runs along, or the only one that the first axis of an output runs
+        along.
+        """
         reached = [axis for axis in among if (name, axis) in traced.arriving]
         ahead = [axis for axis in reached if (name, axis) in traced.leading]
         return next((shown[0] for shown in (reached, ahead) if len(shown) == 1), None)
@@ -147,7 +150,7 @@ class _Found:
         return not fixed and (name, axis) not in self._across
 
     def _shown_samples(self, traced: Trace) -> Origins:
-        """The inputs' axes that hold samples, as an operator or an output shows."""
+        """Returns the inputs' axes that hold samples, as an operator or an output shows."""
         found = dict(self.batch)
         for name in self.graph.inputs:
             rank = self.graph.type_of(name).rank or 0
@@ -173,7 +176,9 @@ class _Found:
 
 
 def _lying_across(samples: Origins, traced: Trace) -> Origins:
-    """Axes that occur in some value together with an axis of other inputs' samples, and never coincide with it."""
+    """Returns the axes that occur in some value together with an axis of other inputs' samples, and never coincide with
+    it.
+    """
     found: set[tuple[str, int]] = set()
     for label in {label for label in traced.labels.values() if len({n for x in label for n, _ in x}) > 1}:
         along = [{name for name, _ in origins & samples} for origins in label]
@@ -197,7 +202,9 @@ def _doubt(name: str, axes: Axes) -> str:
 
 
 def fixed_batch(axes: Mapping[str, Axes], shapes: Mapping[str, Sequence[int | str]]) -> int | None:
-    """How many samples a batch of these inputs must have; None: any number. An input without a batch axis takes one."""
+    """Returns how many samples a batch of these inputs must have; None: any number. An input without a batch axis takes
+    one.
+    """
     batches = {name: axes[name].batch for name in shapes}
     extents = [1 if (axis := batches[name]) is None else shape[axis] for name, shape in shapes.items()]
     return min((extent for extent in extents if isinstance(extent, int)), default=None)

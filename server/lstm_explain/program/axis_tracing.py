@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Follows the axes of a graph's inputs through its operators, and through the bodies of If, Loop and Scan."""
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Trace:
     leading: set[tuple[str, int]] = field(default_factory=set)
 
     def meetings(self) -> Iterator[Origins]:
-        """Axes of several inputs that one axis of a value runs along."""
+        """Yields the axes of several inputs that one axis of a value runs along."""
         yield from dict.fromkeys(o for label in self.labels.values() for o in label if len({n for n, _ in o}) > 1)
 
 
@@ -157,7 +158,7 @@ def _axis(label: Labels, axis: int) -> Origins:
 
 
 def _read_step_by_step(graph: Graph, node: Node, labels: Mapping[str, Labels], counting: set[str]) -> Origins:
-    """The axes that are read at a position given by a loop's iteration count."""
+    """Returns the axes that are read at a position given by a loop's iteration count."""
     label = labels.get(node.input(0), ())
     if node.op == "Gather" and node.input(1) in counting:
         return _axis(label, node.attribute("axis", 0))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the bodies of If, Loop and Scan are connected to the graph around them."""
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Wiring:
 
 
 def wiring_of(node: Node) -> Wiring:
-    """The wiring of a Loop or a Scan."""
+    """Returns the wiring of a Loop or a Scan."""
     return _loop(node, node.bodies["body"]) if node.op == "Loop" else _scan(node, node.bodies["body"])
 
 
@@ -83,13 +84,15 @@ def _at(names: tuple[str, ...], index: int) -> str:
 
 
 def entered(body: Graph) -> Graph:
-    """The body as a graph of its own, in which values that it reads from the enclosing graph are further inputs."""
+    """Returns the body as a graph of its own, in which values that it reads from the enclosing graph are further
+    inputs.
+    """
     around = [name for name in body.captured if name not in body.constants]
     return replace(body, inputs=[*body.inputs, *around])
 
 
 def entries(node: Node, live: Set[str]) -> set[str]:
-    """Inputs of a Loop's or Scan's body that are live from the start."""
+    """Returns the inputs of a Loop's or Scan's body that are live from the start."""
     wiring = wiring_of(node)
     started = {c.entry for c in wiring.carried if node.inputs[c.slot] in live}
     return started | {s.inner for s in wiring.read if s.outer in live}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes a plan: the parts of the graph that ONNX Runtime runs, the nodes that we run, and the values to save."""
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from functools import cached_property
 
 import onnxruntime as ort
 
-from lstm_explain.graph.ir import Graph, Node
+from lstm_explain.graph.ir import Array, Graph, Node
 from lstm_explain.graph.node_editing import make
 from lstm_explain.graph.session import session_of
 from lstm_explain.operators import Kind
-from lstm_explain.operators.gates import gate_slot
+from lstm_explain.operators.gates import gate_of
 from lstm_explain.operators.operator import SHAPE, shape_value
 from lstm_explain.operators.tape import SavedTensors
 from lstm_explain.program.body_wiring import BODIES, entered, wiring_of
@@ -25,11 +26,15 @@ OWN = (Kind.RECURRENT, Kind.CONTROL)
 
 @dataclass(frozen=True)
 class Segment:
-    """A part that ONNX Runtime runs in one call. small: the same computation in NumPy, for small arrays."""
+    """A part that ONNX Runtime runs in one call. nodes, constants: what it consists of. small: the same computation in
+    NumPy, for small arrays.
+    """
 
     session: ort.InferenceSession
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    nodes: Sequence[Node]
+    constants: Mapping[str, Array]
     small: list[Step] | None = None
 
 
@@ -82,7 +87,7 @@ class Purpose:
 
 
 def compile_plan(graph: Graph, targets: Sequence[str], purpose: Purpose, keep: Iterable[str] = ()) -> Plan:
-    """A plan that computes the graph's outputs and supports backward passes from `targets`.
+    """Returns a plan that computes the graph's outputs and supports backward passes from `targets`.
 
     keep: further values to return. Raises UnsupportedOperator.
     """
@@ -97,20 +102,20 @@ def _compile(
     sources: frozenset[str],
     linear_sources: frozenset[str],
     entries: Sequence[str] = (),
+    carried: Mapping[str, str] | None = None,
 ) -> Plan:
-    """sources: inputs that carry relevance. linear_sources: the sources that are sums of weighted units."""
+    """sources: inputs that carry relevance. linear_sources: the sources that are sums of weighted units. entries: a
+    body's inputs. carried: the states that a body returns, with those that it receives.
+    """
     live = live_values(graph, sources)
     targets = list(targets)
     backward_nodes = path(graph, live, targets, gradient=purpose.gradient, overridden=purpose.gates)
     linear = frozenset[str]() if purpose.gradient else linear_values(backward_nodes, linear_sources)
     first_order = frozenset[str]() if purpose.gradient else first_order_values(graph, backward_nodes)
     producers, products = graph.producers(), [s for s in backward_nodes if s.kind is Kind.PRODUCT]
-    gates = {s.node.name: gate_slot(graph, producers, s.node, s.live, purpose.gates) for s in products}
-    saved_values = (
-        _saved_values(graph, backward_nodes, linear, first_order, gradient=purpose.gradient)
-        | dict.fromkeys(keep)
-        | dict.fromkeys(targets)
-    )
+    gates = {s.node.name: gate_of(graph, producers, s.node, s.live, purpose.gates).slot for s in products}
+    saved_values = _saved_values(graph, backward_nodes, linear, first_order, gradient=purpose.gradient)
+    saved_values |= dict.fromkeys([*keep, *targets])
     extra: list[Node] = []
     if purpose.constants_too:
         extra = constant_parts(graph, backward_nodes, linear)
@@ -121,14 +126,14 @@ def _compile(
     if purpose.magnitudes:
         more, constants = magnitude_parts(graph, backward_nodes, linear)
         extra, summing = extra + more, with_constants(graph, more, constants)
-        sums = kinds_of_sums(graph, backward_nodes, linear, in_loop=bool(entries))
+        sums = kinds_of_sums(graph, backward_nodes, linear, in_loop=bool(entries), carried=carried or {})
         saved_values |= dict.fromkeys(magnitude_value(s.node.outputs[0]) for s in backward_nodes if s.node.name in sums)
     bodies = {s.node.name: _bodies(s, purpose, linear) for s in backward_nodes if s.kind is Kind.CONTROL}
     known = {*saved_values, *graph.inputs, *(o for s in backward_nodes if s.kind in OWN for o in s.node.outputs)}
     saved_values = {
         name: None for name in saved_values if not (name.endswith(SHAPE) and name.removesuffix(SHAPE) in known)
     }
-    steps = _steps(summing, extra, backward_nodes, saved_values)
+    steps = steps_of(summing, extra, backward_nodes, saved_values)
     return Plan(
         graph,
         steps,
@@ -146,7 +151,7 @@ def _compile(
 
 
 def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str]) -> dict[str, Plan]:
-    """A plan for every body of a control-flow node, from its outputs back to the values that it reads."""
+    """Returns a plan for every body of a control-flow node, from its outputs back to the values that it reads."""
     node = backward_node.node
     around = frozenset(backward_node.captured)
     # A body does not know the constant part and the magnitude of a sum in the enclosing graph.
@@ -154,12 +159,13 @@ def _bodies(backward_node: BackwardNode, purpose: Purpose, linear: frozenset[str
     looked_through = frozenset[str]() if apart else linear & around
     if node.op in ("Loop", "Scan") and not apart:
         looked_through |= {s.inner for s in wiring_of(node).read if s.outer in linear}
+    carried = {} if node.op == "If" else {c.exit: c.entry for c in wiring_of(node).carried}
     plans = {}
     for name in BODIES[node.op]:
         body = node.bodies[name]
         sources = backward_node.entries | around
         targets = [o for o in body.outputs if o in live_values(body, sources)]
-        plans[name] = _compile(entered(body), targets, purpose, (), sources, looked_through, body.inputs)
+        plans[name] = _compile(entered(body), targets, purpose, (), sources, looked_through, body.inputs, carried)
     return plans
 
 
@@ -177,7 +183,7 @@ def _saved_values(
     *,
     gradient: bool,
 ) -> dict[str, None]:
-    """Names of the values (and, by `shape_value`, of the shapes) that the backward pass reads."""
+    """Returns the names of the values (and, by `shape_value`, of the shapes) that the backward pass reads."""
     saved_values: dict[str, None] = {}
     for backward_node in backward_nodes:
         node, op = backward_node.node, backward_node.op
@@ -208,7 +214,7 @@ def _lrp_saved(backward_node: BackwardNode) -> tuple[str, ...]:
 
 
 def _needs_value(backward_node: BackwardNode, name: str, linear: frozenset[str]) -> bool:
-    """Whether a density arriving at the node becomes relevance of this input."""
+    """Returns whether a density arriving at the node becomes relevance of this input."""
     if backward_node.kind is Kind.MAP:
         return True
     return name not in linear and (
@@ -240,7 +246,7 @@ def _request(
 
 
 def _shape_name(graph: Graph, name: str) -> str:
-    """What to save so that the shape is known; nothing where it is fixed."""
+    """Returns what to save so that the shape is known; nothing where it is fixed."""
     return "" if graph.type_of(name).static_shape is not None else shape_value(name)
 
 
@@ -248,14 +254,14 @@ def _shape_name(graph: Graph, name: str) -> str:
 
 
 def constant_value(name: str) -> str:
-    """Name of the extra value that holds the constant part of `name`: its value where everything that feeds it linearly
-    is zero, which is the sum of its biases.
+    """Returns the name of the extra value that holds the constant part of `name`: its value where everything that feeds
+    it linearly is zero, which is the sum of its biases.
     """
     return f"{name}::constant"
 
 
 def constant_parts(graph: Graph, backward_nodes: list[BackwardNode], linear: frozenset[str]) -> list[Node]:
-    """Nodes that compute `constant_value` of every sum and linear value: the same operators over zeros."""
+    """Returns the nodes that compute `constant_value` of every sum and linear value: the same operators over zeros."""
     nodes: list[Node] = []
     for backward_node in backward_nodes:
         if backward_node.kind not in (Kind.SUM, Kind.MAP) and not linear.intersection(backward_node.node.outputs):
@@ -289,7 +295,7 @@ def constant_parts(graph: Graph, backward_nodes: list[BackwardNode], linear: fro
 # --- what runs where ---------------------------------------------------------------------------------------------
 
 
-def _steps(
+def steps_of(
     graph: Graph, extra: list[Node], backward_nodes: list[BackwardNode], saved_values: dict[str, None]
 ) -> list[Segment | BackwardNode]:
     """Cuts the graph at the nodes that we run: a segment of everything that can run before the first of them, then that
@@ -325,7 +331,7 @@ def _steps(
 
 
 def _needed(nodes: list[Node], wanted: Iterable[str], known: set[str]) -> list[Node]:
-    """The nodes without which `wanted` cannot be computed, in order."""
+    """Returns the nodes without which `wanted` cannot be computed, in order."""
     needed = set(wanted) - known
     kept = []
     for node in reversed(nodes):
@@ -339,4 +345,6 @@ def _segment(graph: Graph, nodes: list[Node], outputs: tuple[str, ...]) -> Segme
     made = {o for n in nodes for o in n.outputs if o}
     read = dict.fromkeys(name for n in nodes for name in (*n.inputs, *n.captured) if name)
     inputs = tuple(name for name in read if name not in made and name not in graph.constants)
-    return Segment(session_of(graph, nodes, inputs, outputs), inputs, outputs, small(graph, nodes))
+    return Segment(
+        session_of(graph, nodes, inputs, outputs), inputs, outputs, nodes, graph.constants, small(graph, nodes)
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One graph in one precision: its plans, its kernels, and explanations by a backward pass."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from lstm_explain.cancellation import may_take_long
 from lstm_explain.errors import Error, InputError, ModelError
 from lstm_explain.graph.data_dependent_sizes import sizes_are_fixed
-from lstm_explain.graph.ir import Array, Graph
+from lstm_explain.graph.ir import Array, Graph, paths_of
 from lstm_explain.graph.session import runtime_message
 from lstm_explain.methods import Method
 from lstm_explain.operators.cells import cells_of
@@ -49,14 +50,22 @@ class Question(NamedTuple):
     targets: Sequence[Target]
     capture: Sequence[str]
 
+    @property
+    def plain(self) -> bool:
+        """Whether no target has a measure."""
+        return all(target.measure is None for target in self.targets)
+
 
 class Engine:
     """Safe to call from several threads."""
 
     def __init__(self, graph: Graph, gates: Mapping[str, int | None] | None = None) -> None:
-        """gates: by node name, the slot of the gate (None: no gate), where the graph does not show it."""
+        """gates: by node name, also as the report writes the names of nodes in bodies, the slot of the gate (None: no
+        gate), where the graph does not show it.
+        """
         self.graph = graph
-        self.gates = dict(gates or {})
+        names = dict(paths_of(graph)) if gates else {}
+        self.gates = {names.get(name, name): slot for name, slot in (gates or {}).items()}
         self.cells = cells_of(graph)
         values, nodes = {o for n in graph.nodes for o in n.outputs}, {n.name for n in graph.nodes}
         own = {name: cell for name, cell in self.cells.items() if name in nodes}
@@ -80,10 +89,15 @@ class Engine:
         targets, output = question.targets, question.output
         if len(targets) == 1 and not question.capture:
             return [self.explain_one(program, inputs, targets[0], output, passes)]
-        done = _pass_of(program, inputs, None, passes)
+        axes = [target.batch_axis for target in targets]
+        usual = len({*axes}) == 1 and not question.capture
+        key = (program, axes[0], *[array.shape for array in inputs.values()])
+        known = self.known.specialised.get(key) if usual else None
+        done = _pass_of(program, inputs, known, passes)
         selections = [select(target, done.values[output], output) for target in targets]
+        known, over = self._prepared(key, program, done, known) if usual else (None, None)
         with shapes_agree():
-            return explain_together(program, done, selections, [target.batch_axis for target in targets])
+            return explain_together(program, done, selections, axes, known, over)
 
     def explain_one(
         self,
@@ -100,20 +114,32 @@ class Engine:
         known = self.known.specialised.get(key)
         done = program.forward(inputs, known) if passes is None else _pass_of(program, inputs, known, passes)
         selection = select(target, done.values[output], output)
-        over: Callable[[BackwardPass], None] | None = None
-        if known is None:
-            if self.known.wants(key):
-                may_take_long()
-                over = partial(self._specialise, key, program, done)
-        elif known.shapes and not known.holds(done):
-            known = None
+        known, over = self._prepared(key, program, done, known)
         try:
             return explain_one(program, done, selection, target.batch_axis, known, over)
         except DISAGREE as error:
             raise _disagreement(error) from error
 
+    def _prepared(
+        self, key: Hashable, program: Program, done: ForwardPass, known: Specialised | None
+    ) -> tuple[Specialised | None, Callable[[BackwardPass], None] | None]:
+        """The specialised program for the backward pass, and what specialises it for the next one; None each where
+        there is none.
+        """
+        if known is not None:
+            return (None if known.shapes and not known.holds(done) else known), None
+        if not self.known.wants(key):
+            return None, None
+        may_take_long()
+        return None, partial(self._specialise, key, program, done)
+
     def _specialise(self, key: Hashable, program: Program, done: ForwardPass, back: BackwardPass) -> None:
         self.known.add(key, program.specialised(done, back))
+
+    def output(self, inputs: Mapping[str, Array], question: Question, passes: Passes) -> Array:
+        """The question's output, from the forward pass of its explanation, which the function adds to `passes`."""
+        program = self.program(question.head, question.method, tuple(question.capture))
+        return _pass_of(program, inputs, None, passes).values[question.output]
 
     def program(self, head: Head, method: Method, capture: tuple[str, ...] = ()) -> Program:
         """The program for these arguments, compiled on first use. Raises UnsupportedOperator, MethodError."""
@@ -192,7 +218,9 @@ def saved_tensors_for(method: Method) -> SavedTensors:
     """The tensors of recurrent nodes that the method reads."""
     if method.rules is None:
         return SavedTensors.SLOPES
-    return SavedTensors.EVERYTHING if method.divides_by_gates else SavedTensors.SIGNALS
+    if method.rules.product_rule == "all":
+        return SavedTensors.SIGNALS
+    return SavedTensors.GATES_FLOAT64 if method.needs_float64 else SavedTensors.GATES
 
 
 def in_float64(inputs: Mapping[str, Array]) -> dict[str, Array]:

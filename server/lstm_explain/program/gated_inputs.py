@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds inputs that feed gates only: under the product rule "all", no relevance reaches them."""
 
 from __future__ import annotations
@@ -5,20 +6,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lstm_explain.operators import Kind
-from lstm_explain.operators.gates import gate_slot
+from lstm_explain.operators.gates import gate_of
 from lstm_explain.program.engine import Engine
 from lstm_explain.program.reachability import live_values, path
 
 
 def gated_inputs(engine: Engine, value: str) -> tuple[str, ...]:
-    """The inputs from which every path to `value` leads through the gate of a product."""
+    """Returns the inputs from which every path to `value` leads through the gate of a product."""
     graph, gates = engine.graph, engine.gates
     live, producers = live_values(graph, graph.inputs), graph.producers()
     met, receiving = {value}, {value}  # on any path; on a path without gates
     for step in reversed(path(graph, live, [value], strict=False, overridden=gates)):
         gate = None
         if step.kind is Kind.PRODUCT and step.op.product_rule is None:
-            gate = gate_slot(graph, producers, step.node, step.live, gates)
+            gate = gate_of(graph, producers, step.node, step.live, gates).slot
         receives = not receiving.isdisjoint(step.node.outputs)
         for slot in step.live:
             met.add(step.node.inputs[slot])
@@ -31,7 +32,7 @@ def gated_inputs(engine: Engine, value: str) -> tuple[str, ...]:
 
 
 def warnings_of(names: Iterable[str]) -> tuple[str, ...]:
-    """A warning for each of these inputs."""
+    """Returns a warning for each of these inputs."""
     return tuple(
         f"feeds gates only: input {name!r}, whose relevance is 0 under product_rule 'all'; product_rule 'half' gives "
         "gates a share"

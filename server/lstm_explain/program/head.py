@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The activation at the end of an output, and the value before it."""
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Head:
     quantity: str = "output"
 
     def keep(self, graph: Graph) -> list[str]:
-        """What `through` looks at."""
+        """Returns what `through` looks at."""
         return [shape_value(n.inputs[0]) for n in self.views if graph.type_of(n.inputs[0]).static_shape is None]
 
     def through(
@@ -43,18 +44,18 @@ class Head:
 
 
 def explainable(graph: Graph, output: str) -> bool:
-    """Whether the output can be explained: it is in floating point, or its type is not known."""
+    """Returns whether the output can be explained: it is in floating point, or its type is not known."""
     dtype = graph.type_of(output).dtype
     return dtype is None or dtype.kind == "f"
 
 
 def default_output(graph: Graph) -> str:
-    """The first output that can be explained, or the first of all where none can."""
+    """Returns the first output that can be explained, or the first of all where none can."""
     return next((o for o in graph.outputs if explainable(graph, o)), graph.outputs[0])
 
 
 def head_of(graph: Graph, output: str, producers: Mapping[str, Node] | None = None) -> Head:
-    """The value before the activation that `output` ends in; the output itself where it ends in none.
+    """Returns the value before the activation that `output` ends in; the output itself where it ends in none.
 
     producers: the producers of the graph's values, if the caller has them already.
     """

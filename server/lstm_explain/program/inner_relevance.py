@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Relevance inside an LSTM node, step by step: when its memory was written, and by what.
 
 `<node>.<view>` in `capture` gives an array like the node's output Y, [T, directions, B, H]. The backward pass through
@@ -57,7 +58,7 @@ def inner_relevance(program: Program, back: BackwardPass, node: str, view: str) 
     for d, (direction, tape) in enumerate(zip(cell.directions, tapes, strict=True)):
         assert isinstance(direction, LSTMDirection)
         if "gates" not in tape.kept:
-            tape, _ = direction.forward(tape.x, [tape.h0, tape.kept["c0"]], tape.lens, SavedTensors.EVERYTHING)
+            tape, _ = direction.forward(tape.x, [tape.h0, tape.kept["c0"]], tape.lens, SavedTensors.GATES_FLOAT64)
         r_y = np.zeros(tape.hidden.shape) if y is None else y[:, d]
         parts.append(_direction(direction, tape, r_y, [None if e is None else e[d] for e in ends], lrp)[view])
     whole = np.stack(parts, axis=1)

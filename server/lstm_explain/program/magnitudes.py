@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sums of absolute terms by which the relative stabiliser measures a neuron, computed along with its sum.
 
 For every sum and linear map, an additional node computes its magnitude: the same operator over absolute weights, inputs
@@ -8,7 +9,7 @@ kernels compute magnitudes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,16 +19,20 @@ from lstm_explain.graph.node_editing import make
 from lstm_explain.operators import Kind, Operator
 from lstm_explain.program.reachability import BackwardNode
 
+LINEAR = (Kind.SUM, Kind.MAP, Kind.SCALE, Kind.ROUTING)
+
 
 def magnitude_value(name: str) -> str:
-    """Name of the extra value: the sum of the absolute terms of the value called `name`."""
+    """Returns the name of the extra value: the sum of the absolute terms of the value called `name`."""
     return f"{name}::magnitude"
 
 
 def magnitude_parts(
     graph: Graph, backward_nodes: Sequence[BackwardNode], linear: frozenset[str]
 ) -> tuple[list[Node], dict[str, Array]]:
-    """Nodes that compute `magnitude_value` of every sum and linear value, and the constants that these read."""
+    """Returns the nodes that compute `magnitude_value` of every sum and linear value, and the constants that these
+    read.
+    """
     nodes: dict[str, Node] = {}
     constants: dict[str, Array] = {}
 
@@ -80,8 +85,8 @@ def _is_float(graph: Graph, name: str) -> bool:
 
 
 def with_constants(graph: Graph, nodes: Sequence[Node], constants: dict[str, Array]) -> Graph:
-    """The graph extended by the constants and by the types of the nodes' outputs, which equal the types of the values
-    themselves.
+    """Returns the graph extended by the constants and by the types of the nodes' outputs, which equal the types of the
+    values themselves.
     """
     values = [(name, name.rpartition("::")[0]) for node in nodes for name in node.outputs]
     types = {name: graph.types[own] for name, own in values if own in graph.types}
@@ -92,13 +97,20 @@ def with_constants(graph: Graph, nodes: Sequence[Node], constants: dict[str, Arr
 
 
 def kinds_of_sums(
-    graph: Graph, backward_nodes: Sequence[BackwardNode], linear: frozenset[str], *, in_loop: bool
+    graph: Graph,
+    backward_nodes: Sequence[BackwardNode],
+    linear: frozenset[str],
+    *,
+    in_loop: bool,
+    carried: Mapping[str, str],
 ) -> dict[str, str]:
-    """By node name, which field of `Stabiliser` holds the beta of each sum and linear map.
+    """Returns which field of `Stabiliser` holds the beta of each sum and linear map, by node name.
 
-    in_loop: whether the graph is the body of a Loop or Scan. In a cell that an exporter unrolled, every step multiplies
-    by the same weights. A cell's state is a sum of products, or a sum without weights in a loop.
+    in_loop: whether the graph is the body of a Loop or Scan. carried: the states that such a body returns, with those
+    that it receives. In a cell that an exporter unrolled, every step multiplies by the same weights. A cell's state is
+    a sum of products, a sum without weights in a loop, or a state of a linear recurrence.
     """
+    linear_states = _linear_states(backward_nodes, carried)
     weights = Counter(
         _weights_of(graph, s) for s in backward_nodes if s.kind is Kind.MAP and _weights_of(graph, s) is not None
     )
@@ -123,7 +135,11 @@ def kinds_of_sums(
             repeated.update(s.node.outputs)
         if s.kind is Kind.SUM:
             has_weights = bool(weighted.intersection(s.node.outputs))
-            if products.issuperset(sources) or (in_loop and not has_weights):
+            if (
+                products.issuperset(sources)
+                or (in_loop and not has_weights)
+                or not linear_states.isdisjoint(s.node.outputs)
+            ):
                 kinds[s.node.name] = "cells"
             elif in_loop or repeated.intersection(s.node.outputs):
                 kinds[s.node.name] = "pre_activations"
@@ -132,9 +148,38 @@ def kinds_of_sums(
     return kinds
 
 
+def _linear_states(backward_nodes: Sequence[BackwardNode], carried: Mapping[str, str]) -> set[str]:
+    """Returns the sums that add a constant multiple of an earlier sum, as the states of a linear recurrence do, and
+    that are used linearly.
+
+    Their density is the sum of the densities of what reads them, so that a division by them cancels.
+    """
+    bent = set[str]()  # values that anything but a linear operator reads, directly or moved
+    for s in reversed(backward_nodes):
+        linear = s.kind in LINEAR and (s.kind is not Kind.ROUTING or bent.isdisjoint(s.node.outputs))
+        if not linear:
+            bent.update(s.node.inputs[slot] for slot in s.live)
+            bent.update(s.captured)
+    bent |= {exit_ for exit_, entry in carried.items() if entry in bent}
+    sums, decayed, found = set(carried.values()), set[str](), set[str]()
+    for s in backward_nodes:
+        sources = {s.node.inputs[slot] for slot in s.live}
+        if s.kind is Kind.SUM:
+            sums.update(s.node.outputs)
+            if sources & decayed:
+                decayed.update(s.node.outputs)
+                found |= {o for o in s.node.outputs if o not in bent}
+        elif s.kind is Kind.ROUTING:
+            sums.update(s.node.outputs if sources & sums else ())
+            decayed.update(s.node.outputs if sources & decayed else ())
+        elif s.kind is Kind.SCALE and sources & sums:
+            decayed.update(s.node.outputs)
+    return found
+
+
 def _weights_of(graph: Graph, backward_node: BackwardNode) -> tuple[object, ...] | None:
-    """A key that is equal for maps with equal weights, which exporters and constant folding may have copied; None for a
-    map without weights.
+    """Returns a key that is equal for maps with equal weights, which exporters and constant folding may have copied;
+    None for a map without weights.
     """
     names = [n for i, n in enumerate(backward_node.node.inputs) if i not in backward_node.live and n in graph.constants]
     arrays = [a for a in (graph.constants[n] for n in names) if a.dtype.kind == "f" and a.ndim > 1]

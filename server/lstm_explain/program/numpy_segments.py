@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluates small parts of a graph in NumPy, because a call of ONNX Runtime takes as long as the arithmetic of a small
 head.
 
@@ -22,8 +23,8 @@ Step = tuple[Function, str, str]  # computes the value of the second name from t
 
 
 def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
-    """One step per node, in order; None where NumPy cannot evaluate a node. Extra values that hold only shapes are left
-    out, because every value itself is available here.
+    """Returns one step per node, in order; None where NumPy cannot evaluate a node. Extra values that hold only shapes
+    are left out, because every value itself is available here.
     """
     if len(nodes) > MOST_NODES:
         return None
@@ -46,11 +47,11 @@ def small(graph: Graph, nodes: Sequence[Node]) -> list[Step] | None:
 
 
 def shaped(steps: Sequence[Step], values: Mapping[str, Array], wanted: Sequence[str]) -> list[Step]:
-    """The steps for inputs of these shapes. Consecutive views that keep the order of elements become one reshape, and
-    views whose outputs nothing reads are left out.
+    """Returns the steps for inputs of these shapes. Consecutive views that keep the order of elements become one
+    reshape, and views whose outputs nothing reads are left out.
     """
     made, short = dict(values), list[Step]()
-    behind: dict[str, str] = {}  # by view that has been left out so far, the value that it is a view of
+    behind: dict[str, str] = {}  # maps each view that is left out so far to the value that it views
 
     def show(name: str) -> None:
         shape = made[name].shape

@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of a program: one forward pass, and one backward pass through it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,25 +28,75 @@ class ForwardPass:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """What all iterations of a loop save. values: by name, iterations first. starts: by the body's name of each state,
+    its first value. exits: by the same, the name of what an iteration turns the state into. around: values of the
+    enclosing graph. gathered: those that iterations read element by element. constants: outputs of the body that are
+    constants.
+    """
+
+    count: int
+    values: Mapping[str, Array]
+    starts: Mapping[str, Array]
+    exits: Mapping[str, str]
+    around: Mapping[str, Array]
+    gathered: Mapping[str, Array]
+    constants: Mapping[str, Array]
+
+    def over_time(self, name: str) -> Array:
+        """Returns a saved value, or what the iterations receive as a state."""
+        if name not in self.exits:
+            return self.values[name]
+        exit_ = self.exits[name]
+        constant = self.constants.get(exit_)
+        rows = self.values[exit_] if constant is None else np.broadcast_to(constant, (self.count, *constant.shape))
+        return np.concatenate([self.starts[name][np.newaxis], rows[:-1]])
+
+    def first(self) -> dict[str, Array]:
+        """Returns the values and the states of the first iteration."""
+        return {name: array[0, ...] for name, array in self.values.items()} | dict(self.starts)
+
+    def passes(self) -> list[ForwardPass]:
+        """Returns the forward pass of every iteration, whose arrays are views."""
+        whole = [(name, self.over_time(name)) for name in (*self.values, *self.exits)]
+        same = {**self.around, **self.gathered, **self.constants}
+        return [
+            ForwardPass({**same, **{name: array[step, ...] for name, array in whole}}) for step in range(self.count)
+        ]
+
+
+@dataclass(frozen=True)
 class Iterations:
-    """The execution of a control-flow node. body: the name of the body that ran. passes: one per iteration. size: in
-    bytes.
+    """The execution of a control-flow node. body: the name of the body that ran. size: in bytes. given: a pass per
+    iteration, or what all of them save.
     """
 
     body: str
-    passes: list[ForwardPass]
+    given: list[ForwardPass] | Stacked
     size: int
+
+    @cached_property
+    def passes(self) -> list[ForwardPass]:
+        """Returns one per iteration."""
+        return self.given if isinstance(self.given, list) else self.given.passes()
 
 
 def bytes_of(held: object) -> int:
-    """Bytes of all arrays in a forward pass, including those on the tapes of recurrent nodes and of bodies."""
+    """Returns the bytes of all arrays in a forward pass, including those on the tapes of recurrent nodes and of
+    bodies.
+    """
     if isinstance(held, np.ndarray):
         return held.nbytes
     if isinstance(held, Mapping):
         return sum(map(bytes_of, held.values()))
     if isinstance(held, (list, tuple)):
         return sum(map(bytes_of, held))
-    return bytes_of(vars(held)) if isinstance(held, (ForwardPass, Tape)) else bytes_of(getattr(held, "passes", ()))
+    return (
+        bytes_of(vars(held)) if isinstance(held, (ForwardPass, Stacked, Tape)) else bytes_of(getattr(held, "given", ()))
+    )
+
+
+CHANNELS = ("relevance", "density", "amount")  # of a message
 
 
 @dataclass(slots=True)
@@ -63,6 +115,16 @@ class Message:
         channels = (self.relevance, self.density, self.amount)
         relevance, density, amount = (None if a is None else a.take(position, axis) for a in channels)
         return Message(relevance, density, amount, sliced_layout(self.layout, axis))
+
+    @property
+    def channels(self) -> tuple[tuple[int, ...] | None, ...]:
+        """The shape of each kind of message; None for one that has not arrived."""
+        return tuple(None if a is None else a.shape for a in (self.relevance, self.density, self.amount))
+
+    @property
+    def carries_any(self) -> bool:
+        """Whether any number is not zero."""
+        return any(a is not None and a.any() for a in (self.relevance, self.density, self.amount))
 
     def some(self) -> Array:
         array = self.relevance if self.relevance is not None else self.density
@@ -123,9 +185,13 @@ class BackwardPass:
             self.send(value, message.layout, message.relevance, message.density, message.amount)
 
     def value(self, name: str) -> Array:
-        """A saved value that is not a constant, in the type of this pass."""
+        """Returns a saved value that is not a constant, in the type of this pass."""
         array = self.done.values[name]
         return array if array.dtype is self.dtype else in_dtype(array, self.dtype)
+
+    def inside(self, plan: Plan, done: ForwardPass) -> BackwardPass:
+        """Returns a pass through one iteration of a body, which adds to the same account."""
+        return BackwardPass(plan, done, self.batch, self.dtype, self.account)
 
     def context(self, backward_node: BackwardNode) -> NodeContext:
         context = self.contexts.get(backward_node.node.name)
@@ -135,7 +201,7 @@ class BackwardPass:
         return context
 
     def keep_initial_state(self, message: Message) -> None:
-        """Relevance of a state that starts from a constant."""
+        """Adds the relevance of a state that starts from a constant."""
         for array in (message.relevance, message.amount):
             if array is not None:
                 self.account.keep_initial_state(array, message.layout)
@@ -148,9 +214,14 @@ def plus(a: Array | None, b: Array | None) -> Array | None:
 
 
 def sliced_layout(layout: BatchLayout | None, axis: int) -> BatchLayout | None:
-    """Where samples lie once `axis` is gone."""
+    """Returns where samples lie once `axis` is gone."""
     if layout is None:
         return None
     if layout.axis == axis:
         raise SamplesMixed
     return BatchLayout(layout.axis - (layout.axis > axis), layout.inner)
+
+
+def stacked_layout(layout: BatchLayout | None, axis: int) -> BatchLayout | None:
+    """Returns where samples lie once slices with this layout are stacked along a new `axis`."""
+    return None if layout is None else BatchLayout(layout.axis + (layout.axis >= axis), layout.inner)

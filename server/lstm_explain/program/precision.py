@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Detects samples for which float32 is not precise enough, and replaces their answers by answers in float64."""
 
 from __future__ import annotations
@@ -46,19 +47,23 @@ class Precision:
         self._lock = threading.Lock()
         self._double: dict[bool, Engine] = {}
 
-    def explain(self, inputs: Mapping[str, Array], question: Question) -> list[Attribution]:
-        """The answer for each target, of several or with captures. inputs: checked."""
+    def explain(
+        self, inputs: Mapping[str, Array], question: Question, passes: Passes | None = None
+    ) -> list[Attribution]:
+        """The answer for each target, of several or with captures. inputs: checked. passes: earlier forward passes on
+        these inputs, of the engine that runs the method first.
+        """
         if self.starts_in_double(question.method):
             found = self._in_double(inputs, question)
             if found is not None:
                 return found
-        answers = self.engine.explain(inputs, question)
+        answers = self.engine.explain(inputs, question, passes)
         wanted = [self.wanting(question.method, answer) for answer in answers]
-        passes: Passes = {}
+        finer: Passes = {}
         for number, rows in enumerate(wanted):
             if len(rows):
                 one = question._replace(targets=[question.targets[number]])
-                answers[number] = self.mended(inputs, one, answers[number], rows, passes)
+                answers[number] = self.mended(inputs, one, answers[number], rows, finer)
         return answers
 
     def wanting(self, method: Method, answer: Attribution) -> Rows:
@@ -66,12 +71,8 @@ class Precision:
         return wanting(method, answer) if self.single and method.rules is not None else NOBODY
 
     def starts_in_double(self, method: Method) -> bool:
-        """Whether to skip float32, because gates divide the relevance that they receive by pre-activations, which may
-        be small.
-
-        Kernels that keep pre-activations in float64 do not need that.
-        """
-        return self.single and method.divides_by_gates and not self.engine.finer
+        """Whether to skip float32. Kernels that keep pre-activations in float64 do not need that."""
+        return self.single and method.needs_float64 and not self.engine.finer
 
     def engine_for(self, method: Method) -> Engine:
         """The engine that runs the method first."""
@@ -80,7 +81,7 @@ class Precision:
     def mended(
         self, inputs: Mapping[str, Array], question: Question, answer: Attribution, rows: Rows, passes: Passes
     ) -> Attribution:
-        """The answer to the question's one target, with float64 for these samples and no others: the precision of a
+        """Answers the question for its one target, in float64 for these samples and no others: the precision of a
         sample must not depend on the rest of its batch. passes: forward passes on the whole batch; the function adds to
         it.
 
@@ -115,7 +116,7 @@ class Precision:
     def _in_double(
         self, inputs: Mapping[str, Array], question: Question, passes: Passes | None = None
     ) -> list[Attribution] | None:
-        """The explanations in float64; None where the model cannot be computed in float64, or not on these inputs.
+        """Returns the explanations in float64; None where the model, or these inputs, cannot be computed in float64.
 
         Relevance that cancels can be many orders of magnitude larger than the explained value (LRP-prop divides by gate
         + signal, which may be close to zero). Float32 then loses the explained value.
@@ -142,7 +143,7 @@ def wanting(method: Method, answer: Attribution) -> Rows:
             return NOBODY
     left, explained = np.abs(answer.ledger.residual), np.abs(answer.explained)
     mendable = (WORST_RESIDUAL * explained < left) & (left <= BEYOND_DOUBLE * explained)
-    if method.divides_by_gates:  # the backward pass was in float64 already and would cancel again
+    if method.needs_float64:  # the backward pass was in float64 already and would cancel again
         ledger = answer.ledger
         mendable &= left > OF_DOUBLE * np.maximum(np.abs(ledger.inputs), np.abs(ledger.absorbed))
     return np.flatnonzero(~np.isfinite(left) | mendable)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plan and a method as one list of steps, and the same steps specialised for shapes that repeat.
 
 The backward pass starts at the explained value. Sums and linear maps pass on densities: G = R / stab(z) at a sum z,
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from lstm_explain.operators.formulas import times
 from lstm_explain.operators.recurrent import Recurrent
 from lstm_explain.program.compile import Plan, Segment
 from lstm_explain.program.head import Head
+from lstm_explain.program.magnitudes import magnitude_value
 from lstm_explain.program.passes import BackwardPass, ForwardPass, bytes_of, plus
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
@@ -62,7 +65,7 @@ class Program:
         self.plan, self.cells, self.method = plan, cells, method
         self.head, self.inputs, self.capture, self.steady = head, inputs, capture, steady
         self.quantity = "output" if head is None else head.quantity  # how the explained value relates to the output
-        self.least = np.dtype(np.float64 if method.divides_by_gates else np.float32)
+        self.least = np.dtype(np.float64 if method.needs_float64 else np.float32)
         self.lrp = method.rules or LRP()
         self.hands_out_densities = plan.gradient and not method.times_value
         if head is not None and self.lrp.composite is not None:  # a body has only some of the nodes
@@ -124,9 +127,29 @@ class Program:
                 scope.check()
             step(back)
 
-    def backward_together(self, backs: Sequence[BackwardPass]) -> None:
+    @property
+    def bodies(self) -> Mapping[str, Mapping[str, Program]]:
+        """The programs of the bodies of control-flow nodes, by node name and attribute."""
+        return self._bodies
+
+    @cached_property
+    def unread(self) -> frozenset[str]:
+        """The magnitudes of sums that take no stabiliser."""
+        betas = self.lrp.relative
+        return frozenset(
+            magnitude_value(b.node.outputs[0])
+            for b in self.plan.backward_nodes
+            if betas is not None and not getattr(betas, self.plan.sums.get(b.node.name, ""), 1.0)
+        )
+
+    @property
+    def back_steps(self) -> Sequence[BackwardStep]:
+        """The steps of the backward pass, in order."""
+        return self._back
+
+    def backward_together(self, backs: Sequence[BackwardPass], known: Specialised | None = None) -> None:
         """`backward` from several targets of one forward pass, node by node."""
-        for step in self._back:
+        for step in self._back if known is None else known.steps:
             if isinstance(step, RecurrentBackward):
                 checkpoint()
                 step.together(backs)
@@ -183,11 +206,9 @@ class Program:
         if self.plan.bodies:
             return None
         met = [step for step in self._back if any(name in back.messages for name in step.carrying)]
-        return Specialised(
-            [step.specialised(done).__call__ for step in self._forward],
-            [step.__call__ for step in merged([step.specialised(back) for step in met])],
-            self._open_shapes(done),
-        )
+        steps = merged([step.specialised(back) for step in met])
+        forward = [step.specialised(done).__call__ for step in self._forward]
+        return Specialised(forward, [step.__call__ for step in steps], self._open_shapes(done), steps)
 
     def _open_shapes(self, done: ForwardPass) -> list[tuple[str, tuple[int, ...]]]:
         """The shapes of the values that the backward pass reads, where the model does not declare them."""
@@ -208,13 +229,14 @@ class Program:
 class Specialised:
     """A program for inputs of one shape.
 
-    shapes: the shapes of inner values, on which the backward pass relies. terms: the terms of explained values, see
-    `terms.scale`.
+    shapes: the shapes of inner values, on which the backward pass relies. steps: those that `back` calls. terms: the
+    terms of explained values, see `terms.scale`.
     """
 
     forward: Sequence[Callable[[ForwardPass], None]]
     back: Sequence[Callable[[BackwardPass], None]]
     shapes: Sequence[tuple[str, tuple[int, ...]]]
+    steps: Sequence[BackwardStep]
     terms: dict[bytes, Terms] = field(default_factory=dict)
 
     def holds(self, done: ForwardPass) -> bool:

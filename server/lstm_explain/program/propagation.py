@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LRP, gradient and gradient times input: one forward pass and one backward pass, from one target or from several."""
 
 from __future__ import annotations
@@ -53,28 +54,40 @@ def explain_one(
 
 
 def explain_together(
-    program: Program, done: ForwardPass, selections: Sequence[Selection], batch_axes: Sequence[int | None]
+    program: Program,
+    done: ForwardPass,
+    selections: Sequence[Selection],
+    batch_axes: Sequence[int | None],
+    known: Specialised | None = None,
+    walked: Walked | None = None,
 ) -> list[Attribution]:
-    """`explain_one` from several targets at once."""
-    most = max(1, MOST_TOGETHER // max(selection.batch for selection in selections))
+    """Runs `explain_one` from several targets at once. walked: receives the pass from the first target."""
+    most = targets_together(max(selection.batch for selection in selections), len(selections))
     starts, answers = list(zip(selections, batch_axes, strict=True)), list[Attribution]()
     with BACKWARD:
         for at in range(0, len(starts), most):
             group = starts[at : at + most]
             try:
                 begun = [_begun(program, done, selection, axis) for selection, axis in group]
-                program.backward_together(begun)
+                program.backward_together(begun, known)
             except SamplesMixed:
                 answers += [explain_one(program, done, selection, axis) for selection, axis in group]
             else:
-                answers += [_answer(program, back, start[0]) for back, start in zip(begun, group, strict=True)]
+                if walked is not None and at == 0:
+                    walked(begun[0])
+                answers += [_answer(program, back, start[0], known) for back, start in zip(begun, group, strict=True)]
     return answers
+
+
+def targets_together(batch: int, targets: int) -> int:
+    """Returns from how many targets one backward pass begins."""
+    return min(targets, max(1, MOST_TOGETHER // batch))
 
 
 def walked_back(
     program: Program, done: ForwardPass, selection: Selection, batch_axis: int | None = None
 ) -> BackwardPass:
-    """The completed pass from a target, with all samples as one, without a batch axis. Raises SamplesMixed."""
+    """Returns the completed pass from a target, with all samples as one, without a batch axis. Raises SamplesMixed."""
     whole = selection if batch_axis is not None else replace(selection, batch=1)
     back = _begun(program, done, whole, batch_axis)
     program.backward(back)
@@ -84,20 +97,24 @@ def walked_back(
 def layouts_of(
     program: Program, done: ForwardPass, selection: Selection, batch_axis: int, names: Sequence[str]
 ) -> dict[str, BatchLayout]:
-    """Where the samples of the target lie in the values of `names` that relevance reaches. Raises SamplesMixed."""
+    """Returns where the samples of the target lie in the values of `names` that relevance reaches. Raises
+    SamplesMixed.
+    """
     back = walked_back(program, done, selection, batch_axis)
     return {n: layout for n in names if (m := back.messages.get(n)) is not None and (layout := m.layout) is not None}
 
 
 def _samples(selection: Selection, batch_axis: int | None) -> list[Selection]:
-    """One selection per sample, in which all other samples have weight zero."""
+    """Returns one selection per sample, in which all other samples have weight zero."""
     assert batch_axis is not None  # without a batch axis there is one sample
     weights = [weights_of_sample(selection.weights, batch_axis, sample) for sample in range(selection.batch)]
     return [Selection(alone, 1, None, None) for alone in weights]
 
 
 def _begun(program: Program, done: ForwardPass, selection: Selection, batch_axis: int | None) -> BackwardPass:
-    """A pass that is about to start at the target. batch_axis: that of the output; None where there is one sample."""
+    """Returns a pass that is about to start at the target. batch_axis: that of the output; None where there is one
+    sample.
+    """
     head, values, batch, weights = program.head, done.values, selection.batch, selection.weights
     assert head is not None
     value = values[head.value]
@@ -169,7 +186,7 @@ def _ledger_of_one(account: RelevanceAccount, explained: Array, total: float) ->
 
 
 def _captured(program: Program, back: BackwardPass, name: str) -> tuple[Array, BatchLayout | None]:
-    """Relevance of an inner value, and where the samples lie in it."""
+    """Returns the relevance of an inner value, and where the samples lie in it."""
     view = inner_view(name, program.cells)
     if view is not None and name not in back.done.values:
         array, layout = inner_relevance(program, back, *view)

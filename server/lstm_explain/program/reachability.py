@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the values that the model's inputs reach, and the operators through which relevance can pass back."""
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Reachability:
 
 
 def live_values(graph: Graph, sources: Iterable[str]) -> set[str]:
-    """Every value through which relevance may reach one of `sources`."""
+    """Returns every value through which relevance may reach one of `sources`."""
     live = set(sources)
     for node in graph.nodes:
         live |= {o for o in reach(node, live).outputs if not _is_bool(graph, o)}
@@ -144,7 +145,7 @@ def path(
     strict: bool = True,
     overridden: Container[str] = (),
 ) -> list[BackwardNode]:
-    """The nodes between the inputs and `targets` that relevance (or the gradient) passes, in topological order.
+    """Returns the nodes between the inputs and `targets` that relevance (or the gradient) passes, in topological order.
 
     overridden: names of the nodes whose gate the caller sets.
     Raises UnsupportedOperator for the first that has no rule, if `strict`.
@@ -169,7 +170,7 @@ def path(
 
 
 def backward_node_at(node: Node, reached: Reachability, scales: Scales) -> BackwardNode:
-    """The node with the rule by which relevance passes it."""
+    """Returns the node with the rule by which relevance passes it."""
     graph, producers = scales.graph, scales.producers
     op, slots = TABLE.get(node.op), reached.slots
     if op is None:
@@ -189,7 +190,7 @@ def backward_node_at(node: Node, reached: Reachability, scales: Scales) -> Backw
 
 
 def why_not(graph: Graph, node: Node, live: set[str]) -> str:
-    """Why relevance cannot pass the node; empty if it can."""
+    """Returns why relevance cannot pass the node; empty if it can."""
     op = TABLE.get(node.op)
     if op is None:
         return "there is no rule for this operator"
@@ -205,7 +206,7 @@ def why_not(graph: Graph, node: Node, live: set[str]) -> str:
 
 
 def linear_values(backward_nodes: Sequence[BackwardNode], given: Iterable[str] = ()) -> frozenset[str]:
-    """Values that are sums of weighted units: a sum that they feed counts those units as its own.
+    """Returns the values that are sums of weighted units: a sum that they feed counts those units as its own.
 
     So MatMul and Add are one neuron, as Gemm is, whatever views (Reshape, Split, Transpose) stand in between. A value
     that others use as well (the cell of an LSTM without a forget gate, a residual stream) is a neuron of its own.
@@ -227,7 +228,8 @@ def linear_values(backward_nodes: Sequence[BackwardNode], given: Iterable[str] =
 
 
 def first_order_values(graph: Graph, backward_nodes: Sequence[BackwardNode]) -> frozenset[str]:
-    """Values to which first-order nodes send densities, although they may be neurons of their own (first_order.py).
+    """Returns the values to which first-order nodes send densities, although they may be neurons of their own
+    (first_order.py).
 
     A sum with a LogSumExp among its terms is one of them, although no exponential follows.
     """
@@ -245,7 +247,7 @@ def first_order_values(graph: Graph, backward_nodes: Sequence[BackwardNode]) -> 
 
 
 def _uses(backward_nodes: Sequence[BackwardNode]) -> Counter[str]:
-    """By value, the number of operators that read it, directly or through views."""
+    """Returns the number of operators that read each value, directly or through views."""
     whole, parts = Counter[str](), Counter[str]()
     for backward_node in reversed(backward_nodes):
         made = (
@@ -262,7 +264,7 @@ def _uses(backward_nodes: Sequence[BackwardNode]) -> Counter[str]:
 
 
 def values_by_slot(node: Node, graph: Graph, values: Mapping[str, Array], slots: Iterable[int]) -> dict[int, Array]:
-    """The node's inputs at `slots`, as far as they are present."""
+    """Returns the node's inputs at `slots`, as far as they are present."""
     constants = graph.constants
     named = [(slot, node.input(slot)) for slot in slots]
     return {slot: constants[name] if name in constants else values[name] for slot, name in named if name}

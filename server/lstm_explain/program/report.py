@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Describes what happens at each node, for people and programs."""
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import numpy as np
 
 from lstm_explain.graph.ir import Graph, Node
 from lstm_explain.operators import TABLE, Kind
-from lstm_explain.operators.gates import gate_slot
+from lstm_explain.operators.gates import gate_of
 from lstm_explain.operators.operator import SAME_PLACES
 from lstm_explain.operators.scales import Scales
 from lstm_explain.program.axes import Axes, doubts
@@ -96,18 +97,12 @@ class _Reporter:
         backward_node = backward_node_at(node, reached, self.scales)
         if backward_node.kind is not Kind.PRODUCT:
             return NodeReport(name, node.op, True, RULES[backward_node.kind], on_path)
-        gate = gate_slot(self.graph, self.producers, node, backward_node.live, self.gates)
-        if gate is None:
-            return NodeReport(
-                name,
-                node.op,
-                True,
-                f"{RULES[backward_node.kind]}; no gate found, so each operand gets half under all",
-                on_path,
-            )
-        return NodeReport(
-            name, node.op, True, RULES[backward_node.kind], on_path, node.inputs[gate], node.inputs[1 - gate]
-        )
+        gate = gate_of(self.graph, self.producers, node, backward_node.live, self.gates)
+        if gate.slot is None:
+            rule = f"product rule; {gate.why}, so each operand gets half under all"
+            return NodeReport(name, node.op, True, rule, on_path)
+        operands = node.inputs[gate.slot], node.inputs[1 - gate.slot]
+        return NodeReport(name, node.op, True, f"product rule; {gate.why}", on_path, *operands)
 
     def _inside(self, node: Node, reached: Reachability, *, on_path: bool) -> Iterable[NodeReport]:
         for name in BODIES[node.op]:
@@ -139,9 +134,9 @@ def _whole_numbers(graph: Graph) -> list[str]:
 
 
 def _taken_for_constants(graph: Graph, passed: Set[str]) -> list[str]:
-    """Values that depend on the inputs through paths without relevance: a scale that was measured on another value than
-    the one that it scales. The scale that DynamicQuantizeLinear measures on a value is not reported, because the levels
-    of that value carry its relevance.
+    """Returns the values that depend on the inputs through paths without relevance: a scale that was measured on
+    another value than the one that it scales. The scale that DynamicQuantizeLinear measures on a value is not reported,
+    because the levels of that value carry its relevance.
     """
     live, following, found = live_values(graph, graph.inputs), set(graph.inputs), []
     for node in graph.nodes:
@@ -177,7 +172,7 @@ def _first_step_only(graph: Graph, axes: Mapping[str, Axes]) -> list[str]:
 
 
 def _only_first(graph: Graph, name: str, axis: int) -> bool:
-    """Whether only position 0 of this axis is ever read, apart from lengths."""
+    """Returns whether only position 0 of this axis is ever read, apart from lengths."""
     readers = [node for node in graph.nodes if name in (*node.inputs, *node.captured) and node.op != "Shape"]
     return name not in graph.outputs and bool(readers) and all(_reads_first(graph, node, axis) for node in readers)
 

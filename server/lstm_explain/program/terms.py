@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes, from the terms of its sum, the scale relative to which an explained value may be small."""
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Terms:
     steady: bool
 
     def magnitude(self, values: Mapping[str, Array], batch: int) -> Array:
-        """[batch]: the sum of the terms' magnitudes."""
+        """Returns an array [batch]: the sum of the terms' magnitudes."""
         total, alone = np.zeros(batch), 0.0
         for term in self.of:
             factor, value = term.factor, values[term.value] if isinstance(term.value, str) else term.value
@@ -56,7 +57,8 @@ def scale(
     batch: int,
     known: dict[bytes, Terms] | None = None,
 ) -> Array:
-    """[batch]: the larger of two figures for the value `name`, whose sum(weights * value) is explained:
+    """Returns an array [batch]: the larger of two figures for the value `name`, whose sum(weights * value) is
+    explained:
 
     the largest entry of the sample's value (its largest logit, say), and the sum of the magnitudes of the terms of the
     linear layer that it comes from, as far as `values` holds that layer's input (see `saved_values`).
@@ -77,7 +79,7 @@ def scale(
 
 
 def saved_values(graph: Graph, name: str) -> tuple[str, ...]:
-    """The values whose elements are the terms."""
+    """Returns the values whose elements are the terms."""
     reached, found = {name}, []
     for backward_node in reversed(path(graph, live_values(graph, graph.inputs), [name], strict=False)):
         if reached.isdisjoint(backward_node.node.outputs):
@@ -124,7 +126,7 @@ def terms(
 
 
 def _steady(graph: Graph, backward_node: BackwardNode) -> bool:
-    """Whether the backward pass through this node is the same for all inputs of these shapes."""
+    """Returns whether the backward pass through this node is the same for all inputs of these shapes."""
     read = set(backward_node.op.saved) - {"shape", "shapes"}
     others = [name for i, name in enumerate(backward_node.node.inputs) if name and i not in backward_node.live]
     return not read or (not read & {"x", "y"} and all(name in graph.constants for name in others))

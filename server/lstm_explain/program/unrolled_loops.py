@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recognises unrolled loops over time: one cell per step, each of which reads the next position of one axis."""
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ Picks = dict[int, str]  # by position, the value that was read there
 
 
 def stepped_axes(graph: Graph, labels: Mapping[str, Labels]) -> list[Origins]:
-    """Axes of the inputs whose positions are read one by one, where each result depends on the previous one."""
+    """Returns the axes of the inputs whose positions are read one by one, where each result depends on the previous
+    one.
+    """
     found: list[Origins] = []
     tried: dict[Origins, int] = {}
     for (value, axis), picks in _picks(graph).items():
@@ -33,7 +36,7 @@ def stepped_axes(graph: Graph, labels: Mapping[str, Labels]) -> list[Origins]:
 
 
 def _picks(graph: Graph) -> dict[tuple[str, int], Picks]:
-    """By value and axis, the results of reading single positions of it by Gather, Slice or Split."""
+    """Maps a value and an axis to the results of reading single positions of it by Gather, Slice or Split."""
     found: dict[tuple[str, int], Picks] = {}
     for node in graph.nodes:
         for axis, place, taken in _places(graph, node):
@@ -86,7 +89,9 @@ def _extent(graph: Graph, node: Node, axis: int) -> int | None:
 
 
 def _is_chain(graph: Graph, picks: Picks) -> bool:
-    """Whether values depend on step 0, then on 0 and 1, then on 0 to 2, and so on, or likewise from the other end."""
+    """Returns whether values depend on step 0, then on 0 and 1, then on 0 to 2, and so on, or likewise from the other
+    end.
+    """
     count = min(len(picks), LOOKED_AT)
     depends = {picks[place]: 1 << place for place in range(count)}
     seen = set(depends.values())

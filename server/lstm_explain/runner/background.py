@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compares inputs with every draw from a background set, and averages the answers."""
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Compare = Callable[[SingleBaseline, int], Comparison]
 
 
 def compare_with(baseline: Baseline, task: ExplainTask, compare: Compare) -> Comparison:
-    """The answer against a baseline; against a background set, the mean over the draws from it.
+    """Returns the answer against a baseline; against a background set, the mean over the draws from it.
 
     compare: answers against one baseline, which is the draw of this number.
 
@@ -70,7 +71,9 @@ def _standard_error(
 
 
 def _draws(background: Background, task: ExplainTask) -> list[SingleBaseline]:
-    """Every draw as arrays by input that broadcast to the inputs. Inputs without samples are their own baseline."""
+    """Returns every draw as arrays by input that broadcast to the inputs. Inputs without samples are their own
+    baseline.
+    """
     if background.samples is None:
         raise MethodError("the model has no background set; give one with its samples", field=FIELD)
     for name in background.samples:
@@ -86,7 +89,7 @@ def _draws(background: Background, task: ExplainTask) -> list[SingleBaseline]:
 
 
 def _placed(name: str, samples: Array, shape: tuple[int, ...], axes: Axes) -> Array:
-    """The samples of one input with a batch axis of extent 1.
+    """Returns the samples of one input with a batch axis of extent 1.
 
     Raises InputError where the input has another length, and MethodError where no input of the model would fit.
     """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resolves baselines, the values that inputs are compared with, to arrays per input."""
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ Array = npt.NDArray[Any]
 
 
 def mean_baseline(samples: Mapping[str, Array], axes: Sequence[int] | int = 0) -> dict[str, Array]:
-    """By input, the mean of given samples over `axes`: over the samples' axis alone, or over time too for one value
-    per feature.
+    """Returns the mean of given samples over `axes`, by input: over the samples' axis alone, or over time too for one
+    value per feature.
 
     The axes keep extent 1, so that the mean fits inputs of any batch size (and any length, if time is among the axes).
     """
@@ -27,7 +28,7 @@ def mean_baseline(samples: Mapping[str, Array], axes: Sequence[int] | int = 0) -
 
 
 def resolve_baselines(baseline: Baseline, inputs: Mapping[str, Array], replaceable: Sequence[str]) -> dict[str, Array]:
-    """The baselines that the caller gave, by input, of the input's type and shape. Raises MethodError.
+    """Returns the baselines that the caller gave, by input, of the input's type and shape. Raises MethodError.
 
     replaceable: inputs that can be replaced; a single baseline applies to all of these.
     """
@@ -39,7 +40,7 @@ def resolve_baselines(baseline: Baseline, inputs: Mapping[str, Array], replaceab
 
 
 def baseline_by_input(baseline: Baseline, replaceable: Sequence[str]) -> Mapping[str, float | Array]:
-    """The baseline by input; a single one applies to all inputs that are `replaceable`.
+    """Returns the baseline by input; a single one applies to all inputs that are `replaceable`.
 
     Raises MethodError for a background set, which is several baselines.
     """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes the contextual decomposition of one LSTM with a linear readout (Murdoch et al. 2018, arXiv 1801.05453).
 
 Section 3 splits cell and hidden state into beta, which the phrase (a time step, or a span of them) contributes, and
@@ -25,8 +26,9 @@ from lstm_explain.program.passes import ForwardPass
 from lstm_explain.program.program import Program
 from lstm_explain.program.propagation import explain_one, layouts_of
 from lstm_explain.program.reachability import BackwardNode, live_values, path
-from lstm_explain.runner.model_runner import ExplainTask, Scores, attribution_of
+from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.players import PlayerSet
+from lstm_explain.runner.scores import Scores, attribution_of
 from lstm_explain.runner.stacking import MAX_BYTES, chunks
 from lstm_explain.target import Selection
 
@@ -36,8 +38,8 @@ STEPWISE = Trait.ELEMENTWISE | Trait.STEPWISE  # each step's output depends on t
 
 
 def contextual_decomposition(task: ExplainTask, span: Sequence[int] | None = None) -> Attribution:
-    """The answer for one task. The ledger's `absorbed` is the constant of the readout; the residual is what phrases do
-    jointly.
+    """Returns the answer for one task. The ledger's `absorbed` is the constant of the readout; the residual is what
+    phrases do jointly.
 
     span: (start, end), time steps that are one phrase. Raises MethodError where it exceeds the sequence of a sample.
     """
@@ -90,7 +92,9 @@ class Readout:
 
 
 def _phrases(d: LstmDirection, span: Sequence[int] | None) -> Array:
-    """[phrases, 2]: start and end of consecutive phrases that cover all steps: the span, and every other step."""
+    """Returns an array [phrases, 2]: start and end of consecutive phrases that cover all steps: the span, and every
+    other step.
+    """
     edges = np.arange(len(d.x) + 1)
     if span is not None:
         start, end = span
@@ -103,13 +107,13 @@ def _phrases(d: LstmDirection, span: Sequence[int] | None) -> Array:
 
 
 def _parts(d: LstmDirection, phrases: Array) -> Array:
-    """[phrases, B]: the part beta of the explained value, for each phrase."""
+    """Returns an array [phrases, B]: the part beta of the explained value, for each phrase."""
     size = max(1, MAX_BYTES // (8 * 24 * d.x.shape[1] * d.R.shape[1]))
     return np.concatenate([decompose(d, phrases[ids]) for ids in chunks(len(phrases), size)])
 
 
 def decompose(d: LstmDirection, phrases: Array) -> Array:
-    """[phrases, B]: the part beta of the explained value, with each of these phrases."""
+    """Returns an array [phrases, B]: the part beta of the explained value, with each of these phrases."""
     steps, batch, _ = d.x.shape
     starts, ends = phrases[:, :1], phrases[:, 1:]
     of_x = d.x @ d.W.T
@@ -132,7 +136,7 @@ def decompose(d: LstmDirection, phrases: Array) -> Array:
 def _step(
     of_x: Array, h: Array, c: Array, beta_h: Array, beta_c: Array, inside: Array, d: LstmDirection
 ) -> tuple[Array, Array, Array, Array]:
-    """The new h, c, beta_h and beta_c.
+    """Returns the new h, c, beta_h and beta_c.
 
     A product of parts belongs to beta where the phrase makes it, alone or together with biases.
     """
@@ -153,7 +157,7 @@ def _step(
 
 
 def _linearised(activation: Callable[[Array], Array], rel: Array, irr: Array, bias: Array) -> tuple[Array, Array]:
-    """The shares of beta and of the bias in activation(rel + irr + bias).
+    """Returns the shares of beta and of the bias in activation(rel + irr + bias).
 
     The first is the Shapley value of `rel` against `irr`, with the bias always first (the paper's equation 14 and
     after).
@@ -209,7 +213,7 @@ def _check_layouts(
 
 
 def _find_lstm(graph: Graph, value: str) -> tuple[Node, tuple[str, int]]:
-    """The LSTM, and the input with its time axis. Raises UnsupportedOperator."""
+    """Returns the LSTM, and the input with its time axis. Raises UnsupportedOperator."""
     backward_nodes = path(graph, live_values(graph, graph.inputs), [value])
     node = _only_lstm(backward_nodes)
     source = _source(graph, node, backward_nodes)
@@ -248,7 +252,7 @@ def _only_lstm(backward_nodes: list[BackwardNode]) -> Node:
 
 
 def _source(graph: Graph, node: Node, backward_nodes: list[BackwardNode]) -> tuple[str, int]:
-    """The input, and the axis of it, whose positions are the LSTM's time steps."""
+    """Returns the input, and the axis of it, whose positions are the LSTM's time steps."""
     needed = {node.inputs[0]}
     for backward_node in reversed(backward_nodes):
         if not needed.intersection(backward_node.node.outputs):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turns looked-up embeddings into inputs of the graph, so that token inputs can be varied continuously.
 
 Where a value that depends on integer inputs becomes a floating-point number (usually the looked-up vectors), the new
@@ -38,7 +39,7 @@ class EmbeddingInputs:
     program: Program | None
 
     def lookup(self, engine: Engine, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The values of the computed entries. engine: of the original graph."""
+        """Returns the values of the computed entries. engine: of the original graph."""
         if self.program is None:
             return {}
         values = self.program.forward(inputs).values
@@ -47,8 +48,8 @@ class EmbeddingInputs:
     def tokens(
         self, engine: Engine, inputs: Mapping[str, Array], at: Mapping[str, Array], *, norms: bool
     ) -> dict[str, Array]:
-        """Relevance of the integer inputs, given relevance at the computed entries: the sum over each vector, or its
-        norm.
+        """Returns the relevance of the integer inputs, given relevance at the computed entries: the sum over each
+        vector, or its norm.
         """
         if self.program is None:
             return {}
@@ -64,7 +65,9 @@ class EmbeddingInputs:
     def token_layouts(
         self, engine: Engine, inputs: Mapping[str, Array], at: Mapping[str, BatchLayout], batch: int
     ) -> dict[str, BatchLayout]:
-        """Where the samples lie in the integer inputs, given where they lie in the entries. Raises SamplesMixed."""
+        """Returns where the samples lie in the integer inputs, given where they lie in the entries. Raises
+        SamplesMixed.
+        """
         if self.program is None:
             return {}
         done = self.program.forward(inputs)

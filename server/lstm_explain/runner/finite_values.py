@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explains why a method that changes the inputs gets no finite value: it names the input that the baseline
 cannot replace.
 """
@@ -13,14 +14,15 @@ from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import BaselineMethod, Method, SingleBaseline
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.runner.baselines import baseline_by_input
-from lstm_explain.runner.model_runner import ExplainTask, Scores
+from lstm_explain.runner.model_runner import ExplainTask
+from lstm_explain.runner.scores import Scores
 
 Explain = Callable[[ExplainTask, Method], Attribution]
 MAX_TRIED = 32  # inputs, each of which needs another run of the method
 
 
 def require_finite(task: ExplainTask, method: Method, explain: Explain) -> Attribution:
-    """The result of `explain`, if it is finite.
+    """Returns the result of `explain`, if it is finite.
 
     Where it is not finite, or where `explain` fails although the model runs on the unchanged inputs, an Error names the
     cause. Where the explained value itself is not finite, the result is returned for the caller to refuse.
@@ -74,7 +76,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _replacing_only(task: ExplainTask, method: BaselineMethod, name: str, names: Sequence[str]) -> Method:
-    """The method with a baseline for this input only; every other input keeps its value."""
+    """Returns the method with a baseline for this input only; every other input keeps its value."""
     if isinstance(method.baseline, Background):
         return method.with_baseline(method.baseline.of_input(name))
     baselines = baseline_by_input(method.baseline, names)
@@ -91,7 +93,9 @@ def _succeeds(task: ExplainTask, method: Method, explain: Explain) -> bool:
 
 
 def _is_finite(result: Attribution) -> bool:
-    """Whether the result is finite. The residual contains all other figures, so it is finite only if they are."""
+    """Returns whether the result is finite. The residual contains all other figures, so it is finite only if they
+    are.
+    """
     return bool(np.isfinite(result.ledger.residual).all())
 
 

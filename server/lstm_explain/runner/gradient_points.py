@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluates gradients at points near the inputs, for IntegratedGradients and SmoothGrad, and assigns them to
 samples.
 """
@@ -19,7 +20,8 @@ from lstm_explain.program.axis_tracing import trace
 from lstm_explain.program.passes import ForwardPass, bytes_of
 from lstm_explain.program.propagation import explain_one, layouts_of
 from lstm_explain.runner.baselines import resolve_baselines
-from lstm_explain.runner.model_runner import ExplainTask, Scores
+from lstm_explain.runner.model_runner import ExplainTask
+from lstm_explain.runner.scores import Scores
 from lstm_explain.runner.stacking import chunks, copies_for, release_trial_memory, stack, tile, unstack
 from lstm_explain.target import Selection
 
@@ -51,8 +53,8 @@ class GradientPoints:
         self.at = {name: self.inputs[name].reshape(rows) for name, rows in self.rows.items()}
 
     def _layouts_fit(self) -> bool:
-        """Whether every array has positions for as many samples as the output; an array that the graph repeats has
-        not.
+        """Returns whether every array has positions for as many samples as the output; an array that the graph repeats
+        has not.
         """
         shapes = ((self.inputs[name].shape, layout) for name, layout in self.layouts.items())
         return all(shape[layout.axis] % (self.scores.batch * layout.inner) == 0 for shape, layout in shapes)
@@ -61,7 +63,7 @@ class GradientPoints:
         return rows_of(array.shape, self.layouts.get(name), self.scores.batch)
 
     def _find_layouts(self) -> dict[str, BatchLayout]:
-        """The layout of samples in every entry and input; empty where it is unknown, or where there is only one
+        """Returns the layout of samples in every entry and input; empty where it is unknown, or where there is only one
         sample.
         """
         task = self.task
@@ -99,7 +101,7 @@ class GradientPoints:
         return layouts if all(name in layouts for name in embedding_inputs.entries) else {}
 
     def noise_rows(self, name: str) -> Rows | None:
-        """The rows of an entry in which noise is drawn for one sample and applied to all of them.
+        """Returns the rows of an entry in which noise is drawn for one sample and applied to all of them.
 
         These are the rows of `at`, except where one of several samples is explained within the whole batch: then their
         axis is what the graph shows, whatever their order along it. None where the graph does not show it.
@@ -113,7 +115,8 @@ class GradientPoints:
         return rows_of(shape, BatchLayout(axis), context_size) if shape[axis] == context_size else None
 
     def ranges(self, name: str, rows: Rows) -> Array:
-        """The largest minus the smallest value over time of each feature and sample; it broadcasts to these rows.
+        """Returns the largest minus the smallest value over time of each feature and sample; it broadcasts to these
+        rows.
 
         Features may have different units, so they share no range. Where an entry has no time axis of its own, and for
         the dimensions of embeddings, which share a scale, the range is that of all entries of a sample.
@@ -125,7 +128,7 @@ class GradientPoints:
         return np.broadcast_to(np.ptp(array, axis=time, keepdims=True), array.shape).reshape(rows)
 
     def _sample_axis(self, name: str) -> int | None:
-        """The axis of an entry that runs along the samples of the inputs that it is looked up from."""
+        """Returns the axis of an entry that runs along the samples of the inputs that it is looked up from."""
         runner = self.task.runner
         if name in self.task.inputs:
             return runner.axes[name].batch
@@ -135,7 +138,9 @@ class GradientPoints:
         return found[0] if len(found) == 1 else None
 
     def baseline_entries(self, baseline: SingleBaseline) -> dict[str, Array]:
-        """The values of the entries at the baseline, as rows; for tokens without a baseline, vectors of zeros."""
+        """Returns the values of the entries at the baseline, as rows; for tokens without a baseline, vectors of
+        zeros.
+        """
         inputs = self.task.inputs
         given = resolve_baselines(baseline, inputs, self.task.runner.reachable(self.task.head.value))
         start = {name: np.zeros_like(array) for name, array in self.at.items()}
@@ -145,7 +150,7 @@ class GradientPoints:
         return start | {name: array.reshape(self.rows[name]) for name, array in given.items() if name in self.at}
 
     def score(self, entries: Mapping[str, Array]) -> Array:
-        """[batch]: the explained value with these entries."""
+        """Returns an array [batch]: the explained value with these entries."""
         return self.scores.of(self._pass({name: array[None] for name, array in entries.items()}, 1).values, 1)[0]
 
     def broadcast(self, name: str, numbers: Array) -> Array:
@@ -159,7 +164,7 @@ class GradientPoints:
         return np.add(moved, start, out=points, casting="same_kind")
 
     def score_at(self, on_line: Callable[[str, Array], Array], positions: Array) -> Array:
-        """The explained value at `positions`, with the same shape [n, batch]."""
+        """Returns the explained value at `positions`, with the same shape [n, batch]."""
         rows = []
         for ids in chunks(len(positions), self._size(len(positions))):
             entries = {
@@ -169,7 +174,7 @@ class GradientPoints:
         return np.concatenate(rows) if rows else np.zeros(positions.shape)
 
     def mean_gradient(self, points: Points, weights: Array) -> dict[str, Array]:
-        """By entry, as rows, the sum of the gradients at `points`, weighted by [points, batch]."""
+        """Returns the sum of the gradients at `points`, weighted by [points, batch], as rows by entry."""
         total = {name: np.zeros(array.shape) for name, array in self.at.items()}
         for ids in chunks(len(weights), self._size(len(weights))):
             entries = {name: points(name, ids).astype(array.dtype, copy=False) for name, array in self.at.items()}
@@ -186,7 +191,7 @@ class GradientPoints:
         return 3 * bytes_of(done)
 
     def _gradients(self, entries: Mapping[str, Array], copies: int) -> dict[str, Array]:
-        """By entry, [copies, *rows]."""
+        """Returns gradients [copies, *rows] by entry."""
         weights, axis = self.scores.selection.weights, self.task.target.batch_axis
         if copies > 1:
             assert axis is not None
@@ -211,8 +216,8 @@ class GradientPoints:
         return tile(array, self.task.runner.axes[name].batch or 0, copies)
 
     def by_input(self, parts: Mapping[str, Array], *, norms: bool = False) -> dict[str, Array]:
-        """Relevance at the entries, as rows, summed up to relevance at the inputs: a token gets the sum, or norm, of
-        its vectors.
+        """Returns the relevance at the entries, as rows, summed up to relevance at the inputs: a token gets the sum, or
+        norm, of its vectors.
         """
         at = {name: array.reshape(self.inputs[name].shape) for name, array in parts.items()}
         tokens = self.embedding_inputs.tokens(self.task.runner.engine, self.task.inputs, at, norms=norms)
@@ -220,7 +225,7 @@ class GradientPoints:
         return floats | {name: array + floats.get(name, 0) for name, array in tokens.items()}
 
     def total(self, relevance: Mapping[str, Array]) -> Array:
-        """[batch]: the total relevance of each sample at the inputs."""
+        """Returns an array [batch]: the total relevance of each sample at the inputs."""
         rows = [per_sample(array, self.layouts.get(name), self.scores.batch) for name, array in relevance.items()]
         return sum(rows, np.zeros(self.scores.batch))
 
@@ -229,7 +234,7 @@ MAX_SHAPES = 256
 
 
 def times(weights: Array, array: Array) -> Array:
-    """The product in float64, in reused memory: these are the largest arrays here."""
+    """Returns the product in float64, in reused memory: these are the largest arrays here."""
     return np.multiply(
         weights, array, out=buffer_pool.maker(np.broadcast_shapes(weights.shape, array.shape), np.float64)()
     )

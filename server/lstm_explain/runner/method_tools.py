@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gives methods access to the engine, so that their files need not import it."""
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from lstm_explain.program.attribution import Attribution
 from lstm_explain.runner.background import Compare, compare_with
 from lstm_explain.runner.decomposition import contextual_decomposition
 from lstm_explain.runner.gradient_points import GradientPoints
-from lstm_explain.runner.model_runner import ExplainTask, Scores, attribution_of
+from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.players import PlayerSet, player_set
 from lstm_explain.runner.probability import probabilities
+from lstm_explain.runner.scores import Scores, attribution_of
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,18 @@ class MethodTools:
 
     task: ExplainTask
 
-    def scores(self) -> Scores:
-        """Scores changed inputs by the explained value."""
-        return Scores(self.task)
+    def scores(self, over: Players = "features") -> Scores:
+        """Scores changed inputs by the explained value. over: what changes from one input to the next."""
+        return Scores(self.task, begin_alike=over != "features")
 
-    def probabilities(self, method: str) -> Scores:
+    def probabilities(self, method: str, over: Players = "features") -> Scores:
         """Scores changed inputs by the output as a probability. method: named in the MethodError where the output is
-        none.
+        none. over: see `scores`.
         """
-        return probabilities(self.task, method)
+        return probabilities(self.task, method, begin_alike=over != "features")
 
     def player_set(self, scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
-        """The parts of the inputs that can be replaced by the baseline."""
+        """Returns the parts of the inputs that can be replaced by the baseline."""
         return player_set(scores, baseline, over)
 
     def gradient_points(self) -> GradientPoints:
@@ -41,13 +43,15 @@ class MethodTools:
         return GradientPoints(self.task)
 
     def compared_with(self, baseline: Baseline, scores: Scores, compare: Compare) -> Attribution:
-        """The answer against a baseline, or the mean of the answers against every draw from a background set."""
+        """Returns the answer against a baseline, or the mean of the answers against every draw from a background
+        set.
+        """
         found = compare_with(baseline, self.task, compare)
         answer = attribution_of(scores, found.relevance, found.total, found.baseline, found.error)
         return replace(answer, steps_used=found.steps)
 
     def contextual_decomposition(self, span: Sequence[int] | None) -> Attribution:
-        """The answer by contextual decomposition. span: (start, end), time steps that are one phrase."""
+        """Returns the answer by contextual decomposition. span: (start, end), time steps that are one phrase."""
         return contextual_decomposition(self.task, span)
 
     def attribution_of(
@@ -56,5 +60,7 @@ class MethodTools:
         relevance: Mapping[str, Array],
         total: Array,
     ) -> Attribution:
-        """The answer of a method without a baseline, with its ledger. relevance: by input. total: [batch], its sum."""
+        """Returns the answer of a method without a baseline, with its ledger. relevance: by input. total: [batch], its
+        sum.
+        """
         return attribution_of(scores, relevance, total, None)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds where the sequences of a batch end, and explains each sample at its own length, so that padding has no
 influence.
 
@@ -22,8 +23,9 @@ from lstm_explain.operators import TABLE
 from lstm_explain.program.attribution import Attribution
 from lstm_explain.program.axes import find_lengths, time_of
 from lstm_explain.program.axis_tracing import Trace, trace
-from lstm_explain.runner.model_runner import ExplainTask, ModelRunner, Scores
+from lstm_explain.runner.model_runner import ExplainTask, ModelRunner
 from lstm_explain.runner.per_sample import SampleGroup, batch_axis, combine, scores_agree, select_samples
+from lstm_explain.runner.scores import Scores
 
 Ends = dict[str, Array]  # by input, [batch]: the number of time steps of each sample
 MAX_ALIGNED = 16  # axes that broadcast against each other
@@ -36,7 +38,7 @@ DEPENDS_ON_PADDING = (
 def explain_without_padding(
     task: ExplainTask, method: Method, explain: Callable[[ExplainTask, Method], Attribution]
 ) -> Attribution:
-    """The method's answer for every sample at its own length.
+    """Returns the method's answer for every sample at its own length.
 
     Where padding cannot be removed (the model accepts only one length), or the prediction depends on it, the inputs are
     explained as they are; in the latter case with a note.
@@ -55,7 +57,7 @@ def explain_without_padding(
 
 
 def padding_cells(task: ExplainTask) -> dict[str, Array]:
-    """By input, which cells are padding. Methods that replace cells leave these alone."""
+    """Returns which cells are padding, by input. Methods that replace cells leave these alone."""
     kept = {}
     for name, ends in ends_of(task).items():
         axes, shape = task.runner.axes[name], task.inputs[name].shape
@@ -70,7 +72,9 @@ def padding_cells(task: ExplainTask) -> dict[str, Array]:
 
 
 def ends_of(task: ExplainTask) -> Ends:
-    """The ends of all inputs with a padded sample; empty where nothing is padded or nothing indicates the ends."""
+    """Returns the ends of all inputs with a padded sample; empty where nothing is padded or nothing indicates the
+    ends.
+    """
     runner, batch = task.runner, _batch(task)
     sources = runner.cached(_sources, runner.engine.graph)
     if batch is None or not (sources.any or runner.padding):
@@ -137,7 +141,7 @@ def _aligned(traced: Trace) -> list[tuple[str, str]]:
 
 
 def _computed(runner: ModelRunner, value: str, inputs: Mapping[str, Array]) -> Array | None:
-    """A value of the graph; None where ONNX Runtime cannot compute it."""
+    """Returns a value of the graph; None where ONNX Runtime cannot compute it."""
     session = runner.cached(_session_for, runner.engine.graph, value)
     if session is None:
         return None
@@ -167,7 +171,7 @@ def _is_mask(task: ExplainTask, name: str) -> bool:
 
 
 def _ends_by_last(task: ExplainTask, name: str, real: Array, batch: int) -> Array | None:
-    """[batch]: the number of time steps up to the last one at which anything is real."""
+    """Returns an array [batch]: the number of time steps up to the last one that is not padding."""
     axes = task.runner.axes.get(name)
     if axes is None or axes.time is None or axes.batch is None or not _has_rows(task, name, batch):
         return None
@@ -178,7 +182,7 @@ def _ends_by_last(task: ExplainTask, name: str, real: Array, batch: int) -> Arra
 
 
 def _batch(task: ExplainTask) -> int | None:
-    """The number of samples, if the inputs with time steps agree on it."""
+    """Returns the number of samples, if the inputs with time steps agree on it."""
     if task.target.batch_axis is None:
         return None
     extents = set()
@@ -195,7 +199,7 @@ def _has_rows(task: ExplainTask, name: str, batch: int) -> bool:
 
 
 def _same_steps(task: ExplainTask, name: str, other: str) -> bool:
-    """Whether two inputs have the same number of time steps."""
+    """Returns whether two inputs have the same number of time steps."""
     a, b = (task.inputs[n].shape[task.runner.axes[n].time or 0] for n in (name, other))
     return a == b
 

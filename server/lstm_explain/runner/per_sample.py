@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explains some samples of a batch as if there were no others, and combines the answers."""
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from lstm_explain.methods.background import Background
 from lstm_explain.methods.base import BaselineMethod, Method
 from lstm_explain.program.attribution import Attribution, joined_samples, place_samples, take_samples
 from lstm_explain.runner.baselines import resolve_baselines
-from lstm_explain.runner.model_runner import ExplainTask, Scores
+from lstm_explain.runner.model_runner import ExplainTask
+from lstm_explain.runner.scores import Scores
 from lstm_explain.target import Target, of_samples, weights_of_sample
 
 Rows = Sequence[int]
@@ -66,7 +68,7 @@ def _check_samples(method: Method, batch: int) -> None:
 
 
 def select_samples(task: ExplainTask, method: Method, scores: Scores, rows: Rows) -> tuple[ExplainTask, Method]:
-    """The same question about these samples only. Inputs that all samples share stay whole."""
+    """Returns the same question about these samples only. Inputs that all samples share stay whole."""
     at = np.asarray(rows)
     target, selection = task.target, scores.selection
     fixed = replace(target, index=selection.index, contrast=selection.contrast)
@@ -79,14 +81,14 @@ def select_samples(task: ExplainTask, method: Method, scores: Scores, rows: Rows
 
 
 def scores_agree(scores: Scores, rows: Rows, explained: Array) -> bool:
-    """Whether samples have the same explained value on their own, `explained`, as in the batch."""
+    """Returns whether samples have the same explained value on their own, `explained`, as in the batch."""
     expected = scores.explained[list(rows)]
     tolerance = SCORE_TOLERANCE * float(np.abs(scores.explained).max(initial=0.0))
     return explained.shape == expected.shape and np.allclose(explained, expected, rtol=SCORE_TOLERANCE, atol=tolerance)
 
 
 def combine(task: ExplainTask, scores: Scores, parts: Sequence[SampleGroup]) -> Attribution:
-    """One answer for the batch. Relevance of inputs that samples share is summed."""
+    """Returns one answer for the batch. Relevance of inputs that samples share is summed."""
     results = [part.result for part in parts]
 
     def placed(arrays: Sequence[Mapping[str, Array]], name: str) -> Array:
@@ -103,13 +105,13 @@ def combine(task: ExplainTask, scores: Scores, parts: Sequence[SampleGroup]) -> 
 
 
 def batch_axis(task: ExplainTask, name: str, batch: int) -> int | None:
-    """The batch axis of an input; None where its samples share it."""
+    """Returns the batch axis of an input; None where its samples share it."""
     axis, shape = task.runner.axes[name].batch, task.inputs[name].shape
     return axis if axis is not None and axis < len(shape) and shape[axis] == batch else None
 
 
 def _weighted(task: ExplainTask, scores: Scores, row: int) -> ExplainTask:
-    """The whole batch as one sample, of which only the output of this row is explained."""
+    """Returns the whole batch as one sample, of which only the output of this row is explained."""
     weights, axis = scores.selection.weights, task.target.batch_axis
     assert axis is not None
     alone = weights_of_sample(weights, axis, row)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Defines the players of perturbation methods: time steps, features or single cells that the baseline replaces."""
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.methods.base import Baseline, Players
 from lstm_explain.program.axes import Axes
 from lstm_explain.runner.baselines import resolve_baselines
-from lstm_explain.runner.model_runner import Scores
 from lstm_explain.runner.padding import padding_cells
+from lstm_explain.runner.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class PlayerSet:
     padding: dict[str, Array] = field(default_factory=dict)
 
     def coalitions(self, count: int, present: Callable[[range], Array]) -> Array:
-        """[count, batch]: scores where only the `present` players keep their own cells.
+        """Returns an array [count, batch]: scores where only the `present` players keep their own cells.
 
         present: for the requested coalitions, which players are present: [coalitions, players], or [coalitions, batch,
         players] where samples differ.
@@ -58,7 +59,7 @@ class PlayerSet:
         return np.moveaxis(chosen[:, :, players.take(0, axis)], 1, 1 + axis)
 
     def totals(self, relevance: Mapping[str, Array]) -> Array:
-        """[batch, players]: the relevance of every player, summed over its cells."""
+        """Returns an array [batch, players]: the relevance of every player, summed over its cells."""
         total = np.zeros((self.scores.batch, self.count))
         for name, players in self.players.items():
             axis = self._batch_axis(name)
@@ -71,7 +72,7 @@ class PlayerSet:
         return total
 
     def present(self) -> Array:
-        """[batch, players]: which players have a cell outside the padding of a sample."""
+        """Returns an array [batch, players]: which players have a cell outside the padding of a sample."""
         real = np.ones((self.scores.batch, self.count), bool)
         for name, padding in self.padding.items():
             axis = self._batch_axis(name)
@@ -83,11 +84,11 @@ class PlayerSet:
         return real
 
     def baseline_scores(self) -> Array:
-        """[batch]: the score with everything replaced."""
+        """Returns an array [batch]: the score with everything replaced."""
         return self.coalitions(1, lambda ids: np.zeros((1, self.count), bool))[0]
 
     def relevance(self, values: Array) -> dict[str, Array]:
-        """By input, the values [batch, players] distributed: each player's value in equal parts over its cells.
+        """Returns the values [batch, players] distributed, by input: each player's value in equal parts over its cells.
 
         Cells that equal their baseline get nothing, unless all cells of the player do.
         """
@@ -118,7 +119,7 @@ class PlayerSet:
 
 
 def player_set(scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
-    """The players of all inputs that the explained value depends on, numbered consecutively."""
+    """Returns the players of all inputs that the explained value depends on, numbered consecutively."""
     task = scores.task
     names = task.runner.reachable(task.head.value)
     baselines = resolve_baselines(baseline, task.inputs, names)
@@ -133,7 +134,7 @@ def player_set(scores: Scores, baseline: Baseline, over: Players) -> PlayerSet:
 
 
 def player_shape(shape: Sequence[int], axes: Axes, over: Players) -> tuple[int, ...]:
-    """The extents along which players differ. An input without a time axis is a single step."""
+    """Returns the extents along which players differ. An input without a time axis is a single step."""
     if over == "cells":
         return tuple(1 if axis == axes.batch else extent for axis, extent in enumerate(shape))
     last = len(shape) - 1

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores an output as a probability, whatever activation the model ends in."""
 
 from __future__ import annotations
@@ -9,22 +10,25 @@ import numpy as np
 from lstm_explain.errors import MethodError
 from lstm_explain.graph.ir import Array, Graph
 from lstm_explain.program.head import Head, head_of
-from lstm_explain.runner.model_runner import ExplainTask, Scores
+from lstm_explain.runner.model_runner import ExplainTask
+from lstm_explain.runner.scores import Scores
 
 
-def probabilities(task: ExplainTask, method: str) -> Scores:
+def probabilities(task: ExplainTask, method: str, *, begin_alike: bool) -> Scores:
     """Scores of the output itself where it is a probability, otherwise of its Softmax.
 
-    method: named in the MethodError where the output has no classes.
+    method: named in the MethodError where the output has no classes. begin_alike: see Scores.
     """
     head = Head(task.output, ())
     whole = ExplainTask(task.runner, task.inputs, task.output, head, task.target)
     activation = task.runner.cached(_activation, task.runner.engine.graph, task.output)
-    return Scores(whole, _link(activation, task.output, task.target.batch_axis, method))
+    return Scores(whole, _link(activation, task.output, task.target.batch_axis, method), begin_alike=begin_alike)
 
 
 def _activation(graph: Graph, output: str) -> str:
-    """The operator of the output's activation, "Softmax" for all that yield probabilities; empty where it has none."""
+    """Returns the operator of the output's activation, "Softmax" for all that yield probabilities; empty where it has
+    none.
+    """
     before = head_of(graph, output)
     if before.quantity == "logit":
         return "Softmax"
@@ -33,7 +37,7 @@ def _activation(graph: Graph, output: str) -> str:
 
 
 def _link(activation: str, output: str, batch_axis: int | None, method: str) -> Callable[[Array], Array] | None:
-    """The function from the output's values to probabilities; None where they are probabilities already."""
+    """Returns the function from the output's values to probabilities; None where they are probabilities already."""
     if activation == "Softmax":
         return None
     if activation in ("LogSoftmax", "Log"):  # Log of Softmax

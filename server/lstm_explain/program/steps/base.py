@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base class of every step of the backward pass, and the context with the values of its node."""
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ class BackwardStep(ABC):
         """Raises SamplesMixed where samples cannot be distinguished in the node's inputs."""
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
-        """The step specialised for the shapes of this pass, which has already run through it."""
+        """Returns the step specialised for the shapes of this pass, which has already run through it."""
         return self.with_fixed_context(back) or self
 
     def with_fixed_context(self, back: BackwardPass) -> Self | None:
-        """A copy that builds its context once; None where the step reads values of the pass."""
+        """Returns a copy that builds its context once; None where the step reads values of the pass."""
         step = copy.copy(self)
         step.fixed = _FixedNodeContext(back, self.backward_node)
         try:
@@ -47,7 +48,7 @@ class BackwardStep(ABC):
         return step
 
     def messages(self, back: BackwardPass) -> list[Message | None]:
-        """The messages at the outputs that carry relevance."""
+        """Returns the messages at the outputs that carry relevance."""
         arrived = back.messages.get
         return [arrived(name) for name in self.carrying]
 
@@ -55,7 +56,7 @@ class BackwardStep(ABC):
         return back.context(self.backward_node) if self.fixed is None else self.fixed
 
     def layout(self, back: BackwardPass, slot: int, message: Message, shape: Shape) -> BatchLayout | None:
-        """Where the samples lie in the input at `slot`, whose array is of this shape."""
+        """Returns where the samples lie in the input at `slot`, whose array is of this shape."""
         if back.batch == 1:
             return None
         assert message.layout is not None
@@ -94,7 +95,7 @@ class _FixedNodeContext(NodeContext):
 
 
 def _throwaway_pass(back: BackwardPass, names: Sequence[str]) -> BackwardPass:
-    """A throwaway pass with the same messages."""
+    """Returns a throwaway pass with the same messages."""
     again = BackwardPass(back.plan, back.done, back.batch, back.dtype)
     again.messages = {name: back.messages[name] for name in names if name in back.messages}
     return again

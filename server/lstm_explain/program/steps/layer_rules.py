@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """LRP's rules for dense and convolutional layers. Each rule is a few linear maps with parts of the weights and inputs.
 
 A rule is a list of terms. A term contributes R_i = factor * sum over its parts (x', w') of x'_i sum_j w'_ij /
@@ -133,7 +134,7 @@ class LayerRule(BackwardStep):
         return np.asarray(total if added is None else total + added, back.dtype)
 
     def _forward(self, graph: Graph, x: Array, w: Array) -> Array:
-        """The layer's map with other inputs and weights and no bias."""
+        """Returns the layer's map with other inputs and weights and no bias."""
         layer, node = self.layer, self.backward_node.node
         feeds = {node.inputs[layer.slot]: x, layer.weights: w}
         if layer.bias:
@@ -143,12 +144,12 @@ class LayerRule(BackwardStep):
         return np.asarray(run_session(session, None, typed)[0])
 
     def _magnitude(self, graph: Graph, term: Term) -> Array:
-        """The sum of the absolute terms, of the output's shape."""
+        """Returns the sum of the absolute terms, of the output's shape."""
         parts = [self._forward(graph, np.abs(x), np.abs(w)) for x, w in term.parts]
         return np.asarray(sum(parts[1:], parts[0]) + np.abs(term.bias))
 
     def _back(self, back: BackwardPass, w: Array, density: Array) -> Array:
-        """The vector-Jacobian product with other weights."""
+        """Returns the vector-Jacobian product with other weights."""
         graph, backward_node = back.plan.graph, self.backward_node
         other = replace(graph, constants={**graph.constants, self.layer.weights: w})
         assert backward_node.op.vjp is not None
@@ -170,7 +171,7 @@ class PassOn(BackwardStep):
 
 
 def _all(message: Message, y: Array) -> Array:
-    """The message that has arrived, as relevance."""
+    """Returns the message that has arrived, as relevance."""
     parts = [message.relevance, None if message.density is None else message.density * y, message.amount]
     given = [p for p in parts if p is not None]
     return sum(given[1:], given[0])
@@ -180,8 +181,8 @@ _SESSIONS: WeakKeyDictionary[Graph, dict[str, ort.InferenceSession]] = WeakKeyDi
 
 
 def _session(graph: Graph, node: Node, inputs: tuple[str, ...]) -> ort.InferenceSession:
-    """A session for the node alone, with its weights as inputs. It is created on first use; if two threads create it at
-    once, no harm is done.
+    """Returns a session for the node alone, with its weights as inputs. It is created on first use; if two threads
+    create it at once, no harm is done.
     """
     known = _SESSIONS.setdefault(graph, {})
     if node.name not in known:
@@ -193,8 +194,8 @@ def _session(graph: Graph, node: Node, inputs: tuple[str, ...]) -> ort.Inference
 
 
 def layer_steps(plan: Plan, lrp: LRP) -> dict[str, BackwardStep]:
-    """By node name, for the layers to which the composite gives a rule. Raises MethodError for a rule that applies to
-    no layer.
+    """Returns the steps of the layers to which the composite gives a rule, by node name. Raises MethodError for a rule
+    that applies to no layer.
     """
     composite = lrp.composite
     if composite is None or plan.gradient:
@@ -227,7 +228,7 @@ def check_keys(graph: Graph, composite: Composite) -> None:
 
 
 def settings_of(lrp: LRP, node: Node) -> LRP:
-    """The LRP parameters for a recurrent node."""
+    """Returns the LRP parameters for a recurrent node."""
     if lrp.composite is None:
         return lrp
     rule = lrp.composite.rule_of(node.name, node.op, "", is_first=False)
@@ -247,8 +248,8 @@ def _layer(graph: Graph, backward_node: BackwardNode, rule: Rule, added: Array |
 
 
 def _sole_readers(plan: Plan) -> dict[str, BackwardNode]:
-    """By value, the backward node that reads it, for values that only one node reads and that are not outputs of the
-    graph.
+    """Maps each value that only one node reads, and that is not an output of the graph, to the backward node that reads
+    it.
     """
     readers: dict[str, int] = {}
     for node in plan.graph.nodes:
@@ -259,7 +260,7 @@ def _sole_readers(plan: Plan) -> dict[str, BackwardNode]:
 
 
 def _constant(graph: Graph, reader: BackwardNode) -> Array | None:
-    """The bias that an Add adds to its one live operand, whose shape it leaves."""
+    """Returns the bias that an Add adds to its one live operand, whose shape it leaves."""
     if reader.node.op != "Add" or len(reader.live) != 1:
         return None
     constant = graph.constants.get(reader.node.inputs[1 - reader.live[0]])

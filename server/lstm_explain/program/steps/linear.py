@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums and linear maps: the epsilon rule (Arras et al. 2017, equation 1)."""
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from lstm_explain.graph.ir import Array
 from lstm_explain.kernels import reductions
 from lstm_explain.methods import LRP
 from lstm_explain.operators import Kind, NodeContext
+from lstm_explain.operators.array_api import is_numpy
 from lstm_explain.operators.formulas import At, in_dtype, settle, settle_all, times
 from lstm_explain.program.compile import Plan, constant_value
 from lstm_explain.program.magnitudes import magnitude_value
@@ -81,10 +83,11 @@ class Neuron(DensityStep):
             self.hand_on(back, slot, name, is_sum, message, vjp(context, slot, density), part)
 
     def _settled(self, back: BackwardPass, context: NodeContext, message: Message) -> tuple[Array, Array | None]:
-        """The density at the sum, and the amount to distribute over its units."""
+        """Returns the density at the sum, and the amount to distribute over its units."""
         density, amount, bias = message.density, message.amount, self.backward_node.op.bias(context)
         if message.relevance is not None:
-            if back.batch == 1 and density is None and amount is None and not self.bias_factor:
+            alone = back.batch == 1 and is_numpy(message.relevance)
+            if alone and density is None and amount is None and not self.bias_factor:
                 settled = settle_all(message.relevance, back.value(self.out), bias, self.at(back))
                 if settled is not None:
                     back.account.keep(self.name, settled[1])
@@ -101,11 +104,11 @@ class Neuron(DensityStep):
         return density, amount
 
     def at(self, back: BackwardPass) -> At:
-        """The stabiliser at the sum."""
+        """Returns the stabiliser at the sum."""
         return At(0.0, self.beta, back.value(self.magnitude)) if self.beta else self.absolute
 
     def _rest(self, kept: Array) -> Array:
-        """The share of bias and stabiliser that the node absorbs; the bias factor's part goes to the inputs."""
+        """Returns the share of bias and stabiliser that the node absorbs; the bias factor's part goes to the inputs."""
         return kept * (1 - self.bias_factor) if self.bias_factor else kept
 
     def specialised(self, back: BackwardPass) -> BackwardStep:
@@ -128,12 +131,13 @@ class Dense(BackwardStep):
     def __init__(self, neuron: Neuron, weights: Array, bias: Array, shape: tuple[int, ...]) -> None:
         super().__init__(neuron.backward_node)
         self.out, self.weights, self.bias, self.shape = neuron.out, weights, bias, shape
-        self.at, self.no_terms = neuron.at, neuron.absolute.terms(weights.dtype)
+        self.epsilon, self.beta = neuron.absolute.epsilon, neuron.beta
+        self.magnitude, self.no_terms = neuron.magnitude, neuron.absolute.terms(weights.dtype)
         ((_, self.source),) = self.live
         self.target = self.source
 
     def into(self, target: str, shape: tuple[int, ...]) -> Dense:
-        """The step with the input's relevance in another shape, for the value that the input is a view of."""
+        """Returns the step with the input's relevance in another shape, for the value that the input is a view of."""
         step = copy.copy(self)
         step.target, step.shape = target, shape
         return step
@@ -141,18 +145,27 @@ class Dense(BackwardStep):
     def __call__(self, back: BackwardPass) -> None:
         r = back.messages[self.out].relevance
         assert r is not None
-        z, x, at = back.value(self.out), back.value(self.source), self.at(back)
-        terms = self.no_terms if at.magnitude is None else at.terms(back.dtype)
+        z, x = back.value(self.out), back.value(self.source)
+        terms = back.value(self.magnitude).ravel() if self.beta else self.no_terms
         kept, given = np.zeros(1), np.empty(self.shape, back.dtype)
         reductions.dense_back(
-            r.ravel(), z.ravel(), self.bias, at.epsilon, terms, at.beta, self.weights, x.ravel(), given.ravel(), kept
+            r.ravel(),
+            z.ravel(),
+            self.bias,
+            self.epsilon,
+            terms,
+            self.beta,
+            self.weights,
+            x.ravel(),
+            given.ravel(),
+            kept,
         )
         back.account.keep(self.name, kept)
         back.send(self.target, None, given)
 
 
 def _dense(neuron: Neuron, r: Array, context: NodeContext) -> Dense | None:
-    """None where the map is large, or where it rounds differently than the product with its matrix."""
+    """Returns None where the map is large, or where it rounds differently than the product with its matrix."""
     (slot, _), vjp, bias = neuron.live[0], neuron.backward_node.op.vjp, neuron.backward_node.op.bias(context)
     size, there = r.size, context.shape(slot)
     if not 0 < size * math.prod(there) <= MOST_WEIGHTS or size > MOST_ROWS:
@@ -193,7 +206,7 @@ class Scale(DensityStep):
 
 
 def _units(back: BackwardPass, backward_node: BackwardNode) -> dict[int, float]:
-    """The number of units that feed a sum or linear map through each live slot."""
+    """Returns the number of units that feed a sum or linear map through each live slot."""
     if backward_node.kind is Kind.MAP:
         return {slot: backward_node.op.fan_in(back.context(backward_node), slot) for slot in backward_node.live}
     known = back.fan_in or _fill_fan_in(back)

@@ -1,10 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steps that keep relevance at its element: activations, and lookups, which sum it over each vector."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from lstm_explain.graph.ir import Array
+from lstm_explain.operators.array_api import namespace
 from lstm_explain.operators.formulas import At, settle, times
 from lstm_explain.program.passes import BackwardPass, plus
 from lstm_explain.program.reachability import BackwardNode
@@ -74,7 +74,7 @@ class Lookup(BackwardStep):
         ((slot, name),) = self.live
         relevance = vjp(context, slot, value)
         if message.density is not None and self.squares:
-            relevance = np.sqrt(relevance)
+            relevance = namespace(relevance).sqrt(relevance)
         back.send(name, self.layout(back, slot, message, relevance.shape), relevance)
 
     def _saliency(self, back: BackwardPass, g: Array) -> Array:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products of two live operands: the product rules (Arras et al. 2019, section 3)."""
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ class Product(BackwardStep):
         assert relevance is not None
         parts, absorbed = self.product_rule(self.context(back), relevance, self.gate, self.lrp)
         constant = len(self.live) == 1  # the share of a constant operand is absorbed here, like the stabiliser's
-        back.account.absorb(self.name, relevance if constant else absorbed, message.layout)
+        if constant or absorbed is not None:
+            back.account.absorb(self.name, relevance if constant or absorbed is None else absorbed, message.layout)
         for slot, name in self.live:
-            layout = self.layout(back, slot, message, parts[slot].shape)
-            back.send(name, layout, parts[slot])
+            part = parts[slot]
+            if part is None:  # nothing is sent, so that no step computes with zeros
+                continue
+            layout = self.layout(back, slot, message, part.shape)
+            back.send(name, layout, part)
             if constant:
-                back.account.absorb(self.name, -parts[slot], layout)
+                back.account.absorb(self.name, -part, layout)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs LSTM, GRU and RNN nodes by the kernels of their cells, forward and backward."""
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class RecurrentForward:
         done.values.update(outputs)
 
     def specialised(self, done: ForwardPass) -> RecurrentForward | FromZeros:
-        """For sequences of full length that start from zeros; other sequences go through the step itself."""
+        """Returns a step for sequences of full length that start from zeros; itself for others."""
         node, cell = self.node, self.cell
         x, lengths = done.values.get(node.inputs[0]), node.input(4)
         if x is None or cell.given or cell.batch_first or x.dtype != cell.dtype or lengths in self.graph.constants:
@@ -86,8 +87,8 @@ class RecurrentBackward(BackwardStep):
             self._hand_on(back, flow, layout)
 
     def _arrived(self, back: BackwardPass) -> tuple[list[Array | None], BatchLayout | None] | None:
-        """What has arrived at each output of the operator, and where the samples lie in its inputs; None where nothing
-        has arrived.
+        """Returns what has arrived at each output of the operator, and where the samples lie in its inputs; None where
+        nothing has arrived.
         """
         arriving, layout, gradient, first = self.nothing.copy(), None, self.lrp is None, True
         for output, name in self.outputs:
@@ -117,7 +118,7 @@ class RecurrentBackward(BackwardStep):
             back.account.absorb(self.name, flow.absorbed, None if layout is None else BatchLayout(0, layout.inner))
 
     def _layout_of_inputs(self, back: BackwardPass, output: int, message: Message) -> BatchLayout | None:
-        """The operator's batch axis, which is the same in every input."""
+        """Returns the operator's batch axis, which is the same in every input."""
         if back.batch == 1:
             return None
         batch_first = self.cell.batch_first

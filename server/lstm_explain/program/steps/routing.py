@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that move elements, and the chain rule of gradients: both only apply the vector-Jacobian product to
 messages.
 """
@@ -13,13 +14,12 @@ import numpy as np
 from lstm_explain.graph.ir import Array
 from lstm_explain.operators import Kind, NodeContext
 from lstm_explain.operators.formulas import times
-from lstm_explain.program.passes import BackwardPass, Message
+from lstm_explain.program.passes import CHANNELS, BackwardPass, Message
 from lstm_explain.program.reachability import BackwardNode
 from lstm_explain.program.steps.base import BackwardStep
 from lstm_explain.program.steps.linear import Dense, DensityStep
 
 MOST_PLACES = 1 << 12  # elements of a view that is stored as a list of positions
-CHANNELS = ("relevance", "density", "amount")
 
 
 class Routing(DensityStep):
@@ -108,7 +108,9 @@ class ChainRule(BackwardStep):
 
 
 def channel(messages: Sequence[Message | None], name: str) -> Array | tuple[Array | None, ...] | None:
-    """One kind of message: the array for an operator of one output, else a tuple with one (or None) per output."""
+    """Returns one kind of message: the array for an operator of one output, else a tuple with one (or None) per
+    output.
+    """
     if len(messages) == 1:
         return None if messages[0] is None else getattr(messages[0], name)
     arrays = tuple(None if m is None else getattr(m, name) for m in messages)
@@ -158,13 +160,13 @@ class View(BackwardStep):
             back.send(self.target, None, moved)
 
     def then(self, view: View) -> View:
-        """The combined step, where this step alone feeds the other."""
+        """Returns the combined step, where this step alone feeds the other."""
         places = view.places[self.places]
         return View(view.backward_node, self.source, view.target, places, view.shape, density=self.density)
 
 
 def _view(step: Routing | ChainRule, back: BackwardPass) -> View | None:
-    """The step as a list of positions; None where the array is large, or where elements are added up."""
+    """Returns the step as a list of positions; None where the array is large, or where elements are added up."""
     message = back.messages.get(step.carrying[0])
     if (
         back.batch > 1

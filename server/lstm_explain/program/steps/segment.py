@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of a graph that run in one call: by ONNX Runtime, or by NumPy where the arrays are too small for that call."""
 
 from __future__ import annotations

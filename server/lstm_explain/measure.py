@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of an output is explained where it is no linear combination of its entries: an error, a norm, a probability."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_explain.errors import TargetError
+
+ERRORS = ("mean_squared_error", "mean_absolute_error")
+NORMS = ("l1_norm", "l2_norm")
+PROBABILITIES = ("log_probability", "probability")
+KINDS = (*ERRORS, *NORMS, *PROBABILITIES)
+_CALL = re.compile(rf"(?P<kind>{'|'.join(KINDS)})(?:\((?P<arguments>[^()]*)\))?")
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """A number per sample of an output.
+
+    kind: "mean_squared_error" or "mean_absolute_error" of the output against the reference, over all entries of a
+        sample; "l1_norm" or "l2_norm" of all entries of a sample; "log_probability" or "probability" of the target's
+        index, by a softmax over the last axis (of the value before the activation, where the output ends in Softmax
+        or LogSoftmax).
+    reference: for an error: the name of an input, or an array of the output's shape or of that of one sample.
+    ahead: for an error against an input: how many steps the output is ahead of it. Step t of the output is compared
+        with step t + ahead of the input, as for a network that predicts the next step.
+    """
+
+    kind: str
+    reference: str | npt.NDArray[Any] | None = None
+    ahead: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise _wrong(f"the measure is {self.kind!r}, expected one of {', '.join(KINDS)}", "kind")
+        if (self.reference is not None) is not (self.kind in ERRORS):
+            needs = "needs a reference" if self.kind in ERRORS else "takes no reference"
+            raise _wrong(f"{self.kind} {needs}", "reference")
+        if isinstance(self.ahead, bool) or not isinstance(self.ahead, (int, np.integer)) or self.ahead < 0:
+            raise _wrong(f"ahead is {self.ahead!r}, expected a number of steps", "ahead")
+        if self.ahead and not isinstance(self.reference, str):
+            raise _wrong("ahead counts steps of an input, and the reference is none", "ahead")
+
+
+def _wrong(problem: str, field: str) -> TargetError:
+    return TargetError(problem, field=f"target.measure.{field}")
+
+
+def parse_measure(text: str) -> tuple[Measure, str] | None:
+    """Returns the measure that text names, and its index as text; None where it names none.
+
+    For example `l2_norm`, `mean_squared_error(x)`, `mean_squared_error(x, ahead=1)`, `log_probability(3)`,
+    `probability(positive)`, `probability` (of the largest entry). Raises TargetError.
+    """
+    found = _CALL.fullmatch(text.strip())
+    if found is None:
+        return None
+    kind, given = found["kind"], [part.strip() for part in (found["arguments"] or "").split(",") if part.strip()]
+    if kind in PROBABILITIES:
+        return Measure(kind), ",".join(given)
+    ahead = [part.removeprefix("ahead=") for part in given if part.startswith("ahead=")]
+    names = [part for part in given if not part.startswith("ahead=")]
+    if len(names) > 1 or len(ahead) > 1 or (ahead and not ahead[0].isdigit()):
+        raise _wrong(f"{text!r} is not {kind}(input) or {kind}(input, ahead=1)", "reference")
+    return Measure(kind, names[0] if names else None, int(ahead[0]) if ahead else 0), ""
