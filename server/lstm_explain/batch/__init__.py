@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explains whole data sets, shard by shard: data files in, Parquet files out."""

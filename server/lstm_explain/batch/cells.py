@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts a column of Arrow or NumPy data to one cell per row: an array or a text."""
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Cell = Array | str | Unusable
 
 
 def cells(column: pa.Array | Array) -> list[Cell]:
-    """One entry per row. (Nested) lists become arrays, text stays text, and a row that is or contains null is
+    """Returns one entry per row. (Nested) lists become arrays, text stays text, and a row that is or contains null is
     Unusable.
     """
     if isinstance(column, np.ndarray):
@@ -40,7 +41,7 @@ def cells(column: pa.Array | Array) -> list[Cell]:
 
 
 def kind_of(column: pa.Array | Array) -> str:
-    """NumPy's kind (f, i, u or b), U for text, otherwise Arrow's name of the type."""
+    """Returns NumPy's kind (f, i, u or b), U for text, otherwise Arrow's name of the type."""
     if isinstance(column, np.ndarray):
         return column.dtype.kind
     kind = column.type
@@ -62,7 +63,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The same type with lists of 64-bit offsets at every level."""
+    """Returns the same type with lists of 64-bit offsets at every level."""
     return pa.large_list(_plain(kind.value_type)) if _is_list(kind) else kind
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distributes shards over Ray Data: a pool of actors, each with the model in memory and one core.
 
 Ray does not retry a task that dies with its worker: it would wait for that worker to return, possibly forever if no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a job from its beginning, or from where it was interrupted, to its end."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from lstm_explain.batch import cluster, report
+from lstm_explain.batch import cluster, drift, report
 from lstm_explain.batch.cells import Unusable
 from lstm_explain.batch.explain import find_padding
 from lstm_explain.batch.files import atomically, remove_leftovers, write_text
@@ -51,6 +52,7 @@ class JobRequest:
     columns: Mapping[str, str] | None = None
     key: str | None = None
     shard_rows: int | None = None
+    targets: str | None = None
 
 
 def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
@@ -65,6 +67,7 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
             override_from_text(served.default_method, request.method, request.parameters or {})
         ),
         target=served.target_from_text(request.target),
+        targets=() if request.targets is None else served.targets_from_text(request.targets),
         columns=dict(request.columns or {}),
         key=request.key,
         data=tuple(path.absolute() for path in paths),
@@ -89,14 +92,23 @@ def prepare(request: JobRequest) -> tuple[Job, ServedModel]:
 
 
 def run(
-    job: Job, served: ServedModel, workers: int | None = None, address: str | None = None, reference: Path | None = None
+    job: Job,
+    served: ServedModel,
+    workers: int | None = None,
+    address: str | None = None,
+    reference: Path | None = None,
+    *,
+    as_reference: bool = False,
 ) -> Total:
     """Runs the rest of the job and writes its report. Raises Error, OSError.
 
-    workers: 0 for this process, without Ray. reference: the folder of another run.
+    workers: 0 for this process, without Ray. reference: the folder of another run. as_reference: whether its rows
+    become the reference of the model, with which a server compares what it answers.
     """
     if reference is not None:
         report.read(reference)  # Fails early if it is not a finished run.
+    if as_reference:
+        drift.check(job)
     with _exclusive(job.output):
         for folder in (job.output, *(job.output / kind for kind in (ROWS, ERRORS, STATISTICS))):
             remove_leftovers(folder)
@@ -113,6 +125,8 @@ def run(
                 total.add(done)
                 update()
         _report(job, served, total, reference)
+        if as_reference:
+            drift.write_reference(job, served)
         return total
 
 

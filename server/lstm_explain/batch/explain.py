@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explains rows in batches of equal shape, and isolates the rows that cannot be explained."""
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from lstm_explain.methods import Method
 from lstm_explain.model import Explanation, Model
 from lstm_explain.repository.request_limits import estimate
 from lstm_explain.target import Target
+from lstm_explain.target_sets import TargetSet
 
 MAX_ROWS = 64  # rows of a batch; larger batches are not faster (docs/batch.md)
 MAX_BYTES = 256 << 20  # memory of one batch in bytes, by the estimate that the service uses
@@ -26,6 +28,7 @@ class RowResult:
     """The part of an Explanation that belongs to one row.
 
     target: the explained position, if there was one. quantity: what `explained` is of the output; see Explanation.
+    others: the results for further targets of the job.
     """
 
     relevance: Mapping[str, Array]
@@ -39,6 +42,12 @@ class RowResult:
     residual: float
     standard_error: Mapping[str, Array]
     warning: str = ""
+    others: tuple[RowResult, ...] = ()
+
+    @property
+    def each(self) -> tuple[RowResult, ...]:
+        """One result per target of the job."""
+        return self, *self.others
 
     @property
     def residual_share(self) -> float:
@@ -56,7 +65,9 @@ class Padding:
 
 @dataclass(frozen=True)
 class Explainer:
-    """outputs: those that are kept, with the axis along which samples lie (None: the output belongs to one sample)."""
+    """targets: several at once, which take the place of `target`. outputs: those that are kept, with the axis along
+    which samples lie (None: the output belongs to one sample).
+    """
 
     model: Model
     feed: Feed
@@ -64,9 +75,12 @@ class Explainer:
     target: Target
     outputs: Mapping[str, int | None]
     padding: Padding = Padding()
+    targets: tuple[TargetSet, ...] = ()
 
     def explain(self, rows: Sequence[Row]) -> list[RowResult | Unusable]:
-        """An answer or a reason for each row. Raises Error where no row can be explained, whatever it contains."""
+        """Returns an answer or a reason for each row. Raises Error where no row can be explained, whatever it
+        contains.
+        """
         found: list[RowResult | Unusable] = [Unusable(row.problem) for row in rows]
         usable = [i for i, row in enumerate(rows) if not row.problem]
         largest_spread: tuple[int, int] = (0, -1)
@@ -85,7 +99,7 @@ class Explainer:
         return found[0]
 
     def _batches(self, rows: Sequence[Row], usable: Sequence[int]) -> Iterator[list[int]]:
-        """Indices of rows that fit together, longest first."""
+        """Yields the indices of rows that fit together, longest first."""
         kinds: dict[object, list[int]] = {}
         for i in usable:
             steps = () if self.padding.allowed else self.feed.steps(rows[i])
@@ -102,7 +116,7 @@ class Explainer:
         fixed = self.feed.fixed_batch
         if fixed is not None:
             return fixed
-        one = estimate(self.model, self.feed.stack([longest]), self.method)
+        one = estimate(self.model, self.feed.stack([longest]), self.method, self.targets)
         return max(1, min(MAX_ROWS, MAX_BYTES // one))
 
     def _explain(self, rows: Sequence[Row], batch: Sequence[int], found: list[RowResult | Unusable]) -> None:
@@ -110,7 +124,7 @@ class Explainer:
         batch_rows = [rows[i] for i in batch]
         batch_rows += batch_rows[-1:] * ((self.feed.fixed_batch or 0) - len(batch))
         try:
-            explanation = self.model.explain(self.feed.stack(batch_rows), self.method, self.target)
+            explanations = self._explanations(self.feed.stack(batch_rows))
         except (ModelError, MethodError, UnsupportedOperator):
             raise  # Every row would fail in the same way.
         except Exception as error:
@@ -120,11 +134,18 @@ class Explainer:
                 return
         else:
             for at, i in enumerate(batch):
-                found[i] = self._part(explanation, at, rows[i])
+                first, *others = (self._part(one, at, rows[i]) for one in explanations)
+                found[i] = replace(first, others=tuple(others))
             return
         middle = len(batch) // 2
         self._explain(rows, batch[:middle], found)
         self._explain(rows, batch[middle:], found)
+
+    def _explanations(self, inputs: Mapping[str, Array]) -> Sequence[Explanation]:
+        """Returns one per target of the job."""
+        if self.targets:
+            return self.model.explain_many(inputs, self.method, self.targets)
+        return [self.model.explain(inputs, self.method, self.target)]
 
     def _part(self, of: Explanation, at: int, row: Row) -> RowResult:
         ledger, index = of.ledger, of.target.index
@@ -143,7 +164,7 @@ class Explainer:
         )
 
     def _inputs(self, arrays: Mapping[str, Array], at: int, row: Row) -> dict[str, Array]:
-        """The row's arrays, without padding, for the inputs that came from the data."""
+        """Returns the row's arrays, without padding, for the inputs that came from the data."""
         parts = {}
         for name in self.feed.columns:
             if name in arrays:
@@ -161,9 +182,11 @@ def _sample(array: Array, axis: int | None, at: int) -> Array:
 
 
 def same(a: RowResult | Unusable, b: RowResult | Unusable) -> bool:
-    """Whether two answers to one row are equal up to rounding."""
+    """Returns whether two answers to one row are equal up to rounding."""
     if isinstance(a, Unusable) or isinstance(b, Unusable):
         return type(a) is type(b)
+    if len(a.others) != len(b.others) or not all(map(same, a.others, b.others)):
+        return False
     pairs: list[tuple[Any, Any]] = [(a.explained, b.explained)]
     for first, second in ((a.relevance, b.relevance), (a.outputs, b.outputs)):
         pairs += [(first[name], second[name]) for name in first]
@@ -174,7 +197,8 @@ def same(a: RowResult | Unusable, b: RowResult | Unusable) -> bool:
 
 
 def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
-    """Whether padding changes nothing for this model, method and target: tried with these rows, whole and shortened.
+    """Returns whether padding changes nothing for this model, method and target: tried with these rows, whole and
+    shortened.
 
     The graph alone does not show it: a model may take lengths and still average over all steps, or mask without
     lengths.
@@ -202,7 +226,9 @@ def find_padding(explainer: Explainer, rows: Sequence[Row]) -> Padding:
 
 
 def _time_axes(whole: RowResult, steps: int, shortened: Mapping[int, RowResult]) -> dict[str, int] | None:
-    """By output, the axis that is as long as the row; None where an output depends on the length in another way."""
+    """Returns the axis that is as long as the row, by output; None where an output depends on the length in another
+    way.
+    """
     found = {}
     for name, output in whole.outputs.items():
         for n, answer in shortened.items():

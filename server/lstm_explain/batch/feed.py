@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts the columns of a data file to a model's inputs: one Row per row, and rows stacked into a batch."""
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Feed:
     lengths: Mapping[str, str]
 
     def rows(self, columns: Columns) -> list[Row]:
-        """The rows. Raises InputError where a column cannot be the input, whatever its rows contain."""
+        """Returns the rows. Raises InputError where a column cannot be the input, whatever its rows contain."""
         read: dict[str, list[Cell]] = {}
         for name, column in self.columns.items():
             self._check(name, column, kind_of(columns[column]))
@@ -53,18 +54,23 @@ class Feed:
         return [self._row({name: column[i] for name, column in read.items()}) for i in range(count)]
 
     def time_axis(self, name: str) -> int | None:
-        """The time axis of an input of one row."""
+        """Returns the time axis of an input of one row."""
         axes = self.axes[name]
         if axes.time is None or axes.batch is None:
             return axes.time
         return axes.time - (axes.batch < axes.time)
 
+    def time_axis_in(self, name: str, array: Array) -> int | None:
+        """Returns the time axis of an array in the shape of an input of one row, if it has that axis."""
+        axis = self.time_axis(name)
+        return axis if axis is not None and axis < array.ndim else None
+
     def steps(self, row: Row) -> tuple[int, ...]:
-        """The number of time steps of each input that has any."""
+        """Returns the number of time steps of each input that has any."""
         return tuple(row.inputs[n].shape[a] for n in self.specs if (a := self._time(n, row)) is not None)
 
     def frame(self, row: Row) -> tuple[tuple[int, ...], ...]:
-        """Every extent except the time steps; rows of one batch have the same ones."""
+        """Returns every extent except the time steps; rows of one batch have the same ones."""
         frames = []
         for name in self.specs:
             axis, shape = self._time(name, row), row.inputs[name].shape
@@ -72,7 +78,7 @@ class Feed:
         return tuple(frames)
 
     def stack(self, rows: Sequence[Row]) -> dict[str, Array]:
-        """One batch; shorter rows are padded with zeros at the end."""
+        """Returns one batch; shorter rows are padded with zeros at the end."""
         batch = {}
         for name in self.specs:
             parts = [row.inputs[name] for row in rows]
@@ -88,7 +94,7 @@ class Feed:
         return batch
 
     def shorten(self, row: Row, steps: int) -> Row:
-        """The first time steps of the row, as a row of its own."""
+        """Returns the first time steps of the row, as a row of its own."""
         inputs = dict(row.inputs)
         for name in self.specs:
             axis = self._time(name, row)
@@ -104,8 +110,7 @@ class Feed:
         return fixed_batch(self.axes, {name: spec.shape for name, spec in self.specs.items()})
 
     def _time(self, name: str, row: Row) -> int | None:
-        axis = self.time_axis(name)
-        return axis if axis is not None and axis < row.inputs[name].ndim else None
+        return self.time_axis_in(name, row.inputs[name])
 
     def _check(self, name: str, column: str, kind: str) -> None:
         expected = self.specs[name].dtype
@@ -143,7 +148,7 @@ class Feed:
                 inputs[name] = np.asarray(inputs[of].shape[axis], self.specs[name].dtype)
 
     def _converted(self, name: str, array: Array) -> Array | Unusable:
-        """The array in the input's type, and in its shape where a flat list determines it."""
+        """Returns the array in the input's type, and in its shape where a flat list determines it."""
         spec, batch = self.specs[name], self.axes[name].batch
         if array.dtype.kind in "iu" and spec.dtype.kind in "iu" and array.dtype != spec.dtype and array.size:
             bounds = np.iinfo(spec.dtype)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes files atomically: a file is complete or does not exist."""
 
 from __future__ import annotations

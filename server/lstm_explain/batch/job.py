@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Describes one job (what is explained, how, into which folder, in which shards) and its manifest."""
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnx
 
 from lstm_explain.batch.explain import Explainer, Padding
@@ -20,10 +20,11 @@ from lstm_explain.batch.feed import feed_of
 from lstm_explain.batch.files import write_text
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.methods import Method
-from lstm_explain.methods.background import Background
+from lstm_explain.repository.as_json import method_as_json, target_as_json
 from lstm_explain.repository.model_folder import Source, find_model
 from lstm_explain.repository.served_model import ServedModel, load_served
 from lstm_explain.target import Target
+from lstm_explain.target_sets import TargetSet, shared
 
 MANIFEST, ROWS, ERRORS, STATISTICS = "manifest.json", "rows", "errors", "statistics"
 PACKAGES = ("lstm-explain", "numpy", "numba", "onnx", "onnxruntime", "pyarrow")
@@ -41,7 +42,8 @@ class Shard(NamedTuple):
 @dataclass(frozen=True)
 class Job:
     """model: a path for `find_model`. columns: by input, where names differ. key: a column that is copied. names: of
-    the data files, as the output calls them. digests: of the model's files, by name.
+    the data files, as the output calls them. digests: of the model's files, by name. targets: several at once, which
+    take the place of `target`.
     """
 
     model: Path
@@ -55,11 +57,13 @@ class Job:
     output: Path
     shards: tuple[Shard, ...] = ()
     padding: Padding = field(default_factory=Padding)
+    targets: tuple[TargetSet, ...] = ()
 
     def explainer(self, served: ServedModel, available: Sequence[str]) -> Explainer:
         """available: the columns of the data. Raises InputError."""
         feed = feed_of(served, self.columns, available)
-        return Explainer(served.model, feed, self.method, self.target, _outputs(served, self.target), self.padding)
+        outputs = _outputs(served, shared(self.targets[0]) if self.targets else self.target)
+        return Explainer(served.model, feed, self.method, self.target, outputs, self.padding, self.targets)
 
     def load(self) -> ServedModel:
         """Loads the model. Raises ModelError if it is not the one that the job began with."""
@@ -74,7 +78,7 @@ class Job:
 
 
 def digests(source: Source, served: ServedModel) -> dict[str, str]:
-    """The SHA-256 of every file of the model, by name."""
+    """Returns the SHA-256 of every file of the model, by name."""
     paths = [source.model_file, source.config_file]
     if served.config.tokenizer is not None:
         paths += [folder / served.config.tokenizer.file for folder in (source.model_file.parent, source.folder)]
@@ -89,7 +93,7 @@ def _digest(path: Path) -> str:
 
 
 def _outputs(served: ServedModel, target: Target) -> dict[str, int | None]:
-    """By name, the samples' axis of the explained output and of all others for which it is known."""
+    """Returns the samples' axis of the explained output and of all others for which it is known, by name."""
     model, config = served.model, served.config
     explained = target.output or model.default_output
     axes = {explained: target.batch_axis}
@@ -131,12 +135,13 @@ def shards_of(pieces: Sequence[Sequence[int]], limit: int | None) -> tuple[Shard
 
 
 def identity(job: Job) -> dict[str, Any]:
-    """What the results depend on; it must not change when a job resumes."""
+    """Returns what the results depend on; it must not change when a job resumes."""
     stats = [path.stat() for path in job.data]
     return {
         "model": dict(job.digests),
-        "method": {"name": job.method.name, **{k: _plain(v) for k, v in job.method.parameters().items()}},
-        "target": {f.name: _plain(getattr(job.target, f.name)) for f in fields(job.target)},
+        "method": method_as_json(job.method),
+        "target": target_as_json(job.target),
+        **({"targets": [target_as_json(one) for one in job.targets]} if job.targets else {}),
         "columns": dict(job.columns),
         "key": job.key,
         "data": [
@@ -145,19 +150,6 @@ def identity(job: Job) -> dict[str, Any]:
         ],
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def _plain(value: Any) -> Any:
-    """The value in terms of JSON; for an array, its digest."""
-    if isinstance(value, Background):
-        return {"draws": value.draws, "seed": value.seed, "samples": _plain(value.samples)}
-    if isinstance(value, np.ndarray):
-        return {"shape": list(value.shape), "sha256": hashlib.sha256(value.tobytes()).hexdigest()}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def write_manifest(job: Job) -> None:
@@ -171,8 +163,8 @@ def write_manifest(job: Job) -> None:
 
 
 def resume(job: Job) -> Job | None:
-    """The job as recorded in its folder; None where there is none. Raises Error where the folder belongs to another
-    job.
+    """Returns the job as recorded in its folder; None where there is none. Raises Error where the folder belongs to
+    another job.
     """
     path = job.output / MANIFEST
     try:

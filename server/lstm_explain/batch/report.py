@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reports on a run: mean relevance per feature and per lag, and drift from another run, as a table and an HTML page."""
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_explain.batch.show import Total
-from lstm_explain.batch.stats import Group, Stats
+from lstm_explain.batch.stats import Stats
 from lstm_explain.errors import InputError
 from lstm_explain.evaluate.plot import line_chart
+from lstm_explain.repository.relevance_shares import Group
 
 AGGREGATES = "aggregates.parquet"
 MAX_BARS = 50  # features on the page, the most relevant first; the table has all
-# By `explained_quantity` of an Explanation.
+# Describes each `explained_quantity` of an Explanation.
 EXPLAINED = {
     "output": "the output itself",
     "logit": "the logit: the value before the output's Softmax or Sigmoid",
@@ -71,7 +73,7 @@ def lines_of(stats: Stats, names: Mapping[str, Sequence[str]], reference: Path |
 
 
 def read(folder: Path) -> list[Line]:
-    """The lines of a finished run. Raises InputError."""
+    """Returns the lines of a finished run. Raises InputError."""
     path = folder / AGGREGATES
     try:
         return [Line(**row) for row in pq.read_table(path).to_pylist()]
@@ -84,7 +86,7 @@ def table(lines: Sequence[Line]) -> pa.Table:
 
 
 def page(title: str, lines: Sequence[Line], total: Total, about: Mapping[str, str]) -> str:
-    """One self-contained HTML page. about: facts about the job."""
+    """Returns one self-contained HTML page. about: facts about the job."""
     facts = {
         **about,
         "explained value": EXPLAINED.get(total.quantity, "none: no row was explained"),
@@ -150,6 +152,6 @@ def _curve(lines: Sequence[Line]) -> str:
 
 
 def worst_drift(lines: Sequence[Line]) -> Line | None:
-    """The line that has drifted furthest from the reference."""
+    """Returns the line that has drifted furthest from the reference."""
     drifting = [line for line in lines if line.drift is not None]
     return max(drifting, key=lambda line: abs(line.drift or 0.0), default=None)

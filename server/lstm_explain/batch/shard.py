@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Explains one shard into one file of rows, in this process or in a worker of a cluster."""
 
 from __future__ import annotations
@@ -129,18 +130,20 @@ class Worker:
                 tally.failures.append(table_format.failure_table(key, list(bad), list(bad.values())))
             tally.rows, tally.failed = tally.rows + len(good), tally.failed + len(bad)
             for i, answer in good.items():
-                add_row(tally.stats, explainer.feed, answer.relevance.items())
-                tally.stats.add_explained(answer.explained)
-                tally.warned, tally.quantity = tally.warned + bool(answer.warning), answer.quantity
-                if answer.residual_share > tally.worst:
-                    tally.worst, tally.worst_at = answer.residual_share, f"{key.file}:{key.rows[i]}"
+                tally.warned += any(one.warning for one in answer.each)
+                for one in answer.each:
+                    add_row(tally.stats, explainer.feed, one.relevance.items())
+                    tally.stats.add_explained(one.explained)
+                    tally.quantity = one.quantity
+                    if one.residual_share > tally.worst:
+                        tally.worst, tally.worst_at = one.residual_share, f"{key.file}:{key.rows[i]}"
         return writer
 
 
 def windows(
     data: DataFile, feed: Feed, key: str | None, start: int, stop: int
 ) -> Iterator[tuple[int, pa.Array | None, list[Row]]]:
-    """The rows of a range, in windows: the number of the first row, the keys, and the rows."""
+    """Yields the rows of a range, in windows: the number of the first row, the keys, and the rows."""
     columns = list(dict.fromkeys([*feed.columns.values(), *([] if key is None else [key])]))
     rows: list[Row] = []
     keys: list[pa.Array] = []
@@ -159,7 +162,7 @@ def windows(
 
 
 def finished(job: Job, number: int) -> ShardResult | None:
-    """The result of a shard that an earlier run finished; None if there is none. Raises InputError."""
+    """Returns the result of a shard that an earlier run finished; None if there is none. Raises InputError."""
     path = job.part(ROWS, number)
     if not path.exists():
         return None
@@ -171,7 +174,9 @@ def finished(job: Job, number: int) -> ShardResult | None:
 
 
 def peak_memory() -> int:
-    """Peak memory of this process, in bytes. getrusage would include the memory of the parent before the fork."""
+    """Returns the peak memory of this process, in bytes. getrusage would include the memory of the parent before
+    the fork.
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:  # not Linux

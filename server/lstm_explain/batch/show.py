@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shows the progress of a job, and its totals at the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads data files (Parquet, Arrow, NumPy): the number of rows, and the rows of a range, a few at a time."""
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_explain.errors import InputError
+from lstm_explain.npy_files import read_header
 
 Columns = dict[str, Any]  # by name: a pyarrow Array, or a NumPy array whose first axis is rows
 CHUNK_ROWS = 256
@@ -40,7 +42,7 @@ class DataFile(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int, columns: Sequence[str]) -> Iterator[Columns]:
-        """The rows from `start` up to `stop`, in order, at most CHUNK_ROWS at once."""
+        """Returns the rows from `start` up to `stop`, in order, at most CHUNK_ROWS at once."""
 
 
 class ParquetFile(DataFile):
@@ -149,7 +151,7 @@ def open_data(path: Path) -> DataFile:
 
 
 def find_data(path: Path) -> list[Path]:
-    """The file, or all data files below a folder, sorted. Names that begin with `.` or `_` are skipped.
+    """Returns the file, or all data files below a folder, sorted. Names that begin with `.` or `_` are skipped.
 
     Raises InputError, OSError.
     """
@@ -164,14 +166,14 @@ def find_data(path: Path) -> list[Path]:
 
 
 def _overlapping(pieces: Sequence[int], start: int, stop: int) -> tuple[int, list[int]]:
-    """The first row of the first piece that overlaps the range, and the numbers of all that do."""
+    """Returns the first row of the first piece that overlaps the range, and the numbers of all that do."""
     ends = np.cumsum([0, *pieces])
     numbers = [i for i in range(len(pieces)) if ends[i] < stop and ends[i + 1] > start]
     return int(ends[numbers[0]]) if numbers else start, numbers
 
 
 def _within(batch: pa.RecordBatch, first: int, start: int, stop: int) -> Iterator[Columns]:
-    """The part of the batch, which begins at row `first`, that lies in the range."""
+    """Yields the part of the batch, which begins at row `first`, that lies in the range."""
     low, high = max(start - first, 0), min(stop - first, len(batch))
     if low < high:
         part = batch.slice(low, high - low)
@@ -179,10 +181,8 @@ def _within(batch: pa.RecordBatch, first: int, start: int, stop: int) -> Iterato
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """The shape and type; afterwards the file is positioned at the first number."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    """Returns the shape and type; afterwards the file is positioned at the first number."""
+    shape, fortran, dtype = read_header(file)
     if not shape or dtype.hasobject or (fortran and len(shape) > 1):
         problem = "a number" if not shape else "Python objects" if dtype.hasobject else "in Fortran order"
         raise InputError(f"array {name!r} is {problem}, expected rows of numbers in C order")

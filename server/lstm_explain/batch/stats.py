@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accumulates the mean absolute relevance per feature and per lag, row by row and over shards.
 
 A row's value for a feature is the mean of |relevance| over its time steps; for a lag (0: the last step) it is the mean
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from lstm_explain.batch.cells import Array
 from lstm_explain.batch.feed import Feed
+from lstm_explain.repository.relevance_shares import FEATURE, LAG, Group, feature_axis, other_axes
 
 SCHEMA = pa.schema(
     [
@@ -28,7 +30,6 @@ SCHEMA = pa.schema(
         ("squares", pa.float64()),
     ]
 )
-Group = tuple[str, str]
 Sums = npt.NDArray[np.float64]
 
 
@@ -41,13 +42,11 @@ class Stats:
     def add(self, name: str, relevance: Array, time: int | None) -> None:
         """Adds one row. time: the axis of time steps; features lie along the last of the other axes."""
         size = np.abs(relevance, dtype=np.float64)
-        by_step = size.reshape(1, -1) if time is None else np.moveaxis(size, time, 0).reshape(size.shape[time], -1)
-        features = [axis for axis in range(size.ndim) if axis != time]
-        if features:
-            last = features[-1]
-            self._add((name, "feature"), np.moveaxis(size, last, 0).reshape(size.shape[last], -1).mean(axis=1))
+        features = feature_axis(size.ndim, time)
+        if features is not None:
+            self._add((name, FEATURE), size.mean(axis=other_axes(size.ndim, features)))
         if time is not None:
-            self._add((name, "lag"), by_step.mean(axis=1)[::-1])
+            self._add((name, LAG), size.mean(axis=other_axes(size.ndim, time))[::-1])
 
     def add_explained(self, value: float) -> None:
         self._add(("", "explained"), np.array([value]))
@@ -83,12 +82,11 @@ class Stats:
 def add_row(stats: Stats, feed: Feed, relevance: Iterable[tuple[str, Array]]) -> None:
     for name, array in relevance:
         if name not in feed.lengths and array.size:
-            axis = feed.time_axis(name)
-            stats.add(name, array, axis if axis is not None and axis < array.ndim else None)
+            stats.add(name, array, feed.time_axis_in(name, array))
 
 
 def merge(tables: Iterable[pa.Table]) -> Stats:
-    """The sums of all tables together, in their order."""
+    """Returns the sums of all tables together, in their order."""
     stats = Stats()
     for table in tables:
         for group, sums in _groups(table):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes answers and failures as Arrow tables, with the column names of `lstm-explain explain --out`."""
 
 from __future__ import annotations
@@ -41,8 +42,15 @@ class Format:
     failures: pa.Schema
 
     def answer_table(self, key: Key, at: Sequence[int], rows: Sequence[Row], answers: Sequence[RowResult]) -> pa.Table:
-        """rows, answers: one for each of `at`, which are positions in `key`."""
-        columns: dict[str, Any] = key.take(at)
+        """rows, answers: one for each of `at`, which are positions in `key`. A job of several targets gets one row of
+        the table for each row and target.
+        """
+        many = "target_number" in self.answers.names
+        numbers = [number for a in answers for number in range(len(a.each))]
+        at = [one for one, a in zip(at, answers, strict=True) for _ in a.each]
+        rows = [row for row, a in zip(rows, answers, strict=True) for _ in a.each]
+        answers = [one for a in answers for one in a.each]
+        columns: dict[str, Any] = key.take(at) | ({"target_number": pa.array(numbers, pa.int64())} if many else {})
         columns["target"] = pa.array([a.target for a in answers], pa.list_(pa.int64()))
         columns["explained"] = pa.array([a.explained for a in answers])
         columns["explained_quantity"] = pa.array([a.quantity for a in answers], pa.string())
@@ -72,6 +80,7 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
     for name, axis in explainer.outputs.items():
         spec = model.outputs[name]
         columns[f"output/{name}"] = _list(len(spec.shape) - (axis is not None), spec.dtype)
+    columns |= {"target_number": pa.int64()} if explainer.targets else {}
     columns |= {"target": pa.list_(pa.int64()), "explained": pa.float64(), "explained_quantity": pa.string()}
     columns |= {f"ledger/{entry}": pa.float64() for entry in LEDGER}
     double = any(s.dtype == np.float64 for s in (*model.inputs.values(), *model.outputs.values()))
@@ -90,7 +99,7 @@ def format_of(explainer: Explainer, key: pa.DataType | None) -> Format:
 
 
 def nested(arrays: Sequence[Array], kind: pa.DataType) -> pa.Array:
-    """One entry per array, with as many list levels as the arrays have axes."""
+    """Returns one entry per array, with as many list levels as the arrays have axes."""
     levels = 0
     while pa.types.is_list(kind):
         kind, levels = kind.value_type, levels + 1

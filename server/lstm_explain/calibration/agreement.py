@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compares candidates with Shapley values, and measures how far their answers move under small noise."""
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def _append(arrays: dict[str, Array], name: str, more: Array) -> None:
 
 
 def _spread(setup: Setup, samples: Sequence[Batch]) -> dict[str, Array]:
-    """By floating-point input, the standard deviation of each entry of the last axis, over all samples and steps."""
+    """Returns the standard deviation of each entry of the last axis, over all samples and steps, by floating-point
+    input.
+    """
     spread = {}
     for name, spec in setup.model.inputs.items():
         extents = {np.shape(sample[name])[-1:] for sample in samples}

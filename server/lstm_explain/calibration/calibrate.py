@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chooses LRP's setting for a model by measuring, and measures the choice on samples that had no part in it."""
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def calibrate(
 
 
 def choose(raced: Race, agreement: Agreement, current: str) -> str:
-    """The label of the candidate to use. current: that of the setting which needs a reason to be replaced."""
+    """Returns the label of the candidate to use. current: that of the setting which needs a reason to be replaced."""
     tied = raced.tied
     if (calm := agreement.sensitivity.get(current)) is not None:
         limit = UNSTABLE * np.median(calm)
@@ -108,7 +109,7 @@ def choose(raced: Race, agreement: Agreement, current: str) -> str:
 
 
 def _is_worse_in_one(a: Measured, b: Measured) -> bool:
-    """Whether a candidate pays for one of the two curves with the other."""
+    """Returns whether a candidate pays for one of the two curves with the other."""
     curves = ((a.deletion, b.deletion), (a.insertion, b.insertion))
     return any(difference(x.mean(axis=1), y.mean(axis=1)).is_worse for x, y in curves)
 
@@ -118,8 +119,8 @@ def is_finite(batch: Batch) -> bool:
 
 
 def feature_means(model: Model, samples: Sequence[Batch]) -> dict[str, Array]:
-    """By floating-point input, the mean of each entry of the last axis over all samples and steps; of all entries where
-    that axis holds samples or steps.
+    """Returns the mean of each entry of the last axis over all samples and steps, by floating-point input; of all
+    entries where that axis holds samples or steps.
     """
     means = {}
     for name, spec in model.inputs.items():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The settings of LRP among which a calibration chooses."""
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ RULES: tuple[Rule, ...] = (Gamma(0.25), ZPlus())  # for the dense layers around 
 
 
 def candidates(model: Model, base: LRP) -> dict[str, LRP]:
-    """By label, the settings to compare; the first one is the default.
+    """Returns the settings to compare, by label; the first one is the default.
 
     All have a ceiling: an absolute epsilon that is faithful at the lengths and in the units of the data may still fail
     at others. base: has the parameters that stay as they are, such as the product rule. Its own stabiliser is a
@@ -53,12 +54,14 @@ def candidates(model: Model, base: LRP) -> dict[str, LRP]:
 
 
 def papers(base: LRP) -> LRP:
-    """The papers' setting, which the choice is compared with."""
+    """Returns the papers' setting, which the choice is compared with."""
     return base.absolute(PAPERS)
 
 
 def entry(method: LRP) -> dict[str, Any]:
-    """The method as `model.yaml` has it: all numbers of its stabiliser, and what differs from the engine's defaults."""
+    """Returns the method as `model.yaml` has it: all numbers of its stabiliser, and what differs from the engine's
+    defaults.
+    """
     stabiliser = dict(zip(RELATIVE, method.relative, strict=True)) if method.relative else {"epsilon": method.epsilon}
     others = {
         name: value if isinstance(value, (str, float, int)) else str(value)

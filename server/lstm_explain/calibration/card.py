@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes a method into the text of a model.yaml, whose other keys, comments and order stay as they are."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ MARK = "# calibrated: "
 
 
 def with_method(text: str, method: Mapping[str, Any], measured: Sequence[str], name: str = "model.yaml") -> str:
-    """The text with this `method`, below one comment per entry of `measured` that replaces those of an earlier
+    """Returns the text with this `method`, below one comment per entry of `measured` that replaces those of an earlier
     calibration. Raises ModelError where the text is not a valid configuration, or cannot be edited.
     """
     before = parse_config(text, name).config
@@ -49,7 +50,9 @@ def write(path: Path, text: str) -> None:
 
 
 def _end(node: yaml.Node) -> Any:
-    """Where the value ends. YAML places the end of a block collection at the next key, after comments between them."""
+    """Returns where the value ends. YAML places the end of a block collection at the next key, after comments between
+    them.
+    """
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the samples of a calibration, and groups them into batches of equal shapes."""
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from lstm_explain.errors import Error, InputError
 from lstm_explain.evaluate.data import Array, Batch
 from lstm_explain.evaluate.summary import split
 from lstm_explain.model import Model
+from lstm_explain.npy_files import reason
 from lstm_explain.program.axes import fixed_batch
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ NUMPY = (".npy", ".npz")
 
 
 def read_samples(served: ServedModel, path: Path, columns: Mapping[str, str], limit: int, seed: int) -> list[Batch]:
-    """At most `limit` samples of a file or folder, drawn at random, each a batch of one.
+    """Returns at most `limit` samples of a file or folder, drawn at random, each a batch of one.
 
     NumPy files hold arrays in the model's own layout (rows along the first axis for a model without a batch axis);
     Parquet and Arrow files a row per sample, as `lstm-explain batch` takes them; text files a text per line. columns:
@@ -40,14 +42,14 @@ def read_samples(served: ServedModel, path: Path, columns: Mapping[str, str], li
 
 
 def singles(model: Model, batch: Batch) -> list[Batch]:
-    """The samples of a batch, each a batch of its own; blocks of samples where the model takes no fewer."""
+    """Returns the samples of a batch, each a batch of its own; blocks of samples where the model takes no fewer."""
     block = _fixed_batch(model) or 1
     pieces = split(model, batch, block)
     return [piece for piece in pieces if _extent(model, piece) == block]
 
 
 def batches_of(model: Model, samples: Sequence[Batch], size: int) -> Iterator[Batch]:
-    """The samples in batches of at most `size` with equal shapes, in the order in which batches get full."""
+    """Yields the samples in batches of at most `size` with equal shapes, in the order in which batches get full."""
     groups: dict[object, list[Batch]] = {}
     for sample in samples:
         key = tuple(np.shape(sample[name]) for name in model.inputs)
@@ -85,7 +87,7 @@ def _of_numpy(model: Model, path: Path, columns: Mapping[str, str]) -> Iterator[
         loaded = np.load(path, allow_pickle=False)
         named: dict[str, Array] = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix}: {error}", field="input") from error
+        raise InputError(f"{path} cannot be read as {path.suffix}: {reason(error)}", field="input") from error
     if list(named) == [""] and len(model.inputs) == 1:
         named = {next(iter(model.inputs)): named[""]}
     arrays = {}
@@ -128,7 +130,7 @@ def _of_texts(served: ServedModel, path: Path, lines: Iterable[str]) -> list[Bat
 def _of_rows(
     served: ServedModel, path: Path, columns: Mapping[str, str], limit: int, rng: np.random.Generator
 ) -> list[Batch]:
-    """The usable rows among those drawn."""
+    """Returns the usable rows among those drawn."""
     from lstm_explain.batch.feed import feed_of
     from lstm_explain.batch.source import find_data, open_data
 

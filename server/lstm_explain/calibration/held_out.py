@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures the choice, the default and the papers' setting next to other methods, on samples without a part in it."""
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ OCCLUSION, RANDOM, GRADIENT, INTEGRATED = "occlusion", "random order", "gradient
 def measure_held_out(
     setup: Setup, methods: Mapping[str, Method], samples: Sequence[Batch], clock: Clock, seed: int
 ) -> dict[str, Measured]:
-    """By name, the settings of LRP, then the references. References run on the samples for which there is time, and
-    Occlusion not at all where it would take too long.
+    """Returns the settings of LRP, then the references, by name. References run on the samples for which there is
+    time, and Occlusion not at all where it would take too long.
     """
     parts: dict[str, list[Measured]] = {}
     _settings(setup, methods, samples, clock, parts)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures how faithful the explanations of one batch are: what deletion and insertion of players do to the score."""
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lstm_explain.target import Target
 from lstm_explain.verdict import Finding
 
 POINTS = 8
+RANDOM_ORDERS = 3  # of players, the mean of which is reported
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Measured:
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
-    """The samples of all parts."""
+    """Returns the samples of all parts."""
     return Measured(
         np.concatenate([part.deletion for part in parts]),
         np.concatenate([part.insertion for part in parts]),
@@ -51,13 +53,16 @@ def joined(parts: Sequence[Measured]) -> Measured:
 
 
 def finite_mean(values: Array) -> float:
-    """The mean of the finite entries; NaN if there are none. A deleted player may lead the model to infinity."""
+    """Returns the mean of the finite entries; NaN if there are none. A deleted player may lead the model to
+    infinity.
+    """
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else np.nan
 
 
 def counts_of(players: int) -> Array:
-    """[POINTS]: how many players the points of a curve delete, from 1 to half of them, in geometric steps.
+    """Returns an array [POINTS]: how many players the points of a curve delete, from 1 to half of them, in geometric
+    steps.
 
     Explanations are read from the top, so most points are there. Small sets repeat counts, so that all samples have
     equally many points.
@@ -84,11 +89,13 @@ class Bench:
         return self.players.scores.batch
 
     def of_method(self, method: Method) -> Measured:
-        """The method's explanations, measured. Samples that cannot be explained have no relevance and no trust."""
+        """Returns the method's explanations, measured. Samples that cannot be explained have no relevance and no
+        trust.
+        """
         return self.of_relevance(*self.explained(method))
 
     def of_relevance(self, relevance: Array, trusted: Array | None = None) -> Measured:
-        """Given relevance measured, [samples, players]."""
+        """Measures the given relevance, [samples, players]."""
         deletion = curve(self.players, relevance, self._fractions)
         insertion = curve(self.players, relevance, self._fractions, insert=True)
         return Measured(
@@ -97,9 +104,11 @@ class Bench:
             np.ones(len(relevance), bool) if trusted is None else trusted,
         )
 
-    def random(self, rng: np.random.Generator, draws: int = 3) -> Measured:
-        """The mean of random orders."""
-        orders = [self.of_relevance(rng.standard_normal((self.samples, self.players.count))) for _ in range(draws)]
+    def random(self, rng: np.random.Generator) -> Measured:
+        """Returns the mean of random orders."""
+        orders = [
+            self.of_relevance(rng.standard_normal((self.samples, self.players.count))) for _ in range(RANDOM_ORDERS)
+        ]
         return replace(
             orders[0],
             deletion=np.mean([o.deletion for o in orders], axis=0),
@@ -107,14 +116,14 @@ class Bench:
         )
 
     def seconds(self, runs: int) -> float:
-        """An estimate of how long it takes to run the model so often on the batch, from a few runs."""
+        """Returns an estimate of how long it takes to run the model so often on the batch, from a few runs."""
         few = min(runs, 4)
         began = time.monotonic()
         self.players.coalitions(few, lambda ids: np.ones((len(ids), self.players.count), bool))
         return (time.monotonic() - began) * runs / few
 
     def explained(self, method: Method) -> tuple[Array, Array]:
-        """The relevance of the players, [samples, players], and whether it is trusted, [samples]."""
+        """Returns the relevance of the players, [samples, players], and whether it is trusted, [samples]."""
         try:
             explanation = self.model.explain(self.batch, method, self.target)
         except InputError:  # Relevance that is not finite, of one sample at least.
@@ -125,7 +134,7 @@ class Bench:
         return self.players.totals(explanation.relevance), trusted(explanation.findings, self.samples)
 
     def _alone(self, sample: int) -> Bench:
-        """The batch of this sample alone."""
+        """Returns the batch of this sample alone."""
         rows = slice(sample, sample + 1)
         at = {k: v[rows] for k in ("index", "contrast") if (v := getattr(self.target, k)) is not None}
         batch = singles(self.model, self.batch)[sample]
@@ -133,7 +142,7 @@ class Bench:
 
 
 def trusted(findings: Sequence[Finding], samples: int) -> Array:
-    """[samples]: which samples no finding names."""
+    """Returns an array [samples]: which samples no finding names."""
     passed = np.ones(samples, bool)
     for finding in findings:
         passed[list(finding.samples)] = False

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shows a calibration as one self-contained HTML page."""
 
 from __future__ import annotations

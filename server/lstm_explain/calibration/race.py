@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chooses among candidates on the same samples, and drops those that fall behind, so that most samples go to the best.
 
 A race by paired comparisons (Maron and Moore 1993, "Hoeffding races"; Birattari et al. 2002, "A racing algorithm for
@@ -43,7 +44,7 @@ class Difference:
 
 
 def difference(a: Array, b: Array) -> Difference:
-    """Of a - b, over the samples in which both are numbers."""
+    """Returns the difference a - b over the samples in which both are numbers."""
     d = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     d = d[np.isfinite(d)]
     if len(d) < 2:
@@ -70,7 +71,7 @@ class Race:
         return max(names, key=self.faithfulness)
 
     def faithfulness(self, name: str) -> float:
-        """The candidate's mean; minus infinity where no sample has a finite one."""
+        """Returns the candidate's mean; minus infinity where no sample has a finite one."""
         return float(np.nan_to_num(finite_mean(self.measured[name].faithfulness), nan=-np.inf))
 
     @property
@@ -80,16 +81,18 @@ class Race:
         return [name for name in trusted or self.alive if not self.is_behind(name, Z)]
 
     def untrusted(self, name: str) -> float:
-        """The share of the candidate's answers."""
+        """Returns the share of the candidate's answers."""
         return float((~self.measured[name].trusted).mean())
 
     def is_distrusted(self, name: str) -> bool:
-        """Whether more than MAX_UNTRUSTED of its answers are untrusted, by more than Z_DROP standard errors."""
+        """Returns whether more than MAX_UNTRUSTED of its answers are untrusted, by more than Z_DROP standard errors."""
         share = self.untrusted(name)
         return share - Z_DROP * float(np.sqrt(share * (1 - share) / self.samples)) > MAX_UNTRUSTED
 
     def is_behind(self, name: str, z: float) -> bool:
-        """Whether a candidate is worse than the best by more than `z` standard errors, and by more than MARGIN."""
+        """Returns whether a candidate is worse than the best by more than `z` standard errors, and by more than
+        MARGIN.
+        """
         best = self.measured[self.best].faithfulness
         gap = difference(self.measured[name].faithfulness, best)
         return gap.mean < -max(gap.half * z / Z, MARGIN * abs(finite_mean(best)))

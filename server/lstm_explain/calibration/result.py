@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a calibration found: the choice, and what was measured."""
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Calibration:
         return len(self.held_out[self.label].trusted)
 
     def gain_over(self, name: str) -> Difference:
-        """Of the choice over another one, in deletion on held-out samples."""
+        """Returns the gain of the choice over another one in deletion on held-out samples."""
         chosen, other = self.held_out[self.label], self.held_out[name]
         return difference(chosen.deletion.mean(axis=1), other.deletion.mean(axis=1))
 
@@ -75,7 +76,7 @@ class Calibration:
             )
 
     def verdict(self) -> str:
-        """One sentence on the choice and the papers' setting."""
+        """Returns one sentence on the choice and the papers' setting."""
         gain = self.gain_over(PAPERS_NAME)
         if gain.is_better:
             return f"the choice deletes better than {PAPERS_NAME} by {gain} (95 % interval, {self.samples} samples)"
@@ -83,11 +84,11 @@ class Calibration:
         return f"the choice deletes {more} {PAPERS_NAME}: {gain} (95 % interval, {self.samples} samples)"
 
     def entry(self) -> dict[str, Any]:
-        """The value of the key `method` in model.yaml."""
+        """Returns the value of the key `method` in model.yaml."""
         return entry(self.method)
 
     def lines(self) -> list[str]:
-        """What model.yaml says about the choice."""
+        """Returns what model.yaml says about the choice."""
         rows = {row.name: row for row in self.rows()}
         mine = rows[self.label]
         others = [name for name in rows if name != self.label]
@@ -101,7 +102,7 @@ class Calibration:
         ]
 
     def fates(self) -> dict[str, str]:
-        """By candidate, what became of it: the choice first, then those like it, then those that dropped out."""
+        """Returns the outcome of each candidate: the choice first, then those like it, then those that dropped out."""
         behind = f"less faithful than {self.race.best}"
         tied = self.race.tied
         like = {name: "cannot be distinguished in faithfulness" if name in tied else behind for name in self.race.alive}

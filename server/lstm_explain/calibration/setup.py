@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all phases of a calibration share: what is explained and deleted, and the time that is left."""
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Clock:
         return time.monotonic() - self._start
 
     def remaining(self, phase: str) -> float:
-        """Seconds until the phase should end; what earlier phases have not used belongs to it."""
+        """Returns the seconds until the phase should end; what earlier phases have not used belongs to it."""
         phases = list(SHARES)
         share = sum(SHARES[name] for name in phases[: phases.index(phase) + 1])
         return self._budget * share - self.seconds
@@ -62,7 +63,7 @@ class Setup:
         return Bench(self.model, batch, self.target if target is None else target, self.baseline, self.over)
 
     def benches(self, samples: Sequence[Batch], size: int = BATCH) -> Iterator[Bench]:
-        """The batches that the model accepts. Raises the first error if it accepts none."""
+        """Yields the batches that the model accepts. Raises the first error if it accepts none."""
         accepted, problem = 0, None
         for batch in batches_of(self.model, samples, size):
             try:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Implements `lstm-explain batch`, which explains whole data sets."""
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ def batch(
     target: Annotated[
         str | None, typer.Option(metavar="[OUTPUT:]INDEX", help="What to explain; default: the model's own.")
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'every class'|'steps 0,6,23'|'0; 3'",
+            help="Several targets at once, separated by semicolons: a row of OUT for each row and target.",
+        ),
+    ] = None,
     column: Annotated[
         list[str] | None, typer.Option(metavar="INPUT=COLUMN", help="The column of an input, if their names differ.")
     ] = None,
@@ -39,6 +47,10 @@ def batch(
     reference: Annotated[
         Path | None, typer.Option(metavar="OUT", help="The folder of another run, to report drift against.")
     ] = None,
+    as_reference: Annotated[
+        bool,
+        typer.Option("--as-reference", help="Write drift.json next to the model, to which a server compares answers."),
+    ] = False,
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows per output file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -60,11 +72,15 @@ def batch(
 
     pairs = dict(pair(text, "--param") for text in param or ())
     columns = dict(pair(text, "--column") for text in column or ())
-    request = job.JobRequest(model, data, output, method, pairs, target, columns, key, shard_rows)
-    total = job.run(*job.prepare(request), workers, address, reference)
+    if target is not None and targets is not None:
+        raise typer.BadParameter("give --target or --targets, not both")
+    request = job.JobRequest(model, data, output, method, pairs, target, columns, key, shard_rows, targets)
+    total = job.run(*job.prepare(request), workers, address, reference, as_reference=as_reference)
     if as_json:
         print(json.dumps(total.as_json()))
     else:
         print_total(total, output)
+        if as_reference:
+            print("reference for drift written to drift.json, next to model.onnx")
     if total.failed:
         sys.exit(SOME_FAILED)

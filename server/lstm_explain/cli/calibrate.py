@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Implements `lstm-explain calibrate`, which chooses LRP's parameters for a model by measuring on its own inputs."""
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lstm_explain.cli.options import AsJson, ModelPath, pair, players_of
+from lstm_explain.cli.progress_bar import open_bar
 from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
@@ -86,13 +88,7 @@ def calibrate(
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """A progress bar on stderr, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with open_bar() as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda share, what: bar.update(task, completed=share, description=what)
 

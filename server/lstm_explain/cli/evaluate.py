@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Implements `lstm-explain evaluate`, which measures and compares methods."""
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from lstm_explain.cli.input_files import read_input
-from lstm_explain.cli.options import AsJson, ModelPath, method_of, pair, players_of, target_of
+from lstm_explain.cli.input_files import read_inputs
+from lstm_explain.cli.options import AsJson, ModelPath, method_of, players_of, target_of
 from lstm_explain.kernels import cache
 
 
 def evaluate(
     model: ModelPath,
-    inputs: Annotated[list[str], typer.Option("--input", metavar="NAME=FILE", help="An input with many samples.")],
+    inputs: Annotated[list[str], typer.Option("--input", metavar="[NAME=]FILE", help="An input with many samples.")],
     method: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:PARAM=VALUE,…]", help="Repeat to compare; default: lrp.")
     ] = None,
@@ -39,7 +40,7 @@ def evaluate(
 
     players = players_of(over)
     loaded = load(model)
-    arrays = {name: read_input(name, path, loaded) for name, path in (pair(text, "--input") for text in inputs)}
+    arrays = read_inputs(inputs, loaded)
     loaded.predict(arrays)  # Reports what is wrong with them.
     named = [text.partition(":") for text in method or ["lrp"]]
     methods = [method_of(name, split_parameters(parameters)) for name, _, parameters in named]

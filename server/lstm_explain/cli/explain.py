@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Implements `lstm-explain explain`, which explains one batch."""
 
 from __future__ import annotations
@@ -5,21 +6,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lstm_explain.cli.input_files import read_input, read_npy
-from lstm_explain.cli.options import AsJson, ModelPath, pair, target_of
+from lstm_explain.cli.input_files import read_inputs, read_npy
+from lstm_explain.cli.opening import open_model, target_for, targets_for
+from lstm_explain.cli.options import AsJson, ModelPath, pair
+from lstm_explain.cli.progress_bar import runs_bar
 from lstm_explain.kernels import cache
 
 if TYPE_CHECKING:
+    from lstm_explain.explanation import Explanations
     from lstm_explain.methods import Method
     from lstm_explain.model import Explanation, Model
-    from lstm_explain.repository.served_model import ServedModel
-    from lstm_explain.target import Target
 
 
 def explain(
@@ -28,16 +29,16 @@ def explain(
         list[str] | None,
         typer.Option(
             "--input",
-            metavar="NAME=FILE",
+            metavar="[NAME=]FILE",
             help="An input: a .npy or .npz file, or a table (.csv, .parquet) with a row per time step; - for standard "
-            "input. Repeat for more.",
+            "input. Repeat for more; a model's only input needs no name.",
         ),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option(help="A text, for a model with a tokenizer; repeat for more samples.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="A method's name; default: that of model.yaml, otherwise lrp.")
+        str | None, typer.Option(help="One of the methods listed below; default: that of model.yaml, otherwise lrp.")
     ] = None,
     param: Annotated[
         list[str] | None,
@@ -54,7 +55,16 @@ def explain(
     target: Annotated[
         str | None,
         typer.Option(
-            metavar="[OUTPUT:]INDEX|CLASS", help="What to explain; default: as model.yaml says, else the largest."
+            metavar="[OUTPUT:]INDEX|CLASS|MEASURE",
+            help="What to explain: an entry of an output, or a measure such as 'mean_squared_error(x)'; default: as "
+            "model.yaml says, else the largest entry.",
+        ),
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'every class'|'steps 0,6,23'|'0; 3'",
+            help="Several targets at once, separated by semicolons; every array of the answer then has them in front.",
         ),
     ] = None,
     batch_axis: Annotated[
@@ -71,61 +81,46 @@ def explain(
     from lstm_explain.repository.text_notation import override_from_text
 
     if not inputs and not text:
-        raise typer.BadParameter("give the inputs: --input NAME=FILE, or --text for a model with a tokenizer")
-    files = [pair(given, "--input") for given in inputs or ()]
+        raise typer.BadParameter("give the inputs: --input [NAME=]FILE, or --text for a model with a tokenizer")
     parameters = dict(pair(given, "--param") for given in param or ())
-    served, loaded = _open(model)
-    aim = _target(served, loaded, target, batch_axis)
+    served, loaded = open_model(model)
+    if target is not None and targets is not None:
+        raise typer.BadParameter("give --target or --targets, not both")
+    aim = target_for(served, loaded, target, batch_axis)
     features = {} if served is None else served.config.features
-    arrays = {name: read_input(name, path, loaded, features.get(name, ())) for name, path in files}
-    tokens = _encoded(served, text) if text else {}
-    arrays |= {name: ids for name, (ids, _) in tokens.items()}
+    arrays: dict[str, Any] = {**read_inputs(inputs or (), loaded, features)}
+    if text:
+        arrays |= dict.fromkeys(_text_inputs(loaded), text)
     chosen = override_from_text(LRP() if served is None else served.default_method, method, parameters)
     chosen = _with_baselines(chosen, baseline or (), mean_baseline or (), loaded)
-    explanation = loaded.explain(arrays, chosen, aim, capture or ())
+    explanation: Explanation | Explanations
+    with runs_bar(chosen.name) as progress:
+        if targets is None:
+            explanation = loaded.explain(arrays, chosen, aim, capture or (), progress)
+        else:
+            aims = targets_for(served, loaded, targets, batch_axis)
+            explanation = loaded.explain_many(arrays, chosen, aims, capture or (), progress)
     if out is not None:
         _write_npz(out, explanation)
-    if html is not None or not as_json:
-        words = {name: words for name, (_, words) in tokens.items()}
-        _show(explanation, arrays, words, model.stem, html, terminal=not as_json)
+    if html is not None:
+        explanation.to_html(html, title=model.stem)
+    if not as_json:
+        explanation.print()
     if as_json:
         print(json.dumps(_summary(explanation)))
-    for warning in explanation.warnings:
+    for warning in _warnings(explanation):
         print(f"lstm-explain: warning: {warning}", file=sys.stderr)
 
 
-def _open(path: Path) -> tuple[ServedModel | None, Model]:
-    """The model, and its version in the repository where `path` is a folder."""
-    if not path.is_dir():
-        from lstm_explain.loading import load
-
-        return None, load(path)
-    from lstm_explain.repository.model_folder import find_model
-    from lstm_explain.repository.served_model import load_served
-
-    served = load_served(find_model(path))
-    return served, served.model
-
-
-def _target(served: ServedModel | None, model: Model, target: str | None, batch_axis: str | None) -> Target:
-    if served is None:
-        return target_of(target, batch_axis or "0", model)
-    aim = served.target_from_text(target)
-    return aim if batch_axis is None else replace(aim, batch_axis=target_of(None, batch_axis, model).batch_axis)
-
-
-def _encoded(served: ServedModel | None, texts: Sequence[str]) -> dict[str, Any]:
-    """By input, the ids of the texts and their tokens."""
-    import numpy as np
-
-    if served is None or not served.text_inputs:
+def _text_inputs(model: Model) -> list[str]:
+    if not model.tokenizers:
         problem = "--text needs a model folder whose model.yaml names a tokenizer"
         raise typer.BadParameter(problem)
-    return {name: text.encode(np.array(texts, object)) for name, text in served.text_inputs.items()}
+    return list(model.tokenizers)
 
 
 def _with_baselines(method: Method, baselines: Sequence[str], means: Sequence[str], model: Model) -> Method:
-    """The method with baselines from files, if there are any."""
+    """Returns the method with baselines from files, if there are any."""
     from lstm_explain.methods.base import BaselineMethod
     from lstm_explain.program.axes import Axes
     from lstm_explain.runner.baselines import mean_baseline
@@ -140,12 +135,22 @@ def _with_baselines(method: Method, baselines: Sequence[str], means: Sequence[st
     return method.with_baseline(arrays)
 
 
-def _arrays(explanation: Explanation) -> dict[str, Any]:
-    """Every array, by its name in the .npz file."""
+def _warnings(explanation: Explanation | Explanations) -> Sequence[str]:
+    """Returns the warnings; those of all targets, each once."""
+    each = explanation if isinstance(explanation, list) else [explanation]
+    return list(dict.fromkeys(warning for one in each for warning in one.warnings))
+
+
+def _arrays(given: Explanation | Explanations) -> dict[str, Any]:
+    """Returns every array, by its name in the .npz file. Those of several targets have an axis of targets in front."""
+    from lstm_explain.several import joined
+
+    explanation = joined(given) if isinstance(given, list) else given
+    outputs = given[0].outputs if isinstance(given, list) else given.outputs
     ledger = explanation.ledger
     return {
         **{f"relevance/{name}": array for name, array in explanation.relevance.items()},
-        **{f"output/{name}": array for name, array in explanation.outputs.items()},
+        **{f"output/{name}": array for name, array in outputs.items()},
         **{f"standard_error/{name}": array for name, array in explanation.standard_error.items()},
         **{f"captured/{name}": array for name, array in explanation.captured.items()},
         "explained": explanation.explained,
@@ -157,41 +162,37 @@ def _arrays(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _write_npz(path: Path, explanation: Explanation) -> None:
-    """Writes the arrays, and as text `explained_quantity` and `warnings`, which is empty for a sound answer."""
+def _write_npz(path: Path, explanation: Explanation | Explanations) -> None:
+    """Writes the arrays, and as text `explained_quantity` and `warnings`, which is empty for a sound answer. For
+    several targets, `explained_quantity` and `targets` (such as `logits:3`) have one text per target.
+    """
     import numpy as np
 
-    texts: dict[str, Any] = {"warnings": np.array(explanation.warnings, np.str_)}
-    texts["explained_quantity"] = np.array(explanation.explained_quantity)
+    from lstm_explain.target import text_of
+
+    texts: dict[str, Any] = {"warnings": np.array(_warnings(explanation), np.str_)}
+    if isinstance(explanation, list):
+        texts["explained_quantity"] = np.array([one.explained_quantity for one in explanation], np.str_)
+        texts["targets"] = np.array([text_of(one.target) for one in explanation], np.str_)
+    else:
+        texts["explained_quantity"] = np.array(explanation.explained_quantity)
     with path.open("wb") as file:  # savez would add a suffix to a path without one
         np.savez(file, **texts, **_arrays(explanation))
 
 
-def _show(
-    explanation: Explanation,
-    inputs: dict[str, Any],
-    words: dict[str, Any],
-    name: str,
-    html: Path | None,
-    *,
-    terminal: bool,
-) -> None:
-    """Renders the explanation with the client's code, from the message that a client would receive."""
-    from lstm_explain.serving.wire import from_explanation
-    from lstm_explain_client.result import read_result
+def _summary(explanation: Explanation | Explanations) -> dict[str, Any]:
+    from lstm_explain.target import text_of
 
-    result = read_result(from_explanation(explanation, name, "", words), inputs)
-    if html is not None:
-        result.to_html(html, title=name)
-    if terminal:
-        result.print()
-
-
-def _summary(explanation: Explanation) -> dict[str, Any]:
+    several = isinstance(explanation, list)
+    each = explanation if isinstance(explanation, list) else [explanation]
+    own = {
+        "targets": [text_of(one.target) for one in each],
+        "explained_quantity": [one.explained_quantity for one in each],
+    }
     return {
-        "method": {"name": explanation.method.name, **_json_parameters(explanation.method)},
-        "warnings": list(explanation.warnings),
-        "explained_quantity": explanation.explained_quantity,
+        "method": {"name": each[0].method.name, **_json_parameters(each[0].method)},
+        "warnings": list(_warnings(explanation)),
+        **(own if several else {"explained_quantity": each[0].explained_quantity}),
         **{key: array.tolist() for key, array in _arrays(explanation).items()},
     }
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the file of one input: a NumPy array, or a table in CSV or Parquet.
 
 The content says which of these a file is, whatever its name is. A table has a row per time step, or per sample where an
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lstm_explain.cli.options import pair
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -26,9 +29,28 @@ STDIN = "-"
 DELIMITERS = ",;\t"
 
 
+def read_inputs(
+    given: Sequence[str], model: Model, features: Mapping[str, Sequence[str]] | None = None, option: str = "--input"
+) -> dict[str, Array]:
+    """Returns the arrays of NAME=FILE, or of FILE where the model has one input. features: by input, see `read_input`.
+    Raises OSError and typer.BadParameter.
+    """
+    named = [pair(text, option) if "=" in text else (_only_input(text, model, option), text) for text in given]
+    return {name: read_input(name, path, model, (features or {}).get(name, ())) for name, path in named}
+
+
+def _only_input(path: str, model: Model, option: str) -> str:
+    if path != STDIN and not Path(path).exists():
+        raise typer.BadParameter(f"{option} {path!r} is neither NAME=VALUE nor a file")
+    if len(model.inputs) != 1:
+        raise typer.BadParameter(f"{option} {path!r} is not NAME=VALUE, and the inputs are {', '.join(model.inputs)}")
+    return next(iter(model.inputs))
+
+
 def read_input(name: str, path: str, model: Model, features: Sequence[str] = ()) -> Array:
-    """The array for the input `name`. path: of the file, or "-" for standard input. features: names of the columns to
-    take from a table that has others as well. Raises OSError, and typer.BadParameter where the content is no array.
+    """Returns the array for the input `name`. path: of the file, or "-" for standard input. features: names of the
+    columns to take from a table that has others as well. Raises OSError, and typer.BadParameter where the content is no
+    array.
     """
     import numpy as np
 
@@ -44,24 +66,30 @@ def read_input(name: str, path: str, model: Model, features: Sequence[str] = ())
 
 
 def read_npy(path: str) -> Array:
-    """The array of a .npy file. Raises OSError, and typer.BadParameter where the file holds no array of numbers."""
+    """Returns the array of a .npy file. Raises OSError, and typer.BadParameter where the file holds no array of
+    numbers.
+    """
     return _npy(path, Path(path).read_bytes())
 
 
 def _npy(path: str, data: bytes) -> Array:
     import numpy as np
 
+    from lstm_explain.npy_files import reason
+
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise typer.BadParameter(f"{path} cannot be read as .npy: {_reason(error)}") from None
+        raise typer.BadParameter(f"{path} cannot be read as .npy: {reason(error)}") from None
 
 
 def _npz(path: str, data: bytes, name: str) -> Array:
-    """The array of this name, or the only one."""
+    """Returns the array of this name, or the only one."""
     import zipfile
 
     import numpy as np
+
+    from lstm_explain.npy_files import reason
 
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -70,12 +98,7 @@ def _npz(path: str, data: bytes, name: str) -> Array:
                 raise typer.BadParameter(f"{path} has no array {name!r}, only {listed}")
             return np.asarray(arrays[name if name in arrays else arrays.files[0]])
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise typer.BadParameter(f"{path} cannot be read as .npz: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    """NumPy advises to allow pickles, which would execute what the file says."""
-    return "it holds Python objects, expected numbers" if "allow_pickle" in str(error) else str(error)
+        raise typer.BadParameter(f"{path} cannot be read as .npz: {reason(error)}") from None
 
 
 def _csv(path: str, data: bytes) -> dict[str, Sequence[Any]]:
@@ -135,7 +158,9 @@ def _numbers(path: str, column: str, cells: Sequence[Any]) -> Array:
 
 
 def _shaped(name: str, table: Array, model: Model) -> Array:
-    """The table with a batch axis where the input has one more axis, and as integers where the input has integers."""
+    """Returns the table with a batch axis where the input has one more axis, and as integers where the input has
+    integers.
+    """
     import numpy as np
 
     spec = model.inputs.get(name)

@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """Defines the options that several commands share, and how commands fail."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
 
@@ -39,7 +41,7 @@ def pair(text: str, option: str) -> tuple[str, str]:
 
 
 def players_of(over: str) -> Players:
-    """The value of `--over`."""
+    """Returns the value of `--over`."""
     from lstm_explain.methods.base import Players
 
     found: Players | None = next((p for p in get_args(Players) if p == over), None)
@@ -55,9 +57,9 @@ def method_of(name: str, parameters: Sequence[str]) -> Method:
 
 
 def target_of(text: str | None, batch_axis: str, model: Model) -> Target:
-    from lstm_explain.target import Target, parse_target
+    from lstm_explain.target import Target, target_from_text
 
-    output, index = (None, None) if text is None else parse_target(text, model.outputs)
+    found = Target() if text is None else target_from_text(text, model.outputs)
     if batch_axis != "none" and not batch_axis.isdigit():
         raise typer.BadParameter(f"--batch-axis {batch_axis!r} is neither a number nor none")
-    return Target(output=output, index=index, batch_axis=None if batch_axis == "none" else int(batch_axis))
+    return replace(found, batch_axis=None if batch_axis == "none" else int(batch_axis))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Implements `lstm-explain serve`, and `lstm-explain health`, which asks a server whether it serves."""
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def health(
 
     files = [None if path is None else path.read_bytes() for path in (ca, key, certificate)]
     credentials = None if ca is None else grpc.ssl_channel_credentials(*files)
-    # a server that listens on all interfaces is asked on this machine
+    # a server on all interfaces also listens on the loopback address
     for wildcard, loopback in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
         address = loopback + address.removeprefix(wildcard) if address.startswith(wildcard) else address
     answer = ask(address, service, timeout, credentials)

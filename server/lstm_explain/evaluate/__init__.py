@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures the quality of explanations on a data set, without knowing the correct one.
 
 Data is one batch (arrays by input) or an iterable of batches.

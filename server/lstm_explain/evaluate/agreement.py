@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures whether methods rank the same players first."""
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def agreement(
 
 
 def rank_correlation(a: Array, b: Array) -> Array:
-    """Spearman's rank correlation of each pair of rows, [rows]. NaN where a row is constant."""
+    """Returns Spearman's rank correlation of each pair of rows, [rows]. NaN where a row is constant."""
     x, y = ranks(a), ranks(b)
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
@@ -59,7 +60,7 @@ def rank_correlation(a: Array, b: Array) -> Array:
 
 
 def ranks(values: Array) -> Array:
-    """The ranks within every row, from 0; equal values share the mean of their ranks."""
+    """Returns the ranks within every row, from 0; equal values share the mean of their ranks."""
     return np.stack([_ranks(row) for row in values])
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures how much of the explained value reaches the inputs, over a data set."""
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Conservation:
     residual: Array
 
     def share(self, entry: str) -> float:
-        """The sum of the absolute entries, as a share of the sum of the absolute explained values."""
+        """Returns the sum of the absolute entries, as a share of the sum of the absolute explained values."""
         return float(np.abs(getattr(self, entry)).sum() / max(np.abs(self.explained).sum(), np.finfo(float).tiny))
 
     @property
@@ -45,7 +46,7 @@ def conservation(
     *,
     progress: Progress = ignore_progress,
 ) -> dict[str, Conservation]:
-    """The ledgers of all samples, by the method's name."""
+    """Returns the ledgers of all samples, by the method's name."""
     named = labelled(methods)
     rows: dict[str, list[list[Array]]] = {name: [] for name in named}
     for batch in batches(data):

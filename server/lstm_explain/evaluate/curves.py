@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes deletion and insertion curves: how the score falls (rises) when the most relevant players go (return).
 
 Samek et al. 2017 (arXiv 1509.06321); for words Arras et al. 2019 (arXiv 1909.12114), section 4.
@@ -54,7 +55,7 @@ class Curves:
     reverse: dict[str, Curve]
 
     def auc(self) -> dict[str, float]:
-        """The mean area over the samples, by name, including the references."""
+        """Returns the mean area over the samples, by name, including the references."""
         named = {**self.curves, "random": self.random, **{f"reverse {n}": c for n, c in self.reverse.items()}}
         return {name: float(curve.auc.mean()) for name, curve in named.items()}
 
@@ -72,7 +73,7 @@ def deletion(
     seed: int = 0,
     progress: Progress = ignore_progress,
 ) -> Curves:
-    """The score while the most relevant players are replaced by the baseline, from none of them to all."""
+    """Returns the score while the most relevant players are replaced by the baseline, from none of them to all."""
     return _curves(model, data, labelled(methods), target, baseline, over, points, draws, seed, progress, insert=False)
 
 
@@ -89,7 +90,7 @@ def insertion(
     seed: int = 0,
     progress: Progress = ignore_progress,
 ) -> Curves:
-    """The score while the most relevant players return into the baseline, from none of them to all."""
+    """Returns the score while the most relevant players return into the baseline, from none of them to all."""
     return _curves(model, data, labelled(methods), target, baseline, over, points, draws, seed, progress, insert=True)
 
 
@@ -130,7 +131,7 @@ def _curves(
 
 
 def curve(player_set: PlayerSet, relevance: Array, fractions: Array, *, insert: bool = False) -> Array:
-    """[batch, points]: the score with this share of the most relevant players removed (or inserted).
+    """Returns an array [batch, points]: the score with this share of the most relevant players removed (or inserted).
 
     relevance: [batch, players]; ties are ordered by the player's number.
     """

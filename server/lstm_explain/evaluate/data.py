@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds what all measures share: batches, the players whose relevance is ranked, and labels of methods."""
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from lstm_explain.inputs import check_inputs
 from lstm_explain.methods.base import Baseline, Method, Players
 from lstm_explain.model import Model
 from lstm_explain.program.head import head_of
-from lstm_explain.runner.model_runner import ExplainTask, Scores
+from lstm_explain.runner.model_runner import ExplainTask
 from lstm_explain.runner.players import PlayerSet, player_set
+from lstm_explain.runner.scores import Scores
 from lstm_explain.target import Target
 
 Array = npt.NDArray[Any]
@@ -35,12 +37,11 @@ def ignore_progress(what: str) -> None:
 def player_set_of(
     model: Model, batch: Batch, target: Target, baseline: Baseline = None, over: Players = "steps"
 ) -> PlayerSet:
-    """The players of a batch, for the target that the unchanged inputs have."""
+    """Returns the players of a batch, for the target that the unchanged inputs have."""
     output = model.default_output if target.output is None else target.output
     head = head_of(model.runner.engine.graph, output)
-    return player_set(
-        Scores(ExplainTask(model.runner, check_inputs(model.inputs, batch), output, head, target)), baseline, over
-    )
+    task = ExplainTask(model.runner, check_inputs(model.inputs, batch), output, head, target)
+    return player_set(Scores(task, begin_alike=over != "features"), baseline, over)
 
 
 def labelled(methods: Sequence[Method] | Mapping[str, Method]) -> dict[str, Method]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws line charts as SVG, without a plotting library."""
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from statistics import fmean
 # Okabe and Ito's colours, which colour-blind people can distinguish. Further lines repeat them with dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 64, 210, 36, 48
+TICKS = 5  # on an axis, about
 MIN_GAP = 13.0  # between two labels
 LEADER = 18.0  # from the end of a line to its label
 
@@ -22,7 +24,7 @@ def line_chart(
     y_label: str = "",
     intervals: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
-    """One line for every name, labelled at its end. Colours follow the order of names.
+    """Returns one line for every name, labelled at its end. Colours follow the order of names.
 
     intervals: by name, half of each point's interval; drawn as a pale band behind the line.
     """
@@ -61,11 +63,11 @@ def line_chart(
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif">{white}{"".join(parts)}</svg>\n'
 
 
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that enclose the range."""
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Returns round numbers that enclose the range."""
     if not high > low:
         low, high = low - 0.5, high + 0.5
-    rough = (high - low) / count
+    rough = (high - low) / TICKS
     scale = 10.0 ** math.floor(math.log10(rough))
     step = next(m * scale for m in (1, 2, 2.5, 5, 10) if m * scale >= rough)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks that explanations depend on the weights, by randomising them (Adebayo et al. 2018, arXiv 1810.03292).
 
 An explanation that hardly changes when the weights are replaced by noise explains the input, not the model.
@@ -75,7 +76,9 @@ def randomisation(
 
 
 def _randomised(model: Model, rng: np.random.Generator) -> Iterator[tuple[str, Model]]:
-    """Each node, from the output to the input, with the model in which its weights and those before it are noise."""
+    """Yields each node, from the output to the input, with the model in which its weights and those before it are
+    noise.
+    """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     done: set[int] = set()  # Weights that two nodes share are replaced once.
@@ -94,13 +97,13 @@ def _relevance(model: Model, batch: Mapping[str, Array], method: Method, target:
 
 
 def _fixed(model: Model, batch: Mapping[str, Array], target: Target) -> Target:
-    """The target with the class that the trained model predicts."""
+    """Returns the target with the class that the trained model predicts."""
     chosen = player_set_of(model, batch, target).scores.selection
     return replace(target, index=chosen.index, contrast=chosen.contrast)
 
 
 def layers(graph: onnx.GraphProto) -> dict[str, list[onnx.TensorProto]]:
-    """By node, in the graph's order, the matrices that it reads (not vectors), as tensors of the graph itself.
+    """Maps each node, in the order of the graph, to the matrices (not vectors) that it reads, as tensors of the graph.
 
     They may be initializers or Constants, in the graph or in the body of a Loop, and behind nodes that read only
     constants (a Transpose or Cast of weights), which are not layers of their own.
@@ -118,7 +121,7 @@ def layers(graph: onnx.GraphProto) -> dict[str, list[onnx.TensorProto]]:
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every constant, including those of bodies; the tensor of a Constant node is named after its output."""
+    """Yields every constant, including those of bodies; the tensor of a Constant node is named after its output."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints the measures in a terminal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Combines all measures of one model on one data set, for the command line."""
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Summary:
     randomisation: Randomisation | None
 
     def rows(self) -> Iterator[tuple[str, list[float | None]]]:
-        """By method (and reference): areas under deletion and insertion, absorbed and residual shares."""
+        """Yields the areas under deletion and insertion, and the absorbed and residual shares, of each method."""
         areas = self.deletion.auc(), self.insertion.auc()
         for name in areas[0]:
             ledgers = self.conservation.get(name)
@@ -65,14 +66,14 @@ class Summary:
         }
 
     def chart(self) -> str:
-        """The deletion curves as SVG."""
+        """Returns the deletion curves as SVG."""
         found = self.deletion
         lines = {**{n: c.mean.tolist() for n, c in found.curves.items()}, "random": found.random.mean.tolist()}
         return line_chart(found.fractions.tolist(), lines, "deletion", "share deleted, most relevant first", "score")
 
 
 def count_steps(batches: int, methods: int, *, randomise: bool, nodes: int) -> int:
-    """How often `progress` is called, at most."""
+    """Returns how often `progress` is called, at most."""
     return batches * (2 * (methods + 1) + 2 * methods) + (DRAWS * nodes if randomise else 0)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads background.npz, the background set of a model: by input, samples from data (`methods/background.py`).
 
 The file lies next to model.yaml: in the version's folder, or else in the model's. It may come from a caller, so nothing
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from lstm_explain.errors import ModelError
 from lstm_explain.inputs import TensorSpec
+from lstm_explain.npy_files import read_header, reason
 from lstm_explain.program.axes import Axes
 from lstm_explain.repository.model_folder import MODEL, Source
 
@@ -42,7 +44,7 @@ MAX_BYTES = 64 << 20  # of all arrays together, as they are after decompression
 def read_background(
     source: Source, inputs: Mapping[str, TensorSpec], axes: Mapping[str, Axes]
 ) -> dict[str, Array] | None:
-    """By input, [samples, *shape without the batch axis] in the input's type; None where there is no file.
+    """Returns arrays [samples, *shape without the batch axis] by input, in its type; None where there is no file.
 
     Raises ModelError, which names the entry, OSError.
     """
@@ -89,16 +91,14 @@ def _read(file: zipfile.ZipFile, inputs: Mapping[str, TensorSpec]) -> dict[str, 
             with file.open(info) as entry:
                 array = np.lib.format.read_array(entry, allow_pickle=False)
         except ValueError as error:
-            raise _error(f"entry {name!r} is not an array of numbers: {error}") from error
+            raise _error(f"entry {name!r} is not an array of numbers: {reason(error)}") from error
         samples[name] = _converted(name, array, inputs[name].dtype)
     return samples
 
 
 def _check_size(entry: Any, size: int) -> None:
     """Raises ValueError where an array claims more elements than its entry has bytes for: NumPy would allocate them."""
-    version = np.lib.format.read_magic(entry)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(entry)
+    shape, _, dtype = read_header(entry)
     if math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"shape {shape} of {dtype} does not fit into {size} bytes")
 
@@ -118,7 +118,7 @@ def _converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _checked(samples: dict[str, Array], inputs: Mapping[str, TensorSpec], axes: Mapping[str, Axes]) -> dict[str, Array]:
-    """The samples. Raises ModelError where a shape cannot be that of samples of an input."""
+    """Returns the samples. Raises ModelError where a shape cannot be that of samples of an input."""
     for name, array in samples.items():
         shape = [extent for axis, extent in enumerate(inputs[name].shape) if axis != axes[name].batch]
         fits = array.ndim == 1 + len(shape) and len(array) > 0

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several requests as one batch: which ones may be merged, how they are merged, and how the answer is split.
 
 The answer to one caller must not depend on who else calls. So the first batch of each kind is computed both ways, and
@@ -75,7 +76,13 @@ class RequestBatching:
     def key(self, request: ModelRequest) -> BatchKey | None:
         """None: the request runs alone."""
         target, method = request.target, request.method
-        if request.capture or target.weights is not None or target.batch_axis is None:
+        if (
+            request.capture
+            or request.targets
+            or target.weights is not None
+            or target.measure is not None
+            or target.batch_axis is None
+        ):
             return None
         if method is None or method.batching is Batching.NONE or not method.is_scalar:
             return None
@@ -87,7 +94,7 @@ class RequestBatching:
         return None if shapes is None or False in refused else BatchKey(manner, shapes)
 
     def samples(self, inputs: Mapping[str, Array]) -> int:
-        """The number of samples in the inputs of a request with a key."""
+        """Returns the number of samples in the inputs of a request with a key."""
         name, array = next(iter(inputs.items()))
         return array.shape[self._batch_axis(name)]
 
@@ -117,7 +124,7 @@ class RequestBatching:
         return ModelRequest(inputs, requests[0].method, one)
 
     def split(self, whole: Explanation, requests: Sequence[ModelRequest], layout: BatchedOutputs) -> list[Explanation]:
-        """The answer to each."""
+        """Returns the answer to each."""
         parts, start = [], 0
         for request in requests:
             end = start + self.samples(request.inputs)
@@ -142,7 +149,9 @@ class RequestBatching:
         return len({self._length(r.inputs) for r in requests}) > 1
 
     def _shapes(self, inputs: Mapping[str, Array], padded: bool) -> Hashable | None:
-        """The shape of one sample of each input; lengths that may differ are rounded up to the next power of two."""
+        """Returns the shape of one sample of each input; lengths that may differ are rounded up to the next power of
+        two.
+        """
         shapes, counts = [], set()
         for name, array in inputs.items():
             axes, extents = self.model.axes[name], self.model.inputs[name].shape
@@ -189,8 +198,8 @@ class RequestBatching:
     def _layout(
         self, requests: Sequence[ModelRequest], alone: Sequence[Explanation], whole: Explanation
     ) -> BatchedOutputs | None:
-        """The axes of samples and time in the outputs, derived from their shapes; None where the shapes do not show
-        them.
+        """Returns the axes of samples and time in the outputs, derived from their shapes; None where the shapes do not
+        show them.
         """
         counts, lengths = [self.samples(r.inputs) for r in requests], [self._length(r.inputs) for r in requests]
         samples: dict[str, int | None] = {}
@@ -213,13 +222,13 @@ class RequestBatching:
         return axis
 
     def _length(self, inputs: Mapping[str, Array]) -> int | None:
-        """Time steps of inputs that may be padded."""
+        """Returns the time steps of inputs that may be padded."""
         axes = {name: self.model.axes[name].time for name in self.padding}
         return max((inputs[n].shape[t] for n, t in axes.items() if t is not None), default=None)
 
 
 def _width(index: Any) -> int:
-    """The number of indices of one position; 0 where the target is the largest entry."""
+    """Returns the number of indices of one position; 0 where the target is the largest entry."""
     if index is None:
         return 0
     shape = np.shape(index)
@@ -229,7 +238,7 @@ def _width(index: Any) -> int:
 
 
 def _rows(indices: Sequence[Any], counts: Sequence[int]) -> Array | None:
-    """One position per sample, [samples, numbers]. Raises TargetError."""
+    """Returns one position per sample, [samples, numbers]. Raises TargetError."""
     if indices[0] is None:
         return None
     width = _width(indices[0])
@@ -253,12 +262,14 @@ def _lengthened(array: Array, axis: int, length: int, fill: float) -> Array:
 
 
 def _cut(array: Array, places: Mapping[int | None, slice]) -> Array:
-    """A copy, which does not keep the whole batch in memory."""
+    """Returns a copy, which does not keep the whole batch in memory."""
     return array[tuple(places.get(axis, slice(None)) for axis in range(array.ndim))].copy()
 
 
 def _difference(part: Explanation, alone: Explanation) -> float:
-    """The largest difference, relative to the largest element of its array; infinite where names or findings differ."""
+    """Returns the largest difference, relative to the largest element of its array; infinite where names or findings
+    differ.
+    """
     mine, theirs = _arrays(part), _arrays(alone)
     if mine.keys() != theirs.keys() or _flaws(part) != _flaws(alone):
         return math.inf
@@ -266,12 +277,12 @@ def _difference(part: Explanation, alone: Explanation) -> float:
 
 
 def _flaws(e: Explanation) -> list[object]:
-    """Which samples fail which checks. The figures are left out, because a batch rounds them differently."""
+    """Returns which samples fail which checks. The figures are left out, because a batch rounds them differently."""
     return [*[(finding.check, finding.samples) for finding in e.findings], *e.notes]
 
 
 def _arrays(e: Explanation) -> dict[str, Array]:
-    """Every array to compare. Entries of the ledger are compared relative to the explained value."""
+    """Returns every array to compare. Entries of the ledger are compared relative to the explained value."""
     positions = {"index": e.target.index, "contrast": e.target.contrast}
     return {
         **{f"relevance {n}": a for n, a in e.relevance.items()},

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Estimates how long a run of a model takes, from its earlier runs."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class LatencyEstimate:
         self._least: dict[tuple[str, str], float] = {}
 
     def seconds(self, method: Method | None, units: int) -> float:
-        """The estimate for this number of units; infinite before the first run of this method."""
+        """Returns the estimate for this number of units; infinite before the first run of this method."""
         return self._least.get(_kind(method), math.inf) * units
 
     def record(self, method: Method | None, units: int, seconds: float) -> None:
@@ -28,5 +29,5 @@ class LatencyEstimate:
 
 
 def _kind(method: Method | None) -> tuple[str, str]:
-    """Equal for methods with the same arithmetic."""
+    """Returns a key that is equal for methods with the same arithmetic."""
     return ("", "") if method is None else (method.name, method.variant)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds files in the folder of models that look like models but are not in a place where models are expected."""
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Misplaced:
 
 
 def find_misplaced(root: Path, name: str | None = None) -> list[Misplaced]:
-    """The findings in the folder, or for one model. Hidden files and whatever does not look like a model are ignored.
+    """Returns the findings in the folder, or for one model. Hidden files and whatever does not look like a model are
+    ignored.
 
     Raises OSError.
     """

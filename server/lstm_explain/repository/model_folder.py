@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the versions of models in a folder.
 
 A version lies at DIR/<model>/<version>/model.onnx, versions being whole numbers from 1. Its configuration is the
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 MODEL, CONFIG = "model.onnx", "model.yaml"
+ROUTE = "route.yaml"  # see model_route.py; it does not change what a version answers
+DRIFT = "drift.json"  # see drift_reference.py; nor does it
 
 State = tuple[tuple[str, int, int], ...]
 
@@ -47,7 +50,7 @@ class Tag(NamedTuple):
 
 
 def fingerprint(state: State) -> str:
-    """Sixteen characters that are the same for the same state, in every process."""
+    """Returns sixteen characters that are the same for the same state, in every process."""
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
@@ -71,18 +74,18 @@ class Source:
         return self.model_file.name != MODEL or self.model_file.parent == self.folder
 
     def state(self) -> State:
-        """Name, modification time and size of each file of the version. Raises OSError."""
+        """Returns name, modification time and size of each file of the version. Raises OSError."""
         return tuple((os.path.relpath(p, self.folder), (s := p.stat()).st_mtime_ns, s.st_size) for p in self.files())
 
     def files(self) -> list[Path]:
-        """All files that belong to the version. Raises OSError."""
+        """Returns all files that belong to the version. Raises OSError."""
         files = (
             [self.model_file, self.config_file] if self.bare else [*self._files_next_to_model(), *self.folder.iterdir()]
         )
-        return sorted({path for path in files if path.is_file()})
+        return sorted({path for path in files if path.is_file() and path.name.removeprefix(".") != ROUTE})
 
     def size(self) -> int:
-        """Bytes of the model's file, and of all files in the same folder and below. Raises OSError."""
+        """Returns the bytes of the model's file, and of all files in the same folder and below. Raises OSError."""
         files = [self.model_file] if self.bare else self._files_next_to_model()
         return sum(path.stat().st_size for path in files if path.is_file())
 
@@ -91,8 +94,8 @@ class Source:
 
 
 def find_sources(root: Path, name: str | None = None) -> list[Source]:
-    """Every version in the folder, or of one model, by name and ascending version. Files and folders whose name is not
-    that of a model or version are ignored. Raises OSError.
+    """Returns every version in the folder, or of one model, by name and ascending version. Files and folders whose name
+    is not that of a model or version are ignored. Raises OSError.
     """
     if name is None:
         paths = list(root.iterdir())
@@ -106,7 +109,7 @@ def find_sources(root: Path, name: str | None = None) -> list[Source]:
 
 
 def source_in(folder: Path, name: str, version: int, *, model_folder: Path | None = None) -> Source:
-    """The source of the version in `folder`. model_folder: of its model; by default the folder above it."""
+    """Returns the source of the version in `folder`. model_folder: of its model; by default the folder above it."""
     above = folder.parent if model_folder is None else model_folder
     own = folder / CONFIG
     return Source(name, version, folder / MODEL, own if os.path.lexists(own) else above / CONFIG, above)
@@ -122,7 +125,8 @@ def _sources_of(path: Path) -> list[Source]:
 
 
 def find_model(path: Path) -> Source:
-    """The model in a file, a version's folder, or a model's folder (its highest version). Raises ModelError, OSError.
+    """Returns the model in a file, a version's folder, or a model's folder (its highest version). Raises ModelError,
+    OSError.
 
     model.yaml is expected where a model repository has it.
     """

@@ -1,155 +1,28 @@
-"""Reads and checks model.yaml, the configuration of a model. Errors name the file, the line and the key."""
+# SPDX-License-Identifier: Apache-2.0
+"""Reads and checks model.yaml, whose keys are in model_keys.py. Errors name the file, the line and the key."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from lstm_explain.errors import Error, MethodError, ModelError, TargetError
-from lstm_explain.methods import LRP, Method
 from lstm_explain.model import TensorSpec
 from lstm_explain.program.axes import Axes
-from lstm_explain.repository.request_limits import Limits
-from lstm_explain.repository.text_notation import method_from_text
+from lstm_explain.repository.model_keys import ModelConfig
+from lstm_explain.repository.route_config import RouteConfig
 from lstm_explain.repository.yaml_reader import read_yaml
-from lstm_explain.target import Target, select
+from lstm_explain.target import select
 
 KeyPath = tuple[int | str, ...]
-MAX_FILE_NAME_BYTES = 255
 MAX_KEY_LENGTH = 200  # characters of a key that an error repeats
-Axis = Annotated[int, Field(ge=0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class MethodConfig(BaseModel):
-    """The name of a method; its parameters are further keys."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-
-
-class TargetConfig(_Strict):
-    """See lstm_explain.Target. The batch axis is the model's."""
-
-    output: str | None = None
-    index: int | list[int] | None = None
-    contrast: int | list[int] | None = None
-    pre_activation: bool = True
-
-
-class TokenizerConfig(_Strict):
-    """`input` may be sent as text; `file` is a `tokenizers` JSON file in the model's folder. The padding id is 0."""
-
-    file: str
-    input: str
-
-    @field_validator("file")
-    @classmethod
-    def _stays_inside(cls, value: str) -> str:
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
-            raise ValueError("must be a file in the model's folder")
-        if not value.isprintable() or max(len(part.encode()) for part in path.parts) > MAX_FILE_NAME_BYTES:
-            raise ValueError(f"must be a printable file name of at most {MAX_FILE_NAME_BYTES} bytes")
-        return value
-
-
-class LimitsConfig(_Strict):
-    """The limits of one request to this model. They can lower the server's settings of the same names only."""
-
-    max_batch: int | None = Field(default=None, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
-    max_elements: int | None = Field(default=None, ge=1)
-    max_samples: int | None = Field(default=None, ge=1)
-    max_request_bytes_estimate: int | None = Field(default=None, ge=1)
-    max_characters: int | None = Field(default=None, ge=1)
-
-    def limits(self) -> Limits:
-        return Limits(
-            self.max_batch,
-            self.max_steps,
-            self.max_elements,
-            self.max_samples,
-            self.max_request_bytes_estimate,
-            self.max_characters,
-        )
-
-
-class BatchingConfig(_Strict):
-    """Compatible requests that wait for a slot run as one batch, of up to `max_batch` samples.
-
-    max_delay_ms: how long a request waits for others although a slot is free.
-    padding: by input, the value that follows a shorter sequence, for models that ignore what follows.
-    """
-
-    max_batch: int = Field(ge=2, le=4096)
-    max_delay_ms: float = Field(default=0.0, ge=0, le=1000)
-    padding: dict[str, float] = {}
-
-
-class ModelConfig(_Strict):
-    """The content of model.yaml; every key has a default.
-
-    batch_axis: the axis of inputs and outputs along which samples lie, or an axis by input or output; null for a model
-        that takes one sample. The axes of inputs that are not named here are found in the graph.
-    time_axis: by input, the axis along which time runs.
-    gates: by node (a product), which operand is the gate: 0, 1, or null for neither; for gates that the graph does not
-        show.
-    classes, features: by output or input, the names of the entries of the last axis.
-    units: by output or input, the unit of all entries, or one unit per entry of the last axis.
-    batching: without it, every request runs alone.
-    """
-
-    description: str = ""
-    method: MethodConfig | None = None
-    target: TargetConfig = TargetConfig()
-    batch_axis: Axis | dict[str, Axis | None] | None = 0
-    time_axis: dict[str, int] = {}
-    gates: dict[str, Annotated[int, Field(ge=0, le=1)] | None] = {}
-    classes: dict[str, list[str]] = {}
-    features: dict[str, list[str]] = {}
-    units: dict[str, str | list[str]] = {}
-    tokenizer: TokenizerConfig | None = None
-    limits: LimitsConfig = LimitsConfig()
-    batching: BatchingConfig | None = None
-
-    def default_method(self) -> Method:
-        """The method for requests that name none. Raises MethodError."""
-        return LRP() if self.method is None else method_from_text(self.method.name, self.method.model_extra or {})
-
-    def batch_axis_of(self, name: str) -> int | None:
-        """The batch axis of an input or output; 0 by default."""
-        return self.batch_axis.get(name, 0) if isinstance(self.batch_axis, dict) else self.batch_axis
-
-    def sets_batch_axis(self, name: str, rank: int) -> bool:
-        """Whether the configuration says where the samples of an input of this rank lie."""
-        given, axis = "batch_axis" in self.model_fields_set, self.batch_axis
-        return given and (name in axis if isinstance(axis, dict) else axis is None or axis < rank)
-
-    def default_target(self, first_output: str) -> Target:
-        """The target for requests that name none. first_output: the one that is explained by default."""
-
-        def position(index: int | list[int] | None) -> int | tuple[int, ...] | None:
-            return tuple(index) if isinstance(index, list) else index
-
-        chosen = self.target
-        return Target(
-            output=chosen.output,
-            index=position(chosen.index),
-            batch_axis=self.batch_axis_of(chosen.output or first_output),
-            contrast=position(chosen.contrast),
-            pre_activation=chosen.pre_activation,
-        )
 
 
 @dataclass(frozen=True)
@@ -161,7 +34,7 @@ class ConfigFile:
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
     def error(self, path: KeyPath, problem: str) -> ModelError:
-        """An error at the key `path`, or at the nearest key above it that the file has."""
+        """Returns an error at the key `path`, or at the nearest key above it that the file has."""
         known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), ())
         key = ".".join(str(p) for p in path)
         if len(key) > MAX_KEY_LENGTH:
@@ -194,6 +67,12 @@ class ConfigFile:
         if config.tokenizer is not None:
             self._check_known(("tokenizer", "input"), config.tokenizer.input, inputs)
 
+    def check_no_route(self) -> None:
+        """Raises ModelError if the configuration of one version says which version answers."""
+        for key in RouteConfig.model_fields:
+            if getattr(self.config, key) is not None:
+                raise self.error((key,), "belongs in the model.yaml of the model's folder, not of a version's")
+
     def check_nodes(self, nodes: Iterable[str]) -> None:
         """Raises ModelError if the configuration names a node that the model does not have."""
         known = set(nodes)
@@ -214,7 +93,7 @@ class ConfigFile:
                 raise self.error(path, f"the input takes {spec.dtype}, not {value}")
 
     def axes(self, found: Mapping[str, Axes], ranks: Mapping[str, int]) -> dict[str, Axes]:
-        """By input, the axes of samples and time: from the configuration, else as found in the graph.
+        """Returns the axes of samples and time, by input: from the configuration, else as found in the graph.
 
         Where the configuration gives one of them as the axis that was found to be the other, the two are swapped.
         """
@@ -260,7 +139,7 @@ class ConfigFile:
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The configuration in the file, or the defaults if there is no file. Raises ModelError."""
+    """Returns the configuration in the file, or the defaults if there is no file. Raises ModelError."""
     if not os.path.lexists(path):
         return ConfigFile(name=path.name)
     if not path.is_file():
@@ -304,7 +183,9 @@ def _check_method(file: ConfigFile) -> None:
 
 
 def _first_error(file: ConfigFile, error: ValidationError) -> ModelError:
-    """The first of pydantic's errors, at a key of the file: pydantic adds the members of a union to the path."""
+    """Returns the first of pydantic's errors, at a key of the file: pydantic adds the members of a union to the
+    path.
+    """
     found: dict[str, Any] = dict(error.errors(include_url=False)[0])
     path: KeyPath = tuple(found["loc"])
     while path and path not in file.lines and found["type"] != "missing":

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A request to a model, from its message to the engine."""
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from lstm_explain.methods.base import Method
 from lstm_explain.target import Target
+from lstm_explain.target_sets import TargetSet
 
 Array = npt.NDArray[Any]
 
@@ -18,12 +20,16 @@ Array = npt.NDArray[Any]
 class ModelRequest:
     """One caller's request to a model.
 
+    targets: several at once; if there are any, `target` does not count.
     inputs: text as object arrays of str, until it becomes tokens. method: None for a prediction. tokens: by text input,
-    the tokens in the shape of the input's relevance, as an object array of str.
+    the tokens in the shape of the input's relevance, as an object array of str. receipt: whether the answer comes with
+    a signed receipt.
     """
 
     inputs: Mapping[str, Array]
     method: Method | None = None
     target: Target = Target()  # noqa: RUF009 - frozen
+    targets: tuple[TargetSet, ...] = ()
     capture: tuple[str, ...] = ()
     tokens: dict[str, Array] = field(default_factory=dict)
+    receipt: bool = False

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads one version of a model as it is served: the engine's model with its configuration, tokenizers and limits."""
 
 from __future__ import annotations
@@ -5,12 +6,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from lstm_explain.errors import Error, MethodError
+from lstm_explain.errors import Error, MethodError, TargetError
 from lstm_explain.inputs import TensorSpec, probe_inputs
 from lstm_explain.loading import load
 from lstm_explain.methods import Method
@@ -19,12 +20,17 @@ from lstm_explain.model import Model, Report
 from lstm_explain.program.axes import Axes
 from lstm_explain.repository.background_file import read_background
 from lstm_explain.repository.batching import RequestBatching
+from lstm_explain.repository.drift_reference import DriftReference, read_reference
+from lstm_explain.repository.example_inputs import read_examples
 from lstm_explain.repository.latency import LatencyEstimate
+from lstm_explain.repository.model_digest import digest_of, digests_of, files_of_version
 from lstm_explain.repository.model_folder import Source, Tag, fingerprint
-from lstm_explain.repository.model_yaml import ConfigFile, ModelConfig, read_config
+from lstm_explain.repository.model_keys import ModelConfig
+from lstm_explain.repository.model_yaml import ConfigFile, read_config
 from lstm_explain.repository.request_limits import Limits
 from lstm_explain.repository.text_inputs import PADDING, TextInput, load_text_input
-from lstm_explain.target import Target, parse_target
+from lstm_explain.target import Target, target_from_text
+from lstm_explain.target_sets import TargetSet, parse_targets, shared, with_target
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +47,9 @@ class Card:
 
     axes: by input, where samples and time steps lie. text_inputs: those that have a tokenizer. memory: an estimate of
     the bytes that the model takes in memory. background: by input, the number of samples in its background set.
+    examples: by input, texts or tables to try (see ModelConfig).
     problem: why newer files could not be loaded, if there are any. files: the fingerprint of the files that were
-    loaded.
+    loaded. file_digests: the SHA-256 of each of them, by name, see `files_of_version`.
     """
 
     name: str
@@ -57,8 +64,15 @@ class Card:
     text_inputs: tuple[str, ...]
     memory: int
     background: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problem: str = ""
     files: str = ""
+    file_digests: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the version, 64 hexadecimal digits: the same wherever the same files are served."""
+        return digest_of(self.file_digests)
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,7 @@ class ServedModel(Carded):
     """A version in memory. A request keeps the one that it began with.
 
     limits: the model's own. request_batching: None if every request runs alone. latency: from its runs so far.
+    drift: what the explanations of this version are compared with, if it has a reference.
     """
 
     model: Model
@@ -88,6 +103,7 @@ class ServedModel(Carded):
     limits: Limits
     request_batching: RequestBatching | None = None
     latency: LatencyEstimate = field(default_factory=LatencyEstimate)
+    drift: DriftReference | None = None
 
     @cached_property
     def tag(self) -> Tag:
@@ -111,21 +127,39 @@ class ServedModel(Carded):
         return self.card.default_target
 
     def with_background(self, method: Method) -> Method:
-        """The method with the samples of the model where it compares with its background set. Raises MethodError."""
+        """Returns the method with the samples of the model where it compares with its background set. Raises
+        MethodError.
+        """
         return method.with_background(self.model.background) if isinstance(method, BaselineMethod) else method
 
     def target_from_text(self, text: str | None) -> Target:
-        """The target that `text` names, as `parse_target` takes it; None: the default. Raises TargetError."""
+        """Returns the target that `text` names, as `target_from_text` takes it; None: the default. Raises
+        TargetError.
+        """
         default = self.default_target
         if text is None:
             return default
-        output, index = parse_target(text, self.model.outputs, self.config.classes)
-        name = output or default.output or self.model.default_output
-        return Target(name, index, self.config.batch_axis_of(name), pre_activation=default.pre_activation)
+        found = target_from_text(text, self.model.outputs, self.config.classes)
+        name = found.output or default.output or self.model.default_output
+        axis = self.config.batch_axis_of(name)
+        return replace(found, output=name, batch_axis=axis, pre_activation=default.pre_activation)
+
+    def targets_from_text(self, text: str) -> tuple[TargetSet, ...]:
+        """Returns the targets that `text` lists, as `parse_targets` takes it. Raises TargetError."""
+        default = self.default_target
+        found = parse_targets(text, self.model.outputs, self.config.classes)
+        if not found:
+            raise TargetError(f"targets are {text!r}, expected at least one", field="target")
+        filled = []
+        for one in found:
+            name = shared(one).output or default.output or self.model.default_output
+            axis = self.config.batch_axis_of(name)
+            filled.append(with_target(one, output=name, batch_axis=axis, pre_activation=default.pre_activation))
+        return tuple(filled)
 
 
 def memory_of(size: int) -> int:
-    """An estimate of the bytes that a model whose files have `size` bytes takes in memory."""
+    """Returns an estimate of the bytes that a model whose files have `size` bytes takes in memory."""
     return MIN_MEMORY + MEMORY_PER_BYTE * size
 
 
@@ -134,6 +168,8 @@ def load_served(source: Source) -> ServedModel:
     files = fingerprint(source.state())
     config_file = read_config(source.config_file)
     config = config_file.config
+    if source.config_file.parent != source.folder:
+        config_file.check_no_route()
     model = load(source.model_file, gates=config.gates)
     config_file.check(model.inputs, model.outputs)
     model.axes.update(config_file.axes(model.axes, {name: len(spec.shape) for name, spec in model.inputs.items()}))
@@ -142,6 +178,8 @@ def load_served(source: Source) -> ServedModel:
     report = model.report()
     config_file.check_nodes(node.name for node in report.nodes)
     texts = _text_inputs(config_file, model, source)
+    model.labels = config.labels(source.name, str(source.version))
+    model.tokenizers = {name: text.encode for name, text in texts.items()}
     background = model.background or {}
     card = Card(
         name=source.name,
@@ -156,13 +194,17 @@ def load_served(source: Source) -> ServedModel:
         text_inputs=tuple(texts),
         memory=memory_of(source.size()) + sum(array.nbytes for array in background.values()),
         background={name: len(array) for name, array in background.items()},
+        examples=read_examples(config_file, source, model.inputs, frozenset(texts)),
         files=files,
+        file_digests=digests_of(files_of_version(source, None if config.tokenizer is None else config.tokenizer.file)),
     )
     batching = config.batching
     model.padding.update(dict.fromkeys(texts, PADDING) | ({} if batching is None else batching.padding))
     request_batching = None if batching is None else RequestBatching(model, batching.padding)
     _check_background(config_file, card.default_method, model)
-    served = ServedModel(card, model, texts, config.limits.limits(), request_batching)
+    drift = read_reference(source, card.file_digests)
+    served = ServedModel(card, model, texts, config.limits.limits(), request_batching, drift=drift)
+    _check_reference(served)
     _warm_up(served)
     return served
 
@@ -207,6 +249,14 @@ def _check_background(config_file: ConfigFile, method: Method, model: Model) -> 
             method.with_background(model.background)
     except MethodError as error:
         raise config_file.error(("method", "baseline"), str(error)) from error
+
+
+def _check_reference(served: ServedModel) -> None:
+    """Logs where no request is compared with the reference unless it names a method or a target."""
+    method, target = served.with_background(served.default_method), served.default_target
+    if served.drift is not None and not served.drift.fits(method, target, served.model.default_output):
+        what = "is by another method or for another target than its defaults"
+        log.warning("model %s version %d: its reference for drift %s", served.name, served.version, what)
 
 
 def _warm_up(served: ServedModel) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tokenises texts for a model, and keeps the tokens for the answer.
 
 A tokenizer is as untrusted as the model that it comes with, and a text as untrusted as its caller. So the size of texts
@@ -194,7 +195,7 @@ def _drop_overflow(tokenizer: Tokenizer) -> None:
 
 
 def _steps(tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """The normalizers and pre-tokenizers of the file. Raises ModelError if there are too many."""
+    """Returns the normalizers and pre-tokenizers of the file. Raises ModelError if there are too many."""
     steps = [json.loads(part.__getstate__()) for part in (tokenizer.normalizer, tokenizer.pre_tokenizer) if part]
     for step in steps:
         steps += [*step.get("normalizers", ()), *step.get("pretokenizers", ())]
@@ -243,7 +244,7 @@ def _try(text: TextInput, pattern: str) -> None:
 
 
 def _parts(sentence: str) -> Iterator[str]:
-    """Ever longer prefixes of a long text, and at last the text itself."""
+    """Yields ever longer prefixes of a long text, and at last the text itself."""
     size = FIRST_PART
     while size < len(sentence):
         yield sentence[:size]
@@ -256,5 +257,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _words(sentence: str, encoding: Encoding) -> list[str]:
-    """Each token as the caller wrote it, which tells more than `[UNK]`; added tokens have their own names."""
+    """Returns each token as the caller wrote it, which tells more than `[UNK]`; added tokens have their own names."""
     return [sentence[start:end] or token for (start, end), token in zip(encoding.offsets, encoding.tokens, strict=True)]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parses targets, methods and parameters that are given as text, on the command line or in a request."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lstm_explain.methods.composite import Composite, rule_from_name
 
 
 def parse_value(text: str) -> int | float | bool | str:
-    """The value of a parameter: an int, a float, true or false, or else the text itself."""
+    """Returns the value of a parameter: an int, a float, true or false, or else the text itself."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -27,7 +28,7 @@ def parse_value(text: str) -> int | float | bool | str:
 
 
 def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
-    """The method with these parameters, any of which may be text.
+    """Returns the method with these parameters, any of which may be text.
 
     A baseline may also be `[0, 0.5, 1]`, a mapping by input, or a background set as `parse_background` takes it; a
     composite is as `parse_composite` takes it; a stabiliser may be a pair, `0.1,0.01`; a span is `2:5`. Raises
@@ -37,7 +38,7 @@ def method_from_text(name: str, parameters: Mapping[str, Any]) -> Method:
 
 
 def override_from_text(default: Method, name: str | None, parameters: Mapping[str, Any]) -> Method:
-    """As `override`, with parameters that may be text. Raises MethodError."""
+    """Does the same as `override`, with parameters that may be text. Raises MethodError."""
     return override(default, name, {key: _parameter(key, value) for key, value in parameters.items()})
 
 
@@ -89,7 +90,7 @@ def _parameter(key: str, value: Any) -> Any:
 
 
 def _span(text: str) -> tuple[int, ...]:
-    """The numbers of `2:5`, or of a list."""
+    """Returns the numbers of `2:5`, or of a list."""
     try:
         return tuple(int(part) for part in re.split("[:,]", text.strip().strip("[]()")))
     except ValueError:
@@ -97,7 +98,7 @@ def _span(text: str) -> tuple[int, ...]:
 
 
 def _pair(text: str) -> tuple[float, ...]:
-    """The numbers of `0.1,0.01`, which may stand in brackets."""
+    """Returns the numbers of `0.1,0.01`, which may stand in brackets."""
     try:
         return tuple(float(part) for part in text.strip().strip("[]()").split(","))
     except ValueError:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the part of YAML that a configuration needs: text, numbers, lists and mappings of limited size.
 
 It refuses the rest of YAML (dates, binary data, references, objects), and values that a protobuf message cannot hold:
@@ -41,7 +42,9 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_yaml(text: str, name: str) -> tuple[yaml.Node | None, Any]:
-    """The document as a tree of nodes and as Python objects. Raises ModelError with the file's `name` and a line."""
+    """Returns the document as a tree of nodes and as Python objects. Raises ModelError with the file's `name` and a
+    line.
+    """
     try:
         _refuse_excess(text, name)
         loader = _Loader(text)

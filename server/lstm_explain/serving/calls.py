@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wraps the calls of every service: access control, conversion of errors to statuses, metrics and logs."""
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from lstm_explain.errors import Error, InputError
+from lstm_explain.serving.audit.log import AuditLog
 from lstm_explain.serving.call_record import CallRecord, Context
-from lstm_explain.serving.errors import TooLate
+from lstm_explain.serving.errors import Forbidden, TooLate, Unauthenticated
 from lstm_explain.serving.observability.metrics import Metrics
 from lstm_explain.serving.scheduling.admission import PendingCall
 from lstm_explain.serving.scheduling.background import BackgroundThreads
 from lstm_explain.serving.security.access import REQUIRED_ROLES, Access
+from lstm_explain.serving.security.permits import ANYBODY, Permit
 from lstm_explain.serving.wire.counted import MAX_FIELDS, has_too_many_fields
 
 # gRPC's own servicer answers these and does its own bookkeeping; every prober calls them every few seconds.
@@ -53,17 +56,23 @@ class Calls(grpc.aio.ServerInterceptor):
     threads. Both get a PendingCall in place of gRPC's context.
 
     tolerant: streaming methods, by full name, that receive a Malformed in place of a request that is not a message;
-    such a request ends a call of any other method.
+    such a request ends a call of any other method. audit: None where there is no audit log.
     """
 
     def __init__(
-        self, metrics: Metrics, access: Access, background: BackgroundThreads, tolerant: tuple[str, ...] = ()
+        self,
+        metrics: Metrics,
+        access: Access,
+        background: BackgroundThreads,
+        tolerant: tuple[str, ...] = (),
+        audit: AuditLog | None = None,
     ) -> None:
         self._metrics = metrics
+        self._audit = audit
         self._access = access
         self._background = background
         self._tolerant = tolerant
-        self._wrapped: dict[tuple[str, str], tuple[Any, Any]] = {}  # by method and caller; there is a caller per token
+        self._wrapped: dict[tuple[str, Permit], tuple[Any, Any]] = {}  # by method and permit; there is one per token
 
     async def intercept_service(
         self,
@@ -73,49 +82,48 @@ class Calls(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         rpc = method.rsplit("/", 1)[-1] if method in REQUIRED_ROLES else "unknown"
         try:
-            caller = self._access.check(method, handler_call_details.invocation_metadata)
-        except Error as error:
+            permit = self._access.check(method, handler_call_details.invocation_metadata)
+        except (Unauthenticated, Forbidden) as error:
             # Registered as a stream, whatever the method is, so that not even one message is read.
-            return grpc.stream_stream_rpc_method_handler(self._stream(rpc, _raising(error), ""))
+            return grpc.stream_stream_rpc_method_handler(self._stream(rpc, _raising(error), ANYBODY, error.caller))
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
         if method.startswith(_HEALTH):
             return _tolerating(handler)
-        name = caller.name if caller is not None else ""
-        known = self._wrapped.get((method, name))
+        known = self._wrapped.get((method, permit))
         if known is None or known[0] is not handler:
-            known = self._wrapped[method, name] = handler, self._wrap(handler, method, rpc, name)
+            known = self._wrapped[method, permit] = handler, self._wrap(handler, method, rpc, permit)
         return known[1]
 
-    def _wrap(self, handler: Any, method: str, rpc: str, name: str) -> Any:
+    def _wrap(self, handler: Any, method: str, rpc: str, permit: Permit) -> Any:
         coding = {
             "request_deserializer": _lenient(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary, name), **coding)
+            return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler.unary_unary, permit), **coding)
         if handler.stream_unary:
             behaviour = _strict(handler.stream_unary)
-            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, behaviour, name), **coding)
+            return grpc.stream_unary_rpc_method_handler(self._unary(rpc, behaviour, permit), **coding)
         if handler.stream_stream:
             tolerant = method in self._tolerant
             behaviour = handler.stream_stream if tolerant else _strict(handler.stream_stream)
-            return grpc.stream_stream_rpc_method_handler(self._stream(rpc, behaviour, name), **coding)
+            return grpc.stream_stream_rpc_method_handler(self._stream(rpc, behaviour, permit), **coding)
         raise TypeError(f"{method}: calls of this kind are not wrapped")
 
-    def _unary(self, rpc: str, behaviour: Callable[[Any, PendingCall], Any], caller: str) -> Handler:
+    def _unary(self, rpc: str, behaviour: Callable[[Any, PendingCall], Any], permit: Permit) -> Handler:
         if not inspect.iscoroutinefunction(behaviour):
             behaviour = self._in_thread(behaviour)
 
         async def answer(request: Any, context: Context) -> Any:
-            with CallRecord(rpc, context, self._metrics, caller) as account:
-                call = PendingCall(context.time_remaining(), account.request_id)
+            with CallRecord(rpc, context, self._metrics, permit, self._audit) as account:
+                call = account.call
                 try:
                     _refuse(request, call)
                     return await behaviour(request, call)
                 except _LEFT:
-                    raise account.left(call) from None
+                    raise account.left() from None
                 except Exception as error:
                     account.fail(error, request)
             del request  # the traceback of `abort`'s exception keeps this frame until a garbage collection
@@ -124,18 +132,22 @@ class Calls(grpc.aio.ServerInterceptor):
         return answer
 
     def _stream(
-        self, rpc: str, behaviour: Callable[[Any, PendingCall], AsyncGenerator[Any, None]], caller: str
+        self,
+        rpc: str,
+        behaviour: Callable[[Any, PendingCall], AsyncGenerator[Any, None]],
+        permit: Permit,
+        caller: str = "",
     ) -> Handler:
         async def answers(requests: Any, context: Context) -> None:
-            with CallRecord(rpc, context, self._metrics, caller) as account:
-                call = PendingCall(context.time_remaining(), account.request_id)
+            with CallRecord(rpc, context, self._metrics, permit, self._audit, caller) as account:
+                call = account.call
                 try:
                     async with aclosing(behaviour(requests, call)) as coming:
                         async for answer in coming:
                             await context.write(answer)
                     return
                 except _LEFT:
-                    raise account.left(call) from None
+                    raise account.left() from None
                 except Exception as error:
                     account.fail(error, None)
             await account.abort()
@@ -150,7 +162,7 @@ class Calls(grpc.aio.ServerInterceptor):
 
 
 def _tolerating(handler: Any) -> Any:
-    """The handler, which receives a Malformed in place of bytes that are not a message."""
+    """Returns the handler, which receives a Malformed in place of bytes that are not a message."""
     return handler._replace(request_deserializer=_lenient(handler.request_deserializer))
 
 

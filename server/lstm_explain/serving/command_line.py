@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the settings of a server from the command line and from environment variables."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from lstm_explain.serving.settings import ENV_PREFIX, WEB_ADDRESS, Settings
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
-    """The settings, with the shares of memory filled in. Raises Error with the first problem, in one line."""
+    """Returns the settings, with the shares of memory filled in. Raises Error with the first problem, in one line."""
     try:
         return CliApp.run(Settings, cli_args=complete(arguments)).with_shares()
     except ValidationError as error:
@@ -24,7 +25,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def complete(arguments: Sequence[str]) -> list[str]:
-    """The command line with the default address where `--web` has none."""
+    """Returns the command line with the default address where `--web` has none."""
     words = list(arguments)
     for i, word in enumerate(words):
         if word == "--web" and (i + 1 == len(words) or words[i + 1].startswith("-")):
@@ -33,7 +34,7 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
 
 def unknown_variables() -> list[str]:
-    """Environment variables that look like settings but are not; most likely they are misspelt."""
+    """Returns the environment variables that look like settings but are not; most likely they are misspelt."""
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {COMPILED_FOR}
     return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Computes how many connections a process may have, and counts those that are open."""
 
 from __future__ import annotations
@@ -28,24 +29,26 @@ def raise_file_limit() -> None:
 
 
 def max_page_connections() -> int:
-    """How many connections to the page one process may have."""
+    """Returns how many connections to the page one process may have."""
     return max(1, min(MAX_PAGE_CONNECTIONS, _available_files() // 2))
 
 
 def max_connections(settings: Settings) -> int:
-    """How many gRPC connections one process may have, as far as settings and file descriptors allow."""
+    """Returns how many gRPC connections one process may have, as far as settings and file descriptors allow."""
     page = 0 if settings.web is None else max_page_connections()
     return max(1, min(settings.max_connections, _available_files() - page))
 
 
 def _available_files() -> int:
-    """File descriptors that are left for connections."""
+    """Returns how many file descriptors are left for connections."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (1 << 30 if soft == resource.RLIM_INFINITY else soft) - OTHER_FILES
 
 
 def accepted(address: str) -> set[str]:
-    """The inodes of the sockets that are connected to our port. Connections that have not been accepted have none."""
+    """Returns the inodes of the sockets that are connected to our port. Connections that have not been accepted have
+    none.
+    """
     port, found = f"{split_address(address)[1]:04X}", set()
     for table in ("tcp", "tcp6"):
         with suppress(OSError):  # the system lacks the protocol

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asks a server for its health status once, for `lstm-explain health`."""
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def ask(address: str, service: str, timeout: float, credentials: grpc.ChannelCredentials | None = None) -> str:
-    """SERVING, NOT_SERVING, SERVICE_UNKNOWN, or the reason why there is no answer."""
+    """Returns SERVING, NOT_SERVING, SERVICE_UNKNOWN, or the reason why there is no answer."""
     channel = grpc.insecure_channel(address) if credentials is None else grpc.secure_channel(address, credentials)
     with channel:
         stub = health_pb2_grpc.HealthStub(channel)

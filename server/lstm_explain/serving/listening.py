@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Binds the gRPC server's port, and sets its encryption and gRPC's channel options."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ OTHER_CALLS = 420
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:
-    """The channel options for these settings."""
+    """Returns the channel options for these settings."""
     chosen = [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
@@ -59,7 +60,7 @@ def bind(server: grpc.aio.Server, settings: Settings) -> int:
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """None for a port without encryption. Raises Error."""
+    """Returns None for a port without encryption. Raises Error."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return Certificates(TLSFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)).credentials()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs an asyncio event loop in a thread of its own, and gives it work from other threads."""
 
 from __future__ import annotations

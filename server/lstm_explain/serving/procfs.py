@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads what Linux reports about a process in /proc. A process that has ended, or a missing /proc, reads as zero."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
-    """Bytes of memory that are resident."""
+    """Returns the bytes of memory that are resident."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except (OSError, ValueError, IndexError):
@@ -18,7 +19,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def open_files(pid: int) -> int:
-    """The number of open file descriptors."""
+    """Returns the number of open file descriptors."""
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
@@ -26,20 +27,20 @@ def open_files(pid: int) -> int:
 
 
 def processor_seconds(pid: int) -> float:
-    """Seconds of processor time used so far, in user and kernel mode."""
+    """Returns the seconds of processor time used so far, in user and kernel mode."""
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND if fields else 0.0
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether the process is stopped by SIGSTOP or a debugger."""
+    """Returns whether the process is stopped by SIGSTOP or a debugger."""
     fields = _stat(pid)
     return bool(fields) and fields[0] in "tT"
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on. They are split from the end, because the name before them may
-    contain spaces.
+    """Returns the fields of /proc/<pid>/stat from the state on. They are split from the end, because the name before
+    them may contain spaces.
     """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registers the services with the gRPC server, and lets health checks bypass the queue of calls."""
 
 from __future__ import annotations

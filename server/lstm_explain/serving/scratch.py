@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Temporary folders for the lifetime of a server. The next server removes the folder of one that was killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds the gRPC server of one process, starts it, and stops it once running requests are done."""
 
 from __future__ import annotations
@@ -7,9 +8,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,8 +21,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from lstm_explain.errors import Error
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving import listening
+from lstm_explain.serving.audit.log import AuditLog
+from lstm_explain.serving.audit.stream import AuditStream
 from lstm_explain.serving.calls import Calls
 from lstm_explain.serving.connections import ConnectionGauge
+from lstm_explain.serving.drift.monitor import DriftMonitor
+from lstm_explain.serving.drift.summaries import windows_file
+from lstm_explain.serving.drift.windows import DriftWindows
 from lstm_explain.serving.execution.explainer import Explainer
 from lstm_explain.serving.loop import Loop
 from lstm_explain.serving.models.announcements import SECONDS_BETWEEN_CHECKS as SECONDS_BETWEEN_FOLLOWS
@@ -29,9 +36,11 @@ from lstm_explain.serving.models.imports import Imports
 from lstm_explain.serving.models.loader import Loader, ModelMemoryLimits
 from lstm_explain.serving.models.manager import ModelManager
 from lstm_explain.serving.models.quarantine import Quarantine
-from lstm_explain.serving.models.snapshot import Evicted, Failed, InTrial, Key, Ready, Snapshot, Unloaded
+from lstm_explain.serving.models.routes import Routes
+from lstm_explain.serving.models.snapshot import Evicted, Failed, InTrial, Key, Snapshot, Unloaded
 from lstm_explain.serving.observability import tracing
 from lstm_explain.serving.observability.metrics import DISCARDED, Metrics
+from lstm_explain.serving.receipts.signer import ReceiptSigner
 from lstm_explain.serving.registration import MethodRegistration
 from lstm_explain.serving.scheduling import compile_time
 from lstm_explain.serving.scheduling.admission import Admission, ConcurrencyLimit, Slots, StreamLimit, StreamPermits
@@ -39,6 +48,8 @@ from lstm_explain.serving.scheduling.background import BackgroundThreads
 from lstm_explain.serving.scheduling.memory_trim import SECONDS_BETWEEN_ROUNDS, MemoryTrimmer
 from lstm_explain.serving.scheduling.watchdog import Watchdog
 from lstm_explain.serving.security.access import Access
+from lstm_explain.serving.security.model_signatures import ModelSignatures
+from lstm_explain.serving.security.quotas import Quotas
 from lstm_explain.serving.security.tokens import Tokens
 from lstm_explain.serving.servicers.explanation import ExplanationServicer
 from lstm_explain.serving.servicers.health import NOT_SERVING, SERVING, UNKNOWN, Health
@@ -91,7 +102,8 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Server:
     """The server of one process: `warm_up` loads the models, `listen` begins to serve.
 
-    board, quarantine: shared with the parent process. on_release: see ModelManager.
+    board, quarantine: shared with the parent process. on_release: see ModelManager. descriptors: of stdout and stderr,
+    for the audit log.
     """
 
     def __init__(
@@ -100,16 +112,19 @@ class Server:
         board: SharedBoard,
         quarantine: Quarantine,
         on_release: Callable[[Key], None] = lambda _: None,
+        descriptors: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._settings = settings
         self._board = board
         self._quarantine = quarantine
         self._stopping = threading.Event()
         self._metrics = Metrics()
+        self._audit = _audit_log(settings, descriptors, self._metrics)
         self._memory_trimmer = MemoryTrimmer()
         limits = ModelMemoryLimits(settings.max_model_bytes, settings.max_loaded_bytes)
         trials = TrialRunner(settings.trial_limits, TrialResults(settings.trial_results))
-        loader = Loader(limits, trials, check_described)
+        signatures = ModelSignatures(settings.model_signatures, settings.model_signers, self._metrics.signatures)
+        loader = Loader(limits, trials, check_described, signatures.check)
         self._models = ModelManager(
             settings.models,
             limits,
@@ -121,18 +136,21 @@ class Server:
             on_release=on_release,
         )
         self._imports = Imports(settings.models, self._models, loader) if settings.allow_import else None
+        self._routes = Routes(settings.models, self._models) if settings.allow_import else None
         self._watchdog = Watchdog(settings.stuck_seconds)
         self._loaded = False
         self._missing = ""  # the required models that are not ready
         self._published: set[str] = set()  # models that have a health status
         self._loop = Loop()
         self._background = BackgroundThreads(settings.max_concurrent + SPARE_THREADS)
-        access = Access(Tokens(settings.tokens) if settings.tokens else None)
+        access = Access(Tokens(settings.tokens) if settings.tokens else None, Quotas(settings.quotas))
         self._site = (
             None
             if settings.web is None
             else _site(settings, settings.web, access, self._metrics, self._loop, self._memory_trimmer)
         )
+        shared = None if settings.announcements is None else windows_file(settings.announcements)
+        self._drift = DriftWindows(shared) if settings.drift_share else None
         self._grpc, self._health = self._loop.run(self._build(access))
 
     @property
@@ -182,12 +200,14 @@ class Server:
             self._site.join()
         self._background.shut_down()
         self._loop.close()
+        if self._audit is not None:
+            self._audit.close()
         tracing.shut_down()
 
     async def _build(self, access: Access) -> tuple[grpc.aio.Server, Health]:
         """Builds the gRPC server and its services, in the event loop to which they belong."""
         settings, background, health = self._settings, self._background, Health()
-        calls = Calls(self._metrics, access, background, TOLERANT)
+        calls = Calls(self._metrics, access, background, TOLERANT, self._audit)
         server = grpc.aio.server(interceptors=[calls], options=listening.options(settings))
         explainer = Explainer(
             self._models,
@@ -199,6 +219,9 @@ class Server:
             settings.max_request_seconds,
             self._board,
             self._quarantine,
+            self._audit,
+            None if settings.receipt_key is None else ReceiptSigner(settings.receipt_key),
+            None if self._drift is None else DriftMonitor(settings.drift_share, self._drift),
         )
         calls_limit = ConcurrencyLimit(settings.max_concurrent, "requests")
         self._admission = admission = Admission(
@@ -215,7 +238,7 @@ class Server:
             InferenceServicer(self._models, explainer, admission, settings.required_models), methods
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
-            ModelServicer(self._models, self._imports, settings.import_patience, background), methods
+            ModelServicer(self._models, self._imports, self._routes, settings.import_patience, background), methods
         )
         health_pb2_grpc.add_HealthServicer_to_server(health, methods)
         names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
@@ -235,8 +258,8 @@ class Server:
         warm_up(servicer, self._loop, self._background, requests)
 
     def _publish(self, snapshot: Snapshot) -> None:
-        """Updates health and metrics. A model is SERVING if one of its versions is ready, the server if everything that
-        is required is ready.
+        """Updates health and metrics. A model is SERVING if it answers requests that name no version, the server if
+        everything that is required is ready.
         """
         missing = self._settings.required_models.missing(snapshot)
         statuses = dict.fromkeys(("", *SERVICES), NOT_SERVING if missing else SERVING) | {LIVE: SERVING}
@@ -245,11 +268,12 @@ class Server:
             self._missing = missing
         for name in self._published - set(snapshot.models):
             statuses[f"model/{name}"] = UNKNOWN
-        for name, versions in snapshot.models.items():
-            ready = any(isinstance(entry, Ready) for entry in versions.values())
-            statuses[f"model/{name}"] = SERVING if ready else NOT_SERVING
+        for name in snapshot.models:
+            statuses[f"model/{name}"] = SERVING if snapshot.is_ready(name) else NOT_SERVING
         self._published = set(snapshot.models)
         self._loop.call_soon(partial(self._health.set, statuses))
+        if self._loaded and self._drift is not None:
+            self._drift.keep({(entry.name, entry.version) for entry in snapshot})
         for state, kinds in STATES.items():
             self._metrics.models.labels(state).set(sum(isinstance(entry, kinds) for entry in snapshot))
 
@@ -277,6 +301,13 @@ def _at_low_priority(work: Callable[[], object]) -> None:
     """Calls `work` in a thread of low priority, and raises its exceptions here."""
     with ThreadPoolExecutor(1, "load", partial(os.setpriority, os.PRIO_PROCESS, 0, LOW_PRIORITY)) as thread:
         thread.submit(work).result()
+
+
+def _audit_log(settings: Settings, descriptors: Mapping[str, int], metrics: Metrics) -> AuditLog | None:
+    if settings.audit is None:
+        return None
+    stream = AuditStream(settings.audit, descriptors.get(settings.audit, -1), metrics)
+    return AuditLog(stream, with_inputs=settings.audit_inputs, with_subjects=settings.tls_client_ca is not None)
 
 
 def _site(

@@ -1,16 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
 """Declares every setting of the server: each is a flag of `lstm-explain serve` and a variable LSTM_EXPLAIN_…."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
+from pydantic_settings import CliSuppress, SettingsConfigDict
 
 from lstm_explain.memory_budget import memory_budget
 from lstm_explain.serving.addresses import is_loopback, split_address
+from lstm_explain.serving.report_settings import ReportSettings
+from lstm_explain.serving.security.provenance_settings import ProvenanceSettings
 from lstm_explain.serving.trials.trial_limits import TrialLimits, default_memory
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ ENV_PREFIX = "LSTM_EXPLAIN_"
 WEB_ADDRESS = "127.0.0.1:8080"
 
 
-class Settings(BaseSettings):
+class Settings(ProvenanceSettings, ReportSettings):
     """Serves the models of a folder over gRPC.
 
     Every flag is also an environment variable: --max-streams is LSTM_EXPLAIN_MAX_STREAMS. A flag takes precedence.
@@ -52,12 +55,10 @@ class Settings(BaseSettings):
     )
     tokens: Path | None = Field(
         default=None,
-        description="file with lines `TOKEN ROLE[,ROLE] [NAME]`, roles explain and manage; reloaded when it changes",
+        description="file of bearer tokens with names, roles, expiry, models and quotas, as YAML, or with lines "
+        "`TOKEN ROLE[,ROLE] [NAME]`, roles explain and manage; reloaded when it changes",
     )
     reuse_port: bool = Field(default=False, description="let several servers listen on the same port")
-    metrics_listen: str | None = Field(
-        default=None, description="host and port for Prometheus metrics; without it, metrics are off"
-    )
     web: str | None = Field(
         default=None,
         description="host and port of the web page, which shows explanations in a browser; `--web` alone means "
@@ -129,9 +130,10 @@ class Settings(BaseSettings):
     max_samples: int = Field(
         default=1_000_000,
         ge=1,
-        description="maximum samples on which a request may run the model: batch times the method's steps, samples, "
-        "windows, or permutations times players; model.yaml can lower it",
+        description="maximum samples on which a request may run the model: batch times targets times the method's "
+        "steps, samples, windows, or permutations times players; model.yaml can lower it",
     )
+    max_targets: int = Field(default=1024, ge=1, description="maximum targets of a request; model.yaml can lower it")
     max_request_bytes_estimate: int | None = Field(
         default=None,
         ge=1,
@@ -161,7 +163,9 @@ class Settings(BaseSettings):
         gt=0,
         description="seconds between checks of the folder of models for changes; without it, there are none",
     )
-    allow_import: bool = Field(default=False, description="allow callers to import and delete models")
+    allow_import: bool = Field(
+        default=False, description="allow callers to import and delete models, and to choose the versions that answer"
+    )
     import_patience: float = Field(
         default=30.0, gt=0, description="seconds without a message after which an import is cancelled"
     )
@@ -238,27 +242,18 @@ class Settings(BaseSettings):
         description="seconds after which a client is asked to reconnect, so that it finds new workers, replicas and "
         "certificates; by default never",
     )
-    traces: bool = Field(
-        default=False,
-        description="send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT; needs the extra `otel`",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="lowest level that is logged"
-    )
-    log_format: Literal["text", "json"] = Field(default="text", description="format of the log, which goes to stderr")
 
     @property
     def limits(self) -> Limits:
         """The limits of one request."""
         from lstm_explain.repository.request_limits import Limits  # the engine, which reads --threads on import
 
-        most_bytes = self.with_shares().max_request_bytes_estimate
-        return Limits(
-            self.max_batch, self.max_steps, self.max_elements, self.max_samples, most_bytes, self.max_characters
-        )
+        of = self.with_shares()
+        counts = (of.max_batch, of.max_steps, of.max_elements, of.max_samples)
+        return Limits(*counts, of.max_request_bytes_estimate, of.max_characters, of.max_targets)
 
     def with_shares(self) -> Self:
-        """The same, with the settings whose default depends on the available memory filled in.
+        """Returns the same, with the settings whose default depends on the available memory filled in.
 
         The parent does this before it starts workers, since a worker does not know of the others.
         """
@@ -281,6 +276,11 @@ class Settings(BaseSettings):
         return None if self.announcements is None else self.announcements.with_suffix(".trials")
 
     @property
+    def quotas(self) -> Path | None:
+        """The file in which the processes of one server count what callers use."""
+        return None if self.announcements is None else self.announcements.with_suffix(".quotas")
+
+    @property
     def trial_limits(self) -> TrialLimits:
         """The limits of a model's trial."""
         memory = default_memory() if self.trial_memory is None else self.trial_memory
@@ -289,9 +289,7 @@ class Settings(BaseSettings):
     @property
     def slots(self) -> int:
         """How many explanations one process computes at a time."""
-        slots = self.with_shares().parallel
-        assert slots is not None
-        return slots
+        return cast(int, self.with_shares().parallel)
 
     @field_validator("models")
     @classmethod
@@ -300,7 +298,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value} is not a folder")
         return value
 
-    @field_validator("listen", "metrics_listen", "web")
+    @field_validator("listen", "web")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         if value is not None:

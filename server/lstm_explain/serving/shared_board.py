@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory that a worker shares with its parent process: a heartbeat, and the models that are running.
 
 It outlives the worker. So the parent notices that a worker hangs, and knows which models were running when it crashed.
@@ -32,7 +33,7 @@ class SharedBoard:
         _BEATS.pack_into(self._memory, 0, self._beats)
 
     def beats(self) -> int:
-        """The number of heartbeats so far."""
+        """Returns the number of heartbeats so far."""
         return int(_BEATS.unpack_from(self._memory)[0])
 
     def begin(self, tag: bytes) -> int:
@@ -53,7 +54,7 @@ class SharedBoard:
             self._free.append(place)
 
     def running(self) -> set[Tag]:
-        """The versions whose runs have begun and not ended."""
+        """Returns the versions whose runs have begun and not ended."""
         found = set()
         for place in range(HEADER_BYTES, HEADER_BYTES + MAX_RUNS * RUN_BYTES, RUN_BYTES):
             start, length = place + _LENGTH.size, _LENGTH.unpack_from(self._memory, place)[0]
@@ -66,7 +67,7 @@ class SharedBoard:
 
 
 def new_file(folder: str) -> IO[bytes]:
-    """An open file that disappears with the last process that has it open."""
+    """Returns an open file that disappears with the last process that has it open."""
     path = os.path.join(folder, f"board-{os.urandom(8).hex()}")
     file = open(path, "w+b")  # noqa: SIM115 - the caller closes it
     os.unlink(path)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A file of JSON lines to which several processes append, and which each reads from its own last position."""
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class SharedJournal:
             file.write(json.dumps(entry).encode() + b"\n")
 
     def read_new(self) -> list[dict[str, Any]]:
-        """The entries since the last call; at first, all of them."""
+        """Returns the entries since the last call; at first, all of them."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._position)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers the requests of one stream, in order or as answers are ready, in bounded memory."""
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 
+Send = Callable[[Answer], None]
+Work = Callable[[Request, Send[Answer]], Coroutine[Any, Any, Answer]]
+
 LARGE_BYTES = 1 << 20  # a request of more bytes is answered before the next one of its stream is read
 
 
@@ -33,15 +37,17 @@ class _End:
 
 async def answers(
     requests: AsyncIterator[Request],
-    work: Callable[[Request], Coroutine[Any, Any, Answer]],
+    work: Work[Request, Answer],
     window: int,
     *,
     in_order: bool = False,
     permits: StreamPermits | None = None,
     streams: StreamLimit | None = None,
 ) -> AsyncGenerator[Answer, None]:
-    """Yields work(request) for each request. At most `window` requests are read ahead of their answers.
+    """Yields work(request, send) for each request. At most `window` requests are read ahead of their answers.
 
+    work: may call `send`, in the event loop, with messages that precede its answer. Of those that wait to be written,
+    the newest is kept; once there is an answer, none is sent.
     in_order: yields answers in the order of the requests, instead of as they are ready. permits: each request takes one
     before it begins; all streams share them. streams: ends this stream when it waits too long for its caller.
 
@@ -59,12 +65,16 @@ async def answers(
             if isinstance(item, _End):
                 end = item
                 continue
-            answer = await item
+            last = isinstance(item, asyncio.Task)
+            answer = await item if isinstance(item, asyncio.Task) else item.take()
+            if answer is None:
+                continue
             flow.last_progress, flow.writing = time.monotonic(), True
             yield answer
             flow.writing = False
-            answered += 1
-            flow.room.release()
+            if last:
+                answered += 1
+                flow.room.release()
     finally:
         if idle_check is not None:
             idle_check.cancel()
@@ -73,18 +83,41 @@ async def answers(
         raise end.error
 
 
+class _Early(Generic[Answer]):
+    """The messages of one request that precede its answer: the newest of them, until it is written."""
+
+    def __init__(self, queue: asyncio.Queue[Any]) -> None:
+        self._queue = queue
+        self._newest: Answer | None = None
+        self._over = False
+
+    def send(self, message: Answer) -> None:
+        if not self._over:
+            if self._newest is None:
+                self._queue.put_nowait(self)
+            self._newest = message
+
+    def take(self) -> Answer | None:
+        """Returns the message to write; None where the answer is there already."""
+        message, self._newest = self._newest, None
+        return message
+
+    def end(self) -> None:
+        self._newest, self._over = None, True
+
+
 class _Flow(Generic[Request, Answer]):
     """The state of one stream.
 
     last_progress: when the caller last did its part, or an answer became ready (time.monotonic). writing: whether an
-    answer is being written to the caller. room: counts the requests that may still be read ahead. next: the requests
-    whose answers are yielded next, and at last an _End.
+    answer is being written to the caller. room: counts the requests that may still be read ahead. next: what is yielded
+    next: requests with an answer, messages that precede one, and at last an _End.
     """
 
     def __init__(
         self,
         requests: AsyncIterator[Request],
-        work: Callable[[Request], Coroutine[Any, Any, Answer]],
+        work: Work[Request, Answer],
         window: int,
         in_order: bool,
         permits: StreamPermits | None,
@@ -99,7 +132,7 @@ class _Flow(Generic[Request, Answer]):
         self.reader: asyncio.Task[None] | None = None
         self.last_progress, self.writing = time.monotonic(), False
         self.room = asyncio.Semaphore(window)
-        self.next: asyncio.Queue[asyncio.Task[Answer] | _End] = asyncio.Queue()
+        self.next: asyncio.Queue[asyncio.Task[Answer] | _Early[Answer] | _End] = asyncio.Queue()
 
     async def read(self) -> None:
         count = 0
@@ -153,8 +186,10 @@ class _Flow(Generic[Request, Answer]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, request: Request) -> asyncio.Task[Answer]:
-        task = asyncio.create_task(self._work(request))
+        early = _Early[Answer](self.next)
+        task = asyncio.create_task(self._work(request, early.send))
         self._running.add(task)
+        task.add_done_callback(lambda _: early.end())
         task.add_done_callback(self._done)
         if self._in_order:
             self.next.put_nowait(task)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warms up the process before it reports that it is ready, so that no caller waits for work that is slow the first
 time.
 

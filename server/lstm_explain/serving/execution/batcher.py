@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Forms batches: requests with the same batch key that wait for a slot share one run of the engine.
 
 The first request with a key is the leader: its thread waits for the slot, and later requests with the same key follow
@@ -15,11 +16,14 @@ from typing import Any, Protocol
 
 from lstm_explain.cancellation import Cancelled, Timing
 from lstm_explain.errors import Error
+from lstm_explain.progress import Report
 from lstm_explain.repository.batching import BatchKey
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.served_model import ServedModel
+from lstm_explain.serving.audit.note import RequestNote
 from lstm_explain.serving.errors import TooLate
 from lstm_explain.serving.scheduling.admission import AT_WORK, WAITING, CallDeadline, PendingCall, Slots
+from lstm_explain.serving.security.permits import Permit
 
 
 @dataclass(frozen=True)
@@ -45,18 +49,26 @@ ALONE = BatchCapacity(1), RequestLoad(1)
 class Job:
     """One request on its way, and its answer. Once the job is done, its own thread reads `answer` or raises `error`.
 
-    request, capacity, load: set once the message has been read. key: jobs with equal keys may run together; None: it
-    runs alone.
-    asked, began: time.time_ns(). answer: an Explanation, or the outputs of a prediction. parts: the phases of the run
-    that answered it. company: the number of requests in that run. units: units of work, see Limits.check. short:
-    whether it takes very little time. heavy: whether it takes much memory. most_bytes: the most that a loop may save.
-    most_samples: the most samples on which the model may be run.
+    note: for the audit log. progress: receives the progress of the run. request, capacity, load: set once the message
+    has been read. key: jobs with equal keys may run together; None: it runs alone. asked, began: time.time_ns().
+    answer: an Explanation, a list of them for a request with several targets, or the outputs of a prediction. parts:
+    the phases of the run that answered it. company: the number of requests in that run. units: units of work, see
+    Limits.check. short: whether it takes very little time. heavy: whether it takes much memory. most_bytes: the most
+    that a loop may save. most_samples: the most samples on which the model may be run. most_targets: the most targets.
+    receipt: of the answer, where the request asks for one.
     """
 
     request: ModelRequest
 
-    def __init__(self, served: ServedModel, call: PendingCall, most_seconds: float | None = None) -> None:
-        self.served, self._call = served, call
+    def __init__(
+        self,
+        served: ServedModel,
+        call: PendingCall,
+        note: RequestNote,
+        most_seconds: float | None = None,
+        progress: Report | None = None,
+    ) -> None:
+        self.served, self._call, self.note, self.progress = served, call, note, progress
         self.is_read = False
         self.key: BatchKey | None = None
         self.capacity, self.load = ALONE
@@ -66,17 +78,28 @@ class Job:
         self.company, self.units, self.short, self.heavy = 1, 1, False, False
         self.most_bytes: int | None = None
         self.most_samples: int | None = None
+        self.most_targets: int | None = None
         self.answer: Any = None
+        self.receipt = ""
         self.error: BaseException | None = None
         self._done: threading.Lock | None = None
+
+    @property
+    def permit(self) -> Permit:
+        """What the caller may do."""
+        return self._call.permit
 
     @property
     def settled(self) -> bool:
         return self.answer is not None or self.error is not None
 
+    @property
+    def request_id(self) -> str:
+        return self._call.origin.request_id
+
     def about(self) -> str:
         """For the log."""
-        named = f" of request {self._call.request_id}" if self._call.request_id else ""
+        named = f" of request {self.request_id}" if self.request_id else ""
         return f"the work{named} on model {self.served.name} version {self.served.version}"
 
     def begin(self) -> None:
@@ -120,7 +143,9 @@ class Group:
             self.full.set()
 
     def takes(self, load: RequestLoad) -> bool:
-        """Whether there is room. Each sample counts as the costliest: short sequences take memory like the longest."""
+        """Returns whether there is room. Each sample counts as the costliest: short sequences take memory like the
+        longest.
+        """
         samples = self.samples + load.samples
         costs = zip(self._costliest(load), self.capacity.costs, strict=True)
         return samples <= self.capacity.samples and all(samples * cost <= most for cost, most in costs)
@@ -129,7 +154,7 @@ class Group:
         return tuple(map(max, self.costs or load.costs, load.costs))
 
     def left(self) -> float | None:
-        """Seconds until the last caller stops waiting; None if one waits without a deadline."""
+        """Returns the seconds until the last caller stops waiting; None if one waits without a deadline."""
         each = [job.deadline.left() for job in self.jobs]
         return None if None in each else max((s for s in each if s is not None), default=0.0)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the engine on jobs that have a slot: one run per job, or one run for several jobs."""
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 from lstm_explain.cancellation import FORWARD, Cancelled, CancelScope, Deferred, cancel_scope
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.model import Explanation
+from lstm_explain.progress import Report
 from lstm_explain.repository.batching import BatchedOutputs, Record, RequestBatching
 from lstm_explain.serving.execution.batcher import Job, check_callers_wait
 from lstm_explain.serving.observability.metrics import Metrics
@@ -39,11 +41,17 @@ class EngineRuns:
             if request.method is None:
                 with FORWARD:
                     run.answer = model.predict(request.inputs)
+            elif request.targets:
+                run.answer = model.explain_many(
+                    request.inputs, request.method, request.targets, request.capture, job.progress
+                )
             else:
-                run.answer = model.explain(request.inputs, request.method, request.target, request.capture)
+                run.answer = model.explain(
+                    request.inputs, request.method, request.target, request.capture, job.progress
+                )
         job.parts, job.company = run.scope.timings, 1
         job.answer, job.error = run.answer, run.error
-        if run.error is None:
+        if run.error is None and not request.targets:  # several targets take less time than the same number of requests
             job.served.latency.record(request.method, job.units, run.seconds)
 
     def together(self, jobs: list[Job]) -> None:
@@ -82,8 +90,8 @@ class EngineRuns:
     def _joint(
         self, jobs: list[Job], request_batching: RequestBatching, record: Record, layout: BatchedOutputs
     ) -> bool:
-        """Whether one run has answered all of them."""
-        run = self._batch(jobs, request_batching, lambda: check_callers_wait(jobs))
+        """Returns whether one run has answered all of them."""
+        run = self._batch(jobs, request_batching, lambda: check_callers_wait(jobs), _progress_of(jobs))
         if run.error is not None and all(job.deadline.over("") for job in jobs):
             for job in jobs:
                 job.error = job.deadline.over("during the work") or run.error
@@ -97,12 +105,29 @@ class EngineRuns:
         self.metrics.request_batching.observe(len(jobs))
         return True
 
-    def _batch(self, jobs: list[Job], request_batching: RequestBatching, check: Callable[[], None]) -> _Run:
+    def _batch(
+        self,
+        jobs: list[Job],
+        request_batching: RequestBatching,
+        check: Callable[[], None],
+        progress: Report | None = None,
+    ) -> _Run:
         with _Run(self, jobs[0], check) as run:
             request = request_batching.merged([job.request for job in jobs])
             assert request.method is not None  # or the requests have no key
-            run.answer = jobs[0].served.model.explain(request.inputs, request.method, request.target)
+            run.answer = jobs[0].served.model.explain(request.inputs, request.method, request.target, progress=progress)
         return run
+
+
+def _progress_of(jobs: list[Job]) -> Report | None:
+    """Returns what receives the progress of a run that answers several jobs; None where nobody asks for it."""
+    asked = [job.progress for job in jobs if job.progress is not None]
+
+    def report(done: int, total: int) -> None:
+        for each in asked:
+            each(done, total)
+
+    return report if asked else None
 
 
 class _Run:
@@ -120,6 +145,7 @@ class _Run:
             quick_only=brief,
             max_bytes=job.most_bytes,
             max_samples=job.most_samples,
+            max_targets=job.most_targets,
             on_compiled=job.deadline.extend,
         )
         self.answer: Any = None
@@ -140,7 +166,7 @@ class _Run:
             return False
         self.seconds = time.perf_counter() - self._began
         metrics, method = self._runs.metrics, self._job.request.method
-        metrics.engine[self._job.served.name, PREDICTION if method is None else method.name].observe(self.seconds)
+        metrics.ran(self._job.served.name, PREDICTION if method is None else method.name, self.seconds)
         for part, timing in self.scope.timings.items():
             metrics.parts[part].observe(timing.seconds)
         if isinstance(error, Cancelled):

@@ -1,22 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers the requests of both gRPC services: explanations, and predictions without explanation."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
+from google.rpc import code_pb2, status_pb2
 
 from lstm_explain.cancellation import Cancelled, CancelScope, Deferred, cancel_scope
 from lstm_explain.errors import InputError
 from lstm_explain.inputs import check_inputs
+from lstm_explain.progress import Report
 from lstm_explain.repository.request import ModelRequest
 from lstm_explain.repository.request_limits import Limits, costs_of
 from lstm_explain.repository.served_model import ServedModel
+from lstm_explain.serving.audit.log import AuditLog
+from lstm_explain.serving.audit.note import RequestNote
+from lstm_explain.serving.drift.monitor import DriftMonitor
+from lstm_explain.serving.errors import NoReceiptKey, refusal_of
 from lstm_explain.serving.execution.batcher import BatchCapacity, Batcher, Job, RequestLoad
 from lstm_explain.serving.execution.engine_runs import PREDICTION, EngineRuns
 from lstm_explain.serving.models.manager import ModelManager
@@ -39,11 +46,18 @@ SMALL_TEXT = 1 << 11  # bytes of a message whose text takes very little time to 
 NO_TURN, TEXT = nullcontext(), np.dtype(object)
 
 
-@dataclass
 class Item:
-    """One request of a stream. code: the name of the status that it ended with."""
+    """One request of a stream. code: the name of the status that it ended with. note: for the audit log."""
 
-    code: str = "OK"
+    def __init__(self, note: RequestNote, metrics: Metrics) -> None:
+        self.note, self.code = note, "OK"
+        self._metrics = metrics
+
+    def fail(self, error: Exception, status: status_pb2.Status) -> None:
+        """Notes that the caller receives this status because of the error."""
+        self.code, self.note.error = code_pb2.Code.Name(status.code), status.message
+        if why := refusal_of(error):
+            self._metrics.refusals[why,].inc()
 
 
 class Explainer:
@@ -65,8 +79,14 @@ class Explainer:
         most_seconds: float | None = None,
         board: SharedBoard | None = None,
         quarantine: Quarantine | None = None,
+        audit: AuditLog | None = None,
+        receipt_of: Callable[[Job], str] | None = None,
+        drift: DriftMonitor | None = None,
     ) -> None:
-        """most_seconds: the most time that a request may take once its work has begun."""
+        """most_seconds: the most time that a request may take once its work has begun. audit: None where there is no
+        audit log. receipt_of: signs the receipt of an answered job; None where there is no key. drift: None where it is
+        not measured.
+        """
         self._models = models
         self._slots = slots
         self._quarantine = quarantine or Quarantine()
@@ -77,6 +97,9 @@ class Explainer:
         self._limits = limits
         self._memory_trimmer = memory_trimmer or MemoryTrimmer()
         self._most_seconds = most_seconds
+        self._audit = audit
+        self._receipt_of = receipt_of
+        self._drift = drift
 
     async def answer(
         self,
@@ -86,29 +109,48 @@ class Explainer:
         write: Callable[[Job], Message],
         call: PendingCall,
         size: int,
+        note: RequestNote,
+        progress: Report | None = None,
     ) -> Message:
         """Runs the request that `read` returns, and returns the response that `write` builds from its job: an
         explanation or a prediction.
 
-        size: bytes of the request's message. Raises lstm_explain.Error, including the errors of `read`: NotFound and
+        size: bytes of the request's message. note: receives what the audit log says of the request. progress: receives
+        the progress of the run, in its thread. Raises lstm_explain.Error, including the errors of `read`: NotFound and
         NotReady, and TooLate or Dropped as soon as nobody waits for the answer.
         """
+        note.name(model, version)
+        call.permit.begin_request(model)
+        if not version:
+            key = f"{model}\0{call.origin.request_id}\0{note.item}"
+            version = self._models.snapshot.routed(model, key, call.canary)
         served = self._models.cached(model, version)
         if served is None:
             served = await self._background.do(partial(self._models.ready, model, version), call)
-        job, marked = Job(served, call, self._most_seconds), served.tag in self._quarantine.marked
+        note.answered_by(served)
+        job, marked = Job(served, call, note, self._most_seconds, progress), served.tag in self._quarantine.marked
         async with self._quarantine.turn(served.tag, call) if marked else NO_TURN:
             if size <= _most_in_the_loop(served) and self._done_in_the_loop(job, read):
                 return self._written(job, write)
             return await self._background.do(partial(self._in_turn, job, read, write), call)
 
     @contextmanager
-    def item(self, rpc: str, stream: Span) -> Iterator[Item]:
+    def item(self, rpc: str, stream: Span, call: PendingCall, item_id: str) -> Iterator[Item]:
         """A context for the work on one request of a stream, whose span is `stream`."""
-        item, own = Item(), stream.begin("item")
-        yield item
-        self._metrics.items[rpc, item.code].inc()
-        own.end(item.code)
+        item, own, began = Item(RequestNote(item=item_id), self._metrics), stream.begin("item"), time.perf_counter()
+        try:
+            yield item
+        except asyncio.CancelledError:  # the stream has ended
+            item.code = "CANCELLED"
+            raise
+        finally:
+            self._metrics.items[rpc, item.code].inc()
+            own.end(item.code)
+            seconds = time.perf_counter() - began
+            if item.note.digest:
+                self._metrics.answered(item.note.model, item.note.version, item.code, seconds)
+            if self._audit is not None:
+                self._audit.request(rpc, call.origin, item.note, item.code, seconds)
 
     def _done_in_the_loop(self, job: Job, read: Callable[[ServedModel], ModelRequest]) -> bool:
         """Answers the job at once if it is short and there is a slot for it. Returns whether it did."""
@@ -157,22 +199,27 @@ class Explainer:
         brief: raises Deferred where this decision takes long.
         """
         served = job.served
-        request = job.request = read(served)
+        request = job.request = job.note.request = read(served)
+        if request.receipt and self._receipt_of is None:
+            raise NoReceiptKey("this server signs no receipts: it was started without --receipt-key", field="receipt")
         read_text(served, request, self._limits)
         limits = self._limits.tightened(served.limits)
-        job.units, size = limits.check(served.model, request.inputs, request.method, brief=brief)
+        job.units, size = limits.check(served.model, request.inputs, request.method, request.targets, brief=brief)
         job.heavy = size > HEAVY or not served.model.steady
-        job.most_bytes, job.most_samples = limits.bytes_estimate, limits.samples
+        job.most_bytes, job.most_samples, job.most_targets = limits.bytes_estimate, limits.samples, limits.targets
         # A different set of captured values needs a new plan.
         usual = served.model.steady and not request.capture
         job.short = usual and served.latency.seconds(request.method, job.units) < SHORT_RUN
         if not job.short or _waits(served):
             self._find_key(job, limits)
+        job.permit.pay(job.units)
         job.is_read = True
 
     def _find_key(self, job: Job, limits: Limits) -> None:
         """Finds out which others may run with it."""
         served, request, batching = job.served, job.request, job.served.request_batching
+        if request.receipt:  # a verifier computes the answer alone, too
+            return
         if batching is None or (key := batching.key(request)) is None:
             return
         check_inputs(served.model.inputs, request.inputs)  # an invalid request is refused before it joins others
@@ -181,7 +228,7 @@ class Explainer:
         job.load = RequestLoad(samples, costs_of(served.model, request.inputs, request.method, samples))
 
     def _written(self, job: Job, write: Callable[[Job], Message]) -> Message:
-        """The message with the answer, after the metrics and the span have recorded the run."""
+        """Returns the message with the answer, after the metrics and the span have recorded the run."""
         self._metrics.waiting.observe(max(0, job.began - job.asked) / 1e9)
         span = tracing.current()
         if span is not tracing.NOTHING:
@@ -190,7 +237,14 @@ class Explainer:
             raise job.error
         if job.request.method is None:
             return write(job)
-        self._metrics.explained(job.answer)
+        answers = job.answer if job.request.targets else [job.answer]
+        job.note.targets = [explanation.target for explanation in answers]
+        for explanation in answers:
+            self._metrics.explained(explanation)
+        if self._drift is not None and not job.request.targets:
+            self._drift.explained(job.served, job.request, job.answer)
+        if job.request.receipt and self._receipt_of is not None:
+            job.receipt = self._receipt_of(job)
         began = time.time_ns()
         written = write(job)
         ended = time.time_ns()
@@ -200,8 +254,8 @@ class Explainer:
 
 
 def _most_in_the_loop(served: ServedModel) -> int:
-    """The largest message, in bytes, that is read in the event loop. The limit is lower for messages that may hold
-    text, which takes longer.
+    """Returns the largest message, in bytes, that is read in the event loop. The limit is lower for messages that may
+    hold text, which takes longer.
     """
     if not served.text_inputs:
         return SMALL_MESSAGE

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manages the models of a server: finds, loads, imports, evicts and quarantines their versions."""

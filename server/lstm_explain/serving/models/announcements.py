@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets the processes of one server announce changes of their models to each other, through a shared file.
 
 A caller's request to load, unload, import or delete a model reaches one process. The others follow it within

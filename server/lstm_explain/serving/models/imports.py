@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports models that callers send, and deletes models at callers' requests.
 
 An import is written to a hidden folder next to the models, loaded from there as the server would load it, and only then
@@ -32,7 +33,7 @@ from lstm_explain.repository.model_folder import (
     source_in,
 )
 from lstm_explain.repository.served_model import ServedModel
-from lstm_explain.serving.errors import AlreadyExists, NoSpace, NotFound, Overloaded
+from lstm_explain.serving.errors import AlreadyExists, NoSpace, NotFound, Overloaded, Untrusted
 from lstm_explain.serving.models.loader import Loader, ModelMemoryLimits
 from lstm_explain.serving.models.manager import ModelManager
 from lstm_explain.serving.models.version_loads import without_root
@@ -57,7 +58,7 @@ class AnnouncedFile:
     size: int
 
     def field(self, name: str) -> str:
-        """The path of a field in the caller's messages."""
+        """Returns the path of a field in the caller's messages."""
         return f"{'start' if self.name == MODEL else 'file'}.{name}"
 
     def check(self, limits: ModelMemoryLimits, size_before: int = 0) -> None:
@@ -147,7 +148,8 @@ class Imports:
 
         parts: the bytes of model.onnx, then each further file and its bytes. check: called during the trial; raises
         Cancelled when nobody waits any more. A model that cannot be loaded (which `inspect` calls unreadable) is
-        refused; one that only LRP cannot explain is accepted. Raises InputError, AlreadyExists, Overloaded, NoSpace.
+        refused; one that only LRP cannot explain is accepted. Raises InputError, AlreadyExists, Overloaded, NoSpace,
+        Untrusted.
         """
         upload.check(self._limits)
         with self._workspace() as folder:
@@ -208,7 +210,7 @@ class Imports:
             return self._loader.load(source, check=check)
         except Cancelled as cancelled:
             raise cancelled.cause from None
-        except (Overloaded, NoSpace):
+        except (Overloaded, NoSpace, Untrusted):
             raise
         except Error as error:
             problem = without_root(str(error), self._root)
@@ -291,7 +293,7 @@ def _durable_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _paths_of(sources: list[Source], chosen: list[Source]) -> list[Path]:
-    """The paths that belong to the chosen sources; a model's whole folder if no version stays in it."""
+    """Returns the paths that belong to the chosen sources; a model's whole folder if no version stays in it."""
     folders = {s.folder for s in sources if not s.bare}
     kept = {s.folder for s in sources if s not in chosen}
     whole = sorted(folders - kept)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads one version of a model: it is tried in the trial process first, then loaded into this process."""
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class ModelMemoryLimits:
 
 class Loader:
     """trials: None loads models without a trial, for trusted models. check_described: raises Error for a model that
-    cannot be described to callers; such a model is not served.
+    cannot be described to callers; such a model is not served. check_signature: raises Error for files that nobody
+    trusted signed; they are not read.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class Loader:
         limits: ModelMemoryLimits,
         trials: TrialRunner | None = None,
         check_described: Callable[[ServedModel], object] = lambda _: None,
+        check_signature: Callable[[Source], None] = lambda _: None,
     ) -> None:
         self.limits = limits
         self._trials = trials
         self._check_described = check_described
+        self._check_signature = check_signature
         self._lock = threading.Lock()  # one at a time: loading takes memory and holds the interpreter
 
     def load(
@@ -63,7 +67,7 @@ class Loader:
         before_load: Callable[[int], None] = lambda _: None,
         around_load: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> ServedModel:
-        """The version in memory, loaded from exactly the files that were tried.
+        """Returns the version in memory, loaded from exactly the files that were tried.
 
         again, check, on_trial: see TrialRunner.result. before_load: called with the size of the files before they are
         loaded into this process. around_load: a context for that. Raises Error, OSError, and what `check` raises.
@@ -71,6 +75,7 @@ class Loader:
         for _ in range(MAX_ATTEMPTS):
             size, mark = source.size(), fingerprint(source)
             self.limits.check(size)
+            self._check_signature(source)
             if self._trials is not None:
                 result = self._trials.result(source, mark, size, again=again, check=check, on_begin=on_trial)
                 if not result.passed:
@@ -79,6 +84,7 @@ class Loader:
             with self._lock, around_load():
                 served = load_served(source) if self._trials is None else _load_tried(source, self._trials, size)
             self._check_described(served)
+            self._check_signature(source)  # once more, because the files may have changed while they were read
             if fingerprint(source) == mark:
                 return served
         raise ModelError("its files change while they are loaded")

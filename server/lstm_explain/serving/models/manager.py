@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps what is served in step with the folder of models and with what callers and other processes ask for."""
 
 from __future__ import annotations
@@ -7,14 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 
+from lstm_explain.errors import ModelError
 from lstm_explain.repository.misplaced import NO_VERSION, Misplaced, find_misplaced
 from lstm_explain.repository.model_folder import MODEL, NAME, Source, Tag, find_sources, fingerprint
+from lstm_explain.repository.model_route import Route, read_route
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving.errors import NotFound, NotReady
 from lstm_explain.serving.models.announcements import Announcements, Event
 from lstm_explain.serving.models.loader import Loader, ModelMemoryLimits
 from lstm_explain.serving.models.model_table import ModelTable
 from lstm_explain.serving.models.snapshot import (
+    NO_ROUTE,
     Entry,
     Evicted,
     Failed,
@@ -71,14 +75,14 @@ class ModelManager:
         return self._table.lock
 
     def cached(self, name: str, version: str = "") -> ServedModel | None:
-        """What `ready` returns, if it is known without a search."""
+        """Returns what `ready` returns, if it is known without a search."""
         served = self.snapshot.resolved.get((name, version))
         if served is not None:
             self._table.touch(served)
         return served
 
     def ready(self, name: str, version: str = "") -> ServedModel:
-        """The model that answers a request; an evicted one is loaded again. Raises NotFound, NotReady."""
+        """Returns the model that answers a request; an evicted one is loaded again. Raises NotFound, NotReady."""
         served = self.cached(name, version)
         if served is None:
             snapshot = self.snapshot_with(name, version)
@@ -91,7 +95,7 @@ class ModelManager:
         return served
 
     def snapshot_with(self, name: str, version: str = "") -> Snapshot:
-        """The snapshot. If it lacks this version, announcements of other processes are followed first."""
+        """Returns the snapshot. If it lacks this version, announcements of other processes are followed first."""
         try:
             self.snapshot.entry(name, version)
         except NotFound:
@@ -154,6 +158,11 @@ class ModelManager:
     def remove_deleted(self, name: str) -> None:
         """Removes the versions of a model whose files have been deleted."""
         self._update_model(name)
+        self._announce("change", name)
+
+    def update_routes(self, name: str) -> None:
+        """Reads which version of the model answers, and lets the other processes do so."""
+        self._read_routes(find_sources(self._root, name))
         self._announce("change", name)
 
     def follow(self) -> None:
@@ -235,12 +244,27 @@ class ModelManager:
         self._reported |= {m.reason for m in misplaced}
         new = {key: entry for key, entry in failed.items() if self.snapshot.get(key) != entry}
         self._table.change({key: entry for key, entry in new.items() if key[0] not in self._unloaded})
+        self._table.change_routes({name: NO_ROUTE for name, _ in gone})
+        self._read_routes(sources)
         loads: list[VersionLoad] = []
         for source in sources:
             load = self._begin_if_changed(source, loads[-1] if loads else None, again=again)
             if load is not None:
                 loads.append(load)
         return loads
+
+    def _read_routes(self, sources: Iterable[Source]) -> None:
+        """A route that cannot be read stays as it was."""
+        routes: dict[str, Route] = {}
+        for name, folder in {source.name: source.folder for source in sources if not source.bare}.items():
+            try:
+                routes[name] = read_route(folder)
+            except (ModelError, OSError, UnicodeDecodeError) as error:
+                routes[name] = self.snapshot.route(name)
+                if (problem := f"model {name}: {error}") not in self._reported:
+                    self._reported.add(problem)
+                    log.error("model %s: which version answers cannot be read: %s", name, error)
+        self._table.change_routes(routes)
 
     def _begin_if_changed(self, source: Source, after: VersionLoad | None, *, again: bool) -> VersionLoad | None:
         """Begins to load a version if its files have changed since they were last loaded."""
@@ -276,7 +300,7 @@ class ModelManager:
             self._on_release(key)
 
     def _reload_evicted(self, key: Key) -> ServedModel:
-        """An evicted version, in memory again. Several callers wait for one load. Raises NotReady."""
+        """Returns an evicted version, in memory again. Several callers wait for one load. Raises NotReady."""
         with self.lock:
             entry = self.snapshot.ready(key[0], str(key[1]))
             if isinstance(entry, ServedModel):
@@ -299,5 +323,5 @@ def _problem(entry: Entry) -> str:
 
 
 def _title(name: str, version: int) -> str:
-    """The version as messages name it, or the model alone where it has no version."""
+    """Returns the version as messages name it, or the model alone where it has no version."""
     return f"model {name} version {version}" if version != NO_VERSION else f"model {name}"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds the current snapshot of all model versions, and evicts the least recently used models from memory."""
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from lstm_explain.repository.model_route import Route
 from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.serving.models.snapshot import Entry, Evicted, Key, Snapshot
 
@@ -53,6 +55,12 @@ class ModelTable:
         self._on_change(self._snapshot)
         if unloads:
             self._on_unload()
+
+    def change_routes(self, routes: Mapping[str, Route]) -> None:
+        """Replaces which versions of these models answer."""
+        if any(self._snapshot.route(name) != route for name, route in routes.items()):
+            self._snapshot = self._snapshot.with_routes(routes)
+            self._on_change(self._snapshot)
 
     def make_room(self, size: int, key: Key) -> None:
         """Evicts the least recently used models until `size` more bytes fit; the model of `key` is replaced anyway."""

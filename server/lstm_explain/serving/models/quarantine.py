@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds back requests to models that may have crashed a worker; processes/blame.py decides which models these are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides whether the server is ready, which requires enough ready models."""
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ class RequiredModels:
     names: frozenset[str] = frozenset()
 
     def missing(self, snapshot: Snapshot) -> str:
-        """What is missing, or an empty string if the server is ready. A model is ready if one of its versions is."""
-        # Imports the engine, which a process that only checks settings does not need.
-        from lstm_explain.serving.models.snapshot import Ready
-
-        ready = {entry.name for entry in snapshot if isinstance(entry, Ready)}
+        """Returns what is missing, or an empty string if the server is ready. A model is ready if it answers
+        requests that name no version.
+        """
+        ready = {name for name in snapshot.models if snapshot.is_ready(name)}
         if absent := sorted(self.names - ready):
             return f"not ready: {', '.join(absent)}"
         return f"{len(ready)} models are ready, {self.count} required" if len(ready) < self.count else ""

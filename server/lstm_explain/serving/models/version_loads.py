@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads versions into the table of models in background threads, so that a slow one holds up no other."""
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class VersionLoads:
                 self._table.change({key: None})
 
     def running(self, name: str) -> list[VersionLoad]:
-        """The loads of a model's versions."""
+        """Returns the loads of a model's versions."""
         with self._table.lock:
             return [load for key, load in self._running.items() if key[0] == name]
 
@@ -106,7 +107,7 @@ class VersionLoads:
                     break
 
     def is_up_to_date(self, key: Key, state: State) -> bool:
-        """Whether the last load of the version, now over, was of files in this state."""
+        """Returns whether the last load of the version, now over, was of files in this state."""
         return key not in self._running and self._states.get(key) == state
 
     def record(self, key: Key, state: State) -> None:
@@ -233,7 +234,9 @@ class _DaemonThreads:
 
 
 def without_root(text: str, root: Path) -> str:
-    """The text without the path of the folder of models, so that callers learn nothing about the host's folders."""
+    """Returns the text without the path of the folder of models, so that callers learn nothing about the host's
+    folders.
+    """
     for folder in (root.resolve(), root.absolute(), root):
         text = text.replace(f"{folder}/", "")
     return text

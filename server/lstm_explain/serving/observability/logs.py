@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sets up the log: one line per event on stderr, as text or as JSON."""
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class _CallerGoneFilter(logging.Filter):
 
 
 def formatter(form: str) -> logging.Formatter:
-    """The formatter for `json` or `text`."""
+    """Returns the formatter for `json` or `text`."""
     return JsonFormatter() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
@@ -116,7 +117,7 @@ def announce(form: str, message: str) -> None:
 
 
 def requested_format(arguments: Sequence[str]) -> str:
-    """The format that the command line or the environment asks for, before the settings are validated."""
+    """Returns the format that the command line or the environment asks for, before the settings are validated."""
     chosen = os.environ.get(VARIABLE, "text")
     for i, word in enumerate(arguments):
         if word == FLAG and i + 1 < len(arguments):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Declares the Prometheus metrics of a server process."""
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ PARTS = {
     "backward": "Time of the engine's backward pass, per run",
     "encode": "Time to convert arrays to a message, per request",
 }
+MAX_VERSIONS, OTHER = 100, "other"  # models, and versions of them, that metrics distinguish, in each process
 TINY = float(np.finfo(np.float32).tiny)
 RESIDUALS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
@@ -57,6 +59,25 @@ class Metrics:
         self.engine = Children(
             Histogram("lstm_explain_engine_seconds", engine, ["model", "method"], buckets=SECONDS, registry=registry)
         )
+        self.version_requests = Children(
+            Counter(
+                "lstm_explain_version_requests",
+                "Answered requests by the version of the model that was selected for them.",
+                ["model", "version", "code"],
+                registry=registry,
+            )
+        )
+        self.version_seconds = Children(
+            Histogram(
+                "lstm_explain_version_seconds",
+                "Time from request to response, by version of the model.",
+                ["model", "version"],
+                buckets=SECONDS,
+                registry=registry,
+            )
+        )
+        self._models: set[tuple[str, ...]] = set()
+        self._versions: set[tuple[str, ...]] = set()
         self.batch = Histogram("lstm_explain_batch_size", "Samples per request.", buckets=SIZES, registry=registry)
         self.request_batching = Histogram(
             "lstm_explain_requests_together", "Requests per run, for runs that answer several requests.", buckets=SIZES,
@@ -75,6 +96,31 @@ class Metrics:
             ["why"],
             registry=registry,
         )
+        self.signatures = Counter(
+            "lstm_explain_model_signatures",
+            "Checks of models' signatures by result: valid, missing, invalid.",
+            ["result"],
+            registry=registry,
+        )
+        self.refusals = Children(
+            Counter(
+                "lstm_explain_refusals",
+                "Requests that were refused for who sent them: token, expired, role, model, requests, cost, streams.",
+                ["why"],
+                registry=registry,
+            )
+        )
+        self.audit_lines = Children(
+            Counter(
+                "lstm_explain_audit_lines", "Lines of the audit log, written or lost.", ["outcome"], registry=registry
+            )
+        )
+        self.audit_waiting = Gauge(
+            "lstm_explain_audit_waiting",
+            "Lines of the audit log that wait because it cannot be written.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.at_work = Gauge(
             "lstm_explain_calls_at_work",
             "Calls that have not been answered yet.",
@@ -91,7 +137,19 @@ class Metrics:
 
     def expect(self, rpc: str, model: str, method: str) -> None:
         """Creates the children for such calls, so that they count from 0 and the first call need not create them."""
-        _ = self.calls[rpc, "OK"], self.seconds[(rpc,)], self.engine[model, method], self.residual[(method,)]
+        (name,) = _bounded(self._models, (model,))
+        _ = self.calls[rpc, "OK"], self.seconds[(rpc,)], self.engine[name, method], self.residual[(method,)]
+
+    def ran(self, model: str, method: str, seconds: float) -> None:
+        """Counts a run of the engine. Beyond MAX_VERSIONS models, all further ones count as OTHER."""
+        (name,) = _bounded(self._models, (model,))
+        self.engine[name, method].observe(seconds)
+
+    def answered(self, model: str, version: str, code: str, seconds: float) -> None:
+        """Counts a request for which a version was selected. Beyond MAX_VERSIONS, all further ones count as OTHER."""
+        which = _bounded(self._versions, (model, version))
+        self.version_requests[*which, code].inc()
+        self.version_seconds[which].observe(seconds)
 
     def explained(self, explanation: Explanation) -> None:
         """Counts the samples and the residual of an explanation."""
@@ -99,6 +157,15 @@ class Metrics:
         self.batch.observe(len(explained))
         shares = (abs(rest) / max(abs(value), TINY) for rest, value in zip(residual, explained, strict=True))
         self.residual[(explanation.method.name,)].observe(max(shares, default=0.0))
+
+
+def _bounded(known: set[tuple[str, ...]], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the labels, which become known; OTHER for each of them if they are not, and MAX_VERSIONS are."""
+    if labels not in known:
+        if len(known) >= MAX_VERSIONS:
+            return (OTHER,) * len(labels)
+        known.add(labels)
+    return labels
 
 
 class _NullMetrics:

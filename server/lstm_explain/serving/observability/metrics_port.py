@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Serves the metrics to Prometheus over HTTP."""
 
 from __future__ import annotations

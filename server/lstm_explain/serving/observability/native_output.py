@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parses lines that native code or the interpreter writes to stdout and stderr, and limits how many of a kind pass.
 
 gRPC's core, ONNX Runtime, the C library and the interpreter's last words bypass Python's logging. Each of their lines

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turns what the processes of one server write to stdout and stderr into records of its log.
 
 The parent reads one pipe per process, which stands for that process's stdout and stderr, so that the last words of a

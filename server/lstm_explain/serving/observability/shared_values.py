@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps metrics in files that the parent reads, at almost the cost of metrics in memory.
 
 An update of prometheus_client's own multi-process values takes about 2 microseconds, and a request makes some twenty.

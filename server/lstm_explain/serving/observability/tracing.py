@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces calls and their parts with OpenTelemetry. Traces are off by default.
 
 They need the extra `lstm-explain[otel]`. OpenTelemetry's environment variables say where spans are sent to,
@@ -115,5 +116,5 @@ def start(rpc: str, metadata: Metadata) -> Span:
 
 
 def current() -> Span:
-    """The current span, of the call or the part that this context works for."""
+    """Returns the current span, of the call or the part that this context works for."""
     return _current.get()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides, in the parent process, which model has crashed a worker.
 
 A worker marks what it runs in shared memory (shared_board.py), where the parent reads it after a crash. Every model
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,16 +29,15 @@ _OOM_KEY = "oom_kill"
 
 
 class Blame:
-    """Counts strikes by model and files, so that new files of a model begin without strikes. clock: in seconds."""
+    """Counts strikes by model and files, so that new files of a model begin without strikes."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._strikes: dict[Tag, float] = {}  # the time of each; equal for those of one crash
         self._quarantined: dict[Tag, str] = {}  # the reasons
 
     def record_crash(self, running: Iterable[Tag], cause: str) -> None:
         """A worker crashed while these models ran. cause: how it ended, in words."""
-        now = self._clock()
+        now = time.monotonic()
         self._strikes = {tag: when for tag, when in self._strikes.items() if now - when < SECONDS_TO_FORGET}
         running = set(running)
         again = running & self._strikes.keys()
@@ -79,7 +79,7 @@ class OutOfMemoryKills:
         self._seen = _count_kills()
 
     def models_to_blame(self, code: int) -> bool:
-        """Whether the models that were running may have caused the end of a process with this exit code."""
+        """Returns whether the models that were running may have caused the end of a process with this exit code."""
         before, self._seen = self._seen, _count_kills()
         if code == -signal.SIGKILL:
             return self._seen > before
@@ -87,7 +87,7 @@ class OutOfMemoryKills:
 
 
 def exit_code_in_words(code: int) -> str:
-    """An exit code as text: the name of the signal, if there was one."""
+    """Returns an exit code as text: the name of the signal, if there was one."""
     if code >= 0:
         return f"exit code {code}"
     with suppress(ValueError):
@@ -96,7 +96,7 @@ def exit_code_in_words(code: int) -> str:
 
 
 def _count_kills() -> int:
-    """How many processes the kernel has killed to free memory, in this container or on this machine."""
+    """Returns how many processes the kernel has killed to free memory, in this container or on this machine."""
     for path in _OOM_COUNTERS:
         with suppress(OSError, ValueError):
             for line in path.read_text().splitlines():

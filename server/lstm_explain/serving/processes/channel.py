@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Carries messages between a worker and its parent: one JSON object per line, over a pair of sockets.
 
 To the worker: `quarantine`, at the start and whenever it changes (see quarantine.py); `listen`, when it must serve.
@@ -36,7 +37,7 @@ class Channel:
                 yield json.loads(line)
 
     def poll(self) -> list[Message] | None:
-        """The messages since the last call, without waiting; None once the other process has gone."""
+        """Returns the messages since the last call, without waiting; None once the other process has gone."""
         try:
             data = self.socket.recv(1 << 16, socket.MSG_DONTWAIT)
         except BlockingIOError:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A worker as its parent sees it: the process, its messages, its shared memory, its heartbeat."""
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class ChildProcess:
     def __init__(self, environment: dict[str, str], folder: str, output: OutputCapture, *, gently: bool) -> None:
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
+        stdout = os.dup(1)  # for the audit log
         with theirs, shared_board.new_file(folder) as file:
-            fds = (theirs.fileno(), output.out, file.fileno())
+            fds = (theirs.fileno(), output.out, file.fileno(), stdout)
             own = {f"{ENV_PREFIX}WORKER": ",".join(map(str, fds)), f"{ENV_PREFIX}GENTLY": str(gently)}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "lstm_explain.cli", "serve"],
@@ -39,6 +41,7 @@ class ChildProcess:
             )
             self.board = shared_board.SharedBoard(file.fileno())
         os.close(writing)
+        os.close(stdout)
         output.read(reading, self.pid)
         self.channel = Channel(ours)
         self.stage: Stage = "starting"
@@ -61,7 +64,7 @@ class ChildProcess:
         self._beats = beats
 
     def is_stopped(self) -> bool:
-        """Whether somebody has stopped it, by SIGSTOP or with a debugger."""
+        """Returns whether somebody has stopped it, by SIGSTOP or with a debugger."""
         return procfs.is_stopped(self.pid)
 
     def end(self) -> None:

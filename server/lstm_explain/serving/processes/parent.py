@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the parent process of `serve`: it holds the port, starts the workers, and collects their logs and metrics."""
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from lstm_explain.kernels.cache import COMPILED_FOR
 from lstm_explain.serving import connections
 from lstm_explain.serving.addresses import cannot_listen, is_loopback, resolve, split_address
+from lstm_explain.serving.audit.destination import check_writable
 from lstm_explain.serving.command_line import unknown_variables
+from lstm_explain.serving.drift import summaries
+from lstm_explain.serving.drift.summaries import windows_file
 from lstm_explain.serving.observability import logs
 from lstm_explain.serving.observability.metrics_port import serve_metrics
 from lstm_explain.serving.observability.process_metrics import ProcessMetrics
@@ -25,6 +31,8 @@ from lstm_explain.serving.scratch import scratch_folder
 from lstm_explain.serving.settings import ENV_PREFIX, Settings
 
 log = logging.getLogger(__name__)
+
+ANNOUNCEMENTS = "announcements"  # a file in the folder that the processes share, see Settings
 
 
 def run(settings: Settings) -> None:
@@ -38,6 +46,7 @@ def run(settings: Settings) -> None:
         connections.raise_file_limit()
         if (most := connections.max_connections(settings)) < settings.max_connections:
             log.warning("the limit of open files allows %d connections, not %d", most, settings.max_connections)
+        check_writable(settings.audit)
         address = stack.enter_context(_reserved(settings.listen, settings.reuse_port))
         web = None if settings.web is None else stack.enter_context(_reserved(settings.web, settings.reuse_port))
         folder = stack.enter_context(scratch_folder())
@@ -56,7 +65,7 @@ def run(settings: Settings) -> None:
 
 
 def _orphaned(settings: Settings) -> bool:
-    """Whether the process that --parent names is no longer the parent of this one."""
+    """Returns whether the process that --parent names is no longer the parent of this one."""
     return settings.parent is not None and os.getppid() != settings.parent
 
 
@@ -97,15 +106,16 @@ def _bind(reservation: socket.socket, where: object) -> None:
 
 
 def _worker_environment(settings: Settings, address: str, web: str | None, folder: str) -> dict[str, str]:
-    """The settings of one worker, as environment variables."""
+    """Returns the settings of one worker, as environment variables."""
     own = settings.model_dump(exclude={"metrics_listen"}, exclude_none=True)
     processors = len(os.sched_getaffinity(0))
     own |= {"listen": address, "reuse_port": True, "workers": 1, "parent": os.getpid()}
     if web is not None:
         own["web"] = web
-    own["announcements"] = f"{folder}/announcements"
+    own["announcements"] = f"{folder}/{ANNOUNCEMENTS}"
     own.setdefault("parallel", max(1, processors // settings.workers))
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
+    # COMPILED_FOR is no setting: the image says with it which processors its kernels are compiled for.
+    inherited = {k: value for k, value in os.environ.items() if k == COMPILED_FOR or not k.startswith(ENV_PREFIX)}
     python_path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     metrics = {"PROMETHEUS_MULTIPROC_DIR": folder}
     return inherited | python_path | metrics | {ENV_PREFIX + key.upper(): str(value) for key, value in own.items()}
@@ -118,5 +128,8 @@ def _serve_metrics(settings: Settings, folder: str, workers: WorkerPool) -> None
     registry = CollectorRegistry()
     SharedValues(registry, path=folder)  # type: ignore[no-untyped-call]
     ProcessCollector(registry=registry)
-    registry.register(ProcessMetrics(lambda: [os.getpid(), *workers.pids()], workers.counts))
+    windows = windows_file(Path(folder) / ANNOUNCEMENTS)
+    registry.register(
+        ProcessMetrics(lambda: [os.getpid(), *workers.pids()], workers.counts, lambda: summaries.read(windows))
+    )
     serve_metrics(registry, settings.metrics_listen)

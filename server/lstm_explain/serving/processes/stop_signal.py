@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Notes when SIGTERM or SIGINT asks the process to stop."""
 
 from __future__ import annotations

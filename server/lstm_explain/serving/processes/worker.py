@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a worker process: it warms up, serves when its parent asks it to, and stops with its parent at the latest."""
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from queue import Empty, SimpleQueue
 
 from lstm_explain.errors import Error
 from lstm_explain.repository.model_folder import Tag
+from lstm_explain.serving.audit.destination import STDERR, STDOUT
 from lstm_explain.serving.models.quarantine import Quarantine
 from lstm_explain.serving.observability import logs, shared_values, tracing
 from lstm_explain.serving.processes.channel import Channel, Message
@@ -30,14 +32,18 @@ _PR_SET_PDEATHSIG = 1
 class Worker:
     """The worker's side; its parent's side is child.ChildProcess."""
 
-    def __init__(self, settings: Settings, channel: Channel, board: SharedBoard) -> None:
-        """Raises lstm_explain.Error."""
+    def __init__(
+        self, settings: Settings, channel: Channel, board: SharedBoard, descriptors: Mapping[str, int]
+    ) -> None:
+        """descriptors: of the server's own stdout and stderr. Raises lstm_explain.Error."""
         self._settings = settings
         self._channel = channel
         self._quarantine = Quarantine()
         self._listen_requests: SimpleQueue[None] = SimpleQueue()
         self._parent_gone = threading.Event()
-        self._server = Server(settings, board, self._quarantine, lambda key: channel.send("released", key=key))
+        self._server = Server(
+            settings, board, self._quarantine, lambda key: channel.send("released", key=key), descriptors
+        )
         self._reasons: dict[Tag, str] = {}
 
     def run(self, stop_signal: StopSignal) -> None:
@@ -91,9 +97,9 @@ class Worker:
 def run(settings: Settings) -> None:
     """Runs the worker of these settings. Raises lstm_explain.Error, after it has sent the reason to the parent."""
     assert settings.worker is not None
-    channel_fd, records, board = (int(fd) for fd in settings.worker.split(","))
+    channel_fd, records, board, stdout = (int(fd) for fd in settings.worker.split(","))
     channel = Channel(socket.socket(fileno=channel_fd))
-    for fd in (channel_fd, records, board):
+    for fd in (channel_fd, records, board, stdout):
         os.set_inheritable(fd, False)
     _die_with_parent()
     logs.set_up(settings.log_level, settings.log_format, records)
@@ -106,7 +112,7 @@ def run(settings: Settings) -> None:
     if settings.traces:
         tracing.set_up()
     try:
-        Worker(settings, channel, SharedBoard(board)).run(stop_signal)
+        Worker(settings, channel, SharedBoard(board), {STDOUT: stdout, STDERR: records}).run(stop_signal)
     except Error as error:
         channel.send("failed", reason=str(error))
         raise

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts, watches and replaces the workers of one server, and keeps a spare one to replace the first that ends.
 
 All of this runs in the main thread of the parent, which imports neither the engine nor gRPC. So nothing that a model
@@ -74,7 +75,7 @@ class WorkerPool:
                 log.warning("worker %d did not end by itself: %s", child.pid, exit_code_in_words(code))
 
     def pids(self) -> list[int]:
-        """The ids of the current worker processes."""
+        """Returns the ids of the current worker processes."""
         return [child.pid for child in self._children]
 
     def counts(self) -> WorkerCounts:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds how many calls and streams are admitted, how many of them compute, and how long each may take."""
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from lstm_explain.cancellation import Cancelled
+from lstm_explain.cancellation import Cancelled, may_be_cancelled
 from lstm_explain.errors import Error
+from lstm_explain.serving.audit.note import Origin, RequestNote
 from lstm_explain.serving.errors import Dropped, Idle, Overloaded, TooLate
+from lstm_explain.serving.security.permits import ANYBODY, Permit
 
 POLL_SECONDS = 0.01
 SECONDS_BETWEEN_CHECKS = 0.002
@@ -24,12 +27,20 @@ RETRY_AFTER = 0.1  # seconds in which a queue of short explanations empties
 class PendingCall:
     """A call whose caller waits for the answer. The event loop notes here when the caller goes away.
 
-    remaining: seconds until the deadline; None if there is none. request_id: for the log. end: the deadline
-    (time.monotonic). waited_for: whether the caller still waits.
+    remaining: seconds until the deadline; None if there is none. origin: where it comes from. note: for the audit log;
+    the requests of a stream have their own. permit: what the caller may do. canary: whether the
+    caller asks for the canary of a model, or None. end: the deadline (time.monotonic).
+    waited_for: whether the caller still waits.
     """
 
-    def __init__(self, remaining: float | None, request_id: str = "") -> None:
-        self.request_id = request_id
+    def __init__(
+        self,
+        remaining: float | None,
+        origin: Origin = Origin(),  # noqa: B008 - frozen
+        permit: Permit = ANYBODY,
+        canary: bool | None = None,
+    ) -> None:
+        self.origin, self.permit, self.canary, self.note = origin, permit, canary, RequestNote()
         # Without a deadline, some versions of grpc give None and others a number of years.
         self.end = None if remaining is None else time.monotonic() + min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         self.waited_for = True
@@ -37,6 +48,7 @@ class PendingCall:
     def leave(self) -> None:
         """Notes that the caller has gone."""
         self.waited_for = False
+        may_be_cancelled.set()
 
 
 class CallDeadline:
@@ -74,7 +86,9 @@ class CallDeadline:
         self._work_end += seconds
 
     def over(self, when: str) -> Error | None:
-        """The error if the time is over or the caller has gone, else None. when: describes the current activity."""
+        """Returns the error if the time is over or the caller has gone, else None. when: describes the current
+        activity.
+        """
         now = time.monotonic()
         if self._end is not None and now >= self._end:
             return TooLate(f"the deadline passed {when}")
@@ -85,7 +99,7 @@ class CallDeadline:
         return None if self._call.waited_for else Dropped(f"the caller went away {when}")
 
     def left(self) -> float | None:
-        """Seconds until the caller's deadline; None if there is none."""
+        """Returns the seconds until the caller's deadline; None if there is none."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
@@ -98,7 +112,7 @@ class Slots:
             self._free.put(None)
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Whether a slot became free within `timeout` seconds. Call `release` afterwards."""
+        """Returns whether a slot became free within `timeout` seconds. Call `release` afterwards."""
         try:
             self._free.get(timeout=None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         except Empty:
@@ -124,7 +138,7 @@ class ConcurrencyLimit:
         self._slots.release()
 
     def enter(self) -> bool:
-        """Whether there was room. Call `leave` afterwards."""
+        """Returns whether there was room. Call `leave` afterwards."""
         return self._slots.acquire(0.0)
 
     def leave(self) -> None:
@@ -135,7 +149,9 @@ class IdleStream(Protocol):
     """A stream, which can be ended while it waits for its caller."""
 
     def idle_since(self) -> float | None:
-        """Since when it has waited for its caller (time.monotonic); None while one of its requests runs."""
+        """Returns the time (time.monotonic) since which it has waited for its caller; None while one of its
+        requests runs.
+        """
 
     def end(self, error: Error) -> None:
         """Ends the stream with this error."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs work that would block the event loop in background threads."""
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class BackgroundThreads:
 
 
 def _run(work: Callable[[], Any]) -> Any:
-    """What `work` returns, or _Raised: a future would keep the traceback, and the call's arrays, in a cycle."""
+    """Returns what `work` returns, or _Raised: a future would keep the traceback, and the call's arrays, in a cycle."""
     try:
         return work()
     except Exception as error:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exempts the time that is spent on compiling kernels from the time limit of a request.
 
 A kernel that no cache holds is compiled when it is first used. On busy processors that takes a minute, and the compiler

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Returns free memory to the operating system, after heavy requests and after bursts of small ones.
 
 Kernels, ONNX Runtime and the C library each keep freed memory for the next request of the kind. None of them returns it

@@ -1,9 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Interrupts cancelled work that does not notice its cancellation by itself, and ends the process if it goes on.
 
 The engine checks for cancellation between its steps. Within a step, ONNX Runtime checks a flag between two nodes and
-between two iterations of a loop; a thread sets that flag. A call that checks nothing (a kernel over a huge array, a
-tokenizer) cannot be interrupted from within the process. If it goes on for long, the process ends, so that another one
-can replace it.
+between two iterations of a loop, and our forward and gradient kernels check another one between two time steps; a
+thread sets both. A call that checks nothing (one node of ONNX Runtime over a long sequence, a tokenizer) cannot be
+interrupted from within the process. If it goes on for long, the process ends, so that another one can replace it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from lstm_explain.cancellation import Cancelled, CancelScope, active_scopes
+from lstm_explain.cancellation import Cancelled, CancelScope, active_scopes, may_be_cancelled
+from lstm_explain.serving.scheduling.admission import SECONDS_BETWEEN_CHECKS
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Watchdog:
 
     def stop(self) -> None:
         self._ended.set()
+        may_be_cancelled.set()
 
     def check(self) -> None:
         """Interrupts cancelled work, and gives up on work that has not stopped in time."""
@@ -67,7 +70,10 @@ class Watchdog:
         self._give_up()
 
     def _run(self) -> None:
-        while not self._ended.wait(POLL_SECONDS):
+        while not self._ended.is_set():
+            if may_be_cancelled.wait(POLL_SECONDS):
+                may_be_cancelled.clear()
+                time.sleep(SECONDS_BETWEEN_CHECKS)  # a deadline that has just been checked does not look again
             try:
                 self.check()
             except Exception:  # the thread must go on

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides who may call, and over which connections."""

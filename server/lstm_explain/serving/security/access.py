@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks whether a caller may call a method: a table of the role that each method requires.
 
 Where the server has a file of tokens, a method that is not in the table requires the role `manage`, so that none is
@@ -7,9 +8,14 @@ left open by mistake.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from lstm_explain.serving.errors import Forbidden, Unauthenticated
-from lstm_explain.serving.security.tokens import EXPLAIN, MANAGE, Caller, Tokens
+from lstm_explain.serving.security import permits
+from lstm_explain.serving.security.callers import EXPLAIN, MANAGE
+from lstm_explain.serving.security.permits import CallerPermit, Permit
+from lstm_explain.serving.security.quotas import Quotas
+from lstm_explain.serving.security.tokens import Tokens
 
 OPEN, ANYBODY = "open", "anybody"  # needs no token; needs any token of the file
 
@@ -28,7 +34,7 @@ REQUIRED_ROLES: dict[str, str] = {
     **dict.fromkeys((_INFERENCE + name for name in ("RepositoryIndex", "ModelStatistics")), ANYBODY),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYBODY,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": ANYBODY,
-    **dict.fromkeys((_MODELS + name for name in ("ImportModel", "DeleteModel")), MANAGE),
+    **dict.fromkeys((_MODELS + name for name in ("ImportModel", "DeleteModel", "RouteModel", "RollBackModel")), MANAGE),
     **dict.fromkeys((_INFERENCE + name for name in ("RepositoryModelLoad", "RepositoryModelUnload")), MANAGE),
 }
 
@@ -38,24 +44,34 @@ Metadata = Iterable[tuple[str, str | bytes]]
 class Access:
     """tokens: None allows every call to everybody."""
 
-    def __init__(self, tokens: Tokens | None) -> None:
+    def __init__(self, tokens: Tokens | None, quotas: Quotas | None = None) -> None:
         self._tokens = tokens
+        self._quotas = quotas or Quotas()
+        self._permits: dict[bytes, CallerPermit] = {}  # by digest of the token
 
-    def check(self, method: str, metadata: Metadata) -> Caller | None:
-        """The caller that the token names, if one is needed. Raises Unauthenticated, Forbidden."""
+    def check(self, method: str, metadata: Metadata) -> Permit:
+        """Returns the permit of the caller. Raises Unauthenticated, Forbidden."""
         required = REQUIRED_ROLES.get(method, MANAGE)
-        if self._tokens is None or required == OPEN:
-            return None
-        caller = self._tokens.caller(_bearer(metadata))
-        if caller is None:
+        tokens = self._tokens
+        if tokens is None or required == OPEN:
+            return permits.ANYBODY
+        entry = tokens.entry(_bearer(metadata))
+        if entry is None:
             raise Unauthenticated("the bearer token is not known to this server")
+        caller = entry.caller
+        permits.check_expiry(caller)
         if required != ANYBODY and required not in caller.roles:
-            raise Forbidden(f"this call requires the role {required!r}", role=required)
-        return caller
+            message = f"this call requires the role {required!r}, which the token {caller.name!r} lacks"
+            raise Forbidden(message, required, caller.name)
+        permit = self._permits.get(entry.digest)
+        if permit is None or permit.name != caller.name:
+            current = partial(tokens.caller, entry.digest)
+            permit = self._permits[entry.digest] = CallerPermit(caller, current, self._quotas)
+        return permit
 
 
 def _bearer(metadata: Metadata) -> str:
-    """The token in the single `authorization` header. Raises Unauthenticated."""
+    """Returns the token in the single `authorization` header. Raises Unauthenticated."""
     found = [value for key, value in metadata if key == "authorization"]
     if not found:
         raise Unauthenticated("the metadata `authorization` must carry a bearer token")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads TLS certificates for gRPC, and reloads them without a restart when their files change."""
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class TLSFiles:
     client_ca: Path | None = None
 
     def state(self) -> State:
-        """A value that changes when one of the files does. Raises OSError."""
+        """Returns a value that changes when one of the files does. Raises OSError."""
         files = (self.certificate, self.key, *([self.client_ca] if self.client_ca else []))
         return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in (path.stat() for path in files))
 
     def read(self) -> tuple[bytes, bytes, bytes | None]:
-        """The validated key, certificates and authorities. Raises OSError (which includes ssl.SSLError), ValueError."""
+        """Returns the validated key, certificates and authorities. Raises OSError (which includes ssl.SSLError),
+        ValueError.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key, password=_refuse_encrypted)
         authorities = None
@@ -64,7 +67,7 @@ class Certificates:
             raise Error(f"cannot use --tls-cert, --tls-key or --tls-client-ca: {_describe(error)}") from error
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that follow changes of the files."""
+        """Returns credentials that follow changes of the files."""
         return grpc.dynamic_ssl_server_credentials(
             self._first,
             self._reload,  # type: ignore[arg-type]  # None is as documented
@@ -72,7 +75,8 @@ class Certificates:
         )
 
     def _reload(self) -> grpc.ServerCertificateConfiguration | None:
-        """The new certificates, or None if nothing has changed. gRPC calls it at every handshake, one at a time.
+        """Returns the new certificates, or None if nothing has changed. gRPC calls it at every handshake, one at a
+        time.
 
         Files that do not belong together, because they are being written, change nothing.
         """
@@ -103,7 +107,7 @@ def _refuse_encrypted() -> bytes:
 
 
 def _describe(error: Exception) -> str:
-    """The error without the path of the file."""
+    """Returns the error without the path of the file."""
     if isinstance(error, ssl.SSLError):
         return f"{error.reason or 'not PEM'} (do certificate and key belong together?)"
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The gRPC services, which convert messages and call the engine."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """lstm_explain.v1.ExplanationService."""
 
 from __future__ import annotations
@@ -7,15 +8,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from functools import partial
 
-from google.rpc import code_pb2, status_pb2
-
 from lstm_explain.errors import Error, InputError, drop_tracebacks
+from lstm_explain.progress import Report
 from lstm_explain.serving import stream
+from lstm_explain.serving.audit.note import RequestNote
 from lstm_explain.serving.calls import Malformed, received
 from lstm_explain.serving.errors import internal, status_of
-from lstm_explain.serving.execution.explainer import Explainer
+from lstm_explain.serving.execution.explainer import Explainer, Item
 from lstm_explain.serving.observability import tracing
 from lstm_explain.serving.observability.tracing import Span
+from lstm_explain.serving.progress_messages import ProgressMessages
 from lstm_explain.serving.scheduling.admission import Admission, PendingCall
 from lstm_explain.serving.wire import from_answer, locate, to_query
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2 as pb
@@ -33,12 +35,12 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
 
     async def Explain(self, request: pb.ExplainRequest, call: PendingCall) -> pb.ExplainResponse:  # noqa: N802
         with self._admission.calls:
-            return await self._answer(request, call)
+            return await self._answer(request, call, call.note)
 
     async def ExplainStream(  # noqa: N802
         self, requests: AsyncIterator[pb.ExplainStreamRequest], call: PendingCall
     ) -> AsyncGenerator[pb.ExplainStreamResponse, None]:
-        with self._admission.streams:
+        with call.permit.stream(), self._admission.streams:
             admission, work = self._admission, partial(self._item, call=call, span=tracing.current())
             async with aclosing(
                 stream.answers(requests, work, admission.window, permits=admission.permits, streams=admission.streams)
@@ -46,34 +48,38 @@ class ExplanationServicer(explanation_pb2_grpc.ExplanationServiceServicer):
                 async for answer in answers:
                     yield answer
 
-    def _answer(self, request: pb.ExplainRequest, call: PendingCall) -> Awaitable[pb.ExplainResponse]:
+    def _answer(
+        self, request: pb.ExplainRequest, call: PendingCall, note: RequestNote, progress: Report | None = None
+    ) -> Awaitable[pb.ExplainResponse]:
         read, size = partial(to_query, request), received.get()
-        return self._explainer.answer(request.model, request.version, read, from_answer, call, size)
+        return self._explainer.answer(request.model, request.version, read, from_answer, call, size, note, progress)
 
     async def _item(
-        self, item: pb.ExplainStreamRequest | Malformed, call: PendingCall, span: Span
+        self,
+        item: pb.ExplainStreamRequest | Malformed,
+        send: stream.Send[pb.ExplainStreamResponse],
+        call: PendingCall,
+        span: Span,
     ) -> pb.ExplainStreamResponse:
-        with self._explainer.item("ExplainStream", span) as record:
-            answer = await self._answered(item, call)
-            record.code = code_pb2.Code.Name(answer.error.code)
-            return answer
-
-    async def _answered(self, item: pb.ExplainStreamRequest | Malformed, call: PendingCall) -> pb.ExplainStreamResponse:
-        if isinstance(item, Malformed):
-            return _refusal("", status_of(InputError(item.problem)), "")
-        try:
-            return pb.ExplainStreamResponse(id=item.id, response=await self._answer(item.request, call))
-        except Error as error:
-            drop_tracebacks(error)
-            field = locate(error.field, item.request)
-            return _refusal(item.id, status_of(error, field), field)
-        except Exception as error:  # an error of one item must not end the stream
-            log.exception("ExplainStream: the request with id %r failed", item.id)
-            drop_tracebacks(error)
-            return _refusal(item.id, internal(""), "")
+        item_id = "" if isinstance(item, Malformed) else item.id
+        with self._explainer.item("ExplainStream", span, call, item_id) as record:
+            if isinstance(item, Malformed):
+                return _refusal(record, item_id, InputError(item.problem), "")
+            try:
+                progress = ProgressMessages(item.id, send) if item.progress else None
+                answer = await self._answer(item.request, call, record.note, progress)
+                return pb.ExplainStreamResponse(id=item.id, response=answer)
+            except Error as error:
+                return _refusal(record, item_id, error, locate(error.field, item.request))
+            except Exception as error:  # an error of one item must not end the stream
+                log.exception("ExplainStream: the request with id %r failed", item.id)
+                return _refusal(record, item_id, error, "")
 
 
-def _refusal(item_id: str, status: status_pb2.Status, field: str) -> pb.ExplainStreamResponse:
+def _refusal(record: Item, item_id: str, error: Exception, field: str) -> pb.ExplainStreamResponse:
+    status = status_of(error, field) if isinstance(error, Error) else internal("")
+    drop_tracebacks(error)
+    record.fail(error, status)
     return pb.ExplainStreamResponse(
         id=item_id, error=pb.ItemError(code=status.code, message=status.message, field=field)
     )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """grpc.health.v1.Health in asyncio's loop.
 
 The servicer of grpcio-health-checking is not used, because it forgets all watchers of a service when one of them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """inference.GRPCInferenceService: the Open Inference Protocol v2 over the same models and the same calls."""
 
 from __future__ import annotations
@@ -7,11 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from functools import partial
 
-from google.rpc import code_pb2
-
 from lstm_explain import __version__
 from lstm_explain.errors import Error, drop_tracebacks
 from lstm_explain.serving import stream
+from lstm_explain.serving.audit.note import RequestNote
 from lstm_explain.serving.calls import received
 from lstm_explain.serving.errors import NotFound, NotReady, Unimplemented, internal, status_of
 from lstm_explain.serving.execution.explainer import Explainer
@@ -41,7 +41,7 @@ EXTENSIONS = ("model_repository", "explain")
 
 
 class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Errors are raised as lstm_explain.Error; calls.Calls makes statuses of them."""
+    """Errors are raised as lstm_explain.Error; calls.Calls converts them to statuses."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerReadyResponse(ready=not self._required.missing(self._repository.snapshot))
 
     def ModelReady(self, request: pb.ModelReadyRequest, call: PendingCall) -> pb.ModelReadyResponse:  # noqa: N802
+        call.permit.allow(request.name)
         try:
             self._repository.snapshot_with(request.name, request.version).ready(request.name, request.version)
         except (NotFound, NotReady):
@@ -74,18 +75,19 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         return pb.ServerMetadataResponse(name=NAME, version=__version__, extensions=EXTENSIONS)
 
     def ModelMetadata(self, request: pb.ModelMetadataRequest, call: PendingCall) -> pb.ModelMetadataResponse:  # noqa: N802
+        call.permit.allow(request.name)
         snapshot = self._repository.snapshot_with(request.name, request.version)
         card = snapshot.ready(request.name, request.version).card
         return to_model_metadata(card, snapshot.models[card.name].values())
 
     async def ModelInfer(self, request: pb.ModelInferRequest, call: PendingCall) -> pb.ModelInferResponse:  # noqa: N802
         with self._admission.calls:
-            return await self._answer(request, call)
+            return await self._answer(request, call, call.note)
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest], call: PendingCall
     ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
-        with self._admission.streams:
+        with call.permit.stream(), self._admission.streams:
             admission, work = self._admission, partial(self._item, call=call, span=tracing.current())
             coming = stream.answers(
                 requests, work, admission.window, in_order=True, permits=admission.permits, streams=admission.streams
@@ -103,7 +105,8 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         raise Unimplemented("there are no ModelStatistics here; the server's Prometheus metrics have them")
 
     def RepositoryIndex(self, request: pb.RepositoryIndexRequest, call: PendingCall) -> pb.RepositoryIndexResponse:  # noqa: N802
-        entries = [e for e in self._repository.snapshot if isinstance(e, Ready) or not request.ready]
+        seen = (entry for entry in self._repository.snapshot if call.permit.sees(entry.name))
+        entries = [entry for entry in seen if isinstance(entry, Ready) or not request.ready]
         return pb.RepositoryIndexResponse(models=[describe_or_failed(to_index, entry) for entry in entries])
 
     def RepositoryModelLoad(  # noqa: N802
@@ -111,32 +114,41 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> pb.RepositoryModelLoadResponse:
         if request.parameters:
             raise Unimplemented("a model is loaded as it lies in the repository, without parameters")
+        call.note.name(request.model_name, "")
+        call.permit.allow(request.model_name)
         self._repository.reload(request.model_name)
         return pb.RepositoryModelLoadResponse()
 
     def RepositoryModelUnload(  # noqa: N802
         self, request: pb.RepositoryModelUnloadRequest, call: PendingCall
     ) -> pb.RepositoryModelUnloadResponse:
+        call.note.name(request.model_name, "")
+        call.permit.allow(request.model_name)
         self._repository.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
 
-    def _answer(self, request: pb.ModelInferRequest, call: PendingCall) -> Awaitable[pb.ModelInferResponse]:
+    def _answer(
+        self, request: pb.ModelInferRequest, call: PendingCall, note: RequestNote
+    ) -> Awaitable[pb.ModelInferResponse]:
         explains = wants_explanation(request)
         read = partial(to_inference_query if explains else to_prediction_query, request)
         write = partial(from_inference_answer if explains else from_prediction, request)
-        return self._explainer.answer(request.model_name, request.model_version, read, write, call, received.get())
+        name, version, size = request.model_name, request.model_version, received.get()
+        return self._explainer.answer(name, version, read, write, call, size, note)
 
-    async def _item(self, request: pb.ModelInferRequest, call: PendingCall, span: Span) -> pb.ModelStreamInferResponse:
-        with self._explainer.item("ModelStreamInfer", span) as record:
+    async def _item(
+        self, request: pb.ModelInferRequest, _: object, call: PendingCall, span: Span
+    ) -> pb.ModelStreamInferResponse:
+        with self._explainer.item("ModelStreamInfer", span, call, request.id) as record:
+            failed: Exception
             try:
-                return pb.ModelStreamInferResponse(infer_response=await self._answer(request, call))
+                return pb.ModelStreamInferResponse(infer_response=await self._answer(request, call, record.note))
             except Error as error:
-                status = status_of(error)
-                drop_tracebacks(error)
+                failed, status = error, status_of(error)
             except Exception as error:  # an error of one request must not end the stream
                 log.exception("ModelStreamInfer: the request with id %r failed", request.id)
-                drop_tracebacks(error)
-                status = internal("")
-            record.code = code_pb2.Code.Name(status.code)
+                failed, status = error, internal("")
+            drop_tracebacks(failed)
+            record.fail(failed, status)
             whose = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
             return pb.ModelStreamInferResponse(error_message=status.message, infer_response=whose)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The descriptor pool of server reflection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs in a forked process of the trial process: it confines itself, loads and runs one model, and reports the result.
 
 Kernels that no cache holds are compiled when they are first needed. That takes many times as long as the trial and is
@@ -123,7 +124,7 @@ def _limit(kind: int, soft: int, hard: int) -> None:
 
 
 def _data_bytes() -> int:
-    """Bytes of writable memory that this process has mapped, touched or not."""
+    """Returns the bytes of writable memory that this process has mapped, touched or not."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 1024

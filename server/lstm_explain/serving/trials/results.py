@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps the results of trials by the fingerprint of the files, and shares them between the processes of a server.
 
 A worker that replaces another one does not repeat the trials of the models that the old worker served.
@@ -36,7 +37,7 @@ class TrialResults:
         self._lock = threading.Lock()
 
     def get(self, fingerprint: str) -> TrialResult | None:
-        """The newest result for these files, from whichever process tried them."""
+        """Returns the newest result for these files, from whichever process tried them."""
         with self._lock:
             if fingerprint not in self._known and self._journal is not None:
                 for entry in self._journal.read_new():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The limits of a model's trial, and its result. Imports next to nothing, since the trial process imports it."""
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class TrialLimits:
     slow: float = SLOW_SECONDS
 
     def for_size(self, size: int) -> TrialLimits:
-        """The limits for a model whose files have `size` bytes."""
+        """Returns the limits for a model whose files have `size` bytes."""
         most = max(self.memory, int(available_memory() * MAX_MEMORY_SHARE))
         gib = size / GIB
         return TrialLimits(
@@ -42,7 +43,7 @@ class TrialLimits:
 
 
 def default_memory() -> int:
-    """The memory limit for a small model where no setting gives one, in bytes."""
+    """Returns the memory limit for a small model where no setting gives one, in bytes."""
     return min(MAX_BASE_MEMORY, available_memory() // BASE_MEMORY_DIVISOR)
 
 
@@ -59,7 +60,7 @@ class TrialResult:
 
 
 def ended_result(reason: str) -> TrialResult:
-    """The result of a trial that did not run to its end."""
+    """Returns the result of a trial that did not run to its end."""
     return TrialResult(False, f"the trial of the model was ended: {reason}", ended=True)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The process in which models are tried before a server loads them.
 
 It imports the engine once and forks for every model. The fork loads the model as a server would, explains and predicts
@@ -81,11 +82,11 @@ class RunningTrial:
 
     @property
     def exempt(self) -> bool:
-        """Whether it compiles, so that its time does not count."""
+        """Whether it is compiling kernels, which does not count toward its time limit."""
         return self.compiling is not None and time.monotonic() - self.compiling < MAX_COMPILE_SECONDS
 
     def result(self, status: int) -> TrialResult:
-        """The result of a fork that has ended with this wait status."""
+        """Returns the result of a fork that has ended with this wait status."""
         if self.ended_for:
             return ended_result(self.ended_for)
         if self.report:
@@ -133,7 +134,7 @@ class TrialProcess:
             _kill(trial.pid)
 
     def _read_tasks(self) -> bool:
-        """Whether more may come."""
+        """Returns whether more may come."""
         data = os.read(0, 1 << 16)
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets the trial process (trial_process.py) try models, and caches the results."""
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class TrialRunner:
         check: Callable[[], None] = lambda: None,
         on_begin: Callable[[Trial], None] = lambda _: None,
     ) -> TrialResult:
-        """The known result for exactly these files, or else that of a new trial.
+        """Returns the known result for exactly these files, or else that of a new trial.
 
         fingerprint, size: of the source's files. again: whether to retry a model that failed before. check: called
         during the trial; what it raises cancels the trial. on_begin: called with the trial, if there is one.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the bodies of HTTP requests within a shared budget of memory and a time limit."""
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Bodies:
         self._arriving: dict[Body, None] = {}  # the oldest first
 
     async def read(self, body: Body, chunks: AsyncIterator[bytes], most: int) -> bytes | None:
-        """The whole body; None as soon as it has more than `most` bytes. Call `drop` afterwards in any case.
+        """Returns the whole body; None as soon as it has more than `most` bytes. Call `drop` afterwards in any case.
 
         Raises TooSlow, TooMuch.
         """

@@ -1,15 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ends connections to the page whose clients are too slow, and makes room for new ones."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lstm_explain.serving.connections import max_page_connections
+
+SUBJECT = "subject"  # of the client's certificate, in the state of its requests
+_SHORT = {
+    "commonName": "CN",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "stateOrProvinceName": "ST",
+    "localityName": "L",
+    "domainComponent": "DC",
+}
 
 
 class Connection(H11Protocol):
@@ -39,13 +51,16 @@ class Connection(H11Protocol):
         self._limit = limit
 
     def idle_since(self) -> float | None:
-        """Since when it has waited for its client; None while the server works on a response."""
+        """Returns the time since which it has waited for its client; None while the server works on a response."""
         cycle = self.cycle
         working = cycle is not None and not cycle.response_complete and not cycle.more_body
         return self._since if self._stalled or not working else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        certificate = transport.get_extra_info("peercert")
+        if certificate:
+            self.app_state = {**self.app_state, SUBJECT: subject_of(certificate)}
         if len(self.connections) >= self.most:
             others = (c for c in self.connections if isinstance(c, Connection) and c is not self)
             _end(_longest_idle(others))
@@ -67,6 +82,12 @@ class Connection(H11Protocol):
     def resume_writing(self) -> None:
         self._stalled = False
         super().resume_writing()
+
+
+def subject_of(certificate: Mapping[str, Any]) -> str:
+    """Returns the subject of a certificate (`ssl.SSLSocket.getpeercert`) as gRPC writes it, such as `CN=a,O=b`."""
+    parts = [part for group in reversed(certificate.get("subject", ())) for part in group]
+    return ",".join(f"{_SHORT.get(kind, kind)}={value}" for kind, value in parts)
 
 
 def end_slow(connections: Iterable[object], timeout: float) -> int:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuses requests from pages of other sites and for foreign host names, and adds security headers to responses."""
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ class Guard:
 
 
 def _is_from_here(headers: Headers) -> bool:
-    """Whether the request comes from our own page or from a program. Old browsers send Origin only, programs neither.
+    """Returns whether the request comes from our own page or from a program. Old browsers send Origin only, programs
+    neither.
 
     Raises ValueError for an Origin that is not an address.
     """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS for the page, with the same files as gRPC, which are reloaded when they change."""
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class ReloadingContext:
         self.first.sni_callback = self._choose
 
     def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-        """Called at every handshake. Files that do not belong together (they are being written) have no effect."""
+        """Is called at every handshake. Files that do not belong together (they are being written) have no effect."""
         try:
             state = self._files.state()
             if state != self._state:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Listens for the page's connections: uvicorn's server with a time limit for TLS handshakes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the page's HTTP server in the event loop of the gRPC server, to which it connects through a Unix socket."""
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lstm_explain.serving.web.gateway import Gateway
 from lstm_explain.serving.web.guard import Guard
 from lstm_explain.serving.web.https import ReloadingContext
 from lstm_explain.serving.web.listener import PageServer
+from lstm_explain.serving.web.streaming import StreamGateway
 
 log = logging.getLogger(__name__)
 
@@ -147,13 +149,13 @@ class WebServer:
         settings = self._settings
         bodies = Bodies(max(settings.max_web_bytes, settings.max_message_bytes), settings.web_patience)
         gateway = Gateway(channel, self._access, self._metrics, settings.max_message_bytes, bodies, self._after_heavy)
-        routes = [*gateway.routes(), Mount("/", StaticFiles(directory=PAGE, html=True))]
+        routes = [*gateway.routes(), StreamGateway(gateway).route(), Mount("/", StaticFiles(directory=PAGE, html=True))]
         names = self._settings.web_hosts.split(",")
         return Guard(Starlette(routes=routes), names, self._metrics)
 
 
 def bind_socket(address: str, reuse_port: bool) -> socket.socket:
-    """A socket that is bound to the address and does not listen yet. Raises Error."""
+    """Returns a socket that is bound to the address and does not listen yet. Raises Error."""
     try:
         family, where = resolve(address)
         own = socket.socket(family, socket.SOCK_STREAM)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts between protobuf messages and the types of the engine; nothing else knows both."""
 
 from lstm_explain.serving.wire.explanations import from_answer, from_explanation, probe_request, to_query
@@ -7,8 +8,10 @@ from lstm_explain.serving.wire.models import (
     describe_or_failed,
     to_detail,
     to_parts,
+    to_route,
     to_summary,
     to_upload,
+    with_route,
 )
 
 __all__ = [
@@ -21,6 +24,8 @@ __all__ = [
     "to_detail",
     "to_parts",
     "to_query",
+    "to_route",
     "to_summary",
     "to_upload",
+    "with_route",
 ]

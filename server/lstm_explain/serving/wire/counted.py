@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts the fields of a serialised message before it is parsed, to refuse messages that would take long to parse.
 
 Parsing holds the interpreter, and with it the event loop, for a time that depends on the number of fields rather than
@@ -18,8 +19,8 @@ _VARINT, _DELIMITED, _GROUP_ENDS = 0, 2, 4
 _TEXT = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 
-def has_too_many_fields(data: bytes, kind: Descriptor, most: int = MAX_FIELDS) -> bool:
-    """Whether a message of this type has more than `most` fields; stops counting there.
+def has_too_many_fields(data: bytes, kind: Descriptor) -> bool:
+    """Returns whether a message of this type has more than MAX_FIELDS fields; stops counting there.
 
     For data that is not a message, either result is fine: the parser refuses it soon.
     """
@@ -32,7 +33,7 @@ def has_too_many_fields(data: bytes, kind: Descriptor, most: int = MAX_FIELDS) -
         fields = {} if message is None else message.fields_by_number
         while at < end:
             count += 1
-            if count > most:
+            if count > MAX_FIELDS:
                 return True
             tag, at = _varint(data, at, end)
             wire = tag & 7
@@ -50,7 +51,7 @@ def has_too_many_fields(data: bytes, kind: Descriptor, most: int = MAX_FIELDS) -
                 at += _FIXED_BYTES[wire]
             elif wire > _GROUP_ENDS:  # no such wire type
                 break
-    return count > most
+    return count > MAX_FIELDS
 
 
 def _name(field: FieldDescriptor) -> str:
@@ -58,7 +59,7 @@ def _name(field: FieldDescriptor) -> str:
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The number at this position, and the position after it."""
+    """Returns the number at this position, and the position after it."""
     value, shift = 0, 0
     while at < end and shift < 70:
         byte = data[at]

@@ -1,13 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts requests and responses of the explanation service."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lstm_explain.errors import MethodError
+from lstm_explain.errors import MethodError, TargetError
 from lstm_explain.inputs import probe_inputs
 from lstm_explain.ledger import Ledger
 from lstm_explain.methods import Method
@@ -17,21 +18,26 @@ from lstm_explain.repository.served_model import ServedModel
 from lstm_explain.repository.text_notation import override_from_text
 from lstm_explain.serving.execution.batcher import Job
 from lstm_explain.serving.wire.methods import default_method, from_method, to_method
-from lstm_explain.serving.wire.targets import default_target, from_target, to_target
+from lstm_explain.serving.wire.targets import default_target, from_target, to_target, to_targets
 from lstm_explain.serving.wire.tensors import Array, to_arrays, to_fields
+from lstm_explain.several import joined
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
 
 def to_query(request: explanation_pb2.ExplainRequest, served: ServedModel) -> ModelRequest:
-    """The request with the model's defaults filled in. Raises InputError, MethodError, TargetError."""
+    """Returns the request with the model's defaults filled in. Raises InputError, MethodError, TargetError."""
     target = served.default_target
     if request.HasField("target"):
+        if request.targets:
+            raise TargetError("target and targets exclude each other", field="target")
         target = to_target(request.target, served.default_target, served.model.outputs)
     return ModelRequest(
         inputs=to_arrays(request.inputs, "inputs"),
         method=served.with_background(_method(request, served.default_method)),
         target=target,
+        targets=to_targets(request.targets, served.default_target, served.model.outputs),
         capture=tuple(request.capture),
+        receipt=request.receipt,
     )
 
 
@@ -44,7 +50,9 @@ def _method(request: explanation_pb2.ExplainRequest, default: Method) -> Method:
 
 
 def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainRequest:
-    """A small made-up request with explicit method and target; words: the number of words in each text input."""
+    """Returns a small made-up request with explicit method and target; words: the number of words in each text
+    input.
+    """
     probe = probe_inputs(served.model.inputs, 1)
     inputs = {n: np.array(["a " * words], dtype=object) if n in served.text_inputs else a for n, a in probe.items()}
     fields: dict[str, Any] = {"inputs": _tensors(inputs)}
@@ -57,7 +65,11 @@ def probe_request(served: ServedModel, words: int) -> explanation_pb2.ExplainReq
 
 
 def from_answer(job: Job) -> explanation_pb2.ExplainResponse:
-    return from_explanation(job.answer, job.served.name, str(job.served.version), job.request.tokens)
+    write = from_explanations if job.request.targets else from_explanation
+    message = write(job.answer, job.served.name, str(job.served.version), job.request.tokens)
+    if job.receipt:
+        message.receipt = job.receipt
+    return message
 
 
 def from_explanation(
@@ -78,6 +90,39 @@ def from_explanation(
         "warnings": explanation.warnings,
         "explained_quantity": explanation.explained_quantity,
         "steps_used": [] if explanation.steps_used is None else explanation.steps_used.tolist(),
+    }
+    return explanation_pb2.ExplainResponse(**fields)
+
+
+def from_explanations(
+    explanations: Sequence[Explanation], model: str, version: str, tokens: Mapping[str, Array]
+) -> explanation_pb2.ExplainResponse:
+    """Returns the message for several targets, at least one. Raises TargetError where their numbers of samples
+    differ.
+    """
+    first = explanations[0]
+    together = joined(explanations)
+    fields: dict[str, Any] = {
+        "model": model,
+        "version": version,
+        "outputs": _tensors(first.outputs),
+        "explained": to_fields(together.explained),
+        "relevance": _tensors(together.relevance),
+        "captured": _tensors(together.captured),
+        "ledger": _ledger(together.ledger),
+        "method": from_method(first.method),
+        "tokens": _tensors(tokens),
+        "standard_error": _tensors(together.standard_error),
+        "warnings": together.warnings,
+        "targets": [
+            explanation_pb2.TargetAnswer(
+                target=from_target(one.target, len(one.explained)),
+                warnings=one.warnings,
+                explained_quantity=one.explained_quantity,
+                steps_used=[] if one.steps_used is None else one.steps_used.tolist(),
+            )
+            for one in explanations
+        ],
     }
     return explanation_pb2.ExplainResponse(**fields)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Translates the names of the engine's arguments to the paths of fields in a request, for errors."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _TARGET = {"index": "indices", "contrast": "contrast_indices"}
 
 
 def locate(field: str, request: Message) -> str:
-    """The path of the field in the request, for example `inputs[0]` for the engine's `inputs.x`."""
+    """Returns the path of the field in the request, for example `inputs[0]` for the engine's `inputs.x`."""
     if isinstance(request, grpc_service_pb2.ModelInferRequest):
         return _parameter(field, request)
     if not isinstance(request, explanation_pb2.ExplainRequest):
@@ -22,6 +23,8 @@ def locate(field: str, request: Message) -> str:
     top, _, rest = field.partition(".")
     if top == "inputs":
         return _input(rest, [tensor.name for tensor in request.inputs])
+    if top == "target" and request.targets:
+        return "targets"
     if top == "target":
         part, dot, more = rest.partition(".")
         return field if not rest else f"target.{_TARGET.get(part, part)}{dot}{more}"
@@ -34,12 +37,14 @@ def locate(field: str, request: Message) -> str:
 
 
 def _parameter(field: str, request: grpc_service_pb2.ModelInferRequest) -> str:
-    """The same for the Open Inference Protocol, where method and target are parameters."""
+    """Returns the same for the Open Inference Protocol, where method and target are parameters."""
     top, _, rest = field.partition(".")
     if top == "inputs":
         return _input(rest, [tensor.name for tensor in request.inputs])
     if top in ("method", "target"):
         name = rest.partition(".")[0]
+        if top == "target" and "explain_targets" in request.parameters and name not in ("batch_axis", "pre_activation"):
+            return "parameters[explain_targets]"
         alone = "explain" if top == "method" else "explain_target"
         return f"parameters[{alone if name in ('', 'index', 'output') else f'explain_{name}'}]"
     return {"model": "model_name", "version": "model_version"}.get(field, field)

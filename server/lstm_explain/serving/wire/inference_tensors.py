@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts tensors of the Open Inference Protocol, as raw bytes or as typed contents, to NumPy arrays and back."""
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lstm_explain_proto.inference import grpc_service_pb2 as pb
 Array = npt.NDArray[Any]
 
 BYTES = "BYTES"
-# By datatype: the type of its elements, and the field of its typed contents (FP16 has none).
+# For each datatype, the type of its elements, and the field of its typed contents (FP16 has none).
 _NUMBERS: dict[str, tuple[np.dtype[Any], str]] = {
     "BOOL": (np.dtype("?"), "bool_contents"),
     "INT8": (np.dtype("i1"), "int_contents"),
@@ -47,7 +48,7 @@ CHUNK = 1 << 14  # numbers to convert while the interpreter is held, which takes
 
 
 def to_arrays(request: pb.ModelInferRequest) -> dict[str, Array]:
-    """The inputs by name; BYTES as an object array of str. Raises InputError."""
+    """Returns the inputs by name; BYTES as an object array of str. Raises InputError."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InputError(f"got {len(raw)} raw contents for {len(request.inputs)} inputs", field="raw_input_contents")
@@ -99,7 +100,7 @@ def to_metadata(
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name of a type; empty if it has none."""
+    """Returns the protocol's name of a type; empty if it has none."""
     return BYTES if dtype.kind == "O" else _DATATYPES.get(dtype.newbyteorder("<"), "")
 
 

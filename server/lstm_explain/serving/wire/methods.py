@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts methods between messages and the engine.
 
 The members of the oneof have the names of the engine's methods, and their fields those of the methods' parameters. So a
@@ -28,7 +29,8 @@ MAX_CACHED_BYTES = 64
 
 
 def to_method(message: method_pb2.Method, default: Method) -> Method:
-    """The engine's method. Fields that the message leaves unset are those of `default`, if that is the same method.
+    """Returns the engine's method. Fields that the message leaves unset are those of `default`, if that is the same
+    method.
 
     Raises MethodError, and InputError for an invalid baseline.
     """
@@ -59,12 +61,14 @@ def _read(message: method_pb2.Method, default: Method) -> Method:
 
 
 def from_method(method: Method) -> method_pb2.Method:
-    """The message with every parameter set. The caller must not change it."""
+    """Returns the message with every parameter set. The caller must not change it."""
     return _cached_message(method) if method.is_scalar else _message(method)
 
 
 def default_method(method: Method, inputs: Iterable[str]) -> method_pb2.Method:
-    """The message for a model's default method, whose baseline may be one plain number or list for all `inputs`."""
+    """Returns the message for a model's default method, whose baseline may be one plain number or list for all
+    `inputs`.
+    """
     if isinstance(method, BaselineMethod) and not isinstance(method.baseline, Background):
         baselines = baseline_by_input(method.baseline, list(inputs))
         method = method.with_baseline({name: np.asarray(value) for name, value in baselines.items()})
@@ -150,7 +154,7 @@ def _write_rule(message: method_pb2.Rule, rule: Rule) -> None:
 
 
 def _prefix(field: Field) -> str:
-    """The prefix of an enumeration's values by protobuf's style guide, which is the name of the enumeration."""
+    """Returns the prefix of an enumeration's values by protobuf's style guide, which is the name of the enumeration."""
     assert field.enum_type is not None
     words = "".join(f"_{c}" if c.isupper() else c for c in field.enum_type.name).strip("_")
     return words.upper() + "_"

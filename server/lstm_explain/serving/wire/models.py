@@ -1,17 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts descriptions of models and the messages of an import, for the model service."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from lstm_explain.errors import InputError, ModelError
 from lstm_explain.repository.misplaced import NO_VERSION
 from lstm_explain.repository.model_folder import MODEL
-from lstm_explain.serving.errors import short
+from lstm_explain.repository.model_route import Route
+from lstm_explain.serving.errors import NotReady, short
 from lstm_explain.serving.models.imports import AnnouncedFile, Upload
-from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Unloaded
+from lstm_explain.serving.models.snapshot import Entry, Failed, InTrial, Snapshot, Unloaded
 from lstm_explain.serving.wire.methods import default_method
 from lstm_explain.serving.wire.targets import default_target
 from lstm_explain.serving.wire.tensors import to_spec
@@ -22,7 +24,9 @@ log = logging.getLogger(__name__)
 
 
 def describe_or_failed(describe: Callable[[Entry], Message], entry: Entry) -> Message:
-    """The description of an entry. One that cannot be described is listed as failed, so that others still are."""
+    """Returns the description of an entry. One that cannot be described is listed as failed, so that others still
+    are.
+    """
     try:
         return describe(entry)
     except Exception as error:
@@ -49,16 +53,41 @@ def to_summary(entry: Entry) -> model_pb2.ModelSummary:
     else:
         summary.state, summary.reason = model_pb2.MODEL_STATE_READY, short(entry.card.problem)
         summary.description = entry.card.config.description
+        summary.digest = entry.card.digest
     return summary
 
 
+def with_route(summary: model_pb2.ModelSummary, snapshot: Snapshot) -> model_pb2.ModelSummary:
+    """Returns the summary with the part that the version has in answering requests that name no version."""
+    if summary.version:
+        route, number = snapshot.route(summary.name), int(summary.version)
+        try:
+            summary.is_default = snapshot.entry(summary.name).version == number
+        except NotReady:
+            summary.is_default = False
+        summary.canary_share = route.share if route.canary == number else 0.0
+    return summary
+
+
+def to_route(route: Route) -> model_pb2.ModelRoute:
+    def text(version: int | None) -> str:
+        return "" if version is None else str(version)
+
+    return model_pb2.ModelRoute(
+        default_version=text(route.default),
+        canary_version=text(route.canary),
+        canary_share=route.share,
+        previous_version=text(route.previous),
+    )
+
+
 def version_of(entry: Entry) -> str:
-    """The version as text; empty for a model that has none."""
+    """Returns the version as text; empty for a model that has none."""
     return str(entry.version) if entry.version != NO_VERSION else ""
 
 
 def to_detail(entry: Entry) -> model_pb2.ModelDetail:
-    """The full description; of a model that is not ready, the summary only."""
+    """Returns the full description; of a model that is not ready, the summary only."""
     if isinstance(entry, Failed | Unloaded | InTrial):
         return model_pb2.ModelDetail(summary=to_summary(entry))
     card, config = entry.card, entry.card.config
@@ -80,6 +109,7 @@ def to_detail(entry: Entry) -> model_pb2.ModelDetail:
         time_axes={name: axes.time for name, axes in card.axes.items() if axes.time is not None},
         guessed_axes=[name for name, axes in card.axes.items() if not axes.certain],
         background_samples=card.background,
+        examples=_names(card.examples),
         units=_names({name: [unit] if isinstance(unit, str) else unit for name, unit in config.units.items()}),
     )
 
@@ -105,5 +135,5 @@ def to_parts(requests: Iterator[model_pb2.ImportModelRequest]) -> Iterator[Annou
             raise InputError(problem, field="chunk")
 
 
-def _names(values: Mapping[str, list[str]]) -> dict[str, model_pb2.Names]:
+def _names(values: Mapping[str, Sequence[str]]) -> dict[str, model_pb2.Names]:
     return {name: model_pb2.Names(values=names) for name, names in values.items()}

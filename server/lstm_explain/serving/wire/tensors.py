@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts tensors of lstm_explain.v1 to NumPy arrays and back, and holds what both protocols share for that."""
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _MAX_STRINGS = 2**20
 
 
 def to_array(tensor: tensor_pb2.Tensor, field: str) -> Array:
-    """The tensor as a read-only array without a copy; a STRING tensor as an object array of str.
+    """Returns the tensor as a read-only array without a copy; a STRING tensor as an object array of str.
 
     Raises InputError with the path of the invalid field: `field` and `.dtype`, `.shape` or `.data`.
     """
@@ -52,7 +53,7 @@ def to_array(tensor: tensor_pb2.Tensor, field: str) -> Array:
 
 
 def decode_numbers(name: str, data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], field: str) -> Array:
-    """Row-major, little-endian bytes as a read-only array without a copy. Raises InputError with `field`."""
+    """Returns row-major, little-endian bytes as a read-only array without a copy. Raises InputError with `field`."""
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise InputError(
@@ -65,7 +66,7 @@ def decode_numbers(name: str, data: bytes, dtype: np.dtype[Any], shape: tuple[in
 
 
 def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Array]:
-    """Named tensors as arrays by name. field: the path of the repeated field. Raises InputError."""
+    """Returns named tensors as arrays by name. field: the path of the repeated field. Raises InputError."""
     arrays: dict[str, Array] = {}
     for i, tensor in enumerate(tensors):
         if not tensor.name or tensor.name in arrays:
@@ -76,7 +77,8 @@ def to_arrays(tensors: Iterable[tensor_pb2.Tensor], field: str) -> dict[str, Arr
 
 
 def carried(dtype: np.dtype[Any], types: Iterable[np.dtype[Any]]) -> np.dtype[Any] | None:
-    """The first of `types` that holds every value of a type that messages lack (int8, bfloat16); None if there is none.
+    """Returns the first of `types` that holds every value of a type that messages lack (int8, bfloat16); None if there
+    is none.
 
     It is int64 for uint64: larger values are rare, and no type holds them.
     """
@@ -86,7 +88,7 @@ def carried(dtype: np.dtype[Any], types: Iterable[np.dtype[Any]]) -> np.dtype[An
 
 
 def widened(array: Array, types: Iterable[np.dtype[Any]], name: str) -> Array:
-    """The same values in the type that `carried` chooses. Raises ModelError if no message can hold them."""
+    """Returns the same values in the type that `carried` chooses. Raises ModelError if no message can hold them."""
     dtype = carried(array.dtype, types)
     if dtype is None or (array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max):
         raise ModelError(f"{name!r} holds {array.dtype}, which no message can hold")
@@ -94,12 +96,12 @@ def widened(array: Array, types: Iterable[np.dtype[Any]], name: str) -> Array:
 
 
 def to_tensor(array: Array, name: str = "") -> tensor_pb2.Tensor:
-    """The array as a tensor, in a wider type if messages lack its own. Raises ModelError if there is none."""
+    """Returns the array as a tensor, in a wider type if messages lack its own. Raises ModelError if there is none."""
     return tensor_pb2.Tensor(**to_fields(array, name))
 
 
 def to_fields(array: Array, name: str = "") -> dict[str, Any]:
-    """The fields of `to_tensor`. Building a nested message from fields takes half the time of copying one."""
+    """Returns the fields of `to_tensor`. Building a nested message from fields takes half the time of copying one."""
     number = _TYPES.get(array.dtype)  # little-endian, the usual case
     if number is not None:
         data = array.tobytes()
@@ -117,7 +119,9 @@ def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def to_spec(name: str, spec: TensorSpec, *, sent: bool = False) -> model_pb2.TensorSpec:
-    """The description of an input or output. sent: for outputs, where a wider type replaces one that messages lack."""
+    """Returns the description of an input or output. sent: for outputs, where a wider type replaces one that messages
+    lack.
+    """
     dimensions = [
         model_pb2.Dimension(symbol=extent) if isinstance(extent, str) else model_pb2.Dimension(size=extent)
         for extent in spec.shape
@@ -129,7 +133,7 @@ def to_spec(name: str, spec: TensorSpec, *, sent: bool = False) -> model_pb2.Ten
 
 
 def checked_shape(name: str, extents: Iterable[int], field: str) -> tuple[int, ...]:
-    """The shape, if an array can have it. field: the path of the tensor. Raises InputError."""
+    """Returns the shape, if an array can have it. field: the path of the tensor. Raises InputError."""
     shape = tuple(extents)
     if len(shape) > _MAX_AXES:
         raise InputError(f"tensor {name!r} has {len(shape)} axes, more than {_MAX_AXES}", field=f"{field}.shape")
@@ -139,7 +143,7 @@ def checked_shape(name: str, extents: Iterable[int], field: str) -> tuple[int, .
 
 
 def checked_count(shape: tuple[int, ...], field: str) -> int:
-    """How many strings a tensor of this shape has. Raises InputError for too many."""
+    """Returns how many strings a tensor of this shape has. Raises InputError for too many."""
     count = math.prod(shape)
     if count > _MAX_STRINGS:
         raise InputError(f"{count} strings in one tensor, at most {_MAX_STRINGS} are allowed", field=field)
@@ -147,7 +151,7 @@ def checked_count(shape: tuple[int, ...], field: str) -> int:
 
 
 def encode_strings(array: Array) -> bytes:
-    """UTF-8, with the length of every string in front of it as 4 little-endian bytes."""
+    """Returns UTF-8, with the length of every string in front of it as 4 little-endian bytes."""
     parts: list[bytes] = []
     for text in array.ravel().tolist():
         encoded = str(text).encode()
@@ -156,7 +160,7 @@ def encode_strings(array: Array) -> bytes:
 
 
 def decode_strings(data: bytes, shape: tuple[int, ...], field: str) -> Array:
-    """The inverse of `encode_strings`, as an object array of str. Raises InputError."""
+    """Returns the inverse of `encode_strings`, as an object array of str. Raises InputError."""
     count, position = checked_count(shape, field), 0
     if count * _PREFIX > len(data):
         raise InputError(f"{count} strings take at least {count * _PREFIX} bytes, got {len(data)}", field=field)

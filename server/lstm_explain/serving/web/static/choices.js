@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The parts of the form that select methods and the target.
 
 import { el, tell } from "./dom.js";
@@ -42,6 +44,16 @@ export class Methods {
     }
     return chosen.map((row) => row.message());
   }
+
+  /** The selected methods with what their fields hold, by key. */
+  state() {
+    const chosen = this.rows.filter((row) => row.box.checked);
+    return Object.fromEntries(chosen.map((row) => [row.method.key, row.values()]));
+  }
+
+  restore(state) {
+    for (const row of this.rows) row.restore(state[row.method.key]);
+  }
 }
 
 class MethodRow {
@@ -55,11 +67,8 @@ class MethodRow {
     this.settings = method.parameters.length
       ? el("details", { class: "settings" }, el("summary", {}, `Settings of ${method.name}`), this.controls.map((c) => c.element))
       : null;
-    const shown = () => {
-      if (this.settings) this.settings.hidden = !this.box.checked;
-    };
-    this.box.addEventListener("change", () => (shown(), changed()));
-    shown();
+    this.box.addEventListener("change", () => (this.#show(), changed()));
+    this.#show();
     this.element = el(
       "div",
       { class: "method" },
@@ -68,6 +77,24 @@ class MethodRow {
       el("span", { class: "note", id: `hint-${method.key}` }, impossible || method.hint),
       this.settings,
     );
+  }
+
+  #show() {
+    if (this.settings) this.settings.hidden = !this.box.checked;
+  }
+
+  values() {
+    return Object.fromEntries(this.controls.map(({ parameter, input }) => [parameter.key, input.value]));
+  }
+
+  /** values: of `values`; undefined for a method that is not selected. */
+  restore(values) {
+    if (this.box.disabled) return;
+    this.box.checked = values !== undefined;
+    for (const { parameter, input } of this.controls) {
+      if (typeof values?.[parameter.key] === "string") input.value = values[parameter.key];
+    }
+    this.#show();
   }
 
   /** Returns why a parameter is invalid and opens its settings, or returns "". */
@@ -100,6 +127,9 @@ function control(method, parameter, own) {
   return { parameter, input, element: el("div", { class: "row" }, el("label", { for: id }, parameter.label), input) };
 }
 
+const EVERY = "every";
+const MOST_TARGETS = 12; // side by side
+
 /** The fieldset of the target. */
 export class Target {
   constructor(place) {
@@ -119,14 +149,27 @@ export class Target {
     this.#position(standard);
   }
 
-  /** The message. */
+  /** The messages: one, or one for each class. */
   read() {
+    if (this.index.value === EVERY) return this.classes.map((index) => ({ output: this.output.value, indices: [`${index}`] }));
     const target = { output: this.output.value };
     const indices = positions(this.index.value);
     const contrast = positions(this.contrast?.value ?? "");
     if (indices.length) target.indices = indices;
     if (contrast.length) target.contrastIndices = contrast;
-    return target;
+    return [target];
+  }
+
+  state() {
+    return { output: this.output.value, index: this.index.value, contrast: this.contrast?.value ?? "" };
+  }
+
+  restore({ output, index, contrast }) {
+    if (Array.from(this.output.options).some((option) => option.value === output)) this.output.value = output;
+    this.#position({});
+    if (typeof index === "string") this.index.value = index;
+    if (this.contrast && typeof contrast === "string") this.contrast.value = contrast;
+    for (const select of [this.index, this.contrast]) if (select?.selectedIndex === -1) select.selectedIndex = 0;
   }
 
   #position(standard) {
@@ -144,8 +187,13 @@ export class Target {
 
   #classes(count, names, standard) {
     const options = () => Array.from({ length: count }, (_, i) => el("option", { value: i }, names?.[i] ?? `${i}`));
-    this.index = el("select", { id: "index" }, el("option", { value: "" }, "the predicted class"), options());
+    this.classes = Array.from({ length: count }, (_, i) => i);
+    const every = count <= MOST_TARGETS ? el("option", { value: EVERY }, "every class, side by side") : [];
+    this.index = el("select", { id: "index" }, el("option", { value: "" }, "the predicted class"), options(), every);
     this.contrast = el("select", { id: "contrast" }, el("option", { value: "" }, "nothing"), options());
+    this.index.addEventListener("change", () => {
+      this.contrast.disabled = this.index.value === EVERY;
+    });
     this.index.value = standard.indices?.[0] ?? "";
     this.contrast.value = standard.contrastIndices?.[0] ?? "";
     this.rest.replaceChildren(labelled("Class", this.index), labelled("Compared with", this.contrast));

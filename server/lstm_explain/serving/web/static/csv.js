@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Tables of numbers as text: commas, semicolons or tabs; quotes; a header where there is one.
 
 const DELIMITERS = [",", ";", "\t"];
@@ -9,17 +11,20 @@ export class TableError extends Error {}
  * Reads a table into rows of numbers, in the order of the model's columns.
  *
  * names: the columns by name, or null. count: how many columns there have to be, or null. check: what is wrong with a
- * number, or "". A column of the text that the model does not have is left out; the first of them names the rows.
- * Returns rows, names (or null), labels of the rows (or null), ignored (columns left out). Throws TableError.
+ * number, or "". sample: the name of a column that tells samples apart, if the text has it and the model does not. Another
+ * column that the model does not have is left out; the first of them names the rows.
+ * Returns rows, names (or null), labels of the rows (or null), samples (a name per row, or null), ignored (columns left
+ * out). Throws TableError.
  */
-export function readTable(text, { names = null, count = null, check = () => "" }) {
+export function readTable(text, { names = null, count = null, check = () => "", sample = null }) {
   const delimiter = delimiterOf(text);
   const records = readRecords(text, delimiter);
   if (!records.length) throw new TableError("the table contains no numbers");
   const header = isHeader(records[0].cells, delimiter, names) ? records.shift().cells : null;
   if (!records.length) throw new TableError("the table has a header but no row of numbers");
-  const columns = chosen(header, records[0].cells.length, names, count);
   const width = header?.length ?? records[0].cells.length;
+  const apart = sample && !names?.map(plain).includes(sample) ? (header?.findIndex((name) => plain(name) === sample) ?? -1) : -1;
+  const columns = chosen(header, width, names, count, apart);
   const rows = records.map((record, i) => {
     if (record.cells.length !== width) {
       const wanted = header ? `the header has ${width}` : `the first row has ${width}`;
@@ -27,18 +32,20 @@ export function readTable(text, { names = null, count = null, check = () => "" }
     }
     return columns.map(({ at, name }) => number(record.cells[at], delimiter, check, () => place(i, record.line, name)));
   });
-  const left = header ? header.map((_, at) => at).filter((at) => !columns.some((column) => column.at === at)) : [];
+  const unused = (at) => at !== apart && !columns.some((column) => column.at === at);
+  const left = header ? header.map((_, at) => at).filter(unused) : [];
   return {
     rows,
     names: header || names ? columns.map((column) => column.name) : null,
     labels: left.length ? records.map((record) => record.cells[left[0]].trim()) : null,
+    samples: apart >= 0 ? records.map((record) => record.cells[apart].trim()) : null,
     ignored: left.map((at) => header[at].trim()),
   };
 }
 
 /** Formats a table as text that readTable reads. */
 export function writeTable(names, rows) {
-  const lines = rows.map((row) => row.join(","));
+  const lines = rows.map((row) => row.map((cell) => quoted(`${cell}`)).join(","));
   return [...(names ? [names.map(quoted).join(",")] : []), ...lines].join("\n") + "\n";
 }
 
@@ -46,7 +53,7 @@ function quoted(cell) {
   return /[",;\t\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
 }
 
-function chosen(header, width, names, count) {
+function chosen(header, width, names, count, apart) {
   if (!header) {
     const wanted = names?.length ?? count;
     if (wanted !== null && width !== wanted) {
@@ -64,10 +71,11 @@ function chosen(header, width, names, count) {
       return { at: found[0], name };
     });
   }
-  if (count !== null && header.length !== count) {
-    throw new TableError(`the header has ${cells(header.length)}, the model requires ${count}`);
+  const kept = header.map((name, at) => ({ at, name: name.trim() || `${at + 1}` })).filter(({ at }) => at !== apart);
+  if (count !== null && kept.length !== count) {
+    throw new TableError(`the header has ${cells(kept.length)}, the model requires ${count}`);
   }
-  return header.map((name, at) => ({ at, name: name.trim() || `${at + 1}` }));
+  return kept;
 }
 
 /** Normalises a name for comparison: removes the unit and ignores case. */

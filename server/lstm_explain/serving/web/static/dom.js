@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Elements. Text is always text: nothing here reads HTML.
 
 const SVG = "http://www.w3.org/2000/svg";

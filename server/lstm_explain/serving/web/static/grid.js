@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Prepares a time-by-feature table for drawing: selects features, sums steps if there are too many, and places ticks.
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -35,7 +37,7 @@ export function grid({ relevance, values, names, steps }, mostFeatures, mostColu
   };
 }
 
-/** What a column is called: its step, or its first and last. */
+/** Returns the name of a column: its step, or its first and last step. */
 export function label(table, column) {
   const step = (i) => (table.steps ? table.steps[i] : `step ${i}`);
   const first = column * table.every;
@@ -43,7 +45,7 @@ export function label(table, column) {
   return `${step(first)} to ${step(Math.min(first + table.every, table.length) - 1)}`;
 }
 
-/** Where on the time axis, in columns, which label stands. */
+/** Returns the labels of the time axis and their columns. */
 export function ticks(table, most) {
   const months = table.steps?.every((step) => /^\d{4}-\d{2}-\d{2}/.test(step)) ? byMonth(table) : [];
   if (months.length >= 3) {

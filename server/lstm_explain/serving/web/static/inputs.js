@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The part of the form for one input of a model: a sentence, or a table of numbers.
 
 import { TableError, readTable, writeTable } from "./csv.js";
@@ -6,6 +8,8 @@ import { canSend, encode, encodeTexts, unfit } from "./tensor.js";
 
 const MOST_BYTES = 20e6; // of a file; what a browser can hold in a text field
 const MADE_UP_STEPS = 30;
+const MOST_SAMPLES = 200; // that are explained in one go
+const SAMPLE = "sample"; // the column that tells the samples of a table apart
 
 /** How an input's axes are laid out, as rows and columns of a table for one sample; or why the page cannot take it. */
 export function layout(detail, input) {
@@ -47,9 +51,39 @@ export function rowsOf(plan, shape, values) {
 }
 
 /** What a person fills in for an input. `read` gives the tensor and what the picture needs; it throws InputProblem. */
-export function inputField(plan, submit) {
+export function inputField(plan, submit, examples = []) {
   if (plan.problem) return new UnfitField(plan);
-  return plan.isText ? new TextField(plan, submit) : new TableField(plan, submit);
+  return plan.isText ? new TextField(plan, submit, examples) : new TableField(plan, submit, examples);
+}
+
+/** A hidden field for a file; `take` gets its text. */
+function filePicker(plan, accept, take, tellProblem) {
+  const picker = el("input", { type: "file", accept, class: "unseen", id: `file-${plan.name}` });
+  picker.addEventListener("change", async () => {
+    const text = await textOf(picker.files[0], tellProblem);
+    picker.value = "";
+    if (text !== null) take(text);
+  });
+  return picker;
+}
+
+/** The text of a file; null where there is none or it is too large, which is then told. */
+async function textOf(file, tellProblem) {
+  if (!file) return null;
+  if (file.size <= MOST_BYTES) return file.text();
+  tellProblem(`${file.name} is larger than ${MOST_BYTES / 1e6} MB.`);
+  return null;
+}
+
+/** Fills in the model's examples, one after the other; nothing where it has none. */
+function exampleButton(field, examples) {
+  if (!examples.length) return null;
+  let next = 0;
+  const fill = () => {
+    field.text = examples[next];
+    next = (next + 1) % examples.length;
+  };
+  return el("button", { type: "button", class: "example", click: fill }, examples.length > 1 ? "Show an example" : "Fill in an example");
 }
 
 export class InputProblem extends Error {
@@ -71,6 +105,22 @@ class Field {
     if (!this.area) return;
     this.area.setAttribute("aria-invalid", String(Boolean(message)));
     if (message) this.area.focus();
+  }
+
+  /** What the person entered, for a link. */
+  get text() {
+    return this.area?.value ?? "";
+  }
+
+  set text(text) {
+    if (!this.area) return;
+    this.area.value = text;
+    this.area.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /** Returns one reading for each sample; throws InputProblem. */
+  samples() {
+    return [this.read()];
   }
 
   area_(attributes, submit) {
@@ -95,33 +145,57 @@ class UnfitField extends Field {
 }
 
 class TextField extends Field {
-  constructor(plan, submit) {
+  constructor(plan, submit, examples) {
     super(plan);
-    this.area = this.area_({ rows: 3, placeholder: "Not a bad film, but far too long." }, submit);
+    this.area = this.area_({ rows: 3, placeholder: examples[0] ?? "Not a bad film, but far too long." }, submit);
+    this.lines = el("input", { type: "checkbox", id: `lines-${plan.name}` });
+    const choice = el("p", { class: "row choice", hidden: true }, this.lines, el("label", { for: this.lines.id }, "Each line is a text of its own"));
+    this.area.addEventListener("input", () => {
+      choice.hidden = this.#lines().length < 2;
+    });
+    const picker = filePicker(plan, ".txt,.csv,text/plain,text/csv", (text) => {
+      this.text = text;
+      this.lines.checked = this.#lines().length > 1;
+    }, (problem) => this.tell(problem));
     this.element = el(
       "div",
       { class: "field" },
       el("label", { for: this.area.id }, "Sentence"),
       this.area,
+      choice,
+      el("div", { class: "row tools" }, exampleButton(this, examples), picker, el("label", { for: picker.id, class: "button" }, "Choose a file of sentences")),
       el("p", { class: "note", id: `note-${plan.name}` }, `The text for the input ${plan.name}.`),
       this.problem,
     );
   }
 
   read() {
-    const text = this.area.value.trim();
+    return this.#reading(this.area.value.trim());
+  }
+
+  samples() {
+    const lines = this.#lines();
+    if (!this.lines.checked || lines.length < 2) return [this.read()];
+    if (lines.length > MOST_SAMPLES) throw new InputProblem(this, `There are ${lines.length} lines; this page explains up to ${MOST_SAMPLES}.`);
+    return lines.map((line) => this.#reading(line));
+  }
+
+  #lines() {
+    return this.area.value.split("\n").map((line) => line.trim()).filter(Boolean);
+  }
+
+  #reading(text) {
     if (!text) throw new InputProblem(this, "Type a sentence first.");
-    return { plan: this.plan, tensor: encodeTexts(this.plan.name, [text]) };
+    return { plan: this.plan, tensor: encodeTexts(this.plan.name, [text]), label: text };
   }
 }
 
 class TableField extends Field {
-  constructor(plan, submit) {
+  constructor(plan, submit, examples) {
     super(plan);
     this.area = this.area_({ rows: 7, spellcheck: "false", class: "table", placeholder: this.example() }, submit);
     this.area.addEventListener("input", () => this.look());
-    this.picker = el("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", class: "unseen", id: `file-${plan.name}` });
-    this.picker.addEventListener("change", () => this.take(this.picker.files[0]));
+    this.picker = filePicker(plan, ".csv,.tsv,.txt,text/csv", (text) => this.take(text), (problem) => this.tell(problem));
     this.seen = el("p", { class: "note", role: "status", id: `seen-${plan.name}` });
     this.element = el(
       "div",
@@ -133,7 +207,7 @@ class TableField extends Field {
         { class: "row tools" },
         this.picker,
         el("label", { for: this.picker.id, class: "button" }, "Choose a CSV file"),
-        el("button", { type: "button", click: () => this.makeUp() }, "Fill in random numbers"),
+        exampleButton(this, examples) ?? el("button", { type: "button", class: "example", click: () => this.makeUp() }, "Fill in random numbers"),
       ),
       el("p", { class: "note", id: `note-${plan.name}` }, this.wanted()),
       this.seen,
@@ -142,7 +216,27 @@ class TableField extends Field {
   }
 
   read() {
+    return this.#reading(this.parse());
+  }
+
+  /** A column `sample` that the model does not have tells the samples apart. */
+  samples() {
     const found = this.parse();
+    if (!found.samples) return [this.#reading(found)];
+    const groups = new Map();
+    found.samples.forEach((name, row) => {
+      if (!groups.has(name)) groups.set(name, []);
+      groups.get(name).push(row);
+    });
+    if (groups.size > MOST_SAMPLES) throw new InputProblem(this, `There are ${groups.size} samples; this page explains up to ${MOST_SAMPLES}.`);
+    const pick = (list, rows) => (list ? rows.map((row) => list[row]) : null);
+    return Array.from(groups, ([name, rows]) => {
+      const part = { ...found, rows: pick(found.rows, rows), labels: pick(found.labels, rows) };
+      return { ...this.#reading(part), label: `${SAMPLE} ${name}` };
+    });
+  }
+
+  #reading(found) {
     const rows = found.rows;
     if (this.plan.rows !== null && rows.length !== this.plan.rows) {
       throw new InputProblem(this, `The table has ${rows.length} rows, the model requires ${this.plan.rows}.`);
@@ -157,7 +251,7 @@ class TableField extends Field {
     const { names, columns: count, dtype } = this.plan;
     if (!this.area.value.trim()) throw new InputProblem(this, "Paste a table, drop a file, or choose one.");
     try {
-      return readTable(this.area.value, { names, count, check: (value) => unfit(dtype, value) });
+      return readTable(this.area.value, { names, count, check: (value) => unfit(dtype, value), sample: SAMPLE });
     } catch (error) {
       if (!(error instanceof TableError)) throw error;
       throw new InputProblem(this, `${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
@@ -170,10 +264,11 @@ class TableField extends Field {
     this.area.removeAttribute("aria-invalid");
     if (!this.area.value.trim()) return tell(this.seen, "");
     try {
-      const { rows, names, ignored } = this.parse();
+      const { rows, names, ignored, samples } = this.parse();
       const left = ignored.length ? `; ignored: ${ignored.join(", ")}` : "";
       const columns = names ? names.join(", ") : `${rows[0].length} columns`;
-      tell(this.seen, `${rows.length} ${rows.length === 1 ? "row" : "rows"} of ${columns}${left}.`);
+      const several = samples ? ` in ${new Set(samples).size} samples` : "";
+      tell(this.seen, `${rows.length} ${rows.length === 1 ? "row" : "rows"} of ${columns}${several}${left}.`);
     } catch (error) {
       if (!(error instanceof InputProblem)) throw error;
       tell(this.seen, "");
@@ -182,12 +277,9 @@ class TableField extends Field {
     }
   }
 
-  async take(file) {
-    this.picker.value = "";
-    if (!file) return;
-    if (file.size > MOST_BYTES) return this.tell(`${file.name} is larger than ${MOST_BYTES / 1e6} MB.`);
-    this.area.value = await file.text();
-    this.look();
+  take(text) {
+    this.area.value = text;
+    this.area.dispatchEvent(new Event("input", { bubbles: true }));
     this.area.scrollTop = 0;
   }
 
@@ -205,7 +297,7 @@ class TableField extends Field {
     if (!event.dataTransfer.files.length) return;
     event.preventDefault();
     this.leave();
-    this.take(event.dataTransfer.files[0]);
+    textOf(event.dataTransfer.files[0], (problem) => this.tell(problem)).then((text) => text !== null && this.take(text));
   }
 
   makeUp() {
@@ -213,8 +305,7 @@ class TableField extends Field {
     const one = () => (whole ? Math.floor(Math.random() * 2) : (Math.random() * 2 - 1).toFixed(2));
     const row = () => Array.from({ length: this.plan.columns ?? 3 }, one);
     const rows = Array.from({ length: this.plan.rows ?? MADE_UP_STEPS }, row);
-    this.area.value = writeTable(this.plan.names, rows);
-    this.look();
+    this.take(writeTable(this.plan.names, rows));
   }
 
   wanted() {

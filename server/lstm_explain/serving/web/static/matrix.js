@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Draws a time-by-feature heatmap as an SVG that fills its container, and redraws it when the width changes.
 
 import { el, svg } from "./dom.js";
@@ -10,17 +12,32 @@ const LEAST_CELL = 9; // pixels; narrower steps are drawn as a strip with bars
 const LEAST_WIDTH = 260;
 const LEVELS = 24; // shades in a strip
 
+/** Draws as soon as it is in the page, so that what follows is at its final place in the first frame. */
+class HeatMap extends HTMLElement {
+  #drawn = 0;
+  #resized = new ResizeObserver(() => this.#draw());
+
+  connectedCallback() {
+    this.#draw();
+    this.#resized.observe(this);
+  }
+
+  disconnectedCallback() {
+    this.#resized.disconnect();
+  }
+
+  #draw() {
+    const width = Math.max(LEAST_WIDTH, Math.floor(this.clientWidth));
+    if (width === this.#drawn || !this.table) return;
+    this.#drawn = width;
+    this.replaceChildren(...picture(this.table, this.units, width));
+  }
+}
+customElements.define("heat-map", HeatMap);
+
 /** Draws the heatmap. table: see grid(). units: one text per feature, or null. */
 export function matrix(table, units) {
-  const place = el("div", { class: "matrix" });
-  let drawn = 0;
-  new ResizeObserver(() => {
-    const width = Math.max(LEAST_WIDTH, Math.floor(place.clientWidth));
-    if (width === drawn) return;
-    drawn = width;
-    place.replaceChildren(...picture(table, units, width));
-  }).observe(place);
-  return place;
+  return Object.assign(el("heat-map", { class: "matrix" }), { table, units });
 }
 
 function picture(table, units, width) {

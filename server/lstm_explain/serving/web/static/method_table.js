@@ -3,7 +3,7 @@
 /**
  * The methods, as lstm_explain/v1/method.proto has them in JSON; last those whose numbers are no shares of
  * the explained value. held: what the ledger's `absorbed` and `residual` are under the method. unit: what
- * it gives one value to, where no parameter says it.
+ * it gives one value to, where no parameter says it. long: it runs the model many times.
  */
 export const METHODS = [
   {
@@ -43,6 +43,7 @@ export const METHODS = [
     name: "Integrated gradients",
     hint: "gradients along the way from a baseline",
     held: ["score of the baseline", "error of the integral (convergence delta)"],
+    long: true,
     parameters: [
       { key: "steps", label: "Steps", kind: "number", step: 1, min: 1, initial: 50 },
       { key: "maxSteps", label: "Steps at most", kind: "number", step: 1, min: 1, initial: 500 },
@@ -53,6 +54,7 @@ export const METHODS = [
     name: "Occlusion",
     hint: "what the prediction loses without a step (feature, cell)",
     held: ["score of the baseline", "what the units do together"],
+    long: true,
     parameters: [
       { key: "window", label: "Window, in steps", kind: "number", step: 1, min: 1, initial: 1 },
       {
@@ -81,6 +83,7 @@ export const METHODS = [
     name: "Shapley values",
     hint: "fair shares over random orders",
     held: ["score of the baseline", "rounding"],
+    long: true,
     parameters: [
       { key: "permutations", label: "Orders", kind: "number", step: 1, min: 1, initial: 25 },
       { key: "seed", label: "Seed", kind: "number", step: 1, min: 0, initial: 0 },
@@ -101,6 +104,7 @@ export const METHODS = [
     name: "Contextual decomposition",
     hint: "parts of an LSTM's state, followed forward",
     held: ["constant of the readout", "what steps do together"],
+    long: true,
     unit: "steps",
     parameters: [],
   },
@@ -109,6 +113,7 @@ export const METHODS = [
     name: "GradientSHAP",
     hint: "gradients at random points between baselines and the input",
     held: ["score of the baseline", "error of the sampling"],
+    long: true,
     parameters: [
       { key: "samples", label: "Points", kind: "number", step: 1, min: 1, initial: 50 },
       { key: "seed", label: "Seed", kind: "number", step: 1, min: 0, initial: 0 },
@@ -126,6 +131,7 @@ export const METHODS = [
     name: "SmoothGrad",
     hint: "gradients averaged over noise; no shares",
     held: ["kept by nothing", "not explained: derivatives are no shares"],
+    long: true,
     parameters: [
       { key: "samples", label: "Noisy copies", kind: "number", step: 1, min: 1, initial: 25 },
       { key: "noise", label: "Noise, as a share of the range", kind: "number", step: "any", min: 0, initial: 0.1 },

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Describes methods and their parameters.
 
 import { METHODS } from "./method_table.js";

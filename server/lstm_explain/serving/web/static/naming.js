@@ -1,15 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Names the explained value, as the Python client does.
 
 import { number } from "./scale.js";
 
-// By the answer's explainedQuantity. one: of one entry; mark: beside it in the table; byClass: of a class, its name alone.
+// Words for each explainedQuantity. one: precedes the name of an entry. mark: stands beside the entry in the table.
+// byClass: whether a class is called by its name alone.
 const WORDS = {
   logit: { one: "logit of", mark: "its logit is explained", byClass: true },
   score: { one: "score before", mark: "the score before it is explained", byClass: false },
+  mean_squared_error: { one: "mean squared error of", mark: "its error is explained", byClass: false },
+  mean_absolute_error: { one: "mean absolute error of", mark: "its error is explained", byClass: false },
+  l1_norm: { one: "L1 norm of", mark: "its norm is explained", byClass: false },
+  l2_norm: { one: "L2 norm of", mark: "its norm is explained", byClass: false },
+  log_probability: { one: "log-probability of", mark: "its log-probability is explained", byClass: true },
   probability: { one: "probability of", mark: "its probability is explained", byClass: true },
 };
 
-/** What was explained, and its value; where that is not the output's own entry, the entry beside it. */
+/** Returns what was explained and its value, followed by the output's entry where that is another value. */
 export function headline(detail, answer) {
   const output = answer.target.output;
   const words = WORDS[answer.quantity];
@@ -22,12 +30,12 @@ export function headline(detail, answer) {
   return `${what}: ${number(answer.explained)}${unit ? ` ${unit}` : ""}${beside.length ? ` (${beside.join(", ")})` : ""}`;
 }
 
-/** What stands beside the explained entry in the table of the prediction. */
+/** Returns the text beside the explained entry in the table of the prediction. */
 export function mark(answer) {
   return WORDS[answer.quantity]?.mark ?? "explained";
 }
 
-/** Where an entry stands in its output, if that has one axis; else -1. */
+/** Returns the position of an entry in its output, if that has one axis; else -1. */
 export function position(indices) {
   return indices?.length === 1 ? Number(indices[0]) : -1;
 }

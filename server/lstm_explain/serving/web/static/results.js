@@ -1,5 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Shows results: the prediction, a card for each method, and a table of all methods.
 
+import { downloads } from "./downloads.js";
 import { el } from "./dom.js";
 import { rowsOf } from "./inputs.js";
 import { matrix } from "./matrix.js";
@@ -70,12 +73,13 @@ function byUnit(p, unit) {
   return p;
 }
 
-export function predictionTable(detail, answer) {
+/** marked: whether the explained entry is marked. */
+export function predictionTable(detail, answer, marked = true) {
   const output = answer.target.output;
   const { values } = answer.outputs[output];
   const shown = Array.from(values).slice(0, MOST_CLASSES);
   const names = detail.classNames?.[output]?.values ?? (values.length === 1 ? [output] : null);
-  const [chosen, contrast] = [position(answer.target.indices), position(answer.target.contrastIndices)];
+  const [chosen, contrast] = marked ? [position(answer.target.indices), position(answer.target.contrastIndices)] : [-1, -1];
   return prediction(shown, names, chosen, contrast, `Prediction: ${output}`, mark(answer));
 }
 
@@ -83,7 +87,7 @@ export function predictionTable(detail, answer) {
 export function card(detail, answer, heading, beside = null) {
   const own = headline(detail, answer);
   const drawn = answer.pictures.map((p) => byUnit(p, answer.unit));
-  return el(
+  const made = el(
     "article",
     { class: "card", "data-method": answer.method.key },
     el("h3", {}, answer.method.name),
@@ -96,7 +100,9 @@ export function card(detail, answer, heading, beside = null) {
     el("div", { class: "pair" }, beside, el("div", {}, ledgerTable(answer.explained, answer.ledger, answer.byNode, answer.method))),
     drawn.map((p) => allNumbers(p, answer.method)),
     el("p", { class: "note" }, [answer.model, answer.settings, ...error(answer), `${answer.milliseconds} ms`].filter(Boolean).join(" · ")),
+    downloads(answer, `${detail.summary.name}-${answer.method.key}`, () => made),
   );
+  return made;
 }
 
 /** Draws a card that says why there is no explanation. */
@@ -104,20 +110,20 @@ export function failure(method, message) {
   return el("article", { class: "card" }, el("h3", {}, method.name), el("p", { class: "problem" }, message));
 }
 
-/** Draws one table of all methods, with a row per word or per feature. */
-export function together(answers) {
+/** Draws one table of all answers, with a row per word or per feature. names: of the answers. */
+export function together(answers, names) {
   return answers[0].pictures.map((first, i) => {
     const pictures = answers.map((answer) => answer.pictures[i]);
     const kept = first.kind === "words" ? first.labels.flatMap((label, at) => (label ? [at] : [])) : first.names.map((_, at) => at);
     const labels = kept.map((at) => (first.kind === "words" ? first.labels : first.names)[at]);
     const values = (p) => (p.kind === "words" ? kept.map((at) => p.relevance[at]) : kept.map((at) => p.rows.reduce((sum, row) => sum + row[at], 0)));
-    const columns = pictures.map((p, j) => ({ name: answers[j].method.name, values: values(p) }));
+    const columns = pictures.map((p, j) => ({ name: names[j], values: values(p) }));
     const alike = pictures.slice(1).map((p, j) => {
       const r = correlation(first.relevance, p.relevance);
-      return r === null ? "" : `${answers[j + 1].method.name} ${number(r)}`;
+      return r === null ? "" : `${names[j + 1]} ${number(r)}`;
     });
     const told = alike.filter(Boolean).join(", ");
-    const note = told ? `Correlation with ${answers[0].method.name}, over all elements: ${told}.` : "";
+    const note = told ? `Correlation with ${names[0]}, over all elements: ${told}.` : "";
     const what = first.kind === "words" ? "Relevance of each word" : `Relevance of each feature of ${first.name}, summed over time`;
     return sideBySide(what, first.kind === "words" ? "word" : "feature", labels, columns, note);
   }).flat();

@@ -1,16 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls the services by the Connect protocol: JSON over HTTP.
+
+import { CallError } from "./call_error.js";
+import { envelope, messages } from "./envelopes.js";
+import { methodOf } from "./methods.js";
+
+export { CallError };
 
 const SERVICES = { models: "lstm_explain.v1.ModelService", explanations: "lstm_explain.v1.ExplanationService" };
 
-/** The error of a failed call. code: the gRPC code in lower case. field: the invalid field of the request, if any. */
-export class CallError extends Error {
-  constructor(code, message, field = "", requestId = "") {
-    super(message);
-    this.code = code;
-    this.field = field;
-    this.requestId = requestId;
-  }
-}
+// The names that Connect gives to the codes of gRPC, by number.
+const CODES =
+  "ok canceled unknown invalid_argument deadline_exceeded not_found already_exists permission_denied resource_exhausted failed_precondition aborted out_of_range unimplemented internal unavailable data_loss unauthenticated".split(
+    " ",
+  );
 
 export class Server {
   token = "";
@@ -23,24 +27,50 @@ export class Server {
     return (await this.#call(SERVICES.models, "GetModel", { name, version }, signal)).model;
   }
 
-  async explain(request, signal) {
-    return this.#call(SERVICES.explanations, "Explain", request, signal);
+  /** onProgress: called with the runs of the model that are done and all that are expected, for methods that take many. */
+  async explain(request, signal, onProgress) {
+    const { explanations } = SERVICES;
+    if (!methodOf(request.method)?.long) return this.#call(explanations, "Explain", request, signal);
+    const body = envelope(JSON.stringify({ request, progress: true }));
+    return this.#post(explanations, "ExplainStream", "application/connect+json", body, signal, (answer) => last(answer, onProgress));
   }
 
   async #call(service, method, message, signal) {
-    const headers = { "content-type": "application/json", "connect-protocol-version": "1" };
+    return this.#post(service, method, "application/json", JSON.stringify(message), signal, (answer) => answer.json());
+  }
+
+  /** read: reads the answer if there is one. */
+  async #post(service, method, kind, body, signal, read) {
+    const headers = { "content-type": kind, "connect-protocol-version": "1" };
     if (this.token) headers.authorization = `Bearer ${this.token}`;
     let answer;
     try {
-      const body = JSON.stringify(message);
       answer = await fetch(`/${service}/${method}`, { method: "POST", headers, body, signal, credentials: "omit" });
-      if (answer.ok) return await answer.json();
+      if (answer.ok) return await read(answer);
     } catch (error) {
-      if (error.name === "AbortError") throw error;
+      if (error.name === "AbortError" || error instanceof CallError) throw error;
       throw new CallError("unavailable", "The server cannot be reached.");
     }
     throw await problem(answer);
   }
+}
+
+/** Returns the response to the only request of a stream, after its progress. */
+async function last(answer, onProgress) {
+  let response = null;
+  let failed = null;
+  for await (const { message, end } of messages(answer.body)) {
+    const told = JSON.parse(message);
+    if (told.progress) onProgress(Number(told.progress.done ?? 0), Number(told.progress.total ?? 0));
+    response = told.response ?? response;
+    failed = told.error ?? failed;
+    if (!end) continue;
+    if (response && !failed) return response;
+    const code = typeof failed?.code === "number" ? CODES[failed.code] : failed?.code;
+    const requestId = told.metadata?.["x-request-id"]?.[0] ?? "";
+    throw new CallError(code ?? "unknown", failed?.message ?? "The server gave no answer.", failed?.field ?? "", requestId);
+  }
+  throw new CallError("unavailable", "The answer of the server broke off.");
 }
 
 async function problem(answer) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Colours and numbers, as the Python client's pictures have them: red speaks for, blue against, zero has no colour.
 
 const MINUS = "\u2212";

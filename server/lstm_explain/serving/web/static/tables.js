@@ -1,8 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Draws the prediction, the ledger, and the comparison of methods as tables.
 
 import { el } from "./dom.js";
 import { entries } from "./methods.js";
 import { colour, largest, number, percent, share, side } from "./scale.js";
+import { term } from "./terms.js";
 import { ink } from "./words.js";
 
 const MOST_NODES = 12;
@@ -13,6 +16,7 @@ const MOST_NODES = 12;
  */
 export function prediction(values, names, explained, contrast, caption, told) {
   const top = largest(values);
+  const probabilities = names && values.length > 1 ? softmax(values) : null;
   const rows = Array.from(values, (value, i) => {
     const mark = i === explained ? ` ◂ ${told}` : i === contrast ? " ◂ compared with" : "";
     return el(
@@ -20,10 +24,21 @@ export function prediction(values, names, explained, contrast, caption, told) {
       { class: i === explained ? "chosen" : null },
       el("th", { scope: "row" }, (names?.[i] ?? `${i}`) + mark),
       el("td", {}, number(value)),
+      probabilities ? el("td", { class: "percent" }, percent(probabilities[i], 1)) : null,
       track(value, top),
     );
   });
-  return el("table", { class: "bars" }, el("caption", {}, caption), el("tbody", {}, rows));
+  const titled = probabilities ? [caption, ", with its ", term("softmax")] : caption;
+  return el("table", { class: "bars" }, el("caption", {}, titled), el("tbody", {}, rows));
+}
+
+/** Returns null for entries that can be probabilities themselves. */
+function softmax(values) {
+  if (!values.every(Number.isFinite) || values.every((value) => value >= 0 && value <= 1)) return null;
+  const top = Math.max(...values);
+  const parts = values.map((value) => Math.exp(value - top));
+  const whole = parts.reduce((total, part) => total + part, 0);
+  return parts.map((part) => part / whole);
 }
 
 /** Draws the ledger of one sample; `ledger` holds numbers. */
@@ -57,7 +72,7 @@ function row(label, value, whole, top, kind = null) {
   return el(
     "tr",
     { class: kind },
-    el("th", { scope: "row" }, label),
+    el("th", { scope: "row" }, term(label)),
     el("td", {}, number(value)),
     el("td", { class: "percent" }, percent(value, whole)),
     track(value, top),

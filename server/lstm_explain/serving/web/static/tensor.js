@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Encodes and decodes tensors of the wire: raw little-endian bytes in base64.
 
 const KINDS = {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Words with their relevance, and the legend.
 
 import { el } from "./dom.js";

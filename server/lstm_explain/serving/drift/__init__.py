@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares the relevance that is served with a reference, and says when it drifts."""
