@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds the request of a conformance case, and compares the response with the expected one."""
 
 from __future__ import annotations
@@ -41,12 +42,35 @@ def to_target(target: dict[str, Any]) -> lx.Target:
         fields["batch_axis"] = target["batch_axis"]
     if target.get("no_batch_axis"):
         fields["batch_axis"] = None
+    if "measure" in target:
+        said = target["measure"]
+        reference = to_array(said["tensor"]) if "tensor" in said else said.get("input")
+        fields["measure"] = lx.Measure(said["kind"], reference, said.get("ahead", 0))
     return lx.Target(**fields)
 
 
+def to_targets(targets: list[dict[str, Any]]) -> list[Any]:
+    return [to_target_set(one) for one in targets]
+
+
+def to_target_set(said: dict[str, Any]) -> Any:
+    if "every" not in said:
+        return to_target(said["target"]) if "target" in said else None
+    every = said["every"]
+    shared = {"target": to_target(every["target"])} if "target" in every else {}
+    return lx.Every(**{name: every[name] for name in ("axis", "entries") if name in every}, **shared)
+
+
 def given(request: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that a case names; the client's defaults apply to all others."""
-    build = {"method": to_method, "target": to_target, "capture": list, "version": str}
+    """Return the arguments that a case names; the client's defaults apply to all others."""
+    build = {
+        "method": to_method,
+        "target": to_target,
+        "targets": to_targets,
+        "capture": list,
+        "version": str,
+        "receipt": bool,
+    }
     return {name: make(request[name]) for name, make in build.items() if name in request}
 
 
@@ -102,6 +126,10 @@ def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
             raise Wrong(f"warnings: received {received.warnings}, expected {expected['warnings']}")
     if "explained_quantity" in expected and received.explained_quantity != expected["explained_quantity"]:
         raise Wrong(f"received {received.explained_quantity!r}, expected {expected['explained_quantity']!r}")
+    if "receipt" in expected:
+        part = expected["receipt"]
+        if bool(received.receipt) != bool(part) or part not in received.receipt:
+            raise Wrong(f"received the receipt {received.receipt!r}, expected {part!r}")
     if "explained" in expected:
         check_tensor("explained", received.explained, expected["explained"])
     ledger = received.ledger
@@ -115,12 +143,23 @@ def check_result(received: lx.Result, expected: dict[str, Any]) -> None:
             raise Wrong(f"ledger: {gap} is missing, allowed {value}")
 
 
+def check_results(received: list[lx.Result], expected: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Check a result per target; the number of the target precedes the names of the hashes."""
+    if len(received) != len(expected["results"]):
+        raise Wrong(f"{len(received)} results, expected {len(expected['results'])}")
+    found: dict[str, str] = {}
+    for number, (one, wanted) in enumerate(zip(received, expected["results"], strict=True)):
+        check_result(one, wanted)
+        found |= hashes(one, f"{prefix}{number}/")
+    return found
+
+
 def check_detail(received: lx.ModelDetail, expected: dict[str, Any]) -> None:
     for name, value in expected.items():
         held: Any = getattr(received, name)
         if name in ("inputs", "outputs"):
             held = {k: {"dtype": spec.dtype, "shape": list(spec.shape)} for k, spec in held.items()}
-        elif name == "class_names":
+        elif name in ("class_names", "examples"):
             held = {k: list(v) for k, v in held.items()}
         elif name in ("text_inputs", "guessed_axes"):
             held = list(held)
@@ -143,7 +182,7 @@ def check_error(received: lx.ExplainError | None, expected: dict[str, Any]) -> N
 
 
 def hashes(received: lx.Result, prefix: str = "") -> dict[str, str]:
-    """The hash of the elements, row-major and little-endian."""
+    """Return the hash of the elements, row-major and little-endian."""
 
     def digest(array: Any) -> str:
         return hashlib.sha256(array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()

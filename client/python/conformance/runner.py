@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the conformance cases through the Python clients; see tests/conformance/README.md for what goes in and out."""
 
 from __future__ import annotations
@@ -9,18 +10,36 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-from case import Wrong, arguments, check_detail, check_error, check_result, hashes, to_request
+from case import (
+    Wrong,
+    arguments,
+    check_detail,
+    check_error,
+    check_result,
+    check_results,
+    hashes,
+    to_request,
+    to_target,
+)
 
 import lstm_explain_client as lx
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 SENTENCE = "neither funny nor suspenseful nor particularly well-drawn"
 WARM_UP = 20
+
+
+def note_progress(reported: set[str], identity: str, done: int, total: int) -> None:
+    reported.add(identity)
+    if not 0 <= done <= total:
+        raise Wrong(f"{identity}: progress {done} of {total}")
 
 
 class Blocking:
@@ -120,8 +139,25 @@ class Run:
         check_result(received, case.get("expect", {}))
         return hashes(received)
 
+    def explain_many(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
+        args, kwargs = arguments(case["request"])
+        received = face.call("explain_many", *args, **kwargs)
+        found = check_results(received, case["expect"])
+        del kwargs["targets"]
+        for one, single in zip(received, case["expect"]["singles"], strict=False):
+            alone = face.call("explain", *args, **kwargs, target=to_target(single))
+            if hashes(alone) != hashes(one):
+                raise Wrong(f"target {single} alone has another relevance")
+        return found
+
     def explain_stream(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
-        answers = face.stream([to_request(item["request"], item["id"]) for item in case["requests"]])
+        requests = [to_request(item["request"], item["id"]) for item in case["requests"]]
+        reported: set[str] = set()
+        if "progress" in case:
+            requests = [replace(r, progress=partial(note_progress, reported, r.id)) for r in requests]
+        answers = face.stream(requests)
+        if reported != set(case.get("progress", ())):
+            raise Wrong(f"progress of {sorted(reported)}, expected of {case.get('progress')}")
         if sorted(a.id for a in answers) != sorted(case["answers"]):
             raise Wrong(f"answers: received {sorted(a.id for a in answers)}, expected {sorted(case['answers'])}")
         found: dict[str, str] = {}
@@ -129,6 +165,8 @@ class Run:
             expected = case["answers"][answer.id]
             if "expect_error" in expected:
                 check_error(answer.error, expected["expect_error"])
+            elif "results" in expected["expect"]:
+                found |= check_results(answer.get_many(), expected["expect"], f"{answer.id}/")
             else:
                 check_result(answer.get(), expected["expect"])
                 found |= hashes(answer.get(), f"{answer.id}/")
@@ -160,6 +198,14 @@ class Run:
         except lx.ModelNotFound:
             return found
         raise Wrong("the model answers after it was deleted")
+
+    def route_model(self, face: Any, case: dict[str, Any]) -> dict[str, str]:
+        received = {"route": face.call("route_model", case["model"], **case["route"])}
+        received["rolled_back"] = face.call("roll_back_model", case["model"])
+        for part, route in received.items():
+            if asdict(route) != case["expect"][part]:
+                raise Wrong(f"{part}: received {route}, expected {case['expect'][part]}")
+        return {}
 
 
 def golden(folder: Path) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client for asyncio has the same calls as `Client`, as coroutines."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,9 +24,12 @@ import grpc.aio
 from lstm_explain_client import errors, models, wire
 from lstm_explain_client.client import BaseClient
 from lstm_explain_client.method_base import Method
-from lstm_explain_client.models import ModelDetail, ModelSummary
+from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary
+from lstm_explain_client.progress import ProgressLike, is_wanted
 from lstm_explain_client.result import Result, read_result
-from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request, TargetLike
+from lstm_explain_client.results import Results, read_results
+from lstm_explain_client.target_sets import TargetLike, TargetsLike
+from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request
 from lstm_explain_proto.lstm_explain.v1 import model_pb2
 
 Requests = Iterable[Request | Mapping[str, Any]] | AsyncIterable[Request | Mapping[str, Any]]
@@ -51,29 +65,50 @@ class AsyncClient(BaseClient):
         capture: Sequence[str] = (),
         version: str = "",
         timeout: float | None = None,
+        receipt: bool = False,
+        progress: ProgressLike = None,
     ) -> Result:
         """Predict one batch and explain the prediction; see Client.explain."""
-        request = Request(model, inputs, method, target, parameters, capture, version)
+        request = Request(
+            model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress
+        )
+        if is_wanted(progress):
+            return (await self._reporting(request, timeout)).get()
         arrays = request.arrays()
         response = await self._call(self._explanations.Explain, request.message(arrays), timeout)
-        return read_result(response, arrays)
+        result = read_result(response, arrays)
+        await self._learn_names(result)
+        return self._described.named(result)
 
     async def explain_many(
         self,
         model: str,
         inputs: Inputs,
-        targets: Iterable[TargetLike | None],
+        targets: TargetsLike,
         method: str | Method | None = None,
         parameters: Mapping[str, Any] | None = None,
         capture: Sequence[str] = (),
         version: str = "",
         timeout: float | None = None,
-    ) -> list[Result]:
-        """Explain one batch for several targets; see Client.explain_many."""
-        requests = wire.requests_of(targets, model, inputs, method, parameters, capture, version)
-        return wire.in_order([answer async for answer in self.explain_stream(requests, timeout)])
+        receipt: bool = False,
+        progress: ProgressLike = None,
+    ) -> Results:
+        """Explain one batch for several targets in one request; see Client.explain_many."""
+        request = Request(
+            model, inputs, method, None, parameters, capture, version, targets=targets, receipt=receipt,
+            progress=progress,
+        )  # fmt: skip
+        arrays = request.arrays()
+        message = request.message(arrays)
+        if not message.targets:
+            return Results()
+        if is_wanted(progress):
+            return (await self._reporting(request, timeout)).get_many()
+        results = read_results(await self._call(self._explanations.Explain, message, timeout), arrays)
+        await self._learn_names(results[0])
+        return self._described.all_named(results)
 
-    async def explain_stream(self, requests: Requests, timeout: float | None = None) -> AsyncIterator[Answer]:
+    async def explain_stream(self, requests: Requests, timeout: float | None = None) -> AsyncGenerator[Answer, None]:
         """Send many requests, from an iterable or an async iterable, over one stream; see Client.explain_stream."""
         stream = wire.Stream()
         broken: list[Exception] = []
@@ -92,15 +127,28 @@ class AsyncClient(BaseClient):
             async for response in call:
                 for failed in stream.take_failed():
                     yield failed
-                yield stream.decode(response)
+                answer = stream.decode(response)
+                if answer is None:
+                    continue
+                await self._learn_names(answer.result or next(iter(answer.results or ()), None))
+                yield self._described.named_answer(answer)
         except grpc.RpcError as error:
             raise errors.from_call(end.of(error)) from error
         finally:
             call.cancel()
+            stream.reports.close()
         for failed in stream.take_failed():
             yield failed
         if broken:
             raise broken[0]
+
+    async def _reporting(self, request: Request, timeout: float | None) -> Answer:
+        """Answer one request and report its progress, which a stream carries."""
+        seconds = self._connection.timeout if timeout is None else timeout
+        async with aclosing(self.explain_stream([request], seconds)) as all_:
+            async for answer in all_:
+                return answer
+        raise errors.MalformedResponse("the server ended the stream without an answer")
 
     async def models(self) -> list[ModelSummary]:
         """List all models and versions; see Client.models."""
@@ -130,6 +178,32 @@ class AsyncClient(BaseClient):
         """Delete one version or all versions of a model; see Client.delete_model."""
         await self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
 
+    async def route_model(
+        self, name: str, default_version: str = "", canary_version: str = "", canary_share: float = 0.0
+    ) -> ModelRoute:
+        """Choose which version of a model answers; see Client.route_model."""
+        request = model_pb2.RouteModelRequest(
+            name=name, default_version=default_version, canary_version=canary_version, canary_share=canary_share
+        )
+        response = await self._call(self._models.RouteModel, request)
+        return models.route(response.route)
+
+    async def roll_back_model(self, name: str) -> ModelRoute:
+        """End the canary of a model, or return to its previous default version; see Client.roll_back_model."""
+        response = await self._call(self._models.RollBackModel, model_pb2.RollBackModelRequest(name=name))
+        return models.route(response.route)
+
+    async def _learn_names(self, result: Result | None) -> None:
+        """Ask for the names of the model that made the result, unless they are known."""
+        question = self._described.question(result)
+        if question is not None:
+            try:
+                response = await self._call(self._models.GetModel, question, self._described.SECONDS)
+            except errors.ExplainError as error:
+                self._described.failed(question, error)
+            else:
+                self._described.learn(question, response)
+
     async def _call(
         self, method: Callable[..., Any], request: Any, timeout: float | None = None, *, unary: bool = True
     ) -> Any:
@@ -153,7 +227,7 @@ class _End:
         call.add_done_callback(self._hear)
 
     def of(self, error: grpc.RpcError) -> grpc.RpcError:
-        """The true status of the two."""
+        """Return the true status of the two."""
         return self._heard if self._heard is not None and error.code() is grpc.StatusCode.INTERNAL else error
 
     def _hear(self, call: Any) -> None:
@@ -164,7 +238,9 @@ class _End:
 
 
 def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:
-    """The result of the coroutine if it completes without waiting, as queries about a finished call do; else None."""
+    """Return the result of the coroutine if it completes without waiting, as queries about a finished call do; else
+    None.
+    """
     try:
         answer.send(None)
     except StopIteration as end:

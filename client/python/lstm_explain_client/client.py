@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """The synchronous client. `aio` has the client for asyncio; both use `wire` to build and read messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,10 +12,14 @@ import grpc
 
 from lstm_explain_client import errors, models, wire
 from lstm_explain_client.connection import DEFAULT_RETRY, TLS, Connection, Retry, Token
+from lstm_explain_client.described_models import DescribedModels
 from lstm_explain_client.method_base import Method
-from lstm_explain_client.models import ModelDetail, ModelSummary
+from lstm_explain_client.models import ModelDetail, ModelRoute, ModelSummary
+from lstm_explain_client.progress import ProgressLike, is_wanted
 from lstm_explain_client.result import Result, read_result
-from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request, TargetLike
+from lstm_explain_client.results import Results, read_results
+from lstm_explain_client.target_sets import TargetLike, TargetsLike
+from lstm_explain_client.wire import Answer, Files, Inputs, ModelSource, Request
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2_grpc, model_pb2, model_pb2_grpc
 
 _ExplanationStub: Callable[[Any], Any] = explanation_pb2_grpc.ExplanationServiceStub
@@ -36,6 +42,7 @@ class BaseClient:
         retry: Retry | None = DEFAULT_RETRY,
         channel_options: Sequence[tuple[str, Any]] = (),
         plaintext_token: bool = False,
+        names: bool = True,
     ) -> None:
         self._connection = Connection(
             address, tls, token, timeout, max_message_bytes, retry, channel_options, plaintext_token
@@ -43,6 +50,7 @@ class BaseClient:
         self._channel = self._connection.open(self._grpc)
         self._explanations = _ExplanationStub(self._channel)
         self._models = _ModelStub(self._channel)
+        self._described = DescribedModels(names)
 
     def _start(self, method: Callable[..., Any], request: Any, timeout: float | None, *, unary: bool = True) -> Any:
         """Start a call, with the default deadline if it is unary."""
@@ -62,6 +70,8 @@ class Client(BaseClient):
     retry: when to retry read-only calls; None turns retries off.
     channel_options: additional gRPC channel arguments.
     plaintext_token: allow a token over an unencrypted connection that leaves this machine.
+    names: ask the server once per model and version for the names of classes and features, which the pictures of
+        results show. Without an answer within a few seconds, pictures have no names.
 
     Every failed call raises a subclass of ExplainError; `lstm_explain_client.errors` shows the class hierarchy.
     """
@@ -88,6 +98,8 @@ class Client(BaseClient):
         capture: Sequence[str] = (),
         version: str = "",
         timeout: float | None = None,
+        receipt: bool = False,
+        progress: ProgressLike = None,
     ) -> Result:
         """Predict one batch and explain the prediction.
 
@@ -101,34 +113,60 @@ class Client(BaseClient):
             with one position per sample, or a Target or dict. None: the default of the model.
         capture: names of inner values whose relevance the result also contains.
         timeout: time limit in seconds.
+        receipt: ask for a signed record of the answer, which `lstm-explain verify` checks; the server needs a key.
+        progress: True for a progress bar on stderr, or a function that is called with how often the model has run
+            and how often it is expected to run in all, at most ten times a second; what it raises ends the call.
+            Only methods that run the model many times report, and such a call is not retried.
         """
-        request = Request(model, inputs, method, target, parameters, capture, version)
+        request = Request(
+            model, inputs, method, target, parameters, capture, version, receipt=receipt, progress=progress
+        )
+        if is_wanted(progress):
+            return self._reporting(request, timeout).get()
         arrays = request.arrays()
         response = self._call(self._explanations.Explain, request.message(arrays), timeout)
-        return read_result(response, arrays)
+        result = read_result(response, arrays)
+        self._learn_names(result)
+        return self._described.named(result)
 
     def explain_many(
         self,
         model: str,
         inputs: Inputs,
-        targets: Iterable[TargetLike | None],
+        targets: TargetsLike,
         method: str | Method | None = None,
         parameters: Mapping[str, Any] | None = None,
         capture: Sequence[str] = (),
         version: str = "",
         timeout: float | None = None,
-    ) -> list[Result]:
-        """Explain one batch for several targets, such as every class; a result per target, in their order.
+        receipt: bool = False,
+        progress: ProgressLike = None,
+    ) -> Results:
+        """Explain one batch for several targets in one request; return a result per target, in their order.
 
-        Each target is a request of its own on one stream, so that the server works on them side by side. The
-        arguments are those of `explain`; the first target that fails raises its error. timeout: of them all.
+        targets: a list of targets as `explain` takes them (None: the default of the model), of Every objects and of
+            words: "every class", "every step", "classes 0,2", "steps 0,6,23", or with an output and a position on its
+            other axes "scores:every class at 5". One Every or words alone will do.
+
+        The results share the outputs. The other arguments are those of `explain`.
         """
-        requests = wire.requests_of(targets, model, inputs, method, parameters, capture, version)
-        return wire.in_order(self.explain_stream(requests, timeout))
+        request = Request(
+            model, inputs, method, None, parameters, capture, version, targets=targets, receipt=receipt,
+            progress=progress,
+        )  # fmt: skip
+        arrays = request.arrays()
+        message = request.message(arrays)
+        if not message.targets:
+            return Results()
+        if is_wanted(progress):
+            return self._reporting(request, timeout).get_many()
+        results = read_results(self._call(self._explanations.Explain, message, timeout), arrays)
+        self._learn_names(results[0])
+        return self._described.all_named(results)
 
     def explain_stream(
         self, requests: Iterable[Request | Mapping[str, Any]], timeout: float | None = None
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer, None, None]:
         """Send many requests over one stream: Request objects, or dicts of the arguments of `explain`.
 
         Answers come as they are ready, in any order, each with its request's id. A request that fails is answered by
@@ -149,14 +187,26 @@ class Client(BaseClient):
         try:
             for response in call:
                 yield from stream.take_failed()
-                yield stream.decode(response)
+                answer = stream.decode(response)
+                if answer is None:
+                    continue
+                self._learn_names(answer.result or next(iter(answer.results or ()), None))
+                yield self._described.named_answer(answer)
         except grpc.RpcError as error:
             raise errors.from_call(error) from error
         finally:
             call.cancel()
+            stream.reports.close()
         yield from stream.take_failed()
         if broken:
             raise broken[0]
+
+    def _reporting(self, request: Request, timeout: float | None) -> Answer:
+        """Answer one request and report its progress, which a stream carries."""
+        with closing(self.explain_stream([request], self._connection.timeout if timeout is None else timeout)) as all_:
+            for answer in all_:
+                return answer
+        raise errors.MalformedResponse("the server ended the stream without an answer")
 
     def models(self) -> list[ModelSummary]:
         """List all models and versions, including those that failed to load."""
@@ -190,6 +240,36 @@ class Client(BaseClient):
     def delete_model(self, name: str, version: str = "") -> None:
         """Delete one version or all versions of a model. The server must allow it."""
         self._call(self._models.DeleteModel, model_pb2.DeleteModelRequest(name=name, version=version))
+
+    def route_model(
+        self, name: str, default_version: str = "", canary_version: str = "", canary_share: float = 0.0
+    ) -> ModelRoute:
+        """Choose which version of a model answers requests that name none, and a canary that gets a share of them.
+
+        default_version: empty for the newest that is ready. canary_version: empty for none. canary_share: from 0 to 1.
+        The server must allow it.
+        """
+        request = model_pb2.RouteModelRequest(
+            name=name, default_version=default_version, canary_version=canary_version, canary_share=canary_share
+        )
+        response = self._call(self._models.RouteModel, request)
+        return models.route(response.route)
+
+    def roll_back_model(self, name: str) -> ModelRoute:
+        """End the canary of a model or, if it has none, make its previous default version the default again."""
+        response = self._call(self._models.RollBackModel, model_pb2.RollBackModelRequest(name=name))
+        return models.route(response.route)
+
+    def _learn_names(self, result: Result | None) -> None:
+        """Ask for the names of the model that made the result, unless they are known."""
+        question = self._described.question(result)
+        if question is not None:
+            try:
+                response = self._call(self._models.GetModel, question, self._described.SECONDS)
+            except errors.ExplainError as error:
+                self._described.failed(question, error)
+            else:
+                self._described.learn(question, response)
 
     def _call(
         self, method: Callable[..., Any], request: Any, timeout: float | None = None, *, unary: bool = True

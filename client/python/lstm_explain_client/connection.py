@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opens channels with security, limits and retries, for both clients."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the types of method_types.py have in common."""
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ class Parameters:
 
     name: ClassVar[str] = ""
 
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.parameters().values()))})"
+
     def parameters(self) -> dict[str, Any]:
-        """The parameters that are set."""
+        """Returns the parameters that are set."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {key: value for key, value in values.items() if value is not None}
 
@@ -48,5 +52,5 @@ class Record(Parameters):
         parts = []
         for key, value in self.parameters().items():
             entries = value if isinstance(value, Mapping) else {key: value}
-            parts += [f"{name} {getattr(entry, 'name', entry)}" for name, entry in entries.items()]
+            parts += [f"{name}{'=' if isinstance(part, Parameters) else ' '}{part}" for name, part in entries.items()]
         return "; ".join(parts)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Methods by name, to and from their messages, whose fields the types of method_types.py have.
 
 The server checks bounds; this module checks types and names.
@@ -24,7 +25,9 @@ from lstm_explain_proto.lstm_explain.v1 import method_pb2, tensor_pb2
 
 
 def resolve(method: str | Method, parameters: Mapping[str, Any] | None) -> Method:
-    """The typed method for a name with its parameters. Raises InvalidRequest for an unknown name or parameter."""
+    """Returns the typed method for a name with its parameters. Raises InvalidRequest for an unknown name or
+    parameter.
+    """
     if isinstance(method, Method):
         if parameters:
             raise InvalidRequest("parameters belong inside a method that is given as an object", field="parameters")
@@ -41,7 +44,7 @@ def resolve(method: str | Method, parameters: Mapping[str, Any] | None) -> Metho
 
 
 def as_text(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters as text, which the server reads without knowing the method. Raises InvalidRequest where a
+    """Returns the parameters as text, which the server reads without knowing the method. Raises InvalidRequest where a
     parameter has no text form.
     """
     return {name: _as_text(name, value) for name, value in parameters.items()}
@@ -58,7 +61,7 @@ def _as_text(name: str, value: Any) -> str:
 
 
 def to_wire_method(method: Method) -> method_pb2.Method:
-    """The message for a method; raises InvalidRequest."""
+    """Returns the message for a method; raises InvalidRequest."""
     message = method_pb2.Method()
     body = _body(message, method)
     for key, value in method.parameters().items():
@@ -72,7 +75,7 @@ def to_wire_method(method: Method) -> method_pb2.Method:
 
 
 def from_wire_method(message: method_pb2.Method) -> Method | None:
-    """The typed method of a message; None where no method is set, or one that this client does not know."""
+    """Returns the typed method of a message; None where no method is set, or one that this client does not know."""
     return cast(Method | None, _read(message))
 
 
@@ -120,7 +123,7 @@ def _entries(value: Any) -> Mapping[str, Any]:
 
 
 def _read(message: Message) -> Parameters | None:
-    """None where nothing is set in the oneof, or a member that this client does not know."""
+    """Returns None where nothing is set in the oneof, or a member that this client does not know."""
     types: tuple[type[Parameters], ...] = TYPES[message.DESCRIPTOR.name]
     cls, body = types[0], message
     if cls.name:
@@ -147,6 +150,8 @@ def _get(body: Any, key: str) -> Any:
 
 @functools.cache
 def _words(enum: EnumDescriptor) -> dict[str, int]:
-    """The numbers of an enum by their words: PRODUCT_RULE_ALL is "all". Zero, the server's default, has no word."""
+    """Returns the numbers of an enum by their words: PRODUCT_RULE_ALL is "all". Zero, the server's default, has no
+    word.
+    """
     prefix = re.sub(r"(?<=.)(?=[A-Z])", "_", enum.name).upper() + "_"
     return {value.name.removeprefix(prefix).lower(): value.number for value in enum.values if value.number}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptions of models from the server."""
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from typing import Any
 
 from lstm_explain_client.method_base import Method
 from lstm_explain_client.methods import from_wire_method
+from lstm_explain_client.names import Names
 from lstm_explain_client.target import Target, from_wire_target
 from lstm_explain_client.tensors import NAMES
 from lstm_explain_proto.lstm_explain.v1 import model_pb2
@@ -18,13 +20,34 @@ _STATES: dict[int, str] = {
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """One version of a model. `state` is "loading", "ready", "failed" (with its `reason`) or "unloaded"."""
+    """One version of a model. `state` is "loading", "ready", "failed" (with its `reason`) or "unloaded".
+
+    digest: over the files of the version, the same wherever the same files are served. is_default: whether it answers
+    requests that name no version. canary_share: the share of these that it gets as the canary, from 0 to 1.
+    """
 
     name: str
     version: str
     state: str
     reason: str = ""
     description: str = ""
+    digest: str = ""
+    is_default: bool = False
+    canary_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelRoute:
+    """Which version of a model answers requests that name none.
+
+    default_version: empty for the newest that is ready. canary_version: empty for none. canary_share: the share that it
+    gets, from 0 to 1. previous_version: the default version before the last change of it.
+    """
+
+    default_version: str
+    canary_version: str
+    canary_share: float
+    previous_version: str
 
 
 @dataclass(frozen=True)
@@ -46,18 +69,15 @@ class NodeReport:
 
 
 @dataclass(frozen=True)
-class ModelDetail(ModelSummary):
+class ModelDetail(Names, ModelSummary):
     """A model with its inputs, outputs and defaults.
 
     inputs, outputs: by name. lrp_supported: whether LRP supports it. nodes: what LRP does at each node.
     default_method, default_target: from the model's settings, or None.
-    class_names, feature_names: output or input name to the names of the entries of its last axis.
     text_inputs: inputs that may be sent as text.
-    batch_axes, time_axes: input name to the axis along which samples, or time steps, lie; inputs without such an axis
-    have no entry.
-    guessed_axes: inputs for which these two are a guess, to be set in model.yaml.
-    units: input or output name to its unit: one for all entries, or one for each entry of the last axis.
+    guessed_axes: inputs for which the batch and time axes are a guess, to be set in model.yaml.
     background_samples: input name to the number of samples that the model's background set has of it.
+    examples: input name to examples as text: texts, or tables as CSV with a line per time step.
     """
 
     inputs: dict[str, TensorSpec] = field(default_factory=dict)
@@ -66,19 +86,10 @@ class ModelDetail(ModelSummary):
     nodes: tuple[NodeReport, ...] = ()
     default_method: Method | None = None
     default_target: Target | None = None
-    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     text_inputs: tuple[str, ...] = ()
-    batch_axes: dict[str, int] = field(default_factory=dict)
-    time_axes: dict[str, int] = field(default_factory=dict)
     guessed_axes: tuple[str, ...] = ()
-    units: dict[str, tuple[str, ...]] = field(default_factory=dict)
     background_samples: dict[str, int] = field(default_factory=dict)
-
-    def unit(self, name: str, entry: int = 0) -> str:
-        """Return the unit of an entry on the last axis of an input or output; empty if it is unknown."""
-        units = self.units.get(name, ())
-        return units[0] if len(units) == 1 else units[entry] if -len(units) <= entry < len(units) else ""
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def summary(message: model_pb2.ModelSummary) -> ModelSummary:
@@ -104,7 +115,13 @@ def detail(message: model_pb2.ModelDetail) -> ModelDetail:
         guessed_axes=tuple(message.guessed_axes),
         units={name: tuple(names.values) for name, names in message.units.items()},
         background_samples=dict(message.background_samples),
+        examples={name: tuple(names.values) for name, names in message.examples.items()},
     )
+
+
+def route(message: model_pb2.ModelRoute) -> ModelRoute:
+    """Read a route from a message."""
+    return ModelRoute(message.default_version, message.canary_version, message.canary_share, message.previous_version)
 
 
 def _summary_fields(message: model_pb2.ModelSummary) -> dict[str, Any]:
@@ -115,6 +132,9 @@ def _summary_fields(message: model_pb2.ModelSummary) -> dict[str, Any]:
         "state": state,
         "reason": message.reason,
         "description": message.description,
+        "digest": message.digest,
+        "is_default": message.is_default,
+        "canary_share": message.canary_share,
     }
 
 

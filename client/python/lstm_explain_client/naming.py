@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names the parts of a result: the explained value, its output, and the method."""
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_explain_client.explained_batch import ExplainedBatch
 from lstm_explain_client.render.scale import MINUS, number
-from lstm_explain_client.result_data import ResultData
 
 Array = npt.NDArray[Any]
 
@@ -34,13 +35,20 @@ class Words:
 WORDS = {
     "logit": Words("logit of {}", "the logits of {}", "its logit is explained", by_class=True),
     "score": Words("score before {}", "the scores before {}", "the score before it is explained"),
+    "mean_squared_error": Words("mean squared error of {}", "mean squared error of {}", "its error is explained"),
+    "mean_absolute_error": Words("mean absolute error of {}", "mean absolute error of {}", "its error is explained"),
+    "l1_norm": Words("L1 norm of {}", "L1 norm of {}", "its norm is explained"),
+    "l2_norm": Words("L2 norm of {}", "L2 norm of {}", "its norm is explained"),
+    "log_probability": Words(
+        "log-probability of {}", "log-probabilities of {}", "its log-probability is explained", by_class=True
+    ),
     "probability": Words("probability of {}", "the probabilities of {}", "its probability is explained", by_class=True),
 }
 
 
-def heading(result: ResultData, sample: int) -> str:
-    """The name and value of what was explained of a sample; if that is not the output itself, followed by the output's
-    value.
+def heading(result: ExplainedBatch, sample: int) -> str:
+    """Return the name and value of what was explained of a sample; if that is not the output itself, followed by the
+    output's value.
 
     For example, `logit of p[0] = +0.556 (p[0] = 0.432)`.
     """
@@ -50,7 +58,7 @@ def heading(result: ResultData, sample: int) -> str:
     return f"{which}{target_name(result, sample)} = {value}{_unit(result, sample)}{f' ({beside})' if beside else ''}"
 
 
-def target_name(result: ResultData, sample: int) -> str:
+def target_name(result: ExplainedBatch, sample: int) -> str:
     """Name the explained value, for example `logits[very positive]`, or `logit of p[0]` for the value before p."""
     target = result.target
     if target is None:
@@ -63,13 +71,13 @@ def target_name(result: ResultData, sample: int) -> str:
     return f"{chosen} {MINUS} {against}" if against else chosen
 
 
-def output_name(result: ResultData) -> str:
+def output_name(result: ExplainedBatch) -> str:
     """Return the output that the target names, otherwise the first one."""
     named = result.target.output if result.target else None
     return named or next(iter(result.outputs), "output")
 
 
-def output_of(result: ResultData, name: str, sample: int) -> Array | None:
+def output_of(result: ExplainedBatch, name: str, sample: int) -> Array | None:
     """Return one sample of an output, or None if it is missing or contains no numbers."""
     array = result.outputs.get(name)
     axis = result.target.batch_axis if result.target else 0
@@ -94,24 +102,24 @@ def position(index: Any, sample: int, batch: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.ravel(row))
 
 
-def mark(result: ResultData) -> str:
+def mark(result: ExplainedBatch) -> str:
     """Return the mark of the explained entry in the table of the prediction."""
     words = WORDS.get(result.explained_quantity)
     return words.mark if words else "explained"
 
 
-def how(result: ResultData) -> str:
+def how(result: ExplainedBatch) -> str:
     """Describe which model answered, and by which method."""
     model = f"{result.model} version {result.version}" if result.version else result.model
     return ", ".join(filter(None, (model, str(result.method or ""))))
 
 
-def method(result: ResultData) -> str:
+def method(result: ExplainedBatch) -> str:
     """Return the name of the method; empty if this client does not know it."""
     return result.method.name if result.method else ""
 
 
-def _called(result: ResultData, words: Words | None, index: Any, sample: int) -> str:
+def _called(result: ExplainedBatch, words: Words | None, index: Any, sample: int) -> str:
     if words is None:
         return _entry(result, index, sample)
     at = position(index, sample, len(result))
@@ -119,8 +127,8 @@ def _called(result: ResultData, words: Words | None, index: Any, sample: int) ->
     return words.one.format(named or _entry(result, index, sample))
 
 
-def _entry(result: ResultData, index: Any, sample: int) -> str:
-    """An entry of the output, such as `logits[very positive]`."""
+def _entry(result: ExplainedBatch, index: Any, sample: int) -> str:
+    """Return an entry of the output, such as `logits[very positive]`."""
     at = position(index, sample, len(result))
     if not at:
         return output_name(result)
@@ -128,13 +136,13 @@ def _entry(result: ResultData, index: Any, sample: int) -> str:
     return f"{output_name(result)}[{', '.join([*map(str, at[:-1]), last])}]"
 
 
-def _class_name(result: ResultData, place: int) -> str:
+def _class_name(result: ExplainedBatch, place: int) -> str:
     names = result.detail.class_names.get(output_name(result), ()) if result.detail else ()
     return names[place] if -len(names) <= place < len(names) else ""
 
 
-def _outputs(result: ResultData, sample: int) -> Iterator[str]:
-    """The entries of the output itself, where something else was explained."""
+def _outputs(result: ExplainedBatch, sample: int) -> Iterator[str]:
+    """Yield the entries of the output itself, where something else was explained."""
     target, array = result.target, output_of(result, output_name(result), sample)
     if target is None or target.weights is not None or array is None or result.explained_quantity not in WORDS:
         return
@@ -148,8 +156,8 @@ def _outputs(result: ResultData, sample: int) -> Iterator[str]:
             yield f"{_entry(result, index, sample)} = {number(float(array[at]), signed=False)}"
 
 
-def _unit(result: ResultData, sample: int) -> str:
-    """The unit of the explained value, after a space; empty where it is unknown or mixed. A logit has none."""
+def _unit(result: ExplainedBatch, sample: int) -> str:
+    """Return the unit of the explained value, after a space; empty where it is unknown or mixed. A logit has none."""
     target = result.target
     if result.detail is None or target is None or target.weights is not None or result.explained_quantity in WORDS:
         return ""

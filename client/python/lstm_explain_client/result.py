@@ -1,80 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
 """Results: arrays, the ledger that accounts for them, and pictures."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
-from lstm_explain_client import views
+from lstm_explain_client.explained_batch import Array
+from lstm_explain_client.ledger import Ledger
+from lstm_explain_client.method_base import Method
 from lstm_explain_client.methods import from_wire_method
-from lstm_explain_client.result_data import Array, Ledger, ResultData
-from lstm_explain_client.target import from_wire_target
+from lstm_explain_client.models import ModelDetail
+from lstm_explain_client.shown import Shown
+from lstm_explain_client.target import Target, from_wire_target
 from lstm_explain_client.tensors import from_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 
-if TYPE_CHECKING:
-    import pandas
-    from matplotlib.figure import Figure
-    from rich.console import Group
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Result(ResultData):
-    """The explanation of one batch, which can show itself as a page, a picture or a data frame; `ResultData` lists its
-    fields.
+class Result(Shown):
+    """The explanation of one batch, which can show itself as a page, a picture or a data frame.
+
+    relevance: input name to an array in the shape of the input; for token ids and text, one number per token.
+    outputs: output name to the prediction.
+    explained: [batch] the explained value of each sample.
+    captured: relevance of the inner values that the request captures.
+    ledger: accounts for all of `explained`.
+    standard_error: standard error of the relevance, in its shape, for answers that draw samples (ShapleySampling,
+        GradientShap, and draws from a background set).
+    warnings: reasons not to rely on the answer, one sentence each; if empty, the answer can be acted on.
+    explained_quantity: how `explained` relates to the output of the target: "output" (the output itself), "logit" (the
+        value before its Softmax or Sigmoid), "score" (before LogSoftmax, Exp or Softplus) or "probability" (the output
+        converted to a probability). Empty if the server is older than this field.
+    steps_used: for IntegratedGradients, the number of points on the line that each sample needed.
+    receipt: for a request with `receipt`, a signed record of the answer; write it to a file for `lstm-explain verify`.
+    tokens: the tokens of inputs sent as text, in the shape of the relevance; padding is the empty string.
+    method, target: those that the server used. model, version: the model that answered.
+    inputs: the arrays that were sent. detail: the description of the model, whose names pictures show.
+    batch_axes: input name to the batch axis, or None. `with_names` fills it in; without an entry, the first axis of
+        the size of the batch is used.
     """
 
-    def to_frame(self) -> pandas.DataFrame:
-        """Return a data frame with a row per input element: sample, input, step, feature, token, value, relevance.
+    relevance: dict[str, Array]
+    outputs: dict[str, Array]
+    explained: Array
+    captured: dict[str, Array]
+    ledger: Ledger
+    tokens: dict[str, Array] = field(default_factory=dict)
+    method: Method | None = None
+    target: Target | None = None
+    model: str = ""
+    version: str = ""
+    inputs: dict[str, Array] = field(default_factory=dict)
+    detail: ModelDetail | None = None
+    batch_axes: Mapping[str, int | None] = field(default_factory=dict)
+    standard_error: dict[str, Array] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    explained_quantity: str = ""
+    steps_used: tuple[int, ...] = ()
+    receipt: str = ""
 
-        Raises ImportError without pandas.
-        """
-        return views.frame(self)
-
-    def plot(self, sample: int = 0, *, steps: Sequence[Any] | None = None) -> Figure:
-        """Plot one sample with matplotlib; `steps` labels the time axis. Raises ImportError without matplotlib."""
-        return views.figure(self, sample, steps)
-
-    def to_html(
-        self, path: str | os.PathLike[str] | None = None, *, title: str = "", steps: Sequence[Any] | None = None
-    ) -> str:
-        """Return a page with all samples, and write it to `path`. `steps`: dates or labels of the time axis."""
-        page = views.page(self, title, steps)
-        if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
-        return page
-
-    def sample_html(self, sample: int = 0, *, steps: Sequence[Any] | None = None) -> str:
-        """Return one sample as an HTML fragment: prediction, heatmaps, ledger."""
-        return views.sample_html(self, sample, steps)
-
-    def _repr_html_(self) -> str:
-        return views.notebook(self)
-
-    def __rich__(self) -> Group:
-        return views.terminal(self)
-
-    def print(self, sample: int | None = None) -> None:
-        """Print all samples, or one, in the terminal."""
-        from rich.console import Console
-
-        Console().print(views.terminal(self, sample))
+    def with_names(self, detail: ModelDetail) -> Self:
+        """Return a copy with the model's names, units and axes, which pictures and data frames then use."""
+        described = {name: detail.batch_axes.get(name) for name in self.relevance} if detail.batch_axes else {}
+        return replace(self, detail=detail, batch_axes={**described, **self.batch_axes})
 
 
 def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, Array]) -> Result:
     """Read the result from a response; `inputs` are the arrays that were sent."""
     explained = from_wire(response.explained)
     return Result(
-        relevance=_arrays(response.relevance),
-        outputs=_arrays(response.outputs),
+        relevance=arrays_of(response.relevance),
+        outputs=arrays_of(response.outputs),
         explained=explained,
-        captured=_arrays(response.captured),
-        ledger=_ledger(response.ledger),
-        tokens=_arrays(response.tokens),
-        standard_error=_arrays(response.standard_error),
+        captured=arrays_of(response.captured),
+        ledger=ledger_of(response.ledger),
+        tokens=arrays_of(response.tokens),
+        standard_error=arrays_of(response.standard_error),
         method=from_wire_method(response.method),
         target=from_wire_target(response.target, explained.size),
         model=response.model,
@@ -83,14 +86,17 @@ def read_result(response: explanation_pb2.ExplainResponse, inputs: Mapping[str, 
         warnings=tuple(response.warnings),
         explained_quantity=response.explained_quantity,
         steps_used=tuple(response.steps_used),
+        receipt=response.receipt,
     )
 
 
-def _arrays(tensors: Any) -> dict[str, Array]:
+def arrays_of(tensors: Any) -> dict[str, Array]:
+    """Return the arrays of tensors, by name."""
     return {tensor.name: from_wire(tensor) for tensor in tensors}
 
 
-def _ledger(message: explanation_pb2.Ledger) -> Ledger:
+def ledger_of(message: explanation_pb2.Ledger) -> Ledger:
+    """Read a ledger from its message."""
     return Ledger(
         inputs=from_wire(message.inputs),
         initial_states=from_wire(message.initial_states),

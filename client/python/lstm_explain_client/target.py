@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What to explain: one scalar per sample."""
 
 from __future__ import annotations
@@ -16,6 +17,27 @@ from lstm_explain_proto.lstm_explain.v1 import explanation_pb2
 Index = int | tuple[int, ...] | npt.NDArray[np.integer[Any]] | list[int] | list[list[int]]
 
 
+MeasureKind = Literal[
+    "mean_squared_error", "mean_absolute_error", "l1_norm", "l2_norm", "log_probability", "probability"
+]
+_PREFIX = "MEASURE_KIND_"
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """A number of the output of each sample that is explained instead of an entry.
+
+    kind: an error against the reference, a norm of all entries, or the probability of the entry at the target's
+        `index` by the softmax over the last axis, or its logarithm.
+    reference: for an error, the name of an input, or an array of the shape of the output or of that of one sample.
+    ahead: for an error against an input, how many time steps the output is ahead of it.
+    """
+
+    kind: MeasureKind
+    reference: str | npt.ArrayLike | None = None
+    ahead: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """Selects one scalar per sample from one output of the model. Omitted fields take the defaults of the model.
@@ -28,6 +50,7 @@ class Target:
     weights: explains sum(weights * output); has the shape of the output of one sample. Excludes `index`.
     batch_axis: the batch axis of the output; None for a model without one.
     pre_activation: explain the value before the final activation (such as Softmax, Sigmoid or Exp) of the output.
+    measure: explain this number of the output, such as its error; a Measure, or the name of one without a reference.
     """
 
     output: str | None = None
@@ -36,6 +59,7 @@ class Target:
     weights: npt.ArrayLike | None = None
     batch_axis: int | Literal["default"] | None = "default"
     pre_activation: bool | None = None
+    measure: Measure | MeasureKind | None = None
 
 
 def resolve(target: Target | Index | Mapping[str, Any] | None) -> Target | None:
@@ -67,6 +91,24 @@ def to_wire_target(target: Target) -> explanation_pb2.Target:
         if target.index is not None or target.contrast is not None:
             raise InvalidRequest("target has weights and also index or contrast", field="target.weights")
         message.weights.CopyFrom(to_wire(as_array(target.weights, "target.weights")))
+    if target.measure is not None:
+        measure = target.measure if isinstance(target.measure, Measure) else Measure(target.measure)
+        message.measure.CopyFrom(_to_wire_measure(measure))
+    return message
+
+
+def _to_wire_measure(measure: Measure) -> explanation_pb2.Measure:
+    name = f"{_PREFIX}{measure.kind}".upper()
+    if name not in explanation_pb2.MeasureKind.keys():  # noqa: SIM118 - not a dict
+        known = [key.removeprefix(_PREFIX).lower() for key in explanation_pb2.MeasureKind.keys()[1:]]
+        problem = f"the measure is {measure.kind!r}; expected one of {', '.join(known)}"
+        raise InvalidRequest(problem, field="target.measure.kind")
+    number: Any = explanation_pb2.MeasureKind.Value(name)
+    message = explanation_pb2.Measure(kind=number, ahead=measure.ahead)
+    if isinstance(measure.reference, str):
+        message.input = measure.reference
+    elif measure.reference is not None:
+        message.tensor.CopyFrom(to_wire(as_array(measure.reference, "target.measure.tensor")))
     return message
 
 
@@ -93,7 +135,13 @@ def from_wire_target(message: explanation_pb2.Target, batch: int) -> Target:
         weights=from_wire(message.weights) if message.HasField("weights") else None,
         batch_axis=_batch_axis(message),
         pre_activation=pre_activation,
+        measure=_from_wire_measure(message.measure) if message.HasField("measure") else None,
     )
+
+
+def _from_wire_measure(message: explanation_pb2.Measure) -> Measure:
+    kind: Any = explanation_pb2.MeasureKind.Name(message.kind).removeprefix(_PREFIX).lower()
+    return Measure(kind, message.input or None, message.ahead)
 
 
 def _batch_axis(message: explanation_pb2.Target) -> int | Literal["default"] | None:

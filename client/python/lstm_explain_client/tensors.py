@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts arrays to tensors of the wire and back."""
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def _wanted() -> list[str]:
 
 
 def to_wire(array: Array, name: str = "") -> tensor_pb2.Tensor:
-    """The tensor called `name`. `array` is of a type that `as_array` returns; its strides and byte order may be any."""
+    """Returns the tensor called `name`. `array` is of a type that `as_array` returns; its strides and byte order may be
+    any.
+    """
     shape = [int(extent) for extent in array.shape]
     if array.dtype == object:
         return tensor_pb2.Tensor(name=name, dtype=tensor_pb2.DATA_TYPE_STRING, shape=shape, data=_pack(array))
@@ -94,7 +97,7 @@ def to_wire(array: Array, name: str = "") -> tensor_pb2.Tensor:
 
 
 def from_wire(tensor: tensor_pb2.Tensor) -> Array:
-    """A copy of the tensor as an array; text becomes an array of Python str (dtype object).
+    """Returns a copy of the tensor as an array; text becomes an array of Python str (dtype object).
 
     Raises MalformedResponse where type, shape and data do not agree.
     """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds requests from arguments and results from responses, without calling a server."""
 
 from __future__ import annotations
@@ -5,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,26 @@ from typing import Any
 from lstm_explain_client import methods, target
 from lstm_explain_client.errors import ExplainError, InvalidRequest, from_number
 from lstm_explain_client.method_base import Method
+from lstm_explain_client.progress import ProgressLike, Reports
 from lstm_explain_client.result import Result, read_result
-from lstm_explain_client.target import Index, Target
+from lstm_explain_client.results import Results, read_results
+from lstm_explain_client.target_sets import TargetLike, TargetsLike, to_wire_targets
 from lstm_explain_client.tensors import Array, as_array, to_wire
 from lstm_explain_proto.lstm_explain.v1 import explanation_pb2, model_pb2
 
 CHUNK = 1 << 20
 
 Inputs = Mapping[str, Any]
-TargetLike = Target | Index | Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """A request for one explanation. The fields are the arguments of `Client.explain`.
 
+    targets: several at once, instead of `target`, as in `Client.explain_many`.
     id: identifies the answer in a stream; default: the position of the request in the stream, from "0".
+    receipt: whether to ask for a receipt.
+    progress: as in `Client.explain`.
     """
 
     model: str
@@ -39,9 +44,12 @@ class Request:
     capture: Sequence[str] = ()
     version: str = ""
     id: str = ""
+    targets: TargetsLike | None = None
+    receipt: bool = False
+    progress: ProgressLike = None
 
     def message(self, arrays: Mapping[str, Array]) -> explanation_pb2.ExplainRequest:
-        """The request message, with `arrays` from `self.arrays()`; raises InvalidRequest."""
+        """Returns the request message, with `arrays` from `self.arrays()`; raises InvalidRequest."""
         if not isinstance(self.model, str) or not self.model:
             raise InvalidRequest(f"model is {self.model!r}; expected a name", field="model")
         if isinstance(self.capture, str):  # a str would be read as a list of letters
@@ -55,10 +63,12 @@ class Request:
             method=self._method(),
             parameters=self._parameters(),
             capture=self.capture,
+            targets=() if self.targets is None else to_wire_targets(self.targets),
+            receipt=self.receipt,
         )
 
     def arrays(self) -> dict[str, Array]:
-        """The inputs as arrays that can be sent."""
+        """Returns the inputs as arrays that can be sent."""
         given: Any = self.inputs  # callers without a type checker pass anything
         if not isinstance(given, Mapping):
             kind = type(given).__name__
@@ -71,45 +81,32 @@ class Request:
         return methods.to_wire_method(methods.resolve(self.method, self.parameters))
 
     def _parameters(self) -> Mapping[str, str]:
-        """The parameters as text, for the model's default method, which this client does not know."""
+        """Returns the parameters as text, for the model's default method, which this client does not know."""
         return methods.as_text(self.parameters or {}) if self.method is None else {}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one request of a stream: a result or an error."""
+    """The answer to one request of a stream: a result, the results of a request with `targets`, or an error."""
 
     id: str
     result: Result | None = None
     error: ExplainError | None = None
+    results: Results | None = None
 
     def get(self) -> Result:
-        """Return the result, or raise the error."""
+        """Return the result, or raise the error; raise ValueError for a request with several targets."""
         if self.error is not None:
             raise self.error
-        assert self.result is not None  # one of the two is always set
+        if self.result is None:
+            raise ValueError("the request has several targets: use get_many")
         return self.result
 
-
-def requests_of(
-    targets: Iterable[TargetLike | None],
-    model: str,
-    inputs: Inputs,
-    method: str | Method | None,
-    parameters: Mapping[str, Any] | None,
-    capture: Sequence[str],
-    version: str,
-) -> list[Request]:
-    """A request per target, whose id is the position of the target."""
-    return [
-        Request(model, inputs, method, target, parameters, capture, version, id=str(number))
-        for number, target in enumerate(targets)
-    ]
-
-
-def in_order(answers: Iterable[Answer]) -> list[Result]:
-    """The results of `requests_of`, by position; raises the error of the first that failed."""
-    return [answer.get() for answer in sorted(answers, key=lambda answer: int(answer.id))]
+    def get_many(self) -> Results:
+        """Return the results of a request with several targets, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return Results() if self.results is None else self.results
 
 
 @dataclass
@@ -120,11 +117,12 @@ class Stream:
     """
 
     failed: deque[Answer] = field(default_factory=deque)
+    reports: Reports = field(default_factory=Reports)
     _sent: dict[str, dict[str, Array]] = field(default_factory=dict)
     _count: int = 0
 
     def encode(self, item: Request | Mapping[str, Any]) -> explanation_pb2.ExplainStreamRequest | None:
-        """The message for a request, or None: its answer is then in `failed`."""
+        """Returns the message for a request, or None: its answer is then in `failed`."""
         number, self._count = str(self._count), self._count + 1
         identity = number
         try:
@@ -134,19 +132,26 @@ class Stream:
                 raise InvalidRequest(f"the id {identity!r} is in use by a request without an answer yet", field="id")
             arrays = request.arrays()
             message = request.message(arrays)
+            progress = self.reports.ask(identity, request.progress, _label(request))
         except ExplainError as error:
             self.failed.append(Answer(identity, error=error))
             return None
         self._sent[identity] = arrays
-        return explanation_pb2.ExplainStreamRequest(id=identity, request=message)
+        return explanation_pb2.ExplainStreamRequest(id=identity, request=message, progress=progress)
 
-    def decode(self, response: explanation_pb2.ExplainStreamResponse) -> Answer:
-        """Reads the answer from a message."""
+    def decode(self, response: explanation_pb2.ExplainStreamResponse) -> Answer | None:
+        """Reads the answer from a message; None where the message is no answer, but its progress."""
+        if response.WhichOneof("result") == "progress":
+            self.reports.tell(response.id, response.progress.done, response.progress.total)
+            return None
+        self.reports.answered(response.id)
         inputs = self._sent.pop(response.id, {})
         if response.WhichOneof("result") == "error":
             error = response.error
             return Answer(response.id, error=from_number(error.code, error.message, error.field))
         try:
+            if response.response.targets:
+                return Answer(response.id, results=read_results(response.response, inputs))
             return Answer(response.id, result=read_result(response.response, inputs))
         except ExplainError as unreadable:
             return Answer(response.id, error=unreadable)
@@ -155,6 +160,11 @@ class Stream:
         """Answers of requests that were never sent, each once."""
         while self.failed:
             yield self.failed.popleft()
+
+
+def _label(request: Request) -> str:
+    name = request.method.name if isinstance(request.method, Method) else request.method
+    return request.model if name is None else f"{request.model}, {name}"
 
 
 def _as_request(item: Request | Mapping[str, Any], number: str) -> Request:
@@ -177,8 +187,8 @@ Files = Sequence[str | os.PathLike[str]] | Mapping[str, ModelSource]
 def import_plan(
     name: str, source: ModelSource, version: str | None, config: str | None, files: Files
 ) -> list[tuple[model_pb2.ImportModelRequest, ModelSource]]:
-    """The messages that announce each file with its checksum, and the contents of the files. Raises OSError where one
-    cannot be read.
+    """Returns the messages that announce each file with its checksum, and the contents of the files. Raises OSError
+    where one cannot be read.
     """
     digest, size = _digest(source)
     start = model_pb2.ImportModelStart(
@@ -195,7 +205,7 @@ def import_plan(
 def import_messages(
     plan: Sequence[tuple[model_pb2.ImportModelRequest, ModelSource]],
 ) -> Iterator[model_pb2.ImportModelRequest]:
-    """All messages of an import, in order."""
+    """Yields all messages of an import, in order."""
     for announcing, source in plan:
         yield announcing
         for chunk in _chunks(source):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of explanations, as pure functions of arrays: HTML fragments here, the terminal in `render.terminal`.
 
 Red marks relevance that raises the explained value, blue relevance that lowers it; zero has no colour. Nothing depends

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names the entries of a ledger, which depend on the method."""
 
 from __future__ import annotations

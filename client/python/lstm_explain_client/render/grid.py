@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prepares a time-by-feature table for drawing: selects features, sums steps if there are too many, places ticks."""
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _months(dates: list[dt.date], every: int) -> list[tuple[float, str]]:
 
 
 def _round_up(least: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50, … that is not below `least`."""
+    """Return the smallest of 1, 2, 5, 10, 20, 50, … that is not below `least`."""
     power = 1
     while True:
         for digit in (1, 2, 5):

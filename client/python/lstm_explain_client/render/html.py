@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws words with relevance, the legend, and whole pages as HTML."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws a time-by-feature heatmap as one inline SVG."""
 
 from __future__ import annotations
@@ -29,19 +30,21 @@ def matrix(
     scale: float | None = None,
     most_features: int = 16,
     legend: bool = True,
+    total: str = "all features",
 ) -> str:
     """Return the relevance of every feature at every time step, as an HTML fragment.
 
     relevance: [time, features] or [time]. features: the names. values: the input in this shape, shown above each row.
     steps: a label (date, str or int) per step; dates give an axis in months. scale: the magnitude with full colour;
     default the largest. Beyond `most_features` features, the smallest ones are summed into one row with its own scale;
-    beyond 740 steps, spans of equal length are summed. Raises ValueError if shapes do not match.
+    beyond 740 steps, spans of equal length are summed. total: what the sum over all rows is called. Raises ValueError
+    if shapes do not match.
     """
     table = grid(relevance, features, values, steps, most_features, _PLOT)
     top = scale if scale and table.every == 1 else largest(table.relevance[:, : table.kept])
-    rows = _cell_rows(table, top) if table.width <= _CELLS_UP_TO else _strip_rows(table, top)
+    rows = [*(_cell_rows if table.width <= _CELLS_UP_TO else _strip_rows)(table, top), *_sum_rows(table, total)]
     note = f'<div class="note">Each column is the sum of {table.every} steps.</div>' if table.every > 1 else ""
-    return fragment(_drawing(table, list(rows)), legend_bar(top) if legend else "", note)
+    return fragment(_drawing(table, rows), legend_bar(top) if legend else "", note)
 
 
 def _drawing(table: Grid, rows: Sequence[tuple[int, str]]) -> str:
@@ -59,7 +62,7 @@ def _drawing(table: Grid, rows: Sequence[tuple[int, str]]) -> str:
 
 
 def _summary(table: Grid) -> str:
-    """The picture in words: sums by feature, and the largest single entries."""
+    """Returns the picture in words: sums by feature, and the largest single entries."""
     finite = np.nan_to_num(table.relevance)
     sums = (f"{name} {number(float(total))}" for name, total in zip(table.names, finite.sum(0), strict=True))
     order = np.argsort(-np.abs(finite), axis=None, kind="stable")[:5]
@@ -74,7 +77,6 @@ def _cell_rows(table: Grid, top: float) -> Iterator[tuple[int, str]]:
         head, line = _head(table, row, 20)
         cells = (_cell(table, row, column, cell, head, height - 2, top) for column in range(table.width))
         yield head + height + 6, _row_label(table, row, head + height / 2, name) + line + "".join(cells)
-    yield from _sum_rows(table)
 
 
 def _cell(table: Grid, row: int, column: int, width: float, y: float, height: float, top: float) -> str:
@@ -90,7 +92,7 @@ def _cell(table: Grid, row: int, column: int, width: float, y: float, height: fl
 
 
 def _cell_mark(part: float, value: float, x: float, y: float, width: float) -> str:
-    """The number where it fits, otherwise a sign whose size grows with the value."""
+    """Returns the number where it fits, otherwise a sign whose size grows with the value."""
     if abs(part) < FAINT:
         return ""
     shown, size = number(value), 11.0
@@ -106,19 +108,20 @@ def _strip_rows(table: Grid, top: float) -> Iterator[tuple[int, str]]:
         bars = _bars(table.relevance[:, row], top, head + 15, 34)
         label = _row_label(table, row, head + 20, name)
         yield head + 15 + 34 + 12, label + line + strip + bars
-    yield from _sum_rows(table)
 
 
-def _sum_rows(table: Grid) -> Iterator[tuple[int, str]]:
-    """Rows of sums over features: over those without a row of their own, and over all."""
+def _sum_rows(table: Grid, total: str) -> Iterator[tuple[int, str]]:
+    """Yields the rows of sums over features: over those without a row of their own, and over all, which is called
+    `total`.
+    """
     for row in range(table.kept, len(table.names)):
         yield _sum_row(table.names[row], table.relevance[:, row])
     if len(table.names) > 1:
-        yield _sum_row("all features", table.relevance.sum(1))
+        yield _sum_row(total, table.relevance.sum(1))
 
 
 def _sum_row(name: str, totals: Array) -> tuple[int, str]:
-    """A sum over features, as bars on its own scale, which is printed."""
+    """Returns a sum over features, as bars on its own scale, which is printed."""
     top = largest(totals)
     bars = _bars(totals, top, 6, 46)
     label = _say(_LEFT - 10, 28, name, anchor="end", bold=True)
@@ -129,14 +132,14 @@ def _sum_row(name: str, totals: Array) -> tuple[int, str]:
 
 
 def _head(table: Grid, row: int, height: int) -> tuple[int, str]:
-    """The input series above a row: its height and its drawing."""
+    """Returns the input series above a row: its height and its drawing."""
     if table.values is None:
         return 0, ""
     return height + 3, _line(table.values[:, row], height)
 
 
 def _line(series: Array, height: float) -> str:
-    """A series as a line through the centres of its columns, with gaps where it is not a number."""
+    """Returns a series as a line through the centres of its columns, with gaps where it is not a number."""
     finite = series[np.isfinite(series)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     span = (high - low) or 1.0
@@ -153,7 +156,7 @@ def _line(series: Array, height: float) -> str:
 
 
 def _strip(relevance: Array, top: float, y: float, height: float) -> str:
-    """A row of thin cells; one path for every shade."""
+    """Returns a row of thin cells; one path for every shade."""
     shades: dict[int, list[tuple[int, int]]] = {}
     for start, end, level in _runs([round(share(float(value), top) * _LEVELS) for value in relevance]):
         if level:
@@ -168,7 +171,7 @@ def _strip(relevance: Array, top: float, y: float, height: float) -> str:
 
 
 def _runs(levels: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Start, end and value of every stretch of equal values."""
+    """Yields start, end and value of every stretch of equal values."""
     start = 0
     for i in range(1, len(levels) + 1):
         if i == len(levels) or levels[i] != levels[start]:
@@ -200,7 +203,7 @@ def _bars(relevance: Array, top: float, y: float, height: float) -> str:
 
 
 def _row_label(table: Grid, row: int, y: float, name: str) -> str:
-    """The name on the left with the input's range below it, and the row's sum on the right."""
+    """Returns the name on the left with the input's range below it, and the row's sum on the right."""
     short = name if len(name) <= 19 else name[:18] + "…"
     parts = [
         f"<g><title>{text(name)}</title>{_say(_LEFT - 10, y + 2, short, anchor='end')}</g>",

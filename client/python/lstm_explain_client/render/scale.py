@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colours, numbers and text for all pictures."""
 
 from __future__ import annotations

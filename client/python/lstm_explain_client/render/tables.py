@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws the ledger and the prediction as HTML."""
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ def percent(value: float, whole: float) -> str:
     """Format `value` as a percentage of `whole`; empty if that has no meaning."""
     if not whole or not np.isfinite(value / whole):
         return ""
+    if not value:
+        return "0.0 %"
     share_ = 100 * value / whole
-    if value != 0 and abs(share_) < 0.05:
+    if abs(share_) < 0.05:
         return "≈ 0 %"
     return f"{share_:.1f} %".replace("-", MINUS)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws the same pictures for the terminal, as rich renderables.
 
 Terminals with colours show colours. The marks + and − (more marks for larger values) are always present, so that output
@@ -19,6 +20,9 @@ from lstm_explain_client.render.account import entries
 from lstm_explain_client.render.grid import Grid, Step, grid, ticks
 from lstm_explain_client.render.scale import AGAINST, FAINT, FOR, MINUS, clean, largest, number, rgb, share
 from lstm_explain_client.render.tables import percent
+
+# The widths of a heatmap in characters: the label of a row, its sum, and the columns between them.
+MOST_LABEL, MOST_NUMBER, MOST_COLUMNS = 24, 10, 64
 
 
 def words(tokens: Sequence[str], relevance: npt.ArrayLike, *, scale: float | None = None, legend: bool = True) -> Text:
@@ -54,7 +58,7 @@ def legend_line(scale: float) -> Text:
 
 
 def _on(part: float) -> Style:
-    """Black or white text on the colour; plain text where there is hardly any relevance."""
+    """Return the style of black or white text on the colour; plain text where there is hardly any relevance."""
     if abs(part) < FAINT:
         return Style.null()
     red, green, blue = rgb(part)
@@ -63,7 +67,7 @@ def _on(part: float) -> Style:
 
 
 def _ink(part: float) -> Style:
-    """The colour of a mark: neither dark nor light, so that it is visible on light and on dark backgrounds."""
+    """Return the colour of a mark: neither dark nor light, so that it is visible on light and on dark backgrounds."""
     red, green, blue = ((c + 255) // 2 if c < 100 else c for c in (FOR if part > 0 else AGAINST))
     return Style.parse(f"#{red:02x}{green:02x}{blue:02x}")
 
@@ -80,7 +84,7 @@ def matrix(
     *,
     steps: Sequence[Step] | None = None,
     scale: float | None = None,
-    width: int = 64,
+    width: int = MOST_COLUMNS,
     most_features: int = 16,
     legend: bool = True,
 ) -> Table:
@@ -92,7 +96,7 @@ def matrix(
     top = scale if scale and table.every == 1 else largest(table.relevance[:, : table.kept])
     across = 1 if table.width > width // 2 else 2
     rows = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1, 0, 0))
-    rows.add_column(justify="right", no_wrap=True, max_width=24)
+    rows.add_column(justify="right", no_wrap=True, max_width=MOST_LABEL)
     rows.add_column(no_wrap=True)
     rows.add_column(justify="right", no_wrap=True)
     for row, name in enumerate(table.names):
@@ -118,7 +122,7 @@ def _glyph(part: float) -> str:
 
 
 def _axis(table: Grid, across: int) -> Text:
-    """Tick labels, as many as fit without touching."""
+    """Return tick labels, as many as fit without touching."""
     line = ""
     for column, label in ticks(table, most=10):
         at = round(column * across)
